@@ -1,0 +1,1 @@
+//! The server: a member of a replicated key-value store that speaks the etcd v2 API.

@@ -1,0 +1,8 @@
+//! The protocol, formats and types that all programs of etcd-rs stand on.
+//!
+//! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk` and
+//! `client`: time, bytes and order come in as arguments.
+
+pub mod id;
+pub mod pb;
+pub mod time;

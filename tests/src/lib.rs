@@ -1,0 +1,1 @@
+//! Runs the real programs and the recorded suites against them.
