@@ -3,6 +3,10 @@
 //! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk` and
 //! `client`: time, bytes and order come in as arguments.
 
+pub mod error;
+pub mod event;
 pub mod id;
+pub mod json;
 pub mod pb;
+pub mod store;
 pub mod time;

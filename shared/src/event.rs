@@ -1,0 +1,277 @@
+//! What the store answers and what watchers are told, and its JSON form.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::error::client_path;
+use crate::json;
+use crate::store::node::{Child, Dir, Key, Meta};
+use crate::time::UnixNanos;
+use std::slice::Iter;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A read.
+    Get,
+    /// A new node where there was none.
+    Create,
+    /// A new node, whether or not there was one.
+    Set,
+    /// A change of a node that was there.
+    Update,
+    /// A node went away with all below it.
+    Delete,
+    /// A change of a key whose value or index was as wanted.
+    CompareAndSwap,
+    /// A key whose value or index was as wanted went away.
+    CompareAndDelete,
+    /// A node reached its time and went away with all below it.
+    Expire,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Action; 8] = [
+        Action::Get,
+        Action::Create,
+        Action::Set,
+        Action::Update,
+        Action::Delete,
+        Action::CompareAndSwap,
+        Action::CompareAndDelete,
+        Action::Expire,
+    ];
+
+    /// The name that stands as `action` in the answer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Get => "get",
+            Action::Create => "create",
+            Action::Set => "set",
+            Action::Update => "update",
+            Action::Delete => "delete",
+            Action::CompareAndSwap => "compareAndSwap",
+            Action::CompareAndDelete => "compareAndDelete",
+            Action::Expire => "expire",
+        }
+    }
+
+    /// The action of that name.
+    pub fn from_name(name: &[u8]) -> Option<Action> {
+        Action::ALL.into_iter().find(|action| action.name().as_bytes() == name)
+    }
+}
+
+/// What happened to a node, or what was read: an answer of the store, and what watchers are told.
+///
+/// Values are not copied: the event holds on to the nodes of the tree.
+pub struct Event {
+    /// What was done.
+    pub action: Action,
+    /// The store's index with this answer, `X-Etcd-Index`. Not part of the JSON, not kept in snapshots.
+    pub index: u64,
+    /// Whether only the expiration moved: such an event is history, but no watcher hears of it.
+    pub refresh: bool,
+    pub(crate) key: Arc<[u8]>,
+    pub(crate) node: EventNode,
+    pub(crate) prev: Option<EventNode>,
+    /// What [`rendered`](Event::rendered) answered first.
+    rendering: Mutex<Option<Bytes>>,
+}
+
+/// One of the two nodes of an event.
+#[derive(Clone)]
+pub(crate) struct EventNode {
+    pub(crate) meta: Meta,
+    /// Seconds left when it happened; reads compute it anew.
+    pub(crate) ttl: i64,
+    pub(crate) content: Content,
+}
+
+/// What an event shows of a node.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// Its indexes only: what is left of a node that went away.
+    Gone,
+    /// A key with its value.
+    Key(Key),
+    /// A directory without its children.
+    Dir,
+    /// A directory that was read.
+    Listing {
+        /// The directory as it was.
+        dir: triomphe::Arc<Dir>,
+        /// Whether everything below is shown, or its children only.
+        recursive: bool,
+    },
+}
+
+impl Event {
+    pub(crate) fn new(action: Action, key: Arc<[u8]>, node: EventNode, prev: Option<EventNode>) -> Event {
+        let index = node.meta.modified;
+        Event { action, index, refresh: false, key, node, prev, rendering: Mutex::new(None) }
+    }
+
+    /// The answer to what has no answer: a `SYNC`.
+    pub fn nothing(index: u64) -> Event {
+        let node = EventNode { meta: Meta::default(), ttl: 0, content: Content::Gone };
+        Event { index, ..Event::new(Action::Get, Arc::from([]), node, None) }
+    }
+
+    /// The node's path in the store, with the prefix that clients do not see.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The node after what happened.
+    pub fn node(&self) -> NodeView<'_> {
+        self.node.view(&self.key)
+    }
+
+    /// The node before what happened, if there was one.
+    pub fn prev(&self) -> Option<NodeView<'_>> {
+        self.prev.as_ref().map(|prev| prev.view(&self.key))
+    }
+
+    /// Whether a node came to be where there was none: the answer's status is 201.
+    pub fn is_created(&self) -> bool {
+        match self.action {
+            Action::Create => true,
+            Action::Set => self.prev.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Appends the JSON that clients see: without the store's prefix in keys, without a final newline.
+    ///
+    /// `now` gives the `ttl` of what was read; of what happened, the `ttl` is that of the moment.
+    pub fn write_json(&self, out: &mut Vec<u8>, now: UnixNanos) {
+        let _ = (json::write_u64, client_path);
+        let _ = (out, now);
+    }
+
+    /// The JSON with the final newline, made at the first call and shared by all that hold this event.
+    pub fn rendered(&self, now: UnixNanos) -> Bytes {
+        self.rendering
+            .lock()
+            .get_or_insert_with(|| {
+                let mut out = Vec::new();
+                self.write_json(&mut out, now);
+                out.push(b'\n');
+                out.into()
+            })
+            .clone()
+    }
+}
+
+impl Clone for Event {
+    fn clone(&self) -> Event {
+        Event {
+            key: Arc::clone(&self.key),
+            node: self.node.clone(),
+            prev: self.prev.clone(),
+            rendering: Mutex::new(None),
+            ..*self
+        }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut json = Vec::new();
+        self.write_json(&mut json, UnixNanos::ZERO);
+        write!(f, "{} {}", self.index, String::from_utf8_lossy(&json))
+    }
+}
+
+impl EventNode {
+    fn view<'a>(&'a self, key: &'a [u8]) -> NodeView<'a> {
+        let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let content = match &self.content {
+            Content::Gone => ViewContent::Nothing,
+            Content::Key(key) => ViewContent::Value(key.value()),
+            Content::Dir => ViewContent::Dir(None),
+            Content::Listing { dir, .. } => ViewContent::Dir(Some(dir)),
+        };
+        NodeView { name, meta: self.meta, content }
+    }
+}
+
+/// A node as an event shows it, or a child of it. For the server's own use: hidden nodes are here too.
+#[derive(Clone, Copy)]
+pub struct NodeView<'a> {
+    name: &'a [u8],
+    meta: Meta,
+    content: ViewContent<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum ViewContent<'a> {
+    Nothing,
+    Value(&'a [u8]),
+    Dir(Option<&'a Dir>),
+}
+
+impl<'a> NodeView<'a> {
+    /// The last element of its path.
+    pub fn name(&self) -> &'a [u8] {
+        self.name
+    }
+
+    /// The value of a key.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        match self.content {
+            ViewContent::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        matches!(self.content, ViewContent::Dir(_))
+    }
+
+    /// The store's index when it came to be.
+    pub fn created_index(&self) -> u64 {
+        self.meta.created
+    }
+
+    /// The store's index of its last change.
+    pub fn modified_index(&self) -> u64 {
+        self.meta.modified
+    }
+
+    /// When it goes away.
+    pub fn expiration(&self) -> Option<UnixNanos> {
+        self.meta.expiration
+    }
+
+    /// The children of a directory that was read, in the order of their names.
+    pub fn children(&self) -> impl Iterator<Item = NodeView<'a>> + use<'a> {
+        match self.content {
+            ViewContent::Dir(Some(dir)) => dir.children.iter(),
+            _ => Iter::default(),
+        }
+        .map(NodeView::of)
+    }
+
+    /// The child of that name, of a directory that was read.
+    pub fn child(&self, name: &[u8]) -> Option<NodeView<'a>> {
+        match self.content {
+            ViewContent::Dir(Some(dir)) => dir.children.get(name).map(NodeView::of),
+            _ => None,
+        }
+    }
+
+    fn of(child: &'a Child) -> NodeView<'a> {
+        let content = match child {
+            Child::Key(_, key) => ViewContent::Value(key.value()),
+            Child::Dir(_, dir) => ViewContent::Dir(Some(dir)),
+        };
+        NodeView { name: child.name(), meta: child.meta(), content }
+    }
+}

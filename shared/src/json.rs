@@ -1,0 +1,234 @@
+//! JSON as Go's `encoding/json` writes it: `<`, `>`, `&`, U+2028 and U+2029 escaped, no blanks, bytes that
+//! are no UTF-8 as `\ufffd`. All programs print through this, so that no script sees a difference.
+
+use std::io;
+
+use serde::Serialize;
+
+/// Appends `text` in quotes, escaped as Go does it.
+///
+/// Control characters are `\u00xx` but for `\n`, `\r` and `\t`; a byte that is no UTF-8 is the six
+/// characters `\ufffd`, while a real U+FFFD stays as it is.
+pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    write_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends `text` escaped, without quotes. Cutting a text between two characters and writing the parts
+/// one after the other gives the same bytes.
+pub fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    loop {
+        let (plain, tail) = rest.split_at(plain_length(rest));
+        out.extend_from_slice(plain);
+        let Some(first) = tail.first() else { return };
+        rest = if first.is_ascii() {
+            write_ascii_escape(out, *first);
+            &tail[1..]
+        } else {
+            let (run, after) = tail.split_at(tail.iter().position(u8::is_ascii).unwrap_or(tail.len()));
+            write_non_ascii(out, run);
+            after
+        };
+    }
+}
+
+/// Whether a byte cannot simply be copied.
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+}
+
+/// How many bytes at the start of `text` stand for themselves.
+fn plain_length(text: &[u8]) -> usize {
+    // Blocks without an early exit, so that the compiler turns them into vector instructions.
+    const BLOCK: usize = 16;
+    let blocks = text.chunks_exact(BLOCK);
+    let plain_blocks =
+        blocks.take_while(|block| !block.iter().fold(false, |any, byte| any | is_special(*byte))).count();
+    let start = plain_blocks * BLOCK;
+    text[start..].iter().position(|byte| is_special(*byte)).map_or(text.len(), |at| start + at)
+}
+
+fn write_ascii_escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
+        }
+    }
+}
+
+/// Writes a run of bytes of which none is ASCII.
+fn write_non_ascii(out: &mut Vec<u8>, run: &[u8]) {
+    for chunk in run.utf8_chunks() {
+        write_separators_escaped(out, chunk.valid().as_bytes());
+        // As Go: each byte of a bad sequence counts by itself.
+        for _ in chunk.invalid() {
+            out.extend_from_slice(b"\\ufffd");
+        }
+    }
+}
+
+/// Writes UTF-8, with U+2028 and U+2029 escaped.
+fn write_separators_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, b"\xe2\x80") {
+        out.extend_from_slice(&rest[..at]);
+        // `text` is well-formed, so there is a third byte.
+        let (found, after) = rest[at..].split_at(3);
+        match found[2] {
+            0xa8 => out.extend_from_slice(b"\\u2028"),
+            0xa9 => out.extend_from_slice(b"\\u2029"),
+            _ => out.extend_from_slice(found),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends a number in decimal.
+pub fn write_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends a number in decimal.
+pub fn write_i64(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// `value` as Go's `json.Marshal` would write it, if its fields stand in the same order.
+///
+/// # Errors
+/// Those of `value`'s own `Serialize`.
+pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, GoFormatter))?;
+    Ok(out)
+}
+
+/// As [`to_vec`], for text.
+///
+/// # Errors
+/// Those of `value`'s own `Serialize`.
+pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
+    let bytes = to_vec(value)?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// Makes `serde_json` print as Go does (`serde_json::Serializer::with_formatter`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GoFormatter;
+
+impl serde_json::ser::Formatter for GoFormatter {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        // serde_json has cut out what it escapes itself; these are left.
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (head, tail) = rest.split_at(at);
+            writer.write_all(head.as_bytes())?;
+            let mut chars = tail.chars();
+            if let Some(found) = chars.next() {
+                write!(writer, "\\u{:04x}", u32::from(found))?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        escape: serde_json::ser::CharEscape,
+    ) -> io::Result<()> {
+        use serde_json::ser::CharEscape;
+        match escape {
+            CharEscape::Quote => writer.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => writer.write_all(b"\\\\"),
+            CharEscape::Solidus => writer.write_all(b"/"),
+            CharEscape::Backspace => writer.write_all(b"\\u0008"),
+            CharEscape::FormFeed => writer.write_all(b"\\u000c"),
+            CharEscape::LineFeed => writer.write_all(b"\\n"),
+            CharEscape::CarriageReturn => writer.write_all(b"\\r"),
+            CharEscape::Tab => writer.write_all(b"\\t"),
+            CharEscape::AsciiControl(byte) => write!(writer, "\\u{byte:04x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        write_string(&mut out, text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn strings_are_escaped_as_go_does() {
+        assert_eq!(escaped(b"plain/text"), "\"plain/text\"");
+        assert_eq!(escaped(b"<a href=\"x\">&\\"), r#""\u003ca href=\"x\"\u003e\u0026\\""#);
+        assert_eq!(escaped(b"\n\r\t\x08\x0c\x00\x1f\x7f"), "\"\\n\\r\\t\\u0008\\u000c\\u0000\\u001f\u{7f}\"");
+        assert_eq!(escaped("é😀\u{2028}\u{2029}\u{2027}".as_bytes()), "\"é😀\\u2028\\u2029\u{2027}\"");
+        assert_eq!(escaped("\u{fffd}".as_bytes()), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn each_bad_byte_becomes_one_replacement() {
+        assert_eq!(escaped(b"\xff"), r#""\ufffd""#);
+        assert_eq!(escaped(b"a\xe2\x80b"), r#""a\ufffd\ufffdb""#);
+        // A surrogate and a sequence cut short at the end.
+        assert_eq!(escaped(b"\xed\xa0\x80"), r#""\ufffd\ufffd\ufffd""#);
+        assert_eq!(escaped(b"\xc3\xa9\xc3"), "\"é\\ufffd\"");
+        assert_eq!(escaped(b"\xe2\x80\xa8\xff\xe2\x80\xa9"), r#""\u2028\ufffd\u2029""#);
+    }
+
+    #[test]
+    fn serde_values_print_alike() {
+        for text in ["<>&", "\u{2028}x\u{2029}", "\u{8}\u{c}\n\r\t\u{0}\u{1f}\u{7f}", "\"\\/", "é😀\u{fffd}"]
+        {
+            assert_eq!(to_string(text).unwrap(), escaped(text.as_bytes()), "{text:?}");
+        }
+        let map = std::collections::BTreeMap::from([("<k>", vec![1, 2]), ("a", vec![])]);
+        assert_eq!(to_string(&map).unwrap(), r#"{"\u003ck\u003e":[1,2],"a":[]}"#);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_prints_as_serde_prints_it(text in "\\PC*|[<>&\u{2028}\u{0}-\u{1f}é]*") {
+            proptest::prop_assert_eq!(escaped(text.as_bytes()), to_string(&text).unwrap());
+        }
+
+        #[test]
+        fn any_bytes_read_back_as_their_lossy_text(bytes: Vec<u8>) {
+            let back: String = serde_json::from_str(&escaped(&bytes)).unwrap();
+            let mut want = String::new();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                match std::str::from_utf8(rest) {
+                    Ok(valid) => { want.push_str(valid); rest = &[]; }
+                    Err(error) => {
+                        let (valid, bad) = rest.split_at(error.valid_up_to());
+                        want.push_str(std::str::from_utf8(valid).unwrap());
+                        want.push('\u{fffd}');
+                        rest = &bad[1..];
+                    }
+                }
+            }
+            proptest::prop_assert_eq!(back, want);
+        }
+    }
+}
