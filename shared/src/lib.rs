@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod event;
+pub mod flags;
 pub mod id;
 pub mod json;
 pub mod pb;
