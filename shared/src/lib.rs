@@ -3,11 +3,15 @@
 //! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk` and
 //! `client`: time, bytes and order come in as arguments.
 
+pub mod disk;
 pub mod error;
 pub mod event;
 pub mod flags;
 pub mod id;
 pub mod json;
 pub mod pb;
+pub mod snap;
 pub mod store;
 pub mod time;
+pub mod url;
+pub mod wal;

@@ -1,0 +1,111 @@
+//! What can go wrong with a file, said in Go's form: verb, path, reason.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on a path failed. Prints as `open /var/etcd/member: no such file or directory`.
+#[derive(Debug)]
+pub struct DiskError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl DiskError {
+    /// An error of `verb` (a word such as `open` or `fsync`) on `path`.
+    #[must_use]
+    pub fn new(verb: &'static str, path: &Path, source: io::Error) -> DiskError {
+        DiskError { verb, path: path.to_owned(), source }
+    }
+
+    /// What was tried: `open`, `write`, `fsync`, `rename` and so on.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    /// What it was tried on.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The system's reason.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Whether another handle holds the lock that was asked for.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.verb == "flock" && self.kind() == io::ErrorKind::WouldBlock
+    }
+
+    /// Whether there is nothing at the path.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether an earlier failed sync is the reason, see the module's rules.
+    #[must_use]
+    pub fn is_after_failed_sync(&self) -> bool {
+        self.source.get_ref().is_some_and(|inner| inner.is::<AfterFailedSync>())
+    }
+
+    pub(crate) fn after_failed_sync(verb: &'static str, path: &Path) -> DiskError {
+        DiskError::new(verb, path, io::Error::other(AfterFailedSync))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an earlier sync of this file failed")]
+struct AfterFailedSync;
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_locked() {
+            return write!(f, "file already locked: {}", self.path.display());
+        }
+        write!(f, "{} {}: {}", self.verb, self.path.display(), reason(&self.source))
+    }
+}
+
+impl std::error::Error for DiskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The system's own words in lower case and without the number that Rust adds.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    if error.raw_os_error().is_none() {
+        return text;
+    }
+    let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        // "Input/output error" loses its capital; an acronym would keep it.
+        (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_verb_path_and_reason_as_go_does() {
+        let error = DiskError::new("open", Path::new("/a/b"), io::Error::from_raw_os_error(2));
+        assert_eq!(error.to_string(), "open /a/b: no such file or directory");
+        assert!(error.is_not_found() && !error.is_locked());
+        let error = DiskError::new("flock", Path::new("/a"), io::ErrorKind::WouldBlock.into());
+        assert_eq!(error.to_string(), "file already locked: /a");
+        let error = DiskError::after_failed_sync("write", Path::new("/a"));
+        assert!(error.is_after_failed_sync());
+    }
+}

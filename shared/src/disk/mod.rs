@@ -1,0 +1,157 @@
+//! The one door to files: the few verbs that crash safety is about.
+//!
+//! Whoever keeps something on disk is generic over [`Disk`], so that tests can run it on a [`SimDisk`]
+//! that forgets, at a crash, whatever was not synced. Two rules hold for every implementation:
+//!
+//! - Contents are durable after [`DiskFile::sync`], names after [`Disk::sync_dir`] of their folder.
+//! - After a failed `sync` a handle refuses all further writes: the kernel may have dropped the pages, and
+//!   a second, successful `sync` would be a lie.
+
+mod error;
+mod real;
+mod sim;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+pub use error::DiskError;
+pub use real::{RealDisk, RealFile};
+pub use sim::{Fault, SimDisk, SimFile, Verb};
+
+/// How [`Disk::open`] treats a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, to be read.
+    Read,
+    /// An existing file, to be read and appended to.
+    Append,
+    /// A new file of mode 0600; one that is in the way is emptied.
+    Create,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// Anything else.
+    Other,
+}
+
+/// A file system, real or simulated. Cheap to clone; clones are the same disk.
+pub trait Disk: Clone + Send + Sync + 'static {
+    /// An open file. Dropping it closes it and lets go of its lock.
+    type File: DiskFile;
+
+    /// Opens a file.
+    fn open(&self, path: &Path, how: Open) -> Result<Self::File, DiskError>;
+
+    /// What stands at `path`, `None` where nothing does.
+    fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError>;
+
+    /// The names in a folder, sorted bytewise.
+    fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError>;
+
+    /// Makes one folder of mode 0700. It is durable once its parent is synced.
+    fn create_dir(&self, dir: &Path) -> Result<(), DiskError>;
+
+    /// Gives a file or folder another name, replacing a file that has it. Durable once the folder is synced.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+
+    /// Removes a file. Durable once the folder is synced.
+    fn remove(&self, path: &Path) -> Result<(), DiskError>;
+
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError>;
+
+    /// Makes a folder and those above it that are missing, all durable on return. No error if it is there.
+    fn create_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        let mut missing = Vec::new();
+        let mut at = Some(dir);
+        while let Some(path) = at.filter(|p| !p.as_os_str().is_empty()) {
+            match self.kind(path) {
+                Ok(Some(Kind::Dir)) => break,
+                // Something else stands there: creating the folder gives the error that says so.
+                Ok(Some(_)) => {
+                    missing.push(path);
+                    break;
+                }
+                Ok(None) => missing.push(path),
+                Err(error) => return Err(error),
+            }
+            at = path.parent();
+        }
+        for path in missing.into_iter().rev() {
+            match self.create_dir(path) {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::AlreadyExists
+                        && self.kind(path)? == Some(Kind::Dir) => {}
+                result => result?,
+            }
+            self.sync_dir(parent_of(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// An open file of a [`Disk`].
+pub trait DiskFile: Send + Sync + 'static {
+    /// Where it was opened.
+    fn path(&self) -> &Path;
+
+    /// Its length in bytes.
+    fn len(&self) -> Result<u64, DiskError>;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> Result<bool, DiskError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads into `buf` from `offset` on; fewer bytes than `buf` holds only at the end of the file.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
+
+    /// Adds all of `bytes` at the end, as a rule in one system call.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Overwrites from `offset` on, within the file or right at its end.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes the contents and the length durable (fdatasync).
+    fn sync(&mut self) -> Result<(), DiskError>;
+
+    /// Cuts the file off after `len` bytes.
+    fn truncate(&mut self, len: u64) -> Result<(), DiskError>;
+
+    /// Reserves room for the first `len` bytes without changing the length. No error where it is unsupported.
+    fn allocate(&mut self, len: u64) -> Result<(), DiskError>;
+
+    /// Takes the advisory lock that keeps other processes out, without waiting.
+    ///
+    /// Fails with an error of which [`DiskError::is_locked`] is true if another handle has it.
+    fn lock(&mut self) -> Result<(), DiskError>;
+}
+
+/// The folder that holds `path`; `.` for a bare name.
+#[must_use]
+pub fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Reads a whole file that is no longer than `len_max` bytes.
+pub fn read_file<D: Disk>(disk: &D, path: &Path, len_max: u64) -> Result<Vec<u8>, DiskError> {
+    let file = disk.open(path, Open::Read)?;
+    let len = file.len()?;
+    let size = match usize::try_from(len) {
+        Ok(size) if len <= len_max => size,
+        _ => return Err(DiskError::new("read", path, std::io::ErrorKind::FileTooLarge.into())),
+    };
+    let mut bytes = vec![0; size];
+    let got = file.read_at(0, &mut bytes)?;
+    bytes.truncate(got);
+    Ok(bytes)
+}

@@ -1,0 +1,169 @@
+//! Files of the operating system.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Disk, DiskError, DiskFile, Kind, Open};
+
+/// The file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+/// A file of a [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    fd: OwnedFd,
+    path: PathBuf,
+    sync_failed: bool,
+}
+
+/// Turns an error number into one that says what was tried on what.
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> DiskError {
+    move |errno| DiskError::new(verb, path, io::Error::from(errno))
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn open(&self, path: &Path, how: Open) -> Result<RealFile, DiskError> {
+        let flags = match how {
+            Open::Read => OFlags::RDONLY,
+            Open::Append => OFlags::RDWR,
+            Open::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+        };
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = retry(|| fs::open(path, flags | OFlags::CLOEXEC, mode)).map_err(failed("open", path))?;
+        Ok(RealFile { fd, path: path.to_owned(), sync_failed: false })
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError> {
+        match fs::stat(path) {
+            Ok(stat) => Ok(Some(match fs::FileType::from_raw_mode(stat.st_mode) {
+                fs::FileType::RegularFile => Kind::File,
+                fs::FileType::Directory => Kind::Dir,
+                _ => Kind::Other,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed("stat", path)(errno)),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError> {
+        let failed = |verb| move |error| DiskError::new(verb, dir, error);
+        let mut names = std::fs::read_dir(dir)
+            .map_err(failed("open"))?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed("readdir"))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        fs::mkdir(dir, Mode::RWXU).map_err(failed("mkdir", dir))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        fs::rename(from, to).map_err(failed("rename", from))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        fs::unlink(path).map_err(failed("remove", path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry(|| fs::open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
+        retry(|| fs::fsync(&fd)).map_err(failed("fsync", dir))
+    }
+}
+
+impl RealFile {
+    fn failed(&self, verb: &'static str) -> impl FnOnce(Errno) -> DiskError {
+        failed(verb, &self.path)
+    }
+
+    fn check_writable(&self, verb: &'static str) -> Result<(), DiskError> {
+        if self.sync_failed { Err(DiskError::after_failed_sync(verb, &self.path)) } else { Ok(()) }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> Result<u64, DiskError> {
+        let stat = fs::fstat(&self.fd).map_err(self.failed("stat"))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            match retry(|| rustix::io::pread(&self.fd, &mut buf[done..], at)).map_err(self.failed("read"))? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
+        let len = self.len()?;
+        self.write_at(len, bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.check_writable("write")?;
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            match retry(|| rustix::io::pwrite(&self.fd, &bytes[done..], at)).map_err(self.failed("write"))? {
+                0 => return Err(DiskError::new("write", &self.path, io::ErrorKind::WriteZero.into())),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        self.check_writable("fdatasync")?;
+        let result = retry(|| fs::fdatasync(&self.fd)).map_err(self.failed("fdatasync"));
+        self.sync_failed = result.is_err();
+        result
+    }
+
+    fn truncate(&mut self, len: u64) -> Result<(), DiskError> {
+        self.check_writable("truncate")?;
+        retry(|| fs::ftruncate(&self.fd, len)).map_err(self.failed("truncate"))
+    }
+
+    fn allocate(&mut self, len: u64) -> Result<(), DiskError> {
+        match retry(|| fs::fallocate(&self.fd, FallocateFlags::KEEP_SIZE, 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => result.map_err(self.failed("fallocate")),
+        }
+    }
+
+    fn lock(&mut self) -> Result<(), DiskError> {
+        let operation = FlockOperation::NonBlockingLockExclusive;
+        retry(|| fs::flock(&self.fd, operation)).map_err(self.failed("flock"))
+    }
+}
+
+/// Repeats a call that a signal cut short.
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reads snapshots; sets broken ones aside.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{RawSnapshot, SnapError, Snapshots};
+use crate::disk::{Disk, read_file};
+use crate::pb;
+
+/// No store is larger: its nodes alone would not fit the memory of a machine.
+const FILE_BYTES_MAX: u64 = 1 << 36;
+
+/// What is wrong with a snapshot file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Nothing is in it.
+    #[error("unexpected empty snapshot")]
+    Empty,
+    /// The sum is not that of the data.
+    #[error("crc mismatch")]
+    Crc,
+    /// It is no valid protobuf message.
+    #[error("{0}")]
+    Encoding(String),
+}
+
+/// Decodes the bytes of a snapshot file. The store's JSON is a slice of them.
+pub fn decode(bytes: Bytes) -> Result<pb::Snapshot, Flaw> {
+    if bytes.is_empty() {
+        return Err(Flaw::Empty);
+    }
+    let encoding = |error: prost::DecodeError| Flaw::Encoding(error.to_string());
+    let raw = RawSnapshot::decode(bytes).map_err(encoding)?;
+    let data = raw.data.filter(|data| !data.is_empty()).ok_or(Flaw::Empty)?;
+    if crc32c::crc32c(&data) != raw.crc {
+        return Err(Flaw::Crc);
+    }
+    pb::Snapshot::decode(data).map_err(encoding)
+}
+
+/// Reads one snapshot file.
+pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<pb::Snapshot, SnapError> {
+    let bytes = read_file(disk, file, FILE_BYTES_MAX)?;
+    decode(Bytes::from(bytes)).map_err(|flaw| SnapError::Broken { file: file.to_owned(), flaw })
+}
+
+impl<D: Disk> Snapshots<D> {
+    /// Reads the newest good snapshot, and says where it is. Broken ones that are newer are renamed to
+    /// `….snap.broken`.
+    pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
+        let mut renamed = false;
+        let found = self.newest(|file| {
+            let mut broken = file.as_os_str().to_owned();
+            broken.push(".broken");
+            self.disk.rename(file, Path::new(&broken))?;
+            renamed = true;
+            Ok(())
+        })?;
+        if renamed {
+            self.disk.sync_dir(&self.dir)?;
+        }
+        Ok(found)
+    }
+
+    /// The same without a change: broken ones are passed over.
+    pub fn peek_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
+        self.newest(|_| Ok(()))
+    }
+
+    fn newest(
+        &self,
+        mut set_aside: impl FnMut(&Path) -> Result<(), SnapError>,
+    ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
+        for name in self.names()?.into_iter().rev() {
+            let file = self.dir.join(name);
+            match read(&self.disk, &file) {
+                Ok(snapshot) => return Ok(Some((snapshot, file))),
+                Err(error @ SnapError::Broken { .. }) => {
+                    tracing::error!(target: "snap", "{error}");
+                    set_aside(&file)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The names of snapshots, oldest first.
+    fn names(&self) -> Result<Vec<OsString>, SnapError> {
+        let mut names = self.disk.list(&self.dir)?;
+        names.retain(|name| {
+            let good = name.as_encoded_bytes().ends_with(b".snap");
+            if !good {
+                let name = name.to_string_lossy();
+                tracing::warn!(target: "snap", "skipped unexpected non snapshot file {name}");
+            }
+            good
+        });
+        Ok(names)
+    }
+}

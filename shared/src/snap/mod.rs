@@ -1,0 +1,77 @@
+//! Snapshot files of etcd 2.x: `TERM-INDEX.snap`, both 16 hex digits.
+//!
+//! | field | content |
+//! |---|---|
+//! | 1 varint | CRC-32C of field 2 |
+//! | 2 bytes | `raftpb.Snapshot`: 1 the store as JSON, 2 metadata (members, index, term) |
+//!
+//! A file appears under its name only when it is complete and synced.
+
+mod load;
+mod save;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use load::{Flaw, decode, read};
+
+use crate::disk::{Disk, DiskError};
+
+/// A failure to save or to load a snapshot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapError {
+    /// The system refused an operation.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file is no good snapshot.
+    #[error("corrupted snapshot file {}: {flaw}", file.display())]
+    Broken {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// The body could not be produced.
+    #[error("snapshot body: {0}")]
+    Body(#[source] io::Error),
+}
+
+/// The snapshots in a folder.
+#[derive(Debug, Clone)]
+pub struct Snapshots<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+}
+
+impl<D: Disk> Snapshots<D> {
+    /// Those in `dir`, which must exist when it is used.
+    pub fn new(disk: D, dir: &Path) -> Snapshots<D> {
+        Snapshots { disk, dir: dir.to_owned() }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Removes the oldest snapshots in `dir` until at most `keep` are left; returns what it removed. 0 keeps all.
+pub fn purge<D: Disk>(disk: &D, dir: &Path, keep: usize) -> Result<Vec<PathBuf>, SnapError> {
+    Ok(crate::wal::purge_suffix(disk, dir, "snap", keep)?)
+}
+
+/// The name of the snapshot of an entry.
+#[must_use]
+pub fn file_name(term: u64, index: u64) -> String {
+    format!("{term:016x}-{index:016x}.snap")
+}
+
+/// `snappb.snapshot`, as it is read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RawSnapshot {
+    #[prost(uint32, required, tag = "1")]
+    crc: u32,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    data: Option<bytes::Bytes>,
+}

@@ -1,0 +1,215 @@
+//! Bytes of records.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | length `n` of the record, signed, little endian |
+//! | n | protobuf: 1 type (varint), 2 crc (varint), 3 data (bytes; absent in a crc record) |
+//!
+//! The crc is CRC-32C over the data of this and of all records before it, through all segments. A crc record
+//! stands at the head of each segment, is not part of the sum and repeats the value reached so far.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::pb;
+
+pub(crate) const METADATA: i64 = 1;
+pub(crate) const ENTRY: i64 = 2;
+pub(crate) const STATE: i64 = 3;
+pub(crate) const CRC: i64 = 4;
+pub(crate) const SNAPSHOT: i64 = 5;
+
+/// Bytes of the length before each record.
+pub(crate) const LENGTH_BYTES: usize = 8;
+
+/// `walpb.Record`, as it is read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RawRecord {
+    #[prost(int64, required, tag = "1")]
+    pub kind: i64,
+    #[prost(uint32, required, tag = "2")]
+    pub crc: u32,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub data: Option<Bytes>,
+}
+
+/// An entry to be written; it borrows its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// [`pb::ENTRY_NORMAL`] or [`pb::ENTRY_CONF_CHANGE`].
+    pub kind: i32,
+    /// The term in which a leader made it.
+    pub term: u64,
+    /// Its place in the raft log.
+    pub index: u64,
+    /// What it holds; `None` is not the same as empty on disk.
+    pub data: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a pb::Entry> for EntryRef<'a> {
+    fn from(entry: &'a pb::Entry) -> EntryRef<'a> {
+        EntryRef { kind: entry.kind, term: entry.term, index: entry.index, data: entry.data.as_deref() }
+    }
+}
+
+/// A few bytes without an allocation: the fields of an entry before its data.
+struct Head {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Head {
+    fn new() -> Head {
+        Head { bytes: [0; 48], len: 0 }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn field(&mut self, tag: u8, value: u64) {
+        self.byte(tag);
+        self.varint(value);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.byte(value.to_le_bytes()[0]);
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Encodes records one after the other into one buffer and keeps the running sum.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    /// What is encoded and not yet written.
+    pub buffer: Vec<u8>,
+    crc: u32,
+}
+
+impl Encoder {
+    pub(crate) fn new(crc: u32) -> Encoder {
+        Encoder { buffer: Vec::new(), crc }
+    }
+
+    /// The first record of a segment.
+    pub(crate) fn crc_record(&mut self) {
+        let mut head = Head::new();
+        head.field(0x08, CRC.unsigned_abs());
+        head.field(0x10, u64::from(self.crc));
+        self.buffer.extend_from_slice(&(head.len as u64).to_le_bytes());
+        self.buffer.extend_from_slice(head.as_slice());
+    }
+
+    pub(crate) fn metadata(&mut self, metadata: &pb::Metadata) {
+        let mut data = Head::new();
+        data.field(0x08, metadata.node_id);
+        data.field(0x10, metadata.cluster_id);
+        self.record(METADATA, data.as_slice(), &[]);
+    }
+
+    pub(crate) fn state(&mut self, state: &pb::HardState) {
+        let mut data = Head::new();
+        data.field(0x08, state.term);
+        data.field(0x10, state.vote);
+        data.field(0x18, state.commit);
+        self.record(STATE, data.as_slice(), &[]);
+    }
+
+    pub(crate) fn snapshot(&mut self, at: &pb::WalSnapshot) {
+        let mut data = Head::new();
+        data.field(0x08, at.index);
+        data.field(0x10, at.term);
+        self.record(SNAPSHOT, data.as_slice(), &[]);
+    }
+
+    pub(crate) fn entry(&mut self, entry: &EntryRef<'_>) {
+        let mut head = Head::new();
+        // A negative enum value is written in ten bytes, as protobuf has it.
+        head.field(0x08, i64::from(entry.kind).cast_unsigned());
+        head.field(0x10, entry.term);
+        head.field(0x18, entry.index);
+        if let Some(data) = entry.data {
+            head.field(0x22, data.len() as u64);
+        }
+        self.record(ENTRY, head.as_slice(), entry.data.unwrap_or_default());
+    }
+
+    /// A record whose data come in two parts.
+    fn record(&mut self, kind: i64, first: &[u8], second: &[u8]) {
+        self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, first), second);
+        let data_len = first.len() + second.len();
+        let mut head = Head::new();
+        head.field(0x08, kind.unsigned_abs());
+        head.field(0x10, u64::from(self.crc));
+        head.field(0x1a, data_len as u64);
+        let record_len = (head.len + data_len) as u64;
+        self.buffer.reserve(LENGTH_BYTES + head.len + data_len);
+        self.buffer.extend_from_slice(&record_len.to_le_bytes());
+        self.buffer.extend_from_slice(head.as_slice());
+        self.buffer.extend_from_slice(first);
+        self.buffer.extend_from_slice(second);
+    }
+}
+
+/// What of a record is there: enough to tell a record that was cut off from one whose length is wrong.
+///
+/// `start` are the first bytes of a record that claims `record_len` bytes. True if they can be the start of
+/// a record of just that length.
+pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
+    let mut rest = start;
+    let mut used = 0u64;
+    let mut kind = None;
+    for tag in [0x08u8, 0x10] {
+        match field(&mut rest, tag, &mut used) {
+            Field::Value(value) if kind.is_none() => kind = Some(value),
+            Field::Value(_) => {}
+            Field::CutOff => return true,
+            Field::Other => return false,
+        }
+    }
+    if kind == Some(CRC.unsigned_abs()) {
+        return used == record_len;
+    }
+    match field(&mut rest, 0x1a, &mut used) {
+        Field::Value(data_len) => used.checked_add(data_len) == Some(record_len),
+        Field::CutOff => true,
+        Field::Other => false,
+    }
+}
+
+enum Field {
+    Value(u64),
+    CutOff,
+    Other,
+}
+
+/// Takes a tag and the varint after it from the front of `rest`.
+fn field(rest: &mut &[u8], tag: u8, used: &mut u64) -> Field {
+    let Some((first, tail)) = rest.split_first() else { return Field::CutOff };
+    if *first != tag {
+        return Field::Other;
+    }
+    let mut value = 0u64;
+    for (i, byte) in tail.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f) << (7 * i).min(63);
+        if byte & 0x80 == 0 {
+            *rest = &tail[i + 1..];
+            *used += 2 + i as u64;
+            return Field::Value(value);
+        }
+    }
+    if tail.len() < 10 { Field::CutOff } else { Field::Other }
+}
+
+/// Decodes a message of the log, naming it in the error.
+pub(crate) fn message<M: Message + Default>(bytes: Bytes, what: &'static str) -> Result<M, super::Damage> {
+    M::decode(bytes).map_err(|_| super::Damage::Encoding(what))
+}

@@ -1,0 +1,106 @@
+//! Why a log cannot be opened, read or written.
+
+use std::path::PathBuf;
+
+use crate::disk::DiskError;
+use crate::pb::WalSnapshot;
+
+/// What is wrong with the bytes at a place of a log. The texts are those of etcd 2.x where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The bytes of a record do not give its checksum.
+    #[error("walpb: crc mismatch")]
+    RecordCrc,
+    /// A segment does not begin with the sum that the one before it ends with.
+    #[error("wal: crc mismatch")]
+    ChainCrc,
+    /// A segment that is not the last one ends inside a record.
+    #[error("unexpected EOF")]
+    UnexpectedEof,
+    /// The length of a record cannot be true.
+    #[error("wal: record of {0} bytes")]
+    Length(i64),
+    /// A record, or the message in it, is no valid protobuf.
+    #[error("wal: invalid {0}")]
+    Encoding(&'static str),
+    /// A record of a type that etcd 2.x does not write.
+    #[error("unexpected block type {0}")]
+    BlockType(i64),
+    /// Two metadata records differ.
+    #[error("wal: conflicting metadata found")]
+    MetadataConflict,
+    /// An entry does not follow the one before it.
+    #[error("wal: entry {found} follows entry {last}")]
+    Gap {
+        /// The last index that was read.
+        last: u64,
+        /// The index that came.
+        found: u64,
+    },
+}
+
+/// A failure of the write-ahead log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalError {
+    /// The system refused an operation; a segment that another process holds is one of these,
+    /// see [`DiskError::is_locked`].
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A log is there already.
+    #[error("wal: a log exists in {0}")]
+    Exists(PathBuf),
+    /// No segment can hold what is asked for, or one is missing.
+    #[error("wal: file not found (in {0})")]
+    FileNotFound(PathBuf),
+    /// A segment is damaged. Nothing was changed.
+    #[error("{damage} ({file} at byte {offset})", file = file.display())]
+    Damaged {
+        /// The segment.
+        file: PathBuf,
+        /// Where the bad record begins.
+        offset: u64,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The log does not know the snapshot that it is to continue.
+    #[error("wal: snapshot not found (index {}, term {})", .0.index, .0.term)]
+    SnapshotNotFound(WalSnapshot),
+    /// The log knows a snapshot at that index, but of another term.
+    #[error("wal: snapshot mismatch (index {}, term {}, the log has term {log_term})", wanted.index, wanted.term)]
+    SnapshotMismatch {
+        /// The snapshot that was asked for.
+        wanted: WalSnapshot,
+        /// The term in the log.
+        log_term: u64,
+    },
+    /// The log does not say whose it is.
+    #[error("wal: no metadata found (in {0})")]
+    NoMetadata(PathBuf),
+    /// The last state says that entries are committed that the log does not hold. Nothing was changed.
+    #[error("state.commit {commit} is out of range [{first}, {last}] ({file} at byte {offset})", file = file.display())]
+    CommitBeyondEnd {
+        /// The commit index of the last state.
+        commit: u64,
+        /// The index of the snapshot that the log continues.
+        first: u64,
+        /// The index of the last entry.
+        last: u64,
+        /// The last segment.
+        file: PathBuf,
+        /// Where its last good record ends.
+        offset: u64,
+    },
+    /// An earlier write or sync failed: what is on disk is no longer known, so nothing more is written.
+    #[error("wal: closed after a failed write")]
+    Failed,
+}
+
+impl WalError {
+    /// Whether another process holds a segment.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, WalError::Disk(error) if error.is_locked())
+    }
+}

@@ -1,0 +1,25 @@
+//! The write-ahead log of etcd 2.x: segments `SEQ-INDEX.wal` of framed, checksummed records.
+//!
+//! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it and touches nothing, [`Reader`]
+//! decodes one segment from bytes. The layout of a record stands in `codec`.
+//!
+//! Invariants of what is written: the sum chains through all segments; a file ends at its last record, without
+//! padding (space is reserved beyond the end only); a segment appears under its name only when it is complete
+//! and synced; nothing is written after a failed sync.
+
+mod codec;
+mod error;
+mod open;
+mod purge;
+mod reader;
+mod segment;
+mod writer;
+
+pub use codec::EntryRef;
+pub use error::{Damage, WalError};
+pub use open::{Inspected, Recovered, Repaired, exists, inspect};
+pub use purge::purge;
+pub(crate) use purge::purge_suffix;
+pub use reader::{End, ReadError, Reader, Record, Source};
+pub use segment::SegmentName;
+pub use writer::{SEGMENT_BYTES, Wal};

@@ -1,0 +1,269 @@
+//! Reads a log from its segments, and repairs its tail.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reader::{FileSource, ReadError};
+use super::segment::{self, SegmentName};
+use super::writer::Wal;
+use super::{Damage, End, Reader, Record, WalError};
+use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::pb;
+
+/// Bytes copied at once when a torn segment is set aside.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// What a log says, after [`Wal::open`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovered {
+    /// Whose log it is.
+    pub metadata: pb::Metadata,
+    /// The last hard state; all zero if there is none.
+    pub state: pb::HardState,
+    /// The entries after the snapshot, without gaps; later ones have replaced those of the same index.
+    pub entries: Vec<pb::Entry>,
+    /// What was cut off at the end, if anything.
+    pub repaired: Option<Repaired>,
+}
+
+/// The tail of a log that was cut off when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// The segment.
+    pub file: PathBuf,
+    /// Its length now.
+    pub kept_bytes: u64,
+    /// How many bytes were cut off.
+    pub cut_bytes: u64,
+    /// The copy of the segment as it was; `None` if only zeros were cut off.
+    pub copy: Option<PathBuf>,
+}
+
+/// What a log says to one who only looks, see [`inspect`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    /// Whose log it is.
+    pub metadata: Option<pb::Metadata>,
+    /// The last hard state; all zero if there is none.
+    pub state: pb::HardState,
+    /// The entries after the index that was asked for.
+    pub entries: Vec<pb::Entry>,
+    /// All snapshots that the segments read tell of, in their order.
+    pub snapshots: Vec<pb::WalSnapshot>,
+    /// How the last segment ends.
+    pub end: End,
+    /// The last segment.
+    pub last_file: PathBuf,
+    /// Where its last good record ends.
+    pub end_offset: u64,
+}
+
+/// Whether a log is in `dir`.
+///
+/// As in etcd 2.x any name there counts, so that a damaged log is not taken for a fresh start; but not the
+/// temporary name of a log whose making a crash interrupted, nor what a fresh file system holds.
+pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|name| {
+            let name = name.as_encoded_bytes();
+            !name.ends_with(b".tmp") && name != b"lost+found"
+        })),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads a log without locking, repairing or writing anything; entries up to index `after` are left out.
+///
+/// It may belong to a running server. A torn tail is no error but told by [`Inspected::end`].
+pub fn inspect<D: Disk>(disk: &D, dir: &Path, after: u64) -> Result<Inspected, WalError> {
+    let names = segment::select(&segment::list(disk, dir)?, dir, after)?;
+    let open = |name: &SegmentName| disk.open(&dir.join(name.to_string()), Open::Read).map(Arc::new);
+    let files = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let scan = Scan::read(&files, after)?;
+    Ok(Inspected {
+        metadata: scan.metadata,
+        state: scan.state,
+        entries: scan.entries,
+        snapshots: scan.snapshots,
+        end: scan.end,
+        last_file: files.last().map(|file| file.path().to_owned()).unwrap_or_default(),
+        end_offset: scan.end_offset,
+    })
+}
+
+/// All that the records of some segments say.
+struct Scan {
+    metadata: Option<pb::Metadata>,
+    state: pb::HardState,
+    entries: Vec<pb::Entry>,
+    snapshots: Vec<pb::WalSnapshot>,
+    /// The greatest index that an entry or a snapshot had.
+    last_index: u64,
+    crc: u32,
+    end: End,
+    end_offset: u64,
+}
+
+impl Scan {
+    fn read<F: DiskFile>(files: &[Arc<F>], after: u64) -> Result<Scan, WalError> {
+        let mut scan = Scan {
+            metadata: None,
+            state: pb::HardState::default(),
+            entries: Vec::new(),
+            snapshots: Vec::new(),
+            last_index: after,
+            crc: 0,
+            end: End::Clean,
+            end_offset: 0,
+        };
+        for (i, file) in files.iter().enumerate() {
+            let mut reader = Reader::new(FileSource::new(Arc::clone(file))?, scan.crc);
+            let result = scan.read_segment(&mut reader, after, i + 1 == files.len());
+            result.map_err(|error| match error {
+                ReadError::Disk(error) => WalError::Disk(error),
+                ReadError::Damage(damage) => {
+                    WalError::Damaged { file: file.path().to_owned(), offset: reader.offset(), damage }
+                }
+            })?;
+            scan.crc = reader.crc();
+            scan.end_offset = reader.offset();
+        }
+        Ok(scan)
+    }
+
+    fn read_segment<F: DiskFile>(
+        &mut self,
+        reader: &mut Reader<FileSource<F>>,
+        after: u64,
+        is_last: bool,
+    ) -> Result<(), ReadError> {
+        while let Some(record) = reader.next_record()? {
+            match record {
+                Record::Metadata(metadata) => match self.metadata {
+                    Some(known) if known != metadata => return Err(Damage::MetadataConflict.into()),
+                    _ => self.metadata = Some(metadata),
+                },
+                Record::Entry(entry) => self.entry(entry, after)?,
+                Record::State(state) => self.state = state,
+                Record::Crc(_) => {}
+                Record::Snapshot(at) => {
+                    self.last_index = self.last_index.max(at.index);
+                    self.snapshots.push(at);
+                }
+            }
+        }
+        self.end = reader.end().unwrap_or(End::Clean);
+        // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
+        if self.end == End::Torn && !is_last { Err(Damage::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Takes an entry over; one of an index that is there already replaces it and all after it.
+    fn entry(&mut self, entry: pb::Entry, after: u64) -> Result<(), Damage> {
+        // Converted 0.4 logs begin with an entry of index 0.
+        let Some(place) = entry.index.checked_sub(after + 1) else { return Ok(()) };
+        let last = after + self.entries.len() as u64;
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        if place > self.entries.len() {
+            return Err(Damage::Gap { last, found: entry.index });
+        }
+        self.entries.truncate(place);
+        self.last_index = entry.index.max(self.snapshots.iter().map(|at| at.index).max().unwrap_or(0));
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
+impl<D: Disk> Wal<D> {
+    /// Opens the log in `dir` to continue it after the snapshot `at`; `{0, 0}` for its beginning.
+    ///
+    /// Locks the segments it reads. What a crash left at the end is cut off (a torn record is kept in a copy
+    /// `….wal.broken`), but only when all before it is good: after an error nothing has been changed.
+    pub fn open(disk: D, dir: &Path, at: pb::WalSnapshot) -> Result<(Wal<D>, Recovered), WalError> {
+        let names = segment::select(&segment::list(&disk, dir)?, dir, at.index)?;
+        let mut files = Vec::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            let how = if i + 1 == names.len() { Open::Append } else { Open::Read };
+            let mut file = disk.open(&dir.join(name.to_string()), how)?;
+            file.lock()?;
+            files.push(Arc::new(file));
+        }
+        let scan = Scan::read(&files, at.index)?;
+        let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
+        let metadata = scan.check(at, dir, &held)?;
+        let mut wal = Wal::resume(disk, dir, held, metadata, scan.state, scan.last_index, scan.crc);
+        let repaired = wal.repair(scan.end, scan.end_offset)?;
+        wal.reserve()?;
+        Ok((wal, Recovered { metadata, state: scan.state, entries: scan.entries, repaired }))
+    }
+
+    /// Cuts off what follows the last good record.
+    fn repair(&mut self, end: End, end_offset: u64) -> Result<Option<Repaired>, WalError> {
+        let disk = self.disk().clone();
+        let file = self.tail_mut();
+        let path = file.path().to_owned();
+        let len = file.len()?;
+        if end == End::Clean {
+            return Ok(None);
+        }
+        let copy = match end {
+            End::Torn => {
+                tracing::info!(target: "wal", "repairing {}", path.display());
+                Some(set_aside(&disk, file)?)
+            }
+            End::Zeros | End::Clean => None,
+        };
+        file.truncate(end_offset)?;
+        file.sync()?;
+        self.set_tail_len(end_offset);
+        Ok(Some(Repaired { file: path, kept_bytes: end_offset, cut_bytes: len - end_offset, copy }))
+    }
+}
+
+impl Scan {
+    /// What must be true before the log may be continued.
+    fn check<F: DiskFile>(
+        &self,
+        at: pb::WalSnapshot,
+        dir: &Path,
+        held: &[(SegmentName, F)],
+    ) -> Result<pb::Metadata, WalError> {
+        let metadata = self.metadata.ok_or_else(|| WalError::NoMetadata(dir.to_owned()))?;
+        if !self.snapshots.contains(&at) {
+            return Err(match self.snapshots.iter().find(|known| known.index == at.index) {
+                Some(known) => WalError::SnapshotMismatch { wanted: at, log_term: known.term },
+                None => WalError::SnapshotNotFound(at),
+            });
+        }
+        let last = at.index + self.entries.len() as u64;
+        if self.state.commit > last {
+            // etcd 2.0 wrote the state before its entries. Whether those were acknowledged cannot be known.
+            let file = held.last().map(|(_, file)| file.path().to_owned()).unwrap_or_default();
+            let (commit, first, offset) = (self.state.commit, at.index, self.end_offset);
+            return Err(WalError::CommitBeyondEnd { commit, first, last, file, offset });
+        }
+        Ok(metadata)
+    }
+}
+
+/// Copies a torn segment to `….broken`, durably, replacing an older copy.
+fn set_aside<D: Disk>(disk: &D, file: &D::File) -> Result<PathBuf, DiskError> {
+    let mut path = file.path().as_os_str().to_owned();
+    path.push(".broken");
+    let path = PathBuf::from(path);
+    let mut copy = disk.open(&path, Open::Create)?;
+    let len = file.len()?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = 0;
+    while at < len {
+        let got = file.read_at(at, &mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        copy.append(&buffer[..got])?;
+        at += got as u64;
+    }
+    copy.sync()?;
+    disk.sync_dir(crate::disk::parent_of(&path))?;
+    Ok(path)
+}

@@ -1,0 +1,269 @@
+//! Decodes the records of one segment, wherever its bytes come from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Damage;
+use super::codec::{self, LENGTH_BYTES, RawRecord};
+use crate::disk::{DiskError, DiskFile};
+use crate::pb;
+
+/// Bytes read from a file at once. An entry that is kept keeps as much in memory.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Enough of a record to see its type, its sum and the length of its data.
+const START_BYTES: usize = 32;
+/// What a disk writes whole: a lost write leaves zeros from such a boundary on.
+const SECTOR_BYTES: u64 = 512;
+
+/// A record of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Whose log it is.
+    Metadata(pb::Metadata),
+    /// An entry of the raft log.
+    Entry(pb::Entry),
+    /// The newest hard state.
+    State(pb::HardState),
+    /// The sum over all records before this segment.
+    Crc(u32),
+    /// A snapshot was taken.
+    Snapshot(pb::WalSnapshot),
+}
+
+/// How the good records of a segment end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With the file.
+    Clean,
+    /// Only zero bytes follow.
+    Zeros,
+    /// A part of one more record follows: the writer was stopped in the middle.
+    Torn,
+}
+
+/// The bytes of a segment.
+pub trait Source {
+    /// How many there are.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// At least `want` bytes from `offset` on, or all up to the end if there are fewer.
+    fn window(&mut self, offset: u64, want: usize) -> Result<Bytes, DiskError>;
+}
+
+impl Source for Bytes {
+    fn len(&self) -> u64 {
+        Bytes::len(self) as u64
+    }
+
+    fn window(&mut self, offset: u64, _want: usize) -> Result<Bytes, DiskError> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(Bytes::len(self));
+        Ok(self.slice(from..))
+    }
+}
+
+/// A segment that is read in chunks.
+pub(crate) struct FileSource<F> {
+    file: Arc<F>,
+    len: u64,
+    chunk: Bytes,
+    chunk_offset: u64,
+}
+
+impl<F: DiskFile> FileSource<F> {
+    pub(crate) fn new(file: Arc<F>) -> Result<FileSource<F>, DiskError> {
+        let len = file.len()?;
+        Ok(FileSource { file, len, chunk: Bytes::new(), chunk_offset: 0 })
+    }
+}
+
+impl<F: DiskFile> Source for FileSource<F> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn window(&mut self, offset: u64, want: usize) -> Result<Bytes, DiskError> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let want = want.min(left);
+        if let Some(skip) = offset.checked_sub(self.chunk_offset).and_then(|n| usize::try_from(n).ok())
+            && skip <= self.chunk.len()
+            && self.chunk.len() - skip >= want
+        {
+            return Ok(self.chunk.slice(skip..));
+        }
+        let mut chunk = vec![0; want.max(CHUNK_BYTES).min(left)];
+        let got = self.file.read_at(offset, &mut chunk)?;
+        chunk.truncate(got);
+        self.chunk = Bytes::from(chunk);
+        self.chunk_offset = offset;
+        Ok(self.chunk.clone())
+    }
+}
+
+/// Why a segment cannot be read on.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The system did not give the bytes.
+    Disk(DiskError),
+    /// They are damaged; the bad record begins at [`Reader::offset`].
+    Damage(Damage),
+}
+
+impl From<DiskError> for ReadError {
+    fn from(error: DiskError) -> ReadError {
+        ReadError::Disk(error)
+    }
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> ReadError {
+        ReadError::Damage(damage)
+    }
+}
+
+/// Reads the records of one segment in order. Entries borrow their bytes from the source's buffers.
+#[derive(Debug)]
+pub struct Reader<S> {
+    source: S,
+    offset: u64,
+    crc: u32,
+    end: Option<End>,
+}
+
+impl<S: Source> Reader<S> {
+    /// A reader that begins with the sum `crc` of the segment before; 0 where reading begins.
+    pub fn new(source: S, crc: u32) -> Reader<S> {
+        Reader { source, offset: 0, crc, end: None }
+    }
+
+    /// Where the next record begins; after an error, where the bad one does; at the end, where good ones end.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The sum over all records so far.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// How the records end; `None` before [`Reader::next_record`] has said that there are no more.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// The next record, `None` when there are no more.
+    pub fn next_record(&mut self) -> Result<Option<Record>, ReadError> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
+        let left = self.source.len() - self.offset;
+        if left == 0 {
+            return Ok(self.ends(End::Clean));
+        }
+        let start = self.source.window(self.offset, LENGTH_BYTES + START_BYTES)?;
+        let Some((length, start)) = start.split_first_chunk::<LENGTH_BYTES>() else {
+            let zeros = start.iter().all(|b| *b == 0);
+            return Ok(self.ends(if zeros { End::Zeros } else { End::Torn }));
+        };
+        let length = i64::from_le_bytes(*length);
+        let bad_length = Damage::Length(length);
+        let Ok(record_len) = u64::try_from(length) else { return Err(bad_length.into()) };
+        if record_len == 0 {
+            return if self.last_nonzero()?.is_none() {
+                Ok(self.ends(End::Zeros))
+            } else {
+                Err(bad_length.into())
+            };
+        }
+        let start = &start[..start.len().min(START_BYTES)];
+        let room = left - LENGTH_BYTES as u64;
+        let record_size = match usize::try_from(record_len) {
+            Ok(size) if record_len <= room => size,
+            // The record does not end in this file: cut off, unless its own fields tell of another length.
+            _ if codec::fits_length(start, record_len) || self.is_lost(record_len)? => {
+                return Ok(self.ends(End::Torn));
+            }
+            _ => return Err(bad_length.into()),
+        };
+        match self.decode(record_size)? {
+            Ok((record, crc)) => {
+                self.crc = crc;
+                self.offset += LENGTH_BYTES as u64 + record_len;
+                Ok(Some(record))
+            }
+            Err(_) if self.is_lost(record_len)? => Ok(self.ends(End::Torn)),
+            Err(damage) => Err(damage.into()),
+        }
+    }
+
+    fn ends(&mut self, end: End) -> Option<Record> {
+        self.end = Some(end);
+        None
+    }
+
+    /// Decodes the record at the offset, which is there in full; gives the sum after it too.
+    fn decode(&mut self, size: usize) -> Result<Result<(Record, u32), Damage>, DiskError> {
+        let window = self.source.window(self.offset, LENGTH_BYTES + size)?;
+        if window.len() < LENGTH_BYTES + size {
+            // The file has become shorter while it was read.
+            return Ok(Err(Damage::UnexpectedEof));
+        }
+        Ok(decode_record(window.slice(LENGTH_BYTES..LENGTH_BYTES + size), self.crc))
+    }
+
+    /// Whether the record at the offset, of which `record_len` bytes are claimed, was written but never
+    /// reached the disk: from the start of a sector in it, the rest of the file is zeros.
+    fn is_lost(&mut self, record_len: u64) -> Result<bool, DiskError> {
+        let data_end = self.last_nonzero()?.map_or(self.offset, |last| last).max(self.offset) + 1;
+        let record_end = self.offset.saturating_add(LENGTH_BYTES as u64).saturating_add(record_len);
+        let lost_from = data_end.next_multiple_of(SECTOR_BYTES);
+        Ok(lost_from < record_end.min(self.source.len()))
+    }
+
+    /// The offset of the last byte that is not zero, of those from the offset on.
+    fn last_nonzero(&mut self) -> Result<Option<u64>, DiskError> {
+        let mut last = None;
+        let mut at = self.offset;
+        while at < self.source.len() {
+            let window = self.source.window(at, CHUNK_BYTES)?;
+            if window.is_empty() {
+                break;
+            }
+            if let Some(i) = window.iter().rposition(|b| *b != 0) {
+                last = Some(at + i as u64);
+            }
+            at += window.len() as u64;
+        }
+        Ok(last)
+    }
+}
+
+fn decode_record(bytes: Bytes, crc: u32) -> Result<(Record, u32), Damage> {
+    let raw: RawRecord = codec::message(bytes, "record")?;
+    if raw.kind == codec::CRC {
+        return match crc {
+            // Nothing was read before it: the segment says with which sum to begin.
+            0 => Ok((Record::Crc(raw.crc), raw.crc)),
+            crc if crc == raw.crc => Ok((Record::Crc(raw.crc), raw.crc)),
+            _ => Err(Damage::ChainCrc),
+        };
+    }
+    let data = raw.data.unwrap_or_default();
+    let crc = crc32c::crc32c_append(crc, &data);
+    if crc != raw.crc {
+        return Err(Damage::RecordCrc);
+    }
+    let record = match raw.kind {
+        codec::METADATA => Record::Metadata(codec::message(data, "metadata")?),
+        codec::ENTRY => Record::Entry(codec::message(data, "entry")?),
+        codec::STATE => Record::State(codec::message(data, "state")?),
+        codec::SNAPSHOT => Record::Snapshot(codec::message(data, "snapshot")?),
+        kind => return Err(Damage::BlockType(kind)),
+    };
+    Ok((record, crc))
+}

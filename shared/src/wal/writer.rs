@@ -1,0 +1,252 @@
+//! Appends to a log.
+
+use std::path::{Path, PathBuf};
+
+use super::codec::{Encoder, EntryRef};
+use super::segment::SegmentName;
+use super::{WalError, exists};
+use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::pb;
+
+/// A segment that has reached this length is closed and the next one begun, as in etcd 2.3.
+pub const SEGMENT_BYTES: u64 = 64_000_000;
+/// Commit indexes alone wait in the buffer for the next sync, but no more of them than this.
+const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
+/// A buffer that one big batch has made larger than this is given back.
+const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// A log that is open for appending.
+///
+/// [`Wal::append`] only encodes; [`Wal::sync`] writes and makes durable. Entries count only after the sync.
+/// It holds the locks of all segments that may still be needed, see [`Wal::release_before`].
+#[derive(Debug)]
+pub struct Wal<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    /// Held for their locks, oldest first; the last is the one that is written. Never empty.
+    held: Vec<(SegmentName, D::File)>,
+    tail_len: u64,
+    encoder: Encoder,
+    metadata: pb::Metadata,
+    /// The last state encoded.
+    state: pb::HardState,
+    last_index: u64,
+    /// Whether the buffer holds what must not be lost.
+    must_sync: bool,
+    failed: bool,
+}
+
+impl<D: Disk> Wal<D> {
+    /// Makes a new log in `dir`, and the folder where it is missing; both are durable on return.
+    ///
+    /// The first segment gets its name only when it is complete: until then [`exists`] is false.
+    pub fn create(disk: D, dir: &Path, metadata: pb::Metadata) -> Result<Wal<D>, WalError> {
+        if exists(&disk, dir)? {
+            return Err(WalError::Exists(dir.to_owned()));
+        }
+        disk.create_dir_all(dir)?;
+        let mut encoder = Encoder::new(0);
+        encoder.crc_record();
+        encoder.metadata(&metadata);
+        encoder.snapshot(&pb::WalSnapshot::default());
+        let name = SegmentName { seq: 0, index: 0 };
+        let file = create_segment(&disk, dir, name, &encoder.buffer)?;
+        let tail_len = encoder.buffer.len() as u64;
+        encoder.buffer.clear();
+        Ok(Wal {
+            disk,
+            dir: dir.to_owned(),
+            held: vec![(name, file)],
+            tail_len,
+            encoder,
+            metadata,
+            state: pb::HardState::default(),
+            last_index: 0,
+            must_sync: false,
+            failed: false,
+        })
+    }
+
+    /// A log whose segments have been read; `crc` is the sum over them.
+    pub(super) fn resume(
+        disk: D,
+        dir: &Path,
+        held: Vec<(SegmentName, D::File)>,
+        metadata: pb::Metadata,
+        state: pb::HardState,
+        last_index: u64,
+        crc: u32,
+    ) -> Wal<D> {
+        assert!(!held.is_empty(), "a log without segments");
+        Wal {
+            disk,
+            dir: dir.to_owned(),
+            held,
+            tail_len: 0,
+            encoder: Encoder::new(crc),
+            metadata,
+            state,
+            last_index,
+            must_sync: false,
+            failed: false,
+        }
+    }
+
+    /// The folder it is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whose log it is.
+    pub fn metadata(&self) -> pb::Metadata {
+        self.metadata
+    }
+
+    /// The index of the last entry or snapshot that was appended or read.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// Encodes entries and then the state. Nothing is written before [`Wal::sync`].
+    ///
+    /// # Panics
+    /// If an entry would leave a gap: such a log could not be read again.
+    pub fn append<'a>(&mut self, entries: impl Iterator<Item = EntryRef<'a>>, state: Option<pb::HardState>) {
+        for entry in entries {
+            let (index, last) = (entry.index, self.last_index);
+            assert!(index <= last + 1, "gap in the log: entry {index} after {last}");
+            self.encoder.entry(&entry);
+            self.last_index = index;
+            self.must_sync = true;
+        }
+        if let Some(state) = state.filter(|state| *state != pb::HardState::default()) {
+            self.must_sync |= (state.term, state.vote) != (self.state.term, self.state.vote);
+            self.encoder.state(&state);
+            self.state = state;
+        }
+    }
+
+    /// Makes durable what was appended, in one write and one sync.
+    ///
+    /// If that is just a higher commit index it may stay in the buffer: whoever reads the log without it
+    /// learns it again. After an error the log refuses everything else.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| {
+            if !wal.must_sync {
+                return if wal.encoder.buffer.len() > UNSYNCED_BYTES_MAX { wal.write() } else { Ok(()) };
+            }
+            wal.write_and_sync()?;
+            if wal.tail_len >= SEGMENT_BYTES { wal.cut() } else { Ok(()) }
+        })
+    }
+
+    /// Marks that a snapshot was or is about to be stored, durably, with all that was appended before.
+    pub fn append_snapshot(&mut self, at: pb::WalSnapshot) -> Result<(), WalError> {
+        self.guarded(|wal| {
+            wal.encoder.snapshot(&at);
+            wal.last_index = wal.last_index.max(at.index);
+            wal.write_and_sync()
+        })
+    }
+
+    /// Lets go of the segments that cannot hold entries after `index`, so that [`super::purge`] may take them.
+    ///
+    /// As in etcd 2.x one segment more than needed stays locked.
+    pub fn release_before(&mut self, index: u64) {
+        let released = match self.held.iter().position(|(name, _)| name.index >= index) {
+            Some(i) => i.saturating_sub(1),
+            None => self.held.len() - 1,
+        };
+        self.held.drain(..released);
+    }
+
+    /// Writes what still waits in the buffer and closes the log.
+    pub fn close(mut self) -> Result<(), WalError> {
+        self.guarded(Wal::write_and_sync)
+    }
+
+    pub(super) fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    pub(super) fn tail_mut(&mut self) -> &mut D::File {
+        let last = self.held.len() - 1;
+        &mut self.held[last].1
+    }
+
+    pub(super) fn set_tail_len(&mut self, len: u64) {
+        self.tail_len = len;
+    }
+
+    /// Reserves space for the segment, without a change of its length.
+    pub(super) fn reserve(&mut self) -> Result<(), WalError> {
+        Ok(self.tail_mut().allocate(SEGMENT_BYTES)?)
+    }
+
+    /// Runs `work` unless an earlier one failed, and remembers if it fails.
+    fn guarded(&mut self, work: impl FnOnce(&mut Wal<D>) -> Result<(), DiskError>) -> Result<(), WalError> {
+        if self.failed {
+            return Err(WalError::Failed);
+        }
+        let result = work(self);
+        self.failed = result.is_err();
+        Ok(result?)
+    }
+
+    fn write(&mut self) -> Result<(), DiskError> {
+        if self.encoder.buffer.is_empty() {
+            return Ok(());
+        }
+        let (last, at) = (self.held.len() - 1, self.tail_len);
+        self.held[last].1.write_at(at, &self.encoder.buffer)?;
+        self.tail_len += self.encoder.buffer.len() as u64;
+        self.encoder.buffer.clear();
+        self.encoder.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(())
+    }
+
+    fn write_and_sync(&mut self) -> Result<(), DiskError> {
+        self.write()?;
+        self.tail_mut().sync()?;
+        self.must_sync = false;
+        Ok(())
+    }
+
+    /// Begins the next segment. The one before it is complete and synced.
+    fn cut(&mut self) -> Result<(), DiskError> {
+        let (last, _) = self.held[self.held.len() - 1];
+        let name = SegmentName { seq: last.seq + 1, index: self.last_index + 1 };
+        self.encoder.crc_record();
+        self.encoder.metadata(&self.metadata);
+        if self.state != pb::HardState::default() {
+            self.encoder.state(&self.state);
+        }
+        let mut file = create_segment(&self.disk, &self.dir, name, &self.encoder.buffer)?;
+        file.allocate(SEGMENT_BYTES)?;
+        tracing::info!(target: "wal", "segmented wal file {} is created", file.path().display());
+        self.tail_len = self.encoder.buffer.len() as u64;
+        self.encoder.buffer.clear();
+        self.held.push((name, file));
+        Ok(())
+    }
+}
+
+/// Makes a segment under a temporary name and gives it its own when `head` is durable in it. It is locked.
+fn create_segment<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: SegmentName,
+    head: &[u8],
+) -> Result<D::File, DiskError> {
+    let path = dir.join(name.to_string());
+    let temporary = dir.join(format!("{name}.tmp"));
+    let mut file = disk.open(&temporary, Open::Create)?;
+    file.append(head)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(dir)?;
+    let mut file = disk.open(&path, Open::Append)?;
+    file.lock()?;
+    Ok(file)
+}
