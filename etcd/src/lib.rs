@@ -1,1 +1,3 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API.
+
+pub mod log;
