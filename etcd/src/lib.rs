@@ -1,3 +1,4 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API.
 
 pub mod log;
+pub mod member;

@@ -1,0 +1,51 @@
+//! Between our protobuf types, which alone read bytes from outside, and those of the `raft` crate.
+
+use bytes::Bytes;
+use raft::eraftpb;
+use shared::pb;
+use shared::wal::EntryRef;
+
+pub(super) fn entry_to_raft(entry: pb::Entry) -> eraftpb::Entry {
+    let entry_type = match entry.kind {
+        pb::ENTRY_CONF_CHANGE => eraftpb::EntryType::EntryConfChange,
+        _ => eraftpb::EntryType::EntryNormal,
+    };
+    eraftpb::Entry {
+        entry_type,
+        term: entry.term,
+        index: entry.index,
+        data: entry.data.unwrap_or_default(),
+        ..eraftpb::Entry::default()
+    }
+}
+
+/// The entry as the log keeps it. A new leader's empty entry has no data at all, as in 2.3.
+pub(super) fn entry_from_raft(entry: &eraftpb::Entry) -> EntryRef<'_> {
+    let kind = match entry.entry_type {
+        eraftpb::EntryType::EntryNormal => pb::ENTRY_NORMAL,
+        eraftpb::EntryType::EntryConfChange => pb::ENTRY_CONF_CHANGE,
+        eraftpb::EntryType::EntryConfChangeV2 => {
+            unreachable!("entry {} is of a kind that etcd 2.x does not know", entry.index)
+        }
+    };
+    let data = (!entry.data.is_empty()).then_some(&entry.data[..]);
+    EntryRef { kind, term: entry.term, index: entry.index, data }
+}
+
+pub(super) fn state_to_raft(state: pb::HardState) -> eraftpb::HardState {
+    eraftpb::HardState {
+        term: state.term,
+        vote: state.vote,
+        commit: state.commit,
+        ..eraftpb::HardState::default()
+    }
+}
+
+pub(super) fn state_from_raft(state: &eraftpb::HardState) -> pb::HardState {
+    pb::HardState { term: state.term, vote: state.vote, commit: state.commit }
+}
+
+/// A normal entry to propose; raft fills in term and index.
+pub(super) fn proposal(kind: eraftpb::EntryType, data: Bytes) -> eraftpb::Entry {
+    eraftpb::Entry { entry_type: kind, data, ..eraftpb::Entry::default() }
+}

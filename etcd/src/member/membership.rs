@@ -1,0 +1,193 @@
+//! Who is in the cluster. The truth is in the store below `/0`; this is its parsed form.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use shared::id::{ClusterId, MemberId};
+use shared::pb;
+use shared::store::{Expiry, Store};
+use shared::time::UnixNanos;
+
+/// A member as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id, made from its first peer URLs.
+    pub id: MemberId,
+    /// Its name, empty until it has started once.
+    pub name: String,
+    /// Where other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it, empty until it has started once.
+    pub client_urls: Vec<String>,
+}
+
+/// The members of a cluster at one point of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The cluster's id, made from its first members.
+    pub cluster_id: ClusterId,
+    /// The members by id.
+    pub members: BTreeMap<MemberId, Peer>,
+    /// Ids that were members once and never will be again.
+    pub removed: BTreeSet<MemberId>,
+    /// The version that all members can speak, such as `2.3.0`; none until the first leader set it.
+    pub version: Option<String>,
+}
+
+/// Why a change of the members was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigureError {
+    /// The id belongs to a member that was removed.
+    #[error("membership: ID removed")]
+    IdRemoved,
+    /// There is such a member already.
+    #[error("membership: ID exists")]
+    IdExists,
+    /// Another member has one of these peer URLs.
+    #[error("membership: peerURL exists")]
+    PeerUrlExists,
+    /// There is no such member.
+    #[error("membership: ID not found")]
+    IdNotFound,
+}
+
+/// `/0/members/ID/raftAttributes`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct RaftAttributes {
+    #[serde(rename = "peerURLs", default)]
+    peer_urls: Vec<String>,
+}
+
+/// `/0/members/ID/attributes`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Attributes {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
+    client_urls: Vec<String>,
+}
+
+/// The context of a [`pb::ConfChange`] that adds or updates a member. The id is a decimal number above 2^53.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct ConfChangeContext {
+    pub(crate) id: u64,
+    #[serde(rename = "peerURLs", default)]
+    pub(crate) peer_urls: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) client_urls: Vec<String>,
+}
+
+impl ConfChangeContext {
+    /// As it stands in the log.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+/// Where a member's own attributes stand in the store.
+pub(crate) fn attributes_path(id: MemberId) -> String {
+    format!("/0/members/{id}/attributes")
+}
+
+/// What a member publishes of itself at [`attributes_path`].
+pub(crate) fn attributes_value(name: &str, client_urls: &[String]) -> Vec<u8> {
+    encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec() })
+}
+
+/// Whether a path of the store is some member's attributes.
+pub(crate) fn is_attributes_path(path: &[u8]) -> bool {
+    path.strip_prefix(b"/0/members/").is_some_and(|rest| rest.ends_with(b"/attributes"))
+}
+
+/// Where the cluster's version stands in the store.
+pub(crate) const VERSION_PATH: &[u8] = b"/0/version";
+
+impl Membership {
+    /// Reads the members out of the store.
+    pub fn from_store(cluster_id: ClusterId, store: &Store) -> Membership {
+        let mut membership = Membership { cluster_id, ..Membership::default() };
+        membership.removed.extend(ids_below(store, b"/0/removed_members"));
+        for id in ids_below(store, b"/0/members") {
+            let raft: RaftAttributes = read_json(store, &format!("/0/members/{id}/raftAttributes"));
+            let own: Attributes = read_json(store, &attributes_path(id));
+            let peer = Peer { id, name: own.name, peer_urls: raft.peer_urls, client_urls: own.client_urls };
+            membership.members.insert(id, peer);
+        }
+        membership.version = value(store, VERSION_PATH).and_then(|version| String::from_utf8(version).ok());
+        membership
+    }
+
+    /// Whether a change is possible. Deterministic: all members decide alike at the same entry.
+    pub fn check(&self, change: &pb::ConfChange, peer_urls: &[String]) -> Result<(), ConfigureError> {
+        let id = MemberId(change.node_id);
+        if self.removed.contains(&id) {
+            return Err(ConfigureError::IdRemoved);
+        }
+        let known = self.members.contains_key(&id);
+        match change.kind {
+            pb::ADD_NODE if known => return Err(ConfigureError::IdExists),
+            pb::REMOVE_NODE | pb::UPDATE_NODE if !known => return Err(ConfigureError::IdNotFound),
+            pb::REMOVE_NODE => return Ok(()),
+            _ => {}
+        }
+        let others = self.members.values().filter(|peer| peer.id != id);
+        let taken = others.flat_map(|peer| &peer.peer_urls).any(|url| peer_urls.contains(url));
+        if taken { Err(ConfigureError::PeerUrlExists) } else { Ok(()) }
+    }
+}
+
+/// Writes an accepted change into the store, as all members do at the same entry.
+///
+/// `change` has passed [`Membership::check`], so the store cannot refuse it.
+pub(super) fn write_change(store: &mut Store, change: &pb::ConfChange, peer_urls: &[String], now: UnixNanos) {
+    let id = MemberId(change.node_id);
+    let path = format!("/0/members/{id}/raftAttributes");
+    let value = encode(&RaftAttributes { peer_urls: peer_urls.to_vec() });
+    let written = match change.kind {
+        pb::ADD_NODE => store.create(path.as_bytes(), false, &value, false, Expiry::default(), now),
+        pb::UPDATE_NODE => store.update(path.as_bytes(), &value, Expiry::default(), now),
+        _ => {
+            let member = format!("/0/members/{id}");
+            let tombstone = format!("/0/removed_members/{id}");
+            store
+                .delete(member.as_bytes(), true, true, now)
+                .and_then(|_| store.create(tombstone.as_bytes(), false, b"", false, Expiry::default(), now))
+        }
+    };
+    if let Err(error) = written {
+        unreachable!("a checked change of member {id} was refused by the store: {error}");
+    }
+}
+
+/// JSON of one of our own types, which always can be written.
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    match shared::json::to_vec(value) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("strings and numbers are always JSON: {error}"),
+    }
+}
+
+fn id_of(name: &[u8]) -> Option<MemberId> {
+    u64::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok().map(MemberId)
+}
+
+/// The names and nodes of a directory's children, none if it is not there.
+fn ids_below(store: &Store, path: &[u8]) -> Vec<MemberId> {
+    match store.get(path, false, false) {
+        Ok(event) => event.node().children().filter_map(|child| id_of(child.name())).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The value of a key, none if it is not there.
+pub(crate) fn value(store: &Store, path: &[u8]) -> Option<Vec<u8>> {
+    let event = store.get(path, false, false).ok()?;
+    event.node().value().map(<[u8]>::to_vec)
+}
+
+fn read_json<T: Default + serde::de::DeserializeOwned>(store: &Store, path: &str) -> T {
+    let bytes = value(store, path.as_bytes()).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}

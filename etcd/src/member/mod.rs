@@ -1,0 +1,591 @@
+//! One member of the cluster as a value: no I/O, no clock, no locks, no tasks.
+//!
+//! Calls bring things in, [`Member::poll`] hands out what is to be done:
+//! - getters: [`Member::status`], [`Member::membership`], [`Member::tail`];
+//! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`];
+//! - commands in: [`Member::propose`], [`Member::configure`], [`Member::read_index`], [`Member::campaign`];
+//! - out: [`Member::poll`], then [`Member::apply`] with what it gave.
+//!
+//! Consensus is the `raft` crate. None of its types leaves this module but the opaque [`Message`] and
+//! [`Committed`].
+
+mod convert;
+mod log;
+mod membership;
+mod request_ids;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use raft::eraftpb::{self, EntryType, MessageType};
+use raft::{RawNode, StateRole};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use shared::error::ApiError;
+use shared::event::Event;
+use shared::id::{ClusterId, MemberId};
+use shared::pb;
+use shared::store::Store;
+use shared::time::UnixNanos;
+use shared::wal::EntryRef;
+
+use self::log::EntryLog;
+pub(crate) use self::membership::{
+    ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, is_attributes_path, value,
+};
+pub use self::membership::{ConfigureError, Membership, Peer};
+use self::request_ids::RequestIds;
+
+/// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
+pub const CATCH_UP_ENTRIES: u64 = 5000;
+
+/// Bytes of entries in one message to a follower.
+const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// Unanswered append messages to one follower.
+const APPENDS_IN_FLIGHT_MAX: usize = 512;
+
+/// Tells the waiting client of a proposal from all others. Never 0.
+pub type RequestId = u64;
+
+/// A message to another member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message(eraftpb::Message);
+
+/// Committed entries, ready for [`Member::apply`].
+#[derive(Debug)]
+pub struct Committed(Vec<eraftpb::Entry>);
+
+/// What the log must hold before anybody may rely on it, and the promises that may leave only then.
+#[derive(Debug)]
+pub struct Batch {
+    /// For [`Member::persisted`].
+    pub id: BatchId,
+    entries: Vec<eraftpb::Entry>,
+    /// The member's state after these entries.
+    pub state: Option<pb::HardState>,
+    /// Whether anything waits for it. If not, it may be written together with a later batch, and
+    /// [`Member::persisted`] is not called for it.
+    pub must_sync: bool,
+    /// Votes and acknowledgements: to be sent once the batch is on disk, not before.
+    pub then_send: Vec<Message>,
+}
+
+impl Batch {
+    /// The entries, in the form of the log.
+    pub fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.entries.iter().map(convert::entry_from_raft)
+    }
+}
+
+/// Numbers batches in the order in which they are to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchId(u64);
+
+/// What is to be done next. In the order given.
+#[derive(Debug)]
+pub enum Output {
+    /// May leave at once.
+    Send(Vec<Message>),
+    /// To be written to the log.
+    Persist(Batch),
+    /// To be handed to [`Member::apply`].
+    Apply(Committed),
+    /// Everything up to the index was committed when the read was asked for; the caller may read once that
+    /// much is applied.
+    ReadReady {
+        /// The read, as given to [`Member::read_index`].
+        id: RequestId,
+        /// What must be applied first.
+        index: u64,
+    },
+}
+
+/// What became of a proposal.
+#[derive(Debug)]
+pub enum Applied {
+    /// The store's answer.
+    Request(RequestId, Result<Event, ApiError>),
+    /// The member as it is now, or was; or why the change was refused.
+    Configured(RequestId, Result<(), ConfigureError>),
+    /// This member is no longer one of the cluster: it must stop.
+    RemovedSelf,
+    /// The members or the cluster's version have changed: [`Member::membership`] is new.
+    MembershipChanged,
+    /// A new leader's first entry.
+    NewTerm,
+}
+
+/// There is no leader to take a proposal. It may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoLeader;
+
+/// Follower, candidate or leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Takes entries from a leader, if there is one.
+    #[default]
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Decides what the log holds.
+    Leader,
+}
+
+/// A member's view of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// The member itself.
+    pub id: MemberId,
+    /// Whom it takes for the leader; [`MemberId`] 0 for nobody.
+    pub leader: MemberId,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Its vote in that term.
+    pub vote: MemberId,
+    /// The last index known to be committed.
+    pub commit: u64,
+    /// The last index applied.
+    pub applied: u64,
+    /// Whether it is the only voter.
+    pub alone: bool,
+    /// Whether it leads and has applied an entry of its own term: then all that was ever committed before
+    /// is applied too.
+    pub current: bool,
+}
+
+/// A follower's place in the log, as its leader sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The follower, or the leader itself.
+    pub id: MemberId,
+    /// The highest index known to be in its log.
+    pub matched: u64,
+    /// The next index to send.
+    pub next: u64,
+    /// `ProgressStateProbe`, `ProgressStateReplicate` or `ProgressStateSnapshot`.
+    pub state: &'static str,
+}
+
+/// What a member begins with.
+#[derive(Debug)]
+pub struct Start {
+    /// Itself.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Index, term and voters of the snapshot that the store holds; zeros for an empty store.
+    pub snapshot: pb::SnapshotMetadata,
+    /// The last state written.
+    pub state: pb::HardState,
+    /// All entries after the snapshot.
+    pub entries: Vec<pb::Entry>,
+    /// Ticks without word from a leader before it asks for votes (up to twice as many).
+    pub election_ticks: usize,
+    /// For the random part of the election timeout.
+    pub seed: u64,
+    /// The time of the start; request ids begin with it.
+    pub now: UnixNanos,
+}
+
+/// One member of the cluster. See the module's documentation.
+pub struct Member {
+    raft: RawNode<EntryLog>,
+    id: MemberId,
+    membership: Membership,
+    ids: RequestIds,
+    rng: StdRng,
+    election_ticks: usize,
+    /// Term and role for which the election timeout was drawn.
+    drawn_for: (u64, StateRole),
+    applied: u64,
+    applied_term: u64,
+    conf_state: Vec<u64>,
+    /// Proposals of this turn, stepped together.
+    proposals: Vec<eraftpb::Entry>,
+    encoded: BytesMut,
+    /// Outputs of the last ready that are not handed out yet, last one first.
+    outputs: Vec<Output>,
+    /// Its removal is applied: it takes no more proposals.
+    removed_self: bool,
+}
+
+impl Member {
+    /// A member that takes up where its log ends. The store holds what `start.snapshot` stands for.
+    pub fn new(start: Start, store: &Store) -> Member {
+        let snapshot = (start.snapshot.index, start.snapshot.term);
+        let voters = start.snapshot.conf_state.nodes;
+        let last = start.entries.last().map_or(snapshot.0, |entry| entry.index);
+        let mut state = start.state;
+        assert!(
+            state.commit <= last,
+            "state.commit {} is out of range [{}, {last}]",
+            state.commit,
+            snapshot.0
+        );
+        state.commit = state.commit.max(snapshot.0);
+        state.term = state.term.max(snapshot.1);
+        let entries = start.entries.into_iter().map(convert::entry_to_raft);
+        let log = EntryLog::new(snapshot, voters.clone(), convert::state_to_raft(state), entries);
+        let config = raft::Config {
+            id: start.id.0,
+            election_tick: start.election_ticks,
+            heartbeat_tick: 1,
+            applied: snapshot.0,
+            max_size_per_msg: APPEND_BYTES_MAX,
+            max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
+            // Go members know neither; see Documentation/architecture.md.
+            check_quorum: false,
+            pre_vote: false,
+            ..raft::Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raft = match RawNode::new(&config, log, &logger) {
+            Ok(raft) => raft,
+            Err(error) => unreachable!("raft refuses a state that was checked: {error}"),
+        };
+        Member {
+            raft,
+            id: start.id,
+            membership: Membership::from_store(start.cluster_id, store),
+            ids: RequestIds::new(start.id, start.now),
+            rng: StdRng::seed_from_u64(start.seed),
+            election_ticks: start.election_ticks,
+            drawn_for: (u64::MAX, StateRole::Follower),
+            applied: snapshot.0,
+            applied_term: snapshot.1,
+            conf_state: voters,
+            proposals: Vec::new(),
+            encoded: BytesMut::new(),
+            outputs: Vec::new(),
+            removed_self: false,
+        }
+    }
+
+    /// What it knows of its group now.
+    pub fn status(&self) -> Status {
+        let raft = &self.raft.raft;
+        let role = match raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Follower => Role::Follower,
+        };
+        Status {
+            id: self.id,
+            leader: MemberId(raft.leader_id),
+            role,
+            term: raft.term,
+            vote: MemberId(raft.vote),
+            commit: raft.raft_log.committed,
+            applied: self.applied,
+            alone: self.is_alone(),
+            current: role == Role::Leader && self.applied_term == raft.term,
+        }
+    }
+
+    /// The followers' places in the log, if it leads.
+    pub fn progress(&self) -> Vec<Progress> {
+        if self.raft.raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let progress = self.raft.raft.prs().iter().map(|(id, progress)| Progress {
+            id: MemberId(*id),
+            matched: progress.matched,
+            next: progress.next_idx,
+            state: match progress.state {
+                raft::ProgressState::Probe => "ProgressStateProbe",
+                raft::ProgressState::Replicate => "ProgressStateReplicate",
+                raft::ProgressState::Snapshot => "ProgressStateSnapshot",
+            },
+        });
+        progress.collect()
+    }
+
+    /// Who is in the cluster, as of the last applied entry.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Index and term of the last applied entry and the voters at it: what a snapshot taken now stands for.
+    pub fn tail(&self) -> pb::SnapshotMetadata {
+        pb::SnapshotMetadata {
+            conf_state: pb::ConfState { nodes: self.conf_state.clone() },
+            index: self.applied,
+            term: self.applied_term,
+        }
+    }
+
+    /// Forgets the entries that a snapshot at `index` makes unnecessary, but for [`CATCH_UP_ENTRIES`].
+    /// Alone in its cluster nobody will ask for them: a member that is added later starts from a snapshot.
+    pub fn compact(&mut self, index: u64) {
+        let keep = if self.is_alone() { 0 } else { CATCH_UP_ENTRIES };
+        self.raft.mut_store().compact(index.saturating_sub(keep));
+    }
+
+    /// Whether it is the only voter.
+    fn is_alone(&self) -> bool {
+        self.conf_state == [self.id.0]
+    }
+
+    /// A fresh id for a request of this member.
+    pub fn next_request_id(&mut self) -> RequestId {
+        self.ids.next()
+    }
+
+    /// Whether there is a leader to take proposals.
+    pub fn takes_proposals(&self) -> bool {
+        self.raft.raft.leader_id != raft::INVALID_ID && !self.removed_self
+    }
+
+    /// Asks for `request` to become an entry; only while [`Member::takes_proposals`]. Its id is set here and
+    /// comes back in [`Applied::Request`], if it ever commits. Requests of one turn travel together; they
+    /// leave with the next [`Member::poll`].
+    pub fn propose(&mut self, mut request: pb::Request) -> RequestId {
+        request.id = self.ids.next();
+        self.encoded.reserve(request.encoded_len());
+        if let Err(error) = request.encode(&mut self.encoded) {
+            unreachable!("a growing buffer has room: {error}");
+        }
+        let data = self.encoded.split().freeze();
+        self.proposals.push(convert::proposal(EntryType::EntryNormal, data));
+        request.id
+    }
+
+    /// Asks for a change of the members; like [`Member::propose`], and only while no other one
+    /// [is under way](Member::is_configuring).
+    pub fn configure(&mut self, mut change: pb::ConfChange) -> RequestId {
+        change.id = self.ids.next();
+        let data = Bytes::from(change.encode_to_vec());
+        self.proposals.push(convert::proposal(EntryType::EntryConfChange, data));
+        change.id
+    }
+
+    /// Asks up to where the log was committed at this moment; [`Output::ReadReady`] answers. A leader asks its
+    /// followers whether it still leads, without an entry. Only for a member that leads: Go members do not
+    /// know the message.
+    pub fn read_index(&mut self) -> Result<RequestId, NoLeader> {
+        let raft = &self.raft.raft;
+        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+            return Err(NoLeader);
+        }
+        let id = self.ids.next();
+        self.raft.read_index(id.to_be_bytes().to_vec());
+        Ok(id)
+    }
+
+    /// Whether a change of the members waits to be applied. Raft would replace a second one by an empty
+    /// entry, and nobody would ever be answered.
+    pub fn is_configuring(&self) -> bool {
+        self.raft.raft.has_pending_conf()
+            || self.proposals.iter().any(|entry| entry.entry_type == EntryType::EntryConfChange)
+    }
+
+    /// Starts an election now, for a member that need not wait for others.
+    pub fn campaign(&mut self) {
+        // The only error is a state in which the election would be pointless; the next timeout tries again.
+        let _ = self.raft.campaign();
+    }
+
+    /// A message from another member. Those that raft does not want are dropped.
+    pub fn step(&mut self, message: Message) {
+        let _ = self.raft.step(message.0);
+    }
+
+    /// One heartbeat interval has passed.
+    pub fn tick(&mut self) {
+        self.raft.tick();
+    }
+
+    /// Everything up to this batch is on disk.
+    pub fn persisted(&mut self, batch: BatchId) {
+        self.raft.on_persist_ready(batch.0);
+    }
+
+    /// What is to be done next; ask until there is nothing.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.step_proposals();
+            self.draw_election_timeout();
+            if self.raft.has_ready() {
+                self.take_ready();
+            }
+        }
+        self.outputs.pop()
+    }
+
+    /// Hands all proposals of the turn to raft in one message.
+    fn step_proposals(&mut self) {
+        if self.proposals.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.proposals);
+        let message = eraftpb::Message {
+            msg_type: MessageType::MsgPropose,
+            from: self.id.0,
+            entries: entries.into(),
+            ..eraftpb::Message::default()
+        };
+        // Refused only when the leader was lost within this turn: the clients' deadlines answer then.
+        let _ = self.raft.raft.step(message);
+    }
+
+    /// The crate draws election timeouts from the thread's generator; runs repeat only with our own.
+    fn draw_election_timeout(&mut self) {
+        let raft = &mut self.raft.raft;
+        if self.drawn_for != (raft.term, raft.state) {
+            self.drawn_for = (raft.term, raft.state);
+            let ticks = self.rng.random_range(self.election_ticks..2 * self.election_ticks);
+            raft.set_randomized_election_timeout(ticks);
+        }
+    }
+
+    fn take_ready(&mut self) {
+        let mut ready = self.raft.ready();
+        let messages = to_others(ready.take_messages(), self.id);
+        let committed = ready.take_committed_entries();
+        let entries = ready.take_entries();
+        let reads = ready.take_read_states();
+        let then_send = to_others(ready.take_persisted_messages(), self.id);
+        let state = ready.hs().map(convert::state_from_raft);
+        let must_sync = ready.must_sync() || !then_send.is_empty();
+        let id = BatchId(ready.number());
+        self.raft.mut_store().append(entries.iter().cloned());
+        self.raft.advance_append_async(ready);
+
+        // Last one first.
+        for read in reads {
+            if let Ok(context) = read.request_ctx.as_slice().try_into() {
+                let id = u64::from_be_bytes(context);
+                self.outputs.push(Output::ReadReady { id, index: read.index });
+            }
+        }
+        if !committed.is_empty() {
+            self.outputs.push(Output::Apply(Committed(committed)));
+        }
+        if !entries.is_empty() || state.is_some() || !then_send.is_empty() {
+            self.outputs.push(Output::Persist(Batch { id, entries, state, must_sync, then_send }));
+        }
+        if !messages.is_empty() {
+            self.outputs.push(Output::Send(messages));
+        }
+    }
+
+    /// Applies committed entries to the store in their order and tells what became of each.
+    ///
+    /// `now` is only shown (the remaining TTL in answers); what happens depends on the entries alone.
+    pub fn apply(
+        &mut self,
+        committed: Committed,
+        store: &mut Store,
+        now: UnixNanos,
+        mut done: impl FnMut(Applied),
+    ) {
+        for entry in committed.0 {
+            assert!(
+                entry.index == self.applied + 1,
+                "gap in the log: applied {}, got {}",
+                self.applied,
+                entry.index
+            );
+            (self.applied, self.applied_term) = (entry.index, entry.term);
+            match entry.entry_type {
+                EntryType::EntryNormal if entry.data.is_empty() => done(Applied::NewTerm),
+                EntryType::EntryNormal => self.apply_request(&entry.data, store, now, &mut done),
+                _ => self.apply_change(&entry, store, now, &mut done),
+            }
+        }
+        self.raft.advance_apply_to(self.applied);
+    }
+
+    fn apply_request(
+        &mut self,
+        data: &Bytes,
+        store: &mut Store,
+        now: UnixNanos,
+        done: &mut impl FnMut(Applied),
+    ) {
+        let request = match pb::Request::decode(data.clone()) {
+            Ok(request) => request,
+            Err(error) => panic!("entry {} holds no request: {error}", self.applied),
+        };
+        let of_cluster = request.path.starts_with(b"/0/") && &request.method[..] == b"PUT";
+        if of_cluster && is_attributes_path(&request.path) && self.is_of_removed(&request.path) {
+            return;
+        }
+        let result = store.apply_quietly(&request, now);
+        if of_cluster {
+            self.membership = Membership::from_store(self.membership.cluster_id, store);
+            done(Applied::MembershipChanged);
+        }
+        done(Applied::Request(request.id, result));
+    }
+
+    /// Whether a path `/0/members/ID/attributes` is that of a member that was removed.
+    fn is_of_removed(&self, path: &[u8]) -> bool {
+        let id = path.split(|byte| *byte == b'/').nth(3);
+        let id = id.and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| id.parse().ok());
+        id.is_some_and(|id: MemberId| self.membership.removed.contains(&id))
+    }
+
+    fn apply_change(
+        &mut self,
+        entry: &eraftpb::Entry,
+        store: &mut Store,
+        now: UnixNanos,
+        done: &mut impl FnMut(Applied),
+    ) {
+        let change = match pb::ConfChange::decode(entry.data.clone()) {
+            Ok(change) => change,
+            Err(error) => panic!("entry {} holds no change of members: {error}", entry.index),
+        };
+        let context = change.context.as_deref().unwrap_or_default();
+        let peer_urls = match serde_json::from_slice::<ConfChangeContext>(context) {
+            Ok(context) => context.peer_urls,
+            Err(_) => Vec::new(),
+        };
+        let checked = self.membership.check(&change, &peer_urls);
+        if checked.is_ok() {
+            self.change_voters(&change);
+            membership::write_change(store, &change, &peer_urls, now);
+            self.membership = Membership::from_store(self.membership.cluster_id, store);
+            done(Applied::MembershipChanged);
+        }
+        done(Applied::Configured(change.id, checked));
+        if checked.is_ok() && change.kind == pb::REMOVE_NODE && change.node_id == self.id.0 {
+            self.removed_self = true;
+            done(Applied::RemovedSelf);
+        }
+    }
+
+    /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
+    /// number of that kind for a learner's.
+    fn change_voters(&mut self, change: &pb::ConfChange) {
+        let change_type = match change.kind {
+            pb::ADD_NODE => eraftpb::ConfChangeType::AddNode,
+            pb::REMOVE_NODE => eraftpb::ConfChangeType::RemoveNode,
+            _ => return,
+        };
+        if change_type == eraftpb::ConfChangeType::RemoveNode && self.conf_state == [change.node_id] {
+            // Raft refuses to lose its last voter; that voter stops anyway.
+            self.conf_state.clear();
+            return;
+        }
+        let change =
+            eraftpb::ConfChange { change_type, node_id: change.node_id, ..eraftpb::ConfChange::default() };
+        match self.raft.apply_conf_change(&change) {
+            Ok(state) => {
+                self.conf_state = state.voters;
+                self.conf_state.sort_unstable();
+            }
+            Err(error) => panic!("raft refuses a change of members that was checked: {error}"),
+        }
+    }
+}
+
+/// Drops messages that raft addresses to nobody or to this member.
+fn to_others(messages: Vec<eraftpb::Message>, id: MemberId) -> Vec<Message> {
+    messages.into_iter().filter(|m| m.to != 0 && m.to != id.0).map(Message).collect()
+}
+
+#[cfg(test)]
+mod tests;

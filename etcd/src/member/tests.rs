@@ -1,0 +1,269 @@
+//! What the `raft` crate does otherwise than Go's raft, and what the member makes of it; and that nothing is
+//! promised before it is durable.
+
+use super::*;
+
+/// A member with its store and a disk that syncs when it is told to.
+struct Lone {
+    member: Member,
+    store: Store,
+    unsynced: Vec<BatchId>,
+    synced_entries: u64,
+    waiting_entries: u64,
+    applied: Vec<Applied>,
+}
+
+const ID: MemberId = MemberId(0xabc);
+const OTHER: MemberId = MemberId(0xdef);
+
+fn change_entry(index: u64, change: &pb::ConfChange) -> pb::Entry {
+    let data = Some(change.encode_to_vec().into());
+    pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term: 1, index, data }
+}
+
+fn change(kind: i32, id: MemberId, url: &str) -> pb::ConfChange {
+    let context = ConfChangeContext { id: id.0, peer_urls: vec![url.to_owned()], ..Default::default() };
+    pb::ConfChange { id: 0, kind, node_id: id.0, context: Some(context.encode().into()) }
+}
+
+fn put(path: &str, value: &str) -> pb::Request {
+    pb::Request {
+        method: "PUT".into(),
+        path: path.to_owned().into(),
+        val: value.to_owned().into(),
+        ..pb::Request::default()
+    }
+}
+
+impl Lone {
+    /// Freshly bootstrapped, nothing applied yet.
+    fn bootstrapped() -> Lone {
+        let store = Store::new(1000);
+        let start = Start {
+            id: ID,
+            cluster_id: ClusterId(1),
+            snapshot: pb::SnapshotMetadata::default(),
+            state: pb::HardState { term: 1, vote: 0, commit: 1 },
+            entries: vec![change_entry(1, &change(pb::ADD_NODE, ID, "http://a:1"))],
+            election_ticks: 10,
+            seed: 1,
+            now: UnixNanos(1),
+        };
+        let member = Member::new(start, &store);
+        Lone {
+            member,
+            store,
+            unsynced: Vec::new(),
+            synced_entries: 0,
+            waiting_entries: 0,
+            applied: Vec::new(),
+        }
+    }
+
+    /// Elected, and its first entry applied.
+    fn leading() -> Lone {
+        let mut lone = Lone::bootstrapped();
+        lone.turn();
+        lone.member.campaign();
+        lone.settle();
+        assert!(lone.member.status().current);
+        lone.applied.clear();
+        lone
+    }
+
+    /// Does all that the member asks for, but leaves the disk's sync for later.
+    fn turn(&mut self) {
+        while let Some(output) = self.member.poll() {
+            match output {
+                Output::Persist(batch) => {
+                    self.waiting_entries += batch.entries().count() as u64;
+                    if batch.must_sync {
+                        self.unsynced.push(batch.id);
+                    }
+                }
+                Output::Apply(committed) => {
+                    let applied = &mut self.applied;
+                    self.member.apply(committed, &mut self.store, UnixNanos(2), |a| applied.push(a));
+                }
+                Output::Send(_) | Output::ReadReady { .. } => {}
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced_entries += std::mem::take(&mut self.waiting_entries);
+        if let Some(last) = self.unsynced.drain(..).next_back() {
+            self.member.persisted(last);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.turn();
+        while !self.unsynced.is_empty() {
+            self.sync();
+            self.turn();
+        }
+    }
+
+    fn configure(&mut self, change: pb::ConfChange) -> Result<(), ConfigureError> {
+        let id = self.member.configure(change);
+        self.settle();
+        let result = self.applied.iter().find_map(|applied| match applied {
+            Applied::Configured(done, result) if *done == id => Some(*result),
+            _ => None,
+        });
+        result.expect("the change is applied")
+    }
+
+    fn voters(&self) -> Vec<u64> {
+        self.member.tail().conf_state.nodes
+    }
+}
+
+#[test]
+fn a_member_alone_leads_after_one_election() {
+    let mut lone = Lone::bootstrapped();
+    assert!(!lone.member.takes_proposals());
+    lone.turn();
+    assert_eq!(lone.voters(), [ID.0]);
+    lone.member.campaign();
+    lone.settle();
+    let status = lone.member.status();
+    assert_eq!((status.leader, status.role, status.term, status.applied), (ID, Role::Leader, 2, 2));
+    assert_eq!(lone.member.membership().members[&ID].peer_urls, ["http://a:1"]);
+}
+
+#[test]
+fn nothing_is_answered_before_it_is_synced() {
+    let mut lone = Lone::leading();
+    let id = lone.member.propose(put("/1/a", "1"));
+    lone.turn();
+    assert!(lone.applied.is_empty(), "answered before the sync: {:?}", lone.applied);
+    assert!(lone.store.get(b"/1/a", false, false).is_err());
+    lone.sync();
+    lone.turn();
+    assert!(matches!(&lone.applied[..], [Applied::Request(done, Ok(_))] if *done == id));
+}
+
+#[test]
+fn later_batches_do_not_wait_for_the_sync_of_earlier_ones() {
+    let mut lone = Lone::leading();
+    let first = lone.member.propose(put("/1/a", "1"));
+    lone.turn();
+    let second = lone.member.propose(put("/1/a", "2"));
+    lone.turn();
+    assert_eq!(lone.unsynced.len(), 2);
+    lone.member.persisted(lone.unsynced[0]);
+    lone.turn();
+    assert!(matches!(&lone.applied[..], [Applied::Request(done, Ok(_))] if *done == first));
+    lone.settle();
+    assert!(matches!(&lone.applied[1..], [Applied::Request(done, Ok(_))] if *done == second));
+}
+
+#[test]
+fn other_peer_urls_do_not_make_a_voter_a_learner() {
+    let mut lone = Lone::leading();
+    lone.configure(change(pb::UPDATE_NODE, ID, "http://a:2")).unwrap();
+    assert_eq!(lone.voters(), [ID.0]);
+    assert_eq!(lone.member.membership().members[&ID].peer_urls, ["http://a:2"]);
+    lone.member.propose(put("/1/a", "1"));
+    lone.settle();
+    assert!(lone.store.get(b"/1/a", false, false).is_ok());
+}
+
+#[test]
+fn a_refused_change_leaves_voters_and_store_alone() {
+    let mut lone = Lone::leading();
+    let index = lone.store.index();
+    let refused = lone.configure(change(pb::ADD_NODE, OTHER, "http://a:1"));
+    assert_eq!(refused, Err(ConfigureError::PeerUrlExists));
+    assert_eq!(lone.configure(change(pb::REMOVE_NODE, OTHER, "")), Err(ConfigureError::IdNotFound));
+    assert_eq!(lone.configure(change(pb::ADD_NODE, ID, "http://b:1")), Err(ConfigureError::IdExists));
+    assert_eq!((lone.voters(), lone.store.index()), (vec![ID.0], index));
+    assert!(!lone.member.is_configuring());
+}
+
+#[test]
+fn a_member_that_never_comes_costs_the_quorum() {
+    let mut lone = Lone::leading();
+    lone.configure(change(pb::ADD_NODE, OTHER, "http://b:1")).unwrap();
+    assert_eq!(lone.voters(), [ID.0, OTHER.0]);
+    lone.applied.clear();
+    lone.member.propose(put("/1/a", "1"));
+    lone.settle();
+    assert!(lone.applied.is_empty());
+    assert!(!lone.member.status().alone);
+}
+
+#[test]
+fn a_second_change_would_be_swallowed_while_one_is_under_way() {
+    let mut lone = Lone::leading();
+    lone.member.configure(change(pb::ADD_NODE, OTHER, "http://b:1"));
+    assert!(lone.member.is_configuring());
+    lone.turn();
+    assert!(lone.member.is_configuring());
+    lone.settle();
+    assert!(!lone.member.is_configuring());
+}
+
+#[test]
+fn the_last_voter_may_remove_itself() {
+    let mut lone = Lone::leading();
+    lone.configure(pb::ConfChange { kind: pb::REMOVE_NODE, node_id: ID.0, ..Default::default() }).unwrap();
+    assert!(matches!(lone.applied.last(), Some(Applied::RemovedSelf)));
+    assert!(!lone.member.takes_proposals());
+    assert!(lone.member.membership().removed.contains(&ID));
+}
+
+#[test]
+fn a_read_index_is_known_at_once_to_who_is_alone() {
+    let mut lone = Lone::leading();
+    lone.member.propose(put("/1/a", "1"));
+    lone.settle();
+    let id = lone.member.read_index().unwrap();
+    let applied = lone.member.status().applied;
+    let ready = std::iter::from_fn(|| lone.member.poll()).find_map(|output| match output {
+        Output::ReadReady { id: ready, index } => Some((ready, index)),
+        _ => None,
+    });
+    assert_eq!(ready, Some((id, applied)));
+}
+
+#[test]
+fn a_read_index_never_comes_without_a_quorum() {
+    let mut lone = Lone::leading();
+    lone.configure(change(pb::ADD_NODE, OTHER, "http://b:1")).unwrap();
+    lone.member.read_index().unwrap();
+    for _ in 0..100 {
+        lone.member.tick();
+        while let Some(output) = lone.member.poll() {
+            assert!(!matches!(output, Output::ReadReady { .. }));
+        }
+    }
+}
+
+#[test]
+fn the_log_says_what_go_would_write() {
+    let mut lone = Lone::bootstrapped();
+    lone.turn();
+    lone.member.campaign();
+    let mut records = Vec::new();
+    while let Some(output) = lone.member.poll() {
+        if let Output::Persist(batch) = output {
+            records.extend(batch.entries().map(|e| (e.kind, e.term, e.index, e.data.map(<[u8]>::to_vec))));
+            records.extend(batch.state.map(|s| (-1, s.term, s.commit, None)));
+        }
+    }
+    // A new leader's first entry has no data at all, and the state comes after it.
+    assert_eq!(records, [(pb::ENTRY_NORMAL, 2, 2, None), (-1, 2, 1, None)]);
+}
+
+#[test]
+fn the_same_seed_draws_the_same_election_timeouts() {
+    let timeouts = || {
+        let mut lone = Lone::bootstrapped();
+        lone.turn();
+        lone.member.raft.raft.randomized_election_timeout()
+    };
+    assert_eq!(timeouts(), timeouts());
+}
