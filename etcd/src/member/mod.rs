@@ -212,7 +212,9 @@ pub struct Member {
 
 impl Member {
     /// A member that takes up where its log ends. The store holds what `start.snapshot` stands for.
-    pub fn new(start: Start, store: &Store) -> Member {
+    ///
+    /// What raft has to say of elections and such goes to `logger`.
+    pub fn new(start: Start, store: &Store, logger: &slog::Logger) -> Member {
         let snapshot = (start.snapshot.index, start.snapshot.term);
         let voters = start.snapshot.conf_state.nodes;
         let last = start.entries.last().map_or(snapshot.0, |entry| entry.index);
@@ -239,8 +241,7 @@ impl Member {
             pre_vote: false,
             ..raft::Config::default()
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raft = match RawNode::new(&config, log, &logger) {
+        let raft = match RawNode::new(&config, log, logger) {
             Ok(raft) => raft,
             Err(error) => unreachable!("raft refuses a state that was checked: {error}"),
         };

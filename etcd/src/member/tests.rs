@@ -49,7 +49,7 @@ impl Lone {
             seed: 1,
             now: UnixNanos(1),
         };
-        let member = Member::new(start, &store);
+        let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
         Lone {
             member,
             store,

@@ -1,0 +1,130 @@
+//! What is in a data dir, before anything in it is opened.
+
+use std::path::{Path, PathBuf};
+
+use shared::disk::{Disk, DiskError, Kind, Open, parent_of};
+use shared::wal::{self, WalError};
+
+use crate::log;
+
+/// Where a member keeps its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The data dir itself.
+    pub data: PathBuf,
+    /// `member` below it.
+    pub member: PathBuf,
+    /// Snapshots.
+    pub snap: PathBuf,
+    /// The log; elsewhere with `-wal-dir`.
+    pub wal: PathBuf,
+}
+
+/// Why a data dir cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The disk refuses.
+    #[error("cannot access data directory: {0}")]
+    Disk(#[from] DiskError),
+    /// The log's folder cannot be read.
+    #[error("{0}")]
+    Wal(#[from] WalError),
+    /// It cannot be both.
+    #[error("invalid datadir. Both member and proxy directories exist.")]
+    Both,
+    /// A proxy's.
+    #[error(
+        "the data directory {} is that of a proxy, and this version does not yet run as a proxy",
+        .0.display()
+    )]
+    Proxy(PathBuf),
+    /// That of a 0.x member.
+    #[error(
+        "the data directory {} is that of an etcd 0.x member, which this version cannot convert yet; \
+         it was left as it is",
+        .0.display()
+    )]
+    Legacy(PathBuf),
+    /// Written with the v3 API switched on.
+    #[error(
+        "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
+         version would lose",
+        .0.display()
+    )]
+    V3(PathBuf),
+}
+
+impl Layout {
+    /// The layout of a data dir, with the log elsewhere if `wal_dir` is given.
+    pub fn new(data_dir: &Path, wal_dir: Option<&Path>) -> Layout {
+        let member = data_dir.join("member");
+        Layout {
+            data: data_dir.to_owned(),
+            snap: member.join("snap"),
+            wal: wal_dir.map_or_else(|| member.join("wal"), Path::to_owned),
+            member,
+        }
+    }
+
+    /// Whether a member has ever been started on it.
+    pub fn has_log<D: Disk>(&self, disk: &D) -> Result<bool, WalError> {
+        wal::exists(disk, &self.wal)
+    }
+}
+
+/// Checks that the data dir is that of a member, or of nobody yet, that it can be written, and makes what is
+/// missing. A dir of 2.0.0's first layout is brought up to date.
+pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirError> {
+    disk.create_dir_all(&layout.data)?;
+    touch(disk, &layout.data)?;
+    let names = disk.list(&layout.data)?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    match (has("member"), has("proxy")) {
+        (true, true) => return Err(DataDirError::Both),
+        (false, true) => return Err(DataDirError::Proxy(layout.data.clone())),
+        (true, false) => {}
+        (false, false) if has("snap") && has("wal") && wal::exists(disk, &layout.data.join("wal"))? => {
+            move_below_member(disk, layout)?;
+        }
+        (false, false) if has("log") && (has("conf") || has("snapshot")) => {
+            return Err(DataDirError::Legacy(layout.data.clone()));
+        }
+        (false, false) => {}
+    }
+    let known = ["member", "proxy", "snap", "wal", ".touch"];
+    for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
+        log::warning!("etcdmain", "found invalid file/dir {} under data dir {} (Ignore this if you are upgrading etcd)",
+            name.display(),
+            layout.data.display()
+        );
+    }
+    let backend = layout.snap.join("db");
+    if disk.kind(&layout.member)?.is_some()
+        && disk.kind(&layout.snap)?.is_some()
+        && disk.kind(&backend)? == Some(Kind::File)
+    {
+        return Err(DataDirError::V3(backend));
+    }
+    disk.create_dir_all(&layout.snap)?;
+    Ok(())
+}
+
+/// 2.0.0's release candidates kept `snap` and `wal` in the data dir itself.
+fn move_below_member<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
+    disk.create_dir_all(&layout.member)?;
+    // The log goes last: until it is there, a restart finds the old layout or finishes the move.
+    for name in ["snap", "wal"] {
+        disk.rename(&layout.data.join(name), &layout.member.join(name))?;
+        disk.sync_dir(&layout.member)?;
+        disk.sync_dir(&layout.data)?;
+    }
+    Ok(())
+}
+
+/// Makes and removes an empty file, to know early that the dir can be written.
+fn touch<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
+    let path = dir.join(".touch");
+    debug_assert_eq!(parent_of(&path), dir);
+    drop(disk.open(&path, Open::Create)?);
+    disk.remove(&path)
+}

@@ -1,0 +1,460 @@
+//! The task that owns the [`Member`]: takes what is waiting, lets the member think, carries out what it says.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use shared::disk::Disk;
+use shared::event::Event;
+use shared::pb;
+use shared::time::UnixNanos;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::clock;
+use super::handle::{Call, ChangeError, Inner, SubmitError, Unavailable};
+use super::log_thread::{Done, Job, LogThread};
+use super::snapshots::{self, Snapshotter};
+use crate::log;
+use crate::member::{Applied, Batch, BatchId, Committed, Member, NoLeader, Output, RequestId, Role};
+use crate::metrics::Metrics;
+
+/// Calls taken in one turn. The member steps them together and the log syncs them together.
+const CALLS_PER_TURN_MAX: usize = 1024;
+
+/// How often a leader looks for keys that have expired. An expired key disappears at most this late, and the
+/// time for the log later.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Beside twice the election timeout, what a client's request may take.
+const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// What the loop is given.
+pub(super) struct LoopConfig {
+    pub(super) heartbeat: Duration,
+    pub(super) election: Duration,
+    pub(super) snapshot_count: u64,
+}
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("stopped")]
+    Stopped,
+    /// A change of the members took this one out.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
+    /// The log or a snapshot cannot be written.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// What the rest of the server hears from the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// A new leader's first entry is applied here; whether that leader is this member.
+    NewTerm { leads: bool },
+}
+
+enum Reply {
+    Submit(oneshot::Sender<Result<Event, SubmitError>>),
+    Configure(oneshot::Sender<Result<(), ChangeError>>),
+}
+
+impl Reply {
+    fn unavailable(self, why: Unavailable) {
+        // A client that has gone is not told.
+        match self {
+            Reply::Submit(reply) => drop(reply.send(Err(why.into()))),
+            Reply::Configure(reply) => drop(reply.send(Err(why.into()))),
+        }
+    }
+}
+
+/// A read that waits until enough is applied.
+struct WaitingRead {
+    index: u64,
+    request: pb::Request,
+    reply: oneshot::Sender<Result<Event, SubmitError>>,
+}
+
+pub(super) struct MemberLoop<D: Disk> {
+    member: Member,
+    inner: Arc<Inner>,
+    config: LoopConfig,
+    log: LogThread,
+    snapshotter: Snapshotter<D>,
+    notices: UnboundedSender<Notice>,
+    metrics: Arc<Metrics>,
+    waiting: HashMap<RequestId, Reply>,
+    /// Deadlines in the order in which they fall due, and when each request came.
+    deadlines: VecDeque<(Instant, RequestId)>,
+    /// Calls that no leader could take yet, with their deadline.
+    held: VecDeque<(Instant, Call)>,
+    reads_asked: HashMap<RequestId, (pb::Request, oneshot::Sender<Result<Event, SubmitError>>)>,
+    reads_ready: VecDeque<WaitingRead>,
+    last_written: Option<BatchId>,
+    leader_changed: Instant,
+    removed: bool,
+    next_expiry: Instant,
+    /// Told once all that was ever acknowledged here is applied.
+    ready: Option<oneshot::Sender<()>>,
+}
+
+impl<D: Disk> MemberLoop<D> {
+    pub(super) fn new(
+        member: Member,
+        inner: Arc<Inner>,
+        config: LoopConfig,
+        log: LogThread,
+        snapshotter: Snapshotter<D>,
+        notices: UnboundedSender<Notice>,
+        ready: oneshot::Sender<()>,
+        metrics: Arc<Metrics>,
+    ) -> MemberLoop<D> {
+        let now = Instant::now();
+        MemberLoop {
+            member,
+            inner,
+            config,
+            log,
+            snapshotter,
+            notices,
+            metrics,
+            waiting: HashMap::new(),
+            deadlines: VecDeque::new(),
+            held: VecDeque::new(),
+            reads_asked: HashMap::new(),
+            reads_ready: VecDeque::new(),
+            last_written: None,
+            leader_changed: now,
+            removed: false,
+            next_expiry: now,
+            ready: Some(ready),
+        }
+    }
+
+    /// Runs until told to stop, or until the disk fails or the member is removed. Requests that wait then are
+    /// answered before it returns.
+    pub(super) async fn run(
+        mut self,
+        mut calls: Receiver<Call>,
+        mut written: UnboundedReceiver<Done>,
+        mut saved: UnboundedReceiver<snapshots::Saved>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Ended {
+        let mut ticks = tokio::time::interval(self.config.heartbeat);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut taken = Vec::with_capacity(CALLS_PER_TURN_MAX);
+        self.carry_out();
+        if self.member.status().alone {
+            // Nobody else could be the leader: no timeout needs to pass.
+            self.member.campaign();
+            self.carry_out();
+        }
+        let ended = loop {
+            tokio::select! {
+                biased;
+                Some(done) = written.recv() => {
+                    if let Some(ended) = self.log_says(done) {
+                        break ended;
+                    }
+                    while let Ok(done) = written.try_recv() {
+                        if let Some(ended) = self.log_says(done) {
+                            return self.end(ended);
+                        }
+                    }
+                }
+                1.. = calls.recv_many(&mut taken, CALLS_PER_TURN_MAX) => {
+                    let deadline = Instant::now() + self.request_timeout();
+                    for call in taken.drain(..) {
+                        self.take(call, deadline);
+                    }
+                }
+                Some(saved) = saved.recv() => {
+                    if let Err(error) = self.snapshot_saved(saved) {
+                        break Ended::Disk(error);
+                    }
+                }
+                _ = ticks.tick() => self.tick(),
+                _ = stop.changed() => break Ended::Stopped,
+            }
+            self.carry_out();
+            if self.removed {
+                break Ended::Removed;
+            }
+        };
+        self.end(ended)
+    }
+
+    fn request_timeout(&self) -> Duration {
+        REQUEST_TIMEOUT_BASE + 2 * self.config.election
+    }
+
+    /// Answers all that wait and closes the log.
+    fn end(mut self, ended: Ended) -> Ended {
+        for (_, reply) in self.waiting.drain() {
+            reply.unavailable(Unavailable::Stopped);
+        }
+        self.log.close();
+        self.snapshotter.close();
+        ended
+    }
+
+    fn log_says(&mut self, done: Done) -> Option<Ended> {
+        match done {
+            Done::Written(batch) => {
+                assert!(self.last_written < Some(batch.id), "batches are written in order");
+                self.last_written = Some(batch.id);
+                self.member.persisted(batch.id);
+                None
+            }
+            Done::Marked(at) => {
+                self.snapshotter.save(at);
+                None
+            }
+            Done::Failed(error) => Some(Ended::Disk(error.to_string())),
+        }
+    }
+
+    fn take(&mut self, call: Call, deadline: Instant) {
+        if let Err(call) = self.try_take(call, deadline) {
+            self.held.push_back((deadline, call));
+        }
+    }
+
+    /// Hands a call to the member; gives it back when there is nobody to take it now.
+    fn try_take(&mut self, call: Call, deadline: Instant) -> Result<(), Call> {
+        let (id, reply) = match call {
+            Call::Submit(request, reply) if &request.method[..] == b"QGET" => {
+                return self.take_read(request, reply, deadline);
+            }
+            call if !self.member.takes_proposals() => return Err(call),
+            Call::Submit(request, reply) => (self.member.propose(request), Reply::Submit(reply)),
+            // Raft would swallow a second change; it waits for the first.
+            Call::Configure(change, reply) if self.member.is_configuring() => {
+                return Err(Call::Configure(change, reply));
+            }
+            Call::Configure(change, reply) => (self.member.configure(change), Reply::Configure(reply)),
+        };
+        self.waiting.insert(id, reply);
+        self.deadlines.push_back((deadline, id));
+        Ok(())
+    }
+
+    fn take_read(
+        &mut self,
+        request: pb::Request,
+        reply: oneshot::Sender<Result<Event, SubmitError>>,
+        deadline: Instant,
+    ) -> Result<(), Call> {
+        match self.member.read_index() {
+            Ok(id) => {
+                self.reads_asked.insert(id, (request, reply));
+                self.deadlines.push_back((deadline, id));
+                Ok(())
+            }
+            Err(NoLeader) => Err(Call::Submit(request, reply)),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.member.tick();
+        let now = Instant::now();
+        while let Some((deadline, id)) = self.deadlines.front().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_front();
+            self.expire_request(id, deadline);
+        }
+        while self.held.front().is_some_and(|(deadline, _)| *deadline <= now) {
+            match self.held.pop_front() {
+                Some((_, Call::Submit(_, reply))) => Reply::Submit(reply).unavailable(Unavailable::Timeout),
+                Some((_, Call::Configure(_, reply))) => {
+                    Reply::Configure(reply).unavailable(Unavailable::Timeout);
+                }
+                None => break,
+            }
+        }
+        if now >= self.next_expiry {
+            self.next_expiry = now + EXPIRY_INTERVAL;
+            self.propose_expiry(clock::now());
+        }
+    }
+
+    fn expire_request(&mut self, id: RequestId, deadline: Instant) {
+        let came = deadline - self.request_timeout();
+        // A leader that was lost within two election timeouts after the request came may have been its end.
+        let before = self.leader_changed - 2 * self.config.election;
+        let why = if before < came && came < self.leader_changed {
+            Unavailable::LeaderLost
+        } else {
+            Unavailable::Timeout
+        };
+        if let Some(reply) = self.waiting.remove(&id) {
+            self.metrics.proposal_failed();
+            reply.unavailable(why);
+        }
+        if let Some((_, reply)) = self.reads_asked.remove(&id) {
+            Reply::Submit(reply).unavailable(why);
+        }
+    }
+
+    /// A leader lets expired keys go by an entry, so that all members lose them at the same point.
+    fn propose_expiry(&mut self, now: UnixNanos) {
+        if self.member.status().role != Role::Leader {
+            return;
+        }
+        let due = self.inner.store.read().next_expiration().is_some_and(|next| next <= now);
+        if due {
+            let sync = pb::Request { method: "SYNC".into(), time: now.0, ..pb::Request::default() };
+            self.member.propose(sync);
+        }
+    }
+
+    /// Does what the member says until it has nothing more to say.
+    fn carry_out(&mut self) {
+        self.retry_held();
+        let mut spoke = false;
+        while let Some(output) = self.member.poll() {
+            spoke = true;
+            match output {
+                // There is no transport yet, and so nobody to send to.
+                Output::Send(_) => {}
+                Output::Persist(batch) => self.persist(batch),
+                Output::Apply(committed) => self.apply(committed),
+                Output::ReadReady { id, index } => {
+                    if let Some((request, reply)) = self.reads_asked.remove(&id) {
+                        self.reads_ready.push_back(WaitingRead { index, request, reply });
+                    }
+                }
+            }
+        }
+        self.answer_reads();
+        if spoke {
+            self.publish_status();
+        }
+    }
+
+    fn persist(&mut self, batch: Batch) {
+        self.log.send(Job::Write(batch));
+    }
+
+    fn retry_held(&mut self) {
+        for _ in 0..self.held.len() {
+            let Some((deadline, call)) = self.held.pop_front() else { break };
+            if let Err(call) = self.try_take(call, deadline) {
+                self.held.push_back((deadline, call));
+            }
+        }
+    }
+
+    fn apply(&mut self, committed: Committed) {
+        let now = clock::now();
+        let mut membership_changed = false;
+        let mut new_term = false;
+        let wakeups = {
+            let mut store = self.inner.store.write();
+            let (waiting, removed) = (&mut self.waiting, &mut self.removed);
+            self.member.apply(committed, &mut store, now, |applied| match applied {
+                Applied::Request(id, result) => {
+                    if let Some(Reply::Submit(reply)) = waiting.remove(&id) {
+                        let _ = reply.send(result.map_err(SubmitError::Api));
+                    }
+                }
+                Applied::Configured(id, result) => {
+                    if let Some(Reply::Configure(reply)) = waiting.remove(&id) {
+                        let _ = reply.send(result.map_err(ChangeError::Refused));
+                    }
+                }
+                Applied::MembershipChanged => membership_changed = true,
+                Applied::NewTerm => new_term = true,
+                Applied::RemovedSelf => *removed = true,
+            });
+            store.take_wakeups()
+        };
+        wakeups.wake();
+        if membership_changed {
+            self.inner.membership.store(Arc::new(self.member.membership().clone()));
+        }
+        // Before the answers can be read: a client that saw its write must see it again.
+        self.publish_status();
+        if new_term {
+            let leads = self.member.status().role == Role::Leader;
+            let _ = self.notices.send(Notice::NewTerm { leads });
+        }
+        self.snapshot_if_due();
+    }
+
+    fn answer_reads(&mut self) {
+        let applied = self.member.status().applied;
+        while self.reads_ready.front().is_some_and(|read| read.index <= applied) {
+            let Some(read) = self.reads_ready.pop_front() else { break };
+            let result = {
+                let store = self.inner.store.read();
+                store.get(&read.request.path, read.request.recursive, read.request.sorted)
+            };
+            let _ = read.reply.send(result.map_err(SubmitError::Api));
+        }
+    }
+
+    fn publish_status(&mut self) {
+        let status = self.member.status();
+        // Of several members none can know what was acknowledged elsewhere.
+        if (status.current || !status.alone)
+            && let Some(ready) = self.ready.take()
+        {
+            let _ = ready.send(());
+        }
+        let before = self.inner.status.load(status.id);
+        self.inner.status.store(&status);
+        if before.leader != status.leader {
+            self.leader_changed = Instant::now();
+            let since = u64::try_from(clock::now().0).unwrap_or(0);
+            self.inner.leader_since.store(since, Ordering::Relaxed);
+            log_leader(&before, &status);
+        }
+    }
+
+    fn snapshot_if_due(&mut self) {
+        let tail = self.member.tail();
+        if self.snapshotter.is_due(tail.index, self.config.snapshot_count) {
+            log::info!("etcdserver", "start to snapshot (applied: {}, lastsnap: {})",
+                tail.index,
+                self.snapshotter.last_index()
+            );
+            let at = pb::WalSnapshot { index: tail.index, term: tail.term };
+            let image = self.inner.store.read().image();
+            self.snapshotter.prepare(tail, image);
+            self.log.send(Job::MarkSnapshot(at));
+        }
+    }
+
+    fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Result<(), String> {
+        let index = saved.0.map_err(|error| error.to_string())?;
+        self.snapshotter.saved(index);
+        self.member.compact(index);
+        self.log.send(Job::Release(index));
+        log::info!("etcdserver", "saved snapshot at index {index}");
+        Ok(())
+    }
+}
+
+fn log_leader(before: &crate::member::Status, now: &crate::member::Status) {
+    let (id, term) = (now.id, now.term);
+    match (before.leader.0, now.leader.0) {
+        (0, _) => {
+            log::info!("raft", "raft.node: {id} elected leader {} at term {term}", now.leader);
+        }
+        (_, 0) => {
+            log::info!("raft", "raft.node: {id} lost leader {} at term {term}", before.leader);
+        }
+        _ => log::info!("raft", "raft.node: {id} changed leader from {} to {} at term {term}",
+            before.leader,
+            now.leader
+        ),
+    }
+}

@@ -1,0 +1,221 @@
+//! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
+//! brings all of them to an end in the right order.
+
+mod clock;
+mod data_dir;
+mod handle;
+mod log_thread;
+mod member_loop;
+mod publish;
+mod signals;
+mod snapshots;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use shared::disk::{Disk, RealDisk};
+use shared::url::Urls;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::data_dir::{DataDirError, Layout};
+use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
+pub use self::handle::{ChangeError, Handle, SubmitError, Unavailable};
+use self::log_thread::LogThread;
+use self::member_loop::{Ended, LoopConfig, MemberLoop, Notice};
+use self::signals::Signals;
+use self::snapshots::Snapshotter;
+use crate::log;
+use crate::config::Config;
+use crate::http;
+use crate::member::Member;
+use crate::metrics::Metrics;
+
+/// How often files that are no longer needed are looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long connections may take to finish their answers once the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a server came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, and in order: status 0.
+    Removed,
+    /// By this signal, and in order: the process ends by raising it again.
+    Signal(i32),
+    /// By an error that was logged: status 1.
+    Failed,
+}
+
+/// Runs a member until it is told to stop, is removed, or cannot go on. Errors are logged.
+pub fn run(config: Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    runtime.block_on(serve(config)).unwrap_or_else(|error| fail(&format!("{error:#}")))
+}
+
+fn fail(why: &str) -> Exit {
+    log::critical!("etcdmain", "{why}");
+    Exit::Failed
+}
+
+async fn serve(config: Config) -> anyhow::Result<Exit> {
+    let disk = RealDisk;
+    let mut signals = Signals::catch()?;
+    let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
+    if layout.has_log(&disk).unwrap_or(false) {
+        log::notice!("etcdmain", "the server is already initialized as member before, starting as etcd member...",
+        );
+    }
+    let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
+    let client_listeners = listen(&config.listen_client_urls, "client requests").await?;
+    data_dir::prepare(&disk, &layout)?;
+    let opened = start::open(&disk, &layout, &config, clock::now(), rand::random())?;
+
+    let metrics = Arc::new(Metrics::new());
+    let (stop, stopping) = watch::channel(false);
+    let Running { handle, notices, ready, mut member_loop } =
+        start_member(opened, &config, metrics.clone(), stopping.clone())?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(publish::attributes(handle.clone(), config.name.clone(), publish::client_urls(&config)));
+    tasks.spawn(publish::version(handle.clone(), notices));
+    tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
+
+    let context = Arc::new(http::Context::new(handle, &config, metrics));
+    let mut connections = JoinSet::new();
+    tokio::pin!(ready);
+    let mut waiting = client_listeners;
+    let mut exit = Exit::Failed;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut member_loop => break ended?,
+            signal = signals.next() => {
+                exit = Exit::Signal(signal);
+                stop.send_replace(true);
+            }
+            // Clients are let in once all that was ever acknowledged is applied; until then they wait in the
+            // listeners' queues.
+            Ok(()) = &mut ready, if !waiting.is_empty() => {
+                for listener in waiting.drain(..) {
+                    connections.spawn(http::serve(listener, None, context.clone(), stopping.clone()));
+                }
+            }
+        }
+    };
+    stop.send_replace(true);
+    tasks.abort_all();
+    drop(peer_listeners);
+    let closed = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+        log::warning!("etcdmain", "some connections were not finished and are cut off");
+    }
+    match ended {
+        Ended::Stopped => Ok(exit),
+        Ended::Removed => {
+            log::error!("etcdserver", "{ended}");
+            Ok(Exit::Removed)
+        }
+        Ended::Disk(_) => Err(anyhow::anyhow!("{ended}")),
+    }
+}
+
+/// A member whose loop runs.
+struct Running {
+    handle: Handle,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    ready: oneshot::Receiver<()>,
+    member_loop: JoinHandle<Ended>,
+}
+
+fn start_member<D: Disk>(
+    opened: start::Opened<D>,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<Running> {
+    let (calls, calls_taken) = mpsc::channel(CALLS_WAITING_MAX);
+    let (done, written) = mpsc::unbounded_channel();
+    let (saved, snapshots_saved) = mpsc::unbounded_channel();
+    let (noticed, notices) = mpsc::unbounded_channel();
+    let (made_ready, ready) = oneshot::channel();
+
+    let started = opened.start.now;
+    let snapshot_index = opened.start.snapshot.index;
+    let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
+    let member = Member::new(opened.start, &opened.store, &log::raft_logger());
+    let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
+    log::info!("etcdserver", "starting server... [version: 2.3.8, cluster version: {}]",
+        version.trim_end_matches(".0")
+    );
+    let inner = Arc::new(Inner {
+        id,
+        cluster_id,
+        name: config.name.clone(),
+        membership: ArcSwap::from_pointee(member.membership().clone()),
+        store: RwLock::new(opened.store),
+        status: SharedStatus::default(),
+        progress: Mutex::new(Vec::new()),
+        calls,
+        started,
+        leader_since: AtomicU64::new(0),
+    });
+    let handle = Handle::new(inner.clone());
+    let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
+    let snapshotter = Snapshotter::new(opened.snapshots, snapshot_index, saved, metrics.clone());
+    let loop_config = LoopConfig {
+        heartbeat: config.heartbeat(),
+        election: config.election(),
+        snapshot_count: config.snapshot_count,
+    };
+    let member_loop =
+        MemberLoop::new(member, inner, loop_config, log, snapshotter, noticed, made_ready, metrics);
+    let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, stopping));
+    Ok(Running { handle, notices, ready, member_loop })
+}
+
+/// Removes snapshots and log segments beyond the numbers to keep, for ever.
+async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
+    let mut rounds = tokio::time::interval(PURGE_INTERVAL);
+    loop {
+        rounds.tick().await;
+        let (disk, layout) = (disk.clone(), layout.clone());
+        let purged = tokio::task::spawn_blocking(move || {
+            let mut purged = shared::snap::purge(&disk, &layout.snap, snapshots)?;
+            purged.extend(shared::wal::purge(&disk, &layout.wal, wals)?);
+            anyhow::Ok(purged)
+        });
+        match purged.await {
+            Ok(Ok(purged)) => {
+                for path in purged {
+                    log::info!("fileutil", "purged file {} successfully", path.display());
+                }
+            }
+            Ok(Err(error)) => log::error!("etcdserver", "failed to purge files: {error}"),
+            Err(error) => log::error!("etcdserver", "the purge of files panicked: {error}"),
+        }
+    }
+}
+
+/// Opens the listeners of a list of URLs, so that a port in use is known before anything is written.
+async fn listen(urls: &Urls, whom: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for url in urls.iter() {
+        for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
+            let listener = TcpListener::bind(addr)
+                .await
+                .map_err(|error| anyhow::anyhow!("listen tcp {addr}: {error}"))?;
+            log::info!("etcdmain", "listening for {whom} on {url}");
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,30 @@
+//! The signals that end the server.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::log;
+
+/// SIGTERM and SIGINT, caught from the moment this is made.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The number of the first one that comes.
+    pub(super) async fn next(&mut self) -> i32 {
+        let (kind, name) = tokio::select! {
+            _ = self.terminate.recv() => (SignalKind::terminate(), "terminated"),
+            _ = self.interrupt.recv() => (SignalKind::interrupt(), "interrupt"),
+        };
+        log::notice!("osutil", "received {name} signal, shutting down...");
+        kind.as_raw_value()
+    }
+}
