@@ -1,4 +1,5 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API.
 
+pub mod http;
 pub mod log;
 pub mod member;

@@ -1,0 +1,75 @@
+//! `/debug/vars`: the process and its place in the group, for those who look for a fault.
+
+use std::fmt::Write;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use rustix::process::{Resource, getrlimit};
+
+use super::Context;
+use super::backend::Backend;
+use super::exchange::Asked;
+use super::reply::{self, Response};
+use super::stats::state_name;
+
+const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+pub(super) fn answer<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    if *asked.method != Method::GET {
+        return reply::method_not_allowed(headers, "GET");
+    }
+    let arguments: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let variables = [
+        // Strings can always be written.
+        ("cmdline", shared::json::to_string(&arguments).unwrap_or_default()),
+        ("etcd-rs.version", concat!("\"", env!("CARGO_PKG_VERSION"), "\"").to_owned()),
+        ("file_descriptor_limit", getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).to_string()),
+        ("memstats", memory()),
+        ("raft.status", raft_status(&context.backend)),
+    ];
+    let mut body = String::from("{\n");
+    for (number, (name, value)) in variables.iter().enumerate() {
+        let comma = if number == 0 { "" } else { ",\n" };
+        // Writing into a String cannot fail.
+        let _ = write!(body, "{comma}\"{name}\": {value}");
+    }
+    body.push_str("\n}\n");
+    headers.insert(CONTENT_TYPE, JSON_UTF8);
+    reply::answer(headers, StatusCode::OK, body)
+}
+
+/// Bytes in memory and bytes of address space, by the names nearest to them in Go.
+fn memory() -> String {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let page = rustix::param::page_size() as u64;
+    let mut bytes = statm.split(' ').map(|pages| pages.parse::<u64>().unwrap_or(0) * page);
+    let (sys, alloc) = (bytes.next().unwrap_or(0), bytes.next().unwrap_or(0));
+    format!("{{\"Alloc\":{alloc},\"Sys\":{sys}}}")
+}
+
+fn raft_status<B: Backend>(backend: &B) -> String {
+    let status = backend.status();
+    let mut text = format!(
+        "{{\"id\":\"{}\",\"term\":{},\"vote\":\"{}\",\"commit\":{},\"lead\":\"{}\",\"raftState\":\"{}\",\"progress\":{{",
+        status.id,
+        status.term,
+        status.vote,
+        status.commit,
+        status.leader,
+        state_name(status.role)
+    );
+    for (number, peer) in backend.progress().iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        let _ = write!(
+            text,
+            "{comma}\"{}\":{{\"match\":{},\"next\":{},\"state\":\"{}\"}}",
+            peer.id, peer.matched, peer.next, peer.state
+        );
+    }
+    text.push_str("}}");
+    text
+}

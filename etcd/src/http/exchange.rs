@@ -1,0 +1,299 @@
+//! One request and its answer: the checks that all pages share, the route, the body.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use shared::error::{ApiError, Code};
+
+use super::backend::Backend;
+use super::flow::Flow;
+use super::reply::{self, Response};
+use super::route::Route;
+use super::{
+    Context, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
+};
+use super::{path, stats, version};
+
+/// How much of a body that nobody wants is read, so that the connection can go on.
+const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
+
+/// What a connection's requests share.
+pub(super) struct Exchange<B> {
+    pub(super) context: Arc<Context<B>>,
+    pub(super) flow: Arc<Flow>,
+}
+
+/// Answers a request.
+pub(super) async fn answer<B: Backend>(
+    exchange: Arc<Exchange<B>>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let (mut head, mut body) = request.into_parts();
+    exchange.flow.begins(!body.is_end_stream());
+    let response = match check(&head) {
+        Err(text) => reply::bad_request(blank(&mut head), text),
+        Ok(()) => page(&exchange, head, &mut body).await,
+    };
+    exchange.flow.ends();
+    Ok(response)
+}
+
+/// What Go's server demands of a request's head before it looks at anything else.
+fn check(head: &Parts) -> Result<(), &'static str> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.version >= Version::HTTP_11 && head.method != Method::CONNECT => {
+            Err("400 Bad Request: missing required Host header")
+        }
+        (_, Some(_)) => Err("400 Bad Request: too many Host headers"),
+        (Some(host), None) if !host.as_bytes().iter().all(|byte| is_host_byte(*byte)) => {
+            Err("400 Bad Request: malformed Host header")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&()*+,-.:;=[]'_~".contains(&byte)
+}
+
+/// The header map of the request, empty: the answer's headers go into it.
+fn blank(head: &mut Parts) -> HeaderMap {
+    let mut headers = std::mem::take(&mut head.headers);
+    headers.clear();
+    headers
+}
+
+/// A request whose head is checked, as the pages see it.
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    /// The path, unescaped, below the page's own prefix.
+    pub(super) rest: &'a [u8],
+    pub(super) query: &'a str,
+    /// The `Content-Type`, empty for none.
+    pub(super) content_type: &'a [u8],
+    pub(super) body: Bytes,
+    pub(super) framing: Framing,
+}
+
+/// What an answer without a known length may look like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Framing {
+    /// The client knows chunks.
+    pub(super) chunked: bool,
+    /// It may send another request when it has the answer.
+    pub(super) keep_alive: bool,
+}
+
+async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &mut Incoming) -> Response {
+    let context = &*exchange.context;
+    let origin = context.cors.allowed(&head.headers);
+    if head.method == Method::OPTIONS {
+        let headers = allowing(blank(&mut head), origin);
+        return reply::empty(headers, StatusCode::OK);
+    }
+    let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
+        return reply::bad_request(blank(&mut head), "400 Bad Request");
+    };
+    let query = head.uri.query().unwrap_or_default();
+    let framing =
+        Framing { chunked: head.version >= Version::HTTP_11, keep_alive: !asks_to_close(&head.headers) };
+    let expects = match head.headers.get(EXPECT) {
+        None => Expects::Nothing,
+        Some(expect) if expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Expects::Continue,
+        Some(_) => Expects::Else,
+    };
+    let mut headers = std::mem::take(&mut head.headers);
+    let content_type = headers.remove(CONTENT_TYPE);
+    let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
+    headers.clear();
+    let mut headers = allowing(headers, origin);
+
+    if &*path == b"*" {
+        reply::close(&mut headers);
+        return reply::empty(headers, StatusCode::BAD_REQUEST);
+    }
+    if expects == Expects::Else {
+        reply::close(&mut headers);
+        return reply::empty(headers, StatusCode::EXPECTATION_FAILED);
+    }
+    if head.method != Method::CONNECT
+        && let Some(clean) = path::cleaned(&path)
+    {
+        discard(exchange, body, expects, &mut headers).await;
+        return reply::moved(headers, &head.method, &clean, head.uri.query());
+    }
+    let (route, rest) = Route::of(&path);
+    let mut framing = framing;
+    let body = if body.is_end_stream() {
+        Bytes::new()
+    } else if route.wants_body(&head.method, content_type) {
+        match read(exchange, body).await {
+            Ok(bytes) => bytes,
+            Err(why) => return refuse_body(exchange, why, route, headers),
+        }
+    } else {
+        framing.keep_alive &= discard(exchange, body, expects, &mut headers).await;
+        Bytes::new()
+    };
+    let asked = Asked { method: &head.method, rest, query, content_type, body, framing };
+    match route {
+        Route::Keys => keys::answer(exchange, asked, headers).await,
+        Route::Members => Box::pin(members::answer(context, asked, headers)).await,
+        Route::Machines => machines::answer(context, &asked, headers),
+        Route::StatsSelf => stats::answer_self(context, &asked, headers),
+        Route::StatsLeader => stats::answer_leader(context, &asked, headers),
+        Route::StatsStore => stats::answer_store(context, &asked, headers),
+        Route::Version => version::answer(context, &asked, headers),
+        Route::Health => Box::pin(health::answer(context, asked, headers)).await,
+        Route::Metrics => metrics_page::answer(context, headers),
+        Route::DebugVars => debug_vars::answer(context, &asked, headers),
+        Route::LogLevel => log_level::answer(context, &asked, headers),
+        Route::Nowhere => reply::not_found(headers),
+    }
+}
+
+fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
+    if let Some(origin) = origin {
+        cors::allow(origin, &mut headers);
+    }
+    headers
+}
+
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
+
+/// What a client waits for before it sends its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expects {
+    Nothing,
+    /// `100 Continue`, which the library sends once the body is read.
+    Continue,
+    /// Something that we do not know.
+    Else,
+}
+
+/// Why a body was not read.
+enum BodyError {
+    TooLarge,
+    /// The client went away, or its framing is broken.
+    Broken,
+}
+
+async fn read<B>(exchange: &Exchange<B>, body: &mut Incoming) -> Result<Bytes, BodyError> {
+    exchange.flow.reads_body(true);
+    let read = read_up_to(exchange.context.limits.body_bytes_max, body).await;
+    exchange.flow.reads_body(false);
+    if let Ok(bytes) = &read {
+        exchange.flow.body_ends(bytes.len() as u64);
+    }
+    read
+}
+
+async fn read_up_to(limit: usize, body: &mut Incoming) -> Result<Bytes, BodyError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(BodyError::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut whole: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        if first.len().max(whole.len()) + data.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            // Most bodies come in one piece, which need not be copied.
+            first = data;
+        } else {
+            if whole.is_empty() {
+                whole.reserve(announced.max(first.len() + data.len()));
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() { first } else { whole.into() })
+}
+
+/// Reads a body that nobody wants. Whether the connection can go on; else the answer says that it ends.
+async fn discard<B>(
+    exchange: &Exchange<B>,
+    body: &mut Incoming,
+    expects: Expects,
+    headers: &mut HeaderMap,
+) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    let mut left = UNWANTED_BYTES_MAX;
+    // A client that waits for leave to send its body is not asked for it.
+    if expects == Expects::Nothing && body.size_hint().lower() <= left {
+        exchange.flow.reads_body(true);
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(bytes) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+        exchange.flow.reads_body(false);
+        if body.is_end_stream() {
+            exchange.flow.body_ends(UNWANTED_BYTES_MAX - left);
+            return true;
+        }
+    }
+    exchange.flow.leaves_unread();
+    reply::close(headers);
+    false
+}
+
+fn refuse_body<B: Backend>(
+    exchange: &Exchange<B>,
+    why: BodyError,
+    route: Route,
+    mut headers: HeaderMap,
+) -> Response {
+    exchange.flow.leaves_unread();
+    reply::close(&mut headers);
+    let (status, cause) = match why {
+        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
+        BodyError::Broken => (StatusCode::BAD_REQUEST, "unexpected EOF"),
+    };
+    match route {
+        Route::Keys => {
+            headers.insert(reply::X_ETCD_CLUSTER_ID, exchange.context.cluster_id.clone());
+            reply::api_error_as(headers, status, &ApiError::new(Code::InvalidForm, cause, 0))
+        }
+        _ => reply::message(headers, status, cause),
+    }
+}
+
+impl Route {
+    /// Whether the page reads the body of such a request.
+    fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
+        match self {
+            Route::Keys => {
+                matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
+            }
+            Route::Members => {
+                matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
+            }
+            Route::LogLevel => *method == Method::PUT,
+            _ => false,
+        }
+    }
+}

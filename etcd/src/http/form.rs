@@ -1,0 +1,271 @@
+//! Parameters of a request: the query and, in some requests, a form in the body.
+//!
+//! A parameter may come more than once; the first one counts, and those of the body come before those of
+//! the query. All of it is checked, also what nobody asks for: one bad escape refuses the request.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::text;
+
+/// The parameters that the API knows. Any other is checked and forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Param {
+    /// The value to set.
+    Value,
+    /// The value that a compare wants.
+    PrevValue,
+    /// The modified index that a compare wants.
+    PrevIndex,
+    /// Whether the key must exist.
+    PrevExist,
+    /// The first index that a watch is about.
+    WaitIndex,
+    /// With everything below.
+    Recursive,
+    /// In the order of names.
+    Sorted,
+    /// A watch.
+    Wait,
+    /// A directory.
+    Dir,
+    /// A read through the log.
+    Quorum,
+    /// A watch that goes on after its first event.
+    Stream,
+    /// Seconds to live.
+    Ttl,
+    /// Move the expiration, keep the value.
+    Refresh,
+}
+
+const PARAMS: usize = 13;
+
+impl Param {
+    fn by_name(name: &[u8]) -> Option<Param> {
+        Some(match name {
+            b"value" => Param::Value,
+            b"prevValue" => Param::PrevValue,
+            b"prevIndex" => Param::PrevIndex,
+            b"prevExist" => Param::PrevExist,
+            b"waitIndex" => Param::WaitIndex,
+            b"recursive" => Param::Recursive,
+            b"sorted" => Param::Sorted,
+            b"wait" => Param::Wait,
+            b"dir" => Param::Dir,
+            b"quorum" => Param::Quorum,
+            b"stream" => Param::Stream,
+            b"ttl" => Param::Ttl,
+            b"refresh" => Param::Refresh,
+            _ => return None,
+        })
+    }
+}
+
+/// The parameters of one request. What needs no unescaping is borrowed from it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Form<'a> {
+    first: [Option<Cow<'a, [u8]>>; PARAMS],
+}
+
+/// Why parameters cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FormError {
+    /// A `;` where only `&` separates.
+    Semicolon,
+    /// A `%` without two hexadecimal digits; up to three bytes from there on.
+    Escape(Vec<u8>),
+}
+
+impl fmt::Display for FormError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FormError::Semicolon => f.write_str("invalid semicolon separator in query"),
+            FormError::Escape(bytes) => write!(f, "invalid URL escape {}", text::quote(bytes)),
+        }
+    }
+}
+
+impl<'a> Form<'a> {
+    /// Reads a form body, empty where there is none, and a query. Errors of the body come first.
+    pub(super) fn parse(body: &'a [u8], query: &'a [u8]) -> Result<Form<'a>, FormError> {
+        let mut form = Form::default();
+        let body_error = form.take_pairs(body);
+        let query_error = form.take_pairs(query);
+        match body_error.or(query_error) {
+            None => Ok(form),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The parameter's first value, `None` where the request does not name it.
+    pub(super) fn get(&self, param: Param) -> Option<&[u8]> {
+        self.first[param as usize].as_deref()
+    }
+
+    /// Of several errors the last semicolon counts, else the first escape.
+    fn take_pairs(&mut self, mut rest: &'a [u8]) -> Option<FormError> {
+        let mut error = None;
+        while !rest.is_empty() {
+            let (pair, after) = split_at_byte(rest, b'&');
+            rest = after.unwrap_or_default();
+            if memchr::memchr(b';', pair).is_some() {
+                error = Some(FormError::Semicolon);
+            } else if !pair.is_empty()
+                && let Err(bad) = self.take_pair(pair)
+            {
+                error.get_or_insert(bad);
+            }
+        }
+        error
+    }
+
+    fn take_pair(&mut self, pair: &'a [u8]) -> Result<(), FormError> {
+        let (name, value) = split_at_byte(pair, b'=');
+        let name = unescape(name)?;
+        let value = unescape(value.unwrap_or_default())?;
+        if let Some(param) = Param::by_name(&name) {
+            self.first[param as usize].get_or_insert(value);
+        }
+        Ok(())
+    }
+}
+
+fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(separator, bytes) {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    }
+}
+
+/// Turns `+` into blanks and `%XX` into bytes.
+fn unescape(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormError> {
+    if memchr::memchr2(b'%', b'+', bytes).is_none() {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let Some(decoded) = hex_pair(rest) else {
+                    let from = bytes.len() - rest.len() - 1;
+                    return Err(FormError::Escape(bytes[from..bytes.len().min(from + 3)].to_vec()));
+                };
+                rest = &rest[2..];
+                decoded
+            }
+            _ => byte,
+        });
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// The byte that the two hexadecimal digits at the start of `bytes` stand for.
+pub(super) fn hex_pair(bytes: &[u8]) -> Option<u8> {
+    let (high, low) = (hex_digit(*bytes.first()?)?, hex_digit(*bytes.get(1)?)?);
+    Some(high << 4 | low)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// A boolean in one of the twelve spellings that Go's `strconv` reads.
+pub(super) fn parse_bool(bytes: &[u8]) -> Option<bool> {
+    match bytes {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A decimal number of up to 64 bits, without a sign.
+pub(super) fn parse_u64(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(body: &str, query: &str) -> Result<Option<String>, String> {
+        let form = Form::parse(body.as_bytes(), query.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(form.get(Param::Value).map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    #[test]
+    fn the_first_value_counts_and_the_body_wins() {
+        assert_eq!(value("", "value=1&value=2"), Ok(Some("1".into())));
+        assert_eq!(value("value=b", "value=q"), Ok(Some("b".into())));
+        assert_eq!(value("other=b", "value=q"), Ok(Some("q".into())));
+        assert_eq!(value("", "Value=1&VALUE=2"), Ok(None));
+        assert_eq!(value("value", ""), Ok(Some(String::new())));
+        assert_eq!(value("&&value=x&&", ""), Ok(Some("x".into())));
+        assert_eq!(value("", "value=a=b"), Ok(Some("a=b".into())));
+        assert_eq!(value("", "=value"), Ok(None));
+    }
+
+    #[test]
+    fn unescapes_names_and_values() {
+        assert_eq!(value("", "v%61lue=a+b%2B%26"), Ok(Some("a b+&".into())));
+        assert_eq!(value("", "value=%E6%97%a5"), Ok(Some("日".into())));
+    }
+
+    #[test]
+    fn names_the_bad_escape() {
+        let bad = |query| value("", query).expect_err("is refused");
+        assert_eq!(bad("value=%zz"), "invalid URL escape \"%zz\"");
+        assert_eq!(bad("%zzz=1"), "invalid URL escape \"%zz\"");
+        assert_eq!(bad("value=a%4"), "invalid URL escape \"%4\"");
+        assert_eq!(bad("value=%"), "invalid URL escape \"%\"");
+        assert_eq!(bad("unknown=%g1"), "invalid URL escape \"%g1\"");
+        assert_eq!(bad("a=%1x&b=%2y"), "invalid URL escape \"%1x\"");
+        assert_eq!(bad("value=%\"a"), "invalid URL escape \"%\\\"a\"");
+    }
+
+    #[test]
+    fn a_semicolon_beats_an_escape_and_the_body_beats_the_query() {
+        let semicolon = Err("invalid semicolon separator in query".to_owned());
+        assert_eq!(value("value=a;dir=true", ""), semicolon);
+        assert_eq!(value("", "a=%zz&value=a;b"), semicolon);
+        assert_eq!(value("", "value=a;b&a=%zz"), semicolon);
+        assert_eq!(value("a=%zz", "b;c"), Err("invalid URL escape \"%zz\"".into()));
+    }
+
+    #[test]
+    fn reads_numbers_strictly() {
+        assert_eq!(parse_u64(b"0"), Some(0));
+        assert_eq!(parse_u64(b"007"), Some(7));
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["", "18446744073709551616", "-1", "+1", "1_0", "1.0", " 1", "0x1", "99999999999999999999"]
+        {
+            assert_eq!(parse_u64(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_booleans_strictly() {
+        for (text, wanted) in
+            [("t", Some(true)), ("TRUE", Some(true)), ("F", Some(false)), ("0", Some(false))]
+        {
+            assert_eq!(parse_bool(text.as_bytes()), wanted, "{text}");
+        }
+        for bad in ["", "tRUE", "yes", "2", " true"] {
+            assert_eq!(parse_bool(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

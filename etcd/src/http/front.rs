@@ -1,0 +1,168 @@
+//! The side of a connection that the HTTP library reads from and writes to.
+//!
+//! It repairs request lines (see [`request_line`](super::request_line)) and notes where the connection
+//! stands. It does so only where a request certainly begins: bytes of bodies pass untouched, and where
+//! several requests come at once only the first is looked at.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::flow::Flow;
+use super::request_line::{self, RequestLine};
+use super::socket::Socket;
+
+/// Bytes that one read takes from the socket.
+const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// What is answered to a version of HTTP that we do not speak.
+const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+    505 HTTP Version Not Supported: unsupported protocol version";
+
+/// A socket as the HTTP library uses it.
+pub(super) struct Front {
+    socket: Socket,
+    flow: Arc<Flow>,
+    /// Bytes that are read and not yet handed on.
+    held: BytesMut,
+    state: State,
+    line_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Bytes go on as they come.
+    Passing,
+    /// `held` begins a request whose first line is not whole yet.
+    Holding,
+    /// The connection ends with [`VERSION_UNKNOWN`], of which so much is written.
+    Refusing(usize),
+}
+
+impl Front {
+    /// A connection of which `carry` is read already; at a request's first byte.
+    pub(super) fn new(socket: Socket, carry: BytesMut, flow: Arc<Flow>, line_bytes_max: usize) -> Front {
+        let mut front = Front { socket, flow, held: carry, state: State::Passing, line_bytes_max };
+        front.look_at_held();
+        front
+    }
+
+    /// The socket, and what is read of it but was not handed on.
+    pub(super) fn into_parts(self) -> (Socket, BytesMut) {
+        (self.socket, self.held)
+    }
+
+    /// Looks at the request line that `held` begins with.
+    fn look_at_held(&mut self) {
+        self.state = State::Passing;
+        if self.held.is_empty() {
+            return;
+        }
+        match request_line::check(&self.held) {
+            RequestLine::Fine => {}
+            // What is too long is for the library to refuse.
+            RequestLine::Partial if self.held.len() >= self.line_bytes_max => {}
+            RequestLine::Partial => self.state = State::Holding,
+            RequestLine::VersionUnknown => self.state = State::Refusing(0),
+            RequestLine::Rewritten { line, consumed } => {
+                let mut rewritten = BytesMut::with_capacity(line.len() + self.held.len() - consumed);
+                rewritten.extend_from_slice(&line);
+                rewritten.extend_from_slice(&self.held[consumed..]);
+                self.held = rewritten;
+            }
+        }
+    }
+
+    /// Hands on what is held.
+    fn deliver_held(&mut self, buf: &mut ReadBufCursor<'_>) {
+        let bytes = &self.held[..self.held.len().min(buf.remaining())];
+        self.flow.delivers(bytes);
+        buf.put_slice(bytes);
+        self.held.advance(bytes.len());
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+    }
+
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, mut written: usize) -> Poll<io::Result<()>> {
+        while written < VERSION_UNKNOWN.len() {
+            written += ready!(Pin::new(&mut self.socket).poll_write(cx, &VERSION_UNKNOWN[written..]))?;
+            self.state = State::Refusing(written);
+        }
+        self.flow.leaves_unread();
+        self.held.clear();
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+}
+
+impl Read for Front {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match this.state {
+                // To the library the connection ends here.
+                State::Refusing(written) => return this.poll_refuse(cx, written),
+                State::Passing if !this.held.is_empty() => {
+                    this.deliver_held(&mut buf);
+                    return Poll::Ready(Ok(()));
+                }
+                _ => {}
+            }
+            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES_MAX];
+            let limit = READ_BYTES_MAX.min(buf.remaining());
+            let mut fresh = ReadBuf::uninit(&mut space[..limit]);
+            ready!(Pin::new(&mut this.socket).poll_read(cx, &mut fresh))?;
+            let bytes = fresh.filled();
+            if this.state == State::Holding {
+                if bytes.is_empty() {
+                    this.state = State::Passing;
+                } else {
+                    this.held.extend_from_slice(bytes);
+                    this.look_at_held();
+                }
+                continue;
+            }
+            let starts_request = this.flow.is_at_head() && !bytes.is_empty();
+            if starts_request && request_line::check(bytes) != RequestLine::Fine {
+                this.held.extend_from_slice(bytes);
+                this.look_at_held();
+                continue;
+            }
+            if !bytes.is_empty() {
+                this.flow.delivers(bytes);
+                buf.put_slice(bytes);
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+impl Write for Front {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.flow.writes();
+        Pin::new(&mut this.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        this.flow.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,140 @@
+//! JSON of requests, read as Go's `encoding/json` reads it: names of members in any case, the last one
+//! counts, `null` is nothing. Errors come in its words, as far as clients are likely to see them.
+
+use serde_json::Value;
+use serde_json::error::Category;
+
+/// The list of strings that is the member `name` of the object in `body`; empty if it is not there.
+pub(super) fn strings_at(body: &[u8], name: &str) -> Result<Vec<String>, String> {
+    let value = serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))?;
+    let members = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Object(members) => members,
+        other => {
+            let kind = kind(&other);
+            return Err(format!("json: cannot unmarshal {kind} into Go value of type struct"));
+        }
+    };
+    let wrong = |value: &Value, wanted| {
+        let kind = kind(value);
+        format!("json: cannot unmarshal {kind} into Go struct field .{name} of type {wanted}")
+    };
+    let Some(value) = member(&members, name) else { return Ok(Vec::new()) };
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| match item {
+                Value::String(text) => Ok(text.clone()),
+                Value::Null => Ok(String::new()),
+                other => Err(wrong(other, "string")),
+            })
+            .collect(),
+        other => Err(wrong(other, "[]string")),
+    }
+}
+
+/// The string that is the member `name` of the object that `body` begins with; what follows is not looked
+/// at. Empty if it is not there, `None` if `body` does not begin with such an object.
+pub(super) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
+    match serde_json::Deserializer::from_slice(body).into_iter::<Value>().next()?.ok()? {
+        Value::Null => Some(String::new()),
+        Value::Object(members) => match member(&members, name) {
+            None | Some(Value::Null) => Some(String::new()),
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => None,
+        },
+        _ => None,
+    }
+}
+
+fn member<'a>(members: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next_back()
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
+    if error.classify() == Category::Eof {
+        return "unexpected end of JSON input".to_owned();
+    }
+    let line = body.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let found = line.get(error.column().saturating_sub(1)).copied().unwrap_or(b'\n');
+    let text = error.to_string();
+    let place = [
+        ("key must be a string", "looking for beginning of object key string"),
+        ("trailing comma", "looking for beginning of value"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("expected `:`", "after object key"),
+        ("trailing characters", "after top-level value"),
+        ("control character", "in string literal"),
+        ("invalid escape", "in string escape code"),
+        ("invalid number", "in numeric literal"),
+    ]
+    .iter()
+    .find(|(start, _)| text.starts_with(start))
+    .map_or("looking for beginning of value", |(_, place)| place);
+    format!("invalid character '{}' {place}", char::from(found).escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(body: &str) -> Result<Vec<String>, String> {
+        strings_at(body.as_bytes(), "peerURLs")
+    }
+
+    #[test]
+    fn reads_lists() {
+        assert_eq!(urls(r#"{"peerURLs":["a","b"],"name":"x"}"#), Ok(vec!["a".into(), "b".into()]));
+        assert_eq!(urls(r#"{"PEERURLS":["a"]}"#), Ok(vec!["a".into()]));
+        for none in ["{}", "null", r#"{"peerURLs":null}"#, r#"{"peerURLs":[]}"#] {
+            assert_eq!(urls(none), Ok(vec![]), "{none}");
+        }
+    }
+
+    #[test]
+    fn errors_are_in_go_s_words() {
+        for (body, wanted) in [
+            ("", "unexpected end of JSON input"),
+            ("{\"peerU", "unexpected end of JSON input"),
+            ("{bad", "invalid character 'b' looking for beginning of object key string"),
+            ("bad", "invalid character 'b' looking for beginning of value"),
+            ("{} x", "invalid character 'x' after top-level value"),
+            ("{\"a\" 1}", "invalid character '1' after object key"),
+            ("{\"a\":1 2}", "invalid character '2' after object key:value pair"),
+            ("[1 2]", "invalid character '2' after array element"),
+            (
+                "{\"peerURLs\":\"x\"}",
+                "json: cannot unmarshal string into Go struct field .peerURLs of type []string",
+            ),
+            (
+                "{\"peerURLs\":[1]}",
+                "json: cannot unmarshal number into Go struct field .peerURLs of type string",
+            ),
+        ] {
+            assert_eq!(urls(body), Err(wanted.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn reads_the_first_value_only() {
+        let level = |body: &str| first_string_at(body.as_bytes(), "level");
+        assert_eq!(level(r#"{"Level":"info"} rest"#).as_deref(), Some("info"));
+        assert_eq!(level("{}").as_deref(), Some(""));
+        for bad in ["", "level=info", "[]", r#"{"level":1}"#, "{"] {
+            assert_eq!(level(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! `/v2/keys`: reads, watches and writes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use shared::error::{ApiError, Code};
+use shared::event::Event;
+use shared::pb;
+use shared::store::Store;
+use shared::time::UnixNanos;
+
+use super::Context;
+use super::backend::{Backend, SubmitError};
+use super::exchange::{Asked, Exchange};
+use super::form::{Form, Param, parse_bool, parse_u64};
+use super::media_type;
+use super::metrics::Counted;
+use super::reply::{self, Response};
+use super::watch::WatchStart;
+
+/// Where auth's switch stands in the store.
+const AUTH_SWITCH: &[u8] = b"/2/enabled";
+
+/// Bytes of an answer beside the value and twice the key, about.
+const ANSWER_BYTES: usize = 256;
+
+/// What is asked of the keys. After [`parse`] nobody asks again whether a parameter makes sense.
+#[derive(Debug, PartialEq)]
+pub(super) enum KeysRequest {
+    /// Of this member's store, as it is.
+    Read { path: Vec<u8>, recursive: bool, sorted: bool },
+    /// The event with index `since`, or the next one if that is 0.
+    Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64 },
+    /// Through the log: a write, or a read that must not be stale.
+    Write(pb::Request),
+}
+
+/// Reads a request. `rest` is the path below `/v2/keys`, unescaped.
+pub(super) fn parse(
+    method: &Method,
+    rest: &[u8],
+    query: &[u8],
+    content_type: &[u8],
+    body: &[u8],
+    now: UnixNanos,
+) -> Result<KeysRequest, ApiError> {
+    let form = form(method, query, content_type, body)?;
+    let prev_index = number(&form, Param::PrevIndex, Code::IndexNaN, "invalid value for \"prevIndex\"")?;
+    let since = number(&form, Param::WaitIndex, Code::IndexNaN, "invalid value for \"waitIndex\"")?;
+    let recursive = switch(&form, Param::Recursive, "invalid value for \"recursive\"")?.unwrap_or(false);
+    let sorted = switch(&form, Param::Sorted, "invalid value for \"sorted\"")?.unwrap_or(false);
+    let wait = switch(&form, Param::Wait, "invalid value for \"wait\"")?.unwrap_or(false);
+    let dir = switch(&form, Param::Dir, "invalid value for \"dir\"")?.unwrap_or(false);
+    let quorum = switch(&form, Param::Quorum, "invalid value for \"quorum\"")?.unwrap_or(false);
+    let stream = switch(&form, Param::Stream, "invalid value for \"stream\"")?.unwrap_or(false);
+    if wait && *method != Method::GET {
+        return Err(refusal(Code::InvalidField, "\"wait\" can only be used with GET requests"));
+    }
+    let prev_value = form.get(Param::PrevValue);
+    if prev_value.is_some_and(<[u8]>::is_empty) {
+        return Err(refusal(Code::PrevValueRequired, "\"prevValue\" cannot be empty"));
+    }
+    let ttl = match form.get(Param::Ttl) {
+        None | Some(b"") => None,
+        Some(_) => Some(number(&form, Param::Ttl, Code::TtlNaN, "invalid value for \"ttl\"")?),
+    };
+    let prev_exist = switch(&form, Param::PrevExist, "invalid value for prevExist")?;
+    let refresh = switch(&form, Param::Refresh, "invalid value for refresh")?;
+    let value = form.get(Param::Value).unwrap_or_default();
+    if refresh == Some(true) {
+        if !value.is_empty() {
+            return Err(refusal(Code::RefreshValue, "A value was provided on a refresh"));
+        }
+        if ttl.is_none() {
+            return Err(refusal(Code::RefreshTtlRequired, "No TTL value set"));
+        }
+    }
+
+    let path = store_path(rest);
+    let method = match *method {
+        // A read through the log does not wait, whatever else is asked.
+        Method::GET if quorum => Bytes::from_static(b"QGET"),
+        Method::GET if wait => return Ok(KeysRequest::Watch { path, recursive, stream, since }),
+        Method::GET | Method::HEAD => return Ok(KeysRequest::Read { path, recursive, sorted }),
+        Method::PUT => Bytes::from_static(b"PUT"),
+        Method::POST => Bytes::from_static(b"POST"),
+        _ => Bytes::from_static(b"DELETE"),
+    };
+    Ok(KeysRequest::Write(pb::Request {
+        id: 0,
+        method,
+        path: path.into(),
+        // Copied: the value may live long, and the buffer that it came in is many times larger.
+        val: Bytes::copy_from_slice(value),
+        dir,
+        prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
+        prev_index,
+        prev_exist,
+        expiration: ttl.map_or(0, |seconds| expiration(now, seconds)),
+        wait,
+        since,
+        recursive,
+        sorted,
+        quorum,
+        time: 0,
+        stream,
+        refresh,
+    }))
+}
+
+fn form<'a>(
+    method: &Method,
+    query: &'a [u8],
+    content_type: &[u8],
+    body: &'a [u8],
+) -> Result<Form<'a>, ApiError> {
+    let mut in_body: &[u8] = b"";
+    if matches!(*method, Method::PUT | Method::POST) {
+        match media_type::is_form(content_type) {
+            Ok(true) => in_body = body,
+            Ok(false) => {}
+            Err(why) => return Err(refusal(Code::InvalidForm, why)),
+        }
+    }
+    Form::parse(in_body, query).map_err(|error| refusal(Code::InvalidForm, &error.to_string()))
+}
+
+/// The path in the store of a key: with its prefix, without a slash at the end.
+fn store_path(rest: &[u8]) -> Vec<u8> {
+    let rest = rest.strip_suffix(b"/").unwrap_or(rest);
+    let mut path = Vec::with_capacity(2 + rest.len());
+    path.extend_from_slice(b"/1");
+    path.extend_from_slice(rest);
+    path
+}
+
+/// When a key with so many seconds to live expires. Wraps around as the original's does: what is beyond the
+/// clock is long ago, and the store takes that for never.
+fn expiration(now: UnixNanos, seconds: u64) -> i64 {
+    now.0.wrapping_add(seconds.cast_signed().wrapping_mul(1_000_000_000))
+}
+
+fn number(form: &Form<'_>, param: Param, code: Code, cause: &str) -> Result<u64, ApiError> {
+    match form.get(param) {
+        None => Ok(0),
+        Some(text) => parse_u64(text).ok_or_else(|| refusal(code, cause)),
+    }
+}
+
+fn switch(form: &Form<'_>, param: Param, cause: &str) -> Result<Option<bool>, ApiError> {
+    match form.get(param) {
+        None => Ok(None),
+        Some(text) => parse_bool(text).map(Some).ok_or_else(|| refusal(Code::InvalidField, cause)),
+    }
+}
+
+/// An error of a request that the store never saw.
+fn refusal(code: Code, cause: &str) -> ApiError {
+    ApiError::new(code, cause, 0)
+}
+
+/// Answers a request for keys.
+pub(super) async fn answer<B: Backend>(
+    exchange: &Arc<Exchange<B>>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    let context = &*exchange.context;
+    if !matches!(*asked.method, Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD) {
+        return reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE");
+    }
+    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    let began = Instant::now();
+    let now = context.backend.clock();
+    let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
+    let request = match parse(method, asked.rest, query, asked.content_type, body, now) {
+        Ok(request) => request,
+        Err(error) => return reply::api_error(headers, &error),
+    };
+    let (counted, result) = match request {
+        KeysRequest::Read { path, recursive, sorted } => {
+            let counted = if *method == Method::HEAD { Counted::Head } else { Counted::Get };
+            context.metrics.received(counted);
+            let store = context.backend.store();
+            look_for_auth(&store);
+            (counted, store.get(&path, recursive, sorted).map_err(SubmitError::Api))
+        }
+        KeysRequest::Write(request) => {
+            look_for_auth(&context.backend.store());
+            let counted = Counted::of(&request.method);
+            context.metrics.received(counted);
+            drop(asked);
+            (counted, context.backend.submit(request).await)
+        }
+        KeysRequest::Watch { path, recursive, stream, since } => {
+            look_for_auth(&context.backend.store());
+            return match context.backend.watch(&path, recursive, stream, since) {
+                Err(error) => {
+                    context.metrics.failed(Counted::Get, error.http_status());
+                    reply::api_error(headers, &error)
+                }
+                Ok(watcher) => {
+                    event_headers(context, &mut headers, watcher.start_index());
+                    let (chunked, keep_alive) = (asked.framing.chunked, asked.framing.keep_alive);
+                    let start = WatchStart::new(watcher, stream, chunked, keep_alive, &headers, now);
+                    exchange.flow.watches(start);
+                    // The connection takes over; this answer is never missed.
+                    std::future::pending().await
+                }
+            };
+        }
+    };
+    match result {
+        Ok(event) => {
+            let response = event_answer(context, headers, &event);
+            context.metrics.succeeded(counted, began.elapsed());
+            response
+        }
+        Err(SubmitError::Api(error)) => {
+            context.metrics.failed(counted, error.http_status());
+            reply::api_error(headers, &error)
+        }
+        Err(SubmitError::Unavailable(why)) => {
+            tracing::error!(target: "etcdhttp", "{}", unavailable(&why));
+            let error = refusal(Code::RaftInternal, &why.to_string());
+            context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
+            reply::api_error(headers, &error)
+        }
+    }
+}
+
+/// The original looks here at each request whether auth is on, and its statistics show it.
+pub(super) fn look_for_auth(store: &Store) {
+    let _ = store.get(AUTH_SWITCH, false, false);
+}
+
+/// How the log tells of a cluster that did not answer.
+fn unavailable(why: &super::backend::Unavailable) -> String {
+    match why {
+        super::backend::Unavailable::LeaderLost => why.to_string(),
+        _ => format!("got unexpected response error ({why})"),
+    }
+}
+
+fn event_headers<B: Backend>(context: &Context<B>, headers: &mut HeaderMap, index: u64) {
+    let status = context.backend.status();
+    headers.insert(CONTENT_TYPE, reply::JSON);
+    headers.insert(reply::X_ETCD_INDEX, reply::number(index));
+    headers.insert(reply::X_RAFT_INDEX, reply::number(status.commit));
+    headers.insert(reply::X_RAFT_TERM, reply::number(status.term));
+}
+
+fn event_answer<B: Backend>(context: &Context<B>, mut headers: HeaderMap, event: &Event) -> Response {
+    event_headers(context, &mut headers, event.index);
+    let status = if event.is_created() { StatusCode::CREATED } else { StatusCode::OK };
+    let mut body = Vec::with_capacity(ANSWER_BYTES + 2 * event.key().len());
+    event.write_json(&mut body, context.backend.clock());
+    body.push(b'\n');
+    reply::answer(headers, status, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixNanos = UnixNanos(1_000_000_000_000);
+
+    fn parsed(method: Method, rest: &str, query: &str, body: &str) -> Result<KeysRequest, (Code, String)> {
+        parse(&method, rest.as_bytes(), query.as_bytes(), media_type::FORM, body.as_bytes(), NOW)
+            .map_err(|error| (error.code, String::from_utf8(error.cause).unwrap()))
+    }
+
+    fn written(method: Method, rest: &str, query: &str, body: &str) -> pb::Request {
+        match parsed(method, rest, query, body) {
+            Ok(KeysRequest::Write(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads() {
+        let read = |path: &str, recursive, sorted| {
+            Ok(KeysRequest::Read { path: path.as_bytes().to_vec(), recursive, sorted })
+        };
+        assert_eq!(parsed(Method::GET, "", "", ""), read("/1", false, false));
+        assert_eq!(parsed(Method::GET, "/", "recursive=true", ""), read("/1", true, false));
+        assert_eq!(parsed(Method::HEAD, "/a/", "sorted=1&quorum=true", ""), read("/1/a", false, true));
+        // A body is no form in a read.
+        assert_eq!(parsed(Method::GET, "/a", "", "recursive=banana"), read("/1/a", false, false));
+    }
+
+    #[test]
+    fn watches() {
+        let watch =
+            |stream, since| Ok(KeysRequest::Watch { path: b"/1/a".to_vec(), recursive: true, stream, since });
+        assert_eq!(parsed(Method::GET, "/a", "wait=true&recursive=t", ""), watch(false, 0));
+        assert_eq!(parsed(Method::GET, "/a", "wait=1&recursive=1&stream=1&waitIndex=7", ""), watch(true, 7));
+        let quorum = written(Method::GET, "/a", "wait=true&quorum=true", "");
+        assert_eq!((&quorum.method[..], quorum.wait, quorum.quorum), (&b"QGET"[..], true, true));
+        for method in [Method::HEAD, Method::PUT, Method::POST, Method::DELETE] {
+            let cause = "\"wait\" can only be used with GET requests".to_owned();
+            assert_eq!(parsed(method, "/a", "wait=true", ""), Err((Code::InvalidField, cause)));
+        }
+    }
+
+    #[test]
+    fn writes() {
+        let put = written(Method::PUT, "/a", "prevExist=false&ttl=9", "value=x+y&dir=false&prevIndex=3");
+        let wanted = pb::Request {
+            method: "PUT".into(),
+            path: "/1/a".into(),
+            val: "x y".into(),
+            prev_index: 3,
+            prev_exist: Some(false),
+            expiration: NOW.0 + 9_000_000_000,
+            ..pb::Request::default()
+        };
+        assert_eq!(put, wanted);
+        let delete = written(Method::DELETE, "/a", "recursive=true&prevValue=v", "prevValue=nothing");
+        assert_eq!(
+            (&delete.method[..], &delete.prev_value[..], delete.recursive),
+            (&b"DELETE"[..], &b"v"[..], true)
+        );
+        let refresh = written(Method::PUT, "/a", "refresh=true&ttl=1&value=", "");
+        assert_eq!((refresh.refresh, &refresh.val[..]), (Some(true), &b""[..]));
+        assert_eq!(written(Method::POST, "/q", "", "value=1").method, "POST");
+        assert_eq!(written(Method::PUT, "/a", "ttl=", "").expiration, 0);
+    }
+
+    #[test]
+    fn a_time_to_live_beyond_the_clock_wraps() {
+        assert_eq!(expiration(NOW, 0), NOW.0);
+        assert_eq!(expiration(NOW, u64::MAX), NOW.0 - 1_000_000_000);
+        assert!(expiration(NOW, 9_223_372_037) < 0);
+    }
+
+    #[test]
+    fn each_parameter_has_its_error() {
+        for (query, code, cause) in [
+            ("prevIndex=x", Code::IndexNaN, "invalid value for \"prevIndex\""),
+            ("waitIndex=-1", Code::IndexNaN, "invalid value for \"waitIndex\""),
+            ("recursive=yes", Code::InvalidField, "invalid value for \"recursive\""),
+            ("sorted=", Code::InvalidField, "invalid value for \"sorted\""),
+            ("wait=2", Code::InvalidField, "invalid value for \"wait\""),
+            ("dir=maybe", Code::InvalidField, "invalid value for \"dir\""),
+            ("quorum=maybe", Code::InvalidField, "invalid value for \"quorum\""),
+            ("stream=maybe", Code::InvalidField, "invalid value for \"stream\""),
+            ("prevValue=", Code::PrevValueRequired, "\"prevValue\" cannot be empty"),
+            ("ttl=1.5", Code::TtlNaN, "invalid value for \"ttl\""),
+            ("prevExist=", Code::InvalidField, "invalid value for prevExist"),
+            ("refresh=", Code::InvalidField, "invalid value for refresh"),
+            ("refresh=true&value=x", Code::RefreshValue, "A value was provided on a refresh"),
+            ("refresh=true", Code::RefreshTtlRequired, "No TTL value set"),
+            ("value=%zz", Code::InvalidForm, "invalid URL escape \"%zz\""),
+            ("a;b", Code::InvalidForm, "invalid semicolon separator in query"),
+            // Of several the one that is looked at first.
+            ("stream=maybe&recursive=maybe&waitIndex=x", Code::IndexNaN, "invalid value for \"waitIndex\""),
+            ("refresh=maybe&ttl=x", Code::TtlNaN, "invalid value for \"ttl\""),
+        ] {
+            assert_eq!(parsed(Method::PUT, "/a", query, ""), Err((code, cause.to_owned())), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_content_type_refuses_writes_only() {
+        let bad = b"text/plain; ;x".as_slice();
+        let error = parse(&Method::PUT, b"/a", b"", bad, b"", NOW).unwrap_err();
+        assert_eq!(
+            (error.code, &error.cause[..]),
+            (Code::InvalidForm, &b"mime: invalid media parameter"[..])
+        );
+        assert!(parse(&Method::DELETE, b"/a", b"", bad, b"", NOW).is_ok());
+    }
+}

@@ -1,0 +1,118 @@
+//! Takes connections in, and sees them off when the server stops.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::backend::Backend;
+use super::socket::Socket;
+use super::{Context, connection};
+
+/// How often the kernel asks a silent client whether it is still there.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long to wait when no connection can be taken in: there are too many, or memory is short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener's connections share with it.
+#[derive(Default)]
+pub(super) struct Listening {
+    /// All connections are to end.
+    pub(super) stopping: AtomicBool,
+    /// Tells of it.
+    pub(super) stop: Notify,
+    open: AtomicUsize,
+    closed: Notify,
+}
+
+/// Serves clients until `stop` says true; then takes in no more, and returns when the last connection is
+/// closed: what is being answered is answered, watches are cut. The caller bounds how long that may take.
+pub async fn serve<B: Backend>(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    context: Arc<Context<B>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let listening = Arc::new(Listening::default());
+    let tls = tls.map(TlsAcceptor::from);
+    loop {
+        tokio::select! {
+            // A sender that is gone means the same.
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    let open = Open::new(&listening);
+                    tokio::spawn(greet(socket, tls.clone(), context.clone(), listening.clone(), open));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(target: "etcdhttp", "cannot accept a connection: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    listening.stopping.store(true, Ordering::Relaxed);
+    listening.stop.notify_waiters();
+    while listening.open.load(Ordering::Acquire) > 0 {
+        listening.closed.notified().await;
+    }
+}
+
+/// Whether the next connection may fare better.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+async fn greet<B: Backend>(
+    socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    context: Arc<Context<B>>,
+    listening: Arc<Listening>,
+    open: Open,
+) {
+    let _open = open;
+    // A connection that cannot be set up so is served all the same.
+    let _ = socket.set_nodelay(true);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
+    let socket = match tls {
+        None => Socket::Plain(socket),
+        Some(tls) => match Box::pin(timeout(HANDSHAKE_TIME_MAX, tls.accept(socket))).await {
+            Ok(Ok(socket)) => Socket::Tls(Box::new(socket)),
+            // The client learns why from the protocol itself; the original's log is silent about it too.
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
+    connection::run(socket, context, listening).await;
+}
+
+/// Counts an open connection.
+struct Open(Arc<Listening>);
+
+impl Open {
+    fn new(listening: &Arc<Listening>) -> Open {
+        listening.open.fetch_add(1, Ordering::Relaxed);
+        Open(listening.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.closed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `/config/local/log`: how much this member writes to its log.
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::Context;
+use super::exchange::Asked;
+use super::go_json;
+use super::reply::{self, Response};
+
+pub(super) fn answer<B>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
+    if *asked.method != Method::PUT {
+        return reply::method_not_allowed(headers, "PUT");
+    }
+    let Some(level) = go_json::first_string_at(&asked.body, "Level") else {
+        return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid json body");
+    };
+    if (context.hooks.set_log_level)(&level.to_uppercase()) {
+        reply::empty(headers, StatusCode::NO_CONTENT)
+    } else {
+        reply::message(headers, StatusCode::BAD_REQUEST, format!("Invalid log level {level}"))
+    }
+}

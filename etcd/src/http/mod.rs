@@ -1,0 +1,120 @@
+//! The client's side of the server: HTTP/1.1 and the v2 API.
+//!
+//! ```text
+//! listener ─▶ connection ─▶ front ─▶ hyper ─▶ exchange ─▶ route ─▶ keys, members, stats, …
+//!                  ▲                                                  │
+//!                  └───────────────── watch ◀─────────────────────────┘
+//! ```
+//!
+//! A request is parsed once, where it comes in; after that it is a typed value. The pages know a [`Backend`],
+//! not the member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a
+//! request does to the store, and nothing here knows that raft exists, apart from two numbers in headers.
+
+mod backend;
+mod connection;
+mod cors;
+mod date;
+mod debug_vars;
+mod exchange;
+mod flow;
+mod form;
+mod front;
+mod go_json;
+mod health;
+mod keys;
+mod listener;
+mod log_level;
+mod machines;
+mod media_type;
+mod members;
+mod metrics;
+mod metrics_page;
+mod path;
+mod reply;
+mod request_line;
+mod route;
+mod socket;
+mod stats;
+mod text;
+mod version;
+mod watch;
+
+use http::HeaderValue;
+use hyper::server::conn::http1;
+use prometheus::Registry;
+
+pub use self::backend::{
+    Backend, ChangeError, ConfigureError, Membership, Peer, Progress, Role, Status, SubmitError, Unavailable,
+};
+pub use self::cors::Cors;
+pub use self::listener::serve;
+pub use self::version::SERVER_VERSION;
+
+/// How large requests may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's first line and headers, in bytes; at least 8192. Beyond it the answer is 431.
+    pub head_bytes_max: usize,
+    /// A request's body, in bytes. Beyond it the answer is 413.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { head_bytes_max: 128 * 1024, body_bytes_max: 16 * 1024 * 1024 }
+    }
+}
+
+/// What the pages show and change of the process around them.
+pub struct Hooks {
+    /// The body of `/metrics`.
+    pub metrics_page: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
+    /// Sets the level of all packages of the log to the one of this name, in capitals. Whether there is one.
+    pub set_log_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// What all connections share.
+pub struct Context<B> {
+    backend: B,
+    cors: Cors,
+    limits: Limits,
+    hooks: Hooks,
+    metrics: metrics::Metrics,
+    cluster_id: HeaderValue,
+    http: http1::Builder,
+}
+
+impl<B: Backend> Context<B> {
+    /// Pages about this member. Their counters go into `registry`.
+    ///
+    /// # Errors
+    /// If `registry` has counters of the same names.
+    pub fn new(
+        backend: B,
+        cors: Cors,
+        limits: Limits,
+        hooks: Hooks,
+        registry: &Registry,
+    ) -> Result<Context<B>, prometheus::Error> {
+        let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
+            .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
+        let mut http = http1::Builder::new();
+        http.title_case_headers(true)
+            // Connections look after themselves, without a timer for each request.
+            .header_read_timeout(None)
+            .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
+            .max_header_size(limits.head_bytes_max);
+        Ok(Context {
+            backend,
+            cors,
+            limits,
+            hooks,
+            metrics: metrics::Metrics::new(registry)?,
+            cluster_id,
+            http,
+        })
+    }
+}
+
+/// The least that the HTTP library takes for its buffers.
+const MAX_BUF_SIZE_MIN: usize = 8 * 1024;

@@ -1,0 +1,235 @@
+//! Answers: their body type, their headers, and the few forms in which errors come.
+//!
+//! An answer is built in the header map that the request came with, so that a connection allocates none.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::{Frame, SizeHint};
+use shared::error::ApiError;
+use shared::json;
+
+use super::text;
+
+/// An answer of any page.
+pub(super) type Response = http::Response<Body>;
+
+/// The most bytes of a body that are handed over at once; more would only wait in another buffer.
+const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// The members' cluster.
+pub(super) const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
+/// The store's index.
+pub(super) const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
+/// The last committed entry of the log.
+pub(super) const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
+/// The member's term.
+pub(super) const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
+
+/// The content type of most answers.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The content type of errors that know no JSON.
+pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// A whole body, ready before the first byte leaves.
+#[derive(Debug, Default)]
+pub(super) struct Body(Bytes);
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let rest = &mut self.0;
+        let next = match rest.len() {
+            0 => return Poll::Ready(None),
+            len if len > FRAME_BYTES_MAX => rest.split_to(FRAME_BYTES_MAX),
+            _ => std::mem::take(rest),
+        };
+        Poll::Ready(Some(Ok(Frame::data(next))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// An answer with these headers.
+pub(super) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = http::Response::new(Body(body.into()));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// An answer without a body and without a word on what it would be.
+pub(super) fn empty(headers: HeaderMap, status: StatusCode) -> Response {
+    answer(headers, status, Bytes::new())
+}
+
+/// A JSON answer.
+pub(super) fn json(mut headers: HeaderMap, status: StatusCode, body: Vec<u8>) -> Response {
+    headers.insert(CONTENT_TYPE, JSON);
+    answer(headers, status, body)
+}
+
+/// An answer in plain text, ended by a newline, as Go's `http.Error` gives it.
+pub(super) fn text_error(mut headers: HeaderMap, status: StatusCode, text: &'static str) -> Response {
+    debug_assert!(text.ends_with('\n'), "{text:?}");
+    headers.insert(CONTENT_TYPE, TEXT);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    answer(headers, status, text)
+}
+
+/// There is no such page.
+pub(super) fn not_found(headers: HeaderMap) -> Response {
+    text_error(headers, StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// The page does not know this method, but these.
+pub(super) fn method_not_allowed(mut headers: HeaderMap, allow: &'static str) -> Response {
+    headers.insert(ALLOW, HeaderValue::from_static(allow));
+    text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+}
+
+/// `{"message":…}`, the form of errors of the members' and the administration's pages. No final newline.
+pub(super) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRef<[u8]>) -> Response {
+    let mut body = Vec::with_capacity(16 + message.as_ref().len());
+    body.extend_from_slice(b"{\"message\":");
+    json::write_string(&mut body, message.as_ref());
+    body.push(b'}');
+    json(headers, status, body)
+}
+
+/// A numbered error, with its own status.
+pub(super) fn api_error(headers: HeaderMap, error: &ApiError) -> Response {
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    api_error_as(headers, status, error)
+}
+
+/// A numbered error with a status that only this layer knows.
+pub(super) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &ApiError) -> Response {
+    headers.insert(X_ETCD_INDEX, number(error.index));
+    let mut body = error.to_json();
+    body.push(b'\n');
+    json(headers, status, body)
+}
+
+/// The request is not understood; the connection ends.
+pub(super) fn bad_request(mut headers: HeaderMap, text: &'static str) -> Response {
+    headers.insert(CONTENT_TYPE, TEXT);
+    close(&mut headers);
+    answer(headers, StatusCode::BAD_REQUEST, text)
+}
+
+/// Says that the connection ends with this answer.
+pub(super) fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, CLOSE);
+}
+
+/// The way to `path`, which is not escaped; the query goes along.
+pub(super) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
+    let mut url = String::with_capacity(path.len() + query.map_or(0, str::len) + 8);
+    text::push_url_path(&mut url, path);
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        url.push('?');
+        url.push_str(query);
+    }
+    let Ok(location) = HeaderValue::from_str(&url) else {
+        return bad_request(headers, "400 Bad Request");
+    };
+    headers.insert(LOCATION, location);
+    if matches!(*method, Method::GET | Method::HEAD) {
+        headers.insert(CONTENT_TYPE, HTML);
+    }
+    let mut body = String::new();
+    if *method == Method::GET {
+        body.push_str("<a href=\"");
+        text::push_html(&mut body, &url);
+        body.push_str("\">Moved Permanently</a>.\n\n");
+    }
+    answer(headers, StatusCode::MOVED_PERMANENTLY, body)
+}
+
+/// How many numbers [`number`] remembers; a power of two.
+const NUMBERS: usize = 16;
+
+thread_local! {
+    /// Header values of the last numbers sent: reads send the same index again and again.
+    static NUMBER_VALUES: RefCell<[Option<(u64, HeaderValue)>; NUMBERS]> =
+        const { RefCell::new([const { None }; NUMBERS]) };
+}
+
+/// A number as a header's value.
+pub(super) fn number(number: u64) -> HeaderValue {
+    NUMBER_VALUES.with_borrow_mut(|values| {
+        // The remainder is below NUMBERS.
+        let slot = &mut values[usize::try_from(number % NUMBERS as u64).unwrap_or_default()];
+        match slot {
+            Some((known, value)) if *known == number => value.clone(),
+            _ => slot.insert((number, HeaderValue::from(number))).1.clone(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn body(response: Response) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_redirect_keeps_the_query_and_speaks_html_to_readers() {
+        let response = moved(HeaderMap::new(), &Method::GET, "/a b/é".as_bytes(), Some("x=1&y=<"));
+        assert_eq!(response.headers()[LOCATION], "/a%20b/%C3%A9?x=1&y=<");
+        assert_eq!(response.headers()[CONTENT_TYPE], HTML);
+        assert_eq!(
+            body(response).await,
+            "<a href=\"/a%20b/%C3%A9?x=1&amp;y=&lt;\">Moved Permanently</a>.\n\n"
+        );
+        let response = moved(HeaderMap::new(), &Method::PUT, b"/a", Some(""));
+        assert_eq!(response.headers()[LOCATION], "/a");
+        assert_eq!(response.headers().get(CONTENT_TYPE), None);
+        assert_eq!(body(response).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_long_body_comes_in_frames() {
+        let long = vec![b'x'; 3 * FRAME_BYTES_MAX + 1];
+        let mut body = Body(long.clone().into());
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(long.len() as u64));
+        let mut seen = Vec::new();
+        let mut frames = 0;
+        while let Some(frame) = body.frame().await {
+            seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
+            frames += 1;
+        }
+        assert_eq!((seen == long, frames), (true, 4));
+    }
+
+    #[test]
+    fn numbers_are_not_mixed_up() {
+        for wanted in [0, 16, 0, 1, 17, u64::MAX, 1, 16] {
+            assert_eq!(number(wanted), wanted.to_string().as_str());
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which page a path leads to.
+
+/// A page, or a family of pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/v2/keys` and all below it.
+    Keys,
+    /// `/v2/members` and all below it.
+    Members,
+    /// `/v2/machines`
+    Machines,
+    /// `/v2/stats/self`
+    StatsSelf,
+    /// `/v2/stats/leader`
+    StatsLeader,
+    /// `/v2/stats/store`
+    StatsStore,
+    /// `/version`
+    Version,
+    /// `/health`
+    Health,
+    /// `/metrics`
+    Metrics,
+    /// `/debug/vars`
+    DebugVars,
+    /// `/config/local/log`
+    LogLevel,
+    /// No page.
+    Nowhere,
+}
+
+impl Route {
+    /// The page at a clean path, and the rest of the path where the page is a family: empty, or with a slash
+    /// at its start.
+    pub(super) fn of(path: &[u8]) -> (Route, &[u8]) {
+        if let Some(rest) = below(path, b"/v2/keys") {
+            return (Route::Keys, rest);
+        }
+        if let Some(rest) = below(path, b"/v2/members") {
+            return (Route::Members, rest);
+        }
+        let route = match path {
+            b"/v2/machines" => Route::Machines,
+            b"/v2/stats/self" => Route::StatsSelf,
+            b"/v2/stats/leader" => Route::StatsLeader,
+            b"/v2/stats/store" => Route::StatsStore,
+            b"/version" => Route::Version,
+            b"/health" => Route::Health,
+            b"/metrics" => Route::Metrics,
+            b"/debug/vars" => Route::DebugVars,
+            b"/config/local/log" => Route::LogLevel,
+            _ => Route::Nowhere,
+        };
+        (route, b"")
+    }
+}
+
+fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(prefix).filter(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_what_is_below_them_and_pages_do_not() {
+        assert_eq!(Route::of(b"/v2/keys"), (Route::Keys, &b""[..]));
+        assert_eq!(Route::of(b"/v2/keys/"), (Route::Keys, &b"/"[..]));
+        assert_eq!(Route::of(b"/v2/keys/a/b"), (Route::Keys, &b"/a/b"[..]));
+        assert_eq!(Route::of(b"/v2/members/leader"), (Route::Members, &b"/leader"[..]));
+        for nowhere in
+            ["/", "/v2", "/v2/", "/v2/keyspace", "/v2/KEYS/a", "/version/", "/v2/stats", "/v2/auth/users"]
+        {
+            assert_eq!(Route::of(nowhere.as_bytes()).0, Route::Nowhere, "{nowhere}");
+        }
+    }
+}

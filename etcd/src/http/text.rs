@@ -1,0 +1,165 @@
+//! Small forms of text that Go programs write and clients may compare: quoted strings, escaped URLs, HTML.
+
+use std::fmt::Write;
+
+/// Appends `path` as it stands in a URL: what a path may not hold literally as `%XX`, upper-case.
+pub(super) fn push_url_path(out: &mut String, path: &[u8]) {
+    for &byte in path {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(byte)),
+            b'-' | b'_' | b'.' | b'~' | b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@' => {
+                out.push(char::from(byte));
+            }
+            _ => push_escaped(out, byte),
+        }
+    }
+}
+
+fn push_escaped(out: &mut String, byte: u8) {
+    // Writing into a String cannot fail.
+    let _ = write!(out, "%{byte:02X}");
+}
+
+/// Appends `text` with the five characters of HTML escaped.
+pub(super) fn push_html(out: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(character),
+        }
+    }
+}
+
+/// `bytes` between quotes as Go's `%q` writes them: control characters escaped, what is no UTF-8 as `\xNN`.
+pub(super) fn quote(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
+    out.push('"');
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            push_quoted(&mut out, character);
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn push_quoted(out: &mut String, character: char) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\u{7}' => out.push_str("\\a"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{b}' => out.push_str("\\v"),
+        ' '..='~' => out.push(character),
+        '\0'..='\u{7f}' => {
+            let _ = write!(out, "\\x{:02x}", u32::from(character));
+        }
+        _ => {
+            // Rust escapes what it takes for unprintable, as Go does; the forms of the escapes differ. A letter
+            // before it keeps it from escaping combining marks.
+            let mut pair = String::from("a");
+            pair.push(character);
+            match (pair.escape_debug().count(), u32::from(character)) {
+                (2, _) => out.push(character),
+                (_, code @ 0..=0xffff) => {
+                    let _ = write!(out, "\\u{code:04x}");
+                }
+                (_, code) => {
+                    let _ = write!(out, "\\U{code:08x}");
+                }
+            }
+        }
+    }
+}
+
+/// A length of time as Go prints it: `1h2m3.5s`, `12.3ms`, `4µs`.
+pub(super) fn duration(nanos: i64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    let small = |unit: u64, name: &str| format!("{sign}{}{name}", fraction(nanos, unit));
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => small(1, "ns"),
+        1_000..1_000_000 => small(1_000, "µs"),
+        1_000_000..SECOND => small(1_000_000, "ms"),
+        _ => {
+            let (minutes, rest) = (nanos / (60 * SECOND), nanos % (60 * SECOND));
+            let seconds = fraction(rest, SECOND);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{sign}{seconds}s"),
+                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
+/// `value / unit` with as many decimals as it takes; `unit` is a power of ten.
+fn fraction(value: u64, unit: u64) -> String {
+    let (whole, rest) = (value / unit, value % unit);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let digits = unit.ilog10() as usize;
+    format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_as_go_does() {
+        assert_eq!(quote(b"%zz"), r#""%zz""#);
+        assert_eq!(quote(b"a\"\\\n\x00\x7f"), r#""a\"\\\n\x00\x7f""#);
+        assert_eq!(quote("é\u{2028}😀".as_bytes()), "\"é\\u2028😀\"");
+        assert_eq!(quote("e\u{301}".as_bytes()), "\"e\u{301}\"");
+        assert_eq!(quote(b"%\xff\xfe"), r#""%\xff\xfe""#);
+        assert_eq!(quote("\u{e0001}".as_bytes()), r#""\U000e0001""#);
+    }
+
+    #[test]
+    fn escapes_what_a_path_may_not_hold() {
+        let mut out = String::new();
+        push_url_path(&mut out, "/a b?c!é'(%".as_bytes());
+        assert_eq!(out, "/a%20b%3Fc%21%C3%A9%27%28%25");
+        out.clear();
+        push_url_path(&mut out, b"/-_.~$&+,:;=@");
+        assert_eq!(out, "/-_.~$&+,:;=@");
+    }
+
+    #[test]
+    fn durations() {
+        for (nanos, wanted) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (12_300_000, "12.3ms"),
+            (1_000_000_000, "1s"),
+            (61_000_000_001, "1m1.000000001s"),
+            (7_262_500_000_000, "2h1m2.5s"),
+            (-1_500_000_000, "-1.5s"),
+        ] {
+            assert_eq!(duration(nanos), wanted);
+        }
+    }
+
+    #[test]
+    fn escapes_html() {
+        let mut out = String::new();
+        push_html(&mut out, "/a?b=<1>&c='\"");
+        assert_eq!(out, "/a?b=&lt;1&gt;&amp;c=&#39;&#34;");
+    }
+}

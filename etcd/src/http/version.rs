@@ -1,0 +1,26 @@
+//! `/version`: whom we speak as, and what the whole cluster can speak.
+
+use http::{HeaderMap, Method, StatusCode};
+use shared::json;
+
+use super::Context;
+use super::backend::Backend;
+use super::exchange::Asked;
+use super::reply::{self, Response};
+
+/// The release whose API this is.
+pub const SERVER_VERSION: &str = "2.3.8";
+
+pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
+    if *asked.method != Method::GET {
+        return reply::method_not_allowed(headers, "GET");
+    }
+    let membership = context.backend.members();
+    let mut body = Vec::with_capacity(64);
+    body.extend_from_slice(b"{\"etcdserver\":");
+    json::write_string(&mut body, SERVER_VERSION.as_bytes());
+    body.extend_from_slice(b",\"etcdcluster\":");
+    json::write_string(&mut body, membership.version.as_deref().unwrap_or("not_decided").as_bytes());
+    body.push(b'}');
+    reply::json(headers, StatusCode::OK, body)
+}

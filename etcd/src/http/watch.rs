@@ -1,0 +1,254 @@
+//! Watches: an answer that begins at once and goes on as events come.
+//!
+//! A waiting client needs none of the HTTP library's buffers, and ten thousand of them would cost more than
+//! all keys. So a watch takes the connection over: what is left is the socket and the watcher. When it ends
+//! the connection goes back, as long as the answer was framed so that the client can tell its end.
+
+use std::io;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use shared::event::Event;
+use shared::store::Watcher;
+use shared::time::UnixNanos;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Stop;
+use super::date::http_date;
+use super::socket::Socket;
+
+/// Bytes of events that are gathered for one write.
+const WRITE_BYTES: usize = 16 * 1024;
+
+/// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
+const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// A watch that is about to take its connection over.
+pub(super) struct WatchStart {
+    watcher: Watcher,
+    stream: bool,
+    chunked: bool,
+    keep_alive: bool,
+    head: Vec<u8>,
+}
+
+/// Whether the connection can serve another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It can.
+    Whole,
+    /// The client is gone, or could not tell where the answer ends.
+    Closed,
+}
+
+impl WatchStart {
+    /// An answer with these headers; `chunked` where the client knows what that is.
+    pub(super) fn new(
+        watcher: Watcher,
+        stream: bool,
+        chunked: bool,
+        keep_alive: bool,
+        headers: &HeaderMap,
+        now: UnixNanos,
+    ) -> WatchStart {
+        let keep_alive = keep_alive && chunked;
+        let mut head = Vec::with_capacity(320);
+        head.extend_from_slice(if chunked { b"HTTP/1.1 200 OK\r\n" } else { b"HTTP/1.0 200 OK\r\n" });
+        for (name, value) in headers {
+            push_title_case(&mut head, name.as_str());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"Date: ");
+        head.extend_from_slice(&http_date(now));
+        head.extend_from_slice(match (chunked, keep_alive) {
+            (true, true) => b"\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice(),
+            (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            (false, _) => b"\r\nConnection: close\r\n\r\n",
+        });
+        WatchStart { watcher, stream, chunked, keep_alive, head }
+    }
+}
+
+/// `x-etcd-index` as `X-Etcd-Index`.
+fn push_title_case(out: &mut Vec<u8>, name: &str) {
+    let mut starts = true;
+    for byte in name.bytes() {
+        out.push(if starts { byte.to_ascii_uppercase() } else { byte });
+        starts = byte == b'-';
+    }
+}
+
+/// Answers a watch until its last event, the client's end or ours. Input goes to `carry`.
+pub(super) async fn run(
+    socket: &mut Socket,
+    start: WatchStart,
+    carry: &mut BytesMut,
+    clock: impl Fn() -> UnixNanos,
+    stop: &mut Stop<'_, '_>,
+) -> Ended {
+    let WatchStart { mut watcher, stream, chunked, keep_alive, head } = start;
+    let mut out = Output { small: head, large: None, chunked };
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            if stop.poll(cx) {
+                return Poll::Ready(Next::Stop);
+            }
+            let more = out.gather(&mut watcher, stream, &clock, cx);
+            if !more {
+                return Poll::Ready(Next::Last);
+            }
+            if !out.is_empty() {
+                return Poll::Ready(Next::Write);
+            }
+            match poll_client(socket, carry, cx) {
+                Poll::Ready(()) => Poll::Ready(Next::Stop),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        match next {
+            // The answer is cut, not ended: the client is to see that there may be more to come.
+            Next::Stop => return Ended::Closed,
+            Next::Write | Next::Last if out.write(socket, stop).await.is_err() => return Ended::Closed,
+            Next::Write => {}
+            Next::Last => return if keep_alive { Ended::Whole } else { Ended::Closed },
+        }
+    }
+}
+
+enum Next {
+    /// There is something to write, and more may follow.
+    Write,
+    /// There is something to write, and then it is over.
+    Last,
+    /// There is no one to write to, or we stop.
+    Stop,
+}
+
+/// Reads what the client sends meanwhile. Ready when it is gone.
+fn poll_client(socket: &mut Socket, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
+    while carry.len() < CARRY_BYTES_MAX {
+        let mut space = [const { MaybeUninit::uninit() }; 512];
+        let mut buf = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => carry.extend_from_slice(buf.filled()),
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+    }
+    Poll::Pending
+}
+
+/// What is about to be written: small things together, a large event by itself and uncopied.
+struct Output {
+    small: Vec<u8>,
+    /// Comes after `small`, with what ends its chunk.
+    large: Option<(Bytes, &'static [u8])>,
+    chunked: bool,
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.small.is_empty()
+    }
+
+    /// Takes the events that are there, up to a write's worth. Whether more may come.
+    fn gather(
+        &mut self,
+        watcher: &mut Watcher,
+        stream: bool,
+        clock: impl Fn() -> UnixNanos,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        while self.large.is_none() && self.small.len() < WRITE_BYTES {
+            match watcher.poll_next(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(None) => {
+                    self.push_end();
+                    return false;
+                }
+                Poll::Ready(Some(event)) => {
+                    self.push(&event, clock(), !stream);
+                    if !stream {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn push(&mut self, event: &Arc<Event>, now: UnixNanos, last: bool) {
+        let body = event.rendered(now);
+        let end: &'static [u8] = match (self.chunked, last) {
+            (true, true) => b"\r\n0\r\n\r\n",
+            (true, false) => b"\r\n",
+            (false, _) => b"",
+        };
+        if self.chunked {
+            // Writing into a vector cannot fail.
+            let _ = write!(self.small, "{:x}\r\n", body.len());
+        }
+        if body.len() > WRITE_BYTES {
+            self.large = Some((body, end));
+        } else {
+            self.small.reserve_exact(body.len() + end.len());
+            self.small.extend_from_slice(&body);
+            self.small.extend_from_slice(end);
+        }
+    }
+
+    /// Ends an answer that has no last event.
+    fn push_end(&mut self) {
+        if self.chunked {
+            self.small.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    /// Writes all of it, and gives its memory back.
+    async fn write(&mut self, socket: &mut Socket, stop: &mut Stop<'_, '_>) -> io::Result<()> {
+        let small = std::mem::take(&mut self.small);
+        write_all(socket, &small, stop).await?;
+        if let Some((body, end)) = self.large.take() {
+            write_all(socket, &body, stop).await?;
+            write_all(socket, end, stop).await?;
+        }
+        std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx)).await
+    }
+}
+
+async fn write_all(socket: &mut Socket, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
+    std::future::poll_fn(|cx| {
+        while !bytes.is_empty() {
+            match Pin::new(&mut *socket).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // A client that does not read must not keep the server from stopping.
+                Poll::Pending if stop.poll(cx) => return Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_in_title_case() {
+        let mut out = Vec::new();
+        push_title_case(&mut out, "x-etcd-cluster-id");
+        assert_eq!(out, b"X-Etcd-Cluster-Id");
+    }
+}
