@@ -3,6 +3,7 @@
 //! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk` and
 //! `client`: time, bytes and order come in as arguments.
 
+pub mod client;
 pub mod disk;
 pub mod error;
 pub mod event;

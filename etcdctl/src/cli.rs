@@ -1,0 +1,149 @@
+//! The command line: every command and flag with its help, once.
+//!
+//! Help, completions and manual pages all come from these definitions. How words become flags and arguments
+//! is told in [`crate::words`]: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    backup::Backup, completion::Completion, exec_watch::ExecWatch, get::Get, health::ClusterHealth, later::Later,
+    list::List, make, man::Man, member::Member, remove, set, watch::Watch,
+};
+use crate::go;
+
+/// Talks to an etcd cluster over its v2 API
+///
+/// Keys form a tree like files: `/config/db` is the key `db` in the directory `/config`. Write one with `etcdctl
+/// set /config/db 10.0.0.1`, read it with `etcdctl get /config/db`, see what there is with `etcdctl ls
+/// --recursive /`, and wait for changes with `etcdctl watch /config/db`.
+///
+/// Global flags stand before the command, a command's own flags before its arguments. One dash or two are the
+/// same. `--` ends the flags: `etcdctl set -- /temperature -7`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "etcdctl",
+    after_long_help = ENVIRONMENT,
+    disable_version_flag = true,
+    override_usage = "etcdctl [GLOBAL FLAGS] <COMMAND> [FLAGS] [ARGUMENTS]"
+)]
+pub(crate) struct Cli {
+    /// Flags before the command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const ENVIRONMENT: &str = "\
+Environment (each stands for a flag that is not given):
+  ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS   --endpoints, --endpoint, --peers
+  ETCDCTL_DISCOVERY_SRV                                --discovery-srv
+  ETCDCTL_CERT_FILE, ETCDCTL_KEY_FILE, ETCDCTL_CA_FILE --cert-file, --key-file, --ca-file
+
+Exit status:
+  0 done   1 wrong arguments, or an administrative command failed   2 wrong flags, or nobody could be reached
+  4 the cluster refused or failed   5 the cluster is unhealthy
+
+`etcdctl help COMMAND` tells about one command.";
+
+/// Flags that stand before the command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Show each request as a curl command on standard error
+    #[arg(long)]
+    pub(crate) debug: bool,
+
+    /// Use the endpoints as given, without asking the cluster for its members first
+    ///
+    /// Needed where the members' advertised URLs cannot be reached from here, as behind a tunnel.
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+
+    /// Form of the answer: simple (the value), extended (all fields) or json
+    #[arg(long, short = 'o', value_name = "FORM", default_value = "simple")]
+    pub(crate) output: String,
+
+    /// Find the endpoints in the SRV records of this domain
+    #[arg(long, short = 'D', value_name = "DOMAIN")]
+    pub(crate) discovery_srv: Option<String>,
+
+    /// Old name of --endpoints
+    #[arg(long, short = 'C', value_name = "URLS")]
+    pub(crate) peers: Option<String>,
+
+    /// Old name of --endpoints
+    #[arg(long, value_name = "URLS")]
+    pub(crate) endpoint: Option<String>,
+
+    /// Client URLs of members, with commas between them; http:// may be left out
+    ///
+    /// When none are given anywhere: http://127.0.0.1:2379,http://127.0.0.1:4001
+    #[arg(long, value_name = "URLS")]
+    pub(crate) endpoints: Option<String>,
+
+    /// Certificate (PEM) to show to servers that want one; needs --key-file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of --cert-file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// Authorities (PEM) to check servers with, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// User for clusters with authentication; without a password, it is asked for
+    #[arg(long, short = 'u', value_name = "NAME[:PASSWORD]")]
+    pub(crate) username: Option<String>,
+
+    /// Time for one request to one member, after which the next one is tried
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::duration)]
+    pub(crate) timeout: Duration,
+
+    /// Time for the whole command; watches are exempt
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = go::duration)]
+    pub(crate) total_timeout: Duration,
+
+    /// Show the version
+    #[arg(long, short = 'v')]
+    pub(crate) version: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(Get),
+    Ls(List),
+    Set(set::Set),
+    Mk(make::Make),
+    Update(set::Update),
+    Rm(remove::Remove),
+    Mkdir(make::MakeDir),
+    Setdir(make::SetDir),
+    Updatedir(make::UpdateDir),
+    Rmdir(remove::RemoveDir),
+    Watch(Watch),
+    ExecWatch(ExecWatch),
+    Member(Member),
+    ClusterHealth(ClusterHealth),
+    Backup(Backup),
+    /// Write the keys of an old snapshot into a cluster (not built yet)
+    #[command(long_about = "Write the keys of a snapshot of etcd 0.4 into a cluster.\n\nNot built yet.")]
+    Import(Later),
+    /// Users of a cluster with authentication (not built yet)
+    User(Later),
+    /// Roles of a cluster with authentication (not built yet)
+    Role(Later),
+    /// Switch authentication on and off (not built yet)
+    Auth(Later),
+    /// Bring a data directory of etcd 0.4 to the present form (not built yet)
+    Upgrade(Later),
+    Completion(Completion),
+    #[command(hide = true)]
+    Man(Man),
+}

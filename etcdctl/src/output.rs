@@ -1,0 +1,254 @@
+//! All that is printed, in the forms of etcdctl 2.3.8.
+
+use std::io::{self, BufWriter, Stdout, Write};
+
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter};
+use shared::client::{Node, Response};
+
+use crate::error::CliError;
+
+/// The form of an answer of the keys API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The value alone.
+    Simple,
+    /// The fields of the node, as in the head of a mail, then the value.
+    Extended,
+    /// One line of JSON.
+    Json,
+    /// None of these: said when there is something to print.
+    Unknown(String),
+}
+
+impl Format {
+    /// Reads the value of `--output`.
+    pub(crate) fn new(name: &str) -> Format {
+        match name {
+            "simple" => Format::Simple,
+            "extended" => Format::Extended,
+            "json" => Format::Json,
+            other => Format::Unknown(other.to_owned()),
+        }
+    }
+}
+
+/// Standard output, which is collected, and standard error, which is not.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout: BufWriter<Stdout>,
+}
+
+impl Output {
+    /// The process's own.
+    pub(crate) fn new() -> Output {
+        Output { stdout: BufWriter::new(io::stdout()) }
+    }
+
+    /// Writes out what is collected.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        Ok(self.stdout.flush()?)
+    }
+
+    /// A line on standard output.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), CliError> {
+        Ok(writeln!(self.stdout, "{line}")?)
+    }
+
+    /// Text that has its own ends of lines.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
+        Ok(self.stdout.write_all(text.as_bytes())?)
+    }
+
+    /// What the keys API answered.
+    pub(crate) fn response(&mut self, response: &Response, format: &Format) -> Result<(), CliError> {
+        if let Format::Unknown(name) = format {
+            return self.note(&format!("Unsupported output format: {name}\n"));
+        }
+        let mut text = Vec::new();
+        render(response, format, &mut text)?;
+        Ok(self.stdout.write_all(&text)?)
+    }
+
+    /// What is in a folder, one path a line; with `slashes`, folders end with one.
+    pub(crate) fn listing(&mut self, node: &Node, slashes: bool) -> Result<(), CliError> {
+        if !node.dir {
+            self.line(&node.key)?;
+        }
+        self.nodes(node.nodes.as_deref().unwrap_or_default(), slashes)
+    }
+
+    fn nodes(&mut self, nodes: &[Node], slashes: bool) -> Result<(), CliError> {
+        for node in nodes {
+            let slash = if slashes && node.dir { "/" } else { "" };
+            writeln!(self.stdout, "{}{slash}", node.key)?;
+            self.nodes(node.nodes.as_deref().unwrap_or_default(), slashes)?;
+        }
+        Ok(())
+    }
+
+    /// Text on standard error, behind all that went to standard output so far.
+    pub(crate) fn note(&mut self, text: &str) -> Result<(), CliError> {
+        self.flush()?;
+        note(text);
+        Ok(())
+    }
+
+    /// Tells of a failure.
+    pub(crate) fn failure(&mut self, error: &CliError) -> Result<(), CliError> {
+        match error {
+            CliError::Usage { reason, help } => {
+                self.text(&format!("Incorrect Usage.\n\n{reason}\n\n{help}"))?;
+            }
+            CliError::Unpublished { endpoints, .. } => self.note(&format!(
+                "etcd cluster has no published client endpoints.\n\
+                 Try '--no-sync' if you want to access non-published client endpoints({}).\n\
+                 Error:  {error}\n",
+                endpoints.join(",")
+            ))?,
+            CliError::Unreachable(cause) | CliError::Server(cause) => {
+                // An empty line follows the list of endpoints, as in the original.
+                let detail = cause.detail().map(|detail| format!("{detail}\n")).unwrap_or_default();
+                self.note(&format!("Error:  {error}\n{detail}"))?;
+            }
+            CliError::BadArguments(_) => self.note(&format!("Error:  {error}\n"))?,
+            CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
+            CliError::Unhealthy => {}
+        }
+        self.flush()
+    }
+}
+
+/// Text on standard error, at once. A standard error that is closed does not stop us.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn render(response: &Response, format: &Format, out: &mut Vec<u8>) -> io::Result<()> {
+    let Response { action, node, prev_node, index } = response;
+    let deleted = action == "delete";
+    match format {
+        Format::Simple if deleted => {
+            let value = prev_node.as_ref().map_or("", |node| node.value.as_str());
+            writeln!(out, "PrevNode.Value: {value}")
+        }
+        Format::Simple => writeln!(out, "{}", node.value),
+        Format::Extended => {
+            writeln!(out, "Key: {}", node.key)?;
+            writeln!(out, "Created-Index: {}", node.created_index)?;
+            writeln!(out, "Modified-Index: {}", node.modified_index)?;
+            if let Some(before) = prev_node {
+                writeln!(out, "PrevNode.Value: {}", before.value)?;
+            }
+            writeln!(out, "TTL: {}", node.ttl)?;
+            writeln!(out, "Index: {index}")?;
+            if deleted { Ok(()) } else { writeln!(out, "\n{}", node.value) }
+        }
+        Format::Json => {
+            response.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, GoJson))?;
+            out.push(b'\n');
+            Ok(())
+        }
+        Format::Unknown(_) => Ok(()),
+    }
+}
+
+/// JSON with the escapes of Go's encoder.
+struct GoJson;
+
+impl Formatter for GoJson {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut plain = 0;
+        for (at, c) in text.char_indices() {
+            if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
+                out.write_all(&text.as_bytes()[plain..at])?;
+                write!(out, "\\u{:04x}", u32::from(c))?;
+                plain = at + c.len_utf8();
+            }
+        }
+        out.write_all(&text.as_bytes()[plain..])
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
+        match escape {
+            CharEscape::Quote => out.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => out.write_all(b"\\\\"),
+            CharEscape::LineFeed => out.write_all(b"\\n"),
+            CharEscape::CarriageReturn => out.write_all(b"\\r"),
+            CharEscape::Tab => out.write_all(b"\\t"),
+            CharEscape::Solidus => out.write_all(b"/"),
+            // Go has no short forms for these two.
+            CharEscape::Backspace => out.write_all(b"\\u0008"),
+            CharEscape::FormFeed => out.write_all(b"\\u000c"),
+            CharEscape::AsciiControl(byte) => write!(out, "\\u{byte:04x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(action: &str) -> Response {
+        let node = |value: &str, index| Node {
+            key: "/a".into(),
+            value: value.into(),
+            created_index: 3,
+            modified_index: index,
+            ..Node::default()
+        };
+        Response { action: action.into(), node: node("new", 5), prev_node: Some(node("old", 4)), index: 9 }
+    }
+
+    fn rendered(response: &Response, format: Format) -> String {
+        let mut out = Vec::new();
+        render(response, &format, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn simple_is_the_value_and_of_what_is_gone_the_old_one() {
+        assert_eq!(rendered(&response("set"), Format::Simple), "new\n");
+        assert_eq!(rendered(&response("delete"), Format::Simple), "PrevNode.Value: old\n");
+        assert_eq!(rendered(&response("compareAndDelete"), Format::Simple), "new\n");
+        let unknown = Response { prev_node: None, ..response("delete") };
+        assert_eq!(rendered(&unknown, Format::Simple), "PrevNode.Value: \n");
+    }
+
+    #[test]
+    fn extended_is_a_head_and_the_value() {
+        let head = "Key: /a\nCreated-Index: 3\nModified-Index: 5\n";
+        assert_eq!(
+            rendered(&response("set"), Format::Extended),
+            format!("{head}PrevNode.Value: old\nTTL: 0\nIndex: 9\n\nnew\n")
+        );
+        assert_eq!(
+            rendered(&response("delete"), Format::Extended),
+            format!("{head}PrevNode.Value: old\nTTL: 0\nIndex: 9\n")
+        );
+        let created = Response { prev_node: None, ..response("create") };
+        assert_eq!(rendered(&created, Format::Extended), format!("{head}TTL: 0\nIndex: 9\n\nnew\n"));
+    }
+
+    #[test]
+    fn json_is_escaped_as_go_does() {
+        let mut response = response("set");
+        response.prev_node = None;
+        response.node.value = "<&> \"q\" \\ é\t\n\r\u{8}\u{c}\u{1}\u{2028}/".into();
+        assert_eq!(
+            rendered(&response, Format::Json),
+            concat!(
+                r#"{"action":"set","node":{"key":"/a","value":"\u003c\u0026\u003e \"q\" \\ é\t\n\r\u0008\u000c"#,
+                r#"\u0001\u2028/","nodes":null,"createdIndex":3,"modifiedIndex":5},"prevNode":null}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn forms_have_names() {
+        assert_eq!(Format::new("json"), Format::Json);
+        assert_eq!(Format::new("JSON"), Format::Unknown("JSON".into()));
+        assert_eq!(Format::new(""), Format::Unknown(String::new()));
+    }
+}

@@ -1,0 +1,251 @@
+//! Users and roles of a cluster with authentication.
+//!
+//! Servers answer a user with the names of the roles or with the roles themselves (2.2 and later); both are
+//! read.
+
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::error::ClientError;
+use super::members::{list_or_null, parse, refusal};
+use super::request::{JSON, Request};
+use super::{Client, Reply};
+
+/// Where all of this is.
+const AUTH: &str = "/v2/auth";
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct User {
+    /// The name.
+    pub user: String,
+    /// The names of the roles.
+    #[serde(default, deserialize_with = "role_names")]
+    pub roles: Vec<String>,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Role {
+    /// The name.
+    pub role: String,
+    /// What it may do.
+    #[serde(default)]
+    pub permissions: Permissions,
+}
+
+/// What a role may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// With keys.
+    #[serde(default)]
+    pub kv: Access,
+}
+
+/// Keys by what may be done with them; one that ends in `*` stands for all that begin so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// May be read.
+    #[serde(default, deserialize_with = "list_or_null", serialize_with = "null_if_empty")]
+    pub read: Vec<String>,
+    /// May be written.
+    #[serde(default, deserialize_with = "list_or_null", serialize_with = "null_if_empty")]
+    pub write: Vec<String>,
+}
+
+/// A change of what a user or a role has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Give.
+    Grant,
+    /// Take away.
+    Revoke,
+}
+
+/// A user as the server is told of one.
+#[derive(Default, Serialize)]
+struct UserOrder<'a> {
+    user: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    password: &'a str,
+    roles: (),
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    grant: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    revoke: &'a [String],
+}
+
+/// A role as the server is told of one.
+#[derive(Default, Serialize)]
+struct RoleOrder<'a> {
+    role: &'a str,
+    permissions: Permissions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<Permissions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoke: Option<Permissions>,
+}
+
+fn role_names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Name(String),
+        Whole { role: String },
+    }
+    let roles: Vec<Either> = list_or_null(deserializer)?;
+    Ok(roles
+        .into_iter()
+        .map(|role| match role {
+            Either::Name(name) | Either::Whole { role: name } => name,
+        })
+        .collect())
+}
+
+fn null_if_empty<S: serde::Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    (!list.is_empty()).then_some(list).serialize(serializer)
+}
+
+impl Client {
+    /// Switches authentication on or off.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, also for the calls below.
+    pub async fn set_auth(&self, enabled: bool) -> Result<(), ClientError> {
+        let method = if enabled { Method::PUT } else { Method::DELETE };
+        self.order(Request::new(method, format!("{AUTH}/enable"))).await.map(drop)
+    }
+
+    /// The names of all users.
+    pub async fn users(&self) -> Result<Vec<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Users {
+            #[serde(default, deserialize_with = "list_or_null")]
+            users: Vec<User>,
+        }
+        let users: Users = parse(&self.order(Request::new(Method::GET, format!("{AUTH}/users"))).await?)?;
+        Ok(users.users.into_iter().map(|user| user.user).collect())
+    }
+
+    /// One user.
+    pub async fn user(&self, name: &str) -> Result<User, ClientError> {
+        parse(&self.order(Request::new(Method::GET, user_path(name))).await?)
+    }
+
+    /// Adds a user, or gives one another password.
+    pub async fn set_password(&self, name: &str, password: &str) -> Result<(), ClientError> {
+        let order = UserOrder { user: name, password, ..UserOrder::default() };
+        self.order(json(user_path(name), &order)?).await.map(drop)
+    }
+
+    /// Removes a user.
+    pub async fn remove_user(&self, name: &str) -> Result<(), ClientError> {
+        self.order(Request::new(Method::DELETE, user_path(name))).await.map(drop)
+    }
+
+    /// Changes the roles of a user.
+    pub async fn change_user(&self, name: &str, how: Change, roles: &[String]) -> Result<(), ClientError> {
+        let mut order = UserOrder { user: name, ..UserOrder::default() };
+        match how {
+            Change::Grant => order.grant = roles,
+            Change::Revoke => order.revoke = roles,
+        }
+        self.order(json(user_path(name), &order)?).await.map(drop)
+    }
+
+    /// The names of all roles.
+    ///
+    /// # Errors
+    /// A refusal is told by its status alone, as by the original.
+    pub async fn roles(&self) -> Result<Vec<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Roles {
+            #[serde(default, deserialize_with = "list_or_null")]
+            roles: Vec<Role>,
+        }
+        let reply = self.send(&Request::new(Method::GET, format!("{AUTH}/roles"))).await?;
+        if reply.status != StatusCode::OK {
+            return Err(ClientError::UnexpectedStatus(reply.status.as_u16()));
+        }
+        Ok(parse::<Roles>(&reply)?.roles.into_iter().map(|role| role.role).collect())
+    }
+
+    /// One role.
+    pub async fn role(&self, name: &str) -> Result<Role, ClientError> {
+        parse(&self.order(Request::new(Method::GET, role_path(name))).await?)
+    }
+
+    /// Adds a role that may do nothing.
+    pub async fn add_role(&self, name: &str) -> Result<(), ClientError> {
+        let order = RoleOrder { role: name, ..RoleOrder::default() };
+        self.order(json(role_path(name), &order)?).await.map(drop)
+    }
+
+    /// Removes a role.
+    pub async fn remove_role(&self, name: &str) -> Result<(), ClientError> {
+        self.order(Request::new(Method::DELETE, role_path(name))).await.map(drop)
+    }
+
+    /// Changes what a role may do with keys; the role as it is then.
+    pub async fn change_role(&self, name: &str, how: Change, access: Access) -> Result<Role, ClientError> {
+        let permissions = Some(Permissions { kv: access });
+        let mut order = RoleOrder { role: name, ..RoleOrder::default() };
+        match how {
+            Change::Grant => order.grant = permissions,
+            Change::Revoke => order.revoke = permissions,
+        }
+        parse(&self.order(json(role_path(name), &order)?).await?)
+    }
+
+    /// Sends a call of this part of the API; a refusal has a text.
+    async fn order(&self, request: Request) -> Result<Reply, ClientError> {
+        let reply = self.send(&request).await?;
+        match reply.status {
+            StatusCode::OK | StatusCode::CREATED => Ok(reply),
+            _ => Err(refusal(&reply)),
+        }
+    }
+}
+
+fn user_path(name: &str) -> String {
+    format!("{AUTH}/users/{name}")
+}
+
+fn role_path(name: &str) -> String {
+    format!("{AUTH}/roles/{name}")
+}
+
+fn json(path: String, order: &impl Serialize) -> Result<Request, ClientError> {
+    let body = serde_json::to_string(order).map_err(|_| ClientError::InvalidJson)?;
+    Ok(Request::new(Method::PUT, path).with_body(JSON, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_roles_or_their_names() {
+        let names = |text| serde_json::from_str::<User>(text).unwrap().roles;
+        assert_eq!(names(r#"{"user":"u","roles":["a","b"]}"#), ["a", "b"]);
+        assert_eq!(names(r#"{"user":"u","roles":[{"role":"a","permissions":{"kv":{"read":null}}}]}"#), ["a"]);
+        assert!(names(r#"{"user":"u","roles":null}"#).is_empty());
+    }
+
+    #[test]
+    fn orders_are_those_of_the_original() {
+        let text = |order: &UserOrder<'_>| serde_json::to_string(order).unwrap();
+        let add = UserOrder { user: "u", password: "p", ..UserOrder::default() };
+        assert_eq!(text(&add), r#"{"user":"u","password":"p","roles":null}"#);
+        let roles = ["r".to_owned()];
+        let grant = UserOrder { user: "u", grant: &roles, ..UserOrder::default() };
+        assert_eq!(text(&grant), r#"{"user":"u","roles":null,"grant":["r"]}"#);
+        let read = Access { read: vec!["/a/*".into()], write: vec![] };
+        let role =
+            RoleOrder { role: "r", grant: Some(Permissions { kv: read }), ..RoleOrder::default() };
+        assert_eq!(
+            serde_json::to_string(&role).unwrap(),
+            r#"{"role":"r","permissions":{"kv":{"read":null,"write":null}},"grant":{"kv":{"read":["/a/*"],"write":null}}}"#
+        );
+    }
+}

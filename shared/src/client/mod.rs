@@ -1,0 +1,324 @@
+//! A client of the v2 API: endpoints, failover, typed calls.
+//!
+//! [`Client`] knows the members of one cluster. A call goes to the endpoint that answered last; if that one
+//! does not answer, to the next, until all were tried. Nothing here prints, reads the environment or sets a
+//! limit for a whole call: callers wrap a call in [`tokio::time::timeout`]. Dropping a call closes its
+//! connection.
+//!
+//! Used by `etcdctl`, and by what the server does as a client.
+
+mod auth;
+mod credentials;
+mod endpoint;
+mod error;
+mod keys;
+mod members;
+mod request;
+mod srv;
+mod text;
+mod tls;
+mod transport;
+mod watch;
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderValue, LOCATION};
+use http::{HeaderMap, StatusCode};
+
+pub use auth::{Access, Change, Permissions, Role, User};
+pub use credentials::Credentials;
+pub use endpoint::Endpoint;
+pub use error::{ApiFailure, ClientError, RequestError};
+pub use keys::{Delete, Get, Node, Response, Set};
+pub use members::{HealthError, Member};
+pub use srv::discover;
+pub use text::quote;
+pub use tls::{TlsError, TlsFiles};
+pub use watch::{Notice, Watched, Watcher};
+
+use endpoint::{Origin, parse_url};
+use request::Request;
+use tls::Tls;
+use transport::{Answer, Transport};
+
+/// As many redirects as the original follows for one request.
+const REDIRECTS_MAX: usize = 10;
+
+/// What a client is made of.
+#[derive(Default)]
+pub struct Options {
+    /// URLs of members; the scheme may be missing.
+    pub endpoints: Vec<String>,
+    /// Certificates and keys.
+    pub tls: TlsFiles,
+    /// How long one request may take until the head of its answer is there; watches may take longer.
+    pub header_timeout: Option<Duration>,
+    /// How long dialling may take at most.
+    pub dial_timeout: Option<Duration>,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+    /// Told each request before it leaves, as a `curl` command.
+    pub trace: Option<Box<dyn Fn(&str) + Send + Sync>>,
+}
+
+/// The original's limit for dialling.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client of one cluster.
+pub struct Client {
+    transport: Transport,
+    known: Mutex<Known>,
+    header_timeout: Option<Duration>,
+    authorization: Option<HeaderValue>,
+    trace: Option<Box<dyn Fn(&str) + Send + Sync>>,
+}
+
+/// The endpoints, in the order in which they are tried.
+#[derive(Debug, Clone)]
+struct Known {
+    endpoints: Vec<Endpoint>,
+    /// The one that answered last: an index into `endpoints`, 0 if that is empty.
+    pinned: usize,
+}
+
+/// The whole answer of a member.
+#[derive(Debug)]
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", &self.endpoints()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When an endpoint is no URL or there is none, or a file of the TLS options cannot be used.
+    pub fn new(options: Options) -> Result<Client, ClientError> {
+        let known = Known::new(&options.endpoints)?;
+        let tls = Tls::load(&options.tls)?;
+        let dial_timeout = options.dial_timeout.unwrap_or(DIAL_TIMEOUT).min(DIAL_TIMEOUT);
+        Ok(Client {
+            transport: Transport::new(tls, dial_timeout),
+            known: Mutex::new(known),
+            header_timeout: options.header_timeout,
+            authorization: options.credentials.map(|credentials| credentials.header()),
+            trace: options.trace,
+        })
+    }
+
+    /// The endpoints, in the order in which they are tried.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.known().endpoints.iter().map(Endpoint::to_string).collect()
+    }
+
+    /// Replaces the endpoints.
+    ///
+    /// # Errors
+    /// When one is no URL, or there is none; the old ones stay then.
+    pub fn set_endpoints(&self, endpoints: &[String]) -> Result<(), ClientError> {
+        let known = Known::new(endpoints)?;
+        *self.lock() = known;
+        Ok(())
+    }
+
+    /// Asks the cluster for its members' client URLs and uses these from now on.
+    ///
+    /// # Errors
+    /// When nobody answers, or the members publish no client URLs ([`ClientError::NoEndpoints`]).
+    pub async fn sync(&self) -> Result<(), ClientError> {
+        let members = self.members().await?;
+        let mut urls: Vec<String> = members.into_iter().flat_map(|member| member.client_urls).collect();
+        let mut current = self.endpoints();
+        urls.sort_unstable();
+        current.sort_unstable();
+        // Without a change the pinned endpoint stays pinned.
+        if urls == current { Ok(()) } else { self.set_endpoints(&urls) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn known(&self) -> Known {
+        self.lock().clone()
+    }
+
+    /// Sends a call and reads the answer.
+    async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
+        self.exchange(request, async |_, answer| {
+            let status = answer.response.status();
+            let headers = answer.response.headers().clone();
+            Ok(Reply { status, headers, body: self.transport.body(answer).await? })
+        })
+        .await
+    }
+
+    /// Sends a call to one endpoint after the other until `finish` makes something of an answer.
+    async fn exchange<T>(
+        &self,
+        request: &Request,
+        finish: impl AsyncFn(&Endpoint, Answer) -> Result<T, RequestError>,
+    ) -> Result<T, ClientError> {
+        let Known { endpoints, pinned } = self.known();
+        if endpoints.is_empty() {
+            return Err(ClientError::NoEndpoints);
+        }
+        let mut errors = Vec::new();
+        for step in 0..endpoints.len() {
+            let at = (pinned + step) % endpoints.len();
+            let endpoint = &endpoints[at];
+            let outcome = match self.ask(endpoint, request).await {
+                Ok(answer) => finish(endpoint, answer).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(value) => {
+                    let mut known = self.lock();
+                    if known.endpoints == endpoints {
+                        known.pinned = at;
+                    }
+                    return Ok(value);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(ClientError::Unavailable(errors))
+    }
+
+    /// Sends a call to one endpoint; a status that tells of the member and not of the call is an error.
+    async fn ask(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, RequestError> {
+        let answer = self.follow(endpoint, request, self.trace.as_deref()).await?;
+        let status = answer.response.status();
+        if !status.is_server_error() {
+            return Ok(answer);
+        }
+        let endpoint = endpoint.to_string();
+        Err(match status {
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => {
+                RequestError::NoLeader { endpoint }
+            }
+            status => {
+                let status = status.canonical_reason().unwrap_or_default().to_owned();
+                RequestError::ServerError { endpoint, status }
+            }
+        })
+    }
+
+    /// Sends a call to one endpoint and goes where its answers lead.
+    async fn follow(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        trace: Option<&(dyn Fn(&str) + Send + Sync)>,
+    ) -> Result<Answer, RequestError> {
+        let (mut url, mut target) = request.url(endpoint);
+        let mut origin = endpoint.origin().map_err(|scheme| RequestError::Scheme(scheme.to_owned()))?.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            if let Some(trace) = trace {
+                trace(&request.curl(&url));
+            }
+            let answer = self.one_request(endpoint, request, &origin, &target).await?;
+            if !answer.response.status().is_redirection() {
+                return Ok(answer);
+            }
+            (url, target, origin) = redirected(&url, answer.response.headers())?;
+        }
+        Err(RequestError::TooManyRedirects)
+    }
+
+    /// Sends a call once and waits for the head of the answer as long as one request may take.
+    async fn one_request(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        origin: &Origin,
+        target: &str,
+    ) -> Result<Answer, RequestError> {
+        let http = request
+            .to_http(&origin.authority, target, self.authorization.as_ref())
+            .map_err(|error| RequestError::Http(error.to_string()))?;
+        let answer = self.transport.round_trip(origin, http);
+        match self.header_timeout {
+            Some(limit) if !request.wait => tokio::time::timeout(limit, answer)
+                .await
+                .map_err(|_| RequestError::HeaderTimeout { endpoint: endpoint.to_string() })?,
+            _ => answer.await,
+        }
+    }
+}
+
+impl Known {
+    /// In random order, so that the clients of a cluster do not all ask the member that is named first.
+    fn new(endpoints: &[String]) -> Result<Known, ClientError> {
+        let mut endpoints =
+            endpoints.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            return Err(ClientError::NoEndpoints);
+        }
+        let random = RandomState::new();
+        endpoints.sort_by_cached_key(|endpoint| random.hash_one(endpoint.to_string()));
+        Ok(Known { endpoints, pinned: 0 })
+    }
+}
+
+/// Where a redirect from a URL leads to: the URL, the part that follows its host, and where to connect.
+fn redirected(url: &str, headers: &HeaderMap) -> Result<(String, String, Origin), RequestError> {
+    let header = headers.get(LOCATION);
+    let location = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if location.is_empty() {
+        return Err(RequestError::Location("Location header not set".to_owned()));
+    }
+    let next = parse_url(url).ok().and_then(|base| base.join(location).ok());
+    let Some(next) = next else {
+        return Err(RequestError::Location(format!("Location header not valid URL: {location}")));
+    };
+    let origin = Origin::of(&next).map_err(RequestError::Scheme)?;
+    let target = next[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
+    Ok((next.into(), target, origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(LOCATION, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn a_redirect_may_be_absolute_or_not() {
+        let from = "http://a:1/v2/keys/x?quorum=true";
+        let (url, target, origin) = redirected(from, &location("https://b:2/v2/keys/y?z=1")).unwrap();
+        assert_eq!((url.as_str(), target.as_str()), ("https://b:2/v2/keys/y?z=1", "/v2/keys/y?z=1"));
+        assert_eq!((origin.tls, origin.authority.as_str()), (true, "b:2"));
+        let (url, target, origin) = redirected(from, &location("/v2/keys/y")).unwrap();
+        assert_eq!((url.as_str(), target.as_str(), origin.port), ("http://a:1/v2/keys/y", "/v2/keys/y", 1));
+        assert!(redirected(from, &HeaderMap::new()).is_err());
+        assert!(redirected(from, &location("ftp://b/")).is_err());
+    }
+
+    #[test]
+    fn the_order_of_endpoints_is_drawn_and_none_is_lost() {
+        let names: Vec<String> = (0..8).map(|n| format!("http://h{n}:1")).collect();
+        let orders: Vec<Vec<String>> = (0..20)
+            .map(|_| Known::new(&names).unwrap().endpoints.iter().map(Endpoint::to_string).collect())
+            .collect();
+        assert!(orders.iter().any(|order| *order != orders[0]));
+        for mut order in orders {
+            order.sort();
+            assert_eq!(order, names);
+        }
+        assert!(matches!(Known::new(&[]), Err(ClientError::NoEndpoints)));
+    }
+}

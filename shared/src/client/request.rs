@@ -1,0 +1,83 @@
+//! One call of the API, before it is known which member it goes to.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use http_body_util::Full;
+
+use super::endpoint::Endpoint;
+use super::text::{Form, quote};
+
+/// What the bodies of the keys API are.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+/// What the bodies of the administrative API are.
+pub(super) const JSON: &str = "application/json";
+
+/// A call: the same for every endpoint.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Path below the endpoint's own, not escaped.
+    pub(super) path: Vec<u8>,
+    pub(super) query: Form,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) body: Option<Vec<u8>>,
+    /// Whether the answer may take any time: the limit for one request does not hold.
+    pub(super) wait: bool,
+}
+
+impl Request {
+    /// A call without parameters.
+    pub(super) fn new(method: Method, path: impl Into<Vec<u8>>) -> Request {
+        Request {
+            method,
+            path: path.into(),
+            query: Form::default(),
+            content_type: None,
+            body: None,
+            wait: false,
+        }
+    }
+
+    /// With a body.
+    pub(super) fn with_body(mut self, content_type: &'static str, body: impl Into<Vec<u8>>) -> Request {
+        self.content_type = Some(content_type);
+        self.body = Some(body.into());
+        self
+    }
+
+    /// The call as a URL on an endpoint, and the part of it that follows the host.
+    pub(super) fn url(&self, endpoint: &Endpoint) -> (String, String) {
+        endpoint.url(&self.path, &self.query.encode())
+    }
+
+    /// A `curl` command that does the same on a URL.
+    pub(super) fn curl(&self, url: &str) -> String {
+        let mut command = format!("curl -X {} {url}", self.method);
+        if let Some(body) = &self.body {
+            command.push_str(" -d ");
+            command.push_str(&quote(&String::from_utf8_lossy(body)));
+        }
+        command
+    }
+
+    /// The call as HTTP.
+    pub(super) fn to_http(
+        &self,
+        authority: &str,
+        target: &str,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<http::Request<Full<Bytes>>, http::Error> {
+        let mut builder = http::Request::builder()
+            .method(self.method.clone())
+            .uri(target)
+            .header(header::HOST, authority)
+            .header(header::USER_AGENT, concat!("etcd-rs/", env!("CARGO_PKG_VERSION")));
+        if let Some(content_type) = self.content_type {
+            builder = builder.header(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(authorization) = authorization {
+            builder = builder.header(header::AUTHORIZATION, authorization);
+        }
+        builder.body(Full::from(self.body.clone().unwrap_or_default()))
+    }
+}
