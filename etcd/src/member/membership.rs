@@ -21,6 +21,13 @@ pub struct Peer {
     pub client_urls: Vec<String>,
 }
 
+impl Peer {
+    /// Whether it has ever been there: it publishes its name when it starts.
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 /// The members of a cluster at one point of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -119,6 +126,26 @@ impl Membership {
         membership
     }
 
+    /// Whether enough members are started that the cluster keeps its majority with one more member that is not.
+    /// A cluster of one may always grow: that is how one is restored.
+    pub fn bears_another(&self) -> bool {
+        let members = self.members.len() + 1;
+        let started = self.started();
+        (started == 1 && members == 2) || started > members / 2
+    }
+
+    /// Whether enough members are started that the cluster keeps its majority without this one.
+    pub fn bears_loss_of(&self, id: MemberId) -> bool {
+        let lost = self.members.get(&id);
+        let members = self.members.len() - usize::from(lost.is_some());
+        let started = self.started() - usize::from(lost.is_some_and(Peer::is_started));
+        started > members / 2
+    }
+
+    fn started(&self) -> usize {
+        self.members.values().filter(|peer| peer.is_started()).count()
+    }
+
     /// Whether a change is possible. Deterministic: all members decide alike at the same entry.
     pub fn check(&self, change: &pb::ConfChange, peer_urls: &[String]) -> Result<(), ConfigureError> {
         let id = MemberId(change.node_id);
@@ -190,4 +217,42 @@ pub(crate) fn value(store: &Store, path: &[u8]) -> Option<Vec<u8>> {
 fn read_json<T: Default + serde::de::DeserializeOwned>(store: &Store, path: &str) -> T {
     let bytes = value(store, path.as_bytes()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(started: usize, silent: usize) -> Membership {
+        let mut membership = Membership::default();
+        for n in 0..started + silent {
+            let id = MemberId(n as u64 + 1);
+            let name = if n < started { format!("m{n}") } else { String::new() };
+            let peer_urls = vec![format!("http://m{n}:1")];
+            membership.members.insert(id, Peer { id, name, peer_urls, client_urls: Vec::new() });
+        }
+        membership
+    }
+
+    #[test]
+    fn growth_and_loss_keep_the_majority() {
+        let bears = |started, silent| membership(started, silent).bears_another();
+        assert!(bears(1, 0) && bears(3, 0) && bears(2, 0));
+        assert!(!bears(1, 1) && !bears(2, 1));
+        assert!(membership(3, 0).bears_loss_of(MemberId(1)));
+        assert!(!membership(2, 1).bears_loss_of(MemberId(1)));
+        assert!(membership(2, 1).bears_loss_of(MemberId(3)));
+    }
+
+    #[test]
+    fn a_context_is_written_as_recorded() {
+        let context = ConfChangeContext {
+            id: 2162793056178592701,
+            peer_urls: vec!["http://127.0.0.1:22502".to_owned()],
+            name: "s1".to_owned(),
+            client_urls: Vec::new(),
+        };
+        let text = br#"{"id":2162793056178592701,"peerURLs":["http://127.0.0.1:22502"],"name":"s1"}"#;
+        assert_eq!(context.encode(), text);
+    }
 }

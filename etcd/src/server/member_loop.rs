@@ -14,11 +14,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::clock;
-use super::handle::{Call, ChangeError, Inner, SubmitError, Unavailable};
+use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::snapshots::{self, Snapshotter};
 use crate::log;
 use crate::member::{Applied, Batch, BatchId, Committed, Member, NoLeader, Output, RequestId, Role};
+use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::metrics::Metrics;
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
@@ -262,6 +263,7 @@ impl<D: Disk> MemberLoop<D> {
 
     fn tick(&mut self) {
         self.member.tick();
+        *self.inner.progress.lock() = self.member.progress();
         let now = Instant::now();
         while let Some((deadline, id)) = self.deadlines.front().copied() {
             if deadline > now {

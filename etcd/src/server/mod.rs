@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::data_dir::{DataDirError, Layout};
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
-pub use self::handle::{ChangeError, Handle, SubmitError, Unavailable};
+pub use self::handle::Handle;
 use self::log_thread::LogThread;
 use self::member_loop::{Ended, LoopConfig, MemberLoop, Notice};
 use self::signals::Signals;
@@ -70,7 +70,7 @@ fn fail(why: &str) -> Exit {
 async fn serve(config: Config) -> anyhow::Result<Exit> {
     let disk = RealDisk;
     let mut signals = Signals::catch()?;
-    let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
+    let layout = Layout::new(&config.data_dir, config.dedicated_wal_dir.as_deref());
     if layout.has_log(&disk).unwrap_or(false) {
         log::notice!("etcdmain", "the server is already initialized as member before, starting as etcd member...",
         );
@@ -160,6 +160,7 @@ fn start_member<D: Disk>(
         id,
         cluster_id,
         name: config.name.clone(),
+        strict_reconfig: config.strict_reconfig_check,
         membership: ArcSwap::from_pointee(member.membership().clone()),
         store: RwLock::new(opened.store),
         status: SharedStatus::default(),

@@ -3,10 +3,11 @@
 use shared::pb;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::handle::{Handle, SubmitError, Unavailable};
+use super::handle::Handle;
 use super::member_loop::Notice;
 use crate::log;
 use crate::config::Config;
+use crate::http::{Backend, SubmitError, Unavailable};
 use crate::member::{VERSION_PATH, attributes_path, attributes_value};
 
 /// The version of the cluster that this server can be part of, as it stands in the store.

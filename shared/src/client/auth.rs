@@ -241,8 +241,7 @@ mod tests {
         let grant = UserOrder { user: "u", grant: &roles, ..UserOrder::default() };
         assert_eq!(text(&grant), r#"{"user":"u","roles":null,"grant":["r"]}"#);
         let read = Access { read: vec!["/a/*".into()], write: vec![] };
-        let role =
-            RoleOrder { role: "r", grant: Some(Permissions { kv: read }), ..RoleOrder::default() };
+        let role = RoleOrder { role: "r", grant: Some(Permissions { kv: read }), ..RoleOrder::default() };
         assert_eq!(
             serde_json::to_string(&role).unwrap(),
             r#"{"role":"r","permissions":{"kv":{"read":null,"write":null}},"grant":{"kv":{"read":["/a/*"],"write":null}}}"#
