@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::Damage;
 use crate::pb;
 
 pub(crate) const METADATA: i64 = 1;
@@ -210,6 +211,28 @@ fn field(rest: &mut &[u8], tag: u8, used: &mut u64) -> Field {
 }
 
 /// Decodes a message of the log, naming it in the error.
-pub(crate) fn message<M: Message + Default>(bytes: Bytes, what: &'static str) -> Result<M, super::Damage> {
-    M::decode(bytes).map_err(|_| super::Damage::Encoding(what))
+///
+/// The sum does not cover a record's type, so a message must not pass for one of another type: fields that it
+/// does not have are refused. (Fields that are absent are not: other writers leave zeros out.)
+pub(crate) fn message<M: Message + Default>(bytes: Bytes, what: &'static str) -> Result<M, Damage> {
+    let len = bytes.len();
+    let message = M::decode(bytes).map_err(|_| Damage::Encoding(what))?;
+    // Known fields, encoded in full, take at least as many bytes as they took here.
+    if message.encoded_len() < len { Err(Damage::Encoding(what)) } else { Ok(message) }
+}
+
+/// Decodes a hard state. One of term 0 is never written: it would be an empty entry, taken for a state.
+pub(crate) fn state(bytes: Bytes) -> Result<pb::HardState, Damage> {
+    let state: pb::HardState = message(bytes, "state")?;
+    if state.term == 0 { Err(Damage::Encoding("state")) } else { Ok(state) }
+}
+
+/// Decodes an entry, of the two kinds that etcd 2.x knows; a state would be one of another kind, or empty.
+pub(crate) fn entry(bytes: Bytes) -> Result<pb::Entry, Damage> {
+    let entry: pb::Entry = message(bytes, "entry")?;
+    match entry.kind {
+        pb::ENTRY_NORMAL => Ok(entry),
+        pb::ENTRY_CONF_CHANGE if entry.data.is_some() => Ok(entry),
+        _ => Err(Damage::Encoding("entry")),
+    }
 }

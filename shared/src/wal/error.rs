@@ -27,6 +27,9 @@ pub enum Damage {
     /// A record of a type that etcd 2.x does not write.
     #[error("unexpected block type {0}")]
     BlockType(i64),
+    /// A segment does not begin with a crc and a metadata record.
+    #[error("wal: no head")]
+    Head,
     /// Two metadata records differ.
     #[error("wal: conflicting metadata found")]
     MetadataConflict,

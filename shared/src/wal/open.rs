@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
-use super::writer::Wal;
+use super::writer::{Found, Wal};
 use super::{Damage, End, Reader, Record, WalError};
 use crate::disk::{Disk, DiskError, DiskFile, Open};
 use crate::pb;
@@ -98,7 +98,9 @@ struct Scan {
     state: pb::HardState,
     entries: Vec<pb::Entry>,
     snapshots: Vec<pb::WalSnapshot>,
-    /// The greatest index that an entry or a snapshot had.
+    /// The greatest index of a snapshot.
+    snapshot_index: u64,
+    /// The index of the last entry, or of a snapshot beyond it.
     last_index: u64,
     crc: u32,
     end: End,
@@ -112,6 +114,7 @@ impl Scan {
             state: pb::HardState::default(),
             entries: Vec::new(),
             snapshots: Vec::new(),
+            snapshot_index: 0,
             last_index: after,
             crc: 0,
             end: End::Clean,
@@ -119,43 +122,65 @@ impl Scan {
         };
         for (i, file) in files.iter().enumerate() {
             let mut reader = Reader::new(FileSource::new(Arc::clone(file))?, scan.crc);
-            let result = scan.read_segment(&mut reader, after, i + 1 == files.len());
-            result.map_err(|error| match error {
-                ReadError::Disk(error) => WalError::Disk(error),
-                ReadError::Damage(damage) => {
-                    WalError::Damaged { file: file.path().to_owned(), offset: reader.offset(), damage }
-                }
-            })?;
+            scan.read_segment(&mut reader, after, i + 1 == files.len()).map_err(
+                |(offset, error)| match error {
+                    ReadError::Disk(error) => WalError::Disk(error),
+                    ReadError::Damage(damage) => {
+                        WalError::Damaged { file: file.path().to_owned(), offset, damage }
+                    }
+                },
+            )?;
             scan.crc = reader.crc();
             scan.end_offset = reader.offset();
         }
         Ok(scan)
     }
 
+    /// Takes all records of a segment over; an error comes with the offset of the bad one.
     fn read_segment<F: DiskFile>(
         &mut self,
         reader: &mut Reader<FileSource<F>>,
         after: u64,
         is_last: bool,
-    ) -> Result<(), ReadError> {
-        while let Some(record) = reader.next_record()? {
-            match record {
-                Record::Metadata(metadata) => match self.metadata {
-                    Some(known) if known != metadata => return Err(Damage::MetadataConflict.into()),
-                    _ => self.metadata = Some(metadata),
-                },
-                Record::Entry(entry) => self.entry(entry, after)?,
-                Record::State(state) => self.state = state,
-                Record::Crc(_) => {}
-                Record::Snapshot(at) => {
-                    self.last_index = self.last_index.max(at.index);
-                    self.snapshots.push(at);
-                }
-            }
+    ) -> Result<(), (u64, ReadError)> {
+        for place in 0u64.. {
+            let offset = reader.offset();
+            let Some(record) = reader.next_record().map_err(|error| (offset, error))? else { break };
+            self.record(place, record, after).map_err(|damage| (offset, damage.into()))?;
         }
         self.end = reader.end().unwrap_or(End::Clean);
         // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
-        if self.end == End::Torn && !is_last { Err(Damage::UnexpectedEof.into()) } else { Ok(()) }
+        let lost = self.end == End::Torn && !is_last;
+        if lost { Err((reader.offset(), Damage::UnexpectedEof.into())) } else { Ok(()) }
+    }
+
+    /// Takes a record over that is the `place`th of its segment.
+    fn record(&mut self, place: u64, record: Record, after: u64) -> Result<(), Damage> {
+        // The sum does not cover a record's type. These two stand at the head of every segment, in this order,
+        // so neither can be taken for another.
+        let good = match place {
+            0 => matches!(record, Record::Crc(_)),
+            1 => matches!(record, Record::Metadata(_)),
+            _ => true,
+        };
+        if !good {
+            return Err(Damage::Head);
+        }
+        match record {
+            Record::Metadata(metadata) => match self.metadata {
+                Some(known) if known != metadata => return Err(Damage::MetadataConflict),
+                _ => self.metadata = Some(metadata),
+            },
+            Record::Entry(entry) => self.entry(entry, after)?,
+            Record::State(state) => self.state = state,
+            Record::Crc(_) => {}
+            Record::Snapshot(at) => {
+                self.snapshot_index = self.snapshot_index.max(at.index);
+                self.last_index = self.last_index.max(at.index);
+                self.snapshots.push(at);
+            }
+        }
+        Ok(())
     }
 
     /// Takes an entry over; one of an index that is there already replaces it and all after it.
@@ -168,7 +193,7 @@ impl Scan {
             return Err(Damage::Gap { last, found: entry.index });
         }
         self.entries.truncate(place);
-        self.last_index = entry.index.max(self.snapshots.iter().map(|at| at.index).max().unwrap_or(0));
+        self.last_index = entry.index.max(self.snapshot_index);
         self.entries.push(entry);
         Ok(())
     }
@@ -191,7 +216,14 @@ impl<D: Disk> Wal<D> {
         let scan = Scan::read(&files, at.index)?;
         let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
         let metadata = scan.check(at, dir, &held)?;
-        let mut wal = Wal::resume(disk, dir, held, metadata, scan.state, scan.last_index, scan.crc);
+        let found = Found {
+            metadata,
+            state: scan.state,
+            last_index: scan.last_index,
+            crc: scan.crc,
+            tail_len: scan.end_offset,
+        };
+        let mut wal = Wal::resume(disk, dir, held, found);
         let repaired = wal.repair(scan.end, scan.end_offset)?;
         wal.reserve()?;
         Ok((wal, Recovered { metadata, state: scan.state, entries: scan.entries, repaired }))
@@ -215,7 +247,6 @@ impl<D: Disk> Wal<D> {
         };
         file.truncate(end_offset)?;
         file.sync()?;
-        self.set_tail_len(end_offset);
         Ok(Some(Repaired { file: path, kept_bytes: end_offset, cut_bytes: len - end_offset, copy }))
     }
 }

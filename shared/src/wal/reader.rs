@@ -247,6 +247,7 @@ fn decode_record(bytes: Bytes, crc: u32) -> Result<(Record, u32), Damage> {
     let raw: RawRecord = codec::message(bytes, "record")?;
     if raw.kind == codec::CRC {
         return match crc {
+            _ if raw.data.is_some() => Err(Damage::Encoding("record")),
             // Nothing was read before it: the segment says with which sum to begin.
             0 => Ok((Record::Crc(raw.crc), raw.crc)),
             crc if crc == raw.crc => Ok((Record::Crc(raw.crc), raw.crc)),
@@ -260,8 +261,8 @@ fn decode_record(bytes: Bytes, crc: u32) -> Result<(Record, u32), Damage> {
     }
     let record = match raw.kind {
         codec::METADATA => Record::Metadata(codec::message(data, "metadata")?),
-        codec::ENTRY => Record::Entry(codec::message(data, "entry")?),
-        codec::STATE => Record::State(codec::message(data, "state")?),
+        codec::ENTRY => Record::Entry(codec::entry(data)?),
+        codec::STATE => Record::State(codec::state(data)?),
         codec::SNAPSHOT => Record::Snapshot(codec::message(data, "snapshot")?),
         kind => return Err(Damage::BlockType(kind)),
     };

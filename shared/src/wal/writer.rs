@@ -26,6 +26,7 @@ pub struct Wal<D: Disk> {
     /// Held for their locks, oldest first; the last is the one that is written. Never empty.
     held: Vec<(SegmentName, D::File)>,
     tail_len: u64,
+    segment_bytes: u64,
     encoder: Encoder,
     metadata: pb::Metadata,
     /// The last state encoded.
@@ -34,6 +35,18 @@ pub struct Wal<D: Disk> {
     /// Whether the buffer holds what must not be lost.
     must_sync: bool,
     failed: bool,
+}
+
+/// What the records of a log say to the one who continues it.
+pub(super) struct Found {
+    pub(super) metadata: pb::Metadata,
+    pub(super) state: pb::HardState,
+    /// Of the last entry, or of a snapshot beyond it.
+    pub(super) last_index: u64,
+    /// The sum over all records.
+    pub(super) crc: u32,
+    /// Where the last good record ends.
+    pub(super) tail_len: u64,
 }
 
 impl<D: Disk> Wal<D> {
@@ -58,6 +71,7 @@ impl<D: Disk> Wal<D> {
             dir: dir.to_owned(),
             held: vec![(name, file)],
             tail_len,
+            segment_bytes: SEGMENT_BYTES,
             encoder,
             metadata,
             state: pb::HardState::default(),
@@ -67,29 +81,27 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// A log whose segments have been read; `crc` is the sum over them.
-    pub(super) fn resume(
-        disk: D,
-        dir: &Path,
-        held: Vec<(SegmentName, D::File)>,
-        metadata: pb::Metadata,
-        state: pb::HardState,
-        last_index: u64,
-        crc: u32,
-    ) -> Wal<D> {
+    /// A log whose segments have been read, to be continued after `found`.
+    pub(super) fn resume(disk: D, dir: &Path, held: Vec<(SegmentName, D::File)>, found: Found) -> Wal<D> {
         assert!(!held.is_empty(), "a log without segments");
         Wal {
             disk,
             dir: dir.to_owned(),
             held,
-            tail_len: 0,
-            encoder: Encoder::new(crc),
-            metadata,
-            state,
-            last_index,
+            tail_len: found.tail_len,
+            segment_bytes: SEGMENT_BYTES,
+            encoder: Encoder::new(found.crc),
+            metadata: found.metadata,
+            state: found.state,
+            last_index: found.last_index,
             must_sync: false,
             failed: false,
         }
+    }
+
+    /// Makes segments end at another length than [`SEGMENT_BYTES`]: simulations cut often.
+    pub fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
     }
 
     /// The folder it is in.
@@ -136,7 +148,7 @@ impl<D: Disk> Wal<D> {
                 return if wal.encoder.buffer.len() > UNSYNCED_BYTES_MAX { wal.write() } else { Ok(()) };
             }
             wal.write_and_sync()?;
-            if wal.tail_len >= SEGMENT_BYTES { wal.cut() } else { Ok(()) }
+            if wal.tail_len >= wal.segment_bytes { wal.cut() } else { Ok(()) }
         })
     }
 
@@ -172,10 +184,6 @@ impl<D: Disk> Wal<D> {
     pub(super) fn tail_mut(&mut self) -> &mut D::File {
         let last = self.held.len() - 1;
         &mut self.held[last].1
-    }
-
-    pub(super) fn set_tail_len(&mut self, len: u64) {
-        self.tail_len = len;
     }
 
     /// Reserves space for the segment, without a change of its length.
