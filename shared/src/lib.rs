@@ -8,6 +8,7 @@ pub mod disk;
 pub mod error;
 pub mod event;
 pub mod flags;
+pub mod fuzz;
 pub mod id;
 pub mod json;
 pub mod pb;

@@ -1,0 +1,118 @@
+//! Bodies for the formats on disk and for URLs.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::disk::SimDisk;
+use crate::url::{InitialCluster, Urls};
+use crate::wal::{self, Reader, Record, Wal};
+use crate::{pb, snap};
+
+/// Decodes a segment. The good records must be the same if only they are there.
+///
+/// # Panics
+/// If that is not so.
+pub fn wal_reader(bytes: &[u8]) {
+    let (records, end) = read_all(bytes);
+    assert!(end <= bytes.len(), "records end at {end} of {}", bytes.len());
+    let (again, again_end) = read_all(&bytes[..end]);
+    assert!(records == again && end == again_end, "a prefix of whole records reads otherwise");
+}
+
+/// All good records, and where they end.
+fn read_all(bytes: &[u8]) -> (Vec<Record>, usize) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(bytes), 0);
+    let mut records = Vec::new();
+    while let Ok(Some(record)) = reader.next_record() {
+        records.push(record);
+    }
+    (records, usize::try_from(reader.offset()).unwrap_or(usize::MAX))
+}
+
+/// Opens a log of one segment: it is refused and unchanged, or opens and then opens alike for ever.
+///
+/// # Panics
+/// If that is not so.
+#[expect(clippy::expect_used, reason = "a body panics when a promise is broken")]
+pub fn wal_open(bytes: &[u8]) {
+    let dir = Path::new("/wal");
+    let file = dir.join("0000000000000000-0000000000000000.wal");
+    let disk = SimDisk::new(0);
+    disk.plant(&file, bytes).expect("the simulated disk has room");
+    let start = pb::WalSnapshot::default();
+    let inspected = wal::inspect(&disk, dir, 0);
+    assert!(disk.contents(&file).expect("the file is there") == bytes, "looking changed the segment");
+    let Ok((log, recovered)) = Wal::open(disk.clone(), dir, start) else {
+        assert!(disk.contents(&file).expect("the file is there") == bytes, "a refused segment was changed");
+        return;
+    };
+    let inspected = inspected.expect("what opens can be looked at");
+    assert!(inspected.entries == recovered.entries, "looking and opening find other entries");
+    drop(log);
+    let (mut log, again) = Wal::open(disk.clone(), dir, start).expect("it opened before");
+    assert!(again.repaired.is_none(), "repaired twice");
+    assert!(again.entries == recovered.entries && again.state == recovered.state, "opens otherwise");
+    if let Some(index) = log.last_index().checked_add(1) {
+        let entry = wal::EntryRef { kind: pb::ENTRY_NORMAL, term: 1, index, data: Some(b"more") };
+        log.append([entry].into_iter(), None);
+        log.sync().expect("the simulated disk has room");
+    }
+}
+
+/// Decodes a snapshot file; what is accepted is the same when it is saved and read again.
+///
+/// # Panics
+/// If that is not so.
+#[expect(clippy::expect_used, reason = "a body panics when a promise is broken")]
+pub fn snapshot(bytes: &[u8]) {
+    let Ok(snapshot) = snap::decode(Bytes::copy_from_slice(bytes)) else { return };
+    let disk = SimDisk::new(0);
+    let metadata = &snapshot.metadata;
+    let body = snapshot.data.clone().unwrap_or_default();
+    let saved = snap::Snapshots::new(disk, Path::new("/"));
+    saved
+        .save(metadata.term, metadata.index, &metadata.conf_state, |out| out.write_all(&body))
+        .expect("the simulated disk has room");
+    let (again, _) = saved.load_newest().expect("it can be read").expect("it was saved");
+    assert!(again.metadata == snapshot.metadata && again.data.unwrap_or_default() == body, "saved otherwise");
+}
+
+/// Decodes every message of the log; what is accepted is the same when it is written and read again.
+///
+/// # Panics
+/// If that is not so.
+pub fn protobuf(bytes: &[u8]) {
+    again::<pb::Request>(bytes);
+    again::<pb::Entry>(bytes);
+    again::<pb::ConfChange>(bytes);
+    again::<pb::HardState>(bytes);
+    again::<pb::Metadata>(bytes);
+    again::<pb::WalSnapshot>(bytes);
+    again::<pb::Snapshot>(bytes);
+}
+
+fn again<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let Ok(message) = M::decode(Bytes::copy_from_slice(bytes)) else { return };
+    let written = message.encode_to_vec();
+    assert!(M::decode(written.as_slice()).as_ref() == Ok(&message), "{message:?} is written otherwise");
+}
+
+/// Parses URL lists; what is accepted prints as a text that is accepted and equal.
+///
+/// # Panics
+/// If that is not so.
+pub fn urls(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(urls) = Urls::parse(text) {
+        assert!(Urls::parse(&urls.to_string()).as_ref() == Ok(&urls), "{urls} parses otherwise");
+        for url in &urls {
+            let _ = (url.host(), url.port());
+        }
+    }
+    if let Ok(cluster) = InitialCluster::parse(text) {
+        let again = InitialCluster::parse(&cluster.to_string());
+        assert!(again.as_ref() == Ok(&cluster), "{cluster} parses otherwise");
+    }
+}

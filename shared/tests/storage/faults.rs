@@ -1,0 +1,69 @@
+//! A disk that fails: nothing is written after it, and what was synced before is there.
+
+use std::io::ErrorKind;
+
+use shared::disk::{Fault, SimDisk, Verb};
+use shared::wal::{Wal, WalError};
+
+use crate::common::{METADATA, START, dir, entry, refs};
+
+#[test]
+fn after_a_failed_sync_nothing_more_is_written() {
+    let disk = SimDisk::new(3);
+    let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+    wal.append(refs(&[entry(1, 1, "a")]), None);
+    wal.sync().unwrap();
+    disk.inject(Fault { verb: Verb::Sync, after: 0, kind: ErrorKind::Other });
+    wal.append(refs(&[entry(1, 2, "b")]), None);
+    let error = wal.sync().unwrap_err();
+    assert!(error.to_string().starts_with("fdatasync /member/wal/"), "{error}");
+    let changes = disk.changes();
+    wal.append(refs(&[entry(1, 3, "c")]), None);
+    assert!(matches!(wal.sync(), Err(WalError::Failed)));
+    assert!(matches!(wal.append_snapshot(START), Err(WalError::Failed)));
+    assert!(matches!(wal.close(), Err(WalError::Failed)));
+    assert_eq!(disk.changes(), changes);
+    // What the failed sync did not bring to the disk is seen until the crash, and never after it.
+    assert_eq!(Wal::open(disk.clone(), dir(), START).unwrap().1.entries.len(), 2);
+    disk.crash();
+    assert_eq!(Wal::open(disk, dir(), START).unwrap().1.entries, [entry(1, 1, "a")]);
+}
+
+#[test]
+fn a_full_disk_leaves_a_tail_that_is_repaired() {
+    let disk = SimDisk::new(3);
+    let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+    wal.append(refs(&[entry(1, 1, "a")]), None);
+    wal.sync().unwrap();
+    disk.inject(Fault { verb: Verb::Write, after: 0, kind: ErrorKind::StorageFull });
+    wal.append(refs(&[entry(1, 2, "b")]), None);
+    let error = wal.sync().unwrap_err();
+    assert!(matches!(&error, WalError::Disk(error) if error.kind() == ErrorKind::StorageFull), "{error}");
+    assert!(matches!(wal.sync(), Err(WalError::Failed)));
+    drop(wal);
+    let (_, recovered) = Wal::open(disk, dir(), START).unwrap();
+    assert_eq!(recovered.entries, [entry(1, 1, "a")]);
+    assert!(recovered.repaired.is_some());
+}
+
+#[test]
+fn a_failed_cut_loses_nothing() {
+    for verb in [Verb::Create, Verb::Write, Verb::Sync, Verb::Rename, Verb::SyncDir] {
+        let disk = SimDisk::new(3);
+        let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+        wal.set_segment_bytes(1);
+        wal.append(refs(&[entry(1, 1, "a")]), None);
+        let after = u64::from(matches!(verb, Verb::Write | Verb::Sync));
+        disk.inject(Fault { verb, after, kind: ErrorKind::Other });
+        wal.sync().unwrap_err();
+        assert!(matches!(wal.sync(), Err(WalError::Failed)), "{verb:?}");
+        disk.crash();
+        let (mut wal, recovered) = Wal::open(disk.clone(), dir(), START).unwrap();
+        assert_eq!(recovered.entries, [entry(1, 1, "a")], "{verb:?}");
+        wal.set_segment_bytes(1);
+        wal.append(refs(&[entry(1, 2, "b")]), None);
+        wal.sync().unwrap();
+        drop(wal);
+        assert_eq!(Wal::open(disk, dir(), START).unwrap().1.entries.len(), 2, "{verb:?}");
+    }
+}
