@@ -1,1 +1,23 @@
 //! Runs the real programs and the recorded suites against them.
+//!
+//! Everything here goes through the doors that users have: command lines, sockets, signals and files. The
+//! crate knows nothing of how the programs are built, so it can be pointed at any other etcd
+//! ([`programs`] tells how), which is how the recorded suites were checked themselves.
+//!
+//! - [`programs`], [`ports`], [`process`], [`server`]: find, start, stop and kill programs;
+//! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
+//! - [`replay`]: plays recorded scenarios and compares;
+//! - [`load`]: writers that remember what was acknowledged.
+
+pub mod clock;
+pub mod failure;
+pub mod files;
+pub mod http;
+pub mod json;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod replay;
+pub mod server;
+
+pub use failure::{Check, Context, Failure};

@@ -1,0 +1,84 @@
+//! The recorded scenarios of the HTTP interface.
+//!
+//! [`case`] reads a file into steps, [`player`] carries them out, [`background`] holds the requests that
+//! wait, [`template`] knows placeholders, [`expect`] compares answers.
+
+pub mod background;
+pub mod case;
+pub mod expect;
+pub mod player;
+pub mod template;
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use self::case::Scenario;
+use super::Played;
+use crate::server::{self, Server};
+use crate::{Check, files};
+
+/// All scenarios of a folder that are wanted, by name.
+///
+/// # Errors
+/// When a file cannot be read, or holds what this runner does not know.
+pub fn scenarios(folder: &Path) -> Check<Vec<Scenario>> {
+    let mut found = Vec::new();
+    for path in files::walk(folder, &|_| false)? {
+        if path.extension().is_some_and(|ending| ending == "json") {
+            let scenario = Scenario::read(&path)?;
+            if super::wanted(&scenario.name) {
+                found.push(scenario);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What one thread keeps for its scenarios: those that need no fresh server share one.
+pub struct Place {
+    number: usize,
+    shared: Option<Group>,
+}
+
+struct Group {
+    servers: Vec<Server>,
+    _folder: TempDir,
+}
+
+impl Place {
+    /// For thread `number`.
+    pub fn new(number: usize) -> Self {
+        Place { number, shared: None }
+    }
+
+    /// Plays a scenario on the servers it asks for.
+    pub fn play(&mut self, scenario: &Scenario) -> Played {
+        let result = if scenario.fresh {
+            self.start(scenario.members, &scenario.server_args)
+                .map(|mut group| player::play(scenario, &mut group.servers))
+        } else {
+            self.shared().map(|group| player::play(scenario, &mut group.servers))
+        };
+        result.unwrap_or_else(|why| {
+            Played::all_failed(&scenario.name, scenario.compared_steps(), &format!("cannot set up: {why}"))
+        })
+    }
+
+    fn shared(&mut self) -> Check<&mut Group> {
+        if self.shared.as_mut().is_some_and(|group| !group.servers.iter_mut().all(Server::alive)) {
+            self.shared = None;
+        }
+        let group = match self.shared.take() {
+            Some(group) => group,
+            None => self.start(1, &[])?,
+        };
+        Ok(self.shared.insert(group))
+    }
+
+    fn start(&self, members: usize, args: &[String]) -> Check<Group> {
+        let folder = files::scratch("http-suite")?;
+        let names: Vec<String> = (0..members).map(|n| format!("member{}{n}", self.number)).collect();
+        Ok(Group { servers: server::cluster(folder.path(), &names, args)?, _folder: folder })
+    }
+}

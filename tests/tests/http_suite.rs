@@ -1,0 +1,54 @@
+//! The recorded HTTP scenarios, against our server (or another: see [`tests::programs`]).
+
+use tests::replay::http::case::Scenario;
+use tests::replay::http::{Place, player, scenarios};
+use tests::replay::{self, passes, play_all};
+use tests::server::Server;
+use tests::{Check, files, programs};
+
+#[test]
+fn answers_are_as_recorded() -> Check {
+    let scenarios = scenarios(&files::data("http"))?;
+    let results = play_all(
+        &scenarios,
+        replay::jobs(),
+        // Long ones first; those that share a server go last, in whatever gaps there are.
+        |scenario| if scenario.fresh { 1000 + scenario.steps.len() } else { scenario.steps.len() },
+        Place::new,
+        |place, scenario| place.play(scenario),
+    );
+    println!("http suite: {}", passes::summary(&results));
+    if programs::find()?.foreign {
+        return passes::demand_all(&results);
+    }
+    passes::judge(&files::data("http.passes"), &results, replay::complete())
+}
+
+/// The runner itself must be able to fail: nobody listens, nothing passes.
+#[test]
+fn nothing_passes_on_a_closed_port() -> Check {
+    let folder = files::scratch("closed-port")?;
+    let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
+    let mut servers = vec![Server::new(folder.path(), "nobody")?];
+    let played = player::play(&scenario, &mut servers);
+    assert_eq!(played.passed.len(), 0, "{:?}", played.passed);
+    assert_eq!(played.failed.len(), scenario.compared_steps().count());
+    Ok(())
+}
+
+/// And it sees another server's answers: a scenario played a second time on the same data must differ.
+#[test]
+fn other_answers_are_seen() -> Check {
+    let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
+    let mut place = Place::new(9);
+    let first = place.play(&Scenario { fresh: false, ..scenario });
+    let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
+    let second = place.play(&Scenario { fresh: false, ..scenario });
+    assert!(
+        second.passed.len() < first.passed.len(),
+        "{} steps, then {}",
+        first.passed.len(),
+        second.passed.len()
+    );
+    Ok(())
+}
