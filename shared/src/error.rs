@@ -232,7 +232,7 @@ mod tests {
         for code in Code::ALL {
             assert_eq!(Code::from_number(code.number()), Some(*code));
         }
-        assert_eq!(Code::ALL.len(), 31);
+        assert_eq!(Code::ALL.len(), 32);
         assert_eq!(Code::from_number(111), None);
         assert!(Code::ALL.is_sorted_by_key(|code| code.number()));
     }

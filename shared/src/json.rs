@@ -5,6 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::time::UnixNanos;
+
 /// Appends `text` in quotes, escaped as Go does it.
 ///
 /// Control characters are `\u00xx` but for `\n`, `\r` and `\t`; a byte that is no UTF-8 is the six
@@ -104,6 +106,32 @@ pub fn write_i64(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// Appends a point in time as Go's `time.RFC3339Nano` has it, in UTC and without quotes.
+pub fn write_time(out: &mut Vec<u8>, time: UnixNanos) {
+    const SECOND: i64 = 1_000_000_000;
+    let (seconds, nanos) = (time.0.div_euclid(SECOND), time.0.rem_euclid(SECOND));
+    // All of `i64` lies in the years 1677 to 2262.
+    let date = jiff::Timestamp::from_second(seconds)
+        .map(|timestamp| jiff::tz::Offset::UTC.to_datetime(timestamp))
+        .unwrap_or_default();
+    let mut digits = |number: i64, width: u32, after: u8| {
+        for place in (0..width).rev() {
+            out.push(b'0' + (number / 10_i64.pow(place) % 10) as u8);
+        }
+        out.push(after);
+    };
+    digits(date.year().into(), 4, b'-');
+    digits(date.month().into(), 2, b'-');
+    digits(date.day().into(), 2, b'T');
+    digits(date.hour().into(), 2, b':');
+    digits(date.minute().into(), 2, b':');
+    digits(date.second().into(), 2, b'.');
+    digits(nanos, 9, b'0');
+    while out.pop_if(|byte| *byte == b'0').is_some() {}
+    out.pop_if(|byte| *byte == b'.');
+    out.push(b'Z');
+}
+
 /// `value` as Go's `json.Marshal` would write it, if its fields stand in the same order.
 ///
 /// # Errors
@@ -194,6 +222,21 @@ mod tests {
         assert_eq!(escaped(b"\xed\xa0\x80"), r#""\ufffd\ufffd\ufffd""#);
         assert_eq!(escaped(b"\xc3\xa9\xc3"), "\"é\\ufffd\"");
         assert_eq!(escaped(b"\xe2\x80\xa8\xff\xe2\x80\xa9"), r#""\u2028\ufffd\u2029""#);
+    }
+
+    #[test]
+    fn times_have_the_fraction_they_need() {
+        let text = |nanos| {
+            let mut out = Vec::new();
+            write_time(&mut out, UnixNanos(nanos));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(text(1_500_000_000_000_000_000), "2017-07-14T02:40:00Z");
+        assert_eq!(text(1_500_000_010_120_000_000), "2017-07-14T02:40:10.12Z");
+        assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
     }
 
     #[test]

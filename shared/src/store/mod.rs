@@ -2,28 +2,69 @@
 //!
 //! Pure: it knows no clock (`now` is an argument), no disk and no consensus. Of equal requests in equal
 //! order every member makes an equal store.
+//!
+//! **Invariants.** Nodes are shared between the tree, images, reads and events, and a shared node never
+//! changes. No operation costs by the number of keys, but for a recovery and for what its answer shows.
+//! No function recurses along a path, for a client chooses how deep that is.
 
-use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Waker;
 
-use crate::error::{ApiError, Code};
-use crate::event::Event;
-use crate::pb::Request;
+use crate::error::ApiError;
+use children::Garbage;
+use history::History;
+use path::clean;
+use stats::Counters;
+use tree::Tree;
+use ttl::Expirations;
+use watch::{Hub, Wish};
+
 use crate::time::UnixNanos;
 
+mod apply;
 pub(crate) mod children;
+mod history;
+mod image;
 pub(crate) mod node;
+mod path;
+mod reader;
+mod recover;
+mod stats;
+mod tree;
+mod ttl;
+mod watch;
+
+pub use image::Image;
+pub use recover::RecoverError;
+pub use stats::{Counter, Stats};
+pub use watch::{WATCHER_QUEUE_MAX, Watcher};
 
 /// How many events the history keeps unless told otherwise.
 pub const HISTORY_LENGTH_DEFAULT: usize = 1000;
 
-/// How many events wait for a watcher that does not read them; then its watch ends.
-pub const WATCHER_QUEUE_MAX: usize = 100;
+/// The number that stands as `CurrentVersion` in snapshots.
+const SNAPSHOT_VERSION: u64 = 2;
 
 /// The v2 store.
+///
+/// Getters: [`index`](Store::index), [`get`](Store::get), [`stats`](Store::stats),
+/// [`watchers`](Store::watchers), [`has_expiring`](Store::has_expiring), [`image`](Store::image).
+/// Commands: [`apply`](Store::apply), and the verbs it chooses from. Events out: [`watch`](Store::watch).
 pub struct Store {
+    tree: Tree,
+    /// The number of changes so far.
+    index: u64,
+    /// Exactly the nodes of the tree that have an expiration.
+    expirations: Expirations,
+    history: History,
+    hub: Arc<Hub>,
     stats: Stats,
+    /// Removed directories that are still to be freed.
+    garbage: Garbage,
+    /// Watchers that got an event and still sleep.
+    wakers: Vec<Waker>,
+    /// Where keys are put together.
+    scratch: Vec<u8>,
 }
 
 /// What a write says about the time at which the node goes away.
@@ -36,192 +77,28 @@ pub struct Expiry {
 }
 
 impl Store {
-    /// An empty store: `/`, `/0` and `/1` at index 0. The history keeps `history_length` events.
+    /// An empty store: `/`, `/0` and `/1` at index 0. The history keeps `history_length` events (at least 1).
     pub fn new(history_length: usize) -> Store {
-        let _ = history_length;
-        Store { stats: Stats::default() }
+        Store {
+            tree: Tree::new(&[b"0", b"1"]),
+            index: 0,
+            expirations: Expirations::default(),
+            history: History::new(history_length),
+            hub: Arc::default(),
+            stats: Stats::default(),
+            garbage: Garbage::default(),
+            wakers: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
-    /// The number of changes so far, `X-Etcd-Index`.
-    pub fn index(&self) -> u64 {
-        0
-    }
-
-    /// Reads a node; of a directory its children, or with `recursive` all below it.
-    ///
-    /// Nothing is copied and children are always in the order of their names, so `sorted` makes no difference.
-    ///
-    /// # Errors
-    /// 100 or 104.
-    pub fn get(&self, path: &[u8], recursive: bool, sorted: bool) -> Result<Event, ApiError> {
-        let _ = (recursive, sorted);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Carries out a request of the log.
-    ///
-    /// # Errors
-    /// What the request's verb answers.
-    pub fn apply(&mut self, request: &Request, now: UnixNanos) -> Result<Event, ApiError> {
-        let _ = now;
-        Err(ApiError::new(Code::KeyNotFound, &*request.path, 0))
-    }
-
-    /// As [`apply`](Store::apply), but the watchers that got an event are not woken: the caller wakes them
-    /// by [`take_wakeups`](Store::take_wakeups) once it has let go of its locks.
-    ///
-    /// # Errors
-    /// What the request's verb answers.
-    pub fn apply_quietly(&mut self, request: &Request, now: UnixNanos) -> Result<Event, ApiError> {
-        self.apply(request, now)
-    }
-
-    /// The watchers to wake since the last call.
-    pub fn take_wakeups(&mut self) -> Wakeups {
-        Wakeups(Vec::new())
-    }
-
-    /// Makes a node that must not exist yet, and the directories above it.
-    ///
-    /// With `unique` the node gets a name of 20 digits, the next index, below `path`.
-    ///
-    /// # Errors
-    /// 104, 105 or 107.
-    pub fn create(
-        &mut self,
-        path: &[u8],
-        dir: bool,
-        value: &[u8],
-        unique: bool,
-        expiry: Expiry,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (dir, value, unique, expiry, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Makes a node or replaces a key, and makes the directories above it.
-    ///
-    /// # Errors
-    /// 102, 104 or 107; 100 for a refresh of what is not there.
-    pub fn set(
-        &mut self,
-        path: &[u8],
-        dir: bool,
-        value: &[u8],
-        expiry: Expiry,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (dir, value, expiry, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Changes the value and the expiration of a key, or the expiration of a directory.
-    ///
-    /// # Errors
-    /// 100, 102, 104 or 107.
-    pub fn update(
-        &mut self,
-        path: &[u8],
-        value: &[u8],
-        expiry: Expiry,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (value, expiry, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// As [`update`](Store::update), of a key that has the wanted value (unless empty) and index (unless 0).
-    ///
-    /// # Errors
-    /// 100, 101, 102, 104 or 107.
-    pub fn compare_and_swap(
-        &mut self,
-        path: &[u8],
-        prev_value: &[u8],
-        prev_index: u64,
-        value: &[u8],
-        expiry: Expiry,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (prev_value, prev_index, value, expiry, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Removes a key; with `dir` also an empty directory, with `recursive` any directory.
-    ///
-    /// # Errors
-    /// 100, 102, 104, 107 or 108.
-    pub fn delete(
-        &mut self,
-        path: &[u8],
-        dir: bool,
-        recursive: bool,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (dir, recursive, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Removes a key that has the wanted value (unless empty) and index (unless 0).
-    ///
-    /// # Errors
-    /// 100, 101, 102 or 104.
-    pub fn compare_and_delete(
-        &mut self,
-        path: &[u8],
-        prev_value: &[u8],
-        prev_index: u64,
-        now: UnixNanos,
-    ) -> Result<Event, ApiError> {
-        let _ = (prev_value, prev_index, now);
-        Err(ApiError::new(Code::KeyNotFound, path, 0))
-    }
-
-    /// Removes all nodes that expire at `cutoff` or before, earliest first; returns how many.
-    pub fn delete_expired(&mut self, cutoff: UnixNanos, now: UnixNanos) -> usize {
-        let _ = (cutoff, now);
-        0
-    }
-
-    /// Whether any node has an expiration.
-    pub fn has_expiring(&self) -> bool {
-        false
-    }
-
-    /// Watches a node, or with `recursive` all below it too: for the first event, or with `stream` for all.
-    ///
-    /// `since` is the first index of interest, 0 for the next event; a past one is served from the history.
-    ///
-    /// # Errors
-    /// 401 when the history does not reach back to `since`.
-    pub fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError> {
-        let _ = (recursive, stream, since);
-        Err(ApiError::new(Code::EventIndexCleared, path, 0))
-    }
-
-    /// How many watchers wait for events.
-    pub fn watchers(&self) -> u64 {
-        0
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// The store as it is now, for a snapshot: shares all nodes, later writes do not touch it.
-    pub fn image(&self) -> Image {
-        Image(())
-    }
-
-    /// The store that a snapshot's body holds, written by us or by Go.
+    /// The store that a snapshot's body holds, written by us or by Go. The history keeps `history_length`
+    /// events (at least 1); of the snapshot's, the newest.
     ///
     /// # Errors
     /// Where the text is no snapshot, and why.
     pub fn recover(json: &[u8], history_length: usize) -> Result<Store, RecoverError> {
-        let _ = json;
-        Ok(Store::new(history_length))
+        recover::recover(json, history_length)
     }
 
     /// Becomes what a snapshot's body holds, but keeps its watchers: they go on with the next event.
@@ -229,82 +106,93 @@ impl Store {
     /// # Errors
     /// As [`recover`](Store::recover); then nothing has changed.
     pub fn restore(&mut self, json: &[u8]) -> Result<(), RecoverError> {
-        let _ = json;
+        let new = Store::recover(json, self.history.capacity())?;
+        self.stats.set_counters(Counters::of(&new.stats));
+        let old = std::mem::replace(&mut self.tree, new.tree);
+        self.index = new.index;
+        self.expirations = new.expirations;
+        self.history = new.history;
+        if let Some(mut root) = triomphe::Arc::into_unique(old.root) {
+            self.garbage.add(std::mem::take(&mut root.children));
+        }
         Ok(())
+    }
+
+    /// The number of changes so far, `X-Etcd-Index`.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Whether any node has an expiration.
+    pub fn has_expiring(&self) -> bool {
+        !self.expirations.is_empty()
+    }
+
+    /// How many watchers wait for events.
+    pub fn watchers(&self) -> u64 {
+        self.hub.count()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        self.stats.set_watchers(self.watchers());
+        &self.stats
+    }
+
+    /// The watchers to wake since the last call: those that got an event of
+    /// [`apply_quietly`](Store::apply_quietly) or of a verb that was called directly.
+    pub fn take_wakeups(&mut self) -> Wakeups {
+        Wakeups(std::mem::take(&mut self.wakers))
+    }
+
+    /// Watches a node, or with `recursive` all below it too: for the first event, or with `stream` for all.
+    ///
+    /// `since` is the first index of interest, 0 for the next event. A past one is served from the history:
+    /// the first event that concerns the watch, and to a stream all others after it and then what happens,
+    /// without a gap. O(history) for a past `since`, else O(log watched paths).
+    ///
+    /// # Errors
+    /// 401 when the history does not reach back to `since`.
+    pub fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError> {
+        self.stats.count_watch_request();
+        let path = clean(path);
+        let start_index = self.index;
+        let since = if since == 0 { start_index + 1 } else { since };
+        let first = self.history.first(&path, recursive, since);
+        let mut backlog = std::collections::VecDeque::new();
+        if let Some((at, event)) = first.map_err(|error| ApiError { index: start_index, ..error })? {
+            if !stream {
+                return Ok(Watcher::done(event, start_index));
+            }
+            backlog.push_back(event);
+            backlog.extend(self.history.rest(at, &path, recursive));
+        }
+        Ok(self.hub.watch(Wish { path: &path, recursive, stream, since, start_index, backlog }))
+    }
+
+    /// The store as it is now, for a snapshot: shares all nodes, later writes do not touch it. O(history).
+    pub fn image(&self) -> Image {
+        Image {
+            tree: self.tree.clone(),
+            index: self.index,
+            history: self.history.clone(),
+            counters: Counters::of(&self.stats),
+        }
     }
 }
 
 /// Watchers to wake.
 #[must_use = "watchers sleep until they are woken"]
-pub struct Wakeups(Vec<std::task::Waker>);
+pub struct Wakeups(Vec<Waker>);
 
 impl Wakeups {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Wakes them.
     pub fn wake(self) {
-        self.0.into_iter().for_each(std::task::Waker::wake);
-    }
-}
-
-/// A watch. It ends when it is dropped.
-pub struct Watcher {
-    start_index: u64,
-}
-
-impl Watcher {
-    /// The store's index when the watch began.
-    pub fn start_index(&self) -> u64 {
-        self.start_index
-    }
-
-    /// The next event; `None` when there will be no more: after the first unless it is a stream, or when
-    /// the reader was [`WATCHER_QUEUE_MAX`] events behind.
-    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<Event>>> {
-        let _ = context;
-        Poll::Ready(None)
-    }
-
-    /// An event that is there already.
-    pub fn try_next(&mut self) -> Option<Arc<Event>> {
-        None
-    }
-}
-
-/// A store that does not change any more.
-pub struct Image(());
-
-impl Image {
-    /// Writes the body of a snapshot, in pieces, as Go's `json.Marshal` writes it.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_json(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let () = self.0;
-        out.flush()
-    }
-
-    /// The store's index of this image.
-    pub fn index(&self) -> u64 {
-        0
-    }
-}
-
-/// Why a text is no snapshot of a store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("at byte {offset} of the store's JSON: {problem}")]
-pub struct RecoverError {
-    /// Where.
-    pub offset: usize,
-    /// What is wrong there.
-    pub problem: &'static str,
-}
-
-/// Counters of what was asked, as `/v2/stats/store` shows them.
-#[derive(Debug, Default)]
-pub struct Stats {}
-
-impl Stats {
-    /// Appends their JSON, without a final newline.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{}");
+        self.0.into_iter().for_each(Waker::wake);
     }
 }

@@ -4,9 +4,11 @@
 //! before a change only while somebody else holds it, and its children lie in a [`Children`] of their own,
 //! so that such a copy is small.
 
+use std::mem;
+
 use triomphe::{Arc, ThinArc};
 
-use super::children::Children;
+use super::children::{Children, Garbage};
 use crate::time::UnixNanos;
 
 /// A key with its value. Cloning takes another reference.
@@ -70,6 +72,12 @@ impl Key {
         self.parts().1
     }
 
+    /// Whether anybody else holds it.
+    #[cfg(test)]
+    pub(crate) fn is_shared(&self) -> bool {
+        ThinArc::strong_count(&self.0) > 1
+    }
+
     fn parts(&self) -> (&[u8], &[u8]) {
         let header = &self.0.header.header;
         let bytes = if header.expires { &self.0.slice[EXPIRATION_BYTES..] } else { &self.0.slice };
@@ -78,11 +86,25 @@ impl Key {
 }
 
 /// A directory.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Dir {
     pub(crate) name: Box<[u8]>,
     pub(crate) meta: Meta,
     pub(crate) children: Children,
+}
+
+impl Dir {
+    pub(crate) fn new(name: &[u8], meta: Meta, children: Children) -> Dir {
+        Dir { name: Box::from(name), meta, children }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // Dropping the fields in turn would recurse as deep as the tree goes.
+        let mut garbage = Garbage::default();
+        garbage.add(mem::take(&mut self.children));
+    }
 }
 
 /// A key or a directory, in its parent's list of children.
@@ -123,6 +145,17 @@ impl Child {
             Child::Key(_, key) => key.meta(),
             Child::Dir(_, dir) => dir.meta,
         }
+    }
+
+    /// Whether a path that starts here, `/name/name` or empty, leads to a node.
+    pub(crate) fn leads_to(&self, path: &[u8]) -> bool {
+        let mut child = self;
+        for name in path.split(|byte| *byte == b'/').skip(1) {
+            let Child::Dir(_, dir) = child else { return false };
+            let Some(below) = dir.children.get(name) else { return false };
+            child = below;
+        }
+        true
     }
 
     /// Whether listings leave it out.

@@ -1,16 +1,19 @@
 //! What the store answers and what watchers are told, and its JSON form.
 
+mod render;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::error::client_path;
-use crate::json;
+use crate::store::children::Iter;
 use crate::store::node::{Child, Dir, Key, Meta};
 use crate::time::UnixNanos;
-use std::slice::Iter;
+use render::Reader;
+
+pub(crate) use render::ttl_seconds;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,14 +83,14 @@ pub struct Event {
     pub(crate) node: EventNode,
     pub(crate) prev: Option<EventNode>,
     /// What [`rendered`](Event::rendered) answered first.
-    rendering: Mutex<Option<Bytes>>,
+    pub(crate) rendering: Mutex<Option<Bytes>>,
 }
 
 /// One of the two nodes of an event.
 #[derive(Clone)]
 pub(crate) struct EventNode {
     pub(crate) meta: Meta,
-    /// Seconds left when it happened; reads compute it anew.
+    /// Seconds left when it happened. Not used of what was read.
     pub(crate) ttl: i64,
     pub(crate) content: Content,
 }
@@ -150,8 +153,12 @@ impl Event {
     ///
     /// `now` gives the `ttl` of what was read; of what happened, the `ttl` is that of the moment.
     pub fn write_json(&self, out: &mut Vec<u8>, now: UnixNanos) {
-        let _ = (json::write_u64, client_path);
-        let _ = (out, now);
+        render::write_event(out, self, Reader::Client { now });
+    }
+
+    /// Appends the JSON that a snapshot's history holds.
+    pub(crate) fn write_snapshot_json(&self, out: &mut Vec<u8>) {
+        render::write_event(out, self, Reader::Snapshot);
     }
 
     /// The JSON with the final newline, made at the first call and shared by all that hold this event.
@@ -165,6 +172,13 @@ impl Event {
                 out.into()
             })
             .clone()
+    }
+}
+
+impl Event {
+    /// Lets go of what [`rendered`](Event::rendered) keeps.
+    pub(crate) fn forget_rendering(&self) {
+        *self.rendering.lock() = None;
     }
 }
 
@@ -189,6 +203,20 @@ impl fmt::Debug for Event {
 }
 
 impl EventNode {
+    /// A key as it is, or a directory without its children.
+    pub(crate) fn of(child: &Child, now: UnixNanos) -> EventNode {
+        let meta = child.meta();
+        let content = match child {
+            Child::Key(_, key) => Content::Key(key.clone()),
+            Child::Dir(..) => Content::Dir,
+        };
+        EventNode { meta, ttl: ttl_seconds(meta.expiration, now), content }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(self.content, Content::Dir | Content::Listing { .. })
+    }
+
     fn view<'a>(&'a self, key: &'a [u8]) -> NodeView<'a> {
         let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let content = match &self.content {

@@ -1,0 +1,202 @@
+//! Events as JSON, in the order of members of Go's structs. Answering a request spends a good part of its
+//! time here: everything is written straight into the buffer, and values are copied once.
+
+use super::{Action, Content, Event, EventNode};
+use crate::error::KEYS_PREFIX;
+use crate::json;
+use crate::store::children::Iter;
+use crate::store::node::{Child, Dir, Meta};
+use crate::time::UnixNanos;
+
+/// Who reads it.
+#[derive(Clone, Copy)]
+pub(super) enum Reader {
+    /// A client: keys without the store's prefix, a `ttl` as of now.
+    Client {
+        /// The time of the answer.
+        now: UnixNanos,
+    },
+    /// A member that recovers from a snapshot: keys as they are, with `refresh`.
+    Snapshot,
+}
+
+/// About what an event's JSON has beside its keys and values.
+const FRAME_BYTES: usize = 256;
+
+/// Appends the event.
+pub(super) fn write_event(out: &mut Vec<u8>, event: &Event, reader: Reader) {
+    let values =
+        [Some(&event.node), event.prev.as_ref()].into_iter().flatten().map(|node| match &node.content {
+            Content::Key(key) => key.value().len(),
+            _ => 0,
+        });
+    out.reserve(FRAME_BYTES + 2 * event.key.len() + values.sum::<usize>());
+    // Escaped once for both nodes.
+    let mut path = Vec::with_capacity(event.key.len() + 16);
+    json::write_escaped(&mut path, &event.key);
+
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(event.action.name().as_bytes());
+    out.extend_from_slice(b"\",\"node\":");
+    write_node(out, &event.node, event.action == Action::Get, &mut path, reader);
+    if let Some(prev) = &event.prev {
+        out.extend_from_slice(b",\"prevNode\":");
+        write_node(out, prev, false, &mut path, reader);
+    }
+    if let Reader::Snapshot = reader
+        && event.refresh
+    {
+        out.extend_from_slice(b",\"refresh\":true");
+    }
+    out.push(b'}');
+}
+
+fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec<u8>, reader: Reader) {
+    match &node.content {
+        Content::Listing { dir, recursive } => write_listing(out, dir, *recursive, path, reader),
+        Content::Gone => {
+            open(out, path, reader);
+            write_expiration(out, node.meta, node.ttl);
+            close(out, node.meta);
+        }
+        Content::Dir => {
+            open(out, path, reader);
+            member(out, b"\"dir\":true");
+            write_expiration(out, node.meta, node.ttl);
+            close(out, node.meta);
+        }
+        Content::Key(key) => {
+            // Of what was read the time left is that of the answer, else that of the moment.
+            let ttl = match reader {
+                Reader::Client { now } if is_read => ttl_seconds(node.meta.expiration, now),
+                _ => node.ttl,
+            };
+            write_key(out, key.value(), node.meta, ttl, path, reader);
+        }
+    }
+}
+
+/// A directory that is being written.
+struct Level<'a> {
+    dir: &'a Dir,
+    children: Iter<'a>,
+    /// The length of its path, escaped.
+    path_length: usize,
+    /// Whether a child was written.
+    any: bool,
+}
+
+/// Writes a directory with its children, or with all below it. Hidden nodes are left out, and with them
+/// all below them. The stack is our own: a tree may be deeper than a thread's.
+fn write_listing(out: &mut Vec<u8>, dir: &Dir, recursive: bool, path: &mut Vec<u8>, reader: Reader) {
+    let now = match reader {
+        Reader::Client { now } => now,
+        Reader::Snapshot => UnixNanos::ZERO,
+    };
+    let begin = |out: &mut Vec<u8>, dir: &Dir, path: &[u8]| {
+        open(out, path, reader);
+        member(out, b"\"dir\":true");
+        write_expiration(out, dir.meta, ttl_seconds(dir.meta.expiration, now));
+    };
+    // The children of "/" are "/name".
+    let path_length = if path == b"/" { 0 } else { path.len() };
+    begin(out, dir, path);
+    let mut levels = vec![Level { dir, children: dir.children.iter(), path_length, any: false }];
+    while let Some(level) = levels.last_mut() {
+        let Some(child) = level.children.by_ref().find(|child| !child.is_hidden()) else {
+            if level.any {
+                out.push(b']');
+            }
+            close(out, level.dir.meta);
+            levels.pop();
+            continue;
+        };
+        out.extend_from_slice(if level.any { b"," } else { b",\"nodes\":[" });
+        level.any = true;
+        path.truncate(level.path_length);
+        path.push(b'/');
+        json::write_escaped(path, child.name());
+        match child {
+            Child::Key(_, key) => {
+                let meta = key.meta();
+                write_key(out, key.value(), meta, ttl_seconds(meta.expiration, now), path, reader);
+            }
+            Child::Dir(_, dir) => {
+                begin(out, dir, path);
+                if recursive {
+                    levels.push(Level {
+                        dir,
+                        children: dir.children.iter(),
+                        path_length: path.len(),
+                        any: false,
+                    });
+                } else {
+                    close(out, dir.meta);
+                }
+            }
+        }
+    }
+}
+
+/// Begins a node with its key, which is left out when it is empty: the root of the clients' keys.
+fn open(out: &mut Vec<u8>, path: &[u8], reader: Reader) {
+    out.push(b'{');
+    let key = match reader {
+        Reader::Client { .. } => path.strip_prefix(KEYS_PREFIX).unwrap_or(path),
+        Reader::Snapshot => path,
+    };
+    if !key.is_empty() {
+        out.extend_from_slice(b"\"key\":\"");
+        out.extend_from_slice(key);
+        out.push(b'"');
+    }
+}
+
+/// Appends a member with the comma before it, unless it is the first.
+fn member(out: &mut Vec<u8>, text: &[u8]) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    out.extend_from_slice(text);
+}
+
+fn write_key(out: &mut Vec<u8>, value: &[u8], meta: Meta, ttl: i64, path: &[u8], reader: Reader) {
+    open(out, path, reader);
+    member(out, b"\"value\":");
+    json::write_string(out, value);
+    write_expiration(out, meta, ttl);
+    close(out, meta);
+}
+
+fn write_expiration(out: &mut Vec<u8>, meta: Meta, ttl: i64) {
+    if let Some(expiration) = meta.expiration {
+        member(out, b"\"expiration\":\"");
+        json::write_time(out, expiration);
+        out.push(b'"');
+    }
+    if ttl != 0 {
+        member(out, b"\"ttl\":");
+        json::write_i64(out, ttl);
+    }
+}
+
+/// Ends a node with its indexes, which are left out when they are 0.
+fn close(out: &mut Vec<u8>, meta: Meta) {
+    if meta.modified != 0 {
+        member(out, b"\"modifiedIndex\":");
+        json::write_u64(out, meta.modified);
+    }
+    if meta.created != 0 {
+        member(out, b"\"createdIndex\":");
+        json::write_u64(out, meta.created);
+    }
+    out.push(b'}');
+}
+
+/// Seconds left, a begun one counted in full; 0 without an expiration. Negative seconds are cut towards 0.
+pub(crate) fn ttl_seconds(expiration: Option<UnixNanos>, now: UnixNanos) -> i64 {
+    const SECOND: i64 = 1_000_000_000;
+    let Some(UnixNanos(expiration)) = expiration else { return 0 };
+    let left = expiration.saturating_sub(now.0);
+    left / SECOND + i64::from(left % SECOND > 0)
+}

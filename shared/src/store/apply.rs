@@ -1,0 +1,455 @@
+//! What requests do to the store.
+
+use std::sync::Arc;
+
+use super::children::Children;
+use super::node::{Child, Dir, Key, Meta};
+use super::path::clean;
+use super::stats::Counter;
+use super::tree::Found;
+use super::{Expiry, Store};
+use crate::error::{ApiError, Code};
+use crate::event::{Action, Content, Event, EventNode, ttl_seconds};
+use crate::pb::Request;
+use crate::time::UnixNanos;
+
+/// The directories that cannot be changed themselves.
+const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
+
+/// New nodes with an earlier expiration have none: clients of old sent such times to mean "never".
+const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
+
+/// How many branches of removed directories a write frees, and how many a `SYNC`, which comes by itself.
+const SWEEP_BRANCHES_PER_WRITE: usize = 4;
+const SWEEP_BRANCHES_PER_SYNC: usize = 1024;
+
+/// What a swap or a compared delete wants.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// The value, unless empty.
+    value: &'a [u8],
+    /// The modified index, unless 0.
+    index: u64,
+}
+
+impl Store {
+    /// Carries out a request of the log and wakes the watchers that got an event.
+    ///
+    /// # Errors
+    /// What the request's verb answers.
+    pub fn apply(&mut self, request: &Request, now: UnixNanos) -> Result<Event, ApiError> {
+        let result = self.apply_quietly(request, now);
+        self.take_wakeups().wake();
+        result
+    }
+
+    /// As [`apply`](Store::apply), but the watchers that got an event are not woken: the caller wakes them
+    /// by [`take_wakeups`](Store::take_wakeups) once it has let go of its locks.
+    ///
+    /// # Errors
+    /// What the request's verb answers.
+    pub fn apply_quietly(&mut self, request: &Request, now: UnixNanos) -> Result<Event, ApiError> {
+        let Request { path, val, dir, prev_value, prev_index, .. } = request;
+        let expiry = Expiry {
+            at: (request.expiration != 0).then_some(UnixNanos(request.expiration)),
+            refresh: request.refresh == Some(true),
+        };
+        let compares = *prev_index > 0 || !prev_value.is_empty();
+        match &*request.method {
+            b"POST" => self.create(path, *dir, val, true, expiry, now),
+            b"PUT" => match request.prev_exist {
+                Some(false) => self.create(path, *dir, val, false, expiry, now),
+                _ if compares => self.compare_and_swap(path, prev_value, *prev_index, val, expiry, now),
+                Some(true) => self.update(path, val, expiry, now),
+                None => self.set(path, *dir, val, expiry, now),
+            },
+            b"DELETE" if compares => self.compare_and_delete(path, prev_value, *prev_index, now),
+            b"DELETE" => self.delete(path, *dir, request.recursive, now),
+            b"QGET" => self.get(path, request.recursive, request.sorted),
+            b"SYNC" => {
+                self.delete_expired(UnixNanos(request.time), now);
+                self.garbage.sweep(SWEEP_BRANCHES_PER_SYNC);
+                Ok(Event::nothing(self.index))
+            }
+            _ => Err(ApiError::new(Code::RaftInternal, "etcdserver: unknown method", 0)),
+        }
+    }
+
+    /// Reads a node; of a directory its children too, or with `recursive` all below it.
+    ///
+    /// Costs the way to the node: nothing is copied. Children are always in the order of their names, so
+    /// `sorted` makes no difference.
+    ///
+    /// # Errors
+    /// 100 or 104.
+    pub fn get(&self, path: &[u8], recursive: bool, sorted: bool) -> Result<Event, ApiError> {
+        let _ = sorted;
+        let path = clean(path);
+        let found = self.tree.get(&path, self.index);
+        self.stats.count_read(recursive, found.is_ok());
+        let (meta, content) = match found? {
+            Found::Root(dir) | Found::Child(Child::Dir(_, dir)) => {
+                (dir.meta, Content::Listing { dir: dir.clone(), recursive })
+            }
+            Found::Child(Child::Key(_, key)) => (key.meta(), Content::Key(key.clone())),
+        };
+        let node = EventNode { meta, ttl: 0, content };
+        Ok(Event { index: self.index, ..Event::new(Action::Get, Arc::from(path), node, None) })
+    }
+
+    /// Makes a node that must not exist yet, and the directories above it.
+    ///
+    /// With `unique` the node gets a name of 20 digits, the next index, below `path`.
+    ///
+    /// # Errors
+    /// 104, 105 or 107.
+    pub fn create(
+        &mut self,
+        path: &[u8],
+        dir: bool,
+        value: &[u8],
+        unique: bool,
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let mut path = clean(path);
+        if unique {
+            let name = format!("/{:020}", self.index + 1);
+            let root = path.len() == 1;
+            let path = path.to_mut();
+            path.truncate(if root { 0 } else { path.len() });
+            path.extend_from_slice(name.as_bytes());
+        }
+        let content = if dir { New::Dir } else { New::Key(value) };
+        let result = self.make(Action::Create, &path, content, expiry, now);
+        if matches!(&result, Err(error) if error.code == Code::NotDir) {
+            // The original counts this one twice.
+            self.stats.count_write(Action::Create, Counter::SetFail);
+        }
+        self.count(Action::Create, &result, [Counter::CreateSuccess, Counter::CreateFail]);
+        result
+    }
+
+    /// Makes a node or replaces a key, and makes the directories above it.
+    ///
+    /// # Errors
+    /// 102, 104 or 107; 100 for a refresh of what is not there.
+    pub fn set(
+        &mut self,
+        path: &[u8],
+        dir: bool,
+        value: &[u8],
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let content = match dir {
+            true => New::Dir,
+            false if expiry.refresh => New::SameKey,
+            false => New::Key(value),
+        };
+        let result = self.make(Action::Set, &clean(path), content, expiry, now);
+        self.count(Action::Set, &result, [Counter::SetSuccess, Counter::SetFail]);
+        result
+    }
+
+    /// Makes a node. A creation refuses what exists, a set what is a directory.
+    fn make(
+        &mut self,
+        action: Action,
+        path: &[u8],
+        new: New<'_>,
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        self.check_writable(path)?;
+        let index = self.index + 1;
+        let mut place = self.tree.place(path, self.index)?;
+        let mut prev = None;
+        if place.position.is_ok() {
+            let child = place.existing(self.index)?;
+            match child {
+                _ if action == Action::Create => {
+                    return Err(ApiError::new(Code::NodeExist, path, self.index));
+                }
+                Child::Dir(..) => return Err(ApiError::new(Code::NotFile, path, self.index)),
+                Child::Key(..) => prev = Some(EventNode::of(child, now)),
+            }
+        } else if action == Action::Set && expiry.refresh {
+            return Err(place.missing(self.index));
+        }
+
+        let expiration = expiry.at.filter(|at| *at >= EXPIRATION_MIN);
+        let meta = Meta { created: index, modified: index, expiration };
+        let scratch = &mut self.scratch;
+        let mut content = Content::Dir;
+        place.put(index, |name| {
+            let value = match new {
+                New::Dir => return Child::dir(Dir::new(name, meta, Children::default())),
+                New::Key(value) => value,
+                New::SameKey => match &prev {
+                    Some(EventNode { content: Content::Key(key), .. }) => key.value(),
+                    _ => b"",
+                },
+            };
+            let key = Key::new(name, value, meta, scratch);
+            content = Content::Key(key.clone());
+            Child::key(key)
+        });
+        let node = EventNode { meta, ttl: ttl_seconds(expiration, now), content };
+        Ok(self.changed(action, path, node, prev, action == Action::Set && expiry.refresh))
+    }
+
+    /// Changes the value and the expiration of a key, or the expiration of a directory.
+    ///
+    /// # Errors
+    /// 100, 102, 104 or 107.
+    pub fn update(
+        &mut self,
+        path: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let result = self.change(Action::Update, &clean(path), None, value, expiry, now);
+        self.count(Action::Update, &result, [Counter::UpdateSuccess, Counter::UpdateFail]);
+        result
+    }
+
+    /// As [`update`](Store::update), of a key that has the wanted value (unless empty) and index (unless 0).
+    ///
+    /// # Errors
+    /// 100, 101, 102, 104 or 107.
+    pub fn compare_and_swap(
+        &mut self,
+        path: &[u8],
+        prev_value: &[u8],
+        prev_index: u64,
+        value: &[u8],
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let wanted = Wanted { value: prev_value, index: prev_index };
+        let result = self.change(Action::CompareAndSwap, &clean(path), Some(wanted), value, expiry, now);
+        let counters = [Counter::CompareAndSwapSuccess, Counter::CompareAndSwapFail];
+        self.count(Action::CompareAndSwap, &result, counters);
+        result
+    }
+
+    /// Changes a node that must exist.
+    fn change(
+        &mut self,
+        action: Action,
+        path: &[u8],
+        wanted: Option<Wanted<'_>>,
+        value: &[u8],
+        expiry: Expiry,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        self.check_writable(path)?;
+        let index = self.index + 1;
+        let mut place = self.tree.place(path, self.index)?;
+        let child = place.existing(self.index)?;
+        let prev = EventNode::of(child, now);
+        let meta = Meta { modified: index, expiration: expiry.at, ..prev.meta };
+        let content = match child {
+            Child::Dir(..) if wanted.is_some() || !value.is_empty() => {
+                return Err(ApiError::new(Code::NotFile, path, self.index));
+            }
+            Child::Dir(_, dir) => {
+                // As in the original, only the event shows the new modified index.
+                triomphe::Arc::make_mut(dir).meta.expiration = expiry.at;
+                Content::Dir
+            }
+            Child::Key(_, key) => {
+                if let Some(wanted) = wanted {
+                    wanted.check(key, self.index)?;
+                }
+                let value = if expiry.refresh { key.value() } else { value };
+                *key = Key::new(key.name(), value, meta, &mut self.scratch);
+                Content::Key(key.clone())
+            }
+        };
+        let node = EventNode { meta, ttl: ttl_seconds(meta.expiration, now), content };
+        Ok(self.changed(action, path, node, Some(prev), expiry.refresh))
+    }
+
+    /// Removes a key; with `dir` also an empty directory, with `recursive` any directory.
+    ///
+    /// # Errors
+    /// 100, 102, 104, 107 or 108.
+    pub fn delete(
+        &mut self,
+        path: &[u8],
+        dir: bool,
+        recursive: bool,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let path = clean(path);
+        let result = self.check_writable(&path).and_then(|()| {
+            let check = |child: &Child, index| match child {
+                Child::Dir(..) if !dir && !recursive => Err(ApiError::new(Code::NotFile, &*path, index)),
+                Child::Dir(_, below) if !below.children.is_empty() && !recursive => {
+                    Err(ApiError::new(Code::DirNotEmpty, &*path, index))
+                }
+                _ => Ok(()),
+            };
+            self.remove(Action::Delete, &path, check, now)
+        });
+        self.count(Action::Delete, &result, [Counter::DeleteSuccess, Counter::DeleteFail]);
+        result
+    }
+
+    /// Removes a key that has the wanted value (unless empty) and index (unless 0).
+    ///
+    /// # Errors
+    /// 100, 101, 102 or 104.
+    pub fn compare_and_delete(
+        &mut self,
+        path: &[u8],
+        prev_value: &[u8],
+        prev_index: u64,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let path = clean(path);
+        let wanted = Wanted { value: prev_value, index: prev_index };
+        let check = |child: &Child, index| match child {
+            Child::Dir(..) => Err(ApiError::new(Code::NotFile, &*path, index)),
+            Child::Key(_, key) => wanted.check(key, index),
+        };
+        let result = match &*path {
+            // It has no parent to be removed from.
+            b"/" => Err(ApiError::new(Code::NotFile, &*path, self.index)),
+            _ => self.remove(Action::CompareAndDelete, &path, check, now),
+        };
+        let counters = [Counter::CompareAndDeleteSuccess, Counter::CompareAndDeleteFail];
+        self.count(Action::CompareAndDelete, &result, counters);
+        result
+    }
+
+    /// Removes all nodes that expire at `cutoff` or before, earliest first; returns how many events that
+    /// made. What lies below such a node goes with it and makes no event.
+    pub fn delete_expired(&mut self, cutoff: UnixNanos, now: UnixNanos) -> usize {
+        let mut events = 0;
+        while let Some(path) = self.expirations.first_until(cutoff) {
+            let removed = self.remove(Action::Expire, &path, |_, _| Ok(()), now);
+            assert!(removed.is_ok(), "a node with an expiration is in the tree");
+            self.stats.count_expired();
+            events += 1;
+        }
+        events
+    }
+
+    /// Removes a node that passes a check.
+    fn remove(
+        &mut self,
+        action: Action,
+        path: &[u8],
+        check: impl FnOnce(&Child, u64) -> Result<(), ApiError>,
+        now: UnixNanos,
+    ) -> Result<Event, ApiError> {
+        let mut place = self.tree.place(path, self.index)?;
+        check(place.existing(self.index)?, self.index)?;
+        let Ok(position) = place.position else { return Err(place.missing(self.index)) };
+        let child = place.dir.children.remove_at(&position);
+
+        self.index += 1;
+        let prev = EventNode::of(&child, now);
+        let content = match child {
+            Child::Dir(..) if action == Action::Delete => Content::Dir,
+            _ => Content::Gone,
+        };
+        let meta = Meta { created: prev.meta.created, modified: self.index, expiration: None };
+        let node = EventNode { meta, ttl: 0, content };
+        let event = Arc::new(Event::new(action, Arc::from(path), node, Some(prev)));
+        self.expirations.forget(path);
+        if let Child::Dir(..) = child {
+            self.expirations.forget_below(path);
+        }
+        let existed = |watched: &[u8]| child.leads_to(&watched[path.len()..]);
+        self.hub.notify(&event, Some(&existed), &mut self.wakers);
+        self.history.push(Arc::clone(&event));
+        if let Child::Dir(_, dir) = child
+            && let Some(mut dir) = triomphe::Arc::into_unique(dir)
+        {
+            self.garbage.add(std::mem::take(&mut dir.children));
+        }
+        self.garbage.sweep(SWEEP_BRANCHES_PER_WRITE);
+        Ok(Event::clone(&event))
+    }
+
+    /// Takes note of a change that was made at the next index.
+    fn changed(
+        &mut self,
+        action: Action,
+        path: &[u8],
+        node: EventNode,
+        prev: Option<EventNode>,
+        refresh: bool,
+    ) -> Event {
+        self.index += 1;
+        let path: Arc<[u8]> = Arc::from(path);
+        self.expirations.note(&path, prev.as_ref().map(|prev| prev.meta), node.meta);
+        let event = Event { refresh, ..Event::new(action, path, node, prev) };
+        let event = Arc::new(event);
+        if !refresh {
+            self.hub.notify(&event, None, &mut self.wakers);
+        }
+        self.history.push(Arc::clone(&event));
+        self.garbage.sweep(SWEEP_BRANCHES_PER_WRITE);
+        Event::clone(&event)
+    }
+
+    fn check_writable(&self, path: &[u8]) -> Result<(), ApiError> {
+        if READ_ONLY.contains(&path) {
+            return Err(ApiError::new(Code::RootReadOnly, "/", self.index));
+        }
+        Ok(())
+    }
+
+    fn count(&self, action: Action, result: &Result<Event, ApiError>, [success, fail]: [Counter; 2]) {
+        // The original takes these refusals for successes.
+        let as_success = |error: &ApiError| match (action, error.code) {
+            (Action::Update, Code::NotFile) => true,
+            (Action::Update | Action::Delete | Action::CompareAndSwap, Code::RootReadOnly) => true,
+            (Action::CompareAndDelete, Code::NotFile | Code::CompareFailed) => true,
+            _ => false,
+        };
+        let counter = if result.as_ref().err().is_none_or(as_success) { success } else { fail };
+        self.stats.count_write(action, counter);
+    }
+}
+
+/// What a new node is.
+#[derive(Clone, Copy)]
+enum New<'a> {
+    Dir,
+    Key(&'a [u8]),
+    /// A key with the value it had.
+    SameKey,
+}
+
+impl Wanted<'_> {
+    /// # Errors
+    /// 101 with what was wanted and what is there.
+    fn check(self, key: &Key, index: u64) -> Result<(), ApiError> {
+        let modified = key.meta().modified;
+        let value_differs = !self.value.is_empty() && self.value != key.value();
+        let index_differs = self.index != 0 && self.index != modified;
+        if !value_differs && !index_differs {
+            return Ok(());
+        }
+        let mut cause = Vec::new();
+        if value_differs {
+            for part in [&b"["[..], self.value, b" != ", key.value(), b"]"] {
+                cause.extend_from_slice(part);
+            }
+        }
+        if value_differs && index_differs {
+            cause.push(b' ');
+        }
+        if index_differs {
+            cause.extend_from_slice(format!("[{} != {modified}]", self.index).as_bytes());
+        }
+        Err(ApiError::new(Code::CompareFailed, cause, index))
+    }
+}

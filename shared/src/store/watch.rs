@@ -1,0 +1,303 @@
+//! Watchers: who waits for what, and how events reach them.
+//!
+//! An event looks up its own path and each of its parents, so telling it costs by the depth of the path
+//! and by the number of watchers that get it, however many others there are.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::path::{is_below, is_hidden_below, prefixes};
+use crate::event::Event;
+
+/// How many events wait for a watcher that does not read them; then its watch ends.
+pub const WATCHER_QUEUE_MAX: usize = 100;
+
+/// All watchers of a store.
+#[derive(Default)]
+pub(crate) struct Hub {
+    registry: Mutex<Registry>,
+    /// How many are registered; kept apart, so that writes pass by without the lock when there are none.
+    count: AtomicU64,
+}
+
+#[derive(Default)]
+struct Registry {
+    paths: BTreeMap<Arc<[u8]>, Watched>,
+    next_id: u64,
+}
+
+/// The watchers of one path, in the order in which they came.
+#[derive(Default)]
+struct Watched {
+    /// Those that want the path itself only.
+    exact: List,
+    /// Those that want what is below too.
+    recursive: List,
+}
+
+/// Entries sorted by id. A watcher that leaves is marked, and marked entries go when they are the majority:
+/// so leaving costs O(log n), also when all leave one by one.
+#[derive(Default)]
+struct List {
+    entries: Vec<Entry>,
+    gone: usize,
+}
+
+struct Entry {
+    id: u64,
+    /// The first index of interest.
+    since: u64,
+    stream: bool,
+    /// `None` once the watcher has left.
+    queue: Option<Arc<Queue>>,
+}
+
+/// What a watcher shares with the hub.
+#[derive(Default)]
+struct Queue(Mutex<QueueState>);
+
+#[derive(Default)]
+struct QueueState {
+    events: VecDeque<Arc<Event>>,
+    /// With how many events it is full.
+    limit: usize,
+    waker: Option<Waker>,
+    /// No event comes any more.
+    closed: bool,
+}
+
+/// A watch. It ends when it is dropped.
+pub struct Watcher {
+    queue: Arc<Queue>,
+    start_index: u64,
+    /// Where it is registered, if it is.
+    place: Option<Place>,
+}
+
+struct Place {
+    hub: Arc<Hub>,
+    path: Arc<[u8]>,
+    recursive: bool,
+    id: u64,
+}
+
+impl Watcher {
+    /// The store's index when the watch began, `X-Etcd-Index` of its answer.
+    pub fn start_index(&self) -> u64 {
+        self.start_index
+    }
+
+    /// The next event; `None` when there will be no more: after the first unless it is a stream, or when
+    /// the reader fell [`WATCHER_QUEUE_MAX`] events behind.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<Event>>> {
+        let mut state = self.queue.0.lock();
+        if let Some(event) = state.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// An event that is there already.
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
+        self.queue.0.lock().events.pop_front()
+    }
+
+    /// Whether no event will come after those that are there.
+    pub fn is_closed(&self) -> bool {
+        self.queue.0.lock().closed
+    }
+
+    /// A watch that is over with this event.
+    pub(crate) fn done(event: Arc<Event>, start_index: u64) -> Watcher {
+        let state = QueueState { events: VecDeque::from([event]), closed: true, ..QueueState::default() };
+        Watcher { queue: Arc::new(Queue(Mutex::new(state))), start_index, place: None }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.hub.leave(&place);
+        }
+    }
+}
+
+/// What a watcher wants.
+pub(crate) struct Wish<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) recursive: bool,
+    pub(crate) stream: bool,
+    /// The first index of interest.
+    pub(crate) since: u64,
+    /// The store's index now.
+    pub(crate) start_index: u64,
+    /// Events of the past, to be read before all others.
+    pub(crate) backlog: VecDeque<Arc<Event>>,
+}
+
+impl Hub {
+    /// How many watchers there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    /// Registers a watcher.
+    pub(crate) fn watch(self: &Arc<Hub>, wish: Wish<'_>) -> Watcher {
+        let state = QueueState {
+            limit: WATCHER_QUEUE_MAX + wish.backlog.len(),
+            events: wish.backlog,
+            ..QueueState::default()
+        };
+        let queue = Arc::new(Queue(Mutex::new(state)));
+        let mut registry = self.registry.lock();
+        let id = registry.next_id;
+        registry.next_id += 1;
+        // All watchers of a path share its bytes.
+        let known = registry.paths.get_key_value(wish.path).map(|(path, _)| Arc::clone(path));
+        let path = known.unwrap_or_else(|| Arc::from(wish.path));
+        let entry = Entry { id, since: wish.since, stream: wish.stream, queue: Some(Arc::clone(&queue)) };
+        let list = registry.paths.entry(Arc::clone(&path)).or_default().list(wish.recursive);
+        if list.entries.is_empty() {
+            // Most paths have one watcher.
+            list.entries.reserve_exact(1);
+        }
+        list.entries.push(entry);
+        self.count.fetch_add(1, Relaxed);
+        let place = Place { hub: Arc::clone(self), path, recursive: wish.recursive, id };
+        Watcher { queue, start_index: wish.start_index, place: Some(place) }
+    }
+
+    /// Takes out a watcher that was dropped.
+    fn leave(&self, place: &Place) {
+        let mut registry = self.registry.lock();
+        let Some(watched) = registry.paths.get_mut(&place.path) else { return };
+        if watched.list(place.recursive).leave(place.id) {
+            self.count.fetch_sub(1, Relaxed);
+            if watched.is_empty() {
+                registry.paths.remove(&place.path);
+            }
+        }
+    }
+
+    /// Tells an event to all watchers that want it. `existed` says of a path below that of the event whether
+    /// there was a node, if the event removed them. Those to be woken are added to `wakers`.
+    pub(crate) fn notify(
+        &self,
+        event: &Arc<Event>,
+        removal: Option<&dyn Fn(&[u8]) -> bool>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        if self.count() == 0 {
+            return;
+        }
+        let mut registry = self.registry.lock();
+        let mut told = Told { event, wakers, left: 0 };
+        let mut empty: Vec<Arc<[u8]>> = Vec::new();
+        if let Some(existed) = removal {
+            // As in the original, a removal is first told to the watchers of each node that goes and then
+            // to all that the event concerns: a stream on the very path gets it twice.
+            let from = (Bound::Included(&*event.key), Bound::Unbounded);
+            let begins_alike = |path: &[u8]| path.starts_with(&event.key);
+            for (path, watched) in
+                registry.paths.range_mut::<[u8], _>(from).take_while(|(path, _)| begins_alike(path))
+            {
+                if **path == *event.key || is_below(&event.key, path) && existed(path) {
+                    told.tell(&mut watched.exact);
+                    told.tell(&mut watched.recursive);
+                    if watched.is_empty() {
+                        empty.push(Arc::clone(path));
+                    }
+                }
+            }
+        }
+        for path in prefixes(&event.key) {
+            let Some(watched) = registry.paths.get_mut(path) else { continue };
+            let itself = path.len() == event.key.len();
+            if itself {
+                told.tell(&mut watched.exact);
+            }
+            if itself || !is_hidden_below(path, &event.key) {
+                told.tell(&mut watched.recursive);
+            }
+            if watched.is_empty() {
+                empty.push(Arc::from(path));
+            }
+        }
+        for path in empty {
+            registry.paths.remove(&path);
+        }
+        self.count.fetch_sub(told.left, Relaxed);
+    }
+}
+
+/// An event on its way.
+struct Told<'a> {
+    event: &'a Arc<Event>,
+    wakers: &'a mut Vec<Waker>,
+    /// How many watchers were taken out.
+    left: u64,
+}
+
+impl Told<'_> {
+    fn tell(&mut self, list: &mut List) {
+        if list.entries.is_empty() {
+            return;
+        }
+        let index = self.event.node.meta.modified;
+        list.entries.retain(|entry| {
+            let Some(queue) = &entry.queue else { return false };
+            if index < entry.since {
+                return true;
+            }
+            let mut state = queue.0.lock();
+            let full = state.events.len() >= state.limit;
+            if !full {
+                state.events.push_back(Arc::clone(self.event));
+            }
+            state.closed = full || !entry.stream;
+            self.wakers.extend(state.waker.take());
+            self.left += u64::from(state.closed);
+            !state.closed
+        });
+        list.gone = 0;
+    }
+}
+
+impl Watched {
+    fn list(&mut self, recursive: bool) -> &mut List {
+        if recursive { &mut self.recursive } else { &mut self.exact }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.entries.is_empty() && self.recursive.entries.is_empty()
+    }
+}
+
+impl List {
+    /// Marks a watcher as gone; returns whether it was still there.
+    fn leave(&mut self, id: u64) -> bool {
+        let Ok(at) = self.entries.binary_search_by_key(&id, |entry| entry.id) else { return false };
+        if self.entries[at].queue.take().is_none() {
+            return false;
+        }
+        self.gone += 1;
+        if self.gone * 2 >= self.entries.len() {
+            self.entries.retain(|entry| entry.queue.is_some());
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.gone = 0;
+        }
+        true
+    }
+}
