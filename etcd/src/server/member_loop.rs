@@ -310,8 +310,7 @@ impl<D: Disk> MemberLoop<D> {
         if self.member.status().role != Role::Leader {
             return;
         }
-        let due = self.inner.store.read().next_expiration().is_some_and(|next| next <= now);
-        if due {
+        if self.inner.store.read().has_expired(now) {
             let sync = pb::Request { method: "SYNC".into(), time: now.0, ..pb::Request::default() };
             self.member.propose(sync);
         }

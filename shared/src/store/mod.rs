@@ -128,6 +128,11 @@ impl Store {
         !self.expirations.is_empty()
     }
 
+    /// Whether any node's time is up at `cutoff`.
+    pub fn has_expired(&self, cutoff: UnixNanos) -> bool {
+        self.expirations.first_until(cutoff).is_some()
+    }
+
     /// How many watchers wait for events.
     pub fn watchers(&self) -> u64 {
         self.hub.count()
