@@ -10,6 +10,16 @@ use super::{Flag, FlagSet, Kind};
 const HELP_COLUMNS: usize = 96;
 
 impl FlagSet {
+    /// How to call the program, in a few lines.
+    pub fn usage(&self) -> String {
+        let program = self.program;
+        let operands = if self.operands.is_empty() { String::new() } else { format!(" {}", self.operands) };
+        format!(
+            "usage: {program} [flags]{operands}\n       {program} --version\n       {program} --help\n\n{}\n",
+            self.about
+        )
+    }
+
     /// The help: the groups that are not hidden, each flag with its default and its text.
     pub fn help(&self) -> String {
         let mut out = String::new();
@@ -65,7 +75,7 @@ fn arg(flag: &Flag) -> Arg {
         Kind::Choice(words) => {
             arg.value_parser(PossibleValuesParser::new(words.iter().copied())).value_name("WORD")
         }
-        Kind::Number | Kind::Signed => arg.value_name("NUMBER"),
+        Kind::Number | Kind::Bounded(..) | Kind::Signed => arg.value_name("NUMBER"),
         Kind::Text | Kind::Checked(_) | Kind::Removed => arg.value_name("TEXT"),
     }
 }

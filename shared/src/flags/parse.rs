@@ -178,7 +178,7 @@ impl Values {
         }
     }
 
-    /// The value of a flag of [`Kind::Number`].
+    /// The value of a flag of [`Kind::Number`] or [`Kind::Bounded`].
     ///
     /// # Panics
     /// If no such flag is defined: the name stands in the program's source.

@@ -21,6 +21,7 @@ static SET: FlagSet = FlagSet {
                 Flag::text("data-dir", "", "A folder."),
                 Flag::switch("debug", "More lines."),
                 Flag::number("max-wals", "5", "A number."),
+                Flag::new("size", Kind::Bounded(2, 9), "4", "In bounds."),
                 Flag::new("hours", Kind::Signed, "0", "May be negative."),
                 Flag::new("proxy", Kind::Choice(&["off", "readonly", "on"]), "off", "One of three."),
                 Flag::new("cors", Kind::Checked(refuse_zz), "", "Checked."),
@@ -138,6 +139,19 @@ fn numbers_in_all_bases() {
 }
 
 #[test]
+fn bounds_are_part_of_the_kind() {
+    for (word, number) in [("2", 2), ("0x9", 9)] {
+        assert_eq!(parse(&["-size", word]).unwrap().number("size"), number);
+    }
+    assert_eq!(SET.no_values().number("size"), 4);
+    for (word, reason) in [("1", "must be from 2 to 9"), ("10", "must be from 2 to 9"), ("x", "parse error")]
+    {
+        let (text, _) = refusal(&["-size", word]);
+        assert_eq!(text, format!("invalid value \"{word}\" for flag -size: {reason}"));
+    }
+}
+
+#[test]
 fn refusals_have_the_texts_and_statuses_of_go() {
     for (words, text) in [
         (&["-bogus"][..], "flag provided but not defined: -bogus"),
@@ -221,6 +235,7 @@ fn quotes_as_go_does() {
 
 #[test]
 fn help_shows_what_is_not_hidden() {
+    assert!(SET.usage().starts_with("usage: prog [flags] [DIR]\n"), "{}", SET.usage());
     let help = SET.help();
     assert!(help.contains("\nplain flags:\n\n  --name 'default'\n      A name.\n"), "{help}");
     assert!(!help.contains("--peers"), "{help}");

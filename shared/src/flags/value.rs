@@ -11,6 +11,8 @@ pub enum Kind {
     Bool,
     /// A whole number from 0 on, decimal or with the prefixes `0x`, `0o`, `0b` and `0`.
     Number,
+    /// A whole number from the first to the second, in the same forms.
+    Bounded(u64, u64),
     /// A whole number with an optional sign, in the same forms.
     Signed,
     /// One of these words.
@@ -35,6 +37,10 @@ impl Kind {
             Kind::Text | Kind::Ignored => Ok(Value::Text(text.to_owned())),
             Kind::Bool => read_bool(text).map(Value::Bool),
             Kind::Number => read_magnitude(text).map(Value::Number),
+            Kind::Bounded(min, max) => match read_magnitude(text)? {
+                number if (min..=max).contains(&number) => Ok(Value::Number(number)),
+                _ => Err(ValueError::Bounds { min, max }),
+            },
             Kind::Signed => read_signed(text).map(Value::Signed),
             Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::Choice(_) => Err(ValueError::Choice),
@@ -65,6 +71,14 @@ pub enum ValueError {
     /// A number beyond 64 bits.
     #[error("value out of range")]
     Range,
+    /// A number outside of the flag's bounds.
+    #[error("must be from {min} to {max}")]
+    Bounds {
+        /// The least that is accepted.
+        min: u64,
+        /// The most that is accepted.
+        max: u64,
+    },
     /// None of the words that the flag takes.
     #[error("invalid value")]
     Choice,
