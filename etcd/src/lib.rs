@@ -1,5 +1,7 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API.
 
+pub mod config;
 pub mod http;
 pub mod log;
 pub mod member;
+pub mod version;

@@ -1,0 +1,180 @@
+//! The checks between what was said and a [`Config`], in the order of the original.
+
+use std::path::PathBuf;
+
+use shared::url::{InitialCluster, Scheme, Urls};
+
+use super::address::IpPort;
+use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
+use super::outcome::Notes;
+use super::{ClusterState, Config, Refusal, Settings};
+
+/// Beyond this a cluster would be without a leader for minutes after a failure.
+const ELECTION_MS_MAX: u64 = 50_000;
+
+/// What `-snapshot-count 0` means.
+const SNAPSHOT_COUNT: u64 = 10_000;
+
+pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Refusal> {
+    one_way_to_begin(settings)?;
+    let listen_peer_urls = urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")?;
+    let advertise_peer_urls = urls(settings, "initial-advertise-peer-urls", "peer-addr", "")?;
+    let listen_client_urls = urls(settings, "listen-client-urls", "bind-addr", "addr")?;
+    let advertise_client_urls = urls(settings, "advertise-client-urls", "addr", "")?;
+    clients_can_find_us(settings)?;
+    let (heartbeat_ms, election_ms) = timing(settings)?;
+    super::later::refuse(settings)?;
+    for list in [&listen_peer_urls, &listen_client_urls] {
+        if list.iter().any(|url| url.scheme() == Scheme::Https) {
+            return Err(Refusal::Fatal(
+                "cannot listen on TLS for given listener: KeyFile and CertFile are not presented".to_owned(),
+            ));
+        }
+    }
+
+    let values = &settings.values;
+    let name = values.text("name").to_owned();
+    let initial_cluster = match values.text("initial-cluster") {
+        INITIAL_CLUSTER if name != NAME => cluster_of(&name),
+        text => text.to_owned(),
+    };
+    let initial_cluster_is_default = initial_cluster == cluster_of(&name);
+    let initial_cluster = InitialCluster::parse(&initial_cluster)
+        .map_err(|error| Refusal::Fatal(format!("error setting up initial cluster: {error}")))?;
+    let mut data_dir = values.text("data-dir").to_owned();
+    if data_dir.is_empty() {
+        data_dir = format!("{name}.etcd");
+        notes.warning_of_main(format!("no data-dir provided, using default data-dir ./{data_dir}"));
+    }
+    if settings.is_set("enable-v2") {
+        notes.notice("the v2 API is always served: -enable-v2 changes nothing".to_owned());
+    }
+    let mut cors: Vec<String> = flags::origins(values.text("cors")).map(str::to_owned).collect();
+    cors.sort();
+    cors.dedup();
+
+    Ok(Config {
+        name,
+        data_dir: PathBuf::from(data_dir),
+        wal_dir: path(values.text("wal-dir")),
+        snapshot_count: match values.number("snapshot-count") {
+            0 => SNAPSHOT_COUNT,
+            count => count,
+        },
+        heartbeat_ms,
+        election_ms,
+        listen_peer_urls,
+        listen_client_urls,
+        advertise_peer_urls_are_default: advertise_peer_urls.to_string() == PEER_URLS,
+        advertise_peer_urls,
+        advertise_client_urls,
+        initial_cluster,
+        initial_cluster_is_default,
+        initial_cluster_token: values.text("initial-cluster-token").to_owned(),
+        initial_cluster_state: match values.text("initial-cluster-state") {
+            "existing" => ClusterState::Existing,
+            _ => ClusterState::New,
+        },
+        max_snapshots: count(values.number("max-snapshots")),
+        max_wals: count(values.number("max-wals")),
+        cors,
+        force_new_cluster: values.switch("force-new-cluster"),
+        strict_reconfig_check: values.switch("strict-reconfig-check"),
+        watch_history: count(values.number("watch-history")),
+        request_body_bytes_max: count(values.number("max-request-bytes")),
+        request_header_bytes_max: count(values.number("max-header-bytes")),
+    })
+}
+
+fn one_way_to_begin(settings: &Settings) -> Result<(), Refusal> {
+    let ways = ["discovery", "initial-cluster", "discovery-srv"];
+    if ways.into_iter().filter(|way| settings.is_set(way)).count() > 1 {
+        return Err(Refusal::flags(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" or \
+             \"discovery-srv\"",
+        ));
+    }
+    Ok(())
+}
+
+/// A list of URLs from the flag of 2.x or from that of 0.4. If `advertised` is given and the old listening
+/// address is not, its port on all addresses takes its place.
+fn urls(settings: &Settings, new: &str, old: &str, advertised: &str) -> Result<Urls, Refusal> {
+    let address = if settings.is_set(old) {
+        Some(settings.values.text(old).parse::<IpPort>())
+    } else if !advertised.is_empty() && settings.is_set(advertised) && !outdone(settings, new, advertised) {
+        Some(settings.values.text(advertised).parse::<IpPort>().map(|address| address.everywhere()))
+    } else {
+        None
+    };
+    // Both texts passed the checks of their flags before.
+    let Some(address) = address else {
+        return Urls::parse(settings.values.text(new)).map_err(|error| Refusal::flags(&error.to_string()));
+    };
+    if settings.is_set(new) {
+        return Err(Refusal::flags(&format!("Set only one of flags -{new} and -{old}")));
+    }
+    let address = address.map_err(|error| Refusal::flags(&error.to_string()))?;
+    let tls = if new.contains("peer") { "peer-" } else { "" };
+    let secret = |part: &str| !settings.values.text(&format!("{tls}{part}")).is_empty();
+    let scheme = if secret("cert-file") || secret("key-file") { Scheme::Https } else { Scheme::Http };
+    Urls::parse(&format!("{scheme}://{address}")).map_err(|error| Refusal::flags(&error.to_string()))
+}
+
+/// Whether the file gives an advertised address while a flag or variable says where to listen.
+fn outdone(settings: &Settings, new: &str, advertised: &str) -> bool {
+    settings.from_file.contains(advertised) && settings.is_set(new) && !settings.from_file.contains(new)
+}
+
+fn clients_can_find_us(settings: &Settings) -> Result<(), Refusal> {
+    let may_fall_back = settings.is_set("discovery") && settings.values.text("discovery-fallback") == "proxy";
+    let may_be_proxy = settings.values.text("proxy") != "off" || may_fall_back;
+    let advertised = settings.is_set("advertise-client-urls") || settings.is_set("addr");
+    if !may_be_proxy && settings.is_set("listen-client-urls") && !advertised {
+        return Err(Refusal::Flags {
+            text: "-advertise-client-urls is required when -listen-client-urls is set explicitly".to_owned(),
+            hint: Some(
+                "When listening on specific address(es), this etcd process must advertise accessible url(s) to \
+                 each connected client.",
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn timing(settings: &Settings) -> Result<(u64, u64), Refusal> {
+    let heartbeat = settings.values.number("heartbeat-interval");
+    let election = settings.values.number("election-timeout");
+    if heartbeat.saturating_mul(5) > election {
+        return Err(Refusal::flags(&format!(
+            "-election-timeout[{election}ms] should be at least as 5 times as -heartbeat-interval[{heartbeat}ms]"
+        )));
+    }
+    if election > ELECTION_MS_MAX {
+        return Err(Refusal::flags(&format!(
+            "-election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
+        )));
+    }
+    if heartbeat == 0 {
+        // The original divides by it.
+        return Err(Refusal::flags(
+            "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
+        ));
+    }
+    Ok((heartbeat, election))
+}
+
+/// What `-initial-cluster` is for a member of this name when nobody says it.
+fn cluster_of(name: &str) -> String {
+    let name = if name.is_empty() { NAME } else { name };
+    PEER_URLS.split(',').map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+/// A number of things; more than can be counted means all there are.
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

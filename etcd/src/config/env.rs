@@ -1,0 +1,64 @@
+//! Settings from the environment: `ETCD_MAX_WALS` for `-max-wals`.
+
+use shared::flags::{Flag, Kind, quote};
+
+use super::flags::FLAGS;
+use super::outcome::Notes;
+use super::{Refusal, Settings};
+
+/// What all variables of this program begin with.
+const PREFIX: &str = "ETCD_";
+
+/// Takes over the variables of flags that the command line did not set, and tells of each what became of it.
+///
+/// An empty variable counts as absent. All are looked at; of several bad ones the last is reported, in the order
+/// of the flags' names, as the original does.
+pub(super) fn read(
+    settings: &mut Settings,
+    variables: &[(String, String)],
+    notes: &mut Notes,
+) -> Result<(), Refusal> {
+    let mut flags: Vec<&'static Flag> = FLAGS.flags().collect();
+    flags.sort_by_key(|flag| flag.name);
+    let on_the_line: Vec<String> =
+        flags.iter().filter(|flag| settings.is_set(flag.name)).map(|flag| flag.env_name(PREFIX)).collect();
+    let mut used = Vec::new();
+    let mut refusal = None;
+    for flag in flags {
+        let variable = flag.env_name(PREFIX);
+        let value = variables.iter().find(|(name, _)| *name == variable).map_or("", |(_, value)| value);
+        if value.is_empty() || settings.is_set(flag.name) {
+            continue;
+        }
+        match settings.values.set(flag, value) {
+            Ok(()) if matches!(flag.kind, Kind::Ignored) => {
+                notes.ignored(&format!("flag \"-{}\"", flag.name))
+            }
+            Ok(()) => {}
+            Err(reason) => {
+                let text = format!("invalid value {} for {variable}: {reason}", quote(value));
+                refusal = Some(Refusal::Fatal(text));
+            }
+        }
+        notes.info(format!("recognized and used environment variable {variable}={value}"));
+        used.push(variable);
+    }
+    for (name, value) in variables {
+        if used.contains(name) {
+            continue;
+        }
+        if on_the_line.contains(name) {
+            // The blank at the end is the original's.
+            notes.info(format!(
+                "recognized environment variable {name}, but unused: shadowed by corresponding flag "
+            ));
+        } else if name.starts_with(PREFIX) && !(value.is_empty() && is_known(name)) {
+            notes.warning(format!("unrecognized environment variable {name}={value}"));
+        }
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+fn is_known(variable: &str) -> bool {
+    FLAGS.flags().any(|flag| flag.env_name(PREFIX) == variable)
+}

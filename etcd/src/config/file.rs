@@ -1,0 +1,147 @@
+//! Settings from a file in the form of etcd 0.4: TOML with the tables `[peer]` and `[cluster]`.
+//!
+//! A key is a flag's name with underscores; in a table the table's name goes before it: `addr` below `[peer]` is
+//! `-peer-addr`. So every flag has a key, not only those of 0.4. Lists become what the flag takes: values with
+//! commas between. The file comes last: what the command line or the environment says, in the new words or in
+//! the old, goes before it.
+
+use shared::flags::{Flag, Kind, quote};
+use toml::{Table, Value};
+
+use super::flags::FLAGS;
+use super::outcome::Notes;
+use super::{Refusal, Settings};
+
+/// Keys of 0.4 that became flags of another name.
+const RENAMED: &[(&str, &str)] = &[("verbose", "v"), ("very-verbose", "vv")];
+
+/// Keys of 0.4 that no flag of 2.x knows.
+const FORGOTTEN: &[&str] = &[
+    "graphite-host",
+    "http-read-timeout",
+    "http-write-timeout",
+    "peer-heartbeat-timeout",
+    "trace",
+    "very-very-verbose",
+];
+
+/// Flags that make no sense in a file.
+const NOT_IN_FILES: &[&str] = &["config", "version"];
+
+/// Flags that say the same thing in different words: a file does not speak of it once one of them is set.
+const RIVALS: &[&[&str]] = &[
+    &["listen-peer-urls", "peer-bind-addr"],
+    &["initial-advertise-peer-urls", "peer-addr"],
+    &["listen-client-urls", "bind-addr"],
+    &["advertise-client-urls", "addr"],
+    &["initial-cluster", "discovery", "discovery-srv"],
+];
+
+/// Takes over the settings of the file with this content. `path` is for messages.
+pub(super) fn read(
+    settings: &mut Settings,
+    path: &str,
+    content: &str,
+    notes: &mut Notes,
+) -> Result<(), Refusal> {
+    let table: Table = content.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map(|span| 1 + content[..span.start].matches('\n').count());
+        let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        Refusal::Fatal(format!("cannot read configuration file {}{place}: {}", quote(path), error.message()))
+    })?;
+    let file = File { path };
+    let spoken_for: Vec<&str> =
+        FLAGS.flags().map(|flag| flag.name).filter(|name| already_said(settings, name)).collect();
+    for (key, value) in &table {
+        match (key.as_str(), value) {
+            ("peer" | "cluster", Value::Table(inner)) => {
+                for (inner_key, value) in inner {
+                    file.setting(settings, &format!("{key}.{inner_key}"), value, &spoken_for, notes)?;
+                }
+            }
+            _ => file.setting(settings, key, value, &spoken_for, notes)?,
+        }
+    }
+    Ok(())
+}
+
+fn already_said(settings: &Settings, name: &str) -> bool {
+    let rivals = RIVALS.iter().find(|rivals| rivals.contains(&name)).copied();
+    settings.is_set(name) || rivals.is_some_and(|rivals| rivals.iter().any(|rival| settings.is_set(rival)))
+}
+
+struct File<'a> {
+    path: &'a str,
+}
+
+impl File<'_> {
+    fn setting(
+        &self,
+        settings: &mut Settings,
+        key: &str,
+        value: &Value,
+        spoken_for: &[&str],
+        notes: &mut Notes,
+    ) -> Result<(), Refusal> {
+        let name = key.replace(['.', '_'], "-");
+        let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name.as_str(), |(_, new)| new);
+        if FORGOTTEN.contains(&name) {
+            notes.ignored(&self.named(key));
+            return Ok(());
+        }
+        let Some(flag) = FLAGS.find(name).filter(|flag| !NOT_IN_FILES.contains(&flag.name)) else {
+            return Err(Refusal::Fatal(format!("unknown setting {}", self.named(key))));
+        };
+        if matches!(flag.kind, Kind::Ignored) {
+            notes.ignored(&self.named(key));
+            return Ok(());
+        }
+        let text = text_of(value).ok_or_else(|| {
+            Refusal::Fatal(format!("the setting {} has no value of a kind that is known", self.named(key)))
+        })?;
+        if text.is_empty() {
+            // 0.4's example file sets what it does not use to nothing.
+            return Ok(());
+        }
+        if spoken_for.contains(&flag.name) {
+            notes.info(format!(
+                "recognized setting {}, but unused: shadowed by a flag or an environment variable",
+                self.named(key)
+            ));
+            return Ok(());
+        }
+        self.set(settings, flag, key, &text)
+    }
+
+    fn set(
+        &self,
+        settings: &mut Settings,
+        flag: &'static Flag,
+        key: &str,
+        text: &str,
+    ) -> Result<(), Refusal> {
+        settings.values.set(flag, text).map_err(|reason| {
+            Refusal::Fatal(format!("invalid value {} for setting {}: {reason}", quote(text), self.named(key)))
+        })?;
+        settings.from_file.insert(flag.name);
+        Ok(())
+    }
+
+    fn named(&self, key: &str) -> String {
+        format!("{} in {}", quote(key), self.path)
+    }
+}
+
+/// A value as it would be typed.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(on) => Some(on.to_string()),
+        Value::Array(items) => {
+            let texts = items.iter().map(|item| item.as_str().map(str::trim)).collect::<Option<Vec<_>>>()?;
+            Some(texts.join(","))
+        }
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+    }
+}

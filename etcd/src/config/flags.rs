@@ -1,0 +1,370 @@
+//! Every flag of the server: its name, its kind, its default and its help stand here once.
+//!
+//! The environment, the configuration file, the help, manual pages, completions and the check of
+//! `Documentation/configuration.md` are made of this list.
+
+use shared::flags::{Flag, FlagSet, Group, Kind};
+use shared::url::{Url, UrlError, Urls};
+
+use super::address::IpPort;
+
+/// The default of both lists of peer URLs.
+pub(super) const PEER_URLS: &str = "http://localhost:2380,http://localhost:7001";
+/// The default of both lists of client URLs.
+pub(super) const CLIENT_URLS: &str = "http://localhost:2379,http://localhost:4001";
+/// The name of a member that was given none.
+pub(super) const NAME: &str = "default";
+/// The default of `-initial-cluster`.
+pub(super) const INITIAL_CLUSTER: &str = "default=http://localhost:2380,default=http://localhost:7001";
+
+/// A flag of 0.4 that 2.x accepts, says so, and does not use.
+const fn ignored(name: &'static str) -> Flag {
+    Flag::new(name, Kind::Ignored, "", "Of etcd 0.4. Accepted with a warning, and not used.")
+}
+
+const fn urls(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag::new(name, Kind::Checked(check_urls), default, help)
+}
+
+const fn address(name: &'static str, help: &'static str) -> Flag {
+    Flag::new(name, Kind::Checked(check_address), "", help)
+}
+
+/// The flags of `etcd`.
+pub static FLAGS: FlagSet = FlagSet {
+    program: "etcd",
+    about: "A member of a replicated key-value store that speaks the etcd v2 API.",
+    operands: "",
+    groups: &[
+        MEMBER,
+        LIMITS,
+        CLUSTERING,
+        PROXY,
+        SECURITY,
+        LOGGING,
+        UNSAFE,
+        EXPERIMENTAL,
+        PROFILING,
+        MISCELLANY,
+        ADDRESSES,
+        IGNORED,
+    ],
+};
+
+const MEMBER: Group = Group {
+    title: "member flags",
+    remark: "",
+    hidden: false,
+    flags: &[
+        Flag::text("name", NAME, "What people call this member."),
+        Flag::text(
+            "data-dir",
+            "",
+            "The folder that holds everything this member knows. Without it, the member's name and '.etcd' in \
+             the working directory.",
+        ),
+        Flag::text(
+            "wal-dir",
+            "",
+            "A folder for the log alone, for instance on a disk of its own. Without it, member/wal in the data \
+             directory.",
+        ),
+        Flag::number(
+            "snapshot-count",
+            "10000",
+            "After how many applied entries a snapshot is saved, so that the log before it can go. 0 means \
+             10000.",
+        ),
+        Flag::number("heartbeat-interval", "100", "How often a leader tells that it lives, in milliseconds."),
+        Flag::number(
+            "election-timeout",
+            "1000",
+            "How long a member waits for its leader before it stands for election, in milliseconds. At least \
+             five heartbeats, at most 50000.",
+        ),
+        urls("listen-peer-urls", PEER_URLS, "Where to listen for other members: URLs, separated by commas."),
+        urls("listen-client-urls", CLIENT_URLS, "Where to listen for clients: URLs, separated by commas."),
+        Flag::number("max-snapshots", "5", "How many snapshot files to keep; 0 keeps all."),
+        Flag::number("max-wals", "5", "How many log files to keep; 0 keeps all."),
+        Flag::new(
+            "cors",
+            Kind::Checked(check_cors),
+            "",
+            "The origins whose pages a browser may let talk to this server, separated by commas; '*' for all.",
+        ),
+    ],
+};
+
+const LIMITS: Group = Group {
+    title: "limits",
+    remark: "Not in the original.",
+    hidden: false,
+    flags: &[
+        Flag::new(
+            "watch-history",
+            Kind::Bounded(1, 1_000_000),
+            "1000",
+            "How many past events are kept for watches that ask for a 'waitIndex'; from 1 to 1000000.",
+        ),
+        Flag::new(
+            "max-request-bytes",
+            Kind::Bounded(1024, 1 << 30),
+            "16777216",
+            "How long the body of a request may be; a longer one is answered with 413. From 1024 to \
+             1073741824.",
+        ),
+        Flag::new(
+            "max-header-bytes",
+            // The headers of any browser fit into the least.
+            Kind::Bounded(8192, 16 << 20),
+            "1048576",
+            "How long the first line of a request and its headers may be together; longer ones are answered \
+             with 431. From 8192 to 16777216.",
+        ),
+    ],
+};
+
+const CLUSTERING: Group = Group {
+    title: "clustering flags",
+    remark: "Those that begin with 'initial' are read when a member has no data yet, and not used later.",
+    hidden: false,
+    flags: &[
+        urls(
+            "initial-advertise-peer-urls",
+            PEER_URLS,
+            "Under which URLs the other members reach this one, separated by commas.",
+        ),
+        Flag::text(
+            "initial-cluster",
+            INITIAL_CLUSTER,
+            "The members of a new cluster: 'name=URL', separated by commas; a name may stand more than once. \
+             The default follows -name.",
+        ),
+        Flag::new(
+            "initial-cluster-state",
+            Kind::Choice(&["new", "existing"]),
+            "new",
+            "Whether the cluster is to be made ('new') or is there and has added this member ('existing').",
+        ),
+        Flag::text(
+            "initial-cluster-token",
+            "etcd-cluster",
+            "A word that keeps clusters apart: those made with different words never mix, even if their \
+             addresses are the same.",
+        ),
+        urls(
+            "advertise-client-urls",
+            CLIENT_URLS,
+            "Under which URLs clients reach this member; they are told by '/v2/members'. Required if \
+             -listen-client-urls is given.",
+        ),
+        Flag::text("discovery", "", "The URL of a token at a discovery service. Not supported yet."),
+        Flag::new(
+            "discovery-fallback",
+            Kind::Choice(&["exit", "proxy"]),
+            "proxy",
+            "What to do when discovery finds that the cluster is full.",
+        ),
+        Flag::text(
+            "discovery-proxy",
+            "",
+            "An HTTP proxy on the way to the discovery service. Not supported yet.",
+        ),
+        Flag::text("discovery-srv", "", "A domain whose SRV records name the members. Not supported yet."),
+        Flag::switch(
+            "strict-reconfig-check",
+            "Refuse a change of the members after which they could not agree any more.",
+        ),
+    ],
+};
+
+const PROXY: Group = Group {
+    title: "proxy flags",
+    remark: "",
+    hidden: false,
+    flags: &[
+        Flag::new(
+            "proxy",
+            Kind::Choice(&["off", "readonly", "on"]),
+            "off",
+            "Pass requests on to the members of a cluster instead of being one. Only 'off' is supported yet.",
+        ),
+        Flag::number(
+            "proxy-failure-wait",
+            "5000",
+            "How long a failed endpoint is left alone, in milliseconds.",
+        ),
+        Flag::number(
+            "proxy-refresh-interval",
+            "30000",
+            "How often the members are asked for, in milliseconds.",
+        ),
+        Flag::number(
+            "proxy-dial-timeout",
+            "1000",
+            "How long a connection may take, in milliseconds; 0 for ever.",
+        ),
+        Flag::number(
+            "proxy-write-timeout",
+            "5000",
+            "How long a write may take, in milliseconds; 0 for ever.",
+        ),
+        Flag::number("proxy-read-timeout", "0", "How long a read may take, in milliseconds; 0 for ever."),
+    ],
+};
+
+const SECURITY: Group = Group {
+    title: "security flags",
+    remark: "Not supported yet: TLS comes with a later release.",
+    hidden: false,
+    flags: &[
+        Flag::text("ca-file", "", "Deprecated: -trusted-ca-file and -client-cert-auth in one."),
+        Flag::text("cert-file", "", "The certificate that clients are shown."),
+        Flag::text("key-file", "", "The key of -cert-file."),
+        Flag::switch("client-cert-auth", "Ask clients for a certificate."),
+        Flag::text("trusted-ca-file", "", "Who must have signed the certificates of clients."),
+        Flag::text(
+            "peer-ca-file",
+            "",
+            "Deprecated: -peer-trusted-ca-file and -peer-client-cert-auth in one.",
+        ),
+        Flag::text("peer-cert-file", "", "The certificate that other members are shown."),
+        Flag::text("peer-key-file", "", "The key of -peer-cert-file."),
+        Flag::switch("peer-client-cert-auth", "Ask other members for a certificate."),
+        Flag::text("peer-trusted-ca-file", "", "Who must have signed the certificates of other members."),
+    ],
+};
+
+const LOGGING: Group = Group {
+    title: "logging flags",
+    remark: "",
+    hidden: false,
+    flags: &[
+        Flag::switch("debug", "Write lines for those who look for a fault."),
+        Flag::text(
+            "log-package-levels",
+            "",
+            "Levels for parts of the program, such as 'etcdserver=DEBUG,raft=ERROR'; '*' for all parts. Levels \
+             are CRITICAL, ERROR, WARNING, NOTICE, INFO and DEBUG.",
+        ),
+    ],
+};
+
+const UNSAFE: Group = Group {
+    title: "unsafe flags",
+    remark: "They set aside what members have agreed on. Use them to come back after a disaster, and only then.",
+    hidden: false,
+    flags: &[Flag::switch(
+        "force-new-cluster",
+        "Make this member the only one of its cluster, whoever else its data names. For restoring a backup.",
+    )],
+};
+
+const EXPERIMENTAL: Group = Group {
+    title: "experimental flags",
+    remark: "Refused: this server has no v3 API.",
+    hidden: false,
+    flags: &[
+        Flag::switch("experimental-v3demo", "Serve an early v3 API."),
+        Flag::text("experimental-gRPC-addr", "127.0.0.1:2378", "Where to serve it."),
+        Flag::new(
+            "experimental-auto-compaction-retention",
+            Kind::Signed,
+            "0",
+            "How many hours of its history to keep; 0 keeps all.",
+        ),
+    ],
+};
+
+const PROFILING: Group = Group {
+    title: "profiling flags",
+    remark: "",
+    hidden: false,
+    flags: &[Flag::switch("enable-pprof", "Serve profiles under '/debug/pprof'. Not supported yet.")],
+};
+
+const MISCELLANY: Group = Group {
+    title: "miscellaneous flags",
+    remark: "",
+    hidden: false,
+    flags: &[
+        Flag::text(
+            "config",
+            "",
+            "A file of settings in TOML, as etcd 0.4 had it. What the environment or a flag says goes before \
+             it. No file is read unless it is named.",
+        ),
+        Flag::new(
+            "enable-v2",
+            Kind::Bool,
+            "true",
+            "Accepted because scripts for etcd 3 give it. The v2 API is always served.",
+        ),
+        Flag::switch("version", "Tell the version and leave."),
+    ],
+};
+
+const ADDRESSES: Group = Group {
+    title: "flags of etcd 0.4",
+    remark: "Each takes an IP address and a port: '127.0.0.1:4001'.",
+    hidden: false,
+    flags: &[
+        address(
+            "addr",
+            "Old form of -advertise-client-urls. Without -bind-addr the server listens on the same port of all \
+             addresses.",
+        ),
+        address("bind-addr", "Old form of -listen-client-urls."),
+        address(
+            "peer-addr",
+            "Old form of -initial-advertise-peer-urls. Without -peer-bind-addr the server listens on the same \
+             port of all addresses.",
+        ),
+        address("peer-bind-addr", "Old form of -listen-peer-urls."),
+    ],
+};
+
+const IGNORED: Group = Group {
+    title: "ignored and refused flags of etcd 0.4",
+    remark: "",
+    hidden: true,
+    flags: &[
+        Flag::new("peers", Kind::Removed, "", "Of etcd 0.4. Refused: see -initial-cluster."),
+        Flag::new("peers-file", Kind::Removed, "", "Of etcd 0.4. Refused: see -initial-cluster."),
+        ignored("cluster-active-size"),
+        ignored("cluster-remove-delay"),
+        ignored("cluster-sync-interval"),
+        ignored("force"),
+        ignored("max-result-buffer"),
+        ignored("max-retry-attempts"),
+        ignored("peer-heartbeat-interval"),
+        ignored("peer-election-timeout"),
+        ignored("retry-interval"),
+        ignored("snapshot"),
+        ignored("v"),
+        ignored("vv"),
+    ],
+};
+
+fn check_urls(list: &str) -> Result<(), String> {
+    Urls::parse(list).map(drop).map_err(|error| error.to_string())
+}
+
+fn check_address(text: &str) -> Result<(), String> {
+    text.parse::<IpPort>().map(drop).map_err(|error| error.to_string())
+}
+
+fn check_cors(list: &str) -> Result<(), String> {
+    for origin in origins(list).filter(|origin| *origin != "*") {
+        // An origin need not follow the rules for URLs that this server listens on, it must only be one.
+        if let Err(error @ UrlError::Malformed { .. }) = origin.parse::<Url>() {
+            return Err(format!("Invalid CORS origin: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// The items of `-cors`.
+pub(super) fn origins(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|origin| !origin.is_empty())
+}

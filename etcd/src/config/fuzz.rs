@@ -1,0 +1,37 @@
+//! A body for fuzzers: settings from anywhere are read without a panic, whatever they are.
+
+use std::ffi::OsString;
+
+use super::{Invocation, read};
+
+/// Reads `input` as a command line, an environment and a file, and checks what comes of it.
+///
+/// The parts are separated by two NULs, words and variables by one.
+///
+/// # Panics
+/// If a rule is broken: that is a finding.
+pub fn fuzz_settings(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut parts = text.splitn(3, "\0\0");
+    let words = parts.next().unwrap_or("").split('\0').map(OsString::from);
+    let variables = parts.next().unwrap_or("").split('\0').map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (OsString::from(name), OsString::from(value))
+    });
+    let file = parts.next().unwrap_or("");
+    match read(words, variables, |_| Ok(file.to_owned())) {
+        Invocation::Run(start) => {
+            let config = start.config;
+            assert!(config.snapshot_count > 0 && config.watch_history > 0, "{config:?}");
+            assert!(config.heartbeat_ms > 0 && config.election_ticks() >= 5, "{config:?}");
+            assert!(!config.data_dir.as_os_str().is_empty(), "{config:?}");
+            assert!(config.request_body_bytes_max >= 1024, "{config:?}");
+            let _ = config.check_bootstrap(|_| None);
+        }
+        Invocation::Leave(farewell) => {
+            let spoken = !farewell.lines.is_empty() || !farewell.error.is_empty();
+            assert_eq!(farewell.status != 0, spoken, "{farewell:?}");
+            assert!(farewell.status <= 2, "{farewell:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Flags that are known, and whose features are not built yet: they are refused, so that nobody relies on what
+//! is not there. Each goes from here with its feature.
+
+use super::{Refusal, Settings};
+
+/// When a flag asks for the feature.
+enum Asked {
+    /// With any value but the empty text.
+    Text,
+    /// As `true`.
+    Switch,
+    /// With another value than this.
+    Not(&'static str),
+    /// With any value.
+    Set,
+}
+
+const LATER: &[(&str, Asked, &str)] = &[
+    ("discovery", Asked::Text, "discovery comes with a later release"),
+    ("discovery-proxy", Asked::Text, "discovery comes with a later release"),
+    ("discovery-srv", Asked::Text, "discovery by DNS comes with a later release"),
+    ("proxy", Asked::Not("off"), "the proxy comes with a later release"),
+    ("ca-file", Asked::Text, "TLS comes with a later release"),
+    ("cert-file", Asked::Text, "TLS comes with a later release"),
+    ("key-file", Asked::Text, "TLS comes with a later release"),
+    ("client-cert-auth", Asked::Switch, "TLS comes with a later release"),
+    ("trusted-ca-file", Asked::Text, "TLS comes with a later release"),
+    ("peer-ca-file", Asked::Text, "TLS comes with a later release"),
+    ("peer-cert-file", Asked::Text, "TLS comes with a later release"),
+    ("peer-key-file", Asked::Text, "TLS comes with a later release"),
+    ("peer-client-cert-auth", Asked::Switch, "TLS comes with a later release"),
+    ("peer-trusted-ca-file", Asked::Text, "TLS comes with a later release"),
+    ("enable-pprof", Asked::Switch, "profiles come with a later release"),
+    ("experimental-v3demo", Asked::Set, "this server has no v3 API"),
+    ("experimental-gRPC-addr", Asked::Set, "this server has no v3 API"),
+    ("experimental-auto-compaction-retention", Asked::Set, "this server has no v3 API"),
+];
+
+pub(super) fn refuse(settings: &Settings) -> Result<(), Refusal> {
+    let values = &settings.values;
+    for (name, asked, why) in LATER {
+        let wanted = match asked {
+            Asked::Text => !values.text(name).is_empty(),
+            Asked::Switch => values.switch(name),
+            Asked::Not(value) => values.text(name) != *value,
+            Asked::Set => settings.is_set(name),
+        };
+        if wanted {
+            return Err(Refusal::flags(&format!("-{name} is not supported: {why}")));
+        }
+    }
+    if !values.switch("enable-v2") {
+        return Err(Refusal::flags("-enable-v2=false is not supported: this server has the v2 API only"));
+    }
+    Ok(())
+}

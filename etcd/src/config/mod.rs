@@ -1,0 +1,269 @@
+//! Command line, environment and file become one [`Config`], checked once.
+//!
+//! ```text
+//! words ──flags──▶ Settings ◀──env── variables      (a variable sets what no flag set)
+//!                     ▲   ◀──file── -config FILE    (the file sets what neither set)
+//!                     └─ check ─▶ Config, or a refusal in the original's words
+//! ```
+//!
+//! **Invariant:** nothing here opens, listens or starts anything; what must be read is handed in, and what must
+//! be said is handed out as an [`Invocation`].
+
+mod address;
+mod bootstrap;
+mod check;
+mod env;
+mod file;
+mod flags;
+mod fuzz;
+mod later;
+mod outcome;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shared::flags::{FlagError, Values, quote};
+use shared::url::{InitialCluster, Urls};
+
+use crate::log::{Level, Levels, info};
+use crate::version;
+
+pub use bootstrap::BootstrapError;
+pub use flags::FLAGS;
+pub use fuzz::fuzz_settings;
+pub use outcome::{Farewell, Invocation, Start};
+
+use outcome::Notes;
+
+/// How a member runs. Made by [`read`] only, so every value has passed the checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What people call the member.
+    pub name: String,
+    /// Holds `member`; need not exist.
+    pub data_dir: PathBuf,
+    /// Where the log is, if not in the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// Entries applied between two snapshots, at least 1.
+    pub snapshot_count: u64,
+    /// Milliseconds between two heartbeats, at least 1.
+    pub heartbeat_ms: u64,
+    /// Milliseconds without a leader until an election, at least five heartbeats.
+    pub election_ms: u64,
+    /// Where to listen for other members; all `http`.
+    pub listen_peer_urls: Urls,
+    /// Where to listen for clients; all `http`.
+    pub listen_client_urls: Urls,
+    /// Where other members find this one.
+    pub advertise_peer_urls: Urls,
+    /// Whether nobody said where other members find this one.
+    pub advertise_peer_urls_are_default: bool,
+    /// Where clients find this member.
+    pub advertise_client_urls: Urls,
+    /// The members of a new cluster.
+    pub initial_cluster: InitialCluster,
+    /// Whether nobody named the members.
+    pub initial_cluster_is_default: bool,
+    /// What keeps clusters with the same addresses apart.
+    pub initial_cluster_token: String,
+    /// Whether a member without data makes the cluster or joins it.
+    pub initial_cluster_state: ClusterState,
+    /// Snapshot files to keep; 0 for all.
+    pub max_snapshots: usize,
+    /// Log files to keep; 0 for all.
+    pub max_wals: usize,
+    /// Origins that browsers may let in; `*` for all. Sorted, without repetition.
+    pub cors: Vec<String>,
+    /// Make this member the only one of its cluster.
+    pub force_new_cluster: bool,
+    /// Refuse changes of the members that cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// Past events kept for watches, at least 1.
+    pub watch_history: usize,
+    /// The longest body of a request.
+    pub request_body_bytes_max: usize,
+    /// The longest head of a request.
+    pub request_header_bytes_max: usize,
+}
+
+/// `-initial-cluster-state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// A member without data makes the cluster.
+    New,
+    /// A member without data joins a cluster that has added it.
+    Existing,
+}
+
+impl Config {
+    /// The time between two heartbeats.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    /// Heartbeats without a leader until an election.
+    pub fn election_ticks(&self) -> usize {
+        // Both are below a minute's milliseconds.
+        usize::try_from(self.election_ms / self.heartbeat_ms).unwrap_or(usize::MAX)
+    }
+
+    /// The time without a leader until an election: whole heartbeats.
+    pub fn election(&self) -> Duration {
+        Duration::from_millis(self.election_ms / self.heartbeat_ms * self.heartbeat_ms)
+    }
+
+    /// How long a request may wait: five seconds for queues and the disk, and two elections.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election()
+    }
+
+    /// Tells the log how this member runs, but for its name and directories.
+    pub fn log_settings(&self) {
+        if self.force_new_cluster {
+            info!("etcdserver", "force new cluster");
+        }
+        if let Some(wal_dir) = &self.wal_dir {
+            info!("etcdserver", "dedicated WAL dir = {}", wal_dir.display());
+        }
+        info!("etcdserver", "heartbeat = {}ms", self.heartbeat_ms);
+        info!("etcdserver", "election = {}ms", self.election().as_millis());
+        info!("etcdserver", "snapshot count = {}", self.snapshot_count);
+        info!("etcdserver", "advertise client URLs = {}", self.advertise_client_urls);
+    }
+
+    /// Tells the log what is used at a member's first start only.
+    pub fn log_initial_settings(&self) {
+        info!("etcdserver", "initial advertise peer URLs = {}", self.advertise_peer_urls);
+        info!("etcdserver", "initial cluster = {}", self.initial_cluster);
+    }
+}
+
+/// What was said so far.
+struct Settings {
+    values: Values,
+    /// The flags that the file set.
+    from_file: BTreeSet<&'static str>,
+}
+
+impl Settings {
+    fn is_set(&self, name: &str) -> bool {
+        self.values.is_set(name)
+    }
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The settings do not fit together.
+    Flags { text: String, hint: Option<&'static str> },
+    /// A source other than the command line cannot be used.
+    Fatal(String),
+}
+
+impl Refusal {
+    fn flags(text: &str) -> Refusal {
+        Refusal::Flags { text: text.to_owned(), hint: None }
+    }
+}
+
+/// Reads the configuration.
+///
+/// `words` are the command line without the program's name, `variables` the whole environment; `read_file` is
+/// called with the argument of `-config`, if there is one, and for nothing else.
+pub fn read(
+    words: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    read_file: impl FnOnce(&Path) -> io::Result<String>,
+) -> Invocation {
+    let values = match FLAGS.parse(words) {
+        Ok(values) => values,
+        Err(FlagError::Help) => return leave(FLAGS.usage() + &FLAGS.help(), String::new(), 0),
+        Err(error) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
+    };
+    let mut notes = Notes::default();
+    for name in values.ignored() {
+        notes.ignored(&format!("flag \"-{name}\""));
+    }
+    if let Some(word) = values.rest().first() {
+        return refuse(Refusal::flags(&format!("'{word}' is not a valid flag")), notes);
+    }
+    if values.switch("version") {
+        return leave(version::lines().join("\n") + "\n", String::new(), 0);
+    }
+    let mut settings = Settings { values, from_file: BTreeSet::new() };
+    let variables: Vec<(String, String)> = variables
+        .into_iter()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    match gather(&mut settings, &variables, read_file, &mut notes) {
+        Ok(()) => start(&settings, notes),
+        Err(refusal) => refuse(refusal, notes),
+    }
+}
+
+/// Adds what the environment and the file say to what the command line said.
+fn gather(
+    settings: &mut Settings,
+    variables: &[(String, String)],
+    read_file: impl FnOnce(&Path) -> io::Result<String>,
+    notes: &mut Notes,
+) -> Result<(), Refusal> {
+    env::read(settings, variables, notes)?;
+    let path = settings.values.text("config").to_owned();
+    if path.is_empty() {
+        return Ok(());
+    }
+    let content = read_file(Path::new(&path)).map_err(|error| {
+        Refusal::Fatal(format!("cannot read configuration file {}: {error}", quote(&path)))
+    })?;
+    file::read(settings, &path, &content, notes)
+}
+
+fn start(settings: &Settings, before: Notes) -> Invocation {
+    let mut after = Notes::default();
+    let default = if settings.values.switch("debug") { Level::Debug } else { Level::Info };
+    let mut levels = Levels::all(default);
+    match settings.values.text("log-package-levels") {
+        "" => {}
+        list => match levels.clone().with(list) {
+            Ok(wanted) => levels = wanted,
+            Err(error) => after.warning_of_main(format!(
+                "couldn't parse log level string: {error}, continuing with default levels"
+            )),
+        },
+    }
+    for line in version::lines() {
+        after.info_of_main(line);
+    }
+    match check::check(settings, &mut after) {
+        Ok(config) => {
+            Invocation::Run(Box::new(Start { config, before: before.lines, levels, after: after.lines }))
+        }
+        Err(refusal) => refuse(refusal, before),
+    }
+}
+
+fn leave(output: String, error: String, status: u8) -> Invocation {
+    Invocation::Leave(Farewell { lines: Vec::new(), error, output, status })
+}
+
+fn refuse(refusal: Refusal, mut notes: Notes) -> Invocation {
+    match refusal {
+        Refusal::Flags { text, hint } => {
+            notes.error(format!("error verifying flags, {text}. See 'etcd --help'."));
+            notes.lines.extend(hint.map(|hint| crate::log::Line {
+                level: Level::Error,
+                package: "etcdmain",
+                text: hint.to_owned(),
+            }));
+        }
+        Refusal::Fatal(text) => notes.critical(text),
+    }
+    Invocation::Leave(Farewell { lines: notes.lines, error: String::new(), output: String::new(), status: 1 })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What comes of reading the configuration, and how it is told.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::log::{self, Level, Levels, Line, LogControl};
+
+use super::Config;
+
+/// What the program is to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Be a member.
+    Run(Box<Start>),
+    /// Say something and leave.
+    Leave(Farewell),
+}
+
+/// A configuration, and what the log has to say before the server does.
+#[derive(Debug)]
+pub struct Start {
+    /// How to run.
+    pub config: Config,
+    /// Lines for a log that still has its first levels.
+    pub before: Vec<Line>,
+    /// The levels that were asked for.
+    pub levels: Levels,
+    /// Lines for a log that has them.
+    pub after: Vec<Line>,
+}
+
+impl Start {
+    /// Gives the log its levels and writes the lines; then the server may begin.
+    pub fn announce(self, log: &LogControl) -> Config {
+        log::replay(&self.before);
+        log.replace(self.levels);
+        log::replay(&self.after);
+        self.config
+    }
+}
+
+/// The last words of a program that does not run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// For the log.
+    pub lines: Vec<Line>,
+    /// For standard error, after them.
+    pub error: String,
+    /// For standard output.
+    pub output: String,
+    /// The exit status.
+    pub status: u8,
+}
+
+impl Farewell {
+    /// Says it all.
+    pub fn say(self) -> ExitCode {
+        log::replay(&self.lines);
+        // Whoever closed the pipe does not want to know.
+        let _ = io::stderr().write_all(self.error.as_bytes());
+        let _ = io::stdout().write_all(self.output.as_bytes());
+        ExitCode::from(self.status)
+    }
+}
+
+/// Lines that are collected while the configuration is read.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) lines: Vec<Line>,
+}
+
+impl Notes {
+    fn push(&mut self, level: Level, package: &'static str, text: String) {
+        self.lines.push(Line { level, package, text });
+    }
+
+    pub(super) fn info(&mut self, text: String) {
+        self.push(Level::Info, "flags", text);
+    }
+
+    pub(super) fn warning(&mut self, text: String) {
+        self.push(Level::Warning, "flags", text);
+    }
+
+    pub(super) fn ignored(&mut self, what: &str) {
+        self.warning(format!("{what} is no longer supported - ignoring."));
+    }
+
+    pub(super) fn info_of_main(&mut self, text: String) {
+        self.push(Level::Info, "etcdmain", text);
+    }
+
+    pub(super) fn warning_of_main(&mut self, text: String) {
+        self.push(Level::Warning, "etcdmain", text);
+    }
+
+    pub(super) fn notice(&mut self, text: String) {
+        self.push(Level::Notice, "etcdmain", text);
+    }
+
+    pub(super) fn error(&mut self, text: String) {
+        self.push(Level::Error, "etcdmain", text);
+    }
+
+    pub(super) fn critical(&mut self, text: String) {
+        self.push(Level::Critical, "etcdmain", text);
+    }
+}

@@ -1,0 +1,192 @@
+//! Whether the settings can make a new cluster: bootstrap.md sections 1 and 2.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+
+/// Knows `one.example` only.
+fn resolve(host: &str) -> Option<IpAddr> {
+    (host == "one.example").then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)))
+}
+
+fn begin(words: &[&str]) -> Vec<String> {
+    match config(words).check_bootstrap(resolve) {
+        Ok(()) => Vec::new(),
+        Err(error) => shown(&error.lines()),
+    }
+}
+
+#[test]
+fn the_default_cluster_follows_the_name() {
+    assert_eq!(
+        config(&["-name=x"]).initial_cluster.to_string(),
+        "x=http://localhost:2380,x=http://localhost:7001"
+    );
+    assert_eq!(config(&["-name=x"]).data_dir, PathBuf::from("x.etcd"));
+    assert_eq!(begin(&["-name=x"]), [""; 0]);
+    assert_eq!(begin(&[]), [""; 0]);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_read_is_refused_at_once() {
+    for (cluster, text) in [
+        ("a", "URL scheme must be http or https: "),
+        ("a=ftp://b:1", "URL scheme must be http or https: ftp://b:1"),
+        ("a=http://b", "URL address does not have the form \"host:port\": http://b"),
+        ("a=http://b:1/p", "URL must not contain a path: http://b:1/p"),
+    ] {
+        let farewell = farewell(&["-initial-cluster", cluster]);
+        assert_eq!(
+            shown(&farewell.lines),
+            [format!("C | etcdmain: error setting up initial cluster: {text}")]
+        );
+        assert_eq!(farewell.status, 1);
+    }
+}
+
+#[test]
+fn the_member_must_be_in_its_cluster() {
+    for words in [&["-initial-cluster=x=http://localhost:2380"][..], &["-initial-cluster="]] {
+        assert_eq!(
+            begin(words),
+            ["C | etcdmain: couldn't find local name \"default\" in the initial cluster configuration"]
+        );
+    }
+}
+
+#[test]
+fn the_cluster_must_say_where_the_member_says_it_is() {
+    let must = "I | etcdmain: --initial-cluster must include";
+    let advertise = "-initial-advertise-peer-urls=http://127.0.0.1:2,http://127.0.0.1:1";
+    let given = "given --initial-advertise-peer-urls";
+    assert_eq!(
+        begin(&["-name=m", advertise]),
+        [
+            format!(
+                "{must} m=http://127.0.0.1:1,m=http://127.0.0.1:2 {given}=http://127.0.0.1:1,http://127.0.0.1:2"
+            ),
+            "I | etcdmain: forgot to set --initial-cluster flag?".to_owned(),
+            "I | etcdmain: if you want to use discovery service, please set --discovery flag.".to_owned(),
+        ]
+    );
+    assert_eq!(
+        begin(&["-initial-cluster=default=http://127.0.0.1:1"]),
+        [
+            format!(
+                "{must} default=http://localhost:2380,default=http://localhost:7001 \
+                 {given}=http://localhost:2380,http://localhost:7001"
+            ),
+            "I | etcdmain: forgot to set --initial-advertise-peer-urls flag?".to_owned(),
+        ]
+    );
+    let cluster = "-initial-cluster=default=http://one.example:1";
+    assert_eq!(begin(&[cluster, "-initial-advertise-peer-urls=http://10.0.0.1:1"]), [""; 0]);
+    assert_eq!(begin(&[cluster, "-initial-advertise-peer-urls=http://10.0.0.1:2"]).len(), 1);
+    assert_eq!(begin(&[cluster, "-initial-advertise-peer-urls=https://10.0.0.1:1"]).len(), 1);
+    assert_eq!(begin(&[cluster, "-initial-advertise-peer-urls=http://two.example:1"]).len(), 1);
+}
+
+#[test]
+fn a_url_has_one_member() {
+    let twice = "default=http://a:1,b=http://a:1";
+    assert_eq!(
+        begin(&["-initial-cluster", twice, "-initial-advertise-peer-urls=http://a:1"]),
+        ["C | etcdmain: initial cluster b=http://a:1,default=http://a:1 has duplicate url"]
+    );
+}
+
+#[test]
+fn clusters_come_later() {
+    let several = "default=http://a:1,b=http://b:1";
+    let words = ["-initial-cluster", several, "-initial-advertise-peer-urls=http://a:1"];
+    assert_eq!(
+        begin(&words),
+        [
+            "C | etcdmain: -initial-cluster with several members is not supported: clusters come with a later release"
+        ]
+    );
+    assert_eq!(
+        begin(&["-initial-cluster-state=existing"]),
+        [
+            "C | etcdmain: -initial-cluster-state existing is not supported: joining a cluster comes with a later \
+             release"
+        ]
+    );
+}
+
+#[test]
+fn anything_at_all_is_read_without_a_panic() {
+    for input in [
+        &b""[..],
+        b"-name\0x\0\0ETCD_MAX_WALS=7\0\0name = 'y'",
+        b"-config\0f\0\0\0\0[peer]\naddr='1.2.3.4:5'",
+        b"\xff\xfe-\0--\0---",
+        b"-addr\x001.2.3.4:5\0-bind-addr=[::1]:0",
+    ] {
+        fuzz_settings(input);
+    }
+}
+
+/// Words as they might stand on a line: flags, values of every kind, and noise.
+fn word() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let names: Vec<&'static str> = FLAGS.flags().map(|flag| flag.name).collect();
+    let values = prop::sample::select(vec![
+        "",
+        "0",
+        "7",
+        "-1",
+        "0x1F",
+        "true",
+        "F",
+        "maybe",
+        "x=http://a:1",
+        "http://a:1",
+        "https://a:1,http://b:2",
+        "127.0.0.1:1",
+        "[::1]:2",
+        "new",
+        "existing",
+        "off",
+        "on",
+        "*",
+        "%zz",
+        "a=DEBUG",
+        "--",
+        "-",
+        "f",
+    ]);
+    let name = prop::sample::select(names);
+    prop_oneof![
+        (name.clone(), values.clone()).prop_map(|(name, value)| format!("-{name}={value}")),
+        name.prop_map(|name| format!("--{name}")),
+        values.prop_map(str::to_owned),
+        ".{0,12}",
+    ]
+}
+
+proptest::proptest! {
+    #[test]
+    fn lines_variables_and_files_in_any_mixture(
+        words in proptest::collection::vec(word(), 0..6),
+        variables in proptest::collection::vec(word(), 0..4),
+        settings in proptest::collection::vec(word(), 0..4),
+    ) {
+        let variables: Vec<String> = variables
+            .iter()
+            .map(|word| {
+                let (name, value) = word.trim_start_matches('-').split_once('=').unwrap_or((word, "1"));
+                format!("ETCD_{}={value}", name.to_uppercase().replace('-', "_"))
+            })
+            .collect();
+        let settings: Vec<String> = settings
+            .iter()
+            .map(|word| {
+                let (name, value) = word.trim_start_matches('-').split_once('=').unwrap_or((word, "1"));
+                format!("{} = '{value}'", name.replace('-', "_"))
+            })
+            .collect();
+        let input = [words.join("\0"), variables.join("\0"), settings.join("\n")].join("\0\0");
+        fuzz_settings(input.as_bytes());
+    }
+}

@@ -1,0 +1,217 @@
+//! The checks after reading: flags.md sections 3.1 and 3.2, and what is not built yet.
+
+use super::*;
+
+#[test]
+fn the_checks_in_their_order() {
+    let url = "http://127.0.0.1:1";
+    let conflict = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" \
+                    or \"discovery-srv\"";
+    for (a, b) in [
+        ("-initial-cluster", "-discovery"),
+        ("-discovery", "-discovery-srv"),
+        ("-initial-cluster", "-discovery-srv"),
+    ] {
+        refused(&[a, "x=http://127.0.0.1:1", b, "http://127.0.0.1:1/x"], conflict);
+    }
+    let slow = "-election-timeout[1000ms] should be at least as 5 times as -heartbeat-interval[300ms]";
+    refused(&["-heartbeat-interval", "300"], slow);
+    refused(&["-heartbeat-interval=18446744073709551615"], &slow.replace("300", "18446744073709551615"));
+    refused(
+        &["-election-timeout", "60000"],
+        "-election-timeout[60000ms] is too long, and should be set less than 50000ms",
+    );
+    refused(
+        &["-heartbeat-interval=0"],
+        "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
+    );
+    assert_eq!(config(&["-election-timeout=50000", "-heartbeat-interval=10000"]).election_ticks(), 5);
+    // The earlier check speaks, also before what is not supported.
+    refused(&["-initial-cluster=x", "-discovery=y", "-listen-client-urls", url], conflict);
+    refused(&["-heartbeat-interval=300", "-proxy=on"], slow);
+    refused(
+        &[
+            "-peer-bind-addr=1.2.3.4:1",
+            "-listen-peer-urls",
+            url,
+            "-addr=1.2.3.4:1",
+            "-advertise-client-urls",
+            url,
+        ],
+        "Set only one of flags -listen-peer-urls and -peer-bind-addr",
+    );
+}
+
+#[test]
+fn clients_must_be_told_where_to_go() {
+    let url = "http://127.0.0.1:1";
+    let farewell = farewell(&["-listen-client-urls", url]);
+    assert_eq!(farewell.status, 1);
+    assert_eq!(
+        shown(&farewell.lines),
+        [
+            "E | etcdmain: error verifying flags, -advertise-client-urls is required when -listen-client-urls is set \
+             explicitly. See 'etcd --help'.",
+            "E | etcdmain: When listening on specific address(es), this etcd process must advertise accessible url(s) \
+             to each connected client.",
+        ]
+    );
+    // A proxy need not, nor what may become one: these are refused for another reason.
+    refused(
+        &["-listen-client-urls", url, "-proxy=on"],
+        "-proxy is not supported: the proxy comes with a later release",
+    );
+    refused(
+        &["-listen-client-urls", url, "-discovery", "http://d.example/x"],
+        "-discovery is not supported: discovery comes with a later release",
+    );
+    refused(
+        &["-listen-client-urls", url, "-discovery=http://d.example/x", "-discovery-fallback=exit"],
+        "-advertise-client-urls is required when -listen-client-urls is set explicitly",
+    );
+}
+
+#[test]
+fn old_and_new_addresses_exclude_each_other() {
+    let (url, address) = ("http://127.0.0.1:1", "127.0.0.1:1");
+    for (new, old) in [
+        ("listen-peer-urls", "peer-bind-addr"),
+        ("initial-advertise-peer-urls", "peer-addr"),
+        ("listen-client-urls", "bind-addr"),
+        ("advertise-client-urls", "addr"),
+    ] {
+        refused(
+            &[&format!("-{old}"), address, &format!("-{new}"), url],
+            &format!("Set only one of flags -{new} and -{old}"),
+        );
+    }
+    // The listening address that follows from the advertised one counts as said.
+    refused(
+        &["-addr", address, "-listen-client-urls", url],
+        "Set only one of flags -listen-client-urls and -bind-addr",
+    );
+}
+
+#[test]
+fn old_addresses_become_urls() {
+    let c = config(&["-addr", "127.0.0.1:4001", "-peer-addr=[::1]:7001"]);
+    assert_eq!(c.advertise_client_urls.to_string(), "http://127.0.0.1:4001");
+    assert_eq!(c.listen_client_urls.to_string(), "http://[::]:4001");
+    assert_eq!(c.advertise_peer_urls.to_string(), "http://[::1]:7001");
+    assert_eq!(c.listen_peer_urls.to_string(), "http://[::]:7001");
+    assert!(!c.advertise_peer_urls_are_default);
+
+    let c = config(&[
+        "-addr=127.0.0.1:1",
+        "-bind-addr=127.0.0.1:2",
+        "-peer-addr=127.0.0.1:3",
+        "-peer-bind-addr=127.0.0.1:4",
+    ]);
+    assert_eq!(c.advertise_client_urls.to_string(), "http://127.0.0.1:1");
+    assert_eq!(c.listen_client_urls.to_string(), "http://127.0.0.1:2");
+    assert_eq!(c.advertise_peer_urls.to_string(), "http://127.0.0.1:3");
+    assert_eq!(c.listen_peer_urls.to_string(), "http://127.0.0.1:4");
+
+    // Alone, it need not be advertised.
+    let c = config(&["-bind-addr", "127.0.0.1:2"]);
+    assert_eq!(c.listen_client_urls.to_string(), "http://127.0.0.1:2");
+    assert_eq!(c.advertise_client_urls.to_string(), "http://localhost:2379,http://localhost:4001");
+}
+
+#[test]
+fn ignored_flags_are_told_and_not_used() {
+    for name in [
+        "cluster-active-size",
+        "cluster-remove-delay",
+        "cluster-sync-interval",
+        "force",
+        "max-result-buffer",
+        "max-retry-attempts",
+        "peer-heartbeat-interval",
+        "peer-election-timeout",
+        "retry-interval",
+        "snapshot",
+        "v",
+        "vv",
+    ] {
+        for words in [&[format!("-{name}")][..], &[format!("--{name}=whatever")]] {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let Start { config: used, before, .. } = start(&words);
+            assert_eq!(
+                shown(&before),
+                [format!("W | flags: flag \"-{name}\" is no longer supported - ignoring.")]
+            );
+            assert_eq!(used, config(&[]));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused() {
+    for (word, why) in [
+        ("discovery=http://d.example/x", "discovery comes with a later release"),
+        ("discovery-proxy=x", "discovery comes with a later release"),
+        ("discovery-srv=d.example", "discovery by DNS comes with a later release"),
+        ("proxy=on", "the proxy comes with a later release"),
+        ("proxy=readonly", "the proxy comes with a later release"),
+        ("ca-file=x", "TLS comes with a later release"),
+        ("cert-file=x", "TLS comes with a later release"),
+        ("key-file=x", "TLS comes with a later release"),
+        ("client-cert-auth", "TLS comes with a later release"),
+        ("trusted-ca-file=x", "TLS comes with a later release"),
+        ("peer-ca-file=x", "TLS comes with a later release"),
+        ("peer-cert-file=x", "TLS comes with a later release"),
+        ("peer-key-file=x", "TLS comes with a later release"),
+        ("peer-client-cert-auth", "TLS comes with a later release"),
+        ("peer-trusted-ca-file=x", "TLS comes with a later release"),
+        ("enable-pprof", "profiles come with a later release"),
+        ("experimental-v3demo", "this server has no v3 API"),
+        ("experimental-v3demo=false", "this server has no v3 API"),
+        ("experimental-gRPC-addr=127.0.0.1:2378", "this server has no v3 API"),
+        ("experimental-auto-compaction-retention=1", "this server has no v3 API"),
+    ] {
+        let name = word.split('=').next().unwrap();
+        refused(&[&format!("-{word}")], &format!("-{name} is not supported: {why}"));
+    }
+    refused(&["-enable-v2=false"], "-enable-v2=false is not supported: this server has the v2 API only");
+    for harmless in [
+        "-discovery=",
+        "-discovery-srv=",
+        "-cert-file=",
+        "-proxy=off",
+        "-enable-pprof=false",
+        "-peer-client-cert-auth=0",
+        "-proxy-read-timeout=7",
+    ] {
+        start(&[harmless]);
+    }
+}
+
+#[test]
+fn tls_needs_a_certificate() {
+    for words in [
+        &["-listen-peer-urls=https://127.0.0.1:1"][..],
+        &["-listen-client-urls=https://127.0.0.1:1", "-advertise-client-urls=https://127.0.0.1:1"],
+    ] {
+        let farewell = farewell(words);
+        assert_eq!(
+            shown(&farewell.lines),
+            ["C | etcdmain: cannot listen on TLS for given listener: KeyFile and CertFile are not presented"]
+        );
+        assert_eq!(farewell.status, 1);
+    }
+}
+
+#[test]
+fn levels_of_packages() {
+    let Start { levels, after, .. } = start(&["-log-package-levels=etcdmain=CRITICAL,etcdserver=DEBUG"]);
+    assert_eq!((levels.of("etcdmain"), levels.of("etcdserver")), (Level::Critical, Level::Debug));
+    assert!(shown(&after)[0].contains("etcd Version"));
+    let Start { levels, after, .. } = start(&["-debug", "-log-package-levels=bogus"]);
+    assert_eq!(levels, Levels::all(Level::Debug));
+    assert_eq!(
+        shown(&after)[0],
+        "W | etcdmain: couldn't parse log level string: oddly structured `pkg=level` option: bogus, continuing with \
+         default levels"
+    );
+}

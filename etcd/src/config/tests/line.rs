@@ -1,0 +1,216 @@
+//! The command line: flags.md section 1, the defaults of section 3, help and version.
+
+use super::*;
+
+#[test]
+fn an_empty_line_gives_the_defaults() {
+    let Start { config, before, levels, after } = start(&[]);
+    let expected = Config {
+        name: "default".to_owned(),
+        data_dir: PathBuf::from("default.etcd"),
+        wal_dir: None,
+        snapshot_count: 10_000,
+        heartbeat_ms: 100,
+        election_ms: 1000,
+        listen_peer_urls: Urls::parse("http://localhost:2380,http://localhost:7001").unwrap(),
+        listen_client_urls: Urls::parse("http://localhost:2379,http://localhost:4001").unwrap(),
+        advertise_peer_urls: Urls::parse("http://localhost:2380,http://localhost:7001").unwrap(),
+        advertise_peer_urls_are_default: true,
+        advertise_client_urls: Urls::parse("http://localhost:2379,http://localhost:4001").unwrap(),
+        initial_cluster: InitialCluster::parse("default=http://localhost:2380,default=http://localhost:7001")
+            .unwrap(),
+        initial_cluster_is_default: true,
+        initial_cluster_token: "etcd-cluster".to_owned(),
+        initial_cluster_state: ClusterState::New,
+        max_snapshots: 5,
+        max_wals: 5,
+        cors: Vec::new(),
+        force_new_cluster: false,
+        strict_reconfig_check: false,
+        watch_history: 1000,
+        request_body_bytes_max: 16 << 20,
+        request_header_bytes_max: 1 << 20,
+    };
+    assert_eq!(config, expected);
+    assert_eq!(before, []);
+    assert_eq!(levels, Levels::all(Level::Info));
+    let after = shown(&after);
+    assert_eq!(after[0], "I | etcdmain: etcd Version: 2.3.8");
+    let last = "W | etcdmain: no data-dir provided, using default data-dir ./default.etcd";
+    assert_eq!(after.last().unwrap(), last);
+    assert_eq!(config.request_timeout(), Duration::from_secs(7));
+}
+
+#[test]
+fn every_flag_reaches_the_configuration() {
+    let Start { config, levels, after, .. } = start(&[
+        "-name=n",
+        "--data-dir",
+        "d",
+        "-wal-dir=w",
+        "-snapshot-count=0x10",
+        "-heartbeat-interval=7",
+        "-election-timeout=50",
+        "-listen-peer-urls=http://[::1]:2, http://127.0.0.1:1",
+        "-listen-client-urls=http://127.0.0.1:3",
+        "-initial-advertise-peer-urls=http://127.0.0.1:1",
+        "-advertise-client-urls=https://x.example:4",
+        "-max-snapshots=0",
+        "-max-wals=9",
+        "-cors= http://b.example,*, http://a.example,,*",
+        "-initial-cluster=n=http://127.0.0.1:1",
+        "-initial-cluster-state=existing",
+        "-initial-cluster-token=t",
+        "-strict-reconfig-check",
+        "-force-new-cluster",
+        "-debug",
+        "-log-package-levels=raft=ERROR",
+        "-watch-history=10",
+        "-max-request-bytes=2048",
+        "-max-header-bytes=8192",
+        "-discovery-fallback=exit",
+        "-proxy=off",
+        "-proxy-dial-timeout=5",
+        "-enable-v2",
+    ]);
+    let expected = Config {
+        name: "n".to_owned(),
+        data_dir: PathBuf::from("d"),
+        wal_dir: Some(PathBuf::from("w")),
+        snapshot_count: 16,
+        heartbeat_ms: 7,
+        election_ms: 50,
+        listen_peer_urls: Urls::parse("http://127.0.0.1:1,http://[::1]:2").unwrap(),
+        listen_client_urls: Urls::parse("http://127.0.0.1:3").unwrap(),
+        advertise_peer_urls: Urls::parse("http://127.0.0.1:1").unwrap(),
+        advertise_peer_urls_are_default: false,
+        advertise_client_urls: Urls::parse("https://x.example:4").unwrap(),
+        initial_cluster: InitialCluster::parse("n=http://127.0.0.1:1").unwrap(),
+        initial_cluster_is_default: false,
+        initial_cluster_token: "t".to_owned(),
+        initial_cluster_state: ClusterState::Existing,
+        max_snapshots: 0,
+        max_wals: 9,
+        cors: ["*", "http://a.example", "http://b.example"].map(str::to_owned).to_vec(),
+        force_new_cluster: true,
+        strict_reconfig_check: true,
+        watch_history: 10,
+        request_body_bytes_max: 2048,
+        request_header_bytes_max: 8192,
+    };
+    assert_eq!(config, expected);
+    // Seven heartbeats make 49 ms of the 50.
+    assert_eq!((config.election_ticks(), config.request_timeout()), (7, Duration::from_millis(5098)));
+    assert_eq!(levels, Levels::all(Level::Debug).with("raft=ERROR").unwrap());
+    let notice = "N | etcdmain: the v2 API is always served: -enable-v2 changes nothing";
+    assert_eq!(shown(&after).last().unwrap(), notice);
+}
+
+#[test]
+fn unread_lines_end_with_status_2_and_the_usage() {
+    for (words, text) in [
+        (&["-bogus"][..], "flag provided but not defined: -bogus"),
+        (&["-name"], "flag needs an argument: -name"),
+        (&["---x"], "bad flag syntax: ---x"),
+        (&["-="], "bad flag syntax: -="),
+        (&["-max-wals", "abc"], "invalid value \"abc\" for flag -max-wals: parse error"),
+        (&["-snapshot-count", "-1"], "invalid value \"-1\" for flag -snapshot-count: parse error"),
+        (&["-debug=maybe"], "invalid boolean value \"maybe\" for -debug: parse error"),
+        (&["-proxy", "foo"], "invalid value \"foo\" for flag -proxy: invalid value"),
+        (&["-initial-cluster-state=x"], "invalid value \"x\" for flag -initial-cluster-state: invalid value"),
+        (&["-discovery-fallback=x"], "invalid value \"x\" for flag -discovery-fallback: invalid value"),
+        (&["-peers", "a"], "invalid value \"a\" for flag -peers: flag \"-peers\" is no longer supported."),
+        (
+            &["-peers-file", "a"],
+            "invalid value \"a\" for flag -peers-file: flag \"-peers-file\" is no longer supported.",
+        ),
+        (&["-watch-history=0"], "invalid value \"0\" for flag -watch-history: must be from 1 to 1000000"),
+        (
+            &["-listen-client-urls", "foo"],
+            "invalid value \"foo\" for flag -listen-client-urls: URL scheme must be http or https: foo",
+        ),
+        (
+            &["-listen-peer-urls=http://a"],
+            "invalid value \"http://a\" for flag -listen-peer-urls: URL address does not have the form \"host:port\": http://a",
+        ),
+        (
+            &["-advertise-client-urls=http://:1/"],
+            "invalid value \"http://:1/\" for flag -advertise-client-urls: URL must not contain a path: http://:1/",
+        ),
+        (&["-addr", "foo"], "invalid value \"foo\" for flag -addr: address foo: missing port in address"),
+        (&["-peer-addr=a:1"], "invalid value \"a:1\" for flag -peer-addr: bad IP in address specification"),
+        (
+            &["-bind-addr=1.2.3.4:x"],
+            "invalid value \"1.2.3.4:x\" for flag -bind-addr: bad port in address specification",
+        ),
+        // Of 0.4, and no flags any more.
+        (&["-f"], "flag provided but not defined: -f"),
+        (&["-vvv"], "flag provided but not defined: -vvv"),
+        (&["-trace=*"], "flag provided but not defined: -trace"),
+        (&["-graphite-host=x"], "flag provided but not defined: -graphite-host"),
+        (&["-cpuprofile=x"], "flag provided but not defined: -cpuprofile"),
+        (&["-http-read-timeout=1"], "flag provided but not defined: -http-read-timeout"),
+        (&["-n=x"], "flag provided but not defined: -n"),
+    ] {
+        let farewell = farewell(words);
+        assert_eq!((farewell.error, farewell.status), (format!("{text}\n"), 2), "{words:?}");
+        assert!(farewell.output.starts_with("usage: etcd [flags]\n"), "{words:?}: {}", farewell.output);
+        assert_eq!(farewell.lines, [], "{words:?}");
+    }
+    let cors = farewell(&["-cors=%zz"]);
+    assert!(
+        cors.error.starts_with("invalid value \"%zz\" for flag -cors: Invalid CORS origin: parse "),
+        "{cors:?}"
+    );
+}
+
+#[test]
+fn stray_words_end_with_status_1() {
+    refused(&["extra"], "'extra' is not a valid flag");
+    refused(&["-debug", "--", "-name"], "'-name' is not a valid flag");
+    refused(&["--force-new-cluster", "false"], "'false' is not a valid flag");
+    refused(&["-version", "extra"], "'extra' is not a valid flag");
+    refused(&["-snapshot", "x"], "'x' is not a valid flag");
+}
+
+#[test]
+fn help_shows_every_flag_that_is_not_hidden() {
+    for words in [&["-h"][..], &["--help"], &["-name", "x", "-help"]] {
+        let farewell = farewell(words);
+        assert_eq!((farewell.status, farewell.error.as_str()), (0, ""));
+        assert!(farewell.output.starts_with("usage: etcd [flags]\n"));
+        assert!(farewell.output.contains("--snapshot-count '10000'\n"), "{}", farewell.output);
+        for flag in FLAGS.groups.iter().filter(|group| !group.hidden).flat_map(|group| group.flags) {
+            assert!(
+                farewell.output.contains(&format!("  --{} '{}'\n", flag.name, flag.default)),
+                "{}",
+                flag.name
+            );
+        }
+    }
+}
+
+#[test]
+fn version_comes_before_the_environment() {
+    let farewell =
+        Input { words: &["--version"], variables: &[("ETCD_PROXY", "bad")], ..Input::default() }.farewell();
+    assert_eq!((farewell.status, farewell.error.as_str(), &farewell.lines[..]), (0, "", &[][..]));
+    let lines: Vec<&str> = farewell.output.lines().collect();
+    assert_eq!(lines[0], "etcd Version: 2.3.8");
+    assert!(lines[1].starts_with("Git SHA: "), "{lines:?}");
+    assert_eq!(lines[2], format!("etcd-rs Version: {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn definitions_are_sound() {
+    let mut names: Vec<&str> = FLAGS.flags().map(|flag| flag.name).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a name is defined twice: {names:?}");
+    for flag in FLAGS.flags() {
+        assert!(flag.help.ends_with('.'), "-{}: the help is no sentence", flag.name);
+        if !flag.default.is_empty() {
+            FLAGS.no_values().set(flag, flag.default).unwrap();
+        }
+    }
+    FLAGS.command().debug_assert();
+}

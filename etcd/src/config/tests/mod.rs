@@ -1,0 +1,67 @@
+mod begin;
+mod checks;
+mod documentation;
+mod environment;
+mod files;
+mod line;
+
+use std::io;
+
+use super::*;
+use crate::log::Line;
+
+/// Everything a start is made of; what is not given is empty.
+#[derive(Default)]
+struct Input<'a> {
+    words: &'a [&'a str],
+    variables: &'a [(&'a str, &'a str)],
+    file: Option<&'a str>,
+}
+
+impl Input<'_> {
+    fn read(&self) -> Invocation {
+        let variables = self.variables.iter().map(|(name, value)| (name.into(), value.into()));
+        read(self.words.iter().map(OsString::from), variables, |_| {
+            self.file.map(str::to_owned).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        })
+    }
+
+    fn start(&self) -> Start {
+        match self.read() {
+            Invocation::Run(start) => *start,
+            Invocation::Leave(farewell) => panic!("{:?} was refused: {farewell:?}", self.words),
+        }
+    }
+
+    fn farewell(&self) -> Farewell {
+        match self.read() {
+            Invocation::Run(start) => panic!("{:?} was accepted: {start:?}", self.words),
+            Invocation::Leave(farewell) => farewell,
+        }
+    }
+}
+
+fn start(words: &[&str]) -> Start {
+    Input { words, ..Input::default() }.start()
+}
+
+fn config(words: &[&str]) -> Config {
+    start(words).config
+}
+
+fn farewell(words: &[&str]) -> Farewell {
+    Input { words, ..Input::default() }.farewell()
+}
+
+/// Lines as the log shows them, without the time.
+fn shown(lines: &[Line]) -> Vec<String> {
+    lines.iter().map(|l| format!("{} | {}: {}", l.level.letter(), l.package, l.text)).collect()
+}
+
+/// Asserts that the settings do not fit together and that the refusal says so in these words.
+fn refused(words: &[&str], text: &str) {
+    let farewell = farewell(words);
+    let line = format!("E | etcdmain: error verifying flags, {text}. See 'etcd --help'.");
+    assert!(shown(&farewell.lines).contains(&line), "{words:?}: {farewell:?}");
+    assert_eq!((farewell.status, farewell.output.as_str()), (1, ""), "{words:?}");
+}
