@@ -4,4 +4,5 @@ pub mod config;
 pub mod http;
 pub mod log;
 pub mod member;
+pub mod metrics;
 pub mod version;
