@@ -48,6 +48,9 @@ use transport::{Answer, Transport};
 /// As many redirects as the original follows for one request.
 const REDIRECTS_MAX: usize = 10;
 
+/// Told of each request, as a `curl` command.
+pub type Trace = Box<dyn Fn(&str) + Send + Sync>;
+
 /// What a client is made of.
 #[derive(Default)]
 pub struct Options {
@@ -61,8 +64,8 @@ pub struct Options {
     pub dial_timeout: Option<Duration>,
     /// Who asks.
     pub credentials: Option<Credentials>,
-    /// Told each request before it leaves, as a `curl` command.
-    pub trace: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    /// Called with each request before it leaves.
+    pub trace: Option<Trace>,
 }
 
 /// The original's limit for dialling.
@@ -74,7 +77,7 @@ pub struct Client {
     known: Mutex<Known>,
     header_timeout: Option<Duration>,
     authorization: Option<HeaderValue>,
-    trace: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    trace: Option<Trace>,
 }
 
 /// The endpoints, in the order in which they are tried.
@@ -198,7 +201,7 @@ impl Client {
 
     /// Sends a call to one endpoint; a status that tells of the member and not of the call is an error.
     async fn ask(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, RequestError> {
-        let answer = self.follow(endpoint, request, self.trace.as_deref()).await?;
+        let answer = self.follow(endpoint, request, self.trace.as_ref()).await?;
         let status = answer.response.status();
         if !status.is_server_error() {
             return Ok(answer);
@@ -220,7 +223,7 @@ impl Client {
         &self,
         endpoint: &Endpoint,
         request: &Request,
-        trace: Option<&(dyn Fn(&str) + Send + Sync)>,
+        trace: Option<&Trace>,
     ) -> Result<Answer, RequestError> {
         let (mut url, mut target) = request.url(endpoint);
         let mut origin = endpoint.origin().map_err(|scheme| RequestError::Scheme(scheme.to_owned()))?.clone();

@@ -44,7 +44,7 @@ pub struct Watcher<'a> {
 #[derive(Debug)]
 pub enum Watched {
     /// Something happened to the key.
-    Event(Response),
+    Event(Box<Response>),
     /// Something happened to the watch, which goes on.
     Notice(Notice),
 }
@@ -109,7 +109,7 @@ impl Watcher<'_> {
                 Ok(response) => {
                     self.attempts = 0;
                     self.next = response.node.modified_index + 1;
-                    return Ok(Watched::Event(response));
+                    return Ok(Watched::Event(Box::new(response)));
                 }
                 Err(error) if !self.opened => return Err(error),
                 Err(error) => {
