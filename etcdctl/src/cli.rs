@@ -3,15 +3,21 @@
 //! Help, completions and manual pages all come from these definitions. How words become flags and arguments
 //! is told in [`crate::words`]: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{
-    backup::Backup, completion::Completion, exec_watch::ExecWatch, get::Get, health::ClusterHealth, later::Later,
-    list::List, make, man::Man, member::Member, remove, set, watch::Watch,
-};
+use crate::commands::auth;
+use crate::commands::backup_flags::Backup;
+use crate::commands::completion::{Completion, Man};
+use crate::commands::exec_watch::ExecWatch;
+use crate::commands::get::{Get, List};
+use crate::commands::health::ClusterHealth;
+use crate::commands::later::{Import, Upgrade};
+use crate::commands::member::Member;
+use crate::commands::watch::Watch;
+use crate::commands::{make, remove, set};
 use crate::go;
 
 /// Talks to an etcd cluster over its v2 API
@@ -27,6 +33,7 @@ use crate::go;
     name = "etcdctl",
     after_long_help = ENVIRONMENT,
     disable_version_flag = true,
+    disable_help_flag = true,
     override_usage = "etcdctl [GLOBAL FLAGS] <COMMAND> [FLAGS] [ARGUMENTS]"
 )]
 pub(crate) struct Cli {
@@ -38,17 +45,24 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
-const ENVIRONMENT: &str = "\
+const ENVIRONMENT: &str = concat!(
+    "\
 Environment (each stands for a flag that is not given):
   ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS   --endpoints, --endpoint, --peers
   ETCDCTL_DISCOVERY_SRV                                --discovery-srv
   ETCDCTL_CERT_FILE, ETCDCTL_KEY_FILE, ETCDCTL_CA_FILE --cert-file, --key-file, --ca-file
 
 Exit status:
-  0 done   1 wrong arguments, or an administrative command failed   2 wrong flags, or nobody could be reached
-  4 the cluster refused or failed   5 the cluster is unhealthy
+  0  done
+  1  wrong arguments, or an administrative command failed
+  2  wrong flags, or nobody could be reached
+  4  the cluster refused or failed
+  5  the cluster is unhealthy
 
-`etcdctl help COMMAND` tells about one command.";
+`etcdctl help COMMAND` tells about one command. This is etcdctl of etcd-rs, version ",
+    env!("CARGO_PKG_VERSION"),
+    ".",
+);
 
 /// Flags that stand before the command.
 #[derive(Debug, Args)]
@@ -87,15 +101,15 @@ pub(crate) struct Global {
 
     /// Certificate (PEM) to show to servers that want one; needs --key-file
     #[arg(long, value_name = "FILE")]
-    pub(crate) cert_file: Option<PathBuf>,
+    pub(crate) cert_file: Option<OsString>,
 
     /// Private key (PEM) of --cert-file
     #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_file: Option<OsString>,
 
     /// Authorities (PEM) to check servers with, instead of the system's
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<OsString>,
 
     /// User for clusters with authentication; without a password, it is asked for
     #[arg(long, short = 'u', value_name = "NAME[:PASSWORD]")]
@@ -112,6 +126,10 @@ pub(crate) struct Global {
     /// Show the version
     #[arg(long, short = 'v')]
     pub(crate) version: bool,
+
+    /// Show this help
+    #[arg(long, short = 'h', global = true, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// What to do.
@@ -132,17 +150,11 @@ pub(crate) enum Command {
     Member(Member),
     ClusterHealth(ClusterHealth),
     Backup(Backup),
-    /// Write the keys of an old snapshot into a cluster (not built yet)
-    #[command(long_about = "Write the keys of a snapshot of etcd 0.4 into a cluster.\n\nNot built yet.")]
-    Import(Later),
-    /// Users of a cluster with authentication (not built yet)
-    User(Later),
-    /// Roles of a cluster with authentication (not built yet)
-    Role(Later),
-    /// Switch authentication on and off (not built yet)
-    Auth(Later),
-    /// Bring a data directory of etcd 0.4 to the present form (not built yet)
-    Upgrade(Later),
+    Import(Import),
+    User(auth::User),
+    Role(auth::Role),
+    Auth(auth::Auth),
+    Upgrade(Upgrade),
     Completion(Completion),
     #[command(hide = true)]
     Man(Man),

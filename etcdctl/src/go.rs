@@ -95,9 +95,16 @@ mod tests {
 
     #[test]
     fn integers_have_gos_prefixes() {
-        for (text, value) in
-            [("0", 0), ("100", 100), ("-1", -1), ("+7", 7), ("0x10", 16), ("010", 8), ("0b11", 3), ("0o17", 15)]
-        {
+        for (text, value) in [
+            ("0", 0),
+            ("100", 100),
+            ("-1", -1),
+            ("+7", 7),
+            ("0x10", 16),
+            ("010", 8),
+            ("0b11", 3),
+            ("0o17", 15),
+        ] {
             assert_eq!(integer(text), Ok(value), "{text}");
         }
         assert_eq!(integer("-9223372036854775808"), Ok(i64::MIN));
@@ -108,9 +115,15 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, millis) in
-            [("0", 0), ("300ms", 300), ("1s", 1000), ("1.5s", 1500), (".5s", 500), ("1m1s", 61_000), ("-5s", 0)]
-        {
+        for (text, millis) in [
+            ("0", 0),
+            ("300ms", 300),
+            ("1s", 1000),
+            ("1.5s", 1500),
+            (".5s", 500),
+            ("1m1s", 61_000),
+            ("-5s", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(duration("2us"), Ok(Duration::from_micros(2)));

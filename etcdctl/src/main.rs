@@ -1,2 +1,97 @@
-//! Not yet built.
-fn main() {}
+//! The command-line client of the etcd v2 API.
+//!
+//! A run goes one way: [`words`] puts the command line into order, [`cli`] gives it types, [`settings`] joins
+//! flags and environment, a command of [`commands`] works with the cluster through a [`session`], and [`output`]
+//! prints. This file alone makes exit statuses of failures.
+
+mod cli;
+mod commands;
+mod error;
+mod go;
+mod output;
+mod password;
+mod session;
+mod settings;
+mod words;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use crate::error::CliError;
+use crate::output::Output;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::words::Asked;
+
+/// The version of etcd whose client this is to scripts.
+const VERSION: &str = "2.3.8";
+
+fn main() -> ExitCode {
+    let mut out = Output::new();
+    let done = run(env::args_os().skip(1).collect(), &mut out).and_then(|()| out.flush());
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    let status = exit_status(&error);
+    // What cannot be told leaves at least its status.
+    let _ = out.failure(&error);
+    ExitCode::from(status)
+}
+
+fn run(words: Vec<OsString>, out: &mut Output) -> Result<(), CliError> {
+    match words::read(words)? {
+        Asked::Help(text) => out.text(&text),
+        Asked::Version => out.line(&format!("etcdctl version {VERSION}")),
+        Asked::NoTopic(name) => out.line(&format!("No help topic for '{name}'")),
+        Asked::Run(cli) => {
+            let settings = Settings::new(cli.global);
+            let Some(command) = cli.command else { return Ok(()) };
+            // One thread: a run has one thing to do at a time, and starts many times a second in some scripts.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
+            let outcome = runtime.block_on(command.run(&mut Session { settings: &settings, out }));
+            // A name that is still being looked up is not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
+    }
+}
+
+fn exit_status(error: &CliError) -> u8 {
+    match error {
+        CliError::BadArguments(_) | CliError::Failed(_) => 1,
+        CliError::Usage { .. } | CliError::Unreachable(_) => 2,
+        CliError::Server(_) | CliError::Unpublished { .. } => 4,
+        CliError::Unhealthy => 5,
+        // Whoever read our output has seen enough of it.
+        CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
+        CliError::Output(_) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::client::ClientError;
+
+    use super::*;
+
+    #[test]
+    fn each_failure_has_the_originals_status() {
+        let usage = CliError::Usage { reason: String::new(), help: String::new() };
+        for (error, status) in [
+            (CliError::BadArguments("key required"), 1),
+            (CliError::Failed(String::new()), 1),
+            (usage, 2),
+            (CliError::Unreachable(ClientError::DeadlineExceeded), 2),
+            (CliError::Server(ClientError::DeadlineExceeded), 4),
+            (CliError::Unpublished { endpoints: vec![], error: ClientError::NoEndpoints }, 4),
+            (CliError::Unhealthy, 5),
+            (CliError::Output(ErrorKind::BrokenPipe.into()), 0),
+            (CliError::Output(ErrorKind::StorageFull.into()), 1),
+        ] {
+            assert_eq!(exit_status(&error), status, "{error:?}");
+        }
+    }
+}

@@ -112,6 +112,8 @@ impl Output {
                 self.note(&format!("Error:  {error}\n{detail}"))?;
             }
             CliError::BadArguments(_) => self.note(&format!("Error:  {error}\n"))?,
+            // Nobody reads on.
+            CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
             CliError::Unhealthy => {}
         }

@@ -1,0 +1,85 @@
+//! `watch`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
+use shared::client::{Watched, Watcher};
+
+use super::until_interrupted;
+use crate::error::CliError;
+use crate::go;
+use crate::session::Session;
+
+/// Wait until a key changes and print how
+///
+/// Ends with the first change, or with --forever, when it is interrupted. A connection that breaks is made again,
+/// and the changes of the time between are printed then: the members remember the last 1000 of all keys. If some
+/// are lost nevertheless, standard error tells which.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watch {
+    /// Go on after the first change
+    #[arg(long)]
+    forever: bool,
+    /// Begin with the first change after this index; 0: with the next one from now on
+    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    after_index: i64,
+    /// Also what is below; each change is preceded by a line `[action] key`
+    #[arg(long)]
+    recursive: bool,
+    /// The key
+    key: OsString,
+    #[arg(hide = true)]
+    ignored: Vec<OsString>,
+}
+
+impl Watch {
+    pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
+        let client = session.connect().await?;
+        let watcher = client.watch(self.key.as_bytes(), self.recursive, first_index(self.after_index));
+        until_interrupted(self.print(watcher, session)).await
+    }
+
+    async fn print(&self, mut watcher: Watcher<'_>, session: &mut Session<'_>) -> Result<(), CliError> {
+        loop {
+            let response = match watcher.next().await.map_err(CliError::Server)? {
+                Watched::Event(response) => response,
+                Watched::Notice(notice) => {
+                    session.out.note(&format!("{notice}\n"))?;
+                    continue;
+                }
+            };
+            // What happens to a directory itself is not printed, and does not end the watch.
+            if response.node.dir {
+                continue;
+            }
+            if self.recursive {
+                session.out.line(&format!("[{}] {}", response.action, response.node.key))?;
+            }
+            session.out.response(&response, &session.settings.format)?;
+            session.out.flush()?;
+            if !self.forever {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The index to begin with, for a flag that names the one before it.
+pub(super) fn first_index(after: i64) -> Option<u64> {
+    match after.cast_unsigned() {
+        0 => None,
+        after => Some(after.saturating_add(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_begins_behind_the_index() {
+        assert_eq!(first_index(0), None);
+        assert_eq!(first_index(7), Some(8));
+        assert_eq!(first_index(-1), Some(u64::MAX));
+    }
+}

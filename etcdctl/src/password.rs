@@ -1,0 +1,70 @@
+//! Asking for a password.
+
+use std::io::{self, Read as _};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::error::CliError;
+use crate::output::Output;
+
+/// What a terminal sends for an interrupt while it does not make a signal of it.
+const CONTROL_C: u8 = 3;
+
+/// `NAME:PASSWORD` → both; of `NAME` alone, the password is asked for.
+pub(crate) fn split_or_ask(text: &str, prompt: &str, out: &mut Output) -> Result<(String, String), CliError> {
+    match text.split_once(':') {
+        Some((user, password)) => Ok((user.to_owned(), password.to_owned())),
+        None => Ok((text.to_owned(), ask(prompt, out)?)),
+    }
+}
+
+/// Reads a line from standard input; a terminal does not show it.
+pub(crate) fn ask(prompt: &str, out: &mut Output) -> Result<String, CliError> {
+    out.text(prompt)?;
+    out.flush()?;
+    let silent = Silent::new();
+    let line = read_line();
+    drop(silent);
+    out.line("")?;
+    let line = line.map_err(|error| CliError::failed(format!("failed during password entry: {error}")))?;
+    Ok(line.trim().to_owned())
+}
+
+/// A byte at a time: what follows the line is not ours.
+fn read_line() -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while io::stdin().read(&mut byte)? == 1 && byte[0] != b'\n' {
+        if byte[0] == CONTROL_C {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+        }
+        line.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// While it lives, the terminal does not show what is typed.
+///
+/// Nor does it send signals: one that ended us here would leave it so.
+struct Silent {
+    before: Option<Termios>,
+}
+
+impl Silent {
+    fn new() -> Silent {
+        let before = tcgetattr(io::stdin()).ok();
+        if let Some(mut modes) = before.clone() {
+            modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &modes);
+        }
+        Silent { before }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}

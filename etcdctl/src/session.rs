@@ -1,0 +1,115 @@
+//! One run against a cluster: from settings to a client that knows its members.
+
+use std::future::Future;
+use std::time::Duration;
+
+use shared::client::{Client, ClientError, Credentials, Options, discover};
+
+use crate::error::CliError;
+use crate::output::{self, Output};
+use crate::password;
+use crate::settings::Settings;
+
+/// What a command works with.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    /// How.
+    pub(crate) settings: &'a Settings,
+    /// Where what it finds goes.
+    pub(crate) out: &'a mut Output,
+}
+
+impl Session<'_> {
+    /// A client of the cluster as it is now: its endpoints are what the members publish.
+    pub(crate) async fn connect(&mut self) -> Result<Client, CliError> {
+        let client = self.client().await?;
+        if self.settings.sync {
+            self.debug(|| format!("start to sync cluster using endpoints({})", client.endpoints().join(",")));
+            self.sync(&client).await?;
+            self.debug(|| format!("got endpoints({}) after sync", client.endpoints().join(",")));
+        }
+        self.show_endpoints(&client);
+        Ok(client)
+    }
+
+    /// A client of the endpoints as they are given.
+    pub(crate) async fn connect_unsynced(&mut self) -> Result<Client, CliError> {
+        let client = self.client().await?;
+        self.show_endpoints(&client);
+        Ok(client)
+    }
+
+    /// Tells the endpoints, when requests are shown.
+    pub(crate) fn show_endpoints(&self, client: &Client) {
+        self.debug(|| format!("Cluster-Endpoints: {}", client.endpoints().join(", ")));
+    }
+
+    /// Gives a call the time of a whole command.
+    pub(crate) async fn limit<T>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        within(self.settings.total_timeout, call).await
+    }
+
+    async fn client(&mut self) -> Result<Client, CliError> {
+        let mut endpoints = Vec::new();
+        if let Some(domain) = &self.settings.discovery {
+            endpoints = self.limit(discover(domain)).await.map_err(CliError::failed)?;
+        }
+        if endpoints.is_empty() {
+            endpoints.clone_from(&self.settings.endpoints);
+        }
+        let options = Options {
+            endpoints,
+            tls: self.settings.tls.clone(),
+            header_timeout: self.settings.timeout,
+            dial_timeout: Some(self.settings.total_timeout).filter(|limit| !limit.is_zero()),
+            credentials: self.credentials()?,
+            trace: self.settings.debug.then(|| {
+                Box::new(|curl: &str| output::note(&format!("cURL Command: {curl}\n")))
+                    as shared::client::Trace
+            }),
+        };
+        Client::new(options).map_err(CliError::failed)
+    }
+
+    fn credentials(&mut self) -> Result<Option<Credentials>, CliError> {
+        let Some(username) = &self.settings.username else { return Ok(None) };
+        let (user, password) = password::split_or_ask(username, "Password: ", self.out)?;
+        Ok(Some(Credentials { user, password }))
+    }
+
+    /// Replaces the endpoints by those that the cluster publishes.
+    async fn sync(&self, client: &Client) -> Result<(), CliError> {
+        let error = match self.limit(client.sync()).await {
+            Ok(()) => return Ok(()),
+            Err(error @ ClientError::NoEndpoints) => {
+                return Err(CliError::Unpublished { endpoints: client.endpoints(), error });
+            }
+            Err(error) if error.is_connection() => return Err(CliError::Unreachable(error)),
+            Err(error) => error,
+        };
+        // Somebody answers but has no list of members: a cluster of etcd 0.4 has another list.
+        let asked = async { client.legacy_endpoints().await.map_err(|other| other.unwrap_or(error)) };
+        match self.limit(asked).await {
+            Ok(endpoints) => client.set_endpoints(&endpoints).map_err(CliError::Server),
+            Err(error) if error.is_connection() => Err(CliError::Unreachable(error)),
+            Err(error) => Err(CliError::Server(error)),
+        }
+    }
+
+    fn debug(&self, line: impl FnOnce() -> String) {
+        if self.settings.debug {
+            output::note(&format!("{}\n", line()));
+        }
+    }
+}
+
+/// Gives a call a limit.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(ClientError::DeadlineExceeded))
+}
