@@ -178,6 +178,10 @@ impl Server {
         if self.call("GET", "/version")?.text().contains("not_decided") {
             fail!("no cluster version is decided");
         }
+        // The original turns this feature on a little after the version is decided.
+        if self.call("GET", "/v2/auth/enable")?.text().contains("Not capable") {
+            fail!("a feature waits for the cluster version");
+        }
         self.index()
     }
 
