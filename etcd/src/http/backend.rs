@@ -1,6 +1,5 @@
 //! What the pages need of the member behind them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLockReadGuard;
@@ -10,6 +9,8 @@ use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
+
+use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
 
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {
@@ -58,95 +59,6 @@ pub trait Backend: Send + Sync + 'static {
         id: MemberId,
         peer_urls: Vec<String>,
     ) -> impl Future<Output = Result<(), ChangeError>> + Send;
-}
-
-/// Follower, candidate or leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
-    /// Takes entries from a leader, if there is one.
-    #[default]
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Decides what the log holds.
-    Leader,
-}
-
-/// A member's view of its group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Status {
-    /// The member itself.
-    pub id: MemberId,
-    /// Whom it takes for the leader; [`MemberId`] 0 for nobody.
-    pub leader: MemberId,
-    /// What it is.
-    pub role: Role,
-    /// Its term.
-    pub term: u64,
-    /// Its vote in that term.
-    pub vote: MemberId,
-    /// The last index known to be committed.
-    pub commit: u64,
-    /// The last index applied.
-    pub applied: u64,
-    /// Whether it is the only voter, so that what it has applied is all there is.
-    pub alone: bool,
-}
-
-/// A follower's place in the log, as its leader sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The follower, or the leader itself.
-    pub id: MemberId,
-    /// The highest index known to be in its log.
-    pub matched: u64,
-    /// The next index to send.
-    pub next: u64,
-    /// `ProgressStateProbe`, `ProgressStateReplicate` or `ProgressStateSnapshot`.
-    pub state: &'static str,
-}
-
-/// A member as the cluster knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its id, made from its first peer URLs.
-    pub id: MemberId,
-    /// Its name, empty until it has started once.
-    pub name: String,
-    /// Where other members reach it.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it, empty until it has started once.
-    pub client_urls: Vec<String>,
-}
-
-/// The members of a cluster at one point of the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Membership {
-    /// The cluster's id, made from its first members.
-    pub cluster_id: ClusterId,
-    /// The members by id.
-    pub members: BTreeMap<MemberId, Peer>,
-    /// Ids that were members once and never will be again.
-    pub removed: BTreeSet<MemberId>,
-    /// The version that all members can speak, such as `2.3.0`; none until the first leader set it.
-    pub version: Option<String>,
-}
-
-/// Why a change of the members was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigureError {
-    /// The id belongs to a member that was removed.
-    #[error("etcdserver: ID removed")]
-    IdRemoved,
-    /// There is such a member already.
-    #[error("etcdserver: ID exists")]
-    IdExists,
-    /// Another member has one of these peer URLs.
-    #[error("etcdserver: peerURL exists")]
-    PeerUrlExists,
-    /// There is no such member.
-    #[error("etcdserver: ID not found")]
-    IdNotFound,
 }
 
 /// Why a request has no event for an answer.

@@ -6,11 +6,12 @@ use shared::id::MemberId;
 use shared::url::Urls;
 
 use super::Context;
-use super::backend::{Backend, ChangeError, ConfigureError, Peer};
+use super::backend::{Backend, ChangeError};
 use super::exchange::Asked;
 use super::go_json;
 use super::keys::look_for_auth;
 use super::reply::{self, Response};
+use crate::member::{ConfigureError, Peer};
 
 /// The one content type that a body may have here, to the letter.
 pub(super) const CONTENT_TYPE: &[u8] = b"application/json";

@@ -34,6 +34,8 @@ mod reply;
 mod request_line;
 mod route;
 mod socket;
+#[cfg(test)]
+mod stand_in;
 mod stats;
 mod text;
 mod version;
@@ -43,9 +45,7 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use prometheus::Registry;
 
-pub use self::backend::{
-    Backend, ChangeError, ConfigureError, Membership, Peer, Progress, Role, Status, SubmitError, Unavailable,
-};
+pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::cors::Cors;
 pub use self::listener::serve;
 pub use self::version::SERVER_VERSION;

@@ -4,10 +4,11 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 
 use super::Context;
-use super::backend::{Backend, Role};
+use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
 use super::text;
+use crate::member::Role;
 
 #[derive(Serialize)]
 struct SelfStats<'a> {

@@ -1,0 +1,161 @@
+//! A member without a log: what it is asked to do it does to its store at once. For tests of the pages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use shared::error::ApiError;
+use shared::event::Event;
+use shared::id::{ClusterId, MemberId};
+use shared::pb;
+use shared::store::{Store, Watcher};
+use shared::time::UnixNanos;
+
+use crate::http::{Backend, ChangeError, SubmitError};
+use crate::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
+
+/// The member's id.
+const ID: MemberId = MemberId(0xa553_2e44_7404_284a);
+
+/// A member alone in its cluster.
+pub(crate) struct StandIn {
+    name: String,
+    store: RwLock<Store>,
+    members: Mutex<Membership>,
+    index: AtomicU64,
+    clock: fn() -> UnixNanos,
+    started: UnixNanos,
+}
+
+impl StandIn {
+    pub(crate) fn new(name: &str, peer_url: &str, client_url: &str, clock: fn() -> UnixNanos) -> StandIn {
+        let peer = Peer {
+            id: ID,
+            name: name.to_owned(),
+            peer_urls: vec![peer_url.to_owned()],
+            client_urls: vec![client_url.to_owned()],
+        };
+        let members = Membership {
+            cluster_id: ClusterId(0x719e_5b79_a028_29f4),
+            members: [(ID, peer)].into(),
+            version: Some("2.3.0".to_owned()),
+            ..Membership::default()
+        };
+        let stand_in = StandIn {
+            name: name.to_owned(),
+            store: RwLock::new(Store::new(1000)),
+            members: Mutex::new(members),
+            index: AtomicU64::new(4),
+            clock,
+            started: clock(),
+        };
+        stand_in.writes_member(ID);
+        stand_in
+    }
+
+    pub(crate) fn apply(&self, request: &pb::Request) -> Result<Event, ApiError> {
+        self.index.fetch_add(1, Ordering::Relaxed);
+        self.store.write().apply(request, (self.clock)())
+    }
+
+    fn writes_member(&self, id: MemberId) {
+        let path = Bytes::from(format!("/0/members/{id}/raftAttributes"));
+        let request = pb::Request { method: Bytes::from_static(b"PUT"), path, ..pb::Request::default() };
+        let _ = self.apply(&request);
+    }
+
+    fn check(&self, id: MemberId, urls: &[String]) -> Result<(), ChangeError> {
+        let members = self.members.lock();
+        if members.removed.contains(&id) {
+            return Err(ConfigureError::IdRemoved.into());
+        }
+        let mut others = members.members.values().filter(|peer| peer.id != id);
+        if others.any(|peer| peer.peer_urls.iter().any(|url| urls.contains(url))) {
+            return Err(ConfigureError::PeerUrlExists.into());
+        }
+        Ok(())
+    }
+}
+
+impl Backend for StandIn {
+    async fn submit(&self, request: pb::Request) -> Result<Event, SubmitError> {
+        tokio::task::yield_now().await;
+        Ok(self.apply(&request)?)
+    }
+
+    fn store(&self) -> RwLockReadGuard<'_, Store> {
+        self.store.read()
+    }
+
+    fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError> {
+        self.store.read().watch(path, recursive, stream, since)
+    }
+
+    fn status(&self) -> Status {
+        let index = self.index.load(Ordering::Relaxed);
+        Status {
+            id: ID,
+            leader: ID,
+            role: Role::Leader,
+            term: 2,
+            vote: ID,
+            commit: index,
+            applied: index,
+            alone: true,
+        }
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        self.members.lock().cluster_id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn members(&self) -> Arc<Membership> {
+        Arc::new(self.members.lock().clone())
+    }
+
+    fn progress(&self) -> Vec<Progress> {
+        let matched = self.index.load(Ordering::Relaxed);
+        vec![Progress { id: ID, matched, next: matched + 1, state: "ProgressStateProbe" }]
+    }
+
+    fn started(&self) -> UnixNanos {
+        self.started
+    }
+
+    fn leader_since(&self) -> UnixNanos {
+        self.started
+    }
+
+    fn clock(&self) -> UnixNanos {
+        (self.clock)()
+    }
+
+    async fn add_member(&self, peer_urls: Vec<String>) -> Result<Peer, ChangeError> {
+        let id = MemberId(0xabc0 + self.index.load(Ordering::Relaxed));
+        self.check(id, &peer_urls)?;
+        let peer = Peer { id, name: String::new(), peer_urls, client_urls: Vec::new() };
+        self.members.lock().members.insert(id, peer.clone());
+        self.writes_member(id);
+        Ok(peer)
+    }
+
+    async fn remove_member(&self, id: MemberId) -> Result<(), ChangeError> {
+        self.check(id, &[])?;
+        let mut members = self.members.lock();
+        members.members.remove(&id).ok_or(ConfigureError::IdNotFound)?;
+        members.removed.insert(id);
+        Ok(())
+    }
+
+    async fn update_member(&self, id: MemberId, peer_urls: Vec<String>) -> Result<(), ChangeError> {
+        self.check(id, &peer_urls)?;
+        self.members.lock().members.get_mut(&id).ok_or(ConfigureError::IdNotFound)?.peer_urls = peer_urls;
+        self.writes_member(id);
+        Ok(())
+    }
+}
