@@ -5,4 +5,5 @@ pub mod http;
 pub mod log;
 pub mod member;
 pub mod metrics;
+pub mod server;
 pub mod version;

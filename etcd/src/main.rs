@@ -1,2 +1,29 @@
-//! Not yet built.
-fn main() {}
+//! `etcd`, the server: reads its configuration, runs a member, and ends with a status that tells how it went.
+
+use std::process::ExitCode;
+
+use etcd::config::{self, Invocation};
+use etcd::server::{self, Exit};
+
+/// Gives memory back after large deletes, and wastes little on small nodes.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let log = etcd::log::start(server::now);
+    let invocation =
+        config::read(std::env::args_os().skip(1), std::env::vars_os(), |file| std::fs::read_to_string(file));
+    let config = match invocation {
+        Invocation::Run(start) => start.announce(&log),
+        Invocation::Leave(farewell) => return farewell.say(),
+    };
+    match server::run(config, log) {
+        Exit::Removed => ExitCode::SUCCESS,
+        Exit::Failed => ExitCode::FAILURE,
+        Exit::Signal(signal) => {
+            // Whoever waits for the process sees that the signal ended it.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -49,7 +49,7 @@ pub async fn serve<B: Backend>(
     loop {
         tokio::select! {
             // A sender that is gone means the same.
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
                     let open = Open::new(&listening);

@@ -93,7 +93,9 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     }
     let known = ["member", "proxy", "snap", "wal", ".touch"];
     for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
-        log::warning!("etcdmain", "found invalid file/dir {} under data dir {} (Ignore this if you are upgrading etcd)",
+        log::warning!(
+            "etcdmain",
+            "found invalid file/dir {} under data dir {} (Ignore this if you are upgrading etcd)",
             name.display(),
             layout.data.display()
         );

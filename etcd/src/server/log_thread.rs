@@ -73,12 +73,7 @@ impl LogThread {
 }
 
 /// Takes all that waits, writes it in one piece, syncs once, answers all. When the senders are gone, ends.
-fn run<D: Disk>(
-    mut wal: Wal<D>,
-    jobs: &Receiver<Job>,
-    done: &UnboundedSender<Done>,
-    metrics: &Metrics,
-) {
+fn run<D: Disk>(mut wal: Wal<D>, jobs: &Receiver<Job>, done: &UnboundedSender<Done>, metrics: &Metrics) {
     let mut batches = Vec::new();
     while let Ok(first) = jobs.recv() {
         let mut next = Some(first);
@@ -131,11 +126,7 @@ fn sync<D: Disk>(
     Ok(())
 }
 
-fn carry_out<D: Disk>(
-    wal: &mut Wal<D>,
-    job: Job,
-    done: &UnboundedSender<Done>,
-) -> Result<(), WalError> {
+fn carry_out<D: Disk>(wal: &mut Wal<D>, job: Job, done: &UnboundedSender<Done>) -> Result<(), WalError> {
     match job {
         Job::MarkSnapshot(at) => {
             wal.append_snapshot(at)?;

@@ -17,9 +17,9 @@ use super::clock;
 use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::snapshots::{self, Snapshotter};
+use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{Applied, Batch, BatchId, Committed, Member, NoLeader, Output, RequestId, Role};
-use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::metrics::Metrics;
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
@@ -423,7 +423,9 @@ impl<D: Disk> MemberLoop<D> {
     fn snapshot_if_due(&mut self) {
         let tail = self.member.tail();
         if self.snapshotter.is_due(tail.index, self.config.snapshot_count) {
-            log::info!("etcdserver", "start to snapshot (applied: {}, lastsnap: {})",
+            log::info!(
+                "etcdserver",
+                "start to snapshot (applied: {}, lastsnap: {})",
                 tail.index,
                 self.snapshotter.last_index()
             );
@@ -453,7 +455,9 @@ fn log_leader(before: &crate::member::Status, now: &crate::member::Status) {
         (_, 0) => {
             log::info!("raft", "raft.node: {id} lost leader {} at term {term}", before.leader);
         }
-        _ => log::info!("raft", "raft.node: {id} changed leader from {} to {} at term {term}",
+        _ => log::info!(
+            "raft",
+            "raft.node: {id} changed leader from {} to {} at term {term}",
             before.leader,
             now.leader
         ),

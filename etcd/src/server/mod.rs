@@ -6,6 +6,7 @@ mod data_dir;
 mod handle;
 mod log_thread;
 mod member_loop;
+mod pages;
 mod publish;
 mod signals;
 mod snapshots;
@@ -23,16 +24,18 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use self::clock::now;
 pub use self::data_dir::{DataDirError, Layout};
-use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 pub use self::handle::Handle;
+use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 use self::log_thread::LogThread;
 use self::member_loop::{Ended, LoopConfig, MemberLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
-use crate::log;
+use self::start::StartError;
 use crate::config::Config;
 use crate::http;
+use crate::log::{self, LogControl};
 use crate::member::Member;
 use crate::metrics::Metrics;
 
@@ -54,12 +57,22 @@ pub enum Exit {
 }
 
 /// Runs a member until it is told to stop, is removed, or cannot go on. Errors are logged.
-pub fn run(config: Config) -> Exit {
+pub fn run(config: Config, log: LogControl) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    runtime.block_on(serve(config)).unwrap_or_else(|error| fail(&format!("{error:#}")))
+    match runtime.block_on(serve(config, log)) {
+        Ok(exit) => exit,
+        Err(error) => match error.downcast::<StartError>() {
+            Ok(StartError::Bootstrap(error)) => {
+                log::replay(&error.lines());
+                Exit::Failed
+            }
+            Ok(error) => fail(&error.to_string()),
+            Err(error) => fail(&format!("{error:#}")),
+        },
+    }
 }
 
 fn fail(why: &str) -> Exit {
@@ -67,12 +80,14 @@ fn fail(why: &str) -> Exit {
     Exit::Failed
 }
 
-async fn serve(config: Config) -> anyhow::Result<Exit> {
+async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     let disk = RealDisk;
     let mut signals = Signals::catch()?;
-    let layout = Layout::new(&config.data_dir, config.dedicated_wal_dir.as_deref());
+    let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
     if layout.has_log(&disk).unwrap_or(false) {
-        log::notice!("etcdmain", "the server is already initialized as member before, starting as etcd member...",
+        log::notice!(
+            "etcdmain",
+            "the server is already initialized as member before, starting as etcd member...",
         );
     }
     let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
@@ -90,7 +105,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     tasks.spawn(publish::version(handle.clone(), notices));
     tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
 
-    let context = Arc::new(http::Context::new(handle, &config, metrics));
+    let context = pages::context(handle, &config, metrics, log)?;
     let mut connections = JoinSet::new();
     tokio::pin!(ready);
     let mut waiting = client_listeners;
@@ -153,7 +168,9 @@ fn start_member<D: Disk>(
     let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
     let member = Member::new(opened.start, &opened.store, &log::raft_logger());
     let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
-    log::info!("etcdserver", "starting server... [version: 2.3.8, cluster version: {}]",
+    log::info!(
+        "etcdserver",
+        "starting server... [version: 2.3.8, cluster version: {}]",
         version.trim_end_matches(".0")
     );
     let inner = Arc::new(Inner {

@@ -5,9 +5,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::handle::Handle;
 use super::member_loop::Notice;
-use crate::log;
 use crate::config::Config;
 use crate::http::{Backend, SubmitError, Unavailable};
+use crate::log;
 use crate::member::{VERSION_PATH, attributes_path, attributes_value};
 
 /// The version of the cluster that this server can be part of, as it stands in the store.
@@ -24,7 +24,9 @@ pub(super) async fn attributes(handle: Handle, name: String, client_urls: Vec<St
     loop {
         match handle.submit(request.clone()).await {
             Ok(_) => {
-                log::info!("etcdserver", "published {{Name:{name} ClientURLs:[{}]}} to cluster {}",
+                log::info!(
+                    "etcdserver",
+                    "published {{Name:{name} ClientURLs:[{}]}} to cluster {}",
                     client_urls.join(" "),
                     handle.cluster_id()
                 );

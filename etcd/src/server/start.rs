@@ -1,6 +1,7 @@
 //! From flags and files to a member: a new one, one that was here before, or one that is forced to go on alone.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,8 +14,8 @@ use shared::time::UnixNanos;
 use shared::wal::{EntryRef, Wal};
 
 use super::data_dir::Layout;
+use crate::config::{BootstrapError, Config};
 use crate::log;
-use crate::config::Config;
 use crate::member::{ConfChangeContext, Start, value as member_value};
 
 /// The highest cluster version that this server can be part of.
@@ -46,8 +47,8 @@ pub(super) enum StartError {
         "cluster cannot be downgraded (current version: 2.3.8 is lower than determined cluster version: {0})."
     )]
     Downgrade(String),
-    #[error("couldn't find local name {0:?} in the initial cluster configuration")]
-    NotInCluster(String),
+    #[error("{0}")]
+    Bootstrap(#[from] BootstrapError),
     #[error("entry {index} of the log holds no {what}: {source}")]
     Entry { index: u64, what: &'static str, source: prost::DecodeError },
     #[error("cannot use 0 as member id")]
@@ -81,6 +82,7 @@ fn bootstrap<D: Disk>(
     snapshots: Snapshots<D>,
     config: &Config,
 ) -> Result<Opened<D>, StartError> {
+    config.check_bootstrap(first_address)?;
     let token = &config.initial_cluster_token;
     let mut members: Vec<(MemberId, &str, Vec<String>)> = config
         .initial_cluster
@@ -94,7 +96,7 @@ fn bootstrap<D: Disk>(
     let ids: Vec<MemberId> = members.iter().map(|(id, ..)| *id).collect();
     let cluster_id = ClusterId::compute(&ids);
     let Some((id, ..)) = members.iter().find(|(_, name, _)| *name == config.name) else {
-        return Err(StartError::NotInCluster(config.name.clone()));
+        return Err(BootstrapError::NotNamed(config.name.clone()).into());
     };
     let id = *id;
     if id.0 == 0 {
@@ -129,6 +131,7 @@ fn bootstrap<D: Disk>(
         log::info!("etcdserver", "{flag} = {value}");
     }
     config.log_settings();
+    config.log_initial_settings();
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
     let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
@@ -157,9 +160,7 @@ fn restart<D: Disk>(
     let snapshot = snapshots.load_newest()?;
     let (snapshot, store) = match snapshot {
         Some((snapshot, path)) => {
-            log::info!("etcdserver", "recovered store from snapshot at index {}",
-                snapshot.metadata.index
-            );
+            log::info!("etcdserver", "recovered store from snapshot at index {}", snapshot.metadata.index);
             log::debug!("etcdserver", "the snapshot is {}", path.display());
             let json = snapshot.data.unwrap_or_default();
             (snapshot.metadata, Store::recover(&json, config.watch_history)?)
@@ -178,7 +179,9 @@ fn restart<D: Disk>(
     log::info!("etcdserver", "member dir = {}", layout.member.display());
     config.log_settings();
     let verb = if config.force_new_cluster { "forcing restart of" } else { "restarting" };
-    log::info!("etcdserver", "{verb} member {id} in cluster {cluster_id} at commit index {}",
+    log::info!(
+        "etcdserver",
+        "{verb} member {id} in cluster {cluster_id} at commit index {}",
         recovered.state.commit
     );
     let mut state = recovered.state;
@@ -188,7 +191,9 @@ fn restart<D: Disk>(
     let last = recovered.entries.last().map_or(snapshot.index, |entry| entry.index);
     if state.commit > last {
         // 2.0 wrote the state before the entries that it commits; these were torn off.
-        log::warning!("etcdserver", "the log ends at entry {last}, though entry {} was committed: what is missing was never whole on disk",
+        log::warning!(
+            "etcdserver",
+            "the log ends at entry {last}, though entry {} was committed: what is missing was never whole on disk",
             state.commit
         );
         state.commit = last;
@@ -221,9 +226,7 @@ fn force_alone<D: Disk>(
         let before = entries.len();
         entries.retain(|entry| entry.index <= state.commit);
         if entries.len() < before {
-            log::info!("etcdserver", "discarding {} uncommitted WAL entries ",
-                before - entries.len()
-            );
+            log::info!("etcdserver", "discarding {} uncommitted WAL entries ", before - entries.len());
         }
     }
     let mut last = entries.last().map_or(snapshot.index, |entry| entry.index);
@@ -266,6 +269,11 @@ fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> Result<BTre
         }
     }
     Ok(voters)
+}
+
+/// The first address of a host name.
+fn first_address(host: &str) -> Option<IpAddr> {
+    (host, 0).to_socket_addrs().ok()?.next().map(|address| address.ip())
 }
 
 fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) -> pb::Entry {
