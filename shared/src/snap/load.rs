@@ -53,7 +53,8 @@ impl<D: Disk> Snapshots<D> {
     /// `….snap.broken`.
     pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
         let mut renamed = false;
-        let found = self.newest(|file| {
+        let found = self.newest(|file, error| {
+            tracing::error!(target: "snap", "{error}");
             let mut broken = file.as_os_str().to_owned();
             broken.push(".broken");
             self.disk.rename(file, Path::new(&broken))?;
@@ -66,23 +67,26 @@ impl<D: Disk> Snapshots<D> {
         Ok(found)
     }
 
-    /// The same without a change: broken ones are passed over.
-    pub fn peek_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        self.newest(|_| Ok(()))
+    /// The same without a change: broken ones are passed over and told to `skipped`.
+    pub fn peek_newest(
+        &self,
+        mut skipped: impl FnMut(&SnapError),
+    ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
+        self.newest(|_, error| {
+            skipped(error);
+            Ok(())
+        })
     }
 
     fn newest(
         &self,
-        mut set_aside: impl FnMut(&Path) -> Result<(), SnapError>,
+        mut set_aside: impl FnMut(&Path, &SnapError) -> Result<(), SnapError>,
     ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
         for name in self.names()?.into_iter().rev() {
             let file = self.dir.join(name);
             match read(&self.disk, &file) {
                 Ok(snapshot) => return Ok(Some((snapshot, file))),
-                Err(error @ SnapError::Broken { .. }) => {
-                    tracing::error!(target: "snap", "{error}");
-                    set_aside(&file)?;
-                }
+                Err(error @ SnapError::Broken { .. }) => set_aside(&file, &error)?,
                 Err(error) => return Err(error),
             }
         }

@@ -17,7 +17,7 @@ mod writer;
 
 pub use codec::EntryRef;
 pub use error::{Damage, WalError};
-pub use open::{Inspected, Recovered, Repaired, exists, inspect};
+pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_damaged};
 pub use purge::purge;
 pub(crate) use purge::purge_suffix;
 pub use reader::{End, ReadError, Reader, Record, Source};

@@ -77,11 +77,22 @@ pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
 ///
 /// It may belong to a running server. A torn tail is no error but told by [`Inspected::end`].
 pub fn inspect<D: Disk>(disk: &D, dir: &Path, after: u64) -> Result<Inspected, WalError> {
+    let (inspected, damage) = inspect_damaged(disk, dir, after)?;
+    damage.map_or(Ok(inspected), Err)
+}
+
+/// As [`inspect`], but of a damaged log it gives what stands before the damage, and the damage.
+pub fn inspect_damaged<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    after: u64,
+) -> Result<(Inspected, Option<WalError>), WalError> {
     let names = segment::select(&segment::list(disk, dir)?, dir, after)?;
     let open = |name: &SegmentName| disk.open(&dir.join(name.to_string()), Open::Read).map(Arc::new);
     let files = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let scan = Scan::read(&files, after)?;
-    Ok(Inspected {
+    let mut scan = Scan::new(after);
+    let damage = scan.read(&files, after).err();
+    let inspected = Inspected {
         metadata: scan.metadata,
         state: scan.state,
         entries: scan.entries,
@@ -89,7 +100,8 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path, after: u64) -> Result<Inspected, W
         end: scan.end,
         last_file: files.last().map(|file| file.path().to_owned()).unwrap_or_default(),
         end_offset: scan.end_offset,
-    })
+    };
+    Ok((inspected, damage))
 }
 
 /// All that the records of some segments say.
@@ -108,8 +120,8 @@ struct Scan {
 }
 
 impl Scan {
-    fn read<F: DiskFile>(files: &[Arc<F>], after: u64) -> Result<Scan, WalError> {
-        let mut scan = Scan {
+    fn new(after: u64) -> Scan {
+        Scan {
             metadata: None,
             state: pb::HardState::default(),
             entries: Vec::new(),
@@ -119,10 +131,14 @@ impl Scan {
             crc: 0,
             end: End::Clean,
             end_offset: 0,
-        };
+        }
+    }
+
+    /// Reads segments that follow one another; after an error it has what stands before the bad record.
+    fn read<F: DiskFile>(&mut self, files: &[Arc<F>], after: u64) -> Result<(), WalError> {
         for (i, file) in files.iter().enumerate() {
-            let mut reader = Reader::new(FileSource::new(Arc::clone(file))?, scan.crc);
-            scan.read_segment(&mut reader, after, i + 1 == files.len()).map_err(
+            let mut reader = Reader::new(FileSource::new(Arc::clone(file))?, self.crc);
+            self.read_segment(&mut reader, after, i + 1 == files.len()).map_err(
                 |(offset, error)| match error {
                     ReadError::Disk(error) => WalError::Disk(error),
                     ReadError::Damage(damage) => {
@@ -130,10 +146,10 @@ impl Scan {
                     }
                 },
             )?;
-            scan.crc = reader.crc();
-            scan.end_offset = reader.offset();
+            self.crc = reader.crc();
+            self.end_offset = reader.offset();
         }
-        Ok(scan)
+        Ok(())
     }
 
     /// Takes all records of a segment over; an error comes with the offset of the bad one.
@@ -213,7 +229,8 @@ impl<D: Disk> Wal<D> {
             file.lock()?;
             files.push(Arc::new(file));
         }
-        let scan = Scan::read(&files, at.index)?;
+        let mut scan = Scan::new(at.index);
+        scan.read(&files, at.index)?;
         let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
         let metadata = scan.check(at, dir, &held)?;
         let found = Found {

@@ -157,6 +157,11 @@ fn a_damaged_record_is_named_with_file_and_offset() {
     assert_eq!(file, Path::new(FIRST));
     assert!((3990..4060).contains(offset), "{offset}");
     assert_eq!(error.to_string(), format!("walpb: crc mismatch ({FIRST} at byte {offset})"));
+    // One who only looks is shown what stands before it.
+    let (inspected, damage) = wal::inspect_damaged(&planted(&bytes), dir(), 0).unwrap();
+    assert!(whole(GO_2_3).entries.starts_with(&inspected.entries) && inspected.entries.len() > 20);
+    assert_eq!(damage.unwrap().to_string(), error.to_string());
+    wal::inspect(&planted(&bytes), dir(), 0).unwrap_err();
 }
 
 #[test]

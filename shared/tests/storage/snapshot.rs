@@ -76,7 +76,16 @@ fn the_newest_good_one_counts_and_broken_ones_are_set_aside() {
     disk.plant(&path(2, 7), b"").unwrap();
     disk.plant(&Path::new(DIR).join("db"), b"not a snapshot").unwrap();
     let before = files(&disk, Path::new(DIR));
-    let (snapshot, file) = snapshots(&disk).peek_newest().unwrap().unwrap();
+    let mut skipped = Vec::new();
+    let (snapshot, file) =
+        snapshots(&disk).peek_newest(|error| skipped.push(error.to_string())).unwrap().unwrap();
+    let (crc, empty) = (path(2, 0x10), path(2, 7));
+    let told = [
+        format!("corrupted snapshot file {}: ", crc.display()),
+        format!("corrupted snapshot file {}: unexpected empty snapshot", empty.display()),
+    ];
+    assert!(skipped.iter().zip(&told).all(|(said, told)| said.starts_with(told)), "{skipped:?}");
+    assert_eq!(skipped.len(), 2);
     assert_eq!((snapshot.metadata.index, file), (5, path(2, 5)));
     assert!(files(&disk, Path::new(DIR)) == before);
     let (snapshot, file) = snapshots(&disk).load_newest().unwrap().unwrap();
