@@ -63,6 +63,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Removes a file. Durable once the folder is synced.
     fn remove(&self, path: &Path) -> Result<(), DiskError>;
 
+    /// Removes an empty folder. Durable once its parent is synced.
+    fn remove_dir(&self, dir: &Path) -> Result<(), DiskError>;
+
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError>;
 

@@ -76,6 +76,10 @@ impl Disk for RealDisk {
         fs::unlink(path).map_err(failed("remove", path))
     }
 
+    fn remove_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        fs::rmdir(dir).map_err(failed("remove", dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry(|| fs::open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;

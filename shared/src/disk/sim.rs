@@ -32,7 +32,7 @@ pub enum Verb {
     Rename,
     /// A file or folder made.
     Create,
-    /// A file removed.
+    /// A file or folder removed.
     Remove,
     /// A file cut off.
     Truncate,
@@ -454,6 +454,20 @@ impl Disk for SimDisk {
         let (dir, name) = state.place(path).map_err(failed)?;
         state.change(Verb::Remove).map_err(failed)?;
         state.rename_now(vec![(dir, name.to_owned(), None)]);
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let failed = |kind: io::ErrorKind| DiskError::new("remove", dir, kind.into());
+        let mut state = self.state.lock();
+        match &state.nodes[state.lookup(dir).map_err(failed)?] {
+            Node::Dir { now, .. } if now.is_empty() => {}
+            Node::Dir { .. } => return Err(failed(io::ErrorKind::DirectoryNotEmpty)),
+            Node::File(_) => return Err(failed(io::ErrorKind::NotADirectory)),
+        }
+        let (parent, name) = state.place(dir).map_err(failed)?;
+        state.change(Verb::Remove).map_err(failed)?;
+        state.rename_now(vec![(parent, name.to_owned(), None)]);
         Ok(())
     }
 
