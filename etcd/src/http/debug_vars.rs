@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use rustix::process::{Resource, getrlimit};
 
 use super::Context;
 use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
 use super::stats::state_name;
+use crate::metrics::{Process, descriptor_limit};
+use crate::version::OWN;
 
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -26,8 +27,8 @@ pub(super) fn answer<B: Backend>(
     let variables = [
         // Strings can always be written.
         ("cmdline", shared::json::to_string(&arguments).unwrap_or_default()),
-        ("etcd-rs.version", concat!("\"", env!("CARGO_PKG_VERSION"), "\"").to_owned()),
-        ("file_descriptor_limit", getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).to_string()),
+        ("etcd-rs.version", format!("\"{OWN}\"")),
+        ("file_descriptor_limit", descriptor_limit().to_string()),
         ("memstats", memory()),
         ("raft.status", raft_status(&context.backend)),
     ];
@@ -44,10 +45,8 @@ pub(super) fn answer<B: Backend>(
 
 /// Bytes in memory and bytes of address space, by the names nearest to them in Go.
 fn memory() -> String {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let page = rustix::param::page_size() as u64;
-    let mut bytes = statm.split(' ').map(|pages| pages.parse::<u64>().unwrap_or(0) * page);
-    let (sys, alloc) = (bytes.next().unwrap_or(0), bytes.next().unwrap_or(0));
+    let (alloc, sys) =
+        Process::read().map_or((0, 0), |process| (process.resident_bytes, process.virtual_bytes));
     format!("{{\"Alloc\":{alloc},\"Sys\":{sys}}}")
 }
 

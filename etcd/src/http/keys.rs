@@ -20,6 +20,7 @@ use super::media_type;
 use super::metrics::Counted;
 use super::reply::{self, Response};
 use super::watch::WatchStart;
+use crate::log;
 
 /// Where auth's switch stands in the store.
 const AUTH_SWITCH: &[u8] = b"/2/enabled";
@@ -224,7 +225,7 @@ pub(super) async fn answer<B: Backend>(
             reply::api_error(headers, &error)
         }
         Err(SubmitError::Unavailable(why)) => {
-            tracing::error!(target: "etcdhttp", "{}", unavailable(&why));
+            log::error!("etcdhttp", "{}", unavailable(&why));
             let error = refusal(Code::RaftInternal, &why.to_string());
             context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
             reply::api_error(headers, &error)

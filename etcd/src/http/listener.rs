@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::backend::Backend;
 use super::socket::Socket;
 use super::{Context, connection};
+use crate::log;
 
 /// How often the kernel asks a silent client whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ pub async fn serve<B: Backend>(
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(target: "etcdhttp", "cannot accept a connection: {error}");
+                    log::error!("etcdhttp", "cannot accept a connection: {error}");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -6,6 +6,7 @@ use super::Context;
 use super::exchange::Asked;
 use super::go_json;
 use super::reply::{self, Response};
+use crate::log::{self, Level};
 
 pub(super) fn answer<B>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
     if *asked.method != Method::PUT {
@@ -14,9 +15,12 @@ pub(super) fn answer<B>(context: &Context<B>, asked: &Asked<'_>, headers: Header
     let Some(level) = go_json::first_string_at(&asked.body, "Level") else {
         return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid json body");
     };
-    if (context.hooks.set_log_level)(&level.to_uppercase()) {
-        reply::empty(headers, StatusCode::NO_CONTENT)
-    } else {
-        reply::message(headers, StatusCode::BAD_REQUEST, format!("Invalid log level {level}"))
+    match level.to_uppercase().parse::<Level>() {
+        Ok(level) => {
+            log::notice!("etcdhttp", "globalLogLevel set to \"{level}\"");
+            context.log.set_all(level);
+            reply::empty(headers, StatusCode::NO_CONTENT)
+        }
+        Err(_) => reply::message(headers, StatusCode::BAD_REQUEST, format!("Invalid log level {level}")),
     }
 }

@@ -11,6 +11,7 @@ use super::exchange::Asked;
 use super::go_json;
 use super::keys::look_for_auth;
 use super::reply::{self, Response};
+use crate::log;
 use crate::member::{ConfigureError, Peer};
 
 /// The one content type that a body may have here, to the letter.
@@ -150,7 +151,7 @@ fn refusal(why: ConfigureError) -> &'static str {
 
 /// What went wrong is not the client's doing, and it is not told.
 fn failed(headers: HeaderMap, doing: &str, id: &str, error: &ChangeError) -> Response {
-    tracing::error!(target: "etcdhttp", "error {doing} member {id} ({error})");
+    log::error!("etcdhttp", "error {doing} member {id} ({error})");
     reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }
 

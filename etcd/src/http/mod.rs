@@ -41,14 +41,18 @@ mod text;
 mod version;
 mod watch;
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use hyper::server::conn::http1;
-use prometheus::Registry;
+
+use crate::config::Config;
+use crate::log::LogControl;
+use crate::metrics::Metrics as ProcessMetrics;
 
 pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::cors::Cors;
 pub use self::listener::serve;
-pub use self::version::SERVER_VERSION;
 
 /// How large requests may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +69,25 @@ impl Default for Limits {
     }
 }
 
-/// What the pages show and change of the process around them.
-pub struct Hooks {
-    /// The body of `/metrics`.
-    pub metrics_page: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
-    /// Sets the level of all packages of the log to the one of this name, in capitals. Whether there is one.
-    pub set_log_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
+/// How clients are served.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which web pages may read the answers.
+    pub cors: Cors,
+    /// How large requests may be.
+    pub limits: Limits,
+}
+
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Options {
+        Options {
+            cors: Cors::new(&config.cors),
+            limits: Limits {
+                head_bytes_max: config.request_header_bytes_max,
+                body_bytes_max: config.request_body_bytes_max,
+            },
+        }
+    }
 }
 
 /// What all connections share.
@@ -78,41 +95,35 @@ pub struct Context<B> {
     backend: B,
     cors: Cors,
     limits: Limits,
-    hooks: Hooks,
+    log: LogControl,
+    process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
     cluster_id: HeaderValue,
     http: http1::Builder,
 }
 
 impl<B: Backend> Context<B> {
-    /// Pages about this member. Their counters go into `registry`.
+    /// Pages about this member. Their counters are registered with the process's.
     ///
     /// # Errors
-    /// If `registry` has counters of the same names.
+    /// If counters of the same names are registered already: there is one context in a process.
     pub fn new(
         backend: B,
-        cors: Cors,
-        limits: Limits,
-        hooks: Hooks,
-        registry: &Registry,
+        options: impl Into<Options>,
+        process_metrics: Arc<ProcessMetrics>,
+        log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
+        let Options { cors, limits } = options.into();
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
+        let metrics = metrics::Metrics::new(process_metrics.registry())?;
         let mut http = http1::Builder::new();
         http.title_case_headers(true)
             // Connections look after themselves, without a timer for each request.
             .header_read_timeout(None)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
-        Ok(Context {
-            backend,
-            cors,
-            limits,
-            hooks,
-            metrics: metrics::Metrics::new(registry)?,
-            cluster_id,
-            http,
-        })
+        Ok(Context { backend, cors, limits, log, process_metrics, metrics, cluster_id, http })
     }
 }
 

@@ -103,6 +103,7 @@ impl Backend for StandIn {
             commit: index,
             applied: index,
             alone: true,
+            current: true,
         }
     }
 

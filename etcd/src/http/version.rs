@@ -7,9 +7,7 @@ use super::Context;
 use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
-
-/// The release whose API this is.
-pub const SERVER_VERSION: &str = "2.3.8";
+use crate::version::SPOKEN;
 
 pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
     if *asked.method != Method::GET {
@@ -18,7 +16,7 @@ pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, header
     let membership = context.backend.members();
     let mut body = Vec::with_capacity(64);
     body.extend_from_slice(b"{\"etcdserver\":");
-    json::write_string(&mut body, SERVER_VERSION.as_bytes());
+    json::write_string(&mut body, SPOKEN.as_bytes());
     body.extend_from_slice(b",\"etcdcluster\":");
     json::write_string(&mut body, membership.version.as_deref().unwrap_or("not_decided").as_bytes());
     body.push(b'}');
