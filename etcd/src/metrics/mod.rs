@@ -10,6 +10,9 @@ use std::time::Duration;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
 
+use shared::event::Action;
+use shared::store::{Counter, Stats};
+
 pub use process::{Process, descriptor_limit};
 
 /// The type of the page.
@@ -152,6 +155,20 @@ pub struct StoreCounts {
     pub watch_requests: u64,
     /// Watches that are open now.
     pub watchers: u64,
+}
+
+impl From<&Stats> for StoreCounts {
+    fn from(stats: &Stats) -> StoreCounts {
+        let [reads, recursive_reads] = stats.reads();
+        StoreCounts {
+            reads,
+            recursive_reads,
+            writes: Action::ALL.map(|action| (action.name(), stats.writes(action))).to_vec(),
+            expires: stats.expires(),
+            watch_requests: stats.watch_requests(),
+            watchers: stats.get(Counter::Watchers),
+        }
+    }
 }
 
 impl StoreCounts {

@@ -149,3 +149,34 @@ fn other_parts_register_their_own() {
     counter.inc();
     assert!(metrics.page(&counts(), None).contains("etcd_http_x_total 1\n"));
 }
+
+#[test]
+fn the_store_is_counted_as_it_was_used() {
+    use shared::pb::Request;
+    use shared::store::Store;
+    use shared::time::UnixNanos;
+
+    let mut store = Store::new(10);
+    for (method, path) in [("PUT", "/1/a"), ("PUT", "/1/b"), ("DELETE", "/1/a"), ("DELETE", "/1/missing")] {
+        let request =
+            Request { method: method.into(), path: path.into(), val: "x".into(), ..Request::default() };
+        let _ = store.apply(&request, UnixNanos(1));
+    }
+    let _ = store.get(b"/1/b", false, false);
+    let _ = store.get(b"/1/a", false, false);
+    let _ = store.get(b"/1", true, false);
+    let watcher = store.watch(b"/1", true, false, 0);
+    let page = Metrics::new().page(&StoreCounts::from(store.stats()), None);
+    for line in [
+        "etcd_store_reads_total{action=\"get\"} 2",
+        "etcd_store_reads_total{action=\"getRecursive\"} 1",
+        "etcd_store_writes_total{action=\"delete\"} 2",
+        "etcd_store_writes_total{action=\"set\"} 2",
+        "etcd_store_watch_requests_total 1",
+        "etcd_store_watchers 1",
+        "etcd_store_expires_total 0",
+    ] {
+        assert!(lines(&page).contains(&line), "{line}: {page}");
+    }
+    drop(watcher);
+}
