@@ -6,15 +6,15 @@ use super::{Invocation, read};
 
 /// Reads `input` as a command line, an environment and a file, and checks what comes of it.
 ///
-/// The parts are separated by two NULs, words and variables by one.
+/// The parts are separated by lines of three dashes; each word and each variable is a line.
 ///
 /// # Panics
 /// If a rule is broken: that is a finding.
 pub fn fuzz_settings(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let mut parts = text.splitn(3, "\0\0");
-    let words = parts.next().unwrap_or("").split('\0').map(OsString::from);
-    let variables = parts.next().unwrap_or("").split('\0').map(|pair| {
+    let mut parts = text.splitn(3, "---\n");
+    let words = parts.next().unwrap_or("").lines().map(OsString::from);
+    let variables = parts.next().unwrap_or("").lines().map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (OsString::from(name), OsString::from(value))
     });

@@ -116,14 +116,15 @@ fn clusters_come_later() {
 
 #[test]
 fn anything_at_all_is_read_without_a_panic() {
-    for input in [
-        &b""[..],
-        b"-name\0x\0\0ETCD_MAX_WALS=7\0\0name = 'y'",
-        b"-config\0f\0\0\0\0[peer]\naddr='1.2.3.4:5'",
-        b"\xff\xfe-\0--\0---",
-        b"-addr\x001.2.3.4:5\0-bind-addr=[::1]:0",
-    ] {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/settings");
+    let mut inputs: Vec<Vec<u8>> =
+        corpus.read_dir().unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(inputs.len() > 3, "an empty corpus proves nothing");
+    inputs.push(b"\xff\xfe-\n--\x00\n---".to_vec());
+    for input in &inputs {
         fuzz_settings(input);
+        // Cut off anywhere.
+        (0..input.len()).for_each(|end| fuzz_settings(&input[..end]));
     }
 }
 
@@ -186,7 +187,7 @@ proptest::proptest! {
                 format!("{} = '{value}'", name.replace('-', "_"))
             })
             .collect();
-        let input = [words.join("\0"), variables.join("\0"), settings.join("\n")].join("\0\0");
+        let input = [words.join("\n"), variables.join("\n"), settings.join("\n")].join("\n---\n");
         fuzz_settings(input.as_bytes());
     }
 }
