@@ -222,7 +222,7 @@ fn gather(
     file::read(settings, &path, &content, notes)
 }
 
-fn start(settings: &Settings, before: Notes) -> Invocation {
+fn start(settings: &Settings, mut before: Notes) -> Invocation {
     let mut after = Notes::default();
     let default = if settings.values.switch("debug") { Level::Debug } else { Level::Info };
     let mut levels = Levels::all(default);
@@ -242,7 +242,13 @@ fn start(settings: &Settings, before: Notes) -> Invocation {
         Ok(config) => {
             Invocation::Run(Box::new(Start { config, before: before.lines, levels, after: after.lines }))
         }
-        Err(refusal) => refuse(refusal, before),
+        Err(refusal) => {
+            // Settings that do not fit together are told before the log has its levels, the rest after.
+            if matches!(refusal, Refusal::Fatal(_)) {
+                before.lines.append(&mut after.lines);
+            }
+            refuse(refusal, before)
+        }
     }
 }
 
