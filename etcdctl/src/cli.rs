@@ -159,3 +159,68 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Man(Man),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../Documentation/etcdctl.md");
+
+    /// The document's sections by their headings.
+    fn sections() -> BTreeMap<&'static str, &'static str> {
+        DOCUMENT
+            .split("\n## ")
+            .flat_map(|part| part.split("\n### "))
+            .filter_map(|part| part.split_once('\n'))
+            .collect()
+    }
+
+    /// The flags of a command as a user writes them.
+    fn flags(command: &clap::Command) -> Vec<String> {
+        let names = |arg: &clap::Arg| {
+            let long = arg.get_long().map(|long| format!("`--{long}"));
+            let short = arg.get_short().map(|short| format!("`-{short}"));
+            long.into_iter().chain(short)
+        };
+        command.get_arguments().filter(|arg| !arg.is_hide_set()).flat_map(names).collect()
+    }
+
+    #[test]
+    fn the_document_names_every_command_and_flag() {
+        let (root, sections) = (Cli::command(), sections());
+        let mut missing = Vec::new();
+        let mut expect = |heading: &str, texts: Vec<String>| match sections.get(heading) {
+            None => missing.push(format!("a section {heading}")),
+            Some(section) => {
+                missing.extend(texts.into_iter().filter(|text| !section.contains(text.as_str())));
+            }
+        };
+        expect("Global flags", flags(&root));
+        for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let mut texts = flags(command);
+            for below in command.get_subcommands() {
+                texts.push(format!("etcdctl {} {}", command.get_name(), below.get_name()));
+                texts.extend(flags(below));
+            }
+            expect(&format!("etcdctl {}", command.get_name()), texts);
+        }
+        assert_eq!(missing, Vec::<String>::new(), "not in Documentation/etcdctl.md");
+    }
+
+    #[test]
+    fn the_document_and_the_help_name_every_variable() {
+        let help = ENVIRONMENT;
+        let words = |text: &'static str| text.split(|c: char| c != '_' && !c.is_ascii_uppercase());
+        let variables = words(help).filter(|word| word.starts_with("ETCDCTL_"));
+        let section = sections()["Environment"];
+        assert_eq!(variables.clone().count(), 7);
+        for variable in variables {
+            assert!(words(section).any(|word| word == variable), "{variable}");
+            assert!(include_str!("settings.rs").contains(&format!("\"{variable}\"")), "{variable}");
+        }
+    }
+}

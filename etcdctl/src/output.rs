@@ -2,9 +2,8 @@
 
 use std::io::{self, BufWriter, Stdout, Write};
 
-use serde::Serialize;
-use serde_json::ser::{CharEscape, Formatter};
 use shared::client::{Node, Response};
+use shared::json;
 
 use crate::error::CliError;
 
@@ -147,43 +146,11 @@ fn render(response: &Response, format: &Format, out: &mut Vec<u8>) -> io::Result
             if deleted { Ok(()) } else { writeln!(out, "\n{}", node.value) }
         }
         Format::Json => {
-            response.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, GoJson))?;
+            out.extend(json::to_vec(response)?);
             out.push(b'\n');
             Ok(())
         }
         Format::Unknown(_) => Ok(()),
-    }
-}
-
-/// JSON with the escapes of Go's encoder.
-struct GoJson;
-
-impl Formatter for GoJson {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
-        let mut plain = 0;
-        for (at, c) in text.char_indices() {
-            if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
-                out.write_all(&text.as_bytes()[plain..at])?;
-                write!(out, "\\u{:04x}", u32::from(c))?;
-                plain = at + c.len_utf8();
-            }
-        }
-        out.write_all(&text.as_bytes()[plain..])
-    }
-
-    fn write_char_escape<W: ?Sized + Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
-        match escape {
-            CharEscape::Quote => out.write_all(b"\\\""),
-            CharEscape::ReverseSolidus => out.write_all(b"\\\\"),
-            CharEscape::LineFeed => out.write_all(b"\\n"),
-            CharEscape::CarriageReturn => out.write_all(b"\\r"),
-            CharEscape::Tab => out.write_all(b"\\t"),
-            CharEscape::Solidus => out.write_all(b"/"),
-            // Go has no short forms for these two.
-            CharEscape::Backspace => out.write_all(b"\\u0008"),
-            CharEscape::FormFeed => out.write_all(b"\\u000c"),
-            CharEscape::AsciiControl(byte) => write!(out, "\\u{byte:04x}"),
-        }
     }
 }
 

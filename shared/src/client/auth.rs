@@ -216,7 +216,7 @@ fn role_path(name: &str) -> String {
 }
 
 fn json(path: String, order: &impl Serialize) -> Result<Request, ClientError> {
-    let body = serde_json::to_string(order).map_err(|_| ClientError::InvalidJson)?;
+    let body = crate::json::to_string(order).map_err(|_| ClientError::InvalidJson)?;
     Ok(Request::new(Method::PUT, path).with_body(JSON, body))
 }
 

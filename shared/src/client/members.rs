@@ -3,10 +3,11 @@
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::endpoint::{Endpoint, parse_url};
+use super::endpoint::Endpoint;
 use super::error::{ClientError, RequestError};
 use super::request::{JSON, Request};
 use super::{Client, Reply};
+use crate::url::Urls;
 
 /// Where the members are.
 const MEMBERS: &str = "/v2/members";
@@ -181,32 +182,9 @@ pub(super) fn refusal(reply: &Reply) -> ClientError {
 
 /// `{"peerURLs":[…]}`, sorted.
 fn peer_urls_json(urls: &[&str]) -> Result<String, ClientError> {
-    let mut urls = urls.iter().map(|url| check_peer_url(url.trim())).collect::<Result<Vec<_>, _>>()?;
-    urls.sort_unstable();
-    serde_json::to_string(&serde_json::json!({ "peerURLs": urls })).map_err(|_| ClientError::InvalidJson)
-}
-
-/// A peer URL has a scheme, a host and a port, and nothing else. The texts are the original's.
-fn check_peer_url(text: &str) -> Result<&str, ClientError> {
-    let refuse = |reason: &str| Err(ClientError::Url(format!("{reason}: {text}")));
-    let Some((_, rest)) = text
-        .split_once("://")
-        .filter(|(scheme, _)| ["http", "https"].contains(&scheme.to_lowercase().as_str()))
-    else {
-        return refuse("URL scheme must be http or https");
-    };
-    parse_url(text)?;
-    let host_bytes = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let host = &rest[..host_bytes];
-    // An address of IPv6 has colons of its own, in brackets.
-    let port = host.rsplit(']').next().unwrap_or(host).split_once(':');
-    if port.is_none() {
-        return refuse("URL address does not have the form \"host:port\"");
-    }
-    if rest[host_bytes..].starts_with('/') {
-        return refuse("URL must not contain a path");
-    }
-    Ok(text)
+    let urls = Urls::from_texts(urls.iter().copied()).map_err(|error| ClientError::Url(error.to_string()))?;
+    crate::json::to_string(&serde_json::json!({ "peerURLs": urls.to_strings() }))
+        .map_err(|_| ClientError::InvalidJson)
 }
 
 fn read_health(body: &[u8]) -> Option<bool> {
@@ -246,15 +224,8 @@ mod tests {
             peer_urls_json(&["http://b:2", " http://a:1"]).unwrap(),
             r#"{"peerURLs":["http://a:1","http://b:2"]}"#
         );
-        for (url, text) in [
-            ("notaurl", "URL scheme must be http or https: notaurl"),
-            ("ftp://a:1", "URL scheme must be http or https: ftp://a:1"),
-            ("http://a", "URL address does not have the form \"host:port\": http://a"),
-            ("http://[::1]", "URL address does not have the form \"host:port\": http://[::1]"),
-            ("http://a:1/x", "URL must not contain a path: http://a:1/x"),
-        ] {
-            assert_eq!(peer_urls_json(&[url]).unwrap_err().to_string(), text);
-        }
+        let error = peer_urls_json(&["notaurl"]).unwrap_err();
+        assert_eq!(error.to_string(), "URL scheme must be http or https: notaurl");
         assert!(peer_urls_json(&["https://[::1]:2380"]).is_ok());
     }
 

@@ -1,0 +1,198 @@
+//! Runs of the program itself, against a member that plays a part.
+//!
+//! What etcdctl 2.3.8 prints is in the recorded suite of the `tests` crate; here is what no recording has.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+/// Plays a member: answers each request with what `answer` makes of its first line. Returns its address and
+/// the requests that it sees.
+fn member(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (seen, requests) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            while let Some(line) = request(&mut reader) {
+                let _ = seen.send(line.clone());
+                // Without an answer, the connection is cut.
+                let Some(body) = answer(&line) else { break };
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nX-Etcd-Index: 9\r\nContent-Length: {}\r\n\r\n", body.len());
+                reader.get_mut().write_all((head + &body).as_bytes()).unwrap();
+            }
+        }
+    });
+    (address, requests)
+}
+
+/// `GET /path`, after the whole request was read.
+fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut lines = Vec::new();
+    let mut body_bytes = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(bytes) = line.strip_prefix("Content-Length: ") {
+            body_bytes = bytes.trim().parse().unwrap();
+        }
+        lines.push(line);
+    }
+    reader.read_exact(&mut vec![0; body_bytes]).ok()?;
+    Some(lines[0].rsplit_once(' ').unwrap().0.to_owned())
+}
+
+fn event(index: u64, value: &str) -> String {
+    format!(
+        r#"{{"action":"set","node":{{"key":"/k","value":"{value}","modifiedIndex":{index},"createdIndex":1}}}}"#
+    )
+}
+
+fn etcdctl(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcdctl"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    etcdctl(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// An address at which nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn endpoints_need_no_scheme_and_the_next_one_is_tried() {
+    let (address, requests) = member(|_| Some(event(5, "v")));
+    // The order is drawn: in some of these runs the dead one is asked first.
+    for _ in 0..8 {
+        let endpoints = format!("{},{address}", nobody());
+        let output = run(&["--no-sync", "--endpoints", &endpoints, "get", "/k"]);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("v\n", ""));
+        assert_eq!(requests.recv().unwrap(), "GET /v2/keys/k?quorum=false&recursive=false&sorted=false");
+    }
+}
+
+#[test]
+fn the_members_urls_are_used_once_they_are_known() {
+    let (published, requests) = member(|_| Some(event(5, "v")));
+    let members = format!(
+        r#"{{"members":[{{"id":"a1","name":"x","peerURLs":["http://p:1"],"clientURLs":["http://{published}"]}}]}}"#
+    );
+    let (given, first_requests) = member(move |_| Some(members.clone()));
+    let output = run(&["--endpoints", &given, "get", "/k"]);
+    assert_eq!(text(&output.stdout), "v\n");
+    assert_eq!(first_requests.recv().unwrap(), "GET /v2/members");
+    assert!(requests.recv().unwrap().starts_with("GET /v2/keys/k"));
+}
+
+#[test]
+fn a_watch_whose_connection_breaks_goes_on_where_it_was() {
+    // After its first answer the member cuts every connection.
+    let (address, requests) = member(|line| line.ends_with("=5").then(|| event(5, "one")));
+    let mut child =
+        etcdctl(&["--no-sync", "--endpoints", &address, "watch", "--forever", "--after-index", "4", "/k"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(printed.next().unwrap().unwrap(), "one");
+    let told = said.next().unwrap().unwrap();
+    assert!(
+        told.starts_with("watch interrupted (") && told.ends_with("trying to resume at index 6"),
+        "{told}"
+    );
+    let asked: Vec<String> = requests.iter().take(4).collect();
+    assert!(asked[0].ends_with("waitIndex=5"), "{asked:?}");
+    assert!(asked[1..].iter().all(|request| request.ends_with("waitIndex=6")), "{asked:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn exec_watch_begins_right_behind_its_index() {
+    let (address, _requests) = member(|line| {
+        let index: u64 = line.rsplit('=').next().unwrap().parse().unwrap();
+        (index < 8).then(|| event(index, "v"))
+    });
+    let words = ["--no-sync", "--endpoints", &address, "exec-watch", "--after-index", "4", "/k", "--"];
+    let shell = ["sh", "-c", "echo $ETCD_WATCH_ACTION $ETCD_WATCH_KEY $ETCD_WATCH_MODIFIED_INDEX"];
+    let mut child = etcdctl(&[&words[..], &shell].concat())
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let seen: Vec<String> = lines.take(3).map(Result::unwrap).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen, ["set /k 5", "set /k 6", "set /k 7"]);
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    let nodes: Vec<String> = (0..20_000).map(|n| format!(r#"{{"key":"/a/long/path/{n}"}}"#)).collect();
+    let listing = format!(r#"{{"action":"get","node":{{"dir":true,"nodes":[{}]}}}}"#, nodes.join(","));
+    let (address, _requests) = member(move |_| Some(listing.clone()));
+    let mut child = etcdctl(&["--no-sync", "--endpoints", &address, "ls", "--recursive", "/"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::with_capacity(64, child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(first, "/a/long/path/0\n");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    for command in ["import", "upgrade"] {
+        let output = run(&[command]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(text(&output.stderr).contains("not built yet"), "{command}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_ends_with_2_and_help() {
+    let output = run(&["set", "--tll", "5", "/k", "v"]);
+    assert_eq!(output.status.code(), Some(2));
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("Incorrect Usage.\n\nflag provided but not defined: -tll\n"), "{printed}");
+    assert!(printed.contains("--swap-with-value"), "{printed}");
+}
+
+#[test]
+fn shells_and_man_get_their_files() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completion", shell]);
+        let script = text(&output.stdout);
+        assert!(output.status.success() && script.contains("swap-with-index"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["man", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let page = std::fs::read_to_string(dir.path().join("etcdctl-exec-watch.1")).unwrap();
+    assert!(page.contains("ETCD_WATCH_KEY"), "{page}");
+    assert!(!dir.path().join("etcdctl-man.1").exists());
+}
