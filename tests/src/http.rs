@@ -273,22 +273,32 @@ impl Connection {
     }
 
     fn chunks(&mut self, mut sink: impl FnMut(&[u8])) -> Check {
-        loop {
-            let line = self.line()?;
-            let digits = line.split(';').next().unwrap_or_default().trim();
-            let size = usize::from_str_radix(digits, 16).context(format!("chunk line {line:?}"))?;
-            if size == 0 {
-                while !self.line()?.is_empty() {}
-                return Ok(());
-            }
-            while self.available() < size + 2 {
-                if !self.fill()? {
-                    fail!("connection closed inside a chunk");
-                }
-            }
-            sink(&self.buffer[self.start..self.start + size]);
-            self.start += size + 2;
+        while let Some(chunk) = self.chunk()? {
+            sink(&chunk);
         }
+        Ok(())
+    }
+
+    /// The next chunk of a chunked body; nothing after the last one.
+    ///
+    /// # Errors
+    /// As [`Connection::response`].
+    pub fn chunk(&mut self) -> Check<Option<Vec<u8>>> {
+        let line = self.line()?;
+        let digits = line.split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(digits, 16).context(format!("chunk line {line:?}"))?;
+        if size == 0 {
+            while !self.line()?.is_empty() {}
+            return Ok(None);
+        }
+        while self.available() < size + 2 {
+            if !self.fill()? {
+                fail!("connection closed inside a chunk");
+            }
+        }
+        let chunk = self.buffer[self.start..self.start + size].to_vec();
+        self.start += size + 2;
+        Ok(Some(chunk))
     }
 
     /// What comes after the answers that were read: nothing and the end, if all is well.

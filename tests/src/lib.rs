@@ -14,6 +14,7 @@ pub mod failure;
 pub mod files;
 pub mod http;
 pub mod json;
+pub mod load;
 pub mod ports;
 pub mod process;
 pub mod programs;
