@@ -200,7 +200,10 @@ pub struct Member {
     drawn_for: (u64, StateRole),
     applied: u64,
     applied_term: u64,
+    /// The voters, sorted.
     conf_state: Vec<u64>,
+    /// A voter that is gone, but that raft was not told of, because it was the last one.
+    last_voter_removed: Option<u64>,
     /// Proposals of this turn, stepped together.
     proposals: Vec<eraftpb::Entry>,
     encoded: BytesMut,
@@ -256,6 +259,7 @@ impl Member {
             applied: snapshot.0,
             applied_term: snapshot.1,
             conf_state: voters,
+            last_voter_removed: None,
             proposals: Vec::new(),
             encoded: BytesMut::new(),
             outputs: Vec::new(),
@@ -561,18 +565,27 @@ impl Member {
     /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
     /// number of that kind for a learner's.
     fn change_voters(&mut self, change: &pb::ConfChange) {
-        let change_type = match change.kind {
-            pb::ADD_NODE => eraftpb::ConfChangeType::AddNode,
-            pb::REMOVE_NODE => eraftpb::ConfChangeType::RemoveNode,
-            _ => return,
-        };
-        if change_type == eraftpb::ConfChangeType::RemoveNode && self.conf_state == [change.node_id] {
-            // Raft refuses to lose its last voter; that voter stops anyway.
-            self.conf_state.clear();
-            return;
+        let voter = change.node_id;
+        match change.kind {
+            pb::ADD_NODE => {
+                self.change_voter(eraftpb::ConfChangeType::AddNode, voter);
+                // A forced start removes all voters before it adds the one that is to go on.
+                if let Some(last) = self.last_voter_removed.take().filter(|last| *last != voter) {
+                    self.change_voter(eraftpb::ConfChangeType::RemoveNode, last);
+                }
+            }
+            // Raft refuses to lose its last voter.
+            pb::REMOVE_NODE if self.conf_state == [voter] => {
+                self.conf_state.clear();
+                self.last_voter_removed = Some(voter);
+            }
+            pb::REMOVE_NODE => self.change_voter(eraftpb::ConfChangeType::RemoveNode, voter),
+            _ => {}
         }
-        let change =
-            eraftpb::ConfChange { change_type, node_id: change.node_id, ..eraftpb::ConfChange::default() };
+    }
+
+    fn change_voter(&mut self, change_type: eraftpb::ConfChangeType, node_id: u64) {
+        let change = eraftpb::ConfChange { change_type, node_id, ..eraftpb::ConfChange::default() };
         match self.raft.apply_conf_change(&change) {
             Ok(state) => {
                 self.conf_state = state.voters;

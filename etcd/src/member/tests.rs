@@ -216,6 +216,18 @@ fn the_last_voter_may_remove_itself() {
 }
 
 #[test]
+fn a_forced_start_replaces_the_only_voter() {
+    let mut lone = Lone::bootstrapped();
+    lone.turn();
+    let mut start =
+        |kind, id| lone.member.change_voters(&pb::ConfChange { kind, node_id: id, ..Default::default() });
+    start(pb::REMOVE_NODE, ID.0);
+    start(pb::ADD_NODE, OTHER.0);
+    assert_eq!(lone.voters(), [OTHER.0]);
+    assert_eq!(lone.member.raft.raft.prs().conf().to_conf_state().voters, [OTHER.0]);
+}
+
+#[test]
 fn a_read_index_is_known_at_once_to_who_is_alone() {
     let mut lone = Lone::leading();
     lone.member.propose(put("/1/a", "1"));

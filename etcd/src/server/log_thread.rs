@@ -117,6 +117,7 @@ fn sync<D: Disk>(
         let started = Instant::now();
         wal.sync()?;
         metrics.wal_synced(started.elapsed());
+        metrics.wal_holds(wal.last_index());
     }
     for batch in batches.drain(..) {
         if batch.must_sync {

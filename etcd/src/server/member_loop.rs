@@ -59,6 +59,12 @@ pub(super) enum Notice {
     NewTerm { leads: bool },
 }
 
+/// A client that waits for its entry.
+struct Waiting {
+    since: Instant,
+    reply: Reply,
+}
+
 enum Reply {
     Submit(oneshot::Sender<Result<Event, SubmitError>>),
     Configure(oneshot::Sender<Result<(), ChangeError>>),
@@ -89,7 +95,7 @@ pub(super) struct MemberLoop<D: Disk> {
     snapshotter: Snapshotter<D>,
     notices: UnboundedSender<Notice>,
     metrics: Arc<Metrics>,
-    waiting: HashMap<RequestId, Reply>,
+    waiting: HashMap<RequestId, Waiting>,
     /// Deadlines in the order in which they fall due, and when each request came.
     deadlines: VecDeque<(Instant, RequestId)>,
     /// Calls that no leader could take yet, with their deadline.
@@ -196,8 +202,8 @@ impl<D: Disk> MemberLoop<D> {
 
     /// Answers all that wait and closes the log.
     fn end(mut self, ended: Ended) -> Ended {
-        for (_, reply) in self.waiting.drain() {
-            reply.unavailable(Unavailable::Stopped);
+        for (_, waiting) in self.waiting.drain() {
+            waiting.reply.unavailable(Unavailable::Stopped);
         }
         self.log.close();
         self.snapshotter.close();
@@ -240,7 +246,8 @@ impl<D: Disk> MemberLoop<D> {
             }
             Call::Configure(change, reply) => (self.member.configure(change), Reply::Configure(reply)),
         };
-        self.waiting.insert(id, reply);
+        let since = deadline - self.request_timeout();
+        self.waiting.insert(id, Waiting { since, reply });
         self.deadlines.push_back((deadline, id));
         Ok(())
     }
@@ -296,9 +303,9 @@ impl<D: Disk> MemberLoop<D> {
         } else {
             Unavailable::Timeout
         };
-        if let Some(reply) = self.waiting.remove(&id) {
+        if let Some(waiting) = self.waiting.remove(&id) {
             self.metrics.proposal_failed();
-            reply.unavailable(why);
+            waiting.reply.unavailable(why);
         }
         if let Some((_, reply)) = self.reads_asked.remove(&id) {
             Reply::Submit(reply).unavailable(why);
@@ -335,6 +342,7 @@ impl<D: Disk> MemberLoop<D> {
             }
         }
         self.answer_reads();
+        self.metrics.proposals_pending(self.waiting.len());
         if spoke {
             self.publish_status();
         }
@@ -354,20 +362,25 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn apply(&mut self, committed: Committed) {
-        let now = clock::now();
+        let (now, instant) = (clock::now(), Instant::now());
         let mut membership_changed = false;
         let mut new_term = false;
         let wakeups = {
             let mut store = self.inner.store.write();
-            let (waiting, removed) = (&mut self.waiting, &mut self.removed);
+            let (waiting, removed, metrics) = (&mut self.waiting, &mut self.removed, &self.metrics);
+            let mut take = |id| {
+                let waiting: Waiting = waiting.remove(&id)?;
+                metrics.proposal_committed(instant.duration_since(waiting.since));
+                Some(waiting.reply)
+            };
             self.member.apply(committed, &mut store, now, |applied| match applied {
                 Applied::Request(id, result) => {
-                    if let Some(Reply::Submit(reply)) = waiting.remove(&id) {
+                    if let Some(Reply::Submit(reply)) = take(id) {
                         let _ = reply.send(result.map_err(SubmitError::Api));
                     }
                 }
                 Applied::Configured(id, result) => {
-                    if let Some(Reply::Configure(reply)) = waiting.remove(&id) {
+                    if let Some(Reply::Configure(reply)) = take(id) {
                         let _ = reply.send(result.map_err(ChangeError::Refused));
                     }
                 }

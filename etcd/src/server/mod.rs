@@ -6,7 +6,6 @@ mod data_dir;
 mod handle;
 mod log_thread;
 mod member_loop;
-mod pages;
 mod publish;
 mod signals;
 mod snapshots;
@@ -105,7 +104,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     tasks.spawn(publish::version(handle.clone(), notices));
     tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
 
-    let context = pages::context(handle, &config, metrics, log)?;
+    let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
     let mut connections = JoinSet::new();
     tokio::pin!(ready);
     let mut waiting = client_listeners;

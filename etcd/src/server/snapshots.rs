@@ -58,7 +58,11 @@ impl<D: Disk> Snapshotter<D> {
         let (files, done, metrics) = (self.files.clone(), self.done.clone(), self.metrics.clone());
         let spawned = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let started = std::time::Instant::now();
-            let result = files.save(at.term, at.index, &at.conf_state, |out| image.write_json(out));
+            let result = files.save(at.term, at.index, &at.conf_state, |out| {
+                image.write_json(out)?;
+                metrics.snapshot_encoded(started.elapsed());
+                Ok(())
+            });
             metrics.snapshot_saved(started.elapsed());
             drop(image);
             // Nobody listens once the server stops.
