@@ -194,7 +194,6 @@ fn write_log<D: Disk>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use shared::disk::SimDisk;
 
     const NOW: UnixNanos = UnixNanos(1_795_247_009_000_000_000);
@@ -209,7 +208,7 @@ mod tests {
     }
 
     fn entry(index: u64) -> pb::Entry {
-        pb::Entry { kind: 0, term: 1, index, data: Some(Bytes::from(format!("entry {index}"))) }
+        pb::Entry { kind: 0, term: 1, index, data: Some(format!("entry {index}").into()) }
     }
 
     /// A member that has taken a snapshot at 3 of its 5 entries; its log is still open, as if it ran.
@@ -254,7 +253,7 @@ mod tests {
         assert_eq!(state, pb::HardState { term: 1, vote: 1, commit: 4 });
         assert_eq!(entries, [entry(4), entry(5)]);
         let (snapshot, _) = Snapshots::new(disk.clone(), &to().snap).load_newest().unwrap().unwrap();
-        assert_eq!((snapshot.metadata.index, snapshot.data.unwrap()), (3, Bytes::from("{}")));
+        assert_eq!((snapshot.metadata.index, snapshot.data.unwrap()), (3, "{}".into()));
         assert_eq!(disk.list(&to().wal).unwrap(), ["0000000000000000-0000000000000000.wal"]);
         let name = from().wal.join("0000000000000000-0000000000000000.wal");
         assert_eq!(disk.contents(&name).unwrap(), changes);

@@ -1,8 +1,14 @@
 //! `backup`: its flags. What it does is in [`super::backup`].
 
 use std::ffi::OsString;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use shared::time::UnixNanos;
+
+use super::backup;
 use crate::error::CliError;
+use crate::output;
 
 /// Copy the data directory of a member, running or not
 ///
@@ -29,6 +35,19 @@ pub(crate) struct Backup {
 
 impl Backup {
     pub(super) fn run(self) -> Result<(), CliError> {
-        Err(CliError::failed("backup: not yet"))
+        let Backup { data_dir, wal_dir, backup_dir, backup_wal_dir, ignored: _ } = self;
+        let [from, from_wal, to, to_wal] = [&data_dir, &wal_dir, &backup_dir, &backup_wal_dir].map(Path::new);
+        let notices = backup::run(from, from_wal, to, to_wal, now()).map_err(CliError::failed)?;
+        for notice in notices {
+            output::note(&format!("{notice}\n"));
+        }
+        Ok(())
     }
+}
+
+/// The time of the copy.
+#[expect(clippy::disallowed_methods, reason = "the clock of this command; the rest is given the time")]
+fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

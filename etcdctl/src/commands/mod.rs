@@ -1,6 +1,7 @@
 //! The commands: each is its arguments and what is done with them.
 
 pub(crate) mod auth;
+mod backup;
 pub(crate) mod backup_flags;
 pub(crate) mod completion;
 pub(crate) mod exec_watch;
