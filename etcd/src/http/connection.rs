@@ -25,7 +25,7 @@ use super::socket::Socket;
 use super::watch::{self, Ended, WatchStart};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many looks in a row may find a client in the middle of a request or an answer, and nothing moving.
 const STALLED_LOOKS_MAX: u32 = 30;
@@ -117,7 +117,7 @@ async fn speak<B: Backend>(
     let exchange = Arc::new(Exchange { context: context.clone(), flow: flow.clone() });
     let service = service_fn(move |request| exchange::answer(exchange.clone(), request));
     let mut connection = context.http.serve_connection(front, service);
-    let mut look = pin!(sleep(LOOK_INTERVAL));
+    let mut look = pin!(sleep(context.look_interval));
     let mut looks = Looks::default();
     let mut look_again = true;
     let mut stopping = false;
@@ -135,7 +135,7 @@ async fn speak<B: Backend>(
         while look_again || look.is_elapsed() {
             if look.is_elapsed() {
                 match looks.next(&flow) {
-                    Look::Busy => look.as_mut().reset(Instant::now() + LOOK_INTERVAL),
+                    Look::Busy => look.as_mut().reset(Instant::now() + context.look_interval),
                     Look::Quiet => return Poll::Ready(End::Quiet),
                     Look::Stalled => return Poll::Ready(End::Cut),
                 }

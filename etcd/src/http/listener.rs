@@ -48,20 +48,20 @@ pub async fn serve<B: Backend>(
     let listening = Arc::new(Listening::default());
     let tls = tls.map(TlsAcceptor::from);
     loop {
-        tokio::select! {
-            // A sender that is gone means the same.
-            () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    let open = Open::new(&listening);
-                    tokio::spawn(greet(socket, tls.clone(), context.clone(), listening.clone(), open));
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    log::error!("etcdhttp", "cannot accept a connection: {error}");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+        let accepted = tokio::select! {
+            () = told(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                let open = Open::new(&listening);
+                tokio::spawn(greet(socket, tls.clone(), context.clone(), listening.clone(), open));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                log::error!("etcdhttp", "cannot accept a connection: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     drop(listener);
@@ -70,6 +70,11 @@ pub async fn serve<B: Backend>(
     while listening.open.load(Ordering::Acquire) > 0 {
         listening.closed.notified().await;
     }
+}
+
+/// Waits until `stop` says true. A sender that is gone means the same.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether the next connection may fare better.

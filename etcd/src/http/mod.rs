@@ -19,6 +19,7 @@ mod exchange;
 mod flow;
 mod form;
 mod front;
+pub mod fuzz;
 mod go_json;
 mod health;
 mod keys;
@@ -37,11 +38,14 @@ mod socket;
 #[cfg(test)]
 mod stand_in;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod text;
 mod version;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::server::conn::http1;
@@ -100,6 +104,7 @@ pub struct Context<B> {
     metrics: metrics::Metrics,
     cluster_id: HeaderValue,
     http: http1::Builder,
+    look_interval: Duration,
 }
 
 impl<B: Backend> Context<B> {
@@ -123,7 +128,17 @@ impl<B: Backend> Context<B> {
             .header_read_timeout(None)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
-        Ok(Context { backend, cors, limits, log, process_metrics, metrics, cluster_id, http })
+        Ok(Context {
+            backend,
+            cors,
+            limits,
+            log,
+            process_metrics,
+            metrics,
+            cluster_id,
+            http,
+            look_interval: connection::LOOK_INTERVAL,
+        })
     }
 }
 

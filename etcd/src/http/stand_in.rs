@@ -26,6 +26,8 @@ pub(crate) struct StandIn {
     index: AtomicU64,
     clock: fn() -> UnixNanos,
     started: UnixNanos,
+    /// Held for writing, it keeps what is submitted waiting.
+    pub(crate) gate: tokio::sync::RwLock<()>,
 }
 
 impl StandIn {
@@ -49,6 +51,7 @@ impl StandIn {
             index: AtomicU64::new(4),
             clock,
             started: clock(),
+            gate: tokio::sync::RwLock::default(),
         };
         stand_in.writes_member(ID);
         stand_in
@@ -80,6 +83,7 @@ impl StandIn {
 
 impl Backend for StandIn {
     async fn submit(&self, request: pb::Request) -> Result<Event, SubmitError> {
+        let _open = self.gate.read().await;
         tokio::task::yield_now().await;
         Ok(self.apply(&request)?)
     }

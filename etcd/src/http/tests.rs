@@ -1,0 +1,477 @@
+//! The whole of the HTTP side before a member without a log: bytes in, bytes out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use shared::pb;
+use shared::time::UnixNanos;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::stand_in::StandIn;
+use super::{Context, Cors, Limits, Options, ProcessMetrics, serve};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A clock that stands still unless it is asked: two nanoseconds a look.
+fn clock() -> UnixNanos {
+    static NOW: AtomicI64 = AtomicI64::new(1_795_258_886_000_000_000);
+    UnixNanos(NOW.fetch_add(2, Ordering::Relaxed))
+}
+
+struct Server {
+    context: Arc<Context<StandIn>>,
+    addr: std::net::SocketAddr,
+    stop: watch::Sender<bool>,
+    served: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start() -> Server {
+        Server::start_with(Limits::default(), |_| {}, None).await
+    }
+
+    async fn start_with(
+        limits: Limits,
+        change: impl FnOnce(&mut Context<StandIn>),
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let backend = StandIn::new("m", "http://127.0.0.1:1", &format!("http://{addr}"), clock);
+        let options = Options { cors: Cors::default(), limits };
+        let metrics = Arc::new(ProcessMetrics::new());
+        let mut context = Context::new(backend, options, metrics, crate::log::start(clock)).unwrap();
+        change(&mut context);
+        let context = Arc::new(context);
+        let (stop, stopping) = watch::channel(false);
+        let served = tokio::spawn(serve(listener, tls, context.clone(), stopping));
+        Server { context, addr, stop, served }
+    }
+
+    async fn connect(&self) -> Client {
+        Client { socket: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        let path = format!("/1{key}").into();
+        let val = value.to_owned().into();
+        let request = pb::Request { method: "PUT".into(), path, val, ..pb::Request::default() };
+        self.context.backend.apply(&request).unwrap();
+    }
+
+    fn watchers(&self) -> u64 {
+        use super::Backend;
+        self.context.backend.store().watchers()
+    }
+
+    async fn wait_for_watchers(&self, wanted: u64) {
+        let reached = async {
+            while self.watchers() != wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{} watchers", self.watchers()));
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.socket.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn fill(&mut self) -> bool {
+        let read = timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await.expect("bytes or the end");
+        read.unwrap_or(0) > 0
+    }
+
+    async fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.read, end.as_bytes()) {
+                let rest = self.read.split_off(at + end.len());
+                return String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();
+            }
+            assert!(self.fill().await, "the connection ended: {:?}", String::from_utf8_lossy(&self.read));
+        }
+    }
+
+    /// The next answer's status line and headers, and its body.
+    async fn answer(&mut self) -> (String, String) {
+        let head = self.until("\r\n\r\n").await;
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length: usize = length.map_or(0, |length| length.parse().unwrap());
+        while self.read.len() < length {
+            assert!(self.fill().await, "the connection ended inside a body");
+        }
+        let rest = self.read.split_off(length);
+        let body = std::mem::replace(&mut self.read, rest);
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    async fn rest(mut self) -> String {
+        while self.fill().await {}
+        String::from_utf8(self.read).unwrap()
+    }
+}
+
+fn status(head: &str) -> &str {
+    head.lines().next().unwrap_or_default()
+}
+
+const GET_A: &str = "GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn requests_that_come_together_are_answered_in_order() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client
+        .send(&format!(
+            "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: 7\r\n\r\nvalue=1{GET_A}GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+        ))
+        .await;
+    let (head, body) = client.answer().await;
+    assert_eq!(status(&head), "HTTP/1.1 201 Created");
+    assert_eq!(
+        body,
+        "{\"action\":\"set\",\"node\":{\"key\":\"/a\",\"value\":\"1\",\"modifiedIndex\":2,\"createdIndex\":2}}\n"
+    );
+    let (head, body) = client.answer().await;
+    let names: Vec<&str> =
+        head.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    let wanted = [
+        "X-Etcd-Cluster-Id",
+        "Content-Type",
+        "X-Etcd-Index",
+        "X-Raft-Index",
+        "X-Raft-Term",
+        "Content-Length",
+        "Date",
+    ];
+    assert_eq!(names, wanted);
+    assert!(body.starts_with("{\"action\":\"get\""), "{body}");
+    assert_eq!(client.answer().await.1, "{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\"}");
+}
+
+#[tokio::test]
+async fn odd_request_lines_are_understood_on_a_connection_s_later_requests_too() {
+    let server = Server::start().await;
+    server.put("/a", "<1>");
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.send("GET /v2/keys/a#b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let (head, body) = client.answer().await;
+        assert_eq!(status(&head), "HTTP/1.1 404 Not Found");
+        assert!(body.contains("\"cause\":\"/a#b\""), "{body}");
+        client
+            .send(
+                "PUT /v2/keys/a?prevValue=<1> HTTP/1.1\r\nHost: x\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nvalue=<1>",
+            )
+            .await;
+        assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
+    }
+    // In a body the same bytes are left alone.
+    client
+        .send(
+            "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: 25\r\n\r\n",
+        )
+        .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.send("value=GET /a# HTTP/1.1\r\n\r").await;
+    let (_, body) = client.answer().await;
+    assert!(body.contains("\"value\":\"GET /a# HTTP/1.1\\r\\n\\r\""), "{body}");
+    client.send("GET / HTTP/7.0\r\n\r\n").await;
+    let end = client.rest().await;
+    assert!(end.starts_with("HTTP/1.1 505 HTTP Version Not Supported\r\n"), "{end}");
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_in_json() {
+    let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
+    let server = Server::start_with(limits, |_| {}, None).await;
+    let put = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let mut announced = server.connect().await;
+    announced.send(&format!("{put}Content-Length: 1001\r\n\r\n")).await;
+    let mut chunked = server.connect().await;
+    chunked.send(&format!("{put}Transfer-Encoding: chunked\r\n\r\n")).await;
+    for _ in 0..2 {
+        chunked.send(&format!("1f5\r\n{}\r\n", "x".repeat(501))).await;
+    }
+    for mut client in [announced, chunked] {
+        let (head, body) = client.answer().await;
+        assert_eq!(status(&head), "HTTP/1.1 413 Payload Too Large");
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        let wanted = "{\"errorCode\":210,\"message\":\"Invalid POST form\",\"cause\":\"request body too large\",\"index\":0}\n";
+        assert_eq!(body, wanted);
+        assert_eq!(client.rest().await, "");
+    }
+    let mut fits = server.connect().await;
+    fits.send(&format!("{put}Content-Length: 1000\r\n\r\nvalue={}", "x".repeat(994))).await;
+    assert_eq!(status(&fits.answer().await.0), "HTTP/1.1 201 Created");
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limit_is_refused() {
+    let limits = Limits { head_bytes_max: 8192, ..Limits::default() };
+    let server = Server::start_with(limits, |_| {}, None).await;
+    for head in [format!("X: {}\r\n", "x".repeat(9000)), format!("X: {}", "x".repeat(20_000))] {
+        let mut client = server.connect().await;
+        client.send(&format!("GET /version HTTP/1.1\r\nHost: x\r\n{head}\r\n")).await;
+        let (head, _) = client.answer().await;
+        assert_eq!(status(&head), "HTTP/1.1 431 Request Header Fields Too Large");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_does_not_end_the_connection() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n0123456789").await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    client.send(&format!("0123456789{GET_A}")).await;
+    let (head, body) = client.answer().await;
+    assert_eq!((status(&head), &body[..]), ("HTTP/1.1 404 Not Found", "404 page not found\n"));
+    assert_eq!(status(&client.answer().await.0), "HTTP/1.1 404 Not Found");
+    // One that is long, or waited for leave, does.
+    for (length, more) in [("1000000", ""), ("5", "Expect: 100-continue\r\n")] {
+        let mut client = server.connect().await;
+        let head = format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n");
+        client.send(&head).await;
+        let answer = client.rest().await;
+        assert!(
+            answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("Connection: close"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_go_refuses_before_any_page_is_refused() {
+    let server = Server::start().await;
+    for (head, wanted) in [
+        ("GET /version HTTP/1.1\r\n\r\n", "400 Bad Request: missing required Host header"),
+        ("GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request: too many Host headers"),
+        ("GET /version HTTP/1.1\r\nHost: a b\r\n\r\n", "400 Bad Request: malformed Host header"),
+        ("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
+    ] {
+        let mut client = server.connect().await;
+        client.send(head).await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{wanted}")), "{answer}");
+    }
+    let mut client = server.connect().await;
+    client.send("GET /version HTTP/1.1\r\nHost: a\r\nExpect: gold\r\n\r\n").await;
+    assert_eq!(status(&client.answer().await.0), "HTTP/1.1 417 Expectation Failed");
+}
+
+#[tokio::test]
+async fn a_long_poll_gives_its_connection_back() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    // The next request comes before the answer to the first.
+    client.send(&format!("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n{GET_A}")).await;
+    let head = client.until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 719e5b79a02829f4\r\n"), "{head}");
+    for line in ["X-Etcd-Index: 1", "Transfer-Encoding: chunked", "Date: Sat, 21 Nov 2026 11:01:26 GMT"] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+    server.put("/a", "1");
+    let event = "{\"action\":\"set\",\"node\":{\"key\":\"/a\",\"value\":\"1\",\"modifiedIndex\":2,\"createdIndex\":2}}\n";
+    assert_eq!(client.until("\r\n0\r\n\r\n").await, format!("{:x}\r\n{event}\r\n0\r\n\r\n", event.len()));
+    assert_eq!(client.answer().await.1, event.replace("set", "get"));
+    server.wait_for_watchers(0).await;
+    client
+        .send("GET /v2/keys/a?wait=true&waitIndex=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await;
+    let answer = client.rest().await;
+    assert!(answer.contains("\r\nConnection: close\r\n") && answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_knows_no_chunks_gets_the_events_as_they_are() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send("GET /v2/keys/a?wait=true HTTP/1.0\r\n\r\n").await;
+    let head = client.until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("chunked"), "{head}");
+    server.put("/a", "1");
+    let body = client.rest().await;
+    assert!(body.starts_with('{') && body.ends_with("}\n"), "{body}");
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_and_ends_with_its_client() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send("GET /v2/keys/?wait=true&stream=true&recursive=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    let large = "x".repeat(100_000);
+    for value in ["1", "2", &large] {
+        server.put("/a", value);
+        let event = client.until("}\n\r\n").await;
+        assert!(event.contains(&format!("\"node\":{{\"key\":\"/a\",\"value\":\"{value}\"")));
+        let length = usize::from_str_radix(event.split("\r\n").next().unwrap(), 16).unwrap();
+        assert_eq!(event.len() - event.find("\r\n").unwrap(), length + 4);
+    }
+    assert_eq!(server.watchers(), 1);
+    drop(client);
+    server.wait_for_watchers(0).await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_falls_behind_is_ended_in_order() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send("GET /v2/keys/a?wait=true&stream=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    for round in 0..=shared::store::WATCHER_QUEUE_MAX {
+        server.put("/a", &round.to_string());
+    }
+    client.until("\r\n0\r\n\r\n").await;
+    assert_eq!(server.watchers(), 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_rests_and_goes_on() {
+    let look = Duration::from_millis(20);
+    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    server.put("/a", "1");
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        tokio::time::sleep(look * 4).await;
+        client.send(GET_A).await;
+        assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
+        // Part of a request survives a rest as well.
+        let (start, end) = GET_A.split_at(20);
+        client.send(start).await;
+        tokio::time::sleep(look * 4).await;
+        client.send(end).await;
+        assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_given_up() {
+    let look = Duration::from_millis(5);
+    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    for start in [
+        "GET /v2/ke",
+        "GET /v2/keys/a HTTP/1.1\r\nHost: ",
+        "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nval",
+    ] {
+        let mut client = server.connect().await;
+        client.send(start).await;
+        client.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_a_long_answer() {
+    let look = Duration::from_millis(5);
+    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    let value = "x".repeat(12 * 1024 * 1024);
+    server.put("/a", &value);
+    let mut client = server.connect().await;
+    client.send(GET_A).await;
+    client.until("\r\n\r\n").await;
+    // Longer than a look, shorter than the patience with a stalled client.
+    tokio::time::sleep(look * 10).await;
+    let body = client.until("}\n").await;
+    assert_eq!(body.len(), value.len() + "{\"action\":\"get\",\"node\":{\"key\":\"/a\",\"value\":\"\",\"modifiedIndex\":2,\"createdIndex\":2}}\n".len());
+}
+
+#[tokio::test]
+async fn the_end_answers_what_was_asked_and_cuts_watches() {
+    let server = Server::start().await;
+    let mut idle = server.connect().await;
+    idle.send(GET_A).await;
+    idle.answer().await;
+    let mut watching = server.connect().await;
+    watching.send("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    watching.until("\r\n\r\n").await;
+    let held = server.context.backend.gate.write().await;
+    let mut writing = server.connect().await;
+    writing.send("DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    server.stop.send_replace(true);
+    assert_eq!(idle.rest().await, "");
+    // No final chunk: the client is to see that its answer is not whole.
+    assert_eq!(watching.rest().await, "");
+    assert!(!server.served.is_finished());
+    drop(held);
+    let answer = writing.rest().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("Connection: close"),
+        "{answer}"
+    );
+    timeout(PATIENCE, server.served).await.unwrap().unwrap();
+    assert!(TcpStream::connect(server.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_write_whose_client_is_gone_is_forgotten_by_its_connection() {
+    let server = Server::start().await;
+    let held = server.context.backend.gate.write().await;
+    let mut client = server.connect().await;
+    client.send("DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(client);
+    server.stop.send_replace(true);
+    timeout(PATIENCE, server.served).await.unwrap().unwrap();
+    drop(held);
+}
+
+#[tokio::test]
+async fn encrypted_connections_do_all_the_same() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private)
+        .unwrap();
+    let look = Duration::from_millis(20);
+    let change = |context: &mut Context<StandIn>| context.look_interval = look;
+    let server = Server::start_with(Limits::default(), change, Some(Arc::new(tls))).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(key.cert.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let socket = TcpStream::connect(server.addr).await.unwrap();
+    let mut socket = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    for round in 0..3 {
+        socket.write_all(b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        server.wait_for_watchers(1).await;
+        server.put("/a", &"x".repeat(round * 40_000));
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n0\r\n\r\n") {
+            assert!(timeout(PATIENCE, socket.read_buf(&mut read)).await.unwrap().unwrap() > 0);
+        }
+        tokio::time::sleep(look * 4).await;
+    }
+    // A client that speaks plainly is let go.
+    let mut plain = server.connect().await;
+    plain.send(GET_A).await;
+    assert!(!plain.rest().await.contains("HTTP/1.1 200"));
+}
