@@ -132,6 +132,9 @@ impl Config {
         info!("etcdserver", "election = {}ms", self.election().as_millis());
         info!("etcdserver", "snapshot count = {}", self.snapshot_count);
         info!("etcdserver", "advertise client URLs = {}", self.advertise_client_urls);
+        if !self.cors.is_empty() {
+            info!("etcdmain", "cors = {}", self.cors.join(","));
+        }
     }
 
     /// Tells the log what is used at a member's first start only.

@@ -13,19 +13,26 @@ pub fn raft_logger() -> Logger {
 
 struct Lines;
 
+/// How messages begin that tell more of the library than of the member.
+const OF_THE_LIBRARY: &[&str] = &["switched to configuration", "RawNode created with id"];
+
 impl Drain for Lines {
     type Ok = ();
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        if !self.is_enabled(record.level()) {
+        let message = record.msg().to_string();
+        // What the original does not tell either.
+        let own = OF_THE_LIBRARY.iter().any(|begin| message.starts_with(begin));
+        let wanted = if own { slog::Level::Debug } else { record.level() };
+        if !self.is_enabled(wanted) {
             return Ok(());
         }
         let mut facts = Facts::default();
         // Serializing into a String cannot fail.
         let _ = values.serialize(record, &mut facts);
         let _ = record.kv().serialize(record, &mut facts);
-        emit!("raft", level(record.level()), facts.line(&record.msg().to_string()));
+        emit!("raft", level(wanted), facts.line(&message));
         Ok(())
     }
 
@@ -56,24 +63,24 @@ fn level(level: slog::Level) -> Level {
 struct Facts {
     member: Option<u64>,
     term: Option<u64>,
-    others: String,
+    /// The last comes first, as the library hands them over.
+    others: Vec<String>,
 }
 
 impl Facts {
     fn line(&self, message: &str) -> String {
         let mut line = self.member.map(|id| format!("{id:x} ")).unwrap_or_default();
+        // Most messages tell the term themselves.
+        let term = self.term.filter(|_| !message.contains("term")).map(|term| format!("term: {term}"));
+        let facts: Vec<&str> = term.iter().chain(self.others.iter().rev()).map(String::as_str).collect();
         match (message, self.term) {
             // Operators look for these words.
             ("starting a new election", Some(term)) => {
                 let _ = write!(line, "is starting a new election at term {term}");
             }
-            // Most messages tell the term themselves.
-            (_, Some(term)) if !message.contains("term") => {
-                let _ = write!(line, "{message} [term: {term}{}]", self.others);
-            }
-            _ if self.others.is_empty() => line.push_str(message),
+            _ if facts.is_empty() => line.push_str(message),
             _ => {
-                let _ = write!(line, "{message} [{}]", self.others.trim_start_matches(", "));
+                let _ = write!(line, "{message} [{}]", facts.join(", "));
             }
         }
         line
@@ -82,7 +89,10 @@ impl Facts {
 
 impl Serializer for Facts {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
-        write!(self.others, ", {key}: {value}")?;
+        // Lists of members come as the library's own structures: long, and in decimal numbers.
+        if !matches!(key, "config" | "peers" | "progress") {
+            self.others.push(format!("{key}: {value}"));
+        }
         Ok(())
     }
 
@@ -91,8 +101,8 @@ impl Serializer for Facts {
             "raft_id" => self.member = Some(value),
             "term" => self.term = Some(value),
             // Members are known by hexadecimal names.
-            "from" | "to" | "vote" | "leader_id" => write!(self.others, ", {key}: {value:x}")?,
-            _ => write!(self.others, ", {key}: {value}")?,
+            "from" | "to" | "vote" | "leader_id" => self.others.push(format!("{key}: {value:x}")),
+            _ => self.others.push(format!("{key}: {value}")),
         }
         Ok(())
     }

@@ -179,17 +179,18 @@ fn raft_speaks_in_lines() {
         let log = raft_logger().new(slog::o!("raft_id" => 0xa553_2e44_7404_284a_u64));
         slog::info!(log, "became leader at term {term}", term = 2_u64);
         slog::info!(log, "starting a new election"; "term" => 1_u64);
-        slog::info!(log, "newRaft"; "term" => 0_u64, "last index" => 5_u64, "peers" => "[]");
+        slog::info!(log, "newRaft"; "term" => 0_u64, "last index" => 5_u64, "last term" => 1_u64, "peers" => ?[7]);
         slog::warn!(log, "lost"; "from" => 255_u64);
         slog::error!(raft_logger(), "alone");
         slog::debug!(log, "hidden");
+        slog::info!(log, "switched to configuration"; "config" => "…");
     });
     assert_eq!(
         texts,
         [
             "I | raft: a5532e447404284a became leader at term 2",
             "I | raft: a5532e447404284a is starting a new election at term 1",
-            "I | raft: a5532e447404284a newRaft [term: 0, peers: [], last index: 5]",
+            "I | raft: a5532e447404284a newRaft [term: 0, last index: 5, last term: 1]",
             "W | raft: a5532e447404284a lost [from: ff]",
             "E | raft: alone",
         ]
