@@ -28,6 +28,7 @@ pub async fn discover(domain: &str) -> Result<Vec<String>, ClientError> {
                 });
                 urls.extend(order(records.collect(), scheme));
             }
+            Err(error) if error.is_no_records_found() => errors.push(format!("lookup {name}: no such host")),
             Err(error) => errors.push(format!("lookup {name}: {error}")),
         }
     }
