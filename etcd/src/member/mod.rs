@@ -204,6 +204,8 @@ pub struct Member {
     conf_state: Vec<u64>,
     /// A voter that is gone, but that raft was not told of, because it was the last one.
     last_voter_removed: Option<u64>,
+    /// The state that the log has, or will have once all batches are written.
+    written: pb::HardState,
     /// Proposals of this turn, stepped together.
     proposals: Vec<eraftpb::Entry>,
     encoded: BytesMut,
@@ -260,6 +262,7 @@ impl Member {
             applied_term: snapshot.1,
             conf_state: voters,
             last_voter_removed: None,
+            written: state,
             proposals: Vec::new(),
             encoded: BytesMut::new(),
             outputs: Vec::new(),
@@ -451,7 +454,7 @@ impl Member {
         let entries = ready.take_entries();
         let reads = ready.take_read_states();
         let then_send = to_others(ready.take_persisted_messages(), self.id);
-        let state = ready.hs().map(convert::state_from_raft);
+        let state = self.state_to_write(ready.hs().map(convert::state_from_raft), entries.last());
         let must_sync = ready.must_sync() || !then_send.is_empty();
         let id = BatchId(ready.number());
         self.raft.mut_store().append(entries.iter().cloned());
@@ -473,6 +476,24 @@ impl Member {
         if !messages.is_empty() {
             self.outputs.push(Output::Send(messages));
         }
+    }
+
+    /// The state to write after entries up to `last`, if it is another than the one written before.
+    ///
+    /// Of a member that is alone all entries are committed as soon as they are durable, and the state behind
+    /// them says so already, as Go writes it: a backup and a forced start go by it.
+    fn state_to_write(
+        &mut self,
+        state: Option<pb::HardState>,
+        last: Option<&eraftpb::Entry>,
+    ) -> Option<pb::HardState> {
+        let mut state = state.unwrap_or(self.written);
+        if let Some(last) = last.filter(|_| self.is_alone() && self.raft.raft.state == StateRole::Leader) {
+            state.commit = state.commit.max(last.index);
+        }
+        state.commit = state.commit.max(self.written.commit);
+        let written = std::mem::replace(&mut self.written, state);
+        (state != written).then_some(state)
     }
 
     /// Applies committed entries to the store in their order and tells what became of each.

@@ -266,8 +266,8 @@ fn the_log_says_what_go_would_write() {
             records.extend(batch.state.map(|s| (-1, s.term, s.commit, None)));
         }
     }
-    // A new leader's first entry has no data at all, and the state comes after it.
-    assert_eq!(records, [(pb::ENTRY_NORMAL, 2, 2, None), (-1, 2, 1, None)]);
+    // A new leader's first entry has no data at all; the state after it says that it is committed.
+    assert_eq!(records, [(pb::ENTRY_NORMAL, 2, 2, None), (-1, 2, 2, None)]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The thread that writes the log: the only one that waits for the disk on behalf of clients.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::disk::Disk;
 use shared::pb;
@@ -13,6 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::log;
 use crate::member::Batch;
 use crate::metrics::Metrics;
+
+/// After so long without work, what nobody waits for is written too: the last commit index. A backup, or a start
+/// that is forced, goes by it.
+const IDLE_TIME: Duration = Duration::from_millis(20);
 
 /// What the thread is asked to do, in this order.
 pub(super) enum Job {
@@ -75,8 +79,21 @@ impl LogThread {
 /// Takes all that waits, writes it in one piece, syncs once, answers all. When the senders are gone, ends.
 fn run<D: Disk>(mut wal: Wal<D>, jobs: &Receiver<Job>, done: &UnboundedSender<Done>, metrics: &Metrics) {
     let mut batches = Vec::new();
-    while let Ok(first) = jobs.recv() {
-        let mut next = Some(first);
+    loop {
+        let mut next = match jobs.recv_timeout(IDLE_TIME) {
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = wal.flush() {
+                    let _ = done.send(Done::Failed(error));
+                    return;
+                }
+                match jobs.recv() {
+                    Ok(job) => Some(job),
+                    Err(RecvError) => break,
+                }
+            }
+        };
         let mut result = Ok(());
         while let Some(job) = next.take() {
             match job {

@@ -138,6 +138,11 @@ impl<D: Disk> Wal<D> {
         }
     }
 
+    /// Makes durable all that was appended, also if it is just a higher commit index.
+    pub fn flush(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| if wal.encoder.buffer.is_empty() { Ok(()) } else { wal.write_and_sync() })
+    }
+
     /// Makes durable what was appended, in one write and one sync.
     ///
     /// If that is just a higher commit index it may stay in the buffer: whoever reads the log without it
