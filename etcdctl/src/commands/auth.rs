@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use shared::client::{Access, Change, Client};
+use shared::client::{Access, Change, Client, canonical_path};
 
 use crate::error::CliError;
 use crate::password;
@@ -248,7 +248,7 @@ impl Permission {
         if self.path.is_empty() {
             return Err(CliError::failed("No path specified; please use `-path`"));
         }
-        let canonical = canonical(&self.path);
+        let canonical = String::from_utf8_lossy(&canonical_path(self.path.as_bytes())).into_owned();
         if canonical != self.path {
             return Err(CliError::Failed(format!("Not canonical path; please use `-path={canonical}`")));
         }
@@ -258,20 +258,6 @@ impl Permission {
         let paths = |wanted: bool| if wanted { vec![self.path.clone()] } else { Vec::new() };
         Ok(Access { read: paths(self.read || self.readwrite), write: paths(self.write || self.readwrite) })
     }
-}
-
-/// The path with one slash in front and between its parts, without `.` and `..`.
-fn canonical(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    let last = if parts.is_empty() || !path.ends_with('/') { "" } else { "/" };
-    format!("/{}{last}", parts.join("/"))
 }
 
 async fn change_role(session: &mut Session<'_>, how: Change, permission: Permission) -> Result<(), CliError> {

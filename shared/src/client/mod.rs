@@ -36,7 +36,7 @@ pub use error::{ApiFailure, ClientError, RequestError};
 pub use keys::{Delete, Get, Node, Response, Set};
 pub use members::{HealthError, Member};
 pub use srv::discover;
-pub use text::quote;
+pub use text::{canonical_path, quote};
 pub use tls::{TlsError, TlsFiles};
 pub use watch::{Notice, Watched, Watcher};
 

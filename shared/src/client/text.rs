@@ -27,7 +27,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@');
 
 /// The path with one slash in front and between its parts, without `.` and `..`; a slash at the end stays.
-pub(super) fn canonical_path(path: &[u8]) -> Vec<u8> {
+pub fn canonical_path(path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         match part {

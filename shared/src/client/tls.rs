@@ -195,15 +195,29 @@ pub(super) fn describe(error: &rustls::Error) -> String {
             expected.to_str()
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("certificate is valid for {}, not {}", presented.join(", "), expected.to_str())
+            let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
+            format!("certificate is valid for {}, not {}", names.join(", "), expected.to_str())
+        }
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "certificate is an authority's own (CA:TRUE): a server needs one that the authority has signed"
+                .to_owned()
         }
         other => format!("certificate cannot be used: {other}"),
     };
     format!("x509: {words}")
 }
 
+/// `DnsName("example.com")` → `example.com`.
+fn bare_name(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inside.trim_matches('"')
+}
+
 /// `BadCertificate` → `bad certificate`.
 fn alert_words(alert: rustls::AlertDescription) -> String {
+    if alert == rustls::AlertDescription::UnknownCA {
+        return "unknown certificate authority".to_owned();
+    }
     let mut out = String::new();
     for c in format!("{alert:?}").chars() {
         if c.is_uppercase() && !out.is_empty() {
@@ -285,7 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn alerts_are_words() {
+    fn alerts_are_words_and_names_are_bare() {
+        assert_eq!(bare_name("DnsName(\"a.example\")"), "a.example");
+        assert_eq!(bare_name("IpAddress(127.0.0.9)"), "127.0.0.9");
+        assert_eq!(alert_words(rustls::AlertDescription::UnknownCA), "unknown certificate authority");
         assert_eq!(alert_words(rustls::AlertDescription::CertificateRequired), "certificate required");
     }
 }

@@ -162,7 +162,11 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, RequestError> {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => {
             let text = io_reason(&error);
-            let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+            let reason = match text.strip_prefix("failed to lookup address information: ") {
+                Some("Name or service not known") => "no such host",
+                Some(reason) => reason,
+                None => &text,
+            };
             Err(RequestError::Lookup { host: origin.host.clone(), reason: reason.to_owned() })
         }
     }
