@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Runs one of the shared Python suites and compares what passed with a committed list.
+
+    suites.py LIST [--accept] [--part GLOB ...] -- COMMAND...
+
+LIST is a file of tests/data, such as http.passes. What is on it must pass; what passes and is not on it is an
+error too, so that the list grows with the program (--accept writes it anew). --part names the cases this run
+plays where it does not play all that the list names.
+
+The lines of the four runners are understood:
+
+    ok   keys_basic.json step 3 [...]      FAIL keys_basic.json step 4 [...]
+    ok   01_set_get/basic step 1: ...      FAIL 01_set_get/basic: cannot set up: ...
+    PASS single/start-log-stop    3.2s     FAIL single/data-dir    1.0s  why
+    PASS b01-2.0-single plain (as 2.3.8)   FAIL b01-2.0-single dump of one: why
+
+Lists are written as `CASE all` or `CASE 1-3 5` where cases have steps, else `CASE`. The last line that is printed
+is `LIST: N passed, M failed`; the status is 0 if the list holds.
+"""
+import argparse
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+
+STEP = re.compile(r"(ok  |FAIL) (\S+?)(?:\.json)? step (\d+)\b")
+BROKEN = re.compile(r"FAIL (\S+?)(?:\.json)?: ")
+SCENARIO = re.compile(r"(PASS|FAIL|SKIP) (\S+) +\d+\.\ds")
+FIXTURE = re.compile(r"(PASS|FAIL) ([a-z]\d\d\S* (?:[a-z][\w-]*(?: of \S+?)?))(?: \(|: |$)")
+
+
+class Case:
+    """The steps of a case that passed and failed; a case without steps has step 0."""
+
+    def __init__(self):
+        self.passed, self.failed, self.broken = set(), set(), False
+
+    def all_passed(self):
+        return bool(self.passed) and not self.failed and not self.broken
+
+
+def read_run(lines):
+    """What a runner printed, as {name: Case}."""
+    cases = {}
+
+    def note(name, step, good):
+        case = cases.setdefault(name, Case())
+        (case.passed if good else case.failed).add(step)
+    for line in lines:
+        if m := STEP.match(line):
+            note(m[2], int(m[3]), m[1] == "ok  ")
+        elif m := SCENARIO.match(line):
+            if m[1] != "SKIP":
+                note(m[2], 0, m[1] == "PASS")
+        elif m := FIXTURE.match(line):
+            note(m[2], 0, m[1] == "PASS")
+        elif m := BROKEN.match(line):
+            cases.setdefault(m[1], Case()).broken = True
+    return cases
+
+
+def read_list(path):
+    """(comment lines, {name: steps}), where steps is None for all of them."""
+    comments, listed = [], {}
+    if not os.path.exists(path):
+        return comments, listed
+    with open(path, encoding="utf-8") as f:
+        for line in f.read().splitlines():
+            m = re.fullmatch(r"(.*?) (all|\d+(?:-\d+)?(?: \d+(?:-\d+)?)*)", line)
+            if line.startswith("#") or not line:
+                comments.append(line)
+            elif not m:
+                listed[line] = None
+            elif m[2] == "all":
+                listed[m[1]] = None
+            else:
+                listed[m[1]] = steps = set()
+                for word in m[2].split():
+                    first, _, last = word.partition("-")
+                    steps.update(range(int(first), int(last or first) + 1))
+    return comments, listed
+
+
+def entry(name, case):
+    """The line of a case, or None where nothing passed."""
+    if case.all_passed():
+        return name if case.passed == {0} else name + " all"
+    if not case.passed:
+        return None
+    words, steps = [], sorted(case.passed)
+    while steps:
+        n = 1
+        while n < len(steps) and steps[n] == steps[0] + n:
+            n += 1
+        words.append(str(steps[0]) if n == 1 else "%d-%d" % (steps[0], steps[n - 1]))
+        steps = steps[n:]
+    return " ".join([name] + words)
+
+
+def judge(listed, cases, parts):
+    """(what should pass and does not, what passes and is not listed)"""
+    lost, more = [], []
+    for name, steps in sorted(listed.items()):
+        if parts and not any(fnmatch.fnmatch(name, part) for part in parts):
+            continue
+        case = cases.get(name)
+        if case is None:
+            lost.append("%s: was not played" % name)
+        elif steps is None and not case.all_passed():
+            lost.append("%s: %s" % (name, "step " + ", ".join(map(str, sorted(case.failed)))
+                                    if case.failed != {0} and not case.broken else "failed"))
+        elif steps is not None and steps - case.passed:
+            lost.append("%s: step %s" % (name, ", ".join(map(str, sorted(steps - case.passed)))))
+    for name, case in sorted(cases.items()):
+        steps = listed.get(name, set())
+        if steps is not None and (case.all_passed() or case.passed - steps):
+            more.append(entry(name, case))
+    return lost, more
+
+
+def write_list(path, comments, listed_lines):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("".join(line + "\n" for line in comments + sorted(listed_lines)))
+
+
+def run(command):
+    """Runs it, shows what it prints that tells of failures, and returns all lines and its summary."""
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          encoding="utf-8", errors="replace") as process:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+    summary = next((line for line in reversed(lines) if re.fullmatch(r"\d+ passed, \d+ failed", line)), None)
+    return lines, summary
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("list")
+    ap.add_argument("--accept", action="store_true", help="write the list anew from what passed")
+    ap.add_argument("--part", action="append", default=[], metavar="GLOB", help="only these cases are played")
+    ap.add_argument("command", nargs="+")
+    opts = ap.parse_args()
+    path = os.path.join(DATA, opts.list)
+    lines, summary = run(opts.command)
+    cases = read_run(lines)
+    if summary is None or not any(case.passed for case in cases.values()):
+        print("\n".join(lines[-30:]))
+        print("%s: %s" % (opts.list, "nothing passed" if summary else "the runner did not come to its end"))
+        return 1
+    comments, listed = read_list(path)
+    lost, more = judge(listed, cases, opts.part)
+    for what in lost:
+        print("LOST %s" % what)
+        name = what.split(": ")[0]
+        shown = [i for i, line in enumerate(lines) if re.match(r"FAIL %s(\.json)?\b" % re.escape(name), line)]
+        for i in shown[:3]:
+            print("\n".join("     " + line for line in lines[i:i + 4]))
+    for what in more:
+        print("MORE passes than %s says: make its line `%s`" % (opts.list, what))
+    if opts.accept:
+        kept = [name for name in listed if name not in cases]
+        kept = [line for line in open(path, encoding="utf-8").read().splitlines()
+                if any(line == name or line.startswith(name + " ") for name in kept)] if kept else []
+        write_list(path, comments, kept + [line for name, case in cases.items() if (line := entry(name, case))])
+        print("wrote %s" % path)
+    print("%s: %s" % (opts.list, summary))
+    return 1 if lost or (more and not opts.accept) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
