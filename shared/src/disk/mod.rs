@@ -145,6 +145,16 @@ pub fn parent_of(path: &Path) -> &Path {
     }
 }
 
+/// Removes the files in `dir` whose names end in one of `suffixes`: what a crash left unfinished.
+pub(crate) fn remove_ends_with<D: Disk>(disk: &D, dir: &Path, suffixes: &[&str]) -> Result<(), DiskError> {
+    for name in disk.list(dir)? {
+        if suffixes.iter().any(|suffix| name.as_encoded_bytes().ends_with(suffix.as_bytes())) {
+            disk.remove(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a whole file that is no longer than `len_max` bytes.
 pub fn read_file<D: Disk>(disk: &D, path: &Path, len_max: u64) -> Result<Vec<u8>, DiskError> {
     let file = disk.open(path, Open::Read)?;

@@ -36,6 +36,8 @@ pub enum Verb {
     Remove,
     /// A file cut off.
     Truncate,
+    /// Space reserved.
+    Allocate,
 }
 
 /// A failure to come.
@@ -585,7 +587,7 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&mut self, _len: u64) -> Result<(), DiskError> {
-        Ok(())
+        self.begin(&mut self.state.lock(), Verb::Allocate, "fallocate")
     }
 
     fn lock(&mut self) -> Result<(), DiskError> {

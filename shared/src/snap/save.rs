@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{SnapError, Snapshots, file_name};
-use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::disk::{Disk, DiskError, DiskFile, Open, remove_ends_with};
 use crate::pb;
 
 /// Bytes between two syncs: a log on the same disk never waits for more than that.
@@ -29,6 +29,8 @@ impl<D: Disk> Snapshots<D> {
         conf_state: &pb::ConfState,
         write_body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<(), SnapError> {
+        // Those of a save that a crash interrupted; nobody else saves here.
+        remove_ends_with(&self.disk, &self.dir, &[".snap.tmp", ".snap.tmp2"])?;
         let path = self.dir.join(file_name(term, index));
         let metadata = pb::SnapshotMetadata { conf_state: conf_state.clone(), index, term };
         let saved = Draft::create(&self.disk, &path).and_then(|mut draft| {

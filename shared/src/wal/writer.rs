@@ -1,5 +1,6 @@
 //! Appends to a log.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::codec::{Encoder, EntryRef};
@@ -193,7 +194,7 @@ impl<D: Disk> Wal<D> {
 
     /// Reserves space for the segment, without a change of its length.
     pub(super) fn reserve(&mut self) -> Result<(), WalError> {
-        Ok(self.tail_mut().allocate(SEGMENT_BYTES)?)
+        Ok(reserve(self.tail_mut())?)
     }
 
     /// Runs `work` unless an earlier one failed, and remembers if it fails.
@@ -235,12 +236,23 @@ impl<D: Disk> Wal<D> {
             self.encoder.state(&self.state);
         }
         let mut file = create_segment(&self.disk, &self.dir, name, &self.encoder.buffer)?;
-        file.allocate(SEGMENT_BYTES)?;
+        reserve(&mut file)?;
         tracing::info!(target: "wal", "segmented wal file {} is created", file.path().display());
         self.tail_len = self.encoder.buffer.len() as u64;
         self.encoder.buffer.clear();
         self.held.push((name, file));
         Ok(())
+    }
+}
+
+/// Reserves space for a whole segment. A disk without that much room may still have enough for what comes.
+fn reserve<F: DiskFile>(file: &mut F) -> Result<(), DiskError> {
+    match file.allocate(SEGMENT_BYTES) {
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            tracing::warn!(target: "wal", "the log goes on without reserved space: {error}");
+            Ok(())
+        }
+        result => result,
     }
 }
 

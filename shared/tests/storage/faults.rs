@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use shared::disk::{Fault, SimDisk, Verb};
 use shared::wal::{Wal, WalError};
 
-use crate::common::{METADATA, START, dir, entry, refs};
+use crate::common::{METADATA, START, dir, entry, files, refs};
 
 #[test]
 fn after_a_failed_sync_nothing_more_is_written() {
@@ -60,10 +60,32 @@ fn a_failed_cut_loses_nothing() {
         disk.crash();
         let (mut wal, recovered) = Wal::open(disk.clone(), dir(), START).unwrap();
         assert_eq!(recovered.entries, [entry(1, 1, "a")], "{verb:?}");
+        let litter = files(&disk, dir()).iter().any(|(name, _)| name.ends_with(".tmp"));
+        assert!(!litter, "{verb:?}: half a segment is left");
         wal.set_segment_bytes(1);
         wal.append(refs(&[entry(1, 2, "b")]), None);
         wal.sync().unwrap();
         drop(wal);
         assert_eq!(Wal::open(disk, dir(), START).unwrap().1.entries.len(), 2, "{verb:?}");
     }
+}
+
+#[test]
+fn a_disk_without_room_to_reserve_may_have_room_to_write() {
+    let disk = SimDisk::new(3);
+    Wal::create(disk.clone(), dir(), METADATA).unwrap().close().unwrap();
+    let full = Fault { verb: Verb::Allocate, after: 0, kind: ErrorKind::StorageFull };
+    disk.inject(full);
+    let (mut wal, _) = Wal::open(disk.clone(), dir(), START).unwrap();
+    wal.set_segment_bytes(1);
+    for index in 1..4 {
+        disk.inject(full);
+        wal.append(refs(&[entry(1, index, "a")]), None);
+        wal.sync().unwrap();
+    }
+    drop(wal);
+    assert_eq!(files(&disk, dir()).len(), 4);
+    disk.inject(Fault { kind: ErrorKind::Other, ..full });
+    let error = Wal::open(disk, dir(), START).unwrap_err();
+    assert!(error.to_string().starts_with("fallocate /member/wal/0000000000000003-"), "{error}");
 }

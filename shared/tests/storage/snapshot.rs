@@ -100,6 +100,19 @@ fn the_newest_good_one_counts_and_broken_ones_are_set_aside() {
 }
 
 #[test]
+fn the_next_snapshot_removes_what_an_interrupted_one_left() {
+    let disk = disk();
+    for litter in
+        ["0000000000000001-0000000000000001.snap.tmp", "0000000000000001-0000000000000002.snap.tmp2"]
+    {
+        disk.plant(&Path::new(DIR).join(litter), b"half").unwrap();
+    }
+    snapshots(&disk).save(1, 3, &members(), |out| out.write_all(b"{}")).unwrap();
+    let names: Vec<String> = files(&disk, Path::new(DIR)).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [snap::file_name(1, 3)]);
+}
+
+#[test]
 fn a_missing_folder_is_an_error() {
     let error = snapshots(&SimDisk::new(1)).load_newest().unwrap_err();
     assert!(matches!(&error, SnapError::Disk(error) if error.is_not_found()), "{error}");
