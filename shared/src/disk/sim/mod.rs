@@ -5,19 +5,18 @@
 //! real file systems do. Of the names (files created, renamed, removed) it keeps what was synced and any
 //! prefix of the operations since. The choice comes from the seed, so a failing run repeats.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+mod state;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::state::{Change, FileNode, Node, State, apply};
 use super::{Disk, DiskError, DiskFile, Kind, Open};
-
-/// Where zeros may begin when a write was lost.
-const SECTOR_BYTES: u64 = 512;
-const ROOT: usize = 0;
 
 /// The operations of a [`SimDisk`] that a [`Fault`] can hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,62 +70,11 @@ pub struct SimFile {
     sync_failed: bool,
 }
 
-#[derive(Debug)]
-struct State {
-    nodes: Vec<Node>,
-    /// Changes of names that no `sync_dir` has made durable, oldest first.
-    names_pending: Vec<Renaming>,
-    faults: Vec<Fault>,
-    /// How many more changes succeed before the power fails; `None` while it does not.
-    power: Option<u64>,
-    changes: u64,
-    life: u64,
-    handles: u64,
-    rng: u64,
-}
-
-#[derive(Debug)]
-enum Node {
-    File(FileNode),
-    Dir { now: BTreeMap<OsString, usize>, durable: BTreeMap<OsString, usize> },
-}
-
-#[derive(Debug, Default)]
-struct FileNode {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-    locked_by: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Truncate { len: usize },
-}
-
-/// One operation on names: what each of these names stands for after it.
-#[derive(Debug)]
-struct Renaming {
-    names: Vec<(usize, OsString, Option<usize>)>,
-}
-
 impl SimDisk {
     /// An empty disk, all whose choices come from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> SimDisk {
-        let root = Node::Dir { now: BTreeMap::new(), durable: BTreeMap::new() };
-        let state = State {
-            nodes: vec![root],
-            names_pending: Vec::new(),
-            faults: Vec::new(),
-            power: None,
-            changes: 0,
-            life: 0,
-            handles: 0,
-            rng: seed,
-        };
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
     /// Lets an operation fail, once.
@@ -164,202 +112,6 @@ impl SimDisk {
         file.append(bytes)?;
         file.sync()?;
         self.sync_dir(super::parent_of(path))
-    }
-}
-
-impl State {
-    /// SplitMix64: small, and good enough to choose where a crash cuts.
-    fn random(&mut self) -> u64 {
-        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.rng;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 to `most`, both included.
-    fn up_to(&mut self, most: usize) -> usize {
-        let choices = most as u64 + 1;
-        usize::try_from(self.random() % choices).unwrap_or(most)
-    }
-
-    /// Counts a change, and says how it fails if it does.
-    fn change(&mut self, verb: Verb) -> Result<(), io::ErrorKind> {
-        if self.power == Some(0) {
-            return Err(io::ErrorKind::BrokenPipe);
-        }
-        self.power = self.power.map(|left| left - 1);
-        self.changes += 1;
-        let mut hit = None;
-        for (i, fault) in self.faults.iter_mut().enumerate().filter(|(_, fault)| fault.verb == verb) {
-            match fault.after.checked_sub(1) {
-                Some(left) => fault.after = left,
-                None => hit = Some(i),
-            }
-        }
-        match hit {
-            Some(i) => Err(self.faults.remove(i).kind),
-            None => Ok(()),
-        }
-    }
-
-    fn lookup(&self, path: &Path) -> Result<usize, io::ErrorKind> {
-        let mut at = ROOT;
-        for component in path.components() {
-            let Component::Normal(name) = component else { continue };
-            match &self.nodes[at] {
-                Node::Dir { now, .. } => at = *now.get(name).ok_or(io::ErrorKind::NotFound)?,
-                Node::File(_) => return Err(io::ErrorKind::NotADirectory),
-            }
-        }
-        Ok(at)
-    }
-
-    /// The folder that holds, or would hold, `path`, and its name there.
-    fn place<'a>(&self, path: &'a Path) -> Result<(usize, &'a OsStr), io::ErrorKind> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let dir = self.lookup(path.parent().unwrap_or(Path::new("")))?;
-        match &self.nodes[dir] {
-            Node::Dir { .. } => Ok((dir, name)),
-            Node::File(_) => Err(io::ErrorKind::NotADirectory),
-        }
-    }
-
-    fn file(&self, path: &Path) -> Result<usize, io::ErrorKind> {
-        let node = self.lookup(path)?;
-        match &self.nodes[node] {
-            Node::File(_) => Ok(node),
-            Node::Dir { .. } => Err(io::ErrorKind::IsADirectory),
-        }
-    }
-
-    fn file_node(&self, node: usize) -> &FileNode {
-        match &self.nodes[node] {
-            Node::File(file) => file,
-            Node::Dir { .. } => unreachable!("a handle of a folder"),
-        }
-    }
-
-    fn file_node_mut(&mut self, node: usize) -> &mut FileNode {
-        match &mut self.nodes[node] {
-            Node::File(file) => file,
-            Node::Dir { .. } => unreachable!("a handle of a folder"),
-        }
-    }
-
-    fn dir_mut(&mut self, node: usize) -> (&mut BTreeMap<OsString, usize>, &mut BTreeMap<OsString, usize>) {
-        match &mut self.nodes[node] {
-            Node::Dir { now, durable } => (now, durable),
-            Node::File(_) => unreachable!("a file used as a folder"),
-        }
-    }
-
-    /// Carries out a change of names; it is durable only later.
-    fn rename_now(&mut self, names: Vec<(usize, OsString, Option<usize>)>) {
-        for (dir, name, node) in &names {
-            let (now, _) = self.dir_mut(*dir);
-            match node {
-                Some(node) => now.insert(name.clone(), *node),
-                None => now.remove(name),
-            };
-        }
-        self.names_pending.push(Renaming { names });
-    }
-
-    fn make_durable(&mut self, renaming: Renaming) {
-        for (dir, name, node) in renaming.names {
-            let (_, durable) = self.dir_mut(dir);
-            match node {
-                Some(node) => durable.insert(name, node),
-                None => durable.remove(&name),
-            };
-        }
-    }
-
-    /// Makes the changes in `dir` durable, and those before them in folders that share a rename with it.
-    fn sync_dir(&mut self, dir: usize) {
-        let mut dirs = BTreeSet::from([dir]);
-        let mut synced = Vec::new();
-        let mut rest = Vec::new();
-        for renaming in std::mem::take(&mut self.names_pending).into_iter().rev() {
-            if renaming.names.iter().any(|(dir, ..)| dirs.contains(dir)) {
-                dirs.extend(renaming.names.iter().map(|(dir, ..)| *dir));
-                synced.push(renaming);
-            } else {
-                rest.push(renaming);
-            }
-        }
-        rest.reverse();
-        self.names_pending = rest;
-        for renaming in synced.into_iter().rev() {
-            self.make_durable(renaming);
-        }
-    }
-
-    fn crash(&mut self) {
-        let mut pending = std::mem::take(&mut self.names_pending);
-        let kept = self.up_to(pending.len());
-        pending.truncate(kept);
-        for renaming in pending {
-            self.make_durable(renaming);
-        }
-        for node in 0..self.nodes.len() {
-            let changes = match &mut self.nodes[node] {
-                Node::Dir { now, durable } => {
-                    now.clone_from(durable);
-                    continue;
-                }
-                Node::File(file) => {
-                    file.locked_by = None;
-                    std::mem::take(&mut file.pending)
-                }
-            };
-            let mut durable = std::mem::take(&mut self.file_node_mut(node).durable);
-            let whole = self.up_to(changes.len());
-            for (i, change) in changes.into_iter().enumerate().take(whole + 1) {
-                match change {
-                    change if i < whole => apply(&mut durable, &change),
-                    Change::Write { offset, bytes } => self.tear(&mut durable, offset, &bytes),
-                    Change::Truncate { .. } => {}
-                }
-            }
-            let file = self.file_node_mut(node);
-            file.now.clone_from(&durable);
-            file.durable = durable;
-        }
-        self.faults.clear();
-        self.power = None;
-        self.life += 1;
-    }
-
-    /// Keeps a part of the write that was under way.
-    fn tear(&mut self, durable: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-        let mut kept = self.up_to(bytes.len());
-        let mut zeros = 0;
-        if self.up_to(3) == 0 {
-            let end = (offset + kept) as u64;
-            let sector_start = usize::try_from(end - end % SECTOR_BYTES).unwrap_or(0);
-            // Overwritten sectors are old or new, never zero; only those past the old end can be.
-            if sector_start >= offset.max(durable.len()) {
-                kept = sector_start - offset;
-                zeros = self.up_to(bytes.len() - kept);
-            }
-        }
-        apply(durable, &Change::Write { offset, bytes: bytes[..kept].to_vec() });
-        durable.resize(durable.len() + zeros, 0);
-    }
-}
-
-fn apply(contents: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write { offset, bytes } => {
-            let end = offset + bytes.len();
-            if contents.len() < end {
-                contents.resize(end, 0);
-            }
-            contents[*offset..end].copy_from_slice(bytes);
-        }
-        Change::Truncate { len } => contents.truncate(*len),
     }
 }
 
@@ -612,5 +364,142 @@ impl Drop for SimFile {
                 file.locked_by = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(seed: u64) -> SimDisk {
+        let disk = SimDisk::new(seed);
+        disk.create_dir_all(Path::new("/a/b")).unwrap();
+        disk
+    }
+
+    /// What stands at a path after a crash, for each of many seeds.
+    fn after_crashes(work: impl Fn(&SimDisk), path: &str) -> Vec<Option<Vec<u8>>> {
+        (0..60)
+            .map(|seed| {
+                let disk = disk(seed);
+                work(&disk);
+                disk.crash();
+                disk.contents(Path::new(path)).ok()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_synced_stays_and_the_rest_stays_in_part() {
+        let write = |disk: &SimDisk| {
+            disk.plant(Path::new("/a/b/f"), b"synced ").unwrap();
+            let mut file = disk.open(Path::new("/a/b/f"), Open::Append).unwrap();
+            file.append(b"not ").unwrap();
+            file.append(b"yet").unwrap();
+            assert_eq!(disk.contents(Path::new("/a/b/f")).unwrap(), b"synced not yet");
+        };
+        let outcomes: Vec<Vec<u8>> = after_crashes(write, "/a/b/f").into_iter().flatten().collect();
+        assert_eq!(outcomes.len(), 60, "a synced file is gone");
+        assert!(outcomes.iter().all(|kept| kept.len() >= 7 && b"synced not yet".starts_with(kept)));
+        assert!(outcomes.iter().any(|kept| kept.len() == 7) && outcomes.iter().any(|kept| kept.len() == 14));
+        assert!(outcomes.iter().any(|kept| (8..11).contains(&kept.len())), "no write was torn");
+    }
+
+    #[test]
+    fn lost_sectors_may_be_zeros() {
+        let write = |disk: &SimDisk| {
+            disk.plant(Path::new("/a/b/f"), &[1; 700]).unwrap();
+            disk.open(Path::new("/a/b/f"), Open::Append).unwrap().append(&[2; 2000]).unwrap();
+        };
+        let outcomes: Vec<Vec<u8>> = after_crashes(write, "/a/b/f").into_iter().flatten().collect();
+        let zeros = outcomes.iter().filter_map(|kept| kept.iter().position(|byte| *byte == 0));
+        assert!(zeros.clone().count() > 3);
+        assert!(zeros.clone().all(|at| at % 512 == 0 && at > 700), "{:?}", zeros.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_are_durable_only_after_their_folder_is_synced() {
+        let create = |sync: bool| {
+            move |disk: &SimDisk| {
+                let mut file = disk.open(Path::new("/a/b/f"), Open::Create).unwrap();
+                file.append(b"x").unwrap();
+                file.sync().unwrap();
+                if sync {
+                    disk.sync_dir(Path::new("/a/b")).unwrap();
+                }
+            }
+        };
+        let kept = |outcomes: Vec<Option<Vec<u8>>>| outcomes.iter().flatten().count();
+        assert_eq!(kept(after_crashes(create(true), "/a/b/f")), 60);
+        assert!((1..60).contains(&kept(after_crashes(create(false), "/a/b/f"))));
+        let rename = |disk: &SimDisk| {
+            disk.plant(Path::new("/a/b/old"), b"x").unwrap();
+            disk.rename(Path::new("/a/b/old"), Path::new("/a/new")).unwrap();
+        };
+        let (old, new) = (after_crashes(rename, "/a/b/old"), after_crashes(rename, "/a/new"));
+        assert!(
+            old.iter().zip(&new).all(|(old, new)| old.is_some() != new.is_some()),
+            "at both or at neither"
+        );
+        assert!((1..60).contains(&kept(new)));
+        let remove = |disk: &SimDisk| {
+            disk.plant(Path::new("/a/b/f"), b"x").unwrap();
+            disk.remove(Path::new("/a/b/f")).unwrap();
+        };
+        assert!((1..60).contains(&kept(after_crashes(remove, "/a/b/f"))));
+    }
+
+    #[test]
+    fn a_write_that_a_failed_sync_lost_is_not_brought_back_by_the_next() {
+        let disk = disk(1);
+        let path = Path::new("/a/b/f");
+        disk.plant(path, b"").unwrap();
+        let mut file = disk.open(path, Open::Append).unwrap();
+        file.append(b"lost").unwrap();
+        disk.inject(Fault { verb: Verb::Sync, after: 0, kind: io::ErrorKind::Other });
+        file.sync().unwrap_err();
+        assert!(file.append(b"x").unwrap_err().is_after_failed_sync());
+        assert!(file.sync().unwrap_err().is_after_failed_sync());
+        // Not even through another handle.
+        let mut other = disk.open(path, Open::Append).unwrap();
+        assert_eq!(disk.contents(path).unwrap(), b"lost");
+        other.append(b"kept").unwrap();
+        other.sync().unwrap();
+        disk.crash();
+        assert_eq!(disk.contents(path).unwrap(), b"\0\0\0\0kept");
+    }
+
+    #[test]
+    fn locks_and_handles_end_with_a_crash() {
+        let disk = disk(1);
+        let path = Path::new("/a/b/f");
+        disk.plant(path, b"x").unwrap();
+        let open = || disk.open(path, Open::Append).unwrap();
+        let (mut one, mut two) = (open(), open());
+        one.lock().unwrap();
+        one.lock().unwrap();
+        assert!(two.lock().unwrap_err().is_locked());
+        drop(one);
+        two.lock().unwrap();
+        disk.crash();
+        two.append(b"y").unwrap_err();
+        open().lock().unwrap();
+        assert_eq!(disk.contents(path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn folders_are_like_those_of_a_real_disk() {
+        let disk = disk(1);
+        let (dir, file) = (Path::new("/a/b"), Path::new("/a/b/f"));
+        disk.plant(file, b"x").unwrap();
+        assert_eq!(disk.list(dir).unwrap(), ["f"]);
+        assert_eq!(disk.list(file).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(disk.kind(&file.join("g")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(disk.remove_dir(dir).unwrap_err().kind(), io::ErrorKind::DirectoryNotEmpty);
+        assert_eq!(disk.create_dir(dir).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(disk.create_dir(Path::new("/none/d")).unwrap_err().is_not_found());
+        disk.remove(file).unwrap();
+        disk.remove_dir(dir).unwrap();
+        assert_eq!(disk.kind(dir).unwrap(), None);
     }
 }
