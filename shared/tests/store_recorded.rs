@@ -6,6 +6,8 @@
 //! the event's JSON, or the index alone; after it, each after a tab, what watchers got: number and event.
 //! The clock of the recorded store stood at `now`. Its history had 50 slots.
 
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
 use std::fs;
 use std::path::Path;
 

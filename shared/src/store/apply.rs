@@ -408,11 +408,13 @@ impl Store {
 
     fn count(&self, action: Action, result: &Result<Event, ApiError>, [success, fail]: [Counter; 2]) {
         // The original takes these refusals for successes.
-        let as_success = |error: &ApiError| match (action, error.code) {
-            (Action::Update, Code::NotFile) => true,
-            (Action::Update | Action::Delete | Action::CompareAndSwap, Code::RootReadOnly) => true,
-            (Action::CompareAndDelete, Code::NotFile | Code::CompareFailed) => true,
-            _ => false,
+        let as_success = |error: &ApiError| {
+            matches!(
+                (action, error.code),
+                (Action::Update, Code::NotFile)
+                    | (Action::Update | Action::Delete | Action::CompareAndSwap, Code::RootReadOnly)
+                    | (Action::CompareAndDelete, Code::NotFile | Code::CompareFailed)
+            )
         };
         let counter = if result.as_ref().err().is_none_or(as_success) { success } else { fail };
         self.stats.count_write(action, counter);

@@ -54,8 +54,8 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    #[expect(clippy::cast_possible_truncation, reason = "a slot is at most SLOTS_MAX")]
     fn push(&mut self, slot: usize) {
-        // A slot is less than or equal to SLOTS_MAX.
         self.slots[usize::from(self.height)] = slot as u8;
         self.height += 1;
     }
@@ -97,15 +97,6 @@ impl Children {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.root.is_none()
-    }
-
-    /// Whether both are the very same, not merely equal.
-    #[cfg(test)]
-    pub(crate) fn same(&self, other: &Children) -> bool {
-        match (&self.root, &other.root) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        }
     }
 
     /// All of them in order.
@@ -359,6 +350,7 @@ impl Garbage {
         self.0.extend(children.root);
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -23,6 +23,7 @@ use crate::time::UnixNanos;
 
 mod apply;
 pub(crate) mod children;
+pub mod fuzz;
 mod history;
 mod image;
 pub(crate) mod node;
@@ -33,6 +34,9 @@ mod stats;
 mod tree;
 mod ttl;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use image::Image;
 pub use recover::RecoverError;

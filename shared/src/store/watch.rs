@@ -134,6 +134,9 @@ impl Drop for Watcher {
     }
 }
 
+/// Whether a removal took a node with this path.
+pub(crate) type Existed<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// What a watcher wants.
 pub(crate) struct Wish<'a> {
     pub(crate) path: &'a [u8],
@@ -191,14 +194,9 @@ impl Hub {
         }
     }
 
-    /// Tells an event to all watchers that want it. `existed` says of a path below that of the event whether
-    /// there was a node, if the event removed them. Those to be woken are added to `wakers`.
-    pub(crate) fn notify(
-        &self,
-        event: &Arc<Event>,
-        removal: Option<&dyn Fn(&[u8]) -> bool>,
-        wakers: &mut Vec<Waker>,
-    ) {
+    /// Tells an event to all watchers that want it. Of a removal, `removal` says which nodes there were below
+    /// the event's path. Those to be woken are added to `wakers`.
+    pub(crate) fn notify(&self, event: &Arc<Event>, removal: Option<Existed<'_>>, wakers: &mut Vec<Waker>) {
         if self.count() == 0 {
             return;
         }

@@ -1,0 +1,53 @@
+//! Tests of the whole store: one file for the verbs, one for watches, one for images and recovery.
+
+use super::{Expiry, Store};
+use crate::error::ApiError;
+use crate::event::Event;
+use crate::pb::Request;
+use crate::time::UnixNanos;
+
+mod snapshots;
+mod verbs;
+mod watches;
+
+/// 2024-01-01T00:00:00Z.
+const NOW: UnixNanos = UnixNanos(1_704_067_200 * SECOND);
+const SECOND: i64 = 1_000_000_000;
+const NEVER: Expiry = Expiry { at: None, refresh: false };
+
+fn after(seconds: i64) -> Expiry {
+    Expiry { at: Some(UnixNanos(NOW.0 + seconds * SECOND)), refresh: false }
+}
+
+fn request(method: &str, path: &str, val: &str) -> Request {
+    Request {
+        method: method.to_owned().into(),
+        path: path.to_owned().into(),
+        val: val.to_owned().into(),
+        ..Request::default()
+    }
+}
+
+fn set(store: &mut Store, path: &str, value: &str) -> Event {
+    store.set(path.as_bytes(), false, value.as_bytes(), NEVER, NOW).unwrap()
+}
+
+/// The answer's JSON, as clients get it.
+fn json(answer: &Result<Event, ApiError>) -> String {
+    let mut json = Vec::new();
+    match answer {
+        Ok(event) => event.write_json(&mut json, NOW),
+        Err(error) => error.write_json(&mut json),
+    }
+    String::from_utf8(json).unwrap()
+}
+
+fn read(store: &Store, path: &str) -> String {
+    json(&store.get(path.as_bytes(), false, false))
+}
+
+fn image(store: &Store) -> Vec<u8> {
+    let mut json = Vec::new();
+    store.image().write_json(&mut json).unwrap();
+    json
+}
