@@ -56,7 +56,7 @@ impl Stop<'_, '_> {
 /// Serves one connection until it ends.
 pub(super) async fn run<B: Backend>(
     mut socket: Socket,
-    exchange_with: Arc<super::Context<B>>,
+    context: Arc<super::Context<B>>,
     listening: Arc<Listening>,
 ) {
     let notified = pin!(listening.stop.notified());
@@ -64,29 +64,30 @@ pub(super) async fn run<B: Backend>(
     let mut carry = BytesMut::new();
     let mut stalled = 0;
     loop {
-        let spoken = Box::pin(speak(socket, carry, &exchange_with, &mut stop)).await;
-        match spoken {
+        // The library and its buffers come once there is something to read.
+        if carry.is_empty() {
+            match rest(&mut socket, &mut stop).await {
+                Some(read) => carry = read,
+                None => return,
+            }
+        }
+        let read = std::mem::take(&mut carry);
+        match Box::pin(speak(socket, read, &context, &mut stop)).await {
             Spoken::Closed => return,
             Spoken::Quiet(back, read) => {
                 socket = back;
                 carry = read;
-                if carry.is_empty() {
-                    stalled = 0;
-                    let Some(read) = rest(&mut socket, &mut stop).await else { return };
-                    carry = read;
-                } else {
-                    // Part of a request, and nothing more of it came.
-                    stalled += 1;
-                    if stalled == STALLED_LOOKS_MAX {
-                        return;
-                    }
+                // Part of a request, and nothing more of it came.
+                stalled = if carry.is_empty() { 0 } else { stalled + 1 };
+                if stalled == STALLED_LOOKS_MAX {
+                    return;
                 }
             }
             Spoken::Watch(back, read, start) => {
                 socket = back;
                 carry = read;
                 stalled = 0;
-                let clock = || exchange_with.backend.clock();
+                let clock = || context.backend.clock();
                 if watch::run(&mut socket, start, &mut carry, clock, &mut stop).await == Ended::Closed {
                     return;
                 }
@@ -126,8 +127,10 @@ async fn speak<B: Backend>(
             stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        if Pin::new(&mut connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Closed);
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            // The library answers what it cannot parse, and reads no further.
+            let lingers = flow.lingers() || result.is_err_and(|error| error.is_parse());
+            return Poll::Ready(End::Closed { lingers });
         }
         if flow.is_taken_over() {
             return Poll::Ready(End::Watch);
@@ -149,8 +152,8 @@ async fn speak<B: Backend>(
     let parts = connection.into_parts();
     let (mut socket, held) = parts.io.into_parts();
     match end {
-        End::Closed => {
-            if flow.lingers() {
+        End::Closed { lingers } => {
+            if lingers {
                 linger(&mut socket).await;
             }
             Spoken::Closed
@@ -165,7 +168,10 @@ async fn speak<B: Backend>(
 }
 
 enum End {
-    Closed,
+    /// In order, or by the client. What it still sends is to be read where our answer might else be lost.
+    Closed {
+        lingers: bool,
+    },
     /// By us, in the middle of something.
     Cut,
     Quiet,

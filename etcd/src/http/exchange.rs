@@ -37,12 +37,30 @@ pub(super) async fn answer<B: Backend>(
 ) -> Result<Response, Infallible> {
     let (mut head, mut body) = request.into_parts();
     exchange.flow.begins(!body.is_end_stream());
-    let response = match check(&head) {
-        Err(text) => reply::bad_request(blank(&mut head), text),
+    let page = match check(&head) {
+        Err(text) => Page::Ready(reply::bad_request(blank(&mut head), text)),
         Ok(()) => page(&exchange, head, &mut body).await,
+    };
+    // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
+    drop(body);
+    let response = match page {
+        Page::Ready(response) => response,
+        Page::Submitted(submission) => submission.finish(&exchange.context).await,
+        // The connection takes over; the answer is never missed.
+        Page::Watched => std::future::pending().await,
     };
     exchange.flow.ends();
     Ok(response)
+}
+
+/// What a request has come to.
+pub(super) enum Page {
+    /// Its answer.
+    Ready(Response),
+    /// Something for the log.
+    Submitted(keys::Submission),
+    /// A watch, which the connection has by now.
+    Watched,
 }
 
 /// What Go's server demands of a request's head before it looks at anything else.
@@ -92,15 +110,15 @@ pub(super) struct Framing {
     pub(super) keep_alive: bool,
 }
 
-async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &mut Incoming) -> Response {
+async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &mut Incoming) -> Page {
     let context = &*exchange.context;
     let origin = context.cors.allowed(&head.headers);
     if head.method == Method::OPTIONS {
         let headers = allowing(blank(&mut head), origin);
-        return reply::empty(headers, StatusCode::OK);
+        return Page::Ready(reply::empty(headers, StatusCode::OK));
     }
     let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-        return reply::bad_request(blank(&mut head), "400 Bad Request");
+        return Page::Ready(reply::bad_request(blank(&mut head), "400 Bad Request"));
     };
     let query = head.uri.query().unwrap_or_default();
     let framing =
@@ -118,17 +136,17 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
 
     if &*path == b"*" {
         reply::close(&mut headers);
-        return reply::empty(headers, StatusCode::BAD_REQUEST);
+        return Page::Ready(reply::empty(headers, StatusCode::BAD_REQUEST));
     }
     if expects == Expects::Else {
         reply::close(&mut headers);
-        return reply::empty(headers, StatusCode::EXPECTATION_FAILED);
+        return Page::Ready(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
     }
     if head.method != Method::CONNECT
         && let Some(clean) = path::cleaned(&path)
     {
         discard(exchange, body, expects, &mut headers).await;
-        return reply::moved(headers, &head.method, &clean, head.uri.query());
+        return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
     let mut framing = framing;
@@ -137,15 +155,15 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     } else if route.wants_body(&head.method, content_type) {
         match read(exchange, body).await {
             Ok(bytes) => bytes,
-            Err(why) => return refuse_body(exchange, why, route, headers),
+            Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
         }
     } else {
         framing.keep_alive &= discard(exchange, body, expects, &mut headers).await;
         Bytes::new()
     };
     let asked = Asked { method: &head.method, rest, query, content_type, body, framing };
-    match route {
-        Route::Keys => keys::answer(exchange, asked, headers).await,
+    Page::Ready(match route {
+        Route::Keys => return keys::begin(exchange, &asked, headers),
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::Machines => machines::answer(context, &asked, headers),
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
@@ -157,7 +175,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::DebugVars => debug_vars::answer(context, &asked, headers),
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),
-    }
+    })
 }
 
 fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {

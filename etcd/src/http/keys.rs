@@ -1,6 +1,5 @@
 //! `/v2/keys`: reads, watches and writes.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use shared::time::UnixNanos;
 
 use super::Context;
 use super::backend::{Backend, SubmitError};
-use super::exchange::{Asked, Exchange};
+use super::exchange::{Asked, Exchange, Page};
 use super::form::{Form, Param, parse_bool, parse_u64};
 use super::media_type;
 use super::metrics::Counted;
@@ -163,15 +162,11 @@ fn refusal(code: Code, cause: &str) -> ApiError {
     ApiError::new(code, cause, 0)
 }
 
-/// Answers a request for keys.
-pub(super) async fn answer<B: Backend>(
-    exchange: &Arc<Exchange<B>>,
-    asked: Asked<'_>,
-    mut headers: HeaderMap,
-) -> Response {
+/// Answers a request for keys, or brings it on its way.
+pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: &Asked<'_>, mut headers: HeaderMap) -> Page {
     let context = &*exchange.context;
     if !matches!(*asked.method, Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD) {
-        return reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE");
+        return Page::Ready(reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE"));
     }
     headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
     let began = Instant::now();
@@ -179,56 +174,86 @@ pub(super) async fn answer<B: Backend>(
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
     let request = match parse(method, asked.rest, query, asked.content_type, body, now) {
         Ok(request) => request,
-        Err(error) => return reply::api_error(headers, &error),
+        Err(error) => return Page::Ready(reply::api_error(headers, &error)),
     };
-    let (counted, result) = match request {
+    let counted = match &request {
+        KeysRequest::Write(request) => Counted::of(&request.method),
+        _ if *method == Method::HEAD => Counted::Head,
+        _ => Counted::Get,
+    };
+    match request {
         KeysRequest::Read { path, recursive, sorted } => {
-            let counted = if *method == Method::HEAD { Counted::Head } else { Counted::Get };
             context.metrics.received(counted);
-            let store = context.backend.store();
-            look_for_auth(&store);
-            (counted, store.get(&path, recursive, sorted).map_err(SubmitError::Api))
+            let event = {
+                let store = context.backend.store();
+                look_for_auth(&store);
+                store.get(&path, recursive, sorted)
+            };
+            let pending = Submission { request: pb::Request::default(), headers, counted, began };
+            Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
         }
         KeysRequest::Write(request) => {
-            look_for_auth(&context.backend.store());
-            let counted = Counted::of(&request.method);
             context.metrics.received(counted);
-            drop(asked);
-            (counted, context.backend.submit(request).await)
+            look_for_auth(&context.backend.store());
+            Page::Submitted(Submission { request, headers, counted, began })
         }
         KeysRequest::Watch { path, recursive, stream, since } => {
             look_for_auth(&context.backend.store());
-            return match context.backend.watch(&path, recursive, stream, since) {
+            match context.backend.watch(&path, recursive, stream, since) {
                 Err(error) => {
-                    context.metrics.failed(Counted::Get, error.http_status());
-                    reply::api_error(headers, &error)
+                    context.metrics.failed(counted, error.http_status());
+                    Page::Ready(reply::api_error(headers, &error))
                 }
                 Ok(watcher) => {
                     event_headers(context, &mut headers, watcher.start_index());
-                    let (chunked, keep_alive) = (asked.framing.chunked, asked.framing.keep_alive);
-                    let start = WatchStart::new(watcher, stream, chunked, keep_alive, &headers, now);
+                    let start = WatchStart::new(watcher, stream, asked.framing, &headers, now);
                     exchange.flow.watches(start);
-                    // The connection takes over; this answer is never missed.
-                    std::future::pending().await
+                    Page::Watched
                 }
-            };
+            }
         }
-    };
-    match result {
-        Ok(event) => {
-            let response = event_answer(context, headers, &event);
-            context.metrics.succeeded(counted, began.elapsed());
-            response
-        }
-        Err(SubmitError::Api(error)) => {
-            context.metrics.failed(counted, error.http_status());
-            reply::api_error(headers, &error)
-        }
-        Err(SubmitError::Unavailable(why)) => {
-            log::error!("etcdhttp", "{}", unavailable(&why));
-            let error = refusal(Code::RaftInternal, &why.to_string());
-            context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
-            reply::api_error(headers, &error)
+    }
+}
+
+/// A request for the log, with all that its answer needs.
+pub(super) struct Submission {
+    request: pb::Request,
+    headers: HeaderMap,
+    counted: Counted,
+    began: Instant,
+}
+
+impl Submission {
+    /// Submits it, and waits for its answer.
+    pub(super) async fn finish<B: Backend>(mut self, context: &Context<B>) -> Response {
+        let request = std::mem::take(&mut self.request);
+        let result = context.backend.submit(request).await;
+        self.answer(context, result, context.backend.clock())
+    }
+
+    fn answer<B: Backend>(
+        self,
+        context: &Context<B>,
+        result: Result<Event, SubmitError>,
+        now: UnixNanos,
+    ) -> Response {
+        let Submission { headers, counted, began, .. } = self;
+        match result {
+            Ok(event) => {
+                let response = event_answer(context, headers, &event, now);
+                context.metrics.succeeded(counted, began.elapsed());
+                response
+            }
+            Err(SubmitError::Api(error)) => {
+                context.metrics.failed(counted, error.http_status());
+                reply::api_error(headers, &error)
+            }
+            Err(SubmitError::Unavailable(why)) => {
+                log::error!("etcdhttp", "{}", unavailable(&why));
+                let error = refusal(Code::RaftInternal, &why.to_string());
+                context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
+                reply::api_error(headers, &error)
+            }
         }
     }
 }
@@ -254,11 +279,16 @@ fn event_headers<B: Backend>(context: &Context<B>, headers: &mut HeaderMap, inde
     headers.insert(reply::X_RAFT_TERM, reply::number(status.term));
 }
 
-fn event_answer<B: Backend>(context: &Context<B>, mut headers: HeaderMap, event: &Event) -> Response {
+fn event_answer<B: Backend>(
+    context: &Context<B>,
+    mut headers: HeaderMap,
+    event: &Event,
+    now: UnixNanos,
+) -> Response {
     event_headers(context, &mut headers, event.index);
     let status = if event.is_created() { StatusCode::CREATED } else { StatusCode::OK };
     let mut body = Vec::with_capacity(ANSWER_BYTES + 2 * event.key().len());
-    event.write_json(&mut body, context.backend.clock());
+    event.write_json(&mut body, now);
     body.push(b'\n');
     reply::answer(headers, status, body)
 }

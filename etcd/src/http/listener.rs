@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::backend::Backend;
 use super::socket::Socket;
@@ -25,6 +27,13 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long to wait when no connection can be taken in: there are too many, or memory is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How requests begin that are not encrypted.
+const PLAIN_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+
+/// The answer to those.
+const SPEAKS_PLAINLY: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// What a listener's connections share with it.
 #[derive(Default)]
@@ -96,13 +105,24 @@ async fn greet<B: Backend>(
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
     let socket = match tls {
         None => Socket::Plain(socket),
-        Some(tls) => match Box::pin(timeout(HANDSHAKE_TIME_MAX, tls.accept(socket))).await {
-            Ok(Ok(socket)) => Socket::Tls(Box::new(socket)),
+        Some(tls) => match Box::pin(timeout(HANDSHAKE_TIME_MAX, encrypt(socket, tls))).await {
+            Ok(Ok(Some(socket))) => Socket::Tls(Box::new(socket)),
             // The client learns why from the protocol itself; the original's log is silent about it too.
-            Ok(Err(_)) | Err(_) => return,
+            Ok(_) | Err(_) => return,
         },
     };
     connection::run(socket, context, listening).await;
+}
+
+/// Agrees on keys with the client. `None` for one that knows nothing of keys, and is told so.
+async fn encrypt(mut socket: TcpStream, tls: TlsAcceptor) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut start = [0; 5];
+    let read = socket.peek(&mut start).await?;
+    if PLAIN_STARTS.iter().any(|plain| start[..read] == **plain) {
+        socket.write_all(SPEAKS_PLAINLY).await?;
+        return Ok(None);
+    }
+    tls.accept(socket).await.map(Some)
 }
 
 /// Counts an open connection.

@@ -470,8 +470,12 @@ async fn encrypted_connections_do_all_the_same() {
         }
         tokio::time::sleep(look * 4).await;
     }
-    // A client that speaks plainly is let go.
+    // A client that speaks plainly is told.
     let mut plain = server.connect().await;
     plain.send(GET_A).await;
-    assert!(!plain.rest().await.contains("HTTP/1.1 200"));
+    let answer = plain.rest().await;
+    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+    let mut neither = server.connect().await;
+    neither.send("SSH-2.0-x\r\n").await;
+    assert!(!neither.rest().await.contains("HTTP"));
 }

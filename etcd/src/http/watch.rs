@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Stop;
 use super::date::http_date;
+use super::exchange::Framing;
 use super::socket::Socket;
 
 /// Bytes of events that are gathered for one write.
@@ -47,16 +48,16 @@ pub(super) enum Ended {
 }
 
 impl WatchStart {
-    /// An answer with these headers; `chunked` where the client knows what that is.
+    /// An answer with these headers.
     pub(super) fn new(
         watcher: Watcher,
         stream: bool,
-        chunked: bool,
-        keep_alive: bool,
+        framing: Framing,
         headers: &HeaderMap,
         now: UnixNanos,
     ) -> WatchStart {
-        let keep_alive = keep_alive && chunked;
+        let chunked = framing.chunked;
+        let keep_alive = framing.keep_alive && chunked;
         let mut head = Vec::with_capacity(320);
         head.extend_from_slice(if chunked { b"HTTP/1.1 200 OK\r\n" } else { b"HTTP/1.0 200 OK\r\n" });
         for (name, value) in headers {
