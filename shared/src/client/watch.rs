@@ -154,7 +154,11 @@ impl Watcher<'_> {
             ClientError::Api(failure) if failure.code == HISTORY_CLEARED => {
                 let oldest = oldest_index(&failure.cause).unwrap_or(failure.index + 1);
                 let from = self.next.max(self.scanned);
-                self.next = oldest.max(from);
+                let asked = std::mem::replace(&mut self.next, oldest.max(from));
+                if self.next > asked {
+                    // A member is there and the next question is another one: no need to wait.
+                    self.attempts = 0;
+                }
                 Ok((from < self.next).then(|| Notice::Missed { from, to: self.next - 1 }))
             }
             ClientError::Unavailable(errors) if errors.iter().all(RequestError::may_pass) => {
