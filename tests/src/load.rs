@@ -24,7 +24,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,7 +34,7 @@ impl Random {
 
     /// The next number below `bound`, which is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.number() % bound
     }
 }
 
@@ -145,7 +145,7 @@ impl Writer {
             let (content, request) = if holds && self.random.below(10) == 0 {
                 (None, Request::new("DELETE", format!("/v2/keys{key}")))
             } else {
-                let mark = format!("{}.{:x}.", self.written.count, self.random.next());
+                let mark = format!("{}.{:x}.", self.written.count, self.random.number());
                 let length = usize::try_from(self.random.below(self.load.value_bytes)).unwrap_or(0);
                 let value = mark.clone() + &mark.repeat(length / mark.len());
                 let request = Request::new("PUT", format!("/v2/keys{key}")).form(&[("value", &value)]);

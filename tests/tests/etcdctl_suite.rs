@@ -31,7 +31,7 @@ fn runs_are_as_recorded() -> Check {
             Err(why) => Played::all_failed(&scenario.name, scenario.compared_steps(), &why.to_string()),
         },
     );
-    println!("etcdctl suite: {}", passes::summary(&results));
+    passes::print("etcdctl", &results);
     if programs.foreign {
         return passes::demand_all(&results);
     }

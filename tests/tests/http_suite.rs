@@ -17,7 +17,7 @@ fn answers_are_as_recorded() -> Check {
         Place::new,
         |place, scenario| place.play(scenario),
     );
-    println!("http suite: {}", passes::summary(&results));
+    passes::print("http", &results);
     if programs::find()?.foreign {
         return passes::demand_all(&results);
     }

@@ -23,8 +23,6 @@ pub struct Played {
     pub passed: BTreeSet<usize>,
     /// What was wrong, by step. A step that only prepares something is here too if it failed.
     pub failed: BTreeMap<usize, String>,
-    /// Steps that were left out, and why. Neither passed nor failed.
-    pub left_out: BTreeMap<usize, String>,
 }
 
 impl Played {

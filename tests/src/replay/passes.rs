@@ -61,28 +61,32 @@ pub fn judge(path: &Path, results: &[Played], complete: bool) -> Check {
 /// # Errors
 /// Names each step that fails.
 pub fn demand_all(results: &[Played]) -> Check {
-    let mut report = String::new();
-    for played in results {
-        for (step, why) in &played.failed {
-            let _ = writeln!(report, "FAIL {} step {step}: {why}", played.name);
-        }
-    }
+    let report = failures(results);
     if !report.is_empty() {
         fail!("{report}");
     }
     Ok(())
 }
 
-/// `N passed, M failed`, over steps.
-pub fn summary(results: &[Played]) -> String {
+/// A paragraph on each step that failed.
+pub fn failures(results: &[Played]) -> String {
+    let mut report = String::new();
+    for played in results {
+        for (step, why) in &played.failed {
+            let _ = writeln!(report, "FAIL {} step {step}: {why}", played.name);
+        }
+    }
+    report
+}
+
+/// Prints `NAME suite: N passed, M failed`, over steps; with `VERBOSE=1` every failure before it, listed or not.
+pub fn print(name: &str, results: &[Played]) {
+    if std::env::var("VERBOSE").is_ok_and(|value| value == "1") {
+        print!("{}", failures(results));
+    }
     let passed: usize = results.iter().map(|played| played.passed.len()).sum();
     let failed: usize = results.iter().map(|played| played.failed.len()).sum();
-    let left_out: usize = results.iter().map(|played| played.left_out.len()).sum();
-    let mut text = format!("{passed} passed, {failed} failed");
-    if left_out > 0 {
-        let _ = write!(text, ", {left_out} left out");
-    }
-    text
+    println!("{name} suite: {passed} passed, {failed} failed");
 }
 
 /// The report, and how many steps of it are regressions.
@@ -191,7 +195,6 @@ mod tests {
             name: name.into(),
             passed: passed.iter().copied().collect(),
             failed: failed.iter().map(|&step| (step, "differs".to_owned())).collect(),
-            left_out: BTreeMap::new(),
         }
     }
 
