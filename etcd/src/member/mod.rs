@@ -108,8 +108,17 @@ pub enum Applied {
     Configured(RequestId, Result<(), ConfigureError>),
     /// This member is no longer one of the cluster: it must stop.
     RemovedSelf,
-    /// The members or the cluster's version have changed: [`Member::membership`] is new.
-    MembershipChanged,
+    /// The members' attributes or the cluster's version have changed: [`Member::membership`] is new.
+    AttributesChanged,
+    /// A member was added, removed, or has other peer URLs: [`Member::membership`] is new.
+    MemberChanged {
+        /// [`pb::ADD_NODE`], [`pb::REMOVE_NODE`] or [`pb::UPDATE_NODE`].
+        kind: i32,
+        /// The member.
+        id: MemberId,
+        /// Its peer URLs, none for one that is gone.
+        peer_urls: Vec<String>,
+    },
     /// A new leader's first entry.
     NewTerm,
 }
@@ -541,7 +550,7 @@ impl Member {
         let result = store.apply_quietly(&request, now);
         if of_cluster {
             self.membership = Membership::from_store(self.membership.cluster_id, store);
-            done(Applied::MembershipChanged);
+            done(Applied::AttributesChanged);
         }
         done(Applied::Request(request.id, result));
     }
@@ -574,7 +583,7 @@ impl Member {
             self.change_voters(&change);
             membership::write_change(store, &change, &peer_urls, now);
             self.membership = Membership::from_store(self.membership.cluster_id, store);
-            done(Applied::MembershipChanged);
+            done(Applied::MemberChanged { kind: change.kind, id: MemberId(change.node_id), peer_urls });
         }
         done(Applied::Configured(change.id, checked));
         if checked.is_ok() && change.kind == pb::REMOVE_NODE && change.node_id == self.id.0 {

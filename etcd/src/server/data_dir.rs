@@ -29,6 +29,9 @@ pub enum DataDirError {
     /// The log's folder cannot be read.
     #[error("{0}")]
     Wal(#[from] WalError),
+    /// Something else stands at its path.
+    #[error("error listing data dir: {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
     /// It cannot be both.
     #[error("invalid datadir. Both member and proxy directories exist.")]
     Both,
@@ -69,6 +72,15 @@ impl Layout {
     /// Whether a member has ever been started on it.
     pub fn has_log<D: Disk>(&self, disk: &D) -> Result<bool, WalError> {
         wal::exists(disk, &self.wal)
+    }
+}
+
+/// Checks that nothing but a directory stands where the data dir is or will be.
+pub(super) fn check_is_dir<D: Disk>(disk: &D, data_dir: &Path) -> Result<(), DataDirError> {
+    match disk.kind(data_dir) {
+        Ok(Some(Kind::File | Kind::Other)) => Err(DataDirError::NotADirectory(data_dir.to_owned())),
+        // Whatever else is wrong shows when it is made or written.
+        _ => Ok(()),
     }
 }
 

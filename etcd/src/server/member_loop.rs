@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::disk::Disk;
 use shared::event::Event;
+use shared::id::MemberId;
 use shared::pb;
 use shared::time::UnixNanos;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
@@ -384,7 +385,11 @@ impl<D: Disk> MemberLoop<D> {
                         let _ = reply.send(result.map_err(ChangeError::Refused));
                     }
                 }
-                Applied::MembershipChanged => membership_changed = true,
+                Applied::AttributesChanged => membership_changed = true,
+                Applied::MemberChanged { kind, id, peer_urls } => {
+                    membership_changed = true;
+                    log_member(&self.inner, kind, id, &peer_urls);
+                }
                 Applied::NewTerm => new_term = true,
                 Applied::RemovedSelf => *removed = true,
             });
@@ -456,6 +461,18 @@ impl<D: Disk> MemberLoop<D> {
         self.log.send(Job::Release(index));
         log::info!("etcdserver", "saved snapshot at index {index}");
         Ok(())
+    }
+}
+
+fn log_member(inner: &Inner, kind: i32, id: MemberId, peer_urls: &[String]) {
+    let (cluster, urls) = (inner.cluster_id, peer_urls.join(" "));
+    let local = if id == inner.id { "local " } else { "" };
+    match kind {
+        pb::ADD_NODE => {
+            log::notice!("etcdserver", "added {local}member {id} [{urls}] to cluster {cluster}");
+        }
+        pb::REMOVE_NODE => log::notice!("etcdserver", "removed {local}member {id} from cluster {cluster}"),
+        _ => log::notice!("etcdserver", "update {local}member {id} [{urls}] in cluster {cluster}"),
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use shared::disk::{Disk, RealDisk};
+use shared::disk::{Disk, RealDisk, reason};
 use shared::url::Urls;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,6 +83,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     let disk = RealDisk;
     let mut signals = Signals::catch()?;
     let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
+    data_dir::check_is_dir(&disk, &layout.data)?;
     if layout.has_log(&disk).unwrap_or(false) {
         log::notice!(
             "etcdmain",
@@ -229,7 +230,7 @@ async fn listen(urls: &Urls, whom: &str) -> anyhow::Result<Vec<TcpListener>> {
         for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
             let listener = TcpListener::bind(addr)
                 .await
-                .map_err(|error| anyhow::anyhow!("listen tcp {addr}: {error}"))?;
+                .map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
             log::info!("etcdmain", "listening for {whom} on {url}");
             listeners.push(listener);
         }

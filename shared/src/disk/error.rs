@@ -79,8 +79,9 @@ impl std::error::Error for DiskError {
     }
 }
 
-/// The system's own words in lower case and without the number that Rust adds.
-fn reason(error: &io::Error) -> String {
+/// The system's own words in lower case and without the number that Rust adds, as Go says them.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     if error.raw_os_error().is_none() {
         return text;

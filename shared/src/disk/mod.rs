@@ -14,7 +14,7 @@ mod sim;
 use std::ffi::OsString;
 use std::path::Path;
 
-pub use error::DiskError;
+pub use error::{DiskError, reason};
 pub use real::{RealDisk, RealFile};
 pub use sim::{Fault, SimDisk, SimFile, Verb};
 
