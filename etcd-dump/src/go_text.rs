@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use shared::flags;
 use shared::time::UnixNanos;
 
 /// Quotes bytes as Go's `%q` does a string: what is no UTF-8 byte by byte, what is not printable escaped.
@@ -9,53 +10,15 @@ pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            push_escaped(&mut out, c);
-        }
+        let quoted = flags::quote(chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
         for byte in chunk.invalid() {
-            push(&mut out, format_args!("\\x{byte:02x}"));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
     out.push('"');
     out
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = out.write_fmt(text);
-}
-
-fn push_escaped(out: &mut String, c: char) {
-    match c {
-        '"' | '\\' => {
-            out.push('\\');
-            out.push(c);
-        }
-        '\x07' => out.push_str("\\a"),
-        '\x08' => out.push_str("\\b"),
-        '\x0c' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\x0b' => out.push_str("\\v"),
-        _ if is_printable(c) => out.push(c),
-        '\0'..' ' | '\x7f' => push(out, format_args!("\\x{:02x}", u32::from(c))),
-        '\0'..='\u{ffff}' => push(out, format_args!("\\u{:04x}", u32::from(c))),
-        _ => push(out, format_args!("\\U{:08x}", u32::from(c))),
-    }
-}
-
-/// Letters, marks, numbers, punctuation, symbols and the plain space, as Go's `unicode.IsPrint`.
-fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return (' '..='~').contains(&c);
-    }
-    // Rust's own escaping has the same table, but escapes marks too where they stand first.
-    let mut text = [0; 5];
-    text[0] = b'a';
-    let len = 1 + c.encode_utf8(&mut text[1..]).len();
-    let Ok(text) = std::str::from_utf8(&text[..len]) else { return false };
-    text.escape_debug().eq(text.chars())
 }
 
 /// The first `before` and the last `after` bytes of a text, each quoted, or all of it if it is not longer.

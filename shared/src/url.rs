@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::flags::quote;
+
 /// Why a list of URLs is refused; the texts are etcd's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -16,7 +18,7 @@ pub enum UrlError {
     #[error("no valid URLs given")]
     Empty,
     /// Not a URL at all.
-    #[error("parse {url}: {reason}")]
+    #[error("parse {}: {reason}", quote(url))]
     Malformed {
         /// The text.
         url: String,
@@ -251,27 +253,34 @@ struct Parts<'a> {
 
 /// Takes a URL apart as Go's `url.Parse` does.
 fn split(text: &str) -> Result<Parts<'_>, String> {
-    check_escapes(text)?;
-    let before_fragment = text.split_once('#').map_or(text, |(before, _)| before);
-    let (scheme, rest) = split_scheme(before_fragment)?;
+    let text = text.split_once('#').map_or(text, |(before, _)| before);
+    if text.bytes().any(|b| b.is_ascii_control()) {
+        return Err("net/url: invalid control character in URL".to_owned());
+    }
+    let (scheme, rest) = split_scheme(text)?;
     let scheme = scheme.to_ascii_lowercase();
     let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
-    let Some(rest) = rest.strip_prefix("//") else {
-        // `http:a` is opaque to Go and a text without a scheme is a path: neither has an address.
-        let path = if scheme.is_empty() || rest.starts_with('/') { rest } else { "" };
-        return Ok(Parts { scheme, address: "", path });
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-    if let Some(bad) = address.chars().find(|c| c.is_ascii() && !is_host_char(*c)) {
-        return Err(format!("invalid character {:?} in host name", bad.to_string()));
+    if !rest.starts_with('/') && !scheme.is_empty() {
+        // `http:a` is opaque to Go.
+        return Ok(Parts { scheme, address: "", path: "" });
     }
+    let first_segment = rest.split('/').next().unwrap_or_default();
+    if first_segment.contains(':') {
+        return Err("first path segment in URL cannot contain colon".to_owned());
+    }
+    let is_path = scheme.is_empty() && rest.starts_with("///");
+    let (address, path) = match rest.strip_prefix("//") {
+        Some(rest) if !is_path => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+            check_host(address)?;
+            check_user(user)?;
+            (address, path)
+        }
+        _ => ("", rest),
+    };
+    check_escapes(path)?;
     Ok(Parts { scheme, address, path })
-}
-
-/// What Go lets pass in a host.
-fn is_host_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c)
 }
 
 /// The scheme before the first colon; an error only if nothing is before it.
@@ -288,12 +297,50 @@ fn split_scheme(text: &str) -> Result<(&str, &str), String> {
     Ok(("", text))
 }
 
+/// Checks `host:port`, where the port may be missing and an IPv6 host stands in brackets.
+fn check_host(address: &str) -> Result<(), String> {
+    let port_at = match address.strip_prefix('[') {
+        Some(_) => address.rfind(']').ok_or("missing ']' in host")? + 1,
+        None => address.rfind(':').unwrap_or(address.len()),
+    };
+    let (host, port) = address.split_at(port_at);
+    let good =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    if !good {
+        return Err(format!("invalid port {} after host", quote(port)));
+    }
+    // The zone of an address may hold any escape, a host only those of other than ASCII characters.
+    let zone_at = if host.starts_with('[') { host.find("%25") } else { None };
+    let (host, zone) = address.split_at(zone_at.unwrap_or(address.len()));
+    check_escapes(host)?;
+    check_escapes(zone)?;
+    if let Some((at, _)) = host.match_indices('%').find(|(at, _)| host.as_bytes()[at + 1] < b'8') {
+        return Err(format!("invalid URL escape {}", quote(&host[at..at + 3])));
+    }
+    let bad = host.chars().chain(zone.chars()).find(|c| c.is_ascii() && !is_host_char(*c));
+    bad.map_or(Ok(()), |bad| Err(format!("invalid character {} in host name", quote(&bad.to_string()))))
+}
+
+/// What Go lets pass in a host.
+fn is_host_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c)
+}
+
+/// Checks `user:password`.
+fn check_user(user: &str) -> Result<(), String> {
+    if user.chars().all(|c| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c)) {
+        check_escapes(user)
+    } else {
+        Err("net/url: invalid userinfo".to_owned())
+    }
+}
+
 /// Every `%` must begin an escape of two hexadecimal digits.
 fn check_escapes(text: &str) -> Result<(), String> {
     for (i, _) in text.match_indices('%') {
         let escape: String = text[i..].chars().take(3).collect();
-        if escape.len() < 3 || !escape[1..].bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(format!("invalid URL escape {escape:?}"));
+        if escape.len() != 3 || !escape[1..].bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(format!("invalid URL escape {}", quote(&escape)));
         }
     }
     Ok(())
@@ -347,10 +394,36 @@ mod tests {
         }
         assert_eq!(refused("http://:1/"), "URL must not contain a path: http://:1/");
         assert_eq!(refused("http://a:1/b"), "URL must not contain a path: http://a:1/b");
-        assert_eq!(refused(":1"), "parse :1: missing protocol scheme");
-        assert_eq!(refused("http://%zz:1"), "parse http://%zz:1: invalid URL escape \"%zz\"");
-        assert_eq!(refused("http://a b:1"), "parse http://a b:1: invalid character \" \" in host name");
         assert_eq!(Urls::from_texts([]).unwrap_err().to_string(), "no valid URLs given");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_in_the_words_of_go() {
+        for (text, reason) in [
+            (":1", "missing protocol scheme"),
+            ("1http://a:1", "first path segment in URL cannot contain colon"),
+            ("*:1", "first path segment in URL cannot contain colon"),
+            ("http://%zz:1", r#"invalid URL escape "%zz""#),
+            ("http://%4:1", r#"invalid URL escape "%4:""#),
+            ("http://%41:1", r#"invalid URL escape "%41""#),
+            ("http://a:1/%zz", r#"invalid URL escape "%zz""#),
+            ("http://a b:1", r#"invalid character " " in host name"#),
+            (r"http://a\b:1", r#"invalid character "\\" in host name"#),
+            ("http://a:b", r#"invalid port ":b" after host"#),
+            ("http://a:+1", r#"invalid port ":+1" after host"#),
+            ("http://[::1]:x", r#"invalid port ":x" after host"#),
+            ("http://[::1]a:1", r#"invalid port "a:1" after host"#),
+            ("http://[::1", "missing ']' in host"),
+            ("http://a b@c:1", "net/url: invalid userinfo"),
+            ("http://a\u{7}:1", "net/url: invalid control character in URL"),
+        ] {
+            assert_eq!(refused(text), format!("parse {}: {reason}", quote(text)));
+        }
+        for good in
+            ["http://a<b:1", "http://é:1", "http://:", "http://[fe80::1%25en0]:80", "http://a:1?x#%zz"]
+        {
+            assert_eq!(Urls::parse(good).map(|urls| urls.to_string()).as_deref(), Ok(good));
+        }
     }
 
     #[test]
