@@ -1,5 +1,4 @@
 //! What does it cost to append to the log: encoding alone, and with the write and the sync of one batch?
-#![expect(missing_docs, reason = "criterion's macros make undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails shall end")]
 
 use std::ffi::OsString;
