@@ -14,7 +14,7 @@ use shared::error::{ApiError, Code};
 
 use super::backend::Backend;
 use super::flow::Flow;
-use super::reply::{self, Response};
+use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::{
     Context, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
@@ -38,7 +38,7 @@ pub(super) async fn answer<B: Backend>(
     let (mut head, mut body) = request.into_parts();
     exchange.flow.begins(!body.is_end_stream());
     let page = match check(&head) {
-        Err(text) => Page::Ready(reply::bad_request(blank(&mut head), text)),
+        Err(bad) => Page::Ready(reply::bad_request(blank(&mut head), bad)),
         Ok(()) => page(&exchange, head, &mut body).await,
     };
     // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
@@ -64,18 +64,23 @@ pub(super) enum Page {
 }
 
 /// What Go's server demands of a request's head before it looks at anything else.
-fn check(head: &Parts) -> Result<(), &'static str> {
+fn check(head: &Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if head.version >= Version::HTTP_11 && head.method != Method::CONNECT => {
-            Err("400 Bad Request: missing required Host header")
+            return Err(BadRequest::HostMissing);
         }
-        (_, Some(_)) => Err("400 Bad Request: too many Host headers"),
+        (_, Some(_)) => return Err(BadRequest::Malformed),
         (Some(host), None) if !host.as_bytes().iter().all(|byte| is_host_byte(*byte)) => {
-            Err("400 Bad Request: malformed Host header")
+            return Err(BadRequest::HostMalformed);
         }
-        _ => Ok(()),
+        _ => {}
     }
+    // A target without a slash, which the library takes for a host.
+    if head.uri.path_and_query().is_none() && head.method != Method::CONNECT {
+        return Err(BadRequest::Malformed);
+    }
+    Ok(())
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -118,7 +123,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         return Page::Ready(reply::empty(headers, StatusCode::OK));
     }
     let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-        return Page::Ready(reply::bad_request(blank(&mut head), "400 Bad Request"));
+        return Page::Ready(reply::bad_request(blank(&mut head), BadRequest::Malformed));
     };
     let query = head.uri.query().unwrap_or_default();
     let framing =
@@ -145,7 +150,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     if head.method != Method::CONNECT
         && let Some(clean) = path::cleaned(&path)
     {
-        discard(exchange, body, expects, &mut headers).await;
+        discard(exchange, body, expects, framing, &mut headers).await;
         return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
@@ -158,7 +163,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
             Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
         }
     } else {
-        framing.keep_alive &= discard(exchange, body, expects, &mut headers).await;
+        framing.keep_alive &= discard(exchange, body, expects, framing, &mut headers).await;
         Bytes::new()
     };
     let asked = Asked { method: &head.method, rest, query, content_type, body, framing };
@@ -252,14 +257,15 @@ async fn discard<B>(
     exchange: &Exchange<B>,
     body: &mut Incoming,
     expects: Expects,
+    framing: Framing,
     headers: &mut HeaderMap,
 ) -> bool {
     if body.is_end_stream() {
         return true;
     }
     let mut left = UNWANTED_BYTES_MAX;
-    // A client that waits for leave to send its body is not asked for it.
-    if expects == Expects::Nothing && body.size_hint().lower() <= left {
+    // A client that waits for leave to send its body is not asked for it, nor one that goes anyway.
+    if framing.keep_alive && expects == Expects::Nothing && body.size_hint().lower() <= left {
         exchange.flow.reads_body(true);
         while let Some(Ok(frame)) = body.frame().await {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -22,7 +22,7 @@ use super::socket::Socket;
 const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// What is answered to a version of HTTP that we do not speak.
-const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version\r\n\
     Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     505 HTTP Version Not Supported: unsupported protocol version";
 

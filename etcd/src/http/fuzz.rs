@@ -76,7 +76,7 @@ pub fn fuzz_keys_request(input: &[u8]) {
         _ => Method::HEAD,
     };
     let _ = media_type::is_form(content_type);
-    let _ = go_json::strings_at(body, "peerURLs");
+    let _ = go_json::peer_urls(body);
     let _ = go_json::first_string_at(body, "level");
     match parse(&method, below, query, content_type, body, UnixNanos(1)) {
         Ok(KeysRequest::Write(request)) => {

@@ -4,15 +4,20 @@
 use serde_json::Value;
 use serde_json::error::Category;
 
-/// The list of strings that is the member `name` of the object in `body`; empty if it is not there.
-pub(super) fn strings_at(body: &[u8], name: &str) -> Result<Vec<String>, String> {
-    let value = serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))?;
+use super::text;
+
+/// The list of strings that is the member `peerURLs` of the object in `body`; empty if it is not there.
+pub(super) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
+    let name = "peerURLs";
+    let body = String::from_utf8_lossy(body);
+    let value = serde_json::from_str(&body).map_err(|error| syntax_error(body.as_bytes(), &error))?;
     let members = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Object(members) => members,
         other => {
             let kind = kind(&other);
-            return Err(format!("json: cannot unmarshal {kind} into Go value of type struct"));
+            let wanted = "struct { PeerURLs []string \"json:\\\"peerURLs\\\"\" }";
+            return Err(format!("json: cannot unmarshal {kind} into Go value of type {wanted}"));
         }
     };
     let wrong = |value: &Value, wanted| {
@@ -37,7 +42,8 @@ pub(super) fn strings_at(body: &[u8], name: &str) -> Result<Vec<String>, String>
 /// The string that is the member `name` of the object that `body` begins with; what follows is not looked
 /// at. Empty if it is not there, `None` if `body` does not begin with such an object.
 pub(super) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
-    match serde_json::Deserializer::from_slice(body).into_iter::<Value>().next()?.ok()? {
+    let body = String::from_utf8_lossy(body);
+    match serde_json::Deserializer::from_str(&body).into_iter::<Value>().next()?.ok()? {
         Value::Null => Some(String::new()),
         Value::Object(members) => match member(&members, name) {
             None | Some(Value::Null) => Some(String::new()),
@@ -63,6 +69,9 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+const VALUE: &str = "looking for beginning of value";
+const OBJECT_KEY: &str = "looking for beginning of object key string";
+
 fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     if error.classify() == Category::Eof {
         return "unexpected end of JSON input".to_owned();
@@ -71,8 +80,8 @@ fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     let found = line.get(error.column().saturating_sub(1)).copied().unwrap_or(b'\n');
     let text = error.to_string();
     let place = [
-        ("key must be a string", "looking for beginning of object key string"),
-        ("trailing comma", "looking for beginning of value"),
+        ("key must be a string", OBJECT_KEY),
+        ("trailing comma", if found == b'}' { OBJECT_KEY } else { VALUE }),
         ("expected `,` or `}`", "after object key:value pair"),
         ("expected `,` or `]`", "after array element"),
         ("expected `:`", "after object key"),
@@ -83,8 +92,14 @@ fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     ]
     .iter()
     .find(|(start, _)| text.starts_with(start))
-    .map_or("looking for beginning of value", |(_, place)| place);
-    format!("invalid character '{}' {place}", char::from(found).escape_debug())
+    .map_or(VALUE, |(_, place)| place);
+    let found = match found {
+        b'\'' => "\\'".to_owned(),
+        b'"' => "\"".to_owned(),
+        // Go looks at one byte, as a character of its own.
+        found => text::quote(char::from(found).to_string().as_bytes()).trim_matches('"').to_owned(),
+    };
+    format!("invalid character '{found}' {place}")
 }
 
 #[cfg(test)]
@@ -92,7 +107,7 @@ mod tests {
     use super::*;
 
     fn urls(body: &str) -> Result<Vec<String>, String> {
-        strings_at(body.as_bytes(), "peerURLs")
+        peer_urls(body.as_bytes())
     }
 
     #[test]
@@ -114,6 +129,15 @@ mod tests {
             ("{} x", "invalid character 'x' after top-level value"),
             ("{\"a\" 1}", "invalid character '1' after object key"),
             ("{\"a\":1 2}", "invalid character '2' after object key:value pair"),
+            ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string"),
+            ("[1,]", "invalid character ']' looking for beginning of value"),
+            ("{'a'}", "invalid character '\\'' looking for beginning of object key string"),
+            ("\u{e9}", "invalid character 'Ã' looking for beginning of value"),
+            ("{\"a\":\"\u{1}\"}", "invalid character '\\x01' in string literal"),
+            (
+                "1",
+                "json: cannot unmarshal number into Go value of type struct { PeerURLs []string \"json:\\\"peerURLs\\\"\" }",
+            ),
             ("[1 2]", "invalid character '2' after array element"),
             (
                 "{\"peerURLs\":\"x\"}",
@@ -133,6 +157,8 @@ mod tests {
         let level = |body: &str| first_string_at(body.as_bytes(), "level");
         assert_eq!(level(r#"{"Level":"info"} rest"#).as_deref(), Some("info"));
         assert_eq!(level("{}").as_deref(), Some(""));
+        let odd = first_string_at(b"{\"level\":\"x\xff\"}", "level");
+        assert_eq!(odd.as_deref(), Some("x\u{fffd}"));
         for bad in ["", "level=info", "[]", r#"{"level":1}"#, "{"] {
             assert_eq!(level(bad), None, "{bad}");
         }

@@ -177,7 +177,7 @@ fn peer_urls(asked: &Asked<'_>) -> Result<Vec<String>, (StatusCode, Vec<u8>)> {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     let bad = |text: String| (StatusCode::BAD_REQUEST, text.into_bytes());
-    let texts = go_json::strings_at(&asked.body, "peerURLs").map_err(bad)?;
+    let texts = go_json::peer_urls(&asked.body).map_err(bad)?;
     let urls = Urls::from_texts(texts.iter().map(String::as_str)).map_err(|error| bad(error.to_string()))?;
     Ok(urls.to_strings())
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use shared::error::ApiError;
 use shared::json;
 
@@ -130,11 +131,33 @@ pub(super) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &A
     json(headers, status, body)
 }
 
-/// The request is not understood; the connection ends.
-pub(super) fn bad_request(mut headers: HeaderMap, text: &'static str) -> Response {
+/// Why a request is not understood at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadRequest {
+    /// Its target or its headers make no sense.
+    Malformed,
+    /// It names no host.
+    HostMissing,
+    /// The host that it names is none.
+    HostMalformed,
+}
+
+/// The request is not understood; the connection ends. Go tells the reason in the status line too.
+pub(super) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
     headers.insert(CONTENT_TYPE, TEXT);
     close(&mut headers);
-    answer(headers, StatusCode::BAD_REQUEST, text)
+    let (text, reason): (_, &'static [u8]) = match why {
+        BadRequest::Malformed => ("400 Bad Request", b"Bad Request"),
+        BadRequest::HostMissing => {
+            ("400 Bad Request: missing required Host header", b"Bad Request: missing required Host header")
+        }
+        BadRequest::HostMalformed => {
+            ("400 Bad Request: malformed Host header", b"Bad Request: malformed Host header")
+        }
+    };
+    let mut response = answer(headers, StatusCode::BAD_REQUEST, text);
+    response.extensions_mut().insert(ReasonPhrase::from_static(reason));
+    response
 }
 
 /// Says that the connection ends with this answer.
@@ -151,7 +174,7 @@ pub(super) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query:
         url.push_str(query);
     }
     let Ok(location) = HeaderValue::from_str(&url) else {
-        return bad_request(headers, "400 Bad Request");
+        return bad_request(headers, BadRequest::Malformed);
     };
     headers.insert(LOCATION, location);
     if matches!(*method, Method::GET | Method::HEAD) {

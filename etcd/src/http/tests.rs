@@ -194,7 +194,10 @@ async fn odd_request_lines_are_understood_on_a_connection_s_later_requests_too()
     assert!(body.contains("\"value\":\"GET /a# HTTP/1.1\\r\\n\\r\""), "{body}");
     client.send("GET / HTTP/7.0\r\n\r\n").await;
     let end = client.rest().await;
-    assert!(end.starts_with("HTTP/1.1 505 HTTP Version Not Supported\r\n"), "{end}");
+    assert!(
+        end.starts_with("HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version\r\n"),
+        "{end}"
+    );
 }
 
 #[tokio::test]
@@ -244,8 +247,9 @@ async fn a_body_that_nobody_wants_does_not_end_the_connection() {
     let (head, body) = client.answer().await;
     assert_eq!((status(&head), &body[..]), ("HTTP/1.1 404 Not Found", "404 page not found\n"));
     assert_eq!(status(&client.answer().await.0), "HTTP/1.1 404 Not Found");
-    // One that is long, or waited for leave, does.
-    for (length, more) in [("1000000", ""), ("5", "Expect: 100-continue\r\n")] {
+    // One that is long, or waited for leave, or is the last anyway, does.
+    for (length, more) in [("1000000", ""), ("5", "Expect: 100-continue\r\n"), ("5", "Connection: close\r\n")]
+    {
         let mut client = server.connect().await;
         let head = format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n");
         client.send(&head).await;
@@ -262,14 +266,15 @@ async fn what_go_refuses_before_any_page_is_refused() {
     let server = Server::start().await;
     for (head, wanted) in [
         ("GET /version HTTP/1.1\r\n\r\n", "400 Bad Request: missing required Host header"),
-        ("GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request: too many Host headers"),
+        ("GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request"),
+        ("GET version HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
         ("GET /version HTTP/1.1\r\nHost: a b\r\n\r\n", "400 Bad Request: malformed Host header"),
         ("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
     ] {
         let mut client = server.connect().await;
         client.send(head).await;
         let answer = client.rest().await;
-        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {wanted}\r\n")), "{answer}");
         assert!(answer.ends_with(&format!("\r\n\r\n{wanted}")), "{answer}");
     }
     let mut client = server.connect().await;

@@ -71,7 +71,7 @@ impl WatchStart {
         head.extend_from_slice(match (chunked, keep_alive) {
             (true, true) => b"\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice(),
             (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-            (false, _) => b"\r\nConnection: close\r\n\r\n",
+            (false, _) => b"\r\n\r\n",
         });
         WatchStart { watcher, stream, chunked, keep_alive, head }
     }
