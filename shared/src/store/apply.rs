@@ -20,8 +20,8 @@ const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
 const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
 
 /// How many branches of removed directories a write frees, and how many a `SYNC`, which comes by itself.
-const SWEEP_BRANCHES_PER_WRITE: usize = 4;
-const SWEEP_BRANCHES_PER_SYNC: usize = 1024;
+const SWEEP_BRANCHES_PER_WRITE: usize = 2;
+const SWEEP_BRANCHES_PER_SYNC: usize = 512;
 
 /// What a swap or a compared delete wants.
 #[derive(Clone, Copy)]
@@ -360,12 +360,14 @@ impl Store {
         };
         let meta = Meta { created: prev.meta.created, modified: self.index, expiration: None };
         let node = EventNode { meta, ttl: 0, content };
-        let event = Arc::new(Event::new(action, Arc::from(path), node, Some(prev)));
-        self.expirations.forget(path);
+        let key: Arc<[u8]> = Arc::from(path);
+        self.expirations.note(&key, Some(prev.meta), None);
+        let below = |other: &[u8]| child.below(&other[path.len()..]);
         if let Child::Dir(..) = child {
-            self.expirations.forget_below(path);
+            self.expirations.forget_below(path, |other| below(other).map(Child::meta));
         }
-        let existed = |watched: &[u8]| child.leads_to(&watched[path.len()..]);
+        let event = Arc::new(Event::new(action, key, node, Some(prev)));
+        let existed = |watched: &[u8]| below(watched).is_some();
         self.hub.notify(&event, Some(&existed), &mut self.wakers);
         self.history.push(Arc::clone(&event));
         if let Child::Dir(_, dir) = child
@@ -388,7 +390,7 @@ impl Store {
     ) -> Event {
         self.index += 1;
         let path: Arc<[u8]> = Arc::from(path);
-        self.expirations.note(&path, prev.as_ref().map(|prev| prev.meta), node.meta);
+        self.expirations.note(&path, prev.as_ref().map(|prev| prev.meta), Some(node.meta));
         let event = Event { refresh, ..Event::new(action, path, node, prev) };
         let event = Arc::new(event);
         if !refresh {

@@ -147,15 +147,14 @@ impl Child {
         }
     }
 
-    /// Whether a path that starts here, `/name/name` or empty, leads to a node.
-    pub(crate) fn leads_to(&self, path: &[u8]) -> bool {
+    /// The node to which a path leads that starts here: `/name/name`, or empty for this node.
+    pub(crate) fn below(&self, path: &[u8]) -> Option<&Child> {
         let mut child = self;
         for name in path.split(|byte| *byte == b'/').skip(1) {
-            let Child::Dir(_, dir) = child else { return false };
-            let Some(below) = dir.children.get(name) else { return false };
-            child = below;
+            let Child::Dir(_, dir) = child else { return None };
+            child = dir.children.get(name)?;
         }
-        true
+        Some(child)
     }
 
     /// Whether listings leave it out.

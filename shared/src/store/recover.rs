@@ -376,7 +376,7 @@ fn expirations(tree: &Tree) -> Expirations {
         path.push(b'/');
         path.extend_from_slice(child.name());
         if meta.expiration.is_some() {
-            all.note(&Arc::from(&*path), None, meta);
+            all.note(&Arc::from(&*path), None, Some(meta));
         }
         if let Some(dir) = dir {
             levels.push((dir.children.iter(), path.len()));

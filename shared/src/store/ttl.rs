@@ -1,6 +1,6 @@
 //! Which nodes go away when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,11 +15,16 @@ use crate::time::UnixNanos;
 #[derive(Default)]
 pub(crate) struct Expirations {
     by_time: BTreeSet<(Due, Arc<[u8]>)>,
-    by_path: BTreeMap<Arc<[u8]>, Due>,
+    /// For directories that go away with all below them.
+    by_path: BTreeSet<Arc<[u8]>>,
 }
 
 /// When a node expires, and the index at which it was created.
 type Due = (UnixNanos, u64);
+
+fn due(meta: Meta) -> Option<Due> {
+    Some((meta.expiration?, meta.created))
+}
 
 impl Expirations {
     /// Whether there are none.
@@ -27,36 +32,38 @@ impl Expirations {
         self.by_time.is_empty()
     }
 
-    /// Takes note of a node that was made or changed. `before` is what it replaces.
-    pub(crate) fn note(&mut self, path: &Arc<[u8]>, before: Option<Meta>, after: Meta) {
-        if before.is_some_and(|before| before.expiration.is_some()) {
-            self.forget(path);
+    /// Takes note of a node that was made, changed or removed: of what it was and of what it is.
+    pub(crate) fn note(&mut self, path: &Arc<[u8]>, before: Option<Meta>, after: Option<Meta>) {
+        let before = before.and_then(due);
+        let after = after.and_then(due);
+        if before == after {
+            return;
         }
-        if let Some(expiration) = after.expiration {
-            let due = (expiration, after.created);
+        if let Some(due) = before {
+            self.by_time.remove(&(due, Arc::clone(path)));
+        }
+        if let Some(due) = after {
             self.by_time.insert((due, Arc::clone(path)));
-            self.by_path.insert(Arc::clone(path), due);
+        }
+        match (before, after) {
+            (None, Some(_)) => drop(self.by_path.insert(Arc::clone(path))),
+            (Some(_), None) => drop(self.by_path.remove(path)),
+            _ => {}
         }
     }
 
-    /// Takes note that a node went away, if it had an expiration.
-    pub(crate) fn forget(&mut self, path: &[u8]) {
-        if let Some((path, due)) = self.by_path.remove_entry(path) {
-            self.by_time.remove(&(due, path));
-        }
-    }
-
-    /// Takes note that all below a directory went away. O(log n) for each of them that had an expiration.
-    pub(crate) fn forget_below(&mut self, dir: &[u8]) {
+    /// Takes note that all below a directory went away. `meta` tells what a node below it was; it is asked
+    /// for those only that had an expiration.
+    pub(crate) fn forget_below(&mut self, dir: &[u8], meta: impl Fn(&[u8]) -> Option<Meta>) {
         if self.is_empty() {
             return;
         }
         let first = [dir, b"/"].concat();
         let from = (Bound::Included(first.as_slice()), Bound::Unbounded);
-        let below = self.by_path.range::<[u8], _>(from).take_while(|(path, _)| is_below(dir, path));
-        let paths: Vec<Arc<[u8]>> = below.map(|(path, _)| Arc::clone(path)).collect();
+        let below = self.by_path.range::<[u8], _>(from).take_while(|path| is_below(dir, path));
+        let paths: Vec<Arc<[u8]>> = below.map(Arc::clone).collect();
         for path in paths {
-            self.forget(&path);
+            self.note(&path, meta(&path), None);
         }
     }
 
@@ -69,7 +76,7 @@ impl Expirations {
     #[cfg(test)]
     pub(crate) fn check(&self) -> usize {
         assert_eq!(self.by_time.len(), self.by_path.len());
-        assert!(self.by_time.iter().all(|(due, path)| self.by_path.get(path) == Some(due)));
+        assert!(self.by_time.iter().all(|(_, path)| self.by_path.contains(path)));
         self.by_time.len()
     }
 }
@@ -82,33 +89,36 @@ mod tests {
         Meta { created, modified: created, expiration: expiration.map(UnixNanos) }
     }
 
+    fn path(path: &str) -> Arc<[u8]> {
+        Arc::from(path.as_bytes())
+    }
+
     #[test]
     fn goes_by_time_then_by_age() {
         let mut all = Expirations::default();
         let old = meta(3, Some(50));
-        all.note(&b"/c"[..].into(), None, meta(3, Some(50)));
-        all.note(&b"/b"[..].into(), None, meta(9, Some(40)));
-        all.note(&b"/a"[..].into(), None, meta(4, Some(40)));
-        all.note(&b"/c"[..].into(), Some(old), meta(10, Some(60)));
-        all.note(&b"/d"[..].into(), None, meta(11, None));
+        all.note(&path("/c"), None, Some(old));
+        all.note(&path("/b"), None, Some(meta(9, Some(40))));
+        all.note(&path("/a"), None, Some(meta(4, Some(40))));
+        all.note(&path("/c"), Some(old), Some(meta(10, Some(60))));
+        all.note(&path("/d"), None, Some(meta(11, None)));
         assert_eq!(all.first_until(UnixNanos(39)), None);
-        let mut order = Vec::new();
-        while let Some(path) = all.first_until(UnixNanos(60)) {
-            all.forget(&path);
-            order.push(path);
+        let order = [("/a", meta(4, Some(40))), ("/b", meta(9, Some(40))), ("/c", meta(10, Some(60)))];
+        for (left, (name, meta)) in (0..3).rev().zip(order) {
+            assert_eq!(all.first_until(UnixNanos(60)), Some(path(name)));
+            all.note(&path(name), Some(meta), None);
+            assert_eq!(all.check(), left);
         }
-        assert_eq!(order, [b"/a"[..].into(), b"/b"[..].into(), Arc::<[u8]>::from(&b"/c"[..])]);
-        assert_eq!(all.check(), 0);
     }
 
     #[test]
     fn forgets_what_is_below_and_nothing_beside() {
         let mut all = Expirations::default();
-        for path in ["/a", "/a!", "/a/x", "/a/x/y", "/a0", "/b"] {
-            all.note(&path.as_bytes().into(), None, meta(1, Some(1)));
+        for name in ["/a", "/a!", "/a/x", "/a/x/y", "/a0", "/b"] {
+            all.note(&path(name), None, Some(meta(1, Some(1))));
         }
-        all.forget_below(b"/a");
-        let left: Vec<_> = all.by_path.keys().map(|path| std::str::from_utf8(path).unwrap()).collect();
+        all.forget_below(b"/a", |_| Some(meta(1, Some(1))));
+        let left: Vec<_> = all.by_path.iter().map(|path| std::str::from_utf8(path).unwrap()).collect();
         assert_eq!(left, ["/a", "/a!", "/a0", "/b"]);
         assert_eq!(all.check(), 4);
     }

@@ -1,6 +1,6 @@
 //! Tests of the whole store: one file for the verbs, one for watches, one for images and recovery.
 
-use super::{Expiry, Store};
+use super::{Expiry, Image, Store, Watcher};
 use crate::error::ApiError;
 use crate::event::Event;
 use crate::pb::Request;
@@ -9,6 +9,16 @@ use crate::time::UnixNanos;
 mod snapshots;
 mod verbs;
 mod watches;
+
+/// The server shares the store between threads, and hands out the others.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    const fn is_sent<T: Send>() {}
+    is_shared::<Store>();
+    is_shared::<Event>();
+    is_shared::<Image>();
+    is_sent::<Watcher>();
+};
 
 /// 2024-01-01T00:00:00Z.
 const NOW: UnixNanos = UnixNanos(1_704_067_200 * SECOND);

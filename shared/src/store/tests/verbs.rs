@@ -369,7 +369,7 @@ fn a_big_directory_is_freed_by_the_writes_after_its_removal() {
     }
     store.delete(b"/1/d", false, true, NOW).unwrap();
     assert!(!store.garbage.is_empty());
-    for _ in 0..50 {
+    for _ in 0..100 {
         set(&mut store, "/1/other", "v");
     }
     assert!(store.garbage.is_empty());
