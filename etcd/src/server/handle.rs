@@ -38,6 +38,9 @@ pub(super) struct Inner {
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
     pub(super) calls: mpsc::Sender<Call>,
+    /// How often the store or the loop was asked since the last batch was written: whether anybody would have
+    /// to wait for a sync on the main thread.
+    pub(super) asked: AtomicU64,
     /// When the process started, and when it last became, or got, a leader.
     pub(super) started: UnixNanos,
     pub(super) leader_since: AtomicU64,
@@ -132,6 +135,7 @@ impl Backend for Handle {
             let store = self.inner.store.read();
             return Ok(store.get(&request.path, request.recursive, request.sorted)?);
         }
+        self.inner.asked.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         if self.inner.calls.send(Call::Submit(request, reply)).await.is_err() {
             return Err(Unavailable::Stopped.into());
@@ -140,6 +144,7 @@ impl Backend for Handle {
     }
 
     fn store(&self) -> RwLockReadGuard<'_, Store> {
+        self.inner.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.store.read()
     }
 

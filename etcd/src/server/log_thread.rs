@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::disk::Disk;
 use shared::pb;
 use shared::wal::{Wal, WalError};
@@ -18,6 +19,9 @@ use crate::metrics::Metrics;
 /// that is forced, goes by it.
 const IDLE_TIME: Duration = Duration::from_millis(20);
 
+/// A sync that takes longer is better waited for on the thread.
+const SYNC_HERE_MAX: Duration = Duration::from_millis(1);
+
 /// What the thread is asked to do, in this order.
 pub(super) enum Job {
     /// Write a batch; tell when it is durable.
@@ -30,39 +34,76 @@ pub(super) enum Job {
 
 /// What the thread has to say.
 pub(super) enum Done {
-    /// This batch and all before it are durable.
+    /// This batch and all before it are in the log, and durable if it asked for that.
     Written(Batch),
     /// The mark is durable.
     Marked(pb::WalSnapshot),
+    /// Segments were let go.
+    Released,
     /// The disk refused; nothing more is written.
     Failed(WalError),
 }
 
-/// The running thread.
-pub(super) struct LogThread {
+/// The log and the thread that writes it.
+pub(super) struct LogThread<D: Disk> {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    writer: Arc<Mutex<Writer<D>>>,
+    /// Jobs that the thread has not answered yet.
+    under_way: usize,
 }
 
-impl LogThread {
-    /// Starts the thread; it owns the log from now on.
-    pub(super) fn spawn<D: Disk>(
+/// The log with what is appended to it but not synced.
+struct Writer<D: Disk> {
+    wal: Wal<D>,
+    metrics: Arc<Metrics>,
+    /// How long the last sync took.
+    last_sync: Duration,
+}
+
+impl<D: Disk> LogThread<D> {
+    /// Starts the thread.
+    pub(super) fn spawn(
         wal: Wal<D>,
         done: UnboundedSender<Done>,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<LogThread> {
+    ) -> std::io::Result<LogThread<D>> {
         let (jobs, waiting) = channel();
-        let thread = std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || run(wal, &waiting, &done, &metrics))?;
-        Ok(LogThread { jobs: Some(jobs), thread: Some(thread) })
+        let writer = Arc::new(Mutex::new(Writer { wal, metrics, last_sync: Duration::ZERO }));
+        let writing = writer.clone();
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            if let Err(error) = run(&writing, &waiting, &done) {
+                let _ = done.send(Done::Failed(error));
+            }
+        })?;
+        Ok(LogThread { jobs: Some(jobs), thread: Some(thread), writer, under_way: 0 })
     }
 
     /// Hands a job over. A thread that has ended said why by [`Done::Failed`].
-    pub(super) fn send(&self, job: Job) {
+    pub(super) fn send(&mut self, job: Job) {
         if let Some(jobs) = &self.jobs {
+            self.under_way += 1;
             let _ = jobs.send(job);
         }
+    }
+
+    /// A job was answered.
+    pub(super) fn answered(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// Writes and syncs a batch here and now, which saves two changes of thread: for a caller that has nothing
+    /// else to do. None if the thread is at work or the disk was slow the last time; then it is to be sent.
+    pub(super) fn write_now(&self, batch: &Batch) -> Option<Result<(), WalError>> {
+        if self.under_way > 0 {
+            return None;
+        }
+        let mut writer = self.writer.try_lock()?;
+        if writer.last_sync > SYNC_HERE_MAX {
+            return None;
+        }
+        writer.wal.append(batch.entries(), batch.state);
+        Some(writer.sync())
     }
 
     /// Waits until all is written and the log closed.
@@ -76,82 +117,73 @@ impl LogThread {
     }
 }
 
-/// Takes all that waits, writes it in one piece, syncs once, answers all. When the senders are gone, ends.
-fn run<D: Disk>(mut wal: Wal<D>, jobs: &Receiver<Job>, done: &UnboundedSender<Done>, metrics: &Metrics) {
+impl<D: Disk> Writer<D> {
+    fn sync(&mut self) -> Result<(), WalError> {
+        let started = Instant::now();
+        self.wal.sync()?;
+        self.last_sync = started.elapsed();
+        self.metrics.wal_synced(self.last_sync);
+        self.metrics.wal_holds(self.wal.last_index());
+        Ok(())
+    }
+}
+
+/// Takes all that waits, writes it in one piece, syncs once, answers all. Ends when the sender is gone.
+fn run<D: Disk>(
+    writer: &Mutex<Writer<D>>,
+    jobs: &Receiver<Job>,
+    done: &UnboundedSender<Done>,
+) -> Result<(), WalError> {
     let mut batches = Vec::new();
     loop {
-        let mut next = match jobs.recv_timeout(IDLE_TIME) {
-            Ok(job) => Some(job),
-            Err(RecvTimeoutError::Disconnected) => break,
+        let first = match jobs.recv_timeout(IDLE_TIME) {
+            Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = wal.flush() {
-                    let _ = done.send(Done::Failed(error));
-                    return;
-                }
+                writer.lock().wal.flush()?;
                 match jobs.recv() {
-                    Ok(job) => Some(job),
+                    Ok(job) => job,
                     Err(RecvError) => break,
                 }
             }
+            Err(RecvTimeoutError::Disconnected) => break,
         };
-        let mut result = Ok(());
-        while let Some(job) = next.take() {
+        let mut writer = writer.lock();
+        let mut next = Some(first);
+        while let Some(job) = next {
             match job {
                 Job::Write(batch) => {
-                    wal.append(batch.entries(), batch.state);
+                    writer.wal.append(batch.entries(), batch.state);
                     batches.push(batch);
-                    next = jobs.try_recv().ok();
                 }
-                other => {
-                    result = sync(&mut wal, &mut batches, done, metrics);
-                    if result.is_ok() {
-                        result = carry_out(&mut wal, other, done);
-                    }
+                Job::MarkSnapshot(at) => {
+                    sync(&mut writer, &mut batches, done)?;
+                    writer.wal.append_snapshot(at)?;
+                    let _ = done.send(Done::Marked(at));
+                }
+                Job::Release(index) => {
+                    writer.wal.release_before(index);
+                    let _ = done.send(Done::Released);
                 }
             }
+            next = jobs.try_recv().ok();
         }
-        if result.is_ok() {
-            result = sync(&mut wal, &mut batches, done, metrics);
-        }
-        if let Err(error) = result {
-            let _ = done.send(Done::Failed(error));
-            return;
-        }
+        sync(&mut writer, &mut batches, done)?;
     }
     // What nobody waited for, such as the last commit index.
-    if let Err(error) = wal.close() {
-        let _ = done.send(Done::Failed(error));
-    }
+    writer.lock().wal.flush()
 }
 
 fn sync<D: Disk>(
-    wal: &mut Wal<D>,
+    writer: &mut Writer<D>,
     batches: &mut Vec<Batch>,
     done: &UnboundedSender<Done>,
-    metrics: &Metrics,
 ) -> Result<(), WalError> {
     if batches.iter().any(|batch| batch.must_sync) {
-        let started = Instant::now();
-        wal.sync()?;
-        metrics.wal_synced(started.elapsed());
-        metrics.wal_holds(wal.last_index());
+        writer.sync()?;
     }
     for batch in batches.drain(..) {
-        if batch.must_sync {
-            let _ = done.send(Done::Written(batch));
-        }
-    }
-    Ok(())
-}
-
-fn carry_out<D: Disk>(wal: &mut Wal<D>, job: Job, done: &UnboundedSender<Done>) -> Result<(), WalError> {
-    match job {
-        Job::MarkSnapshot(at) => {
-            wal.append_snapshot(at)?;
-            let _ = done.send(Done::Marked(at));
-        }
-        Job::Release(index) => wal.release_before(index),
-        Job::Write(_) => unreachable!("batches are written by the caller"),
+        // Nobody listens once the server stops.
+        let _ = done.send(Done::Written(batch));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use shared::event::Event;
 use shared::id::MemberId;
 use shared::pb;
 use shared::time::UnixNanos;
+use shared::wal::WalError;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -32,6 +33,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// How often the store and the loop are asked for one write: once whether auth is on, once to write.
+const ASKED_BY_A_WRITE: u64 = 2;
 
 /// What the loop is given.
 pub(super) struct LoopConfig {
@@ -92,7 +96,7 @@ pub(super) struct MemberLoop<D: Disk> {
     member: Member,
     inner: Arc<Inner>,
     config: LoopConfig,
-    log: LogThread,
+    log: LogThread<D>,
     snapshotter: Snapshotter<D>,
     notices: UnboundedSender<Notice>,
     metrics: Arc<Metrics>,
@@ -116,7 +120,7 @@ impl<D: Disk> MemberLoop<D> {
         member: Member,
         inner: Arc<Inner>,
         config: LoopConfig,
-        log: LogThread,
+        log: LogThread<D>,
         snapshotter: Snapshotter<D>,
         notices: UnboundedSender<Notice>,
         ready: oneshot::Sender<()>,
@@ -156,11 +160,14 @@ impl<D: Disk> MemberLoop<D> {
         let mut ticks = tokio::time::interval(self.config.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut taken = Vec::with_capacity(CALLS_PER_TURN_MAX);
-        self.carry_out();
-        if self.member.status().alone {
+        let mut begun = self.carry_out();
+        if begun.is_ok() && self.member.status().alone {
             // Nobody else could be the leader: no timeout needs to pass.
             self.member.campaign();
-            self.carry_out();
+            begun = self.carry_out();
+        }
+        if let Err(error) = begun {
+            return self.end(Ended::Disk(error.to_string()));
         }
         let ended = loop {
             tokio::select! {
@@ -189,7 +196,9 @@ impl<D: Disk> MemberLoop<D> {
                 _ = ticks.tick() => self.tick(),
                 _ = stop.changed() => break Ended::Stopped,
             }
-            self.carry_out();
+            if let Err(error) = self.carry_out() {
+                break Ended::Disk(error.to_string());
+            }
             if self.removed {
                 break Ended::Removed;
             }
@@ -213,17 +222,20 @@ impl<D: Disk> MemberLoop<D> {
 
     fn log_says(&mut self, done: Done) -> Option<Ended> {
         match done {
-            Done::Written(batch) => {
-                assert!(self.last_written < Some(batch.id), "batches are written in order");
-                self.last_written = Some(batch.id);
-                self.member.persisted(batch.id);
-                None
-            }
-            Done::Marked(at) => {
-                self.snapshotter.save(at);
-                None
-            }
-            Done::Failed(error) => Some(Ended::Disk(error.to_string())),
+            Done::Failed(error) => return Some(Ended::Disk(error.to_string())),
+            Done::Written(batch) => self.written(&batch),
+            Done::Marked(at) => self.snapshotter.save(at),
+            Done::Released => {}
+        }
+        self.log.answered();
+        None
+    }
+
+    fn written(&mut self, batch: &Batch) {
+        assert!(self.last_written < Some(batch.id), "batches are written in order");
+        self.last_written = Some(batch.id);
+        if batch.must_sync {
+            self.member.persisted(batch.id);
         }
     }
 
@@ -325,7 +337,7 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     /// Does what the member says until it has nothing more to say.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self) -> Result<(), WalError> {
         self.retry_held();
         let mut spoke = false;
         while let Some(output) = self.member.poll() {
@@ -333,7 +345,7 @@ impl<D: Disk> MemberLoop<D> {
             match output {
                 // There is no transport yet, and so nobody to send to.
                 Output::Send(_) => {}
-                Output::Persist(batch) => self.persist(batch),
+                Output::Persist(batch) => self.persist(batch)?,
                 Output::Apply(committed) => self.apply(committed),
                 Output::ReadReady { id, index } => {
                     if let Some((request, reply)) = self.reads_asked.remove(&id) {
@@ -347,10 +359,21 @@ impl<D: Disk> MemberLoop<D> {
         if spoke {
             self.publish_status();
         }
+        Ok(())
     }
 
-    fn persist(&mut self, batch: Batch) {
+    /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
+    fn persist(&mut self, batch: Batch) -> Result<(), WalError> {
+        let others = self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.waiting.len() > 1;
+        if batch.must_sync && !others && self.member.status().alone {
+            if let Some(result) = self.log.write_now(&batch) {
+                result?;
+                self.written(&batch);
+                return Ok(());
+            }
+        }
         self.log.send(Job::Write(batch));
+        Ok(())
     }
 
     fn retry_held(&mut self) {

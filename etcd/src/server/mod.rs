@@ -183,6 +183,7 @@ fn start_member<D: Disk>(
         status: SharedStatus::default(),
         progress: Mutex::new(Vec::new()),
         calls,
+        asked: AtomicU64::new(0),
         started,
         leader_since: AtomicU64::new(0),
     });
