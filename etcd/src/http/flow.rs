@@ -68,9 +68,14 @@ impl Flow {
         }
     }
 
+    /// There is something to write.
     pub(super) fn writes(&self) {
-        self.moves();
         self.unflushed.store(true, Relaxed);
+    }
+
+    /// Some of it was written.
+    pub(super) fn wrote(&self) {
+        self.moves();
     }
 
     pub(super) fn flushed(&self) {

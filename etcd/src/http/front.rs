@@ -152,7 +152,9 @@ impl Write for Front {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.flow.writes();
-        Pin::new(&mut this.socket).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut this.socket).poll_write(cx, bytes))?;
+        this.flow.wrote();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

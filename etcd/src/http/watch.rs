@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -17,6 +18,7 @@ use shared::event::Event;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::connection::Stop;
 use super::date::http_date;
@@ -28,6 +30,9 @@ const WRITE_BYTES: usize = 16 * 1024;
 
 /// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client may take to read what is written at once. One that stopped reading is let go.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// A watch that is about to take its connection over.
 pub(super) struct WatchStart {
@@ -226,7 +231,7 @@ impl Output {
 }
 
 async fn write_all(socket: &mut Socket, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
-    std::future::poll_fn(|cx| {
+    let mut write = |cx: &mut Context<'_>| {
         while !bytes.is_empty() {
             match Pin::new(&mut *socket).poll_write(cx, bytes) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -238,8 +243,12 @@ async fn write_all(socket: &mut Socket, mut bytes: &[u8], stop: &mut Stop<'_, '_
             }
         }
         Poll::Ready(Ok(()))
-    })
-    .await
+    };
+    // Nearly always there is room, and no need for a timer.
+    match std::future::poll_fn(|cx| Poll::Ready(write(cx))).await {
+        Poll::Ready(result) => result,
+        Poll::Pending => timeout(WRITE_TIME_MAX, std::future::poll_fn(write)).await?,
+    }
 }
 
 #[cfg(test)]
