@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs one of the shared Python suites and compares what passed with a committed list.
+"""Compares what one of the shared Python suites says with a committed list of what passes.
 
-    suites.py LIST [--accept] [--part GLOB ...] -- COMMAND...
+    RUNNER ... | suites.py LIST [--accept] [--part GLOB ...]
 
 LIST is a file of tests/data, such as http.passes. What is on it must pass; what passes and is not on it is an
 error too, so that the list grows with the program (--accept writes it anew). --part names the cases this run
@@ -21,7 +21,6 @@ import argparse
 import fnmatch
 import os
 import re
-import subprocess
 import sys
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
@@ -36,7 +35,7 @@ class Case:
     """The steps of a case that passed and failed; a case without steps has step 0."""
 
     def __init__(self):
-        self.passed, self.failed, self.broken = set(), set(), False
+        self.passed, self.failed, self.broken, self.skipped = set(), set(), False, False
 
     def all_passed(self):
         return bool(self.passed) and not self.failed and not self.broken
@@ -53,7 +52,9 @@ def read_run(lines):
         if m := STEP.match(line):
             note(m[2], int(m[3]), m[1] == "ok  ")
         elif m := SCENARIO.match(line):
-            if m[1] != "SKIP":
+            if m[1] == "SKIP":
+                cases.setdefault(m[2], Case()).skipped = True
+            else:
                 note(m[2], 0, m[1] == "PASS")
         elif m := FIXTURE.match(line):
             note(m[2], 0, m[1] == "PASS")
@@ -109,6 +110,8 @@ def judge(listed, cases, parts):
         case = cases.get(name)
         if case is None:
             lost.append("%s: was not played" % name)
+        elif case.skipped:
+            continue
         elif steps is None and not case.all_passed():
             lost.append("%s: %s" % (name, "step " + ", ".join(map(str, sorted(case.failed)))
                                     if case.failed != {0} and not case.broken else "failed"))
@@ -121,20 +124,19 @@ def judge(listed, cases, parts):
     return lost, more
 
 
+def said(lines, name):
+    """What a runner said on the failures of a case: the line, and those below that are set in."""
+    found, inside = [], False
+    for line in lines:
+        inside = bool(re.match(r"FAIL %s(\.json)?[ :]" % re.escape(name), line)) or inside and line.startswith(" ")
+        if inside:
+            found.append(line)
+    return found
+
+
 def write_list(path, comments, listed_lines):
     with open(path, "w", encoding="utf-8") as f:
         f.write("".join(line + "\n" for line in comments + sorted(listed_lines)))
-
-
-def run(command):
-    """Runs it, shows what it prints that tells of failures, and returns all lines and its summary."""
-    lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          encoding="utf-8", errors="replace") as process:
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-    summary = next((line for line in reversed(lines) if re.fullmatch(r"\d+ passed, \d+ failed", line)), None)
-    return lines, summary
 
 
 def main():
@@ -142,27 +144,30 @@ def main():
     ap.add_argument("list")
     ap.add_argument("--accept", action="store_true", help="write the list anew from what passed")
     ap.add_argument("--part", action="append", default=[], metavar="GLOB", help="only these cases are played")
-    ap.add_argument("command", nargs="+")
     opts = ap.parse_args()
     path = os.path.join(DATA, opts.list)
-    lines, summary = run(opts.command)
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    lines = sys.stdin.read().splitlines()
     cases = read_run(lines)
+    summary = next((line for line in reversed(lines) if re.fullmatch(r"\d+ passed, \d+ failed", line)), None)
     if summary is None or not any(case.passed for case in cases.values()):
         print("\n".join(lines[-30:]))
         print("%s: %s" % (opts.list, "nothing passed" if summary else "the runner did not come to its end"))
         return 1
     comments, listed = read_list(path)
+    for line in lines:
+        if line.startswith("SKIP "):
+            print(line)
     lost, more = judge(listed, cases, opts.part)
     for what in lost:
         print("LOST %s" % what)
         name = what.split(": ")[0]
-        shown = [i for i, line in enumerate(lines) if re.match(r"FAIL %s(\.json)?\b" % re.escape(name), line)]
-        for i in shown[:3]:
-            print("\n".join("     " + line for line in lines[i:i + 4]))
+        for line in said(lines, name)[:12]:
+            print("     " + line)
     for what in more:
         print("MORE passes than %s says: make its line `%s`" % (opts.list, what))
     if opts.accept:
-        kept = [name for name in listed if name not in cases]
+        kept = [name for name in listed if name not in cases or cases[name].skipped]
         kept = [line for line in open(path, encoding="utf-8").read().splitlines()
                 if any(line == name or line.startswith(name + " ") for name in kept)] if kept else []
         write_list(path, comments, kept + [line for name, case in cases.items() if (line := entry(name, case))])
