@@ -5,5 +5,6 @@ pub mod http;
 pub mod log;
 pub mod member;
 pub mod metrics;
+pub mod peers;
 pub mod server;
 pub mod version;

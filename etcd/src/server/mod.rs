@@ -36,13 +36,17 @@ use crate::config::Config;
 use crate::http;
 use crate::log::{self, LogControl};
 use crate::member::Member;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
+use crate::peers;
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long connections may take to finish their answers once the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Descriptors that the server needs for itself, beside its clients' connections.
+const DESCRIPTORS_RESERVED: u64 = 150;
 
 /// How a server came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +94,12 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
             "the server is already initialized as member before, starting as etcd member...",
         );
     }
+    let descriptors = metrics::descriptor_limit();
+    anyhow::ensure!(
+        descriptors > DESCRIPTORS_RESERVED,
+        "file descriptor limit[{descriptors}] of etcd process is too low, and should be set higher than \
+         {DESCRIPTORS_RESERVED} to ensure internal usage"
+    );
     let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
     let client_listeners = listen(&config.listen_client_urls, "client requests").await?;
     data_dir::prepare(&disk, &layout)?;
@@ -105,8 +115,12 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     tasks.spawn(publish::version(handle.clone(), notices));
     tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
 
-    let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
     let mut connections = JoinSet::new();
+    let member = Arc::new(handle.clone());
+    for listener in peer_listeners {
+        connections.spawn(peers::serve(listener, member.clone(), stopping.clone()));
+    }
+    let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
     tokio::pin!(ready);
     let mut waiting = client_listeners;
     let mut exit = Exit::Failed;
@@ -128,7 +142,6 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     };
     stop.send_replace(true);
     tasks.abort_all();
-    drop(peer_listeners);
     let closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
         log::warning!("etcdmain", "some connections were not finished and are cut off");
