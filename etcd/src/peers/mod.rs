@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -85,6 +85,10 @@ async fn converse<B: Backend>(socket: TcpStream, backend: Arc<B>) {
 }
 
 fn answer<B: Backend>(backend: &B, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+        let text = b"400 Bad Request: missing required Host header".to_vec();
+        return respond(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", text);
+    }
     let page: fn(&B) -> (&'static str, Vec<u8>) = match request.uri().path() {
         "/version" => version,
         "/members" => members,
