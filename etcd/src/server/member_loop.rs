@@ -44,6 +44,13 @@ pub(super) struct LoopConfig {
     pub(super) snapshot_count: u64,
 }
 
+/// Who hears of what the loop does.
+pub(super) struct Listeners {
+    pub(super) notices: UnboundedSender<Notice>,
+    /// Told once all that was ever acknowledged here is applied.
+    pub(super) ready: oneshot::Sender<()>,
+}
+
 /// Why the loop ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
@@ -99,6 +106,8 @@ pub(super) struct MemberLoop<D: Disk> {
     log: LogThread<D>,
     snapshotter: Snapshotter<D>,
     notices: UnboundedSender<Notice>,
+    /// Told once all that was ever acknowledged here is applied.
+    ready: Option<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
     waiting: HashMap<RequestId, Waiting>,
     /// Deadlines in the order in which they fall due, and when each request came.
@@ -111,8 +120,6 @@ pub(super) struct MemberLoop<D: Disk> {
     leader_changed: Instant,
     removed: bool,
     next_expiry: Instant,
-    /// Told once all that was ever acknowledged here is applied.
-    ready: Option<oneshot::Sender<()>>,
 }
 
 impl<D: Disk> MemberLoop<D> {
@@ -122,8 +129,7 @@ impl<D: Disk> MemberLoop<D> {
         config: LoopConfig,
         log: LogThread<D>,
         snapshotter: Snapshotter<D>,
-        notices: UnboundedSender<Notice>,
-        ready: oneshot::Sender<()>,
+        listeners: Listeners,
         metrics: Arc<Metrics>,
     ) -> MemberLoop<D> {
         let now = Instant::now();
@@ -133,7 +139,8 @@ impl<D: Disk> MemberLoop<D> {
             config,
             log,
             snapshotter,
-            notices,
+            notices: listeners.notices,
+            ready: Some(listeners.ready),
             metrics,
             waiting: HashMap::new(),
             deadlines: VecDeque::new(),
@@ -144,7 +151,6 @@ impl<D: Disk> MemberLoop<D> {
             leader_changed: now,
             removed: false,
             next_expiry: now,
-            ready: Some(ready),
         }
     }
 
@@ -240,29 +246,29 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn take(&mut self, call: Call, deadline: Instant) {
-        if let Err(call) = self.try_take(call, deadline) {
+        if let Some(call) = self.try_take(call, deadline) {
             self.held.push_back((deadline, call));
         }
     }
 
     /// Hands a call to the member; gives it back when there is nobody to take it now.
-    fn try_take(&mut self, call: Call, deadline: Instant) -> Result<(), Call> {
+    fn try_take(&mut self, call: Call, deadline: Instant) -> Option<Call> {
         let (id, reply) = match call {
             Call::Submit(request, reply) if &request.method[..] == b"QGET" => {
                 return self.take_read(request, reply, deadline);
             }
-            call if !self.member.takes_proposals() => return Err(call),
+            call if !self.member.takes_proposals() => return Some(call),
             Call::Submit(request, reply) => (self.member.propose(request), Reply::Submit(reply)),
             // Raft would swallow a second change; it waits for the first.
             Call::Configure(change, reply) if self.member.is_configuring() => {
-                return Err(Call::Configure(change, reply));
+                return Some(Call::Configure(change, reply));
             }
             Call::Configure(change, reply) => (self.member.configure(change), Reply::Configure(reply)),
         };
         let since = deadline - self.request_timeout();
         self.waiting.insert(id, Waiting { since, reply });
         self.deadlines.push_back((deadline, id));
-        Ok(())
+        None
     }
 
     fn take_read(
@@ -270,14 +276,14 @@ impl<D: Disk> MemberLoop<D> {
         request: pb::Request,
         reply: oneshot::Sender<Result<Event, SubmitError>>,
         deadline: Instant,
-    ) -> Result<(), Call> {
+    ) -> Option<Call> {
         match self.member.read_index() {
             Ok(id) => {
                 self.reads_asked.insert(id, (request, reply));
                 self.deadlines.push_back((deadline, id));
-                Ok(())
+                None
             }
-            Err(NoLeader) => Err(Call::Submit(request, reply)),
+            Err(NoLeader) => Some(Call::Submit(request, reply)),
         }
     }
 
@@ -365,12 +371,14 @@ impl<D: Disk> MemberLoop<D> {
     /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
     fn persist(&mut self, batch: Batch) -> Result<(), WalError> {
         let others = self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.waiting.len() > 1;
-        if batch.must_sync && !others && self.member.status().alone {
-            if let Some(result) = self.log.write_now(&batch) {
-                result?;
-                self.written(&batch);
-                return Ok(());
-            }
+        if batch.must_sync
+            && !others
+            && self.member.status().alone
+            && let Some(result) = self.log.write_now(&batch)
+        {
+            result?;
+            self.written(&batch);
+            return Ok(());
         }
         self.log.send(Job::Write(batch));
         Ok(())
@@ -379,7 +387,7 @@ impl<D: Disk> MemberLoop<D> {
     fn retry_held(&mut self) {
         for _ in 0..self.held.len() {
             let Some((deadline, call)) = self.held.pop_front() else { break };
-            if let Err(call) = self.try_take(call, deadline) {
+            if let Some(call) = self.try_take(call, deadline) {
                 self.held.push_back((deadline, call));
             }
         }

@@ -28,7 +28,7 @@ pub use self::data_dir::{DataDirError, Layout};
 pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 use self::log_thread::LogThread;
-use self::member_loop::{Ended, LoopConfig, MemberLoop, Notice};
+use self::member_loop::{Ended, Listeners, LoopConfig, MemberLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
@@ -175,6 +175,7 @@ fn start_member<D: Disk>(
     let (saved, snapshots_saved) = mpsc::unbounded_channel();
     let (noticed, notices) = mpsc::unbounded_channel();
     let (made_ready, ready) = oneshot::channel();
+    let listeners = Listeners { notices: noticed, ready: made_ready };
 
     let started = opened.start.now;
     let snapshot_index = opened.start.snapshot.index;
@@ -208,8 +209,7 @@ fn start_member<D: Disk>(
         election: config.election(),
         snapshot_count: config.snapshot_count,
     };
-    let member_loop =
-        MemberLoop::new(member, inner, loop_config, log, snapshotter, noticed, made_ready, metrics);
+    let member_loop = MemberLoop::new(member, inner, loop_config, log, snapshotter, listeners, metrics);
     let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, stopping));
     Ok(Running { handle, notices, ready, member_loop })
 }
@@ -219,7 +219,7 @@ async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
     let mut rounds = tokio::time::interval(PURGE_INTERVAL);
     loop {
         rounds.tick().await;
-        let (disk, layout) = (disk.clone(), layout.clone());
+        let layout = layout.clone();
         let purged = tokio::task::spawn_blocking(move || {
             let mut purged = shared::snap::purge(&disk, &layout.snap, snapshots)?;
             purged.extend(shared::wal::purge(&disk, &layout.wal, wals)?);
