@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use shared::disk::Disk;
 use shared::pb;
@@ -15,6 +16,13 @@ use crate::metrics::Metrics;
 /// A finished snapshot's index, or why there is none.
 pub(super) struct Saved(pub(super) Result<u64, SnapError>);
 
+/// After a snapshot the disk and the processor belong to the clients for so many times as long as it took: under
+/// a load that fills `-snapshot-count` many times a second, snapshots would otherwise follow each other.
+const REST_FACTOR: u32 = 20;
+
+/// How much the saving thread steps back behind the others: the system's niceness.
+const NICENESS: i32 = 10;
+
 /// Where the server stands with its snapshots.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
@@ -23,6 +31,9 @@ pub(super) struct Snapshotter<D: Disk> {
     /// Taken, but not saved before the log holds its mark.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
     saving: Option<JoinHandle<()>>,
+    /// When the saving of the last one began, and until when there is no other.
+    began: Instant,
+    rest_until: Instant,
     metrics: Arc<Metrics>,
 }
 
@@ -34,12 +45,25 @@ impl<D: Disk> Snapshotter<D> {
         done: UnboundedSender<Saved>,
         metrics: Arc<Metrics>,
     ) -> Snapshotter<D> {
-        Snapshotter { files: Arc::new(files), done, last, prepared: None, saving: None, metrics }
+        let now = Instant::now();
+        Snapshotter {
+            files: Arc::new(files),
+            done,
+            last,
+            prepared: None,
+            saving: None,
+            began: now,
+            rest_until: now,
+            metrics,
+        }
     }
 
-    /// Whether more than `count` entries were applied since the last one, and none is under way.
+    /// Whether more than `count` entries were applied since the last one, and none is under way or just done.
     pub(super) fn is_due(&self, applied: u64, count: u64) -> bool {
-        applied - self.last > count && self.prepared.is_none() && self.saving.is_none()
+        applied - self.last > count
+            && self.prepared.is_none()
+            && self.saving.is_none()
+            && Instant::now() >= self.rest_until
     }
 
     pub(super) fn last_index(&self) -> u64 {
@@ -56,8 +80,10 @@ impl<D: Disk> Snapshotter<D> {
         let Some((at, image)) = self.prepared.take() else { return };
         assert!(at.index == mark.index, "prepared {}, marked {}", at.index, mark.index);
         let (files, done, metrics) = (self.files.clone(), self.done.clone(), self.metrics.clone());
+        self.began = Instant::now();
         let spawned = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let started = std::time::Instant::now();
+            let started = Instant::now();
+            step_back();
             let result = files.save(at.term, at.index, &at.conf_state, |out| {
                 image.write_json(out)?;
                 metrics.snapshot_encoded(started.elapsed());
@@ -80,6 +106,8 @@ impl<D: Disk> Snapshotter<D> {
     /// The snapshot at `index` is safe.
     pub(super) fn saved(&mut self, index: u64) {
         self.last = index;
+        let now = Instant::now();
+        self.rest_until = now + REST_FACTOR * now.duration_since(self.began);
         self.join();
     }
 
@@ -95,4 +123,10 @@ impl<D: Disk> Snapshotter<D> {
             log::error!("etcdserver", "the snapshot's thread panicked");
         }
     }
+}
+
+/// Lets the other threads of the process go first. Linux counts niceness by thread; where that is refused, the
+/// snapshot is saved all the same.
+fn step_back() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
 }

@@ -64,7 +64,8 @@ impl<D: Disk> Wal<D> {
         encoder.metadata(&metadata);
         encoder.snapshot(&pb::WalSnapshot::default());
         let name = SegmentName { seq: 0, index: 0 };
-        let file = create_segment(&disk, dir, name, &encoder.buffer)?;
+        let mut file = create_segment(&disk, dir, name, &encoder.buffer)?;
+        reserve(&mut file)?;
         let tail_len = encoder.buffer.len() as u64;
         encoder.buffer.clear();
         Ok(Wal {
@@ -245,7 +246,7 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Reserves space for a whole segment. A disk without that much room may still have enough for what comes.
+/// Reserves space for a whole segment, so that a sync need not write where the blocks are. A disk without that much room may still have enough for what comes.
 fn reserve<F: DiskFile>(file: &mut F) -> Result<(), DiskError> {
     match file.allocate(SEGMENT_BYTES) {
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
