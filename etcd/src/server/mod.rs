@@ -2,6 +2,8 @@
 //! brings all of them to an end in the right order.
 
 mod clock;
+#[cfg(test)]
+mod crash_tests;
 mod data_dir;
 mod handle;
 mod log_thread;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -51,6 +52,12 @@ pub(super) enum StartError {
     Bootstrap(#[from] BootstrapError),
     #[error("entry {index} of the log holds no {what}: {source}")]
     Entry { index: u64, what: &'static str, source: prost::DecodeError },
+    #[error(
+        "the log in {} was never begun: its first start was cut off, and had other flags than this one; remove it \
+         to start anew",
+        .0.display()
+    )]
+    Unfounded(PathBuf),
     #[error("cannot use 0 as member id")]
     ZeroId,
 }
@@ -75,52 +82,74 @@ pub(super) fn open<D: Disk>(
     Ok(opened)
 }
 
-/// The first start: writes the entries that add the initial members, as every one of them does alike.
+/// What the log of a new cluster begins with, on every one of its members alike.
+struct Founding {
+    id: MemberId,
+    cluster_id: ClusterId,
+    /// Adds the initial members.
+    entries: Vec<pb::Entry>,
+    state: pb::HardState,
+}
+
+impl Founding {
+    fn new(config: &Config) -> Result<Founding, StartError> {
+        config.check_bootstrap(first_address)?;
+        let token = &config.initial_cluster_token;
+        let mut members: Vec<(MemberId, &str, Vec<String>)> = config
+            .initial_cluster
+            .iter()
+            .map(|(name, urls)| {
+                let urls = urls.to_strings();
+                (MemberId::compute(&urls, token, None), name, urls)
+            })
+            .collect();
+        members.sort();
+        let ids: Vec<MemberId> = members.iter().map(|(id, ..)| *id).collect();
+        let cluster_id = ClusterId::compute(&ids);
+        let Some((id, ..)) = members.iter().find(|(_, name, _)| *name == config.name) else {
+            return Err(BootstrapError::NotNamed(config.name.clone()).into());
+        };
+        let id = *id;
+        if id.0 == 0 {
+            return Err(StartError::ZeroId);
+        }
+        let entries: Vec<pb::Entry> = (1..)
+            .zip(&members)
+            .map(|(index, (id, name, peer_urls))| {
+                let context = ConfChangeContext {
+                    id: id.0,
+                    peer_urls: peer_urls.clone(),
+                    name: (*name).to_owned(),
+                    client_urls: Vec::new(),
+                };
+                let change = pb::ConfChange {
+                    id: 0,
+                    kind: pb::ADD_NODE,
+                    node_id: id.0,
+                    context: Some(context.encode().into()),
+                };
+                conf_change_entry(1, index, &change)
+            })
+            .collect();
+        let state = pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 };
+        Ok(Founding { id, cluster_id, entries, state })
+    }
+
+    fn write<D: Disk>(&self, wal: &mut Wal<D>) -> Result<(), StartError> {
+        wal.append(self.entries.iter().map(EntryRef::from), Some(self.state));
+        Ok(wal.sync()?)
+    }
+}
+
+/// The first start.
 fn bootstrap<D: Disk>(
     disk: &D,
     layout: &Layout,
     snapshots: Snapshots<D>,
     config: &Config,
 ) -> Result<Opened<D>, StartError> {
-    config.check_bootstrap(first_address)?;
-    let token = &config.initial_cluster_token;
-    let mut members: Vec<(MemberId, &str, Vec<String>)> = config
-        .initial_cluster
-        .iter()
-        .map(|(name, urls)| {
-            let urls = urls.to_strings();
-            (MemberId::compute(&urls, token, None), name, urls)
-        })
-        .collect();
-    members.sort();
-    let ids: Vec<MemberId> = members.iter().map(|(id, ..)| *id).collect();
-    let cluster_id = ClusterId::compute(&ids);
-    let Some((id, ..)) = members.iter().find(|(_, name, _)| *name == config.name) else {
-        return Err(BootstrapError::NotNamed(config.name.clone()).into());
-    };
-    let id = *id;
-    if id.0 == 0 {
-        return Err(StartError::ZeroId);
-    }
-    let entries: Vec<pb::Entry> = (1..)
-        .zip(&members)
-        .map(|(index, (id, name, peer_urls))| {
-            let context = ConfChangeContext {
-                id: id.0,
-                peer_urls: peer_urls.clone(),
-                name: (*name).to_owned(),
-                client_urls: Vec::new(),
-            };
-            let change = pb::ConfChange {
-                id: 0,
-                kind: pb::ADD_NODE,
-                node_id: id.0,
-                context: Some(context.encode().into()),
-            };
-            conf_change_entry(1, index, &change)
-        })
-        .collect();
-    let state = pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 };
+    let founding = Founding::new(config)?;
+    let (id, cluster_id) = (founding.id, founding.cluster_id);
     let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
 
     for (flag, value) in [
@@ -135,14 +164,13 @@ fn bootstrap<D: Disk>(
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
     let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
-    wal.append(entries.iter().map(EntryRef::from), Some(state));
-    wal.sync()?;
+    founding.write(&mut wal)?;
     let start = Start {
         id,
         cluster_id,
         snapshot: pb::SnapshotMetadata::default(),
-        state,
-        entries,
+        state: founding.state,
+        entries: founding.entries,
         election_ticks: 0,
         seed: 0,
         now: UnixNanos::ZERO,
@@ -169,6 +197,16 @@ fn restart<D: Disk>(
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, at)?;
+    if recovered.state.commit == 0 && snapshot.index == 0 {
+        // The first start was cut off between the log and its first entries. Nobody was answered yet.
+        let founding = Founding::new(config)?;
+        let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
+        if found != (founding.id.0, founding.cluster_id.0) {
+            return Err(StartError::Unfounded(layout.wal.clone()));
+        }
+        founding.write(&mut wal)?;
+        (recovered.entries, recovered.state) = (founding.entries, founding.state);
+    }
     check_auth(&store, &recovered.entries)?;
     check_version(&store, &recovered.entries)?;
 
