@@ -20,9 +20,6 @@ pub(super) struct Saved(pub(super) Result<u64, SnapError>);
 /// a load that fills `-snapshot-count` many times a second, snapshots would otherwise follow each other.
 const REST_FACTOR: u32 = 20;
 
-/// How much the saving thread steps back behind the others: the system's niceness.
-const NICENESS: i32 = 10;
-
 /// Where the server stands with its snapshots.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
@@ -83,7 +80,6 @@ impl<D: Disk> Snapshotter<D> {
         self.began = Instant::now();
         let spawned = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let started = Instant::now();
-            step_back();
             let result = files.save(at.term, at.index, &at.conf_state, |out| {
                 image.write_json(out)?;
                 metrics.snapshot_encoded(started.elapsed());
@@ -123,10 +119,4 @@ impl<D: Disk> Snapshotter<D> {
             log::error!("etcdserver", "the snapshot's thread panicked");
         }
     }
-}
-
-/// Lets the other threads of the process go first. Linux counts niceness by thread; where that is refused, the
-/// snapshot is saved all the same.
-fn step_back() {
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
 }
