@@ -17,7 +17,7 @@ const BLOCK_LEN: u16 = 20;
 
 struct Block {
     /// Listening, never accepting: the sign that the block is taken, for as long as this process lives.
-    _guard: TcpListener,
+    guard: TcpListener,
     next: u16,
     end: u16,
 }
@@ -44,7 +44,7 @@ pub fn take() -> Check<u16> {
         let next = take_block()?;
         if let Some(used) = block.replace(next) {
             // Its ports are still in use: keep the guard, or another program would be given them.
-            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(used._guard);
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(used.guard);
         }
     }
 }
@@ -58,7 +58,7 @@ fn take_block() -> Check<Block> {
         let block = (u32::from(n) + first) % u32::from(blocks);
         let start = low + u16::try_from(block).unwrap_or(0) * BLOCK_LEN;
         if let Ok(guard) = TcpListener::bind((Ipv4Addr::LOCALHOST, start)) {
-            return Ok(Block { _guard: guard, next: start + 1, end: start + BLOCK_LEN });
+            return Ok(Block { guard, next: start + 1, end: start + BLOCK_LEN });
         }
     }
     fail!("all ports of {low}-{high} are taken; ETCD_RS_TEST_PORTS=LO-HI names another range")
