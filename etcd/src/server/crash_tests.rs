@@ -178,7 +178,7 @@ fn lost(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
         let found = life.opened.files.store.get(format!("/1/{key}").as_bytes(), false, false);
         // A later write that nobody was told of may have survived too.
         let found = found.ok().and_then(|event| event.node().value().map(<[u8]>::to_vec));
-        !found.is_some_and(|found| number(&found) >= number(value.as_bytes()))
+        found.is_none_or(|found| number(&found) < number(value.as_bytes()))
     });
     missing.map(|(key, value)| format!("{key}={value}")).collect()
 }
