@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::disk::Disk;
 use shared::pb;
@@ -19,6 +19,9 @@ pub(super) struct Saved(pub(super) Result<u64, SnapError>);
 /// After a snapshot the disk and the processor belong to the clients for so many times as long as it took: under
 /// a load that fills `-snapshot-count` many times a second, snapshots would otherwise follow each other.
 const REST_FACTOR: u32 = 20;
+
+/// But no longer than this: a large store's log is not to grow without end beside its snapshots.
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// Where the server stands with its snapshots.
 pub(super) struct Snapshotter<D: Disk> {
@@ -103,7 +106,7 @@ impl<D: Disk> Snapshotter<D> {
     pub(super) fn saved(&mut self, index: u64) {
         self.last = index;
         let now = Instant::now();
-        self.rest_until = now + REST_FACTOR * now.duration_since(self.began);
+        self.rest_until = now + REST_MAX.min(REST_FACTOR * now.duration_since(self.began));
         self.join();
     }
 
