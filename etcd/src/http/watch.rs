@@ -124,7 +124,13 @@ pub(super) async fn run(
             Next::Stop => return Ended::Closed,
             Next::Write | Next::Last if out.write(socket, stop).await.is_err() => return Ended::Closed,
             Next::Write => {}
-            Next::Last => return if keep_alive { Ended::Whole } else { Ended::Closed },
+            Next::Last if keep_alive => {
+                // One event ends many long polls at once. What comes next on this connection waits until all
+                // of them have their answer.
+                tokio::task::yield_now().await;
+                return Ended::Whole;
+            }
+            Next::Last => return Ended::Closed,
         }
     }
 }
