@@ -45,6 +45,33 @@ pub(super) fn state_from_raft(state: &eraftpb::HardState) -> pb::HardState {
     pb::HardState { term: state.term, vote: state.vote, commit: state.commit }
 }
 
+pub(super) fn snapshot_to_raft(snapshot: pb::Snapshot) -> eraftpb::Snapshot {
+    let mut raft = eraftpb::Snapshot { data: snapshot.data.unwrap_or_default(), ..Default::default() };
+    raft.set_metadata(metadata_to_raft(snapshot.metadata));
+    raft
+}
+
+pub(super) fn metadata_to_raft(metadata: pb::SnapshotMetadata) -> eraftpb::SnapshotMetadata {
+    let conf_state = eraftpb::ConfState { voters: metadata.conf_state.nodes, ..Default::default() };
+    let mut raft =
+        eraftpb::SnapshotMetadata { index: metadata.index, term: metadata.term, ..Default::default() };
+    raft.set_conf_state(conf_state);
+    raft
+}
+
+/// Learners are left out: etcd 2.x has none.
+pub(super) fn snapshot_from_raft(snapshot: &eraftpb::Snapshot) -> pb::Snapshot {
+    let metadata = snapshot.get_metadata();
+    pb::Snapshot {
+        data: (!snapshot.data.is_empty()).then(|| snapshot.data.clone()),
+        metadata: pb::SnapshotMetadata {
+            conf_state: pb::ConfState { nodes: metadata.get_conf_state().voters.clone() },
+            index: metadata.index,
+            term: metadata.term,
+        },
+    }
+}
+
 /// A normal entry to propose; raft fills in term and index.
 pub(super) fn proposal(kind: eraftpb::EntryType, data: Bytes) -> eraftpb::Entry {
     eraftpb::Entry { entry_type: kind, data, ..eraftpb::Entry::default() }

@@ -12,6 +12,7 @@
 mod convert;
 mod log;
 mod membership;
+mod message;
 mod request_ids;
 
 use bytes::{Bytes, BytesMut};
@@ -33,6 +34,7 @@ pub(crate) use self::membership::{
     ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, is_attributes_path, value,
 };
 pub use self::membership::{ConfigureError, Membership, Peer};
+pub use self::message::{Kind, Message, MessageError, encode_entry, entry_len};
 use self::request_ids::RequestIds;
 
 /// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
@@ -45,10 +47,6 @@ const APPENDS_IN_FLIGHT_MAX: usize = 512;
 
 /// Tells the waiting client of a proposal from all others. Never 0.
 pub type RequestId = u64;
-
-/// A message to another member.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Message(eraftpb::Message);
 
 /// Committed entries, ready for [`Member::apply`].
 #[derive(Debug)]

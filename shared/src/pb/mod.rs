@@ -160,6 +160,51 @@ pub struct ConfChange {
     pub context: Option<Bytes>,
 }
 
+/// `raftpb.Message`: what members say to each other. The numbers from 12 on are those of the `raft` crate; Go
+/// passes over them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Message {
+    /// What it is; numbers as in raft.
+    #[prost(int32, required, tag = "1")]
+    pub kind: i32,
+    /// The receiver.
+    #[prost(uint64, required, tag = "2")]
+    pub to: u64,
+    /// The sender.
+    #[prost(uint64, required, tag = "3")]
+    pub from: u64,
+    /// The sender's term; 0 in a proposal that is passed on.
+    #[prost(uint64, required, tag = "4")]
+    pub term: u64,
+    /// The term of the entry at `index`.
+    #[prost(uint64, required, tag = "5")]
+    pub log_term: u64,
+    /// The entry before `entries`, or what an answer is about.
+    #[prost(uint64, required, tag = "6")]
+    pub index: u64,
+    /// Entries to append or to propose.
+    #[prost(message, repeated, tag = "7")]
+    pub entries: Vec<Entry>,
+    /// The sender's commit index.
+    #[prost(uint64, required, tag = "8")]
+    pub commit: u64,
+    /// The store, for a follower that is too far behind.
+    #[prost(message, required, tag = "9")]
+    pub snapshot: Snapshot,
+    /// Whether an answer is a refusal.
+    #[prost(bool, required, tag = "10")]
+    pub reject: bool,
+    /// Where a refused sender is to try next.
+    #[prost(uint64, required, tag = "11")]
+    pub reject_hint: u64,
+    /// Of a read, or of an election that was asked for.
+    #[prost(bytes = "bytes", optional, tag = "12")]
+    pub context: Option<Bytes>,
+    /// The term of the entry at `commit`, in a request for votes.
+    #[prost(uint64, tag = "15")]
+    pub commit_term: u64,
+}
+
 /// A [`ConfChange`] that adds a member.
 pub const ADD_NODE: i32 = 0;
 /// A [`ConfChange`] that removes a member.
