@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use shared::pb;
+
+use super::convert;
 
 /// Entries from just after a snapshot on. `raft` sees it as its storage; what is in it need not be on disk
 /// yet, the member tells raft separately how far the disk is.
@@ -14,6 +17,8 @@ pub(crate) struct EntryLog {
     entries: VecDeque<Entry>,
     /// What raft starts with. Later states go to the disk only.
     initial: RaftState,
+    /// The newest snapshot on disk, for followers that are behind `before`.
+    newest_snapshot: Option<pb::SnapshotMetadata>,
 }
 
 impl EntryLog {
@@ -29,6 +34,7 @@ impl EntryLog {
             before: snapshot,
             entries: VecDeque::new(),
             initial: RaftState::new(state, conf_state),
+            newest_snapshot: None,
         };
         log.append(entries);
         log
@@ -57,6 +63,20 @@ impl EntryLog {
             self.before = (last.index, last.term);
         }
         self.entries.shrink_to(self.entries.len() * 2);
+    }
+
+    /// Forgets everything: a snapshot at `(index, term)` takes its place.
+    pub(crate) fn start_after(&mut self, index: u64, term: u64) {
+        self.before = (index, term);
+        self.entries = VecDeque::new();
+    }
+
+    /// The snapshot on disk that followers may get. The log holds all entries after it.
+    pub(crate) fn set_newest_snapshot(&mut self, metadata: pb::SnapshotMetadata) {
+        // One that was begun before another was received may be done after it.
+        if self.newest_snapshot.as_ref().is_none_or(|newest| newest.index < metadata.index) {
+            self.newest_snapshot = Some(metadata);
+        }
     }
 
     fn last(&self) -> u64 {
@@ -118,9 +138,14 @@ impl Storage for EntryLog {
         Ok(self.last())
     }
 
+    /// What it stands for, without data: those are sent from the file.
     fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        // Only a leader asks, for a follower that is too far behind; there is no way to a follower yet.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let Some(metadata) = &self.newest_snapshot else {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(convert::metadata_to_raft(metadata.clone()));
+        Ok(snapshot)
     }
 }
 

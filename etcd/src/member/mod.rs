@@ -2,8 +2,10 @@
 //!
 //! Calls bring things in, [`Member::poll`] hands out what is to be done:
 //! - getters: [`Member::status`], [`Member::membership`], [`Member::tail`];
-//! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`];
-//! - commands in: [`Member::propose`], [`Member::configure`], [`Member::read_index`], [`Member::campaign`];
+//! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`], [`Member::installed`],
+//!   [`Member::unreachable`], [`Member::snapshot_sent`], [`Member::snapshot_saved`];
+//! - commands in: [`Member::propose`], [`Member::configure`], [`Member::read_index`], [`Member::campaign`],
+//!   [`Member::transfer`], [`Member::set_extended`];
 //! - out: [`Member::poll`], then [`Member::apply`] with what it gave.
 //!
 //! Consensus is the `raft` crate. None of its types leaves this module but the opaque [`Message`] and
@@ -42,6 +44,8 @@ pub const CATCH_UP_ENTRIES: u64 = 5000;
 
 /// Bytes of entries in one message to a follower.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// Terms and indexes beyond this are nobody's: counting on from them must not overflow.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// Unanswered append messages to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 512;
 
@@ -74,6 +78,15 @@ impl Batch {
     }
 }
 
+/// A snapshot from the leader, that takes the place of log and store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// What it stands for.
+    pub metadata: pb::SnapshotMetadata,
+    /// The store as JSON.
+    pub data: Bytes,
+}
+
 /// Numbers batches in the order in which they are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId(u64);
@@ -83,6 +96,9 @@ pub struct BatchId(u64);
 pub enum Output {
     /// May leave at once.
     Send(Vec<Message>),
+    /// To be saved, marked in the log and put in the place of the store, before anything else is done; then
+    /// [`Member::installed`] is called.
+    Install(Received),
     /// To be written to the log.
     Persist(Batch),
     /// To be handed to [`Member::apply`].
@@ -220,6 +236,10 @@ pub struct Member {
     outputs: Vec<Output>,
     /// Its removal is applied: it takes no more proposals.
     removed_self: bool,
+    /// All members are of our kind, see [`Member::set_extended`].
+    extended: bool,
+    /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
+    installing: Option<BatchId>,
 }
 
 impl Member {
@@ -240,7 +260,14 @@ impl Member {
         state.commit = state.commit.max(snapshot.0);
         state.term = state.term.max(snapshot.1);
         let entries = start.entries.into_iter().map(convert::entry_to_raft);
-        let log = EntryLog::new(snapshot, voters.clone(), convert::state_to_raft(state), entries);
+        let mut log = EntryLog::new(snapshot, voters.clone(), convert::state_to_raft(state), entries);
+        if snapshot.0 > 0 {
+            log.set_newest_snapshot(pb::SnapshotMetadata {
+                conf_state: pb::ConfState { nodes: voters.clone() },
+                index: snapshot.0,
+                term: snapshot.1,
+            });
+        }
         let config = raft::Config {
             id: start.id.0,
             election_tick: start.election_ticks,
@@ -248,7 +275,7 @@ impl Member {
             applied: snapshot.0,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-            // Go members know neither; see Documentation/architecture.md.
+            // Until all members are known to understand them: see `set_extended`.
             check_quorum: false,
             pre_vote: false,
             ..raft::Config::default()
@@ -274,6 +301,8 @@ impl Member {
             encoded: BytesMut::new(),
             outputs: Vec::new(),
             removed_self: false,
+            extended: false,
+            installing: None,
         }
     }
 
@@ -330,11 +359,15 @@ impl Member {
         }
     }
 
-    /// Forgets the entries that a snapshot at `index` makes unnecessary, but for [`CATCH_UP_ENTRIES`].
-    /// Alone in its cluster nobody will ask for them: a member that is added later starts from a snapshot.
-    pub fn compact(&mut self, index: u64) {
+    /// A snapshot was saved: followers that are too far behind get it, and the entries that it makes
+    /// unnecessary are forgotten, but for [`CATCH_UP_ENTRIES`]. Alone in its cluster nobody will ask for them:
+    /// a member that is added later starts from the snapshot.
+    pub fn snapshot_saved(&mut self, metadata: pb::SnapshotMetadata) {
         let keep = if self.is_alone() { 0 } else { CATCH_UP_ENTRIES };
-        self.raft.mut_store().compact(index.saturating_sub(keep));
+        let index = metadata.index;
+        let log = self.raft.mut_store();
+        log.set_newest_snapshot(metadata);
+        log.compact(index.saturating_sub(keep));
     }
 
     /// Whether it is the only voter.
@@ -375,12 +408,20 @@ impl Member {
         change.id
     }
 
-    /// Asks up to where the log was committed at this moment; [`Output::ReadReady`] answers. A leader asks its
-    /// followers whether it still leads, without an entry. Only for a member that leads: Go members do not
-    /// know the message.
+    /// Whether [`Member::read_index`] gives an answer: it leads a cluster of its own or one that
+    /// [all members understand](Member::set_extended), or follows in such a one. Else reads are to go
+    /// through the log.
+    pub fn offers_read_index(&self) -> bool {
+        self.extended || self.is_alone()
+    }
+
+    /// Asks up to where the log was committed at this moment; [`Output::ReadReady`] answers, or never if a
+    /// message is lost or the leader changes: then it is to be asked again. A leader asks its followers
+    /// whether it still leads, and a follower asks its leader; no entry is written.
     pub fn read_index(&mut self) -> Result<RequestId, NoLeader> {
         let raft = &self.raft.raft;
-        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+        let leads_too_early = raft.state == StateRole::Leader && !raft.commit_to_current_term();
+        if !self.takes_proposals() || leads_too_early {
             return Err(NoLeader);
         }
         let id = self.ids.next();
@@ -401,9 +442,105 @@ impl Member {
         let _ = self.raft.campaign();
     }
 
-    /// A message from another member. Those that raft does not want are dropped.
+    /// Whether all members are of our kind. Then elections begin with a question that disturbs nobody, a
+    /// leader that hears from no majority steps down, and reads need no entry. Go members of 2.x would take
+    /// harm from the first, be locked out by the second and be silent to the third.
+    pub fn set_extended(&mut self, extended: bool) {
+        self.extended = extended;
+        self.raft.raft.check_quorum = extended;
+        self.raft.raft.pre_vote = extended;
+    }
+
+    /// Hands the leadership to the follower that is furthest, of those that `may` lead; it takes over after an
+    /// election. While that goes on proposals are dropped. None if there is no such follower, or this member
+    /// does not lead.
+    pub fn transfer(&mut self, may: impl Fn(MemberId) -> bool) -> Option<MemberId> {
+        if self.raft.raft.state != StateRole::Leader {
+            return None;
+        }
+        let followers = self.raft.raft.prs().iter();
+        let (to, _) = followers
+            .filter(|(id, progress)| **id != self.id.0 && progress.recent_active && may(MemberId(**id)))
+            .max_by_key(|(_, progress)| progress.matched)?;
+        let to = *to;
+        self.raft.transfer_leader(to);
+        Some(MemberId(to))
+    }
+
+    /// A message from another member. Those that raft does not want are dropped, and those that no member
+    /// sends in order.
     pub fn step(&mut self, message: Message) {
-        let _ = self.raft.step(message.0);
+        let Some(mut message) = self.acceptable(message.0) else { return };
+        if message.msg_type == MessageType::MsgSnapshot {
+            self.be_listed(&mut message);
+        }
+        let _ = self.raft.step(message);
+    }
+
+    /// The message in a form that cannot upset raft, which trusts its peers.
+    fn acceptable(&self, mut message: eraftpb::Message) -> Option<eraftpb::Message> {
+        let log = &self.raft.raft.raft_log;
+        let entries = message.entries.len();
+        let far = [message.term, message.index, message.commit].iter().any(|number| *number > NUMBER_MAX);
+        if far || message.from == self.id.0 || message.from == raft::INVALID_ID {
+            return None;
+        }
+        let fine = match message.msg_type {
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum => false,
+            MessageType::MsgPropose => entries > 0,
+            MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => entries == 1,
+            MessageType::MsgAppendResponse => message.reject || message.index <= log.last_index(),
+            MessageType::MsgAppend => {
+                let mut next = message.index;
+                message.entries.iter().all(|entry| {
+                    next += 1;
+                    let replaces_committed =
+                        next <= log.committed && log.term(next).is_ok_and(|term| term != entry.term);
+                    entry.index == next && entry.term <= NUMBER_MAX && !replaces_committed
+                })
+            }
+            MessageType::MsgSnapshot => message.get_snapshot().get_metadata().index > 0,
+            MessageType::MsgHeartbeat => {
+                message.commit = message.commit.min(log.last_index());
+                true
+            }
+            _ => true,
+        };
+        fine.then_some(message)
+    }
+
+    /// Names this member in a snapshot's list of members, without a vote, if that is older than the member:
+    /// the raft crate would refuse the snapshot, which Go sends all the same. The entry that adds it follows.
+    fn be_listed(&self, message: &mut eraftpb::Message) {
+        let state = message.mut_snapshot().mut_metadata().mut_conf_state();
+        if !state.voters.contains(&self.id.0) {
+            state.learners.push(self.id.0);
+        }
+    }
+
+    /// Messages to a member do not arrive.
+    pub fn unreachable(&mut self, id: MemberId) {
+        self.raft.report_unreachable(id.0);
+    }
+
+    /// Whether a snapshot reached the follower that it was for.
+    pub fn snapshot_sent(&mut self, to: MemberId, arrived: bool) {
+        let status = if arrived { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+        self.raft.report_snapshot(to.0, status);
+    }
+
+    /// The received snapshot is safe, and `store` is what it holds.
+    pub fn installed(&mut self, metadata: &pb::SnapshotMetadata, store: &Store) {
+        (self.applied, self.applied_term) = (metadata.index, metadata.term);
+        self.conf_state.clone_from(&metadata.conf_state.nodes);
+        self.conf_state.sort_unstable();
+        self.last_voter_removed = None;
+        self.membership = Membership::from_store(self.membership.cluster_id, store);
+        self.raft.mut_store().set_newest_snapshot(metadata.clone());
     }
 
     /// One heartbeat interval has passed.
@@ -414,6 +551,9 @@ impl Member {
     /// Everything up to this batch is on disk.
     pub fn persisted(&mut self, batch: BatchId) {
         self.raft.on_persist_ready(batch.0);
+        if self.installing.take_if(|installing| *installing <= batch).is_some() {
+            self.raft.advance_apply_to(self.applied);
+        }
     }
 
     /// What is to be done next; ask until there is nothing.
@@ -464,6 +604,12 @@ impl Member {
         let state = self.state_to_write(ready.hs().map(convert::state_from_raft), entries.last());
         let must_sync = ready.must_sync() || !then_send.is_empty();
         let id = BatchId(ready.number());
+        let snapshot = convert::snapshot_from_raft(ready.snapshot());
+        let received = (snapshot.metadata.index > 0).then(|| {
+            self.raft.mut_store().start_after(snapshot.metadata.index, snapshot.metadata.term);
+            self.installing = Some(id);
+            Received { metadata: snapshot.metadata, data: snapshot.data.unwrap_or_default() }
+        });
         self.raft.mut_store().append(entries.iter().cloned());
         self.raft.advance_append_async(ready);
 
@@ -479,6 +625,9 @@ impl Member {
         }
         if !entries.is_empty() || state.is_some() || !then_send.is_empty() {
             self.outputs.push(Output::Persist(Batch { id, entries, state, must_sync, then_send }));
+        }
+        if let Some(received) = received {
+            self.outputs.push(Output::Install(received));
         }
         if !messages.is_empty() {
             self.outputs.push(Output::Send(messages));

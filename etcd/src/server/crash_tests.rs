@@ -107,7 +107,7 @@ impl Life {
                         }
                     });
                 }
-                Output::Send(_) | Output::ReadReady { .. } => {}
+                Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } => {}
             }
         }
         if self.acknowledge == Acknowledge::BeforeSync {
@@ -129,9 +129,9 @@ impl Life {
             .snapshots
             .save(tail.term, tail.index, &tail.conf_state, |out| image.write_json(out))
             .map_err(|_| PowerFailed)?;
-        member.compact(tail.index);
         files.wal.release_before(tail.index);
         self.last_snapshot = tail.index;
+        member.snapshot_saved(tail);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use shared::disk::Disk;
 use shared::pb;
 use shared::wal::{Wal, WalError};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::log;
 use crate::member::Batch;
@@ -28,6 +29,8 @@ pub(super) enum Job {
     Write(Batch),
     /// Mark in the log that a snapshot is about to be saved; tell when that is durable.
     MarkSnapshot(pb::WalSnapshot),
+    /// The same for one that another member sent; who waits for it is told directly.
+    MarkReceived(pb::WalSnapshot, oneshot::Sender<()>),
     /// Segments that hold only entries below the index may go.
     Release(u64),
 }
@@ -83,6 +86,13 @@ impl<D: Disk> LogThread<D> {
     pub(super) fn send(&mut self, job: Job) {
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Hands over a job that is not answered by a [`Done`].
+    pub(super) fn send_uncounted(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
             let _ = jobs.send(job);
         }
     }
@@ -159,6 +169,11 @@ fn run<D: Disk>(
                     sync(&mut writer, &mut batches, done)?;
                     writer.wal.append_snapshot(at)?;
                     let _ = done.send(Done::Marked(at));
+                }
+                Job::MarkReceived(at, marked) => {
+                    sync(&mut writer, &mut batches, done)?;
+                    writer.wal.append_snapshot(at)?;
+                    let _ = marked.send(());
                 }
                 Job::Release(index) => {
                     writer.wal.release_before(index);

@@ -9,6 +9,7 @@ use shared::disk::Disk;
 use shared::event::Event;
 use shared::id::MemberId;
 use shared::pb;
+use shared::store::Store;
 use shared::time::UnixNanos;
 use shared::wal::WalError;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
@@ -18,10 +19,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::clock;
 use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
+use super::reads::{self, Read, Reads};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{Applied, Batch, BatchId, Committed, Member, NoLeader, Output, RequestId, Role};
+use crate::member::{Applied, Batch, BatchId, Committed, Member, Output, Received, RequestId, Role};
 use crate::metrics::Metrics;
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
@@ -92,13 +94,6 @@ impl Reply {
     }
 }
 
-/// A read that waits until enough is applied.
-struct WaitingRead {
-    index: u64,
-    request: pb::Request,
-    reply: oneshot::Sender<Result<Event, SubmitError>>,
-}
-
 pub(super) struct MemberLoop<D: Disk> {
     member: Member,
     inner: Arc<Inner>,
@@ -114,8 +109,9 @@ pub(super) struct MemberLoop<D: Disk> {
     deadlines: VecDeque<(Instant, RequestId)>,
     /// Calls that no leader could take yet, with their deadline.
     held: VecDeque<(Instant, Call)>,
-    reads_asked: HashMap<RequestId, (pb::Request, oneshot::Sender<Result<Event, SubmitError>>)>,
-    reads_ready: VecDeque<WaitingRead>,
+    reads: Reads,
+    /// The store of the snapshot that was stepped last, for when raft says that it is to be installed.
+    received: Option<(u64, Store)>,
     last_written: Option<BatchId>,
     leader_changed: Instant,
     removed: bool,
@@ -145,8 +141,8 @@ impl<D: Disk> MemberLoop<D> {
             waiting: HashMap::new(),
             deadlines: VecDeque::new(),
             held: VecDeque::new(),
-            reads_asked: HashMap::new(),
-            reads_ready: VecDeque::new(),
+            reads: Reads::default(),
+            received: None,
             last_written: None,
             leader_changed: now,
             removed: false,
@@ -166,14 +162,14 @@ impl<D: Disk> MemberLoop<D> {
         let mut ticks = tokio::time::interval(self.config.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut taken = Vec::with_capacity(CALLS_PER_TURN_MAX);
-        let mut begun = self.carry_out();
+        let mut begun = self.carry_out().await;
         if begun.is_ok() && self.member.status().alone {
             // Nobody else could be the leader: no timeout needs to pass.
             self.member.campaign();
-            begun = self.carry_out();
+            begun = self.carry_out().await;
         }
         if let Err(error) = begun {
-            return self.end(Ended::Disk(error.to_string()));
+            return self.end(Ended::Disk(error));
         }
         let ended = loop {
             tokio::select! {
@@ -202,8 +198,8 @@ impl<D: Disk> MemberLoop<D> {
                 _ = ticks.tick() => self.tick(),
                 _ = stop.changed() => break Ended::Stopped,
             }
-            if let Err(error) = self.carry_out() {
-                break Ended::Disk(error.to_string());
+            if let Err(error) = self.carry_out().await {
+                break Ended::Disk(error);
             }
             if self.removed {
                 break Ended::Removed;
@@ -220,6 +216,9 @@ impl<D: Disk> MemberLoop<D> {
     fn end(mut self, ended: Ended) -> Ended {
         for (_, waiting) in self.waiting.drain() {
             waiting.reply.unavailable(Unavailable::Stopped);
+        }
+        for read in self.reads.take_all() {
+            Reply::Submit(read.reply).unavailable(Unavailable::Stopped);
         }
         self.log.close();
         self.snapshotter.close();
@@ -254,8 +253,11 @@ impl<D: Disk> MemberLoop<D> {
     /// Hands a call to the member; gives it back when there is nobody to take it now.
     fn try_take(&mut self, call: Call, deadline: Instant) -> Option<Call> {
         let (id, reply) = match call {
-            Call::Submit(request, reply) if &request.method[..] == b"QGET" => {
-                return self.take_read(request, reply, deadline);
+            Call::Submit(request, reply)
+                if &request.method[..] == b"QGET" && self.member.offers_read_index() =>
+            {
+                self.reads.push(Read { request, reply, deadline });
+                return None;
             }
             call if !self.member.takes_proposals() => return Some(call),
             Call::Submit(request, reply) => (self.member.propose(request), Reply::Submit(reply)),
@@ -269,22 +271,6 @@ impl<D: Disk> MemberLoop<D> {
         self.waiting.insert(id, Waiting { since, reply });
         self.deadlines.push_back((deadline, id));
         None
-    }
-
-    fn take_read(
-        &mut self,
-        request: pb::Request,
-        reply: oneshot::Sender<Result<Event, SubmitError>>,
-        deadline: Instant,
-    ) -> Option<Call> {
-        match self.member.read_index() {
-            Ok(id) => {
-                self.reads_asked.insert(id, (request, reply));
-                self.deadlines.push_back((deadline, id));
-                None
-            }
-            Err(NoLeader) => Some(Call::Submit(request, reply)),
-        }
     }
 
     fn tick(&mut self) {
@@ -307,6 +293,11 @@ impl<D: Disk> MemberLoop<D> {
                 None => break,
             }
         }
+        let timeout = self.request_timeout();
+        let mut reads = std::mem::take(&mut self.reads);
+        reads.retry(now, self.config.election);
+        reads.expire(now, |deadline| self.why_none(deadline - timeout));
+        self.reads = reads;
         if now >= self.next_expiry {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.propose_expiry(clock::now());
@@ -314,20 +305,21 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn expire_request(&mut self, id: RequestId, deadline: Instant) {
-        let came = deadline - self.request_timeout();
-        // A leader that was lost within two election timeouts after the request came may have been its end.
-        let before = self.leader_changed - 2 * self.config.election;
-        let why = if before < came && came < self.leader_changed {
-            Unavailable::LeaderLost
-        } else {
-            Unavailable::Timeout
-        };
+        let why = self.why_none(deadline - self.request_timeout());
         if let Some(waiting) = self.waiting.remove(&id) {
             self.metrics.proposal_failed();
             waiting.reply.unavailable(why);
         }
-        if let Some((_, reply)) = self.reads_asked.remove(&id) {
-            Reply::Submit(reply).unavailable(why);
+    }
+
+    /// Why a request that came at `came` has no answer.
+    fn why_none(&self, came: Instant) -> Unavailable {
+        // A leader that was lost within two election timeouts after the request came may have been its end.
+        let before = self.leader_changed - 2 * self.config.election;
+        if before < came && came < self.leader_changed {
+            Unavailable::LeaderLost
+        } else {
+            Unavailable::Timeout
         }
     }
 
@@ -343,21 +335,19 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     /// Does what the member says until it has nothing more to say.
-    fn carry_out(&mut self) -> Result<(), WalError> {
+    async fn carry_out(&mut self) -> Result<(), String> {
         self.retry_held();
+        self.ask_reads();
         let mut spoke = false;
         while let Some(output) = self.member.poll() {
             spoke = true;
             match output {
                 // There is no transport yet, and so nobody to send to.
                 Output::Send(_) => {}
-                Output::Persist(batch) => self.persist(batch)?,
+                Output::Persist(batch) => self.persist(batch).map_err(|error| error.to_string())?,
                 Output::Apply(committed) => self.apply(committed),
-                Output::ReadReady { id, index } => {
-                    if let Some((request, reply)) = self.reads_asked.remove(&id) {
-                        self.reads_ready.push_back(WaitingRead { index, request, reply });
-                    }
-                }
+                Output::Install(received) => self.install(received).await?,
+                Output::ReadReady { id, index } => self.reads.ready(id, index),
             }
         }
         self.answer_reads();
@@ -382,6 +372,17 @@ impl<D: Disk> MemberLoop<D> {
         }
         self.log.send(Job::Write(batch));
         Ok(())
+    }
+
+    /// Asks the cluster for the reads that came in, or writes them to the log where it cannot be asked.
+    fn ask_reads(&mut self) {
+        if self.member.offers_read_index() {
+            self.reads.ask(&mut self.member, Instant::now());
+            return;
+        }
+        for Read { request, reply, deadline } in self.reads.take_all() {
+            self.take(Call::Submit(request, reply), deadline);
+        }
     }
 
     fn retry_held(&mut self) {
@@ -428,7 +429,7 @@ impl<D: Disk> MemberLoop<D> {
         };
         wakeups.wake();
         if membership_changed {
-            self.inner.membership.store(Arc::new(self.member.membership().clone()));
+            self.members_changed();
         }
         // Before the answers can be read: a client that saw its write must see it again.
         self.publish_status();
@@ -439,16 +440,43 @@ impl<D: Disk> MemberLoop<D> {
         self.snapshot_if_due();
     }
 
+    /// Puts a snapshot from the leader in the place of log and store. Nothing else happens meanwhile but
+    /// answers from the old store.
+    async fn install(&mut self, received: Received) -> Result<(), String> {
+        let metadata = received.metadata.clone();
+        let store = match self.received.take() {
+            Some((index, store)) if index == metadata.index => store,
+            _ => return Err(format!("raft installs a snapshot at {} that nobody sent", metadata.index)),
+        };
+        log::info!(
+            "etcdserver",
+            "applying snapshot at index {} over {}",
+            metadata.index,
+            self.member.status().applied
+        );
+        let (marked, is_marked) = oneshot::channel();
+        self.log.send_uncounted(Job::MarkReceived(
+            pb::WalSnapshot { index: metadata.index, term: metadata.term },
+            marked,
+        ));
+        is_marked.await.map_err(|_| "the log cannot be written".to_owned())?;
+        self.snapshotter.install(received).await?;
+        self.inner.store.write().adopt(store);
+        self.member.installed(&metadata, &self.inner.store.read());
+        self.members_changed();
+        log::info!("etcdserver", "finished applying incoming snapshot at index {}", metadata.index);
+        Ok(())
+    }
+
+    /// The members are others than before.
+    fn members_changed(&mut self) {
+        self.inner.membership.store(Arc::new(self.member.membership().clone()));
+    }
+
     fn answer_reads(&mut self) {
         let applied = self.member.status().applied;
-        while self.reads_ready.front().is_some_and(|read| read.index <= applied) {
-            let Some(read) = self.reads_ready.pop_front() else { break };
-            let result = {
-                let store = self.inner.store.read();
-                store.get(&read.request.path, read.request.recursive, read.request.sorted)
-            };
-            let _ = read.reply.send(result.map_err(SubmitError::Api));
-        }
+        let inner = &self.inner;
+        self.reads.answer(applied, |request| reads::read(&inner.store.read(), request));
     }
 
     fn publish_status(&mut self) {
@@ -486,9 +514,10 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Result<(), String> {
-        let index = saved.0.map_err(|error| error.to_string())?;
+        let metadata = saved.0.map_err(|error| error.to_string())?;
+        let index = metadata.index;
         self.snapshotter.saved(index);
-        self.member.compact(index);
+        self.member.snapshot_saved(metadata);
         self.log.send(Job::Release(index));
         log::info!("etcdserver", "saved snapshot at index {index}");
         Ok(())

@@ -9,6 +9,7 @@ mod handle;
 mod log_thread;
 mod member_loop;
 mod publish;
+mod reads;
 mod signals;
 mod snapshots;
 mod start;

@@ -11,10 +11,11 @@ use shared::store::Image;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::log;
+use crate::member::Received;
 use crate::metrics::Metrics;
 
-/// A finished snapshot's index, or why there is none.
-pub(super) struct Saved(pub(super) Result<u64, SnapError>);
+/// What a finished snapshot stands for, or why there is none.
+pub(super) struct Saved(pub(super) Result<pb::SnapshotMetadata, SnapError>);
 
 /// After a snapshot the disk and the processor belong to the clients for so many times as long as it took: under
 /// a load that fills `-snapshot-count` many times a second, snapshots would otherwise follow each other.
@@ -91,7 +92,7 @@ impl<D: Disk> Snapshotter<D> {
             metrics.snapshot_saved(started.elapsed());
             drop(image);
             // Nobody listens once the server stops.
-            let _ = done.send(Saved(result.map(|_| at.index)));
+            let _ = done.send(Saved(result.map(|()| at)));
         });
         match spawned {
             Ok(thread) => self.saving = Some(thread),
@@ -102,24 +103,45 @@ impl<D: Disk> Snapshotter<D> {
         }
     }
 
+    /// Saves one that another member sent. The log holds its mark.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub(super) async fn install(&mut self, received: Received) -> Result<(), String> {
+        // One of our own that is under way uses the same temporary files; it is older than this one.
+        self.prepared = None;
+        let (files, saving, index) = (self.files.clone(), self.saving.take(), received.metadata.index);
+        let saved = tokio::task::spawn_blocking(move || {
+            join(saving);
+            let Received { metadata: at, data } = received;
+            files.save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
+        });
+        match saved.await {
+            Ok(saved) => saved.map_err(|error| error.to_string())?,
+            Err(error) => return Err(error.to_string()),
+        }
+        self.last = self.last.max(index);
+        Ok(())
+    }
+
     /// The snapshot at `index` is safe.
     pub(super) fn saved(&mut self, index: u64) {
-        self.last = index;
+        self.last = self.last.max(index);
         let now = Instant::now();
         self.rest_until = now + REST_MAX.min(REST_FACTOR * now.duration_since(self.began));
-        self.join();
+        join(self.saving.take());
     }
 
     /// Waits for one that is under way.
-    pub(super) fn close(mut self) {
-        self.join();
+    pub(super) fn close(self) {
+        join(self.saving);
     }
+}
 
-    fn join(&mut self) {
-        if let Some(thread) = self.saving.take()
-            && thread.join().is_err()
-        {
-            log::error!("etcdserver", "the snapshot's thread panicked");
-        }
+fn join(saving: Option<JoinHandle<()>>) {
+    if let Some(thread) = saving
+        && thread.join().is_err()
+    {
+        log::error!("etcdserver", "the snapshot's thread panicked");
     }
 }

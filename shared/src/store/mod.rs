@@ -110,7 +110,12 @@ impl Store {
     /// # Errors
     /// As [`recover`](Store::recover); then nothing has changed.
     pub fn restore(&mut self, json: &[u8]) -> Result<(), RecoverError> {
-        let new = Store::recover(json, self.history.capacity())?;
+        self.adopt(Store::recover(json, self.history.capacity())?);
+        Ok(())
+    }
+
+    /// Becomes `new`, but keeps its watchers: they go on with the next event.
+    pub fn adopt(&mut self, new: Store) {
         self.stats.set_counters(Counters::of(&new.stats));
         let old = std::mem::replace(&mut self.tree, new.tree);
         self.index = new.index;
@@ -119,7 +124,11 @@ impl Store {
         if let Some(mut root) = triomphe::Arc::into_unique(old.root) {
             self.garbage.add(std::mem::take(&mut root.children));
         }
-        Ok(())
+    }
+
+    /// How many events the history keeps.
+    pub fn history_length(&self) -> usize {
+        self.history.capacity()
     }
 
     /// The number of changes so far, `X-Etcd-Index`.

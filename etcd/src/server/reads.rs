@@ -1,0 +1,103 @@
+//! Quorum reads that need no entry: all that come in one turn of the loop share one question to the cluster.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use shared::event::Event;
+use shared::pb;
+use shared::store::Store;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::http::{SubmitError, Unavailable};
+use crate::member::{Member, RequestId};
+
+/// A client that waits for what is read.
+pub(super) struct Read {
+    pub(super) request: pb::Request,
+    pub(super) reply: oneshot::Sender<Result<Event, SubmitError>>,
+    pub(super) deadline: Instant,
+}
+
+/// Reads on their way, oldest first at each stage.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// The cluster was not asked yet.
+    fresh: Vec<Read>,
+    /// The cluster was asked, and when.
+    asked: BTreeMap<RequestId, (Instant, Vec<Read>)>,
+    /// So much must be applied first.
+    ready: VecDeque<(u64, Vec<Read>)>,
+}
+
+impl Reads {
+    pub(super) fn push(&mut self, read: Read) {
+        self.fresh.push(read);
+    }
+
+    /// Asks the cluster for all reads that came since the last time; they wait on while there is no leader.
+    pub(super) fn ask(&mut self, member: &mut Member, now: Instant) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        if let Ok(id) = member.read_index() {
+            self.asked.insert(id, (now, std::mem::take(&mut self.fresh)));
+        }
+    }
+
+    /// The cluster has answered: so much must be applied.
+    pub(super) fn ready(&mut self, id: RequestId, index: u64) {
+        if let Some((_, reads)) = self.asked.remove(&id) {
+            self.ready.push_back((index, reads));
+        }
+    }
+
+    /// Answers those whose index is applied.
+    pub(super) fn answer(
+        &mut self,
+        applied: u64,
+        store: impl Fn(&pb::Request) -> Result<Event, SubmitError>,
+    ) {
+        while self.ready.front().is_some_and(|(index, _)| *index <= applied) {
+            let Some((_, reads)) = self.ready.pop_front() else { break };
+            for read in reads {
+                // A client that has gone is not told.
+                let _ = read.reply.send(store(&read.request));
+            }
+        }
+    }
+
+    /// Questions may be lost on their way, or with a leader: those without an answer for so long are asked again.
+    pub(super) fn retry(&mut self, now: Instant, patience: Duration) {
+        while let Some(first) = self.asked.first_entry()
+            && first.get().0 + patience <= now
+        {
+            let (_, mut reads) = first.remove();
+            reads.append(&mut self.fresh);
+            self.fresh = reads;
+        }
+    }
+
+    /// Gives up on those whose deadline has passed.
+    pub(super) fn expire(&mut self, now: Instant, why: impl Fn(Instant) -> Unavailable) {
+        let asked = self.asked.values_mut().map(|(_, reads)| reads);
+        let ready = self.ready.iter_mut().map(|(_, reads)| reads);
+        for reads in asked.chain(ready).chain([&mut self.fresh]) {
+            for read in reads.extract_if(.., |read| read.deadline <= now) {
+                let _ = read.reply.send(Err(why(read.deadline).into()));
+            }
+        }
+    }
+
+    /// All that were not answered yet.
+    pub(super) fn take_all(&mut self) -> Vec<Read> {
+        let asked = std::mem::take(&mut self.asked).into_values().flat_map(|(_, reads)| reads);
+        let ready = std::mem::take(&mut self.ready).into_iter().flat_map(|(_, reads)| reads);
+        asked.chain(ready).chain(std::mem::take(&mut self.fresh)).collect()
+    }
+}
+
+/// What a read finds.
+pub(super) fn read(store: &Store, request: &pb::Request) -> Result<Event, SubmitError> {
+    Ok(store.get(&request.path, request.recursive, request.sorted)?)
+}
