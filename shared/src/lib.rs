@@ -1,7 +1,7 @@
 //! The protocol, formats and types that all programs of etcd-rs stand on.
 //!
-//! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk` and
-//! `client`: time, bytes and order come in as arguments.
+//! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk`, `client` and
+//! `net`: time, bytes and order come in as arguments.
 
 pub mod client;
 pub mod disk;
@@ -11,6 +11,7 @@ pub mod flags;
 pub mod fuzz;
 pub mod id;
 pub mod json;
+pub mod net;
 pub mod pb;
 pub mod snap;
 pub mod store;

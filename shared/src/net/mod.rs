@@ -1,0 +1,24 @@
+//! Connections between programs: dialling by URL, taking connections in, plain or by TLS.
+//!
+//! [`Dialer`] and [`Acceptor`] are what servers, peers, proxies and clients share, so that an error has the
+//! same text wherever it shows.
+
+mod accept;
+mod dial;
+mod stream;
+
+pub use accept::{AcceptError, Acceptor};
+pub use dial::{DialError, Dialer, Target};
+pub use stream::Stream;
+
+/// What the system said, in the words of Go: `connection refused`.
+#[must_use]
+pub fn io_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if error.raw_os_error().is_some() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
+}
