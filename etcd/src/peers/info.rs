@@ -1,0 +1,329 @@
+//! What other members tell anybody who asks on their peer port: who is in their cluster (`GET /members`), and
+//! which version they speak (`GET /version`).
+//!
+//! Asked before there is a member of our own: by a member that begins or joins, and by a proxy; later by the
+//! leader that looks for the version that all speak. The answers are not trusted: they are bounded, and what
+//! cannot be understood is an error of that one URL.
+
+use std::fmt;
+use std::io;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use shared::id::{ClusterId, MemberId};
+use shared::net::Dialer;
+use shared::url::Url;
+use tokio::time::timeout;
+
+use crate::log;
+use crate::member::Peer;
+
+/// More than the list of any cluster that can agree on something.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// The members of a cluster, as one of them tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteCluster {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// Its members, by id.
+    pub members: Vec<Peer>,
+}
+
+/// Which versions a member speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerVersion {
+    /// The program's.
+    pub server: Version,
+    /// The one that the whole cluster has agreed on; none if it has not yet.
+    pub cluster: Option<Version>,
+}
+
+/// A version. What follows the three numbers is not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The first number.
+    pub major: u64,
+    /// The second.
+    pub minor: u64,
+    /// The third.
+    pub patch: u64,
+}
+
+/// Why nobody's answer could be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InfoError {
+    /// None of the URLs gave a usable list of members. Why was logged for each.
+    #[error("could not retrieve cluster information from the given urls")]
+    NoMembers,
+    /// The last of the URLs that were asked for a version failed like this.
+    #[error("{0}")]
+    NoVersion(String),
+    /// There was no URL to ask.
+    #[error("no peer URL is known")]
+    NoUrls,
+}
+
+/// Asks one URL after the other for the members of its cluster, in the order given, and takes the first answer
+/// that can be used. Each may take as long as `limit`. What fails on the way is logged.
+pub async fn members_of(
+    dialer: &Dialer,
+    urls: &[String],
+    limit: Duration,
+) -> Result<RemoteCluster, InfoError> {
+    first_list(dialer, urls, limit, |why| log::warning!("etcdserver", "{why}")).await
+}
+
+/// As [`members_of`], for who does not mind that nobody is there: logs nothing.
+pub async fn members_if_there(dialer: &Dialer, urls: &[String], limit: Duration) -> Option<RemoteCluster> {
+    first_list(dialer, urls, limit, |_| ()).await.ok()
+}
+
+/// Asks one member, at one of its peer URLs after the other, which versions it speaks. Each may take as long as
+/// `limit`. A member that does not know the question is one of 2.0.
+pub async fn version_of(dialer: &Dialer, urls: &[String], limit: Duration) -> Result<PeerVersion, InfoError> {
+    let mut failed = InfoError::NoUrls;
+    for url in urls {
+        match ask(dialer, url, "/version", limit).await.and_then(|answer| read_version(&answer)) {
+            Ok(version) => return Ok(version),
+            Err(why) => failed = InfoError::NoVersion(why),
+        }
+    }
+    Err(failed)
+}
+
+async fn first_list(
+    dialer: &Dialer,
+    urls: &[String],
+    limit: Duration,
+    tell: impl Fn(&str),
+) -> Result<RemoteCluster, InfoError> {
+    for url in urls {
+        match ask(dialer, url, "/members", limit).await {
+            Ok(answer) => match read_members(&answer) {
+                Ok(cluster) => return Ok(cluster),
+                Err(why) => tell(&why),
+            },
+            Err(why) => tell(&format!("could not get cluster response from {url}: {why}")),
+        }
+    }
+    Err(InfoError::NoMembers)
+}
+
+/// A whole answer.
+type Answer = Response<Bytes>;
+
+/// One question; the error is in the words of Go's client.
+async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration) -> Result<Answer, String> {
+    let failed = |why: &dyn fmt::Display| format!("Get {url}{path}: {why}");
+    let parsed: Url = url.parse().map_err(|error| failed(&error))?;
+    match timeout(limit, get(dialer, &parsed, path, limit)).await {
+        Ok(answer) => answer.map_err(|why| failed(&why)),
+        Err(_) => Err(failed(&"net/http: request canceled (Client.Timeout exceeded)")),
+    }
+}
+
+async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<Answer, String> {
+    let stream = dialer.dial(url, limit).await.map_err(|error| error.to_string())?;
+    let handshake = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let request = Request::get(path).header(HOST, url.address()).body(Empty::<Bytes>::new());
+    let exchange = async {
+        let request = request.map_err(io::Error::other)?;
+        whole(sender.send_request(request).await.map_err(io::Error::other)?).await
+    };
+    // The connection is driven here, so that it goes with the question.
+    tokio::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer.map_err(|error| error.to_string()),
+        _ = connection => exchange.await.map_err(|error| error.to_string()),
+    }
+}
+
+async fn whole(answer: Response<Incoming>) -> io::Result<Answer> {
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+/// A member as `/members` tells of it: its id is a decimal number.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: u64,
+    #[serde(default)]
+    name: String,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Option<Vec<String>>,
+    #[serde(rename = "clientURLs")]
+    client_urls: Option<Vec<String>>,
+}
+
+fn read_members(answer: &Answer) -> Result<RemoteCluster, String> {
+    let listed: Option<Vec<Listed>> = serde_json::from_slice(answer.body())
+        .map_err(|error| format!("could not unmarshal cluster response: {error}"))?;
+    let id = answer.headers().get("x-etcd-cluster-id").map_or(&[][..], |id| id.as_bytes());
+    let cluster_id = String::from_utf8_lossy(id)
+        .parse()
+        .map_err(|error| format!("could not parse the cluster ID from cluster res: {error}"))?;
+    let mut members: Vec<Peer> = listed
+        .unwrap_or_default()
+        .into_iter()
+        .map(|member| Peer {
+            id: MemberId(member.id),
+            name: member.name,
+            peer_urls: member.peer_urls.unwrap_or_default(),
+            client_urls: member.client_urls.unwrap_or_default(),
+        })
+        .collect();
+    members.sort_by_key(|member| member.id);
+    members.dedup_by_key(|member| member.id);
+    Ok(RemoteCluster { cluster_id, members })
+}
+
+/// What `/version` answers.
+#[derive(Deserialize)]
+struct Versions {
+    #[serde(rename = "etcdserver", default)]
+    server: String,
+    #[serde(rename = "etcdcluster", default)]
+    cluster: String,
+}
+
+fn read_version(answer: &Answer) -> Result<PeerVersion, String> {
+    if answer.status() == StatusCode::NOT_FOUND {
+        let first = Version { major: 2, minor: 0, patch: 0 };
+        return Ok(PeerVersion { server: first, cluster: Some(first) });
+    }
+    let versions: Versions = serde_json::from_slice(answer.body())
+        .map_err(|error| format!("failed to unmarshal the response body: {error}"))?;
+    let server = versions
+        .server
+        .parse()
+        .map_err(|error| format!("cannot understand the version {:?}: {error}", versions.server))?;
+    // A cluster without a version says `not_decided`.
+    Ok(PeerVersion { server, cluster: versions.cluster.parse().ok() })
+}
+
+impl FromStr for Version {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Version, ParseIntError> {
+        let numbers = text.split(['-', '+']).next().unwrap_or_default();
+        let mut numbers = numbers.splitn(3, '.');
+        let mut next = || numbers.next().unwrap_or_default().parse();
+        Ok(Version { major: next()?, minor: next()?, patch: next()? })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// A peer that gives this answer to every question.
+    async fn peer(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let _ = socket.read(&mut head).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        format!("http://{address}")
+    }
+
+    async fn nobody() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_first_usable_list_is_taken() {
+        let urls = [
+            nobody().await,
+            peer("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nContent-Length: 2\r\n\r\n{}").await,
+            peer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").await,
+            peer(
+                "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: c46df306ea09afe5\r\nConnection: close\r\n\r\n\
+                 [{\"id\":15389247126186673770,\"peerURLs\":[\"http://h:1\"]},\
+                 {\"id\":7,\"peerURLs\":[\"http://h:2\"],\"name\":\"a\",\"clientURLs\":[\"http://h:3\"]}]\n",
+            )
+            .await,
+        ];
+        let cluster = members_of(&Dialer::plain(), &urls, LIMIT).await.unwrap();
+        assert_eq!(cluster.cluster_id.to_string(), "c46df306ea09afe5");
+        let ids: Vec<u64> = cluster.members.iter().map(|member| member.id.0).collect();
+        assert_eq!(ids, [7, 15_389_247_126_186_673_770]);
+        assert_eq!(cluster.members[0].client_urls, ["http://h:3"]);
+        assert!(!cluster.members[1].is_started());
+
+        let error = members_of(&Dialer::plain(), &urls[..3], LIMIT).await.unwrap_err();
+        assert_eq!(error.to_string(), "could not retrieve cluster information from the given urls");
+        assert_eq!(members_if_there(&Dialer::plain(), &urls[..3], LIMIT).await, None);
+        assert_eq!(members_if_there(&Dialer::plain(), &urls, LIMIT).await, Some(cluster));
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_costs_its_time_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = format!("http://{}", listener.local_addr().unwrap());
+        let limit = Duration::from_millis(50);
+        assert_eq!(members_if_there(&Dialer::plain(), std::slice::from_ref(&silent), limit).await, None);
+        let error = version_of(&Dialer::plain(), &[silent], limit).await.unwrap_err();
+        assert!(error.to_string().contains("Client.Timeout exceeded"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn versions_are_read_also_from_the_first_release() {
+        let new = peer(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\"}\n",
+        );
+        let young = peer(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
+             {\"etcdserver\":\"2.3.0+git\",\"etcdcluster\":\"not_decided\"}   ",
+        );
+        let old = peer("HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n").await;
+        let dialer = Dialer::plain();
+        let version = version_of(&dialer, &[nobody().await, new.await], LIMIT).await.unwrap();
+        assert_eq!(
+            (version.server.to_string(), version.cluster.unwrap().to_string()),
+            ("2.3.8".into(), "2.3.0".into())
+        );
+        let version = version_of(&dialer, &[young.await], LIMIT).await.unwrap();
+        assert_eq!((version.server.to_string().as_str(), version.cluster), ("2.3.0", None));
+        let version = version_of(&dialer, &[old], LIMIT).await.unwrap();
+        assert_eq!(version.cluster.map(|version| version.to_string()).as_deref(), Some("2.0.0"));
+        assert_eq!(version_of(&dialer, &[], LIMIT).await, Err(InfoError::NoUrls));
+    }
+
+    #[test]
+    fn versions_are_three_numbers() {
+        for bad in ["", "2", "2.3", "2.3.x", "v2.3.0", "not_decided"] {
+            assert!(bad.parse::<Version>().is_err(), "{bad}");
+        }
+        let version: Version = "2.10.0-alpha.1".parse().unwrap();
+        assert!(version > "2.9.9".parse().unwrap());
+    }
+}
