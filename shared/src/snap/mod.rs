@@ -9,11 +9,13 @@
 
 mod load;
 mod save;
+mod send;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use load::{Flaw, decode, read};
+pub use send::open_data;
 
 use crate::disk::{Disk, DiskError};
 
