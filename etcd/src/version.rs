@@ -3,6 +3,15 @@
 /// The version that clients and members are told: their code compares it.
 pub const SPOKEN: &str = "2.3.8";
 
+/// The highest version of a cluster, major and minor, that this server can be part of.
+const CLUSTER_MAX: (u64, u64) = (2, 3);
+
+/// Whether a cluster's version, such as `2.3.0`, is beyond this server.
+pub fn is_too_new(cluster: &str) -> bool {
+    let mut parts = cluster.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) > CLUSTER_MAX
+}
+
 /// Our own version.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 

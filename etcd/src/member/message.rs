@@ -240,6 +240,11 @@ impl Message {
         self.0.entries.iter().map(convert::entry_from_raft)
     }
 
+    /// The store as JSON, of a snapshot that was received.
+    pub fn snapshot_data(&self) -> Bytes {
+        self.0.get_snapshot().data.clone()
+    }
+
     /// What the snapshot stands for, if it is one. One that is to be sent has no data: they are in the file.
     pub fn snapshot(&self) -> Option<pb::SnapshotMetadata> {
         let is_one = self.0.msg_type == MessageType::MsgSnapshot;

@@ -238,6 +238,8 @@ pub struct Member {
     removed_self: bool,
     /// All members are of our kind, see [`Member::set_extended`].
     extended: bool,
+    /// The commit index that followers were last told.
+    told_commit: u64,
     /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
     installing: Option<BatchId>,
 }
@@ -278,6 +280,8 @@ impl Member {
             // Until all members are known to understand them: see `set_extended`.
             check_quorum: false,
             pre_vote: false,
+            // Once in a turn is enough: see `tell_commit`.
+            skip_bcast_commit: true,
             ..raft::Config::default()
         };
         let raft = match RawNode::new(&config, log, logger) {
@@ -302,6 +306,7 @@ impl Member {
             outputs: Vec::new(),
             removed_self: false,
             extended: false,
+            told_commit: 0,
             installing: None,
         }
     }
@@ -436,6 +441,14 @@ impl Member {
             || self.proposals.iter().any(|entry| entry.entry_type == EntryType::EntryConfChange)
     }
 
+    /// Lets nearly all of the time pass after which it asks for votes: for the members of a cluster that is new,
+    /// and has no leader yet.
+    pub fn hasten(&mut self) {
+        for _ in 1..self.election_ticks {
+            self.raft.tick();
+        }
+    }
+
     /// Starts an election now, for a member that need not wait for others.
     pub fn campaign(&mut self) {
         // The only error is a state in which the election would be pointless; the next timeout tries again.
@@ -449,6 +462,11 @@ impl Member {
         self.extended = extended;
         self.raft.raft.check_quorum = extended;
         self.raft.raft.pre_vote = extended;
+    }
+
+    /// As [set](Member::set_extended) last.
+    pub fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// Hands the leadership to the follower that is furthest, of those that `may` lead; it takes over after an
@@ -471,8 +489,13 @@ impl Member {
     /// sends in order.
     pub fn step(&mut self, message: Message) {
         let Some(mut message) = self.acceptable(message.0) else { return };
-        if message.msg_type == MessageType::MsgSnapshot {
-            self.be_listed(&mut message);
+        match message.msg_type {
+            // With those of this member's own clients, in one message to all followers.
+            MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
+                return self.proposals.extend(message.take_entries());
+            }
+            MessageType::MsgSnapshot => self.be_listed(&mut message),
+            _ => {}
         }
         let _ = self.raft.step(message);
     }
@@ -560,6 +583,7 @@ impl Member {
     pub fn poll(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.step_proposals();
+            self.tell_commit();
             self.draw_election_timeout();
             if self.raft.has_ready() {
                 self.take_ready();
@@ -580,8 +604,20 @@ impl Member {
             entries: entries.into(),
             ..eraftpb::Message::default()
         };
+        let raft = &mut self.raft.raft;
         // Refused only when the leader was lost within this turn: the clients' deadlines answer then.
-        let _ = self.raft.raft.step(message);
+        if raft.step(message).is_ok() && raft.state == StateRole::Leader {
+            self.told_commit = raft.raft_log.committed;
+        }
+    }
+
+    /// Tells followers of a new commit index, all answers of a turn together, unless entries have just done so.
+    fn tell_commit(&mut self) {
+        let raft = &mut self.raft.raft;
+        if raft.state == StateRole::Leader && raft.raft_log.committed > self.told_commit {
+            self.told_commit = raft.raft_log.committed;
+            raft.bcast_append();
+        }
     }
 
     /// The crate draws election timeouts from the thread's generator; runs repeat only with our own.
@@ -596,11 +632,13 @@ impl Member {
 
     fn take_ready(&mut self) {
         let mut ready = self.raft.ready();
-        let messages = to_others(ready.take_messages(), self.id);
+        let mut messages = to_others(ready.take_messages(), self.id);
         let committed = ready.take_committed_entries();
         let entries = ready.take_entries();
         let reads = ready.take_read_states();
-        let then_send = to_others(ready.take_persisted_messages(), self.id);
+        let mut then_send = to_others(ready.take_persisted_messages(), self.id);
+        messages.extend(then_send.extract_if(.., |message| !promises(message)));
+        keep_last_answers(&mut then_send);
         let state = self.state_to_write(ready.hs().map(convert::state_from_raft), entries.last());
         let must_sync = ready.must_sync() || !then_send.is_empty();
         let id = BatchId(ready.number());
@@ -776,6 +814,33 @@ impl Member {
 /// Drops messages that raft addresses to nobody or to this member.
 fn to_others(messages: Vec<eraftpb::Message>, id: MemberId) -> Vec<Message> {
     messages.into_iter().filter(|m| m.to != 0 && m.to != id.0).map(Message).collect()
+}
+
+/// Whether a message of a follower or candidate says something that must be on disk before.
+///
+/// An answer to a heartbeat does not: that a majority has taken the leader's term for its own is on their disks
+/// since it was elected.
+fn promises(message: &Message) -> bool {
+    use MessageType as T;
+    !matches!(
+        message.0.msg_type,
+        T::MsgPropose | T::MsgReadIndex | T::MsgTransferLeader | T::MsgHeartbeatResponse
+    )
+}
+
+/// Of several answers in a row that say how much is appended, only the last one says anything new.
+fn keep_last_answers(messages: &mut Vec<Message>) {
+    let accepts = |message: &Message| {
+        (message.0.msg_type == MessageType::MsgAppendResponse && !message.0.reject)
+            .then_some((message.0.to, message.0.term))
+    };
+    messages.dedup_by(|later, earlier| {
+        let same = accepts(later).is_some() && accepts(later) == accepts(earlier);
+        if same && later.0.index >= earlier.0.index {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
 }
 
 #[cfg(test)]
