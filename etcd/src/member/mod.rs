@@ -844,4 +844,6 @@ fn keep_last_answers(messages: &mut Vec<Message>) {
 }
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;

@@ -16,17 +16,17 @@ struct Lone {
 const ID: MemberId = MemberId(0xabc);
 const OTHER: MemberId = MemberId(0xdef);
 
-fn change_entry(index: u64, change: &pb::ConfChange) -> pb::Entry {
+pub(super) fn change_entry(index: u64, change: &pb::ConfChange) -> pb::Entry {
     let data = Some(change.encode_to_vec().into());
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term: 1, index, data }
 }
 
-fn change(kind: i32, id: MemberId, url: &str) -> pb::ConfChange {
+pub(super) fn change(kind: i32, id: MemberId, url: &str) -> pb::ConfChange {
     let context = ConfChangeContext { id: id.0, peer_urls: vec![url.to_owned()], ..Default::default() };
     pb::ConfChange { id: 0, kind, node_id: id.0, context: Some(context.encode().into()) }
 }
 
-fn put(path: &str, value: &str) -> pb::Request {
+pub(super) fn put(path: &str, value: &str) -> pb::Request {
     pb::Request {
         method: "PUT".into(),
         path: path.to_owned().into(),

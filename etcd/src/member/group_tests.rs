@@ -1,0 +1,301 @@
+//! Several members whose messages all arrive, and whose disks are as fast as can be.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::BytesMut;
+use shared::id::{ClusterId, MemberId};
+use shared::pb;
+use shared::store::Store;
+use shared::time::UnixNanos;
+
+use super::tests::{change, change_entry, put};
+use super::{Applied, Member, Message, Output, RequestId, Role, Start};
+
+const HISTORY: usize = 100;
+
+struct Node {
+    member: Member,
+    store: Store,
+    done: BTreeSet<RequestId>,
+    readable: Vec<(RequestId, u64)>,
+    /// The newest snapshot's body.
+    saved: Option<(u64, Vec<u8>)>,
+    installed: u32,
+}
+
+/// A cluster on one stack: what one says the others hear in the same order.
+struct Group {
+    nodes: BTreeMap<MemberId, Node>,
+    wire: VecDeque<Message>,
+    /// Neither hears nor speaks.
+    cut_off: BTreeSet<MemberId>,
+}
+
+fn image(store: &Store) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    store.image().write_json(&mut bytes).unwrap();
+    bytes
+}
+
+fn node(id: MemberId, entries: Vec<pb::Entry>) -> Node {
+    let store = Store::new(HISTORY);
+    let start = Start {
+        id,
+        cluster_id: ClusterId(9),
+        snapshot: pb::SnapshotMetadata::default(),
+        state: pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 },
+        entries,
+        election_ticks: 10,
+        seed: id.0,
+        now: UnixNanos(1),
+    };
+    let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
+    Node { member, store, done: BTreeSet::new(), readable: Vec::new(), saved: None, installed: 0 }
+}
+
+impl Node {
+    /// Does all that the member asks for; what it says goes to `wire`.
+    fn turn(&mut self, wire: &mut VecDeque<Message>) {
+        while let Some(output) = self.member.poll() {
+            match output {
+                Output::Send(messages) => wire.extend(messages),
+                Output::Persist(batch) => {
+                    if batch.must_sync {
+                        self.member.persisted(batch.id);
+                    }
+                    wire.extend(batch.then_send);
+                }
+                Output::Install(received) => {
+                    self.store.adopt(Store::recover(&received.data, HISTORY).unwrap());
+                    self.member.installed(&received.metadata, &self.store);
+                    self.saved = Some((received.metadata.index, received.data.to_vec()));
+                    self.installed += 1;
+                }
+                Output::Apply(committed) => {
+                    let done = &mut self.done;
+                    self.member.apply(committed, &mut self.store, UnixNanos(2), |applied| match applied {
+                        Applied::Request(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
+                        _ => {}
+                    });
+                }
+                Output::ReadReady { id, index } => self.readable.push((id, index)),
+            }
+        }
+    }
+}
+
+impl Group {
+    fn of(count: u64) -> Group {
+        let ids = 1..=count;
+        let entries: Vec<pb::Entry> = ids
+            .clone()
+            .map(|id| change_entry(id, &change(pb::ADD_NODE, MemberId(id), &format!("http://m{id}:1"))))
+            .collect();
+        let nodes = ids.map(|id| (MemberId(id), node(MemberId(id), entries.clone()))).collect();
+        Group { nodes, wire: VecDeque::new(), cut_off: BTreeSet::new() }
+    }
+
+    /// With member 1 as the leader.
+    fn led(count: u64) -> Group {
+        let mut group = Group::of(count);
+        group.settle();
+        group.at(1).member.campaign();
+        group.settle();
+        assert_eq!(group.at(1).member.status().role, Role::Leader);
+        group
+    }
+
+    fn at(&mut self, id: u64) -> &mut Node {
+        self.nodes.get_mut(&MemberId(id)).unwrap()
+    }
+
+    /// Until nobody has anything to say. Messages travel as bytes, snapshots with the sender's file.
+    fn settle(&mut self) {
+        loop {
+            for node in self.nodes.values_mut() {
+                node.turn(&mut self.wire);
+            }
+            let Some(message) = self.wire.pop_front() else { return };
+            if self.cut_off.contains(&message.from()) || self.cut_off.contains(&message.to()) {
+                continue;
+            }
+            let bytes = self.bytes(&message);
+            let received = Message::decode(bytes.freeze()).unwrap();
+            if let Some(node) = self.nodes.get_mut(&message.to()) {
+                node.member.step(received);
+            }
+            if message.snapshot().is_some() {
+                let to = message.to();
+                self.nodes.get_mut(&message.from()).unwrap().member.snapshot_sent(to, true);
+            }
+        }
+    }
+
+    fn bytes(&self, message: &Message) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        let Some(metadata) = message.snapshot() else {
+            message.encode(&mut bytes);
+            return bytes;
+        };
+        let (index, body) = self.nodes[&message.from()].saved.clone().unwrap();
+        assert_eq!(index, metadata.index, "the newest file is sent");
+        let snapshot = prost::Message::encode_to_vec(&pb::Snapshot { data: Some(body.into()), metadata });
+        let (before, after) = message.encode_around_snapshot(snapshot.len() as u64);
+        for part in [&before[..], &snapshot, &after] {
+            bytes.extend_from_slice(part);
+        }
+        bytes
+    }
+
+    fn tick(&mut self, times: usize) {
+        for _ in 0..times {
+            for (id, node) in &mut self.nodes {
+                if !self.cut_off.contains(id) {
+                    node.member.tick();
+                }
+            }
+            self.settle();
+        }
+    }
+
+    fn put(&mut self, at: u64, key: &str, value: &str) {
+        let node = self.at(at);
+        let id = node.member.propose(put(&format!("/1/{key}"), value));
+        self.settle();
+        assert!(self.at(at).done.contains(&id), "{key} is not written");
+    }
+
+    fn configure(&mut self, at: u64, change: pb::ConfChange) {
+        let id = self.at(at).member.configure(change);
+        self.settle();
+        assert!(self.at(at).done.contains(&id));
+    }
+
+    fn save_snapshot(&mut self, at: u64) {
+        let node = self.at(at);
+        let tail = node.member.tail();
+        node.saved = Some((tail.index, image(&node.store)));
+        node.member.snapshot_saved(tail);
+    }
+
+    fn assert_alike(&mut self) {
+        let stores: Vec<Vec<u8>> = self.nodes.values().map(|node| without_stats(&node.store)).collect();
+        assert!(stores.windows(2).all(|pair| pair[0] == pair[1]), "the stores differ");
+    }
+}
+
+/// Counters of watches and reads are each member's own.
+fn without_stats(store: &Store) -> Vec<u8> {
+    let mut json: serde_json::Value = serde_json::from_slice(&image(store)).unwrap();
+    json.as_object_mut().unwrap().remove("Stats");
+    json.to_string().into_bytes()
+}
+
+#[test]
+fn a_write_at_any_member_is_everywhere() {
+    let mut group = Group::led(3);
+    for at in 1..=3 {
+        group.put(at, &format!("k{at}"), "v");
+    }
+    group.assert_alike();
+    group.cut_off.insert(MemberId(1));
+    group.tick(40);
+    let leader = (2..=3).find(|id| group.at(*id).member.status().role == Role::Leader).unwrap();
+    group.put(5 - leader, "after", "v");
+    group.cut_off.clear();
+    group.tick(3);
+    assert_eq!(group.at(1).member.status().role, Role::Follower);
+    group.assert_alike();
+}
+
+#[test]
+fn who_was_away_for_too_long_gets_a_snapshot() {
+    let mut group = Group::led(3);
+    group.cut_off.insert(MemberId(3));
+    for n in 0..super::CATCH_UP_ENTRIES + 100 {
+        group.put(1, "k", &n.to_string());
+    }
+    group.save_snapshot(1);
+    group.put(1, "later", "v");
+    group.cut_off.clear();
+    group.tick(4);
+    assert_eq!(group.at(3).installed, 1);
+    group.put(3, "from behind", "v");
+    group.assert_alike();
+    assert_eq!(group.at(3).member.tail().conf_state.nodes, [1, 2, 3]);
+}
+
+#[test]
+fn a_snapshot_older_than_the_member_that_gets_it_is_taken() {
+    let mut group = Group::led(1);
+    for n in 0..100 {
+        group.put(1, "k", &n.to_string());
+    }
+    group.save_snapshot(1);
+    group.configure(1, change(pb::ADD_NODE, MemberId(2), "http://m2:1"));
+    group.nodes.insert(MemberId(2), node(MemberId(2), Vec::new()));
+    group.tick(4);
+    assert_eq!(group.at(2).installed, 1);
+    assert_eq!(group.at(2).member.tail().conf_state.nodes, [1, 2]);
+    assert!(!group.at(2).member.status().alone);
+    group.put(2, "by the new one", "v");
+    group.assert_alike();
+}
+
+#[test]
+fn a_follower_asks_the_leader_how_far_it_must_read() {
+    let mut group = Group::led(3);
+    group.put(1, "k", "v");
+    assert!(!group.at(2).member.offers_read_index());
+    for id in 1..=3 {
+        group.at(id).member.set_extended(true);
+    }
+    for id in 1..=3 {
+        let read = group.at(id).member.read_index().unwrap();
+        group.settle();
+        let commit = group.at(1).member.status().commit;
+        assert_eq!(group.at(id).readable.pop(), Some((read, commit)), "member {id}");
+    }
+}
+
+#[test]
+fn a_leader_hands_over_to_whom_it_may() {
+    let mut group = Group::led(3);
+    assert_eq!(group.at(2).member.transfer(|_| true), None);
+    assert_eq!(group.at(1).member.transfer(|_| false), None);
+    assert_eq!(group.at(1).member.transfer(|id| id == MemberId(3)), Some(MemberId(3)));
+    group.settle();
+    assert_eq!(group.at(3).member.status().role, Role::Leader);
+    group.put(1, "k", "v");
+    group.assert_alike();
+}
+
+#[test]
+fn what_no_member_sends_does_no_harm() {
+    let mut group = Group::led(3);
+    group.put(1, "k", "v");
+    let last = group.at(1).member.status().commit;
+    let from_nobody = |kind: i32| pb::Message { kind, from: 2, to: 1, term: 2, ..Default::default() };
+    let entry = |index: u64, term: u64| pb::Entry { kind: 0, term, index, data: None };
+    for message in [
+        pb::Message { term: u64::MAX, ..from_nobody(8) },
+        pb::Message { commit: 1 << 40, term: 3, ..from_nobody(8) },
+        pb::Message { index: 1 << 40, ..from_nobody(4) },
+        pb::Message { entries: vec![entry(90, 2)], index: 3, term: 3, ..from_nobody(3) },
+        pb::Message { entries: vec![entry(last, 9)], index: last - 1, term: 9, ..from_nobody(3) },
+        pb::Message { from: 0, ..from_nobody(3) },
+        from_nobody(2),
+        from_nobody(7),
+        from_nobody(15),
+        from_nobody(16),
+        from_nobody(0),
+    ] {
+        let bytes = prost::Message::encode_to_vec(&message);
+        group.at(1).member.step(Message::decode(bytes.into()).unwrap());
+        group.settle();
+    }
+    group.tick(40);
+    let leader = (1..=3).find(|id| group.at(*id).member.status().role == Role::Leader).unwrap();
+    group.put(leader, "k", "still");
+    group.assert_alike();
+}
