@@ -16,11 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::backend::Backend;
-use super::exchange::{self, Exchange};
 use super::flow::Flow;
 use super::front::Front;
 use super::listener::Listening;
+use super::site::Site;
 use super::socket::Socket;
 use super::watch::{self, Ended, WatchStart};
 
@@ -54,11 +53,7 @@ impl Stop<'_, '_> {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn run<B: Backend>(
-    mut socket: Socket,
-    context: Arc<super::Context<B>>,
-    listening: Arc<Listening>,
-) {
+pub(super) async fn run<S: Site>(mut socket: Socket, site: Arc<S>, listening: Arc<Listening>) {
     let notified = pin!(listening.stop.notified());
     let mut stop = Stop { listening: &listening, notified, registered: false };
     let mut carry = BytesMut::new();
@@ -72,7 +67,7 @@ pub(super) async fn run<B: Backend>(
             }
         }
         let read = std::mem::take(&mut carry);
-        match Box::pin(speak(socket, read, &context, &mut stop)).await {
+        match Box::pin(speak(socket, read, &site, &mut stop)).await {
             Spoken::Closed => return,
             Spoken::Quiet(back, read) => {
                 socket = back;
@@ -87,7 +82,7 @@ pub(super) async fn run<B: Backend>(
                 socket = back;
                 carry = read;
                 stalled = 0;
-                let clock = || context.backend.clock();
+                let clock = || site.clock();
                 if watch::run(&mut socket, start, &mut carry, clock, &mut stop).await == Ended::Closed {
                     return;
                 }
@@ -107,18 +102,14 @@ enum Spoken {
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins.
-async fn speak<B: Backend>(
-    socket: Socket,
-    carry: BytesMut,
-    context: &Arc<super::Context<B>>,
-    stop: &mut Stop<'_, '_>,
-) -> Spoken {
+async fn speak<S: Site>(socket: Socket, carry: BytesMut, site: &Arc<S>, stop: &mut Stop<'_, '_>) -> Spoken {
+    let wire = site.wire();
     let flow = Arc::new(Flow::new());
-    let front = Front::new(socket, carry, flow.clone(), context.limits.head_bytes_max);
-    let exchange = Arc::new(Exchange { context: context.clone(), flow: flow.clone() });
-    let service = service_fn(move |request| exchange::answer(exchange.clone(), request));
-    let mut connection = context.http.serve_connection(front, service);
-    let mut look = pin!(sleep(context.look_interval));
+    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr()));
+    let front = Front::new(socket, carry, flow.clone(), wire.limits.head_bytes_max);
+    let service = service_fn(move |request| S::answer(exchange.clone(), request));
+    let mut connection = wire.http.serve_connection(front, service);
+    let mut look = pin!(sleep(wire.look_interval));
     let mut looks = Looks::default();
     let mut look_again = true;
     let mut stopping = false;
@@ -138,7 +129,7 @@ async fn speak<B: Backend>(
         while look_again || look.is_elapsed() {
             if look.is_elapsed() {
                 match looks.next(&flow) {
-                    Look::Busy => look.as_mut().reset(Instant::now() + context.look_interval),
+                    Look::Busy => look.as_mut().reset(Instant::now() + wire.look_interval),
                     Look::Quiet => return Poll::Ready(End::Quiet),
                     Look::Stalled => return Poll::Ready(End::Cut),
                 }

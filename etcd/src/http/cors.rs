@@ -32,7 +32,7 @@ impl Cors {
     }
 
     /// What the answer's `Access-Control-Allow-Origin` says to a request with these headers, if anything.
-    pub(super) fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
+    pub(crate) fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if self.any {
             return Some(ANY);
         }

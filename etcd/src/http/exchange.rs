@@ -25,7 +25,7 @@ use super::{path, stats, version};
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 
 /// What a connection's requests share.
-pub(super) struct Exchange<B> {
+pub(crate) struct Exchange<B> {
     pub(super) context: Arc<Context<B>>,
     pub(super) flow: Arc<Flow>,
 }
@@ -64,7 +64,7 @@ pub(super) enum Page {
 }
 
 /// What Go's server demands of a request's head before it looks at anything else.
-fn check(head: &Parts) -> Result<(), BadRequest> {
+pub(crate) fn check(head: &Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if head.version >= Version::HTTP_11 && head.method != Method::CONNECT => {
@@ -88,7 +88,7 @@ fn is_host_byte(byte: u8) -> bool {
 }
 
 /// The header map of the request, empty: the answer's headers go into it.
-fn blank(head: &mut Parts) -> HeaderMap {
+pub(crate) fn blank(head: &mut Parts) -> HeaderMap {
     let mut headers = std::mem::take(&mut head.headers);
     headers.clear();
     headers
@@ -108,11 +108,18 @@ pub(super) struct Asked<'a> {
 
 /// What an answer without a known length may look like.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     /// The client knows chunks.
     pub(super) chunked: bool,
     /// It may send another request when it has the answer.
     pub(super) keep_alive: bool,
+}
+
+impl Framing {
+    /// What a request with this head allows.
+    pub(crate) fn of(head: &Parts) -> Framing {
+        Framing { chunked: head.version >= Version::HTTP_11, keep_alive: !asks_to_close(&head.headers) }
+    }
 }
 
 async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &mut Incoming) -> Page {
@@ -126,13 +133,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         return Page::Ready(reply::bad_request(blank(&mut head), BadRequest::Malformed));
     };
     let query = head.uri.query().unwrap_or_default();
-    let framing =
-        Framing { chunked: head.version >= Version::HTTP_11, keep_alive: !asks_to_close(&head.headers) };
-    let expects = match head.headers.get(EXPECT) {
-        None => Expects::Nothing,
-        Some(expect) if expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Expects::Continue,
-        Some(_) => Expects::Else,
-    };
+    let framing = Framing::of(&head);
+    let expects = Expects::of(&head.headers);
     let mut headers = std::mem::take(&mut head.headers);
     let content_type = headers.remove(CONTENT_TYPE);
     let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
@@ -150,7 +152,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     if head.method != Method::CONNECT
         && let Some(clean) = path::cleaned(&path)
     {
-        discard(exchange, body, expects, framing, &mut headers).await;
+        discard(&exchange.flow, body, expects, framing, &mut headers).await;
         return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
@@ -158,12 +160,12 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     let body = if body.is_end_stream() {
         Bytes::new()
     } else if route.wants_body(&head.method, content_type) {
-        match read(exchange, body).await {
+        match read(&exchange.flow, context.wire.limits.body_bytes_max, body).await {
             Ok(bytes) => bytes,
             Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
         }
     } else {
-        framing.keep_alive &= discard(exchange, body, expects, framing, &mut headers).await;
+        framing.keep_alive &= discard(&exchange.flow, body, expects, framing, &mut headers).await;
         Bytes::new()
     };
     let asked = Asked { method: &head.method, rest, query, content_type, body, framing };
@@ -183,7 +185,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     })
 }
 
-fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
+/// `headers` and those that let `origin` read the answer.
+pub(crate) fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
     if let Some(origin) = origin {
         cors::allow(origin, &mut headers);
     }
@@ -201,7 +204,7 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 
 /// What a client waits for before it sends its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expects {
+pub(crate) enum Expects {
     Nothing,
     /// `100 Continue`, which the library sends once the body is read.
     Continue,
@@ -209,19 +212,42 @@ enum Expects {
     Else,
 }
 
+impl Expects {
+    /// What a request with these headers says.
+    pub(crate) fn of(headers: &HeaderMap) -> Expects {
+        match headers.get(EXPECT) {
+            None => Expects::Nothing,
+            Some(expect) if expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Expects::Continue,
+            Some(_) => Expects::Else,
+        }
+    }
+}
+
 /// Why a body was not read.
-enum BodyError {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
     TooLarge,
     /// The client went away, or its framing is broken.
     Broken,
 }
 
-async fn read<B>(exchange: &Exchange<B>, body: &mut Incoming) -> Result<Bytes, BodyError> {
-    exchange.flow.reads_body(true);
-    let read = read_up_to(exchange.context.limits.body_bytes_max, body).await;
-    exchange.flow.reads_body(false);
+impl BodyError {
+    /// The status and the words for the client.
+    pub(crate) fn tell(self) -> (StatusCode, &'static str) {
+        match self {
+            BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
+            BodyError::Broken => (StatusCode::BAD_REQUEST, "unexpected EOF"),
+        }
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn read(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Bytes, BodyError> {
+    flow.reads_body(true);
+    let read = read_up_to(limit, body).await;
+    flow.reads_body(false);
     if let Ok(bytes) = &read {
-        exchange.flow.body_ends(bytes.len() as u64);
+        flow.body_ends(bytes.len() as u64);
     }
     read
 }
@@ -253,8 +279,8 @@ async fn read_up_to(limit: usize, body: &mut Incoming) -> Result<Bytes, BodyErro
 }
 
 /// Reads a body that nobody wants. Whether the connection can go on; else the answer says that it ends.
-async fn discard<B>(
-    exchange: &Exchange<B>,
+pub(crate) async fn discard(
+    flow: &Flow,
     body: &mut Incoming,
     expects: Expects,
     framing: Framing,
@@ -266,7 +292,7 @@ async fn discard<B>(
     let mut left = UNWANTED_BYTES_MAX;
     // A client that waits for leave to send its body is not asked for it, nor one that goes anyway.
     if framing.keep_alive && expects == Expects::Nothing && body.size_hint().lower() <= left {
-        exchange.flow.reads_body(true);
+        flow.reads_body(true);
         while let Some(Ok(frame)) = body.frame().await {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             match left.checked_sub(bytes) {
@@ -274,13 +300,13 @@ async fn discard<B>(
                 None => break,
             }
         }
-        exchange.flow.reads_body(false);
+        flow.reads_body(false);
         if body.is_end_stream() {
-            exchange.flow.body_ends(UNWANTED_BYTES_MAX - left);
+            flow.body_ends(UNWANTED_BYTES_MAX - left);
             return true;
         }
     }
-    exchange.flow.leaves_unread();
+    flow.leaves_unread();
     reply::close(headers);
     false
 }
@@ -293,10 +319,7 @@ fn refuse_body<B: Backend>(
 ) -> Response {
     exchange.flow.leaves_unread();
     reply::close(&mut headers);
-    let (status, cause) = match why {
-        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
-        BodyError::Broken => (StatusCode::BAD_REQUEST, "unexpected EOF"),
-    };
+    let (status, cause) = why.tell();
     match route {
         Route::Keys => {
             headers.insert(reply::X_ETCD_CLUSTER_ID, exchange.context.cluster_id.clone());

@@ -10,7 +10,7 @@ use super::watch::WatchStart;
 
 /// Where a connection stands.
 #[derive(Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// The next byte to be read is certainly the first of a request.
     at_head: AtomicBool,
     /// Bytes handed to the HTTP library since the last request's first one.
@@ -85,7 +85,7 @@ impl Flow {
     // The answering side.
 
     /// A request's head is read.
-    pub(super) fn begins(&self, has_body: bool) {
+    pub(crate) fn begins(&self, has_body: bool) {
         self.moves();
         self.answering.store(true, Relaxed);
         // What was read last ends with an empty line, and this request is over: either nothing is left to
@@ -108,11 +108,11 @@ impl Flow {
     }
 
     /// The request is answered.
-    pub(super) fn ends(&self) {
+    pub(crate) fn ends(&self) {
         self.answering.store(false, Relaxed);
     }
 
-    pub(super) fn leaves_unread(&self) {
+    pub(crate) fn leaves_unread(&self) {
         self.lingers.store(true, Relaxed);
     }
 

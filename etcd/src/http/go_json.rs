@@ -7,7 +7,7 @@ use serde_json::error::Category;
 use super::text;
 
 /// The list of strings that is the member `peerURLs` of the object in `body`; empty if it is not there.
-pub(super) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
     let name = "peerURLs";
     let body = String::from_utf8_lossy(body);
     let value = serde_json::from_str(&body).map_err(|error| syntax_error(body.as_bytes(), &error))?;

@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::backend::Backend;
+use super::connection;
+use super::site::Site;
 use super::socket::Socket;
-use super::{Context, connection};
 use crate::log;
 
 /// How often the kernel asks a silent client whether it is still there.
@@ -48,10 +48,10 @@ pub(super) struct Listening {
 
 /// Serves clients until `stop` says true; then takes in no more, and returns when the last connection is
 /// closed: what is being answered is answered, watches are cut. The caller bounds how long that may take.
-pub async fn serve<B: Backend>(
+pub(crate) async fn serve<S: Site>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    context: Arc<Context<B>>,
+    site: Arc<S>,
     mut stop: watch::Receiver<bool>,
 ) {
     let listening = Arc::new(Listening::default());
@@ -64,7 +64,7 @@ pub async fn serve<B: Backend>(
         match accepted {
             Ok((socket, _)) => {
                 let open = Open::new(&listening);
-                tokio::spawn(greet(socket, tls.clone(), context.clone(), listening.clone(), open));
+                tokio::spawn(greet(socket, tls.clone(), site.clone(), listening.clone(), open));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -91,10 +91,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn greet<B: Backend>(
+async fn greet<S: Site>(
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
-    context: Arc<Context<B>>,
+    site: Arc<S>,
     listening: Arc<Listening>,
     open: Open,
 ) {
@@ -111,7 +111,7 @@ async fn greet<B: Backend>(
             Ok(_) | Err(_) => return,
         },
     };
-    connection::run(socket, context, listening).await;
+    connection::run(socket, site, listening).await;
 }
 
 /// Agrees on keys with the client. `None` for one that knows nothing of keys, and is told so.

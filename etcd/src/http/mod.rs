@@ -15,12 +15,12 @@ mod connection;
 mod cors;
 mod date;
 mod debug_vars;
-mod exchange;
+pub(crate) mod exchange;
 mod flow;
 mod form;
 mod front;
 pub mod fuzz;
-mod go_json;
+pub(crate) mod go_json;
 mod health;
 mod keys;
 mod listener;
@@ -30,10 +30,11 @@ mod media_type;
 mod members;
 mod metrics;
 mod metrics_page;
-mod path;
-mod reply;
+pub(crate) mod path;
+pub(crate) mod reply;
 mod request_line;
 mod route;
+mod site;
 mod socket;
 #[cfg(test)]
 mod stand_in;
@@ -45,10 +46,8 @@ mod version;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
-use hyper::server::conn::http1;
 
 use crate::config::Config;
 use crate::log::LogControl;
@@ -56,7 +55,9 @@ use crate::metrics::Metrics as ProcessMetrics;
 
 pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::cors::Cors;
-pub use self::listener::serve;
+pub(crate) use self::flow::Flow;
+pub(crate) use self::listener::serve;
+pub(crate) use self::site::{Site, Wire};
 
 /// How large requests may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +99,11 @@ impl From<&Config> for Options {
 pub struct Context<B> {
     backend: B,
     cors: Cors,
-    limits: Limits,
+    wire: Wire,
     log: LogControl,
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
     cluster_id: HeaderValue,
-    http: http1::Builder,
-    look_interval: Duration,
 }
 
 impl<B: Backend> Context<B> {
@@ -122,25 +121,6 @@ impl<B: Backend> Context<B> {
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
-        let mut http = http1::Builder::new();
-        http.title_case_headers(true)
-            // Connections look after themselves, without a timer for each request.
-            .header_read_timeout(None)
-            .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
-            .max_header_size(limits.head_bytes_max);
-        Ok(Context {
-            backend,
-            cors,
-            limits,
-            log,
-            process_metrics,
-            metrics,
-            cluster_id,
-            http,
-            look_interval: connection::LOOK_INTERVAL,
-        })
+        Ok(Context { backend, cors, wire: Wire::new(limits), log, process_metrics, metrics, cluster_id })
     }
 }
-
-/// The least that the HTTP library takes for its buffers.
-const MAX_BUF_SIZE_MIN: usize = 8 * 1024;

@@ -6,10 +6,10 @@ use super::form::hex_pair;
 
 /// A path with a `%` that no two hexadecimal digits follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadEscape;
+pub(crate) struct BadEscape;
 
 /// Turns `%XX` into bytes; a `+` stays one.
-pub(super) fn unescape(path: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
+pub(crate) fn unescape(path: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
     let Some(first) = memchr::memchr(b'%', path) else { return Ok(Cow::Borrowed(path)) };
     let mut out = Vec::with_capacity(path.len());
     out.extend_from_slice(&path[..first]);
@@ -27,7 +27,7 @@ pub(super) fn unescape(path: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
 }
 
 /// The path to redirect to, if `path` has empty, `.` or `..` elements. A slash at the end stays.
-pub(super) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
     if is_clean(path) {
         return None;
     }

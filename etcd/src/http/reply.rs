@@ -18,7 +18,7 @@ use shared::json;
 use super::text;
 
 /// An answer of any page.
-pub(super) type Response = http::Response<Body>;
+pub(crate) type Response = http::Response<Body>;
 
 /// The most bytes of a body that are handed over at once; more would only wait in another buffer.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -35,14 +35,14 @@ pub(super) const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term"
 /// The content type of most answers.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The content type of errors that know no JSON.
-pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A whole body, ready before the first byte leaves.
 #[derive(Debug, Default)]
-pub(super) struct Body(Bytes);
+pub(crate) struct Body(Bytes);
 
 impl http_body::Body for Body {
     type Data = Bytes;
@@ -71,7 +71,7 @@ impl http_body::Body for Body {
 }
 
 /// An answer with these headers.
-pub(super) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Bytes>) -> Response {
+pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Bytes>) -> Response {
     let mut response = http::Response::new(Body(body.into()));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -79,7 +79,7 @@ pub(super) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Byt
 }
 
 /// An answer without a body and without a word on what it would be.
-pub(super) fn empty(headers: HeaderMap, status: StatusCode) -> Response {
+pub(crate) fn empty(headers: HeaderMap, status: StatusCode) -> Response {
     answer(headers, status, Bytes::new())
 }
 
@@ -90,7 +90,7 @@ pub(super) fn json(mut headers: HeaderMap, status: StatusCode, body: Vec<u8>) ->
 }
 
 /// An answer in plain text, ended by a newline, as Go's `http.Error` gives it.
-pub(super) fn text_error(mut headers: HeaderMap, status: StatusCode, text: &'static str) -> Response {
+pub(crate) fn text_error(mut headers: HeaderMap, status: StatusCode, text: &'static str) -> Response {
     debug_assert!(text.ends_with('\n'), "{text:?}");
     headers.insert(CONTENT_TYPE, TEXT);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -103,13 +103,13 @@ pub(super) fn not_found(headers: HeaderMap) -> Response {
 }
 
 /// The page does not know this method, but these.
-pub(super) fn method_not_allowed(mut headers: HeaderMap, allow: &'static str) -> Response {
+pub(crate) fn method_not_allowed(mut headers: HeaderMap, allow: &'static str) -> Response {
     headers.insert(ALLOW, HeaderValue::from_static(allow));
     text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
 }
 
 /// `{"message":…}`, the form of errors of the members' and the administration's pages. No final newline.
-pub(super) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRef<[u8]>) -> Response {
+pub(crate) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRef<[u8]>) -> Response {
     let mut body = Vec::with_capacity(16 + message.as_ref().len());
     body.extend_from_slice(b"{\"message\":");
     json::write_string(&mut body, message.as_ref());
@@ -133,7 +133,7 @@ pub(super) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &A
 
 /// Why a request is not understood at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BadRequest {
+pub(crate) enum BadRequest {
     /// Its target or its headers make no sense.
     Malformed,
     /// It names no host.
@@ -143,7 +143,7 @@ pub(super) enum BadRequest {
 }
 
 /// The request is not understood; the connection ends. Go tells the reason in the status line too.
-pub(super) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
+pub(crate) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
     headers.insert(CONTENT_TYPE, TEXT);
     close(&mut headers);
     let (text, reason): (_, &'static [u8]) = match why {
@@ -161,12 +161,12 @@ pub(super) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
 }
 
 /// Says that the connection ends with this answer.
-pub(super) fn close(headers: &mut HeaderMap) {
+pub(crate) fn close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, CLOSE);
 }
 
 /// The way to `path`, which is not escaped; the query goes along.
-pub(super) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
+pub(crate) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
     let mut url = String::with_capacity(path.len() + query.map_or(0, str::len) + 8);
     text::push_url_path(&mut url, path);
     if let Some(query) = query.filter(|query| !query.is_empty()) {

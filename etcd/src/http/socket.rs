@@ -1,6 +1,7 @@
 //! A client's connection, plain or encrypted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,6 +16,17 @@ pub(super) enum Socket {
     Plain(TcpStream),
     /// Encrypted; the session's state is large.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Who is at the other end.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        let socket = match self {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(socket) => socket.get_ref().0,
+        };
+        socket.peer_addr().ok()
+    }
 }
 
 impl AsyncRead for Socket {

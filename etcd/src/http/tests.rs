@@ -352,7 +352,8 @@ async fn a_watcher_that_falls_behind_is_ended_in_order() {
 #[tokio::test]
 async fn an_idle_connection_rests_and_goes_on() {
     let look = Duration::from_millis(20);
-    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    let server =
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
     server.put("/a", "1");
     let mut client = server.connect().await;
     for _ in 0..3 {
@@ -371,7 +372,8 @@ async fn an_idle_connection_rests_and_goes_on() {
 #[tokio::test]
 async fn a_request_that_never_ends_is_given_up() {
     let look = Duration::from_millis(5);
-    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    let server =
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
     for start in [
         "GET /v2/ke",
         "GET /v2/keys/a HTTP/1.1\r\nHost: ",
@@ -400,7 +402,8 @@ const LONG: usize = 12 * 1024 * 1024;
 #[tokio::test]
 async fn a_slow_reader_gets_all_of_a_long_answer() {
     let look = Duration::from_millis(20);
-    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    let server =
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
     let mut client = slow_reader(&server).await;
     // Longer than a look, shorter than the patience with a stalled client.
     tokio::time::sleep(look * 5).await;
@@ -410,7 +413,8 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
 #[tokio::test]
 async fn a_reader_that_stops_is_given_up() {
     let look = Duration::from_millis(5);
-    let server = Server::start_with(Limits::default(), |context| context.look_interval = look, None).await;
+    let server =
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
     let client = slow_reader(&server).await;
     tokio::time::sleep(look * 60).await;
     assert!(client.rest().await.len() < LONG);
@@ -470,7 +474,7 @@ async fn encrypted_connections_do_all_the_same() {
         .with_single_cert(vec![key.cert.der().clone()], private)
         .unwrap();
     let look = Duration::from_millis(20);
-    let change = |context: &mut Context<StandIn>| context.look_interval = look;
+    let change = |context: &mut Context<StandIn>| context.wire.look_interval = look;
     let server = Server::start_with(Limits::default(), change, Some(Arc::new(tls))).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(key.cert.der().clone()).unwrap();

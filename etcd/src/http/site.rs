@@ -1,0 +1,96 @@
+//! What answers the requests of the connections that a listener takes in: a member's pages, or a proxy.
+//!
+//! Listening, TLS, the repair of request lines, rest and farewell of connections are the same for both.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use shared::time::UnixNanos;
+
+use super::Limits;
+use super::backend::Backend;
+use super::connection::LOOK_INTERVAL;
+use super::exchange::{self, Exchange};
+use super::flow::Flow;
+use super::{Context, reply};
+
+/// The least that the HTTP library takes for its buffers.
+const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
+
+/// What answers requests.
+pub(crate) trait Site: Send + Sync + 'static {
+    /// What the requests of one connection share.
+    type Exchange: Send + Sync + 'static;
+    /// The body of an answer.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// How connections are spoken on.
+    fn wire(&self) -> &Wire;
+
+    /// The time, for a watch that takes its connection over.
+    fn clock(&self) -> UnixNanos;
+
+    /// A connection begins to speak. `client` is at its other end, if that can be told.
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>) -> Self::Exchange;
+
+    /// Answers one request, and tells the connection's [`Flow`] when it begins and ends.
+    fn answer(
+        exchange: Arc<Self::Exchange>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
+}
+
+/// How connections are spoken on.
+pub(crate) struct Wire {
+    pub(super) limits: Limits,
+    pub(super) http: http1::Builder,
+    pub(super) look_interval: Duration,
+}
+
+impl Wire {
+    pub(crate) fn new(limits: Limits) -> Wire {
+        let mut http = http1::Builder::new();
+        http.title_case_headers(true)
+            // Connections look after themselves, without a timer for each request.
+            .header_read_timeout(None)
+            .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
+            .max_header_size(limits.head_bytes_max);
+        Wire { limits, http, look_interval: LOOK_INTERVAL }
+    }
+
+    /// The longest body of a request, in bytes.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.limits.body_bytes_max
+    }
+}
+
+impl<B: Backend> Site for Context<B> {
+    type Exchange = Exchange<B>;
+    type Body = reply::Body;
+
+    fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    fn clock(&self) -> UnixNanos {
+        self.backend.clock()
+    }
+
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, _: Option<SocketAddr>) -> Exchange<B> {
+        Exchange { context: self, flow }
+    }
+
+    async fn answer(
+        exchange: Arc<Exchange<B>>,
+        request: Request<Incoming>,
+    ) -> Result<reply::Response, Infallible> {
+        exchange::answer(exchange, request).await
+    }
+}
