@@ -224,6 +224,12 @@ impl InitialCluster {
     }
 }
 
+impl FromIterator<(String, Urls)> for InitialCluster {
+    fn from_iter<I: IntoIterator<Item = (String, Urls)>>(members: I) -> InitialCluster {
+        InitialCluster(members.into_iter().collect())
+    }
+}
+
 impl FromStr for InitialCluster {
     type Err = UrlError;
 

@@ -102,12 +102,17 @@ fn is_zero(value: &i64) -> bool {
 }
 
 impl Client {
+    /// The path of a key in the API.
+    pub(super) fn key_path(&self, key: &[u8]) -> Vec<u8> {
+        path(&self.keys_below, key)
+    }
+
     /// Reads a key or lists a folder.
     ///
     /// # Errors
     /// [`ClientError::Api`] when the cluster refuses, others when it cannot be asked; so for all calls below.
     pub async fn get(&self, key: &[u8], how: Get) -> Result<Response, ClientError> {
-        let mut request = Request::new(Method::GET, path(key));
+        let mut request = Request::new(Method::GET, self.key_path(key));
         request.query.add("recursive", how.recursive.to_string());
         request.query.add("sorted", how.sorted.to_string());
         request.query.add("quorum", how.quorum.to_string());
@@ -135,7 +140,7 @@ impl Client {
         if how.ttl_seconds != 0 {
             form.add("ttl", how.ttl_seconds.to_string());
         }
-        let mut request = Request::new(Method::PUT, path(key)).with_body(FORM, form.encode());
+        let mut request = Request::new(Method::PUT, self.key_path(key)).with_body(FORM, form.encode());
         request.query = query;
         response(self.send(&request).await?)
     }
@@ -152,13 +157,13 @@ impl Client {
         if ttl_seconds != 0 {
             form.add("ttl", ttl_seconds.to_string());
         }
-        let request = Request::new(Method::POST, path(dir)).with_body(FORM, form.encode());
+        let request = Request::new(Method::POST, self.key_path(dir)).with_body(FORM, form.encode());
         response(self.send(&request).await?)
     }
 
     /// Deletes a key or a folder.
     pub async fn delete(&self, key: &[u8], how: Delete) -> Result<Response, ClientError> {
-        let mut request = Request::new(Method::DELETE, path(key));
+        let mut request = Request::new(Method::DELETE, self.key_path(key));
         request.content_type = Some(FORM);
         if !how.prev_value.is_empty() {
             request.query.add("prevValue", how.prev_value);
@@ -176,10 +181,13 @@ impl Client {
     }
 }
 
-/// The path of a key in the API. A key may lack its first slash.
-pub(super) fn path(key: &[u8]) -> Vec<u8> {
+/// Where the keys are on a member.
+pub(super) const KEYS: &str = "/v2/keys";
+
+/// The path of a key below another path. A key may lack its first slash.
+pub(super) fn path(below: &str, key: &[u8]) -> Vec<u8> {
     let slash: &[u8] = if key.is_empty() { b"" } else { b"/" };
-    canonical_path(&[b"/v2/keys", slash, key].concat())
+    canonical_path(&[below.as_bytes(), slash, key].concat())
 }
 
 fn response(reply: Reply) -> Result<Response, ClientError> {
@@ -226,9 +234,10 @@ mod tests {
         for (key, expected) in
             [("a", "/v2/keys/a"), ("/a/", "/v2/keys/a/"), ("", "/v2/keys"), ("/", "/v2/keys/")]
         {
-            assert_eq!(String::from_utf8(path(key.as_bytes())).unwrap(), expected, "{key}");
+            assert_eq!(String::from_utf8(path(KEYS, key.as_bytes())).unwrap(), expected, "{key}");
         }
-        assert_eq!(path(b"//a//\xff"), b"/v2/keys/a/\xff");
+        assert_eq!(path(KEYS, b"//a//\xff"), b"/v2/keys/a/\xff");
+        assert_eq!(path("", b"/token/_config"), b"/token/_config");
     }
 
     #[test]

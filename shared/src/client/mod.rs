@@ -18,6 +18,7 @@ mod srv;
 mod text;
 mod tls;
 mod transport;
+mod via;
 mod watch;
 
 use std::fmt;
@@ -35,7 +36,7 @@ pub use endpoint::Endpoint;
 pub use error::{ApiFailure, ClientError, RequestError};
 pub use keys::{Delete, Get, Node, Response, Set};
 pub use members::{HealthError, Member};
-pub use srv::discover;
+pub use srv::{SrvError, SrvLookup, SrvRecord, discover};
 pub use text::{canonical_path, quote};
 pub use tls::{TlsError, TlsFiles};
 pub use watch::{Notice, Watched, Watcher};
@@ -44,6 +45,7 @@ use endpoint::{Origin, parse_url};
 use request::Request;
 use tls::Tls;
 use transport::{Answer, Transport};
+use via::Via;
 
 /// As many redirects as the original follows for one request.
 const REDIRECTS_MAX: usize = 10;
@@ -66,6 +68,10 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Called with each request before it leaves.
     pub trace: Option<Trace>,
+    /// The path of the keys API; without it `/v2/keys`. A discovery service may have it elsewhere.
+    pub keys_below: Option<String>,
+    /// An HTTP proxy that all requests go through: a URL whose scheme may be missing.
+    pub http_proxy: Option<String>,
 }
 
 /// The original's limit for dialling.
@@ -78,6 +84,7 @@ pub struct Client {
     header_timeout: Option<Duration>,
     authorization: Option<HeaderValue>,
     trace: Option<Trace>,
+    keys_below: String,
 }
 
 /// The endpoints, in the order in which they are tried.
@@ -106,17 +113,20 @@ impl Client {
     /// Makes a client. Nothing is sent yet.
     ///
     /// # Errors
-    /// When an endpoint is no URL or there is none, or a file of the TLS options cannot be used.
+    /// When an endpoint or the proxy is no URL or there is no endpoint, or a file of the TLS options cannot be
+    /// used.
     pub fn new(options: Options) -> Result<Client, ClientError> {
         let known = Known::new(&options.endpoints)?;
         let tls = Tls::load(&options.tls)?;
+        let via = options.http_proxy.as_deref().map(Via::parse).transpose()?;
         let dial_timeout = options.dial_timeout.unwrap_or(DIAL_TIMEOUT).min(DIAL_TIMEOUT);
         Ok(Client {
-            transport: Transport::new(tls, dial_timeout),
+            transport: Transport::new(tls, dial_timeout, via),
             known: Mutex::new(known),
             header_timeout: options.header_timeout,
             authorization: options.credentials.map(|credentials| credentials.header()),
             trace: options.trace,
+            keys_below: options.keys_below.unwrap_or_else(|| keys::KEYS.to_owned()),
         })
     }
 

@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::endpoint::Origin;
 use super::error::{RequestError, io_reason};
 use super::tls::{Tls, describe};
+use super::via::Via;
 
 /// As long as the original waits for the other side's part of a TLS handshake.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +42,7 @@ type Sender = SendRequest<Full<Bytes>>;
 pub(super) struct Transport {
     tls: Tls,
     dial_timeout: Duration,
+    via: Option<Via>,
     idle: Mutex<Vec<(Origin, Sender)>>,
 }
 
@@ -54,8 +56,8 @@ pub(super) struct Answer {
 
 impl Transport {
     /// A transport that gives up dialling after a time.
-    pub(super) fn new(tls: Tls, dial_timeout: Duration) -> Transport {
-        Transport { tls, dial_timeout, idle: Mutex::default() }
+    pub(super) fn new(tls: Tls, dial_timeout: Duration, via: Option<Via>) -> Transport {
+        Transport { tls, dial_timeout, via, idle: Mutex::default() }
     }
 
     /// Sends a request and waits for the head of the answer, without limit.
@@ -64,6 +66,10 @@ impl Transport {
         origin: &Origin,
         request: http::Request<Full<Bytes>>,
     ) -> Result<Answer, RequestError> {
+        let request = match &self.via {
+            Some(via) if !origin.tls => via.addressed(request, origin)?,
+            _ => request,
+        };
         while let Some(mut sender) = self.take_idle(origin) {
             if sender.ready().await.is_err() {
                 continue;
@@ -113,9 +119,12 @@ impl Transport {
     }
 
     async fn connect(&self, origin: &Origin) -> Result<Sender, RequestError> {
-        let stream = self.dial(origin).await?;
+        let mut stream = self.dial(self.via.as_ref().map_or(origin, |via| &via.origin)).await?;
         if !origin.tls {
             return start_http(origin, stream).await;
+        }
+        if let Some(via) = &self.via {
+            stream = via.tunnel(stream, origin).await?;
         }
         let config = self.tls.config().map_err(RequestError::Tls)?;
         let name = ServerName::try_from(origin.host.clone())

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Client;
 use super::error::{ClientError, RequestError};
-use super::keys::{Response, etcd_index, path, read_response};
+use super::keys::{Response, etcd_index, read_response};
 use super::request::Request;
 
 /// The wait before the second attempt; it doubles with each further one. The first is made at once.
@@ -124,7 +124,7 @@ impl Watcher<'_> {
 
     /// One read, from its request to its event.
     async fn attempt(&mut self) -> Result<Response, ClientError> {
-        let mut request = Request::new(Method::GET, path(&self.key));
+        let mut request = Request::new(Method::GET, self.client.key_path(&self.key));
         request.query.add("wait", "true");
         request.query.add("waitIndex", self.next.to_string());
         request.query.add("recursive", self.recursive.to_string());
