@@ -111,6 +111,10 @@ pub(crate) struct Global {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<OsString>,
 
+    /// Take the common name of a server's certificate for its host name, where it has no DNS names
+    #[arg(long)]
+    pub(crate) tls_accept_common_name: bool,
+
     /// User for clusters with authentication; without a password, it is asked for
     #[arg(long, short = 'u', value_name = "NAME[:PASSWORD]")]
     pub(crate) username: Option<String>,

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::client::TlsFiles;
+use shared::net::{ClientTlsFiles, Role};
 
 use crate::cli::Global;
 use crate::output::Format;
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     /// URLs of members.
     pub(crate) endpoints: Vec<String>,
     /// Certificates and keys.
-    pub(crate) tls: TlsFiles,
+    pub(crate) tls: ClientTlsFiles,
     /// `NAME` or `NAME:PASSWORD`.
     pub(crate) username: Option<String>,
     /// Limit of one request.
@@ -60,10 +60,12 @@ impl Settings {
         Settings {
             discovery: text(flags.discovery_srv, "ETCDCTL_DISCOVERY_SRV"),
             endpoints: endpoints.split(',').map(str::to_owned).collect(),
-            tls: TlsFiles {
+            tls: ClientTlsFiles {
                 cert: file(flags.cert_file, "ETCDCTL_CERT_FILE"),
                 key: file(flags.key_file, "ETCDCTL_KEY_FILE"),
-                ca: file(flags.ca_file, "ETCDCTL_CA_FILE"),
+                ca: file(flags.ca_file, "ETCDCTL_CA_FILE").into_iter().collect(),
+                accept_common_name: flags.tls_accept_common_name,
+                role: Role::Tool,
             },
             username: flags.username.filter(|name| !name.is_empty()),
             timeout: Some(flags.timeout).filter(|limit| !limit.is_zero()),
@@ -120,7 +122,7 @@ mod tests {
         );
         assert_eq!(settings.tls.cert, Some("c".into()));
         assert_eq!(settings.tls.key, Some("k".into()));
-        assert_eq!(settings.tls.ca, Some("a".into()));
+        assert_eq!(settings.tls.ca, ["a"].map(PathBuf::from));
         assert_eq!(settings.discovery.as_deref(), Some("d"));
     }
 

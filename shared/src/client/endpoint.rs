@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::ClientError;
 use super::text::{canonical_path, escape_path, quote};
+use crate::net::Target;
 
 /// The URL of one member: `http://10.0.0.1:2379`. A text without a scheme means `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +24,7 @@ pub struct Endpoint {
 /// Where to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
-    pub(super) tls: bool,
-    /// A name, or an address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) target: Target,
     /// `host:port` as it goes into the `Host` header.
     pub(super) authority: String,
 }
@@ -83,10 +81,8 @@ impl Origin {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or(80);
         Ok(Origin {
-            tls,
             authority: format!("{host}:{port}"),
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port,
+            target: Target { tls, host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), port },
         })
     }
 }
@@ -116,7 +112,7 @@ mod tests {
     fn origin(text: &str) -> (bool, String, u16) {
         let endpoint = Endpoint::parse(text).unwrap();
         let origin = endpoint.origin().unwrap();
-        (origin.tls, origin.host.clone(), origin.port)
+        (origin.target.tls, origin.target.host.clone(), origin.target.port)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use super::tls::TlsError;
+use crate::net::{DialError, TlsFileError};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum ClientError {
     Url(String),
     /// Certificates or keys that cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] TlsFileError),
     /// The cluster's addresses are not in the DNS.
     #[error("{0}")]
     Discovery(String),
@@ -190,20 +190,23 @@ impl RequestError {
     }
 }
 
-/// What the system said, in the words of Go: `connection refused`.
-pub(super) fn io_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) if error.raw_os_error().is_some() => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_owned(),
+impl From<DialError> for RequestError {
+    fn from(error: DialError) -> RequestError {
+        match error {
+            DialError::Lookup { host, reason } => RequestError::Lookup { host, reason },
+            DialError::Connect { address, reason } => RequestError::Dial { address, reason },
+            DialError::Broken { address, reason } => RequestError::Read { address, reason },
+            DialError::Eof { address } => RequestError::Eof { address },
+            DialError::Tls(text) => RequestError::Tls(text),
+            error @ DialError::Port(_) => RequestError::Http(error.to_string()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::io_reason;
 
     #[test]
     fn a_failed_call_names_every_endpoint() {

@@ -16,7 +16,6 @@ mod members;
 mod request;
 mod srv;
 mod text;
-mod tls;
 mod transport;
 mod via;
 mod watch;
@@ -38,14 +37,14 @@ pub use keys::{Delete, Get, Node, Response, Set};
 pub use members::{HealthError, Member};
 pub use srv::{SrvError, SrvLookup, SrvRecord, discover};
 pub use text::{canonical_path, quote};
-pub use tls::{TlsError, TlsFiles};
 pub use watch::{Notice, Watched, Watcher};
 
 use endpoint::{Origin, parse_url};
 use request::Request;
-use tls::Tls;
 use transport::{Answer, Transport};
 use via::Via;
+
+use crate::net::{ClientTlsFiles, Dialer};
 
 /// As many redirects as the original follows for one request.
 const REDIRECTS_MAX: usize = 10;
@@ -59,7 +58,7 @@ pub struct Options {
     /// URLs of members; the scheme may be missing.
     pub endpoints: Vec<String>,
     /// Certificates and keys.
-    pub tls: TlsFiles,
+    pub tls: ClientTlsFiles,
     /// How long one request may take until the head of its answer is there; watches may take longer.
     pub header_timeout: Option<Duration>,
     /// How long dialling may take at most.
@@ -117,11 +116,11 @@ impl Client {
     /// used.
     pub fn new(options: Options) -> Result<Client, ClientError> {
         let known = Known::new(&options.endpoints)?;
-        let tls = Tls::load(&options.tls)?;
+        let dialer = Dialer::new(&options.tls)?;
         let via = options.http_proxy.as_deref().map(Via::parse).transpose()?;
         let dial_timeout = options.dial_timeout.unwrap_or(DIAL_TIMEOUT).min(DIAL_TIMEOUT);
         Ok(Client {
-            transport: Transport::new(tls, dial_timeout, via),
+            transport: Transport::new(dialer, dial_timeout, via),
             known: Mutex::new(known),
             header_timeout: options.header_timeout,
             authorization: options.credentials.map(|credentials| credentials.header()),
@@ -314,9 +313,12 @@ mod tests {
         let from = "http://a:1/v2/keys/x?quorum=true";
         let (url, target, origin) = redirected(from, &location("https://b:2/v2/keys/y?z=1")).unwrap();
         assert_eq!((url.as_str(), target.as_str()), ("https://b:2/v2/keys/y?z=1", "/v2/keys/y?z=1"));
-        assert_eq!((origin.tls, origin.authority.as_str()), (true, "b:2"));
+        assert_eq!((origin.target.tls, origin.authority.as_str()), (true, "b:2"));
         let (url, target, origin) = redirected(from, &location("/v2/keys/y")).unwrap();
-        assert_eq!((url.as_str(), target.as_str(), origin.port), ("http://a:1/v2/keys/y", "/v2/keys/y", 1));
+        assert_eq!(
+            (url.as_str(), target.as_str(), origin.target.port),
+            ("http://a:1/v2/keys/y", "/v2/keys/y", 1)
+        );
         assert!(redirected(from, &HeaderMap::new()).is_err());
         assert!(redirected(from, &location("ftp://b/")).is_err());
     }

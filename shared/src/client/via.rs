@@ -39,7 +39,7 @@ impl Via {
         let url = Url::parse(&whole).map_err(|error| refuse(&error.to_string()))?;
         let origin =
             Origin::of(&url).map_err(|scheme| refuse(&format!("the scheme {scheme} is not supported")))?;
-        if origin.tls {
+        if origin.target.tls {
             return Err(refuse("a proxy is reached by http only"));
         }
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -74,7 +74,7 @@ impl Via {
     {
         let broken = |error: std::io::Error| RequestError::Read {
             address: self.origin.authority.clone(),
-            reason: super::error::io_reason(&error),
+            reason: crate::net::io_reason(&error),
         };
         let mut request = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n", to.authority);
         if let Some(value) = self.authorization.as_ref().and_then(|value| value.to_str().ok()) {

@@ -1,36 +1,216 @@
 //! The side that is dialled.
 
 use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::SingleCertAndKey;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use super::Stream;
+use super::explain::Scene;
+use super::files::{Identity, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
+use super::verify::{CheckClient, noting};
+use super::watched::Watched;
+use super::{Stream, io_reason};
+
+/// How long the other side may take to agree on keys.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How requests begin that are not encrypted.
+const PLAIN_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+
+/// The answer to those.
+const SPEAKS_PLAINLY: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// How long the same refusal of the same host is not told again.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many refusals are remembered, so that they are not told again. Beyond it they are not told at all.
+const COMPLAINTS_MAX: usize = 64;
 
 /// Makes a [`Stream`] of each socket that a listener takes in. Clones share everything.
+///
+/// With TLS, the files are looked at before each connection, and read again when they have changed; what cannot
+/// be used then is logged, and what was there before stays in use.
 #[derive(Debug, Clone)]
-pub struct Acceptor {}
+pub struct Acceptor {
+    tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    files: ServerTlsFiles,
+    watched: Watched<Loaded>,
+    complaints: Mutex<Vec<Complaint>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    own: Identity,
+}
+
+/// A refusal that was told.
+#[derive(Debug)]
+struct Complaint {
+    host: Option<IpAddr>,
+    text: String,
+    at: Instant,
+}
 
 /// Why a connection could not be taken in. The other side is told by the protocol, as far as it allows.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The connection broke.
-    #[error("{}", super::io_reason(.0))]
+    #[error("{}", io_reason(.0))]
     Io(#[from] io::Error),
+    /// The two sides do not agree.
+    #[error("{0}")]
+    Tls(String),
+    /// The other side does not encrypt, and was told to.
+    #[error("client sent an HTTP request to an HTTPS server")]
+    Plain,
+    /// The other side takes too long.
+    #[error("TLS handshake timeout")]
+    Slow,
 }
 
 impl Acceptor {
     /// Takes every connection in as it is.
     #[must_use]
     pub fn plain() -> Acceptor {
-        Acceptor {}
+        Acceptor { tls: None }
     }
 
-    /// Agrees with the other side on how to talk.
+    /// Takes connections in by TLS.
+    ///
+    /// What others will not like about the certificate is logged, now and when it changes.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or there is no certificate.
+    pub fn tls(files: &ServerTlsFiles) -> Result<Acceptor, TlsFileError> {
+        let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
+        let watched = Watched::new(paths, {
+            let files = files.clone();
+            move || Loaded::read(&files)
+        })?;
+        Ok(Acceptor {
+            tls: Some(Arc::new(Tls { files: files.clone(), watched, complaints: Mutex::default() })),
+        })
+    }
+
+    /// Agrees with the other side on how to talk. Refusals are logged here.
     ///
     /// # Errors
     /// When that fails; nothing is left to do for the connection then.
-    #[expect(clippy::unused_async, reason = "TLS takes a handshake")]
     pub async fn accept(&self, socket: TcpStream) -> Result<Stream, AcceptError> {
-        Ok(Stream::Plain(socket))
+        let Some(tls) = &self.tls else { return Ok(Stream::Plain(socket)) };
+        let host = socket.peer_addr();
+        // The state of a handshake is large, and short-lived.
+        let accepted = Box::pin(timeout(HANDSHAKE_TIME_MAX, tls.encrypt(socket))).await;
+        let result = accepted.unwrap_or(Err(AcceptError::Slow));
+        if let Err(error) = &result {
+            let whom = tls.files.role.whom();
+            let from = host.as_ref().map_or_else(|_| "?".to_owned(), ToString::to_string);
+            // Checks of load balancers connect and hang up; that is no news.
+            if !matches!(error, AcceptError::Io(_)) && tls.is_news(host.ok().map(|host| host.ip()), error) {
+                tracing::warn!(target: "transport", "rejected connection of {whom} {from}: {error}");
+            } else {
+                tracing::debug!(target: "transport", "rejected connection of {whom} {from}: {error}");
+            }
+        }
+        result
     }
+}
+
+impl Tls {
+    async fn encrypt(&self, mut socket: TcpStream) -> Result<Stream, AcceptError> {
+        let mut start = [0; 5];
+        let read = socket.peek(&mut start).await?;
+        if PLAIN_STARTS.iter().any(|plain| start[..read] == **plain) {
+            socket.write_all(SPEAKS_PLAINLY).await?;
+            return Err(AcceptError::Plain);
+        }
+        let loaded = self.watched.current();
+        let handshake = TlsAcceptor::from(loaded.config.clone()).accept(socket);
+        match noting(handshake).await {
+            (Ok(stream), _) => Ok(Stream::Tls(Box::new(stream.into()))),
+            (Err(error), other) => {
+                let scene = Scene {
+                    role: self.files.role,
+                    dialled: false,
+                    own: Some(&loaded.own),
+                    other: other.as_ref(),
+                };
+                Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    Some(error) => AcceptError::Tls(scene.explain(error)),
+                    None => AcceptError::Io(error),
+                })
+            }
+        }
+    }
+
+    /// Whether a refusal was not told for a while.
+    fn is_news(&self, host: Option<IpAddr>, error: &AcceptError) -> bool {
+        let (text, now) = (error.to_string(), Instant::now());
+        let mut complaints = self.complaints.lock();
+        complaints.retain(|told| now.duration_since(told.at) < COMPLAINT_INTERVAL);
+        let known = complaints.iter().any(|told| told.host == host && told.text == text);
+        if known || complaints.len() == COMPLAINTS_MAX {
+            return false;
+        }
+        complaints.push(Complaint { host, text, at: now });
+        true
+    }
+}
+
+impl Loaded {
+    fn read(files: &ServerTlsFiles) -> Result<Loaded, TlsFileError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (cert, key) = (files.cert.as_deref(), files.key.as_deref());
+        let own = Identity::read(cert, key, &provider)?
+            .ok_or(TlsFileError::HalfPair { key: String::new(), cert: String::new() })?;
+        // Read even where nobody is asked for a certificate, so that a mistake is found before it matters.
+        let roots = read_authorities(&files.ca)?;
+        let broken = |error: &dyn std::fmt::Display| TlsFileError::Broken {
+            path: own.path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| broken(&error))?;
+        let builder = if files.client_cert_auth {
+            let roots = roots.unwrap_or_else(system_authorities);
+            builder.with_client_cert_verifier(Arc::new(check_clients(roots, provider, files)?))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let resolver = SingleCertAndKey::from(own.key.clone());
+        let config = Arc::new(builder.with_cert_resolver(Arc::new(resolver)));
+        for fault in own.faults(true, false) {
+            tracing::warn!(target: "transport", "{fault}");
+        }
+        Ok(Loaded { config, own })
+    }
+}
+
+fn check_clients(
+    roots: rustls::RootCertStore,
+    provider: Arc<CryptoProvider>,
+    files: &ServerTlsFiles,
+) -> Result<CheckClient, TlsFileError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map(CheckClient)
+        .map_err(|_| TlsFileError::NoAuthorities(files.role.ca_flag()))
 }

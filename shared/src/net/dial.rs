@@ -1,12 +1,26 @@
 //! The side that dials.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::certificate::Facts;
+use super::explain::Scene;
+use super::files::{ClientTlsFiles, Identity, Role, TlsFileError, read_authorities, system_authorities};
+use super::verify::{CheckServer, noting};
+use super::watched::Watched;
 use super::{Stream, io_reason};
 use crate::url::{Scheme, Url};
 
@@ -15,9 +29,34 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// As long as the original waits for the other side's part of a TLS handshake.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// How to reach others. Clones share everything.
+///
+/// The files are looked at before each TLS connection, and read again when they have changed; what cannot be
+/// used then is logged, and what was there before stays in use.
 #[derive(Debug, Clone)]
-pub struct Dialer {}
+pub struct Dialer {
+    tls: Option<Arc<Tls>>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    files: ClientTlsFiles,
+    watched: Watched<Loaded>,
+}
+
+/// All that a TLS connection needs.
+#[derive(Debug)]
+struct Loaded {
+    provider: Arc<CryptoProvider>,
+    own: Option<Identity>,
+    /// `None`: the system's, read at the first connection.
+    roots: Option<RootCertStore>,
+    accept_common_name: bool,
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
 
 /// Where to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +91,21 @@ pub enum DialError {
     /// The port of a URL is none.
     #[error("dial tcp: invalid port {0}")]
     Port(String),
-    /// TLS was asked for without certificates.
+    /// The connection broke while the two sides agreed on keys.
+    #[error("read tcp {address}: {reason}")]
+    Broken {
+        /// The other side.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The other side hung up instead of agreeing on keys.
+    #[error("unexpected EOF from {address}")]
+    Eof {
+        /// The other side.
+        address: String,
+    },
+    /// The two sides do not agree, or do not trust each other.
     #[error("{0}")]
     Tls(String),
 }
@@ -85,10 +138,25 @@ impl Dialer {
     /// Reaches `http` URLs only.
     #[must_use]
     pub fn plain() -> Dialer {
-        Dialer {}
+        Dialer { tls: None }
     }
 
-    /// Connects to the host of a URL within a time.
+    /// Reaches `http` and `https` URLs. The files are read now; the system's authorities, where they are needed,
+    /// at the first TLS connection.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or one of certificate and key is missing.
+    pub fn new(files: &ClientTlsFiles) -> Result<Dialer, TlsFileError> {
+        let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
+        let watched = Watched::new(paths, {
+            let files = files.clone();
+            move || Loaded::read(&files)
+        })?;
+        Ok(Dialer { tls: Some(Arc::new(Tls { files: files.clone(), watched })) })
+    }
+
+    /// Connects to the host of a URL. Finding and connecting take `time_max` at most, a TLS handshake up to ten
+    /// seconds more.
     ///
     /// # Errors
     /// When that does not succeed.
@@ -96,15 +164,108 @@ impl Dialer {
         self.connect(&Target::of(url)?, time_max).await
     }
 
-    /// Connects to a host and port within a time.
+    /// Connects to a host and port, as [`Dialer::dial`].
     ///
     /// # Errors
     /// When that does not succeed.
     pub async fn connect(&self, target: &Target, time_max: Duration) -> Result<Stream, DialError> {
-        if target.tls {
-            return Err(DialError::Tls("tls: no certificates are configured".to_owned()));
+        if !target.tls {
+            return connect_tcp(target, time_max).await.map(Stream::Plain);
         }
-        connect_tcp(target, time_max).await.map(Stream::Plain)
+        // Before there is a connection to drop.
+        self.tls()?;
+        let socket = connect_tcp(target, time_max).await?;
+        self.secure(target, socket).await
+    }
+
+    /// Agrees on keys with a host, over a connection that leads there (through a proxy, say). Takes up to ten
+    /// seconds.
+    ///
+    /// # Errors
+    /// When the two sides do not agree, or do not trust each other.
+    pub async fn secure(&self, target: &Target, socket: TcpStream) -> Result<Stream, DialError> {
+        Box::pin(self.tls()?.encrypt(target, socket)).await
+    }
+
+    fn tls(&self) -> Result<&Tls, DialError> {
+        let refusal = || DialError::Tls("tls: this connection is to be plain: use an http URL".to_owned());
+        self.tls.as_deref().ok_or_else(refusal)
+    }
+
+    /// What an error of a [`Stream`] that was dialled is about, if it is about TLS: with TLS 1.3 a server says
+    /// only after the handshake that it refuses a certificate.
+    #[must_use]
+    pub fn explain(&self, error: &io::Error) -> Option<String> {
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())?;
+        Some(match &self.tls {
+            Some(tls) => tls.explain(error, &tls.watched.current(), None),
+            None => Scene { role: Role::default(), dialled: true, own: None, other: None }.explain(error),
+        })
+    }
+}
+
+impl Tls {
+    async fn encrypt(&self, target: &Target, socket: TcpStream) -> Result<Stream, DialError> {
+        let loaded = self.watched.current();
+        let config = loaded.config().map_err(DialError::Tls)?;
+        let host = if target.host.is_empty() { "localhost" } else { &target.host };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| DialError::Tls(format!("tls: {host} is no name of a server")))?;
+        let handshake = TlsConnector::from(config).connect(name, socket);
+        let address = target.authority();
+        match timeout(HANDSHAKE_TIME_MAX, noting(handshake)).await {
+            Ok((Ok(stream), _)) => Ok(Stream::Tls(Box::new(stream.into()))),
+            Ok((Err(error), other)) => {
+                Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    Some(error) => DialError::Tls(self.explain(error, &loaded, other.as_ref())),
+                    None if error.kind() == io::ErrorKind::UnexpectedEof => DialError::Eof { address },
+                    None => DialError::Broken { address, reason: io_reason(&error) },
+                })
+            }
+            Err(_) => Err(DialError::Broken { address, reason: "TLS handshake timeout".to_owned() }),
+        }
+    }
+
+    fn explain(&self, error: &rustls::Error, loaded: &Loaded, other: Option<&Facts>) -> String {
+        Scene { role: self.files.role, dialled: true, own: loaded.own.as_ref(), other }.explain(error)
+    }
+}
+
+impl Loaded {
+    fn read(files: &ClientTlsFiles) -> Result<Loaded, TlsFileError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), &provider)?;
+        let roots = read_authorities(&files.ca)?;
+        let accept_common_name = files.accept_common_name;
+        Ok(Loaded { provider, own, roots, accept_common_name, config: OnceLock::new() })
+    }
+
+    /// The configuration for connections. The first call may read the system's authorities.
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        self.config.get_or_init(|| self.build().map_err(|error| format!("tls: {error}"))).clone()
+    }
+
+    fn build(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?;
+        let roots = self.roots.clone().unwrap_or_else(system_authorities);
+        let builder = if roots.is_empty() {
+            // Such a verifier cannot be made; without authorities everybody is unknown.
+            builder.with_root_certificates(roots)
+        } else {
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+            let check = CheckServer { inner, accept_common_name: self.accept_common_name };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(check))
+        };
+        Ok(Arc::new(match &self.own {
+            Some(own) => {
+                let resolver = SingleCertAndKey::from(own.key.clone());
+                builder.with_client_cert_resolver(Arc::new(resolver) as Arc<dyn ResolvesClientCert>)
+            }
+            None => builder.with_no_client_auth(),
+        }))
     }
 }
 
@@ -206,7 +367,10 @@ mod tests {
                 .await
                 .starts_with("dial tcp: lookup no.such.host.invalid: ")
         );
-        assert_eq!(refusal(&format!("https://{free}")).await, "tls: no certificates are configured");
+        assert_eq!(
+            refusal(&format!("https://{free}")).await,
+            "tls: this connection is to be plain: use an http URL"
+        );
     }
 
     #[test]

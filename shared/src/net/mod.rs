@@ -4,11 +4,17 @@
 //! same text wherever it shows.
 
 mod accept;
+mod certificate;
 mod dial;
+mod explain;
+mod files;
 mod stream;
+mod verify;
+mod watched;
 
 pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
+pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
 pub use stream::Stream;
 
 /// What the system said, in the words of Go: `connection refused`.
@@ -22,3 +28,6 @@ pub fn io_reason(error: &std::io::Error) -> String {
         _ => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! What went wrong between the two sides of a TLS connection, and what to do about it.
+
+use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose};
+
+use super::certificate::{Facts, date};
+use super::files::{Identity, Role, VERSION_1, no_usage, weak};
+
+/// Who talked when it went wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) role: Role,
+    /// Whether this side dialled.
+    pub(super) dialled: bool,
+    /// What this side shows.
+    pub(super) own: Option<&'a Identity>,
+    /// What the other side showed, if that was refused.
+    pub(super) other: Option<&'a Facts>,
+}
+
+impl Scene<'_> {
+    /// The error in words: what it is, in those of Go, and what to look at.
+    pub(super) fn explain(&self, error: &rustls::Error) -> String {
+        match error {
+            rustls::Error::InvalidCertificate(reason) => format!("x509: {}", self.refused(reason)),
+            rustls::Error::AlertReceived(alert) => {
+                format!("remote error: tls: {}{}", alert_words(*alert), self.hint(*alert))
+            }
+            rustls::Error::NoCertificatesPresented => format!(
+                "tls: client didn't provide a certificate (it needs one that is signed by an authority in {})",
+                self.role.ca_flag()
+            ),
+            rustls::Error::InvalidMessage(_) if self.dialled => {
+                "tls: first record does not look like a TLS handshake (does the other side speak plain http?)"
+                    .to_owned()
+            }
+            rustls::Error::InvalidMessage(_) => {
+                "tls: first record does not look like a TLS handshake".to_owned()
+            }
+            rustls::Error::PeerIncompatible(reason) => format!(
+                "tls: nothing in common with the other side ({reason:?}): it must speak TLS 1.2 or 1.3, with ECDHE \
+                 and an AEAD cipher"
+            ),
+            error => format!("tls: {error}"),
+        }
+    }
+
+    /// Why this side refused the other's certificate.
+    fn refused(&self, reason: &CertificateError) -> String {
+        let whose = match self.other {
+            Some(facts) => format!("the certificate {}", facts.subject),
+            None => "the other side's certificate".to_owned(),
+        };
+        match reason {
+            CertificateError::UnknownIssuer => match self.other {
+                Some(facts) => format!(
+                    "certificate signed by unknown authority ({whose} is signed by {}; see {})",
+                    facts.issuer,
+                    self.role.ca_flag()
+                ),
+                None => format!("certificate signed by unknown authority (see {})", self.role.ca_flag()),
+            },
+            CertificateError::Expired => {
+                format!("certificate has expired or is not yet valid: {whose} has expired")
+            }
+            CertificateError::ExpiredContext { not_after, .. } => format!(
+                "certificate has expired or is not yet valid: {whose} expired on {}",
+                date(i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX))
+            ),
+            CertificateError::NotValidYet => {
+                format!("certificate has expired or is not yet valid: {whose} is not yet valid")
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => format!(
+                "certificate has expired or is not yet valid: {whose} is not valid until {}",
+                date(i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX))
+            ),
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                self.other_name(&expected.to_str(), presented)
+            }
+            CertificateError::InvalidPurposeContext { required, .. } => {
+                let usage = match required {
+                    ExtendedKeyPurpose::ClientAuth => "clientAuth",
+                    _ => "serverAuth",
+                };
+                format!("certificate specifies an incompatible key usage: {whose}: {}", no_usage(usage))
+            }
+            CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
+                let hash = self
+                    .other
+                    .and_then(|facts| facts.weak_hash)
+                    .or_else(|| weak_hash(signature_algorithm_id));
+                match hash {
+                    Some(hash) => format!("cannot verify signature: {whose}: {}", weak(hash)),
+                    None => format!(
+                        "cannot verify signature: {whose} or one above it is signed by an algorithm that is not \
+                         known here: use RSA, ECDSA or Ed25519 with SHA-256 or better"
+                    ),
+                }
+            }
+            CertificateError::BadSignature => format!(
+                "cannot verify signature: {whose} is not signed by who it says, or by an RSA key of less than 2048 \
+                 bits"
+            ),
+            other => {
+                // The library keeps its own kinds of error out of its interface.
+                let inner = format!("{other:?}");
+                if inner.contains("UnsupportedCertVersion") {
+                    format!("certificate cannot be used: {whose}: {VERSION_1}")
+                } else if inner.contains("CaUsedAsEndEntity") {
+                    format!(
+                        "certificate cannot be used: {whose} is an authority's own (CA:TRUE): use one that the \
+                         authority has signed"
+                    )
+                } else if inner.contains("EndEntityUsedAsCa") {
+                    format!(
+                        "certificate cannot be used: {whose} is signed by one that is no authority's (not CA:TRUE)"
+                    )
+                } else {
+                    format!("certificate cannot be used: {whose}: {other}")
+                }
+            }
+        }
+    }
+
+    /// Why a certificate is not the one of the host that was dialled.
+    fn other_name(&self, host: &str, presented: &[String]) -> String {
+        let is_ip = host.parse::<std::net::IpAddr>().is_ok();
+        let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
+        let names = names.join(", ");
+        match self.other {
+            Some(facts) if is_ip && !facts.has_ip_addresses => {
+                let mut text =
+                    format!("cannot validate certificate for {host} because it doesn't contain any IP SANs");
+                if !names.is_empty() {
+                    text.push_str(&format!(" (it is valid for {names})"));
+                }
+                text + ": make one whose subjectAltName has this address"
+            }
+            Some(facts) if facts.common_name_is(host) => format!(
+                "certificate is not valid for {host}: it has no subjectAltName, and its common name alone does not \
+                 count: make one with subjectAltName, or see {}",
+                self.role.common_name_flag()
+            ),
+            _ if names.is_empty() => format!(
+                "certificate is not valid for {host}: it has no subjectAltName: make one with this name in it"
+            ),
+            _ => format!("certificate is valid for {names}, not {host}"),
+        }
+    }
+
+    /// What may have made the other side send an alert.
+    fn hint(&self, alert: AlertDescription) -> String {
+        match alert {
+            AlertDescription::ProtocolVersion => " (TLS 1.2 and 1.3 are spoken here)".to_owned(),
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::HandshakeFailure
+                if self.dialled && self.own.is_none() =>
+            {
+                let (cert, key) = (self.role.cert_flag(), self.role.key_flag());
+                format!(" (the server may ask for a certificate: set {cert} and {key})")
+            }
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::UnknownCA => self.own.map_or_else(String::new, |own| self.blame(own, alert)),
+            _ => String::new(),
+        }
+    }
+
+    /// Why the other side may have refused our certificate.
+    fn blame(&self, own: &Identity, alert: AlertDescription) -> String {
+        let faults = own.faults(!self.dialled, self.dialled);
+        if !faults.is_empty() {
+            return format!(" ({})", faults.join("; "));
+        }
+        let path = own.path.display();
+        if alert == AlertDescription::UnknownCA {
+            format!(" (the other side does not know {}, the authority that signed {path})", own.facts.issuer)
+        } else {
+            format!(" (the other side refuses {path})")
+        }
+    }
+}
+
+/// `DnsName("example.com")` → `example.com`.
+fn bare_name(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inside.trim_matches('"')
+}
+
+/// The hash of an algorithm's identifier (DER), when it is one that is refused.
+fn weak_hash(identifier: &[u8]) -> Option<&'static str> {
+    const SHA1_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5];
+    const SHA1_ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1];
+    const MD5_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4];
+    let is = |oid: &[u8]| identifier.windows(oid.len()).any(|window| window == oid);
+    if is(SHA1_RSA) || is(SHA1_ECDSA) {
+        Some("SHA-1")
+    } else if is(MD5_RSA) {
+        Some("MD5")
+    } else {
+        None
+    }
+}
+
+/// `BadCertificate` → `bad certificate`.
+fn alert_words(alert: AlertDescription) -> String {
+    if alert == AlertDescription::UnknownCA {
+        return "unknown certificate authority".to_owned();
+    }
+    let mut out = String::new();
+    for c in format!("{alert:?}").chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push(' ');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_words_and_names_are_bare() {
+        assert_eq!(bare_name("DnsName(\"a.example\")"), "a.example");
+        assert_eq!(bare_name("IpAddress(127.0.0.9)"), "127.0.0.9");
+        assert_eq!(alert_words(AlertDescription::UnknownCA), "unknown certificate authority");
+        assert_eq!(alert_words(AlertDescription::CertificateRequired), "certificate required");
+    }
+
+    #[test]
+    fn who_has_nothing_to_show_is_told_what_to_set() {
+        let scene = Scene { role: Role::Tool, dialled: true, own: None, other: None };
+        let text = scene.explain(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
+        assert_eq!(
+            text,
+            "remote error: tls: certificate required (the server may ask for a certificate: set --cert-file and \
+             --key-file)"
+        );
+        let text = scene.explain(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert_eq!(text, "x509: certificate signed by unknown authority (see --ca-file)");
+    }
+}

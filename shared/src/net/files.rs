@@ -1,0 +1,307 @@
+//! Certificates, keys and authorities: from PEM files to what the TLS library works with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider as _};
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::certificate::{Facts, date};
+use super::io_reason;
+
+/// What connections are for. Error texts name the flags and the other side by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// A client of a cluster.
+    #[default]
+    Tool,
+    /// A server's connections with its clients.
+    Clients,
+    /// A server's connections with other members.
+    Peers,
+}
+
+impl Role {
+    pub(super) fn cert_flag(self) -> &'static str {
+        match self {
+            Role::Tool => "--cert-file",
+            Role::Clients => "-cert-file",
+            Role::Peers => "-peer-cert-file",
+        }
+    }
+
+    pub(super) fn key_flag(self) -> &'static str {
+        match self {
+            Role::Tool => "--key-file",
+            Role::Clients => "-key-file",
+            Role::Peers => "-peer-key-file",
+        }
+    }
+
+    pub(super) fn ca_flag(self) -> &'static str {
+        match self {
+            Role::Tool => "--ca-file",
+            Role::Clients => "-trusted-ca-file",
+            Role::Peers => "-peer-trusted-ca-file",
+        }
+    }
+
+    /// Where a common name may be accepted.
+    pub(super) fn common_name_flag(self) -> &'static str {
+        match self {
+            Role::Tool => "--tls-accept-common-name",
+            Role::Clients | Role::Peers => "-tls-accept-common-name",
+        }
+    }
+
+    /// Who dials a server.
+    pub(super) fn whom(self) -> &'static str {
+        match self {
+            Role::Tool | Role::Clients => "client",
+            Role::Peers => "peer",
+        }
+    }
+}
+
+/// What is used to dial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTlsFiles {
+    /// The certificate that is shown to those who ask, with the intermediate ones behind it.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert`.
+    pub key: Option<PathBuf>,
+    /// The authorities that others are checked with; the system's when there are none.
+    pub ca: Vec<PathBuf>,
+    /// Whether a certificate without DNS names is valid for the host that is its common name.
+    pub accept_common_name: bool,
+    /// What the connections are for.
+    pub role: Role,
+}
+
+/// What is used to accept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerTlsFiles {
+    /// The certificate that is shown, with the intermediate ones behind it.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert`.
+    pub key: Option<PathBuf>,
+    /// The authorities that others are checked with; the system's when there are none.
+    pub ca: Vec<PathBuf>,
+    /// Whether others must show a certificate.
+    pub client_cert_auth: bool,
+    /// What the connections are for.
+    pub role: Role,
+}
+
+/// What is wrong with which file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFileError {
+    /// One of a pair is missing.
+    #[error("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")]
+    HalfPair {
+        /// The key's file, or empty.
+        key: String,
+        /// The certificate's file, or empty.
+        cert: String,
+    },
+    /// The file cannot be read.
+    #[error("open {path}: {reason}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file holds nothing of the kind that is needed.
+    #[error("{path}: no {wanted} in it (it must be PEM, with \"-----BEGIN …\" lines)")]
+    Nothing {
+        /// The file.
+        path: String,
+        /// What is missing.
+        wanted: &'static str,
+    },
+    /// The file's contents cannot be used.
+    #[error("{path}: {reason}")]
+    Broken {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Key and certificate are of two different pairs.
+    #[error("{key}: this private key is not the key of the certificate in {cert}")]
+    OtherKey {
+        /// The key's file.
+        key: String,
+        /// The certificate's file.
+        cert: String,
+    },
+    /// Certificates are asked for, and there is nobody whose signature counts.
+    #[error("certificates are asked for, but no authority is known: set {0}")]
+    NoAuthorities(&'static str),
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) facts: Facts,
+    pub(super) path: PathBuf,
+}
+
+impl Identity {
+    /// Reads both files; `None` when neither is named.
+    pub(super) fn read(
+        cert: Option<&Path>,
+        key: Option<&Path>,
+        provider: &CryptoProvider,
+    ) -> Result<Option<Identity>, TlsFileError> {
+        match (cert, key) {
+            (Some(cert), Some(key)) => Identity::of_pair(cert, key, provider).map(Some),
+            (None, None) => Ok(None),
+            (cert, key) => {
+                let name = |path: Option<&Path>| path.map(show).unwrap_or_default();
+                Err(TlsFileError::HalfPair { key: name(key), cert: name(cert) })
+            }
+        }
+    }
+
+    fn of_pair(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, TlsFileError> {
+        let certificates = read_certificates(cert)?;
+        let broken =
+            |path: &Path, reason: &str| TlsFileError::Broken { path: show(path), reason: reason.to_owned() };
+        let facts = certificates.first().and_then(|der| Facts::read(der));
+        let facts = facts.ok_or_else(|| broken(cert, "the certificate in it is damaged"))?;
+        if facts.version < 3 {
+            return Err(broken(cert, &format!("the certificate {}: {VERSION_1}", facts.subject)));
+        }
+        let der = read_key(key)?;
+        let key = CertifiedKey::from_der(certificates, der, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => TlsFileError::OtherKey { key: show(key), cert: show(cert) },
+            rustls::Error::InvalidCertificate(reason) => {
+                broken(cert, &format!("the certificate in it cannot be used: {reason}"))
+            }
+            _ => broken(
+                key,
+                "this private key is damaged or of a kind that cannot be used (RSA keys have 2048 bits or more, \
+                 others are ECDSA on P-256 or P-384, or Ed25519)",
+            ),
+        })?;
+        Ok(Identity { key: Arc::new(key), facts, path: cert.to_owned() })
+    }
+
+    /// What others will not like about the certificate, one sentence each.
+    pub(super) fn faults(&self, as_server: bool, as_client: bool) -> Vec<String> {
+        let now = DefaultTimeProvider.current_time().map_or(0, |now| now.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let facts = &self.facts;
+        let mut faults = Vec::new();
+        if now > facts.not_after {
+            faults.push(format!("the certificate expired on {}", date(facts.not_after)));
+        }
+        if now < facts.not_before {
+            faults.push(format!("the certificate is not valid until {}", date(facts.not_before)));
+        }
+        if as_server && !facts.server_auth {
+            faults.push(no_usage("serverAuth"));
+        }
+        if as_client && !facts.client_auth {
+            faults.push(no_usage("clientAuth"));
+        }
+        if let Some(hash) = facts.weak_hash {
+            faults.push(weak(hash));
+        }
+        if as_server && !facts.has_dns_names && !facts.has_ip_addresses {
+            faults.push(
+                "the certificate has no subjectAltName, only a common name, by which many clients do not know a \
+                 server: make one with subjectAltName"
+                    .to_owned(),
+            );
+        }
+        faults.iter().map(|fault| format!("{}: {fault}", self.path.display())).collect()
+    }
+}
+
+/// Why a certificate of version 1 is refused.
+pub(super) const VERSION_1: &str = "it is of X.509 version 1, which says neither for what nor for which names it \
+                                    is valid: make one of version 3 (openssl x509 -req needs -extfile for it)";
+
+/// Why a certificate does not do for a purpose.
+pub(super) fn no_usage(usage: &str) -> String {
+    format!(
+        "the certificate has no {usage} in its extendedKeyUsage: make one with it, members need both serverAuth \
+         and clientAuth"
+    )
+}
+
+/// Why a certificate's signature is refused.
+pub(super) fn weak(hash: &str) -> String {
+    format!("the certificate is signed with {hash}, which can be forged: have it signed again with SHA-256")
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
+    fs::read(path).map_err(|error| TlsFileError::Read { path: show(path), reason: io_reason(&error) })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let pem = read(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsFileError::Broken { path: show(path), reason: error.to_string() })?;
+    if certificates.is_empty() {
+        return Err(TlsFileError::Nothing { path: show(path), wanted: "certificate" });
+    }
+    Ok(certificates)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    let pem = read(path)?;
+    let text = String::from_utf8_lossy(&pem);
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        let reason = "the private key is encrypted, and there is nobody to ask for its password: write it \
+                      without (openssl pkey -in … -out …)";
+        return Err(TlsFileError::Broken { path: show(path), reason: reason.to_owned() });
+    }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsFileError::Nothing { path: show(path), wanted: "private key" },
+        error => TlsFileError::Broken { path: show(path), reason: error.to_string() },
+    })
+}
+
+/// The authorities of all files; `None` without files.
+pub(super) fn read_authorities(files: &[PathBuf]) -> Result<Option<RootCertStore>, TlsFileError> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut roots = RootCertStore::empty();
+    for path in files {
+        for certificate in read_certificates(path)? {
+            roots.add(certificate).map_err(|error| {
+                let reason = match error {
+                    rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+                        "a certificate in it is damaged".to_owned()
+                    }
+                    error => format!("a certificate in it cannot be used: {error}"),
+                };
+                TlsFileError::Broken { path: show(path), reason }
+            })?;
+        }
+    }
+    Ok(Some(roots))
+}
+
+/// The system's authorities. Costs milliseconds.
+pub(super) fn system_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
