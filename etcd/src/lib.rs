@@ -1,4 +1,4 @@
-//! The server: a member of a replicated key-value store that speaks the etcd v2 API.
+//! The server: a member of a replicated key-value store that speaks the etcd v2 API, or a proxy before members.
 
 pub mod config;
 pub mod http;
@@ -6,5 +6,6 @@ pub mod log;
 pub mod member;
 pub mod metrics;
 pub mod peers;
+pub mod proxy;
 pub mod server;
 pub mod version;

@@ -1,8 +1,9 @@
-//! `etcd`, the server: reads its configuration, runs a member, and ends with a status that tells how it went.
+//! `etcd`, the server: reads its configuration, runs a member or a proxy, and ends with a status that tells how it went.
 
 use std::process::ExitCode;
 
 use etcd::config::{self, Invocation};
+use etcd::proxy;
 use etcd::server::{self, Exit};
 
 /// Gives memory back after large deletes, and wastes little on small nodes.
@@ -17,7 +18,12 @@ fn main() -> ExitCode {
         Invocation::Run(start) => start.announce(&log),
         Invocation::Leave(farewell) => return farewell.say(),
     };
-    match server::run(config, log) {
+    let exit = match proxy::is_proxy(&config) {
+        Ok(false) => server::run(config, log),
+        Ok(true) => proxy::run(&config),
+        Err(error) => server::fail(&error.to_string()),
+    };
+    match exit {
         Exit::Removed => ExitCode::SUCCESS,
         Exit::Failed => ExitCode::FAILURE,
         Exit::Signal(signal) => {

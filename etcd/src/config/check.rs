@@ -1,13 +1,14 @@
 //! The checks between what was said and a [`Config`], in the order of the original.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shared::url::{InitialCluster, Scheme, Urls};
 
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
-use super::{ClusterState, Config, Refusal, Settings};
+use super::{ClusterState, Config, ProxyConfig, ProxyMode, Refusal, Settings};
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -81,6 +82,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         force_new_cluster: values.switch("force-new-cluster"),
         strict_reconfig_check: values.switch("strict-reconfig-check"),
         watch_history: count(values.number("watch-history")),
+        proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
     })
@@ -162,6 +164,23 @@ fn timing(settings: &Settings) -> Result<(u64, u64), Refusal> {
         ));
     }
     Ok((heartbeat, election))
+}
+
+fn proxy(settings: &Settings) -> ProxyConfig {
+    let time = |flag: &str| Duration::from_millis(settings.values.number(flag));
+    let limit = |flag: &str| Some(time(flag)).filter(|time| !time.is_zero());
+    ProxyConfig {
+        mode: match settings.values.text("proxy") {
+            "on" => ProxyMode::On,
+            "readonly" => ProxyMode::Readonly,
+            _ => ProxyMode::Off,
+        },
+        failure_wait: time("proxy-failure-wait"),
+        refresh_interval: time("proxy-refresh-interval"),
+        dial_timeout: limit("proxy-dial-timeout"),
+        write_timeout: limit("proxy-write-timeout"),
+        read_timeout: limit("proxy-read-timeout"),
+    }
 }
 
 /// What `-initial-cluster` is for a member of this name when nobody says it.

@@ -187,7 +187,7 @@ const PROXY: Group = Group {
             "proxy",
             Kind::Choice(&["off", "readonly", "on"]),
             "off",
-            "Pass requests on to the members of a cluster instead of being one. Only 'off' is supported yet.",
+            "Pass requests on to the members of a cluster instead of being one; 'readonly' passes reads only.",
         ),
         Flag::number(
             "proxy-failure-wait",

@@ -9,8 +9,6 @@ enum Asked {
     Text,
     /// As `true`.
     Switch,
-    /// With another value than this.
-    Not(&'static str),
     /// With any value.
     Set,
 }
@@ -19,7 +17,6 @@ const LATER: &[(&str, Asked, &str)] = &[
     ("discovery", Asked::Text, "discovery comes with a later release"),
     ("discovery-proxy", Asked::Text, "discovery comes with a later release"),
     ("discovery-srv", Asked::Text, "discovery by DNS comes with a later release"),
-    ("proxy", Asked::Not("off"), "the proxy comes with a later release"),
     ("ca-file", Asked::Text, "TLS comes with a later release"),
     ("cert-file", Asked::Text, "TLS comes with a later release"),
     ("key-file", Asked::Text, "TLS comes with a later release"),
@@ -42,7 +39,6 @@ pub(super) fn refuse(settings: &Settings) -> Result<(), Refusal> {
         let wanted = match asked {
             Asked::Text => !values.text(name).is_empty(),
             Asked::Switch => values.switch(name),
-            Asked::Not(value) => values.text(name) != *value,
             Asked::Set => settings.is_set(name),
         };
         if wanted {

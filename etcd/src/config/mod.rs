@@ -83,10 +83,40 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Past events kept for watches, at least 1.
     pub watch_history: usize,
+    /// Whether the process is a member or passes requests on to members.
+    pub proxy: ProxyConfig,
     /// The longest body of a request.
     pub request_body_bytes_max: usize,
     /// The longest head of a request.
     pub request_header_bytes_max: usize,
+}
+
+/// How a proxy works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Whether to be one.
+    pub mode: ProxyMode,
+    /// How long a member that failed is left alone.
+    pub failure_wait: Duration,
+    /// How often the members are asked for.
+    pub refresh_interval: Duration,
+    /// How long a connection to a member may take; `None` for ever.
+    pub dial_timeout: Option<Duration>,
+    /// How long a write to a member may take; `None` for ever.
+    pub write_timeout: Option<Duration>,
+    /// How long a member may be silent; `None` for ever.
+    pub read_timeout: Option<Duration>,
+}
+
+/// `-proxy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// A member.
+    Off,
+    /// A proxy that passes `GET` on and nothing else.
+    Readonly,
+    /// A proxy.
+    On,
 }
 
 /// `-initial-cluster-state`.

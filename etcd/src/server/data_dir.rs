@@ -1,5 +1,6 @@
 //! What is in a data dir, before anything in it is opened.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use shared::disk::{Disk, DiskError, Kind, Open, parent_of};
@@ -35,9 +36,10 @@ pub enum DataDirError {
     /// It cannot be both.
     #[error("invalid datadir. Both member and proxy directories exist.")]
     Both,
-    /// A proxy's.
+    /// A proxy's, where a member is to be started.
     #[error(
-        "the data directory {} is that of a proxy, and this version does not yet run as a proxy",
+        "the data directory {} is that of a proxy, which never becomes a member: remove the directory to start \
+         a member in it",
         .0.display()
     )]
     Proxy(PathBuf),
@@ -55,6 +57,31 @@ pub enum DataDirError {
         .0.display()
     )]
     V3(PathBuf),
+}
+
+/// What has been started in a data dir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A member.
+    Member,
+    /// A proxy.
+    Proxy,
+}
+
+/// Looks what has been started in a data dir: once a proxy always a proxy, and the same for a member. `None` for
+/// nothing yet, and for a dir that is not there.
+///
+/// # Errors
+/// If both have been, and if no directory stands there.
+pub fn role_of<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Role>, DataDirError> {
+    check_is_dir(disk, data_dir)?;
+    let is_there = |name: &str| disk.kind(&data_dir.join(name)).map(|kind| kind.is_some());
+    match (is_there("member")?, is_there("proxy")?) {
+        (true, true) => Err(DataDirError::Both),
+        (true, false) => Ok(Some(Role::Member)),
+        (false, true) => Ok(Some(Role::Proxy)),
+        (false, false) => Ok(None),
+    }
 }
 
 impl Layout {
@@ -103,15 +130,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
         }
         (false, false) => {}
     }
-    let known = ["member", "proxy", "snap", "wal", ".touch"];
-    for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
-        log::warning!(
-            "etcdmain",
-            "found invalid file/dir {} under data dir {} (Ignore this if you are upgrading etcd)",
-            name.display(),
-            layout.data.display()
-        );
-    }
+    tell_strangers(&names, &layout.data);
     let backend = layout.snap.join("db");
     if disk.kind(&layout.member)?.is_some()
         && disk.kind(&layout.snap)?.is_some()
@@ -121,6 +140,19 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     }
     disk.create_dir_all(&layout.snap)?;
     Ok(())
+}
+
+/// Tells the log what is in a data dir that does not belong there.
+pub(crate) fn tell_strangers(names: &[OsString], data_dir: &Path) {
+    let known = ["member", "proxy", "snap", "wal", ".touch"];
+    for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
+        log::warning!(
+            "etcdmain",
+            "found invalid file/dir {} under data dir {} (Ignore this if you are upgrading etcd)",
+            name.display(),
+            data_dir.display()
+        );
+    }
 }
 
 /// 2.0.0's release candidates kept `snap` and `wal` in the data dir itself.
@@ -141,4 +173,30 @@ fn touch<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
     debug_assert_eq!(parent_of(&path), dir);
     drop(disk.open(&path, Open::Create)?);
     disk.remove(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::disk::SimDisk;
+
+    use super::*;
+
+    fn disk_with(dirs: &[&str]) -> SimDisk {
+        let disk = SimDisk::new(1);
+        for dir in dirs {
+            disk.create_dir_all(&Path::new("/d").join(dir)).unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn what_was_started_in_a_directory_decides() {
+        let role = |dirs: &[&str]| role_of(&disk_with(dirs), Path::new("/d"));
+        assert_eq!(role(&[]).unwrap(), None);
+        assert_eq!(role(&["", "lost+found"]).unwrap(), None);
+        assert_eq!(role(&["member"]).unwrap(), Some(Role::Member));
+        assert_eq!(role(&["proxy"]).unwrap(), Some(Role::Proxy));
+        let error = role(&["proxy", "member"]).unwrap_err();
+        assert_eq!(error.to_string(), "invalid datadir. Both member and proxy directories exist.");
+    }
 }

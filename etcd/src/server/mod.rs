@@ -4,13 +4,13 @@
 mod clock;
 #[cfg(test)]
 mod crash_tests;
-mod data_dir;
+pub(crate) mod data_dir;
 mod handle;
 mod log_thread;
 mod member_loop;
 mod publish;
 mod reads;
-mod signals;
+pub(crate) mod signals;
 mod snapshots;
 mod start;
 
@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::clock::now;
-pub use self::data_dir::{DataDirError, Layout};
+pub use self::data_dir::{DataDirError, Layout, Role, role_of};
 pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 use self::log_thread::LogThread;
@@ -46,7 +46,7 @@ use crate::peers;
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long connections may take to finish their answers once the server stops.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Descriptors that the server needs for itself, beside its clients' connections.
 const DESCRIPTORS_RESERVED: u64 = 150;
@@ -81,7 +81,8 @@ pub fn run(config: Config, log: LogControl) -> Exit {
     }
 }
 
-fn fail(why: &str) -> Exit {
+/// Tells the log why the process ends with status 1.
+pub fn fail(why: &str) -> Exit {
     log::critical!("etcdmain", "{why}");
     Exit::Failed
 }
@@ -103,8 +104,8 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         "file descriptor limit[{descriptors}] of etcd process is too low, and should be set higher than \
          {DESCRIPTORS_RESERVED} to ensure internal usage"
     );
-    let peer_listeners = listen(&config.listen_peer_urls, "peers").await?;
-    let client_listeners = listen(&config.listen_client_urls, "client requests").await?;
+    let peer_listeners = listen(&config.listen_peer_urls, "listening for peers").await?;
+    let client_listeners = listen(&config.listen_client_urls, "listening for client requests").await?;
     data_dir::prepare(&disk, &layout)?;
     let opened = start::open(&disk, &layout, &config, clock::now(), rand::random())?;
 
@@ -241,14 +242,14 @@ async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
 }
 
 /// Opens the listeners of a list of URLs, so that a port in use is known before anything is written.
-async fn listen(urls: &Urls, whom: &str) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) async fn listen(urls: &Urls, what: &str) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {
         for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
             let listener = TcpListener::bind(addr)
                 .await
                 .map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
-            log::info!("etcdmain", "listening for {whom} on {url}");
+            log::info!("etcdmain", "{what} on {url}");
             listeners.push(listener);
         }
     }

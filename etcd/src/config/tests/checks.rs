@@ -56,11 +56,8 @@ fn clients_must_be_told_where_to_go() {
              to each connected client.",
         ]
     );
-    // A proxy need not, nor what may become one: these are refused for another reason.
-    refused(
-        &["-listen-client-urls", url, "-proxy=on"],
-        "-proxy is not supported: the proxy comes with a later release",
-    );
+    // A proxy need not, nor what may become one, which is refused for another reason.
+    assert_eq!(config(&["-listen-client-urls", url, "-proxy=on"]).proxy.mode, ProxyMode::On);
     refused(
         &["-listen-client-urls", url, "-discovery", "http://d.example/x"],
         "-discovery is not supported: discovery comes with a later release",
@@ -147,13 +144,26 @@ fn ignored_flags_are_told_and_not_used() {
 }
 
 #[test]
+fn the_times_of_a_proxy() {
+    let times = config(&[]).proxy;
+    let ms = Duration::from_millis;
+    assert_eq!(
+        (times.mode, times.failure_wait, times.refresh_interval),
+        (ProxyMode::Off, ms(5000), ms(30_000))
+    );
+    let limits = (times.dial_timeout, times.write_timeout, times.read_timeout);
+    assert_eq!(limits, (Some(ms(1000)), Some(ms(5000)), None));
+    let times = config(&["-proxy=readonly", "-proxy-dial-timeout=0", "-proxy-read-timeout=7"]).proxy;
+    assert_eq!(times.mode, ProxyMode::Readonly);
+    assert_eq!((times.dial_timeout, times.read_timeout), (None, Some(ms(7))));
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     for (word, why) in [
         ("discovery=http://d.example/x", "discovery comes with a later release"),
         ("discovery-proxy=x", "discovery comes with a later release"),
         ("discovery-srv=d.example", "discovery by DNS comes with a later release"),
-        ("proxy=on", "the proxy comes with a later release"),
-        ("proxy=readonly", "the proxy comes with a later release"),
         ("ca-file=x", "TLS comes with a later release"),
         ("cert-file=x", "TLS comes with a later release"),
         ("key-file=x", "TLS comes with a later release"),
@@ -181,7 +191,6 @@ fn what_is_not_built_is_refused() {
         "-proxy=off",
         "-enable-pprof=false",
         "-peer-client-cert-auth=0",
-        "-proxy-read-timeout=7",
     ] {
         start(&[harmless]);
     }

@@ -1,0 +1,118 @@
+//! The bodies of answers: the proxy's own, and those that pass through.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::premature::Premature;
+use super::upstream::Lease;
+use crate::http::{Flow, reply};
+
+/// Ends a body before its time.
+pub(super) type Until = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// The proxy's own.
+    Own(reply::Body),
+    /// A member's, piece by piece as it comes.
+    Passed(Passed),
+}
+
+/// A member's body on its way to the client.
+pub(crate) struct Passed {
+    incoming: Incoming,
+    /// Nothing more will come.
+    ended: bool,
+    lease: Option<Lease>,
+    flow: Arc<Flow>,
+    /// For watches, which a stop of the proxy ends.
+    until: Option<Until>,
+    premature: Premature,
+}
+
+impl Passed {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        flow: Arc<Flow>,
+        until: Option<Until>,
+        premature: Premature,
+    ) -> Passed {
+        Passed { incoming, ended: false, lease: Some(lease), flow, until, premature }
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.ended = true;
+        }
+        if let (true, Some(lease)) = (self.ended, self.lease.take()) {
+            lease.give_back();
+            self.premature.disarm();
+        }
+        self.flow.ends();
+    }
+}
+
+impl std::fmt::Debug for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passed").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Body::Own(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Body::Passed(passed) => {
+                let polled = Pin::new(&mut passed.incoming).poll_frame(cx);
+                match &polled {
+                    Poll::Ready(None) => passed.ended = true,
+                    // A member that is cut off is not the client's doing.
+                    Poll::Ready(Some(Err(_))) => passed.premature.disarm(),
+                    Poll::Pending => {
+                        let told =
+                            passed.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready());
+                        if told {
+                            // The connection to the member goes with the lease.
+                            passed.lease = None;
+                            passed.premature.disarm();
+                            return Poll::Ready(None);
+                        }
+                    }
+                    Poll::Ready(Some(Ok(_))) => {}
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Own(body) => body.is_end_stream(),
+            Body::Passed(passed) => passed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Own(body) => body.size_hint(),
+            Body::Passed(passed) => passed.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `proxy/cluster` in the data dir: the peer URLs of the members, as they were known last.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use shared::disk::{Disk, DiskError, DiskFile, Open, parent_of};
+use shared::json;
+
+use crate::http::go_json;
+
+/// The file. It is replaced as a whole: a crash leaves the old or the new one.
+#[derive(Debug, Clone)]
+pub(super) struct ClusterFile<D> {
+    disk: D,
+    path: PathBuf,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClusterFileError {
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    /// In the words of Go's parser.
+    #[error("{0}")]
+    Json(String),
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    #[serde(rename = "PeerURLs")]
+    peer_urls: &'a [String],
+}
+
+impl<D: Disk> ClusterFile<D> {
+    /// The file in a data dir, in whose `proxy` it is; that is made if it is not there.
+    pub(super) fn in_data_dir(disk: D, data_dir: &Path) -> Result<ClusterFile<D>, DiskError> {
+        let dir = data_dir.join("proxy");
+        disk.create_dir_all(&dir)?;
+        Ok(ClusterFile { disk, path: dir.join("cluster") })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The URLs in the file; `None` if there is none.
+    pub(super) fn read(&self) -> Result<Option<Vec<String>>, ClusterFileError> {
+        if self.disk.kind(&self.path)?.is_none() {
+            return Ok(None);
+        }
+        let file = self.disk.open(&self.path, Open::Read)?;
+        let mut content = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        let read = file.read_at(0, &mut content)?;
+        go_json::peer_urls(&content[..read]).map(Some).map_err(ClusterFileError::Json)
+    }
+
+    /// Writes the file anew; durable on return.
+    pub(super) fn write(&self, peer_urls: &[String]) -> Result<(), ClusterFileError> {
+        let content = json::to_vec(&Content { peer_urls })
+            .map_err(|error| ClusterFileError::Json(error.to_string()))?;
+        let mut fresh = self.path.clone().into_os_string();
+        fresh.push(".bak");
+        let fresh = PathBuf::from(fresh);
+        let mut file = self.disk.open(&fresh, Open::Create)?;
+        file.append(&content)?;
+        file.sync()?;
+        drop(file);
+        self.disk.rename(&fresh, &self.path)?;
+        Ok(self.disk.sync_dir(parent_of(&self.path))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::disk::SimDisk;
+
+    use super::*;
+
+    fn urls(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn holding(content: &[u8]) -> ClusterFile<SimDisk> {
+        let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
+        file.disk.open(&file.path, Open::Create).unwrap().append(content).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
+        assert_eq!(file.read().unwrap(), None);
+        for list in [urls(&["http://h:1", "http://h:2"]), urls(&["http://h:3"])] {
+            file.write(&list).unwrap();
+            assert_eq!(file.read().unwrap(), Some(list));
+        }
+        assert_eq!(file.disk.list(Path::new("/d/proxy")).unwrap(), ["cluster"]);
+        assert_eq!(file.disk.contents(&file.path).unwrap(), b"{\"PeerURLs\":[\"http://h:3\"]}");
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_in_the_words_of_go() {
+        let error = holding(b"{broken").read().unwrap_err();
+        assert_eq!(error.to_string(), "invalid character 'b' looking for beginning of object key string");
+        assert_eq!(holding(b"").read().unwrap_err().to_string(), "unexpected end of JSON input");
+        assert_eq!(holding(b"null").read().unwrap(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_crash_leaves_one_of_the_two() {
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            let file = ClusterFile::in_data_dir(disk.clone(), Path::new("/d")).unwrap();
+            file.write(&urls(&["http://h:1"])).unwrap();
+            disk.fail_power_after(seed % 8);
+            let wrote = file.write(&urls(&["http://h:2"]));
+            disk.crash();
+            let found = file.read().unwrap().unwrap();
+            assert!(
+                found == ["http://h:2"] || wrote.is_err() && found == ["http://h:1"],
+                "{seed}: {found:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Which endpoints there are, and which of them failed lately.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rand::seq::SliceRandom as _;
+use shared::url::Url;
+use tokio::time::Instant;
+
+use super::upstream::Upstream;
+use crate::log;
+
+/// The endpoints of the moment. Replaced as a whole at each refresh, so that requests take no lock.
+#[derive(Debug)]
+pub(super) struct Director {
+    began: Instant,
+    failure_wait: Duration,
+    endpoints: ArcSwap<Vec<Endpoint>>,
+}
+
+/// A client URL of a member, and whether it can be used.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) upstream: Arc<Upstream>,
+    /// When it failed: a millisecond more than since the director began; 0 if it has not, or was given another
+    /// chance.
+    failed_at: AtomicU64,
+}
+
+impl Director {
+    /// No endpoints yet. One that fails is left alone for `failure_wait`.
+    pub(super) fn new(failure_wait: Duration) -> Director {
+        Director { began: Instant::now(), failure_wait, endpoints: ArcSwap::default() }
+    }
+
+    /// The endpoints in the order in which they are tried, unavailable ones too.
+    pub(super) fn endpoints(&self) -> Arc<Vec<Endpoint>> {
+        self.endpoints.load_full()
+    }
+
+    /// The URLs that can be used now.
+    pub(super) fn available(&self) -> Vec<String> {
+        let endpoints = self.endpoints();
+        endpoints
+            .iter()
+            .filter(|endpoint| self.is_available(endpoint))
+            .map(|endpoint| endpoint.upstream.url().to_string())
+            .collect()
+    }
+
+    /// Whether an endpoint did not fail, or has waited for long enough since.
+    pub(super) fn is_available(&self, endpoint: &Endpoint) -> bool {
+        let failed_at = endpoint.failed_at.load(Relaxed);
+        if failed_at == 0 {
+            return true;
+        }
+        if self.now() < failed_at.saturating_add(millis(self.failure_wait)) {
+            return false;
+        }
+        if endpoint.failed_at.compare_exchange(failed_at, 0, Relaxed, Relaxed).is_ok() {
+            let url = endpoint.upstream.url();
+            log::info!("proxy", "marked endpoint {url} available, to retest connectivity");
+        }
+        true
+    }
+
+    /// An endpoint gave no answer.
+    pub(super) fn failed(&self, endpoint: &Endpoint) {
+        if endpoint.failed_at.compare_exchange(0, self.now(), Relaxed, Relaxed).is_ok() {
+            log::info!("proxy", "marked endpoint {} unavailable", endpoint.upstream.url());
+        }
+    }
+
+    /// From now on these are the endpoints, all of them available, in an order of chance: not all proxies are to
+    /// burden the same member. Connections to those that were known stay.
+    pub(super) fn replace(&self, urls: &[String]) {
+        let before = self.endpoints();
+        let mut endpoints: Vec<Endpoint> = urls
+            .iter()
+            .filter_map(|text| match text.parse::<Url>() {
+                Ok(url) => {
+                    let known = before.iter().find(|endpoint| *endpoint.upstream.url() == url);
+                    match known {
+                        Some(endpoint) => Some(endpoint.upstream.clone()),
+                        None => Upstream::new(url).map(Arc::new),
+                    }
+                }
+                Err(error) => {
+                    log::warning!("proxy", "upstream URL invalid: {error}");
+                    None
+                }
+            })
+            .map(|upstream| Endpoint { upstream, failed_at: AtomicU64::new(0) })
+            .collect();
+        endpoints.shuffle(&mut rand::rng());
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed()).saturating_add(1)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(5);
+
+    fn urls(count: usize) -> Vec<String> {
+        (1..=count).map(|port| format!("http://127.0.0.1:{port}")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_endpoint_is_left_alone_for_a_while() {
+        let director = Director::new(WAIT);
+        director.replace(&urls(2));
+        let endpoints = director.endpoints();
+        director.failed(&endpoints[0]);
+        assert_eq!(director.available(), [endpoints[1].upstream.url().to_string()]);
+        tokio::time::advance(WAIT - Duration::from_millis(1)).await;
+        // A second failure does not make it longer.
+        director.failed(&endpoints[0]);
+        assert!(!director.is_available(&endpoints[0]));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(director.is_available(&endpoints[0]));
+        assert_eq!(director.available().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_forgives_and_keeps_connections() {
+        let director = Director::new(WAIT);
+        director.replace(&urls(2));
+        let before = director.endpoints();
+        director.failed(&before[0]);
+        director.failed(&before[1]);
+        assert_eq!(director.available(), [""; 0]);
+        director.replace(&urls(3));
+        let mut available = director.available();
+        available.sort();
+        assert_eq!(available, urls(3));
+        let after = director.endpoints();
+        let kept =
+            |endpoint: &Endpoint| after.iter().any(|new| Arc::ptr_eq(&new.upstream, &endpoint.upstream));
+        assert!(before.iter().all(kept));
+        director.replace(&[]);
+        assert_eq!(director.endpoints().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_order_is_one_of_chance_and_what_is_no_url_is_left_out() {
+        let director = Director::new(WAIT);
+        let mut firsts = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            director.replace(&urls(3));
+            firsts.insert(director.available().swap_remove(0));
+        }
+        assert_eq!(firsts.len(), 3);
+        director.replace(&["ftp://h:1".to_owned(), "http://h:1".to_owned()]);
+        assert_eq!(director.available(), ["http://h:1"]);
+    }
+}

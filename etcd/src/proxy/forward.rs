@@ -1,0 +1,315 @@
+//! A client's request: answered here if it is about the proxy itself, else passed on to a member.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use shared::json;
+use shared::time::UnixNanos;
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::body::{Body, Passed, Until};
+use super::metrics::{Counted, Dropped};
+use super::premature::Premature;
+use super::upstream::Outgoing;
+use crate::http::exchange::{self, BodyError, Expects, Framing};
+use crate::http::reply::{self, BadRequest};
+use crate::http::{Flow, Site, Wire, path};
+use crate::log;
+use crate::metrics::{self, Process, StoreCounts};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Headers that are between two neighbours, and not for the one behind.
+const OF_ONE_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    HeaderName::from_static("trailers"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What the requests of one client's connection share.
+pub(crate) struct Exchange {
+    proxy: Arc<Proxy>,
+    flow: Arc<Flow>,
+    client: Option<SocketAddr>,
+    /// The client's address as `X-Forwarded-For` names it.
+    client_ip: Option<HeaderValue>,
+}
+
+impl Site for Proxy {
+    type Exchange = Exchange;
+    type Body = Body;
+
+    fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    fn clock(&self) -> UnixNanos {
+        crate::server::now()
+    }
+
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>) -> Exchange {
+        let client_ip = client.and_then(|client| HeaderValue::from_str(&client.ip().to_string()).ok());
+        Exchange { proxy: self, flow, client, client_ip }
+    }
+
+    async fn answer(
+        exchange: Arc<Exchange>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let (head, body) = request.into_parts();
+        exchange.flow.begins(!body.is_end_stream());
+        let response = exchange.answer(head, body).await;
+        if let Body::Own(_) = response.body() {
+            exchange.flow.ends();
+        }
+        Ok(response)
+    }
+}
+
+/// What the proxy answers by itself.
+enum Local {
+    Metrics,
+    NotImplemented,
+    Options(Option<HeaderValue>),
+    Endpoints(Option<HeaderValue>),
+}
+
+impl Exchange {
+    async fn answer(&self, mut head: Parts, mut body: Incoming) -> Response<Body> {
+        if let Err(bad) = exchange::check(&head) {
+            return own(reply::bad_request(exchange::blank(&mut head), bad));
+        }
+        let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
+            return own(reply::bad_request(exchange::blank(&mut head), BadRequest::Malformed));
+        };
+        let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
+        if &*path == b"*" {
+            let mut headers = exchange::blank(&mut head);
+            if head.method == Method::OPTIONS {
+                return own(reply::empty(headers, StatusCode::OK));
+            }
+            reply::close(&mut headers);
+            return own(reply::empty(headers, StatusCode::BAD_REQUEST));
+        }
+        if expects == Expects::Else {
+            let mut headers = exchange::blank(&mut head);
+            reply::close(&mut headers);
+            return own(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
+        }
+        if head.method != Method::CONNECT
+            && let Some(clean) = path::cleaned(&path)
+        {
+            let mut headers = exchange::blank(&mut head);
+            exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
+            return own(reply::moved(headers, &head.method, &clean, head.uri.query()));
+        }
+        let origin = self.proxy.cors.allowed(&head.headers);
+        let local = match &*path {
+            b"/metrics" => Local::Metrics,
+            _ if self.proxy.readonly && head.method != Method::GET => Local::NotImplemented,
+            _ if head.method == Method::OPTIONS => Local::Options(origin),
+            b"/v2/config/local/proxy" => Local::Endpoints(origin),
+            _ => return self.forward(head, body, origin).await,
+        };
+        let mut headers = exchange::blank(&mut head);
+        exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
+        own(self.local(local, &head.method, headers))
+    }
+
+    fn local(&self, what: Local, method: &Method, mut headers: HeaderMap) -> reply::Response {
+        match what {
+            Local::Metrics => {
+                let page = self.proxy.process_metrics.page(&StoreCounts::default(), Process::read().as_ref());
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+                reply::answer(headers, StatusCode::OK, page)
+            }
+            Local::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
+            Local::Options(origin) => reply::empty(exchange::allowing(headers, origin), StatusCode::OK),
+            Local::Endpoints(origin) => {
+                let mut headers = exchange::allowing(headers, origin);
+                if *method != Method::GET {
+                    return reply::method_not_allowed(headers, "GET");
+                }
+                headers.insert(CONTENT_TYPE, reply::TEXT);
+                reply::answer(headers, StatusCode::OK, endpoints(&self.proxy.director.available()))
+            }
+        }
+    }
+
+    /// Passes a request on to the first endpoint that takes it.
+    async fn forward(
+        &self,
+        mut head: Parts,
+        mut body: Incoming,
+        origin: Option<HeaderValue>,
+    ) -> Response<Body> {
+        let proxy = &*self.proxy;
+        let began = Instant::now();
+        let counted = Counted::of(&head.method);
+        proxy.metrics.requested(counted);
+        let refuse = |headers, status, text: &str| {
+            own(reply::message(exchange::allowing(headers, origin.clone()), status, text))
+        };
+
+        let body = if body.is_end_stream() {
+            Bytes::new()
+        } else {
+            match exchange::read(&self.flow, proxy.wire.body_bytes_max(), &mut body).await {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    self.flow.leaves_unread();
+                    let mut headers = exchange::blank(&mut head);
+                    reply::close(&mut headers);
+                    let (status, cause) = unreadable(why);
+                    let text = format!("proxy: failed to read request body: {cause}");
+                    return refuse(headers, status, &text);
+                }
+            }
+        };
+        let until = is_watch(&head).then(|| proxy.stop());
+        let Some(outgoing) = self.outgoing(head, body) else {
+            return own(reply::bad_request(HeaderMap::new(), BadRequest::Malformed));
+        };
+        let mut premature = Premature::of(self.client);
+        let mut tried = 0;
+        for endpoint in proxy.director.endpoints().iter() {
+            if !proxy.director.is_available(endpoint) {
+                continue;
+            }
+            tried += 1;
+            match endpoint.upstream.send(&proxy.connector, &outgoing).await {
+                Ok((response, lease)) => {
+                    let (mut head, incoming) = response.into_parts();
+                    proxy.metrics.handled(counted, head.status, began.elapsed());
+                    remove_hop_headers(&mut head.headers);
+                    append_origin(origin, &mut head.headers);
+                    let passed = Passed::new(incoming, lease, self.flow.clone(), until, premature);
+                    let mut response = Response::new(Body::Passed(passed));
+                    *response.status_mut() = head.status;
+                    *response.headers_mut() = head.headers;
+                    return response;
+                }
+                Err(error) => {
+                    proxy.metrics.dropped(counted, Dropped::FailedSendingRequest);
+                    let url = endpoint.upstream.url();
+                    log::info!("proxy", "failed to direct request to {url}: {error}");
+                    proxy.director.failed(endpoint);
+                }
+            }
+        }
+        premature.disarm();
+        if tried == 0 {
+            proxy.metrics.dropped(counted, Dropped::ZeroEndpoints);
+            let text = "zero endpoints currently available";
+            proxy.hush.info(text);
+            return refuse(HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, &format!("proxy: {text}"));
+        }
+        proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
+        let text = format!("unable to get response from {tried} endpoint(s)");
+        proxy.hush.info(&text);
+        refuse(HeaderMap::new(), StatusCode::BAD_GATEWAY, &format!("proxy: {text}"))
+    }
+
+    /// The request as a member is to see it. `None` for a target that no member could be asked for.
+    fn outgoing(&self, head: Parts, body: Bytes) -> Option<Outgoing> {
+        let mut headers = head.headers;
+        remove_hop_headers(&mut headers);
+        // The body is here: nobody needs to be asked for it any more.
+        headers.remove(EXPECT);
+        if let Some(authority) = head.uri.authority() {
+            headers.insert(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+        }
+        if let Some(client_ip) = &self.client_ip {
+            let forwarded = forwarded_for(&headers, client_ip);
+            headers.insert(X_FORWARDED_FOR, forwarded);
+        }
+        let target = head.uri.into_parts().path_and_query;
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Some(Outgoing { method: head.method, target, headers, body })
+    }
+}
+
+fn own(response: reply::Response) -> Response<Body> {
+    response.map(Body::Own)
+}
+
+/// The status and the words for a client whose body could not be read.
+fn unreadable(why: BodyError) -> (StatusCode, &'static str) {
+    let (status, cause) = why.tell();
+    match why {
+        BodyError::TooLarge => (status, cause),
+        BodyError::Broken => (StatusCode::INTERNAL_SERVER_ERROR, cause),
+    }
+}
+
+/// Whether the answer may take as long as nothing happens.
+fn is_watch(head: &Parts) -> bool {
+    head.method == Method::GET && head.uri.query().is_some_and(|query| query.contains("wait="))
+}
+
+fn remove_hop_headers(headers: &mut HeaderMap) {
+    for name in &OF_ONE_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whom the request comes from, after all that earlier proxies said.
+fn forwarded_for(headers: &HeaderMap, client_ip: &HeaderValue) -> HeaderValue {
+    let mut value = Vec::new();
+    for earlier in headers.get_all(X_FORWARDED_FOR) {
+        value.extend_from_slice(earlier.as_bytes());
+        value.extend_from_slice(b", ");
+    }
+    if value.is_empty() {
+        return client_ip.clone();
+    }
+    value.extend_from_slice(client_ip.as_bytes());
+    HeaderValue::from_bytes(&value).unwrap_or_else(|_| client_ip.clone())
+}
+
+/// Lets `origin` read the answer, beside those whom the member lets.
+fn append_origin(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    if origin.is_none() {
+        return;
+    }
+    for (name, value) in &exchange::allowing(HeaderMap::new(), origin) {
+        headers.append(name, value.clone());
+    }
+}
+
+fn endpoints(urls: &[String]) -> Vec<u8> {
+    let mut page = b"{\"endpoints\":[".to_vec();
+    for (number, url) in urls.iter().enumerate() {
+        if number > 0 {
+            page.push(b',');
+        }
+        json::write_string(&mut page, url.as_bytes());
+    }
+    page.extend_from_slice(b"]}\n");
+    page
+}
+
+impl Proxy {
+    /// Comes true when the proxy stops.
+    fn stop(&self) -> Until {
+        let mut stopping = self.stopping.clone();
+        Box::pin(async move { drop(stopping.wait_for(|stopping| *stopping).await) })
+    }
+}

@@ -1,0 +1,117 @@
+//! Asks the members, again and again, who they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::disk::Disk;
+
+use super::cluster_file::ClusterFile;
+use super::director::Director;
+use super::upstream::Connector;
+use crate::log;
+use crate::peers::info::{RemoteCluster, members_of};
+
+/// With this interval or a longer one a proxy without endpoints looks more often, as its cluster may just begin.
+const LONG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often that is.
+const IMPATIENT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An interval of nothing would leave no time for requests.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How long a member may take for its list, beside the time to connect.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What is known of the members, for the next question.
+pub(super) struct Members<D> {
+    connector: Connector,
+    director: Arc<Director>,
+    file: ClusterFile<D>,
+    peer_urls: Vec<String>,
+    client_urls: Vec<String>,
+    /// The log knows that there are endpoints.
+    told: bool,
+}
+
+impl<D: Disk> Members<D> {
+    /// Members that can be asked at these URLs.
+    pub(super) fn new(
+        connector: Connector,
+        director: Arc<Director>,
+        file: ClusterFile<D>,
+        peer_urls: Vec<String>,
+    ) -> Members<D> {
+        Members { connector, director, file, peer_urls, client_urls: Vec::new(), told: false }
+    }
+
+    /// Asks, and tells the director what was said. When nobody answers there are no endpoints: what was known
+    /// may be wrong by now.
+    pub(super) async fn refresh(&mut self) {
+        let time_max = self.connector.dial_timeout().saturating_add(ANSWER_TIME_MAX);
+        match members_of(self.connector.dialer(), &self.peer_urls, time_max).await {
+            Ok(cluster) => {
+                if !cluster.members.is_empty() {
+                    self.learn(&cluster).await;
+                }
+                self.director.replace(&self.client_urls);
+            }
+            Err(error) => {
+                log::warning!("etcdmain", "proxy: {error}");
+                self.director.replace(&[]);
+            }
+        }
+        let available = self.director.available();
+        if !self.told && !available.is_empty() {
+            self.told = true;
+            log::info!("proxy", "endpoints found {}", quoted(&available));
+        }
+    }
+
+    async fn learn(&mut self, cluster: &RemoteCluster) {
+        let members = &cluster.members;
+        self.client_urls = members.iter().flat_map(|member| member.client_urls.iter().cloned()).collect();
+        self.client_urls.sort();
+        let mut peer_urls: Vec<String> =
+            members.iter().flat_map(|member| member.peer_urls.iter().cloned()).collect();
+        peer_urls.sort();
+
+        let (file, urls) = (self.file.clone(), peer_urls.clone());
+        let written = tokio::task::spawn_blocking(move || file.write(&urls)).await;
+        match written.map_err(|error| error.to_string()).and_then(|wrote| wrote.map_err(|e| e.to_string())) {
+            Ok(()) => {
+                if peer_urls != self.peer_urls {
+                    let before = shown(&self.peer_urls);
+                    let after = shown(&peer_urls);
+                    log::notice!(
+                        "etcdmain",
+                        "proxy: updated peer urls in cluster file from {before} to {after}"
+                    );
+                }
+            }
+            Err(error) => log::warning!("etcdmain", "proxy: error on writing urls {error}"),
+        }
+        // Those that are true count, whatever the disk does.
+        self.peer_urls = peer_urls;
+    }
+
+    /// Refreshes every `interval`, for ever.
+    pub(super) async fn keep_up(mut self, interval: Duration) {
+        loop {
+            let impatient = interval >= LONG_INTERVAL && self.director.available().is_empty();
+            let pause = if impatient { IMPATIENT_INTERVAL } else { interval.max(INTERVAL_MIN) };
+            tokio::time::sleep(pause).await;
+            self.refresh().await;
+        }
+    }
+}
+
+/// A list as Go prints it.
+pub(super) fn shown(list: &[String]) -> String {
+    format!("[{}]", list.join(" "))
+}
+
+fn quoted(list: &[String]) -> String {
+    let quoted: Vec<String> = list.iter().map(|text| shared::flags::quote(text).to_string()).collect();
+    shown(&quoted)
+}

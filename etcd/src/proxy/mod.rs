@@ -1,0 +1,172 @@
+//! A proxy: it takes clients' requests, and passes them on to the members of a cluster that it is not part of.
+//!
+//! ```text
+//! http::listener ─▶ connection ─▶ forward ─▶ director: which endpoint? ─▶ upstream ─▶ a member
+//!                        ▲                       ▲                            │
+//!                        └──────── body ◀────────┼────────────────────────────┘
+//!                                             members: who is there? every 30 s
+//! ```
+//!
+//! Bodies of requests are read first, so that a second endpoint can be tried; those of answers pass piece by piece.
+//! **Invariant:** nothing here looks into a body, and nothing but `proxy/cluster` is kept on disk.
+
+mod body;
+mod cluster_file;
+mod director;
+mod forward;
+mod hush;
+mod members;
+mod metrics;
+mod premature;
+#[cfg(test)]
+mod tests;
+mod timed;
+mod upstream;
+
+use std::sync::Arc;
+
+use shared::disk::{Disk, RealDisk};
+use shared::flags::quote;
+use shared::net::Dialer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::cluster_file::ClusterFile;
+use self::director::Director;
+use self::hush::Hush;
+use self::members::{Members, shown};
+use self::upstream::Connector;
+use crate::config::{Config, ProxyMode};
+use crate::http::{self, Cors, Options, Wire};
+use crate::log;
+use crate::metrics::Metrics as ProcessMetrics;
+use crate::server::data_dir::tell_strangers;
+use crate::server::signals::Signals;
+use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, role_of};
+
+/// What all connections share.
+pub(crate) struct Proxy {
+    wire: Wire,
+    cors: Cors,
+    readonly: bool,
+    director: Arc<Director>,
+    connector: Connector,
+    metrics: metrics::Metrics,
+    process_metrics: ProcessMetrics,
+    hush: Hush,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Proxy {
+    /// A proxy without endpoints yet.
+    fn new(config: &Config, connector: Connector, stopping: watch::Receiver<bool>) -> anyhow::Result<Proxy> {
+        let Options { cors, limits } = config.into();
+        let process_metrics = ProcessMetrics::new();
+        Ok(Proxy {
+            wire: Wire::new(limits),
+            cors,
+            readonly: config.proxy.mode == ProxyMode::Readonly,
+            director: Arc::new(Director::new(config.proxy.failure_wait)),
+            connector,
+            metrics: metrics::Metrics::new(process_metrics.registry())?,
+            process_metrics,
+            hush: Hush::new(),
+            stopping,
+        })
+    }
+}
+
+/// Whether to run a proxy: the data dir decides once it was used, else `-proxy` does.
+///
+/// # Errors
+/// If the data dir is that of both, or no directory.
+pub fn is_proxy(config: &Config) -> Result<bool, DataDirError> {
+    Ok(match role_of(&RealDisk, &config.data_dir)? {
+        Some(Role::Member) => false,
+        Some(Role::Proxy) => {
+            log::notice!(
+                "etcdmain",
+                "the server is already initialized as proxy before, starting as etcd proxy..."
+            );
+            true
+        }
+        None => config.proxy.mode != ProxyMode::Off,
+    })
+}
+
+/// Runs a proxy until it is told to stop. Errors are logged.
+pub fn run(config: &Config) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(exit) => exit,
+        Err(error) => fail(&format!("{error:#}")),
+    }
+}
+
+async fn serve(config: &Config) -> anyhow::Result<Exit> {
+    let mut signals = Signals::catch()?;
+    let disk = RealDisk;
+    disk.create_dir_all(&config.data_dir)?;
+    tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
+    let file = ClusterFile::in_data_dir(disk, &config.data_dir)?;
+    let connector = Connector::new(dialer(config), &config.proxy);
+    let peer_urls = match file.read()? {
+        Some(urls) => {
+            let path = file.path().to_string_lossy();
+            log::info!(
+                "etcdmain",
+                "proxy: using peer urls {} from cluster file {}",
+                shown(&urls),
+                quote(&path)
+            );
+            urls
+        }
+        None => {
+            let urls = first_peer_urls(config).await?;
+            log::info!("etcdmain", "proxy: using peer urls {} ", shown(&urls));
+            urls
+        }
+    };
+
+    let (stop, stopping) = watch::channel(false);
+    let proxy = Arc::new(Proxy::new(config, connector.clone(), stopping.clone())?);
+    let mut members = Members::new(connector, proxy.director.clone(), file, peer_urls);
+    tokio::select! {
+        () = members.refresh() => {}
+        signal = signals.next() => return Ok(Exit::Signal(signal)),
+    }
+    let listeners = listen(&config.listen_client_urls, "proxy: listening for client requests").await?;
+    if !config.cors.is_empty() {
+        log::info!("etcdmain", "cors = {}", config.cors.join(","));
+    }
+    let keeping_up = tokio::spawn(members.keep_up(config.proxy.refresh_interval));
+    let mut connections = JoinSet::new();
+    for listener in listeners {
+        connections.spawn(http::serve(listener, None, proxy.clone(), stopping.clone()));
+    }
+    let signal = signals.next().await;
+    keeping_up.abort();
+    stop.send_replace(true);
+    let closed = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+        log::warning!("etcdmain", "some connections were not finished and are cut off");
+    }
+    Ok(Exit::Signal(signal))
+}
+
+/// How members are reached: for their list and for requests alike.
+fn dialer(_config: &Config) -> Dialer {
+    Dialer::plain()
+}
+
+/// The peer URLs of a proxy that was never started before: all of the initial cluster, sorted.
+#[expect(clippy::unused_async, reason = "discovery asks others")]
+async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
+    let mut urls: Vec<String> =
+        config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
+    urls.sort();
+    Ok(urls)
+}

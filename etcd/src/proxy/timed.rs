@@ -1,0 +1,156 @@
+//! A connection on which no read and no write may take longer than it should.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A connection with limits. Without any it costs nothing.
+#[derive(Debug)]
+pub(super) struct Timed<S> {
+    inner: S,
+    read: Patience,
+    write: Patience,
+}
+
+impl<S> Timed<S> {
+    /// `read` bounds the time between two moments at which something came or went, `write` that of one write;
+    /// `None` for ever.
+    pub(super) fn new(inner: S, read: Option<Duration>, write: Option<Duration>) -> Timed<S> {
+        Timed { inner, read: Patience::new(read), write: Patience::new(write) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
+        this.read.poll(cx, polled)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        if polled.is_ready() {
+            // The answer's time begins when there is something to answer.
+            this.read.begin_anew();
+        }
+        this.write.poll(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        if polled.is_ready() {
+            this.read.begin_anew();
+        }
+        this.write.poll(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_flush(cx);
+        this.write.poll(cx, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.write.poll(cx, polled)
+    }
+}
+
+/// How long something may be pending.
+#[derive(Debug)]
+struct Patience {
+    limit: Option<Duration>,
+    /// Made when first needed.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The timer runs for what is pending now.
+    waits: bool,
+}
+
+impl Patience {
+    fn new(limit: Option<Duration>) -> Patience {
+        Patience { limit, timer: None, waits: false }
+    }
+
+    fn poll<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(limit) = self.limit else { return polled };
+        if polled.is_ready() {
+            self.waits = false;
+            return polled;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.waits {
+            self.waits = true;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")))
+    }
+
+    fn begin_anew(&mut self) {
+        if let (true, Some(limit), Some(timer)) = (self.waits, self.limit, &mut self.timer) {
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_read() {
+        let (ours, mut theirs) = duplex(64);
+        let mut ours = Timed::new(ours, Some(LIMIT), None);
+        let mut byte = [0];
+        for _ in 0..3 {
+            tokio::time::sleep(LIMIT * 2).await;
+            theirs.write_all(b"x").await.unwrap();
+            ours.read_exact(&mut byte).await.unwrap();
+        }
+        let began = Instant::now();
+        let error = ours.read_exact(&mut byte).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::TimedOut, "i/o timeout"));
+        let took = began.elapsed();
+        assert!(took >= LIMIT && took < LIMIT * 2, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_nobody_takes_ends() {
+        let (ours, _theirs) = duplex(8);
+        let mut ours = Timed::new(ours, None, Some(LIMIT));
+        ours.write_all(b"12345678").await.unwrap();
+        assert_eq!(ours.write_all(b"9").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_limits_everything_may_last() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Timed::new(ours, None, None);
+        let later = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            theirs.write_all(b"x").await
+        });
+        assert_eq!(ours.read_u8().await.unwrap(), b'x');
+        later.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,201 @@
+//! One endpoint's connections: requests go out on them one at a time, and idle ones wait for the next.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use shared::net::{DialError, Dialer};
+use shared::url::Url;
+
+use super::timed::Timed;
+use crate::config::ProxyConfig;
+
+/// Idle connections that are kept for one endpoint: as many requests at a time cost no new connection.
+const IDLE_MAX: usize = 128;
+
+/// What "for ever" is to a dialler, which wants a number.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The sending end of a connection.
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    dialer: Dialer,
+    dial_timeout: Duration,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl Connector {
+    pub(super) fn new(dialer: Dialer, config: &ProxyConfig) -> Connector {
+        Connector {
+            dialer,
+            dial_timeout: config.dial_timeout.unwrap_or(FOR_EVER),
+            read_timeout: config.read_timeout,
+            write_timeout: config.write_timeout,
+        }
+    }
+
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    pub(super) fn dial_timeout(&self) -> Duration {
+        self.dial_timeout
+    }
+
+    async fn connect(&self, url: &Url) -> Result<Sender, SendError> {
+        let stream = self.dialer.dial(url, self.dial_timeout).await?;
+        let stream = Timed::new(stream, self.read_timeout, self.write_timeout);
+        let (sender, connection) =
+            http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+        // It ends with its sender, and what ends it sooner the sender is told.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+}
+
+/// A request as it goes to whichever endpoint takes it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Outgoing {
+    fn request(&self, host: &HeaderValue) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
+        request
+    }
+
+    /// Whether it does no harm to ask twice.
+    fn only_reads(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+}
+
+/// Why an endpoint gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("{}", cause(.0))]
+    Connection(#[from] hyper::Error),
+}
+
+/// What went wrong below the HTTP library, if anything did; its own words else.
+fn cause(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn is_timeout(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// A client URL of a member.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    url: Url,
+    host: HeaderValue,
+    idle: Mutex<Vec<Sender>>,
+}
+
+impl Upstream {
+    /// `None` for a URL whose host no header can hold.
+    pub(super) fn new(url: Url) -> Option<Upstream> {
+        let host = HeaderValue::from_str(url.address()).ok()?;
+        Some(Upstream { url, host, idle: Mutex::default() })
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Sends a request, and waits for the head of the answer.
+    ///
+    /// A connection that waited may have been closed by the other side in the moment it is used. What was not
+    /// sent then, or does no harm, is sent again on a new one.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        connector: &Connector,
+        outgoing: &Outgoing,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let mut request = outgoing.request(&self.host);
+        if let Some(mut sender) = self.take_idle() {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, self.lease(sender))),
+                Err(mut failed) => {
+                    request = match failed.take_message() {
+                        Some(unsent) => unsent,
+                        None if outgoing.only_reads() && !is_timeout(failed.error()) => {
+                            outgoing.request(&self.host)
+                        }
+                        None => return Err(failed.into_error().into()),
+                    }
+                }
+            }
+        }
+        let mut sender = connector.connect(&self.url).await?;
+        let response = sender.send_request(request).await?;
+        Ok((response, self.lease(sender)))
+    }
+
+    /// The connection that went idle last; those that were closed meanwhile are forgotten.
+    fn take_idle(&self) -> Option<Sender> {
+        let mut idle = self.idle.lock();
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            if idle[at].is_closed() {
+                idle.swap_remove(at);
+            } else if idle[at].is_ready() {
+                return Some(idle.swap_remove(at));
+            }
+        }
+        None
+    }
+
+    fn lease(self: &Arc<Self>, sender: Sender) -> Lease {
+        Lease { upstream: self.clone(), sender }
+    }
+}
+
+/// A connection while an answer comes in on it. Dropped before its end, it is closed, and the member sees that
+/// nobody waits any more.
+#[derive(Debug)]
+pub(super) struct Lease {
+    upstream: Arc<Upstream>,
+    sender: Sender,
+}
+
+impl Lease {
+    /// The answer has come in whole: the connection can take another request.
+    pub(super) fn give_back(self) {
+        let mut idle = self.upstream.idle.lock();
+        if idle.len() >= IDLE_MAX {
+            idle.retain(|sender| !sender.is_closed());
+        }
+        if idle.len() < IDLE_MAX && !self.sender.is_closed() {
+            idle.push(self.sender);
+        }
+    }
+}
