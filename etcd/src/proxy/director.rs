@@ -40,23 +40,23 @@ impl Director {
         self.endpoints.load_full()
     }
 
-    /// The URLs that can be used now.
-    pub(super) fn available(&self) -> Vec<String> {
+    /// The URLs that can be used.
+    pub(super) fn available(&self, now: Instant) -> Vec<String> {
         let endpoints = self.endpoints();
         endpoints
             .iter()
-            .filter(|endpoint| self.is_available(endpoint))
+            .filter(|endpoint| self.is_available(endpoint, now))
             .map(|endpoint| endpoint.upstream.url().to_string())
             .collect()
     }
 
     /// Whether an endpoint did not fail, or has waited for long enough since.
-    pub(super) fn is_available(&self, endpoint: &Endpoint) -> bool {
+    pub(super) fn is_available(&self, endpoint: &Endpoint, now: Instant) -> bool {
         let failed_at = endpoint.failed_at.load(Relaxed);
         if failed_at == 0 {
             return true;
         }
-        if self.now() < failed_at.saturating_add(millis(self.failure_wait)) {
+        if self.clock(now) < failed_at.saturating_add(millis(self.failure_wait)) {
             return false;
         }
         if endpoint.failed_at.compare_exchange(failed_at, 0, Relaxed, Relaxed).is_ok() {
@@ -67,8 +67,8 @@ impl Director {
     }
 
     /// An endpoint gave no answer.
-    pub(super) fn failed(&self, endpoint: &Endpoint) {
-        if endpoint.failed_at.compare_exchange(0, self.now(), Relaxed, Relaxed).is_ok() {
+    pub(super) fn failed(&self, endpoint: &Endpoint, now: Instant) {
+        if endpoint.failed_at.compare_exchange(0, self.clock(now), Relaxed, Relaxed).is_ok() {
             log::info!("proxy", "marked endpoint {} unavailable", endpoint.upstream.url());
         }
     }
@@ -98,8 +98,8 @@ impl Director {
         self.endpoints.store(Arc::new(endpoints));
     }
 
-    fn now(&self) -> u64 {
-        millis(self.began.elapsed()).saturating_add(1)
+    fn clock(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.began)).saturating_add(1)
     }
 }
 
@@ -117,32 +117,33 @@ mod tests {
         (1..=count).map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_failed_endpoint_is_left_alone_for_a_while() {
         let director = Director::new(WAIT);
         director.replace(&urls(2));
         let endpoints = director.endpoints();
-        director.failed(&endpoints[0]);
-        assert_eq!(director.available(), [endpoints[1].upstream.url().to_string()]);
-        tokio::time::advance(WAIT - Duration::from_millis(1)).await;
+        let failed = Instant::now();
+        director.failed(&endpoints[0], failed);
+        assert_eq!(director.available(failed), [endpoints[1].upstream.url().to_string()]);
+        let almost = failed + WAIT - Duration::from_millis(1);
         // A second failure does not make it longer.
-        director.failed(&endpoints[0]);
-        assert!(!director.is_available(&endpoints[0]));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(director.is_available(&endpoints[0]));
-        assert_eq!(director.available().len(), 2);
+        director.failed(&endpoints[0], almost);
+        assert!(!director.is_available(&endpoints[0], almost));
+        assert!(director.is_available(&endpoints[0], failed + WAIT));
+        assert_eq!(director.available(failed).len(), 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_refresh_forgives_and_keeps_connections() {
         let director = Director::new(WAIT);
         director.replace(&urls(2));
         let before = director.endpoints();
-        director.failed(&before[0]);
-        director.failed(&before[1]);
-        assert_eq!(director.available(), [""; 0]);
+        let now = Instant::now();
+        director.failed(&before[0], now);
+        director.failed(&before[1], now);
+        assert_eq!(director.available(now), [""; 0]);
         director.replace(&urls(3));
-        let mut available = director.available();
+        let mut available = director.available(now);
         available.sort();
         assert_eq!(available, urls(3));
         let after = director.endpoints();
@@ -159,10 +160,10 @@ mod tests {
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..100 {
             director.replace(&urls(3));
-            firsts.insert(director.available().swap_remove(0));
+            firsts.insert(director.available(Instant::now()).swap_remove(0));
         }
         assert_eq!(firsts.len(), 3);
         director.replace(&["ftp://h:1".to_owned(), "http://h:1".to_owned()]);
-        assert_eq!(director.available(), ["http://h:1"]);
+        assert_eq!(director.available(Instant::now()), ["http://h:1"]);
     }
 }

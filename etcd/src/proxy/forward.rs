@@ -148,7 +148,11 @@ impl Exchange {
                     return reply::method_not_allowed(headers, "GET");
                 }
                 headers.insert(CONTENT_TYPE, reply::TEXT);
-                reply::answer(headers, StatusCode::OK, endpoints(&self.proxy.director.available()))
+                reply::answer(
+                    headers,
+                    StatusCode::OK,
+                    endpoints(&self.proxy.director.available(Instant::now())),
+                )
             }
         }
     }
@@ -190,7 +194,7 @@ impl Exchange {
         let mut premature = Premature::of(self.client);
         let mut tried = 0;
         for endpoint in proxy.director.endpoints().iter() {
-            if !proxy.director.is_available(endpoint) {
+            if !proxy.director.is_available(endpoint, began) {
                 continue;
             }
             tried += 1;
@@ -210,7 +214,7 @@ impl Exchange {
                     proxy.metrics.dropped(counted, Dropped::FailedSendingRequest);
                     let url = endpoint.upstream.url();
                     log::info!("proxy", "failed to direct request to {url}: {error}");
-                    proxy.director.failed(endpoint);
+                    proxy.director.failed(endpoint, Instant::now());
                 }
             }
         }
@@ -218,12 +222,12 @@ impl Exchange {
         if tried == 0 {
             proxy.metrics.dropped(counted, Dropped::ZeroEndpoints);
             let text = "zero endpoints currently available";
-            proxy.hush.info(text);
+            proxy.hush.info(text, began);
             return refuse(HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, &format!("proxy: {text}"));
         }
         proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
         let text = format!("unable to get response from {tried} endpoint(s)");
-        proxy.hush.info(&text);
+        proxy.hush.info(&text, Instant::now());
         refuse(HeaderMap::new(), StatusCode::BAD_GATEWAY, &format!("proxy: {text}"))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::disk::Disk;
+use tokio::time::Instant;
 
 use super::cluster_file::ClusterFile;
 use super::director::Director;
@@ -61,7 +62,7 @@ impl<D: Disk> Members<D> {
                 self.director.replace(&[]);
             }
         }
-        let available = self.director.available();
+        let available = self.director.available(Instant::now());
         if !self.told && !available.is_empty() {
             self.told = true;
             log::info!("proxy", "endpoints found {}", quoted(&available));
@@ -98,7 +99,7 @@ impl<D: Disk> Members<D> {
     /// Refreshes every `interval`, for ever.
     pub(super) async fn keep_up(mut self, interval: Duration) {
         loop {
-            let impatient = interval >= LONG_INTERVAL && self.director.available().is_empty();
+            let impatient = interval >= LONG_INTERVAL && self.director.available(Instant::now()).is_empty();
             let pause = if impatient { IMPATIENT_INTERVAL } else { interval.max(INTERVAL_MIN) };
             tokio::time::sleep(pause).await;
             self.refresh().await;

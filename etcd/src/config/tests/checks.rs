@@ -144,21 +144,6 @@ fn ignored_flags_are_told_and_not_used() {
 }
 
 #[test]
-fn the_times_of_a_proxy() {
-    let times = config(&[]).proxy;
-    let ms = Duration::from_millis;
-    assert_eq!(
-        (times.mode, times.failure_wait, times.refresh_interval),
-        (ProxyMode::Off, ms(5000), ms(30_000))
-    );
-    let limits = (times.dial_timeout, times.write_timeout, times.read_timeout);
-    assert_eq!(limits, (Some(ms(1000)), Some(ms(5000)), None));
-    let times = config(&["-proxy=readonly", "-proxy-dial-timeout=0", "-proxy-read-timeout=7"]).proxy;
-    assert_eq!(times.mode, ProxyMode::Readonly);
-    assert_eq!((times.dial_timeout, times.read_timeout), (None, Some(ms(7))));
-}
-
-#[test]
 fn what_is_not_built_is_refused() {
     for (word, why) in [
         ("discovery=http://d.example/x", "discovery comes with a later release"),

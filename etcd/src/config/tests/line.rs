@@ -28,6 +28,14 @@ fn an_empty_line_gives_the_defaults() {
         force_new_cluster: false,
         strict_reconfig_check: false,
         watch_history: 1000,
+        proxy: ProxyConfig {
+            mode: ProxyMode::Off,
+            failure_wait: Duration::from_secs(5),
+            refresh_interval: Duration::from_secs(30),
+            dial_timeout: Some(Duration::from_secs(1)),
+            write_timeout: Some(Duration::from_secs(5)),
+            read_timeout: None,
+        },
         request_body_bytes_max: 16 << 20,
         request_header_bytes_max: 1 << 20,
     };
@@ -69,8 +77,12 @@ fn every_flag_reaches_the_configuration() {
         "-max-request-bytes=2048",
         "-max-header-bytes=8192",
         "-discovery-fallback=exit",
-        "-proxy=off",
-        "-proxy-dial-timeout=5",
+        "-proxy=readonly",
+        "-proxy-failure-wait=1",
+        "-proxy-refresh-interval=2",
+        "-proxy-dial-timeout=3",
+        "-proxy-write-timeout=0",
+        "-proxy-read-timeout=4",
         "-enable-v2",
     ]);
     let expected = Config {
@@ -95,6 +107,14 @@ fn every_flag_reaches_the_configuration() {
         force_new_cluster: true,
         strict_reconfig_check: true,
         watch_history: 10,
+        proxy: ProxyConfig {
+            mode: ProxyMode::Readonly,
+            failure_wait: Duration::from_millis(1),
+            refresh_interval: Duration::from_millis(2),
+            dial_timeout: Some(Duration::from_millis(3)),
+            write_timeout: None,
+            read_timeout: Some(Duration::from_millis(4)),
+        },
         request_body_bytes_max: 2048,
         request_header_bytes_max: 8192,
     };
