@@ -1,6 +1,7 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API, or a proxy before members.
 
 pub mod config;
+pub mod discovery;
 pub mod http;
 pub mod log;
 pub mod member;

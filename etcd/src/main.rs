@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     };
     match exit {
         Exit::Removed => ExitCode::SUCCESS,
-        Exit::Failed => ExitCode::FAILURE,
+        Exit::Failed | Exit::ClusterFull => ExitCode::FAILURE,
         Exit::Signal(signal) => {
             // Whoever waits for the process sees that the signal ended it.
             let _ = signal_hook::low_level::emulate_default_handler(signal);

@@ -70,6 +70,7 @@ impl Session<'_> {
                 Box::new(|curl: &str| output::note(&format!("cURL Command: {curl}\n")))
                     as shared::client::Trace
             }),
+            ..Options::default()
         };
         Client::new(options).map_err(CliError::failed)
     }

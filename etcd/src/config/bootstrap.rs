@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use shared::flags::quote;
-use shared::url::{Url, Urls};
+use shared::url::{InitialCluster, Url};
 
 use crate::log::{Level, Line};
 
 use super::{ClusterState, Config};
 
-/// Why a member without data cannot begin. The texts are etcd's, but for what is not built yet.
+/// Why a member without data cannot begin. The texts are etcd's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
     /// The member is not in its own list.
@@ -30,12 +30,9 @@ pub enum BootstrapError {
     /// Two members, or one twice, at the same URL.
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
-    /// More than this release can do.
-    #[error("-initial-cluster with several members is not supported: clusters come with a later release")]
-    SeveralMembers,
-    /// More than this release can do.
-    #[error("-initial-cluster-state existing is not supported: joining a cluster comes with a later release")]
-    Joining,
+    /// A discovery service tells of new clusters only.
+    #[error("discovery URL should not be set when joining existing initial cluster")]
+    DiscoveryWhileJoining,
 }
 
 impl BootstrapError {
@@ -54,25 +51,24 @@ impl BootstrapError {
 }
 
 impl Config {
-    /// Checks that the settings can make a new cluster. `resolve` finds the first address of a host name.
-    pub fn check_bootstrap(&self, resolve: impl Fn(&str) -> Option<IpAddr>) -> Result<(), BootstrapError> {
-        let listed = self
-            .initial_cluster
-            .get(&self.name)
-            .ok_or_else(|| BootstrapError::NotNamed(self.name.clone()))?;
+    /// Checks that a member without data can begin with these first members: those of the settings or, if these
+    /// name a domain instead, those found there. `resolve` finds the first address of a host name.
+    pub fn check_bootstrap(
+        &self,
+        cluster: &InitialCluster,
+        resolve: impl Fn(&str) -> Option<IpAddr>,
+    ) -> Result<(), BootstrapError> {
+        let listed = cluster.get(&self.name).ok_or_else(|| BootstrapError::NotNamed(self.name.clone()))?;
         let new = self.initial_cluster_state == ClusterState::New;
+        // One that joins was announced with its URLs before.
         if new && located(listed, &resolve) != located(&self.advertise_peer_urls, &resolve) {
             return Err(self.other_urls());
         }
-        let mut seen = BTreeSet::new();
-        if !self.initial_cluster.iter().flat_map(|(_, urls)| urls).all(|url| seen.insert(url)) {
-            return Err(BootstrapError::DuplicateUrl(self.initial_cluster.to_string()));
+        if has_url_twice(cluster) {
+            return Err(BootstrapError::DuplicateUrl(cluster.to_string()));
         }
-        if !new {
-            return Err(BootstrapError::Joining);
-        }
-        if self.initial_cluster.len() > 1 {
-            return Err(BootstrapError::SeveralMembers);
+        if !new && self.discovery.is_some() {
+            return Err(BootstrapError::DiscoveryWhileJoining);
         }
         Ok(())
     }
@@ -88,7 +84,7 @@ impl Config {
         if self.advertise_peer_urls_are_default {
             hints.push("forgot to set --initial-advertise-peer-urls flag?");
         }
-        if self.initial_cluster_is_default {
+        if self.initial_cluster_is_default && self.discovery.is_none() {
             hints.push("if you want to use discovery service, please set --discovery flag.");
         }
         BootstrapError::OtherUrls {
@@ -99,10 +95,19 @@ impl Config {
     }
 }
 
+/// Whether two members, or one twice, are at the same URL.
+pub(crate) fn has_url_twice(cluster: &InitialCluster) -> bool {
+    let mut seen = BTreeSet::new();
+    !cluster.iter().flat_map(|(_, urls)| urls).all(|url| seen.insert(url))
+}
+
 /// URLs that can be compared: host names, but for `localhost`, become addresses. A name that cannot be resolved
-/// stays as it is.
-fn located(urls: &Urls, resolve: &impl Fn(&str) -> Option<IpAddr>) -> Vec<String> {
-    let mut located: Vec<String> = urls.iter().map(|url| locate(url, resolve)).collect();
+/// stays as it is. Sorted.
+pub(crate) fn located<'a>(
+    urls: impl IntoIterator<Item = &'a Url>,
+    resolve: &impl Fn(&str) -> Option<IpAddr>,
+) -> Vec<String> {
+    let mut located: Vec<String> = urls.into_iter().map(|url| locate(url, resolve)).collect();
     located.sort_unstable();
     located
 }

@@ -8,7 +8,7 @@ use shared::url::{InitialCluster, Scheme, Urls};
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
-use super::{ClusterState, Config, ProxyConfig, ProxyMode, Refusal, Settings};
+use super::{ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings};
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -40,8 +40,17 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         text => text.to_owned(),
     };
     let initial_cluster_is_default = initial_cluster == cluster_of(&name);
-    let initial_cluster = InitialCluster::parse(&initial_cluster)
-        .map_err(|error| Refusal::Fatal(format!("error setting up initial cluster: {error}")))?;
+    let discovery = discovery(settings);
+    let discovery_srv = Some(values.text("discovery-srv")).filter(|domain| !domain.is_empty());
+    let initial_cluster = if discovery.is_some() {
+        // The others are not known yet. What is registered is what stands here.
+        InitialCluster::from_iter([(name.clone(), advertise_peer_urls.clone())])
+    } else if discovery_srv.is_some() {
+        InitialCluster::default()
+    } else {
+        InitialCluster::parse(&initial_cluster)
+            .map_err(|error| Refusal::Fatal(format!("error setting up initial cluster: {error}")))?
+    };
     let mut data_dir = values.text("data-dir").to_owned();
     if data_dir.is_empty() {
         data_dir = format!("{name}.etcd");
@@ -71,7 +80,12 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         advertise_client_urls,
         initial_cluster,
         initial_cluster_is_default,
-        initial_cluster_token: values.text("initial-cluster-token").to_owned(),
+        initial_cluster_token: match &discovery {
+            Some(discovery) => discovery.url.clone(),
+            None => values.text("initial-cluster-token").to_owned(),
+        },
+        discovery,
+        discovery_srv: discovery_srv.map(str::to_owned),
         initial_cluster_state: match values.text("initial-cluster-state") {
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
@@ -181,6 +195,18 @@ fn proxy(settings: &Settings) -> ProxyConfig {
         write_timeout: limit("proxy-write-timeout"),
         read_timeout: limit("proxy-read-timeout"),
     }
+}
+
+fn discovery(settings: &Settings) -> Option<Discovery> {
+    let text = |flag| Some(settings.values.text(flag).to_owned()).filter(|text| !text.is_empty());
+    Some(Discovery {
+        url: text("discovery")?,
+        proxy: text("discovery-proxy"),
+        fallback: match settings.values.text("discovery-fallback") {
+            "exit" => Fallback::Exit,
+            _ => Fallback::Proxy,
+        },
+    })
 }
 
 /// What `-initial-cluster` is for a member of this name when nobody says it.

@@ -158,7 +158,11 @@ const CLUSTERING: Group = Group {
             "Under which URLs clients reach this member; they are told by '/v2/members'. Required if \
              -listen-client-urls is given.",
         ),
-        Flag::text("discovery", "", "The URL of a token at a discovery service. Not supported yet."),
+        Flag::text(
+            "discovery",
+            "",
+            "The URL of a token at a discovery service: the members of a new cluster find each other there.",
+        ),
         Flag::new(
             "discovery-fallback",
             Kind::Choice(&["exit", "proxy"]),
@@ -168,9 +172,9 @@ const CLUSTERING: Group = Group {
         Flag::text(
             "discovery-proxy",
             "",
-            "An HTTP proxy on the way to the discovery service. Not supported yet.",
+            "An HTTP proxy on the way to the discovery service; used for nothing else.",
         ),
-        Flag::text("discovery-srv", "", "A domain whose SRV records name the members. Not supported yet."),
+        Flag::text("discovery-srv", "", "A domain whose SRV records name the members of a new cluster."),
         Flag::switch(
             "strict-reconfig-check",
             "Refuse a change of the members after which they could not agree any more.",

@@ -26,7 +26,7 @@ pub fn fuzz_settings(input: &[u8]) {
             assert!(config.heartbeat_ms > 0 && config.election_ticks() >= 5, "{config:?}");
             assert!(!config.data_dir.as_os_str().is_empty(), "{config:?}");
             assert!(config.request_body_bytes_max >= 1024, "{config:?}");
-            let _ = config.check_bootstrap(|_| None);
+            let _ = config.check_bootstrap(&config.initial_cluster, |_| None);
         }
         Invocation::Leave(farewell) => {
             let spoken = !farewell.lines.is_empty() || !farewell.error.is_empty();

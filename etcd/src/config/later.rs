@@ -14,9 +14,6 @@ enum Asked {
 }
 
 const LATER: &[(&str, Asked, &str)] = &[
-    ("discovery", Asked::Text, "discovery comes with a later release"),
-    ("discovery-proxy", Asked::Text, "discovery comes with a later release"),
-    ("discovery-srv", Asked::Text, "discovery by DNS comes with a later release"),
     ("ca-file", Asked::Text, "TLS comes with a later release"),
     ("cert-file", Asked::Text, "TLS comes with a later release"),
     ("key-file", Asked::Text, "TLS comes with a later release"),

@@ -32,6 +32,7 @@ use crate::log::{Level, Levels, info};
 use crate::version;
 
 pub use bootstrap::BootstrapError;
+pub(crate) use bootstrap::{has_url_twice, located};
 pub use flags::FLAGS;
 pub use fuzz::fuzz_settings;
 pub use outcome::{Farewell, Invocation, Start};
@@ -63,12 +64,17 @@ pub struct Config {
     pub advertise_peer_urls_are_default: bool,
     /// Where clients find this member.
     pub advertise_client_urls: Urls,
-    /// The members of a new cluster.
+    /// The members of a new cluster, as far as the settings name them: with discovery that is this one alone,
+    /// with SRV records nobody.
     pub initial_cluster: InitialCluster,
     /// Whether nobody named the members.
     pub initial_cluster_is_default: bool,
-    /// What keeps clusters with the same addresses apart.
+    /// What keeps clusters with the same addresses apart; with discovery, its URL.
     pub initial_cluster_token: String,
+    /// Where the members of a new cluster find each other.
+    pub discovery: Option<Discovery>,
+    /// The domain whose SRV records name the members of a new cluster.
+    pub discovery_srv: Option<String>,
     /// Whether a member without data makes the cluster or joins it.
     pub initial_cluster_state: ClusterState,
     /// Snapshot files to keep; 0 for all.
@@ -119,6 +125,26 @@ pub enum ProxyMode {
     On,
 }
 
+/// `-discovery` and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// The URL of a token.
+    pub url: String,
+    /// The HTTP proxy on the way there.
+    pub proxy: Option<String>,
+    /// What to do if the cluster is full.
+    pub fallback: Fallback,
+}
+
+/// `-discovery-fallback`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// End with an error.
+    Exit,
+    /// Be a proxy of the cluster.
+    Proxy,
+}
+
 /// `-initial-cluster-state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterState {
@@ -161,16 +187,22 @@ impl Config {
         info!("etcdserver", "heartbeat = {}ms", self.heartbeat_ms);
         info!("etcdserver", "election = {}ms", self.election().as_millis());
         info!("etcdserver", "snapshot count = {}", self.snapshot_count);
+        if let Some(discovery) = &self.discovery {
+            info!("etcdserver", "discovery URL= {}", discovery.url);
+            if let Some(proxy) = &discovery.proxy {
+                info!("etcdserver", "discovery proxy = {proxy}");
+            }
+        }
         info!("etcdserver", "advertise client URLs = {}", self.advertise_client_urls);
         if !self.cors.is_empty() {
             info!("etcdmain", "cors = {}", self.cors.join(","));
         }
     }
 
-    /// Tells the log what is used at a member's first start only.
-    pub fn log_initial_settings(&self) {
+    /// Tells the log what is used when a member makes its cluster, and not later.
+    pub fn log_initial_settings(&self, cluster: &InitialCluster) {
         info!("etcdserver", "initial advertise peer URLs = {}", self.advertise_peer_urls);
-        info!("etcdserver", "initial cluster = {}", self.initial_cluster);
+        info!("etcdserver", "initial cluster = {cluster}");
     }
 }
 

@@ -11,6 +11,7 @@ use shared::disk::SimDisk;
 use shared::pb;
 use shared::time::UnixNanos;
 
+use super::begin::{Beginning, Founding};
 use super::data_dir::{self, Layout};
 use super::start::{self, Opened};
 use crate::config::{self, Config, Invocation};
@@ -61,7 +62,14 @@ impl Life {
         let config = config();
         let layout = Layout::new(Path::new("/d"), None);
         data_dir::prepare(disk, &layout).map_err(|_| PowerFailed)?;
-        let mut files = start::open(disk, &layout, &config, UnixNanos(1), seed).map_err(|_| PowerFailed)?;
+        let beginning = if layout.has_log(disk).map_err(|_| PowerFailed)? {
+            Beginning::Restart
+        } else {
+            let founding = Founding::new(&config, config.initial_cluster.clone());
+            Beginning::Found(founding.unwrap_or_else(|error| panic!("seed {seed}: {error}")))
+        };
+        let mut files =
+            start::open(disk, &layout, &config, beginning, UnixNanos(1), seed).map_err(|_| PowerFailed)?;
         let last_snapshot = files.start.snapshot.index;
         let begin = std::mem::replace(&mut files.start, nothing());
         let logger = slog::Logger::root(slog::Discard, slog::o!());

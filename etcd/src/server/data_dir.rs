@@ -138,7 +138,6 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     {
         return Err(DataDirError::V3(backend));
     }
-    disk.create_dir_all(&layout.snap)?;
     Ok(())
 }
 

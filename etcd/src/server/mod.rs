@@ -1,6 +1,7 @@
 //! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
 //! brings all of them to an end in the right order.
 
+mod begin;
 mod clock;
 #[cfg(test)]
 mod crash_tests;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use shared::disk::{Disk, RealDisk, reason};
+use shared::net::Dialer;
 use shared::url::Urls;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,7 +37,7 @@ use self::member_loop::{Ended, Listeners, LoopConfig, MemberLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
-use crate::config::Config;
+use crate::config::{Config, Fallback};
 use crate::http;
 use crate::log::{self, LogControl};
 use crate::member::Member;
@@ -56,6 +58,9 @@ const DESCRIPTORS_RESERVED: u64 = 150;
 pub enum Exit {
     /// By itself, and in order: status 0.
     Removed,
+    /// The discovery service has all the members that it wants, and the settings say to be a proxy then: nothing was
+    /// written but an empty data dir.
+    ClusterFull,
     /// By this signal, and in order: the process ends by raising it again.
     Signal(i32),
     /// By an error that was logged: status 1.
@@ -71,11 +76,10 @@ pub fn run(config: Config, log: LogControl) -> Exit {
     match runtime.block_on(serve(config, log)) {
         Ok(exit) => exit,
         Err(error) => match error.downcast::<StartError>() {
-            Ok(StartError::Bootstrap(error)) => {
+            Ok(error) => {
                 log::replay(&error.lines());
                 Exit::Failed
             }
-            Ok(error) => fail(&error.to_string()),
             Err(error) => fail(&format!("{error:#}")),
         },
     }
@@ -104,10 +108,24 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         "file descriptor limit[{descriptors}] of etcd process is too low, and should be set higher than \
          {DESCRIPTORS_RESERVED} to ensure internal usage"
     );
+    let cluster = begin::first_members(&disk, &layout, &config).await?;
     let peer_listeners = listen(&config.listen_peer_urls, "listening for peers").await?;
     let client_listeners = listen(&config.listen_client_urls, "listening for client requests").await?;
     data_dir::prepare(&disk, &layout)?;
-    let opened = start::open(&disk, &layout, &config, clock::now(), rand::random())?;
+    let dialer = Dialer::plain();
+    let beginning = tokio::select! {
+        beginning = begin::begin(&disk, &layout, &config, cluster.clone(), &dialer) => beginning,
+        signal = signals.next() => return Ok(Exit::Signal(signal)),
+    };
+    let beginning = match beginning {
+        Err(StartError::Begin(error)) if error.is_full() && falls_back(&config) => {
+            log::notice!("etcdmain", "discovery cluster full, falling back to proxy");
+            return Ok(Exit::ClusterFull);
+        }
+        beginning => beginning?,
+    };
+    let mut opened = start::open(&disk, &layout, &config, beginning, clock::now(), rand::random())?;
+    begin::remember_others(&mut opened, &config, &cluster, &dialer).await;
 
     let metrics = Arc::new(Metrics::new());
     let (stop, stopping) = watch::channel(false);
@@ -158,6 +176,10 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         }
         Ended::Disk(_) => Err(anyhow::anyhow!("{ended}")),
     }
+}
+
+fn falls_back(config: &Config) -> bool {
+    config.discovery.as_ref().is_some_and(|discovery| discovery.fallback == Fallback::Proxy)
 }
 
 /// A member whose loop runs.

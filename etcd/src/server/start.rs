@@ -1,7 +1,7 @@
-//! From flags and files to a member: a new one, one that was here before, or one that is forced to go on alone.
+//! From a beginning and files to a member: a new one, one that was here before, or one that is forced to go on
+//! alone.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -12,12 +12,13 @@ use shared::pb;
 use shared::snap::Snapshots;
 use shared::store::Store;
 use shared::time::UnixNanos;
-use shared::wal::{EntryRef, Wal};
+use shared::wal::{EntryRef, Recovered, Wal};
 
+use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
-use crate::config::{BootstrapError, Config};
-use crate::log;
-use crate::member::{ConfChangeContext, Start, value as member_value};
+use crate::config::{ClusterState, Config};
+use crate::log::{self, Level, Line};
+use crate::member::{ConfChangeContext, Peer, Start, value as member_value};
 
 /// The highest cluster version that this server can be part of.
 const VERSION_MAX: (u64, u64) = (2, 3);
@@ -28,7 +29,20 @@ pub(super) struct Opened<D: Disk> {
     pub(super) snapshots: Snapshots<D>,
     pub(super) store: Store,
     pub(super) start: Start,
+    /// The other members, for one that knows them from hearsay only: it joins, and its log is empty yet. They can be
+    /// answered from the start; who is really a member is learned from the log.
+    pub(super) remotes: Vec<Peer>,
 }
+
+impl<D: Disk> Opened<D> {
+    /// Whether it is a member that has heard nothing from its cluster yet.
+    pub(super) fn knows_nobody(&self) -> bool {
+        self.remotes.is_empty() && self.start.entries.is_empty() && self.start.snapshot.index == 0
+    }
+}
+
+/// The state of a member that has joined, and knows nothing.
+const JOINED: pb::HardState = pb::HardState { term: 1, vote: 0, commit: 0 };
 
 /// Why a member cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +51,8 @@ pub(super) enum StartError {
     Snapshot(#[from] shared::snap::SnapError),
     #[error("{0}")]
     Wal(#[from] shared::wal::WalError),
+    #[error("cannot access data directory: {0}")]
+    Disk(#[from] shared::disk::DiskError),
     #[error("recovered store from snapshot error: {0}")]
     Store(#[from] shared::store::RecoverError),
     #[error(
@@ -49,7 +65,7 @@ pub(super) enum StartError {
     )]
     Downgrade(String),
     #[error("{0}")]
-    Bootstrap(#[from] BootstrapError),
+    Begin(#[from] BeginError),
     #[error("entry {index} of the log holds no {what}: {source}")]
     Entry { index: u64, what: &'static str, source: prost::DecodeError },
     #[error(
@@ -58,124 +74,116 @@ pub(super) enum StartError {
         .0.display()
     )]
     Unfounded(PathBuf),
-    #[error("cannot use 0 as member id")]
-    ZeroId,
 }
 
-/// Opens what is there, or founds a new cluster.
+impl StartError {
+    /// What the log says before the process ends with status 1.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        match self {
+            StartError::Begin(error) => error.lines(),
+            error => {
+                vec![Line { level: Level::Critical, package: "etcdmain", text: error.to_string() }]
+            }
+        }
+    }
+}
+
+/// Opens what is there, or makes what [`begin`](super::begin) has decided on.
 pub(super) fn open<D: Disk>(
     disk: &D,
     layout: &Layout,
     config: &Config,
+    beginning: Beginning,
     now: UnixNanos,
     seed: u64,
 ) -> Result<Opened<D>, StartError> {
+    disk.create_dir_all(&layout.snap)?;
     let snapshots = Snapshots::new(disk.clone(), &layout.snap);
-    let exists = layout.has_log(disk)?;
-    let mut opened = if exists {
-        restart(disk, layout, snapshots, config)?
-    } else {
-        bootstrap(disk, layout, snapshots, config)?
+    let mut opened = match beginning {
+        Beginning::Restart => restart(disk, layout, snapshots, config)?,
+        Beginning::Found(founding) => found(disk, layout, snapshots, config, founding)?,
+        Beginning::Join(joining) => join(disk, layout, snapshots, config, joining)?,
     };
     opened.start.election_ticks = config.election_ticks();
     (opened.start.now, opened.start.seed) = (now, seed);
     Ok(opened)
 }
 
-/// What the log of a new cluster begins with, on every one of its members alike.
-struct Founding {
-    id: MemberId,
-    cluster_id: ClusterId,
-    /// Adds the initial members.
-    entries: Vec<pb::Entry>,
+/// What a member's log begins with.
+fn write_first<D: Disk>(
+    wal: &mut Wal<D>,
+    entries: &[pb::Entry],
     state: pb::HardState,
+) -> Result<(), StartError> {
+    wal.append(entries.iter().map(EntryRef::from), Some(state));
+    Ok(wal.sync()?)
 }
 
-impl Founding {
-    fn new(config: &Config) -> Result<Founding, StartError> {
-        config.check_bootstrap(first_address)?;
-        let token = &config.initial_cluster_token;
-        let mut members: Vec<(MemberId, &str, Vec<String>)> = config
-            .initial_cluster
-            .iter()
-            .map(|(name, urls)| {
-                let urls = urls.to_strings();
-                (MemberId::compute(&urls, token, None), name, urls)
-            })
-            .collect();
-        members.sort();
-        let ids: Vec<MemberId> = members.iter().map(|(id, ..)| *id).collect();
-        let cluster_id = ClusterId::compute(&ids);
-        let Some((id, ..)) = members.iter().find(|(_, name, _)| *name == config.name) else {
-            return Err(BootstrapError::NotNamed(config.name.clone()).into());
-        };
-        let id = *id;
-        if id.0 == 0 {
-            return Err(StartError::ZeroId);
-        }
-        let entries: Vec<pb::Entry> = (1..)
-            .zip(&members)
-            .map(|(index, (id, name, peer_urls))| {
-                let context = ConfChangeContext {
-                    id: id.0,
-                    peer_urls: peer_urls.clone(),
-                    name: (*name).to_owned(),
-                    client_urls: Vec::new(),
-                };
-                let change = pb::ConfChange {
-                    id: 0,
-                    kind: pb::ADD_NODE,
-                    node_id: id.0,
-                    context: Some(context.encode().into()),
-                };
-                conf_change_entry(1, index, &change)
-            })
-            .collect();
-        let state = pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 };
-        Ok(Founding { id, cluster_id, entries, state })
-    }
-
-    fn write<D: Disk>(&self, wal: &mut Wal<D>) -> Result<(), StartError> {
-        wal.append(self.entries.iter().map(EntryRef::from), Some(self.state));
-        Ok(wal.sync()?)
-    }
-}
-
-/// The first start.
-fn bootstrap<D: Disk>(
+/// The first start in a new cluster.
+fn found<D: Disk>(
     disk: &D,
     layout: &Layout,
     snapshots: Snapshots<D>,
     config: &Config,
+    founding: Founding,
 ) -> Result<Opened<D>, StartError> {
-    let founding = Founding::new(config)?;
-    let (id, cluster_id) = (founding.id, founding.cluster_id);
-    let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
-
-    for (flag, value) in [
-        ("name", config.name.clone()),
-        ("data dir", layout.data.display().to_string()),
-        ("member dir", layout.member.display().to_string()),
-    ] {
-        log::info!("etcdserver", "{flag} = {value}");
-    }
-    config.log_settings();
-    config.log_initial_settings();
+    let Founding { id, cluster_id, cluster, entries, state } = founding;
+    log_settings(layout, config);
+    config.log_initial_settings(&cluster);
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
+    let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
     let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
-    founding.write(&mut wal)?;
+    write_first(&mut wal, &entries, state)?;
     let start = Start {
         id,
         cluster_id,
         snapshot: pb::SnapshotMetadata::default(),
-        state: founding.state,
-        entries: founding.entries,
+        state,
+        entries,
         election_ticks: 0,
         seed: 0,
         now: UnixNanos::ZERO,
     };
-    Ok(Opened { wal, snapshots, store: Store::new(config.watch_history), start })
+    let store = Store::new(config.watch_history);
+    Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+}
+
+/// The first start in a cluster that runs: all that it knows comes from the others.
+fn join<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    snapshots: Snapshots<D>,
+    config: &Config,
+    joining: Joining,
+) -> Result<Opened<D>, StartError> {
+    let Joining { id, cluster_id, remotes } = joining;
+    log_settings(layout, config);
+    log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
+
+    let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
+    let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
+    write_first(&mut wal, &[], JOINED)?;
+    let start = Start {
+        id,
+        cluster_id,
+        snapshot: pb::SnapshotMetadata::default(),
+        state: JOINED,
+        entries: Vec::new(),
+        election_ticks: 0,
+        seed: 0,
+        now: UnixNanos::ZERO,
+    };
+    let store = Store::new(config.watch_history);
+    Ok(Opened { wal, snapshots, store, start, remotes })
+}
+
+/// Who this is and where its files are.
+fn log_settings(layout: &Layout, config: &Config) {
+    log::info!("etcdserver", "name = {}", config.name);
+    log::info!("etcdserver", "data dir = {}", layout.data.display());
+    log::info!("etcdserver", "member dir = {}", layout.member.display());
+    config.log_settings();
 }
 
 /// A start on what an earlier run, or a Go etcd, has left. Nothing is changed before all of it was checked.
@@ -197,25 +205,18 @@ fn restart<D: Disk>(
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, at)?;
-    if recovered.state.commit == 0 && snapshot.index == 0 {
+    if recovered.state == pb::HardState::default() && snapshot.index == 0 {
         // The first start was cut off between the log and its first entries. Nobody was answered yet.
-        let founding = Founding::new(config)?;
-        let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
-        if found != (founding.id.0, founding.cluster_id.0) {
-            return Err(StartError::Unfounded(layout.wal.clone()));
-        }
-        founding.write(&mut wal)?;
-        (recovered.entries, recovered.state) = (founding.entries, founding.state);
+        let first = first_again(layout, config, &recovered)?;
+        write_first(&mut wal, &first.0, first.1)?;
+        (recovered.entries, recovered.state) = first;
     }
     check_auth(&store, &recovered.entries)?;
     check_version(&store, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
     let cluster_id = ClusterId(recovered.metadata.cluster_id);
-    log::info!("etcdserver", "name = {}", config.name);
-    log::info!("etcdserver", "data dir = {}", layout.data.display());
-    log::info!("etcdserver", "member dir = {}", layout.member.display());
-    config.log_settings();
+    log_settings(layout, config);
     let verb = if config.force_new_cluster { "forcing restart of" } else { "restarting" };
     log::info!(
         "etcdserver",
@@ -246,7 +247,26 @@ fn restart<D: Disk>(
         seed: 0,
         now: UnixNanos::ZERO,
     };
-    Ok(Opened { wal, snapshots, store, start })
+    Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+}
+
+/// What a first start would have written after making the log, had it not been cut off.
+fn first_again(
+    layout: &Layout,
+    config: &Config,
+    recovered: &Recovered,
+) -> Result<(Vec<pb::Entry>, pb::HardState), StartError> {
+    if config.initial_cluster_state == ClusterState::Existing && recovered.entries.is_empty() {
+        return Ok((Vec::new(), JOINED));
+    }
+    let unfounded = || StartError::Unfounded(layout.wal.clone());
+    // What discovery or the DNS said then is not known any more.
+    let founding = Founding::new(config, config.initial_cluster.clone()).map_err(|_| unfounded())?;
+    let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
+    if found != (founding.id.0, founding.cluster_id.0) {
+        return Err(unfounded());
+    }
+    Ok((founding.entries, founding.state))
 }
 
 /// Makes the member the only one of its cluster: drops what was not known to be committed, and adds entries
@@ -309,12 +329,7 @@ fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> Result<BTre
     Ok(voters)
 }
 
-/// The first address of a host name.
-fn first_address(host: &str) -> Option<IpAddr> {
-    (host, 0).to_socket_addrs().ok()?.next().map(|address| address.ip())
-}
-
-fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) -> pb::Entry {
+pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) -> pb::Entry {
     let data = Some(Bytes::from(change.encode_to_vec()));
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data }
 }

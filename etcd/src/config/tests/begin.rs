@@ -10,7 +10,8 @@ fn resolve(host: &str) -> Option<IpAddr> {
 }
 
 fn begin(words: &[&str]) -> Vec<String> {
-    match config(words).check_bootstrap(resolve) {
+    let config = config(words);
+    match config.check_bootstrap(&config.initial_cluster, resolve) {
         Ok(()) => Vec::new(),
         Err(error) => shown(&error.lines()),
     }
@@ -94,22 +95,36 @@ fn a_url_has_one_member() {
 }
 
 #[test]
-fn clusters_come_later() {
+fn several_members_and_one_that_joins_may_begin() {
     let several = "default=http://a:1,b=http://b:1";
     let words = ["-initial-cluster", several, "-initial-advertise-peer-urls=http://a:1"];
+    assert_eq!(begin(&words), [""; 0]);
+    // One that joins was announced before: what it says now does not count.
+    assert_eq!(begin(&["-initial-cluster", several, "-initial-cluster-state=existing"]), [""; 0]);
+}
+
+#[test]
+fn discovery_begins_with_the_member_alone() {
+    let url = "http://d.example/v2/keys/token";
+    let words = ["-name=m", "-discovery", url, "-initial-advertise-peer-urls=http://a:1,http://a:2"];
+    let config = config(&words);
+    assert_eq!(config.initial_cluster.to_string(), "m=http://a:1,m=http://a:2");
+    assert_eq!(config.initial_cluster_token, url);
+    let discovery = config.discovery.unwrap();
+    assert_eq!((discovery.url.as_str(), discovery.proxy, discovery.fallback), (url, None, Fallback::Proxy));
+    assert_eq!(begin(&words), [""; 0]);
     assert_eq!(
-        begin(&words),
-        [
-            "C | etcdmain: -initial-cluster with several members is not supported: clusters come with a later release"
-        ]
+        begin(&["-discovery", url, "-initial-cluster-state=existing"]),
+        ["C | etcdmain: discovery URL should not be set when joining existing initial cluster"]
     );
-    assert_eq!(
-        begin(&["-initial-cluster-state=existing"]),
-        [
-            "C | etcdmain: -initial-cluster-state existing is not supported: joining a cluster comes with a later \
-             release"
-        ]
-    );
+}
+
+#[test]
+fn a_domain_names_the_members_later() {
+    let config = config(&["-name=m", "-discovery-srv=d.example", "-initial-advertise-peer-urls=http://a:1"]);
+    assert_eq!((config.initial_cluster.len(), config.discovery_srv.as_deref()), (0, Some("d.example")));
+    let found: InitialCluster = "m=http://a:1,0=http://b:1".parse().unwrap();
+    assert_eq!(config.check_bootstrap(&found, resolve), Ok(()));
 }
 
 #[test]

@@ -56,12 +56,9 @@ fn clients_must_be_told_where_to_go() {
              to each connected client.",
         ]
     );
-    // A proxy need not, nor what may become one, which is refused for another reason.
+    // A proxy need not, nor what may become one.
     assert_eq!(config(&["-listen-client-urls", url, "-proxy=on"]).proxy.mode, ProxyMode::On);
-    refused(
-        &["-listen-client-urls", url, "-discovery", "http://d.example/x"],
-        "-discovery is not supported: discovery comes with a later release",
-    );
+    start(&["-listen-client-urls", url, "-discovery", "http://d.example/x"]);
     refused(
         &["-listen-client-urls", url, "-discovery=http://d.example/x", "-discovery-fallback=exit"],
         "-advertise-client-urls is required when -listen-client-urls is set explicitly",
@@ -146,9 +143,6 @@ fn ignored_flags_are_told_and_not_used() {
 #[test]
 fn what_is_not_built_is_refused() {
     for (word, why) in [
-        ("discovery=http://d.example/x", "discovery comes with a later release"),
-        ("discovery-proxy=x", "discovery comes with a later release"),
-        ("discovery-srv=d.example", "discovery by DNS comes with a later release"),
         ("ca-file=x", "TLS comes with a later release"),
         ("cert-file=x", "TLS comes with a later release"),
         ("key-file=x", "TLS comes with a later release"),

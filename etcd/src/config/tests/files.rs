@@ -190,6 +190,6 @@ fn bad_files_end_with_status_1() {
         assert!(line.starts_with(&format!("C | etcdmain: {text}")), "{file:?}: {line}");
         assert_eq!(farewell.status, 1);
     }
-    let farewell = with_file(&["-config=f"], "discovery = 'http://d.example/x'").farewell();
-    assert!(shown(&farewell.lines)[0].contains("-discovery is not supported"), "{farewell:?}");
+    let config = with_file(&["-config=f"], "discovery = 'http://d.example/x'").start().config;
+    assert_eq!(config.discovery.map(|discovery| discovery.url).as_deref(), Some("http://d.example/x"));
 }

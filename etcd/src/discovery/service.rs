@@ -1,0 +1,332 @@
+//! The discovery protocol: members of a new cluster register at a token of another etcd and wait there until as
+//! many are known as the token wants.
+//!
+//! ```text
+//! TOKEN/_config/size      how many members the cluster begins with
+//! TOKEN/<member id>       name=URL,name=URL    made by the member itself, once
+//! ```
+//!
+//! The first `size` registrations are the cluster, in the order of their creation. A service that cannot be
+//! reached is asked again and again; nothing but an answer of it is an error.
+
+use std::future::Future;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use shared::client::{Client, ClientError, Get, Node, Options, Response, Set, Watched};
+use shared::id::MemberId;
+use shared::url::InitialCluster;
+use url::{Position, Url};
+
+use super::DiscoveryError;
+use crate::config::Discovery;
+use crate::log;
+
+/// How long one request may take, but for those that wait for something to happen.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The pause after the first failure; it doubles with each further one.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+
+/// The longest pause: a service that is back is noticed within minutes. The original doubles for ever.
+const PAUSE_MAX: Duration = Duration::from_secs(256);
+
+/// The pause before a look at a token whose events went by too fast.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The API's errors that mean something here.
+const EVENT_INDEX_CLEARED: u16 = 401;
+const NODE_EXIST: u16 = 105;
+
+/// A token at a discovery service.
+#[derive(Debug)]
+pub struct Service {
+    client: Client,
+    /// The URL without the token's path, for the log.
+    endpoint: String,
+    /// The path of the token.
+    token: String,
+    /// How often in a row the service could not be asked.
+    failures: u32,
+    pause_min: Duration,
+}
+
+/// What a token holds.
+#[derive(Debug)]
+struct Status {
+    /// The token's key, as the service spells it.
+    dir: String,
+    /// How many members the cluster begins with, at least 1.
+    size: usize,
+    /// Who has registered, in that order.
+    registered: Vec<Registration>,
+    /// The service's index when it was asked.
+    index: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Registration {
+    /// The member's id, if all is well.
+    id: String,
+    /// Its name and URLs.
+    value: String,
+}
+
+/// Why a step was not done.
+enum Failure {
+    /// Nobody answers, or one who says that it cannot now.
+    Passing(String),
+    Final(DiscoveryError),
+}
+
+impl Service {
+    /// The service and token of a URL. Nothing is sent yet.
+    pub fn new(discovery: &Discovery) -> Result<Service, DiscoveryError> {
+        let invalid =
+            |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::flags::quote(&discovery.url)));
+        let url = Url::parse(&discovery.url).map_err(|error| invalid(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(invalid("the URL of a discovery token begins with http:// or https://"));
+        }
+        if let Some(proxy) = &discovery.proxy {
+            let scheme = if proxy.starts_with("http") { "" } else { "http://" };
+            log::info!("discovery", "using proxy \"{scheme}{proxy}\"");
+        }
+        let endpoint = url[..Position::BeforePath].to_owned();
+        let client = Client::new(Options {
+            endpoints: vec![endpoint.clone()],
+            keys_below: Some(String::new()),
+            http_proxy: discovery.proxy.clone(),
+            ..Options::default()
+        })?;
+        let token = percent_decode_str(url.path()).decode_utf8_lossy().trim_end_matches('/').to_owned();
+        Ok(Service { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
+    }
+
+    /// Registers a member with its name and URLs, and waits until the cluster is complete.
+    ///
+    /// # Errors
+    /// When the cluster is full without this member, or what is registered makes no cluster.
+    pub async fn join(
+        &mut self,
+        id: MemberId,
+        own: &InitialCluster,
+    ) -> Result<InitialCluster, DiscoveryError> {
+        let id = id.to_string();
+        let before = self.status().await?;
+        if before.is_full_without(&id) {
+            return Err(DiscoveryError::Full);
+        }
+        if before.registered.iter().any(|other| other.id == id) {
+            return Err(DiscoveryError::DuplicateId);
+        }
+        self.register(&id, &own.to_string()).await?;
+        let status = self.status().await?;
+        if status.is_full_without(&id) {
+            return Err(DiscoveryError::Full);
+        }
+        self.complete(status, Some(&id)).await
+    }
+
+    /// Waits until the cluster is complete, without being in it.
+    ///
+    /// # Errors
+    /// When what is registered makes no cluster.
+    pub async fn cluster(&mut self) -> Result<InitialCluster, DiscoveryError> {
+        let status = self.status().await?;
+        self.complete(status, None).await
+    }
+
+    /// Asks what the token holds, until there is an answer.
+    async fn status(&mut self) -> Result<Status, DiscoveryError> {
+        loop {
+            match self.look().await {
+                Ok(status) => {
+                    self.failures = 0;
+                    return Ok(status);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(why)) => self.pause("cluster status check", &why).await,
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Status, Failure> {
+        let size = within(self.client.get(self.key("_config/size").as_bytes(), Get::default())).await?;
+        let size: usize = match size.node.value.parse() {
+            Ok(size) if size > 0 => size,
+            _ => return Err(Failure::Final(DiscoveryError::BadSize)),
+        };
+        let token = within(self.client.get(self.token.as_bytes(), Get::default())).await?;
+        let (dir, index) = (token.node.key, token.index);
+        let mut nodes: Vec<Node> = token.node.nodes.unwrap_or_default();
+        nodes.sort_by_key(|node| node.created_index);
+        let registered = nodes.into_iter().filter_map(|node| Registration::of(&dir, node)).collect();
+        Ok(Status { dir, size, registered, index })
+    }
+
+    /// Makes the member's own key, which must not be there.
+    async fn register(&mut self, id: &str, value: &str) -> Result<(), DiscoveryError> {
+        let key = self.key(id);
+        let mut in_doubt = false;
+        loop {
+            let create = Set { prev_exist: Some(false), ..Set::default() };
+            match within(self.client.set(key.as_bytes(), value.as_bytes(), create)).await {
+                Ok(response) => return self.seen(&key, response.node.created_index).await,
+                Err(Failure::Final(DiscoveryError::Refused(failure))) if failure.code == NODE_EXIST => {
+                    // An attempt of ours that had no answer may have come through.
+                    return if in_doubt { Ok(()) } else { Err(DiscoveryError::DuplicateId) };
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(why)) => {
+                    in_doubt = true;
+                    self.pause("registration", &why).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the member of the service that is asked knows the key, for a while: it may not be the one
+    /// that took it.
+    async fn seen(&mut self, key: &str, index: u64) -> Result<(), DiscoveryError> {
+        let mut watcher = self.client.watch(key.as_bytes(), false, Some(index));
+        // If that fails, the next look at the token tells why.
+        let _ = tokio::time::timeout(REQUEST_TIME_MAX, watcher.next()).await;
+        Ok(())
+    }
+
+    /// Waits until as many members are known as the token wants, and makes a cluster of them.
+    async fn complete(
+        &mut self,
+        mut status: Status,
+        me: Option<&str>,
+    ) -> Result<InitialCluster, DiscoveryError> {
+        loop {
+            status.registered.truncate(status.size);
+            for Registration { id, .. } in &status.registered {
+                if me == Some(id) {
+                    log::notice!("discovery", "found self {id} in the cluster");
+                } else {
+                    log::notice!("discovery", "found peer {id} in the cluster");
+                }
+            }
+            match self.wait(&mut status).await {
+                Ok(()) => break,
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(why)) => {
+                    if why.is_empty() {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    } else {
+                        self.pause("waiting for other nodes", &why).await;
+                    }
+                    status = self.status().await?;
+                    if me.is_some_and(|me| status.is_full_without(me)) {
+                        return Err(DiscoveryError::Full);
+                    }
+                }
+            }
+        }
+        log::notice!("discovery", "found {} needed peer(s)", status.registered.len());
+        status.into_cluster()
+    }
+
+    /// Watches the token until it is complete. What is passing without a reason is no failure of the service.
+    async fn wait(&self, status: &mut Status) -> Result<(), Failure> {
+        let mut watcher = self.client.watch(self.token.as_bytes(), true, Some(status.index + 1));
+        while status.registered.len() < status.size {
+            let found = status.registered.len();
+            let more = status.size - found;
+            log::notice!("discovery", "found {found} peer(s), waiting for {more} more");
+            match watcher.next().await {
+                Ok(Watched::Event(event)) => status.follow(*event),
+                Ok(Watched::Notice(notice)) => return Err(Failure::Passing(notice.to_string())),
+                // So much has happened that the service has forgotten the beginning: look anew.
+                Err(ClientError::Api(failure)) if failure.code == EVENT_INDEX_CLEARED => {
+                    return Err(Failure::Passing(String::new()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what failed, and waits before the next attempt.
+    async fn pause(&mut self, step: &str, why: &str) {
+        let pause = self.pause_min.saturating_mul(1 << self.failures.min(20)).min(PAUSE_MAX);
+        self.failures += 1;
+        log::error!("discovery", "{}", why.trim_end());
+        log::info!(
+            "discovery",
+            "{step}: error connecting to {}, retrying in {}",
+            self.endpoint,
+            go_seconds(pause.as_secs())
+        );
+        tokio::time::sleep(pause).await;
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.token)
+    }
+}
+
+impl Registration {
+    /// What a node in the token's folder registers; none if it is about something else.
+    fn of(dir: &str, node: Node) -> Option<Registration> {
+        let id = node.key.strip_prefix(dir)?.trim_start_matches('/');
+        let registers = !node.dir && !id.is_empty() && !id.contains('/') && id != "_config";
+        registers.then(|| Registration { id: id.to_owned(), value: node.value })
+    }
+}
+
+impl Status {
+    /// Whether others have taken all places.
+    fn is_full_without(&self, id: &str) -> bool {
+        self.registered.len() >= self.size && !self.registered[..self.size].iter().any(|other| other.id == id)
+    }
+
+    /// Takes in what happened below the token.
+    fn follow(&mut self, event: Response) {
+        let gone = matches!(event.action.as_str(), "delete" | "expire" | "compareAndDelete");
+        let Some(registration) = Registration::of(&self.dir, event.node) else { return };
+        if gone {
+            log::warning!("discovery", "peer {} is no longer registered", registration.id);
+            self.registered.retain(|other| other.id != registration.id);
+        } else if let Some(known) = self.registered.iter_mut().find(|other| other.id == registration.id) {
+            *known = registration;
+        } else {
+            log::notice!("discovery", "found peer {} in the cluster", registration.id);
+            self.registered.push(registration);
+        }
+    }
+
+    fn into_cluster(self) -> Result<InitialCluster, DiscoveryError> {
+        let values: Vec<String> =
+            self.registered.into_iter().map(|registration| registration.value).collect();
+        let cluster = InitialCluster::parse(&values.join(",")).map_err(|_| DiscoveryError::InvalidUrl)?;
+        if cluster.len() == self.size { Ok(cluster) } else { Err(DiscoveryError::DuplicateName) }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        match error {
+            ClientError::Unavailable(_) => Failure::Passing(error.detail().unwrap_or_default()),
+            ClientError::DeadlineExceeded => Failure::Passing(error.to_string()),
+            error => Failure::Final(error.into()),
+        }
+    }
+}
+
+/// One call, within the time for one.
+async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+    let answer = tokio::time::timeout(REQUEST_TIME_MAX, call).await;
+    Ok(answer.unwrap_or(Err(ClientError::DeadlineExceeded))?)
+}
+
+/// Seconds as Go writes them: `2s`, `1m4s`.
+fn go_seconds(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}

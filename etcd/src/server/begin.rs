@@ -1,0 +1,398 @@
+//! How a member without data begins: it founds a cluster with the others that are listed, found by discovery or in
+//! the DNS, or it joins a cluster that runs.
+//!
+//! All that can be refused is refused here, before anything is written: after its log is there a member is who it
+//! is, and the settings for the first start are not looked at again.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shared::disk::Disk;
+use shared::id::{ClusterId, MemberId};
+use shared::net::Dialer;
+use shared::pb;
+use shared::url::{InitialCluster, Url};
+
+use super::data_dir::Layout;
+use super::start::{Opened, StartError, conf_change_entry};
+use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twice, located};
+use crate::discovery::{self, DiscoveryError, Service, SrvClusterError};
+use crate::log::{self, Level, Line};
+use crate::member::{ConfChangeContext, Peer};
+use crate::peers::info::{self, InfoError, RemoteCluster, Version};
+
+/// How long another member may take to say whether it knows this one from before.
+const BOOTSTRAPPED_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long another member may take to tell who is in the cluster.
+const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The versions of clusters that this server can join.
+const VERSION_MIN: Version = Version { major: 2, minor: 2, patch: 0 };
+const VERSION_MAX: Version = Version { major: 2, minor: 3, patch: 0 };
+
+/// Why a running cluster is not the one that is listed.
+const UNMATCHED: &str = "unmatched member while checking PeerURLs";
+
+/// What is to be made in the data dir, or that it is there.
+pub(super) enum Beginning {
+    /// The log tells all.
+    Restart,
+    /// A new cluster.
+    Found(Founding),
+    /// A cluster that runs.
+    Join(Joining),
+}
+
+/// What the log of a new cluster begins with, on every one of its members alike.
+pub(super) struct Founding {
+    pub(super) id: MemberId,
+    pub(super) cluster_id: ClusterId,
+    /// The members, for the log of this program.
+    pub(super) cluster: InitialCluster,
+    /// Adds the members.
+    pub(super) entries: Vec<pb::Entry>,
+    pub(super) state: pb::HardState,
+}
+
+/// Who a member is that joins, and who is there.
+pub(super) struct Joining {
+    pub(super) id: MemberId,
+    pub(super) cluster_id: ClusterId,
+    /// All others.
+    pub(super) remotes: Vec<Peer>,
+}
+
+/// Why a member without data does not begin. The texts are etcd's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BeginError {
+    #[error("{0}")]
+    Settings(#[from] BootstrapError),
+    #[error("error setting up initial cluster: {0}")]
+    Srv(#[from] SrvClusterError),
+    #[error("cannot use 0 as member id")]
+    ZeroId,
+    #[error("member exists with identical ID {0}")]
+    SameId(MemberId),
+    #[error("member {0} has already been bootstrapped")]
+    Bootstrapped(MemberId),
+    #[error("failed to join discovery cluster ({})", .0.source)]
+    Discovery(Box<DiscoveryFailed>),
+    #[error("discovery cluster {0} has duplicate url")]
+    DuplicateUrl(InitialCluster),
+    #[error("cannot fetch cluster info from peer urls: {0}")]
+    NoInfo(#[from] InfoError),
+    #[error("error validating peerURLs {cluster}: {why}")]
+    OtherMembers { cluster: String, why: &'static str },
+    #[error("incomptible with current running cluster")]
+    OtherVersion,
+}
+
+/// What did not work, and what the log says about it.
+#[derive(Debug)]
+pub(super) struct DiscoveryFailed {
+    pub(super) source: DiscoveryError,
+    lines: Vec<Line>,
+}
+
+impl BeginError {
+    /// What the log says before the process ends with status 1.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        match self {
+            BeginError::Settings(error) => error.lines(),
+            BeginError::Discovery(failed) => failed.lines.clone(),
+            error => vec![Line { level: Level::Critical, package: "etcdmain", text: error.to_string() }],
+        }
+    }
+
+    /// Whether the discovery service has as many members as it wants: this process may be a proxy for them.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, BeginError::Discovery(failed) if matches!(failed.source, DiscoveryError::Full))
+    }
+}
+
+/// The first members as far as they are known before anything is asked of them: listed, named by a domain, or
+/// this one alone. Nobody for a member that has a log: it needs no list.
+pub(super) async fn first_members<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    config: &Config,
+) -> Result<InitialCluster, StartError> {
+    match &config.discovery_srv {
+        Some(_) if layout.has_log(disk)? => Ok(InitialCluster::default()),
+        Some(domain) => {
+            Ok(discovery::cluster_by_srv(config, domain, true).await.map_err(BeginError::from)?)
+        }
+        None => Ok(config.initial_cluster.clone()),
+    }
+}
+
+/// Decides how a member begins, from `cluster`, what it has on disk, and what others say. Writes nothing but its
+/// registration at a discovery service; may wait there for as long as it takes others to come.
+pub(super) async fn begin<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    config: &Config,
+    cluster: InitialCluster,
+    dialer: &Dialer,
+) -> Result<Beginning, StartError> {
+    if layout.has_log(disk)? {
+        if config.discovery.is_some() {
+            log::warning!(
+                "etcdserver",
+                "discovery token ignored since a cluster has already been initialized. Valid log found at \"{}\"",
+                layout.wal.display()
+            );
+        }
+        return Ok(Beginning::Restart);
+    }
+    let begun = match config.initial_cluster_state {
+        ClusterState::New => found(config, cluster, dialer).await.map(Beginning::Found),
+        ClusterState::Existing => join(config, &cluster, dialer).await.map(Beginning::Join),
+    };
+    Ok(begun?)
+}
+
+/// Finds the others again for a member that had joined, and was stopped before it heard anything from them.
+pub(super) async fn remember_others<D: Disk>(
+    opened: &mut Opened<D>,
+    config: &Config,
+    cluster: &InitialCluster,
+    dialer: &Dialer,
+) {
+    if !opened.knows_nobody() {
+        return;
+    }
+    let remote = info::members_of(dialer, &urls_of_others(config, cluster), JOIN_TIME_MAX).await;
+    if let Ok(remote) = remote
+        && remote.cluster_id == opened.start.cluster_id
+    {
+        opened.remotes = remote.members.into_iter().filter(|peer| peer.id != opened.start.id).collect();
+    }
+}
+
+async fn found(config: &Config, cluster: InitialCluster, dialer: &Dialer) -> Result<Founding, BeginError> {
+    let addresses = resolve(config, &cluster).await;
+    config.check_bootstrap(&cluster, |host| addresses.get(host).copied())?;
+    let mut founding = Founding::new(config, cluster)?;
+    let others = urls_of_others(config, &founding.cluster);
+    if let Some(remote) = info::members_if_there(dialer, &others, BOOTSTRAPPED_TIME_MAX).await {
+        // It has had a log, and may have voted: under this id it must not begin again.
+        let known = remote.members.iter().find(|peer| peer.id == founding.id);
+        if known.is_some_and(|peer| !peer.client_urls.is_empty()) {
+            return Err(BeginError::Bootstrapped(founding.id));
+        }
+    }
+    if let Some(discovery) = &config.discovery {
+        let found = discover(config, discovery, &founding).await.map_err(|source| {
+            let lines = source.lines(config, discovery);
+            BeginError::Discovery(Box::new(DiscoveryFailed { source, lines }))
+        })?;
+        if has_url_twice(&found) {
+            return Err(BeginError::DuplicateUrl(found));
+        }
+        founding = Founding::new(config, found)?;
+    }
+    Ok(founding)
+}
+
+async fn discover(
+    config: &Config,
+    discovery: &Discovery,
+    alone: &Founding,
+) -> Result<InitialCluster, DiscoveryError> {
+    Service::new(discovery)?.join(alone.id, &config.initial_cluster).await
+}
+
+impl Founding {
+    /// The beginning of a cluster. No two of its URLs are the same.
+    pub(super) fn new(config: &Config, cluster: InitialCluster) -> Result<Founding, BeginError> {
+        let token = &config.initial_cluster_token;
+        let mut members: Vec<(MemberId, &str, Vec<String>)> = cluster
+            .iter()
+            .map(|(name, urls)| {
+                let urls = urls.to_strings();
+                (MemberId::compute(&urls, token, None), name, urls)
+            })
+            .collect();
+        members.sort();
+        let ids: Vec<MemberId> = members.iter().map(|(id, ..)| *id).collect();
+        if ids.first() == Some(&MemberId(0)) {
+            return Err(BeginError::ZeroId);
+        }
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(BeginError::SameId(pair[0]));
+        }
+        let cluster_id = ClusterId::compute(&ids);
+        let Some((id, ..)) = members.iter().find(|(_, name, _)| *name == config.name) else {
+            return Err(BootstrapError::NotNamed(config.name.clone()).into());
+        };
+        let id = *id;
+        let entries: Vec<pb::Entry> = (1..)
+            .zip(members)
+            .map(|(index, (id, name, peer_urls))| {
+                let name = name.to_owned();
+                let context = ConfChangeContext { id: id.0, peer_urls, name, client_urls: Vec::new() };
+                let change = pb::ConfChange {
+                    id: 0,
+                    kind: pb::ADD_NODE,
+                    node_id: id.0,
+                    context: Some(context.encode().into()),
+                };
+                conf_change_entry(1, index, &change)
+            })
+            .collect();
+        let state = pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 };
+        Ok(Founding { id, cluster_id, cluster, entries, state })
+    }
+}
+
+async fn join(config: &Config, cluster: &InitialCluster, dialer: &Dialer) -> Result<Joining, BeginError> {
+    config.check_bootstrap(cluster, |_| None)?;
+    let remote = info::members_of(dialer, &urls_of_others(config, cluster), JOIN_TIME_MAX).await?;
+    let addresses = resolve_all(urls_in(cluster).chain(remote_urls(&remote).iter())).await;
+    let id = match_members(config, cluster, &remote, |host| addresses.get(host).copied())
+        .map_err(|why| BeginError::OtherMembers { cluster: as_go_prints(&remote), why })?;
+    if id.0 == 0 {
+        return Err(BeginError::ZeroId);
+    }
+    let cluster_id = remote.cluster_id;
+    let remotes: Vec<Peer> = remote.members.into_iter().filter(|peer| peer.id != id).collect();
+    if !is_compatible(&remotes, dialer).await {
+        return Err(BeginError::OtherVersion);
+    }
+    Ok(Joining { id, cluster_id, remotes })
+}
+
+/// Finds each listed member in the running cluster by its URLs: there are as many, and each has all the URLs of
+/// one. Gives the id that the cluster has for this member.
+fn match_members(
+    config: &Config,
+    cluster: &InitialCluster,
+    remote: &RemoteCluster,
+    resolve: impl Fn(&str) -> Option<IpAddr>,
+) -> Result<MemberId, &'static str> {
+    if remote.members.len() != cluster.len() {
+        return Err("member count is unequal");
+    }
+    let mut there = BTreeMap::new();
+    for peer in &remote.members {
+        let urls: Result<Vec<Url>, _> = peer.peer_urls.iter().map(|url| url.parse()).collect();
+        there.insert(located(&urls.map_err(|_| UNMATCHED)?, &resolve), peer.id);
+    }
+    let mut own = None;
+    for (name, urls) in cluster.iter() {
+        let id = there.remove(&located(urls, &resolve)).ok_or(UNMATCHED)?;
+        if name == config.name {
+            own = Some(id);
+        }
+    }
+    own.ok_or(UNMATCHED)
+}
+
+/// Whether at least one of the others says that its cluster speaks a version of ours, and nobody says otherwise.
+/// Who cannot be asked does not count: another member may be down when this one comes.
+async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
+    let mut heard = false;
+    for peer in others {
+        let id = peer.id;
+        let version = match info::version_of(dialer, &peer.peer_urls, JOIN_TIME_MAX).await {
+            Ok(version) => version.cluster,
+            Err(error) => {
+                log::warning!("etcdserver", "cannot get the version of member {id} ({error})");
+                continue;
+            }
+        };
+        match version {
+            None => {
+                log::error!("etcdserver", "the cluster of member {id} has not decided on its version yet")
+            }
+            Some(version) if version < VERSION_MIN => {
+                log::warning!(
+                    "etcdserver",
+                    "the running cluster version({version}) is lower than the minimal cluster \
+                     version({VERSION_MIN}) supported"
+                );
+                return false;
+            }
+            Some(version) if version > VERSION_MAX => {
+                log::warning!(
+                    "etcdserver",
+                    "the running cluster version({version}) is higher than the maximum cluster \
+                     version({VERSION_MAX}) supported"
+                );
+                return false;
+            }
+            Some(_) => heard = true,
+        }
+    }
+    heard
+}
+
+/// The peer URLs of all listed members but this one, sorted.
+fn urls_of_others(config: &Config, cluster: &InitialCluster) -> Vec<String> {
+    let others = cluster.iter().filter(|(name, _)| *name != config.name);
+    let mut urls: Vec<String> = others.flat_map(|(_, urls)| urls.to_strings()).collect();
+    urls.sort_unstable();
+    urls
+}
+
+fn urls_in(cluster: &InitialCluster) -> impl Iterator<Item = &Url> {
+    cluster.iter().flat_map(|(_, urls)| urls)
+}
+
+fn remote_urls(remote: &RemoteCluster) -> Vec<Url> {
+    let texts = remote.members.iter().flat_map(|peer| &peer.peer_urls);
+    texts.filter_map(|url| url.parse().ok()).collect()
+}
+
+/// The addresses of the hosts that [`Config::check_bootstrap`] compares.
+async fn resolve(config: &Config, cluster: &InitialCluster) -> BTreeMap<String, IpAddr> {
+    let listed = cluster.get(&config.name).into_iter().flatten();
+    let advertised = config.advertise_peer_urls.iter();
+    // Nothing needs to be looked up where the texts are the same.
+    if config.discovery.is_some() { BTreeMap::new() } else { resolve_all(listed.chain(advertised)).await }
+}
+
+/// The first address of each host that is a name; what cannot be resolved is left out.
+async fn resolve_all<'a>(urls: impl Iterator<Item = &'a Url>) -> BTreeMap<String, IpAddr> {
+    let mut addresses = BTreeMap::new();
+    for url in urls {
+        let host = url.host();
+        if host == "localhost" || host.parse::<IpAddr>().is_ok() || addresses.contains_key(host) {
+            continue;
+        }
+        let found = tokio::net::lookup_host((host, 0)).await.map(Iterator::collect::<Vec<_>>);
+        let found = found.unwrap_or_default();
+        let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+        match first.map(std::net::SocketAddr::ip) {
+            Some(ip) => {
+                log::info!("netutil", "resolving {} to {ip}:{}", url.address(), url.port());
+                addresses.insert(host.to_owned(), ip);
+            }
+            None => log::error!("netutil", "could not resolve host {}", url.address()),
+        }
+    }
+    addresses
+}
+
+/// A cluster as the original's errors show it.
+fn as_go_prints(remote: &RemoteCluster) -> String {
+    let mut out = format!("{{ClusterID:{} Members:[", remote.cluster_id);
+    for (number, peer) in remote.members.iter().enumerate() {
+        let space = if number > 0 { " " } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "{space}&{{ID:{} RaftAttributes:{{PeerURLs:[{}]}} Attributes:{{Name:{} ClientURLs:[{}]}}}}",
+            peer.id,
+            peer.peer_urls.join(" "),
+            peer.name,
+            peer.client_urls.join(" ")
+        );
+    }
+    out.push_str("] RemovedMemberIDs:[]}");
+    out
+}
