@@ -3,6 +3,8 @@
 //! It answers what tells about this member: `/version`, `/members` and `/raft/probing`, in the forms of etcd 2.3.
 //! Messages of raft are not taken yet; their paths answer 404 as those of a server that does not know them.
 
+mod appends;
+mod frames;
 pub mod info;
 
 use std::convert::Infallible;
