@@ -1,0 +1,386 @@
+//! All other members, as far as messages to them and from them go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use shared::id::{ClusterId, MemberId};
+use shared::net::Dialer;
+use shared::time::UnixNanos;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
+
+use super::features::Features;
+use super::frames::StreamKind;
+use super::inbound::{Inbound, Mailbox};
+use super::outgoing::{Outgoing, Refused};
+use super::picker::Picker;
+use super::pipeline::{self, Pipeline};
+use super::requests::Credentials;
+use super::stats::{Counter, Follower, Stats};
+use super::status::Status;
+use super::{probing, reader};
+use crate::log;
+use crate::member::{Kind, Message};
+
+/// What a dial may take beside the share of the election timeout.
+const DIAL_TIME: Duration = Duration::from_secs(1);
+
+/// Senders that are answered although they are no members as far as this one knows. A cluster has a handful.
+const REMOTES_MAX: usize = 32;
+
+/// Warnings about messages that do not fit come at most that often.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a snapshot comes from when a peer needs one.
+pub trait SnapshotSource: Send + Sync + 'static {
+    /// The bytes of a `raftpb.Snapshot` of that term and index: how many, and the file from its present position
+    /// on. Called on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// When there is no such snapshot any more.
+    fn open(&self, term: u64, index: u64) -> io::Result<(u64, File)>;
+}
+
+/// The member that the transport works for.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// Its id.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Where the others reach it; they are told with every request.
+    pub peer_urls: Vec<String>,
+    /// The time.
+    pub clock: fn() -> UnixNanos,
+}
+
+/// What all tasks of a transport share.
+pub(super) struct Context {
+    pub(super) local: Local,
+    pub(super) credentials: Credentials,
+    pub(super) dialer: Dialer,
+    pub(super) snapshots: Arc<dyn SnapshotSource>,
+    pub(super) mailbox: Mailbox,
+    pub(super) dial_time_max: Duration,
+    pub(super) received: Counter,
+    sent: Counter,
+}
+
+/// One other member.
+pub(super) struct Destination {
+    pub(super) id: MemberId,
+    pub(super) picker: Picker,
+    pub(super) status: Status,
+    pub(super) follower: Follower,
+    pub(super) pipeline: Pipeline,
+    appends: Outgoing,
+    messages: Outgoing,
+    warned: Mutex<Option<Instant>>,
+}
+
+/// Carries messages to the other members and from them. Clones share everything; when the last one is dropped,
+/// or after [`Transport::stop`], all connections it made end.
+///
+/// Nothing here waits but its own tasks, which it starts on the runtime that calls it.
+#[derive(Clone)]
+pub struct Transport(Arc<Inner>);
+
+struct Inner {
+    context: Arc<Context>,
+    group: RwLock<Group>,
+}
+
+#[derive(Default)]
+struct Group {
+    peers: BTreeMap<MemberId, Running>,
+    /// No members as far as this one knows, but they know us: they get answers, and no streams.
+    remotes: BTreeMap<MemberId, Running>,
+    removed: BTreeSet<MemberId>,
+}
+
+/// A destination and the tasks that work for it, which end with it.
+struct Running {
+    destination: Arc<Destination>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.destination.appends.close();
+        self.destination.messages.close();
+    }
+}
+
+impl Transport {
+    /// A transport without peers. What comes in goes to `inbound`; its capacity bounds how much of it can
+    /// wait (an append has up to 1 MiB), and peers wait when it is full.
+    pub fn new(
+        local: Local,
+        dialer: Dialer,
+        snapshots: Arc<dyn SnapshotSource>,
+        inbound: mpsc::Sender<Inbound>,
+        election_timeout: Duration,
+    ) -> Transport {
+        let context = Context {
+            credentials: Credentials::new(local.id, local.cluster_id, &local.peer_urls),
+            local,
+            dialer,
+            snapshots,
+            mailbox: Mailbox(inbound),
+            dial_time_max: DIAL_TIME + election_timeout / 5,
+            received: Counter::default(),
+            sent: Counter::default(),
+        };
+        Transport(Arc::new(Inner { context: Arc::new(context), group: RwLock::default() }))
+    }
+
+    /// Sends messages. Never waits: what cannot be queued is dropped, and told as [`Inbound::Unreachable`].
+    pub fn send(&self, messages: Vec<Message>) {
+        let now = Instant::now();
+        let (mut appends, mut bytes) = (0, 0);
+        let context = &*self.0.context;
+        let group = self.0.group.read();
+        for message in messages {
+            let id = message.to();
+            if let Some(peer) = group.peers.get(&id) {
+                let is_append = message.kind() == Kind::Append;
+                let length = peer.destination.send(context, message, now);
+                if is_append {
+                    appends += 1;
+                    bytes += length;
+                }
+            } else if let Some(remote) = group.remotes.get(&id) {
+                remote.destination.post(context, message, now);
+            } else if id.0 != 0 {
+                let kind = message.kind();
+                log::debug!("rafthttp", "ignored message {kind:?} (sent to unknown peer {id})");
+            }
+        }
+        drop(group);
+        if appends > 0 {
+            context.sent.add(appends, bytes, now);
+        }
+    }
+
+    /// Begins to talk to a member. One that is known already stays as it is.
+    pub fn add_peer(&self, id: MemberId, urls: &[String]) {
+        let mut group = self.0.group.write();
+        if id == self.0.context.local.id || group.peers.contains_key(&id) {
+            return;
+        }
+        group.remotes.remove(&id);
+        let mut running = self.run(id, urls);
+        let (context, to) = (&self.0.context, running.destination.clone());
+        let tasks = [
+            tokio::spawn(reader::read(context.clone(), to.clone(), StreamKind::Append)),
+            tokio::spawn(reader::read(context.clone(), to.clone(), StreamKind::Message)),
+            tokio::spawn(probing::probe(context.clone(), to)),
+        ];
+        running.tasks.extend(tasks.iter().map(JoinHandle::abort_handle));
+        group.peers.insert(id, running);
+    }
+
+    /// Answers a sender that is no member as far as this one knows. A member stays one.
+    pub fn add_remote(&self, id: MemberId, urls: &[String]) {
+        let mut group = self.0.group.write();
+        let known = group.peers.contains_key(&id) || group.remotes.contains_key(&id);
+        if known || id == self.0.context.local.id || group.remotes.len() >= REMOTES_MAX {
+            return;
+        }
+        let running = self.run(id, urls);
+        group.remotes.insert(id, running);
+    }
+
+    fn run(&self, id: MemberId, urls: &[String]) -> Running {
+        let context = &self.0.context;
+        let destination = Arc::new(Destination {
+            id,
+            picker: Picker::new(id, urls),
+            status: Status::new(id, context.mailbox.clone(), context.local.clock),
+            follower: Follower::default(),
+            pipeline: Pipeline::default(),
+            appends: Outgoing::new(StreamKind::Append),
+            messages: Outgoing::new(StreamKind::Message),
+            warned: Mutex::default(),
+        });
+        let work = || tokio::spawn(pipeline::work(context.clone(), destination.clone())).abort_handle();
+        let tasks = (0..pipeline::WORKERS).map(|_| work()).collect();
+        Running { destination, tasks }
+    }
+
+    /// A member can be reached elsewhere from now on. Connections that are up stay.
+    pub fn update_peer(&self, id: MemberId, urls: &[String]) {
+        if let Some(peer) = self.0.group.read().peers.get(&id) {
+            peer.destination.picker.update(id, urls);
+        }
+    }
+
+    /// A member is none any more, and never will be. What it asks for is refused in a way that stops it.
+    pub fn remove_peer(&self, id: MemberId) {
+        let mut group = self.0.group.write();
+        group.peers.remove(&id);
+        group.remotes.remove(&id);
+        group.removed.insert(id);
+    }
+
+    /// Forgets all peers, but not who was removed.
+    pub fn clear(&self) {
+        self.0.group.write().peers.clear();
+    }
+
+    /// Ends all connections.
+    pub fn stop(&self) {
+        let mut group = self.0.group.write();
+        group.peers.clear();
+        group.remotes.clear();
+    }
+
+    /// Since when a peer is connected; `None` while it is not.
+    pub fn active_since(&self, id: MemberId) -> Option<UnixNanos> {
+        self.0.group.read().peers.get(&id)?.destination.status.active_since()
+    }
+
+    /// What a peer says that it understands. Nothing for a member of 2.x, or one that was never heard of.
+    pub fn features(&self, id: MemberId) -> Features {
+        let group = self.0.group.read();
+        group.peers.get(&id).map_or_else(Features::default, |peer| peer.destination.status.features())
+    }
+
+    /// Numbers about the traffic so far.
+    pub fn stats(&self) -> Stats {
+        let now = Instant::now();
+        let group = self.0.group.read();
+        let followers = group.peers.iter().map(|(id, peer)| (*id, peer.destination.follower.stats()));
+        Stats {
+            followers: followers.collect(),
+            sent: self.0.context.sent.traffic(now),
+            received: self.0.context.received.traffic(now),
+        }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+
+    pub(super) fn peer(&self, id: MemberId) -> Option<Arc<Destination>> {
+        self.0.group.read().peers.get(&id).map(|peer| peer.destination.clone())
+    }
+
+    pub(super) fn is_removed(&self, id: MemberId) -> bool {
+        self.0.group.read().removed.contains(&id)
+    }
+}
+
+impl Context {
+    /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
+    pub(super) async fn deliver(
+        &self,
+        from: Option<&Destination>,
+        message: Message,
+        bytes: usize,
+        now: Instant,
+    ) -> bool {
+        match message.kind() {
+            Kind::Local => return true,
+            Kind::Append => self.received.add(1, bytes, now),
+            Kind::AppendResponse => {
+                if let Some(from) = from {
+                    from.follower.answered(message.index(), now);
+                }
+            }
+            _ => {}
+        }
+        if message.to() != self.local.id {
+            // The other side knew a former member at this address.
+            let (kind, to) = (message.kind(), message.to());
+            log::debug!("rafthttp", "ignored message {kind:?} (sent to {to}, not to this member)");
+            return true;
+        }
+        self.mailbox.deliver(message).await.is_ok()
+    }
+}
+
+impl Destination {
+    /// The outgoing half of a stream.
+    pub(super) fn outgoing(&self, kind: StreamKind) -> &Outgoing {
+        match kind {
+            StreamKind::Append => &self.appends,
+            StreamKind::Message => &self.messages,
+        }
+    }
+
+    /// Queues a message on the way it is to take. How many bytes it has, if that is known.
+    fn send(&self, context: &Context, message: Message, now: Instant) -> usize {
+        let kind = message.kind();
+        if kind != Kind::Snapshot {
+            let streams: &[&Outgoing] = match kind {
+                Kind::Append => &[&self.appends, &self.messages],
+                _ => &[&self.messages],
+            };
+            for stream in streams {
+                match stream.push(&message) {
+                    Ok(bytes) => {
+                        if kind == Kind::Append {
+                            self.follower.sent(last_index(&message), now);
+                        }
+                        return bytes;
+                    }
+                    Err(Refused::Full) => {
+                        self.dropped(context, stream.kind().name(), now);
+                        return 0;
+                    }
+                    Err(Refused::Detached) => {}
+                }
+            }
+        }
+        self.post(context, message, now)
+    }
+
+    /// Queues a message for a request of its own.
+    fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
+        let bytes = message.encoded_len_max();
+        let is_append = message.kind() == Kind::Append;
+        let last = last_index(&message);
+        match self.pipeline.push(message) {
+            Ok(()) => {
+                if is_append {
+                    self.follower.sent(last, now);
+                }
+                bytes
+            }
+            Err(message) => {
+                if message.kind() == Kind::Snapshot {
+                    context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
+                }
+                self.dropped(context, "pipeline", now);
+                0
+            }
+        }
+    }
+
+    fn dropped(&self, context: &Context, way: &str, now: Instant) {
+        let id = self.id;
+        context.mailbox.tell_unreachable(id);
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+        if due && self.status.active_since().is_some() {
+            *warned = Some(now);
+            log::warning!(
+                "rafthttp",
+                "dropped internal raft message to {id} since {way}'s sending buffer is full (bad/overloaded network)"
+            );
+        }
+    }
+}
+
+fn last_index(message: &Message) -> u64 {
+    message.index() + message.entries().len() as u64
+}

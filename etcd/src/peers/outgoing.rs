@@ -1,0 +1,331 @@
+//! What waits to leave by one stream to one peer.
+//!
+//! Messages are encoded when they are handed in, straight into the bytes of the next write: the queue holds
+//! bytes, so its bound is exact, and the task at the socket writes all that gathered while it was away at once.
+//! Bytes are kept as chunks of HTTP, with room for the head in front.
+//!
+//! There are two lanes. What elections and the leader's life depend on goes ahead of entries, and is never
+//! behind more than one segment of them.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{BufMut, BytesMut};
+use parking_lot::Mutex;
+
+use super::appends::{self, AppendWriter};
+use super::frames::{self, FRAME_BYTES_MAX, StreamKind, write_message};
+use crate::member::{Kind, Message};
+
+/// Messages that wait for one stream. Raft sends again what is dropped beyond.
+const MESSAGES_MAX: usize = 4096;
+
+/// Bytes that wait for one stream: 64 of the largest appends that a leader makes.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of entries that may stand before an urgent message, but for a single larger one.
+const SEGMENT_BYTES: usize = 128 * 1024;
+
+/// Room for the head of a chunk: eight digits, carriage return and line feed.
+const CHUNK_HEAD: usize = 10;
+
+/// Buffers larger than this are given back rather than used again.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+/// Says which connection a stream has. Never 0.
+pub(super) type Generation = u64;
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no connection: another way is to be taken.
+    Detached,
+    /// Too much waits already, or the message is larger than a peer takes.
+    Full,
+}
+
+/// The outgoing half of one stream.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    kind: StreamKind,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The connection that is written to, 0 for none.
+    attached: Generation,
+    last: Generation,
+    urgent: Segment,
+    bulk: VecDeque<Segment>,
+    messages: usize,
+    bytes: usize,
+    appends: AppendWriter,
+    spare: Vec<BytesMut>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// A chunk that is being filled.
+#[derive(Debug, Default)]
+struct Segment {
+    /// Room for the head, then messages.
+    chunk: BytesMut,
+    messages: usize,
+}
+
+/// What is to be written next: chunks, whole.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Goes first. May be empty.
+    pub(super) urgent: BytesMut,
+    /// Entries. May be empty.
+    pub(super) bulk: BytesMut,
+}
+
+impl Outgoing {
+    /// A stream without a connection.
+    pub(super) fn new(kind: StreamKind) -> Outgoing {
+        Outgoing { kind, queue: Mutex::default() }
+    }
+
+    /// Which stream it is.
+    pub(super) fn kind(&self) -> StreamKind {
+        self.kind
+    }
+
+    /// Takes a message, and tells how many bytes it is. Never waits.
+    pub(super) fn push(&self, message: &Message) -> Result<usize, Refused> {
+        let mut queue = self.queue.lock();
+        if queue.attached == 0 {
+            return Err(Refused::Detached);
+        }
+        let length_max = message.encoded_len_max();
+        let full = queue.messages == MESSAGES_MAX || queue.bytes + length_max > BYTES_MAX;
+        if length_max > FRAME_BYTES_MAX || (full && queue.messages > 0) {
+            return Err(Refused::Full);
+        }
+        let queue = &mut *queue;
+        let is_bulk = matches!(message.kind(), Kind::Append | Kind::Propose);
+        let segment = if !is_bulk {
+            &mut queue.urgent
+        } else {
+            if queue.bulk.back().is_none_or(|segment| segment.chunk.len() >= SEGMENT_BYTES) {
+                let chunk = queue.spare.pop().unwrap_or_default();
+                queue.bulk.push_back(Segment { chunk, messages: 0 });
+            }
+            match queue.bulk.back_mut() {
+                Some(segment) => segment,
+                None => return Err(Refused::Full),
+            }
+        };
+        segment.messages += 1;
+        let buffer = &mut segment.chunk;
+        if buffer.is_empty() {
+            buffer.put_bytes(b'0', CHUNK_HEAD);
+        }
+        let before = buffer.len();
+        match self.kind {
+            StreamKind::Append => queue.appends.write(message, buffer),
+            StreamKind::Message => write_message(message, buffer),
+        }
+        let length = buffer.len() - before;
+        queue.messages += 1;
+        queue.bytes += length;
+        let waker = queue.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(length)
+    }
+
+    /// Takes a new connection; that before it ends. `None` when there is to be none any more.
+    pub(super) fn attach(&self) -> Option<Generation> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return None;
+        }
+        queue.clear();
+        queue.last += 1;
+        queue.attached = queue.last;
+        Some(queue.last)
+    }
+
+    /// The connection is gone. Whether messages are lost that nobody has seen go.
+    pub(super) fn detach(&self, generation: Generation) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.attached != generation {
+            return false;
+        }
+        let lost = queue.messages > 0;
+        queue.clear();
+        queue.attached = 0;
+        lost
+    }
+
+    /// Ends the stream for good.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.clear();
+        queue.attached = 0;
+        queue.closed = true;
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_attached(&self) -> bool {
+        self.queue.lock().attached != 0
+    }
+
+    /// What is to be written next. `Ready(None)` when the connection has been replaced or closed.
+    pub(super) fn poll_take(&self, generation: Generation, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        let mut queue = self.queue.lock();
+        if queue.attached != generation {
+            return Poll::Ready(None);
+        }
+        if queue.messages == 0 {
+            if queue.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                queue.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        let urgent = std::mem::take(&mut queue.urgent);
+        let bulk = queue.bulk.pop_front().unwrap_or_default();
+        let [urgent, bulk] = [urgent, bulk].map(|Segment { mut chunk, messages }| {
+            queue.messages -= messages;
+            queue.bytes -= chunk.len().saturating_sub(CHUNK_HEAD);
+            seal(&mut chunk);
+            chunk
+        });
+        // The next urgent messages are written into a buffer that is there already.
+        queue.urgent.chunk = queue.spare.pop().unwrap_or_default();
+        Poll::Ready(Some(Batch { urgent, bulk }))
+    }
+
+    /// Gives the buffers of a written batch back.
+    pub(super) fn give_back(&self, batch: Batch) {
+        let mut queue = self.queue.lock();
+        for mut buffer in [batch.urgent, batch.bulk] {
+            if queue.spare.len() < 2 && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX {
+                buffer.clear();
+                queue.spare.push(buffer);
+            }
+        }
+    }
+
+    /// The chunk that says the link is alive.
+    pub(super) fn link_heartbeat(&self) -> BytesMut {
+        let frame: &[u8] = match self.kind {
+            StreamKind::Append => &appends::LINK_HEARTBEAT,
+            StreamKind::Message => &frames::LINK_HEARTBEAT,
+        };
+        let mut chunk = BytesMut::with_capacity(CHUNK_HEAD + frame.len() + 2);
+        chunk.put_bytes(b'0', CHUNK_HEAD);
+        chunk.put_slice(frame);
+        seal(&mut chunk);
+        chunk
+    }
+}
+
+impl Queue {
+    /// Forgets what waits and what the other side knew, and wakes whoever writes.
+    fn clear(&mut self) {
+        let (last, closed) = (self.last, self.closed);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        *self = Queue { last, closed, ..Queue::default() };
+    }
+}
+
+/// Makes a chunk of bytes that stand after the room for its head.
+fn seal(chunk: &mut BytesMut) {
+    if chunk.is_empty() {
+        return;
+    }
+    let mut length = chunk.len() - CHUNK_HEAD;
+    for digit in chunk[..CHUNK_HEAD - 2].iter_mut().rev() {
+        *digit = b"0123456789abcdef"[length % 16];
+        length /= 16;
+    }
+    chunk[CHUNK_HEAD - 2..CHUNK_HEAD].copy_from_slice(b"\r\n");
+    chunk.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::MemberId;
+    use shared::pb;
+
+    use super::*;
+
+    fn append(index: u64, bytes: usize) -> Message {
+        let entry = pb::Entry { kind: 0, term: 1, index: index + 1, data: Some(vec![7; bytes].into()) };
+        Message::append(MemberId(1), MemberId(2), 1, index, 0, vec![entry])
+    }
+
+    fn heartbeat() -> Message {
+        Message::decode(bytes::Bytes::from_static(&[8, 8, 16, 2, 24, 1])).unwrap()
+    }
+
+    fn take(outgoing: &Outgoing, generation: Generation) -> Poll<Option<Batch>> {
+        outgoing.poll_take(generation, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_chunk_has_its_length_in_front() {
+        let outgoing = Outgoing::new(StreamKind::Append);
+        assert_eq!(outgoing.link_heartbeat(), b"00000001\r\n\0\r\n"[..]);
+        let outgoing = Outgoing::new(StreamKind::Message);
+        assert_eq!(outgoing.link_heartbeat()[..10], b"00000024\r\n"[..]);
+    }
+
+    #[test]
+    fn a_heartbeat_goes_ahead_of_entries() {
+        let outgoing = Outgoing::new(StreamKind::Message);
+        assert_eq!(outgoing.push(&heartbeat()), Err(Refused::Detached));
+        let generation = outgoing.attach().unwrap();
+        for index in 0..4 {
+            outgoing.push(&append(index, SEGMENT_BYTES)).unwrap();
+        }
+        outgoing.push(&heartbeat()).unwrap();
+        let Poll::Ready(Some(first)) = take(&outgoing, generation) else { panic!("nothing to write") };
+        assert!(!first.urgent.is_empty());
+        assert!(first.bulk.len() < 2 * SEGMENT_BYTES, "one segment, then others have their turn");
+        for _ in 0..3 {
+            let Poll::Ready(Some(next)) = take(&outgoing, generation) else { panic!("nothing to write") };
+            assert!(next.urgent.is_empty() && !next.bulk.is_empty());
+        }
+        assert!(take(&outgoing, generation).is_pending());
+        assert_eq!(outgoing.queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_costs_a_bounded_number_of_bytes() {
+        let outgoing = Outgoing::new(StreamKind::Append);
+        let generation = outgoing.attach().unwrap();
+        let taken = (0..200).filter(|index| outgoing.push(&append(*index, 1 << 20)).is_ok()).count();
+        assert!((60..64).contains(&taken), "{taken}");
+        assert!(outgoing.detach(generation));
+        assert_eq!(outgoing.push(&append(1, 1)), Err(Refused::Detached));
+        let generation = outgoing.attach().unwrap();
+        let taken = (0..9999).filter(|index| outgoing.push(&append(*index, 1)).is_ok()).count();
+        assert_eq!(taken, MESSAGES_MAX);
+        assert!(outgoing.detach(generation));
+    }
+
+    #[test]
+    fn a_new_connection_ends_the_old_one_and_begins_afresh() {
+        let outgoing = Outgoing::new(StreamKind::Append);
+        let old = outgoing.attach().unwrap();
+        outgoing.push(&append(4, 1)).unwrap();
+        let new = outgoing.attach().unwrap();
+        assert!(matches!(take(&outgoing, old), Poll::Ready(None)));
+        assert!(!outgoing.detach(old), "the new one is not touched");
+        outgoing.push(&append(5, 1)).unwrap();
+        let Poll::Ready(Some(batch)) = take(&outgoing, new) else { panic!("nothing to write") };
+        assert_eq!(batch.bulk[CHUNK_HEAD], 2, "a whole message: the other side knows nothing");
+        outgoing.close();
+        assert!(matches!(take(&outgoing, new), Poll::Ready(None)));
+        assert_eq!(outgoing.attach(), None);
+    }
+}

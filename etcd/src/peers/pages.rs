@@ -1,0 +1,78 @@
+//! The pages that tell about this member, in the forms of etcd 2.3.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use shared::json;
+
+use crate::http::Backend;
+use crate::member::ConfChangeContext;
+use crate::version::SPOKEN;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An answer whose body is there at once.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// An answer.
+pub(super) fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An error as Go writes one: its text and the end of a line.
+pub(super) fn error(status: StatusCode, text: &str) -> Answer {
+    respond(status, TEXT, format!("{text}\n").into_bytes())
+}
+
+/// The answer to a request with a method that its path does not have.
+pub(super) fn method_not_allowed(allowed: &'static str) -> Answer {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The answer to a request that names no host, which HTTP/1.1 wants.
+pub(super) fn no_host() -> Answer {
+    respond(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
+}
+
+/// `/version`.
+pub(super) fn version<B: Backend>(backend: &B) -> Answer {
+    let members = backend.members();
+    let cluster = members.version.as_deref().unwrap_or("not_decided");
+    let text = format!("{{\"etcdserver\":\"{SPOKEN}\",\"etcdcluster\":\"{cluster}\"}}");
+    respond(StatusCode::OK, JSON, text.into_bytes())
+}
+
+/// `/members`: their ids as decimal numbers, the form of the log, not that of the client port.
+pub(super) fn members<B: Backend>(backend: &B) -> Answer {
+    let members = backend.members();
+    let list: Vec<ConfChangeContext> = members
+        .members
+        .values()
+        .map(|peer| ConfChangeContext {
+            id: peer.id.0,
+            peer_urls: peer.peer_urls.clone(),
+            name: peer.name.clone(),
+            client_urls: peer.client_urls.clone(),
+        })
+        .collect();
+    let mut body = json::to_vec(&list).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = respond(StatusCode::OK, JSON, body);
+    if let Ok(cluster_id) = HeaderValue::from_str(&backend.cluster_id().to_string()) {
+        response.headers_mut().insert("x-etcd-cluster-id", cluster_id);
+    }
+    response
+}
+
+/// `/raft/probing`.
+pub(super) fn probing<B: Backend>(backend: &B) -> Answer {
+    let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", backend.clock());
+    respond(StatusCode::OK, TEXT, text.into_bytes())
+}

@@ -1,0 +1,160 @@
+//! Looks after each peer now and then, and tells the operator what is wrong with it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use shared::time::UnixNanos;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::group::{Context, Destination};
+use super::requests::Link;
+use super::socket::{STALL_TIME_MAX, write_all};
+use crate::log;
+
+/// Between two looks.
+const PROBE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// Between two warnings.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Clocks that differ by more are told of: expirations are made by one of them.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How much the last round trip counts among all.
+const SMOOTHING: f64 = 0.125;
+
+#[derive(Deserialize)]
+struct Health {
+    #[serde(rename = "OK")]
+    ok: bool,
+    #[serde(rename = "Now")]
+    now: String,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    healthy: bool,
+    /// Seconds.
+    round_trip: f64,
+    /// Ours less the peer's, in nanoseconds.
+    clock_difference: i64,
+}
+
+impl Seen {
+    fn record(&mut self, round_trip: Duration, theirs: UnixNanos, ours: UnixNanos) {
+        self.healthy = true;
+        self.round_trip += SMOOTHING * (round_trip.as_secs_f64() - self.round_trip);
+        let way = i64::try_from(Duration::from_secs_f64(self.round_trip / 2.0).as_nanos()).unwrap_or(0);
+        self.clock_difference = ours.0.saturating_sub(theirs.0).saturating_sub(way);
+    }
+
+    /// What the operator is to know.
+    fn warnings(&self, id: &str) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.healthy {
+            warnings.push(format!("the connection to peer {id} is unhealthy"));
+        }
+        let difference = Duration::from_nanos(self.clock_difference.unsigned_abs());
+        if difference > CLOCK_DIFFERENCE_MAX {
+            let sign = if self.clock_difference < 0 { "-" } else { "" };
+            let difference = format!("{sign}{}", go_duration(difference));
+            warnings.push(format!("the clock difference against peer {id} is too high [{difference} > 1s]"));
+        }
+        warnings
+    }
+}
+
+/// Probes a peer for ever.
+pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
+    let start = Instant::now();
+    let mut probes = interval_at(start + PROBE_INTERVAL, PROBE_INTERVAL);
+    let mut warnings = interval_at(start + WARN_INTERVAL, WARN_INTERVAL);
+    probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut link) = (Seen::default(), None);
+    loop {
+        tokio::select! {
+            _ = probes.tick() => {
+                let begin = Instant::now();
+                match ask(&context, &peer, link.take()).await {
+                    Ok((theirs, kept)) => {
+                        seen.record(begin.elapsed(), theirs, (context.local.clock)());
+                        link = kept;
+                    }
+                    Err(_) => seen.healthy = false,
+                }
+            }
+            _ = warnings.tick() => {
+                for warning in seen.warnings(&peer.id.to_string()) {
+                    log::warning!("rafthttp", "{warning}");
+                }
+            }
+        }
+    }
+}
+
+/// The peer's clock, and the connection if it can be used again.
+async fn ask(
+    context: &Context,
+    peer: &Destination,
+    link: Option<Link>,
+) -> io::Result<(UnixNanos, Option<Link>)> {
+    let url = peer.picker.pick().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut link = match link {
+        Some(link) => link,
+        None => {
+            let dialled = Link::dial(&context.dialer, &url, context.dial_time_max).await;
+            dialled.inspect_err(|_| peer.picker.failed(&url))?
+        }
+    };
+    let request = format!("GET /raft/probing HTTP/1.1\r\nHost: {}\r\n\r\n", url.address());
+    write_all(&mut link.stream, request.as_bytes()).await?;
+    let mut answer = link.answer(STALL_TIME_MAX).await?;
+    let (text, reusable) = link.rest(&mut answer).await?;
+    let health: Health = serde_json::from_slice(&text)?;
+    let now: jiff::Timestamp = health.now.parse().map_err(io::Error::other)?;
+    if !health.ok {
+        return Err(io::Error::other("the peer says that it is not well"));
+    }
+    let now = i64::try_from(now.as_nanosecond()).map_err(io::Error::other)?;
+    Ok((UnixNanos(now), reusable.then_some(link)))
+}
+
+/// As Go prints a duration of a second or more: `1m2.5s`.
+fn go_duration(duration: Duration) -> String {
+    let (minutes, hours) = (duration.as_secs() / 60 % 60, duration.as_secs() / 3600);
+    let seconds = duration.as_secs() % 60;
+    let fraction = match duration.subsec_nanos() {
+        0 => String::new(),
+        nanos => format!(".{nanos:09}").trim_end_matches('0').to_owned(),
+    };
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_well_is_not_talked_about() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.warnings("a"), ["the connection to peer a is unhealthy"]);
+        seen.record(Duration::from_millis(8), UnixNanos(10), UnixNanos(500_010));
+        assert_eq!(seen.clock_difference, 0);
+        assert!(seen.warnings("a").is_empty());
+    }
+
+    #[test]
+    fn clocks_that_differ_are_told_of() {
+        let mut seen = Seen::default();
+        seen.record(Duration::ZERO, UnixNanos(0), UnixNanos(62_500_000_000));
+        assert_eq!(seen.warnings("a"), ["the clock difference against peer a is too high [1m2.5s > 1s]"]);
+        seen.record(Duration::ZERO, UnixNanos(1_500_000_000), UnixNanos(0));
+        assert_eq!(seen.warnings("a"), ["the clock difference against peer a is too high [-1.5s > 1s]"]);
+    }
+}

@@ -1,0 +1,197 @@
+//! The half of a stream that we dial: what a peer says to us.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use shared::net::{Stream, io_reason};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::appends::AppendReader;
+use super::chunks::Body;
+use super::features::Features;
+use super::frames::{FrameReader, Received, StreamKind};
+use super::group::{Context, Destination};
+use super::inbound::Inbound;
+use super::pipeline::{REMOVED, precondition_failed};
+use super::requests::Link;
+use super::socket::{READ_BYTES, STALL_TIME_MAX};
+use super::versions;
+
+/// The pause before a stream is dialled again.
+const REDIAL_PAUSE: Duration = Duration::from_millis(100);
+
+/// A chunk of which so much is still due is read straight to where it is wanted.
+const DIRECT_BYTES: usize = 32 * 1024;
+
+/// Room that is made for such a chunk at once, on the word of the other side.
+const DIRECT_BYTES_MAX: usize = 1 << 20;
+
+/// Keeps a stream from a peer open and hands on what it says, until the member is gone.
+pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: StreamKind) {
+    loop {
+        match dial(&context, &from, kind).await {
+            Ok((link, body)) => {
+                from.status.activate();
+                match read_frames(&context, &from, kind, link, body).await {
+                    Ok(Ended::Stream) => {}
+                    Ok(Ended::Member) => return,
+                    Err(error) => from.status.deactivate("read", kind.name(), &io_reason(&error)),
+                }
+            }
+            Err(None) => {}
+            Err(Some(reason)) => from.status.deactivate("dial", kind.name(), &reason),
+        }
+        tokio::time::sleep(REDIAL_PAUSE).await;
+    }
+}
+
+enum Ended {
+    /// The other side closed it in order.
+    Stream,
+    /// There is nobody to tell anything.
+    Member,
+}
+
+/// Asks for the stream. An error without a text is one that is not worth a line.
+async fn dial(
+    context: &Context,
+    from: &Destination,
+    kind: StreamKind,
+) -> Result<(Link, Body), Option<String>> {
+    let url = from.picker.pick().ok_or_else(|| "no valid URLs given".to_owned())?;
+    let result = async {
+        let text = |error: io::Error| Some(io_reason(&error));
+        let mut link = Link::dial(&context.dialer, &url, context.dial_time_max).await.map_err(text)?;
+        let request = context.credentials.stream_request(kind.path(), context.local.id, from.id, &url);
+        super::socket::write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
+        let mut answer = link.answer(STALL_TIME_MAX).await.map_err(text)?;
+        let version = versions::parse(answer.header("x-server-version"))
+            .map_err(|_| Some("the peer's version header is none".to_owned()))?;
+        if !versions::serves_streams(version) {
+            return Err(None);
+        }
+        match answer.status {
+            200 => {
+                from.status.set_features(Features::parse(answer.header("x-etcd-features")));
+                Ok((link, answer.body))
+            }
+            410 => {
+                context.mailbox.tell(Inbound::Fatal(REMOVED.to_owned()));
+                Err(Some(REMOVED.to_owned()))
+            }
+            404 => Err(Some(format!("remote member {} could not recognize local member", from.id))),
+            412 => {
+                let (text, _) = link.rest(&mut answer).await.map_err(text)?;
+                Err(Some(precondition_failed(context, from, &answer, &text)))
+            }
+            status => Err(Some(format!("unhandled http status {status}"))),
+        }
+    }
+    .await;
+    if result.is_err() {
+        from.picker.failed(&url);
+    }
+    result
+}
+
+async fn read_frames(
+    context: &Context,
+    from: &Destination,
+    kind: StreamKind,
+    link: Link,
+    mut state: Body,
+) -> io::Result<Ended> {
+    let Link { mut stream, mut raw, .. } = link;
+    let mut frames = match kind {
+        StreamKind::Append => FrameReader::Append(AppendReader::new(from.id, context.local.id)),
+        StreamKind::Message => FrameReader::Message,
+    };
+    let mut body = BytesMut::new();
+    let mut deadline = pin!(Deadline::new());
+    let invalid = |error: &dyn ToString| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    loop {
+        state.take(&mut raw, &mut body).map_err(|error| invalid(&error))?;
+        let now = deadline.as_mut().moved();
+        while let Some(received) = frames.next(&mut body).map_err(|error| invalid(&error))? {
+            if let Received::Message(message, bytes) = received
+                && !context.deliver(Some(from), message, bytes, now).await
+            {
+                return Ok(Ended::Member);
+            }
+        }
+        let read = match state {
+            Body::End => return Ok(Ended::Stream),
+            // A large message: one copy less.
+            Body::Chunk(rest) if rest >= DIRECT_BYTES as u64 => {
+                let room = usize::try_from(rest).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX);
+                body.reserve(room);
+                let read = read_within(&mut stream, &mut (&mut body).limit(room), deadline.as_mut()).await?;
+                state = Body::Chunk(rest - read as u64);
+                read
+            }
+            _ => {
+                if raw.capacity() - raw.len() < READ_BYTES / 8 {
+                    raw.reserve(READ_BYTES);
+                }
+                read_within(&mut stream, &mut raw, deadline.as_mut()).await?
+            }
+        };
+        if read == 0 {
+            return Ok(Ended::Stream);
+        }
+    }
+}
+
+/// Reads what is there. Fails when nothing comes for [`STALL_TIME_MAX`].
+async fn read_within(
+    stream: &mut Stream,
+    buffer: &mut impl BufMut,
+    mut deadline: Pin<&mut Deadline>,
+) -> io::Result<usize> {
+    let mut read = pin!(stream.read_buf(buffer));
+    poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(read),
+        Poll::Pending => {
+            deadline.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")))
+        }
+    })
+    .await
+}
+
+/// Elapses [`STALL_TIME_MAX`] after the last move. The timer itself is set once in that time, not at each move.
+struct Deadline {
+    timer: Pin<Box<Sleep>>,
+    last: Instant,
+}
+
+impl Deadline {
+    fn new() -> Deadline {
+        let last = Instant::now();
+        Deadline { timer: Box::pin(sleep_until(last + STALL_TIME_MAX)), last }
+    }
+
+    /// Something came; the time is now.
+    fn moved(mut self: Pin<&mut Self>) -> Instant {
+        self.last = Instant::now();
+        self.last
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        loop {
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let due = self.last + STALL_TIME_MAX;
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+}

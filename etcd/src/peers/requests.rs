@@ -1,0 +1,226 @@
+//! What a member asks of another: heads of requests written, heads of answers read.
+//!
+//! A peer speaks HTTP to us in one form only, and a stream outlives every buffer of an HTTP library; these few
+//! lines leave the socket to whoever reads on.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use memchr::memmem;
+use shared::id::{ClusterId, MemberId};
+use shared::net::{Dialer, Stream};
+use shared::url::Url;
+use tokio::time::Instant;
+
+use super::chunks::Body;
+use super::features::{FEATURES_HEADER, Features};
+use super::socket::{self, STALL_TIME_MAX};
+use super::versions::MIN_CLUSTER_VERSION;
+use crate::version::SPOKEN;
+
+/// The longest head of an answer.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// An answer's body that is read whole.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A peer of 2.3 closes a connection after five seconds of silence.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// The headers of every request, after the line and the host.
+#[derive(Debug)]
+pub(super) struct Credentials(String);
+
+impl Credentials {
+    pub(super) fn new(id: MemberId, cluster_id: ClusterId, peer_urls: &[String]) -> Credentials {
+        let mut text = format!(
+            "X-Server-From: {id}\r\nX-Server-Version: {SPOKEN}\r\nX-Min-Cluster-Version: {MIN_CLUSTER_VERSION}\r\n\
+             X-Etcd-Cluster-Id: {cluster_id}\r\n{FEATURES_HEADER}: {}\r\n",
+            Features::OURS
+        );
+        if !peer_urls.is_empty() {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "X-Peerurls: {}\r\n", peer_urls.join(","));
+        }
+        Credentials(text)
+    }
+
+    /// Asks `to` for a stream.
+    pub(super) fn stream_request(&self, path: &str, from: MemberId, to: MemberId, url: &Url) -> String {
+        let (host, own) = (url.address(), &self.0);
+        format!("GET {path}/{from} HTTP/1.1\r\nHost: {host}\r\n{own}X-Raft-To: {to}\r\n\r\n")
+    }
+
+    /// The head of a message that follows in `length` bytes.
+    pub(super) fn post_head(&self, url: &Url, length: u64) -> String {
+        let (host, own) = (url.address(), &self.0);
+        format!(
+            "POST /raft HTTP/1.1\r\nHost: {host}\r\n{own}Content-Type: application/protobuf\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+    }
+}
+
+/// The head of an answer, and how its body ends.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    pub(super) body: Body,
+    keep_alive: bool,
+}
+
+impl Answer {
+    /// The value of the first header of that name, which is in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Takes a head off the front of `raw`, if it is all there.
+    fn parse(raw: &mut BytesMut) -> io::Result<Option<Answer>> {
+        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+        let Some(end) = memmem::find(raw, b"\r\n\r\n") else {
+            return if raw.len() < HEAD_BYTES_MAX {
+                Ok(None)
+            } else {
+                Err(invalid("the answer's head is too long"))
+            };
+        };
+        let head = raw.split_to(end);
+        raw.advance(4);
+        let text = std::str::from_utf8(&head).map_err(|_| invalid("malformed HTTP response"))?;
+        let mut lines = text.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
+        let status = status
+            .filter(|status| status.len() == 3)
+            .and_then(|status| status.parse::<u16>().ok())
+            .ok_or_else(|| invalid(&format!("malformed HTTP response \"{}\"", first.escape_debug())))?;
+        let mut headers = Vec::new();
+        for line in lines {
+            let (name, value) = line.split_once(':').ok_or_else(|| invalid("malformed HTTP header"))?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer =
+            Answer { status, headers, body: Body::Plain, keep_alive: first.starts_with("HTTP/1.1") };
+        if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+            answer.keep_alive = false;
+        }
+        let chunked =
+            answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        answer.body = match answer.header("content-length") {
+            _ if status == 204 || status == 304 || status < 200 => Body::Length(0),
+            _ if chunked => Body::Head,
+            Some(length) => Body::Length(length.parse().map_err(|_| invalid("malformed Content-Length"))?),
+            None => {
+                answer.keep_alive = false;
+                Body::Plain
+            }
+        };
+        Ok(Some(answer))
+    }
+}
+
+/// A connection to a peer, with what was read from it and not used.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) stream: Stream,
+    pub(super) raw: BytesMut,
+    used: Instant,
+}
+
+impl Link {
+    /// Connects.
+    pub(super) async fn dial(dialer: &Dialer, url: &Url, time_max: Duration) -> io::Result<Link> {
+        let stream = dialer.dial(url, time_max).await.map_err(|error| io::Error::other(error.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        Ok(Link { stream, raw: BytesMut::new(), used: Instant::now() })
+    }
+
+    /// Whether the other side still keeps it open, as far as one can know.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.used.elapsed() < IDLE_TIME_MAX
+    }
+
+    /// Reads the head of an answer.
+    pub(super) async fn answer(&mut self, time_max: Duration) -> io::Result<Answer> {
+        let until = Instant::now() + time_max;
+        loop {
+            match Answer::parse(&mut self.raw)? {
+                // "Go on", which nobody asked for.
+                Some(answer) if answer.status < 200 => {}
+                Some(answer) => return Ok(answer),
+                None => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    socket::read_some(&mut self.stream, &mut self.raw, left).await?;
+                }
+            }
+        }
+    }
+
+    /// Reads the rest of an answer, and tells whether the connection may be used again.
+    pub(super) async fn rest(&mut self, answer: &mut Answer) -> io::Result<(BytesMut, bool)> {
+        let mut body = BytesMut::new();
+        loop {
+            let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            answer.body.take(&mut self.raw, &mut body).map_err(malformed)?;
+            if body.len() > ANSWER_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+            }
+            if answer.body == Body::End {
+                self.used = Instant::now();
+                return Ok((body, answer.keep_alive && self.raw.is_empty()));
+            }
+            match socket::read_some(&mut self.stream, &mut self.raw, STALL_TIME_MAX).await {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.body == Body::Plain => {
+                    return Ok((body, false));
+                }
+                result => result?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_those_of_the_original() {
+        let urls = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
+        let own = Credentials::new(MemberId(0xa), ClusterId(0xb), &urls);
+        let url = "http://127.0.0.1:22380".parse().unwrap();
+        let text = own.stream_request("/raft/stream/msgapp", MemberId(0xa), MemberId(0xc), &url);
+        assert_eq!(
+            text,
+            "GET /raft/stream/msgapp/a HTTP/1.1\r\nHost: 127.0.0.1:22380\r\nX-Server-From: a\r\n\
+             X-Server-Version: 2.3.8\r\nX-Min-Cluster-Version: 2.2.0\r\nX-Etcd-Cluster-Id: b\r\n\
+             X-Etcd-Features: pre-vote,check-quorum,read-index,transfer\r\n\
+             X-Peerurls: http://127.0.0.1:1,http://127.0.0.1:2\r\nX-Raft-To: c\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn answers_are_read_with_the_length_of_their_body() {
+        let read = |text: &str| Answer::parse(&mut BytesMut::from(text));
+        let answer = read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Some:  thing \r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert_eq!((answer.status, answer.body, answer.header("x-some")), (200, Body::Head, Some("thing")));
+        assert!(answer.keep_alive);
+        let answer = read("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap().unwrap();
+        assert_eq!((answer.body, answer.keep_alive), (Body::Length(0), false));
+        let answer =
+            read("HTTP/1.0 412 Precondition Failed\r\nContent-Length: 5\r\n\r\nabcde").unwrap().unwrap();
+        assert_eq!((answer.body, answer.keep_alive), (Body::Length(5), false));
+        assert!(read("HTTP/1.1 200 OK\r\n").unwrap().is_none());
+        for bad in
+            ["SSH-2.0\r\n\r\n", "HTTP/1.1 2\r\n\r\n", "HTTP/1.1 200 OK\r\nx\r\n\r\n", &"x".repeat(20_000)]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The port for other members: takes connections in, and sends each request where it belongs.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use shared::id::MemberId;
+use shared::net::Acceptor;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::features::{FEATURES_HEADER, Features};
+use super::frames::StreamKind;
+use super::group::Transport;
+use super::pages::{self, Answer};
+use super::posts::{self, BodyRoom};
+use super::versions;
+use super::writer::{self, StreamStart};
+use crate::http::Backend;
+use crate::log;
+use crate::version::SPOKEN;
+
+/// Connections of other members, and of whoever looks: a cluster has a handful of members with a few each.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long a peer may take to send the head of a request, or to agree on keys.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The pause after the system refused a connection for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What requests are answered with.
+pub(super) struct Shared<B> {
+    pub(super) backend: Arc<B>,
+    pub(super) transport: Transport,
+    pub(super) room: BodyRoom,
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request is not worth an answer")]
+pub(super) struct Abort;
+
+/// A stream that is to take over the connection of the request for it.
+type Takeover = Mutex<Option<StreamStart>>;
+
+/// Answers other members until `stop` says true; then cuts all connections.
+pub async fn serve<B: Backend>(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    backend: Arc<B>,
+    transport: Transport,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let shared = Arc::new(Shared { backend, transport, room: BodyRoom::default() });
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((socket, place)) => {
+                let (shared, acceptor) = (shared.clone(), acceptor.clone());
+                connections.spawn(async move {
+                    converse(socket, acceptor, shared).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                log::error!("rafthttp", "cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (socket, _) = listener.accept().await?;
+    Ok((socket, place))
+}
+
+async fn converse<B: Backend>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<B>>) {
+    // A socket without it is slower, and serves all the same.
+    let _ = socket.set_nodelay(true);
+    // What went wrong with a peer's connection is the peer's affair: it dials again.
+    let Ok(Ok(stream)) = timeout(HEAD_TIME_MAX, acceptor.accept(socket)).await else { return };
+    let takeover = Arc::new(Takeover::default());
+    let service = service_fn(|request| answer(shared.clone(), request, takeover.clone()));
+    let mut connection = http1::Builder::new()
+        .title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let start = poll_fn(|cx| {
+        if Pin::new(&mut connection).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        match takeover.lock().take() {
+            Some(start) => Poll::Ready(Some(start)),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    if let Some(start) = start {
+        let stream = connection.into_parts().io.into_inner();
+        writer::run(shared.transport.context(), start, stream).await;
+    }
+}
+
+async fn answer<B: Backend>(
+    shared: Arc<Shared<B>>,
+    request: Request<Incoming>,
+    takeover: Arc<Takeover>,
+) -> Result<Answer, Abort> {
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+        return Ok(pages::no_host());
+    }
+    let (path, method) = (request.uri().path(), request.method());
+    let page: fn(&B) -> Answer = match path {
+        "/version" => pages::version,
+        "/members" => pages::members,
+        "/raft/probing" => pages::probing,
+        "/raft" | "/raft/snapshot" if *method != Method::POST => {
+            return Ok(pages::method_not_allowed("POST"));
+        }
+        "/raft" => {
+            let answer = posts::message(&shared, request).await?;
+            return Ok(with_cluster_id(&shared, answer));
+        }
+        "/raft/snapshot" => {
+            let answer = posts::snapshot(&shared, request).await?;
+            return Ok(with_cluster_id(&shared, answer));
+        }
+        _ if path.starts_with("/raft/stream/") && *method != Method::GET => {
+            return Ok(pages::method_not_allowed("GET"));
+        }
+        _ if path.starts_with("/raft/stream/") => {
+            let refusal = match stream(&shared, &request) {
+                Err(Refusal::Aborted) => return Err(Abort),
+                Err(Refusal::Answered(status, text)) => pages::error(status, text),
+                Ok(start) => {
+                    *takeover.lock() = Some(start);
+                    // The connection is taken from under this future.
+                    std::future::pending().await
+                }
+            };
+            let mut answer = with_cluster_id(&shared, refusal);
+            answer.headers_mut().insert("x-server-version", HeaderValue::from_static(SPOKEN));
+            return Ok(answer);
+        }
+        _ => return Ok(pages::error(StatusCode::NOT_FOUND, "404 page not found")),
+    };
+    if *method == Method::GET { Ok(page(&shared.backend)) } else { Ok(pages::method_not_allowed("GET")) }
+}
+
+fn with_cluster_id<B: Backend>(shared: &Shared<B>, mut answer: Answer) -> Answer {
+    let cluster_id = shared.transport.context().local.cluster_id;
+    if let Ok(value) = HeaderValue::from_str(&cluster_id.to_string()) {
+        answer.headers_mut().insert("x-etcd-cluster-id", value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&Features::OURS.to_string()) {
+        answer.headers_mut().insert(FEATURES_HEADER_LOWER, value);
+    }
+    answer
+}
+
+const FEATURES_HEADER_LOWER: &str = "x-etcd-features";
+
+/// Why a request is not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Answered(StatusCode, &'static str),
+    Aborted,
+}
+
+/// Decides about a request for a stream, in the order of the original.
+fn stream<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result<StreamStart, Refusal> {
+    let (transport, headers) = (&shared.transport, request.headers());
+    compatible(shared, headers)?;
+    let not_found = |text| Refusal::Answered(StatusCode::NOT_FOUND, text);
+    let (folder, from) = request.uri().path().rsplit_once('/').unwrap_or_default();
+    let (folder, from) = match (folder, from) {
+        // What a path ends with, slashes at its end aside.
+        (folder, "") => (folder, folder.rsplit('/').next().unwrap_or_default()),
+        named => named,
+    };
+    let kinds = [StreamKind::Append, StreamKind::Message];
+    let kind =
+        kinds.into_iter().find(|kind| kind.path() == folder).ok_or_else(|| not_found("invalid path"))?;
+    let Ok(from) = from.parse::<MemberId>() else {
+        log::error!("rafthttp", "failed to parse from {} into ID", from.escape_debug());
+        return Err(not_found("invalid from"));
+    };
+    if is_removed(shared, from) {
+        log::warning!("rafthttp", "rejected the stream from peer {from} since it was removed");
+        return Err(Refusal::Answered(StatusCode::GONE, "removed member"));
+    }
+    let Some(to) = transport.peer(from) else {
+        if let Some(urls) = text(headers, "x-peerurls").filter(|urls| !urls.is_empty()) {
+            let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+            transport.add_remote(from, &urls);
+        }
+        let cluster_id = transport.context().local.cluster_id;
+        log::error!("rafthttp", "failed to find member {from} in cluster {cluster_id}");
+        return Err(not_found("error sender not found"));
+    };
+    let wanted = transport.context().local.id.to_string();
+    let got = text(headers, "x-raft-to").unwrap_or_default();
+    if got != wanted {
+        let got = got.escape_debug();
+        log::error!("rafthttp", "streaming request ignored (ID mismatch got {got} want {wanted})");
+        return Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, "to field mismatch"));
+    }
+    to.status.set_features(Features::parse(text(headers, FEATURES_HEADER)));
+    Ok(StreamStart { to, kind })
+}
+
+/// Whether the sender and we go together, by version and by cluster.
+pub(super) fn compatible<B: Backend>(shared: &Shared<B>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let version = |name| versions::parse(text(headers, name)).map_err(|_| Refusal::Aborted);
+    let (server, min_cluster) = (version("x-server-version")?, version("x-min-cluster-version")?);
+    let refused = |text| Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, text));
+    if let Some(reason) = versions::incompatibility(server, min_cluster) {
+        let from = text(headers, "x-server-from").unwrap_or_default().escape_debug();
+        let theirs = text(headers, "x-server-version").unwrap_or("2.0.0").escape_debug();
+        log::error!(
+            "rafthttp",
+            "request version incompatibility ({reason}: remote[{from}]={theirs}, local={SPOKEN})"
+        );
+        return refused("incompatible version");
+    }
+    let ours = shared.transport.context().local.cluster_id.to_string();
+    let theirs = text(headers, "x-etcd-cluster-id").unwrap_or_default();
+    if theirs != ours {
+        let theirs = theirs.escape_debug();
+        log::error!("rafthttp", "request cluster ID mismatch (got {theirs} want {ours})");
+        return refused("cluster ID mismatch");
+    }
+    Ok(())
+}
+
+/// Whether a member was removed, as the transport was told or as the store has it since before the start.
+pub(super) fn is_removed<B: Backend>(shared: &Shared<B>, id: MemberId) -> bool {
+    shared.transport.is_removed(id) || shared.backend.members().removed.contains(&id)
+}
+
+/// A header's value, if it is text.
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

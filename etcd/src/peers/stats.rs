@@ -1,0 +1,213 @@
+//! Numbers about the traffic, for `/v2/stats/leader` and `/v2/stats/self`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+use shared::id::MemberId;
+use tokio::time::{Duration, Instant};
+
+/// How long an append may go unanswered before another one is timed.
+const SAMPLE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Points in time from which rates are made, and their distance.
+const POINTS_MAX: usize = 200;
+const POINT_DISTANCE: Duration = Duration::from_millis(10);
+
+/// A rate without anything new for that long is over.
+const RATE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What has passed between this member and the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// How appends to each peer fare.
+    pub followers: BTreeMap<MemberId, FollowerStats>,
+    /// Appends sent.
+    pub sent: Traffic,
+    /// Appends received.
+    pub received: Traffic,
+}
+
+/// How appends to one peer fare. Times are in milliseconds, from the moment an append is handed to the transport
+/// to that of its answer; of those under way at the same time, one is timed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FollowerStats {
+    /// Of the last one timed.
+    pub latency_current: f64,
+    /// Of all timed.
+    pub latency_average: f64,
+    /// Of all timed.
+    pub latency_standard_deviation: f64,
+    /// The shortest; 2^63 before the first.
+    pub latency_minimum: f64,
+    /// The longest.
+    pub latency_maximum: f64,
+    /// Appends that could not be delivered.
+    pub fail: u64,
+    /// Appends handed over.
+    pub success: u64,
+}
+
+impl Default for FollowerStats {
+    fn default() -> FollowerStats {
+        FollowerStats {
+            latency_current: 0.0,
+            latency_average: 0.0,
+            latency_standard_deviation: 0.0,
+            // Go's 1 << 63.
+            latency_minimum: 9_223_372_036_854_775_808.0,
+            latency_maximum: 0.0,
+            fail: 0,
+            success: 0,
+        }
+    }
+}
+
+/// Appends in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Traffic {
+    /// How many, ever.
+    pub count: u64,
+    /// How many a second, of late.
+    pub messages_per_second: f64,
+    /// Their bytes a second, of late.
+    pub bytes_per_second: f64,
+}
+
+/// Keeps a peer's [`FollowerStats`].
+#[derive(Debug, Default)]
+pub(super) struct Follower(Mutex<Timing>);
+
+#[derive(Debug, Default)]
+struct Timing {
+    stats: FollowerStats,
+    /// The append that is being timed: its last index, and when it was sent.
+    sample: Option<(u64, Instant)>,
+    samples: f64,
+    square_average: f64,
+}
+
+impl Follower {
+    /// An append with entries up to `index` goes out.
+    pub(super) fn sent(&self, index: u64, now: Instant) {
+        let mut timing = self.0.lock();
+        timing.stats.success += 1;
+        if timing.sample.is_none_or(|(_, since)| now.duration_since(since) > SAMPLE_TIME_MAX) {
+            timing.sample = Some((index, now));
+        }
+    }
+
+    /// An append did not get there.
+    pub(super) fn failed(&self) {
+        let mut timing = self.0.lock();
+        timing.stats.fail += 1;
+        timing.sample = None;
+    }
+
+    /// The peer has all entries up to `index`.
+    pub(super) fn answered(&self, index: u64, now: Instant) {
+        let mut timing = self.0.lock();
+        let Some((_, since)) = timing.sample.take_if(|(wanted, _)| index >= *wanted) else { return };
+        let latency = now.duration_since(since).as_secs_f64() * 1000.0;
+        let Timing { stats, samples, square_average, .. } = &mut *timing;
+        let before = *samples;
+        *samples += 1.0;
+        stats.latency_current = latency;
+        stats.latency_maximum = stats.latency_maximum.max(latency);
+        stats.latency_minimum = stats.latency_minimum.min(latency);
+        stats.latency_average = (before * stats.latency_average + latency) / *samples;
+        *square_average = (before * *square_average + latency * latency) / *samples;
+        let variance = *square_average - stats.latency_average * stats.latency_average;
+        stats.latency_standard_deviation = variance.max(0.0).sqrt();
+    }
+
+    pub(super) fn stats(&self) -> FollowerStats {
+        self.0.lock().stats
+    }
+}
+
+/// Keeps the [`Traffic`] of one direction.
+#[derive(Debug, Default)]
+pub(super) struct Counter(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    messages: u64,
+    bytes: u64,
+    /// When there had been how many messages and bytes.
+    points: VecDeque<(Instant, u64, u64)>,
+}
+
+impl Counter {
+    /// Some appends passed.
+    pub(super) fn add(&self, messages: u64, bytes: usize, now: Instant) {
+        let mut counts = self.0.lock();
+        counts.messages += messages;
+        counts.bytes += bytes as u64;
+        if counts.points.back().is_none_or(|(last, ..)| now - *last >= POINT_DISTANCE) {
+            if counts.points.len() == POINTS_MAX {
+                counts.points.pop_front();
+            }
+            let point = (now, counts.messages, counts.bytes);
+            counts.points.push_back(point);
+        }
+    }
+
+    pub(super) fn traffic(&self, now: Instant) -> Traffic {
+        let mut counts = self.0.lock();
+        if counts.points.back().is_some_and(|(last, ..)| now.duration_since(*last) > RATE_TIME_MAX) {
+            counts.points.clear();
+        }
+        let count = counts.messages;
+        let (Some(first), Some(last)) = (counts.points.front(), counts.points.back()) else {
+            return Traffic { count, ..Traffic::default() };
+        };
+        let seconds = (last.0 - first.0).as_secs_f64();
+        if seconds <= 0.0 {
+            return Traffic { count, ..Traffic::default() };
+        }
+        #[expect(clippy::cast_precision_loss, reason = "differences within two seconds")]
+        let rate = |from: u64, to: u64| (to - from) as f64 / seconds;
+        Traffic { count, messages_per_second: rate(first.1, last.1), bytes_per_second: rate(first.2, last.2) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn an_append_is_timed_until_it_is_answered() {
+        let (follower, start) = (Follower::default(), Instant::now());
+        follower.sent(5, start);
+        follower.sent(6, after(start, 2));
+        follower.answered(4, after(start, 2));
+        assert_eq!(follower.stats().latency_current, 0.0);
+        follower.answered(6, after(start, 4));
+        follower.sent(7, after(start, 10));
+        follower.answered(7, after(start, 18));
+        follower.failed();
+        let stats = follower.stats();
+        assert_eq!((stats.success, stats.fail), (3, 1));
+        assert_eq!((stats.latency_minimum, stats.latency_maximum, stats.latency_current), (4.0, 8.0, 8.0));
+        assert!((stats.latency_average - 6.0).abs() < 1e-9);
+        assert!((stats.latency_standard_deviation - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_moments() {
+        let (counter, start) = (Counter::default(), Instant::now());
+        for ms in 0..1000 {
+            counter.add(1, 100, after(start, ms));
+        }
+        let traffic = counter.traffic(after(start, 1000));
+        assert_eq!(traffic.count, 1000);
+        assert!((traffic.messages_per_second - 1000.0).abs() < 20.0, "{traffic:?}");
+        assert!((traffic.bytes_per_second - 100_000.0).abs() < 2000.0, "{traffic:?}");
+        let later = counter.traffic(after(start, 3000));
+        assert_eq!(later, Traffic { count: 1000, ..Traffic::default() });
+    }
+}

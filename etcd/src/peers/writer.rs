@@ -1,0 +1,150 @@
+//! The half of a stream that a peer dials: what we say to it.
+//!
+//! The socket is taken over from the HTTP library once the answer is decided.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use shared::net::{Stream, io_reason};
+use shared::time::UnixNanos;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, sleep};
+
+use super::features::{FEATURES_HEADER, Features};
+use super::frames::StreamKind;
+use super::group::{self, Destination};
+use super::outgoing::{Batch, Generation, Outgoing};
+use super::socket::write_all;
+use crate::version::SPOKEN;
+
+/// A link says that it is alive three times before the other side takes it for dead.
+const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
+
+/// Entries up to that length are put behind urgent messages, so that one write takes both.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// A stream that a peer has asked for and may have.
+pub(super) struct StreamStart {
+    pub(super) to: Arc<Destination>,
+    pub(super) kind: StreamKind,
+}
+
+enum Next {
+    Write(Batch),
+    Alive,
+    /// The peer has another connection, or is no peer any more.
+    Replaced,
+    /// The peer closed it.
+    Gone,
+}
+
+/// Answers the request for a stream and writes all that is for that peer, until one of both sides ends it.
+pub(super) async fn run(context: &group::Context, start: StreamStart, mut stream: Stream) {
+    let StreamStart { to, kind } = start;
+    let outgoing = to.outgoing(kind);
+    let head = head(context, (context.local.clock)());
+    if let Err(error) = write_all(&mut stream, &head).await {
+        to.status.deactivate("write", kind.name(), &io_reason(&error));
+        return;
+    }
+    let Some(generation) = outgoing.attach() else { return };
+    let attached = Attached { context, to: &to, outgoing, generation };
+    to.status.activate();
+    match write_frames(&mut stream, outgoing, generation).await {
+        Ok(Next::Replaced) => {
+            drop(attached);
+            // The end of an answer, said in order; nobody minds if it does not arrive.
+            let _ = write_all(&mut stream, b"0\r\n\r\n").await;
+        }
+        Ok(_) => {}
+        Err((action, error)) => to.status.deactivate(action, kind.name(), &io_reason(&error)),
+    }
+}
+
+/// Gives the stream up when its connection ends, however that happens.
+struct Attached<'a> {
+    context: &'a group::Context,
+    to: &'a Destination,
+    outgoing: &'a Outgoing,
+    generation: Generation,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if self.outgoing.detach(self.generation) {
+            self.context.mailbox.tell_unreachable(self.to.id);
+        }
+    }
+}
+
+async fn write_frames(
+    stream: &mut Stream,
+    outgoing: &Outgoing,
+    generation: Generation,
+) -> Result<Next, (&'static str, io::Error)> {
+    let mut alive = Box::pin(sleep(LINK_HEARTBEAT_INTERVAL));
+    loop {
+        let next = poll_fn(|cx| {
+            match outgoing.poll_take(generation, cx) {
+                Poll::Ready(Some(batch)) => return Poll::Ready(Next::Write(batch)),
+                Poll::Ready(None) => return Poll::Ready(Next::Replaced),
+                Poll::Pending => {}
+            }
+            if alive.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Alive);
+            }
+            poll_closed(stream, cx).map(|()| Next::Gone)
+        })
+        .await;
+        match next {
+            Next::Write(mut batch) => {
+                if !batch.urgent.is_empty() && batch.bulk.len() <= JOINED_BYTES_MAX {
+                    batch.urgent.extend_from_slice(&batch.bulk);
+                    batch.bulk.clear();
+                }
+                for bytes in [&batch.urgent, &batch.bulk] {
+                    write_all(stream, bytes).await.map_err(|error| ("write", error))?;
+                }
+                outgoing.give_back(batch);
+            }
+            Next::Alive => {
+                let chunk = outgoing.link_heartbeat();
+                write_all(stream, &chunk).await.map_err(|error| ("heartbeat", error))?;
+                alive.as_mut().reset(Instant::now() + LINK_HEARTBEAT_INTERVAL);
+            }
+            Next::Replaced | Next::Gone => return Ok(next),
+        }
+    }
+}
+
+/// Ready when the peer has closed the connection. What it says is not for anybody.
+fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let mut space = [0; 64];
+        let mut buffer = ReadBuf::new(&mut space);
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+fn head(context: &group::Context, now: UnixNanos) -> Vec<u8> {
+    let second = now.0.div_euclid(1_000_000_000);
+    let date = jiff::Timestamp::from_second(second)
+        .map(|time| time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string())
+        .unwrap_or_default();
+    let cluster_id = context.local.cluster_id;
+    let features = Features::OURS;
+    format!(
+        "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: {cluster_id}\r\n{FEATURES_HEADER}: {features}\r\n\
+         X-Server-Version: {SPOKEN}\r\n{date}Content-Type: text/plain; charset=utf-8\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    )
+    .into_bytes()
+}
