@@ -11,6 +11,7 @@ use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
 use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
+use crate::peers;
 
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {
@@ -37,6 +38,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The followers' places in the log, if this member leads.
     fn progress(&self) -> Vec<Progress>;
+
+    /// What has passed between this member and the others.
+    fn traffic(&self) -> peers::Stats;
 
     /// When this process started.
     fn started(&self) -> UnixNanos;

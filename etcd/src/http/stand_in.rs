@@ -14,6 +14,7 @@ use shared::time::UnixNanos;
 
 use crate::http::{Backend, ChangeError, SubmitError};
 use crate::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
+use crate::peers;
 
 /// The member's id.
 const ID: MemberId = MemberId(0xa553_2e44_7404_284a);
@@ -121,6 +122,10 @@ impl Backend for StandIn {
 
     fn members(&self) -> Arc<Membership> {
         Arc::new(self.members.lock().clone())
+    }
+
+    fn traffic(&self) -> peers::Stats {
+        peers::Stats::default()
     }
 
     fn progress(&self) -> Vec<Progress> {

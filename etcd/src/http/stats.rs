@@ -1,7 +1,10 @@
 //! `/v2/stats/*`: counters for people and scripts.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::Context;
 use super::backend::Backend;
@@ -9,6 +12,7 @@ use super::exchange::Asked;
 use super::reply::{self, Response};
 use super::text;
 use crate::member::Role;
+use crate::peers::FollowerStats;
 
 #[derive(Serialize)]
 struct SelfStats<'a> {
@@ -21,8 +25,77 @@ struct SelfStats<'a> {
     leader_info: LeaderInfo,
     #[serde(rename = "recvAppendRequestCnt")]
     received_appends: u64,
+    #[serde(rename = "recvPkgRate", skip_serializing_if = "Option::is_none")]
+    received_rate: Option<Number>,
+    #[serde(rename = "recvBandwidthRate", skip_serializing_if = "Option::is_none")]
+    received_bandwidth: Option<Number>,
     #[serde(rename = "sendAppendRequestCnt")]
     sent_appends: u64,
+    #[serde(rename = "sendPkgRate", skip_serializing_if = "Option::is_none")]
+    sent_rate: Option<Number>,
+    #[serde(rename = "sendBandwidthRate", skip_serializing_if = "Option::is_none")]
+    sent_bandwidth: Option<Number>,
+}
+
+/// What a leader tells of its followers.
+#[derive(Serialize)]
+struct LeaderStats {
+    leader: String,
+    followers: BTreeMap<String, Follower>,
+}
+
+#[derive(Serialize)]
+struct Follower {
+    latency: Latency,
+    counts: Counts,
+}
+
+/// In milliseconds.
+#[derive(Serialize)]
+struct Latency {
+    current: Number,
+    average: Number,
+    #[serde(rename = "standardDeviation")]
+    standard_deviation: Number,
+    minimum: Number,
+    maximum: Number,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    fail: u64,
+    success: u64,
+}
+
+impl From<&FollowerStats> for Follower {
+    fn from(stats: &FollowerStats) -> Follower {
+        Follower {
+            latency: Latency {
+                current: number(stats.latency_current),
+                average: number(stats.latency_average),
+                standard_deviation: number(stats.latency_standard_deviation),
+                minimum: number(stats.latency_minimum),
+                maximum: number(stats.latency_maximum),
+            },
+            counts: Counts { fail: stats.fail, success: stats.success },
+        }
+    }
+}
+
+/// A number in the text that it has in JSON.
+type Number = Box<RawValue>;
+
+/// A number as Go writes it: without a point where there is nothing behind it, with an exponent only far out.
+fn number(value: f64) -> Number {
+    let far = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
+    let text = if far { format!("{value:e}") } else { value.to_string() };
+    // The text of a number is JSON.
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A rate; none for nothing.
+fn rate(value: f64) -> Option<Number> {
+    (value > 0.0).then(|| number(value))
 }
 
 #[derive(Serialize)]
@@ -44,6 +117,7 @@ pub(super) fn answer_self<B: Backend>(
     let backend = &context.backend;
     let status = backend.status();
     let leader_since = backend.leader_since();
+    let traffic = backend.traffic();
     let stats = SelfStats {
         name: backend.name(),
         id: status.id.to_string(),
@@ -54,9 +128,12 @@ pub(super) fn answer_self<B: Backend>(
             uptime: text::duration(backend.clock().0.saturating_sub(leader_since.0)),
             start_time: leader_since.to_string(),
         },
-        // A cluster of one sends itself nothing.
-        received_appends: 0,
-        sent_appends: 0,
+        received_appends: traffic.received.count,
+        received_rate: rate(traffic.received.messages_per_second),
+        received_bandwidth: rate(traffic.received.bytes_per_second),
+        sent_appends: traffic.sent.count,
+        sent_rate: rate(traffic.sent.messages_per_second),
+        sent_bandwidth: rate(traffic.sent.bytes_per_second),
     };
     // Strings and numbers can always be written.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
@@ -83,9 +160,12 @@ pub(super) fn answer_leader<B: Backend>(
     if status.role != Role::Leader {
         return reply::message(headers, StatusCode::FORBIDDEN, "not current leader");
     }
-    // A leader alone has no followers to tell of.
-    let body = format!("{{\"leader\":\"{}\",\"followers\":{{}}}}", status.id);
-    reply::json(headers, StatusCode::OK, body.into_bytes())
+    let traffic = context.backend.traffic();
+    let followers =
+        traffic.followers.iter().map(|(id, follower)| (id.to_string(), Follower::from(follower))).collect();
+    let stats = LeaderStats { leader: status.id.to_string(), followers };
+    // Strings and numbers can always be written.
+    reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
 
 pub(super) fn answer_store<B: Backend>(
@@ -99,4 +179,16 @@ pub(super) fn answer_store<B: Backend>(
     let mut body = Vec::with_capacity(512);
     context.backend.store().stats().write_json(&mut body);
     reply::json(headers, StatusCode::OK, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_look_as_gos_do() {
+        let texts = [0.0, 1.0, 0.25, 9_223_372_036_854_775_808.0].map(|value| number(value).get().to_owned());
+        assert_eq!(texts, ["0", "1", "0.25", "9223372036854775808"]);
+        assert!(rate(0.0).is_none());
+    }
 }

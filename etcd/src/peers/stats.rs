@@ -17,7 +17,7 @@ const POINT_DISTANCE: Duration = Duration::from_millis(10);
 const RATE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What has passed between this member and the others.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     /// How appends to each peer fare.
     pub followers: BTreeMap<MemberId, FollowerStats>,

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock;
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status};
+use crate::peers::{self, Transport};
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
 pub(super) const CALLS_WAITING_MAX: usize = 16 * 1024;
@@ -44,6 +45,8 @@ pub(super) struct Inner {
     /// When the process started, and when it last became, or got, a leader.
     pub(super) started: UnixNanos,
     pub(super) leader_since: AtomicU64,
+    /// The way to the other members.
+    pub(super) transport: Transport,
 }
 
 /// The member's status, readable without asking its loop.
@@ -170,6 +173,10 @@ impl Backend for Handle {
 
     fn progress(&self) -> Vec<Progress> {
         self.inner.progress.lock().clone()
+    }
+
+    fn traffic(&self) -> peers::Stats {
+        self.inner.transport.stats()
     }
 
     fn started(&self) -> UnixNanos {

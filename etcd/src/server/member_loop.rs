@@ -13,18 +13,23 @@ use shared::store::Store;
 use shared::time::UnixNanos;
 use shared::wal::WalError;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::clock;
 use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
+use super::network::Links;
 use super::reads::{self, Read, Reads};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{Applied, Batch, BatchId, Committed, Member, Output, Received, RequestId, Role};
+use crate::member::{
+    Applied, Batch, BatchId, Committed, Kind, Member, Message, Output, Received, RequestId, Role,
+};
 use crate::metrics::Metrics;
+use crate::peers::Inbound;
+use crate::version::{self, SPOKEN};
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
 const CALLS_PER_TURN_MAX: usize = 1024;
@@ -32,6 +37,12 @@ const CALLS_PER_TURN_MAX: usize = 1024;
 /// How often a leader looks for keys that have expired. An expired key disappears at most this late, and the
 /// time for the log later.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Messages taken in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 1024;
+
+/// How long a member that was removed goes on, so that the others learn of it.
+const REMOVED_REST: Duration = Duration::from_secs(1);
 
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
@@ -44,6 +55,25 @@ pub(super) struct LoopConfig {
     pub(super) heartbeat: Duration,
     pub(super) election: Duration,
     pub(super) snapshot_count: u64,
+    /// The cluster is new: nobody leads it yet.
+    pub(super) is_new: bool,
+}
+
+/// How the loop ends, once that is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The member was removed; the others are still to hear what it has to say.
+    Removed { at: Instant },
+    /// The cluster has moved on to a version that this server does not speak.
+    TooOld,
+    /// It was told to stop, and waits for another leader.
+    HandingOver { until: Instant },
+}
+
+/// A snapshot message and the store that it holds.
+struct Parsed {
+    message: Message,
+    store: Result<Store, String>,
 }
 
 /// Who hears of what the loop does.
@@ -61,6 +91,14 @@ pub(super) enum Ended {
     /// A change of the members took this one out.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
+    /// Another member says that this one is none any more.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster has moved on to a version that this server does not speak.
+    #[error(
+        "cluster cannot be downgraded (current version: {SPOKEN} is lower than determined cluster version: {0})."
+    )]
+    TooOld(String),
     /// The log or a snapshot cannot be written.
     #[error("{0}")]
     Disk(String),
@@ -114,8 +152,11 @@ pub(super) struct MemberLoop<D: Disk> {
     received: Option<(u64, Store)>,
     last_written: Option<BatchId>,
     leader_changed: Instant,
-    removed: bool,
+    ending: Option<Ending>,
     next_expiry: Instant,
+    links: Links,
+    /// Where snapshots go whose text was read.
+    parsed: Option<UnboundedSender<Parsed>>,
 }
 
 impl<D: Disk> MemberLoop<D> {
@@ -126,6 +167,7 @@ impl<D: Disk> MemberLoop<D> {
         log: LogThread<D>,
         snapshotter: Snapshotter<D>,
         listeners: Listeners,
+        links: Links,
         metrics: Arc<Metrics>,
     ) -> MemberLoop<D> {
         let now = Instant::now();
@@ -145,8 +187,10 @@ impl<D: Disk> MemberLoop<D> {
             received: None,
             last_written: None,
             leader_changed: now,
-            removed: false,
+            ending: None,
             next_expiry: now,
+            links,
+            parsed: None,
         }
     }
 
@@ -157,55 +201,166 @@ impl<D: Disk> MemberLoop<D> {
         mut calls: Receiver<Call>,
         mut written: UnboundedReceiver<Done>,
         mut saved: UnboundedReceiver<snapshots::Saved>,
+        mut inbound: Receiver<Inbound>,
         mut stop: watch::Receiver<bool>,
     ) -> Ended {
+        let (parsed, mut snapshots_parsed) = mpsc::unbounded_channel();
+        self.parsed = Some(parsed);
         let mut ticks = tokio::time::interval(self.config.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut taken = Vec::with_capacity(CALLS_PER_TURN_MAX);
+        self.links.follow(self.member.membership());
         let mut begun = self.carry_out().await;
         if begun.is_ok() && self.member.status().alone {
             // Nobody else could be the leader: no timeout needs to pass.
             self.member.campaign();
             begun = self.carry_out().await;
+        } else if self.config.is_new {
+            self.member.hasten();
         }
         if let Err(error) = begun {
             return self.end(Ended::Disk(error));
         }
         let ended = loop {
-            tokio::select! {
+            // Time first: it must pass under any load. Whatever wakes the loop, all that waits is taken in.
+            let heard = tokio::select! {
                 biased;
-                Some(done) = written.recv() => {
-                    if let Some(ended) = self.log_says(done) {
-                        break ended;
-                    }
-                    while let Ok(done) = written.try_recv() {
-                        if let Some(ended) = self.log_says(done) {
-                            return self.end(ended);
-                        }
-                    }
+                _ = ticks.tick() => {
+                    self.tick();
+                    None
                 }
-                1.. = calls.recv_many(&mut taken, CALLS_PER_TURN_MAX) => {
-                    let deadline = Instant::now() + self.request_timeout();
-                    for call in taken.drain(..) {
-                        self.take(call, deadline);
-                    }
+                _ = stop.changed(), if self.ending.is_none() => {
+                    self.hand_over();
+                    None
                 }
-                Some(saved) = saved.recv() => {
-                    if let Err(error) = self.snapshot_saved(saved) {
-                        break Ended::Disk(error);
-                    }
+                Some(done) = written.recv() => self.log_says(done),
+                Some(inbound) = inbound.recv() => self.hear(inbound),
+                Some(call) = calls.recv() => {
+                    self.take(call, Instant::now() + self.request_timeout());
+                    None
                 }
-                _ = ticks.tick() => self.tick(),
-                _ = stop.changed() => break Ended::Stopped,
+                Some(saved) = saved.recv() => self.snapshot_saved(saved),
+                Some(parsed) = snapshots_parsed.recv() => self.step_snapshot(parsed),
+            };
+            let heard = heard.or_else(|| self.take_in(&mut written, &mut inbound, &mut calls));
+            if let Some(ended) = heard {
+                break ended;
             }
             if let Err(error) = self.carry_out().await {
                 break Ended::Disk(error);
             }
-            if self.removed {
-                break Ended::Removed;
+            if let Some(ended) = self.ended() {
+                break ended;
             }
         };
         self.end(ended)
+    }
+
+    /// Takes what else waits, so that the member thinks about all of it once. The end, if something says so.
+    fn take_in(
+        &mut self,
+        written: &mut UnboundedReceiver<Done>,
+        inbound: &mut Receiver<Inbound>,
+        calls: &mut Receiver<Call>,
+    ) -> Option<Ended> {
+        while let Ok(done) = written.try_recv() {
+            if let Some(ended) = self.log_says(done) {
+                return Some(ended);
+            }
+        }
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Ok(inbound) = inbound.try_recv() else { break };
+            if let Some(ended) = self.hear(inbound) {
+                return Some(ended);
+            }
+        }
+        let mut deadline = None;
+        for _ in 0..CALLS_PER_TURN_MAX {
+            let Ok(call) = calls.try_recv() else { break };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.request_timeout());
+            self.take(call, deadline);
+        }
+        None
+    }
+
+    /// What the network has to say. The end, if another member says that this one is none any more.
+    fn hear(&mut self, inbound: Inbound) -> Option<Ended> {
+        match inbound {
+            Inbound::Message(message) if message.kind() == Kind::Snapshot => self.parse_snapshot(message),
+            Inbound::Message(message) => self.member.step(message),
+            Inbound::Unreachable(id) => self.member.unreachable(id),
+            Inbound::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
+            Inbound::PeerChanged => self.agree_on_extensions(),
+            Inbound::Fatal(why) => return Some(Ended::Refused(why)),
+        }
+        None
+    }
+
+    /// Reads the store out of a snapshot before raft hears of it, aside: what is no store is not worth a step.
+    fn parse_snapshot(&mut self, message: Message) {
+        let Some(parsed) = self.parsed.clone() else { return };
+        let history = self.inner.store.read().history_length();
+        tokio::task::spawn_blocking(move || {
+            let data = message.snapshot_data();
+            let store = Store::recover(&data, history).map_err(|error| error.to_string());
+            // Nobody listens once the loop has ended.
+            let _ = parsed.send(Parsed { message, store });
+        });
+    }
+
+    fn step_snapshot(&mut self, Parsed { message, store }: Parsed) -> Option<Ended> {
+        let metadata = message.snapshot()?;
+        match store {
+            Ok(store) => {
+                self.received = Some((metadata.index, store));
+                self.member.step(message);
+            }
+            Err(error) => log::error!(
+                "etcdserver",
+                "the snapshot at index {} from {} is not taken: {error}",
+                metadata.index,
+                message.from()
+            ),
+        }
+        None
+    }
+
+    /// What Go members do not understand is used as long as there is none among the members.
+    fn agree_on_extensions(&mut self) {
+        let extended = self.links.all_extended();
+        if self.member.is_extended() != extended {
+            self.member.set_extended(extended);
+            let what = if extended { "on: all members know them" } else { "off: not all members know them" };
+            log::info!("raft", "pre-vote, check-quorum and read-index are {what}");
+        }
+    }
+
+    /// Told to stop: a leader leaves the lead to another member first, so that nobody has to wait for a timeout.
+    fn hand_over(&mut self) {
+        let now = Instant::now();
+        let links = &self.links;
+        let until = match self.member.transfer(|id| links.is_extended(id)) {
+            Some(to) => {
+                log::info!("etcdserver", "leadership goes to {to} before this member stops");
+                now + self.config.election
+            }
+            None => now,
+        };
+        self.ending = Some(Ending::HandingOver { until });
+    }
+
+    /// Whether it is time to end.
+    fn ended(&self) -> Option<Ended> {
+        match self.ending? {
+            Ending::Removed { at } => (at <= Instant::now()).then_some(Ended::Removed),
+            Ending::TooOld => {
+                let version = self.member.membership().version.clone().unwrap_or_default();
+                Some(Ended::TooOld(version))
+            }
+            Ending::HandingOver { until } => {
+                let over = until <= Instant::now() || self.member.status().role != Role::Leader;
+                over.then_some(Ended::Stopped)
+            }
+        }
     }
 
     fn request_timeout(&self) -> Duration {
@@ -228,7 +383,7 @@ impl<D: Disk> MemberLoop<D> {
     fn log_says(&mut self, done: Done) -> Option<Ended> {
         match done {
             Done::Failed(error) => return Some(Ended::Disk(error.to_string())),
-            Done::Written(batch) => self.written(&batch),
+            Done::Written(batch) => self.written(batch),
             Done::Marked(at) => self.snapshotter.save(at),
             Done::Released => {}
         }
@@ -236,11 +391,14 @@ impl<D: Disk> MemberLoop<D> {
         None
     }
 
-    fn written(&mut self, batch: &Batch) {
+    fn written(&mut self, mut batch: Batch) {
         assert!(self.last_written < Some(batch.id), "batches are written in order");
         self.last_written = Some(batch.id);
         if batch.must_sync {
             self.member.persisted(batch.id);
+        }
+        if !batch.then_send.is_empty() {
+            self.links.send(std::mem::take(&mut batch.then_send));
         }
     }
 
@@ -259,7 +417,7 @@ impl<D: Disk> MemberLoop<D> {
                 self.reads.push(Read { request, reply, deadline });
                 return None;
             }
-            call if !self.member.takes_proposals() => return Some(call),
+            call if !self.member.takes_proposals() || self.ending.is_some() => return Some(call),
             Call::Submit(request, reply) => (self.member.propose(request), Reply::Submit(reply)),
             // Raft would swallow a second change; it waits for the first.
             Call::Configure(change, reply) if self.member.is_configuring() => {
@@ -342,8 +500,7 @@ impl<D: Disk> MemberLoop<D> {
         while let Some(output) = self.member.poll() {
             spoke = true;
             match output {
-                // There is no transport yet, and so nobody to send to.
-                Output::Send(_) => {}
+                Output::Send(messages) => self.links.send(messages),
                 Output::Persist(batch) => self.persist(batch).map_err(|error| error.to_string())?,
                 Output::Apply(committed) => self.apply(committed),
                 Output::Install(received) => self.install(received).await?,
@@ -367,7 +524,7 @@ impl<D: Disk> MemberLoop<D> {
             && let Some(result) = self.log.write_now(&batch)
         {
             result?;
-            self.written(&batch);
+            self.written(batch);
             return Ok(());
         }
         self.log.send(Job::Write(batch));
@@ -398,9 +555,10 @@ impl<D: Disk> MemberLoop<D> {
         let (now, instant) = (clock::now(), Instant::now());
         let mut membership_changed = false;
         let mut new_term = false;
+        let mut removed = false;
         let wakeups = {
             let mut store = self.inner.store.write();
-            let (waiting, removed, metrics) = (&mut self.waiting, &mut self.removed, &self.metrics);
+            let (waiting, metrics) = (&mut self.waiting, &self.metrics);
             let mut take = |id| {
                 let waiting: Waiting = waiting.remove(&id)?;
                 metrics.proposal_committed(instant.duration_since(waiting.since));
@@ -423,7 +581,7 @@ impl<D: Disk> MemberLoop<D> {
                     log_member(&self.inner, kind, id, &peer_urls);
                 }
                 Applied::NewTerm => new_term = true,
-                Applied::RemovedSelf => *removed = true,
+                Applied::RemovedSelf => removed = true,
             });
             store.take_wakeups()
         };
@@ -433,6 +591,12 @@ impl<D: Disk> MemberLoop<D> {
         }
         // Before the answers can be read: a client that saw its write must see it again.
         self.publish_status();
+        if removed {
+            // The others are to learn that it is decided, if there are any.
+            let rest =
+                if self.member.membership().members.is_empty() { Duration::ZERO } else { REMOVED_REST };
+            self.ending = Some(Ending::Removed { at: instant + rest });
+        }
         if new_term {
             let leads = self.member.status().role == Role::Leader;
             let _ = self.notices.send(Notice::NewTerm { leads });
@@ -470,6 +634,17 @@ impl<D: Disk> MemberLoop<D> {
 
     /// The members are others than before.
     fn members_changed(&mut self) {
+        let before = self.inner.membership.load().version.clone();
+        if let Some(version) = self.member.membership().version.as_deref()
+            && before.as_deref() != Some(version)
+        {
+            log_version(before.as_deref(), version);
+            if version::is_too_new(version) && self.ending.is_none() {
+                self.ending = Some(Ending::TooOld);
+            }
+        }
+        self.links.follow(self.member.membership());
+        self.agree_on_extensions();
         self.inner.membership.store(Arc::new(self.member.membership().clone()));
     }
 
@@ -513,14 +688,17 @@ impl<D: Disk> MemberLoop<D> {
         }
     }
 
-    fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Result<(), String> {
-        let metadata = saved.0.map_err(|error| error.to_string())?;
+    fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Option<Ended> {
+        let metadata = match saved.0 {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(Ended::Disk(error.to_string())),
+        };
         let index = metadata.index;
         self.snapshotter.saved(index);
         self.member.snapshot_saved(metadata);
         self.log.send(Job::Release(index));
         log::info!("etcdserver", "saved snapshot at index {index}");
-        Ok(())
+        None
     }
 }
 
@@ -533,6 +711,16 @@ fn log_member(inner: &Inner, kind: i32, id: MemberId, peer_urls: &[String]) {
         }
         pb::REMOVE_NODE => log::notice!("etcdserver", "removed {local}member {id} from cluster {cluster}"),
         _ => log::notice!("etcdserver", "update {local}member {id} [{urls}] in cluster {cluster}"),
+    }
+}
+
+fn log_version(before: Option<&str>, now: &str) {
+    let short = |version: &str| version.rsplit_once('.').map_or(version, |(short, _)| short).to_owned();
+    match before {
+        None => log::notice!("etcdserver", "set the initial cluster version to {}", short(now)),
+        Some(before) => {
+            log::notice!("etcdserver", "updated the cluster version from {} to {}", short(before), short(now))
+        }
     }
 }
 

@@ -9,12 +9,15 @@ pub(crate) mod data_dir;
 mod handle;
 mod log_thread;
 mod member_loop;
+mod network;
 mod publish;
 mod reads;
 pub(crate) mod signals;
 mod snapshots;
 mod start;
+mod versions;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -22,7 +25,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use shared::disk::{Disk, RealDisk, reason};
-use shared::net::Dialer;
+use shared::id::MemberId;
+use shared::net::{Acceptor, Dialer};
 use shared::url::Urls;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,21 +38,25 @@ pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 use self::log_thread::LogThread;
 use self::member_loop::{Ended, Listeners, LoopConfig, MemberLoop, Notice};
+use self::network::{Links, Network};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
 use crate::config::{Config, Fallback};
 use crate::http;
 use crate::log::{self, LogControl};
-use crate::member::Member;
+use crate::member::{Member, Message};
 use crate::metrics::{self, Metrics};
-use crate::peers;
+use crate::peers::{self, Transport};
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long connections may take to finish their answers once the server stops.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages from other members that wait for the loop. Beyond it their connections wait.
+const MESSAGES_WAITING_MAX: usize = 4096;
 
 /// Descriptors that the server needs for itself, beside its clients' connections.
 const DESCRIPTORS_RESERVED: u64 = 150;
@@ -129,18 +137,20 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
 
     let metrics = Arc::new(Metrics::new());
     let (stop, stopping) = watch::channel(false);
-    let Running { handle, notices, ready, mut member_loop } =
-        start_member(opened, &config, metrics.clone(), stopping.clone())?;
+    let Running { handle, notices, ready, transport, mut member_loop } =
+        start_member(opened, &config, &layout, &dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::attributes(handle.clone(), config.name.clone(), publish::client_urls(&config)));
-    tasks.spawn(publish::version(handle.clone(), notices));
+    tasks.spawn(versions::keep(handle.clone(), dialer, notices));
     tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
 
     let mut connections = JoinSet::new();
     let member = Arc::new(handle.clone());
     for listener in peer_listeners {
-        connections.spawn(peers::serve(listener, member.clone(), stopping.clone()));
+        let served =
+            peers::serve(listener, Acceptor::plain(), member.clone(), transport.clone(), stopping.clone());
+        connections.spawn(served);
     }
     let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
     tokio::pin!(ready);
@@ -170,11 +180,12 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     }
     match ended {
         Ended::Stopped => Ok(exit),
-        Ended::Removed => {
+        Ended::Removed | Ended::Refused(_) => {
             log::error!("etcdserver", "{ended}");
+            log::info!("etcdserver", "the data-dir used by this member must be removed.");
             Ok(Exit::Removed)
         }
-        Ended::Disk(_) => Err(anyhow::anyhow!("{ended}")),
+        Ended::Disk(_) | Ended::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
     }
 }
 
@@ -187,12 +198,15 @@ struct Running {
     handle: Handle,
     notices: mpsc::UnboundedReceiver<Notice>,
     ready: oneshot::Receiver<()>,
+    transport: Transport,
     member_loop: JoinHandle<Ended>,
 }
 
 fn start_member<D: Disk>(
     opened: start::Opened<D>,
     config: &Config,
+    layout: &Layout,
+    dialer: &Dialer,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<Running> {
@@ -201,11 +215,14 @@ fn start_member<D: Disk>(
     let (saved, snapshots_saved) = mpsc::unbounded_channel();
     let (noticed, notices) = mpsc::unbounded_channel();
     let (made_ready, ready) = oneshot::channel();
+    let (heard, inbound) = mpsc::channel(MESSAGES_WAITING_MAX);
     let listeners = Listeners { notices: noticed, ready: made_ready };
 
     let started = opened.start.now;
     let snapshot_index = opened.start.snapshot.index;
     let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
+    let founded = shared::pb::HardState { term: 1, vote: 0, commit: opened.start.entries.len() as u64 };
+    let is_new = !opened.start.entries.is_empty() && opened.start.state == founded;
     let member = Member::new(opened.start, &opened.store, &log::raft_logger());
     let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
     log::info!(
@@ -213,6 +230,14 @@ fn start_member<D: Disk>(
         "starting server... [version: 2.3.8, cluster version: {}]",
         version.trim_end_matches(".0")
     );
+    let local = peers::Local {
+        id,
+        cluster_id,
+        peer_urls: config.advertise_peer_urls.to_strings(),
+        clock: clock::now,
+    };
+    let files = Arc::new(SnapshotFiles { dir: layout.snap.clone() });
+    let transport = Transport::new(local, dialer.clone(), files, heard, config.election());
     let inner = Arc::new(Inner {
         id,
         cluster_id,
@@ -226,6 +251,7 @@ fn start_member<D: Disk>(
         asked: AtomicU64::new(0),
         started,
         leader_since: AtomicU64::new(0),
+        transport: transport.clone(),
     });
     let handle = Handle::new(inner.clone());
     let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
@@ -234,10 +260,46 @@ fn start_member<D: Disk>(
         heartbeat: config.heartbeat(),
         election: config.election(),
         snapshot_count: config.snapshot_count,
+        is_new,
     };
-    let member_loop = MemberLoop::new(member, inner, loop_config, log, snapshotter, listeners, metrics);
-    let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, stopping));
-    Ok(Running { handle, notices, ready, member_loop })
+    let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
+    let member_loop =
+        MemberLoop::new(member, inner, loop_config, log, snapshotter, listeners, links, metrics);
+    let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, inbound, stopping));
+    Ok(Running { handle, notices, ready, transport, member_loop })
+}
+
+/// The member's snapshots, for followers that are far behind.
+struct SnapshotFiles {
+    dir: PathBuf,
+}
+
+impl peers::SnapshotSource for SnapshotFiles {
+    fn open(&self, term: u64, index: u64) -> std::io::Result<(u64, std::fs::File)> {
+        shared::snap::open_data(&self.dir, term, index)
+    }
+}
+
+impl Network for Transport {
+    fn send(&self, messages: Vec<Message>) {
+        Transport::send(self, messages);
+    }
+
+    fn add(&self, id: MemberId, urls: &[String]) {
+        self.add_peer(id, urls);
+    }
+
+    fn update(&self, id: MemberId, urls: &[String]) {
+        self.update_peer(id, urls);
+    }
+
+    fn remove(&self, id: MemberId) {
+        self.remove_peer(id);
+    }
+
+    fn is_extended(&self, id: MemberId) -> bool {
+        self.features(id) == peers::Features::OURS
+    }
 }
 
 /// Removes snapshots and log segments beyond the numbers to keep, for ever.

@@ -1,0 +1,140 @@
+//! The other members, as the member's loop deals with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use shared::id::MemberId;
+
+use crate::member::{Membership, Message, Peer};
+
+/// Carries messages to other members.
+pub(super) trait Network: Send + Sync + 'static {
+    /// Sends without waiting. What cannot be sent is dropped, and told of.
+    fn send(&self, messages: Vec<Message>);
+
+    /// Begins to talk to a member.
+    fn add(&self, id: MemberId, urls: &[String]);
+
+    /// A member is elsewhere now.
+    fn update(&self, id: MemberId, urls: &[String]);
+
+    /// A member is none any more; it is told so when it calls.
+    fn remove(&self, id: MemberId);
+
+    /// Whether a member is known to be of our kind, and understands what Go members do not.
+    fn is_extended(&self, id: MemberId) -> bool;
+}
+
+/// Keeps the network in step with the membership.
+pub(super) struct Links {
+    own: MemberId,
+    network: Arc<dyn Network>,
+    /// Whom the network talks to, and where.
+    linked: BTreeMap<MemberId, Vec<String>>,
+    /// Who is a member no more.
+    removed: BTreeSet<MemberId>,
+}
+
+impl Links {
+    /// Begins with the members that a joining one was told of, before the log tells of them.
+    pub(super) fn new(own: MemberId, network: Arc<dyn Network>, told_of: &[Peer]) -> Links {
+        let mut links = Links { own, network, linked: BTreeMap::new(), removed: BTreeSet::new() };
+        for peer in told_of.iter().filter(|peer| peer.id != own) {
+            links.link(peer);
+        }
+        links
+    }
+
+    pub(super) fn send(&self, messages: Vec<Message>) {
+        self.network.send(messages);
+    }
+
+    /// Tells the network what has changed since the last time. A member that begins sees the log's past go by:
+    /// whom that does not know yet is no stranger.
+    pub(super) fn follow(&mut self, membership: &Membership) {
+        let own = self.own;
+        for peer in membership.members.values().filter(|peer| peer.id != own) {
+            self.link(peer);
+        }
+        for id in membership.removed.iter().filter(|id| **id != own) {
+            if self.removed.insert(*id) {
+                self.linked.remove(id);
+                self.network.remove(*id);
+            }
+        }
+    }
+
+    fn link(&mut self, peer: &Peer) {
+        match self.linked.get(&peer.id) {
+            None => self.network.add(peer.id, &peer.peer_urls),
+            Some(urls) if *urls != peer.peer_urls => self.network.update(peer.id, &peer.peer_urls),
+            Some(_) => return,
+        }
+        self.linked.insert(peer.id, peer.peer_urls.clone());
+    }
+
+    /// Whether a member is of our kind.
+    pub(super) fn is_extended(&self, id: MemberId) -> bool {
+        self.network.is_extended(id)
+    }
+
+    /// Whether all members but this one are of our kind.
+    pub(super) fn all_extended(&self) -> bool {
+        self.linked.keys().all(|id| self.network.is_extended(*id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<String>>);
+
+    impl Network for Noted {
+        fn send(&self, _: Vec<Message>) {}
+        fn add(&self, id: MemberId, urls: &[String]) {
+            self.0.lock().push(format!("add {id} {}", urls.join(",")));
+        }
+        fn update(&self, id: MemberId, urls: &[String]) {
+            self.0.lock().push(format!("update {id} {}", urls.join(",")));
+        }
+        fn remove(&self, id: MemberId) {
+            self.0.lock().push(format!("remove {id}"));
+        }
+        fn is_extended(&self, id: MemberId) -> bool {
+            id == MemberId(2)
+        }
+    }
+
+    #[test]
+    fn only_what_has_changed_is_told() {
+        let noted = Arc::new(Noted::default());
+        let mut links = Links::new(MemberId(1), noted.clone(), &[]);
+        let mut membership = Membership::default();
+        let put = |membership: &mut Membership, id: u64, url: &str| {
+            let peer = Peer {
+                id: MemberId(id),
+                name: String::new(),
+                peer_urls: vec![url.to_owned()],
+                client_urls: Vec::new(),
+            };
+            membership.members.insert(MemberId(id), peer);
+        };
+        put(&mut membership, 1, "a");
+        put(&mut membership, 2, "b");
+        links.follow(&membership);
+        assert!(links.all_extended());
+        put(&mut membership, 3, "c");
+        links.follow(&membership);
+        assert!(!links.all_extended());
+        put(&mut membership, 3, "d");
+        membership.members.remove(&MemberId(2));
+        links.follow(&membership);
+        membership.removed.insert(MemberId(2));
+        links.follow(&membership);
+        links.follow(&membership);
+        assert_eq!(*noted.0.lock(), ["add 2 b", "add 3 c", "update 3 d", "remove 2"]);
+    }
+}
