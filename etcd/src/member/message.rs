@@ -200,6 +200,11 @@ impl Message {
         }
     }
 
+    /// Whether it brings entries or what stands for them.
+    pub fn is_of_log(&self) -> bool {
+        matches!(self.kind(), Kind::Append | Kind::Snapshot)
+    }
+
     /// Whether a member only says it to itself: dropped when it comes from the network.
     pub fn is_local(&self) -> bool {
         self.kind() == Kind::Local

@@ -177,6 +177,17 @@ pub struct Status {
     pub current: bool,
 }
 
+/// Where a member's log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The commit index.
+    pub commit: u64,
+    /// The index of the last entry.
+    pub last_index: u64,
+    /// The term of the last entry.
+    pub last_term: u64,
+}
+
 /// A follower's place in the log, as its leader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -330,6 +341,12 @@ impl Member {
             alone: self.is_alone(),
             current: role == Role::Leader && self.applied_term == raft.term,
         }
+    }
+
+    /// Where its log ends.
+    pub fn log_end(&self) -> LogEnd {
+        let log = &self.raft.raft.raft_log;
+        LogEnd { commit: log.committed, last_index: log.last_index(), last_term: log.last_term() }
     }
 
     /// The followers' places in the log, if it leads.

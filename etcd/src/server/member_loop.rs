@@ -25,7 +25,7 @@ use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{
-    Applied, Batch, BatchId, Committed, Kind, Member, Message, Output, Received, RequestId, Role,
+    Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Message, Output, Received, RequestId, Role,
 };
 use crate::metrics::Metrics;
 use crate::peers::Inbound;
@@ -74,6 +74,14 @@ enum Ending {
 struct Parsed {
     message: Message,
     store: Result<Store, String>,
+}
+
+/// A snapshot that raft knows of.
+struct Offered {
+    index: u64,
+    store: Store,
+    /// Where the log ended before.
+    before: LogEnd,
 }
 
 /// Who hears of what the loop does.
@@ -148,8 +156,11 @@ pub(super) struct MemberLoop<D: Disk> {
     /// Calls that no leader could take yet, with their deadline.
     held: VecDeque<(Instant, Call)>,
     reads: Reads,
-    /// The store of the snapshot that was stepped last, for when raft says that it is to be installed.
-    received: Option<(u64, Store)>,
+    /// The snapshot that was stepped last, for when raft says that it is to be installed.
+    received: Option<Offered>,
+    /// A snapshot's text is being read. Entries that follow it would be refused until that is done, and it
+    /// would be sent once more.
+    parsing: bool,
     last_written: Option<BatchId>,
     leader_changed: Instant,
     ending: Option<Ending>,
@@ -185,6 +196,7 @@ impl<D: Disk> MemberLoop<D> {
             held: VecDeque::new(),
             reads: Reads::default(),
             received: None,
+            parsing: false,
             last_written: None,
             leader_changed: now,
             ending: None,
@@ -285,6 +297,7 @@ impl<D: Disk> MemberLoop<D> {
     /// What the network has to say. The end, if another member says that this one is none any more.
     fn hear(&mut self, inbound: Inbound) -> Option<Ended> {
         match inbound {
+            Inbound::Message(message) if self.parsing && message.is_of_log() => {}
             Inbound::Message(message) if message.kind() == Kind::Snapshot => self.parse_snapshot(message),
             Inbound::Message(message) => self.member.step(message),
             Inbound::Unreachable(id) => self.member.unreachable(id),
@@ -298,6 +311,7 @@ impl<D: Disk> MemberLoop<D> {
     /// Reads the store out of a snapshot before raft hears of it, aside: what is no store is not worth a step.
     fn parse_snapshot(&mut self, message: Message) {
         let Some(parsed) = self.parsed.clone() else { return };
+        self.parsing = true;
         let history = self.inner.store.read().history_length();
         tokio::task::spawn_blocking(move || {
             let data = message.snapshot_data();
@@ -308,10 +322,12 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn step_snapshot(&mut self, Parsed { message, store }: Parsed) -> Option<Ended> {
+        self.parsing = false;
         let metadata = message.snapshot()?;
         match store {
             Ok(store) => {
-                self.received = Some((metadata.index, store));
+                let before = self.member.log_end();
+                self.received = Some(Offered { index: metadata.index, store, before });
                 self.member.step(message);
             }
             Err(error) => log::error!(
@@ -608,10 +624,20 @@ impl<D: Disk> MemberLoop<D> {
     /// answers from the old store.
     async fn install(&mut self, received: Received) -> Result<(), String> {
         let metadata = received.metadata.clone();
-        let store = match self.received.take() {
-            Some((index, store)) if index == metadata.index => store,
+        let (store, before) = match self.received.take() {
+            Some(Offered { index, store, before }) if index == metadata.index => (store, before),
             _ => return Err(format!("raft installs a snapshot at {} that nobody sent", metadata.index)),
         };
+        log::info!(
+            "raft",
+            "{} [commit: {}, lastindex: {}, lastterm: {}] starts to restore snapshot [index: {}, term: {}]",
+            self.inner.id,
+            before.commit,
+            before.last_index,
+            before.last_term,
+            metadata.index,
+            metadata.term
+        );
         log::info!(
             "etcdserver",
             "applying snapshot at index {} over {}",
