@@ -83,7 +83,7 @@ impl Authority {
 
     /// Trusts this authority, and shows this pair.
     fn dialer(&self, pair: Option<&Pair>) -> Dialer {
-        Dialer::new(&client_files(pair, &[self.cert.clone()])).unwrap()
+        Dialer::new(&client_files(pair, &self.cert)).unwrap()
     }
 }
 
@@ -97,11 +97,11 @@ fn server_files(pair: &Pair, ca: &[PathBuf], asks: bool) -> ServerTlsFiles {
     }
 }
 
-fn client_files(pair: Option<&Pair>, ca: &[PathBuf]) -> ClientTlsFiles {
+fn client_files(pair: Option<&Pair>, ca: &Path) -> ClientTlsFiles {
     ClientTlsFiles {
         cert: pair.map(|pair| pair.0.clone()),
         key: pair.map(|pair| pair.1.clone()),
-        ca: ca.to_vec(),
+        ca: vec![ca.to_owned()],
         ..ClientTlsFiles::default()
     }
 }
@@ -176,7 +176,7 @@ async fn an_unknown_authority_is_told_on_both_sides() {
     assert_has(&accepted, &["remote error: tls: unknown certificate authority", "CN=ca", "server.crt"]);
 
     let stranger = other.issue("mallory");
-    let dialer = Dialer::new(&client_files(Some(&stranger), &[ca.cert.clone()])).unwrap();
+    let dialer = Dialer::new(&client_files(Some(&stranger), &ca.cert)).unwrap();
     let (dialled, accepted) = talk(&ca.acceptor(&server, true), &dialer, "localhost").await.failures();
     assert_eq!(
         accepted,
@@ -261,7 +261,7 @@ async fn a_common_name_counts_only_where_it_is_wanted() {
     assert_has(&dialled, &["its common name alone does not count", "--tls-accept-common-name"]);
 
     let accepting = |ca: &Authority| {
-        let files = client_files(None, &[ca.cert.clone()]);
+        let files = client_files(None, &ca.cert);
         Dialer::new(&ClientTlsFiles { accept_common_name: true, ..files }).unwrap()
     };
     talk(&acceptor, &accepting(&ca), "localhost").await.assert_talked();
@@ -291,7 +291,7 @@ async fn an_authority_is_no_server() {
     let pair = (dir.path().join("crt"), dir.path().join("key"));
     write(&pair.0, &params.self_signed(&key).unwrap().pem());
     write(&pair.1, &key.serialize_pem());
-    let dialer = Dialer::new(&client_files(None, &[pair.0.clone()])).unwrap();
+    let dialer = Dialer::new(&client_files(None, &pair.0)).unwrap();
     let acceptor = Acceptor::tls(&server_files(&pair, &[], false)).unwrap();
     let (dialled, _) = talk(&acceptor, &dialer, "localhost").await.failures();
     assert_has(&dialled, &["CN=self is an authority's own (CA:TRUE)"]);
@@ -305,7 +305,7 @@ fn old(name: &str) -> PathBuf {
 async fn what_is_signed_with_sha1_is_refused_for_just_that() {
     let pair = (old("sha1.pem"), old("sha1.key.pem"));
     let acceptor = Acceptor::tls(&server_files(&pair, &[], false)).unwrap();
-    let dialer = Dialer::new(&client_files(None, &[old("ca.pem")])).unwrap();
+    let dialer = Dialer::new(&client_files(None, &old("ca.pem"))).unwrap();
     let (dialled, accepted) = talk(&acceptor, &dialer, "localhost").await.failures();
     assert_has(&dialled, &["cannot verify signature", "CN=sha1", "SHA-1", "signed again with SHA-256"]);
     assert_has(&accepted, &["sha1.pem", "SHA-1"]);
@@ -316,7 +316,7 @@ async fn what_is_of_version_1_is_refused_for_just_that() {
     let pair = (old("v1.pem"), old("v1.key.pem"));
     let refusal = Acceptor::tls(&server_files(&pair, &[], false)).unwrap_err().to_string();
     assert_has(&refusal, &["v1.pem", "CN=v1", "X.509 version 1", "make one of version 3"]);
-    let refusal = Dialer::new(&client_files(Some(&pair), &[])).unwrap_err().to_string();
+    let refusal = Dialer::new(&client_files(Some(&pair), &old("ca.pem"))).unwrap_err().to_string();
     assert_has(&refusal, &["v1.pem", "X.509 version 1"]);
 
     // A server that is not so strict with itself.
@@ -331,7 +331,7 @@ async fn what_is_of_version_1_is_refused_for_just_that() {
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target { tls: true, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
-    let dialer = Dialer::new(&client_files(None, &[old("ca.pem")])).unwrap();
+    let dialer = Dialer::new(&client_files(None, &old("ca.pem"))).unwrap();
     let accept = async {
         let (socket, _) = listener.accept().await.unwrap();
         tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(socket).await.map(drop)
@@ -356,9 +356,8 @@ fn an_error_names_the_file_and_the_fault() {
     let gone = "open /nonexistent/x.pem: no such file or directory";
     let refusals = |cert: &Path, key: &Path, authority: &Path| {
         let pair = (cert.to_owned(), key.to_owned());
-        let ca = [authority.to_owned()];
-        let server = Acceptor::tls(&server_files(&pair, &ca, false)).unwrap_err();
-        assert_eq!(server, Dialer::new(&client_files(Some(&pair), &ca)).unwrap_err());
+        let server = Acceptor::tls(&server_files(&pair, &[authority.to_owned()], false)).unwrap_err();
+        assert_eq!(server, Dialer::new(&client_files(Some(&pair), authority)).unwrap_err());
         server.to_string()
     };
     let shown = |path: &Path| path.display().to_string();
