@@ -8,5 +8,6 @@ pub mod member;
 pub mod metrics;
 pub mod peers;
 pub mod proxy;
+pub mod security;
 pub mod server;
 pub mod version;

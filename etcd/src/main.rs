@@ -19,7 +19,10 @@ fn main() -> ExitCode {
         Invocation::Leave(farewell) => return farewell.say(),
     };
     let exit = match proxy::is_proxy(&config) {
-        Ok(false) => server::run(config, log),
+        Ok(false) => match server::run(config.clone(), log) {
+            Exit::ClusterFull => proxy::run(&config),
+            exit => exit,
+        },
         Ok(true) => proxy::run(&config),
         Err(error) => server::fail(&error.to_string()),
     };

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shared::net::Role;
 use shared::url::{InitialCluster, Scheme, Urls};
 
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
-use super::{ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings};
+use super::{ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings, TlsFlags};
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -25,13 +26,10 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
     clients_can_find_us(settings)?;
     let (heartbeat_ms, election_ms) = timing(settings)?;
     super::later::refuse(settings)?;
-    for list in [&listen_peer_urls, &listen_client_urls] {
-        if list.iter().any(|url| url.scheme() == Scheme::Https) {
-            return Err(Refusal::Fatal(
-                "cannot listen on TLS for given listener: KeyFile and CertFile are not presented".to_owned(),
-            ));
-        }
-    }
+    let client_tls = TlsFlags::new(settings, Role::Clients);
+    let peer_tls = TlsFlags::new(settings, Role::Peers);
+    peer_tls.check(&listen_peer_urls)?;
+    client_tls.check(&listen_client_urls)?;
 
     let values = &settings.values;
     let name = values.text("name").to_owned();
@@ -90,6 +88,8 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
         },
+        client_tls,
+        peer_tls,
         max_snapshots: count(values.number("max-snapshots")),
         max_wals: count(values.number("max-wals")),
         cors,

@@ -219,23 +219,48 @@ const PROXY: Group = Group {
 
 const SECURITY: Group = Group {
     title: "security flags",
-    remark: "Not supported yet: TLS comes with a later release.",
+    remark: "Files are PEM, and read again when they change. Those of -peer-… serve both to accept and to dial.",
     hidden: false,
     flags: &[
         Flag::text("ca-file", "", "Deprecated: -trusted-ca-file and -client-cert-auth in one."),
-        Flag::text("cert-file", "", "The certificate that clients are shown."),
-        Flag::text("key-file", "", "The key of -cert-file."),
-        Flag::switch("client-cert-auth", "Ask clients for a certificate."),
-        Flag::text("trusted-ca-file", "", "Who must have signed the certificates of clients."),
+        Flag::text(
+            "cert-file",
+            "",
+            "The certificate that clients are shown at https URLs, with the intermediate ones behind it.",
+        ),
+        Flag::text("key-file", "", "The key of -cert-file, not encrypted."),
+        Flag::switch("client-cert-auth", "Turn away clients that show no certificate of a known authority."),
+        Flag::text(
+            "trusted-ca-file",
+            "",
+            "Who must have signed the certificates of clients; without it, one of the system's authorities.",
+        ),
         Flag::text(
             "peer-ca-file",
             "",
             "Deprecated: -peer-trusted-ca-file and -peer-client-cert-auth in one.",
         ),
-        Flag::text("peer-cert-file", "", "The certificate that other members are shown."),
-        Flag::text("peer-key-file", "", "The key of -peer-cert-file."),
-        Flag::switch("peer-client-cert-auth", "Ask other members for a certificate."),
-        Flag::text("peer-trusted-ca-file", "", "Who must have signed the certificates of other members."),
+        Flag::text(
+            "peer-cert-file",
+            "",
+            "The certificate that other members are shown, by whoever of the two dials.",
+        ),
+        Flag::text("peer-key-file", "", "The key of -peer-cert-file, not encrypted."),
+        Flag::switch(
+            "peer-client-cert-auth",
+            "Turn away members that show no certificate of a known authority.",
+        ),
+        Flag::text(
+            "peer-trusted-ca-file",
+            "",
+            "Who must have signed the certificates of other members; without it, one of the system's \
+             authorities.",
+        ),
+        Flag::switch(
+            "tls-accept-common-name",
+            "Take the common name in the certificate of a member that is dialled for its host name, where the \
+             certificate has no DNS names. For certificates of old clusters. Not in the original.",
+        ),
     ],
 };
 

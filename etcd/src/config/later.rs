@@ -5,8 +5,6 @@ use super::{Refusal, Settings};
 
 /// When a flag asks for the feature.
 enum Asked {
-    /// With any value but the empty text.
-    Text,
     /// As `true`.
     Switch,
     /// With any value.
@@ -14,16 +12,6 @@ enum Asked {
 }
 
 const LATER: &[(&str, Asked, &str)] = &[
-    ("ca-file", Asked::Text, "TLS comes with a later release"),
-    ("cert-file", Asked::Text, "TLS comes with a later release"),
-    ("key-file", Asked::Text, "TLS comes with a later release"),
-    ("client-cert-auth", Asked::Switch, "TLS comes with a later release"),
-    ("trusted-ca-file", Asked::Text, "TLS comes with a later release"),
-    ("peer-ca-file", Asked::Text, "TLS comes with a later release"),
-    ("peer-cert-file", Asked::Text, "TLS comes with a later release"),
-    ("peer-key-file", Asked::Text, "TLS comes with a later release"),
-    ("peer-client-cert-auth", Asked::Switch, "TLS comes with a later release"),
-    ("peer-trusted-ca-file", Asked::Text, "TLS comes with a later release"),
     ("enable-pprof", Asked::Switch, "profiles come with a later release"),
     ("experimental-v3demo", Asked::Set, "this server has no v3 API"),
     ("experimental-gRPC-addr", Asked::Set, "this server has no v3 API"),
@@ -34,7 +22,6 @@ pub(super) fn refuse(settings: &Settings) -> Result<(), Refusal> {
     let values = &settings.values;
     for (name, asked, why) in LATER {
         let wanted = match asked {
-            Asked::Text => !values.text(name).is_empty(),
             Asked::Switch => values.switch(name),
             Asked::Set => settings.is_set(name),
         };

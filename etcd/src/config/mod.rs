@@ -18,6 +18,7 @@ mod flags;
 mod fuzz;
 mod later;
 mod outcome;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ pub(crate) use bootstrap::{has_url_twice, located};
 pub use flags::FLAGS;
 pub use fuzz::fuzz_settings;
 pub use outcome::{Farewell, Invocation, Start};
+pub use tls::TlsFlags;
 
 use outcome::Notes;
 
@@ -54,9 +56,9 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Milliseconds without a leader until an election, at least five heartbeats.
     pub election_ms: u64,
-    /// Where to listen for other members; all `http`.
+    /// Where to listen for other members.
     pub listen_peer_urls: Urls,
-    /// Where to listen for clients; all `http`.
+    /// Where to listen for clients.
     pub listen_client_urls: Urls,
     /// Where other members find this one.
     pub advertise_peer_urls: Urls,
@@ -77,6 +79,10 @@ pub struct Config {
     pub discovery_srv: Option<String>,
     /// Whether a member without data makes the cluster or joins it.
     pub initial_cluster_state: ClusterState,
+    /// Certificates for clients.
+    pub client_tls: TlsFlags,
+    /// Certificates for other members.
+    pub peer_tls: TlsFlags,
     /// Snapshot files to keep; 0 for all.
     pub max_snapshots: usize,
     /// Log files to keep; 0 for all.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::service::service_fn;
+use shared::net::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,7 +21,6 @@ use super::flow::Flow;
 use super::front::Front;
 use super::listener::Listening;
 use super::site::Site;
-use super::socket::Socket;
 use super::watch::{self, Ended, WatchStart};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
@@ -53,7 +53,7 @@ impl Stop<'_, '_> {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn run<S: Site>(mut socket: Socket, site: Arc<S>, listening: Arc<Listening>) {
+pub(super) async fn run<S: Site>(mut socket: Stream, site: Arc<S>, listening: Arc<Listening>) {
     let notified = pin!(listening.stop.notified());
     let mut stop = Stop { listening: &listening, notified, registered: false };
     let mut carry = BytesMut::new();
@@ -96,16 +96,16 @@ enum Spoken {
     /// The connection is over.
     Closed,
     /// Nothing is going on.
-    Quiet(Socket, BytesMut),
+    Quiet(Stream, BytesMut),
     /// A watch begins.
-    Watch(Socket, BytesMut, WatchStart),
+    Watch(Stream, BytesMut, WatchStart),
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins.
-async fn speak<S: Site>(socket: Socket, carry: BytesMut, site: &Arc<S>, stop: &mut Stop<'_, '_>) -> Spoken {
+async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &mut Stop<'_, '_>) -> Spoken {
     let wire = site.wire();
     let flow = Arc::new(Flow::new());
-    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr()));
+    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok()));
     let front = Front::new(socket, carry, flow.clone(), wire.limits.head_bytes_max);
     let service = service_fn(move |request| S::answer(exchange.clone(), request));
     let mut connection = wire.http.serve_connection(front, service);
@@ -220,7 +220,7 @@ impl Looks {
 ///
 /// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
 /// gone.
-async fn rest(socket: &mut Socket, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
+async fn rest(socket: &mut Stream, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
     std::future::poll_fn(|cx| {
         let mut space = [const { MaybeUninit::uninit() }; 2048];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -236,7 +236,7 @@ async fn rest(socket: &mut Socket, stop: &mut Stop<'_, '_>) -> Option<BytesMut> 
 }
 
 /// Takes what the client still sends, for a while.
-async fn linger(socket: &mut Socket) {
+async fn linger(socket: &mut Stream) {
     let drained = std::future::poll_fn(|cx| {
         if Pin::new(&mut *socket).poll_shutdown(cx).is_pending() {
             return Poll::Pending;

@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use shared::net::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::Flow;
 use super::request_line::{self, RequestLine};
-use super::socket::Socket;
 
 /// Bytes that one read takes from the socket.
 const READ_BYTES_MAX: usize = 16 * 1024;
@@ -28,7 +28,7 @@ const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported: unsupp
 
 /// A socket as the HTTP library uses it.
 pub(super) struct Front {
-    socket: Socket,
+    socket: Stream,
     flow: Arc<Flow>,
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
@@ -48,14 +48,14 @@ enum State {
 
 impl Front {
     /// A connection of which `carry` is read already; at a request's first byte.
-    pub(super) fn new(socket: Socket, carry: BytesMut, flow: Arc<Flow>, line_bytes_max: usize) -> Front {
+    pub(super) fn new(socket: Stream, carry: BytesMut, flow: Arc<Flow>, line_bytes_max: usize) -> Front {
         let mut front = Front { socket, flow, held: carry, state: State::Passing, line_bytes_max };
         front.look_at_held();
         front
     }
 
     /// The socket, and what is read of it but was not handed on.
-    pub(super) fn into_parts(self) -> (Socket, BytesMut) {
+    pub(super) fn into_parts(self) -> (Stream, BytesMut) {
         (self.socket, self.held)
     }
 

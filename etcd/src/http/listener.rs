@@ -5,35 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use shared::net::Acceptor;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::time::sleep;
 
 use super::connection;
 use super::site::Site;
-use super::socket::Socket;
 use crate::log;
 
 /// How often the kernel asks a silent client whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long a client may take to agree on keys.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
-
 /// How long to wait when no connection can be taken in: there are too many, or memory is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How requests begin that are not encrypted.
-const PLAIN_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
-
-/// The answer to those.
-const SPEAKS_PLAINLY: &[u8] =
-    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// What a listener's connections share with it.
 #[derive(Default)]
@@ -50,12 +36,11 @@ pub(super) struct Listening {
 /// closed: what is being answered is answered, watches are cut. The caller bounds how long that may take.
 pub(crate) async fn serve<S: Site>(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    acceptor: Acceptor,
     site: Arc<S>,
     mut stop: watch::Receiver<bool>,
 ) {
     let listening = Arc::new(Listening::default());
-    let tls = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
             () = told(&mut stop) => break,
@@ -64,7 +49,7 @@ pub(crate) async fn serve<S: Site>(
         match accepted {
             Ok((socket, _)) => {
                 let open = Open::new(&listening);
-                tokio::spawn(greet(socket, tls.clone(), site.clone(), listening.clone(), open));
+                tokio::spawn(greet(socket, acceptor.clone(), site.clone(), listening.clone(), open));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -93,7 +78,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn greet<S: Site>(
     socket: TcpStream,
-    tls: Option<TlsAcceptor>,
+    acceptor: Acceptor,
     site: Arc<S>,
     listening: Arc<Listening>,
     open: Open,
@@ -103,26 +88,9 @@ async fn greet<S: Site>(
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
-    let socket = match tls {
-        None => Socket::Plain(socket),
-        Some(tls) => match Box::pin(timeout(HANDSHAKE_TIME_MAX, encrypt(socket, tls))).await {
-            Ok(Ok(Some(socket))) => Socket::Tls(Box::new(socket)),
-            // The client learns why from the protocol itself; the original's log is silent about it too.
-            Ok(_) | Err(_) => return,
-        },
-    };
-    connection::run(socket, site, listening).await;
-}
-
-/// Agrees on keys with the client. `None` for one that knows nothing of keys, and is told so.
-async fn encrypt(mut socket: TcpStream, tls: TlsAcceptor) -> io::Result<Option<TlsStream<TcpStream>>> {
-    let mut start = [0; 5];
-    let read = socket.peek(&mut start).await?;
-    if PLAIN_STARTS.iter().any(|plain| start[..read] == **plain) {
-        socket.write_all(SPEAKS_PLAINLY).await?;
-        return Ok(None);
-    }
-    tls.accept(socket).await.map(Some)
+    // Who is refused learns why from the protocol itself, and the acceptor has logged it.
+    let Ok(stream) = acceptor.accept(socket).await else { return };
+    connection::run(stream, site, listening).await;
 }
 
 /// Counts an open connection.

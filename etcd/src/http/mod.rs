@@ -35,7 +35,6 @@ pub(crate) mod reply;
 mod request_line;
 mod route;
 mod site;
-mod socket;
 #[cfg(test)]
 mod stand_in;
 mod stats;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles};
 use shared::pb;
 use shared::time::UnixNanos;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,13 +34,13 @@ struct Server {
 
 impl Server {
     async fn start() -> Server {
-        Server::start_with(Limits::default(), |_| {}, None).await
+        Server::start_with(Limits::default(), |_| {}, Acceptor::plain()).await
     }
 
     async fn start_with(
         limits: Limits,
         change: impl FnOnce(&mut Context<StandIn>),
-        tls: Option<Arc<rustls::ServerConfig>>,
+        acceptor: Acceptor,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -50,7 +51,7 @@ impl Server {
         change(&mut context);
         let context = Arc::new(context);
         let (stop, stopping) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, tls, context.clone(), stopping));
+        let served = tokio::spawn(serve(listener, acceptor, context.clone(), stopping));
         Server { context, addr, stop, served }
     }
 
@@ -203,7 +204,7 @@ async fn odd_request_lines_are_understood_on_a_connection_s_later_requests_too()
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused_in_json() {
     let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
-    let server = Server::start_with(limits, |_| {}, None).await;
+    let server = Server::start_with(limits, |_| {}, Acceptor::plain()).await;
     let put = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     let mut announced = server.connect().await;
     announced.send(&format!("{put}Content-Length: 1001\r\n\r\n")).await;
@@ -228,7 +229,7 @@ async fn a_body_beyond_the_limit_is_refused_in_json() {
 #[tokio::test]
 async fn a_head_beyond_the_limit_is_refused() {
     let limits = Limits { head_bytes_max: 8192, ..Limits::default() };
-    let server = Server::start_with(limits, |_| {}, None).await;
+    let server = Server::start_with(limits, |_| {}, Acceptor::plain()).await;
     for head in [format!("X: {}\r\n", "x".repeat(9000)), format!("X: {}", "x".repeat(20_000))] {
         let mut client = server.connect().await;
         client.send(&format!("GET /version HTTP/1.1\r\nHost: x\r\n{head}\r\n")).await;
@@ -353,7 +354,8 @@ async fn a_watcher_that_falls_behind_is_ended_in_order() {
 async fn an_idle_connection_rests_and_goes_on() {
     let look = Duration::from_millis(20);
     let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
+            .await;
     server.put("/a", "1");
     let mut client = server.connect().await;
     for _ in 0..3 {
@@ -373,7 +375,8 @@ async fn an_idle_connection_rests_and_goes_on() {
 async fn a_request_that_never_ends_is_given_up() {
     let look = Duration::from_millis(5);
     let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
+            .await;
     for start in [
         "GET /v2/ke",
         "GET /v2/keys/a HTTP/1.1\r\nHost: ",
@@ -403,7 +406,8 @@ const LONG: usize = 12 * 1024 * 1024;
 async fn a_slow_reader_gets_all_of_a_long_answer() {
     let look = Duration::from_millis(20);
     let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
+            .await;
     let mut client = slow_reader(&server).await;
     // Longer than a look, shorter than the patience with a stalled client.
     tokio::time::sleep(look * 5).await;
@@ -414,7 +418,8 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
 async fn a_reader_that_stops_is_given_up() {
     let look = Duration::from_millis(5);
     let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, None).await;
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
+            .await;
     let client = slow_reader(&server).await;
     tokio::time::sleep(look * 60).await;
     assert!(client.rest().await.len() < LONG);
@@ -464,28 +469,23 @@ async fn a_write_whose_client_is_gone_is_forgotten_by_its_connection() {
 
 #[tokio::test]
 async fn encrypted_connections_do_all_the_same() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let tls = rustls::ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], private)
-        .unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let cert = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    let files = ServerTlsFiles { cert: Some(cert.clone()), key: Some(key), ..ServerTlsFiles::default() };
     let look = Duration::from_millis(20);
     let change = |context: &mut Context<StandIn>| context.wire.look_interval = look;
-    let server = Server::start_with(Limits::default(), change, Some(Arc::new(tls))).await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(key.cert.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let socket = TcpStream::connect(server.addr).await.unwrap();
-    let mut socket = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let server = Server::start_with(Limits::default(), change, Acceptor::tls(&files).unwrap()).await;
+    let dialer = Dialer::new(&ClientTlsFiles { ca: vec![cert], ..ClientTlsFiles::default() }).unwrap();
+    let url = format!("https://localhost:{}", server.addr.port()).parse().unwrap();
+    let mut socket = dialer.dial(&url, PATIENCE).await.unwrap();
     for round in 0..3 {
         socket.write_all(b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         server.wait_for_watchers(1).await;

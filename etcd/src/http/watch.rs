@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use shared::event::Event;
+use shared::net::Stream;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,7 +24,6 @@ use tokio::time::timeout;
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
-use super::socket::Socket;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -93,7 +93,7 @@ fn push_title_case(out: &mut Vec<u8>, name: &str) {
 
 /// Answers a watch until its last event, the client's end or ours. Input goes to `carry`.
 pub(super) async fn run(
-    socket: &mut Socket,
+    socket: &mut Stream,
     start: WatchStart,
     carry: &mut BytesMut,
     clock: impl Fn() -> UnixNanos,
@@ -145,7 +145,7 @@ enum Next {
 }
 
 /// Reads what the client sends meanwhile. Ready when it is gone.
-fn poll_client(socket: &mut Socket, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
     while carry.len() < CARRY_BYTES_MAX {
         let mut space = [const { MaybeUninit::uninit() }; 512];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -225,7 +225,7 @@ impl Output {
     }
 
     /// Writes all of it, and gives its memory back.
-    async fn write(&mut self, socket: &mut Socket, stop: &mut Stop<'_, '_>) -> io::Result<()> {
+    async fn write(&mut self, socket: &mut Stream, stop: &mut Stop<'_, '_>) -> io::Result<()> {
         let small = std::mem::take(&mut self.small);
         write_all(socket, &small, stop).await?;
         if let Some((body, end)) = self.large.take() {
@@ -236,7 +236,7 @@ impl Output {
     }
 }
 
-async fn write_all(socket: &mut Socket, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
+async fn write_all(socket: &mut Stream, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
     let mut write = |cx: &mut Context<'_>| {
         while !bytes.is_empty() {
             match Pin::new(&mut *socket).poll_write(cx, bytes) {

@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use shared::disk::{Disk, RealDisk};
 use shared::flags::quote;
-use shared::net::Dialer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,9 +36,11 @@ use self::hush::Hush;
 use self::members::{Members, shown};
 use self::upstream::Connector;
 use crate::config::{Config, ProxyMode};
+use crate::discovery::{self, Service};
 use crate::http::{self, Cors, Options, Wire};
 use crate::log;
 use crate::metrics::Metrics as ProcessMetrics;
+use crate::security::{self, Door};
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, role_of};
@@ -109,10 +110,11 @@ pub fn run(config: &Config) -> Exit {
 async fn serve(config: &Config) -> anyhow::Result<Exit> {
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
+    let door = Door::of_clients(config)?;
     disk.create_dir_all(&config.data_dir)?;
     tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
     let file = ClusterFile::in_data_dir(disk, &config.data_dir)?;
-    let connector = Connector::new(dialer(config), &config.proxy);
+    let connector = Connector::new(security::dialer(config)?, &config.proxy);
     let peer_urls = match file.read()? {
         Some(urls) => {
             let path = file.path().to_string_lossy();
@@ -125,7 +127,10 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
             urls
         }
         None => {
-            let urls = first_peer_urls(config).await?;
+            let urls = tokio::select! {
+                urls = first_peer_urls(config) => urls?,
+                signal = signals.next() => return Ok(Exit::Signal(signal)),
+            };
             log::info!("etcdmain", "proxy: using peer urls {} ", shown(&urls));
             urls
         }
@@ -138,14 +143,14 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
         () = members.refresh() => {}
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
-    let listeners = listen(&config.listen_client_urls, "proxy: listening for client requests").await?;
+    let listeners = listen(&config.listen_client_urls, "proxy: listening for client requests", &door).await?;
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }
     let keeping_up = tokio::spawn(members.keep_up(config.proxy.refresh_interval));
     let mut connections = JoinSet::new();
-    for listener in listeners {
-        connections.spawn(http::serve(listener, None, proxy.clone(), stopping.clone()));
+    for (listener, acceptor) in listeners {
+        connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone()));
     }
     let signal = signals.next().await;
     keeping_up.abort();
@@ -157,16 +162,15 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Signal(signal))
 }
 
-/// How members are reached: for their list and for requests alike.
-fn dialer(_config: &Config) -> Dialer {
-    Dialer::plain()
-}
-
 /// The peer URLs of a proxy that was never started before: all of the initial cluster, sorted.
-#[expect(clippy::unused_async, reason = "discovery asks others")]
 async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
+    let cluster = match (&config.discovery, &config.discovery_srv) {
+        (Some(discovery), _) => Service::new(discovery)?.cluster().await?,
+        (None, Some(domain)) => discovery::cluster_by_srv(config, domain, false).await?,
+        (None, None) => config.initial_cluster.clone(),
+    };
     let mut urls: Vec<String> =
-        config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
+        cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
     urls.sort();
     Ok(urls)
 }

@@ -43,11 +43,12 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
-        let connector = Connector::new(Dialer::plain(), &config.proxy);
+        let connector = Connector::new(shared::net::Dialer::plain(), &config.proxy);
         let proxy = Arc::new(Proxy::new(&config, connector, stopping.clone()).unwrap());
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
-        let served = tokio::spawn(http::serve(listener, None, proxy.clone(), stopping));
+        let served =
+            tokio::spawn(http::serve(listener, shared::net::Acceptor::plain(), proxy.clone(), stopping));
         Running { proxy, addr, stop, served }
     }
 

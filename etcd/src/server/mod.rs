@@ -48,6 +48,7 @@ use crate::log::{self, LogControl};
 use crate::member::{Member, Message};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
+use crate::security::{self, Door};
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -117,10 +118,13 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
          {DESCRIPTORS_RESERVED} to ensure internal usage"
     );
     let cluster = begin::first_members(&disk, &layout, &config).await?;
-    let peer_listeners = listen(&config.listen_peer_urls, "listening for peers").await?;
-    let client_listeners = listen(&config.listen_client_urls, "listening for client requests").await?;
+    let peer_door = Door::of_peers(&config)?;
+    let client_door = Door::of_clients(&config)?;
+    let dialer = security::dialer(&config)?;
+    let peer_listeners = listen(&config.listen_peer_urls, "listening for peers", &peer_door).await?;
+    let client_listeners =
+        listen(&config.listen_client_urls, "listening for client requests", &client_door).await?;
     data_dir::prepare(&disk, &layout)?;
-    let dialer = Dialer::plain();
     let beginning = tokio::select! {
         beginning = begin::begin(&disk, &layout, &config, cluster.clone(), &dialer) => beginning,
         signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -147,9 +151,8 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
 
     let mut connections = JoinSet::new();
     let member = Arc::new(handle.clone());
-    for listener in peer_listeners {
-        let served =
-            peers::serve(listener, Acceptor::plain(), member.clone(), transport.clone(), stopping.clone());
+    for (listener, acceptor) in peer_listeners {
+        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), stopping.clone());
         connections.spawn(served);
     }
     let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
@@ -166,8 +169,8 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
             // Clients are let in once all that was ever acknowledged is applied; until then they wait in the
             // listeners' queues.
             Ok(()) = &mut ready, if !waiting.is_empty() => {
-                for listener in waiting.drain(..) {
-                    connections.spawn(http::serve(listener, None, context.clone(), stopping.clone()));
+                for (listener, acceptor) in waiting.drain(..) {
+                    connections.spawn(http::serve(listener, acceptor, context.clone(), stopping.clone()));
                 }
             }
         }
@@ -326,7 +329,11 @@ async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
 }
 
 /// Opens the listeners of a list of URLs, so that a port in use is known before anything is written.
-pub(crate) async fn listen(urls: &Urls, what: &str) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) async fn listen(
+    urls: &Urls,
+    what: &str,
+    door: &Door,
+) -> anyhow::Result<Vec<(TcpListener, Acceptor)>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {
         for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
@@ -334,7 +341,7 @@ pub(crate) async fn listen(urls: &Urls, what: &str) -> anyhow::Result<Vec<TcpLis
                 .await
                 .map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
             log::info!("etcdmain", "{what} on {url}");
-            listeners.push(listener);
+            listeners.push((listener, door.at(url)));
         }
     }
     Ok(listeners)

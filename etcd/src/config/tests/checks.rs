@@ -1,5 +1,7 @@
 //! The checks after reading: flags.md sections 3.1 and 3.2, and what is not built yet.
 
+use shared::net::Role;
+
 use super::*;
 
 #[test]
@@ -143,16 +145,6 @@ fn ignored_flags_are_told_and_not_used() {
 #[test]
 fn what_is_not_built_is_refused() {
     for (word, why) in [
-        ("ca-file=x", "TLS comes with a later release"),
-        ("cert-file=x", "TLS comes with a later release"),
-        ("key-file=x", "TLS comes with a later release"),
-        ("client-cert-auth", "TLS comes with a later release"),
-        ("trusted-ca-file=x", "TLS comes with a later release"),
-        ("peer-ca-file=x", "TLS comes with a later release"),
-        ("peer-cert-file=x", "TLS comes with a later release"),
-        ("peer-key-file=x", "TLS comes with a later release"),
-        ("peer-client-cert-auth", "TLS comes with a later release"),
-        ("peer-trusted-ca-file=x", "TLS comes with a later release"),
         ("enable-pprof", "profiles come with a later release"),
         ("experimental-v3demo", "this server has no v3 API"),
         ("experimental-v3demo=false", "this server has no v3 API"),
@@ -177,17 +169,53 @@ fn what_is_not_built_is_refused() {
 
 #[test]
 fn tls_needs_a_certificate() {
-    for words in [
-        &["-listen-peer-urls=https://127.0.0.1:1"][..],
-        &["-listen-client-urls=https://127.0.0.1:1", "-advertise-client-urls=https://127.0.0.1:1"],
+    let peers = "-listen-peer-urls=https://127.0.0.1:1";
+    let clients = ["-listen-client-urls=https://127.0.0.1:1", "-advertise-client-urls=https://127.0.0.1:1"];
+    for (words, whose) in [
+        (&[peers][..], "https://127.0.0.1:1"),
+        (&[peers, "-cert-file=c", "-key-file=k"], "https://127.0.0.1:1"),
+        (&[peers, clients[0], clients[1]], "https://127.0.0.1:1"),
+        (&clients, "given listener"),
+        (&[clients[0], clients[1], "-peer-cert-file=c", "-trusted-ca-file=a"], "given listener"),
     ] {
         let farewell = farewell(words);
         assert_eq!(
             shown(&farewell.lines).last().unwrap(),
-            "C | etcdmain: cannot listen on TLS for given listener: KeyFile and CertFile are not presented"
+            &format!(
+                "C | etcdmain: cannot listen on TLS for {whose}: KeyFile and CertFile are not presented"
+            )
         );
         assert_eq!(farewell.status, 1);
     }
+    // Half a pair is found out when the files are read.
+    start(&[clients[0], clients[1], "-cert-file=c"]);
+    start(&["-cert-file=c", "-key-file=k", "-peer-key-file=k"]);
+}
+
+#[test]
+fn files_serve_to_accept_and_to_dial() {
+    let config = config(&[
+        "-cert-file=c",
+        "-key-file=k",
+        "-ca-file=a",
+        "-trusted-ca-file=t",
+        "-peer-trusted-ca-file=pt",
+        "-tls-accept-common-name",
+    ]);
+    assert_eq!(
+        config.client_tls.to_string(),
+        "cert = c, key = k, ca = a, trusted-ca = t, client-cert-auth = false"
+    );
+    let files = config.client_tls.server_files();
+    assert!(files.client_cert_auth && files.role == Role::Clients);
+    assert_eq!((files.cert, files.ca), (Some("c".into()), vec!["a".into(), "t".into()]));
+    let files = config.peer_tls.client_files();
+    assert!(files.accept_common_name && files.role == Role::Peers);
+    assert_eq!((files.cert, files.ca), (None, vec!["pt".into()]));
+    assert!(!config.peer_tls.server_files().client_cert_auth);
+    let config = super::config(&["-peer-client-cert-auth"]);
+    assert!(config.peer_tls.server_files().client_cert_auth);
+    assert!(!config.client_tls.server_files().client_cert_auth);
 }
 
 #[test]

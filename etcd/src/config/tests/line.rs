@@ -1,6 +1,20 @@
 //! The command line: flags.md section 1, the defaults of section 3, help and version.
 
+use shared::net::Role;
+
 use super::*;
+
+fn no_tls(role: Role) -> TlsFlags {
+    TlsFlags {
+        role,
+        cert: None,
+        key: None,
+        ca: None,
+        trusted_ca: None,
+        client_cert_auth: false,
+        accept_common_name: false,
+    }
+}
 
 #[test]
 fn an_empty_line_gives_the_defaults() {
@@ -24,6 +38,8 @@ fn an_empty_line_gives_the_defaults() {
         discovery: None,
         discovery_srv: None,
         initial_cluster_state: ClusterState::New,
+        client_tls: no_tls(Role::Clients),
+        peer_tls: no_tls(Role::Peers),
         max_snapshots: 5,
         max_wals: 5,
         cors: Vec::new(),
@@ -85,6 +101,17 @@ fn every_flag_reaches_the_configuration() {
         "-proxy-dial-timeout=3",
         "-proxy-write-timeout=0",
         "-proxy-read-timeout=4",
+        "-cert-file=cc",
+        "-key-file=ck",
+        "-ca-file=ca",
+        "-trusted-ca-file=ct",
+        "-client-cert-auth",
+        "-peer-cert-file=pc",
+        "-peer-key-file=pk",
+        "-peer-ca-file=pa",
+        "-peer-trusted-ca-file=pt",
+        "-peer-client-cert-auth",
+        "-tls-accept-common-name",
         "-enable-v2",
     ]);
     let expected = Config {
@@ -105,6 +132,24 @@ fn every_flag_reaches_the_configuration() {
         discovery: None,
         discovery_srv: None,
         initial_cluster_state: ClusterState::Existing,
+        client_tls: TlsFlags {
+            role: Role::Clients,
+            cert: Some("cc".into()),
+            key: Some("ck".into()),
+            ca: Some("ca".into()),
+            trusted_ca: Some("ct".into()),
+            client_cert_auth: true,
+            accept_common_name: true,
+        },
+        peer_tls: TlsFlags {
+            role: Role::Peers,
+            cert: Some("pc".into()),
+            key: Some("pk".into()),
+            ca: Some("pa".into()),
+            trusted_ca: Some("pt".into()),
+            client_cert_auth: true,
+            accept_common_name: true,
+        },
         max_snapshots: 0,
         max_wals: 9,
         cors: ["*", "http://a.example", "http://b.example"].map(str::to_owned).to_vec(),
