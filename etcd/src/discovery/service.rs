@@ -330,3 +330,6 @@ fn go_seconds(seconds: u64) -> String {
         (minutes, seconds) => format!("{minutes}m{seconds}s"),
     }
 }
+
+#[cfg(test)]
+mod tests;

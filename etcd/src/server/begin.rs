@@ -396,3 +396,6 @@ fn as_go_prints(remote: &RemoteCluster) -> String {
     out.push_str("] RemovedMemberIDs:[]}");
     out
 }
+
+#[cfg(test)]
+mod tests;
