@@ -347,23 +347,18 @@ impl Destination {
     /// Queues a message for a request of its own.
     fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
         let bytes = message.encoded_len_max();
-        let is_append = message.kind() == Kind::Append;
-        let last = last_index(&message);
-        match self.pipeline.push(message) {
-            Ok(()) => {
-                if is_append {
-                    self.follower.sent(last, now);
-                }
-                bytes
+        let (kind, last) = (message.kind(), last_index(&message));
+        if self.pipeline.push(message) {
+            if kind == Kind::Append {
+                self.follower.sent(last, now);
             }
-            Err(message) => {
-                if message.kind() == Kind::Snapshot {
-                    context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
-                }
-                self.dropped(context, "pipeline", now);
-                0
-            }
+            return bytes;
         }
+        if kind == Kind::Snapshot {
+            context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
+        }
+        self.dropped(context, "pipeline", now);
+        0
     }
 
     fn dropped(&self, context: &Context, way: &str, now: Instant) {

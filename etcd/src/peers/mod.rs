@@ -37,6 +37,7 @@ mod writer;
 pub use features::Features;
 pub use group::{Local, SnapshotSource, Transport};
 pub use inbound::Inbound;
+pub use pages::Roster;
 pub use serve::serve;
 pub use stats::{FollowerStats, Stats, Traffic};
 

@@ -172,6 +172,7 @@ impl Outgoing {
     }
 
     /// Whether there is a connection.
+    #[cfg(test)]
     pub(super) fn is_attached(&self) -> bool {
         self.queue.lock().attached != 0
     }

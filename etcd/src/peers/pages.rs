@@ -1,17 +1,32 @@
 //! The pages that tell about this member, in the forms of etcd 2.3.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use shared::json;
 
+use super::group::Context;
 use crate::http::Backend;
-use crate::member::ConfChangeContext;
+use crate::member::{ConfChangeContext, Membership};
 use crate::version::SPOKEN;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The members as of the last applied entry: of them, and of nothing else of the server, the peer port tells.
+pub trait Roster: Send + Sync + 'static {
+    /// The cluster's members.
+    fn members(&self) -> Arc<Membership>;
+}
+
+impl<B: Backend> Roster for B {
+    fn members(&self) -> Arc<Membership> {
+        Backend::members(self)
+    }
+}
 
 /// An answer whose body is there at once.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -42,16 +57,14 @@ pub(super) fn no_host() -> Answer {
 }
 
 /// `/version`.
-pub(super) fn version<B: Backend>(backend: &B) -> Answer {
-    let members = backend.members();
+pub(super) fn version(members: &Membership) -> Answer {
     let cluster = members.version.as_deref().unwrap_or("not_decided");
     let text = format!("{{\"etcdserver\":\"{SPOKEN}\",\"etcdcluster\":\"{cluster}\"}}");
     respond(StatusCode::OK, JSON, text.into_bytes())
 }
 
 /// `/members`: their ids as decimal numbers, the form of the log, not that of the client port.
-pub(super) fn members<B: Backend>(backend: &B) -> Answer {
-    let members = backend.members();
+pub(super) fn members(members: &Membership) -> Answer {
     let list: Vec<ConfChangeContext> = members
         .members
         .values()
@@ -65,14 +78,14 @@ pub(super) fn members<B: Backend>(backend: &B) -> Answer {
     let mut body = json::to_vec(&list).unwrap_or_default();
     body.push(b'\n');
     let mut response = respond(StatusCode::OK, JSON, body);
-    if let Ok(cluster_id) = HeaderValue::from_str(&backend.cluster_id().to_string()) {
+    if let Ok(cluster_id) = HeaderValue::from_str(&members.cluster_id.to_string()) {
         response.headers_mut().insert("x-etcd-cluster-id", cluster_id);
     }
     response
 }
 
 /// `/raft/probing`.
-pub(super) fn probing<B: Backend>(backend: &B) -> Answer {
-    let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", backend.clock());
+pub(super) fn probing(context: &Context) -> Answer {
+    let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", (context.local.clock)());
     respond(StatusCode::OK, TEXT, text.into_bytes())
 }

@@ -58,18 +58,18 @@ struct Waiting {
 
 impl Pipeline {
     /// Takes a message, unless too many wait. Never waits itself.
-    pub(super) fn push(&self, message: Message) -> Result<(), Message> {
+    pub(super) fn push(&self, message: Message) -> bool {
         let mut waiting = self.waiting.lock();
         let bytes = waiting.bytes + message.encoded_len_max();
         let full = waiting.messages.len() == MESSAGES_MAX || bytes > BYTES_MAX;
         if full && !waiting.messages.is_empty() {
-            return Err(message);
+            return false;
         }
         waiting.bytes = bytes;
         waiting.messages.push_back(message);
         drop(waiting);
         self.more.notify_one();
-        Ok(())
+        true
     }
 
     async fn next(&self) -> Message {

@@ -13,10 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use super::features::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
-use super::pages::{self, Answer};
+use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
 use super::socket::STALL_TIME_MAX;
-use crate::http::Backend;
 use crate::log;
 use crate::member::{Kind, Message, MessageError};
 
@@ -52,8 +51,8 @@ impl BodyRoom {
 }
 
 /// `POST /raft`.
-pub(super) async fn message<B: Backend>(
-    shared: &Shared<B>,
+pub(super) async fn message<R: Roster>(
+    shared: &Shared<R>,
     request: Request<Incoming>,
 ) -> Result<Answer, Abort> {
     match compatible(shared, request.headers()) {
@@ -101,8 +100,8 @@ pub(super) async fn message<B: Backend>(
 }
 
 /// `POST /raft/snapshot`, by which members send a store of version 3 along. There is none here to put it in.
-pub(super) async fn snapshot<B: Backend>(
-    shared: &Shared<B>,
+pub(super) async fn snapshot<R: Roster>(
+    shared: &Shared<R>,
     request: Request<Incoming>,
 ) -> Result<Answer, Abort> {
     match compatible(shared, request.headers()) {

@@ -23,11 +23,10 @@ use tokio::time::timeout;
 use super::features::{FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
-use super::pages::{self, Answer};
+use super::pages::{self, Answer, Roster};
 use super::posts::{self, BodyRoom};
 use super::versions;
 use super::writer::{self, StreamStart};
-use crate::http::Backend;
 use crate::log;
 use crate::version::SPOKEN;
 
@@ -41,8 +40,8 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What requests are answered with.
-pub(super) struct Shared<B> {
-    pub(super) backend: Arc<B>,
+pub(super) struct Shared<R> {
+    pub(super) backend: Arc<R>,
     pub(super) transport: Transport,
     pub(super) room: BodyRoom,
 }
@@ -56,10 +55,10 @@ pub(super) struct Abort;
 type Takeover = Mutex<Option<StreamStart>>;
 
 /// Answers other members until `stop` says true; then cuts all connections.
-pub async fn serve<B: Backend>(
+pub async fn serve<R: Roster>(
     listener: TcpListener,
     acceptor: Acceptor,
-    backend: Arc<B>,
+    backend: Arc<R>,
     transport: Transport,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -97,7 +96,7 @@ async fn accept(
     Ok((socket, place))
 }
 
-async fn converse<B: Backend>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<B>>) {
+async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<R>>) {
     // A socket without it is slower, and serves all the same.
     let _ = socket.set_nodelay(true);
     // What went wrong with a peer's connection is the peer's affair: it dials again.
@@ -125,8 +124,8 @@ async fn converse<B: Backend>(socket: TcpStream, acceptor: Acceptor, shared: Arc
     }
 }
 
-async fn answer<B: Backend>(
-    shared: Arc<Shared<B>>,
+async fn answer<R: Roster>(
+    shared: Arc<Shared<R>>,
     request: Request<Incoming>,
     takeover: Arc<Takeover>,
 ) -> Result<Answer, Abort> {
@@ -134,10 +133,10 @@ async fn answer<B: Backend>(
         return Ok(pages::no_host());
     }
     let (path, method) = (request.uri().path(), request.method());
-    let page: fn(&B) -> Answer = match path {
-        "/version" => pages::version,
-        "/members" => pages::members,
-        "/raft/probing" => pages::probing,
+    let page: fn(&Shared<R>) -> Answer = match path {
+        "/version" => |shared| pages::version(&shared.backend.members()),
+        "/members" => |shared| pages::members(&shared.backend.members()),
+        "/raft/probing" => |shared| pages::probing(shared.transport.context()),
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
             return Ok(pages::method_not_allowed("POST"));
         }
@@ -168,10 +167,10 @@ async fn answer<B: Backend>(
         }
         _ => return Ok(pages::error(StatusCode::NOT_FOUND, "404 page not found")),
     };
-    if *method == Method::GET { Ok(page(&shared.backend)) } else { Ok(pages::method_not_allowed("GET")) }
+    if *method == Method::GET { Ok(page(&shared)) } else { Ok(pages::method_not_allowed("GET")) }
 }
 
-fn with_cluster_id<B: Backend>(shared: &Shared<B>, mut answer: Answer) -> Answer {
+fn with_cluster_id<R: Roster>(shared: &Shared<R>, mut answer: Answer) -> Answer {
     let cluster_id = shared.transport.context().local.cluster_id;
     if let Ok(value) = HeaderValue::from_str(&cluster_id.to_string()) {
         answer.headers_mut().insert("x-etcd-cluster-id", value);
@@ -192,7 +191,7 @@ pub(super) enum Refusal {
 }
 
 /// Decides about a request for a stream, in the order of the original.
-fn stream<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result<StreamStart, Refusal> {
+fn stream<R: Roster>(shared: &Shared<R>, request: &Request<Incoming>) -> Result<StreamStart, Refusal> {
     let (transport, headers) = (&shared.transport, request.headers());
     compatible(shared, headers)?;
     let not_found = |text| Refusal::Answered(StatusCode::NOT_FOUND, text);
@@ -234,7 +233,7 @@ fn stream<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result
 }
 
 /// Whether the sender and we go together, by version and by cluster.
-pub(super) fn compatible<B: Backend>(shared: &Shared<B>, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn compatible<R: Roster>(shared: &Shared<R>, headers: &HeaderMap) -> Result<(), Refusal> {
     let version = |name| versions::parse(text(headers, name)).map_err(|_| Refusal::Aborted);
     let (server, min_cluster) = (version("x-server-version")?, version("x-min-cluster-version")?);
     let refused = |text| Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, text));
@@ -258,7 +257,7 @@ pub(super) fn compatible<B: Backend>(shared: &Shared<B>, headers: &HeaderMap) ->
 }
 
 /// Whether a member was removed, as the transport was told or as the store has it since before the start.
-pub(super) fn is_removed<B: Backend>(shared: &Shared<B>, id: MemberId) -> bool {
+pub(super) fn is_removed<R: Roster>(shared: &Shared<R>, id: MemberId) -> bool {
     shared.transport.is_removed(id) || shared.backend.members().removed.contains(&id)
 }
 

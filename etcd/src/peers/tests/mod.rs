@@ -1,0 +1,199 @@
+//! Transports against each other over loopback, and against raw sockets.
+
+mod answers;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use shared::id::{ClusterId, MemberId};
+use shared::net::{Acceptor, Dialer};
+use shared::pb;
+use shared::time::UnixNanos;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::pages::Roster;
+use super::{Inbound, Local, SnapshotSource, Transport, serve};
+use crate::member::{Membership, Message, Peer};
+
+pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What a member would tell of its cluster.
+struct Members(Membership);
+
+impl Roster for Members {
+    fn members(&self) -> Arc<Membership> {
+        Arc::new(self.0.clone())
+    }
+}
+
+/// Snapshots in memory, written to a file without a name when asked for.
+#[derive(Default)]
+struct Snapshots(Mutex<BTreeMap<u64, Vec<u8>>>);
+
+impl SnapshotSource for Snapshots {
+    fn open(&self, _: u64, index: u64) -> io::Result<(u64, File)> {
+        let snapshots = self.0.lock();
+        let bytes = snapshots.get(&index).ok_or(io::ErrorKind::NotFound)?;
+        let path = std::env::temp_dir().join(format!("peers-{}-{index}.snap", std::process::id()));
+        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        std::fs::remove_file(path)?;
+        file.write_all(bytes)?;
+        io::Seek::rewind(&mut file)?;
+        Ok((bytes.len() as u64, file))
+    }
+}
+
+/// A transport with its port, as a member would have them.
+struct Node {
+    id: MemberId,
+    address: SocketAddr,
+    transport: Transport,
+    inbound: mpsc::Receiver<Inbound>,
+    snapshots: Arc<Snapshots>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Node {
+    async fn start(id: u64) -> Node {
+        Node::start_at(id, "127.0.0.1:0").await
+    }
+
+    async fn start_at(id: u64, address: &str) -> Node {
+        let id = MemberId(id);
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, inbound) = mpsc::channel(256);
+        let snapshots = Arc::new(Snapshots::default());
+        let local = Local {
+            id,
+            cluster_id: CLUSTER,
+            peer_urls: vec![format!("http://{address}")],
+            clock: || UnixNanos(1_795_247_009_000_000_000),
+        };
+        let election_timeout = Duration::from_secs(1);
+        let transport = Transport::new(local, Dialer::plain(), snapshots.clone(), sender, election_timeout);
+        let peer = Peer {
+            id,
+            name: "m".to_owned(),
+            peer_urls: vec![format!("http://{address}")],
+            client_urls: Vec::new(),
+        };
+        let members = Membership {
+            cluster_id: CLUSTER,
+            members: [(id, peer)].into(),
+            removed: [MemberId(0xdead)].into(),
+            ..Membership::default()
+        };
+        let (stop, stopping) = watch::channel(false);
+        let roster = Arc::new(Members(members));
+        let serving = tokio::spawn(serve(listener, Acceptor::plain(), roster, transport.clone(), stopping));
+        Node { id, address, transport, inbound, snapshots, stop, serving }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn knows(&self, other: &Node) {
+        self.transport.add_peer(other.id, &[other.url()]);
+    }
+
+    async fn stop(self) {
+        self.transport.stop();
+        self.stop.send_replace(true);
+        self.serving.await.unwrap();
+    }
+
+    /// What the transport tells next, but that something about a peer is new.
+    async fn next(&mut self) -> Inbound {
+        loop {
+            match timeout(TIME_MAX, self.inbound.recv()).await.expect("nothing comes in").unwrap() {
+                Inbound::PeerChanged => {}
+                inbound => return inbound,
+            }
+        }
+    }
+
+    async fn next_message(&mut self) -> Message {
+        match self.next().await {
+            Inbound::Message(message) => message,
+            other => panic!("no message, but {other:?}"),
+        }
+    }
+
+    /// Waits until both streams to a peer are up.
+    async fn is_connected_to(&self, id: MemberId) {
+        let connected = || {
+            self.transport.peer(id).is_some_and(|peer| {
+                use super::frames::StreamKind::{Append, Message};
+                [Append, Message].iter().all(|kind| peer.outgoing(*kind).is_attached())
+            })
+        };
+        until(connected).await;
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waited = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TIME_MAX, waited).await.expect("it did not come so far");
+}
+
+async fn pair() -> (Node, Node) {
+    let (one, two) = (Node::start(0x11).await, Node::start(0x22).await);
+    one.knows(&two);
+    two.knows(&one);
+    one.is_connected_to(two.id).await;
+    two.is_connected_to(one.id).await;
+    (one, two)
+}
+
+fn entry(index: u64, data: Vec<u8>) -> pb::Entry {
+    pb::Entry { kind: 0, term: 2, index, data: Some(data.into()) }
+}
+
+fn append(from: &Node, to: &Node, index: u64, data: Vec<u8>) -> Message {
+    Message::append(from.id, to.id, 2, index, index, vec![entry(index + 1, data)])
+}
+
+/// A message of a kind without entries, told from others by its index.
+fn plain(kind: i32, from: MemberId, to: MemberId, index: u64) -> Message {
+    let message = pb::Message { kind, from: from.0, to: to.0, term: 2, index, ..pb::Message::default() };
+    Message::decode(message.encode_to_vec().into()).unwrap()
+}
+
+const APPEND_RESPONSE: i32 = 4;
+const SNAPSHOT: i32 = 7;
+const HEARTBEAT: i32 = 8;
+
+/// A snapshot as consensus hands it out, and the bytes of its file.
+fn snapshot(from: MemberId, to: MemberId, index: u64, data: Vec<u8>) -> (Message, Vec<u8>) {
+    let metadata = pb::SnapshotMetadata { index, term: 2, ..pb::SnapshotMetadata::default() };
+    let head = pb::Snapshot { data: None, metadata: metadata.clone() };
+    let message = pb::Message {
+        kind: SNAPSHOT,
+        from: from.0,
+        to: to.0,
+        term: 2,
+        snapshot: head,
+        ..pb::Message::default()
+    };
+    let file = pb::Snapshot { data: Some(Bytes::from(data)), metadata };
+    (Message::decode(message.encode_to_vec().into()).unwrap(), file.encode_to_vec())
+}
