@@ -1,6 +1,7 @@
 //! Transports against each other over loopback, and against raw sockets.
 
 mod answers;
+mod go;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -72,14 +73,17 @@ impl Node {
     }
 
     async fn start_at(id: u64, address: &str) -> Node {
-        let id = MemberId(id);
+        Node::start_as(MemberId(id), CLUSTER, address).await
+    }
+
+    async fn start_as(id: MemberId, cluster_id: ClusterId, address: &str) -> Node {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, inbound) = mpsc::channel(256);
         let snapshots = Arc::new(Snapshots::default());
         let local = Local {
             id,
-            cluster_id: CLUSTER,
+            cluster_id,
             peer_urls: vec![format!("http://{address}")],
             clock: || UnixNanos(1_795_247_009_000_000_000),
         };
@@ -92,7 +96,7 @@ impl Node {
             client_urls: Vec::new(),
         };
         let members = Membership {
-            cluster_id: CLUSTER,
+            cluster_id,
             members: [(id, peer)].into(),
             removed: [MemberId(0xdead)].into(),
             ..Membership::default()
