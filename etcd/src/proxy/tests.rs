@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use shared::disk::SimDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -14,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::config::{self, Invocation};
+use crate::config::{self, Invocation, ProxyConfig};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -570,4 +572,58 @@ async fn the_local_page_knows_one_method() {
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Allow: GET\r\n"), "{answer}");
     assert_eq!(body(&answer), "Method Not Allowed\n");
     assert_eq!(member.seen(), [""; 0]);
+}
+
+/// Members that are asked for their list at the stubs' URLs, and the file where their URLs are kept.
+fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Director>) {
+    let config = ProxyConfig {
+        mode: ProxyMode::On,
+        failure_wait: PATIENCE,
+        refresh_interval: PATIENCE,
+        dial_timeout: Some(PATIENCE),
+        write_timeout: None,
+        read_timeout: None,
+    };
+    let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
+    let director = Arc::new(Director::new(PATIENCE));
+    let connector = Connector::new(Dialer::plain(), &config);
+    let urls = stubs.iter().map(|member| member.url()).collect();
+    (Members::new(connector, director.clone(), file.clone(), urls), file, director)
+}
+
+#[tokio::test]
+async fn the_members_tell_where_to_go() {
+    let list = "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n\
+                [{\"id\":2,\"peerURLs\":[\"http://h:2\"],\"name\":\"a\",\"clientURLs\":[\"http://h:4\",\"http://h:3\"]},\
+                {\"id\":1,\"peerURLs\":[\"http://h:1\"],\"name\":\"b\",\"clientURLs\":[\"http://h:5\"]},\
+                {\"id\":3,\"peerURLs\":[\"http://h:6\"],\"name\":\"\"}]";
+    let (dead, member) = (Member::dead().await, Member::start(list, 1).await);
+    let (mut members, file, director) = asking(&[&dead, &member]);
+    members.refresh().await;
+    let mut available = director.available(Instant::now());
+    available.sort();
+    assert_eq!(available, ["http://h:3", "http://h:4", "http://h:5"]);
+    assert_eq!(file.read().unwrap().unwrap(), ["http://h:1", "http://h:2", "http://h:6"]);
+    let seen = member.seen().remove(0);
+    assert!(seen.starts_with("GET /members HTTP/1.1\r\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn nobody_who_answers_means_no_endpoints_and_an_empty_list_no_news() {
+    let list = "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n\
+                [{\"id\":1,\"peerURLs\":[\"http://127.0.0.1:1\"],\"clientURLs\":[\"http://h:5\"]}]";
+    let member = Member::start(list, 1).await;
+    let (mut members, file, director) = asking(&[&member]);
+    members.refresh().await;
+    assert_eq!(director.available(Instant::now()), ["http://h:5"]);
+    // The member that is there by now is not: nobody listens at port 1.
+    members.refresh().await;
+    assert_eq!(director.available(Instant::now()), [""; 0]);
+    assert_eq!(file.read().unwrap().unwrap(), ["http://127.0.0.1:1"]);
+
+    let empty =
+        Member::start("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n[]", 1).await;
+    let (mut members, file, director) = asking(&[&empty]);
+    members.refresh().await;
+    assert_eq!((director.available(Instant::now()), file.read().unwrap()), (Vec::new(), None));
 }
