@@ -293,15 +293,21 @@ pub(crate) async fn discard(
     // A client that waits for leave to send its body is not asked for it, nor one that goes anyway.
     if framing.keep_alive && expects == Expects::Nothing && body.size_hint().lower() <= left {
         flow.reads_body(true);
-        while let Some(Ok(frame)) = body.frame().await {
+        let ended = loop {
+            // Of a body in chunks only its end tells that it is one.
+            let frame = match body.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => break false,
+                None => break true,
+            };
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             match left.checked_sub(bytes) {
                 Some(less) => left = less,
-                None => break,
+                None => break body.is_end_stream(),
             }
-        }
+        };
         flow.reads_body(false);
-        if body.is_end_stream() {
+        if ended {
             flow.body_ends(UNWANTED_BYTES_MAX - left);
             return true;
         }

@@ -98,7 +98,7 @@ pub(crate) fn text_error(mut headers: HeaderMap, status: StatusCode, text: &'sta
 }
 
 /// There is no such page.
-pub(super) fn not_found(headers: HeaderMap) -> Response {
+pub(crate) fn not_found(headers: HeaderMap) -> Response {
     text_error(headers, StatusCode::NOT_FOUND, "404 page not found\n")
 }
 

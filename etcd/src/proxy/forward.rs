@@ -89,6 +89,7 @@ enum Local {
     NotImplemented,
     Options(Option<HeaderValue>),
     Endpoints(Option<HeaderValue>),
+    Nowhere,
 }
 
 impl Exchange {
@@ -126,7 +127,9 @@ impl Exchange {
             _ if self.proxy.readonly && head.method != Method::GET => Local::NotImplemented,
             _ if head.method == Method::OPTIONS => Local::Options(origin),
             b"/v2/config/local/proxy" => Local::Endpoints(origin),
-            _ => return self.forward(head, body, origin).await,
+            [b'/', ..] => return self.forward(head, body, origin).await,
+            // The target of CONNECT is no page.
+            _ => Local::Nowhere,
         };
         let mut headers = exchange::blank(&mut head);
         exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
@@ -140,6 +143,7 @@ impl Exchange {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
                 reply::answer(headers, StatusCode::OK, page)
             }
+            Local::Nowhere => reply::not_found(headers),
             Local::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
             Local::Options(origin) => reply::empty(exchange::allowing(headers, origin), StatusCode::OK),
             Local::Endpoints(origin) => {

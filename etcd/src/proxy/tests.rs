@@ -533,6 +533,9 @@ async fn a_readonly_proxy_passes_reads() {
         assert!(answer.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{answer}");
         assert_eq!((body(&answer), answer.contains("Content-Type")), ("", false), "{answer}");
     }
+    let chunked = "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let answer = client.ask(chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 501 ") && !answer.contains("close"), "{answer}");
     assert_eq!(member.seen().len(), 1);
     assert!(client.ask("PUT /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
     let moved = client.ask("PUT //a HTTP/1.1\r\nHost: x\r\n\r\n").await;
