@@ -8,6 +8,8 @@
 //! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
 //! - [`replay`]: plays recorded scenarios and compares;
 //! - [`load`]: writers that remember what was acknowledged.
+//!
+//! But for one thing, which looks inside: [`simulator`] runs members of ours in one thread, from a seed.
 
 pub mod clock;
 pub mod failure;
@@ -20,5 +22,6 @@ pub mod process;
 pub mod programs;
 pub mod replay;
 pub mod server;
+pub mod simulator;
 
 pub use failure::{Check, Context, Failure};

@@ -82,6 +82,11 @@ impl SimDisk {
         self.state.lock().faults.push(fault);
     }
 
+    /// Takes back the failures that have not come yet.
+    pub fn forget_faults(&self) {
+        self.state.lock().faults.clear();
+    }
+
     /// Lets the power fail after `changes` more changing operations; until [`SimDisk::crash`] all others fail.
     pub fn fail_power_after(&self, changes: u64) {
         self.state.lock().power = Some(changes);

@@ -1,0 +1,357 @@
+//! Clients: each asks for one thing after the other, and remembers what it was told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use shared::error::Code;
+use shared::pb;
+use shared::time::UnixNanos;
+
+use super::history::{self, Call, OPERATIONS_MAX, Operation, Outcome, Value, Verdict};
+use super::oracle::Violation;
+use super::process::{Answer, Ticket};
+
+/// A key is left for a new one when so many operations were called on it,
+const CALLS_PER_KEY: usize = OPERATIONS_MAX - 12;
+/// or so many of its writes were never answered: each of them may have happened at any time.
+const UNANSWERED_PER_KEY: usize = 10;
+
+/// What a client wants a member to do.
+pub(super) enum Wish {
+    /// An entry: a write, or a read that takes the way of writes.
+    Entry(pb::Request),
+    /// A quorum read without an entry, of this path.
+    Read(Bytes),
+}
+
+/// What is done at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Read,
+    Write,
+}
+
+/// One of the keys that clients share.
+#[derive(Debug, Default)]
+struct Key {
+    operations: Vec<Operation>,
+    unanswered: usize,
+    /// Values that somebody saw there, with their indexes, newest last.
+    seen: VecDeque<(Value, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// The number of its last request.
+    number: u64,
+    /// What it waits for: a key and the operation, or something that is not checked by key.
+    waits: Option<Option<(usize, usize)>>,
+}
+
+/// All clients and what they know.
+pub(super) struct Clients {
+    list: Vec<Client>,
+    keys: Vec<Key>,
+    /// Which keys are in use.
+    current: Vec<usize>,
+    next_value: Value,
+    /// The index at which each value was written, as first seen.
+    written_at: BTreeMap<Value, u64>,
+    /// What is to be called on keys at the end: first one write, then a read of each.
+    last_calls: Option<VecDeque<(usize, Last)>>,
+    acknowledged: u64,
+}
+
+impl Clients {
+    pub(super) fn new(clients: usize, keys: usize) -> Clients {
+        Clients {
+            list: (0..clients).map(|_| Client::default()).collect(),
+            keys: (0..keys).map(|_| Key::default()).collect(),
+            current: (0..keys).collect(),
+            next_value: 1,
+            written_at: BTreeMap::new(),
+            last_calls: None,
+            acknowledged: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// How many operations were answered.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// How many operations were called on shared keys.
+    pub(super) fn operations(&self) -> usize {
+        self.keys.iter().map(|key| key.operations.len()).sum()
+    }
+
+    /// Whether the client waits for this answer.
+    pub(super) fn waits_for(&self, ticket: Ticket) -> bool {
+        let client = &self.list[ticket.0];
+        client.waits.is_some() && client.number == ticket.1
+    }
+
+    /// From now on every key is read once more by a quorum, after a last write.
+    pub(super) fn finish(&mut self) {
+        let reads = (0..self.keys.len()).map(|key| (key, Last::Read));
+        self.last_calls = Some(std::iter::once((self.current[0], Last::Write)).chain(reads).collect());
+    }
+
+    /// Whether all that is to be done at the end was done.
+    pub(super) fn is_finished(&self) -> bool {
+        self.last_calls.as_ref().is_some_and(VecDeque::is_empty)
+            && self.list.iter().all(|client| client.waits.is_none())
+    }
+
+    /// The next thing that a client wants; it waits from then on. None when it wants nothing more.
+    pub(super) fn call(
+        &mut self,
+        client: usize,
+        event: u64,
+        clock: UnixNanos,
+        rng: &mut StdRng,
+    ) -> Option<(Ticket, Wish, String)> {
+        let ticket = (client, self.list[client].number + 1);
+        let (wish, told, waits) = match &mut self.last_calls {
+            Some(keys) => {
+                let (key, last) = keys.pop_front()?;
+                let call = match last {
+                    Last::Read => Call::Read,
+                    Last::Write => Call::Put(self.fresh()),
+                };
+                let (wish, told, at) = self.call_key(client, key, call, event, rng);
+                (wish, told, Some(at))
+            }
+            None if rng.random_bool(0.2) => {
+                let (request, told) = self.aside(clock, rng);
+                (Wish::Entry(request), told, None)
+            }
+            None => {
+                let slot = rng.random_range(0..self.current.len());
+                let key = self.usable(slot);
+                let call = self.choose(key, rng);
+                let (wish, told, at) = self.call_key(client, key, call, event, rng);
+                (wish, told, Some(at))
+            }
+        };
+        self.list[client].number = ticket.1;
+        self.list[client].waits = Some(waits);
+        Some((ticket, wish, told))
+    }
+
+    /// The key in use at a place, a new one if the old one has enough.
+    fn usable(&mut self, slot: usize) -> usize {
+        let key = &self.keys[self.current[slot]];
+        if key.operations.len() >= CALLS_PER_KEY || key.unanswered >= UNANSWERED_PER_KEY {
+            self.current[slot] = self.keys.len();
+            self.keys.push(Key::default());
+        }
+        self.current[slot]
+    }
+
+    fn fresh(&mut self) -> Value {
+        self.next_value += 1;
+        self.next_value
+    }
+
+    fn choose(&mut self, key: usize, rng: &mut StdRng) -> Call {
+        let known = self.keys[key].seen.back().map(|(value, _)| *value);
+        let mut fresh = || self.fresh();
+        match (rng.random_range(0..100), known) {
+            (0..35, _) => Call::Read,
+            (35..60, _) => Call::Put(fresh()),
+            (60..82, Some(known)) => Call::Swap(known, fresh()),
+            (82..88, _) => Call::Create(fresh()),
+            (88..92, _) => Call::Update(fresh()),
+            (92..96, Some(known)) => Call::DeleteIf(known),
+            (96..100, _) => Call::Delete,
+            _ => Call::Put(fresh()),
+        }
+    }
+
+    fn call_key(
+        &mut self,
+        client: usize,
+        at: usize,
+        call: Call,
+        event: u64,
+        rng: &mut StdRng,
+    ) -> (Wish, String, (usize, usize)) {
+        let key = &mut self.keys[at];
+        let path = Bytes::from(format!("/1/k{at}"));
+        let mut request = pb::Request { method: "PUT".into(), path: path.clone(), ..pb::Request::default() };
+        let value = |value: Value| Bytes::from(format!("v{value}"));
+        // A compare names the value or, just as well, its index.
+        let expect = |request: &mut pb::Request, wanted: Value, by_index: bool| {
+            match key.seen.iter().find(|(seen, _)| *seen == wanted) {
+                Some((_, index)) if by_index => request.prev_index = *index,
+                _ => request.prev_value = value(wanted),
+            }
+        };
+        let by_index = rng.random_bool(0.5);
+        match call {
+            Call::Read => request.method = "QGET".into(),
+            Call::Put(new) => request.val = value(new),
+            Call::Create(new) => (request.val, request.prev_exist) = (value(new), Some(false)),
+            Call::Update(new) => (request.val, request.prev_exist) = (value(new), Some(true)),
+            Call::Swap(old, new) => {
+                request.val = value(new);
+                expect(&mut request, old, by_index);
+            }
+            Call::Delete => request.method = "DELETE".into(),
+            Call::DeleteIf(old) => {
+                request.method = "DELETE".into();
+                expect(&mut request, old, by_index);
+            }
+        }
+        let operation = Operation { client, call, called: event, returned: None };
+        key.operations.push(operation);
+        let wish = if call == Call::Read && rng.random_bool(0.7) { Wish::Read(path) } else { Wish::Entry(request) };
+        (wish, format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
+    }
+
+    /// Something that no history is kept of: the stores are compared anyway.
+    fn aside(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (pb::Request, String) {
+        self.next_value += 1;
+        let mut request = pb::Request {
+            method: "PUT".into(),
+            val: format!("v{}", self.next_value).into(),
+            ..pb::Request::default()
+        };
+        let told = match rng.random_range(0..10) {
+            0..5 => {
+                let key = rng.random_range(0..4);
+                request.path = format!("/1/ttl/t{key}").into();
+                request.expiration = clock.0 + rng.random_range(200_000_000..5_000_000_000);
+                format!("Put of t{key} for a while")
+            }
+            5 => {
+                request.path = "/1/ttl".into();
+                (request.dir, request.prev_exist) = (true, Some(true));
+                request.val = Bytes::new();
+                request.expiration = clock.0 + rng.random_range(200_000_000..5_000_000_000);
+                "Update of the folder of such keys".to_owned()
+            }
+            6..9 => {
+                request.method = "POST".into();
+                request.path = "/1/queue".into();
+                "Post".to_owned()
+            }
+            _ => {
+                request.method = "DELETE".into();
+                request.path = "/1/queue".into();
+                request.recursive = true;
+                "Delete of the queue".to_owned()
+            }
+        };
+        (request, told)
+    }
+
+    /// The request was refused before anything could come of it.
+    pub(super) fn refused(&mut self, ticket: Ticket) {
+        let client = &mut self.list[ticket.0];
+        if let Some(Some((key, at))) = client.waits.take() {
+            // The last one called on this key: nothing has happened since.
+            let refused = self.keys[key].operations.split_off(at);
+            self.again(key, refused[0].call);
+        }
+    }
+
+    /// Nobody will ever say what became of it.
+    pub(super) fn unanswered(&mut self, ticket: Ticket) {
+        if let Some(Some((key, at))) = self.list[ticket.0].waits.take() {
+            let call = self.keys[key].operations[at].call;
+            self.keys[key].unanswered += usize::from(call != Call::Read);
+            self.again(key, call);
+        }
+    }
+
+    /// What is to be done at the end was not.
+    fn again(&mut self, key: usize, call: Call) {
+        if let Some(calls) = &mut self.last_calls {
+            calls.push_back((key, if call == Call::Read { Last::Read } else { Last::Write }));
+        }
+    }
+
+    /// An answer comes. False if the client has stopped waiting for it.
+    pub(super) fn answered(&mut self, ticket: Ticket, event: u64, answer: &Answer) -> Result<bool, Violation> {
+        if !self.waits_for(ticket) {
+            return Ok(false);
+        }
+        self.acknowledged += 1;
+        if let Some(Some((key, at))) = self.list[ticket.0].waits.take() {
+            self.note_indexes(key, answer)?;
+            let operation = &mut self.keys[key].operations[at];
+            let outcome = outcome(operation.call, answer)?;
+            operation.returned = Some((event, outcome));
+        }
+        Ok(true)
+    }
+
+    /// A value has one index, whoever sees it.
+    fn note_indexes(&mut self, key: usize, answer: &Answer) -> Result<(), Violation> {
+        let Ok(event) = answer else { return Ok(()) };
+        for node in [event.prev(), Some(event.node())].into_iter().flatten() {
+            let Some(value) = node.value().and_then(number) else { continue };
+            let index = node.modified_index();
+            let first = *self.written_at.entry(value).or_insert(index);
+            if first != index {
+                return Err(Violation::new(format!("v{value} was written at index {first} and at {index}")));
+            }
+            let seen = &mut self.keys[key].seen;
+            seen.retain(|(seen, _)| *seen != value);
+            seen.push_back((value, index));
+            if seen.len() > 4 {
+                seen.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all that was told of each key can be true. Gives the number of keys for which that took too long.
+    pub(super) fn check(&self) -> Result<u64, Violation> {
+        let mut gave_up = 0;
+        for (at, key) in self.keys.iter().enumerate() {
+            match history::check(&key.operations) {
+                Verdict::Explained => {}
+                Verdict::GaveUp => gave_up += 1,
+                Verdict::Impossible(why) => {
+                    return Err(Violation::new(format!("what clients saw of k{at} cannot be: {why}")));
+                }
+            }
+        }
+        Ok(gave_up)
+    }
+}
+
+/// What an answer says of a key.
+fn outcome(call: Call, answer: &Answer) -> Result<Outcome, Violation> {
+    match answer {
+        Ok(event) if call == Call::Read => match event.node().value().and_then(number) {
+            Some(value) => Ok(Outcome::Found(value)),
+            None => Err(Violation::new(format!("a read found what nobody wrote: {event:?}"))),
+        },
+        Ok(event) => Ok(Outcome::Done(event.prev().and_then(|node| number(node.value()?)))),
+        Err(error) => match error.code {
+            Code::KeyNotFound => Ok(Outcome::Missing),
+            Code::NodeExist => Ok(Outcome::Exists),
+            Code::CompareFailed => {
+                // "[v1 != v2]" or "[5 != 7]"
+                let found = error.cause.strip_suffix(b"]").and_then(|cause| cause.rsplit(|b| *b == b' ').next());
+                Ok(Outcome::Differs(found.and_then(number)))
+            }
+            _ => Err(Violation::new(format!("{call:?} was answered by {error}"))),
+        },
+    }
+}
+
+/// The number of a value `vN`.
+fn number(value: &[u8]) -> Option<Value> {
+    std::str::from_utf8(value).ok()?.strip_prefix('v')?.parse().ok()
+}

@@ -1,0 +1,252 @@
+//! What goes wrong, and when it ends.
+
+use etcd::member::Role;
+use rand::RngExt;
+use shared::disk::{Fault, Verb};
+use shared::id::MemberId;
+use shared::pb;
+
+use super::oracle::Violation;
+use super::plan::{MILLISECOND, SECOND};
+use super::process;
+use super::world::{World, name};
+
+/// A cluster is not made smaller or larger than this.
+const MEMBERS: (usize, usize) = (3, 7);
+
+impl World {
+    /// One thing goes wrong, or right again.
+    pub(super) fn fault(&mut self) -> Result<(), Violation> {
+        self.faults += 1;
+        self.next_fault();
+        let weights = self.plan.weights;
+        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 10] = [
+            (weights.crash, World::crash_one),
+            (weights.blackout, World::blackout),
+            (weights.disk, World::fail_disk),
+            (weights.partition, World::partition),
+            (weights.one_way, World::cut_one_way),
+            (weights.calm, World::calm),
+            (weights.slow_disk, World::slow_disk),
+            (weights.pause, World::pause),
+            (weights.clock, World::turn_clock),
+            (weights.membership, World::change_members),
+        ];
+        let mut choice = self.rng.random_range(0..kinds.iter().map(|(weight, _)| weight).sum());
+        for (weight, kind) in kinds {
+            if choice < weight {
+                return kind(self);
+            }
+            choice -= weight;
+        }
+        Ok(())
+    }
+
+    /// A host, more often the leader's than others.
+    fn victim(&mut self) -> Option<MemberId> {
+        let running = self.running();
+        let leads = |id: &&MemberId| {
+            self.process(**id).is_some_and(|process| process.member.status().role == Role::Leader)
+        };
+        let leader = running.iter().find(leads).copied();
+        if running.is_empty() {
+            return None;
+        }
+        let any = running[self.rng.random_range(0..running.len())];
+        if self.rng.random_bool(0.4) { leader.or(Some(any)) } else { Some(any) }
+    }
+
+    /// A process is killed, or the power of its host fails; both at any moment.
+    fn crash_one(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let power = self.rng.random_bool(0.6);
+        self.crash(id, power);
+        let delay = self.between((20 * MILLISECOND, 4 * SECOND));
+        self.start_after(id, delay);
+        Ok(())
+    }
+
+    fn crash(&mut self, id: MemberId, power: bool) {
+        self.say(|| format!("{} {}", name(id), if power { "loses its power" } else { "is killed" }));
+        let amid = self.rng.random_bool(0.6);
+        let operations = self.rng.random_range(0..4);
+        let Some(process) = self.stop(id) else { return };
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        host.paused_until = 0;
+        match (power, amid) {
+            (true, true) => process.lose_power(&host.disk, operations),
+            (true, false) => {
+                drop(process);
+                host.disk.crash();
+            }
+            (false, true) => process.die_writing(&host.disk),
+            (false, false) => drop(process),
+        }
+    }
+
+    /// All hosts lose their power, or most of them.
+    fn blackout(&mut self) -> Result<(), Violation> {
+        self.say(|| "a blackout".to_owned());
+        let all = self.rng.random_bool(0.7);
+        for id in self.running() {
+            if all || self.rng.random_bool(0.7) {
+                self.crash(id, true);
+                let delay = self.between((20 * MILLISECOND, 1500 * MILLISECOND));
+                self.start_after(id, delay);
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation of a disk will fail: its process stops.
+    fn fail_disk(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let verbs = [Verb::Sync, Verb::Sync, Verb::Write, Verb::Rename, Verb::SyncDir, Verb::Create];
+        let verb = verbs[self.rng.random_range(0..verbs.len())];
+        let kind = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other][self.rng.random_range(0..2)];
+        let after = self.rng.random_range(0..4);
+        self.say(|| format!("{}: a {verb:?} is going to fail", name(id)));
+        if let Some(host) = self.hosts.get(&id) {
+            host.disk.inject(Fault { verb, after, kind });
+        }
+        Ok(())
+    }
+
+    /// Hosts fall apart into two groups; often the leader alone, or with a minority.
+    fn partition(&mut self) -> Result<(), Violation> {
+        let ids: Vec<MemberId> = self.hosts.keys().copied().collect();
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        let lonely = if self.rng.random_bool(0.5) { self.victim() } else { None };
+        for id in ids {
+            let apart = match lonely {
+                Some(lonely) => id == lonely,
+                None => self.rng.random_bool(0.4),
+            };
+            if apart { one.push(id) } else { other.push(id) }
+        }
+        if self.rng.random_bool(0.7) {
+            self.network.join();
+        }
+        self.say(|| format!("{} and {} are apart", names(&one), names(&other)));
+        self.network.split(&one, &other);
+        Ok(())
+    }
+
+    /// A host hears nobody, or nobody hears it; or one way is cut.
+    fn cut_one_way(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let others: Vec<MemberId> = self.hosts.keys().copied().filter(|other| *other != id).collect();
+        match self.rng.random_range(0..3) {
+            0 => {
+                self.say(|| format!("{} hears nobody", name(id)));
+                others.iter().for_each(|other| self.network.cut((*other, id)));
+            }
+            1 => {
+                self.say(|| format!("nobody hears {}", name(id)));
+                others.iter().for_each(|other| self.network.cut((id, *other)));
+            }
+            _ => {
+                let other = others[self.rng.random_range(0..others.len())];
+                self.say(|| format!("{} does not hear {}", name(other), name(id)));
+                self.network.cut((id, other));
+            }
+        }
+        Ok(())
+    }
+
+    fn calm(&mut self) -> Result<(), Violation> {
+        self.say(|| "all ways are open".to_owned());
+        self.network.join();
+        Ok(())
+    }
+
+    fn slow_disk(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let until = self.now + self.between((500 * MILLISECOND, 5 * SECOND));
+        let takes = self.between((50 * MILLISECOND, 900 * MILLISECOND));
+        self.say(|| format!("{}: a sync takes {} ms now", name(id), takes / MILLISECOND));
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.slow = (until, takes);
+        }
+        Ok(())
+    }
+
+    /// Nothing happens on a host for a while; then it goes on as if nothing had been.
+    fn pause(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let until = self.now + self.between((100 * MILLISECOND, 4 * SECOND));
+        self.say(|| format!("{} pauses until {} ms", name(id), until / MILLISECOND));
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.paused_until = until;
+        }
+        Ok(())
+    }
+
+    fn turn_clock(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        let by = self.rng.random_range(-8_000_000_000..8_000_000_000);
+        self.say(|| format!("{}: the clock is turned by {} ms", name(id), by / 1_000_000));
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.clock_offset += by;
+        }
+        Ok(())
+    }
+
+    /// Somebody asks for another member, for one less, or gives one other peer URLs.
+    fn change_members(&mut self) -> Result<(), Violation> {
+        let Some(asked) = self.victim() else { return Ok(()) };
+        if self.hosts.get(&asked).is_some_and(|host| host.paused_until > self.now) {
+            return Ok(());
+        }
+        let Some(process) = self.process(asked).filter(|process| process.takes_changes()) else {
+            return Ok(());
+        };
+        let members: Vec<MemberId> = process.member.membership().members.keys().copied().collect();
+        if members.is_empty() {
+            return Ok(());
+        }
+        let any = members[self.rng.random_range(0..members.len())];
+        self.urls += 1;
+        let change = match self.rng.random_range(0..5) {
+            0..2 if members.len() < MEMBERS.1 => {
+                let newest = self.hosts.keys().next_back().map_or(0, |id| id.0);
+                process::change(pb::ADD_NODE, MemberId(newest + 1), self.urls)
+            }
+            2..4 if members.len() > MEMBERS.0 => process::change(pb::REMOVE_NODE, any, self.urls),
+            _ => process::change(pb::UPDATE_NODE, any, self.urls),
+        };
+        self.say(|| {
+            let word = ["add", "remove", "update"][usize::try_from(change.kind).unwrap_or(0)];
+            format!("{} is asked to {word} {}", name(asked), name(MemberId(change.node_id)))
+        });
+        if let Some(process) = self.hosts.get_mut(&asked).and_then(|host| host.process.as_mut()) {
+            process.member.configure(change);
+        }
+        self.turn(asked)
+    }
+
+    /// Everything that is broken is repaired: whoever is a member runs, and everybody hears everybody.
+    pub(super) fn heal(&mut self) {
+        self.say(|| "faults end".to_owned());
+        self.healed_at = Some(self.now);
+        self.network.clear_up();
+        self.clients.finish();
+        let members = self.oracle.members().clone();
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.disk.forget_faults();
+                host.slow = (0, 0);
+                host.paused_until = host.paused_until.min(self.now);
+            }
+            if members.contains(&id) {
+                self.start_after(id, 0);
+            } else {
+                self.expel(id);
+            }
+        }
+    }
+}
+
+fn names(ids: &[MemberId]) -> String {
+    ids.iter().map(|id| name(*id)).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,283 @@
+//! Whether what clients saw of one key can be explained by one copy of it that does one thing at a time.
+//!
+//! The search of Wing and Gong, with the memory of Lowe: an order of the operations is looked for in which each
+//! one stands between its call and its answer, and answers what the key, changed in that order, would answer.
+//! A write whose answer never came may have happened at any time after its call, or not at all.
+
+use std::collections::HashSet;
+use std::fmt;
+
+/// Operations on one key that can be checked together.
+pub(super) const OPERATIONS_MAX: usize = 128;
+
+/// How many states are visited before a check gives up.
+const STATES_MAX: usize = 400_000;
+
+/// Values are never written twice, so their numbers tell writes apart.
+pub(super) type Value = u64;
+
+/// What a client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Read,
+    Put(Value),
+    /// Only if there is no such key.
+    Create(Value),
+    /// Only if there is one.
+    Update(Value),
+    /// Only if it has this value.
+    Swap(Value, Value),
+    Delete,
+    DeleteIf(Value),
+}
+
+/// What it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A read's value.
+    Found(Value),
+    /// The write was done, and this was there before.
+    Done(Option<Value>),
+    /// There is no such key.
+    Missing,
+    /// There is one already.
+    Exists,
+    /// It has another value: which, if that was told.
+    Differs(Option<Value>),
+}
+
+/// One operation. Points in time are numbers of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Operation {
+    pub(super) client: usize,
+    pub(super) call: Call,
+    pub(super) called: u64,
+    /// `None` for a write whose answer never came.
+    pub(super) returned: Option<(u64, Outcome)>,
+}
+
+/// What a check found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is such an order.
+    Explained,
+    /// There is none; how far the best attempt came.
+    Impossible(String),
+    /// The search became too long.
+    GaveUp,
+}
+
+impl Operation {
+    /// The key after the operation, if it could answer what it did with the key as it is.
+    fn after(&self, key: Option<Value>) -> Option<Option<Value>> {
+        let effect = self.call.effect(key);
+        let (answer, after) = effect;
+        match self.returned {
+            None => Some(after),
+            Some((_, seen)) => {
+                let alike = match (seen, answer) {
+                    (Outcome::Differs(None), Outcome::Differs(_)) => true,
+                    _ => seen == answer,
+                };
+                alike.then_some(after)
+            }
+        }
+    }
+}
+
+impl Call {
+    /// What one copy of the key answers, and what it is then.
+    fn effect(self, key: Option<Value>) -> (Outcome, Option<Value>) {
+        match (self, key) {
+            (Call::Read, Some(value)) => (Outcome::Found(value), key),
+            (Call::Put(new), _) => (Outcome::Done(key), Some(new)),
+            (Call::Create(new), None) => (Outcome::Done(None), Some(new)),
+            (Call::Create(_), Some(_)) => (Outcome::Exists, key),
+            (Call::Update(new), Some(_)) => (Outcome::Done(key), Some(new)),
+            (Call::Swap(old, new), Some(value)) if old == value => (Outcome::Done(key), Some(new)),
+            (Call::Delete, Some(_)) => (Outcome::Done(key), None),
+            (Call::DeleteIf(old), Some(value)) if old == value => (Outcome::Done(key), None),
+            (Call::Swap(..) | Call::DeleteIf(_), Some(value)) => (Outcome::Differs(Some(value)), key),
+            (_, None) => (Outcome::Missing, None),
+        }
+    }
+}
+
+/// Looks for an order. At most [`OPERATIONS_MAX`] operations.
+pub(super) fn check(operations: &[Operation]) -> Verdict {
+    let mut sorted: Vec<Operation> = operations.to_vec();
+    // A read that was never answered says nothing.
+    sorted.retain(|operation| operation.returned.is_some() || operation.call != Call::Read);
+    sorted.sort_by_key(|operation| operation.called);
+    assert!(sorted.len() <= OPERATIONS_MAX, "{} operations are too many for one check", sorted.len());
+    let mut search = Search { operations: &sorted, seen: HashSet::new(), best: (0, 0, None) };
+    match search.from(0, None) {
+        Some(true) => Verdict::Explained,
+        Some(false) => Verdict::Impossible(search.told()),
+        None => Verdict::GaveUp,
+    }
+}
+
+struct Search<'a> {
+    operations: &'a [Operation],
+    /// Which operations were done and what the key was, of what has failed.
+    seen: HashSet<(u128, Option<Value>)>,
+    /// The most that was done: how many, which, and what the key was.
+    best: (u32, u128, Option<Value>),
+}
+
+impl Search<'_> {
+    /// Whether the rest can be put in order; none if that takes too long to say.
+    fn from(&mut self, done: u128, key: Option<Value>) -> Option<bool> {
+        if !self.seen.insert((done, key)) {
+            return Some(false);
+        }
+        if self.seen.len() > STATES_MAX {
+            return None;
+        }
+        if done.count_ones() >= self.best.0 {
+            self.best = (done.count_ones(), done, key);
+        }
+        let left = |i: &usize| done & (1 << i) == 0;
+        let returned = |i: usize| self.operations[i].returned.map(|(at, _)| at);
+        let Some(bound) = (0..self.operations.len()).filter(left).filter_map(returned).min() else {
+            return Some(true);
+        };
+        for i in (0..self.operations.len()).filter(left) {
+            let operation = self.operations[i];
+            if operation.called > bound {
+                break;
+            }
+            if let Some(after) = operation.after(key)
+                && self.from(done | (1 << i), after)?
+            {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    fn told(&self) -> String {
+        let (count, done, key) = self.best;
+        let mut text = format!("after {count} operations the key is {}, and none of these fits:", shown(key));
+        let left = (0..self.operations.len()).filter(|i| done & (1 << i) == 0);
+        for i in left.take(6) {
+            text.push_str(&format!("\n    {}", self.operations[i]));
+        }
+        text
+    }
+}
+
+fn shown(value: Option<Value>) -> String {
+    value.map_or("missing".to_owned(), |value| format!("v{value}"))
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {}: {:?} called at {}", self.client, self.call, self.called)?;
+        match self.returned {
+            Some((at, outcome)) => write!(f, ", answered {outcome:?} at {at}"),
+            None => f.write_str(", never answered"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(client: usize, call: Call, called: u64, returned: u64, outcome: Outcome) -> Operation {
+        Operation { client, call, called, returned: Some((returned, outcome)) }
+    }
+
+    fn unanswered(client: usize, call: Call, called: u64) -> Operation {
+        Operation { client, call, called, returned: None }
+    }
+
+    fn is_impossible(operations: &[Operation]) -> bool {
+        matches!(check(operations), Verdict::Impossible(_))
+    }
+
+    #[test]
+    fn a_read_sees_one_of_the_writes_that_overlap_it() {
+        let put = |client, value, at, prev| operation(client, Call::Put(value), at, at + 10, Outcome::Done(prev));
+        for seen in [1, 2] {
+            let prev = (seen == 2).then_some(1);
+            let other = if seen == 2 { None } else { Some(2) };
+            let read = operation(2, Call::Read, 5, 40, Outcome::Found(seen));
+            let ops = if seen == 2 {
+                [put(0, 1, 1, other), put(1, 2, 2, prev), read]
+            } else {
+                [put(0, 1, 1, other), put(1, 2, 2, prev), read]
+            };
+            assert_eq!(check(&ops), Verdict::Explained, "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        let ops = [
+            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
+            operation(0, Call::Put(2), 3, 4, Outcome::Done(Some(1))),
+            operation(1, Call::Read, 5, 6, Outcome::Found(1)),
+        ];
+        assert!(is_impossible(&ops));
+        // Had the read begun before the second write was answered, it would be good.
+        let mut early = ops;
+        early[2].called = 3;
+        early[2].returned = Some((6, Outcome::Found(1)));
+        assert_eq!(check(&early), Verdict::Explained);
+    }
+
+    #[test]
+    fn a_lost_write_is_found() {
+        let ops = [
+            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
+            operation(1, Call::Read, 5, 6, Outcome::Missing),
+        ];
+        assert!(is_impossible(&ops));
+    }
+
+    #[test]
+    fn a_swap_succeeds_once() {
+        let ops = [
+            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
+            operation(0, Call::Swap(1, 2), 3, 9, Outcome::Done(Some(1))),
+            operation(1, Call::Swap(1, 3), 3, 9, Outcome::Done(Some(1))),
+        ];
+        assert!(is_impossible(&ops));
+        let mut good = ops;
+        good[2].returned = Some((9, Outcome::Differs(Some(2))));
+        assert_eq!(check(&good), Verdict::Explained);
+    }
+
+    #[test]
+    fn an_unanswered_write_may_happen_late_or_never_but_not_twice() {
+        let put = operation(0, Call::Put(1), 1, 2, Outcome::Done(None));
+        let read = |at, value| operation(2, Call::Read, at, at + 1, Outcome::Found(value));
+        let lost = unanswered(1, Call::Put(2), 3);
+        assert_eq!(check(&[put, lost, read(5, 1)]), Verdict::Explained);
+        assert_eq!(check(&[put, lost, read(5, 1), read(7, 2)]), Verdict::Explained);
+        assert!(is_impossible(&[put, lost, read(5, 2), read(7, 1)]));
+        let over = operation(0, Call::Put(3), 7, 8, Outcome::Done(Some(2)));
+        assert!(is_impossible(&[put, lost, read(5, 2), over, read(9, 2)]));
+    }
+
+    #[test]
+    fn creations_and_deletions_take_turns() {
+        let ops = [
+            operation(0, Call::Create(1), 1, 2, Outcome::Done(None)),
+            operation(0, Call::Create(2), 3, 4, Outcome::Exists),
+            operation(0, Call::DeleteIf(2), 5, 6, Outcome::Differs(None)),
+            operation(0, Call::Delete, 7, 8, Outcome::Done(Some(1))),
+            operation(0, Call::Update(3), 9, 10, Outcome::Missing),
+            operation(0, Call::Create(4), 11, 12, Outcome::Done(None)),
+        ];
+        assert_eq!(check(&ops), Verdict::Explained);
+        assert!(is_impossible(&[ops[0], ops[3], ops[1]].map(|mut op| {
+            op.called += if op.call == Call::Create(2) { 20 } else { 0 };
+            op.returned = op.returned.map(|(at, seen)| (at.max(op.called + 1), seen));
+            op
+        })));
+    }
+}

@@ -1,0 +1,187 @@
+//! What one run is made of: everything that differs from seed to seed, drawn before the run begins.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Microseconds of simulated time.
+pub type Micros = u64;
+
+/// A millisecond.
+pub(super) const MILLISECOND: Micros = 1000;
+/// A second.
+pub(super) const SECOND: Micros = 1000 * MILLISECOND;
+
+/// One heartbeat interval by a clock that is right.
+pub(super) const TICK: Micros = 100 * MILLISECOND;
+/// Ticks without word from a leader before a member asks for votes; up to twice as many.
+pub(super) const ELECTION_TICKS: usize = 10;
+
+/// A mistake that is made on purpose, so that the checks can be seen to notice it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bug {
+    /// Entries count as durable, and promises leave, before the log is synced.
+    AckBeforeSync,
+    /// A follower takes all that it is sent for committed, whatever the leader says of it.
+    NoCommitCheck,
+    /// Who takes itself for the leader answers quorum reads from its store, and asks nobody.
+    StaleRead,
+    /// The log does not hold for whom a member voted.
+    LostVote,
+    /// Each member lets keys expire by its own clock.
+    OwnExpiry,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 5] =
+        [Bug::AckBeforeSync, Bug::NoCommitCheck, Bug::StaleRead, Bug::LostVote, Bug::OwnExpiry];
+
+    fn name(self) -> &'static str {
+        match self {
+            Bug::AckBeforeSync => "ack-before-sync",
+            Bug::NoCommitCheck => "no-commit-check",
+            Bug::StaleRead => "stale-read",
+            Bug::LostVote => "lost-vote",
+            Bug::OwnExpiry => "own-expiry",
+        }
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Bug {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Bug, String> {
+        Bug::ALL.into_iter().find(|bug| bug.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+            format!("no bug is called {name:?}; there are {}", names.join(", "))
+        })
+    }
+}
+
+/// How long messages take and what becomes of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weather {
+    /// Shortest and longest way of an ordinary message.
+    pub(super) delay: (Micros, Micros),
+    /// Of thousand messages so many are lost,
+    pub(super) lost: u32,
+    /// so many arrive twice,
+    pub(super) repeated: u32,
+    /// and so many come seconds late.
+    pub(super) late: u32,
+    /// Whether messages of one member to another arrive in their order, as on one connection.
+    pub(super) in_order: bool,
+}
+
+/// How often each kind of fault is chosen, against the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights {
+    pub(super) crash: u32,
+    pub(super) blackout: u32,
+    pub(super) disk: u32,
+    pub(super) partition: u32,
+    pub(super) one_way: u32,
+    pub(super) calm: u32,
+    pub(super) slow_disk: u32,
+    pub(super) pause: u32,
+    pub(super) clock: u32,
+    pub(super) membership: u32,
+}
+
+/// A run, but for what happens in it.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Members at the beginning.
+    pub(super) members: u64,
+    pub(super) clients: usize,
+    /// Keys that clients share.
+    pub(super) keys: usize,
+    /// How long faults happen.
+    pub(super) faults_for: Micros,
+    /// The mean time between two of them.
+    pub(super) fault_every: Micros,
+    /// The mean time between an answer and the client's next request.
+    pub(super) think: Micros,
+    pub(super) weather: Weather,
+    pub(super) weights: Weights,
+    /// Shortest and longest sync of a healthy disk.
+    pub(super) sync: (Micros, Micros),
+    /// A segment of the log is closed at this length.
+    pub(super) segment_bytes: u64,
+    /// Entries between two snapshots.
+    pub(super) snapshot_count: u64,
+    /// Entries that stay in memory below a snapshot.
+    pub(super) catch_up: u64,
+    /// Whether messages are encoded and decoded on their way.
+    pub(super) wire: bool,
+    /// How far the clocks run fast or slow, in parts of a million, at most.
+    pub(super) drift: i64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(super) fn of(seed: u64) -> Plan {
+        // Not the generator of the run itself: a change here leaves its choices as they are.
+        let rng = &mut StdRng::seed_from_u64(seed ^ 0x706c_616e);
+        let quick = rng.random_bool(0.7);
+        let rough = rng.random_bool(0.5);
+        let delay = if quick { (200, 3 * MILLISECOND) } else { (MILLISECOND, 80 * MILLISECOND) };
+        let mut weight = |most: u32| if rng.random_bool(0.35) { 0 } else { rng.random_range(1..=most) };
+        let weights = Weights {
+            crash: weight(6),
+            blackout: weight(3),
+            disk: weight(2),
+            partition: weight(6),
+            one_way: weight(4),
+            calm: 2 + weight(4),
+            slow_disk: weight(3),
+            pause: weight(4),
+            clock: weight(2),
+            membership: weight(5),
+        };
+        Plan {
+            members: [3, 3, 3, 4, 5, 5, 6, 7][rng.random_range(0..8)],
+            clients: rng.random_range(2..=4),
+            keys: rng.random_range(1..=3),
+            faults_for: rng.random_range(6 * SECOND..18 * SECOND),
+            fault_every: rng.random_range(400 * MILLISECOND..2500 * MILLISECOND),
+            think: rng.random_range(60 * MILLISECOND..300 * MILLISECOND),
+            weather: Weather {
+                delay,
+                lost: if rough { rng.random_range(0..120) } else { 0 },
+                repeated: if rough { rng.random_range(0..100) } else { 0 },
+                late: if rough { rng.random_range(0..30) } else { 0 },
+                in_order: rng.random_bool(0.4),
+            },
+            weights,
+            sync: if rng.random_bool(0.7) { (200, 4 * MILLISECOND) } else { (2 * MILLISECOND, 60 * MILLISECOND) },
+            segment_bytes: rng.random_range(1500..20_000),
+            snapshot_count: if true { u64::MAX } else { rng.random_range(8..60) },
+            catch_up: rng.random_range(0..30),
+            wire: rng.random_bool(0.3),
+            drift: rng.random_range(0..30_000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_are_known_by_their_names() {
+        for bug in Bug::ALL {
+            assert_eq!(bug.to_string().parse(), Ok(bug));
+        }
+        assert!("none".parse::<Bug>().unwrap_err().contains("stale-read"));
+    }
+}
