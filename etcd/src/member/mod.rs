@@ -249,6 +249,8 @@ pub struct Member {
     removed_self: bool,
     /// All members are of our kind, see [`Member::set_extended`].
     extended: bool,
+    /// How many entries stay in memory below a snapshot.
+    catch_up_entries: u64,
     /// The commit index that followers were last told.
     told_commit: u64,
     /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
@@ -317,6 +319,7 @@ impl Member {
             outputs: Vec::new(),
             removed_self: false,
             extended: false,
+            catch_up_entries: CATCH_UP_ENTRIES,
             told_commit: 0,
             installing: None,
         }
@@ -382,14 +385,21 @@ impl Member {
     }
 
     /// A snapshot was saved: followers that are too far behind get it, and the entries that it makes
-    /// unnecessary are forgotten, but for [`CATCH_UP_ENTRIES`]. Alone in its cluster nobody will ask for them:
+    /// unnecessary are forgotten, but for [`CATCH_UP_ENTRIES`] or as many as [were
+    /// wanted](Member::set_catch_up_entries). Alone in its cluster nobody will ask for them:
     /// a member that is added later starts from the snapshot.
     pub fn snapshot_saved(&mut self, metadata: pb::SnapshotMetadata) {
-        let keep = if self.is_alone() { 0 } else { CATCH_UP_ENTRIES };
+        let keep = if self.is_alone() { 0 } else { self.catch_up_entries };
         let index = metadata.index;
         let log = self.raft.mut_store();
         log.set_newest_snapshot(metadata);
         log.compact(index.saturating_sub(keep));
+    }
+
+    /// Keeps another number of entries below a snapshot than [`CATCH_UP_ENTRIES`]: simulations send snapshots
+    /// often.
+    pub fn set_catch_up_entries(&mut self, entries: u64) {
+        self.catch_up_entries = entries;
     }
 
     /// Whether it is the only voter.

@@ -34,13 +34,14 @@ fn main() -> ExitCode {
     let failed = results.iter().filter(|report| report.result.is_err()).count();
     let sum = |of: fn(&Report) -> u64| results.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds, {failed} failed, {:.1} s, {:.1} ms a seed; {} events, {} faults, {} entries, {} answers, \
+        "{} seeds, {failed} failed, {:.1} s, {:.1} ms a seed; {} events, {} faults, {} snapshots sent, {} entries, {} answers, \
          {} keys not checked",
         results.len(),
         seconds,
         seconds * 1000.0 / (results.len().max(1) as f64),
         sum(|report| report.events),
         sum(|report| report.faults),
+        sum(|report| report.installed),
         sum(|report| report.entries),
         sum(|report| report.answers),
         sum(|report| report.gave_up),

@@ -20,7 +20,7 @@ impl World {
         self.faults += 1;
         self.next_fault();
         let weights = self.plan.weights;
-        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 10] = [
+        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 12] = [
             (weights.crash, World::crash_one),
             (weights.blackout, World::blackout),
             (weights.disk, World::fail_disk),
@@ -31,6 +31,8 @@ impl World {
             (weights.pause, World::pause),
             (weights.clock, World::turn_clock),
             (weights.membership, World::change_members),
+            (weights.handover, World::hand_over),
+            (weights.features, World::switch_features),
         ];
         let mut choice = self.rng.random_range(0..kinds.iter().map(|(weight, _)| weight).sum());
         for (weight, kind) in kinds {
@@ -106,7 +108,8 @@ impl World {
         let kind = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other][self.rng.random_range(0..2)];
         let after = self.rng.random_range(0..4);
         self.say(|| format!("{}: a {verb:?} is going to fail", name(id)));
-        if let Some(host) = self.hosts.get(&id) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.sync_fails |= verb == Verb::Sync;
             host.disk.inject(Fault { verb, after, kind });
         }
         Ok(())
@@ -225,6 +228,29 @@ impl World {
         self.turn(asked)
     }
 
+    /// The leader hands over to somebody, as before a planned stop; some then stop.
+    fn hand_over(&mut self) -> Result<(), Violation> {
+        for id in self.running() {
+            let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else { continue };
+            if let Some(to) = process.member.transfer(|_| true) {
+                self.say(|| format!("{} hands over to {}", name(id), name(to)));
+                self.turn(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A member changes its mind on whether all others are of its kind.
+    fn switch_features(&mut self) -> Result<(), Violation> {
+        let Some(id) = self.victim() else { return Ok(()) };
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+            let extended = !process.member.is_extended();
+            process.member.set_extended(extended);
+            self.say(|| format!("{} takes all for its kind: {extended}", name(id)));
+        }
+        self.turn(id)
+    }
+
     /// Everything that is broken is repaired: whoever is a member runs, and everybody hears everybody.
     pub(super) fn heal(&mut self) {
         self.say(|| "faults end".to_owned());
@@ -234,7 +260,11 @@ impl World {
         let members = self.oracle.members().clone();
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             if let Some(host) = self.hosts.get_mut(&id) {
+                if let Some(process) = &mut host.process {
+                    process.member.set_extended(self.plan.extended);
+                }
                 host.disk.forget_faults();
+                host.sync_fails = false;
                 host.slow = (0, 0);
                 host.paused_until = host.paused_until.min(self.now);
             }

@@ -47,6 +47,8 @@ pub struct Report {
     pub events: u64,
     /// Faults among them.
     pub faults: u64,
+    /// Snapshots that members took over from a leader.
+    pub installed: u64,
     /// Entries that were applied.
     pub entries: u64,
     /// Operations that clients called on keys whose history is checked.
@@ -84,6 +86,7 @@ pub fn run(options: Options) -> Report {
             hash: 0,
             events: 0,
             faults: 0,
+            installed: 0,
             entries: 0,
             operations: 0,
             answers: 0,
@@ -124,6 +127,7 @@ fn run_unguarded(options: Options) -> Report {
         hash: world.trace.hash(),
         events: world.events(),
         faults: world.faults,
+        installed: world.installed,
         entries: world.oracle.entries(),
         operations: world.clients.operations(),
         answers: world.clients.acknowledged(),

@@ -95,6 +95,8 @@ pub(super) struct Weights {
     pub(super) pause: u32,
     pub(super) clock: u32,
     pub(super) membership: u32,
+    pub(super) handover: u32,
+    pub(super) features: u32,
 }
 
 /// A run, but for what happens in it.
@@ -121,6 +123,9 @@ pub(super) struct Plan {
     pub(super) snapshot_count: u64,
     /// Entries that stay in memory below a snapshot.
     pub(super) catch_up: u64,
+    /// Whether members take all others for such that understand pre-votes, check their quorum, and ask for an
+    /// index to read at.
+    pub(super) extended: bool,
     /// Whether messages are encoded and decoded on their way.
     pub(super) wire: bool,
     /// How far the clocks run fast or slow, in parts of a million, at most.
@@ -147,6 +152,8 @@ impl Plan {
             pause: weight(4),
             clock: weight(2),
             membership: weight(5),
+            handover: weight(2),
+            features: weight(1),
         };
         Plan {
             members: [3, 3, 3, 4, 5, 5, 6, 7][rng.random_range(0..8)],
@@ -165,8 +172,9 @@ impl Plan {
             weights,
             sync: if rng.random_bool(0.7) { (200, 4 * MILLISECOND) } else { (2 * MILLISECOND, 60 * MILLISECOND) },
             segment_bytes: rng.random_range(1500..20_000),
-            snapshot_count: if true { u64::MAX } else { rng.random_range(8..60) },
+            snapshot_count: rng.random_range(8..60),
             catch_up: rng.random_range(0..30),
+            extended: rng.random_bool(0.6),
             wire: rng.random_bool(0.3),
             drift: rng.random_range(0..30_000),
         }

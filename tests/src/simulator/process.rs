@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use bytes::Bytes;
-use etcd::member::{Applied, Batch, Committed, Member, Message, Output, RequestId, Role, Start};
+use etcd::member::{Applied, Batch, Committed, Member, Message, Output, Received, RequestId, Role, Start};
 use prost::Message as _;
 use shared::disk::{Disk, Fault, SimDisk, Verb};
 use shared::error::ApiError;
@@ -44,11 +44,31 @@ pub(super) enum Effect {
     Changed { kind: i32, id: MemberId },
     /// It was this one that was removed.
     Removed,
+    /// A snapshot from the leader has taken the place of the store.
+    Installed(u64),
 }
 
 /// The disk failed it: it stops.
 #[derive(Debug)]
 pub(super) struct Stopped;
+
+/// Why a process does not go on.
+pub(super) enum Halt {
+    Stopped,
+    Violated(Violation),
+}
+
+impl From<Stopped> for Halt {
+    fn from(_: Stopped) -> Halt {
+        Halt::Stopped
+    }
+}
+
+impl From<Violation> for Halt {
+    fn from(violation: Violation) -> Halt {
+        Halt::Violated(violation)
+    }
+}
 
 /// Work for the log, in this order.
 enum Job {
@@ -162,7 +182,12 @@ impl Process {
             seed,
             now,
         };
-        let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
+        let mut member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
+        member.set_catch_up_entries(plan.catch_up);
+        member.set_extended(plan.extended);
+        if !exists {
+            member.hasten();
+        }
         Ok(Process {
             member,
             store,
@@ -201,6 +226,9 @@ impl Process {
             out.push(Effect::Answer(ticket, self.store.get(&path, false, false)));
             return true;
         }
+        if !self.member.offers_read_index() {
+            return false;
+        }
         let Ok(id) = self.member.read_index() else { return false };
         self.reads_asked.insert(id, (ticket, path));
         true
@@ -229,10 +257,11 @@ impl Process {
         now: UnixNanos,
         oracle: &mut Oracle,
         out: &mut Vec<Effect>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Halt> {
         while let Some(output) = self.member.poll() {
             match output {
                 Output::Send(messages) => out.extend(messages.into_iter().map(Effect::Send)),
+                Output::Install(received) => self.install(&received, oracle, out)?,
                 Output::Persist(batch) => self.persist(batch, out),
                 Output::Apply(committed) => self.apply(committed, now, oracle, out)?,
                 Output::ReadReady { id, index } => {
@@ -252,6 +281,36 @@ impl Process {
             !ready
         });
         Ok(())
+    }
+
+    /// Puts a snapshot from the leader in the place of log and store, at once: nothing else goes on meanwhile.
+    fn install(
+        &mut self,
+        received: &Received,
+        oracle: &mut Oracle,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Halt> {
+        let Received { metadata: at, data } = received;
+        let id = self.member.status().id;
+        // What the log was asked to hold before comes before the mark.
+        while self.writing.is_some() || !self.jobs.is_empty() {
+            self.end_write(out)?;
+            self.begin_write();
+        }
+        self.wal.append_snapshot(pb::WalSnapshot { index: at.index, term: at.term }).map_err(|_| Stopped)?;
+        self.snapshots
+            .save(at.term, at.index, &at.conf_state, |out| out.write_all(data))
+            .map_err(|_| Stopped)?;
+        let store = Store::recover(data, HISTORY_LENGTH)
+            .map_err(|error| Violation::new(format!("{id} gets a snapshot that cannot be read: {error}")))?;
+        self.store.adopt(store);
+        self.member.installed(at, &self.store);
+        self.entries.restart_after(at.index);
+        self.chain = oracle.chain_at(at.index);
+        self.last_snapshot = self.last_snapshot.max(at.index);
+        out.push(Effect::Installed(at.index));
+        oracle.state(id, &self.member.tail(), self.chain, &self.store)?;
+        Ok(oracle.compare(id, at.index, &self.store)?)
     }
 
     fn persist(&mut self, mut batch: Batch, out: &mut Vec<Effect>) {
@@ -372,8 +431,7 @@ impl Process {
         oracle.applied(self.member.status().id, &self.entries, before, tail.index)?;
         self.tell_events(oracle)?;
         oracle.state(self.member.status().id, &tail, self.chain, &self.store)?;
-        self.snapshot_if_due(tail, out);
-        Ok(())
+        self.snapshot_if_due(tail, oracle, out)
     }
 
     /// All members' stores tell the same of each of their indexes.
@@ -387,15 +445,34 @@ impl Process {
         Ok(())
     }
 
-    fn snapshot_if_due(&mut self, tail: pb::SnapshotMetadata, out: &mut Vec<Effect>) {
+    fn snapshot_if_due(
+        &mut self,
+        tail: pb::SnapshotMetadata,
+        oracle: &mut Oracle,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Violation> {
         let free = self.prepared.is_none() && self.saving.is_none();
-        if !free || tail.index - self.last_snapshot <= self.snapshot_count {
-            return;
+        if !free || tail.index.saturating_sub(self.last_snapshot) <= self.snapshot_count {
+            return Ok(());
         }
+        // Known from now on to those who get it.
+        oracle.compare(self.member.status().id, tail.index, &self.store)?;
         let at = pb::WalSnapshot { index: tail.index, term: tail.term };
         self.prepared = Some((tail, self.store.image()));
         self.jobs.push(Job::MarkSnapshot(at));
         out.push(Effect::WriteDue);
+        Ok(())
+    }
+
+    /// A message that carries a snapshot, with the store from the file that it speaks of. None if there is no
+    /// such file any more.
+    pub(super) fn with_snapshot(&self, message: &Message) -> Option<Message> {
+        let at = message.snapshot()?;
+        let file = Path::new(SNAP).join(shared::snap::file_name(at.term, at.index));
+        let snapshot = shared::snap::read(&self.disk, &file).ok()?.encode_to_vec();
+        let (before, after) = message.encode_around_snapshot(snapshot.len() as u64);
+        let bytes = [&before[..], &snapshot, &after].concat();
+        Message::decode(bytes.into()).ok()
     }
 
     /// Saves the snapshot that was taken.
@@ -404,9 +481,9 @@ impl Process {
         self.snapshots
             .save(at.term, at.index, &at.conf_state, |out| image.write_json(out))
             .map_err(|_| Stopped)?;
-        self.last_snapshot = at.index;
-        self.member.compact(at.index);
+        self.last_snapshot = self.last_snapshot.max(at.index);
         self.jobs.push(Job::Release(at.index));
+        self.member.snapshot_saved(at);
         out.push(Effect::WriteDue);
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::clients::{Clients, Wish};
 use super::network::Network;
 use super::oracle::{Oracle, Violation};
 use super::plan::{Bug, MILLISECOND, Micros, Plan, SECOND, TICK};
-use super::process::{self, Effect, Process, Stopped, Ticket};
+use super::process::{self, Effect, Halt, Process, Stopped, Ticket};
 use super::trace::Trace;
 
 /// The time at which all runs begin.
@@ -46,6 +46,8 @@ pub(super) struct Host {
     /// How much faster its clock runs, in parts of a million.
     drift: i64,
     ticks: u64,
+    /// A sync of its disk is going to fail.
+    pub(super) sync_fails: bool,
 }
 
 /// What can happen.
@@ -64,6 +66,10 @@ enum What {
     Deadline(Ticket),
     /// A member is told by others that it is none.
     Expelled(MemberId),
+    /// A member hears that a snapshot for another one did, or did not, arrive.
+    SnapshotSent(MemberId, u64, MemberId, bool),
+    /// A member hears that messages to another one do not arrive.
+    Unreachable(MemberId, u64, MemberId),
     Fault,
     /// Faults end.
     Heal,
@@ -112,10 +118,11 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     bug: Option<Bug>,
-    seed: u64,
     pub(super) healed_at: Option<Micros>,
     done: bool,
     pub(super) faults: u64,
+    /// Snapshots that were taken over from a leader.
+    pub(super) installed: u64,
     /// Numbers the peer URLs that members are given.
     pub(super) urls: u64,
     effects: Vec<Effect>,
@@ -139,10 +146,10 @@ impl World {
             trace,
             founders: founders.clone(),
             bug,
-            seed,
             healed_at: None,
             done: false,
             faults: 0,
+            installed: 0,
             urls: 1,
             effects: Vec::new(),
             plan,
@@ -216,6 +223,7 @@ impl World {
             clock_offset: self.rng.random_range(-500_000_000..500_000_000),
             drift,
             ticks: 0,
+            sync_fails: false,
         };
         self.hosts.insert(id, host);
     }
@@ -246,7 +254,7 @@ impl World {
     fn happen(&mut self, what: What) -> Result<(), Violation> {
         let place = match &what {
             What::Tick(id, _) | What::Written(id, _) | What::Saved(id, _) => Some(*id),
-            What::Arrive(id, ..) => Some(*id),
+            What::Arrive(id, ..) | What::SnapshotSent(id, ..) | What::Unreachable(id, ..) => Some(*id),
             What::Deliver(message) => Some(message.to()),
             _ => None,
         };
@@ -275,6 +283,10 @@ impl World {
                 self.expel(id);
                 Ok(())
             }
+            What::SnapshotSent(id, life, to, arrived) => {
+                self.tell(id, life, |process| process.member.snapshot_sent(to, arrived))
+            }
+            What::Unreachable(id, life, to) => self.tell(id, life, |process| process.member.unreachable(to)),
             What::Fault if self.healed_at.is_some() => Ok(()),
             What::Fault => self.fault(),
             What::Heal => {
@@ -305,9 +317,28 @@ impl World {
         self.turn(id)
     }
 
+    /// Something that a process hears, if it is still the one of that life.
+    fn tell(&mut self, id: MemberId, life: u64, what: impl FnOnce(&mut Process)) -> Result<(), Violation> {
+        if !self.is_current(id, life) {
+            return Ok(());
+        }
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+            what(process);
+        }
+        self.turn(id)
+    }
+
     fn deliver(&mut self, mut message: Message) -> Result<(), Violation> {
         let (from, to) = (message.from(), message.to());
         let bug = self.bug;
+        // The power may fail amid the installation of a snapshot.
+        let is_snapshot = message.kind() == Kind::Snapshot;
+        let fails = is_snapshot && self.healed_at.is_none() && self.rng.random_bool(0.15);
+        let operations = self.rng.random_range(0..10);
+        if is_snapshot {
+            let life = self.hosts.get(&from).map_or(0, |host| host.life);
+            self.after(MILLISECOND, What::SnapshotSent(from, life, to, true));
+        }
         let Some(process) = self.hosts.get_mut(&to).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
@@ -321,7 +352,20 @@ impl World {
             message = all_committed(&message)?;
         }
         process.member.step(message);
-        self.turn(to)
+        if !fails {
+            return self.turn(to);
+        }
+        if let Some(host) = self.hosts.get(&to) {
+            host.disk.fail_power_after(operations);
+        }
+        self.turn(to)?;
+        self.say(|| format!("{} loses its power", name(to)));
+        self.stop(to);
+        if let Some(host) = self.hosts.get(&to) {
+            host.disk.crash();
+        }
+        self.start_after(to, 10 * MILLISECOND);
+        Ok(())
     }
 
     fn written(&mut self, id: MemberId, life: u64) -> Result<(), Violation> {
@@ -403,7 +447,14 @@ impl World {
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
-        process.turn(clock, &mut self.oracle, &mut effects)?;
+        match process.turn(clock, &mut self.oracle, &mut effects) {
+            Ok(()) => {}
+            Err(Halt::Violated(violation)) => return Err(violation),
+            Err(Halt::Stopped) => {
+                self.disk_failed(id);
+                return Ok(());
+            }
+        }
         let status = process.member.status();
         if status.role == Role::Leader {
             self.oracle.leads(id, status.term)?;
@@ -448,6 +499,13 @@ impl World {
             }
             Effect::Changed { kind, id: changed } => self.members_changed(id, kind, changed),
             Effect::Removed => self.expel(id),
+            Effect::Installed(index) => {
+                self.installed += 1;
+                self.say(|| format!("{} has taken over a snapshot at {index}", name(id)));
+                let Some(member) = self.process(id).map(|process| &process.member) else { return Ok(()) };
+                let members = member.membership().members.clone();
+                self.oracle.members_are(index, members.into_keys());
+            }
         }
         Ok(())
     }
@@ -458,10 +516,27 @@ impl World {
 
     fn send(&mut self, message: Message) -> Result<(), Violation> {
         let way = (message.from(), message.to());
+        let life = self.hosts.get(&way.0).map_or(0, |host| host.life);
         // A proposal that came twice would be two entries: connections never repeat what they carry.
         let repeatable = message.kind() != Kind::Propose;
-        let message = if self.plan.wire { through_bytes(&message)? } else { message };
-        for at in self.network.arrivals(way, self.now, repeatable, &mut self.rng).into_iter().flatten() {
+        let is_snapshot = message.kind() == Kind::Snapshot;
+        let message = match (is_snapshot, self.plan.wire) {
+            (true, _) => self.process(way.0).and_then(|process| process.with_snapshot(&message)),
+            (false, true) => Some(through_bytes(&message)?),
+            (false, false) => Some(message),
+        };
+        let arrivals = self.network.arrivals(way, self.now, repeatable, &mut self.rng);
+        let Some(message) = message.filter(|_| arrivals[0].is_some()) else {
+            // Connections break sooner or later, and the sender hears of that; mostly.
+            let delay = self.between((MILLISECOND, SECOND));
+            if is_snapshot {
+                self.after(delay, What::SnapshotSent(way.0, life, way.1, false));
+            } else if self.rng.random_bool(0.3) {
+                self.after(delay, What::Unreachable(way.0, life, way.1));
+            }
+            return Ok(());
+        };
+        for at in arrivals.into_iter().flatten() {
             self.at(at, What::Deliver(Box::new(message.clone())));
         }
         Ok(())
@@ -503,8 +578,14 @@ impl World {
         self.say(|| format!("{} stops: its disk failed", name(id)));
         self.effects.clear();
         self.stop(id);
+        let reboots = self.rng.random_bool(0.5);
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk.forget_faults();
+            // After a failed sync the system's cache shows what the disk has not got: only a reboot makes that true.
+            if host.sync_fails || reboots {
+                host.disk.crash();
+            }
+            host.sync_fails = false;
         }
         let delay = self.between((100 * MILLISECOND, 2 * SECOND));
         self.start_after(id, delay);
@@ -638,11 +719,6 @@ impl World {
             }
         }
         text
-    }
-
-    /// The seed of this run.
-    pub(super) fn seed(&self) -> u64 {
-        self.seed
     }
 }
 
