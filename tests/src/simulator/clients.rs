@@ -188,11 +188,13 @@ impl Clients {
         let mut request = pb::Request { method: "PUT".into(), path: path.clone(), ..pb::Request::default() };
         let value = |value: Value| Bytes::from(format!("v{value}"));
         // A compare names the value or, just as well, its index.
-        let expect = |request: &mut pb::Request, wanted: Value, by_index: bool| {
-            match key.seen.iter().find(|(seen, _)| *seen == wanted) {
-                Some((_, index)) if by_index => request.prev_index = *index,
-                _ => request.prev_value = value(wanted),
-            }
+        let expect = |request: &mut pb::Request, wanted: Value, by_index: bool| match key
+            .seen
+            .iter()
+            .find(|(seen, _)| *seen == wanted)
+        {
+            Some((_, index)) if by_index => request.prev_index = *index,
+            _ => request.prev_value = value(wanted),
         };
         let by_index = rng.random_bool(0.5);
         match call {
@@ -212,7 +214,8 @@ impl Clients {
         }
         let operation = Operation { client, call, called: event, returned: None };
         key.operations.push(operation);
-        let wish = if call == Call::Read && rng.random_bool(0.7) { Wish::Read(path) } else { Wish::Entry(request) };
+        let wish =
+            if call == Call::Read && rng.random_bool(0.7) { Wish::Read(path) } else { Wish::Entry(request) };
         (wish, format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
     }
 
@@ -280,7 +283,12 @@ impl Clients {
     }
 
     /// An answer comes. False if the client has stopped waiting for it.
-    pub(super) fn answered(&mut self, ticket: Ticket, event: u64, answer: &Answer) -> Result<bool, Violation> {
+    pub(super) fn answered(
+        &mut self,
+        ticket: Ticket,
+        event: u64,
+        answer: &Answer,
+    ) -> Result<bool, Violation> {
         if !self.waits_for(ticket) {
             return Ok(false);
         }
@@ -343,7 +351,8 @@ fn outcome(call: Call, answer: &Answer) -> Result<Outcome, Violation> {
             Code::NodeExist => Ok(Outcome::Exists),
             Code::CompareFailed => {
                 // "[v1 != v2]" or "[5 != 7]"
-                let found = error.cause.strip_suffix(b"]").and_then(|cause| cause.rsplit(|b| *b == b' ').next());
+                let found =
+                    error.cause.strip_suffix(b"]").and_then(|cause| cause.rsplit(|b| *b == b' ').next());
                 Ok(Outcome::Differs(found.and_then(number)))
             }
             _ => Err(Violation::new(format!("{call:?} was answered by {error}"))),

@@ -63,15 +63,22 @@ impl World {
         let Some(id) = self.victim() else { return Ok(()) };
         let power = self.rng.random_bool(0.6);
         self.crash(id, power);
-        let delay = self.between((20 * MILLISECOND, 4 * SECOND));
+        let delay = self.restart_delay();
         self.start_after(id, delay);
+        // What a killed process had not synced is not on the disk yet, though the next one reads it.
+        if self.rng.random_bool(0.3) {
+            let soon = self.between((0, 400 * MILLISECOND));
+            self.crash_after(id, delay + soon);
+        }
         Ok(())
     }
 
-    fn crash(&mut self, id: MemberId, power: bool) {
+    pub(super) fn crash(&mut self, id: MemberId, power: bool) {
         self.say(|| format!("{} {}", name(id), if power { "loses its power" } else { "is killed" }));
         let amid = self.rng.random_bool(0.6);
         let operations = self.rng.random_range(0..4);
+        let verbs = [Verb::Sync, Verb::Sync, Verb::Sync, Verb::SyncDir, Verb::Rename, Verb::Write];
+        let verb = verbs[self.rng.random_range(0..verbs.len())];
         let Some(process) = self.stop(id) else { return };
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.paused_until = 0;
@@ -81,7 +88,7 @@ impl World {
                 drop(process);
                 host.disk.crash();
             }
-            (false, true) => process.die_writing(&host.disk),
+            (false, true) => process.die_writing(&host.disk, verb),
             (false, false) => drop(process),
         }
     }
@@ -93,7 +100,7 @@ impl World {
         for id in self.running() {
             if all || self.rng.random_bool(0.7) {
                 self.crash(id, true);
-                let delay = self.between((20 * MILLISECOND, 1500 * MILLISECOND));
+                let delay = self.restart_delay();
                 self.start_after(id, delay);
             }
         }
@@ -231,7 +238,9 @@ impl World {
     /// The leader hands over to somebody, as before a planned stop; some then stop.
     fn hand_over(&mut self) -> Result<(), Violation> {
         for id in self.running() {
-            let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else { continue };
+            let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
+                continue;
+            };
             if let Some(to) = process.member.transfer(|_| true) {
                 self.say(|| format!("{} hands over to {}", name(id), name(to)));
                 self.turn(id)?;

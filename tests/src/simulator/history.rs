@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_read_sees_one_of_the_writes_that_overlap_it() {
-        let put = |client, value, at, prev| operation(client, Call::Put(value), at, at + 10, Outcome::Done(prev));
+        let put =
+            |client, value, at, prev| operation(client, Call::Put(value), at, at + 10, Outcome::Done(prev));
         for seen in [1, 2] {
             let prev = (seen == 2).then_some(1);
             let other = if seen == 2 { None } else { Some(2) };

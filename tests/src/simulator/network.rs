@@ -34,7 +34,8 @@ impl Network {
         rng: &mut StdRng,
     ) -> [Option<Micros>; 2] {
         let weather = self.weather;
-        let hit = |of_thousand: u32, rng: &mut StdRng| of_thousand > 0 && rng.random_range(0..1000) < of_thousand;
+        let hit =
+            |of_thousand: u32, rng: &mut StdRng| of_thousand > 0 && rng.random_range(0..1000) < of_thousand;
         if self.cut.contains(&way) || hit(weather.lost, rng) {
             return [None, None];
         }

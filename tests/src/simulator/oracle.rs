@@ -12,6 +12,7 @@ use shared::wal::EntryRef;
 
 use super::process::hash_event;
 use super::trace::{hash_bytes, mix};
+use super::world::name;
 
 /// Stores are compared in full whenever the applied index is a multiple of this.
 const COMPARED_EVERY: u64 = 8;
@@ -106,7 +107,10 @@ impl Oracle {
     ) -> Result<(), Violation> {
         for index in before + 1..=to {
             let Some(hash) = log.at(index) else {
-                return Err(Violation::new(format!("{id} applied entry {index}, which its log does not hold")));
+                return Err(Violation::new(format!(
+                    "{} applied entry {index}, which its log does not hold",
+                    name(id)
+                )));
             };
             agree(&mut self.committed, index, (hash, id), "logs differ: entry")?;
         }
@@ -145,7 +149,7 @@ impl Oracle {
         if first == id {
             return Ok(());
         }
-        Err(Violation::new(format!("two leaders: {first} and {id} in term {term}")))
+        Err(Violation::new(format!("two leaders: {} and {} in term {term}", name(first), name(id))))
     }
 
     /// Who leads the highest term that has had a leader.
@@ -192,7 +196,7 @@ fn agree(known: &mut BTreeMap<u64, First>, at: u64, found: First, what: &str) ->
     if first.0 == found.0 {
         return Ok(());
     }
-    Err(Violation::new(format!("{what} {at} is another one at {} than at {}", found.1, first.1)))
+    Err(Violation::new(format!("{what} {at} is another one at {} than at {}", name(found.1), name(first.1))))
 }
 
 /// The tree of a store, with all indexes and times.

@@ -142,12 +142,12 @@ impl Plan {
         let delay = if quick { (200, 3 * MILLISECOND) } else { (MILLISECOND, 80 * MILLISECOND) };
         let mut weight = |most: u32| if rng.random_bool(0.35) { 0 } else { rng.random_range(1..=most) };
         let weights = Weights {
-            crash: weight(6),
-            blackout: weight(3),
+            crash: weight(7),
+            blackout: weight(5),
             disk: weight(2),
             partition: weight(6),
             one_way: weight(4),
-            calm: 2 + weight(4),
+            calm: 1 + weight(3),
             slow_disk: weight(3),
             pause: weight(4),
             clock: weight(2),
@@ -157,11 +157,11 @@ impl Plan {
         };
         Plan {
             members: [3, 3, 3, 4, 5, 5, 6, 7][rng.random_range(0..8)],
-            clients: rng.random_range(2..=4),
+            clients: rng.random_range(2..=6),
             keys: rng.random_range(1..=3),
-            faults_for: rng.random_range(6 * SECOND..18 * SECOND),
-            fault_every: rng.random_range(400 * MILLISECOND..2500 * MILLISECOND),
-            think: rng.random_range(60 * MILLISECOND..300 * MILLISECOND),
+            faults_for: rng.random_range(8 * SECOND..30 * SECOND),
+            fault_every: rng.random_range(250 * MILLISECOND..3500 * MILLISECOND),
+            think: rng.random_range(20 * MILLISECOND..250 * MILLISECOND),
             weather: Weather {
                 delay,
                 lost: if rough { rng.random_range(0..120) } else { 0 },
@@ -170,7 +170,11 @@ impl Plan {
                 in_order: rng.random_bool(0.4),
             },
             weights,
-            sync: if rng.random_bool(0.7) { (200, 4 * MILLISECOND) } else { (2 * MILLISECOND, 60 * MILLISECOND) },
+            sync: match rng.random_range(0..10) {
+                0..5 => (200, 4 * MILLISECOND),
+                5..8 => (2 * MILLISECOND, 60 * MILLISECOND),
+                _ => (10 * MILLISECOND, 400 * MILLISECOND),
+            },
             segment_bytes: rng.random_range(1500..20_000),
             snapshot_count: rng.random_range(8..60),
             catch_up: rng.random_range(0..30),

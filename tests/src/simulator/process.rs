@@ -41,7 +41,10 @@ pub(super) enum Effect {
     SaveDue,
     Answer(Ticket, Answer),
     /// A member was added or removed.
-    Changed { kind: i32, id: MemberId },
+    Changed {
+        kind: i32,
+        id: MemberId,
+    },
     /// It was this one that was removed.
     Removed,
     /// A snapshot from the leader has taken the place of the store.
@@ -139,7 +142,9 @@ impl Process {
         bug: Option<Bug>,
         oracle: &Oracle,
     ) -> Result<Process, Violation> {
-        let broken = |what: &dyn std::fmt::Display| Violation::new(format!("{id} does not start: {what}"));
+        let broken = |what: &dyn std::fmt::Display| {
+            Violation::new(format!("{} does not start: {what}", super::world::name(id)))
+        };
         disk.create_dir_all(Path::new(SNAP)).map_err(|error| broken(&error))?;
         let snapshots = Snapshots::new(disk.clone(), Path::new(SNAP));
         let found = snapshots.load_newest().map_err(|error| broken(&error))?;
@@ -387,9 +392,10 @@ impl Process {
         self.wal.flush().map_err(|_| Stopped)
     }
 
-    /// The process is killed while the disk is at work: what is written by then is in the system's cache.
-    pub(super) fn die_writing(mut self, disk: &SimDisk) {
-        disk.inject(Fault { verb: Verb::Sync, after: 0, kind: std::io::ErrorKind::BrokenPipe });
+    /// The process is killed while the disk is at work, before such an operation: what is written by then is in
+    /// the system's cache.
+    pub(super) fn die_writing(mut self, disk: &SimDisk, before: Verb) {
+        disk.inject(Fault { verb: before, after: 0, kind: std::io::ErrorKind::BrokenPipe });
         // Whatever it would have said, nobody hears it.
         let _ = self.end_write(&mut Vec::new());
         disk.forget_faults();

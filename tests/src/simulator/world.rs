@@ -24,6 +24,8 @@ use super::trace::Trace;
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 /// How long a client waits for an answer.
 const PATIENCE: (Micros, Micros) = (1500 * MILLISECOND, 5 * SECOND);
+/// How long a client asks the same member.
+const FIDELITY: Micros = 8 * SECOND;
 /// How long a healthy cluster may take until it has a leader, takes writes and all members are equal.
 const RECOVERY_MAX: Micros = 60 * SECOND;
 /// Ticks between two looks for keys that have expired.
@@ -58,6 +60,8 @@ enum What {
     Written(MemberId, u64),
     Saved(MemberId, u64),
     Start(MemberId),
+    /// A host loses its power.
+    Crash(MemberId),
     /// A client asks for the next thing.
     Client(usize),
     /// A request reaches a host that was paused.
@@ -268,6 +272,14 @@ impl World {
             What::Written(id, life) => self.written(id, life),
             What::Saved(id, life) => self.saved(id, life),
             What::Start(id) => self.start(id),
+            What::Crash(id) => {
+                if self.healed_at.is_none() && self.process(id).is_some() {
+                    self.crash(id, true);
+                    let delay = self.restart_delay();
+                    self.start_after(id, delay);
+                }
+                Ok(())
+            }
             What::Client(client) => self.client(client),
             What::Arrive(id, life, ticket, wish) => {
                 if !self.is_current(id, life) || !self.submit(id, ticket, wish)? {
@@ -438,6 +450,17 @@ impl World {
     /// Starts a member again after a while.
     pub(super) fn start_after(&mut self, id: MemberId, delay: Micros) {
         self.after(delay, What::Start(id));
+    }
+
+    /// Lets a host lose its power after a while.
+    pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros) {
+        self.after(delay, What::Crash(id));
+    }
+
+    /// How long a host is down: hardly, or for a while.
+    pub(super) fn restart_delay(&mut self) -> Micros {
+        let most = if self.rng.random_bool(0.4) { 30 * MILLISECOND } else { 4 * SECOND };
+        self.between((MILLISECOND, most))
     }
 
     /// Does what a process says, until it has nothing more to say.
@@ -612,12 +635,14 @@ impl World {
             return Ok(());
         }
         let mut id = running[self.rng.random_range(0..running.len())];
-        // Half of them ask the leader, or whom they have last taken for it.
-        if let Some(leader) = self.oracle.newest_leader()
-            && self.rng.random_bool(0.4)
-            && running.contains(&leader)
-        {
-            id = leader;
+        // Most ask whom they asked before, or the leader.
+        match (self.rng.random_range(0..10), self.oracle.newest_leader()) {
+            (0..3, Some(leader)) if running.contains(&leader) => id = leader,
+            (3..8, _) => {
+                let turn = usize::try_from(self.now / FIDELITY).unwrap_or(0);
+                id = running[(client + turn) % running.len()];
+            }
+            _ => {}
         }
         let (clock, event) = (self.clock(id), self.events);
         let Some((ticket, wish, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
@@ -647,10 +672,8 @@ impl World {
             Wish::Read(path) => {
                 // Who cannot ask without an entry asks with one.
                 process.read(path.clone(), ticket, &mut self.effects)
-                    || process.submit(
-                        pb::Request { method: "QGET".into(), path, ..pb::Request::default() },
-                        ticket,
-                    )
+                    || process
+                        .submit(pb::Request { method: "QGET".into(), path, ..pb::Request::default() }, ticket)
             }
         };
         self.turn(id)?;
@@ -748,7 +771,8 @@ fn through_bytes(message: &Message) -> Result<Message, Violation> {
 
 /// The message with a commit index that covers all its entries.
 fn all_committed(message: &Message) -> Result<Message, Violation> {
-    let broken = |what: &dyn std::fmt::Display| Violation::new(format!("a message cannot be changed: {what}"));
+    let broken =
+        |what: &dyn std::fmt::Display| Violation::new(format!("a message cannot be changed: {what}"));
     let mut bytes = BytesMut::new();
     message.encode(&mut bytes);
     let mut plain = pb::Message::decode(bytes.freeze()).map_err(|error| broken(&error))?;
