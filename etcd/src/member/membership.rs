@@ -58,6 +58,25 @@ pub enum ConfigureError {
     IdNotFound,
 }
 
+/// A change would leave the cluster without a majority of started members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the number of started member ({started}) will be less than the quorum number of the cluster ({quorum})"
+)]
+pub struct TooFewStarted {
+    /// Members that have ever been there, after the change.
+    pub started: usize,
+    /// How many make a majority after it.
+    pub quorum: usize,
+}
+
+impl TooFewStarted {
+    fn check(started: usize, members: usize) -> Result<(), TooFewStarted> {
+        let quorum = members / 2 + 1;
+        if started < quorum { Err(TooFewStarted { started, quorum }) } else { Ok(()) }
+    }
+}
+
 /// `/0/members/ID/raftAttributes`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct RaftAttributes {
@@ -128,18 +147,18 @@ impl Membership {
 
     /// Whether enough members are started that the cluster keeps its majority with one more member that is not.
     /// A cluster of one may always grow: that is how one is restored.
-    pub fn bears_another(&self) -> bool {
+    pub fn bears_another(&self) -> Result<(), TooFewStarted> {
         let members = self.members.len() + 1;
         let started = self.started();
-        (started == 1 && members == 2) || started > members / 2
+        if started == 1 && members == 2 { Ok(()) } else { TooFewStarted::check(started, members) }
     }
 
     /// Whether enough members are started that the cluster keeps its majority without this one.
-    pub fn bears_loss_of(&self, id: MemberId) -> bool {
+    pub fn bears_loss_of(&self, id: MemberId) -> Result<(), TooFewStarted> {
         let lost = self.members.get(&id);
         let members = self.members.len() - usize::from(lost.is_some());
         let started = self.started() - usize::from(lost.is_some_and(Peer::is_started));
-        started > members / 2
+        TooFewStarted::check(started, members)
     }
 
     fn started(&self) -> usize {
@@ -236,12 +255,12 @@ mod tests {
 
     #[test]
     fn growth_and_loss_keep_the_majority() {
-        let bears = |started, silent| membership(started, silent).bears_another();
+        let bears = |started, silent| membership(started, silent).bears_another().is_ok();
         assert!(bears(1, 0) && bears(3, 0) && bears(2, 0));
         assert!(!bears(1, 1) && !bears(2, 1));
-        assert!(membership(3, 0).bears_loss_of(MemberId(1)));
-        assert!(!membership(2, 1).bears_loss_of(MemberId(1)));
-        assert!(membership(2, 1).bears_loss_of(MemberId(3)));
+        assert!(membership(3, 0).bears_loss_of(MemberId(1)).is_ok());
+        assert!(membership(2, 1).bears_loss_of(MemberId(1)).is_err());
+        assert!(membership(2, 1).bears_loss_of(MemberId(3)).is_ok());
     }
 
     #[test]

@@ -35,7 +35,7 @@ use self::log::EntryLog;
 pub(crate) use self::membership::{
     ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, is_attributes_path, value,
 };
-pub use self::membership::{ConfigureError, Membership, Peer};
+pub use self::membership::{ConfigureError, Membership, Peer, TooFewStarted};
 pub use self::message::{Kind, Message, MessageError, encode_entry, entry_len};
 use self::request_ids::RequestIds;
 

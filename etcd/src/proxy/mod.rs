@@ -118,12 +118,18 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     let peer_urls = match file.read()? {
         Some(urls) => {
             let path = file.path().to_string_lossy();
-            log::info!(
-                "etcdmain",
-                "proxy: using peer urls {} from cluster file {}",
-                shown(&urls),
-                quote(&path)
-            );
+            let path = quote(&path);
+            let ignored = [
+                (config.discovery.is_some(), "discovery token"),
+                (config.discovery_srv.is_some(), "DNS SRV discovery"),
+            ];
+            for (_, what) in ignored.iter().filter(|(is_set, _)| *is_set) {
+                log::warning!(
+                    "etcdmain",
+                    "{what} ignored since the proxy has already been initialized. Valid cluster file found at {path}"
+                );
+            }
+            log::info!("etcdmain", "proxy: using peer urls {} from cluster file {path}", shown(&urls));
             urls
         }
         None => {
@@ -166,7 +172,9 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
 async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
     let cluster = match (&config.discovery, &config.discovery_srv) {
         (Some(discovery), _) => Service::new(discovery)?.cluster().await?,
-        (None, Some(domain)) => discovery::cluster_by_srv(config, domain, false).await?,
+        (None, Some(domain)) => discovery::cluster_by_srv(config, domain, false)
+            .await
+            .map_err(|error| anyhow::anyhow!("error setting up initial cluster: {error}"))?,
         (None, None) => config.initial_cluster.clone(),
     };
     let mut urls: Vec<String> =

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
-use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status};
+use crate::log;
+use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status, TooFewStarted};
 use crate::peers::{self, Transport};
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
@@ -118,6 +119,21 @@ impl Handle {
         self.inner.id
     }
 
+    /// Refuses a change that could cost the majority, if that is wished.
+    fn check_started(
+        &self,
+        what: &str,
+        check: impl FnOnce() -> Result<(), TooFewStarted>,
+    ) -> Result<(), ChangeError> {
+        if !self.inner.strict_reconfig {
+            return Ok(());
+        }
+        check().map_err(|why| {
+            log::warning!("etcdserver", "Reject {what} member request: {why}");
+            ChangeError::NotEnoughStarted
+        })
+    }
+
     async fn change(&self, kind: i32, id: MemberId, peer_urls: Option<&[String]>) -> Result<(), ChangeError> {
         let context = peer_urls.map(|urls| {
             let context = ConfChangeContext { id: id.0, peer_urls: urls.to_vec(), ..Default::default() };
@@ -192,9 +208,7 @@ impl Backend for Handle {
     }
 
     async fn add_member(&self, peer_urls: Vec<String>) -> Result<Peer, ChangeError> {
-        if self.inner.strict_reconfig && !self.members().bears_another() {
-            return Err(ChangeError::NotEnoughStarted);
-        }
+        self.check_started("add", || self.members().bears_another())?;
         // The time makes the id differ from that of an earlier member with the same URLs.
         let seconds = clock::now().0 / 1_000_000_000;
         let id = MemberId::compute(&peer_urls, "", Some(seconds));
@@ -203,9 +217,7 @@ impl Backend for Handle {
     }
 
     async fn remove_member(&self, id: MemberId) -> Result<(), ChangeError> {
-        if self.inner.strict_reconfig && !self.members().bears_loss_of(id) {
-            return Err(ChangeError::NotEnoughStarted);
-        }
+        self.check_started("remove", || self.members().bears_loss_of(id))?;
         self.change(pb::REMOVE_NODE, id, None).await
     }
 
