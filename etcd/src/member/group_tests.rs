@@ -299,3 +299,23 @@ fn what_no_member_sends_does_no_harm() {
     group.put(leader, "k", "still");
     group.assert_alike();
 }
+
+#[test]
+fn a_leader_that_removes_itself_leaves_the_lead_to_another() {
+    for extended in [false, true] {
+        let mut group = Group::led(3);
+        for id in 1..=3 {
+            group.at(id).member.set_extended(extended);
+        }
+        group.configure(1, change(pb::REMOVE_NODE, MemberId(1), "http://m1:1"));
+        // What it was still told to write comes back from the disk.
+        group.tick(2);
+        assert_eq!(group.at(1).member.status().role, Role::Follower);
+        assert_eq!(group.at(2).member.tail().conf_state.nodes, [2, 3]);
+        let led = |group: &mut Group| (2..=3).find(|id| group.at(*id).member.status().role == Role::Leader);
+        assert_eq!(led(&mut group).is_some(), extended, "nobody waits for a timeout");
+        group.tick(40);
+        let leader = led(&mut group).unwrap();
+        group.put(leader, "k", "v");
+    }
+}

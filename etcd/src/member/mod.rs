@@ -800,8 +800,25 @@ impl Member {
         done(Applied::Configured(change.id, checked));
         if checked.is_ok() && change.kind == pb::REMOVE_NODE && change.node_id == self.id.0 {
             self.removed_self = true;
+            self.leave_the_lead();
             done(Applied::RemovedSelf);
         }
+    }
+
+    /// A leader that is no member any more tells the others that this is decided, lets one of them take over, and
+    /// leads no longer: the raft crate cannot bear a leader outside its own group.
+    fn leave_the_lead(&mut self) {
+        if self.raft.raft.state != StateRole::Leader || self.conf_state.contains(&self.id.0) {
+            return;
+        }
+        if self.conf_state.iter().any(|voter| *voter != self.id.0) {
+            self.tell_commit();
+            if self.extended {
+                self.transfer(|_| true);
+            }
+        }
+        let term = self.raft.raft.term;
+        self.raft.raft.become_follower(term, raft::INVALID_ID);
     }
 
     /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the

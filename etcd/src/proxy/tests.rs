@@ -589,7 +589,7 @@ fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Dir
     };
     let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
     let director = Arc::new(Director::new(PATIENCE));
-    let connector = Connector::new(Dialer::plain(), &config);
+    let connector = Connector::new(shared::net::Dialer::plain(), &config);
     let urls = stubs.iter().map(|member| member.url()).collect();
     (Members::new(connector, director.clone(), file.clone(), urls), file, director)
 }
