@@ -107,6 +107,8 @@ pub fn inspect_damaged<D: Disk>(
 /// All that the records of some segments say.
 struct Scan {
     metadata: Option<pb::Metadata>,
+    /// The term of the entry right before the first one wanted, as the log has it so far.
+    term_before: Option<u64>,
     state: pb::HardState,
     entries: Vec<pb::Entry>,
     snapshots: Vec<pb::WalSnapshot>,
@@ -123,6 +125,7 @@ impl Scan {
     fn new(after: u64) -> Scan {
         Scan {
             metadata: None,
+            term_before: None,
             state: pb::HardState::default(),
             entries: Vec::new(),
             snapshots: Vec::new(),
@@ -194,6 +197,10 @@ impl Scan {
                 self.snapshot_index = self.snapshot_index.max(at.index);
                 self.last_index = self.last_index.max(at.index);
                 self.snapshots.push(at);
+                // One that a leader sent replaced the whole log, unless the log had the entry that it ends with.
+                if at.index == after && after > 0 && self.term_before != Some(at.term) {
+                    self.forget(after);
+                }
             }
         }
         Ok(())
@@ -202,7 +209,11 @@ impl Scan {
     /// Takes an entry over; one of an index that is there already replaces it and all after it.
     fn entry(&mut self, entry: pb::Entry, after: u64) -> Result<(), Damage> {
         // Converted 0.4 logs begin with an entry of index 0.
-        let Some(place) = entry.index.checked_sub(after + 1) else { return Ok(()) };
+        let Some(place) = entry.index.checked_sub(after + 1) else {
+            self.forget(after);
+            self.term_before = (entry.index == after).then_some(entry.term);
+            return Ok(());
+        };
         let last = after + self.entries.len() as u64;
         let place = usize::try_from(place).unwrap_or(usize::MAX);
         if place > self.entries.len() {
@@ -212,6 +223,12 @@ impl Scan {
         self.last_index = entry.index.max(self.snapshot_index);
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// What comes next in the log stands in the place of all entries so far.
+    fn forget(&mut self, after: u64) {
+        self.entries.clear();
+        self.last_index = after.max(self.snapshot_index);
     }
 }
 

@@ -85,6 +85,52 @@ fn later_entries_replace_earlier_ones() {
     assert_eq!(recovered.entries, [entry(1, 1, "a"), entry(2, 2, "B")]);
 }
 
+/// What is in a log behind a snapshot at entry 3 of term 2.
+fn recovered_after_snapshot(write: impl FnOnce(&mut Wal<SimDisk>)) -> (u64, Vec<pb::Entry>) {
+    let disk = SimDisk::new(1);
+    let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+    write(&mut wal);
+    wal.close().unwrap();
+    let (wal, recovered) = Wal::open(disk, dir(), pb::WalSnapshot { index: 3, term: 2 }).unwrap();
+    (wal.last_index(), recovered.entries)
+}
+
+#[test]
+fn entries_that_were_replaced_before_a_snapshot_do_not_come_back_after_it() {
+    let mark = pb::WalSnapshot { index: 3, term: 2 };
+    let old = || (1..=5).map(|i| entry(1, i, "old")).collect::<Vec<_>>();
+    let (last, found) = recovered_after_snapshot(|wal| {
+        wal.append(refs(&old()), state(1, 0, 1));
+        wal.append(refs(&[entry(2, 2, "new"), entry(2, 3, "new")]), state(2, 0, 3));
+        wal.append_snapshot(mark).unwrap();
+    });
+    assert_eq!((last, found), (3, Vec::new()));
+    // A snapshot of the leader's, in the place of a log that went another way.
+    let (last, found) = recovered_after_snapshot(|wal| {
+        wal.append(refs(&old()), state(1, 0, 1));
+        wal.append_snapshot(mark).unwrap();
+        wal.append(refs(&[]), state(2, 0, 3));
+    });
+    assert_eq!((last, found), (3, Vec::new()));
+    let (last, found) = recovered_after_snapshot(|wal| {
+        wal.append(refs(&old()), state(1, 0, 1));
+        wal.append_snapshot(mark).unwrap();
+        wal.append(refs(&[entry(2, 4, "new")]), state(2, 0, 3));
+    });
+    assert_eq!((last, found), (4, vec![entry(2, 4, "new")]));
+}
+
+#[test]
+fn entries_after_a_snapshot_of_ones_own_stay() {
+    let (last, found) = recovered_after_snapshot(|wal| {
+        wal.append(refs(&[entry(1, 1, "a"), entry(1, 2, "b")]), state(1, 0, 1));
+        wal.append(refs(&[entry(2, 3, "c"), entry(2, 4, "d")]), state(2, 0, 3));
+        wal.append_snapshot(pb::WalSnapshot { index: 3, term: 2 }).unwrap();
+        wal.append(refs(&[entry(2, 5, "e")]), state(2, 0, 4));
+    });
+    assert_eq!((last, found), (5, vec![entry(2, 4, "d"), entry(2, 5, "e")]));
+}
+
 #[test]
 fn segments_chain_and_are_released_and_purged() {
     let disk = SimDisk::new(1);
