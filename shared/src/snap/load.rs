@@ -50,20 +50,17 @@ pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<pb::Snapshot, SnapError> {
 
 impl<D: Disk> Snapshots<D> {
     /// Reads the newest good snapshot, and says where it is. Broken ones that are newer are renamed to
-    /// `….snap.broken`.
+    /// `….snap.broken`. Its name, too, is durable on return.
     pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        let mut renamed = false;
         let found = self.newest(|file, error| {
             tracing::error!(target: "snap", "{error}");
             let mut broken = file.as_os_str().to_owned();
             broken.push(".broken");
             self.disk.rename(file, Path::new(&broken))?;
-            renamed = true;
             Ok(())
         })?;
-        if renamed {
-            self.disk.sync_dir(&self.dir)?;
-        }
+        // A process that was killed may have left names that only the system's cache knows.
+        self.disk.sync_dir(&self.dir)?;
         Ok(found)
     }
 

@@ -235,7 +235,7 @@ impl Scan {
 impl<D: Disk> Wal<D> {
     /// Opens the log in `dir` to continue it after the snapshot `at`; `{0, 0}` for its beginning.
     ///
-    /// Locks the segments it reads. What a crash left of a new segment is removed. What it left at the end is cut off (a torn record is kept in a copy
+    /// Locks the segments it reads; what they hold is durable on return. What a crash left of a new segment is removed. What it left at the end is cut off (a torn record is kept in a copy
     /// `….wal.broken`), but only when all before it is good: after an error nothing has been changed.
     pub fn open(disk: D, dir: &Path, at: pb::WalSnapshot) -> Result<(Wal<D>, Recovered), WalError> {
         let names = segment::select(&segment::list(&disk, dir)?, dir, at.index)?;
@@ -259,6 +259,9 @@ impl<D: Disk> Wal<D> {
         };
         let mut wal = Wal::resume(disk, dir, held, found);
         let repaired = wal.repair(scan.end, scan.end_offset)?;
+        // A process that was killed may have written it and not synced it. Who reads it relies on it.
+        wal.tail_mut().sync()?;
+        wal.disk().sync_dir(dir)?;
         remove_ends_with(wal.disk(), dir, &[".wal.tmp"])?;
         wal.reserve()?;
         Ok((wal, Recovered { metadata, state: scan.state, entries: scan.entries, repaired }))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use shared::disk::{Disk, SimDisk};
+use shared::disk::{Disk, Fault, SimDisk, Verb};
 use shared::pb;
 use shared::snap::{self, Snapshots};
 use shared::wal::{self, EntryRef, Wal};
@@ -218,4 +218,29 @@ fn a_seed_repeats() {
     };
     assert!(trace(7) == trace(7));
     assert!(trace(7) != trace(8));
+}
+
+/// A process is killed between its write and its sync, the next one reads what the system still knows, and only
+/// then the power fails.
+#[test]
+fn what_a_start_has_read_is_durable() {
+    for verb in [Verb::Sync, Verb::SyncDir] {
+        for seed in 0..20 {
+            let disk = SimDisk::new(seed);
+            let mut member = start(&disk, &Acknowledged::default()).unwrap();
+            member.wal.set_segment_bytes(200);
+            disk.inject(Fault { verb, after: 2, kind: std::io::ErrorKind::BrokenPipe });
+            let mut random = Random(seed);
+            while batch(&mut random, &mut member, &mut Acknowledged::default(), Acknowledge::AfterSync)
+                .is_ok()
+            {}
+            drop(member);
+            let read = |disk: &SimDisk| {
+                Wal::open(disk.clone(), dir(), pb::WalSnapshot::default()).unwrap().1.entries
+            };
+            let before = read(&disk);
+            disk.crash();
+            assert_eq!(read(&disk).len(), before.len(), "{verb:?}, seed {seed}");
+        }
+    }
 }
