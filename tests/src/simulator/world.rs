@@ -363,6 +363,7 @@ impl World {
         if bug == Some(Bug::NoCommitCheck) && message.kind() == Kind::Append {
             message = all_committed(&message)?;
         }
+        self.trace.say(self.now, || told(&message));
         process.member.step(message);
         if !fails {
             return self.turn(to);
@@ -388,6 +389,7 @@ impl World {
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
+        self.trace.say(self.now, || format!("{}: the disk has done what it was to", name(id)));
         let mut result = process.end_write(&mut self.effects);
         if flush && result.is_ok() {
             result = process.flush();
@@ -755,6 +757,20 @@ fn shown(answer: &process::Answer) -> String {
         Ok(event) => format!("{event:?}"),
         Err(error) => error.to_string(),
     }
+}
+
+/// What arrives.
+fn told(message: &Message) -> String {
+    let (from, to) = (name(message.from()), name(message.to()));
+    format!(
+        "{from} → {to}: {:?} of term {}, index {} of term {}, commit {}, {} entries",
+        message.kind(),
+        message.term(),
+        message.index(),
+        message.log_term(),
+        message.commit(),
+        message.entries().len(),
+    )
 }
 
 /// A message as it is after its way through bytes.
