@@ -14,6 +14,10 @@ use super::{ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, R
 /// Beyond this a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
 
+/// Below these the times are taken, with a warning.
+const HEARTBEAT_MS_USEFUL: u64 = 10;
+const ELECTION_MS_USEFUL: u64 = 100;
+
 /// What `-snapshot-count 0` means.
 const SNAPSHOT_COUNT: u64 = 10_000;
 
@@ -24,7 +28,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
     let listen_client_urls = urls(settings, "listen-client-urls", "bind-addr", "addr")?;
     let advertise_client_urls = urls(settings, "advertise-client-urls", "addr", "")?;
     clients_can_find_us(settings)?;
-    let (heartbeat_ms, election_ms) = timing(settings)?;
+    let (heartbeat_ms, election_ms) = timing(settings, notes)?;
     super::later::refuse(settings)?;
     let client_tls = TlsFlags::new(settings, Role::Clients);
     let peer_tls = TlsFlags::new(settings, Role::Peers);
@@ -158,7 +162,7 @@ fn clients_can_find_us(settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn timing(settings: &Settings) -> Result<(u64, u64), Refusal> {
+fn timing(settings: &Settings, notes: &mut Notes) -> Result<(u64, u64), Refusal> {
     let heartbeat = settings.values.number("heartbeat-interval");
     let election = settings.values.number("election-timeout");
     if heartbeat.saturating_mul(5) > election {
@@ -175,6 +179,19 @@ fn timing(settings: &Settings) -> Result<(u64, u64), Refusal> {
         // The original divides by it.
         return Err(Refusal::flags(
             "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
+        ));
+    }
+    if heartbeat < HEARTBEAT_MS_USEFUL {
+        notes.warning_of_main(format!(
+            "-heartbeat-interval[{heartbeat}ms] makes a leader send {} messages a second to each member even when \
+             nothing happens",
+            1000 / heartbeat
+        ));
+    }
+    if election < ELECTION_MS_USEFUL {
+        notes.warning_of_main(format!(
+            "-election-timeout[{election}ms] is shorter than a busy disk may take for one write: leaders may change \
+             without need"
         ));
     }
     Ok((heartbeat, election))

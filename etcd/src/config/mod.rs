@@ -142,6 +142,18 @@ pub struct Discovery {
     pub fallback: Fallback,
 }
 
+impl Discovery {
+    /// The proxy as it may stand in the log: without its password.
+    pub fn proxy_shown(&self) -> Option<String> {
+        let proxy = self.proxy.as_deref()?;
+        let Some((user, host)) = proxy.rsplit_once('@') else { return Some(proxy.to_owned()) };
+        let name_at = user.find("://").map_or(0, |at| at + 3);
+        let name_end = user[name_at..].find(':').map_or(user.len(), |at| name_at + at);
+        let hidden = if name_end < user.len() { ":xxxxx" } else { "" };
+        Some(format!("{}{hidden}@{host}", &user[..name_end]))
+    }
+}
+
 /// `-discovery-fallback`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
@@ -195,7 +207,7 @@ impl Config {
         info!("etcdserver", "snapshot count = {}", self.snapshot_count);
         if let Some(discovery) = &self.discovery {
             info!("etcdserver", "discovery URL= {}", discovery.url);
-            if let Some(proxy) = &discovery.proxy {
+            if let Some(proxy) = discovery.proxy_shown() {
                 info!("etcdserver", "discovery proxy = {proxy}");
             }
         }

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use shared::client::{Client, ClientError, Get, Node, Options, Response, Set, Watched};
+use shared::client::{Client, ClientError, Credentials, Get, Node, Options, Response, Set, Watched};
 use shared::id::MemberId;
 use shared::url::InitialCluster;
 use url::{Position, Url};
@@ -88,18 +88,24 @@ impl Service {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("the URL of a discovery token begins with http:// or https://"));
         }
-        if let Some(proxy) = &discovery.proxy {
+        if let Some(proxy) = discovery.proxy_shown() {
             let scheme = if proxy.starts_with("http") { "" } else { "http://" };
             log::info!("discovery", "using proxy \"{scheme}{proxy}\"");
         }
-        let endpoint = url[..Position::BeforePath].to_owned();
+        let endpoint = format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort]);
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let credentials = (!url.username().is_empty()).then(|| Credentials {
+            user: decoded(url.username()),
+            password: decoded(url.password().unwrap_or_default()),
+        });
         let client = Client::new(Options {
             endpoints: vec![endpoint.clone()],
             keys_below: Some(String::new()),
             http_proxy: discovery.proxy.clone(),
+            credentials,
             ..Options::default()
         })?;
-        let token = percent_decode_str(url.path()).decode_utf8_lossy().trim_end_matches('/').to_owned();
+        let token = decoded(url.path()).trim_end_matches('/').to_owned();
         Ok(Service { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
     }
 

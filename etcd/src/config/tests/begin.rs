@@ -120,6 +120,22 @@ fn discovery_begins_with_the_member_alone() {
 }
 
 #[test]
+fn the_password_of_a_proxy_is_not_for_the_log() {
+    for (proxy, shown) in [
+        ("http://me:secret@proxy:1", "http://me:xxxxx@proxy:1"),
+        ("me:se@cret@proxy:1", "me:xxxxx@proxy:1"),
+        ("http://me@proxy:1", "http://me@proxy:1"),
+        ("proxy:1", "proxy:1"),
+    ] {
+        let discovery =
+            config(&["-discovery=http://d.example/x", "-discovery-proxy", proxy]).discovery.unwrap();
+        assert_eq!(discovery.proxy.as_deref(), Some(proxy));
+        assert_eq!(discovery.proxy_shown().as_deref(), Some(shown));
+    }
+    assert_eq!(config(&["-discovery=http://d.example/x"]).discovery.unwrap().proxy_shown(), None);
+}
+
+#[test]
 fn a_domain_names_the_members_later() {
     let config = config(&["-name=m", "-discovery-srv=d.example", "-initial-advertise-peer-urls=http://a:1"]);
     assert_eq!((config.initial_cluster.len(), config.discovery_srv.as_deref()), (0, Some("d.example")));

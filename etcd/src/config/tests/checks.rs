@@ -234,3 +234,14 @@ fn levels_of_packages() {
     let lines = shown(&farewell(&["-log-package-levels=bogus", "-initial-cluster=x"]).lines);
     assert!(lines[0].contains("couldn't parse log level string"), "{lines:?}");
 }
+
+#[test]
+fn times_that_bring_trouble_are_told() {
+    let told = |words: &[&str]| shown(&start(words).after);
+    let quiet = told(&["-heartbeat-interval=10", "-election-timeout=100"]);
+    let short = told(&["-heartbeat-interval=9", "-election-timeout=99"]);
+    let added: Vec<&String> = short.iter().filter(|line| !quiet.contains(line)).collect();
+    assert_eq!(added.len(), 2, "{short:?}");
+    assert!(added[0].starts_with("W | etcdmain: -heartbeat-interval[9ms] makes a leader send 111 messages"));
+    assert!(added[1].starts_with("W | etcdmain: -election-timeout[99ms] is shorter than"));
+}
