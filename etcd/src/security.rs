@@ -6,6 +6,17 @@ use shared::url::{Scheme, Url, Urls};
 use crate::config::{Config, TlsFlags};
 use crate::log;
 
+/// Why there is no way to take connections in.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// There is an `https` URL, and no certificate.
+    #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
+    NoCertificate(String),
+    /// A file cannot be used.
+    #[error(transparent)]
+    Files(#[from] TlsFileError),
+}
+
 /// What takes connections in at a list of URLs.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -14,39 +25,49 @@ pub struct Door {
 }
 
 impl Door {
-    /// For other members.
+    /// A member's, for other members.
     ///
     /// # Errors
-    /// When a file is needed and cannot be used.
-    pub fn of_peers(config: &Config) -> Result<Door, TlsFileError> {
-        if !config.peer_tls.is_empty() {
-            log::info!("etcdmain", "peerTLS: {}", config.peer_tls);
+    /// When there is an `https` URL, and its files are missing or cannot be used.
+    pub fn of_peers(config: &Config) -> Result<Door, DoorError> {
+        let (flags, urls) = (&config.peer_tls, &config.listen_peer_urls);
+        if !flags.is_empty() {
+            log::info!("etcdmain", "peerTLS: {flags}");
         }
-        Door::new(&config.peer_tls, &config.listen_peer_urls, "peer")
+        tell_plain(flags, urls, "peer");
+        Door::new(flags, urls, |url| format!("https://{}", url.address()))
     }
 
-    /// For clients.
+    /// A member's, for clients.
     ///
     /// # Errors
-    /// When a file is needed and cannot be used.
-    pub fn of_clients(config: &Config) -> Result<Door, TlsFileError> {
-        if !config.client_tls.is_empty() {
-            log::info!("etcdmain", "clientTLS: {}", config.client_tls);
+    /// When there is an `https` URL, and its files are missing or cannot be used.
+    pub fn of_clients(config: &Config) -> Result<Door, DoorError> {
+        let (flags, urls) = (&config.client_tls, &config.listen_client_urls);
+        if !flags.is_empty() {
+            log::info!("etcdmain", "clientTLS: {flags}");
         }
-        Door::new(&config.client_tls, &config.listen_client_urls, "client")
+        tell_plain(flags, urls, "client");
+        Door::new(flags, urls, |_| "given listener".to_owned())
     }
 
-    fn new(flags: &TlsFlags, urls: &Urls, whose: &str) -> Result<Door, TlsFileError> {
-        for url in urls.iter().filter(|url| url.scheme() == Scheme::Http && !flags.is_empty()) {
-            log::warning!(
-                "etcdmain",
-                "The scheme of {whose} url {url} is http while {whose} key/cert files are presented. Ignored {whose} \
-                 key/cert files."
-            );
+    /// A proxy's, for clients.
+    ///
+    /// # Errors
+    /// When there is an `https` URL, and its files are missing or cannot be used.
+    pub fn of_proxy(config: &Config) -> Result<Door, DoorError> {
+        Door::new(&config.client_tls, &config.listen_client_urls, |url| format!("https://{}", url.address()))
+    }
+
+    /// `name` is what the original calls the listener of a URL: it has two ways to make one.
+    fn new(flags: &TlsFlags, urls: &Urls, name: impl Fn(&Url) -> String) -> Result<Door, DoorError> {
+        let Some(encrypted) = urls.iter().find(|url| url.scheme() == Scheme::Https) else {
+            return Ok(Door { tls: None });
+        };
+        if flags.is_empty() {
+            return Err(DoorError::NoCertificate(name(encrypted)));
         }
-        let encrypts = urls.iter().any(|url| url.scheme() == Scheme::Https);
-        let tls = encrypts.then(|| Acceptor::tls(&flags.server_files())).transpose()?;
-        Ok(Door { tls })
+        Ok(Door { tls: Some(Acceptor::tls(&flags.server_files())?) })
     }
 
     /// What takes connections in at one of the URLs.
@@ -55,6 +76,17 @@ impl Door {
             Some(tls) if url.scheme() == Scheme::Https => tls.clone(),
             _ => Acceptor::plain(),
         }
+    }
+}
+
+/// Tells which URLs make no use of certificates that are there.
+fn tell_plain(flags: &TlsFlags, urls: &Urls, whose: &str) {
+    for url in urls.iter().filter(|url| url.scheme() == Scheme::Http && !flags.is_empty()) {
+        log::warning!(
+            "etcdmain",
+            "The scheme of {whose} url {url} is http while {whose} key/cert files are presented. Ignored {whose} \
+             key/cert files."
+        );
     }
 }
 
@@ -71,4 +103,42 @@ pub fn dialer(config: &Config) -> Result<Dialer, TlsFileError> {
         );
     }
     Dialer::new(&config.peer_tls.client_files())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::net::Role;
+
+    use super::*;
+
+    fn door(urls: &str, cert: &str, key: &str) -> Result<Door, String> {
+        let path = |text: &str| Some(text.into()).filter(|_| !text.is_empty());
+        let flags = TlsFlags {
+            role: Role::Clients,
+            cert: path(cert),
+            key: path(key),
+            ca: None,
+            trusted_ca: None,
+            client_cert_auth: false,
+            accept_common_name: false,
+        };
+        let urls = Urls::parse(urls).unwrap();
+        Door::new(&flags, &urls, |url| url.address().to_owned()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_https_url_needs_a_certificate_and_its_key() {
+        let text = "cannot listen on TLS for b:2: KeyFile and CertFile are not presented";
+        assert_eq!(door("http://a:1,https://b:2", "", "").unwrap_err(), text);
+        let text = "KeyFile and CertFile must both be present[key: , cert: c]";
+        assert_eq!(door("https://b:2", "c", "").unwrap_err(), text);
+        let text = "open /nonexistent/c: no such file or directory";
+        assert_eq!(door("https://b:2", "/nonexistent/c", "k").unwrap_err(), text);
+    }
+
+    #[test]
+    fn files_are_not_read_for_http_urls() {
+        let door = door("http://a:1", "/nonexistent/c", "").unwrap();
+        assert!(door.tls.is_none());
+    }
 }

@@ -32,8 +32,6 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
     super::later::refuse(settings)?;
     let client_tls = TlsFlags::new(settings, Role::Clients);
     let peer_tls = TlsFlags::new(settings, Role::Peers);
-    peer_tls.check(&listen_peer_urls)?;
-    client_tls.check(&listen_client_urls)?;
 
     let values = &settings.values;
     let name = values.text("name").to_owned();

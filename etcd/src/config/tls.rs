@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use shared::net::{ClientTlsFiles, Role, ServerTlsFiles};
-use shared::url::{Scheme, Urls};
 
-use super::{Refusal, Settings};
+use super::Settings;
 
 /// Files and rules for the connections with clients or with other members.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,20 +74,6 @@ impl TlsFlags {
 
     fn authorities(&self) -> Vec<PathBuf> {
         self.ca.iter().chain(&self.trusted_ca).cloned().collect()
-    }
-
-    /// Refuses to listen by TLS with nothing to show. The texts are those of the original, which has two.
-    pub(super) fn check(&self, listen: &Urls) -> Result<(), Refusal> {
-        let Some(url) = listen.iter().find(|url| url.scheme() == Scheme::Https && self.is_empty()) else {
-            return Ok(());
-        };
-        let whose = match self.role {
-            Role::Peers => format!("https://{}", url.address()),
-            _ => "given listener".to_owned(),
-        };
-        Err(Refusal::Fatal(format!(
-            "cannot listen on TLS for {whose}: KeyFile and CertFile are not presented"
-        )))
     }
 }
 

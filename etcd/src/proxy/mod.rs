@@ -110,7 +110,7 @@ pub fn run(config: &Config) -> Exit {
 async fn serve(config: &Config) -> anyhow::Result<Exit> {
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
-    let door = Door::of_clients(config)?;
+    let door = Door::of_proxy(config)?;
     disk.create_dir_all(&config.data_dir)?;
     tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
     let file = ClusterFile::in_data_dir(disk, &config.data_dir)?;

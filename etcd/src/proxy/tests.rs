@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use shared::disk::SimDisk;
+use shared::net::{Acceptor, Dialer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -49,8 +50,7 @@ impl Running {
         let proxy = Arc::new(Proxy::new(&config, connector, stopping.clone()).unwrap());
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
-        let served =
-            tokio::spawn(http::serve(listener, shared::net::Acceptor::plain(), proxy.clone(), stopping));
+        let served = tokio::spawn(http::serve(listener, Acceptor::plain(), proxy.clone(), stopping));
         Running { proxy, addr, stop, served }
     }
 

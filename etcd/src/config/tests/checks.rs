@@ -168,31 +168,6 @@ fn what_is_not_built_is_refused() {
 }
 
 #[test]
-fn tls_needs_a_certificate() {
-    let peers = "-listen-peer-urls=https://127.0.0.1:1";
-    let clients = ["-listen-client-urls=https://127.0.0.1:1", "-advertise-client-urls=https://127.0.0.1:1"];
-    for (words, whose) in [
-        (&[peers][..], "https://127.0.0.1:1"),
-        (&[peers, "-cert-file=c", "-key-file=k"], "https://127.0.0.1:1"),
-        (&[peers, clients[0], clients[1]], "https://127.0.0.1:1"),
-        (&clients, "given listener"),
-        (&[clients[0], clients[1], "-peer-cert-file=c", "-trusted-ca-file=a"], "given listener"),
-    ] {
-        let farewell = farewell(words);
-        assert_eq!(
-            shown(&farewell.lines).last().unwrap(),
-            &format!(
-                "C | etcdmain: cannot listen on TLS for {whose}: KeyFile and CertFile are not presented"
-            )
-        );
-        assert_eq!(farewell.status, 1);
-    }
-    // Half a pair is found out when the files are read.
-    start(&[clients[0], clients[1], "-cert-file=c"]);
-    start(&["-cert-file=c", "-key-file=k", "-peer-key-file=k"]);
-}
-
-#[test]
 fn files_serve_to_accept_and_to_dial() {
     let config = config(&[
         "-cert-file=c",
