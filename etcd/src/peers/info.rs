@@ -144,9 +144,14 @@ async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<
     // The connection is driven here, so that it goes with the question.
     tokio::pin!(exchange);
     tokio::select! {
-        answer = &mut exchange => answer.map_err(|error| error.to_string()),
-        _ = connection => exchange.await.map_err(|error| error.to_string()),
+        answer = &mut exchange => answer.map_err(|error| deepest(&error)),
+        _ = connection => exchange.await.map_err(|error| deepest(&error)),
     }
+}
+
+/// What is behind an error: the HTTP library says little more than that there was one.
+fn deepest(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), deepest)
 }
 
 async fn whole(answer: Response<Incoming>) -> io::Result<Answer> {

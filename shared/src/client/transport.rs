@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::endpoint::Origin;
 use super::error::RequestError;
 use super::via::Via;
-use crate::net::{Dialer, Stream, io_reason};
+use crate::net::{Dialer, Stream, TlsFailure, io_reason};
 
 /// One connection for each member of a big cluster; more idle ones are closed.
 const IDLE_CONNECTIONS_MAX: usize = 16;
@@ -148,8 +148,8 @@ impl Transport {
     }
 
     fn broken_io(&self, origin: &Origin, error: &io::Error) -> RequestError {
-        if let Some(text) = self.dialer.explain(error) {
-            return RequestError::Tls(text);
+        if let Some(failure) = TlsFailure::of(error) {
+            return RequestError::Tls(failure.to_string());
         }
         let address = origin.authority.clone();
         if error.kind() == io::ErrorKind::UnexpectedEof {

@@ -16,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::explain::Scene;
+use super::explain::Side;
 use super::files::{Identity, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
+use super::io_reason;
+use super::stream::{Encrypted, Stream};
 use super::verify::{CheckClient, noting};
 use super::watched::Watched;
-use super::{Stream, io_reason};
 
 /// How long the other side may take to agree on keys.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -57,7 +58,7 @@ struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
-    own: Identity,
+    side: Arc<Side>,
 }
 
 /// A refusal that was told.
@@ -144,16 +145,10 @@ impl Tls {
         let loaded = self.watched.current();
         let handshake = TlsAcceptor::from(loaded.config.clone()).accept(socket);
         match noting(handshake).await {
-            (Ok(stream), _) => Ok(Stream::Tls(Box::new(stream.into()))),
+            (Ok(stream), _) => Ok(Stream::Tls(Box::new(Encrypted::new(stream, loaded.side.clone())))),
             (Err(error), other) => {
-                let scene = Scene {
-                    role: self.files.role,
-                    dialled: false,
-                    own: Some(&loaded.own),
-                    other: other.as_ref(),
-                };
                 Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                    Some(error) => AcceptError::Tls(scene.explain(error)),
+                    Some(error) => AcceptError::Tls(loaded.side.explain(error, other.as_ref())),
                     None => AcceptError::Io(error),
                 })
             }
@@ -200,7 +195,8 @@ impl Loaded {
         for fault in own.faults(true, false) {
             tracing::warn!(target: "transport", "{fault}");
         }
-        Ok(Loaded { config, own })
+        let side = Arc::new(Side { role: files.role, dialled: false, own: Some(own) });
+        Ok(Loaded { config, side })
     }
 }
 

@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::certificate::Facts;
-use super::explain::Scene;
-use super::files::{ClientTlsFiles, Identity, Role, TlsFileError, read_authorities, system_authorities};
+use super::explain::Side;
+use super::files::{ClientTlsFiles, Identity, TlsFileError, read_authorities, system_authorities};
+use super::io_reason;
+use super::stream::{Encrypted, Stream};
 use super::verify::{CheckServer, noting};
 use super::watched::Watched;
-use super::{Stream, io_reason};
 use crate::url::{Scheme, Url};
 
 /// A connection may be silent for days; a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
@@ -43,7 +43,6 @@ pub struct Dialer {
 
 #[derive(Debug)]
 struct Tls {
-    files: ClientTlsFiles,
     watched: Watched<Loaded>,
 }
 
@@ -51,7 +50,7 @@ struct Tls {
 #[derive(Debug)]
 struct Loaded {
     provider: Arc<CryptoProvider>,
-    own: Option<Identity>,
+    side: Arc<Side>,
     /// `None`: the system's, read at the first connection.
     roots: Option<RootCertStore>,
     accept_common_name: bool,
@@ -152,7 +151,7 @@ impl Dialer {
             let files = files.clone();
             move || Loaded::read(&files)
         })?;
-        Ok(Dialer { tls: Some(Arc::new(Tls { files: files.clone(), watched })) })
+        Ok(Dialer { tls: Some(Arc::new(Tls { watched })) })
     }
 
     /// Connects to the host of a URL. Finding and connecting take `time_max` at most, a TLS handshake up to ten
@@ -191,17 +190,6 @@ impl Dialer {
         let refusal = || DialError::Tls("tls: this connection is to be plain: use an http URL".to_owned());
         self.tls.as_deref().ok_or_else(refusal)
     }
-
-    /// What an error of a [`Stream`] that was dialled is about, if it is about TLS: with TLS 1.3 a server says
-    /// only after the handshake that it refuses a certificate.
-    #[must_use]
-    pub fn explain(&self, error: &io::Error) -> Option<String> {
-        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())?;
-        Some(match &self.tls {
-            Some(tls) => tls.explain(error, &tls.watched.current(), None),
-            None => Scene { role: Role::default(), dialled: true, own: None, other: None }.explain(error),
-        })
-    }
 }
 
 impl Tls {
@@ -214,20 +202,16 @@ impl Tls {
         let handshake = TlsConnector::from(config).connect(name, socket);
         let address = target.authority();
         match timeout(HANDSHAKE_TIME_MAX, noting(handshake)).await {
-            Ok((Ok(stream), _)) => Ok(Stream::Tls(Box::new(stream.into()))),
+            Ok((Ok(stream), _)) => Ok(Stream::Tls(Box::new(Encrypted::new(stream, loaded.side.clone())))),
             Ok((Err(error), other)) => {
                 Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                    Some(error) => DialError::Tls(self.explain(error, &loaded, other.as_ref())),
+                    Some(error) => DialError::Tls(loaded.side.explain(error, other.as_ref())),
                     None if error.kind() == io::ErrorKind::UnexpectedEof => DialError::Eof { address },
                     None => DialError::Broken { address, reason: io_reason(&error) },
                 })
             }
             Err(_) => Err(DialError::Broken { address, reason: "TLS handshake timeout".to_owned() }),
         }
-    }
-
-    fn explain(&self, error: &rustls::Error, loaded: &Loaded, other: Option<&Facts>) -> String {
-        Scene { role: self.files.role, dialled: true, own: loaded.own.as_ref(), other }.explain(error)
     }
 }
 
@@ -237,7 +221,8 @@ impl Loaded {
         let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), &provider)?;
         let roots = read_authorities(&files.ca)?;
         let accept_common_name = files.accept_common_name;
-        Ok(Loaded { provider, own, roots, accept_common_name, config: OnceLock::new() })
+        let side = Arc::new(Side { role: files.role, dialled: true, own });
+        Ok(Loaded { provider, side, roots, accept_common_name, config: OnceLock::new() })
     }
 
     /// The configuration for connections. The first call may read the system's authorities.
@@ -259,7 +244,7 @@ impl Loaded {
             let check = CheckServer { inner, accept_common_name: self.accept_common_name };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(check))
         };
-        Ok(Arc::new(match &self.own {
+        Ok(Arc::new(match &self.side.own {
             Some(own) => {
                 let resolver = SingleCertAndKey::from(own.key.clone());
                 builder.with_client_cert_resolver(Arc::new(resolver) as Arc<dyn ResolvesClientCert>)

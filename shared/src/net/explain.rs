@@ -5,23 +5,22 @@ use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose};
 use super::certificate::{Facts, date};
 use super::files::{Identity, Role, VERSION_1, no_usage, weak};
 
-/// Who talked when it went wrong.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scene<'a> {
+/// This side of a connection.
+#[derive(Debug)]
+pub(super) struct Side {
     pub(super) role: Role,
     /// Whether this side dialled.
     pub(super) dialled: bool,
     /// What this side shows.
-    pub(super) own: Option<&'a Identity>,
-    /// What the other side showed, if that was refused.
-    pub(super) other: Option<&'a Facts>,
+    pub(super) own: Option<Identity>,
 }
 
-impl Scene<'_> {
-    /// The error in words: what it is, in those of Go, and what to look at.
-    pub(super) fn explain(&self, error: &rustls::Error) -> String {
+impl Side {
+    /// An error in words: what it is, in those of Go, and what to look at. `other` is what the other side showed,
+    /// if that was refused.
+    pub(super) fn explain(&self, error: &rustls::Error, other: Option<&Facts>) -> String {
         match error {
-            rustls::Error::InvalidCertificate(reason) => format!("x509: {}", self.refused(reason)),
+            rustls::Error::InvalidCertificate(reason) => format!("x509: {}", self.refused(reason, other)),
             rustls::Error::AlertReceived(alert) => {
                 format!("remote error: tls: {}{}", alert_words(*alert), self.hint(*alert))
             }
@@ -45,13 +44,13 @@ impl Scene<'_> {
     }
 
     /// Why this side refused the other's certificate.
-    fn refused(&self, reason: &CertificateError) -> String {
-        let whose = match self.other {
+    fn refused(&self, reason: &CertificateError, other: Option<&Facts>) -> String {
+        let whose = match other {
             Some(facts) => format!("the certificate {}", facts.subject),
             None => "the other side's certificate".to_owned(),
         };
         match reason {
-            CertificateError::UnknownIssuer => match self.other {
+            CertificateError::UnknownIssuer => match other {
                 Some(facts) => format!(
                     "certificate signed by unknown authority ({whose} is signed by {}; see {})",
                     facts.issuer,
@@ -74,22 +73,20 @@ impl Scene<'_> {
                 date(i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX))
             ),
             CertificateError::NotValidForNameContext { expected, presented } => {
-                self.other_name(&expected.to_str(), presented)
+                self.other_name(&expected.to_str(), presented, other)
             }
             CertificateError::InvalidPurposeContext { required, .. } => {
                 let usage = match required {
                     ExtendedKeyPurpose::ClientAuth => "clientAuth",
                     _ => "serverAuth",
                 };
-                format!("certificate specifies an incompatible key usage: {whose}: {}", no_usage(usage))
+                format!("certificate specifies an incompatible key usage: {whose} {}", no_usage(usage))
             }
             CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
-                let hash = self
-                    .other
-                    .and_then(|facts| facts.weak_hash)
-                    .or_else(|| weak_hash(signature_algorithm_id));
+                let hash =
+                    other.and_then(|facts| facts.weak_hash).or_else(|| weak_hash(signature_algorithm_id));
                 match hash {
-                    Some(hash) => format!("cannot verify signature: {whose}: {}", weak(hash)),
+                    Some(hash) => format!("cannot verify signature: {whose} {}", weak(hash)),
                     None => format!(
                         "cannot verify signature: {whose} or one above it is signed by an algorithm that is not \
                          known here: use RSA, ECDSA or Ed25519 with SHA-256 or better"
@@ -100,11 +97,11 @@ impl Scene<'_> {
                 "cannot verify signature: {whose} is not signed by who it says, or by an RSA key of less than 2048 \
                  bits"
             ),
-            other => {
+            reason => {
                 // The library keeps its own kinds of error out of its interface.
-                let inner = format!("{other:?}");
+                let inner = format!("{reason:?}");
                 if inner.contains("UnsupportedCertVersion") {
-                    format!("certificate cannot be used: {whose}: {VERSION_1}")
+                    format!("certificate cannot be used: {whose} {VERSION_1}")
                 } else if inner.contains("CaUsedAsEndEntity") {
                     format!(
                         "certificate cannot be used: {whose} is an authority's own (CA:TRUE): use one that the \
@@ -115,18 +112,18 @@ impl Scene<'_> {
                         "certificate cannot be used: {whose} is signed by one that is no authority's (not CA:TRUE)"
                     )
                 } else {
-                    format!("certificate cannot be used: {whose}: {other}")
+                    format!("certificate cannot be used: {whose}: {reason}")
                 }
             }
         }
     }
 
     /// Why a certificate is not the one of the host that was dialled.
-    fn other_name(&self, host: &str, presented: &[String]) -> String {
+    fn other_name(&self, host: &str, presented: &[String], other: Option<&Facts>) -> String {
         let is_ip = host.parse::<std::net::IpAddr>().is_ok();
         let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
         let names = names.join(", ");
-        match self.other {
+        match other {
             Some(facts) if is_ip && !facts.has_ip_addresses => {
                 let mut text =
                     format!("cannot validate certificate for {host} because it doesn't contain any IP SANs");
@@ -164,7 +161,9 @@ impl Scene<'_> {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::DecryptError
-            | AlertDescription::UnknownCA => self.own.map_or_else(String::new, |own| self.blame(own, alert)),
+            | AlertDescription::UnknownCA => {
+                self.own.as_ref().map_or_else(String::new, |own| self.blame(own, alert))
+            }
             _ => String::new(),
         }
     }
@@ -234,14 +233,14 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_show_is_told_what_to_set() {
-        let scene = Scene { role: Role::Tool, dialled: true, own: None, other: None };
-        let text = scene.explain(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
+        let side = Side { role: Role::Tool, dialled: true, own: None };
+        let text = side.explain(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired), None);
         assert_eq!(
             text,
             "remote error: tls: certificate required (the server may ask for a certificate: set --cert-file and \
              --key-file)"
         );
-        let text = scene.explain(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let text = side.explain(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), None);
         assert_eq!(text, "x509: certificate signed by unknown authority (see --ca-file)");
     }
 }

@@ -178,7 +178,7 @@ impl Identity {
         let facts = certificates.first().and_then(|der| Facts::read(der));
         let facts = facts.ok_or_else(|| broken(cert, "the certificate in it is damaged"))?;
         if facts.version < 3 {
-            return Err(broken(cert, &format!("the certificate {}: {VERSION_1}", facts.subject)));
+            return Err(broken(cert, &format!("the certificate {} {VERSION_1}", facts.subject)));
         }
         let der = read_key(key)?;
         let key = CertifiedKey::from_der(certificates, der, provider).map_err(|error| match error {
@@ -202,10 +202,10 @@ impl Identity {
         let facts = &self.facts;
         let mut faults = Vec::new();
         if now > facts.not_after {
-            faults.push(format!("the certificate expired on {}", date(facts.not_after)));
+            faults.push(format!("expired on {}", date(facts.not_after)));
         }
         if now < facts.not_before {
-            faults.push(format!("the certificate is not valid until {}", date(facts.not_before)));
+            faults.push(format!("is not valid until {}", date(facts.not_before)));
         }
         if as_server && !facts.server_auth {
             faults.push(no_usage("serverAuth"));
@@ -218,30 +218,30 @@ impl Identity {
         }
         if as_server && !facts.has_dns_names && !facts.has_ip_addresses {
             faults.push(
-                "the certificate has no subjectAltName, only a common name, by which many clients do not know a \
+                "has no subjectAltName, only a common name, by which many clients do not know a \
                  server: make one with subjectAltName"
                     .to_owned(),
             );
         }
-        faults.iter().map(|fault| format!("{}: {fault}", self.path.display())).collect()
+        faults.iter().map(|fault| format!("{}: the certificate {fault}", self.path.display())).collect()
     }
 }
 
-/// Why a certificate of version 1 is refused.
-pub(super) const VERSION_1: &str = "it is of X.509 version 1, which says neither for what nor for which names it \
+/// Why a certificate of version 1 is refused: it …
+pub(super) const VERSION_1: &str = "is of X.509 version 1, which says neither for what nor for which names it \
                                     is valid: make one of version 3 (openssl x509 -req needs -extfile for it)";
 
-/// Why a certificate does not do for a purpose.
+/// Why a certificate does not do for a purpose: it …
 pub(super) fn no_usage(usage: &str) -> String {
     format!(
-        "the certificate has no {usage} in its extendedKeyUsage: make one with it, members need both serverAuth \
+        "has no {usage} in its extendedKeyUsage: make one with it, members need both serverAuth \
          and clientAuth"
     )
 }
 
-/// Why a certificate's signature is refused.
+/// Why a certificate's signature is refused: it …
 pub(super) fn weak(hash: &str) -> String {
-    format!("the certificate is signed with {hash}, which can be forged: have it signed again with SHA-256")
+    format!("is signed with {hash}, which can be forged: have it signed again with SHA-256")
 }
 
 fn show(path: &Path) -> String {

@@ -15,7 +15,7 @@ mod watched;
 pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
-pub use stream::Stream;
+pub use stream::{Encrypted, Stream, TlsFailure};
 
 /// What the system said, in the words of Go: `connection refused`.
 #[must_use]

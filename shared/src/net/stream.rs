@@ -3,11 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use super::explain::Side;
 
 /// One connection.
 #[derive(Debug)]
@@ -15,7 +18,52 @@ pub enum Stream {
     /// As the kernel gives it.
     Plain(TcpStream),
     /// Encrypted; the session's state is large.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
+}
+
+/// An encrypted connection. Its errors say what they are about.
+#[derive(Debug)]
+pub struct Encrypted {
+    stream: TlsStream<TcpStream>,
+    side: Arc<Side>,
+}
+
+/// An error of a connection that comes from TLS, in words. With TLS 1.3 a server says only after the handshake
+/// that it refuses a certificate, so reads and writes may fail by it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsFailure(String);
+
+impl TlsFailure {
+    /// What an error of a [`Stream`] is about, if it is about TLS.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&TlsFailure> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl Encrypted {
+    pub(super) fn new(stream: impl Into<TlsStream<TcpStream>>, side: Arc<Side>) -> Encrypted {
+        Encrypted { stream: stream.into(), side }
+    }
+
+    fn tell(&self, error: io::Error) -> io::Error {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls) => io::Error::new(error.kind(), TlsFailure(self.side.explain(tls, None))),
+            // The other side hung up, and did not say so by TLS before.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF")
+            }
+            None => error,
+        }
+    }
+
+    fn poll<T>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut TlsStream<TcpStream>>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        poll(Pin::new(&mut self.stream)).map_err(|error| self.tell(error))
+    }
 }
 
 impl Stream {
@@ -24,7 +72,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,
-            Stream::Tls(socket) => socket.get_ref().0,
+            Stream::Tls(socket) => socket.stream.get_ref().0,
         }
     }
 
@@ -55,7 +103,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Stream::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+            Stream::Tls(socket) => socket.poll(|socket| socket.poll_read(cx, buf)),
         }
     }
 }
@@ -64,7 +112,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Stream::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Tls(socket) => socket.poll(|socket| socket.poll_write(cx, bytes)),
         }
     }
 
@@ -75,28 +123,28 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Stream::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Stream::Tls(socket) => socket.poll(|socket| socket.poll_write_vectored(cx, slices)),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Stream::Plain(socket) => socket.is_write_vectored(),
-            Stream::Tls(socket) => socket.is_write_vectored(),
+            Stream::Tls(socket) => socket.stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Stream::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            Stream::Tls(socket) => socket.poll(|socket| socket.poll_flush(cx)),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Stream::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(socket) => socket.poll(|socket| socket.poll_shutdown(cx)),
         }
     }
 }
