@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +32,9 @@ const PLAIN_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"O
 /// The answer to those.
 const SPEAKS_PLAINLY: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// How long we read on after it.
+const PLAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// How long the same refusal of the same host is not told again.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -139,7 +142,8 @@ impl Tls {
         let mut start = [0; 5];
         let read = socket.peek(&mut start).await?;
         if PLAIN_STARTS.iter().any(|plain| start[..read] == **plain) {
-            socket.write_all(SPEAKS_PLAINLY).await?;
+            // Who hangs up with input left resets the connection, and the answer may be lost.
+            let _ = timeout(PLAIN_TIME_MAX, answer_plainly(&mut socket)).await;
             return Err(AcceptError::Plain);
         }
         let loaded = self.watched.current();
@@ -167,6 +171,14 @@ impl Tls {
         complaints.push(Complaint { host, text, at: now });
         true
     }
+}
+
+async fn answer_plainly(socket: &mut TcpStream) -> io::Result<()> {
+    socket.write_all(SPEAKS_PLAINLY).await?;
+    socket.shutdown().await?;
+    let mut unwanted = [0; 1024];
+    while socket.read(&mut unwanted).await? > 0 {}
+    Ok(())
 }
 
 impl Loaded {
