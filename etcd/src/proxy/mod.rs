@@ -133,6 +133,7 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
             urls
         }
         None => {
+            // A discovery service may let us wait until enough members are there.
             let urls = tokio::select! {
                 urls = first_peer_urls(config) => urls?,
                 signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -168,7 +169,8 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Signal(signal))
 }
 
-/// The peer URLs of a proxy that was never started before: all of the initial cluster, sorted.
+/// The peer URLs of a proxy that was never started before: those of all members that were registered, are named by
+/// a domain, or are listed; sorted.
 async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
     let cluster = match (&config.discovery, &config.discovery_srv) {
         (Some(discovery), _) => Service::new(discovery)?.cluster().await?,
