@@ -51,7 +51,7 @@ pub(crate) trait Site: Send + Sync + 'static {
 pub(crate) struct Wire {
     pub(super) limits: Limits,
     pub(super) http: http1::Builder,
-    pub(super) look_interval: Duration,
+    pub(crate) look_interval: Duration,
 }
 
 impl Wire {

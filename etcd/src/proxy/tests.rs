@@ -22,6 +22,8 @@ use crate::config::{self, Invocation, ProxyConfig};
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -46,8 +48,11 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
-        let connector = Connector::new(shared::net::Dialer::plain(), &config.proxy);
-        let proxy = Arc::new(Proxy::new(&config, connector, stopping.clone()).unwrap());
+        let connector = Connector::new(Dialer::plain(), &config.proxy);
+        let mut proxy = Proxy::new(&config, connector, stopping.clone()).unwrap();
+        // Connections are looked at often enough for each test to outlast some looks.
+        proxy.wire.look_interval = LOOK_INTERVAL;
+        let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
         let served = tokio::spawn(http::serve(listener, Acceptor::plain(), proxy.clone(), stopping));
@@ -325,6 +330,7 @@ async fn a_stream_passes_as_it_comes() {
         "{head}"
     );
     for event in ["{\"a\":1}\n", "{\"a\":2}\n"] {
+        tokio::time::sleep(5 * LOOK_INTERVAL).await;
         member.send(&format!("8\r\n{event}\r\n")).await;
         assert_eq!(client.until("}\n\r\n").await, format!("8\r\n{event}\r\n"));
     }
