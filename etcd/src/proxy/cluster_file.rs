@@ -20,9 +20,11 @@ pub(super) struct ClusterFile<D> {
 pub(super) enum ClusterFileError {
     #[error("{0}")]
     Disk(#[from] DiskError),
-    /// In the words of Go's parser.
+    /// It does not hold what it should; why, in the words of Go's parser.
+    #[error("{why}: the cluster file {} cannot be used; remove it to begin again with the flags", .path.display())]
+    Content { why: String, path: PathBuf },
     #[error("{0}")]
-    Json(String),
+    Json(#[from] serde_json::Error),
 }
 
 #[derive(Serialize)]
@@ -51,13 +53,14 @@ impl<D: Disk> ClusterFile<D> {
         let file = self.disk.open(&self.path, Open::Read)?;
         let mut content = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
         let read = file.read_at(0, &mut content)?;
-        go_json::peer_urls(&content[..read]).map(Some).map_err(ClusterFileError::Json)
+        go_json::peer_urls(&content[..read])
+            .map(Some)
+            .map_err(|why| ClusterFileError::Content { why, path: self.path.clone() })
     }
 
     /// Writes the file anew; durable on return.
     pub(super) fn write(&self, peer_urls: &[String]) -> Result<(), ClusterFileError> {
-        let content = json::to_vec(&Content { peer_urls })
-            .map_err(|error| ClusterFileError::Json(error.to_string()))?;
+        let content = json::to_vec(&Content { peer_urls })?;
         let mut fresh = self.path.clone().into_os_string();
         fresh.push(".bak");
         let fresh = PathBuf::from(fresh);
@@ -101,8 +104,11 @@ mod tests {
     #[test]
     fn a_broken_file_is_refused_in_the_words_of_go() {
         let error = holding(b"{broken").read().unwrap_err();
-        assert_eq!(error.to_string(), "invalid character 'b' looking for beginning of object key string");
-        assert_eq!(holding(b"").read().unwrap_err().to_string(), "unexpected end of JSON input");
+        let told = "invalid character 'b' looking for beginning of object key string: the cluster file \
+                    /d/proxy/cluster cannot be used; remove it to begin again with the flags";
+        assert_eq!(error.to_string(), told);
+        let error = holding(b"").read().unwrap_err();
+        assert!(error.to_string().starts_with("unexpected end of JSON input: "), "{error}");
         assert_eq!(holding(b"null").read().unwrap(), Some(Vec::new()));
     }
 

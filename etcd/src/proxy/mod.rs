@@ -103,7 +103,8 @@ pub fn run(config: &Config) -> Exit {
     };
     match runtime.block_on(serve(config)) {
         Ok(exit) => exit,
-        Err(error) => fail(&format!("{error:#}")),
+        // The texts name their causes themselves.
+        Err(error) => fail(&error.to_string()),
     }
 }
 
