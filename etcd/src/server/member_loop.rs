@@ -59,6 +59,13 @@ pub(super) struct LoopConfig {
     pub(super) is_new: bool,
 }
 
+/// What the loop works with.
+pub(super) struct Hands<D: Disk> {
+    pub(super) log: LogThread<D>,
+    pub(super) snapshotter: Snapshotter<D>,
+    pub(super) links: Links,
+}
+
 /// How the loop ends, once that is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -175,13 +182,12 @@ impl<D: Disk> MemberLoop<D> {
         member: Member,
         inner: Arc<Inner>,
         config: LoopConfig,
-        log: LogThread<D>,
-        snapshotter: Snapshotter<D>,
+        hands: Hands<D>,
         listeners: Listeners,
-        links: Links,
         metrics: Arc<Metrics>,
     ) -> MemberLoop<D> {
         let now = Instant::now();
+        let Hands { log, snapshotter, links } = hands;
         MemberLoop {
             member,
             inner,

@@ -37,7 +37,7 @@ pub use self::data_dir::{DataDirError, Layout, Role, role_of};
 pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 use self::log_thread::LogThread;
-use self::member_loop::{Ended, Listeners, LoopConfig, MemberLoop, Notice};
+use self::member_loop::{Ended, Hands, Listeners, LoopConfig, MemberLoop, Notice};
 use self::network::{Links, Network};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
@@ -267,7 +267,7 @@ fn start_member<D: Disk>(
     };
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
     let member_loop =
-        MemberLoop::new(member, inner, loop_config, log, snapshotter, listeners, links, metrics);
+        MemberLoop::new(member, inner, loop_config, Hands { log, snapshotter, links }, listeners, metrics);
     let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, inbound, stopping));
     Ok(Running { handle, notices, ready, transport, member_loop })
 }

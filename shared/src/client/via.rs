@@ -112,9 +112,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
+    use crate::net::Target;
 
     fn target() -> Origin {
-        Origin { tls: true, host: "h".into(), port: 1, authority: "h:1".into() }
+        Origin { target: Target { tls: true, host: "h".into(), port: 1 }, authority: "h:1".into() }
     }
 
     #[test]

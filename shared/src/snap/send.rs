@@ -62,6 +62,7 @@ fn read_head(mut head: &[u8]) -> Option<(u32, u64, u64)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test makes its files as it likes")]
 mod tests {
     use std::io::Write as _;
 
