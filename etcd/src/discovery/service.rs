@@ -15,6 +15,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use shared::client::{Client, ClientError, Credentials, Get, Node, Options, Response, Set, Watched};
 use shared::id::MemberId;
+use shared::net::{ClientTlsFiles, Role};
 use shared::url::InitialCluster;
 use url::{Position, Url};
 
@@ -103,6 +104,7 @@ impl Service {
             keys_below: Some(String::new()),
             http_proxy: discovery.proxy.clone(),
             credentials,
+            tls: ClientTlsFiles { role: Role::Outside, ..ClientTlsFiles::default() },
             ..Options::default()
         })?;
         let token = decoded(url.path()).trim_end_matches('/').to_owned();

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::explain::Side;
-use super::files::{Identity, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
+use super::files::{Identity, Role, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
 use super::stream::{Encrypted, Stream};
 use super::verify::{CheckClient, noting};
@@ -204,7 +204,8 @@ impl Loaded {
         };
         let resolver = SingleCertAndKey::from(own.key.clone());
         let config = Arc::new(builder.with_cert_resolver(Arc::new(resolver)));
-        for fault in own.faults(true, false) {
+        // Members that ask each other for certificates show this one when they dial, too.
+        for fault in own.faults(true, files.role == Role::Peers && files.client_cert_auth) {
             tracing::warn!(target: "transport", "{fault}");
         }
         let side = Arc::new(Side { role: files.role, dialled: false, own: Some(own) });

@@ -132,7 +132,7 @@ impl Side {
                 }
                 text + ": make one whose subjectAltName has this address"
             }
-            Some(facts) if facts.common_name_is(host) => format!(
+            Some(facts) if facts.common_name_is(host) && self.role != Role::Outside => format!(
                 "certificate is not valid for {host}: it has no subjectAltName, and its common name alone does not \
                  count: make one with subjectAltName, or see {}",
                 self.role.common_name_flag()
@@ -151,7 +151,7 @@ impl Side {
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
             | AlertDescription::HandshakeFailure
-                if self.dialled && self.own.is_none() =>
+                if self.dialled && self.own.is_none() && self.role != Role::Outside =>
             {
                 let (cert, key) = (self.role.cert_flag(), self.role.key_flag());
                 format!(" (the server may ask for a certificate: set {cert} and {key})")

@@ -20,6 +20,8 @@ pub enum Role {
     /// A client of a cluster.
     #[default]
     Tool,
+    /// A server that asks others than members, without certificates of its own.
+    Outside,
     /// A server's connections with its clients.
     Clients,
     /// A server's connections with other members.
@@ -29,7 +31,7 @@ pub enum Role {
 impl Role {
     pub(super) fn cert_flag(self) -> &'static str {
         match self {
-            Role::Tool => "--cert-file",
+            Role::Tool | Role::Outside => "--cert-file",
             Role::Clients => "-cert-file",
             Role::Peers => "-peer-cert-file",
         }
@@ -37,7 +39,7 @@ impl Role {
 
     pub(super) fn key_flag(self) -> &'static str {
         match self {
-            Role::Tool => "--key-file",
+            Role::Tool | Role::Outside => "--key-file",
             Role::Clients => "-key-file",
             Role::Peers => "-peer-key-file",
         }
@@ -46,6 +48,7 @@ impl Role {
     pub(super) fn ca_flag(self) -> &'static str {
         match self {
             Role::Tool => "--ca-file",
+            Role::Outside => "the system's authorities",
             Role::Clients => "-trusted-ca-file",
             Role::Peers => "-peer-trusted-ca-file",
         }
@@ -55,14 +58,14 @@ impl Role {
     pub(super) fn common_name_flag(self) -> &'static str {
         match self {
             Role::Tool => "--tls-accept-common-name",
-            Role::Clients | Role::Peers => "-tls-accept-common-name",
+            Role::Outside | Role::Clients | Role::Peers => "-tls-accept-common-name",
         }
     }
 
     /// Who dials a server.
     pub(super) fn whom(self) -> &'static str {
         match self {
-            Role::Tool | Role::Clients => "client",
+            Role::Tool | Role::Outside | Role::Clients => "client",
             Role::Peers => "peer",
         }
     }
