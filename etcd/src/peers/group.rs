@@ -164,6 +164,10 @@ impl Transport {
                 log::debug!("rafthttp", "ignored message {kind:?} (sent to unknown peer {id})");
             }
         }
+        for peer in group.peers.values() {
+            peer.destination.appends.flush();
+            peer.destination.messages.flush();
+        }
         drop(group);
         if appends > 0 {
             context.sent.add(appends, bytes, now);

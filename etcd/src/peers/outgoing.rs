@@ -4,14 +4,18 @@
 //! bytes, so its bound is exact, and the task at the socket writes all that gathered while it was away at once.
 //! Bytes are kept as chunks of HTTP, with room for the head in front.
 //!
+//! [`Outgoing::flush`] writes at once where the socket takes it; only what it does not take waits for that task.
+//!
 //! There are two lanes. What elections and the leader's life depend on goes ahead of entries, and is never
 //! behind more than one segment of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 
 use super::appends::{self, AppendWriter};
 use super::frames::{self, FRAME_BYTES_MAX, StreamKind, write_message};
@@ -28,6 +32,9 @@ const SEGMENT_BYTES: usize = 128 * 1024;
 
 /// Room for the head of a chunk: eight digits, carriage return and line feed.
 const CHUNK_HEAD: usize = 10;
+
+/// Entries up to that length are put behind urgent messages, so that one write takes both.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
 
 /// Buffers larger than this are given back rather than used again.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
@@ -64,6 +71,12 @@ struct Queue {
     spare: Vec<BytesMut>,
     waker: Option<Waker>,
     closed: bool,
+    /// The socket, if it can be written to as it is.
+    direct: Option<Arc<TcpStream>>,
+    /// The task at the socket is writing: nobody else may.
+    writing: bool,
+    /// What the socket did not take. Goes before everything else.
+    unfinished: Option<Batch>,
 }
 
 /// A chunk that is being filled.
@@ -94,7 +107,8 @@ impl Outgoing {
         self.kind
     }
 
-    /// Takes a message, and tells how many bytes it is. Never waits.
+    /// Takes a message, and tells how many bytes it is. Never waits. It leaves with the next
+    /// [`Outgoing::flush`].
     pub(super) fn push(&self, message: &Message) -> Result<usize, Refused> {
         let mut queue = self.queue.lock();
         if queue.attached == 0 {
@@ -132,15 +146,38 @@ impl Outgoing {
         let length = buffer.len() - before;
         queue.messages += 1;
         queue.bytes += length;
-        let waker = queue.waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
         Ok(length)
     }
 
-    /// Takes a new connection; that before it ends. `None` when there is to be none any more.
-    pub(super) fn attach(&self) -> Option<Generation> {
+    /// Sees to it that what waits is written: here as far as possible, else by the task at the socket.
+    pub(super) fn flush(&self) {
+        let mut queue = self.queue.lock();
+        if queue.messages == 0 {
+            return;
+        }
+        if !queue.writing
+            && queue.unfinished.is_none()
+            && let Some(socket) = queue.direct.clone()
+        {
+            let mut batch = queue.take();
+            // An error is left to the task, which meets it again.
+            if write_now(&socket, &mut batch.urgent) && write_now(&socket, &mut batch.bulk) {
+                queue.give_back(batch);
+                if queue.messages == 0 {
+                    return;
+                }
+            } else {
+                queue.unfinished = Some(batch);
+            }
+        }
+        if let Some(waker) = queue.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes a new connection; that before it ends. `direct` is its socket, if that can be written to as it is.
+    /// `None` when there is to be none any more.
+    pub(super) fn attach(&self, direct: Option<Arc<TcpStream>>) -> Option<Generation> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return None;
@@ -148,6 +185,7 @@ impl Outgoing {
         queue.clear();
         queue.last += 1;
         queue.attached = queue.last;
+        queue.direct = direct;
         Some(queue.last)
     }
 
@@ -157,7 +195,7 @@ impl Outgoing {
         if queue.attached != generation {
             return false;
         }
-        let lost = queue.messages > 0;
+        let lost = queue.messages > 0 || queue.unfinished.is_some();
         queue.clear();
         queue.attached = 0;
         lost
@@ -177,40 +215,41 @@ impl Outgoing {
         self.queue.lock().attached != 0
     }
 
-    /// What is to be written next. `Ready(None)` when the connection has been replaced or closed.
+    /// What is to be written next, by the caller alone until it calls again. `Ready(None)` when the connection
+    /// has been replaced or closed.
     pub(super) fn poll_take(&self, generation: Generation, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
         let mut queue = self.queue.lock();
         if queue.attached != generation {
             return Poll::Ready(None);
         }
-        if queue.messages == 0 {
-            if queue.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                queue.waker = Some(cx.waker().clone());
+        queue.writing = false;
+        let batch = match queue.unfinished.take() {
+            Some(batch) => batch,
+            None if queue.messages > 0 => queue.take(),
+            None => {
+                if queue.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                    queue.waker = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
             }
-            return Poll::Pending;
+        };
+        queue.writing = true;
+        Poll::Ready(Some(batch))
+    }
+
+    /// Keeps others from writing until the next [`Outgoing::poll_take`]. Not while something is half written.
+    pub(super) fn occupy(&self, generation: Generation) -> bool {
+        let mut queue = self.queue.lock();
+        let free = queue.attached == generation && queue.unfinished.is_none();
+        if free {
+            queue.writing = true;
         }
-        let urgent = std::mem::take(&mut queue.urgent);
-        let bulk = queue.bulk.pop_front().unwrap_or_default();
-        let [urgent, bulk] = [urgent, bulk].map(|Segment { mut chunk, messages }| {
-            queue.messages -= messages;
-            queue.bytes -= chunk.len().saturating_sub(CHUNK_HEAD);
-            seal(&mut chunk);
-            chunk
-        });
-        // The next urgent messages are written into a buffer that is there already.
-        queue.urgent.chunk = queue.spare.pop().unwrap_or_default();
-        Poll::Ready(Some(Batch { urgent, bulk }))
+        free
     }
 
     /// Gives the buffers of a written batch back.
     pub(super) fn give_back(&self, batch: Batch) {
-        let mut queue = self.queue.lock();
-        for mut buffer in [batch.urgent, batch.bulk] {
-            if queue.spare.len() < 2 && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX {
-                buffer.clear();
-                queue.spare.push(buffer);
-            }
-        }
+        self.queue.lock().give_back(batch);
     }
 
     /// The chunk that says the link is alive.
@@ -236,6 +275,45 @@ impl Queue {
         }
         *self = Queue { last, closed, ..Queue::default() };
     }
+
+    /// The next chunks, off the queue.
+    fn take(&mut self) -> Batch {
+        let urgent = std::mem::take(&mut self.urgent);
+        let bulk = self.bulk.pop_front().unwrap_or_default();
+        let [mut urgent, mut bulk] = [urgent, bulk].map(|Segment { mut chunk, messages }| {
+            self.messages -= messages;
+            self.bytes -= chunk.len().saturating_sub(CHUNK_HEAD);
+            seal(&mut chunk);
+            chunk
+        });
+        if !urgent.is_empty() && bulk.len() <= JOINED_BYTES_MAX {
+            urgent.extend_from_slice(&bulk);
+            bulk.clear();
+        }
+        // The next urgent messages are written into a buffer that is there already.
+        self.urgent.chunk = self.spare.pop().unwrap_or_default();
+        Batch { urgent, bulk }
+    }
+
+    fn give_back(&mut self, batch: Batch) {
+        for mut buffer in [batch.urgent, batch.bulk] {
+            if self.spare.len() < 2 && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX {
+                buffer.clear();
+                self.spare.push(buffer);
+            }
+        }
+    }
+}
+
+/// Writes what the socket takes, off the front of `bytes`. Whether that was all.
+fn write_now(socket: &TcpStream, bytes: &mut BytesMut) -> bool {
+    while !bytes.is_empty() {
+        match socket.try_write(bytes) {
+            Ok(written) if written > 0 => bytes.advance(written),
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Makes a chunk of bytes that stand after the room for its head.
@@ -284,7 +362,7 @@ mod tests {
     fn a_heartbeat_goes_ahead_of_entries() {
         let outgoing = Outgoing::new(StreamKind::Message);
         assert_eq!(outgoing.push(&heartbeat()), Err(Refused::Detached));
-        let generation = outgoing.attach().unwrap();
+        let generation = outgoing.attach(None).unwrap();
         for index in 0..4 {
             outgoing.push(&append(index, SEGMENT_BYTES)).unwrap();
         }
@@ -303,12 +381,12 @@ mod tests {
     #[test]
     fn a_peer_that_reads_nothing_costs_a_bounded_number_of_bytes() {
         let outgoing = Outgoing::new(StreamKind::Append);
-        let generation = outgoing.attach().unwrap();
+        let generation = outgoing.attach(None).unwrap();
         let taken = (0..200).filter(|index| outgoing.push(&append(*index, 1 << 20)).is_ok()).count();
         assert!((60..64).contains(&taken), "{taken}");
         assert!(outgoing.detach(generation));
         assert_eq!(outgoing.push(&append(1, 1)), Err(Refused::Detached));
-        let generation = outgoing.attach().unwrap();
+        let generation = outgoing.attach(None).unwrap();
         let taken = (0..9999).filter(|index| outgoing.push(&append(*index, 1)).is_ok()).count();
         assert_eq!(taken, MESSAGES_MAX);
         assert!(outgoing.detach(generation));
@@ -317,9 +395,9 @@ mod tests {
     #[test]
     fn a_new_connection_ends_the_old_one_and_begins_afresh() {
         let outgoing = Outgoing::new(StreamKind::Append);
-        let old = outgoing.attach().unwrap();
+        let old = outgoing.attach(None).unwrap();
         outgoing.push(&append(4, 1)).unwrap();
-        let new = outgoing.attach().unwrap();
+        let new = outgoing.attach(None).unwrap();
         assert!(matches!(take(&outgoing, old), Poll::Ready(None)));
         assert!(!outgoing.detach(old), "the new one is not touched");
         outgoing.push(&append(5, 1)).unwrap();
@@ -327,6 +405,6 @@ mod tests {
         assert_eq!(batch.bulk[CHUNK_HEAD], 2, "a whole message: the other side knows nothing");
         outgoing.close();
         assert!(matches!(take(&outgoing, new), Poll::Ready(None)));
-        assert_eq!(outgoing.attach(), None);
+        assert_eq!(outgoing.attach(None), None);
     }
 }

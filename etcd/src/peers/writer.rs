@@ -12,20 +12,18 @@ use std::time::Duration;
 use shared::net::{Stream, io_reason};
 use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::features::{FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::{self, Destination};
 use super::outgoing::{Batch, Generation, Outgoing};
-use super::socket::write_all;
+use super::socket::{STALL_TIME_MAX, within, write_all};
 use crate::version::SPOKEN;
 
 /// A link says that it is alive three times before the other side takes it for dead.
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
-
-/// Entries up to that length are put behind urgent messages, so that one write takes both.
-const JOINED_BYTES_MAX: usize = 16 * 1024;
 
 /// A stream that a peer has asked for and may have.
 pub(super) struct StreamStart {
@@ -51,14 +49,18 @@ pub(super) async fn run(context: &group::Context, start: StreamStart, mut stream
         to.status.deactivate("write", kind.name(), &io_reason(&error));
         return;
     }
-    let Some(generation) = outgoing.attach() else { return };
+    let mut socket = match stream {
+        Stream::Plain(socket) => Socket::Plain(Arc::new(socket)),
+        stream @ Stream::Tls(_) => Socket::Tls(stream),
+    };
+    let Some(generation) = outgoing.attach(socket.direct()) else { return };
     let attached = Attached { context, to: &to, outgoing, generation };
     to.status.activate();
-    match write_frames(&mut stream, outgoing, generation).await {
+    match write_frames(&mut socket, outgoing, generation).await {
         Ok(Next::Replaced) => {
             drop(attached);
             // The end of an answer, said in order; nobody minds if it does not arrive.
-            let _ = write_all(&mut stream, b"0\r\n\r\n").await;
+            let _ = socket.write_all(b"0\r\n\r\n").await;
         }
         Ok(_) => {}
         Err((action, error)) => to.status.deactivate(action, kind.name(), &io_reason(&error)),
@@ -82,7 +84,7 @@ impl Drop for Attached<'_> {
 }
 
 async fn write_frames(
-    stream: &mut Stream,
+    socket: &mut Socket,
     outgoing: &Outgoing,
     generation: Generation,
 ) -> Result<Next, (&'static str, io::Error)> {
@@ -94,26 +96,23 @@ async fn write_frames(
                 Poll::Ready(None) => return Poll::Ready(Next::Replaced),
                 Poll::Pending => {}
             }
-            if alive.as_mut().poll(cx).is_ready() {
+            // Where something is half written this task is about to be woken for it.
+            if alive.as_mut().poll(cx).is_ready() && outgoing.occupy(generation) {
                 return Poll::Ready(Next::Alive);
             }
-            poll_closed(stream, cx).map(|()| Next::Gone)
+            socket.poll_closed(cx).map(|()| Next::Gone)
         })
         .await;
         match next {
-            Next::Write(mut batch) => {
-                if !batch.urgent.is_empty() && batch.bulk.len() <= JOINED_BYTES_MAX {
-                    batch.urgent.extend_from_slice(&batch.bulk);
-                    batch.bulk.clear();
-                }
+            Next::Write(batch) => {
                 for bytes in [&batch.urgent, &batch.bulk] {
-                    write_all(stream, bytes).await.map_err(|error| ("write", error))?;
+                    socket.write_all(bytes).await.map_err(|error| ("write", error))?;
                 }
                 outgoing.give_back(batch);
             }
             Next::Alive => {
                 let chunk = outgoing.link_heartbeat();
-                write_all(stream, &chunk).await.map_err(|error| ("heartbeat", error))?;
+                socket.write_all(&chunk).await.map_err(|error| ("heartbeat", error))?;
                 alive.as_mut().reset(Instant::now() + LINK_HEARTBEAT_INTERVAL);
             }
             Next::Replaced | Next::Gone => return Ok(next),
@@ -121,15 +120,61 @@ async fn write_frames(
     }
 }
 
-/// Ready when the peer has closed the connection. What it says is not for anybody.
-fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
+/// The socket. A plain one is shared with those who have something to say, see [`Outgoing::flush`].
+enum Socket {
+    Plain(Arc<TcpStream>),
+    Tls(Stream),
+}
+
+impl Socket {
+    fn direct(&self) -> Option<Arc<TcpStream>> {
+        match self {
+            Socket::Plain(socket) => Some(socket.clone()),
+            Socket::Tls(_) => None,
+        }
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let socket = match self {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(stream) => return write_all(stream, bytes).await,
+        };
+        while !bytes.is_empty() {
+            match socket.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    within(STALL_TIME_MAX, socket.writable()).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when the peer has closed the connection. What it says is not for anybody.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut space = [0; 64];
-        let mut buffer = ReadBuf::new(&mut space);
-        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-            Poll::Ready(_) => return Poll::Ready(()),
-            Poll::Pending => return Poll::Pending,
+        loop {
+            let read = match self {
+                Socket::Plain(socket) => match socket.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => socket.try_read(&mut space),
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Socket::Tls(stream) => {
+                    let mut buffer = ReadBuf::new(&mut space);
+                    match Pin::new(stream).poll_read(cx, &mut buffer) {
+                        Poll::Ready(read) => read.map(|()| buffer.filled().len()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            };
+            match read {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
         }
     }
 }

@@ -44,6 +44,27 @@ async fn a_message_of_megabytes_arrives_whole() {
 }
 
 #[tokio::test]
+async fn what_a_socket_does_not_take_at_once_follows_in_order() {
+    let (one, mut two) = pair().await;
+    let appends: Vec<Message> = (0..60).map(|index| append(&one, &two, index, vec![3; 500_000])).collect();
+    for sent in &appends {
+        // Each of them is tried at once: nobody else runs in between.
+        one.transport.send(vec![sent.clone()]);
+        one.transport.send(vec![plain(HEARTBEAT, one.id, two.id, sent.index())]);
+    }
+    let (mut heartbeats, mut wanted) = (0, appends.iter());
+    while wanted.len() > 0 || heartbeats < 60 {
+        let got = two.next_message().await;
+        if got.kind() == Kind::Heartbeat {
+            assert_eq!(got.index(), heartbeats);
+            heartbeats += 1;
+        } else {
+            assert!(Some(&got) == wanted.next());
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_streams_messages_go_by_post() {
     let (one, mut two) = (Node::start(0x11).await, Node::start(0x22).await);
     // The other one does not dial: it does not know this one.
