@@ -223,4 +223,14 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_head_ends(text in proptest::collection::vec(proptest::sample::select(b"HTP/1. 20:\r\nc\xff".to_vec()), 0..120)) {
+            let mut raw = BytesMut::from(&b"HTTP/1.1 200 OK\r\n"[..]);
+            raw.extend_from_slice(&text);
+            raw.extend_from_slice(b"\r\n\r\n");
+            let _ = Answer::parse(&mut raw);
+        }
+    }
 }

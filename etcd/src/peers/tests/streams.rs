@@ -129,6 +129,35 @@ async fn a_member_removed_before_this_one_started_is_told_so_too() {
 }
 
 #[tokio::test]
+async fn a_peer_that_talks_nonsense_is_dialled_again_and_stops_nobody() {
+    let mut one = Node::start(0x11).await;
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ok = "HTTP/1.1 200 OK\r\nX-Server-Version: 2.3.8\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let refusal = "HTTP/1.1 412 Precondition Failed\r\nX-Server-Version: 2.3.8\r\nContent-Length: 20\r\n\r\n";
+    let answers = [
+        "SSH-2.0-OpenSSH\r\n\r\n".to_owned(),
+        format!("{ok}5\r\n\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\r\n"),
+        format!("{ok}9\r\n\u{1}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\r\n"),
+        format!("{ok}zzz\r\n"),
+        format!("{refusal}cluster ID mismatch\n"),
+        format!("{refusal}incompatible versio\n"),
+        "HTTP/1.1 404 Not Found\r\nX-Server-Version: 2.3.8\r\n\r\nwho\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nX-Server-Version: none\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nX-Server-Version: 2.0.9\r\n\r\n".to_owned(),
+        String::new(),
+    ];
+    one.transport.add_peer(MemberId(0x33), &[format!("http://{}", other.local_addr().unwrap())]);
+    // Both streams have each of them at least once.
+    for answer in answers.iter().chain(&answers) {
+        let (mut socket, _) = timeout(TIME_MAX, other.accept()).await.expect("nobody dials").unwrap();
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+    while let Ok(inbound) = one.inbound.try_recv() {
+        assert!(matches!(inbound, Inbound::PeerChanged), "{inbound:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_reads_nothing_slows_nobody() {
     let (mut one, mut two) = pair().await;
     let slow = MemberId(0x33);
