@@ -78,6 +78,8 @@ pub struct Load {
     pub keys: u64,
     /// Values have fewer bytes than this.
     pub value_bytes: u64,
+    /// The number of the first of them; writers of different numbers have different keys.
+    pub first: usize,
 }
 
 /// Writers at work.
@@ -95,7 +97,8 @@ impl Writers {
         let threads = ledgers
             .into_iter()
             .enumerate()
-            .map(|(number, ledger)| {
+            .map(|(at, ledger)| {
+                let number = load.first + at;
                 let stop = stop.clone();
                 thread::spawn(move || {
                     let random = Random::new(seed.wrapping_mul(1000).wrapping_add(number as u64));

@@ -87,6 +87,11 @@ impl Server {
         Ok(self)
     }
 
+    /// From the next start on it is this program.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// `http://127.0.0.1:PORT` for clients.
     pub fn client_url(&self) -> String {
         format!("http://{}", self.host())

@@ -10,8 +10,8 @@ use tests::load::{Ledger, Load, Random, Writers, Written, settle};
 use tests::server::{START_LIMIT, Server};
 use tests::{Check, Context, fail, files};
 
-const SMALL: Load = Load { threads: 8, keys: 50, value_bytes: 400 };
-const LARGE: Load = Load { threads: 4, keys: 4, value_bytes: 900_000 };
+const SMALL: Load = Load { threads: 8, keys: 50, value_bytes: 400, first: 0 };
+const LARGE: Load = Load { threads: 4, keys: 4, value_bytes: 900_000, first: 0 };
 
 /// The log begins a new segment after so many bytes.
 const SEGMENT_BYTES: u64 = 64_000_000;

@@ -37,6 +37,8 @@ pub struct Membership {
     pub members: BTreeMap<MemberId, Peer>,
     /// Ids that were members once and never will be again.
     pub removed: BTreeSet<MemberId>,
+    /// What members have said that they understand beyond what 2.3 does, as they wrote it. None for Go members.
+    pub features: BTreeMap<MemberId, String>,
     /// The version that all members can speak, such as `2.3.0`; none until the first leader set it.
     pub version: Option<String>,
 }
@@ -91,6 +93,9 @@ struct Attributes {
     name: String,
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     client_urls: Vec<String>,
+    /// Not of the original, which passes over it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    features: String,
 }
 
 /// The context of a [`pb::ConfChange`] that adds or updates a member. The id is a decimal number above 2^53.
@@ -118,8 +123,8 @@ pub(crate) fn attributes_path(id: MemberId) -> String {
 }
 
 /// What a member publishes of itself at [`attributes_path`].
-pub(crate) fn attributes_value(name: &str, client_urls: &[String]) -> Vec<u8> {
-    encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec() })
+pub(crate) fn attributes_value(name: &str, client_urls: &[String], features: String) -> Vec<u8> {
+    encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec(), features })
 }
 
 /// Whether a path of the store is some member's attributes.
@@ -138,6 +143,9 @@ impl Membership {
         for id in ids_below(store, b"/0/members") {
             let raft: RaftAttributes = read_json(store, &format!("/0/members/{id}/raftAttributes"));
             let own: Attributes = read_json(store, &attributes_path(id));
+            if !own.features.is_empty() {
+                membership.features.insert(id, own.features);
+            }
             let peer = Peer { id, name: own.name, peer_urls: raft.peer_urls, client_urls: own.client_urls };
             membership.members.insert(id, peer);
         }

@@ -57,7 +57,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages from other members that wait for the loop. Beyond it their connections wait.
-const MESSAGES_WAITING_MAX: usize = 4096;
+const MESSAGES_WAITING_MAX: usize = 512;
 
 /// Descriptors that the server needs for itself, beside its clients' connections.
 const DESCRIPTORS_RESERVED: u64 = 150;
@@ -300,8 +300,8 @@ impl Network for Transport {
         self.remove_peer(id);
     }
 
-    fn is_extended(&self, id: MemberId) -> bool {
-        self.features(id) == peers::Features::OURS
+    fn is_foreign(&self, id: MemberId) -> bool {
+        self.active_since(id).is_some() && self.features(id) != peers::Features::OURS
     }
 }
 

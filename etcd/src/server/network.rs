@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shared::id::MemberId;
 
 use crate::member::{Membership, Message, Peer};
+use crate::peers::Features;
 
 /// Carries messages to other members.
 pub(super) trait Network: Send + Sync + 'static {
@@ -21,8 +22,8 @@ pub(super) trait Network: Send + Sync + 'static {
     /// A member is none any more; it is told so when it calls.
     fn remove(&self, id: MemberId);
 
-    /// Whether a member is known to be of our kind, and understands what Go members do not.
-    fn is_extended(&self, id: MemberId) -> bool;
+    /// Whether a member that is connected now does not understand what ours do.
+    fn is_foreign(&self, id: MemberId) -> bool;
 }
 
 /// Keeps the network in step with the membership.
@@ -33,12 +34,20 @@ pub(super) struct Links {
     linked: BTreeMap<MemberId, Vec<String>>,
     /// Who is a member no more.
     removed: BTreeSet<MemberId>,
+    /// Who has said in the log that it understands all that ours do.
+    extended: BTreeSet<MemberId>,
 }
 
 impl Links {
     /// Begins with the members that a joining one was told of, before the log tells of them.
     pub(super) fn new(own: MemberId, network: Arc<dyn Network>, told_of: &[Peer]) -> Links {
-        let mut links = Links { own, network, linked: BTreeMap::new(), removed: BTreeSet::new() };
+        let mut links = Links {
+            own,
+            network,
+            linked: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            extended: BTreeSet::new(),
+        };
         for peer in told_of.iter().filter(|peer| peer.id != own) {
             links.link(peer);
         }
@@ -53,6 +62,9 @@ impl Links {
     /// whom that does not know yet is no stranger.
     pub(super) fn follow(&mut self, membership: &Membership) {
         let own = self.own;
+        let ours = Features::OURS.to_string();
+        let says_so = membership.features.iter().filter(|(_, features)| **features == ours);
+        self.extended = says_so.map(|(id, _)| *id).collect();
         for peer in membership.members.values().filter(|peer| peer.id != own) {
             self.link(peer);
         }
@@ -73,14 +85,15 @@ impl Links {
         self.linked.insert(peer.id, peer.peer_urls.clone());
     }
 
-    /// Whether a member is of our kind.
+    /// Whether a member is of our kind: it said so in the log when it started, and does not say otherwise now. What
+    /// stands in the log holds for one that is down, too; and all members go by the same.
     pub(super) fn is_extended(&self, id: MemberId) -> bool {
-        self.network.is_extended(id)
+        self.extended.contains(&id) && !self.network.is_foreign(id)
     }
 
     /// Whether all members but this one are of our kind.
     pub(super) fn all_extended(&self) -> bool {
-        self.linked.keys().all(|id| self.network.is_extended(*id))
+        self.linked.keys().all(|id| self.is_extended(*id))
     }
 }
 
@@ -103,8 +116,8 @@ mod tests {
         fn remove(&self, id: MemberId) {
             self.0.lock().push(format!("remove {id}"));
         }
-        fn is_extended(&self, id: MemberId) -> bool {
-            id == MemberId(2)
+        fn is_foreign(&self, id: MemberId) -> bool {
+            id == MemberId(3)
         }
     }
 
@@ -125,8 +138,13 @@ mod tests {
         put(&mut membership, 1, "a");
         put(&mut membership, 2, "b");
         links.follow(&membership);
+        assert!(!links.all_extended());
+        membership.features.insert(MemberId(2), Features::OURS.to_string());
+        links.follow(&membership);
         assert!(links.all_extended());
+        // What a connection says now counts for more than what the log says.
         put(&mut membership, 3, "c");
+        membership.features.insert(MemberId(3), Features::OURS.to_string());
         links.follow(&membership);
         assert!(!links.all_extended());
         put(&mut membership, 3, "d");

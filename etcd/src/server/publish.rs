@@ -7,13 +7,14 @@ use crate::config::Config;
 use crate::http::{Backend, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{attributes_path, attributes_value};
+use crate::peers::Features;
 
-/// Publishes name and client URLs, again and again until the cluster has taken them.
+/// Publishes name, client URLs and what this member understands, again and again until the cluster has taken them.
 pub(super) async fn attributes(handle: Handle, name: String, client_urls: Vec<String>) {
     let request = pb::Request {
         method: "PUT".into(),
         path: attributes_path(handle.id()).into(),
-        val: attributes_value(&name, &client_urls).into(),
+        val: attributes_value(&name, &client_urls, Features::OURS.to_string()).into(),
         ..pb::Request::default()
     };
     loop {
