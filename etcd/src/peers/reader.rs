@@ -125,6 +125,8 @@ async fn read_frames(
                 return Ok(Ended::Member);
             }
         }
+        // The member may have been slow to take it in, which is not the peer's fault.
+        deadline.as_mut().moved();
         let read = match state {
             Body::End => return Ok(Ended::Stream),
             // A large message: one copy less.
