@@ -20,6 +20,7 @@ use super::explain::Side;
 use super::files::{Identity, Role, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
 use super::stream::{Encrypted, Stream};
+use super::turns::Turns;
 use super::verify::{CheckClient, noting};
 use super::watched::Watched;
 
@@ -56,6 +57,7 @@ struct Tls {
     files: ServerTlsFiles,
     watched: Watched<Loaded>,
     complaints: Mutex<Vec<Complaint>>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,12 @@ impl Acceptor {
             move || Loaded::read(&files)
         })?;
         Ok(Acceptor {
-            tls: Some(Arc::new(Tls { files: files.clone(), watched, complaints: Mutex::default() })),
+            tls: Some(Arc::new(Tls {
+                files: files.clone(),
+                watched,
+                complaints: Mutex::default(),
+                turns: Turns::new(),
+            })),
         })
     }
 
@@ -148,7 +155,7 @@ impl Tls {
         }
         let loaded = self.watched.current();
         let handshake = TlsAcceptor::from(loaded.config.clone()).accept(socket);
-        match noting(handshake).await {
+        match self.turns.take(noting(handshake)).await {
             (Ok(stream), _) => Ok(Stream::Tls(Box::new(Encrypted::new(stream, loaded.side.clone())))),
             (Err(error), other) => {
                 Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

@@ -9,6 +9,7 @@ mod dial;
 mod explain;
 mod files;
 mod stream;
+mod turns;
 mod verify;
 mod watched;
 

@@ -1,0 +1,107 @@
+//! Taking turns: work that computes long does not keep a thread from all else.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
+
+/// Lets one of many futures compute at a time, and everybody else on the thread between two of them.
+///
+/// A handshake costs about a millisecond of signing. When a thousand clients come back at once, and their
+/// handshakes run one after the other, a member would miss its heartbeats.
+#[derive(Debug)]
+pub(super) struct Turns(Semaphore);
+
+/// Tells the wakes of a future from those of its task.
+struct Bell {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+impl Turns {
+    pub(super) fn new() -> Turns {
+        Turns(Semaphore::new(1))
+    }
+
+    /// Runs a future, each step of it in its turn. To wait for something takes no turn.
+    pub(super) async fn take<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            // Never closed, so there is always a turn.
+            let turn = self.0.acquire().await;
+            let (step, bell) = poll_fn(|cx| {
+                let bell = Arc::new(Bell { rung: AtomicBool::new(false), task: cx.waker().clone() });
+                let step = work.as_mut().poll(&mut Context::from_waker(&Waker::from(bell.clone())));
+                Poll::Ready((step, bell))
+            })
+            .await;
+            // The turn ends when all others on the thread had theirs.
+            yield_now().await;
+            drop(turn);
+            if let Poll::Ready(result) = step {
+                return result;
+            }
+            poll_fn(|_| if bell.rung.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending })
+                .await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_come_between_two_steps() {
+        let turns = Arc::new(Turns::new());
+        let steps = Arc::new(AtomicUsize::new(0));
+        let workers: Vec<_> = (0..20)
+            .map(|_| {
+                let (turns, steps) = (turns.clone(), steps.clone());
+                tokio::spawn(async move {
+                    let work = async {
+                        for _ in 0..3 {
+                            steps.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    };
+                    turns.take(work).await;
+                })
+            })
+            .collect();
+        let (mut before, mut most) = (0, 0);
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            yield_now().await;
+            let now = steps.load(Ordering::Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        assert_eq!(before, 60);
+        assert!(most <= 2, "{most} steps in a row");
+    }
+
+    #[tokio::test]
+    async fn who_waits_holds_nobody_up() {
+        let turns = Turns::new();
+        let (done, wait) = tokio::sync::oneshot::channel::<()>();
+        let (waited, ()) = tokio::join!(turns.take(wait), async {
+            assert_eq!(turns.take(async { 7 }).await, 7);
+            done.send(()).unwrap();
+        });
+        waited.unwrap();
+    }
+}
