@@ -20,7 +20,7 @@ impl World {
         self.faults += 1;
         self.next_fault();
         let weights = self.plan.weights;
-        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 12] = [
+        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 13] = [
             (weights.crash, World::crash_one),
             (weights.blackout, World::blackout),
             (weights.disk, World::fail_disk),
@@ -31,6 +31,7 @@ impl World {
             (weights.pause, World::pause),
             (weights.clock, World::turn_clock),
             (weights.membership, World::change_members),
+            (weights.election, World::contest),
             (weights.handover, World::hand_over),
             (weights.features, World::switch_features),
         ];
@@ -68,7 +69,8 @@ impl World {
         // What a killed process had not synced is not on the disk yet, though the next one reads it.
         if self.rng.random_bool(0.3) {
             let soon = self.between((0, 400 * MILLISECOND));
-            self.crash_after(id, delay + soon);
+            let down = self.restart_delay();
+            self.crash_after(id, delay + soon, down);
         }
         Ok(())
     }
@@ -116,7 +118,7 @@ impl World {
         let after = self.rng.random_range(0..4);
         self.say(|| format!("{}: a {verb:?} is going to fail", name(id)));
         if let Some(host) = self.hosts.get_mut(&id) {
-            host.sync_fails |= verb == Verb::Sync;
+            host.disk_fails = true;
             host.disk.inject(Fault { verb, after, kind });
         }
         Ok(())
@@ -235,6 +237,22 @@ impl World {
         self.turn(asked)
     }
 
+    /// Several members lose patience with the leader at the same time, and who votes next may lose its power: it is
+    /// back before the last of them has asked for its vote.
+    fn contest(&mut self) -> Result<(), Violation> {
+        self.voter_crashes = self.rng.random_bool(0.7);
+        let rivals: Vec<MemberId> =
+            self.running().into_iter().filter(|_| self.rng.random_bool(0.5)).collect();
+        self.say(|| format!("{} lose patience", names(&rivals)));
+        for id in rivals {
+            if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+                process.member.campaign();
+            }
+            self.turn(id)?;
+        }
+        Ok(())
+    }
+
     /// The leader hands over to somebody, as before a planned stop; some then stop.
     fn hand_over(&mut self) -> Result<(), Violation> {
         for id in self.running() {
@@ -273,7 +291,7 @@ impl World {
                     process.member.set_extended(self.plan.extended);
                 }
                 host.disk.forget_faults();
-                host.sync_fails = false;
+                host.disk_fails = false;
                 host.slow = (0, 0);
                 host.paused_until = host.paused_until.min(self.now);
             }

@@ -95,6 +95,7 @@ pub(super) struct Weights {
     pub(super) pause: u32,
     pub(super) clock: u32,
     pub(super) membership: u32,
+    pub(super) election: u32,
     pub(super) handover: u32,
     pub(super) features: u32,
 }
@@ -152,6 +153,7 @@ impl Plan {
             pause: weight(4),
             clock: weight(2),
             membership: weight(5),
+            election: weight(5),
             handover: weight(2),
             features: weight(1),
         };

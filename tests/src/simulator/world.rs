@@ -48,8 +48,8 @@ pub(super) struct Host {
     /// How much faster its clock runs, in parts of a million.
     drift: i64,
     ticks: u64,
-    /// A sync of its disk is going to fail.
-    pub(super) sync_fails: bool,
+    /// An operation of its disk is going to fail, or has failed.
+    pub(super) disk_fails: bool,
 }
 
 /// What can happen.
@@ -60,8 +60,8 @@ enum What {
     Written(MemberId, u64),
     Saved(MemberId, u64),
     Start(MemberId),
-    /// A host loses its power.
-    Crash(MemberId),
+    /// A host loses its power for so long.
+    Crash(MemberId, Micros),
     /// A client asks for the next thing.
     Client(usize),
     /// A request reaches a host that was paused.
@@ -125,6 +125,8 @@ pub(super) struct World {
     pub(super) healed_at: Option<Micros>,
     done: bool,
     pub(super) faults: u64,
+    /// The next member to vote loses its power soon after.
+    pub(super) voter_crashes: bool,
     /// Snapshots that were taken over from a leader.
     pub(super) installed: u64,
     /// Numbers the peer URLs that members are given.
@@ -153,6 +155,7 @@ impl World {
             healed_at: None,
             done: false,
             faults: 0,
+            voter_crashes: false,
             installed: 0,
             urls: 1,
             effects: Vec::new(),
@@ -227,7 +230,7 @@ impl World {
             clock_offset: self.rng.random_range(-500_000_000..500_000_000),
             drift,
             ticks: 0,
-            sync_fails: false,
+            disk_fails: false,
         };
         self.hosts.insert(id, host);
     }
@@ -272,11 +275,10 @@ impl World {
             What::Written(id, life) => self.written(id, life),
             What::Saved(id, life) => self.saved(id, life),
             What::Start(id) => self.start(id),
-            What::Crash(id) => {
+            What::Crash(id, down) => {
                 if self.healed_at.is_none() && self.process(id).is_some() {
                     self.crash(id, true);
-                    let delay = self.restart_delay();
-                    self.start_after(id, delay);
+                    self.start_after(id, down);
                 }
                 Ok(())
             }
@@ -440,6 +442,10 @@ impl World {
             self.after(MILLISECOND, What::Start(id));
             return Ok(());
         }
+        if started.is_err() && host.disk_fails {
+            self.disk_failed(id);
+            return Ok(());
+        }
         host.process = Some(started?);
         host.life += 1;
         let life = host.life;
@@ -455,8 +461,8 @@ impl World {
     }
 
     /// Lets a host lose its power after a while.
-    pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros) {
-        self.after(delay, What::Crash(id));
+    pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros, down: Micros) {
+        self.after(delay, What::Crash(id, down));
     }
 
     /// How long a host is down: hardly, or for a while.
@@ -545,6 +551,12 @@ impl World {
         // A proposal that came twice would be two entries: connections never repeat what they carry.
         let repeatable = message.kind() != Kind::Propose;
         let is_snapshot = message.kind() == Kind::Snapshot;
+        if self.voter_crashes && message.kind() == Kind::VoteResponse {
+            self.voter_crashes = false;
+            let quick = self.plan.weather.delay.1 / 2;
+            let (soon, down) = (self.between((0, quick)), self.between((0, quick)));
+            self.crash_after(way.0, soon, down);
+        }
         let message = match (is_snapshot, self.plan.wire) {
             (true, _) => self.process(way.0).and_then(|process| process.with_snapshot(&message)),
             (false, true) => Some(through_bytes(&message)?),
@@ -603,14 +615,11 @@ impl World {
         self.say(|| format!("{} stops: its disk failed", name(id)));
         self.effects.clear();
         self.stop(id);
-        let reboots = self.rng.random_bool(0.5);
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk.forget_faults();
+            host.disk_fails = false;
             // After a failed sync the system's cache shows what the disk has not got: only a reboot makes that true.
-            if host.sync_fails || reboots {
-                host.disk.crash();
-            }
-            host.sync_fails = false;
+            host.disk.crash();
         }
         let delay = self.between((100 * MILLISECOND, 2 * SECOND));
         self.start_after(id, delay);
