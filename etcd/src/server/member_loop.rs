@@ -44,6 +44,9 @@ const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// How long a member that was removed goes on, so that the others learn of it.
 const REMOVED_REST: Duration = Duration::from_secs(1);
 
+/// How often time passes in the log at least, where there are Go members.
+const SYNC_INTERVAL_NANOS: i64 = 450_000_000;
+
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
@@ -172,6 +175,8 @@ pub(super) struct MemberLoop<D: Disk> {
     leader_changed: Instant,
     ending: Option<Ending>,
     next_expiry: Instant,
+    /// When this member last let time pass in the log.
+    last_sync: UnixNanos,
     links: Links,
     /// Where snapshots go whose text was read.
     parsed: Option<UnboundedSender<Parsed>>,
@@ -207,6 +212,7 @@ impl<D: Disk> MemberLoop<D> {
             leader_changed: now,
             ending: None,
             next_expiry: now,
+            last_sync: UnixNanos(0),
             links,
             parsed: None,
         }
@@ -503,12 +509,15 @@ impl<D: Disk> MemberLoop<D> {
         }
     }
 
-    /// A leader lets expired keys go by an entry, so that all members lose them at the same point.
+    /// A leader lets expired keys go by an entry, so that all members lose them at the same point. Go members take
+    /// a log that stands still for a cluster that is ill: for them there is an entry twice a second.
     fn propose_expiry(&mut self, now: UnixNanos) {
         if self.member.status().role != Role::Leader {
             return;
         }
-        if self.inner.store.read().has_expired(now) {
+        let is_watched = !self.member.offers_read_index() && now.0 - self.last_sync.0 >= SYNC_INTERVAL_NANOS;
+        if is_watched || self.inner.store.read().has_expired(now) {
+            self.last_sync = now;
             let sync = pb::Request { method: "SYNC".into(), time: now.0, ..pb::Request::default() };
             self.member.propose(sync);
         }
@@ -540,9 +549,12 @@ impl<D: Disk> MemberLoop<D> {
     /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
     fn persist(&mut self, batch: Batch) -> Result<(), WalError> {
         let others = self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.waiting.len() > 1;
+        let status = self.member.status();
+        // A leader of others has sent its entries on, and they are to leave before it waits for its own disk.
+        let may_wait = status.alone || status.role == Role::Follower;
         if batch.must_sync
             && !others
-            && self.member.status().alone
+            && may_wait
             && let Some(result) = self.log.write_now(&batch)
         {
             result?;

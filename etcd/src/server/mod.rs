@@ -117,7 +117,10 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         "file descriptor limit[{descriptors}] of etcd process is too low, and should be set higher than \
          {DESCRIPTORS_RESERVED} to ensure internal usage"
     );
-    let cluster = begin::first_members(&disk, &layout, &config).await?;
+    let cluster = tokio::select! {
+        cluster = begin::first_members(&disk, &layout, &config) => cluster?,
+        signal = signals.next() => return Ok(Exit::Signal(signal)),
+    };
     let peer_door = Door::of_peers(&config)?;
     let client_door = Door::of_clients(&config)?;
     let dialer = security::dialer(&config)?;
@@ -137,7 +140,10 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         beginning => beginning?,
     };
     let mut opened = start::open(&disk, &layout, &config, beginning, clock::now(), rand::random())?;
-    begin::remember_others(&mut opened, &config, &cluster, &dialer).await;
+    tokio::select! {
+        () = begin::remember_others(&mut opened, &config, &cluster, &dialer) => {}
+        signal = signals.next() => return Ok(Exit::Signal(signal)),
+    }
 
     let metrics = Arc::new(Metrics::new());
     let (stop, stopping) = watch::channel(false);
