@@ -472,12 +472,15 @@ impl Member {
     /// and has no leader yet.
     pub fn hasten(&mut self) {
         for _ in 1..self.election_ticks {
-            self.raft.tick();
+            self.tick();
         }
     }
 
-    /// Starts an election now, for a member that need not wait for others.
+    /// Starts an election now, for a member that need not wait for others. One that cannot be elected does not.
     pub fn campaign(&mut self) {
+        if self.installing.is_some() || !self.raft.raft.promotable() {
+            return;
+        }
         // The only error is a state in which the election would be pointless; the next timeout tries again.
         let _ = self.raft.campaign();
     }
@@ -522,6 +525,7 @@ impl Member {
                 return self.proposals.extend(message.take_entries());
             }
             MessageType::MsgSnapshot => self.be_listed(&mut message),
+            MessageType::MsgTimeoutNow if self.installing.is_some() => return,
             _ => {}
         }
         let _ = self.raft.step(message);
@@ -593,9 +597,12 @@ impl Member {
         self.raft.mut_store().set_newest_snapshot(metadata.clone());
     }
 
-    /// One heartbeat interval has passed.
+    /// One heartbeat interval has passed. It does not count while a snapshot is being installed: until that is on
+    /// disk the log does not reach back to what raft has applied, and no election can begin.
     pub fn tick(&mut self) {
-        self.raft.tick();
+        if self.installing.is_none() {
+            self.raft.tick();
+        }
     }
 
     /// Everything up to this batch is on disk.
