@@ -237,18 +237,22 @@ impl World {
         self.turn(asked)
     }
 
-    /// Several members lose patience with the leader at the same time, and who votes next may lose its power: it is
-    /// back before the last of them has asked for its vote.
+    /// Two members lose patience with the leader at about the same time. Often they do not hear each other, and who
+    /// votes first loses its power, and is back before the other one asks for its vote.
     fn contest(&mut self) -> Result<(), Violation> {
+        let mut rivals = self.running();
+        while rivals.len() > 2 {
+            let place = self.rng.random_range(0..rivals.len());
+            rivals.remove(place);
+        }
         self.voter_crashes = self.rng.random_bool(0.7);
-        let rivals: Vec<MemberId> =
-            self.running().into_iter().filter(|_| self.rng.random_bool(0.5)).collect();
         self.say(|| format!("{} lose patience", names(&rivals)));
+        if self.rng.random_bool(0.6) {
+            self.network.split(&rivals[..1.min(rivals.len())], &rivals);
+        }
         for id in rivals {
-            if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-                process.member.campaign();
-            }
-            self.turn(id)?;
+            let soon = self.between((0, 40 * MILLISECOND));
+            self.campaign_after(id, soon);
         }
         Ok(())
     }

@@ -62,6 +62,8 @@ enum What {
     Start(MemberId),
     /// A host loses its power for so long.
     Crash(MemberId, Micros),
+    /// A member stands for election.
+    Campaign(MemberId),
     /// A client asks for the next thing.
     Client(usize),
     /// A request reaches a host that was paused.
@@ -275,6 +277,10 @@ impl World {
             What::Written(id, life) => self.written(id, life),
             What::Saved(id, life) => self.saved(id, life),
             What::Start(id) => self.start(id),
+            What::Campaign(id) => {
+                let life = self.hosts.get(&id).map_or(0, |host| host.life);
+                self.tell(id, life, |process| process.member.campaign())
+            }
             What::Crash(id, down) => {
                 if self.healed_at.is_none() && self.process(id).is_some() {
                     self.crash(id, true);
@@ -465,6 +471,11 @@ impl World {
         self.after(delay, What::Crash(id, down));
     }
 
+    /// Lets a member stand for election after a while.
+    pub(super) fn campaign_after(&mut self, id: MemberId, delay: Micros) {
+        self.after(delay, What::Campaign(id));
+    }
+
     /// How long a host is down: hardly, or for a while.
     pub(super) fn restart_delay(&mut self) -> Micros {
         let most = if self.rng.random_bool(0.4) { 30 * MILLISECOND } else { 4 * SECOND };
@@ -553,7 +564,7 @@ impl World {
         let is_snapshot = message.kind() == Kind::Snapshot;
         if self.voter_crashes && message.kind() == Kind::VoteResponse {
             self.voter_crashes = false;
-            let quick = self.plan.weather.delay.1 / 2;
+            let quick = 5 * MILLISECOND;
             let (soon, down) = (self.between((0, quick)), self.between((0, quick)));
             self.crash_after(way.0, soon, down);
         }
