@@ -251,6 +251,8 @@ pub struct Member {
     extended: bool,
     /// How many entries stay in memory below a snapshot.
     catch_up_entries: u64,
+    /// A leader that hands over wants this member to follow it, once all that is committed is applied.
+    succession: Option<eraftpb::Message>,
     /// The commit index that followers were last told.
     told_commit: u64,
     /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
@@ -320,6 +322,7 @@ impl Member {
             removed_self: false,
             extended: false,
             catch_up_entries: CATCH_UP_ENTRIES,
+            succession: None,
             told_commit: 0,
             installing: None,
         }
@@ -526,6 +529,12 @@ impl Member {
             }
             MessageType::MsgSnapshot => self.be_listed(&mut message),
             MessageType::MsgTimeoutNow if self.installing.is_some() => return,
+            // Raft refuses while a change of the members waits to be applied, such as the one that took the old
+            // leader out.
+            MessageType::MsgTimeoutNow if self.applied < self.raft.raft.raft_log.committed => {
+                self.succession = Some(message);
+                return;
+            }
             _ => {}
         }
         let _ = self.raft.step(message);
@@ -749,6 +758,9 @@ impl Member {
             }
         }
         self.raft.advance_apply_to(self.applied);
+        if let Some(message) = self.succession.take() {
+            let _ = self.raft.step(message);
+        }
     }
 
     fn apply_request(

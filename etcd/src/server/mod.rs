@@ -147,6 +147,8 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
 
     let metrics = Arc::new(Metrics::new());
     let (stop, stopping) = watch::channel(false);
+    // Other members are heard until the loop has ended: a leader that stops has something to say to them.
+    let (fall_silent, silent) = watch::channel(false);
     let Running { handle, notices, ready, transport, mut member_loop } =
         start_member(opened, &config, &layout, &dialer, metrics.clone(), stopping.clone())?;
 
@@ -158,7 +160,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     let mut connections = JoinSet::new();
     let member = Arc::new(handle.clone());
     for (listener, acceptor) in peer_listeners {
-        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), stopping.clone());
+        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone());
         connections.spawn(served);
     }
     let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
@@ -182,6 +184,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         }
     };
     stop.send_replace(true);
+    fall_silent.send_replace(true);
     tasks.abort_all();
     let closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {

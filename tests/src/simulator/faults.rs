@@ -14,13 +14,16 @@ use super::world::{World, name};
 /// A cluster is not made smaller or larger than this.
 const MEMBERS: (usize, usize) = (3, 7);
 
+/// What goes wrong, or right again.
+type Fault = fn(&mut World) -> Result<(), Violation>;
+
 impl World {
     /// One thing goes wrong, or right again.
     pub(super) fn fault(&mut self) -> Result<(), Violation> {
         self.faults += 1;
         self.next_fault();
         let weights = self.plan.weights;
-        let kinds: [(u32, fn(&mut World) -> Result<(), Violation>); 13] = [
+        let kinds: [(u32, Fault); 13] = [
             (weights.crash, World::crash_one),
             (weights.blackout, World::blackout),
             (weights.disk, World::fail_disk),

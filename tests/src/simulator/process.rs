@@ -132,6 +132,7 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
 
 impl Process {
     /// Starts a member on what its disk holds: nothing, or what an earlier life has left.
+    #[expect(clippy::too_many_arguments, reason = "all of it belongs to others")]
     pub(super) fn start(
         disk: &SimDisk,
         id: MemberId,
