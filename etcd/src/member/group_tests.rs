@@ -9,7 +9,7 @@ use shared::store::Store;
 use shared::time::UnixNanos;
 
 use super::tests::{change, change_entry, put};
-use super::{Applied, Member, Message, Output, RequestId, Role, Start};
+use super::{Applied, Kind, Member, Message, Output, RequestId, Role, Start};
 
 const HISTORY: usize = 100;
 
@@ -21,7 +21,7 @@ struct Node {
     /// The newest snapshot's body.
     saved: Option<(u64, Vec<u8>)>,
     installed: u32,
-    /// Once a snapshot is installed its disk never ends what it is at work on.
+    /// Its disk never ends what it has to do after a snapshot was installed.
     slow: bool,
 }
 
@@ -359,4 +359,23 @@ fn who_has_no_vote_does_not_stand_for_election() {
     lonely.member.campaign();
     lonely.turn(&mut VecDeque::new());
     assert_eq!(lonely.member.status().role, Role::Follower);
+}
+
+#[test]
+fn entries_that_are_forgotten_already_are_answered() {
+    let mut group = Group::led(3);
+    group.at(3).member.set_catch_up_entries(0);
+    for n in 0..10 {
+        group.put(1, "k", &n.to_string());
+    }
+    group.save_snapshot(3);
+    let commit = group.at(3).member.status().commit;
+    let entries = vec![pb::Entry { kind: pb::ENTRY_NORMAL, term: 2, index: 5, data: None }];
+    let late = Message::append(MemberId(1), MemberId(3), 2, 4, commit, entries);
+    let node = group.at(3);
+    node.member.step(late);
+    let mut said = VecDeque::new();
+    node.turn(&mut said);
+    let answers: Vec<(Kind, u64)> = said.iter().map(|message| (message.kind(), message.index())).collect();
+    assert_eq!(answers, [(Kind::AppendResponse, commit)]);
 }

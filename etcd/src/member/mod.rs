@@ -561,8 +561,9 @@ impl Member {
                 let mut next = message.index;
                 message.entries.iter().all(|entry| {
                     next += 1;
-                    let replaces_committed =
-                        next <= log.committed && log.term(next).is_ok_and(|term| term != entry.term);
+                    // Of entries that the log no longer has the term is 0: the answer says how far it is.
+                    let replaces_committed = next <= log.committed
+                        && log.term(next).is_ok_and(|term| term != 0 && term != entry.term);
                     entry.index == next && entry.term <= NUMBER_MAX && !replaces_committed
                 })
             }

@@ -14,8 +14,8 @@ use super::world::{World, name};
 /// A cluster is not made smaller or larger than this.
 const MEMBERS: (usize, usize) = (3, 7);
 
-/// What goes wrong, or right again.
-type Fault = fn(&mut World) -> Result<(), Violation>;
+/// Makes one thing go wrong.
+type Strike = fn(&mut World) -> Result<(), Violation>;
 
 impl World {
     /// One thing goes wrong, or right again.
@@ -23,7 +23,7 @@ impl World {
         self.faults += 1;
         self.next_fault();
         let weights = self.plan.weights;
-        let kinds: [(u32, Fault); 13] = [
+        let kinds: [(u32, Strike); 13] = [
             (weights.crash, World::crash_one),
             (weights.blackout, World::blackout),
             (weights.disk, World::fail_disk),
@@ -87,6 +87,8 @@ impl World {
         let Some(process) = self.stop(id) else { return };
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.paused_until = 0;
+        host.disk.forget_faults();
+        host.disk_fails = false;
         match (power, amid) {
             (true, true) => process.lose_power(&host.disk, operations),
             (true, false) => {

@@ -105,6 +105,17 @@ pub(super) struct Process {
     bug: Option<Bug>,
 }
 
+/// What a process is started with, beside what its disk holds.
+pub(super) struct Begin<'a> {
+    pub(super) id: MemberId,
+    /// The members that the cluster began with.
+    pub(super) founders: &'a [MemberId],
+    pub(super) plan: &'a Plan,
+    pub(super) seed: u64,
+    pub(super) now: UnixNanos,
+    pub(super) bug: Option<Bug>,
+}
+
 /// The members that a cluster begins with.
 pub(super) fn founders(plan: &Plan) -> Vec<MemberId> {
     (1..=plan.members).map(MemberId).collect()
@@ -132,17 +143,8 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
 
 impl Process {
     /// Starts a member on what its disk holds: nothing, or what an earlier life has left.
-    #[expect(clippy::too_many_arguments, reason = "all of it belongs to others")]
-    pub(super) fn start(
-        disk: &SimDisk,
-        id: MemberId,
-        founders: &[MemberId],
-        plan: &Plan,
-        seed: u64,
-        now: UnixNanos,
-        bug: Option<Bug>,
-        oracle: &Oracle,
-    ) -> Result<Process, Violation> {
+    pub(super) fn start(disk: &SimDisk, begin: &Begin<'_>, oracle: &Oracle) -> Result<Process, Violation> {
+        let &Begin { id, founders, plan, seed, now, bug } = begin;
         let broken = |what: &dyn std::fmt::Display| {
             Violation::new(format!("{} does not start: {what}", super::world::name(id)))
         };

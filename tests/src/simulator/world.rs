@@ -17,7 +17,7 @@ use super::clients::{Clients, Wish};
 use super::network::Network;
 use super::oracle::{Oracle, Violation};
 use super::plan::{Bug, MILLISECOND, Micros, Plan, SECOND, TICK};
-use super::process::{self, Effect, Halt, Process, Stopped, Ticket};
+use super::process::{self, Begin, Effect, Halt, Process, Stopped, Ticket};
 use super::trace::Trace;
 
 /// The time at which all runs begin.
@@ -440,7 +440,8 @@ impl World {
         if fails {
             host.disk.fail_power_after(operations);
         }
-        let started = Process::start(&host.disk, id, &self.founders, &plan, seed, clock, bug, &self.oracle);
+        let begin = Begin { id, founders: &self.founders, plan: &plan, seed, now: clock, bug };
+        let started = Process::start(&host.disk, &begin, &self.oracle);
         if fails {
             drop(started);
             host.disk.crash();
