@@ -75,12 +75,12 @@ fn kill_and_restart(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf
         }
         let doing = format!("seed {seed} round {round}, {} writes", written.count);
         for member in &mut members {
-            member.wait_ready(START_LIMIT).context(&format!("{doing}, {}", member.name))?;
+            member.wait_ready(START_LIMIT).context(format!("{doing}, {}", member.name))?;
         }
         let mut trees = Vec::new();
         for member in &members {
             trees.push(tree(member).context(&doing)?);
-            settle(member.client_port, &mut ledgers).context(&format!("{doing}, {}", member.name))?;
+            settle(member.client_port, &mut ledgers).context(format!("{doing}, {}", member.name))?;
         }
         if trees.windows(2).any(|pair| pair[0] != pair[1]) {
             fail!("{doing}: the members hold different things");
