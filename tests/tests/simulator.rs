@@ -4,7 +4,7 @@ use tests::simulator::{self, Bug, Options, Report};
 use tests::{Check, fail};
 
 /// Seeds that must pass.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 /// The least that these must have come to: a run in which nothing happens proves nothing.
 const FAULTS_MIN: u64 = 1000;
 const ANSWERS_MIN: u64 = 10_000;

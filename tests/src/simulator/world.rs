@@ -186,6 +186,12 @@ impl World {
         Ok(())
     }
 
+    /// A point in time that differs from all before: what ends at one has ended before what begins at the next.
+    fn moment(&mut self) -> u64 {
+        self.events += 1;
+        self.events
+    }
+
     /// How many events have happened.
     pub(super) fn events(&self) -> u64 {
         self.events
@@ -532,7 +538,7 @@ impl World {
                 self.after(delay, What::Saved(id, life));
             }
             Effect::Answer(ticket, answer) => {
-                let event = self.events;
+                let event = self.moment();
                 self.say(|| format!("{} answers client {}: {}", name(id), ticket.0, shown(&answer)));
                 if self.clients.answered(ticket, event, &answer)? {
                     let applied = self.process(id).map_or(0, |process| process.member.status().applied);
@@ -667,7 +673,7 @@ impl World {
             }
             _ => {}
         }
-        let (clock, event) = (self.clock(id), self.events);
+        let (clock, event) = (self.clock(id), self.moment());
         let Some((ticket, wish, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
             return Ok(());
         };
