@@ -725,8 +725,11 @@ impl World {
                 self.oracle.acknowledged()
             )));
         }
+        // One that was removed may not have heard of it yet.
         for (id, host) in &self.hosts {
-            if let Some(process) = &host.process {
+            if let Some(process) = &host.process
+                && process.member.status().applied == applied
+            {
                 self.oracle.compare(*id, applied, &process.store)?;
             }
         }
