@@ -16,6 +16,9 @@ use tests::{Check, Context, fail, files, programs};
 /// Writers at each member.
 const WRITERS: usize = 3;
 
+/// So much of each log is shown after a failure.
+const LOG_LINES: usize = 60;
+
 /// How long a member may take to hold what all others hold.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -41,10 +44,22 @@ fn tree(member: &Server) -> Check<String> {
 /// Plays rounds until the time is over; in each, members that the seed chooses are killed under load.
 fn kill_and_restart(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf]) -> Check {
     let folder = files::scratch("cluster")?;
-    let mut random = Random::new(seed);
     let names = ["m1", "m2", "m3"].map(str::to_owned);
     let args = ["--snapshot-count", "500", "--heartbeat-interval", "50", "--election-timeout", "500"];
     let mut members = cluster(folder.path(), &names, &args.map(str::to_owned))?;
+    let played = play(seed, time, rounds_min, kinds, &mut members);
+    if played.is_err() {
+        for member in &members {
+            let said = member.said();
+            let lines: Vec<&str> = said.lines().rev().take(LOG_LINES).collect();
+            println!("--- {} at the end, newest first:\n{}", member.name, lines.join("\n"));
+        }
+    }
+    played
+}
+
+fn play(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf], members: &mut [Server]) -> Check {
+    let mut random = Random::new(seed);
     let mut ledgers: Vec<Ledger> = vec![Ledger::new(); WRITERS * members.len()];
     let (mut written, mut round, mut kills) = (Written::default(), 0, 0);
     let end = Instant::now() + time;
@@ -74,11 +89,11 @@ fn kill_and_restart(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf
             members[*at].start()?;
         }
         let doing = format!("seed {seed} round {round}, {} writes", written.count);
-        for member in &mut members {
+        for member in members.iter_mut() {
             member.wait_ready(START_LIMIT).context(format!("{doing}, {}", member.name))?;
         }
         let mut trees = Vec::new();
-        for member in &members {
+        for member in members.iter() {
             trees.push(tree(member).context(&doing)?);
             settle(member.client_port, &mut ledgers).context(format!("{doing}, {}", member.name))?;
         }
@@ -91,7 +106,7 @@ fn kill_and_restart(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf
     if written.count < round * 20 || kills == 0 {
         fail!("seed {seed}: {written:?} and {kills} kills in {round} rounds, that is no load");
     }
-    for member in &mut members {
+    for member in members.iter_mut() {
         member.stop();
     }
     Ok(())
