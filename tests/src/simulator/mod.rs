@@ -4,17 +4,23 @@
 //! simulated, and a seed decides what happens to them. `Documentation/simulator.md` tells what is checked, and how a
 //! run is repeated.
 //!
-//! - [`plan`](self) draws what a run is made of; `world` lets it happen; `faults` and `network` make it hard;
+//! - `plan` draws what a run is made of; `world` takes what happens from the `queue`; `messages`, `requests` and `lives`
+//!   tell what comes of it, `faults` and `network` make it hard, `settle` looks how it ends;
 //! - `process` is one life of a member, the stand-in for the server's loop and threads;
 //! - `clients` ask and remember, `history` looks whether what they saw is possible, `oracle` compares the members.
 
 mod clients;
 mod faults;
 mod history;
+mod lives;
+mod messages;
 mod network;
 mod oracle;
 mod plan;
 mod process;
+mod queue;
+mod requests;
+mod settle;
 mod trace;
 mod world;
 

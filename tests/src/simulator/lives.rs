@@ -1,0 +1,115 @@
+//! Processes come and go: starts, stops, and members that are none any more.
+
+use rand::RngExt;
+use shared::id::MemberId;
+use shared::pb;
+
+use super::oracle::Violation;
+use super::plan::{MILLISECOND, Micros, SECOND, TICK};
+use super::process::{Begin, Process};
+use super::queue::What;
+use super::world::{World, name};
+
+impl World {
+    pub(super) fn start(&mut self, id: MemberId) -> Result<(), Violation> {
+        let clock = self.clock(id);
+        let seed = self.rng.random();
+        let (bug, plan) = (self.bug, self.plan.clone());
+        // The power may fail once more, in the middle of the start.
+        let fails = self.healed_at.is_none() && self.now > 0 && self.rng.random_bool(0.05);
+        let operations = self.rng.random_range(0..12);
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.process.is_none() && !host.gone) else {
+            return Ok(());
+        };
+        if fails {
+            host.disk.fail_power_after(operations);
+        }
+        let begin = Begin { id, founders: &self.founders, plan: &plan, seed, now: clock, bug };
+        let started = Process::start(&host.disk, &begin, &self.oracle);
+        if fails {
+            drop(started);
+            host.disk.crash();
+            self.say(|| format!("{} starts, and the power fails", name(id)));
+            self.after(MILLISECOND, What::Start(id));
+            return Ok(());
+        }
+        if started.is_err() && host.disk_fails {
+            self.disk_failed(id);
+            return Ok(());
+        }
+        host.process = Some(started?);
+        host.life += 1;
+        let life = host.life;
+        self.say(|| format!("{} starts", name(id)));
+        let first = self.rng.random_range(0..TICK);
+        self.after(first, What::Tick(id, life));
+        self.turn(id)
+    }
+
+    /// Starts a member again after a while.
+    pub(super) fn start_after(&mut self, id: MemberId, delay: Micros) {
+        self.after(delay, What::Start(id));
+    }
+
+    /// Lets a host lose its power after a while.
+    pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros, down: Micros) {
+        self.after(delay, What::Crash(id, down));
+    }
+
+    /// Lets a member stand for election after a while.
+    pub(super) fn campaign_after(&mut self, id: MemberId, delay: Micros) {
+        self.after(delay, What::Campaign(id));
+    }
+
+    /// How long a host is down: hardly, or for a while.
+    pub(super) fn restart_delay(&mut self) -> Micros {
+        let most = if self.rng.random_bool(0.4) { 30 * MILLISECOND } else { 4 * SECOND };
+        self.between((MILLISECOND, most))
+    }
+
+    pub(super) fn members_changed(&mut self, here: MemberId, kind: i32, id: MemberId) {
+        let Some(member) = self.process(here).map(|process| &process.member) else { return };
+        let (applied, members) = (member.status().applied, member.membership().members.clone());
+        self.say(|| format!("{} has applied a change of kind {kind} of {}", name(here), name(id)));
+        self.oracle.members_are(applied, members.into_keys());
+        if kind == pb::ADD_NODE && !self.hosts.contains_key(&id) {
+            self.add_host(id);
+            let delay = self.between((0, 2 * SECOND));
+            self.after(delay, What::Start(id));
+        }
+    }
+
+    /// A member learns that it is none any more, and stops for good.
+    pub(super) fn expel(&mut self, id: MemberId) {
+        if self.hosts.get(&id).is_some_and(|host| !host.gone) {
+            self.say(|| format!("{} is no longer a member", name(id)));
+            self.stop(id);
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.gone = true;
+            }
+        }
+    }
+
+    /// Ends a process. What it was told to do, but has not begun, never happens.
+    pub(super) fn stop(&mut self, id: MemberId) -> Option<Process> {
+        let process = self.hosts.get_mut(&id)?.process.take()?;
+        for ticket in process.forsaken() {
+            self.give_up(ticket);
+        }
+        Some(process)
+    }
+
+    pub(super) fn disk_failed(&mut self, id: MemberId) {
+        self.say(|| format!("{} stops: its disk failed", name(id)));
+        self.effects.clear();
+        self.stop(id);
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.disk.forget_faults();
+            host.disk_fails = false;
+            // After a failed sync the system's cache shows what the disk has not got: only a reboot makes that true.
+            host.disk.crash();
+        }
+        let delay = self.between((100 * MILLISECOND, 2 * SECOND));
+        self.start_after(id, delay);
+    }
+}

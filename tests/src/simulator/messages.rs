@@ -1,0 +1,144 @@
+//! Messages on their way: sent, lost, told of, delivered.
+
+use bytes::{Bytes, BytesMut};
+use etcd::member::{Kind, Message};
+use prost::Message as _;
+use rand::RngExt;
+use shared::id::MemberId;
+use shared::pb;
+
+use super::oracle::Violation;
+use super::plan::{Bug, MILLISECOND, SECOND};
+use super::process::Process;
+use super::queue::What;
+use super::world::{World, name};
+
+impl World {
+    pub(super) fn send(&mut self, message: Message) -> Result<(), Violation> {
+        let way = (message.from(), message.to());
+        let life = self.hosts.get(&way.0).map_or(0, |host| host.life);
+        // A proposal that came twice would be two entries: connections never repeat what they carry.
+        let repeatable = message.kind() != Kind::Propose;
+        let is_snapshot = message.kind() == Kind::Snapshot;
+        if self.voter_crashes && message.kind() == Kind::VoteResponse {
+            self.voter_crashes = false;
+            let quick = 5 * MILLISECOND;
+            let (soon, down) = (self.between((0, quick)), self.between((0, quick)));
+            self.crash_after(way.0, soon, down);
+        }
+        let message = match (is_snapshot, self.plan.wire) {
+            (true, _) => self.process(way.0).and_then(|process| process.with_snapshot(&message)),
+            (false, true) => Some(through_bytes(&message)?),
+            (false, false) => Some(message),
+        };
+        let arrivals = self.network.arrivals(way, self.now, repeatable, &mut self.rng);
+        let Some(message) = message.filter(|_| arrivals[0].is_some()) else {
+            // Connections break sooner or later, and the sender hears of that; mostly.
+            let delay = self.between((MILLISECOND, SECOND));
+            if is_snapshot {
+                self.after(delay, What::SnapshotSent(way.0, life, way.1, false));
+            } else if self.rng.random_bool(0.3) {
+                self.after(delay, What::Unreachable(way.0, life, way.1));
+            }
+            return Ok(());
+        };
+        for at in arrivals.into_iter().flatten() {
+            self.at(at, What::Deliver(Box::new(message.clone())));
+        }
+        Ok(())
+    }
+
+    pub(super) fn deliver(&mut self, mut message: Message) -> Result<(), Violation> {
+        let (from, to) = (message.from(), message.to());
+        let bug = self.bug;
+        // The power may fail amid the installation of a snapshot.
+        let is_snapshot = message.kind() == Kind::Snapshot;
+        let fails = is_snapshot && self.healed_at.is_none() && self.rng.random_bool(0.15);
+        let operations = self.rng.random_range(0..10);
+        if is_snapshot {
+            let life = self.hosts.get(&from).map_or(0, |host| host.life);
+            self.after(MILLISECOND, What::SnapshotSent(from, life, to, true));
+        }
+        let Some(process) = self.hosts.get_mut(&to).and_then(|host| host.process.as_mut()) else {
+            return Ok(());
+        };
+        if process.member.membership().removed.contains(&from) {
+            if !self.network.is_cut((to, from)) {
+                self.after(MILLISECOND, What::Expelled(from));
+            }
+            return Ok(());
+        }
+        if bug == Some(Bug::NoCommitCheck) && message.kind() == Kind::Append {
+            message = all_committed(&message)?;
+        }
+        self.trace.say(self.now, || told(&message));
+        process.member.step(message);
+        if !fails {
+            return self.turn(to);
+        }
+        if let Some(host) = self.hosts.get(&to) {
+            host.disk.fail_power_after(operations);
+        }
+        self.turn(to)?;
+        self.say(|| format!("{} loses its power", name(to)));
+        self.stop(to);
+        if let Some(host) = self.hosts.get(&to) {
+            host.disk.crash();
+        }
+        self.start_after(to, 10 * MILLISECOND);
+        Ok(())
+    }
+
+    /// Something that a process hears, if it is still the one of that life.
+    pub(super) fn tell(
+        &mut self,
+        id: MemberId,
+        life: u64,
+        what: impl FnOnce(&mut Process),
+    ) -> Result<(), Violation> {
+        if !self.is_current(id, life) {
+            return Ok(());
+        }
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+            what(process);
+        }
+        self.turn(id)
+    }
+}
+
+/// What arrives.
+fn told(message: &Message) -> String {
+    let (from, to) = (name(message.from()), name(message.to()));
+    format!(
+        "{from} → {to}: {:?} of term {}, index {} of term {}, commit {}, {} entries",
+        message.kind(),
+        message.term(),
+        message.index(),
+        message.log_term(),
+        message.commit(),
+        message.entries().len(),
+    )
+}
+
+/// A message as it is after its way through bytes.
+fn through_bytes(message: &Message) -> Result<Message, Violation> {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes);
+    let read = Message::decode(bytes.freeze())
+        .map_err(|error| Violation::new(format!("a message cannot be read again: {error}: {message:?}")))?;
+    if read != *message {
+        return Err(Violation::new(format!("a message is another one after its way: {message:?}, {read:?}")));
+    }
+    Ok(read)
+}
+
+/// The message with a commit index that covers all its entries.
+fn all_committed(message: &Message) -> Result<Message, Violation> {
+    let broken =
+        |what: &dyn std::fmt::Display| Violation::new(format!("a message cannot be changed: {what}"));
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes);
+    let mut plain = pb::Message::decode(bytes.freeze()).map_err(|error| broken(&error))?;
+    plain.commit = plain.entries.last().map_or(plain.commit, |last| last.index.max(plain.commit));
+    Message::decode(Bytes::from(plain.encode_to_vec())).map_err(|error| broken(&error))
+}

@@ -1,0 +1,68 @@
+//! What can happen, and when it does.
+
+use std::cmp::Ordering;
+
+use etcd::member::Message;
+use shared::id::MemberId;
+
+use super::clients::Wish;
+use super::plan::Micros;
+use super::process::Ticket;
+
+/// What can happen.
+pub(super) enum What {
+    Tick(MemberId, u64),
+    Deliver(Box<Message>),
+    /// The disk has done what it was at work on.
+    Written(MemberId, u64),
+    Saved(MemberId, u64),
+    Start(MemberId),
+    /// A host loses its power for so long.
+    Crash(MemberId, Micros),
+    /// A member stands for election.
+    Campaign(MemberId),
+    /// A client asks for the next thing.
+    Client(usize),
+    /// A request reaches a host that was paused.
+    Arrive(MemberId, u64, Ticket, Wish),
+    /// A client gives up waiting.
+    Deadline(Ticket),
+    /// A member is told by others that it is none.
+    Expelled(MemberId),
+    /// A member hears that a snapshot for another one did, or did not, arrive.
+    SnapshotSent(MemberId, u64, MemberId, bool),
+    /// A member hears that messages to another one do not arrive.
+    Unreachable(MemberId, u64, MemberId),
+    Fault,
+    /// Faults end.
+    Heal,
+    /// Whether all is well again.
+    Inspect,
+}
+
+pub(super) struct Event {
+    pub(super) at: Micros,
+    pub(super) number: u64,
+    pub(super) what: What,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Event) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Event {
+    /// The earliest is the greatest.
+    fn cmp(&self, other: &Event) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests of clients: whom they ask, and for how long they wait.
+
+use rand::RngExt;
+use shared::id::MemberId;
+use shared::pb;
+
+use super::clients::Wish;
+use super::oracle::Violation;
+use super::plan::{MILLISECOND, Micros, SECOND};
+use super::process::Ticket;
+use super::queue::What;
+use super::world::{World, name};
+
+/// How long a client waits for an answer.
+const PATIENCE: (Micros, Micros) = (1500 * MILLISECOND, 5 * SECOND);
+/// How long a client asks the same member.
+const FIDELITY: Micros = 8 * SECOND;
+
+impl World {
+    pub(super) fn client(&mut self, client: usize) -> Result<(), Violation> {
+        let running = self.running();
+        if running.is_empty() {
+            self.think(client);
+            return Ok(());
+        }
+        let mut id = running[self.rng.random_range(0..running.len())];
+        // Most ask whom they asked before, or the leader.
+        match (self.rng.random_range(0..10), self.oracle.newest_leader()) {
+            (0..3, Some(leader)) if running.contains(&leader) => id = leader,
+            (3..8, _) => {
+                let turn = usize::try_from(self.now / FIDELITY).unwrap_or(0);
+                id = running[(client + turn) % running.len()];
+            }
+            _ => {}
+        }
+        let (clock, event) = (self.clock(id), self.moment());
+        let Some((ticket, wish, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
+            return Ok(());
+        };
+        self.say(|| format!("client {client} asks {}: {told}", name(id)));
+        if let Some(until) = self.is_paused(id) {
+            let life = self.hosts.get(&id).map_or(0, |host| host.life);
+            self.at(until, What::Arrive(id, life, ticket, wish));
+        } else if !self.submit(id, ticket, wish)? {
+            self.say(|| format!("{} cannot take it", name(id)));
+            self.clients.refused(ticket);
+            self.think(client);
+            return Ok(());
+        }
+        let delay = self.between(PATIENCE);
+        self.after(delay, What::Deadline(ticket));
+        Ok(())
+    }
+
+    pub(super) fn submit(&mut self, id: MemberId, ticket: Ticket, wish: Wish) -> Result<bool, Violation> {
+        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
+            return Ok(false);
+        };
+        let taken = match wish {
+            Wish::Entry(request) => process.submit(request, ticket),
+            Wish::Read(path) => {
+                // Who cannot ask without an entry asks with one.
+                process.read(path.clone(), ticket, &mut self.effects)
+                    || process
+                        .submit(pb::Request { method: "QGET".into(), path, ..pb::Request::default() }, ticket)
+            }
+        };
+        self.turn(id)?;
+        Ok(taken)
+    }
+
+    pub(super) fn think(&mut self, client: usize) {
+        let delay = 1 + self.around(self.plan.think);
+        self.after(delay, What::Client(client));
+    }
+
+    /// A client stops waiting for an answer.
+    pub(super) fn give_up(&mut self, ticket: Ticket) {
+        if self.clients.waits_for(ticket) {
+            self.say(|| format!("client {} is not answered", ticket.0));
+            self.clients.unanswered(ticket);
+            self.think(ticket.0);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! After faults have ended: whether the cluster comes to rest, and nothing is missing then.
+
+use super::oracle::Violation;
+use super::plan::{MILLISECOND, Micros, SECOND};
+use super::queue::What;
+use super::world::{World, name};
+
+/// How long a healthy cluster may take until it has a leader, takes writes and all members are equal.
+const RECOVERY_MAX: Micros = 60 * SECOND;
+
+impl World {
+    /// Looks whether the cluster is well again; if so, everything is compared for the last time.
+    pub(super) fn inspect(&mut self) -> Result<(), Violation> {
+        let since = self.now - self.healed_at.unwrap_or(self.now);
+        let Some(applied) = self.all_equal() else {
+            if since > RECOVERY_MAX {
+                return Err(Violation::new(format!("no progress after faults have ended: {}", self.shown())));
+            }
+            self.after(200 * MILLISECOND, What::Inspect);
+            return Ok(());
+        };
+        if applied < self.oracle.acknowledged() {
+            return Err(Violation::new(format!(
+                "acknowledged writes are lost: entry {} was applied, and all members end at {applied}",
+                self.oracle.acknowledged()
+            )));
+        }
+        // One that was removed may not have heard of it yet.
+        for (id, host) in &self.hosts {
+            if let Some(process) = &host.process
+                && process.member.status().applied == applied
+            {
+                self.oracle.compare(*id, applied, &process.store)?;
+            }
+        }
+        self.say(|| format!("all is well: {}", self.shown()));
+        self.done = true;
+        Ok(())
+    }
+
+    /// The index that all members have applied, if it is one, there is a leader, and clients are done.
+    pub(super) fn all_equal(&self) -> Option<u64> {
+        if !self.clients.is_finished() {
+            return None;
+        }
+        let mut found = None;
+        for id in self.oracle.members() {
+            let status = self.process(*id)?.member.status();
+            if status.leader.0 == 0 || *found.get_or_insert(status.applied) != status.applied {
+                return None;
+            }
+        }
+        found
+    }
+
+    pub(super) fn shown(&self) -> String {
+        let mut text = String::new();
+        for (id, host) in &self.hosts {
+            text.push_str(&format!("\n  {}: ", name(*id)));
+            match &host.process {
+                Some(process) => {
+                    let s = process.member.status();
+                    text.push_str(&format!(
+                        "{:?}, term {}, leader {}, committed {}, applied {}",
+                        s.role,
+                        s.term,
+                        name(s.leader),
+                        s.commit,
+                        s.applied
+                    ));
+                }
+                None if host.gone => text.push_str("removed"),
+                None => text.push_str("does not run"),
+            }
+        }
+        text
+    }
+}
