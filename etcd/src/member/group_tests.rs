@@ -379,3 +379,21 @@ fn entries_that_are_forgotten_already_are_answered() {
     let answers: Vec<(Kind, u64)> = said.iter().map(|message| (message.kind(), message.index())).collect();
     assert_eq!(answers, [(Kind::AppendResponse, commit)]);
 }
+
+#[test]
+fn who_does_not_know_yet_that_all_are_of_one_kind_is_not_locked_out() {
+    let mut group = Group::led(3);
+    group.at(1).member.set_extended(true);
+    group.at(2).member.set_extended(true);
+    group.cut_off.insert(MemberId(3));
+    for _ in 0..40 {
+        group.at(3).member.tick();
+        group.settle();
+    }
+    assert!(group.at(3).member.status().term > group.at(1).member.status().term);
+    group.put(1, "k", "meanwhile");
+    group.cut_off.clear();
+    group.tick(60);
+    group.put(3, "k", "v");
+    group.assert_alike();
+}

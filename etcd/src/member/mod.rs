@@ -522,6 +522,9 @@ impl Member {
     /// sends in order.
     pub fn step(&mut self, message: Message) {
         let Some(mut message) = self.acceptable(message.0) else { return };
+        if !self.extended && self.is_of_lower_leader(&message) {
+            self.tell_own_term(message.from);
+        }
         match message.msg_type {
             // With those of this member's own clients, in one message to all followers.
             MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
@@ -538,6 +541,26 @@ impl Member {
             _ => {}
         }
         let _ = self.raft.step(message);
+    }
+
+    /// Whether somebody leads in a term that is over for this member.
+    fn is_of_lower_leader(&self, message: &eraftpb::Message) -> bool {
+        let leads = matches!(message.msg_type, MessageType::MsgAppend | MessageType::MsgHeartbeat);
+        leads && message.term < self.raft.raft.term
+    }
+
+    /// Tells a leader that its term is over. The raft crate does so only while it checks the quorum itself, and
+    /// the others may do that while this member does not know yet that it may: they would not hear its
+    /// candidature, nor it their leader.
+    fn tell_own_term(&mut self, leader: u64) {
+        let term = self.raft.raft.term;
+        self.raft.raft.msgs.push(eraftpb::Message {
+            msg_type: MessageType::MsgAppendResponse,
+            to: leader,
+            from: self.id.0,
+            term,
+            ..eraftpb::Message::default()
+        });
     }
 
     /// The message in a form that cannot upset raft, which trusts its peers.
