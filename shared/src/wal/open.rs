@@ -13,6 +13,10 @@ use crate::pb;
 /// Bytes copied at once when a torn segment is set aside.
 const COPY_BYTES: usize = 256 * 1024;
 
+/// How much of the log's end is written again when it is opened. A sync that fails loses what was written since the
+/// one before: a batch, which is rarely a hundredth of this.
+const WRITTEN_AGAIN_BYTES: u64 = 32 * 1024 * 1024;
+
 /// What a log says, after [`Wal::open`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recovered {
@@ -235,8 +239,9 @@ impl Scan {
 impl<D: Disk> Wal<D> {
     /// Opens the log in `dir` to continue it after the snapshot `at`; `{0, 0}` for its beginning.
     ///
-    /// Locks the segments it reads; what they hold is durable on return. What a crash left of a new segment is removed. What it left at the end is cut off (a torn record is kept in a copy
-    /// `….wal.broken`), but only when all before it is good: after an error nothing has been changed.
+    /// Locks the segments it reads; what they hold is durable on return. What a crash left of a new segment is
+    /// removed. What it left at the end is cut off (a torn record is kept in a copy `….wal.broken`), but only when
+    /// all before it is good: after an error nothing has been changed.
     pub fn open(disk: D, dir: &Path, at: pb::WalSnapshot) -> Result<(Wal<D>, Recovered), WalError> {
         let names = segment::select(&segment::list(&disk, dir)?, dir, at.index)?;
         let mut files = Vec::with_capacity(names.len());
@@ -259,7 +264,9 @@ impl<D: Disk> Wal<D> {
         };
         let mut wal = Wal::resume(disk, dir, held, found);
         let repaired = wal.repair(scan.end, scan.end_offset)?;
-        // A process that was killed may have written it and not synced it. Who reads it relies on it.
+        // A process that was killed may have written it and not synced it. Who reads it relies on it. After a sync
+        // that failed the system may show what it will never write: so it gets it once more.
+        write_again(wal.tail_mut(), scan.end_offset)?;
         wal.tail_mut().sync()?;
         wal.disk().sync_dir(dir)?;
         remove_ends_with(wal.disk(), dir, &[".wal.tmp"])?;
@@ -287,6 +294,22 @@ impl<D: Disk> Wal<D> {
         file.sync()?;
         Ok(Some(Repaired { file: path, kept_bytes: end_offset, cut_bytes: len - end_offset, copy }))
     }
+}
+
+/// Writes the end of a segment as it is, so that it is durable after the next sync whatever became of the last.
+fn write_again<F: DiskFile>(file: &mut F, end_offset: u64) -> Result<(), DiskError> {
+    let mut at = end_offset.saturating_sub(WRITTEN_AGAIN_BYTES);
+    let mut buffer = vec![0; COPY_BYTES];
+    while at < end_offset {
+        let wanted = usize::try_from(end_offset - at).unwrap_or(usize::MAX).min(COPY_BYTES);
+        let got = file.read_at(at, &mut buffer[..wanted])?;
+        if got == 0 {
+            break;
+        }
+        file.write_at(at, &buffer[..got])?;
+        at += got as u64;
+    }
+    Ok(())
 }
 
 impl Scan {

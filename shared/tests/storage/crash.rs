@@ -244,3 +244,26 @@ fn what_a_start_has_read_is_durable() {
         }
     }
 }
+
+/// A sync fails, the next process starts on what the system still shows, and only then the power fails: what that
+/// process relied on is there.
+#[test]
+fn a_start_after_a_failed_sync_relies_on_the_disk_alone() {
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let mut member = start(&disk, &Acknowledged::default()).unwrap();
+        disk.inject(Fault { verb: Verb::Sync, after: 3, kind: std::io::ErrorKind::StorageFull });
+        let mut random = Random(seed);
+        while batch(&mut random, &mut member, &mut Acknowledged::default(), Acknowledge::AfterSync).is_ok() {}
+        drop(member);
+        let open = || Wal::open(disk.clone(), dir(), pb::WalSnapshot::default()).unwrap();
+        let (mut wal, before) = open();
+        let next = before.entries.last().map_or(1, |entry| entry.index + 1);
+        wal.append([EntryRef { kind: 0, term: 9, index: next, data: Some(b"later") }].into_iter(), None);
+        wal.sync().unwrap();
+        drop(wal);
+        disk.crash();
+        let after = open().1.entries;
+        assert_eq!(after.len(), before.entries.len() + 1, "seed {seed}");
+    }
+}
