@@ -201,8 +201,9 @@ impl Scan {
                 self.snapshot_index = self.snapshot_index.max(at.index);
                 self.last_index = self.last_index.max(at.index);
                 self.snapshots.push(at);
-                // One that a leader sent replaced the whole log, unless the log had the entry that it ends with.
-                if at.index == after && after > 0 && self.term_before != Some(at.term) {
+                // One that a leader sent replaced the whole log, unless the log had the entry that it ends with. A
+                // backup's log begins behind its snapshot, and tells of that only after its entries.
+                if at.index == after && self.term_before.is_some_and(|term| term != at.term) {
                     self.forget(after);
                 }
             }
