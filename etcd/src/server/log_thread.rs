@@ -29,8 +29,8 @@ pub(super) enum Job {
     Write(Batch),
     /// Mark in the log that a snapshot is about to be saved; tell when that is durable.
     MarkSnapshot(pb::WalSnapshot),
-    /// The same for one that another member sent; who waits for it is told directly.
-    MarkReceived(pb::WalSnapshot, oneshot::Sender<()>),
+    /// The same for one that another member sent; who waits for it is told directly, also what the disk refused.
+    MarkReceived(pb::WalSnapshot, oneshot::Sender<Result<(), String>>),
     /// Segments that hold only entries below the index may go.
     Release(u64),
 }
@@ -171,9 +171,11 @@ fn run<D: Disk>(
                     let _ = done.send(Done::Marked(at));
                 }
                 Job::MarkReceived(at, marked) => {
-                    sync(&mut writer, &mut batches, done)?;
-                    writer.wal.append_snapshot(at)?;
-                    let _ = marked.send(());
+                    let result =
+                        sync(&mut writer, &mut batches, done).and_then(|()| writer.wal.append_snapshot(at));
+                    // Nobody listens once the server stops.
+                    let _ = marked.send(result.as_ref().map_err(ToString::to_string).copied());
+                    result?;
                 }
                 Job::Release(index) => {
                     writer.wal.release_before(index);

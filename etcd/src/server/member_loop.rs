@@ -667,7 +667,7 @@ impl<D: Disk> MemberLoop<D> {
             pb::WalSnapshot { index: metadata.index, term: metadata.term },
             marked,
         ));
-        is_marked.await.map_err(|_| "the log cannot be written".to_owned())?;
+        is_marked.await.unwrap_or_else(|_| Err("the log's thread has ended".to_owned()))?;
         self.snapshotter.install(received).await?;
         self.inner.store.write().adopt(store);
         self.member.installed(&metadata, &self.inner.store.read());
