@@ -60,9 +60,17 @@ impl Wire {
         http.title_case_headers(true)
             // Connections look after themselves, without a timer for each request.
             .header_read_timeout(None)
+            // Who closes its side behind a request still wants the answer.
+            .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
         Wire { limits, http, look_interval: LOOK_INTERVAL }
+    }
+
+    /// Gives requests up when their client closes its side: what answers them may wait for ever.
+    pub(crate) fn forgetting_who_leaves(mut self) -> Wire {
+        self.http.half_close(false);
+        self
     }
 
     /// The longest body of a request, in bytes.

@@ -455,16 +455,25 @@ async fn the_end_answers_what_was_asked_and_cuts_watches() {
 }
 
 #[tokio::test]
-async fn a_write_whose_client_is_gone_is_forgotten_by_its_connection() {
+async fn who_closes_its_side_behind_a_request_gets_the_answer() {
     let server = Server::start().await;
     let held = server.context.backend.gate.write().await;
     let mut client = server.connect().await;
     client.send("DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.socket.shutdown().await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    drop(client);
-    server.stop.send_replace(true);
-    timeout(PATIENCE, server.served).await.unwrap().unwrap();
     drop(held);
+    assert!(client.rest().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_client_closes_its_side() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.wait_for_watchers(1).await;
+    client.socket.shutdown().await.unwrap();
+    server.wait_for_watchers(0).await;
 }
 
 #[tokio::test]

@@ -105,6 +105,8 @@ async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<
     let service = service_fn(|request| answer(shared.clone(), request, takeover.clone()));
     let mut connection = http1::Builder::new()
         .title_case_headers(true)
+        // Who closes its side behind a request still wants the answer.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -64,7 +64,8 @@ impl Proxy {
         let Options { cors, limits } = config.into();
         let process_metrics = ProcessMetrics::new();
         Ok(Proxy {
-            wire: Wire::new(limits),
+            // A watch that is passed on ends with its client.
+            wire: Wire::new(limits).forgetting_who_leaves(),
             cors,
             readonly: config.proxy.mode == ProxyMode::Readonly,
             director: Arc::new(Director::new(config.proxy.failure_wait)),

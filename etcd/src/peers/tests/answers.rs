@@ -109,6 +109,26 @@ async fn a_version_that_is_none_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn who_closes_its_side_behind_a_request_gets_the_answer() {
+    let node = Node::start(0x11).await;
+    let socket = TcpStream::connect(node.address).await.unwrap();
+    // Until the other side waits for the request.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // In one piece with the end, as the server runs on this thread.
+    let mut socket = socket.into_std().unwrap();
+    std::io::Write::write_all(
+        &mut socket,
+        b"POST /raft HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n\x08",
+    )
+    .unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    let mut socket = TcpStream::from_std(socket).unwrap();
+    timeout(TIME_MAX, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 412 Precondition Failed\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn pages_tell_about_the_member() {
     let node = Node::start(0x11).await;
     let version =
