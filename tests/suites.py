@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Compares what one of the shared Python suites says with a committed list of what passes.
 
-    RUNNER ... | suites.py LIST [--accept] [--part GLOB ...]
+    RUNNER ... | suites.py LIST [--accept] [--part GLOB ...] [--lost | --second FILE]
 
 LIST is a file of tests/data, such as http.passes. What is on it must pass; what passes and is not on it is an
 error too, so that the list grows with the program (--accept writes it anew). --part names the cases this run
-plays where it does not play all that the list names.
+plays where it does not play all that the list names. --lost only names the cases that should have passed; what
+the runner says when it plays these once more is for --second: real processes on a busy machine sometimes miss a
+time limit. A case that passed only then counts, and is told as TWICE.
 
 The lines of the four runners are understood:
 
@@ -124,6 +126,22 @@ def judge(listed, cases, parts):
     return lost, more
 
 
+def replay(listed, cases, again, parts):
+    """Takes the cases that were lost from a second run; the names of those that it mended."""
+    mended = []
+    for what in judge(listed, cases, parts)[0]:
+        name = what.split(": ")[0]
+        if name in again and not again[name].skipped:
+            first, cases[name] = cases.get(name), again[name]
+            if any(lost.split(": ")[0] == name for lost in judge(listed, cases, parts)[0]):
+                # The first run has more to tell.
+                if first is not None:
+                    cases[name] = first
+            else:
+                mended.append(name)
+    return mended
+
+
 def said(lines, name):
     """What a runner said on the failures of a case: the line, and those below that are set in."""
     found, inside = [], False
@@ -144,17 +162,29 @@ def main():
     ap.add_argument("list")
     ap.add_argument("--accept", action="store_true", help="write the list anew from what passed")
     ap.add_argument("--part", action="append", default=[], metavar="GLOB", help="only these cases are played")
+    ap.add_argument("--lost", action="store_true", help="only print the names of what should have passed")
+    ap.add_argument("--second", metavar="FILE", help="what the runner said when it played the lost ones again")
     opts = ap.parse_args()
     path = os.path.join(DATA, opts.list)
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     lines = sys.stdin.read().splitlines()
     cases = read_run(lines)
+    if opts.lost:
+        print("\n".join(what.split(": ")[0] for what in judge(read_list(path)[1], cases, opts.part)[0]))
+        return 0
     summary = next((line for line in reversed(lines) if re.fullmatch(r"\d+ passed, \d+ failed", line)), None)
     if summary is None or not any(case.passed for case in cases.values()):
         print("\n".join(lines[-30:]))
         print("%s: %s" % (opts.list, "nothing passed" if summary else "the runner did not come to its end"))
         return 1
     comments, listed = read_list(path)
+    if opts.second:
+        with open(opts.second, encoding="utf-8", errors="replace") as f:
+            second = read_run(f.read().splitlines())
+        for name in replay(listed, cases, second, opts.part):
+            print("TWICE %s: passed at the second try only" % name)
+            for line in said(lines, name)[:12]:
+                print("      " + line)
     for line in lines:
         if line.startswith("SKIP "):
             print(line)
