@@ -397,3 +397,41 @@ fn who_does_not_know_yet_that_all_are_of_one_kind_is_not_locked_out() {
     group.put(3, "k", "v");
     group.assert_alike();
 }
+
+#[test]
+fn a_leader_whose_program_has_ended_is_followed_at_once() {
+    let mut group = Group::led(3);
+    for id in 1..=3 {
+        group.at(id).member.set_extended(true);
+    }
+    group.tick(2);
+    group.cut_off.insert(MemberId(1));
+    for id in 2..=3 {
+        group.at(id).member.peer_is_gone(MemberId(1));
+    }
+    // Followers wait ten to twenty ticks for a leader that is silent.
+    let mut ticks = 0;
+    while ![2, 3].map(|id| group.at(id).member.status().role).contains(&Role::Leader) {
+        group.tick(1);
+        ticks += 1;
+        assert!(ticks < 10, "no leader after {ticks} ticks");
+    }
+}
+
+#[test]
+fn wrong_news_of_a_leader_s_end_does_not_depose_it() {
+    let mut group = Group::led(3);
+    let term = group.at(1).member.status().term;
+    for id in 1..=3 {
+        group.at(id).member.set_extended(true);
+    }
+    for _ in 0..5 {
+        group.tick(3);
+        group.at(2).member.peer_is_gone(MemberId(1));
+        group.at(2).member.campaign();
+        group.tick(3);
+    }
+    assert_eq!((group.at(1).member.status().role, group.at(1).member.status().term), (Role::Leader, term));
+    group.put(2, "k", "v");
+    group.assert_alike();
+}

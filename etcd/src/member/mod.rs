@@ -3,7 +3,7 @@
 //! Calls bring things in, [`Member::poll`] hands out what is to be done:
 //! - getters: [`Member::status`], [`Member::membership`], [`Member::tail`];
 //! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`], [`Member::installed`],
-//!   [`Member::unreachable`], [`Member::snapshot_sent`], [`Member::snapshot_saved`];
+//!   [`Member::unreachable`], [`Member::peer_is_gone`], [`Member::snapshot_sent`], [`Member::snapshot_saved`];
 //! - commands in: [`Member::propose`], [`Member::configure`], [`Member::read_index`], [`Member::campaign`],
 //!   [`Member::transfer`], [`Member::set_extended`];
 //! - out: [`Member::poll`], then [`Member::apply`] with what it gave.
@@ -612,6 +612,18 @@ impl Member {
     /// Messages to a member do not arrive.
     pub fn unreachable(&mut self, id: MemberId) {
         self.raft.report_unreachable(id.0);
+    }
+
+    /// The program of another member has ended, as far as one can know. If it led, its followers need not wait as
+    /// long as a leader may be silent: they ask for votes after a short time, which differs among them. Only where
+    /// all ask without harm first: who still hears from the leader keeps to it.
+    pub fn peer_is_gone(&mut self, id: MemberId) {
+        let nearly = self.election_ticks.saturating_sub(1);
+        let raft = &mut self.raft.raft;
+        if self.extended && raft.state == StateRole::Follower && raft.leader_id == id.0 {
+            raft.leader_id = raft::INVALID_ID;
+            raft.election_elapsed = raft.election_elapsed.max(nearly);
+        }
     }
 
     /// Whether a snapshot reached the follower that it was for.

@@ -13,6 +13,8 @@ pub enum Inbound {
     Message(Message),
     /// Messages to this peer were lost, and more may be.
     Unreachable(MemberId),
+    /// This peer was connected, and now no program listens where it was.
+    Gone(MemberId),
     /// The snapshot that was sent has arrived, or has not.
     SnapshotSent {
         /// Where to.

@@ -34,9 +34,11 @@ const DIRECT_BYTES_MAX: usize = 1 << 20;
 
 /// Keeps a stream from a peer open and hands on what it says, until the member is gone.
 pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: StreamKind) {
+    let mut was_connected = false;
     loop {
         match dial(&context, &from, kind).await {
             Ok((link, body)) => {
+                was_connected = true;
                 from.status.activate();
                 match read_frames(&context, &from, kind, link, body).await {
                     Ok(Ended::Stream) => {}
@@ -44,8 +46,14 @@ pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: St
                     Err(error) => from.status.deactivate("read", kind.name(), &io_reason(&error)),
                 }
             }
-            Err(None) => {}
-            Err(Some(reason)) => from.status.deactivate("dial", kind.name(), &reason),
+            Err(Undialled::Unsaid) => {}
+            Err(Undialled::Refused(reason)) => {
+                from.status.deactivate("dial", kind.name(), &reason);
+                if std::mem::take(&mut was_connected) {
+                    context.mailbox.tell(Inbound::Gone(from.id));
+                }
+            }
+            Err(Undialled::Failed(reason)) => from.status.deactivate("dial", kind.name(), &reason),
         }
         tokio::time::sleep(REDIAL_PAUSE).await;
     }
@@ -58,23 +66,33 @@ enum Ended {
     Member,
 }
 
-/// Asks for the stream. An error without a text is one that is not worth a line.
-async fn dial(
-    context: &Context,
-    from: &Destination,
-    kind: StreamKind,
-) -> Result<(Link, Body), Option<String>> {
-    let url = from.picker.pick().ok_or_else(|| "no valid URLs given".to_owned())?;
+/// Why there is no stream.
+enum Undialled {
+    /// Nobody listens at the peer's URL.
+    Refused(String),
+    /// For this reason.
+    Failed(String),
+    /// For one that is not worth a line.
+    Unsaid,
+}
+
+/// Asks for the stream.
+async fn dial(context: &Context, from: &Destination, kind: StreamKind) -> Result<(Link, Body), Undialled> {
+    let url = from.picker.pick().ok_or_else(|| Undialled::Failed("no valid URLs given".to_owned()))?;
     let result = async {
-        let text = |error: io::Error| Some(io_reason(&error));
-        let mut link = Link::dial(&context.dialer, &url, context.dial_time_max).await.map_err(text)?;
+        let text = |error: io::Error| Undialled::Failed(io_reason(&error));
+        let dialled = Link::dial(&context.dialer, &url, context.dial_time_max).await;
+        let mut link = dialled.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => Undialled::Refused(io_reason(&error)),
+            _ => text(error),
+        })?;
         let request = context.credentials.stream_request(kind.path(), context.local.id, from.id, &url);
         super::socket::write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
         let mut answer = link.answer(STALL_TIME_MAX).await.map_err(text)?;
         let version = versions::parse(answer.header("x-server-version"))
-            .map_err(|_| Some("the peer's version header is none".to_owned()))?;
+            .map_err(|_| Undialled::Failed("the peer's version header is none".to_owned()))?;
         if !versions::serves_streams(version) {
-            return Err(None);
+            return Err(Undialled::Unsaid);
         }
         match answer.status {
             200 => {
@@ -83,14 +101,16 @@ async fn dial(
             }
             410 => {
                 context.mailbox.tell(Inbound::Fatal(REMOVED.to_owned()));
-                Err(Some(REMOVED.to_owned()))
+                Err(Undialled::Failed(REMOVED.to_owned()))
             }
-            404 => Err(Some(format!("remote member {} could not recognize local member", from.id))),
+            404 => {
+                Err(Undialled::Failed(format!("remote member {} could not recognize local member", from.id)))
+            }
             412 => {
                 let (text, _) = link.rest(&mut answer).await.map_err(text)?;
-                Err(Some(precondition_failed(context, from, &answer, &text)))
+                Err(Undialled::Failed(precondition_failed(context, from, &answer, &text)))
             }
-            status => Err(Some(format!("unhandled http status {status}"))),
+            status => Err(Undialled::Failed(format!("unhandled http status {status}"))),
         }
     }
     .await;

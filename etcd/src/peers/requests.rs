@@ -135,7 +135,11 @@ pub(super) struct Link {
 impl Link {
     /// Connects.
     pub(super) async fn dial(dialer: &Dialer, url: &Url, time_max: Duration) -> io::Result<Link> {
-        let stream = dialer.dial(url, time_max).await.map_err(|error| io::Error::other(error.to_string()))?;
+        let stream = dialer.dial(url, time_max).await.map_err(|error| {
+            let refused = error.is_refused();
+            let kind = if refused { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::Other };
+            io::Error::new(kind, error.to_string())
+        })?;
         let _ = stream.set_nodelay(true);
         Ok(Link { stream, raw: BytesMut::new(), used: Instant::now() })
     }

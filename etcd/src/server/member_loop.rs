@@ -313,6 +313,7 @@ impl<D: Disk> MemberLoop<D> {
             Inbound::Message(message) if message.kind() == Kind::Snapshot => self.parse_snapshot(message),
             Inbound::Message(message) => self.member.step(message),
             Inbound::Unreachable(id) => self.member.unreachable(id),
+            Inbound::Gone(id) => self.member.peer_is_gone(id),
             Inbound::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
             Inbound::PeerChanged => self.agree_on_extensions(),
             Inbound::Fatal(why) => return Some(Ended::Refused(why)),

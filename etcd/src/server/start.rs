@@ -225,7 +225,8 @@ fn restart<D: Disk>(
     );
     let mut state = recovered.state;
     if config.force_new_cluster {
-        state = force_alone(&mut wal, id, &snapshot, state, &mut recovered.entries)?;
+        let keeps_all = cluster_id == MIGRATED_CLUSTER && is_untouched(&state, &recovered.entries);
+        state = force_alone(&mut wal, id, &snapshot, state, &mut recovered.entries, keeps_all)?;
     }
     let last = recovered.entries.last().map_or(snapshot.index, |entry| entry.index);
     if state.commit > last {
@@ -269,18 +270,28 @@ fn first_again(
     Ok((founding.entries, founding.state))
 }
 
-/// Makes the member the only one of its cluster: drops what was not known to be committed, and adds entries
-/// that remove all others.
+/// The id of every cluster that was converted from 0.x.
+const MIGRATED_CLUSTER: ClusterId = ClusterId(0x04_add5);
+
+/// Whether nobody has voted or led since the log was converted from that of a 0.x member.
+fn is_untouched(state: &pb::HardState, entries: &[pb::Entry]) -> bool {
+    state.vote == 0 && entries.last().is_some_and(|entry| entry.term == state.term)
+}
+
+/// Makes the member the only one of its cluster: drops what was not known to be committed, unless it `keeps_all`,
+/// and adds entries that remove all others.
 fn force_alone<D: Disk>(
     wal: &mut Wal<D>,
     id: MemberId,
     snapshot: &pb::SnapshotMetadata,
     state: pb::HardState,
     entries: &mut Vec<pb::Entry>,
+    keeps_all: bool,
 ) -> Result<pb::HardState, StartError> {
-    // A member that was alone has decided all that is in its log, whatever its last commit index says.
+    // A member that was alone has decided all that is in its log, whatever its last commit index says. And 0.x
+    // noted its commit index when members changed or it stopped: what it had acknowledged since is above it.
     let was_alone = voters(snapshot, entries)? == BTreeSet::from([id.0]);
-    if !was_alone {
+    if !was_alone && !keeps_all {
         let before = entries.len();
         entries.retain(|entry| entry.index <= state.commit);
         if entries.len() < before {

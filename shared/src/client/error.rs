@@ -194,7 +194,7 @@ impl From<DialError> for RequestError {
     fn from(error: DialError) -> RequestError {
         match error {
             DialError::Lookup { host, reason } => RequestError::Lookup { host, reason },
-            DialError::Connect { address, reason } => RequestError::Dial { address, reason },
+            DialError::Connect { address, reason, .. } => RequestError::Dial { address, reason },
             DialError::Broken { address, reason } => RequestError::Read { address, reason },
             DialError::Eof { address } => RequestError::Eof { address },
             DialError::Tls(text) => RequestError::Tls(text),

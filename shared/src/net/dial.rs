@@ -86,6 +86,8 @@ pub enum DialError {
         address: String,
         /// What the system said.
         reason: String,
+        /// Its kind.
+        kind: std::io::ErrorKind,
     },
     /// The port of a URL is none.
     #[error("dial tcp: invalid port {0}")]
@@ -107,6 +109,14 @@ pub enum DialError {
     /// The two sides do not agree, or do not trust each other.
     #[error("{0}")]
     Tls(String),
+}
+
+impl DialError {
+    /// Whether the host is there and no program takes connections in at the port.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, DialError::Connect { kind: std::io::ErrorKind::ConnectionRefused, .. })
+    }
 }
 
 impl Target {
@@ -261,15 +271,15 @@ async fn connect_tcp(target: &Target, time_max: Duration) -> Result<TcpStream, D
     let share = time_max / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut first = None;
     for address in addresses {
-        let reason = match timeout(share, TcpStream::connect(address)).await {
+        let (reason, kind) = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 prepare(&stream);
                 return Ok(stream);
             }
-            Ok(Err(error)) => io_reason(&error),
-            Err(_) => "i/o timeout".to_owned(),
+            Ok(Err(error)) => (io_reason(&error), error.kind()),
+            Err(_) => ("i/o timeout".to_owned(), std::io::ErrorKind::TimedOut),
         };
-        first.get_or_insert(DialError::Connect { address: address.to_string(), reason });
+        first.get_or_insert(DialError::Connect { address: address.to_string(), reason, kind });
     }
     Err(first.unwrap_or_else(|| DialError::Lookup {
         host: target.host.clone(),

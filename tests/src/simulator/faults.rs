@@ -98,6 +98,17 @@ impl World {
             (false, true) => process.die_writing(&host.disk, verb),
             (false, false) => drop(process),
         }
+        self.spread_end(id);
+    }
+
+    /// Others hear that nobody listens where a process was, each or none; sometimes wrongly.
+    fn spread_end(&mut self, of: MemberId) {
+        for id in self.running() {
+            if id != of && self.rng.random_bool(0.5) {
+                let delay = self.between((0, 300 * MILLISECOND));
+                self.gone_after(id, of, delay);
+            }
+        }
     }
 
     /// All hosts lose their power, or most of them.
@@ -161,6 +172,7 @@ impl World {
             1 => {
                 self.say(|| format!("nobody hears {}", name(id)));
                 others.iter().for_each(|other| self.network.cut((id, *other)));
+                self.spread_end(id);
             }
             _ => {
                 let other = others[self.rng.random_range(0..others.len())];

@@ -56,6 +56,12 @@ impl World {
         self.after(delay, What::Crash(id, down));
     }
 
+    /// Tells a member after a while that nobody listens any more where another one was.
+    pub(super) fn gone_after(&mut self, id: MemberId, gone: MemberId, delay: Micros) {
+        let Some(life) = self.hosts.get(&id).map(|host| host.life) else { return };
+        self.after(delay, What::Gone(id, life, gone));
+    }
+
     /// Lets a member stand for election after a while.
     pub(super) fn campaign_after(&mut self, id: MemberId, delay: Micros) {
         self.after(delay, What::Campaign(id));

@@ -33,6 +33,8 @@ pub(super) enum What {
     SnapshotSent(MemberId, u64, MemberId, bool),
     /// A member hears that messages to another one do not arrive.
     Unreachable(MemberId, u64, MemberId),
+    /// A member hears that nobody listens any more where another one was.
+    Gone(MemberId, u64, MemberId),
     Fault,
     /// Faults end.
     Heal,

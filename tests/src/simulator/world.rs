@@ -202,7 +202,10 @@ impl World {
     pub(super) fn happen(&mut self, what: What) -> Result<(), Violation> {
         let place = match &what {
             What::Tick(id, _) | What::Written(id, _) | What::Saved(id, _) => Some(*id),
-            What::Arrive(id, ..) | What::SnapshotSent(id, ..) | What::Unreachable(id, ..) => Some(*id),
+            What::Arrive(id, ..)
+            | What::SnapshotSent(id, ..)
+            | What::Unreachable(id, ..)
+            | What::Gone(id, ..) => Some(*id),
             What::Deliver(message) => Some(message.to()),
             _ => None,
         };
@@ -246,6 +249,7 @@ impl World {
                 self.tell(id, life, |process| process.member.snapshot_sent(to, arrived))
             }
             What::Unreachable(id, life, to) => self.tell(id, life, |process| process.member.unreachable(to)),
+            What::Gone(id, life, from) => self.tell(id, life, |process| process.member.peer_is_gone(from)),
             What::Fault if self.healed_at.is_some() => Ok(()),
             What::Fault => self.fault(),
             What::Heal => {
