@@ -11,6 +11,7 @@ pub mod flags;
 pub mod fuzz;
 pub mod id;
 pub mod json;
+pub mod legacy;
 pub mod net;
 pub mod pb;
 pub mod snap;

@@ -3,6 +3,8 @@
 //! `cargo test` runs them on the corpora beside the tests and on mutations of them; a fuzzer runs them on
 //! anything.
 
+mod legacy;
 mod storage;
 
+pub use legacy::{legacy_command, legacy_files, legacy_log, legacy_snapshot};
 pub use storage::{protobuf, snapshot, urls, wal_open, wal_reader};

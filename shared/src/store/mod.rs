@@ -26,6 +26,7 @@ pub(crate) mod children;
 pub mod fuzz;
 mod history;
 mod image;
+mod legacy;
 pub(crate) mod node;
 mod path;
 mod reader;
@@ -39,6 +40,8 @@ mod watch;
 mod tests;
 
 pub use image::Image;
+pub use legacy::Census;
+pub use path::clean as clean_path;
 pub use recover::RecoverError;
 pub use stats::{Counter, Stats};
 pub use watch::{WATCHER_QUEUE_MAX, Watcher};

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// `path` as a clean absolute one, as Go's `path.Clean("/" + path)` makes it: no empty, `.` or `..`
 /// elements, no `/` at the end.
-pub(crate) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     if is_clean(path) {
         return Cow::Borrowed(path);
     }

@@ -355,7 +355,7 @@ fn read_event_node<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result
 }
 
 /// All nodes of a tree that have an expiration.
-fn expirations(tree: &Tree) -> Expirations {
+pub(super) fn expirations(tree: &Tree) -> Expirations {
     let mut all = Expirations::default();
     let mut path = Vec::new();
     let mut levels: Vec<(Iter<'_>, usize)> = vec![(tree.root.children.iter(), 0)];

@@ -20,6 +20,7 @@ pub use error::{Damage, WalError};
 pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_damaged};
 pub use purge::purge;
 pub(crate) use purge::purge_suffix;
+pub(crate) use reader::FileSource;
 pub use reader::{End, ReadError, Reader, Record, Source};
 pub use segment::SegmentName;
 pub use writer::{SEGMENT_BYTES, Wal};

@@ -1,0 +1,122 @@
+//! What kind of directory it is.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{Conf, FileError, Info, StandbyInfo};
+use super::snapshot;
+use crate::disk::{Disk, DiskFile, Kind, Open};
+
+/// What [`look`] finds of etcd 0.x in a directory.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Nothing of it, or nothing but files of a member that never began.
+    Nothing,
+    /// A member's data.
+    Member,
+    /// A machine that was a standby when it stopped. It may have been a member before; what it holds since then is
+    /// not the cluster's any more.
+    Standby(StandbyInfo),
+}
+
+/// Where the log is.
+#[must_use]
+pub fn log_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+/// Where the commit index and the peers are.
+#[must_use]
+pub fn conf_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("conf")
+}
+
+/// Where the snapshots are.
+#[must_use]
+pub fn snapshot_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("snapshot")
+}
+
+/// Reads `conf`, if it is there.
+///
+/// # Errors
+/// Where it cannot be read, or is not what etcd writes.
+pub fn conf<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Conf>, FileError> {
+    Conf::read(disk, &conf_path(data_dir))
+}
+
+/// Reads `standby_info`, if it is there.
+///
+/// # Errors
+/// Where it cannot be read, or is not what etcd writes.
+pub fn standby_info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<StandbyInfo>, FileError> {
+    StandbyInfo::read(disk, &data_dir.join("standby_info"))
+}
+
+/// Reads `info` of 0.1 and 0.2, if it is there.
+///
+/// # Errors
+/// Where it cannot be read, or is not what etcd writes.
+pub fn info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Info>, FileError> {
+    Info::read(disk, &data_dir.join("info"))
+}
+
+/// Tells what a directory holds of etcd 0.x. Whether something newer stands beside it is not asked.
+///
+/// As 0.4 does at its start: a standby comes first; then what tells of a member is a log with entries, a snapshot,
+/// or a `conf` that says that there were entries.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn look<D: Disk>(disk: &D, data_dir: &Path) -> Result<Found, FileError> {
+    match disk.kind(data_dir)? {
+        Some(Kind::Dir) => {}
+        _ => return Ok(Found::Nothing),
+    }
+    if let Some(standby) = standby_info(disk, data_dir)?.filter(|standby| standby.running) {
+        return Ok(Found::Standby(standby));
+    }
+    let log = log_path(data_dir);
+    if disk.kind(&log)? == Some(Kind::File) && !disk.open(&log, Open::Read)?.is_empty()? {
+        return Ok(Found::Member);
+    }
+    if !snapshot::names(disk, &snapshot_dir(data_dir))?.is_empty() {
+        return Ok(Found::Member);
+    }
+    let began = conf(disk, data_dir)?.is_some_and(|conf| conf.commit_index > 0 || !conf.peers.is_empty());
+    Ok(if began { Found::Member } else { Found::Nothing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimDisk;
+
+    fn found(files: &[(&str, &str)]) -> Found {
+        let disk = SimDisk::new(0);
+        for (name, text) in files {
+            disk.plant(&Path::new("/d").join(name), text.as_bytes()).unwrap();
+        }
+        look(&disk, Path::new("/d")).unwrap()
+    }
+
+    #[test]
+    fn kinds_of_directories() {
+        let standby = "{\"Running\":true,\"Cluster\":null,\"SyncInterval\":5}";
+        let member = "{\"Running\":false,\"Cluster\":null,\"SyncInterval\":5}";
+        let began = "{\"commitIndex\":3,\"peers\":[]}";
+        let never = "{\"commitIndex\":0,\"peers\":[]}";
+        assert_eq!(found(&[]), Found::Nothing);
+        assert_eq!(found(&[("log", ""), ("conf", never)]), Found::Nothing);
+        assert_eq!(found(&[("log", "x")]), Found::Member);
+        assert_eq!(found(&[("log", ""), ("conf", began)]), Found::Member);
+        assert_eq!(found(&[("snapshot/0_9.ss", "")]), Found::Member);
+        assert_eq!(found(&[("snapshot/readme", "")]), Found::Nothing);
+        assert!(matches!(
+            found(&[("log", "x"), ("conf", began), ("standby_info", standby)]),
+            Found::Standby(_)
+        ));
+        assert!(matches!(found(&[("standby_info", standby)]), Found::Standby(_)));
+        assert_eq!(found(&[("standby_info", member)]), Found::Nothing);
+        assert_eq!(found(&[("log", "x"), ("standby_info", member)]), Found::Member);
+    }
+}

@@ -1,0 +1,27 @@
+//! The data directory of etcd 0.1, 0.2 and 0.4: pure decoders, nothing is changed and nothing is guessed.
+//!
+//! ```text
+//! DATA_DIR/log                     every entry of the raft log, see [`log`]
+//! DATA_DIR/conf                    commit index and the other members, see [`Conf`]
+//! DATA_DIR/snapshot/TERM_INDEX.ss  the store at an entry, see [`snapshot`]
+//! DATA_DIR/standby_info            only after having been a standby, see [`StandbyInfo`]
+//! DATA_DIR/info                    0.1 and 0.2 only: the member's own name and addresses, see [`Info`]
+//! ```
+//!
+//! [`look`] tells what kind of directory it is. What the commands of the log do is decided by whoever replays
+//! them: the decoders only say what stands there.
+
+pub mod command;
+pub mod files;
+pub mod log;
+pub mod snapshot;
+
+mod look;
+mod time;
+
+pub use command::{Command, CommandError};
+pub use files::{Conf, FileError, Info, StandbyInfo, StandbyMember};
+pub use log::{LogEntry, LogError};
+pub use look::{Found, conf, conf_path, info, log_path, look, snapshot_dir, standby_info};
+pub use snapshot::{Snapshot, SnapshotError};
+pub use time::Time;
