@@ -1,0 +1,353 @@
+//! The migration itself: decides, replays, writes.
+
+use std::path::Path;
+
+use shared::disk::{Disk, DiskFile, Kind, Open};
+use shared::id::MemberId;
+use shared::legacy::log::{LogEntry, Reader};
+use shared::legacy::{Command, Found, LogError, log_path, look};
+use shared::{pb, wal};
+
+use crate::error::MigrateError;
+use crate::output::{Output, member_dir, remove_draft};
+use crate::registry::Machine;
+use crate::replay::{Converted, Replay};
+use crate::report::{Already, Loss, Report, ReportMember};
+use crate::source::{Check, Source, Start};
+use crate::survey::{Survey, command_error};
+use crate::{Options, Progress, identity, original};
+
+/// The id of every migrated cluster, as etcd-migrate 2.0 has it.
+pub(crate) const CLUSTER_ID: u64 = 0x04_add5;
+/// The terms of 0.x begin at 0, which means nothing in 2.x.
+pub(crate) const TERM_OFFSET: u64 = 1;
+/// Progress is told after so many entries.
+const PROGRESS_ENTRIES: u64 = 2048;
+
+/// See [`crate::migrate`].
+pub(crate) fn migrate<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<Report, MigrateError> {
+    if disk.kind(data_dir)? != Some(Kind::Dir) {
+        return Err(MigrateError::NoDirectory(data_dir.to_owned()));
+    }
+    if let Some(already) = already(disk, data_dir)? {
+        return Ok(Report { data_dir: data_dir.to_owned(), already: Some(already), ..Report::default() });
+    }
+    match look(disk, data_dir)? {
+        Found::Member => {}
+        Found::Standby(_) => return Err(MigrateError::Standby(data_dir.to_owned())),
+        Found::Nothing => return Err(MigrateError::Nothing(data_dir.to_owned())),
+    }
+    let _lock = lock(disk, data_dir)?;
+    let migrated = match options.original {
+        true => original::migrate(disk, data_dir, options, progress),
+        false => convert(disk, data_dir, options, progress),
+    };
+    progress.end();
+    if migrated.is_err() && !options.dry_run {
+        // The first error counts; a leftover is removed by the next try.
+        let _ = remove_draft(disk, data_dir);
+    }
+    migrated
+}
+
+/// Whether a directory has the files of 2.x.
+fn already<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Already>, MigrateError> {
+    let member = member_dir(data_dir);
+    match disk.kind(&member)? {
+        None => {
+            let both = disk.kind(&data_dir.join("snap"))?.is_some() && wal::exists(disk, &data_dir.join("wal"))?;
+            Ok(both.then_some(Already::Layout20))
+        }
+        Some(Kind::Dir) if wal::exists(disk, &member.join("wal"))? => Ok(Some(Already::Member)),
+        Some(_) => Err(MigrateError::InTheWay(member)),
+    }
+}
+
+/// Keeps a second migration of the same directory away as long as it is held.
+fn lock<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<D::File>, MigrateError> {
+    let log = log_path(data_dir);
+    if disk.kind(&log)?.is_none() {
+        return Ok(None);
+    }
+    let mut file = disk.open(&log, Open::Read)?;
+    match file.lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if error.is_locked() => Err(MigrateError::Busy(data_dir.to_owned())),
+        // Not every file system can lock a file that is only read; nothing depends on it but good manners.
+        Err(_) => Ok(None),
+    }
+}
+
+fn convert<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<Report, MigrateError> {
+    let salvage = options.salvage;
+    let mut source = Source::read(disk, data_dir, salvage)?;
+    let mut start = source.start(data_dir, None, salvage)?;
+    let survey = |start: &Start| {
+        Survey::read(disk, data_dir, start.after, start.replay.registry().clone(), salvage)
+    };
+    let mut found = survey(&start)?;
+    if let Some(check) = start.check.take_if(|check| check.index > found.last) {
+        // The log has lost its end: what the snapshot holds is more.
+        source = Source::read(disk, data_dir, salvage)?;
+        start = source.start(data_dir, Some(found.last), salvage)?;
+        let last = found.last;
+        found = survey(&start)?;
+        found.warnings.push(format!(
+            "{} ends with entry {last}, before {} (entry {}): the snapshot was taken, the log left out",
+            log_path(data_dir).display(),
+            check.file.display(),
+            check.index
+        ));
+    }
+    let mut job = Job::plan(disk, data_dir, options, &mut source, start, found)?;
+    job.run(progress)?;
+    job.report()
+}
+
+/// A migration that is decided.
+struct Job<'a, D: Disk> {
+    disk: &'a D,
+    data_dir: &'a Path,
+    options: &'a Options,
+    survey: Survey,
+    replay: Replay,
+    check: Option<Check>,
+    name: String,
+    id: MemberId,
+    /// Entries up to here are in the state that the replay begins with.
+    after: u64,
+    /// The new snapshot is of this entry.
+    commit: u64,
+    /// Entries from here on are written.
+    write_from: u64,
+    /// Of the last entry that was done.
+    last: (u64, u64),
+    out: Option<Output<D>>,
+}
+
+impl<'a, D: Disk> Job<'a, D> {
+    fn plan(
+        disk: &'a D,
+        data_dir: &'a Path,
+        options: &'a Options,
+        source: &mut Source,
+        start: Start,
+        mut survey: Survey,
+    ) -> Result<Job<'a, D>, MigrateError> {
+        let conf = source.conf.as_ref();
+        let name = identity::find(options.name.as_deref(), source.info.as_ref(), conf, &mut survey)?;
+        survey.registry.check_urls()?;
+        let last = survey.last.max(start.after);
+        // The first entry of a cluster was committed by its first member alone.
+        let told = conf.map_or(0, |conf| conf.commit_index);
+        if told > last {
+            survey.warnings.push(format!(
+                "\"conf\" says that entry {told} is committed, but the log ends with entry {last}: another member may \
+                 know the entries that are missing here"
+            ));
+        }
+        if conf.is_none() {
+            survey.warnings.push("the file \"conf\" is missing: how much of the log is committed shows later".to_owned());
+        }
+        let known = told.max(start.after).max(1).max(start.check.as_ref().map_or(0, |check| check.index)).min(last);
+        let commit = survey.commit_from(known, &name);
+        let url = survey.address(&name, commit).unwrap_or_default();
+        let machine = Machine { peer_url: url.to_owned(), client_url: String::new() };
+        survey.lost.splice(0..0, source.lost.drain(..));
+        Ok(Job {
+            disk,
+            data_dir,
+            options,
+            name,
+            id: machine.id(),
+            after: start.after,
+            commit,
+            write_from: if start.after == 0 { 1 } else { commit + 1 },
+            last: (start.after, start.term),
+            survey,
+            replay: start.replay,
+            check: start.check,
+            out: None,
+        })
+    }
+
+    fn run(&mut self, progress: &mut dyn Progress) -> Result<(), MigrateError> {
+        progress.begin(self.survey.entries, self.survey.bytes);
+        if !self.options.dry_run {
+            let metadata = pb::Metadata { node_id: self.id.0, cluster_id: CLUSTER_ID };
+            self.out = Some(Output::create(self.disk, self.data_dir, metadata)?);
+        }
+        if self.commit == self.after {
+            self.snapshot()?;
+        }
+        self.entries(progress)?;
+        let Some(mut out) = self.out.take() else { return Ok(()) };
+        out.state(pb::HardState { term: self.last.1 + TERM_OFFSET, vote: 0, commit: self.commit });
+        out.finish()
+    }
+
+    /// Replays and writes the entries.
+    fn entries(&mut self, progress: &mut dyn Progress) -> Result<(), MigrateError> {
+        let path = log_path(self.data_dir);
+        if self.survey.entries == 0 {
+            return Ok(());
+        }
+        let mut reader = Reader::new(self.disk.open(&path, Open::Read)?)?;
+        let mut done = 0;
+        loop {
+            let entry = match reader.next_entry() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(LogError::Damaged { .. }) if self.options.salvage => {
+                    // The survey has told of it.
+                    reader.skip_damage()?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            done += 1;
+            if done % PROGRESS_ENTRIES == 0 {
+                progress.advance(done, reader.offset());
+            }
+            if entry.index <= self.after {
+                self.same_term(&entry);
+                continue;
+            }
+            // Lost entries keep their places, empty.
+            for index in self.last.0 + 1..entry.index {
+                self.entry(index, self.last.1, &Command::Nop)?;
+            }
+            match Command::decode(&entry.name, &entry.command) {
+                Ok(command) => self.entry(entry.index, entry.term, &command)?,
+                Err(error) if self.options.salvage => {
+                    let (from, to) = (entry.offset, reader.offset());
+                    let indexes = Some((entry.index, entry.index));
+                    let problem = error.to_string();
+                    self.survey.lost.push(Loss { file: path.clone(), from, to, indexes, problem });
+                    self.entry(entry.index, entry.term, &Command::Nop)?;
+                }
+                Err(error) => return Err(command_error(&path, entry.offset, entry.index, error)),
+            }
+        }
+        progress.advance(done, reader.offset());
+        Ok(())
+    }
+
+    /// Replays and writes one entry.
+    fn entry(&mut self, index: u64, term: u64, command: &Command<'_>) -> Result<(), MigrateError> {
+        let Converted { kind, data } = self.replay.apply(command);
+        if let Some(out) = &mut self.out
+            && index >= self.write_from
+        {
+            out.append(kind, term + TERM_OFFSET, index, data)?;
+        }
+        self.last = (index, term);
+        if let Some(check) = self.check.take_if(|check| check.index == index) {
+            self.compare(check);
+        }
+        if index == self.commit {
+            self.snapshot()?;
+        }
+        Ok(())
+    }
+
+    /// Stores the state after the last entry.
+    fn snapshot(&mut self) -> Result<(), MigrateError> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let (index, term) = self.last;
+        let at = pb::WalSnapshot { index, term: term + TERM_OFFSET };
+        out.snapshot(at, self.replay.ids(), &self.replay.image())
+    }
+
+    /// Compares a snapshot with what the replay made of the entries before it.
+    fn compare(&mut self, mut check: Check) {
+        let mut mine = self.replay.old_image();
+        mine.take_out(b"/1/_etcd");
+        check.image.take_out(b"/1/_etcd");
+        let difference = mine.first_difference(&check.image, b"/1");
+        let indexes = (mine.index(), check.image.index());
+        if let Some(path) = &difference {
+            self.survey.warnings.push(format!(
+                "{} has something else at {} than the log says; the log was taken",
+                check.file.display(),
+                String::from_utf8_lossy(path.strip_prefix(b"/1").unwrap_or(path))
+            ));
+        } else if indexes.0 != indexes.1 {
+            self.survey.warnings.push(format!(
+                "{} has the etcd index {}, the log comes to {}; the log was taken",
+                check.file.display(),
+                indexes.1,
+                indexes.0
+            ));
+        }
+    }
+
+    /// The entry that a snapshot ends with must be the log's.
+    fn same_term(&mut self, entry: &LogEntry) {
+        if (entry.index, entry.term) != (self.after, self.last.1) && entry.index == self.after {
+            self.survey.warnings.push(format!(
+                "the snapshot ends with entry {} of term {}, the log has it with term {}: they may be of two clusters",
+                entry.index, self.last.1, entry.term
+            ));
+        }
+    }
+
+    fn report(self) -> Result<Report, MigrateError> {
+        let Job { survey, replay, .. } = self;
+        let census = replay.image().census(b"/1");
+        let mut warnings = survey.warnings;
+        if replay.clamped() > 0 {
+            warnings.push(format!(
+                "{} expirations after April 2262 were brought forward to then: 2.x knows no later time",
+                replay.clamped()
+            ));
+        }
+        if replay.old_expirations() {
+            warnings.push(
+                "etcd 0.1 did not write down when keys expired: those whose time has come go when the new server starts"
+                    .to_owned(),
+            );
+        }
+        if survey.soles.iter().any(|(index, _)| *index > self.commit) {
+            warnings.push(format!(
+                "the members changed after entry {}, and this directory does not know that it is committed: bring this \
+                 member up to date before migrating, or start it after the others",
+                self.commit
+            ));
+        }
+        let member = |(name, machine): (&String, &Machine)| ReportMember {
+            name: name.clone(),
+            id: machine.id(),
+            peer_url: machine.peer_url.clone(),
+        };
+        Ok(Report {
+            data_dir: self.data_dir.to_owned(),
+            already: None,
+            dry_run: self.options.dry_run,
+            original: false,
+            name: self.name,
+            member_id: self.id,
+            members: replay.registry().machines().iter().map(member).collect(),
+            keys: census.keys,
+            directories: census.directories,
+            expiring: census.expiring,
+            entries: survey.entries,
+            first_index: survey.first,
+            last_index: self.last.0,
+            commit_index: self.commit,
+            store_index: replay.index(),
+            warnings,
+            lost: survey.lost,
+        })
+    }
+}

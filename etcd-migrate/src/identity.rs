@@ -1,0 +1,128 @@
+//! Whose directory it is.
+
+use shared::legacy::{Conf, Info};
+
+use crate::error::{MigrateError, NameProblem};
+use crate::survey::Survey;
+
+/// The member's name, by what is known of it, in this order: what the operator says, what 0.1 and 0.2 wrote down,
+/// and who is left when the others are taken out.
+///
+/// A given name that nobody has is passed over: a server is told its name by a flag that has a default.
+///
+/// # Errors
+/// Where that leaves nobody or several, and where the member was removed.
+pub(crate) fn find(
+    given: Option<&str>,
+    info: Option<&Info>,
+    conf: Option<&Conf>,
+    survey: &mut Survey,
+) -> Result<String, MigrateError> {
+    let given = given.filter(|name| !name.is_empty());
+    let is_other = |name: &str| conf.is_some_and(|conf| conf.peers.iter().any(|peer| peer.name == name));
+    let known = |survey: &Survey, name: &str| survey.names.contains_key(name);
+    let mut found = None;
+    if let Some(name) = given {
+        if known(survey, name) {
+            found = Some(name.to_owned());
+        } else {
+            let warning = format!("no member is named {name:?}: the name was found out instead");
+            survey.warnings.push(warning);
+        }
+    }
+    let from_info = info.map(|info| info.name.clone()).filter(|name| known(survey, name) && !is_other(name));
+    found = found.or(from_info).or_else(|| {
+        let left = |removed: bool| {
+            let mut left = survey
+                .names
+                .iter()
+                .filter(|(name, (gone, _))| gone.is_some() == removed && !is_other(name))
+                .map(|(name, _)| name);
+            left.next().filter(|_| left.next().is_none()).cloned()
+        };
+        // Without a list of the others, whoever is alone in the cluster it must be. If all that are left are others,
+        // then this one is gone.
+        let members_left = survey.registry.machines().keys().filter(|name| !is_other(name)).count();
+        left(false).or_else(|| if members_left == 0 { left(true) } else { None })
+    });
+    let Some(name) = found else {
+        let candidates = survey.names.iter().filter(|(name, _)| !is_other(name));
+        return Err(MigrateError::Name(NameProblem {
+            given: given.map(str::to_owned),
+            candidates: candidates.map(|(name, (_, url))| (name.clone(), url.clone())).collect(),
+            others: conf.map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect()).unwrap_or_default(),
+            has_conf: conf.is_some(),
+        }));
+    };
+    match survey.names.get(&name) {
+        Some((Some(entry), _)) => Err(MigrateError::Removed { name, index: *entry }),
+        _ => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::legacy::files::ConfPeer;
+
+    use super::*;
+
+    fn survey(names: &[(&str, Option<u64>)]) -> Survey {
+        let mut survey = Survey::default();
+        for (name, removed) in names {
+            survey.names.insert((*name).to_owned(), (*removed, format!("http://{name}:1")));
+            if removed.is_none() {
+                let join = shared::legacy::command::Join {
+                    name: (*name).into(),
+                    raft_url: format!("http://{name}:1").into(),
+                    etcd_url: "".into(),
+                    raft_version: None,
+                    min_version: None,
+                    max_version: None,
+                };
+                survey.registry.join(&join);
+            }
+        }
+        survey
+    }
+
+    fn conf(names: &[&str]) -> Conf {
+        let peer = |name: &&str| ConfPeer { name: (*name).to_owned(), connection_string: String::new() };
+        Conf { commit_index: 1, peers: names.iter().map(peer).collect() }
+    }
+
+    fn name(given: Option<&str>, others: Option<&[&str]>, names: &[(&str, Option<u64>)]) -> Result<String, String> {
+        let conf = others.map(conf);
+        find(given, None, conf.as_ref(), &mut survey(names)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_name_is_found_out_where_only_one_is_left() {
+        let three = [("a", None), ("b", None), ("c", None)];
+        assert_eq!(name(Some("b"), None, &three).unwrap(), "b");
+        assert_eq!(name(None, Some(&["a", "c"]), &three).unwrap(), "b");
+        assert_eq!(name(Some(""), Some(&["a", "c"]), &three).unwrap(), "b");
+        assert_eq!(name(Some("default"), Some(&["a", "c"]), &three).unwrap(), "b");
+        assert_eq!(name(None, None, &[("a", None)]).unwrap(), "a");
+        assert_eq!(name(None, Some(&[]), &[("a", Some(7)), ("b", None)]).unwrap(), "b");
+        let info = Info { name: "c".to_owned(), ..Info::default() };
+        assert_eq!(find(None, Some(&info), None, &mut survey(&three)).unwrap(), "c");
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_asked_for() {
+        let three = [("a", None), ("b", None), ("c", None)];
+        let error = name(Some("default"), Some(&["a"]), &three).unwrap_err();
+        for part in ["no member is named \"default\"", "b (http://b:1), c (http://c:1)", "others a", "--name"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(name(None, None, &three).unwrap_err().contains("\"conf\", which would name the others, is missing"));
+        assert!(name(None, None, &[]).unwrap_err().contains("name no member"));
+    }
+
+    #[test]
+    fn a_member_that_was_removed_is_told_so() {
+        let names = [("a", None), ("b", Some(21))];
+        assert!(name(None, Some(&["a"]), &names).unwrap_err().contains("member b was removed from its cluster by entry 21"));
+        assert!(name(Some("b"), None, &names).unwrap_err().contains("removed"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The new directory: written under another name, and given its own when everything in it is durable.
+
+use std::path::{Path, PathBuf};
+
+use shared::disk::{Disk, DiskError, Kind};
+use shared::pb;
+use shared::snap::Snapshots;
+use shared::store::Image;
+use shared::wal::{EntryRef, Wal};
+
+use crate::error::MigrateError;
+
+/// Entries are written and synced when so many bytes of them wait.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a member's files are in 2.x.
+pub(crate) fn member_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("member")
+}
+
+/// Where they are as long as they are not complete.
+fn draft_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("member.migrating")
+}
+
+/// The log and the snapshot that are being written.
+pub(crate) struct Output<D: Disk> {
+    disk: D,
+    data_dir: PathBuf,
+    wal: Wal<D>,
+    waiting: usize,
+}
+
+impl<D: Disk> Output<D> {
+    /// Begins the new directory; what an earlier try left is removed.
+    pub(crate) fn create(disk: &D, data_dir: &Path, metadata: pb::Metadata) -> Result<Output<D>, MigrateError> {
+        let draft = draft_dir(data_dir);
+        remove_all(disk, &draft)?;
+        disk.create_dir_all(&draft.join("snap"))?;
+        let wal = Wal::create(disk.clone(), &draft.join("wal"), metadata)?;
+        Ok(Output { disk: disk.clone(), data_dir: data_dir.to_owned(), wal, waiting: 0 })
+    }
+
+    /// Keeps the whole log in one file, and lets it begin at any index: the form of etcd-migrate 2.0.
+    pub(crate) fn wal_mut(&mut self) -> &mut Wal<D> {
+        &mut self.wal
+    }
+
+    /// Appends an entry.
+    pub(crate) fn append(
+        &mut self,
+        kind: i32,
+        term: u64,
+        index: u64,
+        data: Option<&[u8]>,
+    ) -> Result<(), MigrateError> {
+        self.wal.append(std::iter::once(EntryRef { kind, term, index, data }), None);
+        self.waiting += data.map_or(0, <[u8]>::len) + size_of::<pb::Entry>();
+        if self.waiting >= BATCH_BYTES {
+            self.waiting = 0;
+            self.wal.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Appends the hard state.
+    pub(crate) fn state(&mut self, state: pb::HardState) {
+        self.wal.append(std::iter::empty(), Some(state));
+    }
+
+    /// Stores a snapshot of the last entry that was appended, and marks it in the log.
+    pub(crate) fn snapshot(
+        &mut self,
+        at: pb::WalSnapshot,
+        nodes: Vec<u64>,
+        image: &Image,
+    ) -> Result<(), MigrateError> {
+        self.wal.append_snapshot(at)?;
+        let snapshots = Snapshots::new(self.disk.clone(), &draft_dir(&self.data_dir).join("snap"));
+        Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, |out| image.write_json(out))?)
+    }
+
+    /// Makes all durable and gives the directory its name, as the last thing.
+    pub(crate) fn finish(self) -> Result<(), MigrateError> {
+        let Output { disk, data_dir, mut wal, .. } = self;
+        let draft = draft_dir(&data_dir);
+        wal.flush()?;
+        wal.close()?;
+        disk.sync_dir(&draft.join("wal"))?;
+        disk.sync_dir(&draft.join("snap"))?;
+        disk.sync_dir(&draft)?;
+        disk.rename(&draft, &member_dir(&data_dir))?;
+        Ok(disk.sync_dir(&data_dir)?)
+    }
+}
+
+/// Removes what an unfinished try left.
+pub(crate) fn remove_draft<D: Disk>(disk: &D, data_dir: &Path) -> Result<(), DiskError> {
+    remove_all(disk, &draft_dir(data_dir))
+}
+
+/// Removes a folder with all below it, if it is there. Ours are two levels deep; the stack is our own anyway.
+fn remove_all<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
+    match disk.kind(dir)? {
+        None => return Ok(()),
+        Some(Kind::Dir) => {}
+        Some(_) => return disk.remove(dir),
+    }
+    let mut waiting = vec![(dir.to_owned(), false)];
+    while let Some((dir, emptied)) = waiting.pop() {
+        if emptied {
+            disk.remove_dir(&dir)?;
+            continue;
+        }
+        waiting.push((dir.clone(), true));
+        for name in disk.list(&dir)? {
+            let path = dir.join(name);
+            match disk.kind(&path)? {
+                Some(Kind::Dir) => waiting.push((path, false)),
+                Some(_) => disk.remove(&path)?,
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}

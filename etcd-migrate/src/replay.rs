@@ -1,0 +1,337 @@
+//! Does what 0.x did with an entry, and says it in 2.x's terms. Pure.
+//!
+//! The keys stand below `/1` and the members, as in 0.x, below `/1/_etcd/machines`, so that every step of the index
+//! is the one of 0.x. Only the image for the new snapshot has the members where 2.x has them.
+//!
+//! What an entry becomes depends on nothing but the entry and the state before it, so all members make the same.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use shared::id::MemberId;
+use shared::legacy::command::{CompareAndSwap, Create, Join, TestAndSet};
+use shared::legacy::{Command, Time};
+use shared::pb::{self, Request};
+use shared::store::{Expiry, Image, Store, clean_path};
+use shared::time::UnixNanos;
+
+use crate::registry::{Joined, MACHINES, Registry};
+
+/// New nodes with an earlier expiration have none, in 0.x as in 2.x: 0.1 said "never" by the start of 1970.
+const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
+/// One event: a watch that asks for an earlier index is told that it missed something.
+pub(crate) const HISTORY: usize = 1;
+/// The state depends on no clock; only answers that nobody gets here would show it.
+const NOW: UnixNanos = UnixNanos::ZERO;
+
+/// The store and the members after some entry.
+pub(crate) struct Replay {
+    store: Store,
+    registry: Registry,
+    /// The members that were removed, with the store's index of that.
+    removed: BTreeMap<MemberId, u64>,
+    /// Expirations that 2.x cannot express: after the year 2262.
+    clamped: u64,
+    /// Whether a command of 0.1 with an expiration was seen: 0.1 let keys expire without an entry.
+    old_expirations: bool,
+    data: Vec<u8>,
+}
+
+/// What an entry becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Converted<'a> {
+    /// [`pb::ENTRY_NORMAL`] or [`pb::ENTRY_CONF_CHANGE`].
+    pub(crate) kind: i32,
+    /// What it holds.
+    pub(crate) data: Option<&'a [u8]>,
+}
+
+/// What stands in a change of the members.
+enum Change {
+    Nothing,
+    Request(Box<Request>),
+    Members(pb::ConfChange),
+}
+
+impl Replay {
+    /// Goes on after a snapshot, or from an empty store.
+    pub(crate) fn new(store: Store) -> Replay {
+        let registry = Registry::from_store(&store);
+        Replay {
+            store,
+            registry,
+            removed: BTreeMap::new(),
+            clamped: 0,
+            old_expirations: false,
+            data: Vec::new(),
+        }
+    }
+
+    /// The members now.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The store's index now.
+    pub(crate) fn index(&self) -> u64 {
+        self.store.index()
+    }
+
+    /// How many expirations lie too far ahead for 2.x.
+    pub(crate) fn clamped(&self) -> u64 {
+        self.clamped
+    }
+
+    /// Whether 0.1 wrote expirations.
+    pub(crate) fn old_expirations(&self) -> bool {
+        self.old_expirations
+    }
+
+    /// The store as it is, with the members where 0.x has them.
+    pub(crate) fn old_image(&self) -> Image {
+        self.store.image()
+    }
+
+    /// The store as 2.x has it: members below `/0`, the settings of 0.4 still below `/1/_etcd`.
+    pub(crate) fn image(&self) -> Image {
+        let mut image = self.store.image();
+        let indexes: Vec<_> = self
+            .registry
+            .machines()
+            .keys()
+            .map(|name| image.indexes(format!("{MACHINES}/{name}").as_bytes()).unwrap_or_default())
+            .collect();
+        let (created, modified) = image.indexes(MACHINES.as_bytes()).unwrap_or_default();
+        image.take_out(MACHINES.as_bytes());
+        if image.is_empty_dir(b"/1/_etcd") {
+            image.take_out(b"/1/_etcd");
+        }
+        let mut place = |path: &str, value: Option<&[u8]>, created, modified| {
+            // Nothing but directories is ever made above these paths.
+            let placed = image.place(path.as_bytes(), value, created, modified);
+            assert!(placed.is_ok(), "a key stands in the way of {path}");
+        };
+        place("/0/members", None, created, modified);
+        for ((name, machine), (created, modified)) in self.registry.machines().iter().zip(indexes) {
+            let member = format!("/0/members/{}", machine.id());
+            place(&member, None, created, modified);
+            place(&format!("{member}/attributes"), Some(&machine.attributes(name)), created, modified);
+            place(&format!("{member}/raftAttributes"), Some(&machine.raft_attributes()), created, modified);
+        }
+        if let Some(first) = self.removed.values().min() {
+            place("/0/removed_members", None, *first, *first);
+        }
+        for (id, index) in &self.removed {
+            place(&format!("/0/removed_members/{id}"), Some(b""), *index, *index);
+        }
+        image
+    }
+
+    /// The ids of the members, sorted.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> =
+            self.registry.machines().values().map(|machine| machine.id().0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Does what a command does and says what it is in 2.x.
+    pub(crate) fn apply(&mut self, command: &Command<'_>) -> Converted<'_> {
+        let change = match command {
+            Command::Nop | Command::Watch(_) => Change::Nothing,
+            Command::Join(join) => self.join(join),
+            Command::Remove(remove) => self.remove(&remove.name),
+            Command::SetClusterConfig(config) => {
+                let val = self.registry.configure(*config);
+                self.request(Request { val: val.into(), ..put("/_etcd/config") })
+            }
+            Command::Set(set) => {
+                self.old_expirations |= set.dir.is_none() && set.expire_time.unix_seconds() > 0;
+                let expiration = self.of_new(set.expire_time);
+                let val = text(&set.value);
+                self.request(Request { val, dir: set.dir == Some(true), expiration, ..put(&set.key) })
+            }
+            Command::Create(create) => self.create(create),
+            Command::Update(update) => {
+                let expiration = self.of_change(update.expire_time);
+                let val = text(&update.value);
+                self.request(Request { val, expiration, prev_exist: Some(true), ..put(&update.key) })
+            }
+            Command::Delete(delete) => {
+                let (dir, recursive) = (delete.dir, delete.recursive);
+                self.request(Request { method: "DELETE".into(), dir, recursive, ..put(&delete.key) })
+            }
+            Command::TestAndSet(swap) => self.test_and_set(swap),
+            Command::CompareAndSwap(swap) => self.compare_and_swap(swap),
+            Command::CompareAndDelete(delete) => {
+                let prev_value = text(&delete.prev_value);
+                let prev_index = delete.prev_index;
+                self.request(Request {
+                    method: "DELETE".into(),
+                    prev_value,
+                    prev_index,
+                    ..put(&delete.key)
+                })
+            }
+            Command::Sync(sync) => {
+                let time = sync.time.unix_nanos().0;
+                self.request(Request { method: "SYNC".into(), path: "".into(), time, ..Request::default() })
+            }
+            Command::Get(get) => Change::Request(Box::new(Request {
+                method: "QGET".into(),
+                recursive: get.recursive,
+                sorted: get.sorted,
+                ..put(&get.key)
+            })),
+        };
+        self.encode(&change)
+    }
+
+    fn encode(&mut self, change: &Change) -> Converted<'_> {
+        self.data.clear();
+        // A vector takes all.
+        let (kind, encoded) = match change {
+            Change::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
+            Change::Request(request) => (pb::ENTRY_NORMAL, request.encode(&mut self.data)),
+            Change::Members(change) => (pb::ENTRY_CONF_CHANGE, change.encode(&mut self.data)),
+        };
+        assert!(encoded.is_ok(), "a vector ran full");
+        Converted { kind, data: Some(&self.data) }
+    }
+
+    /// Carries out a request. What it answers nobody hears: a refused write is in the log as well.
+    fn request(&mut self, request: Request) -> Change {
+        let _ = self.store.apply_quietly(&request, NOW);
+        Change::Request(Box::new(request))
+    }
+
+    fn create(&mut self, create: &Create<'_>) -> Change {
+        let expiration = self.of_new(create.expire_time);
+        let mut request = Request {
+            val: text(&create.value),
+            dir: create.dir,
+            expiration,
+            prev_exist: Some(false),
+            ..put(&create.key)
+        };
+        if create.unique {
+            // The name that 0.x chose; 2.x would choose one of 20 digits.
+            request.path = below_1(&format!("{}/{}", create.key, self.store.index() + 1));
+        }
+        self.request(request)
+    }
+
+    fn compare_and_swap(&mut self, swap: &CompareAndSwap<'_>) -> Change {
+        let expiration = self.of_change(swap.expire_time);
+        let mut request = Request {
+            val: text(&swap.value),
+            expiration,
+            prev_value: text(&swap.prev_value),
+            prev_index: swap.prev_index,
+            ..put(&swap.key)
+        };
+        if request.prev_value.is_empty() && request.prev_index == 0 {
+            // Any key will do, but no directory; 2.x has no such request.
+            if self.value(&request.path).is_none() {
+                return Change::Nothing;
+            }
+            request.prev_exist = Some(true);
+        }
+        self.request(request)
+    }
+
+    /// 0.1's swap: an empty value also fits a key that is not there, and then makes it.
+    fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> Change {
+        self.old_expirations |= swap.expire_time.unix_seconds() > 0;
+        let expiration = self.of_new(swap.expire_time);
+        let mut request = Request {
+            val: text(&swap.value),
+            expiration,
+            prev_value: text(&swap.prev_value),
+            ..put(&swap.key)
+        };
+        if request.prev_value.is_empty() {
+            let is_empty = self.value(&request.path).is_some_and(|value| value.is_empty());
+            request.prev_exist = Some(is_empty);
+        }
+        self.request(request)
+    }
+
+    fn join(&mut self, join: &Join<'_>) -> Change {
+        let key = format!("{MACHINES}/{}", join.name);
+        let (machine, kind, id) = match self.registry.join(join) {
+            Joined::Known | Joined::Refused => return Change::Nothing,
+            Joined::Added(machine) => {
+                self.write_machine(&key, machine.query().as_bytes(), true);
+                self.removed.remove(&machine.id());
+                let id = machine.id();
+                (machine, pb::ADD_NODE, id)
+            }
+            Joined::Moved { from, to } => {
+                self.write_machine(&key, to.query().as_bytes(), false);
+                (to, pb::UPDATE_NODE, from)
+            }
+        };
+        let context = Some(machine.context(id, &join.name).into());
+        Change::Members(pb::ConfChange { id: 0, kind, node_id: id.0, context })
+    }
+
+    fn remove(&mut self, name: &str) -> Change {
+        let Some(machine) = self.registry.remove(name) else { return Change::Nothing };
+        let key = format!("{MACHINES}/{name}");
+        let _ = self.store.delete(key.as_bytes(), false, false, NOW);
+        let id = machine.id();
+        self.removed.insert(id, self.store.index());
+        Change::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
+    }
+
+    /// Writes a member's key. It can only fail where a client wrote below `/_etcd` by itself.
+    fn write_machine(&mut self, key: &str, value: &[u8], new: bool) {
+        let (key, expiry) = (key.as_bytes(), Expiry::default());
+        let _ = match new {
+            true => self.store.create(key, false, value, false, expiry, NOW),
+            false => self.store.update(key, value, expiry, NOW),
+        };
+    }
+
+    /// The value of a key, `None` if there is none or a directory.
+    fn value(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let event = self.store.get(path, false, false).ok()?;
+        event.node().value().map(<[u8]>::to_vec)
+    }
+
+    /// The expiration of a node that is made, 0 for none.
+    fn of_new(&mut self, time: Time) -> i64 {
+        let nanos = self.nanos(time);
+        if nanos < EXPIRATION_MIN { 0 } else { nanos.0 }
+    }
+
+    /// The expiration of a node that is changed: here any time counts, and 0 says "never".
+    fn of_change(&mut self, time: Time) -> i64 {
+        match self.nanos(time) {
+            _ if time.is_zero() => 0,
+            UnixNanos(0) => 1,
+            UnixNanos(nanos) => nanos,
+        }
+    }
+
+    fn nanos(&mut self, time: Time) -> UnixNanos {
+        self.clamped += u64::from(!time.fits_nanos() && time.unix_seconds() > 0);
+        time.unix_nanos()
+    }
+}
+
+/// A `PUT` of a key of 0.x; most requests are one with some more said.
+fn put(key: &str) -> Request {
+    Request { method: "PUT".into(), path: below_1(key), ..Request::default() }
+}
+
+/// The path of 2.x for a key of 0.x, which may lack its first slash.
+fn below_1(key: &str) -> bytes::Bytes {
+    let clean = clean_path(key.as_bytes());
+    if *clean == *b"/" { "/1".into() } else { [b"/1", &*clean].concat().into() }
+}
+
+fn text(text: &str) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(text.as_bytes())
+}

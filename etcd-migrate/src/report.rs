@@ -1,0 +1,140 @@
+//! What a migration tells at its end.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use shared::id::MemberId;
+
+/// What a migration did, or with [`Options::dry_run`](crate::Options::dry_run) would do. Prints as lines for the
+/// operator.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// The directory.
+    pub data_dir: PathBuf,
+    /// Set if the directory was migrated before and nothing was done; then the other fields are empty.
+    pub already: Option<Already>,
+    /// Whether nothing was written because that was asked for.
+    pub dry_run: bool,
+    /// Whether the conversion is that of etcd-migrate 2.0.13. Then keys, directories and TTLs are not counted: what
+    /// they are shows when a server replays the log.
+    pub original: bool,
+    /// Whose directory it is.
+    pub name: String,
+    /// The member's id in 2.x.
+    pub member_id: MemberId,
+    /// The members in the new snapshot.
+    pub members: Vec<ReportMember>,
+    /// Keys, at the last entry.
+    pub keys: u64,
+    /// Directories, at the last entry.
+    pub directories: u64,
+    /// Of both, those that expire.
+    pub expiring: u64,
+    /// How many entries were converted.
+    pub entries: u64,
+    /// The index of the first entry of the old log, 0 if it has none.
+    pub first_index: u64,
+    /// The index of the last entry.
+    pub last_index: u64,
+    /// Up to here the log is known to be committed; the new snapshot is of this entry.
+    pub commit_index: u64,
+    /// The store's index at the last entry, `X-Etcd-Index`.
+    pub store_index: u64,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// What was lost of a damaged directory.
+    pub lost: Vec<Loss>,
+}
+
+/// How a directory was found to be migrated already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Already {
+    /// It has `member`, of a 2.x server or of an earlier migration.
+    Member,
+    /// It has `snap` and `wal`, of etcd-migrate 2.0 or of an etcd 2.0.
+    Layout20,
+}
+
+/// A member in a [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportMember {
+    /// Its name.
+    pub name: String,
+    /// Its id in 2.x.
+    pub id: MemberId,
+    /// Where other members reach it.
+    pub peer_url: String,
+}
+
+/// A piece of a damaged directory that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The file.
+    pub file: PathBuf,
+    /// The first byte of it.
+    pub from: u64,
+    /// The byte after it.
+    pub to: u64,
+    /// The indexes of the entries in it, as far as known: first and last.
+    pub indexes: Option<(u64, u64)>,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, bytes {} to {}", self.file.display(), self.from, self.to)?;
+        match self.indexes {
+            Some((first, last)) if first == last => write!(f, ", entry {first}")?,
+            Some((first, last)) => write!(f, ", entries {first} to {last}")?,
+            None => {}
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data_dir = self.data_dir.display();
+        match self.already {
+            Some(Already::Member) => {
+                return write!(f, "{data_dir} is migrated already: it has the folder \"member\"; nothing was done");
+            }
+            Some(Already::Layout20) => {
+                return write!(
+                    f,
+                    "{data_dir} is migrated already: it has the folders \"snap\" and \"wal\" of etcd 2.0, which the \
+                     server takes over when it starts; nothing was done"
+                );
+            }
+            None => {}
+        }
+        writeln!(f, "member       {} ({})", self.name, self.member_id)?;
+        writeln!(f, "cluster      {} member{}", self.members.len(), if self.members.len() == 1 { "" } else { "s" })?;
+        for member in &self.members {
+            writeln!(f, "             {} ({}) at {}", member.name, member.id, member.peer_url)?;
+        }
+        match self.entries {
+            0 => writeln!(f, "log          no entries after the snapshot")?,
+            entries => writeln!(f, "log          {entries} entries, {} to {}", self.first_index, self.last_index)?,
+        }
+        writeln!(f, "committed    up to entry {}", self.commit_index)?;
+        if !self.original {
+            writeln!(f, "keys         {}", self.keys)?;
+            writeln!(f, "directories  {}", self.directories)?;
+            writeln!(f, "TTLs         {}", self.expiring)?;
+            writeln!(f, "etcd index   {}", self.store_index)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning      {warning}")?;
+        }
+        for loss in &self.lost {
+            writeln!(f, "lost         {loss}")?;
+        }
+        if self.dry_run {
+            write!(f, "{data_dir} can be migrated; nothing was written")
+        } else {
+            write!(f, "{data_dir} is migrated: the new files are in \"member\", the old ones are as they were")
+        }
+    }
+}

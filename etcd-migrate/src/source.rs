@@ -1,0 +1,186 @@
+//! Reads what stands beside the log, and decides where the replay begins.
+
+use std::path::{Path, PathBuf};
+
+use shared::disk::{Disk, Open};
+use shared::legacy::files::FileError;
+use shared::legacy::log::Reader;
+use shared::legacy::{self, Conf, Info, LogError, SnapshotError, log_path, snapshot, snapshot_dir};
+use shared::store::{Image, Store};
+
+use crate::error::MigrateError;
+use crate::replay::{HISTORY, Replay};
+use crate::report::Loss;
+
+/// What there is to migrate from.
+pub(crate) struct Source {
+    /// How far the member knew the log to be committed, and who the others are.
+    pub(crate) conf: Option<Conf>,
+    /// What a member of 0.1 or 0.2 knew of itself.
+    pub(crate) info: Option<Info>,
+    /// The newest snapshot that can be read.
+    pub(crate) snapshot: Option<Base>,
+    /// The index of the first entry of the log, if there is any.
+    pub(crate) first: Option<u64>,
+    /// What was lost of all this.
+    pub(crate) lost: Vec<Loss>,
+}
+
+/// A snapshot.
+pub(crate) struct Base {
+    pub(crate) file: PathBuf,
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) store: Store,
+}
+
+/// Where the replay begins.
+pub(crate) struct Start {
+    /// The entry before the first one that is replayed.
+    pub(crate) after: u64,
+    /// That entry's term, if it is not 0.
+    pub(crate) term: u64,
+    /// The state after it.
+    pub(crate) replay: Replay,
+    /// A snapshot of a later entry, to be compared with what the replay makes of the log.
+    pub(crate) check: Option<Check>,
+}
+
+/// What a snapshot says of an entry that is replayed.
+pub(crate) struct Check {
+    pub(crate) file: PathBuf,
+    pub(crate) index: u64,
+    pub(crate) image: Image,
+}
+
+impl Source {
+    /// Reads it all but the log.
+    ///
+    /// # Errors
+    /// Where something is damaged and `salvage` is not asked for.
+    pub(crate) fn read<D: Disk>(disk: &D, data_dir: &Path, salvage: bool) -> Result<Source, MigrateError> {
+        let mut lost = Vec::new();
+        let conf = small_file(legacy::conf(disk, data_dir), salvage, &mut lost)?;
+        let info = small_file(legacy::info(disk, data_dir), salvage, &mut lost)?;
+        let first = first_index(disk, data_dir, salvage)?;
+        let mut snapshot = None;
+        for name in snapshot::names(disk, &snapshot_dir(data_dir))?.into_iter().rev() {
+            let file = snapshot_dir(data_dir).join(name.file_name);
+            match read_snapshot(disk, &file, first) {
+                Ok(base) => {
+                    snapshot = Some(base);
+                    break;
+                }
+                Err(MigrateError::Disk(error)) => return Err(error.into()),
+                Err(error) if salvage => {
+                    let to = disk.open(&file, Open::Read).and_then(|file| shared::disk::DiskFile::len(&file))?;
+                    let problem = match &error {
+                        MigrateError::Snapshot { error: SnapshotError::Damaged { flaw, .. }, .. } => flaw.to_string(),
+                        MigrateError::Store { error, .. } => error.to_string(),
+                        other => other.to_string(),
+                    };
+                    lost.push(Loss { file, from: 0, to, indexes: None, problem });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Source { conf, info, snapshot, first, lost })
+    }
+
+    /// Decides where the replay begins: at the first entry if the log has it, else at the snapshot. `last` is the
+    /// index of the last entry, if it is known: a snapshot beyond it counts more than the log.
+    ///
+    /// # Errors
+    /// Where the log does not reach back far enough and `salvage` is not asked for.
+    pub(crate) fn start(&mut self, data_dir: &Path, last: Option<u64>, salvage: bool) -> Result<Start, MigrateError> {
+        let empty = || Replay::new(Store::new(HISTORY));
+        let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
+        let first = match (self.first, self.snapshot.take()) {
+            (Some(1), Some(base)) if !beyond(&base) => {
+                let Base { file, index, store, .. } = base;
+                let check = Some(Check { file, index, image: store.image() });
+                return Ok(Start { after: 0, term: 0, replay: empty(), check });
+            }
+            (Some(1), None) => return Ok(Start { after: 0, term: 0, replay: empty(), check: None }),
+            (first, Some(Base { index, term, store, file })) => {
+                let gap = first.filter(|first| *first > index + 1);
+                if let Some(first) = gap {
+                    self.gap(data_dir, first, format!("{} ends with entry {index}", file.display()), index, salvage)?;
+                }
+                return Ok(Start { after: index, term, replay: Replay::new(store), check: None });
+            }
+            (Some(first), None) => first,
+            (None, None) => return Err(MigrateError::Nothing(data_dir.to_owned())),
+        };
+        let before = "no snapshot holds the entries before it".to_owned();
+        self.gap(data_dir, first, before, 0, salvage)?;
+        Ok(Start { after: first - 1, term: 0, replay: empty(), check: None })
+    }
+
+    /// Entries are missing between `after` and `first`.
+    fn gap(
+        &mut self,
+        data_dir: &Path,
+        first: u64,
+        before: String,
+        after: u64,
+        salvage: bool,
+    ) -> Result<(), MigrateError> {
+        let file = log_path(data_dir);
+        if !salvage {
+            let advice = "another member's directory may be whole; with --salvage what is there is taken";
+            return Err(MigrateError::Gap { file, first, before, advice });
+        }
+        let indexes = Some((after + 1, first - 1));
+        self.lost.push(Loss { file, from: 0, to: 0, indexes, problem: format!("not there: {before}") });
+        Ok(())
+    }
+}
+
+/// What a small file says; in a salvage nothing if it is damaged.
+fn small_file<T>(
+    read: Result<Option<T>, FileError>,
+    salvage: bool,
+    lost: &mut Vec<Loss>,
+) -> Result<Option<T>, MigrateError> {
+    match read {
+        Err(FileError::Damaged { file, expected, problem }) if salvage => {
+            let problem = format!("expected {expected}: {problem}");
+            lost.push(Loss { file, from: 0, to: 0, indexes: None, problem });
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<Base, MigrateError> {
+    let snapshot = snapshot::read(disk, file).map_err(|error| match error {
+        SnapshotError::Disk(error) => MigrateError::Disk(error),
+        error @ SnapshotError::Damaged { .. } => MigrateError::Snapshot {
+            error,
+            advice: match first {
+                Some(1) => "the log has all entries from 1 on: with --salvage the snapshot is left out and nothing lost",
+                _ => "with --salvage an older snapshot or what the log holds is taken",
+            },
+        },
+    })?;
+    let store = Store::recover_legacy(&snapshot.state, HISTORY)
+        .map_err(|error| MigrateError::Store { file: file.to_owned(), error })?;
+    Ok(Base { file: file.to_owned(), index: snapshot.last_index, term: snapshot.last_term, store })
+}
+
+/// The index of the first entry, in a salvage of the first that can be read.
+fn first_index<D: Disk>(disk: &D, data_dir: &Path, salvage: bool) -> Result<Option<u64>, MigrateError> {
+    let path = log_path(data_dir);
+    if disk.kind(&path)?.is_none() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(disk.open(&path, Open::Read)?)?;
+    loop {
+        match reader.next_entry() {
+            Ok(entry) => return Ok(entry.map(|entry| entry.index)),
+            Err(LogError::Damaged { .. }) if salvage => drop(reader.skip_damage()?),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

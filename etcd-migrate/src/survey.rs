@@ -1,0 +1,176 @@
+//! The first pass over the log: is it whole, what does it hold, who is a member when.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use shared::disk::{Disk, Open};
+use shared::legacy::command::{Command, CommandError};
+use shared::legacy::log::{End, Reader, Rest};
+use shared::legacy::{LogError, log_path};
+
+use crate::error::MigrateError;
+use crate::registry::{Joined, Registry};
+use crate::report::Loss;
+
+/// What the log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Survey {
+    /// Index of the first entry, 0 if there is none.
+    pub(crate) first: u64,
+    /// Index of the last entry, 0 if there is none.
+    pub(crate) last: u64,
+    /// Term of the last entry.
+    pub(crate) last_term: u64,
+    /// How many entries there are.
+    pub(crate) entries: u64,
+    /// The length of the file in bytes.
+    pub(crate) bytes: u64,
+    /// The members after the last entry.
+    pub(crate) registry: Registry,
+    /// Every name that ever joined or was there, with the entry that removed it, if one did and it did not come
+    /// back, and its last peer URL.
+    pub(crate) names: BTreeMap<String, (Option<u64>, String)>,
+    /// After which entries the members were others, in their order, and who was then the only one.
+    pub(crate) soles: Vec<(u64, Option<String>)>,
+    /// The peer URLs that members got, and by which entries.
+    addresses: Vec<(u64, String, String)>,
+    /// What the operator should know.
+    pub(crate) warnings: Vec<String>,
+    /// What could not be read.
+    pub(crate) lost: Vec<Loss>,
+}
+
+impl Survey {
+    /// Reads the log, if there is one. The members before entry `after + 1` are those of `registry`; entries up to
+    /// `after` do not count for them.
+    ///
+    /// # Errors
+    /// Where the log is damaged and `salvage` is not asked for.
+    pub(crate) fn read<D: Disk>(
+        disk: &D,
+        data_dir: &Path,
+        after: u64,
+        registry: Registry,
+        salvage: bool,
+    ) -> Result<Survey, MigrateError> {
+        let names = registry.machines().iter().map(|(name, machine)| (name.clone(), (None, machine.peer_url.clone())));
+        let addresses = registry.machines().iter().map(|(name, machine)| (after, name.clone(), machine.peer_url.clone()));
+        let mut survey = Survey {
+            names: names.collect(),
+            addresses: addresses.collect(),
+            soles: vec![(after, registry.sole().map(str::to_owned))],
+            registry,
+            ..Survey::default()
+        };
+        let path = log_path(data_dir);
+        if disk.kind(&path)?.is_none() {
+            survey.warnings.push(format!("{} is missing: only the snapshot was taken", path.display()));
+            return Ok(survey);
+        }
+        let mut reader = Reader::new(disk.open(&path, Open::Read)?)?;
+        survey.bytes = reader.len();
+        loop {
+            let entry = match reader.next_entry() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(LogError::Damaged { problem, .. }) if salvage => {
+                    let skipped = reader.skip_damage()?;
+                    let indexes = skipped.next.map(|next| (skipped.after + 1, next - 1));
+                    survey.lost.push(Loss {
+                        file: path.clone(),
+                        from: skipped.from,
+                        to: skipped.to,
+                        indexes: indexes.filter(|(first, last)| first <= last && survey.entries > 0),
+                        problem: problem.to_string(),
+                    });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if survey.entries == 0 {
+                survey.first = entry.index;
+            }
+            survey.entries += 1;
+            (survey.last, survey.last_term) = (entry.index, entry.term);
+            if entry.index > after && matches!(&*entry.name, b"etcd:join" | b"etcd:remove" | b"etcd:setClusterConfig")
+            {
+                let result = Command::decode(&entry.name, &entry.command)
+                    .map(|command| survey.members(entry.index, &command));
+                // In a salvage the second pass tells of it.
+                if let Err(error) = result
+                    && !salvage
+                {
+                    return Err(command_error(&path, entry.offset, entry.index, error));
+                }
+            }
+        }
+        if let End::Torn { offset, bytes, rest } = reader.end() {
+            survey.warnings.push(format!(
+                "{} ends with {} at byte {offset}: {bytes} bytes were left out, as etcd 0.x does when it starts",
+                path.display(),
+                match rest {
+                    Rest::Zeros => "zeros instead of an entry",
+                    Rest::Length | Rest::Body { .. } => "an entry that was never written in full",
+                }
+            ));
+        }
+        Ok(survey)
+    }
+
+    /// Takes note of what an entry does to the members.
+    fn members(&mut self, index: u64, command: &Command<'_>) {
+        match command {
+            Command::Join(join) => match self.registry.join(join) {
+                Joined::Added(machine) | Joined::Moved { to: machine, .. } => {
+                    let name = join.name.clone().into_owned();
+                    self.addresses.push((index, name.clone(), machine.peer_url.clone()));
+                    self.names.insert(name, (None, machine.peer_url));
+                }
+                Joined::Known | Joined::Refused => return,
+            },
+            Command::Remove(remove) => {
+                if self.registry.remove(&remove.name).is_none() {
+                    return;
+                }
+                if let Some((removed, _)) = self.names.get_mut(&*remove.name) {
+                    *removed = Some(index);
+                }
+            }
+            Command::SetClusterConfig(config) => {
+                self.registry.configure(*config);
+                return;
+            }
+            _ => return,
+        }
+        self.soles.push((index, self.registry.sole().map(str::to_owned)));
+    }
+
+    /// The peer URL that a member had after an entry, or if it came later, its first one then.
+    pub(crate) fn address(&self, name: &str, at: u64) -> Option<&str> {
+        let mut own = self.addresses.iter().filter(|(_, known, _)| known == name);
+        let before = own.clone().take_while(|(index, ..)| *index <= at).last();
+        before.or_else(|| own.find(|(index, ..)| *index > at)).map(|(.., url)| url.as_str())
+    }
+
+    /// Up to which entry the log is committed for sure, if it is up to `known`: a member that is alone commits its
+    /// entries by itself, up to and with the one that gives it company.
+    pub(crate) fn commit_from(&self, known: u64, own: &str) -> u64 {
+        let mut commit = known;
+        loop {
+            let at = self.soles.partition_point(|(index, _)| *index <= commit);
+            let alone = at.checked_sub(1).and_then(|at| self.soles[at].1.as_deref()) == Some(own);
+            if !alone {
+                return commit;
+            }
+            match self.soles.get(at) {
+                Some((next, _)) => commit = *next,
+                None => return commit.max(self.last),
+            }
+        }
+    }
+}
+
+/// An error about the command of an entry.
+pub(crate) fn command_error(path: &Path, offset: u64, index: u64, error: CommandError) -> MigrateError {
+    MigrateError::Command { file: path.to_owned(), offset, index, error }
+}
