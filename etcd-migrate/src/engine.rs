@@ -60,7 +60,8 @@ fn already<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Already>, Migrat
     let member = member_dir(data_dir);
     match disk.kind(&member)? {
         None => {
-            let both = disk.kind(&data_dir.join("snap"))?.is_some() && wal::exists(disk, &data_dir.join("wal"))?;
+            let both =
+                disk.kind(&data_dir.join("snap"))?.is_some() && wal::exists(disk, &data_dir.join("wal"))?;
             Ok(both.then_some(Already::Layout20))
         }
         Some(Kind::Dir) if wal::exists(disk, &member.join("wal"))? => Ok(Some(Already::Member)),
@@ -92,9 +93,8 @@ fn convert<D: Disk>(
     let salvage = options.salvage;
     let mut source = Source::read(disk, data_dir, salvage)?;
     let mut start = source.start(data_dir, None, salvage)?;
-    let survey = |start: &Start| {
-        Survey::read(disk, data_dir, start.after, start.replay.registry().clone(), salvage)
-    };
+    let survey =
+        |start: &Start| Survey::read(disk, data_dir, start.after, start.replay.registry().clone(), salvage);
     let mut found = survey(&start)?;
     if let Some(check) = start.check.take_if(|check| check.index > found.last) {
         // The log has lost its end: what the snapshot holds is more.
@@ -157,9 +157,12 @@ impl<'a, D: Disk> Job<'a, D> {
             ));
         }
         if conf.is_none() {
-            survey.warnings.push("the file \"conf\" is missing: how much of the log is committed shows later".to_owned());
+            survey.warnings.push(
+                "the file \"conf\" is missing: how much of the log is committed shows later".to_owned(),
+            );
         }
-        let known = told.max(start.after).max(1).max(start.check.as_ref().map_or(0, |check| check.index)).min(last);
+        let known =
+            told.max(start.after).max(1).max(start.check.as_ref().map_or(0, |check| check.index)).min(last);
         let commit = survey.commit_from(known, &name);
         let url = survey.address(&name, commit).unwrap_or_default();
         let machine = Machine { peer_url: url.to_owned(), client_url: String::new() };
@@ -304,7 +307,9 @@ impl<'a, D: Disk> Job<'a, D> {
 
     fn report(self) -> Result<Report, MigrateError> {
         let Job { survey, replay, .. } = self;
-        let census = replay.image().census(b"/1");
+        let mut image = replay.image();
+        image.take_out(b"/1/_etcd");
+        let census = image.census(b"/1");
         let mut warnings = survey.warnings;
         if replay.clamped() > 0 {
             warnings.push(format!(

@@ -134,7 +134,9 @@ pub struct NameProblem {
 impl fmt::Display for NameProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.given {
-            Some(given) => write!(f, "no member is named {given:?}, and whose directory it is cannot be told: ")?,
+            Some(given) => {
+                write!(f, "no member is named {given:?}, and whose directory it is cannot be told: ")?
+            }
             None => write!(f, "whose directory it is cannot be told: ")?,
         }
         if self.candidates.is_empty() {

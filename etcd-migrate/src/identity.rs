@@ -50,7 +50,9 @@ pub(crate) fn find(
         return Err(MigrateError::Name(NameProblem {
             given: given.map(str::to_owned),
             candidates: candidates.map(|(name, (_, url))| (name.clone(), url.clone())).collect(),
-            others: conf.map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect()).unwrap_or_default(),
+            others: conf
+                .map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect())
+                .unwrap_or_default(),
             has_conf: conf.is_some(),
         }));
     };
@@ -90,7 +92,11 @@ mod tests {
         Conf { commit_index: 1, peers: names.iter().map(peer).collect() }
     }
 
-    fn name(given: Option<&str>, others: Option<&[&str]>, names: &[(&str, Option<u64>)]) -> Result<String, String> {
+    fn name(
+        given: Option<&str>,
+        others: Option<&[&str]>,
+        names: &[(&str, Option<u64>)],
+    ) -> Result<String, String> {
         let conf = others.map(conf);
         find(given, None, conf.as_ref(), &mut survey(names)).map_err(|error| error.to_string())
     }
@@ -112,17 +118,26 @@ mod tests {
     fn what_cannot_be_known_is_asked_for() {
         let three = [("a", None), ("b", None), ("c", None)];
         let error = name(Some("default"), Some(&["a"]), &three).unwrap_err();
-        for part in ["no member is named \"default\"", "b (http://b:1), c (http://c:1)", "others a", "--name"] {
+        for part in ["no member is named \"default\"", "b (http://b:1), c (http://c:1)", "others a", "--name"]
+        {
             assert!(error.contains(part), "{part}: {error}");
         }
-        assert!(name(None, None, &three).unwrap_err().contains("\"conf\", which would name the others, is missing"));
+        assert!(
+            name(None, None, &three)
+                .unwrap_err()
+                .contains("\"conf\", which would name the others, is missing")
+        );
         assert!(name(None, None, &[]).unwrap_err().contains("name no member"));
     }
 
     #[test]
     fn a_member_that_was_removed_is_told_so() {
         let names = [("a", None), ("b", Some(21))];
-        assert!(name(None, Some(&["a"]), &names).unwrap_err().contains("member b was removed from its cluster by entry 21"));
+        assert!(
+            name(None, Some(&["a"]), &names)
+                .unwrap_err()
+                .contains("member b was removed from its cluster by entry 21")
+        );
         assert!(name(Some("b"), None, &names).unwrap_err().contains("removed"));
     }
 }

@@ -1,44 +1,46 @@
-//! `etcd-migrate`: will convert the data directory of an etcd 0.x member into that of a 2.x member.
-//!
-//! It reads its flags and says that the rest is not there yet. It never touches a data directory, so nobody can
-//! take it for done.
+//! `etcd-migrate`: makes the data directory of an etcd 0.x member that of a 2.x member.
+
+mod flags;
+mod progress;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use shared::flags::{Flag, FlagError, FlagSet, Group};
+use shared::disk::RealDisk;
 
-static FLAGS: FlagSet = FlagSet {
-    program: "etcd-migrate",
-    about: "Converts the data directory of an etcd 0.x member into that of a 2.x member.",
-    operands: "",
-    groups: &[Group {
-        title: "flags",
-        remark: "",
-        hidden: false,
-        flags: &[
-            Flag::text("data-dir", "", "The data directory to convert."),
-            Flag::text("name", "", "The name of the member whose directory it is."),
-            Flag::switch("version", "Tell the version and leave."),
-        ],
-    }],
-};
+use flags::Request;
+use progress::Bar;
 
 fn main() -> ExitCode {
-    let (output, error, status) = match FLAGS.parse(std::env::args_os().skip(1)) {
-        Err(FlagError::Help) => (FLAGS.usage() + &FLAGS.help(), String::new(), 0),
-        Err(error) => (FLAGS.usage(), format!("{error}\n"), error.exit_status()),
-        Ok(values) if values.switch("version") => {
-            (format!("etcd-migrate Version: {}\n", env!("CARGO_PKG_VERSION")), String::new(), 0)
+    match flags::read(std::env::args_os().skip(1)) {
+        Ok(Request::Text(text)) => {
+            show(&text);
+            ExitCode::SUCCESS
         }
-        Ok(_) => (
-            String::new(),
-            "etcd-migrate: migration comes with a later release; nothing was changed\n".to_owned(),
-            1,
-        ),
-    };
-    // Whoever closed the pipe does not want to know.
-    let _ = io::stderr().write_all(error.as_bytes());
-    let _ = io::stdout().write_all(output.as_bytes());
-    ExitCode::from(status)
+        Ok(Request::Migrate(dir, options)) => {
+            match etcd_migrate::migrate(&RealDisk, &dir, &options, &mut Bar::default()) {
+                Ok(report) => {
+                    show(&format!("{report}\n"));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    complain(&format!("{} is not migrated: {error}", dir.display()));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(error) => {
+            complain(&format!("{error}\nTry 'etcd-migrate --help'."));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whoever closed the pipe does not want to know.
+fn show(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(format!("etcd-migrate: {text}\n").as_bytes());
 }

@@ -33,7 +33,11 @@ pub(crate) struct Output<D: Disk> {
 
 impl<D: Disk> Output<D> {
     /// Begins the new directory; what an earlier try left is removed.
-    pub(crate) fn create(disk: &D, data_dir: &Path, metadata: pb::Metadata) -> Result<Output<D>, MigrateError> {
+    pub(crate) fn create(
+        disk: &D,
+        data_dir: &Path,
+        metadata: pb::Metadata,
+    ) -> Result<Output<D>, MigrateError> {
         let draft = draft_dir(data_dir);
         remove_all(disk, &draft)?;
         disk.create_dir_all(&draft.join("snap"))?;

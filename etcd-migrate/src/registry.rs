@@ -180,8 +180,10 @@ impl Registry {
         if join.name.is_empty() || taken || count > 0 && count >= self.active_size {
             return Joined::Refused;
         }
-        let machine =
-            Machine { peer_url: join.raft_url.clone().into_owned(), client_url: join.etcd_url.clone().into_owned() };
+        let machine = Machine {
+            peer_url: join.raft_url.clone().into_owned(),
+            client_url: join.etcd_url.clone().into_owned(),
+        };
         self.machines.insert(join.name.clone().into_owned(), machine.clone());
         Joined::Added(machine)
     }
@@ -253,10 +255,15 @@ mod tests {
 
     #[test]
     fn ids_and_texts_are_those_of_2_0() {
-        let machine =
-            Machine { peer_url: "http://localhost:22632".to_owned(), client_url: "http://localhost:22631".to_owned() };
+        let machine = Machine {
+            peer_url: "http://localhost:22632".to_owned(),
+            client_url: "http://localhost:22631".to_owned(),
+        };
         assert_eq!(machine.id().to_string(), "63ab4153b1509f63");
-        assert_eq!(machine.query(), "etcd=http%3A%2F%2Flocalhost%3A22631&raft=http%3A%2F%2Flocalhost%3A22632");
+        assert_eq!(
+            machine.query(),
+            "etcd=http%3A%2F%2Flocalhost%3A22631&raft=http%3A%2F%2Flocalhost%3A22632"
+        );
         assert_eq!(Machine::from_query(machine.query().as_bytes()), machine);
         // As 0.1 wrote it.
         let old = b"raft=http://localhost:22632&etcd=http://localhost:22631&raftVersion=v0.1.2";

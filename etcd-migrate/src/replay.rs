@@ -129,8 +129,7 @@ impl Replay {
 
     /// The ids of the members, sorted.
     pub(crate) fn ids(&self) -> Vec<u64> {
-        let mut ids: Vec<u64> =
-            self.registry.machines().values().map(|machine| machine.id().0).collect();
+        let mut ids: Vec<u64> = self.registry.machines().values().map(|machine| machine.id().0).collect();
         ids.sort_unstable();
         ids
     }
@@ -166,12 +165,7 @@ impl Replay {
             Command::CompareAndDelete(delete) => {
                 let prev_value = text(&delete.prev_value);
                 let prev_index = delete.prev_index;
-                self.request(Request {
-                    method: "DELETE".into(),
-                    prev_value,
-                    prev_index,
-                    ..put(&delete.key)
-                })
+                self.request(Request { method: "DELETE".into(), prev_value, prev_index, ..put(&delete.key) })
             }
             Command::Sync(sync) => {
                 let time = sync.time.unix_nanos().0;

@@ -98,7 +98,10 @@ impl fmt::Display for Report {
         let data_dir = self.data_dir.display();
         match self.already {
             Some(Already::Member) => {
-                return write!(f, "{data_dir} is migrated already: it has the folder \"member\"; nothing was done");
+                return write!(
+                    f,
+                    "{data_dir} is migrated already: it has the folder \"member\"; nothing was done"
+                );
             }
             Some(Already::Layout20) => {
                 return write!(
@@ -110,13 +113,20 @@ impl fmt::Display for Report {
             None => {}
         }
         writeln!(f, "member       {} ({})", self.name, self.member_id)?;
-        writeln!(f, "cluster      {} member{}", self.members.len(), if self.members.len() == 1 { "" } else { "s" })?;
+        writeln!(
+            f,
+            "cluster      {} member{}",
+            self.members.len(),
+            if self.members.len() == 1 { "" } else { "s" }
+        )?;
         for member in &self.members {
             writeln!(f, "             {} ({}) at {}", member.name, member.id, member.peer_url)?;
         }
         match self.entries {
             0 => writeln!(f, "log          no entries after the snapshot")?,
-            entries => writeln!(f, "log          {entries} entries, {} to {}", self.first_index, self.last_index)?,
+            entries => {
+                writeln!(f, "log          {entries} entries, {} to {}", self.first_index, self.last_index)?
+            }
         }
         writeln!(f, "committed    up to entry {}", self.commit_index)?;
         if !self.original {
@@ -134,7 +144,10 @@ impl fmt::Display for Report {
         if self.dry_run {
             write!(f, "{data_dir} can be migrated; nothing was written")
         } else {
-            write!(f, "{data_dir} is migrated: the new files are in \"member\", the old ones are as they were")
+            write!(
+                f,
+                "{data_dir} is migrated: the new files are in \"member\", the old ones are as they were"
+            )
         }
     }
 }

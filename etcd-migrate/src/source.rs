@@ -73,9 +73,12 @@ impl Source {
                 }
                 Err(MigrateError::Disk(error)) => return Err(error.into()),
                 Err(error) if salvage => {
-                    let to = disk.open(&file, Open::Read).and_then(|file| shared::disk::DiskFile::len(&file))?;
+                    let to =
+                        disk.open(&file, Open::Read).and_then(|file| shared::disk::DiskFile::len(&file))?;
                     let problem = match &error {
-                        MigrateError::Snapshot { error: SnapshotError::Damaged { flaw, .. }, .. } => flaw.to_string(),
+                        MigrateError::Snapshot { error: SnapshotError::Damaged { flaw, .. }, .. } => {
+                            flaw.to_string()
+                        }
                         MigrateError::Store { error, .. } => error.to_string(),
                         other => other.to_string(),
                     };
@@ -92,7 +95,12 @@ impl Source {
     ///
     /// # Errors
     /// Where the log does not reach back far enough and `salvage` is not asked for.
-    pub(crate) fn start(&mut self, data_dir: &Path, last: Option<u64>, salvage: bool) -> Result<Start, MigrateError> {
+    pub(crate) fn start(
+        &mut self,
+        data_dir: &Path,
+        last: Option<u64>,
+        salvage: bool,
+    ) -> Result<Start, MigrateError> {
         let empty = || Replay::new(Store::new(HISTORY));
         let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
         let first = match (self.first, self.snapshot.take()) {
@@ -105,7 +113,13 @@ impl Source {
             (first, Some(Base { index, term, store, file })) => {
                 let gap = first.filter(|first| *first > index + 1);
                 if let Some(first) = gap {
-                    self.gap(data_dir, first, format!("{} ends with entry {index}", file.display()), index, salvage)?;
+                    self.gap(
+                        data_dir,
+                        first,
+                        format!("{} ends with entry {index}", file.display()),
+                        index,
+                        salvage,
+                    )?;
                 }
                 return Ok(Start { after: index, term, replay: Replay::new(store), check: None });
             }

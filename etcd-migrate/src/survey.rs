@@ -53,8 +53,12 @@ impl Survey {
         registry: Registry,
         salvage: bool,
     ) -> Result<Survey, MigrateError> {
-        let names = registry.machines().iter().map(|(name, machine)| (name.clone(), (None, machine.peer_url.clone())));
-        let addresses = registry.machines().iter().map(|(name, machine)| (after, name.clone(), machine.peer_url.clone()));
+        let names = registry
+            .machines()
+            .iter()
+            .map(|(name, machine)| (name.clone(), (None, machine.peer_url.clone())));
+        let addresses =
+            registry.machines().iter().map(|(name, machine)| (after, name.clone(), machine.peer_url.clone()));
         let mut survey = Survey {
             names: names.collect(),
             addresses: addresses.collect(),
@@ -92,7 +96,8 @@ impl Survey {
             }
             survey.entries += 1;
             (survey.last, survey.last_term) = (entry.index, entry.term);
-            if entry.index > after && matches!(&*entry.name, b"etcd:join" | b"etcd:remove" | b"etcd:setClusterConfig")
+            if entry.index > after
+                && matches!(&*entry.name, b"etcd:join" | b"etcd:remove" | b"etcd:setClusterConfig")
             {
                 let result = Command::decode(&entry.name, &entry.command)
                     .map(|command| survey.members(entry.index, &command));
