@@ -10,4 +10,5 @@ pub mod peers;
 pub mod proxy;
 pub mod security;
 pub mod server;
+pub mod upgrade;
 pub mod version;

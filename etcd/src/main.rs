@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use etcd::config::{self, Invocation};
 use etcd::proxy;
 use etcd::server::{self, Exit};
+use etcd::upgrade;
 
 /// Gives memory back after large deletes, and wastes little on small nodes.
 #[global_allocator]
@@ -14,10 +15,14 @@ fn main() -> ExitCode {
     let log = etcd::log::start(server::now);
     let invocation =
         config::read(std::env::args_os().skip(1), std::env::vars_os(), |file| std::fs::read_to_string(file));
-    let config = match invocation {
+    let mut config = match invocation {
         Invocation::Run(start) => start.announce(&log),
         Invocation::Leave(farewell) => return farewell.say(),
     };
+    if let Err(error) = upgrade::bring_up(&mut config) {
+        server::fail(&error.to_string());
+        return ExitCode::FAILURE;
+    }
     let exit = match proxy::is_proxy(&config) {
         Ok(false) => match server::run(config.clone(), log) {
             Exit::ClusterFull => proxy::run(&config),

@@ -43,13 +43,6 @@ pub enum DataDirError {
         .0.display()
     )]
     Proxy(PathBuf),
-    /// That of a 0.x member.
-    #[error(
-        "the data directory {} is that of an etcd 0.x member, which this version cannot convert yet; \
-         it was left as it is",
-        .0.display()
-    )]
-    Legacy(PathBuf),
     /// Written with the v3 API switched on.
     #[error(
         "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
@@ -124,9 +117,6 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
         (true, false) => {}
         (false, false) if has("snap") && has("wal") && wal::exists(disk, &layout.data.join("wal"))? => {
             move_below_member(disk, layout)?;
-        }
-        (false, false) if has("log") && (has("conf") || has("snapshot")) => {
-            return Err(DataDirError::Legacy(layout.data.clone()));
         }
         (false, false) => {}
     }

@@ -1,0 +1,190 @@
+//! A data dir of etcd 0.x at start-up: a member's is migrated, a standby's becomes a proxy's.
+//!
+//! Only what etcd 2.0 itself converted when it started is converted unasked. A directory that needs more than that,
+//! such as one whose log ends in a torn entry, is for `etcd-migrate` and a person who reads its report.
+
+use std::time::{Duration, Instant};
+
+use etcd_migrate::{MigrateError, Options, Progress, Report};
+use shared::disk::RealDisk;
+use shared::legacy::{self, FileError, Found, StandbyInfo};
+use shared::net::TlsFileError;
+use shared::url::{InitialCluster, UrlError, Urls};
+
+use crate::config::{Config, ProxyMode};
+use crate::log;
+use crate::peers::info::{self, InfoError};
+use crate::security;
+use crate::server::{DataDirError, role_of};
+
+/// How long the members that a standby knew may take to answer, all together.
+const MEMBERS_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How often the log tells how far a long migration has come.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why the server does not start on a directory of 0.x.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// The data dir cannot be looked at.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A file of 0.x cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The new files would be in one place, and the server would look in another.
+    #[error(
+        "the data directory {0} is that of an etcd 0.x member and is migrated as a whole: start without -wal-dir \
+         first, or run etcd-migrate and move {0}/member/wal"
+    )]
+    WalDir(String),
+    /// What 2.0 would not have converted.
+    #[error(
+        "the data directory {data_dir} is that of an etcd 0.x member, and is not migrated unasked, as etcd 2.0 would \
+         have refused it ({why}): run etcd-migrate -data-dir={data_dir}, read its report, then start again"
+    )]
+    Unasked {
+        /// The directory.
+        data_dir: String,
+        /// What 2.0 says.
+        why: String,
+    },
+    /// It cannot be migrated.
+    #[error("failed migrating data-dir: {0}")]
+    Migrate(#[from] MigrateError),
+    /// A standby's file names an address that is none.
+    #[error(
+        "the data directory {data_dir} is that of an etcd 0.x standby, whose standby_info names a bad URL: {error}"
+    )]
+    StandbyUrl {
+        /// The directory.
+        data_dir: String,
+        /// What is wrong with it.
+        error: UrlError,
+    },
+    /// The members are not there, or are still of 0.x.
+    #[error(
+        "the data directory {data_dir} is that of an etcd 0.x standby, which becomes a proxy once its cluster runs \
+         etcd 2.x; no member answers yet ({error}): upgrade the members first, then start this one again"
+    )]
+    NoMembers {
+        /// The directory.
+        data_dir: String,
+        /// What they say.
+        error: InfoError,
+    },
+    /// The certificates for asking them cannot be used.
+    #[error(transparent)]
+    Security(#[from] TlsFileError),
+    /// The runtime for asking them cannot be had.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Brings what 0.x left in the data dir up to date, and the settings with it. Nothing else happens to a directory of
+/// 2.x, or to an empty one.
+///
+/// # Errors
+/// Where the directory cannot be used as it is; then it is as it was.
+pub fn bring_up(config: &mut Config) -> Result<(), UpgradeError> {
+    if role_of(&RealDisk, &config.data_dir)?.is_some() {
+        return Ok(());
+    }
+    match legacy::look(&RealDisk, &config.data_dir)? {
+        Found::Nothing => Ok(()),
+        Found::Member => migrate(config),
+        Found::Standby(standby) => become_proxy(config, &standby),
+    }
+}
+
+fn migrate(config: &Config) -> Result<(), UpgradeError> {
+    let data_dir = &config.data_dir;
+    if config.wal_dir.is_some() {
+        return Err(UpgradeError::WalDir(data_dir.display().to_string()));
+    }
+    log::notice!("migrate", "{} is the data dir of an etcd 0.x member, migrating it", data_dir.display());
+    let options = Options { name: Some(config.name.clone()), ..Options::default() };
+    let original = Options { original: true, dry_run: true, ..options.clone() };
+    if let Err(error) = etcd_migrate::migrate(&RealDisk, data_dir, &original, &mut ()) {
+        return Err(match error {
+            MigrateError::Original(why) => {
+                UpgradeError::Unasked { data_dir: data_dir.display().to_string(), why }
+            }
+            error => error.into(),
+        });
+    }
+    let report = etcd_migrate::migrate(&RealDisk, data_dir, &options, &mut Teller::default())?;
+    tell(&report);
+    Ok(())
+}
+
+/// The report, for the log.
+fn tell(report: &Report) {
+    for warning in &report.warnings {
+        log::warning!("migrate", "{warning}");
+    }
+    for line in report.to_string().lines().filter(|line| !line.starts_with("warning ")) {
+        log::info!("migrate", "{line}");
+    }
+}
+
+/// Tells the log now and then how far it is.
+#[derive(Default)]
+struct Teller {
+    entries: u64,
+    done: u64,
+    told: Option<Instant>,
+}
+
+impl Progress for Teller {
+    fn begin(&mut self, entries: u64, _bytes: u64) {
+        (self.entries, self.done, self.told) = (entries, 0, Some(Instant::now()));
+    }
+
+    fn advance(&mut self, entries: u64, _bytes: u64) {
+        self.done += entries;
+        if self.told.is_some_and(|told| told.elapsed() >= TELL_INTERVAL) {
+            self.told = Some(Instant::now());
+            log::info!("migrate", "{} of {} entries are migrated", self.done, self.entries);
+        }
+    }
+
+    fn end(&mut self) {}
+}
+
+/// Sets the proxy up for the members that the standby knew, if one of them answers as 2.x does.
+fn become_proxy(config: &mut Config, standby: &StandbyInfo) -> Result<(), UpgradeError> {
+    let data_dir = || config.data_dir.display().to_string();
+    log::notice!("migrate", "{} is the data dir of an etcd 0.x standby, starting as etcd proxy", data_dir());
+    let mut members = Vec::new();
+    for member in &standby.cluster {
+        let urls = Urls::from_texts([member.peer_url.as_str()])
+            .map_err(|error| UpgradeError::StandbyUrl { data_dir: data_dir(), error })?;
+        members.push((member.name.clone(), urls));
+    }
+    if !members.is_empty() {
+        config.initial_cluster = InitialCluster::from_iter(members);
+        (config.discovery, config.discovery_srv) = (None, None);
+    }
+    if config.discovery.is_none() && config.discovery_srv.is_none() {
+        find_members(config)?;
+    }
+    if config.proxy.mode == ProxyMode::Off {
+        config.proxy.mode = ProxyMode::On;
+    }
+    Ok(())
+}
+
+/// Checks that one of the members runs etcd 2.x.
+fn find_members(config: &Config) -> Result<(), UpgradeError> {
+    let urls: Vec<String> =
+        config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
+    let share = MEMBERS_TIME_MAX / u32::try_from(urls.len().max(1)).unwrap_or(u32::MAX);
+    let dialer = security::dialer(config)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UpgradeError::Runtime)?;
+    match runtime.block_on(info::members_of(&dialer, &urls, share)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(UpgradeError::NoMembers { data_dir: config.data_dir.display().to_string(), error }),
+    }
+}
