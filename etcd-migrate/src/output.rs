@@ -45,7 +45,7 @@ impl<D: Disk> Output<D> {
         Ok(Output { disk: disk.clone(), data_dir: data_dir.to_owned(), wal, waiting: 0 })
     }
 
-    /// Keeps the whole log in one file, and lets it begin at any index: the form of etcd-migrate 2.0.
+    /// The log itself, for the form of etcd-migrate 2.0.
     pub(crate) fn wal_mut(&mut self) -> &mut Wal<D> {
         &mut self.wal
     }
@@ -79,9 +79,26 @@ impl<D: Disk> Output<D> {
         nodes: Vec<u64>,
         image: &Image,
     ) -> Result<(), MigrateError> {
-        self.wal.append_snapshot(at)?;
+        self.mark(at)?;
         let snapshots = Snapshots::new(self.disk.clone(), &draft_dir(&self.data_dir).join("snap"));
         Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, |out| image.write_json(out))?)
+    }
+
+    /// As [`Output::snapshot`], in the form of etcd-migrate 2.0.
+    pub(crate) fn snapshot_2_0(
+        &mut self,
+        at: pb::WalSnapshot,
+        nodes: Vec<u64>,
+        image: &Image,
+    ) -> Result<(), MigrateError> {
+        self.mark(at)?;
+        let snapshots = Snapshots::new(self.disk.clone(), &draft_dir(&self.data_dir).join("snap"));
+        Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, |out| image.write_json_2_0(out))?)
+    }
+
+    /// Marks a snapshot in the log.
+    pub(crate) fn mark(&mut self, at: pb::WalSnapshot) -> Result<(), MigrateError> {
+        Ok(self.wal.append_snapshot(at)?)
     }
 
     /// Makes all durable and gives the directory its name, as the last thing.

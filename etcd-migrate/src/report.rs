@@ -62,7 +62,7 @@ pub struct ReportMember {
     pub name: String,
     /// Its id in 2.x.
     pub id: MemberId,
-    /// Where other members reach it.
+    /// Where other members reach it; empty if that was not looked for.
     pub peer_url: String,
 }
 
@@ -120,7 +120,11 @@ impl fmt::Display for Report {
             if self.members.len() == 1 { "" } else { "s" }
         )?;
         for member in &self.members {
-            writeln!(f, "             {} ({}) at {}", member.name, member.id, member.peer_url)?;
+            write!(f, "             {} ({})", member.name, member.id)?;
+            match member.peer_url.as_str() {
+                "" => writeln!(f)?,
+                url => writeln!(f, " at {url}")?,
+            }
         }
         match self.entries {
             0 => writeln!(f, "log          no entries after the snapshot")?,

@@ -178,7 +178,7 @@ fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<B
             },
         },
     })?;
-    let store = Store::recover_legacy(&snapshot.state, HISTORY)
+    let store = Store::recover_legacy(&snapshot.state, HISTORY, true)
         .map_err(|error| MigrateError::Store { file: file.to_owned(), error })?;
     Ok(Base { file: file.to_owned(), index: snapshot.last_index, term: snapshot.last_term, store })
 }

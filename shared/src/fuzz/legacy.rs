@@ -85,7 +85,7 @@ pub fn legacy_snapshot(bytes: &[u8]) {
 }
 
 fn legacy_state(json: &[u8]) {
-    if let Ok(store) = Store::recover_legacy(json, 8) {
+    if let Ok(store) = Store::recover_legacy(json, 8, true) {
         let image = store.image();
         assert!(image.first_difference(&image, b"/").is_none(), "an image differs from itself");
         let _ = image.census(b"/1");

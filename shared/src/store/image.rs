@@ -34,13 +34,30 @@ impl Image {
     pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut out = Chunks { buffer: Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4), out };
         out.buffer.extend_from_slice(b"{\"Root\":");
-        write_tree(&self.tree.root, &mut out)?;
+        write_tree(&self.tree.root, &mut out, b"")?;
         out.buffer.extend_from_slice(b",\"WatcherHub\":{\"EventHistory\":");
         write_history(&self.history, &mut out)?;
         out.buffer.extend_from_slice(b"},\"CurrentIndex\":");
         json::write_u64(&mut out.buffer, self.index);
         out.buffer.extend_from_slice(b",\"Stats\":");
         self.counters.write_json(&mut out.buffer);
+        out.buffer.extend_from_slice(b",\"CurrentVersion\":");
+        json::write_u64(&mut out.buffer, SNAPSHOT_VERSION);
+        out.buffer.push(b'}');
+        out.flush()
+    }
+
+    /// Writes the body of a snapshot as etcd-migrate 2.0 writes it: without a history and counters, and with the
+    /// member `ACL` that 2.0 had.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_json_2_0(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = Chunks { buffer: Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4), out };
+        out.buffer.extend_from_slice(b"{\"Root\":");
+        write_tree(&self.tree.root, &mut out, b"\"ACL\":\"\",")?;
+        out.buffer.extend_from_slice(b",\"CurrentIndex\":");
+        json::write_u64(&mut out.buffer, self.index);
         out.buffer.extend_from_slice(b",\"CurrentVersion\":");
         json::write_u64(&mut out.buffer, SNAPSHOT_VERSION);
         out.buffer.push(b'}');
@@ -81,10 +98,10 @@ impl<'a> Level<'a> {
     }
 }
 
-/// Writes all nodes. The stack is our own: a tree may be deeper than a thread's.
-fn write_tree(root: &Dir, out: &mut Chunks<'_>) -> io::Result<()> {
+/// Writes all nodes, each with `more` among its members. The stack is our own: a tree may be deeper than a thread's.
+fn write_tree(root: &Dir, out: &mut Chunks<'_>, more: &[u8]) -> io::Result<()> {
     let mut path = Vec::new();
-    open(&mut out.buffer, b"/", root.meta, b"");
+    open(&mut out.buffer, b"/", root.meta, more, b"");
     out.buffer.push(b'{');
     let mut levels = vec![Level::of(root, 0)];
     while let Some(level) = levels.last_mut() {
@@ -104,11 +121,11 @@ fn write_tree(root: &Dir, out: &mut Chunks<'_>) -> io::Result<()> {
         out.extend_from_slice(b"\":");
         match child {
             Child::Key(_, key) => {
-                open(out, &path, key.meta(), key.value());
+                open(out, &path, key.meta(), more, key.value());
                 out.extend_from_slice(b"null}");
             }
             Child::Dir(_, dir) => {
-                open(out, &path, dir.meta, b"");
+                open(out, &path, dir.meta, more, b"");
                 out.push(b'{');
                 levels.push(Level::of(dir, path.len()));
             }
@@ -118,7 +135,7 @@ fn write_tree(root: &Dir, out: &mut Chunks<'_>) -> io::Result<()> {
 }
 
 /// Writes a node up to its children.
-fn open(out: &mut Vec<u8>, path: &[u8], meta: Meta, value: &[u8]) {
+fn open(out: &mut Vec<u8>, path: &[u8], meta: Meta, more: &[u8], value: &[u8]) {
     out.extend_from_slice(b"{\"Path\":\"");
     out.extend_from_slice(path);
     out.extend_from_slice(b"\",\"CreatedIndex\":");
@@ -131,7 +148,9 @@ fn open(out: &mut Vec<u8>, path: &[u8], meta: Meta, value: &[u8]) {
         // Go's zero time.
         None => out.extend_from_slice(b"0001-01-01T00:00:00Z"),
     }
-    out.extend_from_slice(b"\",\"Value\":");
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(more);
+    out.extend_from_slice(b"\"Value\":");
     json::write_string(out, value);
     out.extend_from_slice(b",\"Children\":");
 }

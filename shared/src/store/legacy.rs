@@ -34,16 +34,16 @@ impl Store {
     /// The store that the state of a 0.x snapshot holds, with its keys below `/1`, the index of 0.x and the newest
     /// `history_length` events (at least 1).
     ///
-    /// The snapshots of 0.4 say of each node that it was last changed when it was made. Where the events beside the
-    /// nodes know better they are right.
+    /// The snapshots of 0.4 say of each node that it was last changed when it was made. With `mend` the events beside
+    /// the nodes are right where they know better.
     ///
     /// # Errors
     /// Where the text is no store, and why.
-    pub fn recover_legacy(json: &[u8], history_length: usize) -> Result<Store, RecoverError> {
+    pub fn recover_legacy(json: &[u8], history_length: usize, mend: bool) -> Result<Store, RecoverError> {
         let mut store = recover(json, LEGACY_HISTORY)?;
         let events: Vec<Arc<Event>> =
             (0..LEGACY_HISTORY).filter_map(|slot| store.history.slot(slot).cloned()).collect();
-        for event in &events {
+        for event in events.iter().filter(|_| mend) {
             if matches!(event.action, Action::Update | Action::CompareAndSwap) {
                 restore_modified(&mut store.tree, event);
             }
@@ -220,6 +220,11 @@ mod tests {
         assert!(image.is_empty_dir(b"/0/removed_members") && !image.is_empty_dir(b"/0/members"));
         assert_eq!(image.census(b"/0"), Census { keys: 1, directories: 3, expiring: 0 });
         assert!(image.take_out(b"/0/members") && !image.take_out(b"/0/members"));
+        let mut bare = Vec::new();
+        image.write_json_2_0(&mut bare).unwrap();
+        let bare = String::from_utf8(bare).unwrap();
+        let node = r#"{"Path":"/1/a","CreatedIndex":1,"ModifiedIndex":1,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"v","Children":null}"#;
+        assert!(bare.contains(node) && bare.ends_with(r#","CurrentIndex":1,"CurrentVersion":2}"#), "{bare}");
         // The store itself has not changed.
         assert_eq!(store.image().indexes(b"/0/removed_members"), None);
         assert!(Store::recover(json(&image).as_bytes(), 1).is_ok());
@@ -257,13 +262,15 @@ mod tests {
             "\"modifiedIndex\":66,\"createdIndex\":6",
             1,
         );
-        let mut store = Store::recover_legacy(state.as_bytes(), 1).unwrap();
+        let mut store = Store::recover_legacy(state.as_bytes(), 1, true).unwrap();
         let image = store.image();
         assert_eq!(image.indexes(b"/1/cas"), Some((3, 5)));
         assert_eq!(image.indexes(b"/1/set"), Some((6, 6)));
         assert_eq!(image.index(), 7);
         assert!(json(&image).contains(r#""key":"/1/set""#), "the newest event");
         assert!(image.indexes(b"/0").is_some());
+        let as_it_is = Store::recover_legacy(state.as_bytes(), 1, false).unwrap();
+        assert_eq!(as_it_is.image().indexes(b"/1/cas"), Some((3, 3)));
         assert_eq!(store.delete_expired(UnixNanos(i64::MAX), UnixNanos(0)), 1);
         assert_eq!(store.image().census(b"/1"), Census { keys: 2, directories: 0, expiring: 0 });
     }

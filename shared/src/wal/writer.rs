@@ -106,6 +106,11 @@ impl<D: Disk> Wal<D> {
         self.segment_bytes = bytes;
     }
 
+    /// Lets the next entry be the one after `index`: those before it lie in a snapshot that is marked later.
+    pub fn skip_to(&mut self, index: u64) {
+        self.last_index = index;
+    }
+
     /// The folder it is in.
     pub fn dir(&self) -> &Path {
         &self.dir
