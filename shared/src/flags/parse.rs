@@ -58,6 +58,8 @@ impl FlagError {
 pub struct Values {
     definitions: FlagSet,
     set: BTreeMap<&'static str, Value>,
+    /// All texts that were given to flags, in their order.
+    given: Vec<(&'static str, String)>,
     ignored: Vec<&'static str>,
     rest: Vec<String>,
 }
@@ -97,7 +99,13 @@ impl FlagSet {
 
     /// The defaults alone: what an empty command line gives.
     pub fn no_values(&self) -> Values {
-        Values { definitions: *self, set: BTreeMap::new(), ignored: Vec::new(), rest: Vec::new() }
+        Values {
+            definitions: *self,
+            set: BTreeMap::new(),
+            given: Vec::new(),
+            ignored: Vec::new(),
+            rest: Vec::new(),
+        }
     }
 }
 
@@ -137,6 +145,7 @@ impl Values {
             self.ignored.push(flag.name);
         }
         self.set.insert(flag.name, value);
+        self.given.push((flag.name, text.to_owned()));
         Ok(())
     }
 
@@ -165,6 +174,11 @@ impl Values {
             Some(_) => wrong_kind(name),
             None => self.definition(name).default,
         }
+    }
+
+    /// The texts of a flag that may be given several times.
+    pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.given.iter().filter(move |(flag, _)| *flag == name).map(|(_, text)| text.as_str())
     }
 
     /// The value of a boolean flag.

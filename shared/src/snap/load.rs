@@ -52,7 +52,7 @@ impl<D: Disk> Snapshots<D> {
     /// Reads the newest good snapshot, and says where it is. Broken ones that are newer are renamed to
     /// `….snap.broken`. Its name, too, is durable on return.
     pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        let found = self.newest(|file, error| {
+        let found = self.newest(read, |file, error| {
             tracing::error!(target: "snap", "{error}");
             let mut broken = file.as_os_str().to_owned();
             broken.push(".broken");
@@ -69,16 +69,18 @@ impl<D: Disk> Snapshots<D> {
         &self,
         mut skipped: impl FnMut(&SnapError),
     ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        self.newest(|_, error| {
+        self.newest(read, |_, error| {
             skipped(error);
             Ok(())
         })
     }
 
-    fn newest(
+    /// The newest file that `read` finds good; the others are told.
+    pub(super) fn newest<T>(
         &self,
+        read: impl Fn(&D, &Path) -> Result<T, SnapError>,
         mut set_aside: impl FnMut(&Path, &SnapError) -> Result<(), SnapError>,
-    ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
+    ) -> Result<Option<(T, PathBuf)>, SnapError> {
         for name in self.names()?.into_iter().rev() {
             let file = self.dir.join(name);
             match read(&self.disk, &file) {
@@ -90,8 +92,11 @@ impl<D: Disk> Snapshots<D> {
         Ok(None)
     }
 
-    /// The names of snapshots, oldest first.
-    fn names(&self) -> Result<Vec<OsString>, SnapError> {
+    /// The names of snapshots, oldest first. Other files are passed over, with a warning.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn names(&self) -> Result<Vec<OsString>, SnapError> {
         let mut names = self.disk.list(&self.dir)?;
         names.retain(|name| {
             let good = name.as_encoded_bytes().ends_with(b".snap");

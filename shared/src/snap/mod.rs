@@ -8,6 +8,7 @@
 //! A file appears under its name only when it is complete and synced.
 
 mod load;
+mod peek;
 mod save;
 mod send;
 
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use load::{Flaw, decode, read};
+pub use peek::peek;
 pub use send::open_data;
 
 use crate::disk::{Disk, DiskError};

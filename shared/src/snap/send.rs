@@ -48,7 +48,7 @@ fn broken() -> io::Error {
 }
 
 /// The sum, the length of the data and where they begin.
-fn read_head(mut head: &[u8]) -> Option<(u32, u64, u64)> {
+pub(super) fn read_head(mut head: &[u8]) -> Option<(u32, u64, u64)> {
     let whole = head.len();
     let mut key = |wanted: u8| {
         let (first, rest) = head.split_first()?;

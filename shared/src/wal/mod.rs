@@ -1,7 +1,7 @@
 //! The write-ahead log of etcd 2.x: segments `SEQ-INDEX.wal` of framed, checksummed records.
 //!
-//! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it and touches nothing, [`Reader`]
-//! decodes one segment from bytes. The layout of a record stands in `codec`.
+//! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it and touches nothing, [`Stream`]
+//! does so record by record and keeps nothing, [`Reader`] decodes one segment from bytes. The layout of a record stands in `codec`.
 //!
 //! Invariants of what is written: the sum chains through all segments; a file ends at its last record, without
 //! padding (space is reserved beyond the end only); a segment appears under its name only when it is complete
@@ -13,6 +13,7 @@ mod open;
 mod purge;
 mod reader;
 mod segment;
+mod stream;
 mod writer;
 
 pub use codec::EntryRef;
@@ -23,4 +24,5 @@ pub(crate) use purge::purge_suffix;
 pub(crate) use reader::FileSource;
 pub use reader::{End, ReadError, Reader, Record, Source};
 pub use segment::SegmentName;
+pub use stream::{Stream, segments, segments_after};
 pub use writer::{SEGMENT_BYTES, Wal};

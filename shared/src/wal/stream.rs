@@ -1,0 +1,159 @@
+//! Reads a log record by record and keeps nothing of it: a log of any length takes the same memory.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reader::{FileSource, ReadError};
+use super::segment::{self, SegmentName};
+use super::{Damage, End, Reader, Record, WalError};
+use crate::disk::{Disk, Open};
+use crate::pb;
+
+/// The segments in a folder, in their order. Other names are passed over, with a warning.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentName>, WalError> {
+    segment::list(disk, dir)
+}
+
+/// The last of `names` that may hold the entry after `index`, and all that follow it.
+///
+/// # Errors
+/// [`WalError::FileNotFound`] if there is none, or one of those that follow is missing.
+pub fn segments_after(names: &[SegmentName], dir: &Path, index: u64) -> Result<Vec<SegmentName>, WalError> {
+    segment::select(names, dir, index)
+}
+
+/// The records of some segments that follow one another.
+///
+/// Nothing is locked, repaired or written, so the log may belong to a running server. What stands at the head of a
+/// segment is checked, and that all are of one log; what entries say is not looked at.
+pub struct Stream<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    waiting: VecDeque<SegmentName>,
+    reader: Option<Reader<FileSource<D::File>>>,
+    /// The segment that is being read, or was read last.
+    file: PathBuf,
+    /// How many of its records were read.
+    place: u64,
+    /// Where the last record begins, or the bad one.
+    offset: u64,
+    /// The sum over all segments before this one.
+    crc: u32,
+    metadata: Option<pb::Metadata>,
+    end: End,
+    end_offset: u64,
+}
+
+impl<D: Disk> Stream<D> {
+    /// A stream of the records in these segments of a folder.
+    pub fn new(disk: D, dir: &Path, segments: impl IntoIterator<Item = SegmentName>) -> Stream<D> {
+        Stream {
+            disk,
+            dir: dir.to_owned(),
+            waiting: segments.into_iter().collect(),
+            reader: None,
+            file: dir.to_owned(),
+            place: 0,
+            offset: 0,
+            crc: 0,
+            metadata: None,
+            end: End::Clean,
+            end_offset: 0,
+        }
+    }
+
+    /// The segment that is being read, or was read last.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Where the last record begins; after an error, the bad one.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The sum over all records so far.
+    pub fn crc(&self) -> u32 {
+        self.reader.as_ref().map_or(self.crc, Reader::crc)
+    }
+
+    /// How the last segment that was read to its end ends, and where its good records do.
+    pub fn end(&self) -> (End, u64) {
+        (self.end, self.end_offset)
+    }
+
+    /// What is wrong with the last record, as an error of this log.
+    pub fn damaged(&self, damage: Damage) -> WalError {
+        WalError::Damaged { file: self.file.clone(), offset: self.offset, damage }
+    }
+
+    /// The next record, `None` when there are no more. A torn tail of the last segment is no error but told by
+    /// [`Stream::end`].
+    ///
+    /// # Errors
+    /// For a segment that cannot be read, or is damaged. After that there are no more records.
+    pub fn next_record(&mut self) -> Result<Option<Record>, WalError> {
+        let next = self.read();
+        if next.is_err() {
+            self.waiting.clear();
+            self.reader = None;
+        }
+        next
+    }
+
+    fn read(&mut self) -> Result<Option<Record>, WalError> {
+        loop {
+            let Some(reader) = &mut self.reader else {
+                let Some(name) = self.waiting.pop_front() else { return Ok(None) };
+                self.file = self.dir.join(name.to_string());
+                (self.place, self.offset) = (0, 0);
+                let file = self.disk.open(&self.file, Open::Read)?;
+                self.reader = Some(Reader::new(FileSource::new(Arc::new(file))?, self.crc));
+                continue;
+            };
+            self.offset = reader.offset();
+            match reader.next_record() {
+                Ok(Some(record)) => {
+                    self.check(&record).map_err(|damage| self.damaged(damage))?;
+                    self.place += 1;
+                    return Ok(Some(record));
+                }
+                Ok(None) => {
+                    self.end = reader.end().unwrap_or(End::Clean);
+                    self.end_offset = reader.offset();
+                    self.crc = reader.crc();
+                    self.reader = None;
+                    // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
+                    if self.end == End::Torn && !self.waiting.is_empty() {
+                        return Err(self.damaged(Damage::UnexpectedEof));
+                    }
+                }
+                Err(ReadError::Disk(error)) => return Err(error.into()),
+                Err(ReadError::Damage(damage)) => return Err(self.damaged(damage)),
+            }
+        }
+    }
+
+    /// The sum does not cover a record's type. These two stand at the head of every segment, in this order, so neither
+    /// can be taken for another.
+    fn check(&mut self, record: &Record) -> Result<(), Damage> {
+        let good = match self.place {
+            0 => matches!(record, Record::Crc(_)),
+            1 => matches!(record, Record::Metadata(_)),
+            _ => true,
+        };
+        if !good {
+            return Err(Damage::Head);
+        }
+        let Record::Metadata(metadata) = record else { return Ok(()) };
+        if *self.metadata.get_or_insert(*metadata) == *metadata {
+            Ok(())
+        } else {
+            Err(Damage::MetadataConflict)
+        }
+    }
+}
