@@ -1,29 +1,28 @@
-//! The command line.
+//! The command line of `etcd-dump DIR`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use shared::flags::{Flag, FlagError, FlagSet, Group};
+use shared::flags::{Flag, FlagSet, Group, Kind};
 
-/// What is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// To be shown the help.
-    Help(String),
-    /// To be shown a directory.
-    Dump(What),
-}
+use crate::command_line::{Command, Line, UsageError};
 
-/// Which directory, and from where on.
+/// Which directory, which part of it, and how.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct What {
     pub(crate) data_dir: PathBuf,
     pub(crate) from: From,
+    /// The last index that is shown.
+    pub(crate) to: u64,
+    pub(crate) view: View,
+    pub(crate) format: Format,
+    pub(crate) lengths: Lengths,
 }
 
 /// Where the log begins to be shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum From {
+    /// Where it begins.
+    Beginning,
     /// After the newest snapshot that is good, or at its beginning if there is none.
     NewestSnapshot,
     /// After the snapshot in the file of this name.
@@ -32,55 +31,125 @@ pub(crate) enum From {
     Index(u64),
 }
 
-/// A command line that cannot be carried out.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UsageError {
-    #[error(transparent)]
-    Flag(#[from] FlagError),
-    #[error("which directory? Give the data directory of a member")]
-    NoDirectory,
-    #[error("one directory only: {0:?} is one too many")]
-    TooMany(String),
-    #[error("-start-snap and -index exclude each other")]
-    SnapshotAndIndex,
+/// What of a directory is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The entries of the log.
+    Log,
+    /// The tree that they make.
+    Store,
+    /// What is wrong with the files.
+    Flaws,
 }
 
-const FLAGS: FlagSet = FlagSet {
-    program: "etcd-dump",
-    about: "Shows what is in an etcd data directory",
-    operands: "[DIR]",
-    groups: &[
-        Group {
-            title: "flags",
-            remark: "",
-            hidden: false,
-            flags: &[
-                Flag::text("data-dir", "", "The data directory of a member, the same as DIR."),
-                Flag::text(
-                    "start-snap",
-                    "",
-                    "Begin after the snapshot in this file (a name in member/snap) instead of the newest good one.",
-                ),
-                Flag::number(
-                    "index",
-                    "0",
-                    "Begin after the entry of this index and leave the snapshots alone.",
-                ),
-            ],
-        },
-        Group {
-            title: "other spellings",
-            remark: "",
-            hidden: true,
-            flags: &[Flag::number("start-index", "0", "The name that -index has in etcd-dump-logs.")],
-        },
-    ],
+/// In what form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// That of etcd-dump-logs 2.3.8.
+    Text,
+    /// A line for each thing, `name=value`, with all that is known of it.
+    Full,
+    /// The same as JSON lines.
+    Json,
+}
+
+/// How much of a value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// Its beginning.
+    Cut,
+    /// All of it.
+    Whole,
+}
+
+pub(crate) const COMMAND: Command = Command {
+    flags: FlagSet {
+        program: "etcd-dump",
+        about: "Shows what is in an etcd data directory",
+        operands: "[DIR]",
+        groups: &[
+            Group {
+                title: "which entries",
+                remark: "",
+                hidden: false,
+                flags: &[
+                    Flag::number("from", "0", "Begin with the entry of this index."),
+                    Flag::number("to", "0", "End with the entry of this index. 0: with the last one."),
+                    Flag::switch(
+                        "after-snapshot",
+                        "Begin after the newest good snapshot. The text form does so by itself; the others begin \
+                         where the log does.",
+                    ),
+                    Flag::text(
+                        "start-snap",
+                        "",
+                        "Begin after the snapshot in this file (a name in member/snap).",
+                    ),
+                    Flag::number(
+                        "index",
+                        "0",
+                        "Begin after the entry of this index and leave the snapshots alone.",
+                    ),
+                ],
+            },
+            Group {
+                title: "what is shown of them, and how",
+                remark: "",
+                hidden: false,
+                flags: &[
+                    Flag::new(
+                        "format",
+                        Kind::Choice(&["text", "full", "json"]),
+                        "text",
+                        "text: the lines of etcd-dump-logs. full: a line for each entry with all its fields. json: \
+                         the same as JSON lines.",
+                    ),
+                    Flag::new(
+                        "values",
+                        Kind::Choice(&["cut", "whole"]),
+                        "",
+                        "cut: the first 128 bytes of each value. whole: all of it. Without this flag json is whole, \
+                         the other forms are cut.",
+                    ),
+                    Flag::switch(
+                        "store",
+                        "Show the tree of keys and the members that the newest good snapshot and the committed \
+                         entries after it make. With -to: as they were at that entry.",
+                    ),
+                    Flag::switch(
+                        "verify",
+                        "Check all files instead: sums, order, what must fit together. Say what was checked and \
+                         each flaw with its place. Status 0 if all is good, 1 if not.",
+                    ),
+                ],
+            },
+            Group {
+                title: "other flags",
+                remark: "",
+                hidden: false,
+                flags: &[Flag::text("data-dir", "", "The data directory of a member, the same as DIR.")],
+            },
+            Group {
+                title: "other spellings",
+                remark: "",
+                hidden: true,
+                flags: &[Flag::number("start-index", "0", "The name that -index has in etcd-dump-logs.")],
+            },
+        ],
+    },
+    introduction: INTRODUCTION,
+    run: crate::dump::run,
 };
 
 const INTRODUCTION: &str = "\
-etcd-dump shows what is in the data directory of an etcd 2.x member.
+etcd-dump shows what is in the data directory of an etcd member, of 2.x or of 0.x, healthy or damaged.
 
-usage: etcd-dump [flags] DIR
+usage: etcd-dump [flags] DIR                    the log: this help
+       etcd-dump export DIR | --endpoint URL    all keys as JSON lines, for etcdctl import
+       etcd-dump doctor DIR                     is there v2 data in a directory of 3.x?
+       etcd-dump salvage DIR OUT                a directory that starts, out of a damaged one
+
+Each of them has a --help of its own. A directory of such a name is written ./export.
 
 It prints the newest snapshot (term, index, members), the head of the write-ahead log (ids, term, commit
 index, vote) and a line for each log entry after the snapshot:
@@ -92,14 +161,20 @@ index, vote) and a line for each log entry after the snapshot:
         Nothing after it: the first entry of a new leader.
   conf  a change of the members
 
-Texts are quoted as in Go, long ones cut short. Times are in UTC.
+Texts are quoted as in Go, long ones cut short. Times are in UTC. That is the form that scripts know;
+--format full shows every field of every entry, and --format json is for programs.
 
 Nothing is changed, locked or repaired, so the member may be running.
 
 examples:
-  etcd-dump default.etcd                 the newest snapshot and the log after it
-  etcd-dump -index 100 default.etcd      all entries after the 100th
-  etcd-dump default.etcd | grep SYNC     when the clock moved in the log
+  etcd-dump default.etcd                             the newest snapshot and the log after it
+  etcd-dump --format full default.etcd               all entries that are still there, in full
+  etcd-dump --format full --from 100 --to 120 default.etcd
+  etcd-dump --format json default.etcd | jq 'select(.path == \"/1/a\")'
+                                                     the life of a key
+  etcd-dump --store default.etcd                     all keys and members as they are now
+  etcd-dump --store --to 100 default.etcd            and as they were at entry 100
+  etcd-dump --verify default.etcd && echo good       before a backup is trusted
 
 exit status:
   0  all was shown
@@ -107,70 +182,133 @@ exit status:
   2  the command line makes no sense
 ";
 
-/// Reads the command line, without the program's name. The directory may stand before, between or after flags.
-pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
-    let mut dirs: Vec<String> = Vec::new();
-    let values = loop {
-        let values = match FLAGS.parse(words.iter().cloned()) {
-            Err(FlagError::Help) => return Ok(Request::Help(format!("{INTRODUCTION}{}", FLAGS.help()))),
-            result => result?,
+impl What {
+    /// Makes sense of a command line.
+    pub(crate) fn new(line: &Line) -> Result<What, UsageError> {
+        let data_dir = line.data_dir()?;
+        let values = &line.values;
+        exclude(line, &["from", "index", "start-index", "start-snap", "after-snapshot"])?;
+        exclude(line, &["store", "verify"])?;
+        let view = match (values.switch("store"), values.switch("verify")) {
+            (true, _) => View::Store,
+            (_, true) => View::Flaws,
+            _ => View::Log,
         };
-        // Go's rules end the flags at the first other word: take it out and go on behind it.
-        match values.rest() {
-            [] => break values,
-            [dir, ..] => {
-                dirs.push(dir.clone());
-                let at = words.len() - values.rest().len();
-                words.remove(at);
+        let format = match values.text("format") {
+            "full" => Format::Full,
+            "json" => Format::Json,
+            _ => Format::Text,
+        };
+        let lengths = match values.text("values") {
+            "whole" => Lengths::Whole,
+            "" if format == Format::Json => Lengths::Whole,
+            _ => Lengths::Cut,
+        };
+        let index = values.number("index").max(values.number("start-index"));
+        let from = match values.text("start-snap") {
+            "" if index > 0 => From::Index(index),
+            "" if values.is_set("from") => From::Index(values.number("from").saturating_sub(1)),
+            "" if format == Format::Text || values.switch("after-snapshot") => From::NewestSnapshot,
+            "" => From::Beginning,
+            name => From::Snapshot(name.to_owned()),
+        };
+        let to = match values.number("to") {
+            0 => u64::MAX,
+            to => to,
+        };
+        if view != View::Log {
+            // The tree needs all entries, and a check looks at all of them.
+            let name = if view == View::Store { "store" } else { "verify" };
+            let starts = ["from", "index", "start-index", "start-snap", "after-snapshot"];
+            if let Some(start) = starts.into_iter().find(|start| is_given(line, start)) {
+                return Err(UsageError::Both(name, start));
             }
         }
-    };
-    if values.is_set("data-dir") {
-        dirs.insert(0, values.text("data-dir").to_owned());
+        if view == View::Flaws {
+            let shown = ["to", "values"].into_iter().find(|flag| is_given(line, flag));
+            if let Some(shown) = shown {
+                return Err(UsageError::Both("verify", shown));
+            }
+        }
+        Ok(What { data_dir, from, to, view, format, lengths })
     }
-    dirs.retain(|dir| !dir.is_empty());
-    let data_dir = match dirs.as_slice() {
-        [] => return Err(UsageError::NoDirectory),
-        [dir] => PathBuf::from(dir),
-        [_, other, ..] => return Err(UsageError::TooMany(other.clone())),
-    };
-    let index = values.number("index").max(values.number("start-index"));
-    let from = match (values.text("start-snap"), index) {
-        ("", 0) => From::NewestSnapshot,
-        ("", index) => From::Index(index),
-        (name, 0) => From::Snapshot(name.to_owned()),
-        _ => return Err(UsageError::SnapshotAndIndex),
-    };
-    Ok(Request::Dump(What { data_dir, from }))
+}
+
+/// Whether a flag is set to something else than nothing.
+fn is_given(line: &Line, flag: &str) -> bool {
+    let values = &line.values;
+    values.is_set(flag)
+        && match COMMAND.flags.find(flag).map(|flag| flag.kind) {
+            Some(Kind::Bool) => values.switch(flag),
+            Some(Kind::Number) => values.number(flag) > 0,
+            _ => !values.text(flag).is_empty(),
+        }
+}
+
+/// Refuses two of some flags together, but for two names of one.
+fn exclude(line: &Line, flags: &[&'static str]) -> Result<(), UsageError> {
+    let is_repeated = |flag: &str| flag == "start-index" && is_given(line, "index");
+    let mut given = flags.iter().filter(|flag| is_given(line, flag) && !is_repeated(flag));
+    match (given.next(), given.next()) {
+        (Some(first), Some(second)) => Err(UsageError::Both(first, second)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use shared::flags::FlagError;
+
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Request, UsageError> {
-        read(words.iter().map(OsString::from))
+    fn parse(words: &[&str]) -> Result<What, UsageError> {
+        COMMAND.read(words.iter().map(OsString::from)).and_then(|line| What::new(&line))
     }
 
-    fn dump(from: From) -> Result<Request, UsageError> {
-        Ok(Request::Dump(What { data_dir: PathBuf::from("d"), from }))
+    fn text(from: From) -> Result<What, UsageError> {
+        Ok(What {
+            data_dir: PathBuf::from("d"),
+            from,
+            to: u64::MAX,
+            view: View::Log,
+            format: Format::Text,
+            lengths: Lengths::Cut,
+        })
     }
 
     #[test]
     fn the_directory_may_stand_anywhere() {
         for words in [&["d"][..], &["-data-dir", "d"], &["--data-dir=d"], &["--", "d"]] {
-            assert_eq!(parse(words), dump(From::NewestSnapshot), "{words:?}");
+            assert_eq!(parse(words), text(From::NewestSnapshot), "{words:?}");
         }
         for words in [
             &["-index", "7", "d"][..],
             &["d", "-index=7"],
             &["--start-index", "7", "-data-dir", "d"],
             &["-index", "3", "d", "--index", "7"],
+            &["--from", "8", "d"],
         ] {
-            assert_eq!(parse(words), dump(From::Index(7)), "{words:?}");
+            assert_eq!(parse(words), text(From::Index(7)), "{words:?}");
         }
-        assert_eq!(parse(&["d", "-start-snap", "x.snap"]), dump(From::Snapshot("x.snap".into())));
+        assert_eq!(parse(&["d", "-start-snap", "x.snap"]), text(From::Snapshot("x.snap".into())));
+    }
+
+    #[test]
+    fn the_form_decides_what_is_shown_if_nothing_else_does() {
+        let shown = |words: &[&str]| parse(words).map(|what| (what.from, what.lengths)).unwrap();
+        assert_eq!(shown(&["d"]), (From::NewestSnapshot, Lengths::Cut));
+        assert_eq!(shown(&["--format=full", "d"]), (From::Beginning, Lengths::Cut));
+        assert_eq!(shown(&["--format=json", "d"]), (From::Beginning, Lengths::Whole));
+        assert_eq!(
+            shown(&["--format=json", "--after-snapshot", "--values=cut", "d"]),
+            (From::NewestSnapshot, Lengths::Cut)
+        );
+        assert_eq!(shown(&["--from", "0", "d"]).0, From::Index(0));
+        assert_eq!(parse(&["--to", "9", "d"]).unwrap().to, 9);
+        assert_eq!(parse(&["--store", "d"]).unwrap().view, View::Store);
+        assert_eq!(parse(&["--verify", "d"]).unwrap().view, View::Flaws);
     }
 
     #[test]
@@ -179,18 +317,28 @@ mod tests {
         assert_eq!(parse(&["-data-dir="]), Err(UsageError::NoDirectory));
         assert_eq!(parse(&["a", "b"]), Err(UsageError::TooMany("b".into())));
         assert_eq!(parse(&["-data-dir", "a", "b"]), Err(UsageError::TooMany("b".into())));
-        assert_eq!(parse(&["-index", "1", "-start-snap", "x", "d"]), Err(UsageError::SnapshotAndIndex));
-        assert!(matches!(parse(&["-index", "x", "d"]), Err(UsageError::Flag(_))));
-        assert!(matches!(parse(&["-nope", "d"]), Err(UsageError::Flag(_))));
+        for (words, first, second) in [
+            (&["-index", "1", "-start-snap", "x", "d"][..], "index", "start-snap"),
+            (&["--from", "1", "--after-snapshot", "d"], "from", "after-snapshot"),
+            (&["--store", "--verify", "d"], "store", "verify"),
+            (&["--store", "--from", "2", "d"], "store", "from"),
+            (&["--verify", "--to", "2", "d"], "verify", "to"),
+        ] {
+            assert_eq!(parse(words), Err(UsageError::Both(first, second)), "{words:?}");
+        }
+        for words in [&["-index", "x", "d"][..], &["-nope", "d"], &["--format", "xml", "d"]] {
+            assert!(matches!(parse(words), Err(UsageError::Flag(_))), "{words:?}");
+        }
     }
 
     #[test]
     fn help_is_found_everywhere_and_names_every_flag() {
         for words in [&["--help"][..], &["-h"], &["d", "-help"]] {
-            let Ok(Request::Help(text)) = parse(words) else { panic!("{words:?}") };
-            for flag in ["data-dir", "start-snap", "index"] {
-                assert!(text.contains(&format!("--{flag}")), "{flag}");
-            }
+            assert_eq!(parse(words), Err(UsageError::Flag(FlagError::Help)), "{words:?}");
+        }
+        let help = COMMAND.help();
+        for flag in COMMAND.flags.flags().filter(|flag| flag.name != "start-index") {
+            assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
         }
     }
 }

@@ -1,32 +1,69 @@
 //! Texts in the form that Go prints them.
 
-use std::fmt::Write;
-
 use shared::flags;
 use shared::time::UnixNanos;
 
-/// Quotes bytes as Go's `%q` does a string: what is no UTF-8 byte by byte, what is not printable escaped.
-pub(crate) fn quote(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for chunk in bytes.utf8_chunks() {
-        let quoted = flags::quote(chunk.valid());
-        out.push_str(&quoted[1..quoted.len() - 1]);
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "\\x{byte:02x}");
-        }
+/// Appends bytes quoted as Go's `%q` does a string: what is no UTF-8 byte by byte, what is not printable escaped.
+pub(crate) fn quote_into(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    // Nearly all that is ever quoted is plain.
+    if bytes.iter().copied().all(is_plain) {
+        out.extend_from_slice(bytes);
+    } else {
+        escape_into(out, bytes);
     }
-    out.push('"');
-    out
+    out.push(b'"');
 }
 
-/// The first `before` and the last `after` bytes of a text, each quoted, or all of it if it is not longer.
-pub(crate) fn excerpt(bytes: &[u8], before: usize, after: usize) -> String {
-    if before + after > bytes.len() {
-        return quote(bytes);
+fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        for run in chunk.valid().as_bytes().chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
+            match run {
+                [byte, ..] if is_plain(*byte) => out.extend_from_slice(run),
+                run => escape_run(out, run),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(b"\\x");
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(b"0123456789abcdef"[usize::from(nibble)]);
+            }
+        }
     }
-    format!("{}...{}", quote(&bytes[..before]), quote(&bytes[bytes.len() - after..]))
+}
+
+/// Whole characters none of which is plain.
+fn escape_run(out: &mut Vec<u8>, run: &[u8]) {
+    let quoted = flags::quote(&String::from_utf8_lossy(run));
+    out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+}
+
+/// Whether a byte stands for itself between quotes.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+/// Appends the first `before` and the last `after` bytes of a text, each quoted, or all of it if it is not longer.
+pub(crate) fn excerpt_into(out: &mut Vec<u8>, bytes: &[u8], before: usize, after: usize) {
+    if before + after > bytes.len() {
+        return quote_into(out, bytes);
+    }
+    quote_into(out, &bytes[..before]);
+    out.extend_from_slice(b"...");
+    quote_into(out, &bytes[bytes.len() - after..]);
+}
+
+/// Appends a number, at the right of so many columns.
+pub(crate) fn write_right(out: &mut Vec<u8>, number: u64, columns: usize) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number).as_bytes();
+    out.resize(out.len() + columns.saturating_sub(digits.len()), b' ');
+    out.extend_from_slice(digits);
+}
+
+/// Appends a number.
+pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
+    write_right(out, number, 0);
 }
 
 /// A time in UTC as Go's `Time.String` prints it.
@@ -38,6 +75,29 @@ pub(crate) fn time(unix_nanos: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn quote(bytes: &[u8]) -> String {
+        let mut out = Vec::new();
+        quote_into(&mut out, bytes);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn excerpt(bytes: &[u8], before: usize, after: usize) -> String {
+        let mut out = Vec::new();
+        excerpt_into(&mut out, bytes, before, after);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn right(number: u64, columns: usize) -> String {
+        let mut out = Vec::new();
+        write_right(&mut out, number, columns);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_stand_at_the_right() {
+        assert_eq!([right(7, 4), right(12345, 4), right(7, 0)], ["   7", "12345", "7"]);
+    }
 
     #[test]
     fn quotes_as_go_does() {

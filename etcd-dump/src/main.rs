@@ -1,45 +1,72 @@
-//! `etcd-dump` shows what is in the data directory of a member: its newest snapshot and the log after it.
+//! `etcd-dump` shows what is in the data directory of a member, checks it, and saves what can be saved of it.
 //!
-//! It only reads: it takes no lock, repairs nothing and may look at a running member.
+//! It only reads: it takes no lock, repairs nothing and may look at a running member. `salvage` alone writes, into
+//! a directory of its own.
 
+mod command_line;
+mod cuts;
+mod doctor;
+mod dump;
+mod entry;
+mod export;
+mod fields;
 mod flags;
 mod go_text;
+mod lines;
+mod log;
+mod members;
 mod raft_log;
+mod replay;
+mod salvage;
+mod text;
+mod tree;
+mod verify;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use flags::Request;
+use anyhow::Result;
+use shared::flags::FlagError;
+
+use command_line::{Command, UsageError};
+
+/// What the program does beside showing a directory: a first word that is one of these is no directory.
+const COMMANDS: [(&str, &Command); 3] =
+    [("export", &export::COMMAND), ("doctor", &doctor::COMMAND), ("salvage", &salvage::COMMAND)];
 
 fn main() -> ExitCode {
-    match flags::read(std::env::args_os().skip(1)) {
-        Ok(Request::Help(text)) => finish(io::stdout().lock().write_all(text.as_bytes()).map_err(Into::into)),
-        Ok(Request::Dump(what)) => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            let dumped = raft_log::dump(&what, &mut out);
-            // What could be read is shown even if the rest could not.
-            let flushed = out.flush().map_err(Into::into);
-            finish(dumped.and(flushed))
+    let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+    let named = words.first().and_then(|word| COMMANDS.iter().find(|(name, _)| *word == **name));
+    let command = match named {
+        Some((_, command)) => {
+            words.remove(0);
+            command
         }
-        Err(error) => {
-            eprintln!("etcd-dump: {error}\nTry 'etcd-dump --help'.");
-            ExitCode::from(2)
-        }
-    }
+        None => &flags::COMMAND,
+    };
+    let result = match command.read(words) {
+        Ok(line) => (command.run)(&line),
+        Err(UsageError::Flag(FlagError::Help)) => show(&command.help()),
+        Err(error) => Err(error.into()),
+    };
+    result.unwrap_or_else(|error| failed(command, &error))
 }
 
-/// 0 if all was shown, 1 if not. A reader that has seen enough (`| head`) is no failure.
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("etcd-dump: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn show(text: &str) -> Result<ExitCode> {
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Says what went wrong. A reader that has seen enough (`| head`) is no failure.
+fn failed(command: &Command, error: &anyhow::Error) -> ExitCode {
+    let program = command.flags.program;
+    if let Some(error) = error.downcast_ref::<UsageError>() {
+        eprintln!("{program}: {error}\nTry '{program} --help'.");
+        return ExitCode::from(2);
+    }
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{program}: {error:#}");
+    ExitCode::FAILURE
 }

@@ -1,200 +1,140 @@
-//! The directories of etcd 2.x: a snapshot, and the write-ahead log after it.
-//!
-//! The lines on stdout are those of etcd-dump-logs 2.3.8, misspelt words included: scripts read them.
+//! Shows the log of a 2.x member, and the snapshot that it continues.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use prost::Message;
-use shared::disk::{Disk, DiskFile, Kind, Open, RealDisk};
-use shared::id::{ClusterId, MemberId};
+use anyhow::Result;
+use shared::disk::RealDisk;
 use shared::pb;
 use shared::snap::{self, Snapshots};
-use shared::wal::{self, End, Inspected};
 
-use crate::flags::{From, What};
-use crate::go_text::{excerpt, time};
+use crate::entry::Content;
+use crate::fields::Value;
+use crate::flags::{Format, From, What};
+use crate::lines::Lines;
+use crate::log::{Item, Log, Part};
+use crate::text;
 
-/// Bytes of a path that are shown at each end, and of a value at its beginning.
-const PATH_BYTES: usize = 64;
-const VALUE_BYTES: usize = 128;
-
-/// Shows a directory. What can be read is written even if the result is an error.
-pub(crate) fn dump(what: &What, out: &mut impl Write) -> Result<()> {
-    let member = member_dir(&what.data_dir)?;
-    let start = start(&what.from, &member.join("snap"), out)?;
-    let (log, damage) = wal::inspect_damaged(&RealDisk, &member.join("wal"), start.index())
-        .context("the log cannot be read")?;
-    write_head(&log, out)?;
-    let last = log.entries.last().map_or(start.index(), |entry| entry.index);
-    writeln!(out, "WAL entries:\nlastIndex={last}\nterm\t     index\ttype\tdata")?;
-    for entry in &log.entries {
-        writeln!(out, "{:4}\t{:10}\t{}", entry.term, entry.index, describe(entry))?;
+/// Shows the log of the member whose files are in `dir`. What can be read is written even if the result is an error.
+pub(crate) fn dump(dir: &Path, what: &What, out: &mut impl Write) -> Result<()> {
+    let start = Start::find(&what.from, &dir.join("snap"))?;
+    let is_text = what.format == Format::Text;
+    if is_text {
+        out.write_all(start.text().as_bytes())?;
     }
-    match damage {
-        Some(damage) => Err(damage).context("the log is damaged, its entries end here"),
-        None => check(&start, &log),
+    let part = if is_text { Part::After(start.index()) } else { Part::Left(start.index()) };
+    let mark = start.mark();
+    let log = Log::read(&dir.join("wal"), part, mark)?;
+    if is_text {
+        out.write_all(text::head(log.metadata, log.state, log.last.min(what.to)).as_bytes())?;
     }
-}
-
-/// Where `snap` and `wal` are: below `member`, or, as etcd 2.0.0 had it, in the directory itself.
-fn member_dir(data_dir: &Path) -> Result<PathBuf> {
-    let is_dir = |path: &Path| matches!(RealDisk.kind(path), Ok(Some(Kind::Dir)));
-    let candidates = [data_dir.join("member"), data_dir.to_owned()];
-    match candidates.into_iter().find(|dir| is_dir(&dir.join("wal"))) {
-        Some(dir) => Ok(dir),
-        None if !is_dir(data_dir) => bail!("there is no directory {}", data_dir.display()),
-        None => {
-            bail!("{} is not the data directory of an etcd 2.x member: no member/wal", data_dir.display())
-        }
+    let mut shown = Shown { lines: Lines::new(what.format, what.lengths, out), to: what.to };
+    if !is_text {
+        shown.head(&log, &dir.join("snap"))?;
     }
+    log.each(|item| shown.item(&item, start.index()))?;
+    log.check(mark.filter(|_| is_text))
 }
 
 /// After which entry the log is shown.
 enum Start {
     Index(u64),
-    /// The log must know this snapshot, or be a fresh one.
-    Snapshot(pb::WalSnapshot),
+    /// After a snapshot, or, where there is none, after nothing. The log must know it, or be a fresh one.
+    Snapshot(Option<pb::SnapshotMetadata>),
 }
 
 impl Start {
+    fn find(from: &From, dir: &Path) -> Result<Start> {
+        Ok(match from {
+            From::Beginning => Start::Index(0),
+            From::Index(index) => Start::Index(*index),
+            From::Snapshot(name) => Start::Snapshot(Some(snap::peek(&RealDisk, &dir.join(name))?)),
+            From::NewestSnapshot => {
+                let skipped = |error: &snap::SnapError| eprintln!("etcd-dump: passed over: {error}");
+                let newest = Snapshots::new(RealDisk, dir).peek_newest_metadata(skipped)?;
+                Start::Snapshot(newest.map(|(metadata, _)| metadata))
+            }
+        })
+    }
+
     fn index(&self) -> u64 {
         match self {
             Start::Index(index) => *index,
-            Start::Snapshot(at) => at.index,
+            Start::Snapshot(snapshot) => snapshot.as_ref().map_or(0, |at| at.index),
+        }
+    }
+
+    fn mark(&self) -> Option<pb::WalSnapshot> {
+        let Start::Snapshot(snapshot) = self else { return None };
+        let at = snapshot.as_ref().map(|at| pb::WalSnapshot { index: at.index, term: at.term });
+        Some(at.unwrap_or_default())
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Start::Index(index) => text::index_start(*index),
+            Start::Snapshot(snapshot) => text::snapshot(snapshot.as_ref()),
         }
     }
 }
 
-/// Finds the place and shows the snapshot there.
-fn start(from: &From, dir: &Path, out: &mut impl Write) -> Result<Start> {
-    let snapshot = match from {
-        From::Index(index) => {
-            writeln!(out, "Start dumping log entries from index {index}.")?;
-            return Ok(Start::Index(*index));
-        }
-        From::Snapshot(name) => Some(snap::read(&RealDisk, &dir.join(name))?),
-        From::NewestSnapshot => {
-            let skipped = |error: &snap::SnapError| eprintln!("etcd-dump: passed over: {error}");
-            Snapshots::new(RealDisk, dir).peek_newest(skipped)?.map(|(snapshot, _)| snapshot)
-        }
-    };
-    let mut at = pb::WalSnapshot::default();
-    match snapshot {
-        Some(pb::Snapshot { metadata, .. }) => {
-            at = pb::WalSnapshot { index: metadata.index, term: metadata.term };
-            let nodes: Vec<String> =
-                metadata.conf_state.nodes.iter().map(|id| MemberId(*id).to_string()).collect();
-            writeln!(out, "Snapshot:\nterm={} index={} nodes=[{}]", at.term, at.index, nodes.join(" "))?;
-        }
-        None => writeln!(out, "Snapshot:\nempty")?,
-    }
-    writeln!(out, "Start dupmping log entries from snapshot.")?;
-    Ok(Start::Snapshot(at))
+/// The lines of a log.
+struct Shown<'a, W> {
+    lines: Lines<'a, W>,
+    /// The last index that is shown.
+    to: u64,
 }
 
-fn write_head(log: &Inspected, out: &mut impl Write) -> Result<()> {
-    let metadata = log.metadata.unwrap_or_default();
-    let (member, cluster) = (MemberId(metadata.node_id), ClusterId(metadata.cluster_id));
-    let pb::HardState { term, vote, commit } = log.state;
-    let vote = MemberId(vote);
-    writeln!(
-        out,
-        "WAL metadata:\nnodeID={member} clusterID={cluster} term={term} commitIndex={commit} vote={vote}"
-    )?;
-    Ok(())
-}
-
-/// Says what a server would not accept as it is.
-fn check(start: &Start, log: &Inspected) -> Result<()> {
-    let (file, offset) = (log.last_file.display(), log.end_offset);
-    match log.end {
-        End::Clean => {}
-        End::Torn => {
-            let len = RealDisk.open(&log.last_file, Open::Read)?.len()?;
-            bail!("{file} ends in a part of a record, bytes {offset} to {len}")
+impl<W: Write> Shown<'_, W> {
+    /// What stands above the entries, in the forms that show everything.
+    fn head(&mut self, log: &Log, snap: &Path) -> Result<()> {
+        if let Some(metadata) = log.metadata {
+            self.lines.add("member", Value::Id(metadata.node_id));
+            self.lines.add("cluster", Value::Id(metadata.cluster_id));
+            self.lines.write("metadata")?;
         }
-        End::Zeros => bail!("{file} ends in zero bytes, from byte {offset} on"),
-    }
-    if log.metadata.is_none() {
-        bail!("no metadata found in {file}");
-    }
-    match start {
-        Start::Snapshot(at) if !log.snapshots.contains(at) => {
-            bail!("the log has no record of the snapshot (index {}, term {})", at.index, at.term)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Type and data of an entry.
-fn describe(entry: &pb::Entry) -> String {
-    let data = entry.data.clone().unwrap_or_default();
-    match entry.kind {
-        pb::ENTRY_NORMAL if data.is_empty() => "norm\t".to_owned(),
-        pb::ENTRY_NORMAL => match pb::Request::decode(data) {
-            Ok(request) => format!("norm\t{}", describe_request(&request)),
-            Err(_) => "norm\t???".to_owned(),
-        },
-        pb::ENTRY_CONF_CHANGE => match pb::ConfChange::decode(data) {
-            Ok(change) => {
-                format!("conf\tmethod={} id={}", change_name(change.kind), MemberId(change.node_id))
+        self.lines.add("term", Value::Number(log.state.term));
+        self.lines.add("vote", Value::Id(log.state.vote));
+        self.lines.add("commit", Value::Number(log.state.commit));
+        self.lines.write("state")?;
+        for name in Snapshots::new(RealDisk, snap).names()? {
+            let file = snap.join(&name);
+            self.lines.add("file", Value::Text(name.into_encoded_bytes().into()));
+            match snap::peek(&RealDisk, &file) {
+                Ok(at) => {
+                    self.lines.add("index", Value::Number(at.index));
+                    self.lines.add("term", Value::Number(at.term));
+                    self.lines.add("members", Value::Ids(at.conf_state.nodes));
+                }
+                Err(error) => self.lines.add("flaw", Value::Text(error.to_string().into())),
             }
-            Err(_) => "conf\t???".to_owned(),
-        },
-        kind => format!("{kind}\t???"),
-    }
-}
-
-fn describe_request(request: &pb::Request) -> String {
-    // Go prints the method as it is, whatever its bytes; all that the server writes are words.
-    let method = String::from_utf8_lossy(&request.method);
-    let path = excerpt(&request.path, PATH_BYTES, PATH_BYTES);
-    match method.as_ref() {
-        "" => "noop".to_owned(),
-        "SYNC" => format!("method=SYNC time=\"{}\"", time(request.time)),
-        "QGET" | "DELETE" => format!("method={method} path={path}"),
-        _ => format!("method={method} path={path} val={}", excerpt(&request.val, VALUE_BYTES, 0)),
-    }
-}
-
-fn change_name(kind: i32) -> String {
-    match kind {
-        pb::ADD_NODE => "ConfChangeAddNode".to_owned(),
-        pb::REMOVE_NODE => "ConfChangeRemoveNode".to_owned(),
-        pb::UPDATE_NODE => "ConfChangeUpdateNode".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn shown(kind: i32, data: Option<Vec<u8>>) -> String {
-        describe(&pb::Entry { kind, term: 1, index: 1, data: data.map(Bytes::from) })
+            self.lines.write("snapshot")?;
+        }
+        Ok(())
     }
 
-    fn request(method: &'static str, val: &'static str) -> Option<Vec<u8>> {
-        let request =
-            pb::Request { method: method.into(), path: "/1/a".into(), val: val.into(), ..Default::default() };
-        Some(request.encode_to_vec())
-    }
-
-    #[test]
-    fn entries_are_shown_as_the_original_shows_them() {
-        assert_eq!(shown(0, None), "norm\t");
-        assert_eq!(shown(0, Some(vec![])), "norm\t");
-        assert_eq!(shown(0, Some(vec![0xff])), "norm\t???");
-        assert_eq!(shown(0, request("", "")), "norm\tnoop");
-        assert_eq!(shown(0, request("PUT", "x y")), "norm\tmethod=PUT path=\"/1/a\" val=\"x y\"");
-        assert_eq!(shown(0, request("DELETE", "")), "norm\tmethod=DELETE path=\"/1/a\"");
-        assert_eq!(shown(0, request("SYNC", "")), "norm\tmethod=SYNC time=\"1970-01-01 00:00:00 +0000 UTC\"");
-        let change = |kind| Some(pb::ConfChange { kind, node_id: 255, ..Default::default() }.encode_to_vec());
-        assert_eq!(shown(1, change(2)), "conf\tmethod=ConfChangeUpdateNode id=ff");
-        assert_eq!(shown(1, change(7)), "conf\tmethod=7 id=ff");
-        assert_eq!(shown(1, Some(vec![0x08])), "conf\t???");
+    /// An entry, or a mark that tells of a snapshot at `from` or later.
+    fn item(&mut self, item: &Item, from: u64) -> Result<()> {
+        let is_text = self.lines.is_text();
+        match item {
+            Item::Entry(entry) if entry.index > self.to => {}
+            Item::Entry(entry) if is_text => {
+                text::entry(entry, self.lines.lengths, &mut self.lines.line);
+                self.lines.flush()?;
+            }
+            Item::Entry(entry) => {
+                self.lines.add("index", Value::Number(entry.index));
+                self.lines.add("term", Value::Number(entry.term));
+                Content::of(entry).fields(&mut self.lines.fields);
+                self.lines.write("entry")?;
+            }
+            Item::Mark(at) if !is_text && at.index >= from && at.index <= self.to => {
+                self.lines.add("index", Value::Number(at.index));
+                self.lines.add("term", Value::Number(at.term));
+                self.lines.write("mark")?;
+            }
+            Item::Mark(_) => {}
+        }
+        Ok(())
     }
 }

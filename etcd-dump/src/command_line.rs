@@ -1,0 +1,82 @@
+//! Command lines: flags and operands in any order, help, and what is said of a line that makes no sense.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shared::flags::{FlagError, FlagSet, Values};
+
+/// One of the things that the program does.
+pub(crate) struct Command {
+    /// Its flags. The name is that of the program and the sub-command: `etcd-dump doctor`.
+    pub(crate) flags: FlagSet,
+    /// What stands before the flags in the help.
+    pub(crate) introduction: &'static str,
+    /// Does it. An error that is a [`UsageError`] gives the status 2, others 1.
+    pub(crate) run: fn(&Line) -> anyhow::Result<ExitCode>,
+}
+
+/// A command line that was read.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The flags.
+    pub(crate) values: Values,
+    /// The other words.
+    pub(crate) operands: Vec<String>,
+}
+
+/// A command line that cannot be carried out.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UsageError {
+    #[error(transparent)]
+    Flag(#[from] FlagError),
+    #[error("which directory? Give the data directory of a member")]
+    NoDirectory,
+    #[error("one word is too many: {0:?}")]
+    TooMany(String),
+    #[error("-{0} and -{1} exclude each other")]
+    Both(&'static str, &'static str),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Command {
+    /// The help.
+    pub(crate) fn help(&self) -> String {
+        format!("{}{}", self.introduction, self.flags.help())
+    }
+
+    /// Reads the words behind the command's name. Operands may stand before, between and after flags.
+    ///
+    /// # Errors
+    /// [`FlagError::Help`] if the help is asked for, else what makes no sense.
+    pub(crate) fn read(&self, words: impl IntoIterator<Item = OsString>) -> Result<Line, UsageError> {
+        let mut words: Vec<OsString> = words.into_iter().collect();
+        let mut operands: Vec<String> = Vec::new();
+        loop {
+            let values = self.flags.parse(words.iter().cloned())?;
+            // Go's rules end the flags at the first other word: take it out and go on behind it.
+            let Some(operand) = values.rest().first() else { return Ok(Line { values, operands }) };
+            operands.push(operand.clone());
+            let at = words.len() - values.rest().len();
+            words.remove(at);
+        }
+    }
+}
+
+impl Line {
+    /// The only operand, a directory; or the value of the flag `-data-dir`.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf, UsageError> {
+        let flag = self.values.is_set("data-dir").then(|| self.values.text("data-dir"));
+        let mut dirs =
+            flag.into_iter().chain(self.operands.iter().map(String::as_str)).filter(|dir| !dir.is_empty());
+        match (dirs.next(), dirs.next()) {
+            (None, _) => Err(UsageError::NoDirectory),
+            (Some(dir), None) => Ok(PathBuf::from(dir)),
+            (Some(_), Some(other)) => Err(UsageError::TooMany(other.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What an entry of a 2.x log holds.
+
+use bytes::Bytes;
+use prost::Message as _;
+use serde::Deserialize;
+use shared::pb;
+
+use crate::fields::{Fields, Value};
+
+/// What an entry holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    /// Nothing: the first entry of a new leader.
+    Empty,
+    /// A request to the store.
+    Request(pb::Request),
+    /// A change of the members.
+    Change(pb::ConfChange),
+    /// An entry of this kind that cannot be read.
+    Unreadable(i32, Bytes),
+}
+
+/// The member as it stands in the entry that adds or changes it.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Context {
+    pub(crate) name: String,
+    #[serde(rename = "peerURLs")]
+    pub(crate) peer_urls: Vec<String>,
+    #[serde(rename = "clientURLs")]
+    pub(crate) client_urls: Vec<String>,
+}
+
+impl Content {
+    /// Reads the data of an entry.
+    pub(crate) fn of(entry: &pb::Entry) -> Content {
+        let data = entry.data.clone().unwrap_or_default();
+        let content = match entry.kind {
+            pb::ENTRY_NORMAL if data.is_empty() => Some(Content::Empty),
+            pb::ENTRY_NORMAL => pb::Request::decode(data.clone()).ok().map(Content::Request),
+            pb::ENTRY_CONF_CHANGE => pb::ConfChange::decode(data.clone()).ok().map(Content::Change),
+            _ => None,
+        };
+        content.unwrap_or(Content::Unreadable(entry.kind, data))
+    }
+
+    /// All that is known of it.
+    pub(crate) fn fields(&self, out: &mut Fields) {
+        match self {
+            Content::Empty => out.add("kind", Value::Word("empty")),
+            Content::Request(request) => request_fields(request, out),
+            Content::Change(change) => change_fields(change, out),
+            Content::Unreadable(kind, data) => {
+                out.add("kind", Value::Word("unreadable"));
+                if *kind != pb::ENTRY_NORMAL {
+                    out.add("entryKind", Value::Signed((*kind).into()));
+                }
+                out.add("data", Value::Long(data.clone()));
+            }
+        }
+    }
+}
+
+/// What says nothing is left out, but for the value of a write.
+fn request_fields(request: &pb::Request, out: &mut Fields) {
+    out.add("kind", Value::Word("request"));
+    out.add("method", Value::Text(request.method.clone()));
+    let writes = matches!(&request.method[..], b"PUT" | b"POST");
+    let refreshes = request.refresh == Some(true);
+    if !request.path.is_empty() {
+        out.add("path", Value::Text(request.path.clone()));
+    }
+    if !request.val.is_empty() || writes && !request.dir && !refreshes {
+        out.add("value", Value::Long(request.val.clone()));
+    }
+    out.add_flag("dir", request.dir);
+    if let Some(exist) = request.prev_exist {
+        out.add("prevExist", Value::Flag(exist));
+    }
+    if !request.prev_value.is_empty() {
+        out.add("prevValue", Value::Long(request.prev_value.clone()));
+    }
+    if request.prev_index != 0 {
+        out.add("prevIndex", Value::Number(request.prev_index));
+    }
+    if request.expiration != 0 {
+        out.add("expiration", Value::Time(request.expiration));
+    }
+    if let Some(refresh) = request.refresh {
+        out.add("refresh", Value::Flag(refresh));
+    }
+    out.add_flag("recursive", request.recursive);
+    out.add_flag("sorted", request.sorted);
+    out.add_flag("quorum", request.quorum);
+    out.add_flag("wait", request.wait);
+    out.add_flag("stream", request.stream);
+    if request.since != 0 {
+        out.add("since", Value::Number(request.since));
+    }
+    if request.time != 0 {
+        out.add("time", Value::Time(request.time));
+    }
+    if request.id != 0 {
+        out.add("id", Value::Id(request.id));
+    }
+}
+
+fn change_fields(change: &pb::ConfChange, out: &mut Fields) {
+    out.add("kind", Value::Word("change"));
+    let what = match change.kind {
+        pb::ADD_NODE => Value::Word("add"),
+        pb::REMOVE_NODE => Value::Word("remove"),
+        pb::UPDATE_NODE => Value::Word("update"),
+        other => Value::Signed(other.into()),
+    };
+    out.add("change", what);
+    out.add("member", Value::Id(change.node_id));
+    if let Some(context) = change.context.as_ref().filter(|context| !context.is_empty()) {
+        match serde_json::from_slice::<Context>(context) {
+            Ok(member) => member.fields(out),
+            Err(_) => out.add("context", Value::Long(context.clone())),
+        }
+    }
+    if change.id != 0 {
+        out.add("id", Value::Id(change.id));
+    }
+}
+
+impl Context {
+    fn fields(self, out: &mut Fields) {
+        if !self.name.is_empty() {
+            out.add("name", Value::Text(self.name.into()));
+        }
+        out.add("peerURLs", Value::Texts(self.peer_urls));
+        if !self.client_urls.is_empty() {
+            out.add("clientURLs", Value::Texts(self.client_urls));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::Lengths;
+
+    fn full(kind: i32, data: Vec<u8>) -> String {
+        let entry = pb::Entry { kind, term: 1, index: 1, data: Some(data.into()) };
+        let mut fields = Fields::default();
+        Content::of(&entry).fields(&mut fields);
+        let mut out = Vec::new();
+        fields.write_full("entry", Lengths::Cut, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn request(request: pb::Request) -> String {
+        full(0, request.encode_to_vec())
+    }
+
+    #[test]
+    fn every_field_that_says_something_is_shown() {
+        let put = pb::Request { id: 255, method: "PUT".into(), path: "/1/a".into(), ..Default::default() };
+        assert_eq!(request(put.clone()), "entry kind=request method=PUT path=\"/1/a\" value=\"\" id=ff\n");
+        let all = pb::Request {
+            val: "v".into(),
+            dir: true,
+            prev_exist: Some(false),
+            prev_value: "w".into(),
+            prev_index: 7,
+            expiration: 1_500_000_000_120_000_000,
+            refresh: Some(true),
+            recursive: true,
+            sorted: true,
+            quorum: true,
+            wait: true,
+            stream: true,
+            since: 3,
+            time: 1,
+            ..put.clone()
+        };
+        assert_eq!(
+            request(all),
+            "entry kind=request method=PUT path=\"/1/a\" value=\"v\" dir=true prevExist=false prevValue=\"w\" \
+             prevIndex=7 expiration=2017-07-14T02:40:00.12Z refresh=true recursive=true sorted=true quorum=true \
+             wait=true stream=true since=3 time=1970-01-01T00:00:00.000000001Z id=ff\n"
+        );
+        let delete = pb::Request { method: "DELETE".into(), recursive: true, ..put };
+        assert_eq!(request(delete), "entry kind=request method=DELETE path=\"/1/a\" recursive=true id=ff\n");
+    }
+
+    #[test]
+    fn a_change_shows_the_member() {
+        let context =
+            br#"{"id":255,"peerURLs":["http://a:1","http://b:2"],"name":"m","clientURLs":["http://c:3"]}"#;
+        let change =
+            pb::ConfChange { kind: 0, node_id: 255, context: Some(context[..].into()), ..Default::default() };
+        assert_eq!(
+            full(1, change.encode_to_vec()),
+            "entry kind=change change=add member=ff name=\"m\" peerURLs=\"http://a:1\",\"http://b:2\" \
+             clientURLs=\"http://c:3\"\n"
+        );
+        let odd = pb::ConfChange { kind: 9, context: Some("{".into()), ..change };
+        assert_eq!(full(1, odd.encode_to_vec()), "entry kind=change change=9 member=ff context=\"{\"\n");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_shown_as_it_is() {
+        assert_eq!(full(0, vec![]), "entry kind=empty\n");
+        assert_eq!(full(0, vec![0xff]), "entry kind=unreadable data=\"\\xff\"\n");
+        assert_eq!(full(1, vec![8]), "entry kind=unreadable entryKind=1 data=\"\\b\"\n");
+    }
+}

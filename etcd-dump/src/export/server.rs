@@ -1,0 +1,126 @@
+//! The keys of a running server, through its API.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use shared::client::{Client, ClientError, Credentials, Get, Node, Options, RequestError, Response};
+
+use super::lines::Writer;
+
+/// How long a server may take until it begins to answer: it puts a listing of all keys together first.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The error code of a key that is not there.
+const KEY_NOT_FOUND: u16 = 100;
+
+/// `NAME:PASSWORD`.
+pub(super) fn credentials(text: &str) -> Credentials {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    Credentials { user: user.to_owned(), password: password.to_owned() }
+}
+
+/// Writes all keys of a server, and the hidden ones that are named.
+pub(super) fn write(
+    options: Options,
+    hidden: &[String],
+    quorum: bool,
+    writer: &mut Writer<impl Write>,
+) -> Result<()> {
+    let client = Client::new(Options { header_timeout: Some(HEADER_TIMEOUT), ..options })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut reading = Reading { client: &client, quorum, writer, index: 0, is_split: false };
+        reading.tree("/").await.context("the keys cannot be read")?;
+        for key in hidden {
+            let read = reading.tree(key).await;
+            read.with_context(|| format!("the hidden key {key} cannot be read"))?;
+        }
+        if reading.is_split {
+            eprintln!(
+                "etcd-dump export: the tree did not come in one answer but folder by folder: it may show keys as they \
+                 were at different times"
+            );
+        }
+        let index = reading.index;
+        reading.writer.end(index)
+    })
+}
+
+struct Reading<'a, W: Write> {
+    client: &'a Client,
+    quorum: bool,
+    writer: &'a mut Writer<W>,
+    /// The store's index, as the answers told it.
+    index: u64,
+    /// Whether one answer was not enough.
+    is_split: bool,
+}
+
+/// What is still to be written.
+enum Waiting {
+    /// A node with all below it, which was read.
+    Read(Node),
+    /// A folder that was not.
+    Folder(String),
+}
+
+impl<W: Write> Reading<'_, W> {
+    /// Writes a node with all below it. The stack is our own: a tree may be deeper than a thread's.
+    async fn tree(&mut self, key: &str) -> Result<()> {
+        let mut waiting = vec![Waiting::Folder(key.to_owned())];
+        while let Some(next) = waiting.pop() {
+            match next {
+                Waiting::Read(node) => self.node(node, |child| waiting.push(Waiting::Read(child)))?,
+                Waiting::Folder(folder) => match self.get(&folder, true).await {
+                    Ok(response) => waiting.push(Waiting::Read(response.node)),
+                    Err(error) if is_too_much(&error) => {
+                        self.is_split = true;
+                        let response = self.get(&folder, false).await?;
+                        self.node(response.node, |child| {
+                            waiting.push(if child.dir {
+                                Waiting::Folder(child.key)
+                            } else {
+                                Waiting::Read(child)
+                            });
+                        })?;
+                    }
+                    // It was there when its folder was listed.
+                    Err(ClientError::Api(failure)) if failure.code == KEY_NOT_FOUND && folder != key => {}
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn get(&mut self, key: &str, recursive: bool) -> Result<Response, ClientError> {
+        let how = Get { recursive, sorted: true, quorum: self.quorum };
+        let response = self.client.get(key.as_bytes(), how).await?;
+        self.index = self.index.max(response.index);
+        Ok(response)
+    }
+
+    /// Writes a node and hands on its children, the last one first.
+    fn node(&mut self, node: Node, child: impl FnMut(Node)) -> Result<()> {
+        // The root is in every cluster, and no line.
+        if !matches!(node.key.as_str(), "" | "/") {
+            let value = (!node.dir).then_some(node.value.as_bytes());
+            let indexes = [node.created_index, node.modified_index];
+            self.writer.node(node.key.as_bytes(), value, node.expiration.as_deref(), indexes)?;
+        }
+        node.nodes.unwrap_or_default().into_iter().rev().for_each(child);
+        Ok(())
+    }
+}
+
+/// Whether a listing is larger than a client takes, or deeper than a reader of JSON goes.
+fn is_too_much(error: &ClientError) -> bool {
+    match error {
+        ClientError::InvalidJson => true,
+        ClientError::Unavailable(errors) => {
+            errors.iter().any(|error| matches!(error, RequestError::TooLarge { .. }))
+        }
+        _ => false,
+    }
+}

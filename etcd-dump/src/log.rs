@@ -1,0 +1,293 @@
+//! The log of a 2.x member, read twice and never held: once for its outline, once for its entries.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use shared::disk::{Disk, DiskFile, Open, RealDisk};
+use shared::pb;
+use shared::wal::{self, Damage, End, Record, SegmentName, Stream, WalError};
+
+use crate::cuts::Cuts;
+
+/// Which entries of a log are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// Those after an index, without a gap: what a server would read.
+    After(u64),
+    /// Those after an index, as far as they are there. The log may begin later, and where a leader's snapshot took the
+    /// place of entries it goes on behind that.
+    Left(u64),
+}
+
+impl Part {
+    /// The entries up to this index are not wanted.
+    fn floor(self) -> u64 {
+        match self {
+            Part::After(index) | Part::Left(index) => index,
+        }
+    }
+}
+
+/// A log, and what a first reading has told of it.
+pub(crate) struct Log {
+    dir: PathBuf,
+    segments: Vec<SegmentName>,
+    part: Part,
+    /// Whose log it is.
+    pub(crate) metadata: Option<pb::Metadata>,
+    /// The last hard state; all zero if there is none.
+    pub(crate) state: pb::HardState,
+    /// The index of the last entry, or that before the first one that is wanted.
+    pub(crate) last: u64,
+    /// The damage at which the reading ended.
+    pub(crate) damage: Option<WalError>,
+    /// How many records are good.
+    records: u64,
+    cuts: Cuts,
+    /// Whether a snapshot mark was looked for and found.
+    is_mark_known: bool,
+    end: End,
+    end_offset: u64,
+    last_file: PathBuf,
+}
+
+/// What is shown of a log.
+pub(crate) enum Item {
+    /// An entry that stands.
+    Entry(pb::Entry),
+    /// A snapshot was taken, or came from the leader.
+    Mark(pb::WalSnapshot),
+}
+
+impl Log {
+    /// Reads the log in a folder once. If it is damaged, the outline is that of what stands before the damage.
+    ///
+    /// # Errors
+    /// If there are no segments that can hold the wanted part, or not all of them.
+    pub(crate) fn read(dir: &Path, part: Part, mark: Option<pb::WalSnapshot>) -> Result<Log> {
+        let all = wal::segments(&RealDisk, dir).context("the log cannot be read")?;
+        let segments = match part {
+            Part::After(index) => wal::segments_after(&all, dir, index).context("the log cannot be read")?,
+            Part::Left(index) => left(&all, dir, index)?,
+        };
+        let mut log = Log {
+            dir: dir.to_owned(),
+            segments,
+            part,
+            metadata: None,
+            state: pb::HardState::default(),
+            last: part.floor(),
+            damage: None,
+            records: u64::MAX,
+            cuts: Cuts::new(0),
+            is_mark_known: false,
+            end: End::Clean,
+            end_offset: 0,
+            last_file: dir.to_owned(),
+        };
+        log.outline(mark);
+        Ok(log)
+    }
+
+    fn outline(&mut self, mark: Option<pb::WalSnapshot>) {
+        let mut stream = self.stream();
+        let mut order = Order::new(self.part);
+        let mut records = 0;
+        let read = loop {
+            match stream.next_record() {
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+                Ok(Some(Record::Metadata(metadata))) => self.metadata = Some(metadata),
+                Ok(Some(Record::State(state))) => self.state = state,
+                Ok(Some(Record::Crc(_))) => {}
+                Ok(Some(Record::Snapshot(at))) => {
+                    self.is_mark_known |= mark == Some(at);
+                    if order.mark(at) {
+                        self.cuts.note(records, 0);
+                    }
+                }
+                Ok(Some(Record::Entry(entry))) => match order.entry(&entry) {
+                    Ok(Some(index)) => self.cuts.note(records, index),
+                    Ok(None) => {}
+                    Err(damage) => break Err(stream.damaged(damage)),
+                },
+            }
+            records += 1;
+        };
+        self.records = records;
+        self.last = order.last.unwrap_or(self.part.floor());
+        self.damage = read.err();
+        (self.end, self.end_offset) = stream.end();
+        self.last_file = stream.file().to_owned();
+    }
+
+    fn stream(&self) -> Stream<RealDisk> {
+        Stream::new(RealDisk, &self.dir, self.segments.iter().copied())
+    }
+
+    /// Reads the log once more and hands out what stands, in its order, up to the first error that `each` returns.
+    pub(crate) fn each(&self, mut each: impl FnMut(Item) -> Result<()>) -> Result<()> {
+        let mut cuts = self.cuts.clone();
+        let mut from = 0;
+        loop {
+            let to = cuts.known_to();
+            self.each_of(from, to.unwrap_or(self.records), &mut cuts, &mut each)?;
+            let Some(to) = to else { return Ok(()) };
+            from = to;
+            cuts = self.cuts_from(to)?;
+        }
+    }
+
+    /// Hands out what stands of the records from `from` to before `to`.
+    fn each_of(
+        &self,
+        from: u64,
+        to: u64,
+        cuts: &mut Cuts,
+        each: &mut impl FnMut(Item) -> Result<()>,
+    ) -> Result<()> {
+        let mut stream = self.stream();
+        for at in 0..to {
+            // What was good a moment ago is there still, unless somebody removed it.
+            let Some(record) = stream.next_record()? else {
+                bail!("the log became shorter while it was read")
+            };
+            match record {
+                Record::Entry(entry)
+                    if at >= from && entry.index > self.part.floor() && cuts.stands(at, entry.index) =>
+                {
+                    each(Item::Entry(entry))?;
+                }
+                Record::Snapshot(mark) if at >= from => each(Item::Mark(mark))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The cuts behind a record.
+    fn cuts_from(&self, from: u64) -> Result<Cuts> {
+        let mut stream = self.stream();
+        let mut order = Order::new(self.part);
+        let mut cuts = Cuts::new(from);
+        for at in 0..self.records {
+            match stream.next_record()? {
+                Some(Record::Snapshot(mark)) if order.mark(mark) => cuts.note(at, 0),
+                Some(Record::Entry(entry)) => {
+                    if let Some(index) = order.entry(&entry).map_err(|damage| stream.damaged(damage))? {
+                        cuts.note(at, index);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// Says what a server would not accept as it is, of a log that is to continue the snapshot `mark`.
+    pub(crate) fn check(self, mark: Option<pb::WalSnapshot>) -> Result<()> {
+        if let Some(damage) = self.damage {
+            return Err(damage).context("the log is damaged, its entries end here");
+        }
+        let (file, offset) = (self.last_file.display(), self.end_offset);
+        match self.end {
+            End::Clean => {}
+            End::Torn => {
+                let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;
+                bail!("{file} ends in a part of a record, bytes {offset} to {len}")
+            }
+            End::Zeros => bail!("{file} ends in zero bytes, from byte {offset} on"),
+        }
+        if self.metadata.is_none() {
+            bail!("no metadata found in {file}");
+        }
+        match mark {
+            Some(at) if !self.is_mark_known => {
+                bail!("the log has no record of the snapshot (index {}, term {})", at.index, at.term)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The segments that may hold the entry after `index` or a later one, as far as they follow one another up to the end.
+fn left(all: &[SegmentName], dir: &Path, index: u64) -> Result<Vec<SegmentName>> {
+    let mut first = all.len().saturating_sub(1);
+    while first > 0 && all[first].index > index && all[first - 1].seq.checked_add(1) == Some(all[first].seq) {
+        first -= 1;
+    }
+    match all.get(first) {
+        None => bail!("there is no log in {}", dir.display()),
+        Some(name) if first > 0 && name.index > index => {
+            let (file, before) = (name, all[first - 1]);
+            eprintln!("etcd-dump: segments are missing between {before} and {file}: begun behind them");
+        }
+        Some(_) => {}
+    }
+    Ok(all[first..].to_vec())
+}
+
+/// The order of entries in a log.
+struct Order {
+    part: Part,
+    /// The index of the last entry. `None` if the next one may have any.
+    last: Option<u64>,
+    /// The greatest index of a snapshot.
+    mark: u64,
+    /// The term of the entry right before the first one wanted, as the log has it so far.
+    term_before: Option<u64>,
+}
+
+impl Order {
+    fn new(part: Part) -> Order {
+        let mut order = Order { part, last: None, mark: 0, term_before: None };
+        order.forget();
+        order
+    }
+
+    /// Takes note of an entry. `Some` if it takes the place of all those from this index on.
+    fn entry(&mut self, entry: &pb::Entry) -> Result<Option<u64>, Damage> {
+        let (index, floor) = (entry.index, self.part.floor());
+        // Converted 0.4 logs begin with an entry of index 0.
+        if index <= floor {
+            self.forget();
+            self.term_before = (index == floor).then_some(entry.term);
+            return Ok(Some(0));
+        }
+        let last = self.last.replace(index);
+        match last {
+            Some(last) if index <= last => Ok(Some(index)),
+            Some(last) if index - 1 > last && !self.may_jump(index) => {
+                self.last = Some(last);
+                Err(Damage::Gap { last, found: index })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the entries before this one may be missing: a leader's snapshot took their place.
+    fn may_jump(&self, index: u64) -> bool {
+        matches!(self.part, Part::Left(_)) && index - 1 == self.mark
+    }
+
+    /// Takes note of a snapshot; tells whether it takes the place of all entries so far.
+    ///
+    /// One that a leader sent replaced the whole log, unless the log had the entry that it ends with. A backup's log
+    /// begins behind its snapshot, and tells of that only after its entries.
+    fn mark(&mut self, at: pb::WalSnapshot) -> bool {
+        self.mark = self.mark.max(at.index);
+        let replaces = at.index == self.part.floor() && self.term_before.is_some_and(|term| term != at.term);
+        if replaces {
+            self.forget();
+        }
+        replaces
+    }
+
+    /// What comes next in the log stands in the place of all entries so far.
+    fn forget(&mut self) {
+        self.last = match self.part {
+            Part::After(index) => Some(index),
+            Part::Left(_) => None,
+        };
+    }
+}

@@ -1,0 +1,303 @@
+//! Checks the segments of a log.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use shared::disk::RealDisk;
+use shared::pb;
+use shared::wal::{self, End, Record, SegmentName, Stream, WalError};
+
+use super::snapshots::Known;
+use super::terms::Terms;
+use super::{Check, Findings};
+use crate::entry::Content;
+
+/// Reads all segments in a folder, and compares them with the good snapshots, oldest first.
+pub(crate) fn check(dir: &Path, snapshots: &[Known], findings: &mut Findings<'_, impl Write>) -> Result<()> {
+    let names = match wal::segments(&RealDisk, dir) {
+        Ok(names) if names.is_empty() => {
+            return findings.flaw(Check::Files, dir, None, "there are no segments".to_owned());
+        }
+        Ok(names) => names,
+        Err(error) => return findings.flaw(Check::Files, dir, None, error.to_string()),
+    };
+    let mut log = LogCheck::new(snapshots, findings);
+    for (i, name) in names.iter().enumerate() {
+        log.segment(dir, *name, i.checked_sub(1).map(|before| names[before]))?;
+    }
+    log.ends(&names)
+}
+
+struct LogCheck<'a, 'b, W> {
+    findings: &'a mut Findings<'b, W>,
+    snapshots: &'a [Known],
+    /// Whether a mark of each of them was seen.
+    marked: Vec<bool>,
+    /// The segment that is being read, and where the last record in it begins.
+    file: PathBuf,
+    offset: u64,
+    metadata: Option<pb::Metadata>,
+    /// The sum at the end of the segment before, unless it was not read to its end.
+    crc: Option<u32>,
+    state: pb::HardState,
+    /// The first index of the entries that are there without a gap up to the last.
+    first: Option<u64>,
+    /// `None` where the next entry may have any index.
+    last: Option<u64>,
+    terms: Terms,
+    /// The newest mark.
+    mark: pb::WalSnapshot,
+    end: End,
+}
+
+/// What a segment holds.
+#[derive(Default)]
+struct Counts {
+    records: u64,
+    entries: u64,
+    from: u64,
+    to: u64,
+}
+
+impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
+    fn new(snapshots: &'a [Known], findings: &'a mut Findings<'b, W>) -> LogCheck<'a, 'b, W> {
+        LogCheck {
+            findings,
+            snapshots,
+            marked: vec![false; snapshots.len()],
+            file: PathBuf::new(),
+            offset: 0,
+            metadata: None,
+            crc: Some(0),
+            state: pb::HardState::default(),
+            first: None,
+            last: None,
+            terms: Terms::default(),
+            mark: pb::WalSnapshot::default(),
+            end: End::Clean,
+        }
+    }
+
+    fn flaw(&mut self, check: Check, flaw: String) -> Result<()> {
+        self.findings.flaw(check, &self.file, Some(self.offset), flaw)
+    }
+
+    /// Reads a segment as far as it is good.
+    fn segment(&mut self, dir: &Path, name: SegmentName, before: Option<SegmentName>) -> Result<()> {
+        self.file = dir.join(name.to_string());
+        self.offset = 0;
+        self.findings.looked(Check::Chain);
+        match before {
+            Some(before) if before.seq.checked_add(1) != Some(name.seq) => {
+                self.flaw(Check::Chain, format!("a segment is missing between {before} and this one"))?;
+                self.lost_sight();
+            }
+            // The sum at the head of the first one cannot be compared if those before it were purged.
+            None if name.seq > 0 => self.crc = None,
+            _ => {}
+        }
+        let mut stream = Stream::new(RealDisk, dir, [name]);
+        let mut counts = Counts::default();
+        let read = loop {
+            match stream.next_record() {
+                Ok(Some(record)) => {
+                    self.offset = stream.offset();
+                    self.findings.looked(Check::Sums);
+                    counts.records += 1;
+                    self.record(record, &mut counts)?;
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let (end, end_offset) = stream.end();
+        self.end = end;
+        self.crc = Some(stream.crc());
+        self.offset = if read.is_ok() { end_offset } else { stream.offset() };
+        match read {
+            Ok(()) if end == End::Clean => {}
+            Ok(()) => {
+                let what = if end == End::Torn { "a part of a record" } else { "zero bytes" };
+                self.flaw(Check::Files, format!("the segment ends in {what}"))?;
+            }
+            Err(WalError::Damaged { damage, .. }) => {
+                self.flaw(Check::Sums, damage.to_string())?;
+                self.lost_sight();
+            }
+            Err(error) => {
+                self.flaw(Check::Files, error.to_string())?;
+                self.lost_sight();
+            }
+        }
+        let about = [
+            ("records", counts.records),
+            ("entries", counts.entries),
+            ("from", counts.from),
+            ("to", counts.to),
+            ("bytes", end_offset),
+        ];
+        self.findings.file("segment", &self.file, &about)
+    }
+
+    /// What comes next does not follow what came so far.
+    fn lost_sight(&mut self) {
+        self.crc = None;
+        self.last = None;
+        self.terms.forget();
+    }
+
+    fn record(&mut self, record: Record, counts: &mut Counts) -> Result<()> {
+        match record {
+            Record::Crc(sum) => {
+                if let Some(wanted) = self.crc.filter(|wanted| *wanted != sum) {
+                    let flaw =
+                        format!("begins with the sum {sum:08x}, the segment before ends with {wanted:08x}");
+                    self.flaw(Check::Chain, flaw)?;
+                }
+                Ok(())
+            }
+            Record::Metadata(metadata) => self.metadata(metadata),
+            Record::State(state) => self.state(state),
+            Record::Snapshot(mark) => self.mark(mark),
+            Record::Entry(entry) => {
+                counts.entries += 1;
+                counts.to = entry.index;
+                if counts.entries == 1 {
+                    counts.from = entry.index;
+                }
+                self.entry(&entry)
+            }
+        }
+    }
+
+    fn metadata(&mut self, metadata: pb::Metadata) -> Result<()> {
+        self.findings.looked(Check::Metadata);
+        let first = *self.metadata.get_or_insert(metadata);
+        if first == metadata {
+            return Ok(());
+        }
+        let flaw = format!(
+            "member {:x} of cluster {:x}; the segments before are of member {:x} of cluster {:x}",
+            metadata.node_id, metadata.cluster_id, first.node_id, first.cluster_id
+        );
+        self.flaw(Check::Metadata, flaw)
+    }
+
+    fn state(&mut self, state: pb::HardState) -> Result<()> {
+        self.findings.looked(Check::States);
+        if state.term < self.state.term {
+            let (from, to) = (self.state.term, state.term);
+            self.flaw(Check::States, format!("the term of the state falls from {from} to {to}"))?;
+        }
+        if state.commit < self.state.commit {
+            let (from, to) = (self.state.commit, state.commit);
+            self.flaw(Check::States, format!("the commit index falls from {from} to {to}"))?;
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    fn mark(&mut self, mark: pb::WalSnapshot) -> Result<()> {
+        self.findings.looked(Check::Snapshots);
+        for (known, marked) in self.snapshots.iter().zip(&mut self.marked) {
+            *marked |= known.at == mark;
+        }
+        if let Some(term) = self.terms.at(mark.index).filter(|term| *term != mark.term) {
+            let pb::WalSnapshot { index, term: wanted } = mark;
+            let flaw =
+                format!("marks a snapshot at index {index}, term {wanted}; that entry has term {term}");
+            self.flaw(Check::Snapshots, flaw)?;
+        }
+        if mark.index >= self.mark.index {
+            self.mark = mark;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &pb::Entry) -> Result<()> {
+        let pb::Entry { index, term, .. } = *entry;
+        // Converted 0.4 logs begin with an entry of index 0, which is none.
+        if index == 0 && self.first.is_none() {
+            return Ok(());
+        }
+        self.findings.looked(Check::Indexes);
+        match self.last {
+            Some(last) if index <= last && index <= self.state.commit => {
+                let commit = self.state.commit;
+                self.flaw(
+                    Check::Indexes,
+                    format!("entry {index} comes again, though {commit} was committed"),
+                )?;
+            }
+            Some(last) if index > last + 1 && index != self.mark.index.saturating_add(1) => {
+                self.flaw(Check::Indexes, format!("entry {index} follows entry {last}"))?;
+                self.first = Some(index);
+                self.terms.forget();
+            }
+            Some(last) if index > last + 1 => {
+                self.first = Some(index);
+                self.terms.forget();
+            }
+            Some(_) => {}
+            None => self.first = Some(index),
+        }
+        if self.first.is_some_and(|first| first > index) {
+            self.first = Some(index);
+        }
+        self.last = Some(index);
+        self.findings.looked(Check::Terms);
+        if let Some(before) = self.terms.set(index, term).filter(|before| *before > term) {
+            self.flaw(Check::Terms, format!("entry {index} has term {term}, the one before it {before}"))?;
+        }
+        self.findings.looked(Check::Entries);
+        if let Content::Unreadable(kind, _) = Content::of(entry) {
+            let what = if kind == pb::ENTRY_CONF_CHANGE { "change of the members" } else { "request" };
+            self.flaw(Check::Entries, format!("entry {index} holds no {what} that can be read"))?;
+        }
+        Ok(())
+    }
+
+    /// What can be said only at the end.
+    fn ends(mut self, names: &[SegmentName]) -> Result<()> {
+        let newest = self.snapshots.last().map(|known| known.at).unwrap_or_default();
+        let last = self.last.unwrap_or(newest.index).max(newest.index);
+        let pb::HardState { term, commit, .. } = self.state;
+        if commit > last {
+            let flaw = format!("the state commits entry {commit}, the log ends at {last}");
+            self.flaw(Check::States, flaw)?;
+        }
+        // A state that should have followed the last entry was torn off, too.
+        let last_term = self.last.and_then(|last| self.terms.at(last)).filter(|_| self.end == End::Clean);
+        if let Some(last_term) = last_term.filter(|last| *last > term) {
+            self.flaw(Check::States, format!("the state has term {term}, the last entry {last_term}"))?;
+        }
+        if let Some(first) = self.first.filter(|first| *first > newest.index + 1) {
+            let missing = format!("entries {} to {} are missing", newest.index + 1, first - 1);
+            self.flaw(Check::Indexes, format!("{missing}: no snapshot stands for them"))?;
+        }
+        self.known(names)?;
+        if self.mark.index > newest.index {
+            let pb::WalSnapshot { index, term } = self.mark;
+            let note = format!(
+                "a snapshot was taken at index {index}, term {term} and is not there: an older one has to do"
+            );
+            self.findings.note(&self.file, note)?;
+        }
+        Ok(())
+    }
+
+    /// The log must know the snapshots, as far as it goes back.
+    fn known(&mut self, names: &[SegmentName]) -> Result<()> {
+        let from = names.first().map_or(0, |name| name.index);
+        let newest = self.snapshots.len().saturating_sub(1);
+        for (i, known) in self.snapshots.iter().enumerate() {
+            let must = i == newest || known.at.index >= from;
+            if must && !self.marked[i] {
+                let flaw = "the log does not know this snapshot".to_owned();
+                self.findings.flaw(Check::Snapshots, &known.file, None, flaw)?;
+            }
+        }
+        Ok(())
+    }
+}

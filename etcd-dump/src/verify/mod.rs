@@ -1,0 +1,139 @@
+//! `--verify`: reads every file of a directory to its end and says what is wrong with it.
+
+mod log;
+mod snapshots;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::fields::Value;
+use crate::flags::{Format, Lengths};
+use crate::lines::Lines;
+
+/// What is checked, in the order in which it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    /// Files that are there, can be read and end where they should.
+    Files,
+    /// Sums of records and files.
+    Sums,
+    /// Segments that follow one another.
+    Chain,
+    /// All segments belong to one member.
+    Metadata,
+    /// Entries without a gap.
+    Indexes,
+    /// Terms that never fall.
+    Terms,
+    /// Entries that can be read.
+    Entries,
+    /// What was promised, and up to where all is committed.
+    States,
+    /// Snapshots that can be read and that the log knows.
+    Snapshots,
+}
+
+impl Check {
+    /// The name that stands in the output.
+    fn name(self) -> &'static str {
+        match self {
+            Check::Files => "files",
+            Check::Sums => "sums",
+            Check::Chain => "chain",
+            Check::Metadata => "metadata",
+            Check::Indexes => "indexes",
+            Check::Terms => "terms",
+            Check::Entries => "entries",
+            Check::States => "states",
+            Check::Snapshots => "snapshots",
+        }
+    }
+}
+
+/// What is found.
+pub(crate) struct Findings<'a, W> {
+    lines: Lines<'a, W>,
+    /// How many things were looked at, and how many flaws they have.
+    checked: BTreeMap<Check, [u64; 2]>,
+}
+
+impl<'a, W: Write> Findings<'a, W> {
+    pub(crate) fn new(format: Format, out: &'a mut W) -> Findings<'a, W> {
+        Findings { lines: Lines::new(format, Lengths::Whole, out), checked: BTreeMap::new() }
+    }
+
+    /// Something was looked at.
+    pub(crate) fn looked(&mut self, check: Check) {
+        self.checked.entry(check).or_default()[0] += 1;
+    }
+
+    /// Something is wrong at a place.
+    pub(crate) fn flaw(
+        &mut self,
+        check: Check,
+        file: &Path,
+        offset: Option<u64>,
+        flaw: String,
+    ) -> Result<()> {
+        self.checked.entry(check).or_default()[1] += 1;
+        self.place(file, offset);
+        self.lines.add("check", Value::Word(check.name()));
+        self.lines.add("flaw", Value::Text(flaw.into()));
+        self.lines.write("flaw")
+    }
+
+    /// Something is worth knowing and nothing is wrong.
+    pub(crate) fn note(&mut self, file: &Path, note: String) -> Result<()> {
+        self.place(file, None);
+        self.lines.add("note", Value::Text(note.into()));
+        self.lines.write("note")
+    }
+
+    fn place(&mut self, file: &Path, offset: Option<u64>) {
+        self.lines.add("file", Value::Text(file.as_os_str().as_encoded_bytes().to_vec().into()));
+        if let Some(offset) = offset {
+            self.lines.add("offset", Value::Number(offset));
+        }
+    }
+
+    /// A file was read.
+    pub(crate) fn file(&mut self, what: &str, file: &Path, about: &[(&'static str, u64)]) -> Result<()> {
+        self.looked(Check::Files);
+        self.place(file, None);
+        for (name, number) in about {
+            self.lines.add(name, Value::Number(*number));
+        }
+        self.lines.write(what)
+    }
+
+    /// Says what was checked; tells whether all is good.
+    pub(crate) fn finish(mut self) -> Result<bool> {
+        for (check, [looked, flaws]) in std::mem::take(&mut self.checked) {
+            self.lines.add("check", Value::Word(check.name()));
+            self.lines.add("looked", Value::Number(looked));
+            self.lines.add("flaws", Value::Number(flaws));
+            self.lines.write("checked")?;
+            self.checked.insert(check, [looked, flaws]);
+        }
+        let flaws = self.checked.values().map(|[_, flaws]| flaws).sum();
+        self.lines.add("good", Value::Flag(flaws == 0));
+        self.lines.add("flaws", Value::Number(flaws));
+        self.lines.write("result")?;
+        Ok(flaws == 0)
+    }
+}
+
+/// Checks the files of the member in `dir`.
+///
+/// # Errors
+/// If the output cannot be written. What is wrong with the files is a finding.
+pub(crate) fn member(dir: &Path, format: Format, out: &mut impl Write) -> Result<bool> {
+    let mut findings = Findings::new(format, out);
+    let known = snapshots::check(&dir.join("snap"), &mut findings)?;
+    log::check(&dir.join("wal"), &known, &mut findings)?;
+    findings.finish()
+}

@@ -1,0 +1,66 @@
+//! Checks snapshot files.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use shared::disk::RealDisk;
+use shared::pb::WalSnapshot;
+use shared::snap::{self, SnapError, Snapshots};
+use shared::store::Store;
+
+use super::{Check, Findings};
+
+/// A good snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) file: PathBuf,
+    pub(crate) at: WalSnapshot,
+}
+
+/// Reads all snapshots in a folder; gives the good ones, oldest first.
+pub(crate) fn check(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<Vec<Known>> {
+    let names = match Snapshots::new(RealDisk, dir).names() {
+        Ok(names) => names,
+        Err(error) => {
+            findings.flaw(Check::Files, dir, None, error.to_string())?;
+            return Ok(Vec::new());
+        }
+    };
+    let mut known = Vec::new();
+    for name in names {
+        let file = dir.join(&name);
+        findings.looked(Check::Sums);
+        findings.looked(Check::Snapshots);
+        let snapshot = match snap::read(&RealDisk, &file) {
+            Ok(snapshot) => snapshot,
+            Err(SnapError::Broken { flaw, .. }) => {
+                findings.flaw(Check::Sums, &file, None, flaw.to_string())?;
+                continue;
+            }
+            Err(error) => {
+                findings.flaw(Check::Files, &file, None, error.to_string())?;
+                continue;
+            }
+        };
+        let at = WalSnapshot { index: snapshot.metadata.index, term: snapshot.metadata.term };
+        let members = snapshot.metadata.conf_state.nodes.len() as u64;
+        let store = snapshot.data.unwrap_or_default();
+        let about = [
+            ("index", at.index),
+            ("term", at.term),
+            ("members", members),
+            ("storeBytes", store.len() as u64),
+        ];
+        findings.file("snapshot", &file, &about)?;
+        if name != *snap::file_name(at.term, at.index) {
+            let flaw = format!("the name is not that of its entry (index {}, term {})", at.index, at.term);
+            findings.flaw(Check::Snapshots, &file, None, flaw)?;
+        }
+        match Store::recover(&store, 1) {
+            Ok(_) => known.push(Known { file, at }),
+            Err(error) => findings.flaw(Check::Snapshots, &file, None, error.to_string())?,
+        }
+    }
+    Ok(known)
+}
