@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod entry;
 pub mod error;
 pub mod event;
 pub mod flags;
@@ -14,6 +15,7 @@ pub mod json;
 pub mod legacy;
 pub mod net;
 pub mod pb;
+pub mod replay;
 pub mod snap;
 pub mod store;
 pub mod time;

@@ -95,6 +95,8 @@ pub struct Entry {
 pub const ENTRY_NORMAL: i32 = 0;
 /// An [`Entry`] whose data are a [`ConfChange`].
 pub const ENTRY_CONF_CHANGE: i32 = 1;
+/// An [`Entry`] of raft in 3.4 and later that changes several members at once; etcd itself never makes one.
+pub const ENTRY_CONF_CHANGE_V2: i32 = 2;
 
 /// `raftpb.HardState`: what a member must never forget.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -211,6 +213,8 @@ pub const ADD_NODE: i32 = 0;
 pub const REMOVE_NODE: i32 = 1;
 /// A [`ConfChange`] that gives a member other peer URLs. (The number means a learner to `raft` 0.7.)
 pub const UPDATE_NODE: i32 = 2;
+/// A [`ConfChange`] of 3.4 and later that adds a member without a vote.
+pub const ADD_LEARNER_NODE: i32 = 3;
 
 /// `walpb.Snapshot`: marks in the log that a snapshot was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::Damage;
+use super::{Damage, Frames};
 use crate::pb;
 
 pub(crate) const METADATA: i64 = 1;
@@ -227,12 +227,52 @@ pub(crate) fn state(bytes: Bytes) -> Result<pb::HardState, Damage> {
     if state.term == 0 { Err(Damage::Encoding("state")) } else { Ok(state) }
 }
 
-/// Decodes an entry, of the two kinds that etcd 2.x knows; a state would be one of another kind, or empty.
-pub(crate) fn entry(bytes: Bytes) -> Result<pb::Entry, Damage> {
+/// Decodes an entry, of the kinds that etcd knows (two in 2.x, a third one in 3.x); a state would be one of another
+/// kind, or empty.
+pub(crate) fn entry(bytes: Bytes, frames: Frames) -> Result<pb::Entry, Damage> {
     let entry: pb::Entry = message(bytes, "entry")?;
     match entry.kind {
         pb::ENTRY_NORMAL => Ok(entry),
         pb::ENTRY_CONF_CHANGE if entry.data.is_some() => Ok(entry),
+        // A joint change without one ends the change before it.
+        pb::ENTRY_CONF_CHANGE_V2 if frames == Frames::Any => Ok(entry),
         _ => Err(Damage::Encoding("entry")),
+    }
+}
+
+/// A mark of 3.5, which names the members too.
+#[derive(Clone, PartialEq, prost::Message)]
+struct SnapshotWithMembers {
+    #[prost(uint64, required, tag = "1")]
+    index: u64,
+    #[prost(uint64, required, tag = "2")]
+    term: u64,
+    #[prost(message, optional, tag = "3")]
+    members: Option<Members>,
+}
+
+/// `raftpb.ConfState` of 3.5.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Members {
+    #[prost(uint64, repeated, packed = "false", tag = "1")]
+    voters: Vec<u64>,
+    #[prost(uint64, repeated, packed = "false", tag = "2")]
+    learners: Vec<u64>,
+    #[prost(uint64, repeated, packed = "false", tag = "3")]
+    voters_outgoing: Vec<u64>,
+    #[prost(uint64, repeated, packed = "false", tag = "4")]
+    learners_next: Vec<u64>,
+    #[prost(bool, required, tag = "5")]
+    auto_leave: bool,
+}
+
+/// Decodes the mark of a snapshot.
+pub(crate) fn snapshot(bytes: Bytes, frames: Frames) -> Result<pb::WalSnapshot, Damage> {
+    match frames {
+        Frames::V2 => message(bytes, "snapshot"),
+        Frames::Any => {
+            let SnapshotWithMembers { index, term, .. } = message(bytes, "snapshot")?;
+            Ok(pb::WalSnapshot { index, term })
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The write-ahead log of etcd 2.x: segments `SEQ-INDEX.wal` of framed, checksummed records.
 //!
 //! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it and touches nothing, [`Stream`]
-//! does so record by record and keeps nothing, [`Reader`] decodes one segment from bytes. The layout of a record stands in `codec`.
+//! does so record by record and keeps nothing, [`Reader`] decodes one segment from bytes, [`survey`] finds what is
+//! still readable of a damaged one. The layout of a record stands in `codec`.
 //!
 //! Invariants of what is written: the sum chains through all segments; a file ends at its last record, without
 //! padding (space is reserved beyond the end only); a segment appears under its name only when it is complete
@@ -14,15 +15,16 @@ mod purge;
 mod reader;
 mod segment;
 mod stream;
+mod survey;
 mod writer;
 
 pub use codec::EntryRef;
 pub use error::{Damage, WalError};
-pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_damaged};
+pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_any, inspect_damaged};
 pub use purge::purge;
 pub(crate) use purge::purge_suffix;
-pub(crate) use reader::FileSource;
-pub use reader::{End, ReadError, Reader, Record, Source};
+pub use reader::{End, FileSource, Frames, ReadError, Reader, Record, Source};
 pub use segment::SegmentName;
 pub use stream::{Stream, segments, segments_after};
+pub use survey::{Flaw, Place, Survey, entry_at, survey};
 pub use writer::{SEGMENT_BYTES, Wal};

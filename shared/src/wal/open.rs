@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
 use super::writer::{Found, Wal};
-use super::{Damage, End, Reader, Record, WalError};
+use super::{Damage, End, Frames, Reader, Record, WalError};
 use crate::disk::{Disk, DiskError, DiskFile, Open, remove_ends_with};
 use crate::pb;
 
@@ -60,6 +60,8 @@ pub struct Inspected {
     pub last_file: PathBuf,
     /// Where its last good record ends.
     pub end_offset: u64,
+    /// Whether 3.x has written in it, see [`inspect_any`].
+    pub padded: bool,
 }
 
 /// Whether a log is in `dir`.
@@ -91,10 +93,31 @@ pub fn inspect_damaged<D: Disk>(
     dir: &Path,
     after: u64,
 ) -> Result<(Inspected, Option<WalError>), WalError> {
+    look(disk, dir, after, Frames::V2)
+}
+
+/// As [`inspect_damaged`], but it reads logs of 3.x too. A server does not open those.
+///
+/// # Errors
+/// If the segments cannot be listed or opened, or none can hold the entry `after`.
+pub fn inspect_any<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    after: u64,
+) -> Result<(Inspected, Option<WalError>), WalError> {
+    look(disk, dir, after, Frames::Any)
+}
+
+fn look<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    after: u64,
+    frames: Frames,
+) -> Result<(Inspected, Option<WalError>), WalError> {
     let names = segment::select(&segment::list(disk, dir)?, dir, after)?;
     let open = |name: &SegmentName| disk.open(&dir.join(name.to_string()), Open::Read).map(Arc::new);
     let files = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let mut scan = Scan::new(after);
+    let mut scan = Scan::new(after, frames);
     let damage = scan.read(&files, after).err();
     let inspected = Inspected {
         metadata: scan.metadata,
@@ -104,6 +127,7 @@ pub fn inspect_damaged<D: Disk>(
         end: scan.end,
         last_file: files.last().map(|file| file.path().to_owned()).unwrap_or_default(),
         end_offset: scan.end_offset,
+        padded: scan.padded,
     };
     Ok((inspected, damage))
 }
@@ -123,10 +147,12 @@ struct Scan {
     crc: u32,
     end: End,
     end_offset: u64,
+    frames: Frames,
+    padded: bool,
 }
 
 impl Scan {
-    fn new(after: u64) -> Scan {
+    fn new(after: u64, frames: Frames) -> Scan {
         Scan {
             metadata: None,
             term_before: None,
@@ -138,21 +164,23 @@ impl Scan {
             crc: 0,
             end: End::Clean,
             end_offset: 0,
+            frames,
+            padded: false,
         }
     }
 
     /// Reads segments that follow one another; after an error it has what stands before the bad record.
     fn read<F: DiskFile>(&mut self, files: &[Arc<F>], after: u64) -> Result<(), WalError> {
         for (i, file) in files.iter().enumerate() {
-            let mut reader = Reader::new(FileSource::new(Arc::clone(file))?, self.crc);
-            self.read_segment(&mut reader, after, i + 1 == files.len()).map_err(
-                |(offset, error)| match error {
-                    ReadError::Disk(error) => WalError::Disk(error),
-                    ReadError::Damage(damage) => {
-                        WalError::Damaged { file: file.path().to_owned(), offset, damage }
-                    }
-                },
-            )?;
+            let mut reader = Reader::of(FileSource::new(Arc::clone(file))?, self.crc, self.frames);
+            let result = self.read_segment(&mut reader, after, i + 1 == files.len());
+            self.padded |= reader.is_padded();
+            result.map_err(|(offset, error)| match error {
+                ReadError::Disk(error) => WalError::Disk(error),
+                ReadError::Damage(damage) => {
+                    WalError::Damaged { file: file.path().to_owned(), offset, damage }
+                }
+            })?;
             self.crc = reader.crc();
             self.end_offset = reader.offset();
         }
@@ -252,7 +280,7 @@ impl<D: Disk> Wal<D> {
             file.lock()?;
             files.push(Arc::new(file));
         }
-        let mut scan = Scan::new(at.index);
+        let mut scan = Scan::new(at.index, Frames::V2);
         scan.read(&files, at.index)?;
         let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
         let metadata = scan.check(at, dir, &held)?;

@@ -16,6 +16,16 @@ const START_BYTES: usize = 32;
 /// What a disk writes whole: a lost write leaves zeros from such a boundary on.
 const SECTOR_BYTES: u64 = 512;
 
+/// Which releases' records are taken for good ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// Those of 2.x: all that a server opens.
+    V2,
+    /// Those of 3.x too, for who only looks: they are padded to a multiple of 8 bytes, and zeros end a segment
+    /// whatever follows them. A log may begin with the one kind and go on with the other.
+    Any,
+}
+
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
@@ -67,8 +77,8 @@ impl Source for Bytes {
     }
 }
 
-/// A segment that is read in chunks.
-pub(crate) struct FileSource<F> {
+/// A segment that is read in chunks, of 256 KiB or of the size of a record that is larger.
+pub struct FileSource<F> {
     file: Arc<F>,
     len: u64,
     chunk: Bytes,
@@ -76,7 +86,11 @@ pub(crate) struct FileSource<F> {
 }
 
 impl<F: DiskFile> FileSource<F> {
-    pub(crate) fn new(file: Arc<F>) -> Result<FileSource<F>, DiskError> {
+    /// Reads from `file`, as long as it is now: what is added to it later is not seen.
+    ///
+    /// # Errors
+    /// If the system does not tell its length.
+    pub fn new(file: Arc<F>) -> Result<FileSource<F>, DiskError> {
         let len = file.len()?;
         Ok(FileSource { file, len, chunk: Bytes::new(), chunk_offset: 0 })
     }
@@ -130,20 +144,42 @@ impl From<Damage> for ReadError {
 #[derive(Debug)]
 pub struct Reader<S> {
     source: S,
+    frames: Frames,
     offset: u64,
     crc: u32,
+    padded: bool,
     end: Option<End>,
 }
 
 impl<S: Source> Reader<S> {
     /// A reader that begins with the sum `crc` of the segment before; 0 where reading begins.
     pub fn new(source: S, crc: u32) -> Reader<S> {
-        Reader { source, offset: 0, crc, end: None }
+        Reader::of(source, crc, Frames::V2)
+    }
+
+    /// The same for the records of more releases.
+    pub fn of(source: S, crc: u32, frames: Frames) -> Reader<S> {
+        Reader { source, frames, offset: 0, crc, padded: false, end: None }
+    }
+
+    /// Whether a padded record has come: only 3.x writes such.
+    pub fn is_padded(&self) -> bool {
+        self.padded
     }
 
     /// Where the next record begins; after an error, where the bad one does; at the end, where good ones end.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Where its bytes come from.
+    pub(super) fn source(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// Goes on at another place, where the sum is `crc`.
+    pub(super) fn seek(&mut self, offset: u64, crc: u32) {
+        (self.offset, self.crc, self.end) = (offset, crc, None);
     }
 
     /// The sum over all records so far.
@@ -170,22 +206,25 @@ impl<S: Source> Reader<S> {
             let zeros = start.iter().all(|b| *b == 0);
             return Ok(self.ends(if zeros { End::Zeros } else { End::Torn }));
         };
-        let length = i64::from_le_bytes(*length);
-        let bad_length = Damage::Length(length);
-        let Ok(record_len) = u64::try_from(length) else { return Err(bad_length.into()) };
-        if record_len == 0 {
-            return if self.last_nonzero()?.is_none() {
-                Ok(self.ends(End::Zeros))
-            } else {
-                Err(bad_length.into())
+        let Some(frame) = Frame::parse(*length, self.frames) else {
+            return Err(Damage::Length(i64::from_le_bytes(*length)).into());
+        };
+        let Frame { record_len, pad_len } = frame;
+        let bad_length = Damage::Length(record_len.cast_signed());
+        if record_len == 0 && pad_len == 0 {
+            return match self.last_nonzero()? {
+                None => Ok(self.ends(End::Zeros)),
+                // 3.x prepares its segments with zeros, and a write that was cut off may have begun behind some.
+                Some(_) if self.padded => Ok(self.ends(End::Torn)),
+                Some(_) => Err(bad_length.into()),
             };
         }
         let start = &start[..start.len().min(START_BYTES)];
         let room = left - LENGTH_BYTES as u64;
         let record_size = match usize::try_from(record_len) {
-            Ok(size) if record_len <= room => size,
+            Ok(size) if record_len + pad_len <= room => size,
             // The record does not end in this file: cut off, unless its own fields tell of another length.
-            _ if codec::fits_length(start, record_len) || self.is_lost(record_len)? => {
+            _ if codec::fits_length(start, record_len) || self.is_lost(record_len + pad_len)? => {
                 return Ok(self.ends(End::Torn));
             }
             _ => return Err(bad_length.into()),
@@ -193,10 +232,11 @@ impl<S: Source> Reader<S> {
         match self.decode(record_size)? {
             Ok((record, crc)) => {
                 self.crc = crc;
-                self.offset += LENGTH_BYTES as u64 + record_len;
+                self.padded |= pad_len > 0;
+                self.offset += frame.len();
                 Ok(Some(record))
             }
-            Err(_) if self.is_lost(record_len)? => Ok(self.ends(End::Torn)),
+            Err(_) if self.is_lost(record_len + pad_len)? => Ok(self.ends(End::Torn)),
             Err(damage) => Err(damage.into()),
         }
     }
@@ -213,7 +253,7 @@ impl<S: Source> Reader<S> {
             // The file has become shorter while it was read.
             return Ok(Err(Damage::UnexpectedEof));
         }
-        Ok(decode_record(window.slice(LENGTH_BYTES..LENGTH_BYTES + size), self.crc))
+        Ok(decode_record(window.slice(LENGTH_BYTES..LENGTH_BYTES + size), self.crc, self.frames))
     }
 
     /// Whether the record at the offset, of which `record_len` bytes are claimed, was written but never
@@ -226,7 +266,7 @@ impl<S: Source> Reader<S> {
     }
 
     /// The offset of the last byte that is not zero, of those from the offset on.
-    fn last_nonzero(&mut self) -> Result<Option<u64>, DiskError> {
+    pub(super) fn last_nonzero(&mut self) -> Result<Option<u64>, DiskError> {
         let mut last = None;
         let mut at = self.offset;
         while at < self.source.len() {
@@ -243,7 +283,36 @@ impl<S: Source> Reader<S> {
     }
 }
 
-fn decode_record(bytes: Bytes, crc: u32) -> Result<(Record, u32), Damage> {
+/// The length field of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) record_len: u64,
+    /// Zeros after the record.
+    pub(super) pad_len: u64,
+}
+
+impl Frame {
+    /// `None` for what cannot be a length. 3.x marks a padded record in the top byte: the highest bit, and the length
+    /// of the padding in the lowest three.
+    pub(super) fn parse(length: [u8; LENGTH_BYTES], frames: Frames) -> Option<Frame> {
+        let top = length[LENGTH_BYTES - 1];
+        let value = u64::from_le_bytes(length);
+        if top & 0x80 == 0 {
+            return Some(Frame { record_len: value, pad_len: 0 });
+        }
+        let pad_len = u64::from(top & 0x07);
+        let good = frames == Frames::Any && top & 0x78 == 0 && pad_len > 0;
+        good.then_some(Frame { record_len: value & (u64::MAX >> 8), pad_len })
+    }
+
+    /// Of the whole, with the length field itself.
+    pub(super) fn len(self) -> u64 {
+        LENGTH_BYTES as u64 + self.record_len + self.pad_len
+    }
+}
+
+/// Decodes a record; gives the sum after it too, where that before it was `crc`.
+pub(super) fn decode_record(bytes: Bytes, crc: u32, frames: Frames) -> Result<(Record, u32), Damage> {
     let raw: RawRecord = codec::message(bytes, "record")?;
     if raw.kind == codec::CRC {
         return match crc {
@@ -259,12 +328,17 @@ fn decode_record(bytes: Bytes, crc: u32) -> Result<(Record, u32), Damage> {
     if crc != raw.crc {
         return Err(Damage::RecordCrc);
     }
-    let record = match raw.kind {
-        codec::METADATA => Record::Metadata(codec::message(data, "metadata")?),
-        codec::ENTRY => Record::Entry(codec::entry(data)?),
-        codec::STATE => Record::State(codec::state(data)?),
-        codec::SNAPSHOT => Record::Snapshot(codec::message(data, "snapshot")?),
-        kind => return Err(Damage::BlockType(kind)),
-    };
+    let record = typed(raw.kind, data, frames)?;
     Ok((record, crc))
+}
+
+/// What is in a record.
+pub(super) fn typed(kind: i64, data: Bytes, frames: Frames) -> Result<Record, Damage> {
+    Ok(match kind {
+        codec::METADATA => Record::Metadata(codec::message(data, "metadata")?),
+        codec::ENTRY => Record::Entry(codec::entry(data, frames)?),
+        codec::STATE => Record::State(codec::state(data)?),
+        codec::SNAPSHOT => Record::Snapshot(codec::snapshot(data, frames)?),
+        kind => return Err(Damage::BlockType(kind)),
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
-use super::{Damage, End, Reader, Record, WalError};
+use super::{Damage, End, Frames, Reader, Record, WalError};
 use crate::disk::{Disk, Open};
 use crate::pb;
 
@@ -33,6 +33,9 @@ pub fn segments_after(names: &[SegmentName], dir: &Path, index: u64) -> Result<V
 pub struct Stream<D: Disk> {
     disk: D,
     dir: PathBuf,
+    frames: Frames,
+    /// Whether a padded record has come.
+    padded: bool,
     waiting: VecDeque<SegmentName>,
     reader: Option<Reader<FileSource<D::File>>>,
     /// The segment that is being read, or was read last.
@@ -51,9 +54,21 @@ pub struct Stream<D: Disk> {
 impl<D: Disk> Stream<D> {
     /// A stream of the records in these segments of a folder.
     pub fn new(disk: D, dir: &Path, segments: impl IntoIterator<Item = SegmentName>) -> Stream<D> {
+        Stream::of(disk, dir, segments, Frames::V2)
+    }
+
+    /// The same for the records of more releases.
+    pub fn of(
+        disk: D,
+        dir: &Path,
+        segments: impl IntoIterator<Item = SegmentName>,
+        frames: Frames,
+    ) -> Stream<D> {
         Stream {
             disk,
             dir: dir.to_owned(),
+            frames,
+            padded: false,
             waiting: segments.into_iter().collect(),
             reader: None,
             file: dir.to_owned(),
@@ -79,6 +94,11 @@ impl<D: Disk> Stream<D> {
     /// The sum over all records so far.
     pub fn crc(&self) -> u32 {
         self.reader.as_ref().map_or(self.crc, Reader::crc)
+    }
+
+    /// Whether a padded record has come: only 3.x writes such.
+    pub fn is_padded(&self) -> bool {
+        self.padded
     }
 
     /// How the last segment that was read to its end ends, and where its good records do.
@@ -112,11 +132,13 @@ impl<D: Disk> Stream<D> {
                 self.file = self.dir.join(name.to_string());
                 (self.place, self.offset) = (0, 0);
                 let file = self.disk.open(&self.file, Open::Read)?;
-                self.reader = Some(Reader::new(FileSource::new(Arc::new(file))?, self.crc));
+                self.reader = Some(Reader::of(FileSource::new(Arc::new(file))?, self.crc, self.frames));
                 continue;
             };
             self.offset = reader.offset();
-            match reader.next_record() {
+            let next = reader.next_record();
+            self.padded |= reader.is_padded();
+            match next {
                 Ok(Some(record)) => {
                     self.check(&record).map_err(|damage| self.damaged(damage))?;
                     self.place += 1;

@@ -1,0 +1,340 @@
+//! Finds what is readable of a segment, also behind damage.
+//!
+//! The sum runs through all records, so a record is good if it fits the sum before it. Behind a damaged record the sum
+//! that stands in it (or that its data give) tells whether the next one is good. Where the length of a record is
+//! damaged, the next record is searched byte by byte: it is one that another fits behind, or that ends the file.
+
+use bytes::Bytes;
+use memchr::memchr_iter;
+use prost::Message as _;
+
+use super::codec::{self, LENGTH_BYTES, RawRecord};
+use super::reader::{Frame, decode_record, typed};
+use super::{Damage, End, Frames, ReadError, Reader, Record, Source};
+use crate::disk::DiskError;
+use crate::pb;
+
+/// Bytes that are searched at once for the next record.
+const SEARCH_BYTES: usize = 256 * 1024;
+/// The shortest start of a record that is looked for: both tags, the type, and a byte of the sum.
+const START_BYTES: usize = 4;
+/// The longest start of a record up to its data, length field included.
+const START_BYTES_MAX: usize = 40;
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its first byte, that of its length, in the segment.
+    pub offset: u64,
+    /// The first byte behind it.
+    pub end: u64,
+    /// Whether a sum proves that it is as it was written. If not, it is at least a message of its type.
+    pub proven: bool,
+}
+
+/// Bytes of a segment that are damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Where they begin.
+    pub from: u64,
+    /// The first readable byte behind them, or the end of the file.
+    pub to: u64,
+    /// What is wrong with the first of them.
+    pub damage: Damage,
+    /// Whether the record there could be read all the same: its length, its sum or its type was damaged, and the
+    /// others tell what it was.
+    pub kept: bool,
+}
+
+/// What was found in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The damaged places, in their order. A torn end is none.
+    pub flaws: Vec<Flaw>,
+    /// How it ends behind its last record.
+    pub end: End,
+    /// Where its last record ends.
+    pub end_offset: u64,
+    /// The sum behind its last record; `None` if that is not known.
+    pub sum: Option<u32>,
+    /// Whether a padded record has come: only 3.x writes such.
+    pub padded: bool,
+}
+
+/// Hands all readable records of a segment to `found`, in their order.
+///
+/// `sum` is that of the segment before: 0 for the first segment of a log, `None` if it is not known.
+///
+/// # Errors
+/// If the system does not give the bytes.
+pub fn survey<S: Source>(
+    source: S,
+    sum: Option<u32>,
+    frames: Frames,
+    found: &mut dyn FnMut(Place, Record),
+) -> Result<Survey, DiskError> {
+    let reader = Reader::of(source, 0, frames);
+    let mut surveyor = Surveyor { reader, frames, at: 0, sum, count: 0, found, flaws: Vec::new() };
+    let end = surveyor.run()?;
+    let Surveyor { reader, at, sum, flaws, .. } = surveyor;
+    Ok(Survey { flaws, end, end_offset: at, sum, padded: reader.is_padded() })
+}
+
+/// Reads the entry of a record again that [`survey`] has handed out; `None` if it is not there any more.
+///
+/// # Errors
+/// If the system does not give the bytes.
+pub fn entry_at<S: Source>(
+    source: &mut S,
+    offset: u64,
+    end: u64,
+    frames: Frames,
+) -> Result<Option<pb::Entry>, DiskError> {
+    let size = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let window = source.window(offset, size)?;
+    if window.len() < size || size < LENGTH_BYTES {
+        return Ok(None);
+    }
+    // The length may be what is damaged.
+    let pad_len = window.first_chunk().and_then(|length| Frame::parse(*length, frames)).map_or(0, |frame| {
+        if frame.len() == size as u64 { usize::try_from(frame.pad_len).unwrap_or(0) } else { 0 }
+    });
+    let raw = RawRecord::decode(window.slice(LENGTH_BYTES..size - pad_len)).ok();
+    let data = raw.and_then(|raw| raw.data);
+    Ok(data.and_then(|data| codec::entry(data, frames).ok()))
+}
+
+struct Surveyor<'a, S> {
+    reader: Reader<S>,
+    frames: Frames,
+    /// Behind all that was dealt with.
+    at: u64,
+    /// The sum there, if it is known.
+    sum: Option<u32>,
+    /// How many records, readable or not, have come.
+    count: u64,
+    found: &'a mut dyn FnMut(Place, Record),
+    flaws: Vec<Flaw>,
+}
+
+/// A record that is there in full, whatever its sum says.
+struct Whole {
+    raw: RawRecord,
+    end: u64,
+}
+
+impl Whole {
+    fn data(&self) -> Bytes {
+        self.raw.data.clone().unwrap_or_default()
+    }
+
+    /// The sum behind it, where `sum` is the one before it.
+    fn sum_after(&self, sum: u32) -> u32 {
+        if self.raw.kind == codec::CRC { sum } else { crc32c::crc32c_append(sum, &self.data()) }
+    }
+}
+
+impl<S: Source> Surveyor<'_, S> {
+    fn run(&mut self) -> Result<End, DiskError> {
+        loop {
+            let damage = match self.next() {
+                Ok(Some((record, end, sum))) => {
+                    self.give(record, end, sum, self.sum.is_some());
+                    continue;
+                }
+                Ok(None) => match self.reader.end().unwrap_or(End::Clean) {
+                    // Usually nothing follows. But a length that is damaged may point behind the end.
+                    End::Torn => match self.find_record(self.at + 1)? {
+                        Some(_) => Damage::UnexpectedEof,
+                        None => return Ok(End::Torn),
+                    },
+                    end => return Ok(end),
+                },
+                Err(ReadError::Disk(error)) => return Err(error),
+                Err(ReadError::Damage(damage)) => damage,
+            };
+            if !self.recover(damage)? {
+                return Ok(End::Clean);
+            }
+        }
+    }
+
+    /// The record there, its end and the sum behind it.
+    fn next(&mut self) -> Result<Option<(Record, u64, u32)>, ReadError> {
+        self.reader.seek(self.at, self.sum.unwrap_or(0));
+        if self.sum.is_none()
+            && let Some(whole) = self.whole(self.at)?
+            && whole.raw.kind != codec::CRC
+        {
+            // Nobody knows the sum before this record: it is believed what it says.
+            let record = self.placed(typed(whole.raw.kind, whole.data(), self.frames)?)?;
+            return Ok(Some((record, whole.end, whole.raw.crc)));
+        }
+        let Some(record) = self.reader.next_record()? else { return Ok(None) };
+        Ok(Some((self.placed(record)?, self.reader.offset(), self.reader.crc())))
+    }
+
+    /// The sum does not cover the type, and ids pass for a state or a mark: the second record has the ids, no other.
+    fn placed(&self, record: Record) -> Result<Record, Damage> {
+        match &record {
+            Record::Metadata(_) if self.count != 1 => Err(Damage::Head),
+            Record::State(_) | Record::Snapshot(_) if self.count == 1 => Err(Damage::Head),
+            _ => Ok(record),
+        }
+    }
+
+    fn give(&mut self, record: Record, end: u64, sum: u32, proven: bool) {
+        let place = Place { offset: self.at, end, proven };
+        self.pass(end, Some(sum));
+        (self.found)(place, record);
+    }
+
+    fn pass(&mut self, end: u64, sum: Option<u32>) {
+        (self.at, self.sum) = (end, sum);
+        self.count += 1;
+    }
+
+    /// Goes on behind a record that is not good. False if nothing readable follows.
+    fn recover(&mut self, damage: Damage) -> Result<bool, DiskError> {
+        let from = self.at;
+        let Some(whole) = self.whole(from)? else { return self.search(damage) };
+        let own = self.sum.map(|sum| whole.sum_after(sum));
+        let fits = own == Some(whole.raw.crc);
+        let proven = match own {
+            Some(own) => fits || self.fits(whole.end, own)?,
+            None => false,
+        };
+        if let Some(own) = own.filter(|_| proven)
+            && let Some(record) = self.retyped(&whole)
+        {
+            // Its sum or its type is damaged, its data are not.
+            self.flaws.push(Flaw { from, to: whole.end, damage, kept: true });
+            self.give(record, whole.end, own, true);
+            return Ok(true);
+        }
+        if self.whole(whole.end)?.is_none() {
+            return self.search(damage);
+        }
+        // The sum that stands in it tells whether the next one is good.
+        self.flaws.push(Flaw { from, to: whole.end, damage, kept: false });
+        self.pass(whole.end, Some(if proven { own.unwrap_or(whole.raw.crc) } else { whole.raw.crc }));
+        Ok(true)
+    }
+
+    /// Searches the next record, where the length of this one says nothing.
+    fn search(&mut self, damage: Damage) -> Result<bool, DiskError> {
+        let from = self.at;
+        let Some(next) = self.find_record(from + 1)? else {
+            let to = self.reader.source().len();
+            self.flaws.push(Flaw { from, to, damage, kept: false });
+            // What a record of unknown length leaves behind is no part of the log.
+            return Ok(false);
+        };
+        // If only its length was damaged, the record is all that stands between.
+        let kept = match self.sum {
+            Some(sum) => self.between(from, next, sum)?,
+            None => None,
+        };
+        self.flaws.push(Flaw { from, to: next, damage, kept: kept.is_some() });
+        match kept {
+            Some((record, sum)) => self.give(record, next, sum, true),
+            None => self.pass(next, None),
+        }
+        Ok(true)
+    }
+
+    /// The record that fills the space between two places, if one does.
+    fn between(&mut self, from: u64, next: u64, sum: u32) -> Result<Option<(Record, u32)>, DiskError> {
+        let Some(space) = (next - from).checked_sub(LENGTH_BYTES as u64) else { return Ok(None) };
+        let Ok(space) = usize::try_from(space) else { return Ok(None) };
+        let pads = if self.frames == Frames::Any { 0..8 } else { 0..1 };
+        let window = self.reader.source().window(from, LENGTH_BYTES + space)?;
+        for size in pads.filter_map(|pad| space.checked_sub(pad)) {
+            let Some(record) = window.get(LENGTH_BYTES..LENGTH_BYTES + size) else { break };
+            let record = decode_record(window.slice_ref(record), sum, self.frames);
+            if let Ok((record, sum)) = record
+                && let Ok(record) = self.placed(record)
+            {
+                return Ok(Some((record, sum)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is in a record whose data are proven, though perhaps not its type.
+    fn retyped(&self, whole: &Whole) -> Option<Record> {
+        if whole.raw.kind == codec::CRC && whole.raw.data.is_none() {
+            return Some(Record::Crc(whole.raw.crc));
+        }
+        let as_it_says =
+            typed(whole.raw.kind, whole.data(), self.frames).and_then(|record| self.placed(record));
+        as_it_says.ok().or_else(|| match self.count {
+            1 => codec::message(whole.data(), "metadata").ok().map(Record::Metadata),
+            // No other message has as many fields as an entry with data.
+            _ => codec::entry(whole.data(), self.frames)
+                .ok()
+                .filter(|entry| entry.data.is_some())
+                .map(Record::Entry),
+        })
+    }
+
+    /// The record at a place, if it is there in full and its length is true.
+    fn whole(&mut self, at: u64) -> Result<Option<Whole>, DiskError> {
+        let left = self.reader.source().len().saturating_sub(at);
+        let start = self.reader.source().window(at, START_BYTES_MAX)?;
+        let Some((length, start)) = start.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let Some(frame) = Frame::parse(*length, self.frames) else { return Ok(None) };
+        let start = &start[..start.len().min(START_BYTES_MAX - LENGTH_BYTES)];
+        let room = left - LENGTH_BYTES as u64;
+        let there = frame.record_len.checked_add(frame.pad_len).is_some_and(|len| len <= room);
+        let (Ok(size), true) = (usize::try_from(frame.record_len), there && frame.record_len > 0) else {
+            return Ok(None);
+        };
+        let first = &start[..start.len().min(size)];
+        if !codec::fits_length(first, frame.record_len) {
+            return Ok(None);
+        }
+        let window = self.reader.source().window(at, LENGTH_BYTES + size)?;
+        if window.len() < LENGTH_BYTES + size {
+            return Ok(None);
+        }
+        let raw = RawRecord::decode(window.slice(LENGTH_BYTES..LENGTH_BYTES + size));
+        Ok(raw.ok().map(|raw| Whole { raw, end: at + frame.len() }))
+    }
+
+    /// Whether the record at a place follows the sum `sum`.
+    fn fits(&mut self, at: u64, sum: u32) -> Result<bool, DiskError> {
+        let whole = self.whole(at)?;
+        Ok(whole.is_some_and(|whole| whole.raw.crc == whole.sum_after(sum)))
+    }
+
+    /// The first place from `from` on where a record is: one that another follows, or nothing but zeros.
+    fn find_record(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
+        let len = self.reader.source().len();
+        let mut at = from;
+        while at + ((LENGTH_BYTES + START_BYTES) as u64) <= len {
+            let window = self.reader.source().window(at, SEARCH_BYTES)?;
+            let Some(last) = window.len().checked_sub(LENGTH_BYTES + START_BYTES) else { break };
+            // The tag before the type; the length stands before it.
+            let searched = &window[LENGTH_BYTES..=LENGTH_BYTES + last];
+            for i in memchr_iter(0x08, searched) {
+                let start = &window[LENGTH_BYTES + i..];
+                if matches!(start, [_, 1..=5, 0x10, ..]) && self.is_record(at + i as u64, len)? {
+                    return Ok(Some(at + i as u64));
+                }
+            }
+            at += last as u64 + 1;
+        }
+        Ok(None)
+    }
+
+    fn is_record(&mut self, at: u64, len: u64) -> Result<bool, DiskError> {
+        let Some(whole) = self.whole(at)? else { return Ok(false) };
+        self.reader.seek(whole.end, 0);
+        if whole.end == len || self.reader.last_nonzero()?.is_none() {
+            let crc_alone = whole.raw.kind == codec::CRC && whole.raw.data.is_none();
+            return Ok(crc_alone || typed(whole.raw.kind, whole.data(), self.frames).is_ok());
+        }
+        self.fits(whole.end, whole.raw.crc)
+    }
+}
