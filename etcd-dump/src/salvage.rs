@@ -1,24 +1,255 @@
 //! `etcd-dump salvage`: a directory that starts, from what is readable of a damaged one.
+//!
+//! The newest good snapshot is taken with the entries that continue it without a gap; without one, the log from its
+//! start. Whether an entry was committed is not asked: the new directory is that of a cluster of one, which decides
+//! alone. The damaged directory is only read.
 
+mod log;
+mod plan;
+mod report;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use shared::flags::FlagSet;
+use anyhow::Result;
+use shared::disk::{Disk, DiskError, Kind, RealDisk};
+use shared::flags::{Flag, FlagSet, Group};
+use shared::id::MemberId;
+use shared::snap::SnapError;
+use shared::wal::WalError;
 
-use crate::command_line::{Command, Line};
+use crate::command_line::{Command, Line, UsageError};
+use log::Log;
+use report::Report;
 
 pub(crate) const COMMAND: Command = Command {
     flags: FlagSet {
         program: "etcd-dump salvage",
         about: "Rebuilds a data directory from what is readable of a damaged one",
         operands: "DIR OUT",
-        groups: &[],
+        groups: &[Group {
+            title: "flags",
+            remark: "",
+            hidden: false,
+            flags: &[
+                Flag::text("wal-dir", "", "Where the log of DIR is, if it is not in DIR/member/wal."),
+                Flag::switch("json", "Write the report as JSON."),
+            ],
+        }],
     },
-    introduction: "usage: etcd-dump salvage DIR OUT\n",
+    introduction: INTRODUCTION,
     run,
 };
 
+const INTRODUCTION: &str = "\
+etcd-dump salvage makes a new data directory from what is readable of a damaged one of etcd 2.x.
+
+usage: etcd-dump salvage [flags] DIR OUT
+
+It takes the newest snapshot that is good and the log entries that follow it without a gap, committed or
+not; without a snapshot, the log from its start. OUT becomes the directory of a cluster of one. It starts
+as it is, also without -force-new-cluster:
+
+  the member  keeps its id, its name and its peer URLs, if the log still says whose it is;
+  the cluster gets a new id, so that what is left of the old one keeps away from it;
+  all others  are removed by the last entries of its log.
+
+OUT must not exist, or be empty. It gets its name only when it is complete. DIR is only read; stop its
+server before, or a part of what it writes will be missing.
+
+The report names all files that were read, where they are damaged, and what is missing.
+
+examples:
+  etcd-dump salvage default.etcd new.etcd && mv default.etcd broken.etcd && mv new.etcd default.etcd
+  etcd-dump salvage --json m1.etcd /srv/m1.new > report.json
+
+exit status:
+  0  OUT holds all that DIR held, as far as its files tell
+  1  OUT is there, but something is missing, which the report names; or the disk refused
+  2  the command line makes no sense, or OUT is in use
+  3  nothing could be salvaged
+";
+
+/// Nothing could be salvaged.
+const NOTHING: u8 = 3;
+
+/// Where the files of the damaged member are.
+#[derive(Debug, Clone)]
+struct Source {
+    dir: PathBuf,
+    snap: PathBuf,
+    wal: PathBuf,
+}
+
+/// Why there is no new directory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SalvageError {
+    #[error("there is no directory {}", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("{} holds neither snapshots nor a log (member/snap, member/wal)", .0.display())]
+    NotAMember(PathBuf),
+    #[error(
+        "{} is the data directory of an etcd 0.x member: etcd-migrate --salvage reads those",
+        .0.display()
+    )]
+    Legacy(PathBuf),
+    #[error(
+        "{} was written by etcd 3.x: its keys of the v3 API would be lost, so no directory is made of it; \
+         etcd-dump export shows its v2 keys",
+        .0.display()
+    )]
+    Newer(PathBuf),
+    #[error("no snapshot is good, and the log does not reach back to its start")]
+    Nothing,
+    #[error("{} is not empty; give a directory that does not exist", .0.display())]
+    InTheWay(PathBuf),
+    #[error("{} is in {}, which must not be written", out.display(), dir.display())]
+    Within { out: PathBuf, dir: PathBuf },
+    #[error("member {member} cannot be removed or added: the snapshot and its store name other members")]
+    Members { member: MemberId },
+    #[error("entry {index} is not what it was a moment ago; stop the server of the directory first")]
+    Changed { index: u64 },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapError),
+    #[error(transparent)]
+    Wal(#[from] WalError),
+}
+
+impl SalvageError {
+    /// Whether it is a fault of the command line.
+    fn is_usage(&self) -> bool {
+        matches!(self, SalvageError::NoDirectory(_) | SalvageError::InTheWay(_) | SalvageError::Within { .. })
+    }
+
+    /// Whether the directory is one that nothing can be made of.
+    fn is_nothing(&self) -> bool {
+        matches!(
+            self,
+            SalvageError::Nothing
+                | SalvageError::NotAMember(_)
+                | SalvageError::Legacy(_)
+                | SalvageError::Newer(_)
+                | SalvageError::Members { .. }
+        )
+    }
+}
+
 fn run(line: &Line) -> Result<ExitCode> {
-    let [dir, out] = line.operands.as_slice() else { bail!("give a damaged directory and a new one") };
-    bail!("{dir} is not read into {out} yet")
+    let (dir, out) = match line.operands.as_slice() {
+        [dir, out] => (Path::new(dir), Path::new(out)),
+        [] => return Err(UsageError::NoDirectory.into()),
+        [_] => {
+            return Err(UsageError::Other("where to? Give a second directory, a new one".to_owned()).into());
+        }
+        [_, _, other, ..] => return Err(UsageError::TooMany(other.clone()).into()),
+    };
+    let wal_dir = Some(line.values.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Path::new);
+    let (report, error) = salvage(&RealDisk, dir, wal_dir, out);
+    if let Some(report) = &report {
+        let text = if line.values.switch("json") {
+            let mut json = serde_json::to_vec_pretty(report)?;
+            json.push(b'\n');
+            json
+        } else {
+            report.to_string().into_bytes()
+        };
+        io::stdout().lock().write_all(&text)?;
+    }
+    match error {
+        None if report.is_some_and(|report| report.whole) => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+        Some(error) if error.is_usage() => Err(UsageError::Other(error.to_string()).into()),
+        Some(error) if error.is_nothing() => {
+            eprintln!("etcd-dump salvage: {error}");
+            Ok(ExitCode::from(NOTHING))
+        }
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// Makes `out`; the report is there if anything was read.
+fn salvage<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    out: &Path,
+) -> (Option<Report>, Option<SalvageError>) {
+    let found = find(disk, dir, wal_dir).and_then(|source| {
+        write::check_place(disk, dir, out)?;
+        if source.wal.starts_with(out) {
+            return Err(SalvageError::InTheWay(out.to_owned()));
+        }
+        Ok(source)
+    });
+    let source = match found {
+        Ok(source) => source,
+        Err(error) => return (None, Some(error)),
+    };
+    let mut notices = Vec::new();
+    let mut snapshots = snapshots::list(disk, &source.snap).unwrap_or_else(|error| {
+        notices.push(format!("no snapshots: {error}"));
+        Vec::new()
+    });
+    let log = match log::read(disk, &source.wal) {
+        Ok(log) => Some(log).filter(|log| !log.segments.is_empty()),
+        Err(error) => {
+            notices.push(format!("no log: {error}"));
+            None
+        }
+    };
+    let made = make(disk, &source, log.as_ref(), &mut snapshots, out);
+    let mut report = Report::of(dir, log.as_ref(), &snapshots, notices);
+    match made {
+        Ok(plan) => {
+            report.add(&plan, log.as_ref(), &snapshots, out);
+            (Some(report), None)
+        }
+        Err(error) => (Some(report), Some(error)),
+    }
+}
+
+/// Plans and writes.
+fn make<D: Disk>(
+    disk: &D,
+    source: &Source,
+    log: Option<&Log>,
+    snapshots: &mut [snapshots::Snapshot],
+    out: &Path,
+) -> std::result::Result<plan::Plan, SalvageError> {
+    let none = Log::default();
+    let log = log.unwrap_or(&none);
+    let backend = source.snap.join("db");
+    if log.padded || disk.kind(&backend)? == Some(Kind::File) {
+        return Err(SalvageError::Newer(source.dir.clone()));
+    }
+    let plan = plan::plan(disk, log, snapshots)?;
+    write::write(disk, log, snapshots, &plan, out)?;
+    Ok(plan)
+}
+
+/// Finds the files: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
+fn find<D: Disk>(disk: &D, dir: &Path, wal_dir: Option<&Path>) -> std::result::Result<Source, SalvageError> {
+    let is_dir = |path: &Path| matches!(disk.kind(path), Ok(Some(Kind::Dir)));
+    if !is_dir(dir) {
+        return Err(SalvageError::NoDirectory(dir.to_owned()));
+    }
+    for member in [dir.join("member"), dir.to_owned()] {
+        let (snap, wal) = (member.join("snap"), member.join("wal"));
+        if is_dir(&snap) || is_dir(&wal) || (wal_dir.is_some() && is_dir(&member)) {
+            let wal = wal_dir.map_or(wal, Path::to_owned);
+            return Ok(Source { dir: dir.to_owned(), snap, wal });
+        }
+    }
+    let is_there = |name: &str| matches!(disk.kind(&dir.join(name)), Ok(Some(_)));
+    if is_there("log") && (is_there("conf") || is_there("snapshot")) {
+        return Err(SalvageError::Legacy(dir.to_owned()));
+    }
+    Err(SalvageError::NotAMember(dir.to_owned()))
 }

@@ -1,0 +1,251 @@
+//! Looks for v2 data.
+
+use std::path::Path;
+
+use serde::Serialize;
+use shared::disk::{Disk, Kind};
+use shared::entry::{Content, content};
+use shared::pb;
+use shared::replay::Replay;
+use shared::snap::{self, Snapshots};
+use shared::store::Store;
+use shared::wal::{self, End, Frames, Inspected};
+
+use super::{DoctorError, Member};
+use crate::tree;
+
+/// What a directory holds of v2.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Findings {
+    pub(crate) dir: String,
+    /// Which releases wrote the log: `2.x` or `3.x`.
+    pub(crate) release: &'static str,
+    /// Whether there is any v2 data, or a v2 request that 3.6 would stumble over.
+    pub(crate) found: bool,
+    /// Whether 3.6 refuses to start on it.
+    pub(crate) refused: bool,
+    /// The snapshot that a server begins with.
+    pub(crate) snapshot: Option<SnapshotFindings>,
+    /// The log behind it.
+    pub(crate) log: LogFindings,
+    /// The lowest index of the store at which any of the keys and records was made.
+    pub(crate) since: Option<u64>,
+    /// All keys of clients, hidden ones too.
+    pub(crate) keys: Vec<Node>,
+    /// The records of users and roles, and the switch.
+    pub(crate) auth: Vec<Node>,
+    /// Whatever else stands in the store beside the members.
+    pub(crate) other: Vec<Node>,
+    /// Why not all could be looked at.
+    pub(crate) unreadable: Option<String>,
+    pub(crate) notices: Vec<String>,
+}
+
+/// A snapshot.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotFindings {
+    pub(crate) file: String,
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    /// Whether its store holds what 3.6 refuses.
+    pub(crate) refused: bool,
+}
+
+/// The entries behind the snapshot.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogFindings {
+    pub(crate) entries: u64,
+    pub(crate) last_index: u64,
+    /// v2 requests that 3.6 does not replay.
+    pub(crate) v2_requests: u64,
+    pub(crate) first_v2_request: Option<Request>,
+    pub(crate) last_v2_request: Option<Request>,
+    /// Requests of the v3 API, which are in order.
+    pub(crate) v3_requests: u64,
+}
+
+/// A request of the log.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Request {
+    pub(crate) index: u64,
+    pub(crate) method: String,
+    pub(crate) path: String,
+}
+
+/// A node of the store, as clients name it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Node {
+    pub(crate) key: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dir: bool,
+    pub(crate) created_index: u64,
+    pub(crate) modified_index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expiration: Option<String>,
+}
+
+/// Looks at a member's files.
+///
+/// # Errors
+/// If they cannot be read at all.
+pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<Findings, DoctorError> {
+    let mut findings = Findings { dir: dir.display().to_string(), ..Findings::default() };
+    let (replay, log) = choose(disk, member, &mut findings)?;
+    findings.release = if log.padded { "3.x" } else { "2.x" };
+    if let Some(snapshot) = &mut findings.snapshot {
+        snapshot.refused = !is_members_only(replay.store());
+    }
+    let replay = follow(replay, &log, &mut findings);
+    collect(replay.store(), &mut findings);
+    let log = &findings.log;
+    findings.refused =
+        findings.snapshot.as_ref().is_some_and(|snapshot| snapshot.refused) || log.v2_requests > 0;
+    let any =
+        !findings.keys.is_empty() || !findings.other.is_empty() || findings.auth.iter().any(is_user_or_role);
+    findings.found = findings.refused || any;
+    Ok(findings)
+}
+
+/// The newest snapshot that is good and that the log knows, as 3.6 takes it, and the log behind it.
+fn choose<D: Disk>(
+    disk: &D,
+    member: &Member,
+    findings: &mut Findings,
+) -> Result<(Replay, Inspected), DoctorError> {
+    for name in snapshot_names(disk, member)?.into_iter().rev() {
+        let file = member.snap.join(&name);
+        let snapshot = match snap::read(disk, &file) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                findings.notices.push(format!("passed over: {error}"));
+                continue;
+            }
+        };
+        let replay = match Replay::from_snapshot(&snapshot, Frames::Any) {
+            Ok(replay) => replay,
+            Err(error) => {
+                findings.notices.push(format!("passed over: {}: {error}", file.display()));
+                continue;
+            }
+        };
+        let at = replay.applied();
+        let (log, damage) = wal::inspect_any(disk, &member.wal, at.index)?;
+        if damage.is_none() && !log.snapshots.contains(&at) {
+            findings.notices.push(format!("passed over: {}: the log has no record of it", file.display()));
+            continue;
+        }
+        findings.snapshot =
+            Some(SnapshotFindings { file: name, index: at.index, term: at.term, refused: false });
+        findings.unreadable = damage.map(|error| error.to_string());
+        return Ok((replay, log));
+    }
+    let (log, damage) = wal::inspect_any(disk, &member.wal, 0)?;
+    findings.unreadable = damage.map(|error| error.to_string());
+    Ok((Replay::new(Frames::Any), log))
+}
+
+/// The names of all snapshots, oldest first.
+fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<String>, DoctorError> {
+    if disk.kind(&member.snap)? != Some(Kind::Dir) {
+        return Ok(Vec::new());
+    }
+    let names = disk.list(Snapshots::new(disk.clone(), &member.snap).dir())?;
+    Ok(names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.ends_with(".snap"))
+        .collect())
+}
+
+/// Applies the entries behind the snapshot.
+fn follow(mut replay: Replay, log: &Inspected, findings: &mut Findings) -> Replay {
+    findings.log.last_index = replay.applied().index;
+    if log.end == End::Torn {
+        findings.notices.push(format!(
+            "{} ends in a part of a record, from byte {} on",
+            log.last_file.display(),
+            log.end_offset
+        ));
+    }
+    for entry in &log.entries {
+        match content(entry, Frames::Any) {
+            Ok(Content::Request(request)) if !publishes(&request) => {
+                let request = Request {
+                    index: entry.index,
+                    method: String::from_utf8_lossy(&request.method).into_owned(),
+                    path: String::from_utf8_lossy(&request.path).into_owned(),
+                };
+                findings.log.v2_requests += 1;
+                findings.log.first_v2_request.get_or_insert_with(|| request.clone());
+                findings.log.last_v2_request = Some(request);
+            }
+            Ok(Content::V3(_)) => findings.log.v3_requests += 1,
+            _ => {}
+        }
+        if let Err(error) = replay.apply(entry) {
+            findings.unreadable.get_or_insert_with(|| error.to_string());
+            break;
+        }
+        findings.log.entries += 1;
+        findings.log.last_index = entry.index;
+    }
+    replay
+}
+
+/// Whether a request is one that 3.6 replays: the attributes of a member, or the version of the cluster.
+fn publishes(request: &pb::Request) -> bool {
+    let path = &request.path[..];
+    let is_attributes = || {
+        let id = path.strip_prefix(b"/0/members/").and_then(|rest| rest.strip_suffix(b"/attributes"));
+        id.is_some_and(|id| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit))
+    };
+    &request.method[..] == b"PUT" && (path == b"/0/version" || is_attributes())
+}
+
+/// Whether a store holds nothing that 3.6 refuses: below `/0` all is welcome, of `/2` what is left when all users and
+/// roles are gone, and of the rest empty directories. It does not see hidden nodes.
+fn is_members_only(store: &Store) -> bool {
+    let Ok(root) = store.get(b"/", true, false) else { return true };
+    let seen = |name: &[u8]| !name.starts_with(b"_");
+    root.node().children().filter(|top| seen(top.name()) && top.name() != b"0").all(|top| {
+        let mut children = top.children().filter(|child| seen(child.name()));
+        match top.name() {
+            b"2" => !children.any(|child| child.children().any(|grandchild| seen(grandchild.name()))),
+            _ => children.next().is_none(),
+        }
+    })
+}
+
+/// Lists the nodes that are none of the members'.
+fn collect(store: &Store, findings: &mut Findings) {
+    let Ok(listing) = store.get(b"/", true, false) else { return };
+    // Collecting cannot fail.
+    let _ = tree::walk(&listing, |path, node| {
+        let below = |top: &[u8]| path.strip_prefix(top).filter(|rest| rest.is_empty() || rest[0] == b'/');
+        let (list, key) = match (below(b"/0"), below(b"/1"), below(b"/2")) {
+            (Some(_), _, _) | (_, Some(b""), _) | (_, _, Some(b"")) => return Ok(()),
+            (_, Some(key), _) => (&mut findings.keys, key),
+            (_, _, Some(_)) => (&mut findings.auth, path),
+            _ => (&mut findings.other, path),
+        };
+        list.push(Node {
+            key: String::from_utf8_lossy(key).into_owned(),
+            dir: node.is_dir(),
+            created_index: node.created_index(),
+            modified_index: node.modified_index(),
+            expiration: node.expiration().map(|time| time.to_string()),
+        });
+        Ok(())
+    });
+    let all = findings.keys.iter().chain(&findings.auth).chain(&findings.other);
+    findings.since = all.map(|node| node.created_index).min();
+}
+
+/// Whether it is more than what the switching on of users leaves behind.
+pub(super) fn is_user_or_role(node: &Node) -> bool {
+    let rest = node.key.strip_prefix("/2/users/").or_else(|| node.key.strip_prefix("/2/roles/"));
+    rest.is_some_and(|name| !name.is_empty())
+}

@@ -1,0 +1,248 @@
+//! What is readable of a log: its entries in runs without gaps, whose log it is, and where it is damaged.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shared::disk::{Disk, DiskError, DiskFile as _, Open};
+use shared::pb;
+use shared::wal::{self, End, FileSource, Frames, Place, Record, SegmentName, Survey};
+
+/// All segments of a log.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) segments: Vec<Segment>,
+    /// The readable entries, in the order of their indexes. Between two runs some are missing.
+    pub(super) runs: Vec<Run>,
+    /// Whose log it is, if any head is readable.
+    pub(super) metadata: Option<pb::Metadata>,
+    /// The highest term and commit index of all states.
+    pub(super) state: pb::HardState,
+    /// All snapshots that the log tells of.
+    pub(super) marks: Vec<pb::WalSnapshot>,
+    /// Whether 3.x has written in it.
+    pub(super) padded: bool,
+}
+
+/// A segment, as far as it is readable.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    /// The lowest and the highest index of an entry in it.
+    pub(super) entries: Option<(u64, u64)>,
+    pub(super) state: SegmentState,
+    /// Whether segments between the one before it and this one are missing.
+    pub(super) after_gap: bool,
+}
+
+/// What became of reading a segment.
+#[derive(Debug)]
+pub(super) enum SegmentState {
+    Surveyed(Survey),
+    /// The system did not give all of its bytes.
+    Unreadable(DiskError),
+}
+
+/// Entries that follow one another.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    /// The index of the first.
+    pub(super) first: u64,
+    /// Not empty.
+    pub(super) entries: Vec<Placed>,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) term: u64,
+    /// Which of [`Log::segments`].
+    pub(super) segment: usize,
+    pub(super) offset: u64,
+    pub(super) end: u64,
+    /// Whether a sum proves it.
+    pub(super) proven: bool,
+    /// Whether it stands behind damage.
+    pub(super) behind_damage: bool,
+}
+
+impl Run {
+    pub(super) fn last(&self) -> u64 {
+        self.first + self.entries.len() as u64 - 1
+    }
+
+    fn last_term(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.term)
+    }
+
+    /// The entry of an index.
+    pub(super) fn entry(&self, index: u64) -> Option<&Placed> {
+        self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The entries from an index on.
+    pub(super) fn from(&self, index: u64) -> &[Placed] {
+        let skip = usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries.get(skip..).unwrap_or_default()
+    }
+}
+
+impl Log {
+    /// The run that has the entry `index`.
+    pub(super) fn run_with(&self, index: u64) -> Option<&Run> {
+        self.runs.iter().find(|run| run.entry(index).is_some())
+    }
+}
+
+/// Reads all segments in `dir`.
+///
+/// # Errors
+/// If the folder cannot be listed. What cannot be read of a segment is told in the result.
+pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> {
+    let mut reading = Reading::default();
+    let mut before: Option<SegmentName> = None;
+    // The sum begins with the first segment of a log.
+    let mut sum = Some(0);
+    for name in wal::segments(disk, dir)? {
+        let expected = before.map_or(0, |before| before.seq + 1);
+        let after_gap = name.seq != expected;
+        if after_gap {
+            sum = None;
+        }
+        sum = reading.segment(disk, dir, name, sum, after_gap && before.is_some());
+        before = Some(name);
+    }
+    Ok(reading.log)
+}
+
+#[derive(Default)]
+struct Reading {
+    log: Log,
+    /// Whether something unreadable stands between the last entry and what comes next.
+    damaged: bool,
+    /// Whether ids have come of which a sum proves that they are right.
+    metadata_proven: bool,
+}
+
+impl Reading {
+    /// Reads a segment; gives the sum behind it.
+    fn segment<D: Disk>(
+        &mut self,
+        disk: &D,
+        dir: &Path,
+        name: SegmentName,
+        sum: Option<u32>,
+        after_gap: bool,
+    ) -> Option<u32> {
+        let path = dir.join(name.to_string());
+        let number = self.log.segments.len();
+        let (mut bytes, mut records, mut entries) = (0, 0, None);
+        let mut expected = 0;
+        self.damaged |= after_gap;
+        let result = disk.open(&path, Open::Read).and_then(|file| {
+            bytes = file.len()?;
+            wal::survey(FileSource::new(Arc::new(file))?, sum, Frames::Any, &mut |place, record| {
+                records += 1;
+                self.damaged |= place.offset != expected || !place.proven;
+                expected = place.end;
+                if let Record::Entry(entry) = &record {
+                    let (low, high) = entries.unwrap_or((entry.index, entry.index));
+                    entries = Some((low.min(entry.index), high.max(entry.index)));
+                }
+                self.record(number, place, record);
+            })
+        });
+        let (sum, state) = match result {
+            Ok(survey) => {
+                self.log.padded |= survey.padded;
+                let whole = survey.end != End::Torn && survey.end_offset == expected;
+                self.damaged |= !whole || survey.flaws.iter().any(|flaw| !flaw.kept);
+                (survey.sum.filter(|_| whole), SegmentState::Surveyed(survey))
+            }
+            Err(error) => {
+                self.damaged = true;
+                (None, SegmentState::Unreadable(error))
+            }
+        };
+        self.log.segments.push(Segment { path, bytes, records, entries, state, after_gap });
+        sum
+    }
+
+    fn record(&mut self, segment: usize, place: Place, record: Record) {
+        match record {
+            Record::Metadata(metadata) => {
+                if self.log.metadata.is_none() || (place.proven && !self.metadata_proven) {
+                    self.log.metadata = Some(metadata);
+                    self.metadata_proven = place.proven;
+                }
+            }
+            Record::State(state) if place.proven => {
+                self.log.state.term = self.log.state.term.max(state.term);
+                self.log.state.commit = self.log.state.commit.max(state.commit);
+            }
+            Record::Snapshot(at) => self.mark(at, place.proven),
+            Record::Entry(entry) => {
+                let placed = Placed {
+                    term: entry.term,
+                    segment,
+                    offset: place.offset,
+                    end: place.end,
+                    proven: place.proven,
+                    behind_damage: std::mem::take(&mut self.damaged),
+                };
+                self.entry(&entry, placed);
+            }
+            Record::State(_) | Record::Crc(_) => {}
+        }
+    }
+
+    /// A snapshot that a leader sent replaces the log, unless the log has the entry that it ends with.
+    fn mark(&mut self, at: pb::WalSnapshot, proven: bool) {
+        if !proven {
+            return;
+        }
+        self.log.marks.push(at);
+        let other = |entry: &Placed| entry.term != at.term;
+        if self.log.run_with(at.index).and_then(|run| run.entry(at.index)).is_some_and(other) {
+            self.cut_from(at.index);
+        }
+    }
+
+    /// Forgets the entries from an index on: others take their place.
+    fn cut_from(&mut self, index: u64) {
+        self.log.runs.retain(|run| run.first < index);
+        if let Some(run) = self.log.runs.last_mut() {
+            run.entries.truncate(usize::try_from(index - run.first).unwrap_or(usize::MAX));
+        }
+    }
+
+    fn entry(&mut self, entry: &pb::Entry, placed: Placed) {
+        // Converted 0.4 logs begin with an entry of index 0.
+        if entry.index == 0 {
+            return;
+        }
+        // What nothing proves must not take the place of what is proven.
+        if !placed.proven && self.log.runs.last().is_some_and(|run| entry.index <= run.last()) {
+            self.damaged = true;
+            return;
+        }
+        self.cut_from(entry.index);
+        let is_first_of_term = entry.data.as_ref().is_none_or(|data| data.is_empty());
+        match self.log.runs.last_mut() {
+            Some(run) if run.last() + 1 == entry.index && follows(run, placed, is_first_of_term) => {
+                run.entries.push(placed);
+            }
+            _ => self.log.runs.push(Run { first: entry.index, entries: vec![placed] }),
+        }
+    }
+}
+
+/// Whether an entry of the next index continues a run.
+///
+/// Behind damage it may be one of another history, whose earlier entries are lost: a term begins with an empty entry,
+/// so one that comes with another is not the first of its term.
+fn follows(run: &Run, placed: Placed, is_first_of_term: bool) -> bool {
+    let last_term = run.last_term();
+    placed.term == last_term || placed.term > last_term && (!placed.behind_damage || is_first_of_term)
+}

@@ -1,0 +1,226 @@
+//! Decides what of a damaged directory goes together, and as whom it goes on.
+
+use std::sync::Arc;
+
+use shared::disk::{Disk, Open};
+use shared::id::{ClusterId, MemberId};
+use shared::pb;
+use shared::replay::Replay;
+use shared::snap;
+use shared::wal::{self, FileSource, Frames};
+
+use super::SalvageError;
+use super::log::{Log, Placed, Segment};
+use super::snapshots::Snapshot;
+
+/// Where a member is that nobody knows the peer URLs of; the same as of one that is forced to be alone.
+const PEER_URLS: [&str; 2] = ["http://localhost:2380", "http://localhost:7001"];
+
+/// What goes into the new directory.
+pub(super) struct Plan {
+    /// Which of the snapshots; `None` for the beginning of the log.
+    pub(super) snapshot: Option<usize>,
+    /// The entry that the snapshot ends with.
+    pub(super) start: pb::WalSnapshot,
+    /// The entries after it.
+    pub(super) entries: Vec<Placed>,
+    /// Why no more entries are taken although the next one is readable.
+    pub(super) stopped: Option<String>,
+    /// As whom it goes on.
+    pub(super) identity: Identity,
+    /// The entries that make the member the only one, to be added.
+    pub(super) added: Vec<pb::Entry>,
+    /// The state after all entries.
+    pub(super) state: pb::HardState,
+    /// The store as it will be, and what is in it.
+    pub(super) replay: Replay,
+    /// What is odd and costs nothing.
+    pub(super) notices: Vec<String>,
+}
+
+/// Who the new directory belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    pub(super) metadata: pb::Metadata,
+    /// Whether it is a member that the old cluster had.
+    pub(super) is_old_member: bool,
+}
+
+impl Plan {
+    /// The last of the old entries that is in the new directory.
+    pub(super) fn last(&self) -> u64 {
+        self.start.index + self.entries.len() as u64
+    }
+}
+
+/// Finds the newest good snapshot with the entries that continue it, else the log from its start.
+///
+/// # Errors
+/// If there is neither.
+pub(super) fn plan<D: Disk>(disk: &D, log: &Log, snapshots: &mut [Snapshot]) -> Result<Plan, SalvageError> {
+    let mut notices = Vec::new();
+    let (snapshot, start, mut replay) = loop {
+        match choose(log, snapshots) {
+            None => return Err(SalvageError::Nothing),
+            Some(None) => break (None, pb::WalSnapshot::default(), Replay::new(Frames::V2)),
+            Some(Some(number)) => match recover(disk, &snapshots[number]) {
+                Ok(replay) => break (Some(number), replay.applied(), replay),
+                Err(reason) => snapshots[number].state = Err(reason),
+            },
+        }
+    };
+    let placed = continuing(log, start);
+    if placed.is_empty() && log.run_with(start.index + 1).is_some() {
+        notices.push(format!(
+            "the log has an entry {}, but of another history than the snapshot: it is not used",
+            start.index + 1
+        ));
+    }
+    let (entries, stopped) = replay_entries(disk, &log.segments, placed, &mut replay)?;
+    if snapshot.is_none() && entries.is_empty() {
+        return Err(SalvageError::Nothing);
+    }
+    let last_term = entries.last().map_or(start.term, |entry: &Placed| entry.term);
+    let term = log.state.term.max(last_term).max(1);
+    let identity = identify(log, &replay, &mut notices);
+    let added = make_alone(&mut replay, identity, term)?;
+    let state = pb::HardState { term, vote: 0, commit: replay.applied().index };
+    Ok(Plan { snapshot, start, entries, stopped, identity, added, state, replay, notices })
+}
+
+/// The base from which the most can be had: `Some(None)` for the log's start.
+fn choose(log: &Log, snapshots: &[Snapshot]) -> Option<Option<usize>> {
+    let good = snapshots.iter().enumerate().filter_map(|(number, snapshot)| {
+        let metadata = snapshot.state.as_ref().ok()?;
+        let at = pb::WalSnapshot { index: metadata.index, term: metadata.term };
+        Some((at.index + continuing(log, at).len() as u64, at.index, Some(number)))
+    });
+    let start = continuing(log, pb::WalSnapshot::default()).len() as u64;
+    let start = (start > 0).then_some((start, 0, None));
+    good.chain(start).max_by_key(|(last, index, _)| (*last, *index)).map(|(_, _, base)| base)
+}
+
+/// The entries that continue a snapshot without a gap.
+fn continuing(log: &Log, at: pb::WalSnapshot) -> &[Placed] {
+    let Some(run) = log.run_with(at.index + 1) else { return &[] };
+    let entries = run.from(at.index + 1);
+    let fits = match run.entry(at.index) {
+        Some(entry) => entry.term == at.term,
+        None => entries.first().is_some_and(|entry| entry.term >= at.term),
+    };
+    if fits { entries } else { &[] }
+}
+
+/// The store of a snapshot, or why there is none.
+fn recover<D: Disk>(disk: &D, snapshot: &Snapshot) -> Result<Replay, String> {
+    let snapshot = snap::read(disk, &snapshot.path).map_err(|error| error.to_string())?;
+    Replay::from_snapshot(&snapshot, Frames::V2).map_err(|error| error.to_string())
+}
+
+/// Applies entries as long as they can be: a server stops on one that it cannot decode.
+fn replay_entries<D: Disk>(
+    disk: &D,
+    segments: &[Segment],
+    placed: &[Placed],
+    replay: &mut Replay,
+) -> Result<(Vec<Placed>, Option<String>), SalvageError> {
+    let mut reader = EntryReader::new(disk, segments);
+    for (done, place) in placed.iter().enumerate() {
+        let index = replay.applied().index + 1;
+        let stopped = match reader.read(place)?.filter(|entry| entry.index == index) {
+            None => format!("entry {index} could not be read again"),
+            Some(entry) => match replay.apply(&entry) {
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            },
+        };
+        return Ok((placed[..done].to_vec(), Some(stopped)));
+    }
+    Ok((placed.to_vec(), None))
+}
+
+/// Reads entries from their places.
+pub(super) struct EntryReader<'a, D: Disk> {
+    disk: &'a D,
+    segments: &'a [Segment],
+    open: Option<(usize, FileSource<D::File>)>,
+}
+
+impl<'a, D: Disk> EntryReader<'a, D> {
+    pub(super) fn new(disk: &'a D, segments: &'a [Segment]) -> EntryReader<'a, D> {
+        EntryReader { disk, segments, open: None }
+    }
+
+    /// The entry there, `None` if the file has changed meanwhile.
+    pub(super) fn read(&mut self, place: &Placed) -> Result<Option<pb::Entry>, SalvageError> {
+        let source = match &mut self.open {
+            Some((segment, source)) if *segment == place.segment => source,
+            open => {
+                let file = self.disk.open(&self.segments[place.segment].path, Open::Read)?;
+                &mut open.insert((place.segment, FileSource::new(Arc::new(file))?)).1
+            }
+        };
+        Ok(wal::entry_at(source, place.offset, place.end, Frames::V2)?)
+    }
+}
+
+/// The member keeps its id if that is known. The cluster gets another one, so that no member of the old cluster takes
+/// the new one, which may have lost entries that the others have, for its own.
+fn identify(log: &Log, replay: &Replay, notices: &mut Vec<String>) -> Identity {
+    let at = replay.applied();
+    let voters = replay.voters();
+    let known = log.metadata.map(|metadata| metadata.node_id);
+    let kept = match known {
+        Some(id) if voters.contains(&id) => Some(id),
+        None if voters.len() == 1 => voters.first().copied(),
+        _ => None,
+    };
+    let old_cluster = log.metadata.map_or(0, |metadata| metadata.cluster_id);
+    let parts = [old_cluster, kept.unwrap_or_default(), at.index, at.term, u64::MAX].map(MemberId);
+    let cluster = ClusterId::compute(&parts);
+    let fresh = || MemberId::compute(&PEER_URLS.map(str::to_owned), &cluster.to_string(), None).0;
+    match (known, kept) {
+        (_, Some(_)) => {}
+        (Some(id), None) => notices.push(format!(
+            "the log is that of member {}, which its cluster does not have: the new member has a new id",
+            MemberId(id)
+        )),
+        (None, None) => notices.push(
+            "the log does not say which member's it is: the new member has a new id and the default peer URLs"
+                .to_owned(),
+        ),
+    }
+    let metadata = pb::Metadata { node_id: kept.unwrap_or_else(fresh), cluster_id: cluster.0 };
+    Identity { metadata, is_old_member: kept.is_some() }
+}
+
+/// The entries that remove all other members, as a forced start writes them; they are applied too.
+fn make_alone(replay: &mut Replay, identity: Identity, term: u64) -> Result<Vec<pb::Entry>, SalvageError> {
+    let id = identity.metadata.node_id;
+    let others: Vec<u64> = replay.voters().iter().copied().filter(|voter| *voter != id).collect();
+    let mut changes: Vec<pb::ConfChange> = others
+        .into_iter()
+        .map(|node_id| pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id, context: None })
+        .collect();
+    if !identity.is_old_member {
+        let urls = PEER_URLS.map(|url| format!("\"{url}\"")).join(",");
+        let context = format!("{{\"id\":{id},\"peerURLs\":[{urls}]}}");
+        changes.push(pb::ConfChange {
+            id: 0,
+            kind: pb::ADD_NODE,
+            node_id: id,
+            context: Some(context.into_bytes().into()),
+        });
+    }
+    let mut added = Vec::with_capacity(changes.len());
+    for change in changes {
+        let index = replay.applied().index + 1;
+        let data = Some(prost::Message::encode_to_vec(&change).into());
+        let entry = pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data };
+        match replay.apply(&entry) {
+            Ok(shared::replay::Applied::Change(_, true)) => added.push(entry),
+            _ => return Err(SalvageError::Members { member: MemberId(change.node_id) }),
+        }
+    }
+    Ok(added)
+}

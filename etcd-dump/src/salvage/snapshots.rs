@@ -1,0 +1,57 @@
+//! Which snapshots are there, and which of them are good.
+
+use std::path::{Path, PathBuf};
+
+use shared::disk::{Disk, DiskError};
+use shared::pb;
+use shared::snap;
+
+/// A snapshot file.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) path: PathBuf,
+    /// Index and term as the name has them.
+    pub(super) named: Option<pb::WalSnapshot>,
+    /// What it stands for; an error in words if it is broken.
+    pub(super) state: Result<pb::SnapshotMetadata, String>,
+}
+
+impl Snapshot {
+    /// The index that it ends with, or would if it were good.
+    pub(super) fn index(&self) -> u64 {
+        match (&self.state, self.named) {
+            (Ok(metadata), _) => metadata.index,
+            (Err(_), Some(named)) => named.index,
+            (Err(_), None) => 0,
+        }
+    }
+}
+
+/// Looks at all snapshot files, those that a server has set aside as broken too; the newest first.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Snapshot>, DiskError> {
+    let mut found = Vec::new();
+    for name in disk.list(dir)? {
+        let Some(name) = name.to_str() else { continue };
+        let Some(stem) = name.strip_suffix(".broken").unwrap_or(name).strip_suffix(".snap") else { continue };
+        let path = dir.join(name);
+        let state = match snap::read(disk, &path) {
+            Ok(snapshot) if snapshot.metadata.index == 0 => Err("it is of no entry".to_owned()),
+            Ok(snapshot) => Ok(snapshot.metadata),
+            Err(snap::SnapError::Broken { flaw, .. }) => Err(flaw.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        found.push(Snapshot { path, named: parse(stem), state });
+    }
+    found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.index()));
+    Ok(found)
+}
+
+/// `TERM-INDEX`, both 16 hex digits.
+fn parse(stem: &str) -> Option<pb::WalSnapshot> {
+    let (term, index) = stem.split_once('-')?;
+    let number = |digits: &str| u64::from_str_radix(digits, 16).ok();
+    Some(pb::WalSnapshot { index: number(index)?, term: number(term)? })
+}

@@ -1,0 +1,130 @@
+//! Writes the new directory: beside its place first, whole and durable before it gets its name.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use shared::disk::{Disk, Kind, parent_of};
+use shared::snap::{self, Snapshots};
+use shared::wal::{self, EntryRef, Record, Stream, Wal};
+
+use super::SalvageError;
+use super::log::Log;
+use super::plan::{EntryReader, Plan};
+use super::snapshots::Snapshot;
+
+/// Bytes of entries that are written and synced at once.
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Checks that nothing is where the new directory shall be, and that it is not within the old one.
+///
+/// # Errors
+/// What is in the way.
+pub(super) fn check_place<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(), SalvageError> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute(out).starts_with(absolute(dir)) {
+        return Err(SalvageError::Within { out: out.to_owned(), dir: dir.to_owned() });
+    }
+    match disk.kind(out)? {
+        None => Ok(()),
+        Some(Kind::Dir) if disk.list(out)?.is_empty() => Ok(()),
+        Some(_) => Err(SalvageError::InTheWay(out.to_owned())),
+    }
+}
+
+/// Writes what the plan says. On return all of it is durable, and has been read again.
+///
+/// # Errors
+/// If the disk refuses, or what was written does not read as it should; then `out` is not there.
+pub(super) fn write<D: Disk>(
+    disk: &D,
+    log: &Log,
+    snapshots: &[Snapshot],
+    plan: &Plan,
+    out: &Path,
+) -> Result<(), SalvageError> {
+    let draft = draft_name(out);
+    remove_draft(disk, &draft)?;
+    let (snap, wal) = (draft.join("member/snap"), draft.join("member/wal"));
+    disk.create_dir_all(&snap)?;
+    if let Some(number) = plan.snapshot {
+        copy_snapshot(disk, &snapshots[number].path, &snap)?;
+    }
+    write_log(disk, log, plan, &wal)?;
+    read_again(disk, plan, &wal)?;
+    disk.rename(&draft, out)?;
+    Ok(disk.sync_dir(parent_of(out))?)
+}
+
+/// Where the directory is until it is complete.
+fn draft_name(out: &Path) -> PathBuf {
+    let mut name: OsString = out.as_os_str().to_owned();
+    name.push(".salvaging");
+    PathBuf::from(name)
+}
+
+/// Removes what an earlier run left that was interrupted; nothing else.
+fn remove_draft<D: Disk>(disk: &D, draft: &Path) -> Result<(), SalvageError> {
+    if disk.kind(draft)?.is_none() {
+        return Ok(());
+    }
+    let member = draft.join("member");
+    for dir in [member.join("snap"), member.join("wal")] {
+        if disk.kind(&dir)? == Some(Kind::Dir) {
+            for name in disk.list(&dir)? {
+                disk.remove(&dir.join(name))?;
+            }
+            disk.remove_dir(&dir)?;
+        }
+    }
+    if disk.kind(&member)?.is_some() {
+        disk.remove_dir(&member)?;
+    }
+    Ok(disk.remove_dir(draft)?)
+}
+
+fn copy_snapshot<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<(), SalvageError> {
+    let snapshot = snap::read(disk, from)?;
+    let metadata = &snapshot.metadata;
+    let body = snapshot.data.as_deref().unwrap_or_default();
+    let copies = Snapshots::new(disk.clone(), to);
+    Ok(copies.save(metadata.term, metadata.index, &metadata.conf_state, |out| out.write_all(body))?)
+}
+
+fn write_log<D: Disk>(disk: &D, log: &Log, plan: &Plan, dir: &Path) -> Result<(), SalvageError> {
+    let mut wal = Wal::create(disk.clone(), dir, plan.identity.metadata)?;
+    if plan.snapshot.is_some() {
+        wal.append_snapshot(plan.start)?;
+    }
+    let mut reader = EntryReader::new(disk, &log.segments);
+    let mut waiting = 0;
+    for (index, place) in (plan.start.index + 1..).zip(&plan.entries) {
+        let entry = reader.read(place)?.filter(|entry| entry.index == index && entry.term == place.term);
+        let Some(entry) = entry else { return Err(SalvageError::Changed { index }) };
+        wal.append(std::iter::once(EntryRef::from(&entry)), None);
+        waiting += place.end - place.offset;
+        if waiting >= BATCH_BYTES {
+            wal.sync()?;
+            waiting = 0;
+        }
+    }
+    wal.append(plan.added.iter().map(EntryRef::from), Some(plan.state));
+    Ok(wal.close()?)
+}
+
+/// Reads the log that was written, as a server will.
+fn read_again<D: Disk>(disk: &D, plan: &Plan, dir: &Path) -> Result<(), SalvageError> {
+    let segments = wal::segments_after(&wal::segments(disk, dir)?, dir, plan.start.index)?;
+    let mut records = Stream::new(disk.clone(), dir, segments);
+    let (mut last, mut state) = (plan.start.index, None);
+    while let Some(record) = records.next_record()? {
+        match record {
+            Record::Entry(entry) if entry.index == last + 1 => last += 1,
+            Record::State(found) => state = Some(found),
+            _ => {}
+        }
+    }
+    if last != plan.state.commit || state != Some(plan.state) {
+        return Err(SalvageError::Changed { index: last });
+    }
+    Ok(())
+}
