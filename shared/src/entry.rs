@@ -124,12 +124,12 @@ pub fn content(entry: &pb::Entry, frames: Frames) -> Result<Content, ContentErro
     match entry.kind {
         pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Empty),
         pb::ENTRY_NORMAL => {
-            let request = pb::Request::decode(data.clone());
-            match (request, frames) {
-                (Ok(request), _) if METHODS.contains(&&*request.method) => Ok(Content::Request(request)),
-                (Ok(request), Frames::V2) => Ok(Content::Request(request)),
-                (Err(_), Frames::V2) => Err(error("request")),
-                (_, Frames::Any) => union(data).ok_or_else(|| error("request")),
+            let request = pb::Request::decode(data.clone()).map_err(|_| error("request"));
+            match request {
+                Ok(request) if METHODS.contains(&&*request.method) => Ok(Content::Request(request)),
+                // The fields that a v2 request always has are none of the union.
+                request if frames == Frames::Any => union(data).map_or(request.map(Content::Request), Ok),
+                request => request.map(Content::Request),
             }
         }
         pb::ENTRY_CONF_CHANGE => {

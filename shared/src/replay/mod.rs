@@ -1,0 +1,125 @@
+//! Replays a log: the v2 store and the members as a server has them after each entry.
+//!
+//! For programs that look at a directory without a server. Pure; what a server would not survive is an error here.
+
+mod members;
+
+use std::collections::BTreeSet;
+
+pub use members::{change, is_of_removed, is_removed, members, publish};
+
+use crate::entry::{Content, ContentError, content};
+use crate::error::ApiError;
+use crate::event::Event;
+use crate::pb;
+use crate::store::{RecoverError, Store};
+use crate::time::UnixNanos;
+use crate::wal::Frames;
+
+/// Remaining times are shown to nobody here.
+const NOW: UnixNanos = UnixNanos::ZERO;
+
+/// A store and its members at one place of a log.
+pub struct Replay {
+    store: Store,
+    voters: BTreeSet<u64>,
+    applied: pb::WalSnapshot,
+    frames: Frames,
+}
+
+/// What came of an entry.
+#[derive(Debug)]
+pub enum Applied {
+    /// Nothing is in it.
+    Nothing,
+    /// A request to the store.
+    Request(pb::Request, Result<Event, ApiError>),
+    /// A request about a member that was removed; no server carries it out.
+    OfRemoved(pb::Request),
+    /// A request of 3.x. Of these the store takes those about the cluster only.
+    V3(crate::entry::V3Request),
+    /// A change of the members, and whether it was accepted.
+    Change(pb::ConfChange, bool),
+    /// Changes of the members that this program does not know how to make.
+    Changes,
+}
+
+impl Replay {
+    /// Before the first entry of a log.
+    #[must_use]
+    pub fn new(frames: Frames) -> Replay {
+        let applied = pb::WalSnapshot::default();
+        Replay {
+            store: Store::new(crate::store::HISTORY_LENGTH_DEFAULT),
+            voters: BTreeSet::new(),
+            applied,
+            frames,
+        }
+    }
+
+    /// After a snapshot.
+    ///
+    /// # Errors
+    /// If its body is no store.
+    pub fn from_snapshot(snapshot: &pb::Snapshot, frames: Frames) -> Result<Replay, RecoverError> {
+        let json = snapshot.data.as_deref().unwrap_or_default();
+        let metadata = &snapshot.metadata;
+        Ok(Replay {
+            store: Store::recover(json, crate::store::HISTORY_LENGTH_DEFAULT)?,
+            voters: metadata.conf_state.nodes.iter().copied().collect(),
+            applied: pb::WalSnapshot { index: metadata.index, term: metadata.term },
+            frames,
+        })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who votes.
+    #[must_use]
+    pub fn voters(&self) -> &BTreeSet<u64> {
+        &self.voters
+    }
+
+    /// The last entry that was applied, or the snapshot.
+    #[must_use]
+    pub fn applied(&self) -> pb::WalSnapshot {
+        self.applied
+    }
+
+    /// Applies the next entry.
+    ///
+    /// # Errors
+    /// If it does not hold what its kind says; then nothing has changed.
+    pub fn apply(&mut self, entry: &pb::Entry) -> Result<Applied, ContentError> {
+        let content = content(entry, self.frames)?;
+        self.applied = pb::WalSnapshot { index: entry.index, term: entry.term };
+        Ok(match content {
+            Content::Empty => Applied::Nothing,
+            Content::Request(request) if is_of_removed(&self.store, &request) => Applied::OfRemoved(request),
+            Content::Request(request) => {
+                let result = self.store.apply(&request, NOW);
+                Applied::Request(request, result)
+            }
+            Content::V3(request) => {
+                if let Some(membership) = &request.membership {
+                    publish(&mut self.store, membership);
+                }
+                Applied::V3(request)
+            }
+            Content::Change(made) => {
+                let accepted = change(&mut self.store, &made);
+                match made.kind {
+                    pb::ADD_NODE if accepted => drop(self.voters.insert(made.node_id)),
+                    pb::REMOVE_NODE if accepted => drop(self.voters.remove(&made.node_id)),
+                    _ => {}
+                }
+                Applied::Change(made, accepted)
+            }
+            Content::Changes => Applied::Changes,
+        })
+    }
+}
