@@ -33,14 +33,14 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    /// Those at and behind the record `from`.
+    /// Those behind the record `from`.
     pub(crate) fn new(from: u64) -> Cuts {
         Cuts { kept: VecDeque::new(), kept_max: CUTS_MAX, from, more: false }
     }
 
     /// Takes note that the record `at` replaces the entries from `index` on. Must be called in the order of records.
     pub(crate) fn note(&mut self, at: u64, index: u64) {
-        if at < self.from {
+        if at <= self.from {
             return;
         }
         while self.kept.back().is_some_and(|cut| cut.index >= index) {

@@ -1,6 +1,5 @@
 //! Data directories of 2.x, made as a server makes them.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
