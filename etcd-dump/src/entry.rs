@@ -1,63 +1,62 @@
-//! What an entry of a 2.x log holds.
+//! What an entry of a log of 2.x or 3.x holds, as fields.
 
-use bytes::Bytes;
-use prost::Message as _;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use shared::entry::{Content, V3Membership, V3Request, content};
 use shared::pb;
+use shared::wal::Frames;
 
 use crate::fields::{Fields, Value};
-
-/// What an entry holds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Content {
-    /// Nothing: the first entry of a new leader.
-    Empty,
-    /// A request to the store.
-    Request(pb::Request),
-    /// A change of the members.
-    Change(pb::ConfChange),
-    /// An entry of this kind that cannot be read.
-    Unreadable(i32, Bytes),
-}
 
 /// The member as it stands in the entry that adds or changes it.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Context {
     pub(crate) name: String,
-    #[serde(rename = "peerURLs")]
+    #[serde(rename = "peerURLs", deserialize_with = "null_as_none")]
     pub(crate) peer_urls: Vec<String>,
-    #[serde(rename = "clientURLs")]
+    #[serde(rename = "clientURLs", deserialize_with = "null_as_none")]
     pub(crate) client_urls: Vec<String>,
+    is_promote: bool,
 }
 
-impl Content {
-    /// Reads the data of an entry.
-    pub(crate) fn of(entry: &pb::Entry) -> Content {
-        let data = entry.data.clone().unwrap_or_default();
-        let content = match entry.kind {
-            pb::ENTRY_NORMAL if data.is_empty() => Some(Content::Empty),
-            pb::ENTRY_NORMAL => pb::Request::decode(data.clone()).ok().map(Content::Request),
-            pb::ENTRY_CONF_CHANGE => pb::ConfChange::decode(data.clone()).ok().map(Content::Change),
-            _ => None,
-        };
-        content.unwrap_or(Content::Unreadable(entry.kind, data))
-    }
+/// Go writes `null` for a list without elements.
+fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
 
-    /// All that is known of it.
-    pub(crate) fn fields(&self, out: &mut Fields) {
-        match self {
-            Content::Empty => out.add("kind", Value::Word("empty")),
-            Content::Request(request) => request_fields(request, out),
-            Content::Change(change) => change_fields(change, out),
-            Content::Unreadable(kind, data) => {
-                out.add("kind", Value::Word("unreadable"));
-                if *kind != pb::ENTRY_NORMAL {
-                    out.add("entryKind", Value::Signed((*kind).into()));
-                }
-                out.add("data", Value::Long(data.clone()));
+/// Adds all that is known of what an entry holds.
+pub(crate) fn describe(entry: &pb::Entry, out: &mut Fields) {
+    match content(entry, Frames::Any) {
+        Ok(Content::Empty) => out.add("kind", Value::Word("empty")),
+        Ok(Content::Request(request)) => request_fields(&request, out),
+        Ok(Content::V3(request)) => v3_fields(request, out),
+        Ok(Content::Change(change)) => change_fields(&change, out),
+        Ok(Content::Changes) => out.add("kind", Value::Word("changes")),
+        Err(_) => {
+            out.add("kind", Value::Word("unreadable"));
+            if entry.kind != pb::ENTRY_NORMAL {
+                out.add("entryKind", Value::Signed(entry.kind.into()));
             }
+            out.add("data", Value::Long(entry.data.clone().unwrap_or_default()));
         }
+    }
+}
+
+/// Of a request of 3.x that is none to the v2 store: what it is, and what it changes there all the same.
+fn v3_fields(request: V3Request, out: &mut Fields) {
+    out.add("kind", Value::Word("v3"));
+    out.add("method", Value::Text(request.name().into()));
+    match request.membership {
+        Some(V3Membership::Version(version)) => out.add("version", Value::Text(version)),
+        Some(V3Membership::Attributes { member, name, client_urls }) => {
+            out.add("member", Value::Id(member));
+            out.add("name", Value::Text(name.into()));
+            out.add("clientURLs", Value::Texts(client_urls));
+        }
+        None => {}
+    }
+    if request.id != 0 {
+        out.add("id", Value::Id(request.id));
     }
 }
 
@@ -111,6 +110,7 @@ fn change_fields(change: &pb::ConfChange, out: &mut Fields) {
         pb::ADD_NODE => Value::Word("add"),
         pb::REMOVE_NODE => Value::Word("remove"),
         pb::UPDATE_NODE => Value::Word("update"),
+        pb::ADD_LEARNER_NODE => Value::Word("addLearner"),
         other => Value::Signed(other.into()),
     };
     out.add("change", what);
@@ -131,7 +131,10 @@ impl Context {
         if !self.name.is_empty() {
             out.add("name", Value::Text(self.name.into()));
         }
-        out.add("peerURLs", Value::Texts(self.peer_urls));
+        if !self.is_promote {
+            out.add("peerURLs", Value::Texts(self.peer_urls));
+        }
+        out.add_flag("promote", self.is_promote);
         if !self.client_urls.is_empty() {
             out.add("clientURLs", Value::Texts(self.client_urls));
         }
@@ -140,13 +143,15 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::flags::Lengths;
 
     fn full(kind: i32, data: Vec<u8>) -> String {
         let entry = pb::Entry { kind, term: 1, index: 1, data: Some(data.into()) };
         let mut fields = Fields::default();
-        Content::of(&entry).fields(&mut fields);
+        describe(&entry, &mut fields);
         let mut out = Vec::new();
         fields.write_full("entry", Lengths::Cut, &mut out);
         String::from_utf8(out).unwrap()
@@ -198,8 +203,24 @@ mod tests {
             "entry kind=change change=add member=ff name=\"m\" peerURLs=\"http://a:1\",\"http://b:2\" \
              clientURLs=\"http://c:3\"\n"
         );
+        let promote = pb::ConfChange {
+            context: Some(r#"{"id":255,"peerURLs":null,"isPromote":true}"#.into()),
+            ..change.clone()
+        };
+        assert_eq!(full(1, promote.encode_to_vec()), "entry kind=change change=add member=ff promote=true\n");
         let odd = pb::ConfChange { kind: 9, context: Some("{".into()), ..change };
         assert_eq!(full(1, odd.encode_to_vec()), "entry kind=change change=9 member=ff context=\"{\"\n");
+    }
+
+    #[test]
+    fn requests_of_v3_are_named() {
+        // The union with its field 4.
+        assert_eq!(full(0, b"\x08\x05\x22\x00".to_vec()), "entry kind=v3 method=\"v3 put\" id=5\n");
+        assert_eq!(
+            full(0, b"\xa2\x51\x07\x0a\x053.5.0".to_vec()),
+            "entry kind=v3 method=\"v3 cluster version set\" version=\"3.5.0\"\n"
+        );
+        assert_eq!(full(2, vec![]), "entry kind=changes\n");
     }
 
     #[test]

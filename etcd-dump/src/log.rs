@@ -1,11 +1,11 @@
-//! The log of a 2.x member, read twice and never held: once for its outline, once for its entries.
+//! The log of a member of 2.x or 3.x, read twice and never held: once for its outline, once for its entries.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use shared::disk::{Disk, DiskFile, Open, RealDisk};
 use shared::pb;
-use shared::wal::{self, Damage, End, Record, SegmentName, Stream, WalError};
+use shared::wal::{self, Damage, End, Frames, Record, SegmentName, Stream, WalError};
 
 use crate::cuts::Cuts;
 
@@ -122,7 +122,7 @@ impl Log {
     }
 
     fn stream(&self) -> Stream<RealDisk> {
-        Stream::new(RealDisk, &self.dir, self.segments.iter().copied())
+        Stream::of(RealDisk, &self.dir, self.segments.iter().copied(), Frames::Any)
     }
 
     /// Reads the log once more and hands out what stands, in its order, up to the first error that `each` returns.

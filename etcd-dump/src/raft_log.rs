@@ -8,7 +8,7 @@ use shared::disk::RealDisk;
 use shared::pb;
 use shared::snap::{self, Snapshots};
 
-use crate::entry::Content;
+use crate::entry::describe;
 use crate::fields::Value;
 use crate::flags::{Format, From, What};
 use crate::lines::Lines;
@@ -125,7 +125,7 @@ impl<W: Write> Shown<'_, W> {
             Item::Entry(entry) => {
                 self.lines.add("index", Value::Number(entry.index));
                 self.lines.add("term", Value::Number(entry.term));
-                Content::of(entry).fields(&mut self.lines.fields);
+                describe(entry, &mut self.lines.fields);
                 self.lines.write("entry")?;
             }
             Item::Mark(at) if !is_text && at.index >= from && at.index <= self.to => {

@@ -1,9 +1,10 @@
 //! The form of etcd-dump-logs 2.3.8, misspelt words included: scripts read it.
 
+use shared::entry::{Content, content};
 use shared::id::{ClusterId, MemberId};
 use shared::pb;
+use shared::wal::Frames;
 
-use crate::entry::Content;
 use crate::flags::Lengths;
 use crate::go_text::{excerpt_into, quote_into, time, write_right};
 
@@ -60,19 +61,29 @@ pub(crate) fn place(term: u64, index: u64, out: &mut Vec<u8>) {
 /// Appends an entry.
 pub(crate) fn entry(entry: &pb::Entry, lengths: Lengths, out: &mut Vec<u8>) {
     place(entry.term, entry.index, out);
-    match Content::of(entry) {
-        Content::Empty => out.extend_from_slice(b"norm\t"),
-        Content::Request(request) => {
+    match content(entry, Frames::Any) {
+        Ok(Content::Empty) => out.extend_from_slice(b"norm\t"),
+        Ok(Content::Request(request)) => {
             out.extend_from_slice(b"norm\t");
             describe(&request, lengths, out);
         }
-        Content::Change(change) => {
+        Ok(Content::Change(change)) => {
             let (name, id) = (change_name(change.kind), MemberId(change.node_id));
             out.extend_from_slice(format!("conf\tmethod={name} id={id}").as_bytes());
         }
-        Content::Unreadable(pb::ENTRY_NORMAL, _) => out.extend_from_slice(b"norm\t???"),
-        Content::Unreadable(pb::ENTRY_CONF_CHANGE, _) => out.extend_from_slice(b"conf\t???"),
-        Content::Unreadable(kind, _) => out.extend_from_slice(format!("{kind}\t???").as_bytes()),
+        Ok(Content::V3(request)) => {
+            out.extend_from_slice(b"norm\t");
+            out.extend_from_slice(request.name().as_bytes());
+        }
+        Ok(Content::Changes) => out.extend_from_slice(b"conf\tseveral changes"),
+        Err(_) => {
+            let kind = match entry.kind {
+                pb::ENTRY_NORMAL => "norm".to_owned(),
+                pb::ENTRY_CONF_CHANGE => "conf".to_owned(),
+                other => other.to_string(),
+            };
+            out.extend_from_slice(format!("{kind}\t???").as_bytes());
+        }
     }
     out.push(b'\n');
 }
@@ -116,6 +127,7 @@ fn change_name(kind: i32) -> String {
         pb::ADD_NODE => "ConfChangeAddNode".to_owned(),
         pb::REMOVE_NODE => "ConfChangeRemoveNode".to_owned(),
         pb::UPDATE_NODE => "ConfChangeUpdateNode".to_owned(),
+        pb::ADD_LEARNER_NODE => "ConfChangeAddLearnerNode".to_owned(),
         other => other.to_string(),
     }
 }

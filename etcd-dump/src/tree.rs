@@ -18,14 +18,14 @@ use crate::text;
 pub(crate) fn show(made: &Replayed, format: Format, lengths: Lengths, out: &mut impl Write) -> Result<()> {
     let mut lines = Tree(Lines::new(format, lengths, out));
     lines.head(made)?;
-    for member in members::all(&made.store) {
+    for member in members::all(made.replay.store()) {
         lines.member(member)?;
     }
-    for id in members::removed(&made.store) {
+    for id in members::removed(made.replay.store()) {
         lines.0.add("member", Value::Id(id));
         lines.0.write("removed")?;
     }
-    let Ok(listing) = made.store.get(b"/", true, false) else { return Ok(()) };
+    let Ok(listing) = made.replay.store().get(b"/", true, false) else { return Ok(()) };
     walk(&listing, |path, node| lines.node(path, &node))
 }
 
@@ -55,9 +55,9 @@ struct Tree<'a, W>(Lines<'a, W>);
 
 impl<W: Write> Tree<'_, W> {
     fn head(&mut self, made: &Replayed) -> Result<()> {
-        self.0.add("index", Value::Number(made.store.index()));
-        self.0.add("entry", Value::Number(made.index));
-        self.0.add("term", Value::Number(made.term));
+        self.0.add("index", Value::Number(made.replay.store().index()));
+        self.0.add("entry", Value::Number(made.replay.applied().index));
+        self.0.add("term", Value::Number(made.replay.applied().term));
         self.0.write("store")
     }
 

@@ -183,10 +183,11 @@ fn open(dir: &Path) -> Result<Replayed> {
 
 /// Writes what stands below `/1`, where the clients' keys are.
 fn write_store(made: &Replayed, writer: &mut Writer<impl Write>) -> Result<()> {
-    let listing = made.store.get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let listing =
+        made.replay.store().get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     walk(&listing, |path, node| {
         let expiration = node.expiration().map(|at| at.to_string());
         writer.node(path, node.value(), expiration.as_deref(), [node.created_index(), node.modified_index()])
     })?;
-    writer.end(made.store.index())
+    writer.end(made.replay.store().index())
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use shared::client::{Client, ClientError, Credentials, Get, Node, Options, RequestError, Response};
 
 use super::lines::Writer;
@@ -31,9 +31,9 @@ pub(super) fn write(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut reading = Reading { client: &client, quorum, writer, index: 0, is_split: false };
-        reading.tree("/").await.context("the keys cannot be read")?;
+        reading.tree("/").await.map_err(told).context("the keys cannot be read")?;
         for key in hidden {
-            let read = reading.tree(key).await;
+            let read = reading.tree(key).await.map_err(told);
             read.with_context(|| format!("the hidden key {key} cannot be read"))?;
         }
         if reading.is_split {
@@ -45,6 +45,14 @@ pub(super) fn write(
         let index = reading.index;
         reading.writer.end(index)
     })
+}
+
+/// With what each endpoint said.
+fn told(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<ClientError>().and_then(ClientError::detail) {
+        Some(detail) => anyhow!("{error}: {}", detail.trim_end().replace('\n', "; ")),
+        None => error,
+    }
 }
 
 struct Reading<'a, W: Write> {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use shared::disk::RealDisk;
+use shared::entry::content;
 use shared::pb;
-use shared::wal::{self, End, Record, SegmentName, Stream, WalError};
+use shared::wal::{self, End, Frames, Record, SegmentName, Stream, WalError};
 
 use super::snapshots::Known;
 use super::terms::Terms;
 use super::{Check, Findings};
-use crate::entry::Content;
 
 /// Reads all segments in a folder, and compares them with the good snapshots, oldest first.
 pub(crate) fn check(dir: &Path, snapshots: &[Known], findings: &mut Findings<'_, impl Write>) -> Result<()> {
@@ -97,7 +97,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             None if name.seq > 0 => self.crc = None,
             _ => {}
         }
-        let mut stream = Stream::new(RealDisk, dir, [name]);
+        let mut stream = Stream::of(RealDisk, dir, [name], Frames::Any);
         let mut counts = Counts::default();
         let read = loop {
             match stream.next_record() {
@@ -232,7 +232,6 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             }
             Some(last) if index > last + 1 && index != self.mark.index.saturating_add(1) => {
                 self.flaw(Check::Indexes, format!("entry {index} follows entry {last}"))?;
-                self.first = Some(index);
                 self.terms.forget();
             }
             Some(last) if index > last + 1 => {
@@ -251,9 +250,8 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             self.flaw(Check::Terms, format!("entry {index} has term {term}, the one before it {before}"))?;
         }
         self.findings.looked(Check::Entries);
-        if let Content::Unreadable(kind, _) = Content::of(entry) {
-            let what = if kind == pb::ENTRY_CONF_CHANGE { "change of the members" } else { "request" };
-            self.flaw(Check::Entries, format!("entry {index} holds no {what} that can be read"))?;
+        if let Err(error) = content(entry, Frames::Any) {
+            self.flaw(Check::Entries, error.to_string())?;
         }
         Ok(())
     }

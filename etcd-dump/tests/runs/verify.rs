@@ -78,22 +78,22 @@ fn segments_must_follow_one_another() {
 #[test]
 fn entries_and_states_must_make_sense() {
     let mut directory = Directory::with_keys();
-    directory.append(&[put(2, 10, "/1/x", "y")], state(2, 10));
+    directory.append_raw(&[put(2, 10, "/1/x", "y")], state(2, 10));
     one_flaw(&directory, &["check=indexes", "entry 10 follows entry 8"]);
     let mut directory = Directory::with_keys();
-    directory.append(&[put(1, 9, "/1/x", "y")], state(2, 9));
+    directory.append_raw(&[put(1, 9, "/1/x", "y")], state(2, 9));
     one_flaw(&directory, &["check=terms", "entry 9 has term 1, the one before it 2"]);
     let mut directory = Directory::with_keys();
-    directory.append(&[put(3, 8, "/1/x", "y")], state(3, 8));
+    directory.append_raw(&[put(3, 8, "/1/x", "y")], state(3, 8));
     one_flaw(&directory, &["check=indexes", "entry 8 comes again"]);
     let mut directory = Directory::with_keys();
-    directory.append(&[], state(2, 12));
+    directory.append_raw(&[], state(2, 12));
     one_flaw(&directory, &["check=states", "commits entry 12, the log ends at 8"]);
     let mut directory = Directory::with_keys();
-    directory.append(&[put(2, 9, "/1/x", "y")], state(2, 3));
+    directory.append_raw(&[put(2, 9, "/1/x", "y")], state(2, 3));
     one_flaw(&directory, &["check=states", "the commit index falls from 8 to 3"]);
     let mut directory = Directory::with_keys();
-    directory.append(&[put(3, 9, "/1/x", "y")], state(2, 9));
+    directory.append_raw(&[put(3, 9, "/1/x", "y")], state(2, 9));
     one_flaw(&directory, &["check=states", "the state has term 2, the last entry 3"]);
 }
 
