@@ -34,6 +34,7 @@ mod recover;
 mod stats;
 mod tree;
 mod ttl;
+mod walk;
 mod watch;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use legacy::Census;
 pub use path::clean as clean_path;
 pub use recover::RecoverError;
 pub use stats::{Counter, Stats};
+pub use walk::{Visited, Walk};
 pub use watch::{WATCHER_QUEUE_MAX, Watcher};
 
 /// How many events the history keeps unless told otherwise.

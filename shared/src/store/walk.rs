@@ -1,0 +1,169 @@
+//! Going over all nodes of a store, for those that show or copy it.
+
+use super::Store;
+use super::children::Iter;
+use super::node::{Child, Dir, Meta};
+use super::path::clean;
+use super::tree::Found;
+use crate::error::ApiError;
+use crate::time::UnixNanos;
+
+/// A node that a [`Walk`] comes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visited<'a> {
+    /// Its path; that of the root is `/`.
+    pub path: &'a [u8],
+    /// Its value; `None` for a directory.
+    pub value: Option<&'a [u8]>,
+    /// The store's index when it came to be.
+    pub created: u64,
+    /// The store's index of its last change.
+    pub modified: u64,
+    /// When it goes away.
+    pub expiration: Option<UnixNanos>,
+}
+
+impl Visited<'_> {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.value.is_none()
+    }
+}
+
+/// Goes over a node and all below it, parents before children, children by name. Made by [`Store::walk`].
+///
+/// The stack is its own: a tree may be deeper than a thread's.
+pub struct Walk<'a> {
+    start: Option<Start<'a>>,
+    path: Vec<u8>,
+    /// The children that are still to come, each with the length of its directory's path.
+    levels: Vec<(Iter<'a>, usize)>,
+    hidden: bool,
+}
+
+enum Start<'a> {
+    Dir(&'a Dir),
+    Child(&'a Child),
+}
+
+impl Store {
+    /// Goes over the node at a path and all below it. Without `hidden`, what is hidden is passed over with all
+    /// below it, but for the node at the path itself.
+    ///
+    /// # Errors
+    /// 100 or 104 where nothing stands at the path.
+    pub fn walk(&self, path: &[u8], hidden: bool) -> Result<Walk<'_>, ApiError> {
+        let path = clean(path);
+        let start = match self.tree.get(&path, self.index)? {
+            Found::Root(dir) => Start::Dir(dir),
+            Found::Child(child) => Start::Child(child),
+        };
+        Ok(Walk { start: Some(start), path: path.into_owned(), levels: Vec::new(), hidden })
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// The next node, `None` when all were shown.
+    pub fn step(&mut self) -> Option<Visited<'_>> {
+        match self.start.take() {
+            Some(Start::Dir(dir)) => return Some(self.dir(dir)),
+            Some(Start::Child(child)) => return Some(self.child(child)),
+            None => {}
+        }
+        let hidden = self.hidden;
+        let child = loop {
+            let (children, length) = self.levels.last_mut()?;
+            self.path.truncate(*length);
+            match children.find(|child| hidden || !child.is_hidden()) {
+                Some(child) => break child,
+                None => drop(self.levels.pop()),
+            }
+        };
+        if self.path.last() != Some(&b'/') {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(child.name());
+        Some(self.child(child))
+    }
+
+    /// Leaves out what is below the directory that the last [`step`](Walk::step) showed.
+    pub fn pass_over(&mut self) {
+        if self.levels.last().is_some_and(|(_, length)| *length == self.path.len()) {
+            self.levels.pop();
+        }
+    }
+
+    fn child(&mut self, child: &'a Child) -> Visited<'_> {
+        match child {
+            Child::Key(_, key) => visited(&self.path, key.meta(), Some(key.value())),
+            Child::Dir(_, dir) => self.dir(dir),
+        }
+    }
+
+    fn dir(&mut self, dir: &'a Dir) -> Visited<'_> {
+        self.levels.push((dir.children.iter(), self.path.len()));
+        visited(&self.path, dir.meta, None)
+    }
+}
+
+fn visited<'a>(path: &'a [u8], meta: Meta, value: Option<&'a [u8]>) -> Visited<'a> {
+    let Meta { created, modified, expiration } = meta;
+    Visited { path, value, created, modified, expiration }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Expiry;
+
+    fn store() -> Store {
+        let mut store = Store::new(10);
+        let now = UnixNanos(0);
+        for key in ["/b/y", "/b/x/deep", "/a", "/_h/in", "/b/_secret", "/c"] {
+            store.create(key.as_bytes(), false, key.as_bytes(), false, Expiry::default(), now).unwrap();
+        }
+        store.create(b"/empty", true, b"", false, Expiry::default(), now).unwrap();
+        store
+    }
+
+    fn paths(path: &str, hidden: bool) -> Vec<String> {
+        let store = store();
+        let mut walk = store.walk(path.as_bytes(), hidden).unwrap();
+        let mut paths = Vec::new();
+        while let Some(node) = walk.step() {
+            let slash = if node.is_dir() { "/" } else { "" };
+            paths.push(format!("{}{slash}", String::from_utf8_lossy(node.path)));
+        }
+        paths
+    }
+
+    #[test]
+    fn parents_come_before_children_and_all_by_name() {
+        let all = ["//", "/0/", "/1/", "/a", "/b/", "/b/x/", "/b/x/deep", "/b/y", "/c", "/empty/"];
+        assert_eq!(paths("/", false), all);
+        assert!(paths("/", true).contains(&"/_h/in".to_owned()));
+        assert!(paths("/", true).contains(&"/b/_secret".to_owned()));
+        assert_eq!(paths("b/x", false), ["/b/x/", "/b/x/deep"]);
+        assert_eq!(paths("/_h", false), ["/_h/", "/_h/in"]);
+        assert_eq!(paths("/a", false), ["/a"]);
+        let error = store().walk(b"/b/nope/x", false).err().unwrap();
+        assert_eq!((error.code(), error.cause), (100, b"/b/nope".to_vec()));
+    }
+
+    #[test]
+    fn a_directory_can_be_passed_over() {
+        let store = store();
+        let mut walk = store.walk(b"/", true).unwrap();
+        let mut seen = Vec::new();
+        while let Some(node) = walk.step() {
+            let (path, is_b) = (node.path.to_vec(), node.path == b"/b");
+            assert!(node.value.is_none_or(|value| value == node.path));
+            seen.push(path);
+            if is_b {
+                walk.pass_over();
+            }
+        }
+        assert!(!seen.iter().any(|path| path.starts_with(b"/b/")));
+        assert_eq!(seen.len(), 9);
+    }
+}
