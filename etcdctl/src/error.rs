@@ -36,6 +36,9 @@ pub(crate) enum CliError {
     /// Anything that is told in one line.
     #[error("{0}")]
     Failed(String),
+    /// What failed has been printed.
+    #[error("failed, as told above")]
+    Told,
     /// The cluster is not well; which members are not has been printed.
     #[error("the cluster is unhealthy")]
     Unhealthy,

@@ -61,7 +61,7 @@ fn run(words: Vec<OsString>, out: &mut Output) -> Result<(), CliError> {
 
 fn exit_status(error: &CliError) -> u8 {
     match error {
-        CliError::BadArguments(_) | CliError::Failed(_) => 1,
+        CliError::BadArguments(_) | CliError::Failed(_) | CliError::Told => 1,
         CliError::Usage { .. } | CliError::Unreachable(_) => 2,
         CliError::Server(_) | CliError::Unpublished { .. } => 4,
         CliError::Unhealthy => 5,
@@ -83,6 +83,7 @@ mod tests {
         for (error, status) in [
             (CliError::BadArguments("key required"), 1),
             (CliError::Failed(String::new()), 1),
+            (CliError::Told, 1),
             (usage, 2),
             (CliError::Unreachable(ClientError::DeadlineExceeded), 2),
             (CliError::Server(ClientError::DeadlineExceeded), 4),

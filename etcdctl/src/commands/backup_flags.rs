@@ -2,11 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use shared::time::UnixNanos;
-
-use super::backup;
+use super::{backup, now};
 use crate::error::CliError;
 use crate::output;
 
@@ -43,11 +40,4 @@ impl Backup {
         }
         Ok(())
     }
-}
-
-/// The time of the copy.
-#[expect(clippy::disallowed_methods, reason = "the clock of this command; the rest is given the time")]
-fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -7,20 +7,25 @@ pub(crate) mod completion;
 pub(crate) mod exec_watch;
 pub(crate) mod get;
 pub(crate) mod health;
-pub(crate) mod later;
+pub(crate) mod import;
 pub(crate) mod make;
 pub(crate) mod member;
 pub(crate) mod remove;
 pub(crate) mod set;
+pub(crate) mod upgrade;
 pub(crate) mod watch;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use shared::time::UnixNanos;
 
 use crate::cli::Command;
 use crate::error::CliError;
+use crate::output::Output;
 use crate::session::Session;
 
 impl Command {
@@ -42,11 +47,11 @@ impl Command {
             Command::Member(command) => command.run(session).await,
             Command::ClusterHealth(command) => command.run(session).await,
             Command::Backup(command) => command.run(),
-            Command::Import(command) => command.run(),
+            Command::Import(command) => command.run(session).await,
             Command::User(command) => command.run(session).await,
             Command::Role(command) => command.run(session).await,
             Command::Auth(command) => command.run(session).await,
-            Command::Upgrade(command) => command.run(),
+            Command::Upgrade(command) => command.run(session).await,
             Command::Completion(command) => command.run(session.out),
             Command::Man(command) => command.run(session.out),
         }
@@ -68,6 +73,19 @@ fn value_or_stdin(value: Option<OsString>) -> Result<Vec<u8>, CliError> {
 /// Seconds to live: a negative number means none, as 0 does.
 fn ttl_seconds(ttl: i64) -> u64 {
     u64::try_from(ttl).unwrap_or(0)
+}
+
+/// A failure that is told on standard output, where the original tells it.
+fn told(out: &mut Output, line: &str) -> Result<(), CliError> {
+    out.line(line)?;
+    Err(CliError::Told)
+}
+
+/// What time it is.
+#[expect(clippy::disallowed_methods, reason = "the clock of the commands; the rest is given the time")]
+fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Works until it is done or the user interrupts it, which is no failure.

@@ -134,6 +134,19 @@ impl Client {
         read_health(&body).ok_or(HealthError::NotHealth)
     }
 
+    /// Asks a member of etcd 0.4, at its peer URL, to make the cluster change over to 2.x. The status tells how it
+    /// went: 200 done, 404 for a member that does not know the question, 503 if the cluster is not ready. The
+    /// answer may take minutes.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn request_next_internal_version(&self, peer_url: &str) -> Result<u16, ClientError> {
+        let endpoint = Endpoint::parse(peer_url)?;
+        let request = Request::new(Method::GET, "/v2/admin/next-internal-version");
+        let answer = self.follow(&endpoint, &request, self.trace.as_ref()).await?;
+        Ok(answer.response.status().as_u16())
+    }
+
     /// The endpoints of a cluster of etcd 0.4, which has another way to tell them.
     ///
     /// # Errors

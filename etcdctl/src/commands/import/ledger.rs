@@ -1,0 +1,153 @@
+//! What has become of each node, in the order of the source.
+//!
+//! Several nodes are written at a time and are done in another order than they began. What counts, and what is noted
+//! for `--resume`, is the beginning of the source up to the first node that is not done yet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// So many nodes may be done behind one that is not. Beyond it no more are begun.
+const DONE_AHEAD_MAX: usize = 4096;
+
+/// What became of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A key is written.
+    Key,
+    /// A directory is made, or was there.
+    Dir,
+    /// Its time was over.
+    Expired,
+    /// It was there already, and was to be left alone.
+    Kept,
+    /// It could not be written.
+    Failed,
+}
+
+/// How far an import has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// Lines that are done; of a snapshot, nodes.
+    pub(super) lines: u64,
+    /// The byte behind them.
+    pub(super) offset: u64,
+    pub(super) keys: u64,
+    pub(super) dirs: u64,
+    pub(super) expired: u64,
+    pub(super) kept: u64,
+    pub(super) failed: u64,
+}
+
+impl Standing {
+    /// Nodes that were looked at.
+    pub(super) fn nodes(&self) -> u64 {
+        self.keys + self.dirs + self.expired + self.kept + self.failed
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Key => &mut self.keys,
+            Outcome::Dir => &mut self.dirs,
+            Outcome::Expired => &mut self.expired,
+            Outcome::Kept => &mut self.kept,
+            Outcome::Failed => &mut self.failed,
+        };
+        *counter += 1;
+    }
+}
+
+/// Where a node stands in its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Place {
+    /// Its line, from 1 on; in a snapshot, its number.
+    pub(super) line: u64,
+    /// The byte behind its line.
+    pub(super) end: u64,
+}
+
+/// The books of one run.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    settled: Standing,
+    /// By line: the byte behind it, and what became of it if it is done.
+    open: BTreeMap<u64, (u64, Option<Outcome>)>,
+}
+
+impl Ledger {
+    /// Goes on from here.
+    pub(super) fn new(settled: Standing) -> Ledger {
+        Ledger { settled, open: BTreeMap::new() }
+    }
+
+    /// Everything up to the first node that is not done.
+    pub(super) fn settled(&self) -> Standing {
+        self.settled
+    }
+
+    /// Whether to wait before more is begun.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.open.len() >= DONE_AHEAD_MAX
+    }
+
+    /// A node is being written. Nodes begin in their order.
+    pub(super) fn begin(&mut self, place: Place) {
+        self.open.insert(place.line, (place.end, None));
+    }
+
+    /// A node that began is done.
+    pub(super) fn done(&mut self, place: Place, outcome: Outcome) {
+        if let Some((_, is_done)) = self.open.get_mut(&place.line) {
+            *is_done = Some(outcome);
+        }
+        while let Some(first) = self.open.first_entry() {
+            let (line, (end, Some(outcome))) = (*first.key(), *first.get()) else { break };
+            first.remove();
+            self.settled.lines = line;
+            self.settled.offset = end;
+            self.settled.count(outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(line: u64) -> Place {
+        Place { line, end: line * 10 }
+    }
+
+    #[test]
+    fn what_is_done_counts_up_to_the_first_that_is_not() {
+        let mut ledger = Ledger::new(Standing { lines: 4, offset: 40, keys: 4, ..Standing::default() });
+        for line in 5..=8 {
+            ledger.begin(place(line));
+        }
+        ledger.done(place(6), Outcome::Failed);
+        ledger.done(place(8), Outcome::Key);
+        assert_eq!((ledger.settled().lines, ledger.settled().failed), (4, 0));
+        ledger.done(place(5), Outcome::Dir);
+        let settled = ledger.settled();
+        assert_eq!((settled.lines, settled.offset, settled.dirs, settled.failed), (6, 60, 1, 1));
+        ledger.done(place(7), Outcome::Expired);
+        let settled = ledger.settled();
+        assert_eq!((settled.lines, settled.offset, settled.keys, settled.nodes()), (8, 80, 5, 8));
+    }
+
+    #[test]
+    fn one_slow_node_does_not_let_the_books_grow_for_ever() {
+        let mut ledger = Ledger::default();
+        ledger.begin(place(1));
+        let mut line = 1;
+        while !ledger.is_crowded() {
+            line += 1;
+            ledger.begin(place(line));
+            ledger.done(place(line), Outcome::Kept);
+        }
+        assert!(line <= 5000);
+        ledger.done(place(1), Outcome::Key);
+        assert!(!ledger.is_crowded());
+        assert_eq!(ledger.settled().lines, line);
+    }
+}

@@ -1,0 +1,55 @@
+//! The bar on a terminal. Elsewhere nothing is drawn.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::ledger::Standing;
+use crate::output;
+
+/// How often it is drawn anew.
+const DRAWS_PER_SECOND: u8 = 5;
+
+/// How far an import has come, for the eye.
+#[derive(Debug)]
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar for a source of this length; without one it counts only.
+    pub(super) fn new(bytes: Option<u64>) -> Bar {
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+        let bar = ProgressBar::with_draw_target(bytes, target);
+        let template = match bytes {
+            Some(_) => "{bar:30} {bytes} of {total_bytes}, {eta} to go; {msg}",
+            None => "{spinner} {bytes}; {msg}",
+        };
+        // The templates are ours; one with a mistake would leave the default.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Bar(bar)
+    }
+
+    /// No bar at all.
+    pub(super) fn none() -> Bar {
+        Bar(ProgressBar::hidden())
+    }
+
+    /// Shows how far it is.
+    pub(super) fn show(&self, done: Standing) {
+        if self.0.is_hidden() {
+            return;
+        }
+        self.0.set_position(done.offset);
+        let failed = if done.failed == 0 { String::new() } else { format!(", {} failed", done.failed) };
+        self.0.set_message(format!("{} nodes{failed}", done.nodes()));
+    }
+
+    /// Writes a text to standard error, above the bar.
+    pub(super) fn note(&self, text: &str) {
+        self.0.suspend(|| output::note(text));
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,147 @@
+//! `--resume`: a file beside the source that says how far the import has come.
+//!
+//! It is there while an import is on its way or was interrupted, and goes when all is done.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shared::disk::{Disk as _, DiskError, DiskFile as _, Open, RealDisk, parent_of, read_file};
+
+use super::ledger::Standing;
+use super::source::Source;
+
+/// What is added to the name of the source.
+const ENDING: &str = ".import";
+
+/// Longer than any bookmark.
+const BOOKMARK_BYTES_MAX: u64 = 64 * 1024;
+
+/// The file that says how far an import has come.
+#[derive(Debug)]
+pub(super) struct Bookmark {
+    path: PathBuf,
+    source: SourceMark,
+}
+
+/// Tells one source from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct SourceMark {
+    bytes: u64,
+    /// CRC-32C of its beginning.
+    head_crc: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    source: SourceMark,
+    done: Standing,
+}
+
+impl Bookmark {
+    /// The bookmark of a source. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// For a source that can be read only once.
+    pub(super) fn of(path: &Path, source: &Source) -> Result<Bookmark, String> {
+        let Some(bytes) = source.len() else {
+            return Err("--resume needs a file: standard input cannot be read a second time".to_owned());
+        };
+        let mut name = OsString::from(path);
+        name.push(ENDING);
+        let source = SourceMark { bytes, head_crc: crc32c::crc32c(source.head()) };
+        Ok(Bookmark { path: PathBuf::from(name), source })
+    }
+
+    /// How far the import has come before.
+    ///
+    /// # Errors
+    /// When the bookmark is of another source, or cannot be read.
+    pub(super) fn read(&self) -> Result<Standing, String> {
+        let path = self.path.display();
+        if RealDisk.kind(&self.path).map_err(|error| error.to_string())?.is_none() {
+            return Ok(Standing::default());
+        }
+        let text = read_file(&RealDisk, &self.path, BOOKMARK_BYTES_MAX).map_err(|error| error.to_string())?;
+        let Content { source, done } = serde_json::from_slice(&text).map_err(|error| {
+            format!("{path} does not say how far an import has come ({error}): remove it to begin anew")
+        })?;
+        if source != self.source {
+            return Err(format!(
+                "{path} is of another file, or the file has changed since: remove it to begin anew"
+            ));
+        }
+        Ok(done)
+    }
+
+    /// Notes how far the import has come.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn write(&self, done: Standing) -> Result<(), DiskError> {
+        let mut new = OsString::from(&self.path);
+        new.push(".new");
+        let new = PathBuf::from(new);
+        // Numbers only: this cannot fail.
+        let text = serde_json::to_vec(&Content { source: self.source, done }).unwrap_or_default();
+        let mut file = RealDisk.open(&new, Open::Create)?;
+        file.append(&text)?;
+        file.sync()?;
+        RealDisk.rename(&new, &self.path)?;
+        RealDisk.sync_dir(parent_of(&self.path))
+    }
+
+    /// All is done.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn remove(&self) -> Result<(), DiskError> {
+        match RealDisk.kind(&self.path)? {
+            Some(_) => RealDisk.remove(&self.path),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &Path, content: &[u8]) -> Bookmark {
+        RealDisk.open(path, Open::Create).unwrap().append(content).unwrap();
+        Bookmark::of(path, &Source::open(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_bookmark_is_of_one_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump.jsonl");
+        let bookmark = source(&path, b"one\n");
+        assert_eq!(bookmark.read().unwrap(), Standing::default());
+        let done = Standing { lines: 7, offset: 90, keys: 6, failed: 1, ..Standing::default() };
+        bookmark.write(Standing::default()).unwrap();
+        bookmark.write(done).unwrap();
+        assert_eq!(bookmark.read().unwrap(), done);
+        assert!(source(&path, b"two\n").read().unwrap_err().contains("another file"));
+        assert!(source(&path, b"one\nmore\n").read().unwrap_err().contains("dump.jsonl.import"));
+        let bookmark = source(&path, b"one\n");
+        assert_eq!(bookmark.read().unwrap(), done);
+        bookmark.remove().unwrap();
+        bookmark.remove().unwrap();
+        assert_eq!(bookmark.read().unwrap(), Standing::default());
+        assert_eq!(RealDisk.list(folder.path()).unwrap(), ["dump.jsonl"]);
+    }
+
+    #[test]
+    fn what_is_no_bookmark_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let bookmark = source(&path, b"");
+        RealDisk
+            .open(&folder.path().join("f.import"), Open::Create)
+            .unwrap()
+            .append(b"{\"source\":1}")
+            .unwrap();
+        assert!(bookmark.read().unwrap_err().contains("remove it to begin anew"));
+    }
+}

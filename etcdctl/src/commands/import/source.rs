@@ -1,0 +1,160 @@
+//! The file: opened, and recognised by how it begins.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use shared::disk::{Disk as _, DiskError, DiskFile as _, Open, RealDisk, RealFile};
+
+/// So much of the beginning is looked at, and compared when an import goes on.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// What stands in the lines of an export.
+const EXPORT_NAMES: [&str; 9] = [
+    "key",
+    "key_base64",
+    "dir",
+    "value",
+    "value_base64",
+    "expiration",
+    "createdIndex",
+    "modifiedIndex",
+    "end",
+];
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A snapshot file of etcd 0.4: a line with a checksum, then JSON.
+    SnapshotFile,
+    /// The store of etcd 0.4 as JSON, or something that is to be taken for it.
+    Store,
+    /// JSON lines.
+    Export,
+}
+
+/// An open file, or standard input.
+#[derive(Debug)]
+pub(super) struct Source {
+    from: From,
+    /// The beginning, which was read already.
+    head: Vec<u8>,
+    /// The next byte to hand out.
+    offset: u64,
+}
+
+#[derive(Debug)]
+enum From {
+    File(RealFile),
+    Stdin,
+}
+
+impl Source {
+    /// Opens a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(super) fn open(path: &Path) -> io::Result<Source> {
+        let from = match path.as_os_str().as_encoded_bytes() {
+            b"-" => From::Stdin,
+            _ => From::File(RealDisk.open(path, Open::Read).map_err(io_error)?),
+        };
+        let mut source = Source { from, head: Vec::new(), offset: 0 };
+        let mut head = Vec::new();
+        source.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        source.head = head;
+        source.offset = 0;
+        Ok(source)
+    }
+
+    /// What it is.
+    pub(super) fn kind(&self) -> Kind {
+        recognise(&self.head)
+    }
+
+    /// Its length, if that is known.
+    pub(super) fn len(&self) -> Option<u64> {
+        match &self.from {
+            From::File(file) => file.len().ok(),
+            From::Stdin => None,
+        }
+    }
+
+    /// The beginning.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let in_head = usize::try_from(self.offset).ok().and_then(|offset| self.head.get(offset..));
+        let count = match (in_head, &self.from) {
+            (Some(mut rest @ [_, ..]), _) => rest.read(buf)?,
+            (_, From::File(file)) => file.read_at(self.offset, buf).map_err(io_error)?,
+            (_, From::Stdin) => io::stdin().read(buf)?,
+        };
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+fn io_error(error: DiskError) -> io::Error {
+    io::Error::new(error.kind(), error)
+}
+
+/// What a file is that begins so.
+fn recognise(head: &[u8]) -> Kind {
+    if let Some((checksum, [b'\n', ..])) = head.split_first_chunk::<8>()
+        && checksum.iter().all(u8::is_ascii_hexdigit)
+    {
+        return Kind::SnapshotFile;
+    }
+    let Some(name) = first_name(head) else { return Kind::Store };
+    if EXPORT_NAMES.iter().any(|known| known.as_bytes() == name) { Kind::Export } else { Kind::Store }
+}
+
+/// The name of the first member, of JSON that begins with an object.
+fn first_name(text: &[u8]) -> Option<&[u8]> {
+    let text = text.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"")?;
+    text.split(|byte| *byte == b'"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_tells_what_a_file_is() {
+        for (head, kind) in [
+            (&b"1a2b3c4d\n{\"lastIndex\":27"[..], Kind::SnapshotFile),
+            (b"{\"Root\":{\"Path\":\"/\"", Kind::Store),
+            (b"{\"key\":\"/a\",\"value\":\"1\"}\n", Kind::Export),
+            (b"\n { \"value_base64\" : \"\"", Kind::Export),
+            (b"{\"end\":{\"nodes\":0,\"index\":7}}\n", Kind::Export),
+            (b"{\"keys\":1}", Kind::Store),
+            (b"not json", Kind::Store),
+            (b"", Kind::Store),
+            (b"{}", Kind::Store),
+            (b"1a2b3c4x\n", Kind::Store),
+        ] {
+            assert_eq!(recognise(head), kind, "{}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[test]
+    fn what_was_looked_at_is_read_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        for length in [0, 10, HEAD_BYTES, HEAD_BYTES + 5000] {
+            let content: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[0]).collect();
+            let mut file = RealDisk.open(&path, Open::Create).unwrap();
+            file.append(&content).unwrap();
+            let mut source = Source::open(&path).unwrap();
+            assert_eq!((source.len(), source.head().len()), (Some(length as u64), length.min(HEAD_BYTES)));
+            let mut all = Vec::new();
+            source.read_to_end(&mut all).unwrap();
+            assert!(all == content, "{length}");
+        }
+        assert!(Source::open(&folder.path().join("none")).is_err());
+    }
+}

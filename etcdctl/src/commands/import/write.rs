@@ -1,0 +1,144 @@
+//! One node into the cluster.
+
+use std::time::Duration;
+
+use shared::client::{Client, ClientError, Get, Set};
+use shared::time::UnixNanos;
+use tokio::time::sleep;
+
+use super::ledger::Outcome;
+use super::{Content, Item};
+use crate::session::within;
+
+/// The pauses between attempts while nobody answers, some seconds in all: as long as a cluster may take to find
+/// another leader, or a member to be started again.
+const PAUSES_MS: [u64; 6] = [200, 500, 1000, 2000, 4000, 8000];
+
+/// The API's error for a node that is there already.
+const NODE_EXIST: u16 = 105;
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// Writes nodes.
+pub(super) struct Writer {
+    pub(super) client: Client,
+    /// Leave alone what is there.
+    pub(super) keep_existing: bool,
+    /// How long one attempt may take.
+    pub(super) limit: Duration,
+    /// What time it is.
+    pub(super) now: fn() -> UnixNanos,
+}
+
+/// Why a node is not written.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The cluster does not want it.
+    Refused(ClientError),
+    /// Nobody answers, or nobody can.
+    Unreachable(ClientError),
+}
+
+impl Writer {
+    /// Writes one node, and tries again for some time while nobody answers.
+    pub(super) async fn write(&self, item: &Item) -> Result<Outcome, Failure> {
+        let mut pauses = PAUSES_MS.into_iter();
+        loop {
+            let Some(ttl_seconds) = seconds_left(item.expiration, (self.now)()) else {
+                return Ok(Outcome::Expired);
+            };
+            let outcome = match &item.content {
+                Content::Value(value) => self.key(&item.key, value, ttl_seconds).await,
+                Content::Dir => self.dir(&item.key, ttl_seconds).await,
+            };
+            let error = match outcome {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) if is_refusal(&error) => return Err(Failure::Refused(error)),
+                Err(error) => error,
+            };
+            match pauses.next() {
+                Some(pause) => sleep(Duration::from_millis(pause)).await,
+                None => return Err(Failure::Unreachable(error)),
+            }
+        }
+    }
+
+    async fn key(&self, key: &[u8], value: &[u8], ttl_seconds: u64) -> Result<Outcome, ClientError> {
+        let how = Set { prev_exist: self.keep_existing.then_some(false), ttl_seconds, ..Set::default() };
+        match within(self.limit, self.client.set(key, value, how)).await {
+            Ok(_) => Ok(Outcome::Key),
+            Err(ClientError::Api(failure)) if self.keep_existing && failure.code == NODE_EXIST => {
+                Ok(Outcome::Kept)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn dir(&self, key: &[u8], ttl_seconds: u64) -> Result<Outcome, ClientError> {
+        if key == b"/" {
+            return Ok(Outcome::Dir);
+        }
+        let how = |exist| Set { dir: true, prev_exist: Some(exist), ttl_seconds, ..Set::default() };
+        let taken = match within(self.limit, self.client.set(key, b"", how(false))).await {
+            Err(ClientError::Api(failure)) if failure.code == NODE_EXIST => failure,
+            outcome => return outcome.map(|_| Outcome::Dir),
+        };
+        // A request that gives a directory another time would empty a key of that name.
+        let there = within(self.limit, self.client.get(key, Get::default())).await?.node;
+        if !there.dir {
+            return Err(taken.into());
+        }
+        if self.keep_existing {
+            return Ok(Outcome::Kept);
+        }
+        if ttl_seconds != 0 || there.expiration.is_some() {
+            within(self.limit, self.client.set(key, b"", how(true))).await?;
+        }
+        Ok(Outcome::Dir)
+    }
+}
+
+/// Whether to try again is of no use.
+fn is_refusal(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unavailable(_) | ClientError::DeadlineExceeded | ClientError::Request(_) => false,
+        ClientError::Api(_)
+        | ClientError::NoEndpoints
+        | ClientError::InvalidJson
+        | ClientError::EmptyBody
+        | ClientError::UnexpectedStatus(_)
+        | ClientError::Refused(_)
+        | ClientError::Url(_)
+        | ClientError::Tls(_)
+        | ClientError::Discovery(_) => true,
+    }
+}
+
+/// The seconds that are left, rounded up as in the API's answers; 0 for a node that stays, `None` for one whose time
+/// is over.
+fn seconds_left(expiration: Option<UnixNanos>, now: UnixNanos) -> Option<u64> {
+    let Some(UnixNanos(expiration)) = expiration else { return Some(0) };
+    let left = expiration.saturating_sub(now.0);
+    if left <= 0 {
+        return None;
+    }
+    let seconds = left / NANOS_PER_SECOND + i64::from(left % NANOS_PER_SECOND > 0);
+    Some(seconds.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_time_is_rounded_up() {
+        let left = |nanos| seconds_left(Some(UnixNanos(5_000_000_000 + nanos)), UnixNanos(5_000_000_000));
+        assert_eq!(left(1), Some(1));
+        assert_eq!(left(NANOS_PER_SECOND), Some(1));
+        assert_eq!(left(NANOS_PER_SECOND + 1), Some(2));
+        assert_eq!(left(0), None);
+        assert_eq!(left(-1), None);
+        assert_eq!(seconds_left(None, UnixNanos(7)), Some(0));
+        assert_eq!(seconds_left(Some(UnixNanos(i64::MAX)), UnixNanos(-9)), Some(9_223_372_037));
+    }
+}
