@@ -10,5 +10,6 @@ pub mod peers;
 pub mod proxy;
 pub mod security;
 pub mod server;
+pub mod starter;
 pub mod upgrade;
 pub mod version;

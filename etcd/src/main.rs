@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use etcd::config::{self, Invocation};
 use etcd::proxy;
 use etcd::server::{self, Exit};
+use etcd::starter::{self, Start};
 use etcd::upgrade;
 
 /// Gives memory back after large deletes, and wastes little on small nodes.
@@ -13,12 +14,23 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let log = etcd::log::start(server::now);
-    let invocation =
-        config::read(std::env::args_os().skip(1), std::env::vars_os(), |file| std::fs::read_to_string(file));
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    // In allow-legacy mode this process may become another program here.
+    let Start { words, variables, legacy } =
+        match starter::prepare(&program, words.collect(), std::env::vars_os().collect()) {
+            Ok(start) => start,
+            Err(error) => {
+                server::fail(&error.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
+    let invocation = config::read(words, variables, |file| std::fs::read_to_string(file));
     let mut config = match invocation {
         Invocation::Run(start) => start.announce(&log),
         Invocation::Leave(farewell) => return farewell.say(),
     };
+    config.allow_legacy = legacy;
     if let Err(error) = upgrade::bring_up(&mut config) {
         server::fail(&error.to_string());
         return ExitCode::FAILURE;

@@ -96,6 +96,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         max_wals: count(values.number("max-wals")),
         cors,
         force_new_cluster: values.switch("force-new-cluster"),
+        allow_legacy: false,
         strict_reconfig_check: values.switch("strict-reconfig-check"),
         watch_history: count(values.number("watch-history")),
         proxy: proxy(settings),

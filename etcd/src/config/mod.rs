@@ -91,6 +91,8 @@ pub struct Config {
     pub cors: Vec<String>,
     /// Make this member the only one of its cluster.
     pub force_new_cluster: bool,
+    /// Whether the process was started in allow-legacy mode, which is no flag: the starter says it.
+    pub allow_legacy: bool,
     /// Refuse changes of the members that cost the quorum.
     pub strict_reconfig_check: bool,
     /// Past events kept for watches, at least 1.

@@ -38,6 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The API's errors that mean something here.
 const EVENT_INDEX_CLEARED: u16 = 401;
 const NODE_EXIST: u16 = 105;
+const KEY_NOT_FOUND: u16 = 100;
 
 /// A token at a discovery service.
 #[derive(Debug)]
@@ -109,6 +110,21 @@ impl Service {
         })?;
         let token = decoded(url.path()).trim_end_matches('/').to_owned();
         Ok(Service { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
+    }
+
+    /// What is registered now, whoever did it: 2.x registers `name=URL`, 0.4 its peer URL alone. Nothing if the token
+    /// is not there. Asks once, and may take as long as `limit`.
+    ///
+    /// # Errors
+    /// When the service does not answer, or refuses.
+    pub async fn registrations(&self, limit: Duration) -> Result<Vec<String>, DiscoveryError> {
+        let asked = tokio::time::timeout(limit, self.client.get(self.token.as_bytes(), Get::default())).await;
+        let nodes = match asked.unwrap_or(Err(ClientError::DeadlineExceeded)) {
+            Ok(answer) => answer.node.nodes.unwrap_or_default(),
+            Err(ClientError::Api(failure)) if failure.code == KEY_NOT_FOUND => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(nodes.into_iter().filter(|node| !node.dir).map(|node| node.value).collect())
     }
 
     /// Registers a member with its name and URLs, and waits until the cluster is complete.

@@ -80,6 +80,8 @@ pub struct Options {
     pub cors: Cors,
     /// How large requests may be.
     pub limits: Limits,
+    /// Whether `/version` also names the protocol between members, for those of 0.4 that ask.
+    pub internal_version: bool,
 }
 
 impl From<&Config> for Options {
@@ -90,6 +92,7 @@ impl From<&Config> for Options {
                 head_bytes_max: config.request_header_bytes_max,
                 body_bytes_max: config.request_body_bytes_max,
             },
+            internal_version: config.allow_legacy,
         }
     }
 }
@@ -99,6 +102,7 @@ pub struct Context<B> {
     backend: B,
     cors: Cors,
     wire: Wire,
+    internal_version: bool,
     log: LogControl,
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
@@ -116,10 +120,11 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits } = options.into();
+        let Options { cors, limits, internal_version } = options.into();
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
-        Ok(Context { backend, cors, wire: Wire::new(limits), log, process_metrics, metrics, cluster_id })
+        let wire = Wire::new(limits);
+        Ok(Context { backend, cors, wire, internal_version, log, process_metrics, metrics, cluster_id })
     }
 }

@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let backend = StandIn::new("m", "http://127.0.0.1:1", &format!("http://{addr}"), clock);
-        let options = Options { cors: Cors::default(), limits };
+        let options = Options { cors: Cors::default(), limits, internal_version: false };
         let metrics = Arc::new(ProcessMetrics::new());
         let mut context = Context::new(backend, options, metrics, crate::log::start(clock)).unwrap();
         change(&mut context);

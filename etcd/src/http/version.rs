@@ -1,4 +1,7 @@
 //! `/version`: whom we speak as, and what the whole cluster can speak.
+//!
+//! In allow-legacy mode, and only there, a third field names the protocol between members. Standbys of 0.4 ask for it
+//! until it is 2 and make room for a proxy then; so do starters that look for what a cluster runs.
 
 use http::{HeaderMap, Method, StatusCode};
 use shared::json;
@@ -19,6 +22,9 @@ pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, header
     json::write_string(&mut body, SPOKEN.as_bytes());
     body.extend_from_slice(b",\"etcdcluster\":");
     json::write_string(&mut body, membership.version.as_deref().unwrap_or("not_decided").as_bytes());
+    if context.internal_version {
+        body.extend_from_slice(b",\"internalVersion\":\"2\"");
+    }
     body.push(b'}');
     reply::json(headers, StatusCode::OK, body)
 }

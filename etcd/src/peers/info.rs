@@ -120,10 +120,10 @@ async fn first_list(
 }
 
 /// A whole answer.
-type Answer = Response<Bytes>;
+pub(crate) type Answer = Response<Bytes>;
 
 /// One question; the error is in the words of Go's client.
-async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration) -> Result<Answer, String> {
+pub(crate) async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration) -> Result<Answer, String> {
     let failed = |why: &dyn fmt::Display| format!("Get {url}{path}: {why}");
     let parsed: Url = url.parse().map_err(|error| failed(&error))?;
     match timeout(limit, get(dialer, &parsed, path, limit)).await {

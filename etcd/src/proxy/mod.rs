@@ -61,7 +61,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A proxy without endpoints yet.
     fn new(config: &Config, connector: Connector, stopping: watch::Receiver<bool>) -> anyhow::Result<Proxy> {
-        let Options { cors, limits } = config.into();
+        let Options { cors, limits, .. } = config.into();
         let process_metrics = ProcessMetrics::new();
         Ok(Proxy {
             // A watch that is passed on ends with its client.

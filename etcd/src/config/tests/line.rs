@@ -44,6 +44,7 @@ fn an_empty_line_gives_the_defaults() {
         max_wals: 5,
         cors: Vec::new(),
         force_new_cluster: false,
+        allow_legacy: false,
         strict_reconfig_check: false,
         watch_history: 1000,
         proxy: ProxyConfig {
@@ -154,6 +155,7 @@ fn every_flag_reaches_the_configuration() {
         max_wals: 9,
         cors: ["*", "http://a.example", "http://b.example"].map(str::to_owned).to_vec(),
         force_new_cluster: true,
+        allow_legacy: false,
         strict_reconfig_check: true,
         watch_history: 10,
         proxy: ProxyConfig {

@@ -1,0 +1,277 @@
+//! What is in the data directory, and whether its cluster was told to upgrade.
+
+use std::path::Path;
+
+use memchr::memmem;
+use shared::disk::{Disk, DiskError, Kind, Open};
+use shared::legacy::{self, Command, CommandError, Found, LogError};
+use shared::legacy::{FileError, SnapshotError, log::Reader, snapshot};
+use shared::store::{RecoverError, Store};
+
+use super::decide::Data;
+use crate::log;
+
+/// The key that holds the protocol to go on with. 0.4.7 writes it when `etcdctl upgrade` asks it to.
+const NEXT_VERSION: &str = "/_etcd/next-internal-version";
+
+/// The directory that it is in: what is removed with it.
+const ABOVE: &str = "/_etcd";
+
+/// Why it cannot be told what is in a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The system does not give it.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Something else stands there.
+    #[error("{0} is not a directory")]
+    NotADirectory(String),
+    /// A small file of 0.4 is damaged.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The log of 0.4 is damaged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A command of the log is none of 0.4.
+    #[error("{file}: the entry at byte {offset}: {error}")]
+    Command {
+        /// The log.
+        file: String,
+        /// Where the entry begins.
+        offset: u64,
+        /// What is wrong with it.
+        error: CommandError,
+    },
+    /// The newest snapshot of 0.4 is damaged, and the log does not tell either.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What is in the newest snapshot is no store.
+    #[error("{file}: {error}")]
+    Store {
+        /// The snapshot.
+        file: String,
+        /// What is wrong with it.
+        error: RecoverError,
+    },
+}
+
+/// Looks what is in a data directory.
+///
+/// # Errors
+/// Where that cannot be told.
+pub(super) fn look<D: Disk>(disk: &D, dir: &Path) -> Result<Data, DataError> {
+    match disk.kind(dir)? {
+        None => return Ok(Data::Nothing),
+        Some(Kind::Dir) => {}
+        Some(_) => return Err(DataError::NotADirectory(dir.display().to_string())),
+    }
+    let names = disk.list(dir)?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if has("member") {
+        return Ok(Data::Member);
+    }
+    let wal = dir.join("wal");
+    if has("snap") && disk.kind(&wal)? == Some(Kind::Dir) && !disk.list(&wal)?.is_empty() {
+        return Ok(Data::Member);
+    }
+    if has("proxy") {
+        return Ok(Data::Proxy);
+    }
+    Ok(match legacy::look(disk, dir)? {
+        Found::Nothing => Data::Nothing,
+        Found::Standby(info) => Data::Standby(info),
+        Found::Member => Data::Old { next: next_version(disk, dir)? },
+    })
+}
+
+/// Which protocol the cluster of a 0.4 member was told to go on with: what the snapshot says, and the log behind it.
+///
+/// Entries that were never committed count, as in the original: a member cannot tell them from others, and 0.4
+/// stops only once its own has been.
+fn next_version<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DataError> {
+    let in_snapshot = match snapshot::newest(disk, &legacy::snapshot_dir(dir))? {
+        Some(file) => in_snapshot(disk, &file),
+        None => Ok(None),
+    };
+    let mut next = match &in_snapshot {
+        Ok(next) => next.clone(),
+        Err(error) => {
+            log::warning!("starter", "{error}; looking at the log alone");
+            None
+        }
+    };
+    let log_told = in_log(disk, &legacy::log_path(dir), &mut next)?;
+    match in_snapshot {
+        Err(error) if !log_told => Err(error),
+        _ => Ok(next),
+    }
+}
+
+fn in_snapshot<D: Disk>(disk: &D, file: &Path) -> Result<Option<String>, DataError> {
+    let state = snapshot::read(disk, file)?.state;
+    let store = Store::recover(&state, 1)
+        .map_err(|error| DataError::Store { file: file.display().to_string(), error })?;
+    let Ok(mut walk) = store.walk(NEXT_VERSION.as_bytes(), false) else { return Ok(None) };
+    let value =
+        walk.step().and_then(|node| node.value).map(|value| String::from_utf8_lossy(value).into_owned());
+    Ok(value)
+}
+
+/// Follows the key through the log. Tells whether any entry speaks of it.
+fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<bool, DataError> {
+    if disk.kind(file)?.is_none() {
+        return Ok(false);
+    }
+    let mut told = false;
+    let mut entries = Reader::new(disk.open(file, Open::Read)?)?;
+    while let Some(entry) = entries.next_entry()? {
+        // Of all others nothing needs to be known.
+        if memmem::find(&entry.command, ABOVE.as_bytes()).is_none() {
+            continue;
+        }
+        let command = Command::decode(&entry.name, &entry.command).map_err(|error| DataError::Command {
+            file: file.display().to_string(),
+            offset: entry.offset,
+            error,
+        })?;
+        if let Some(now) = value_after(&command) {
+            *next = now;
+            told = true;
+        }
+    }
+    Ok(told)
+}
+
+/// What the key holds behind a command, if it speaks of it.
+fn value_after(command: &Command<'_>) -> Option<Option<String>> {
+    let is_it = |key: &str| key.trim_matches('/') == NEXT_VERSION.trim_matches('/');
+    let (key, value) = match command {
+        Command::Set(set) => (&set.key, &set.value),
+        Command::Create(create) => (&create.key, &create.value),
+        Command::Update(update) => (&update.key, &update.value),
+        Command::TestAndSet(swap) => (&swap.key, &swap.value),
+        Command::CompareAndSwap(swap) => (&swap.key, &swap.value),
+        Command::Delete(delete) => {
+            let above = delete.recursive && delete.key.trim_matches('/') == ABOVE.trim_matches('/');
+            return (above || is_it(&delete.key)).then_some(None);
+        }
+        Command::CompareAndDelete(delete) => return is_it(&delete.key).then_some(None),
+        _ => return None,
+    };
+    is_it(key).then(|| Some(value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::disk::SimDisk;
+
+    use super::*;
+
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+
+    fn set(key: &str, value: &str) -> (&'static str, String) {
+        let json =
+            format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"expireTime\":\"{NEVER}\",\"dir\":false}}\n");
+        ("etcd:set", json)
+    }
+
+    fn delete(key: &str, recursive: bool) -> (&'static str, String) {
+        ("etcd:delete", format!("{{\"key\":\"{key}\",\"recursive\":{recursive},\"dir\":{recursive}}}\n"))
+    }
+
+    fn log(commands: &[(&'static str, String)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (index, (name, command)) in (1..).zip(commands) {
+            legacy::log::encode(index, 0, name, Some(command.as_bytes()), &mut bytes);
+        }
+        bytes
+    }
+
+    fn snapshot(state: &str) -> Vec<u8> {
+        snapshot::encode(&legacy::Snapshot {
+            last_index: 9,
+            last_term: 0,
+            peers: Vec::new(),
+            state: state.as_bytes().to_vec(),
+        })
+    }
+
+    fn data(files: &[(&str, &[u8])]) -> Result<Data, DataError> {
+        let disk = SimDisk::new(0);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        for (name, content) in files {
+            disk.plant(&Path::new("/d").join(name), content).unwrap();
+        }
+        look(&disk, Path::new("/d"))
+    }
+
+    fn next(files: &[(&str, &[u8])]) -> Option<String> {
+        match data(files) {
+            Ok(Data::Old { next }) => next,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn told(value: &str) -> String {
+        format!(
+            "{{\"Root\":{{\"Path\":\"/\",\"Children\":{{\"_etcd\":{{\"Path\":\"/_etcd\",\"Children\":{{\
+             \"next-internal-version\":{{\"Path\":\"{NEXT_VERSION}\",\"Value\":\"{value}\",\"Children\":null}}}}}}}}}},\
+             \"CurrentIndex\":9,\"CurrentVersion\":2}}"
+        )
+    }
+
+    #[test]
+    fn newer_data_go_before_older() {
+        let old = log(&[set("/a", "1")]);
+        let standby = br#"{"Running":true,"Cluster":null,"SyncInterval":5}"#;
+        assert_eq!(data(&[]).unwrap(), Data::Nothing);
+        assert_eq!(data(&[("lost+found/x", b"")]).unwrap(), Data::Nothing);
+        assert_eq!(data(&[("log", &old), ("member/wal/0.wal", b"")]).unwrap(), Data::Member);
+        assert_eq!(data(&[("log", &old), ("snap/x", b""), ("wal/0.wal", b"")]).unwrap(), Data::Member);
+        assert_eq!(data(&[("standby_info", standby), ("proxy/cluster", b"")]).unwrap(), Data::Proxy);
+        assert!(matches!(data(&[("log", &old), ("standby_info", standby)]).unwrap(), Data::Standby(_)));
+        assert_eq!(look(&SimDisk::new(0), Path::new("/none")).unwrap(), Data::Nothing);
+    }
+
+    #[test]
+    fn the_last_word_of_the_log_counts() {
+        let key = NEXT_VERSION;
+        let after = |commands: &[(&'static str, String)]| next(&[("log", &log(commands))]);
+        assert_eq!(after(&[set("/a", "1"), set("/_etcd/machines/x", "2")]), None);
+        assert_eq!(after(&[set("/a", "1"), set(key, "2"), set("/b", "2")]).as_deref(), Some("2"));
+        assert_eq!(after(&[set(key, "2"), set(key, "1")]).as_deref(), Some("1"));
+        assert_eq!(after(&[set(key, "2"), delete(key, false)]), None);
+        assert_eq!(after(&[set(key, "2"), delete("/_etcd", true)]), None);
+        assert_eq!(after(&[set(key, "2"), delete("/_etcd", false)]).as_deref(), Some("2"));
+        // A last entry that was torn is none.
+        let mut torn = log(&[set("/a", "1"), set(key, "2")]);
+        torn.truncate(torn.len() - 5);
+        assert_eq!(next(&[("log", &torn)]), None);
+    }
+
+    #[test]
+    fn the_snapshot_counts_and_what_the_log_says_behind_it() {
+        let (yes, no) = (snapshot(&told("2")), snapshot(&told("1")));
+        assert_eq!(next(&[("snapshot/0_9.ss", &yes)]).as_deref(), Some("2"));
+        assert_eq!(next(&[("snapshot/0_9.ss", &no)]).as_deref(), Some("1"));
+        let log = log(&[set(NEXT_VERSION, "2")]);
+        assert_eq!(next(&[("snapshot/0_9.ss", &no), ("log", &log)]).as_deref(), Some("2"));
+        let empty = snapshot("{\"Root\":{\"Path\":\"/\",\"Children\":{}},\"CurrentIndex\":9}");
+        assert_eq!(next(&[("snapshot/0_9.ss", &empty)]), None);
+    }
+
+    #[test]
+    fn damage_is_an_error_unless_it_does_not_matter() {
+        let log = log(&[set(NEXT_VERSION, "2")]);
+        let mut bad = snapshot(&told("1"));
+        let last = bad.len() - 5;
+        bad[last] ^= 1;
+        assert_eq!(next(&[("snapshot/0_9.ss", &bad), ("log", &log)]).as_deref(), Some("2"));
+        assert!(matches!(data(&[("snapshot/0_9.ss", &bad)]), Err(DataError::Snapshot(_))));
+        let no_store = snapshot("[]");
+        assert!(matches!(data(&[("snapshot/0_9.ss", &no_store)]), Err(DataError::Store { .. })));
+        let unknown = self::log(&[("etcd:nope", "{\"key\":\"/_etcd\"}".to_owned())]);
+        assert!(matches!(data(&[("log", &unknown)]), Err(DataError::Command { offset: 0, .. })));
+        assert!(data(&[("standby_info", b"{")]).is_err());
+    }
+}

@@ -1,0 +1,336 @@
+//! Allow-legacy mode: one program that starts what the data and the cluster want, etcd 0.4 or this server.
+//!
+//! A cluster of 0.4 changes over to 2.x at once: `etcdctl upgrade` writes that down in it, all members stop, and are
+//! started again as they always were. So each start finds out which version is due. [`decide`] says how.
+//!
+//! ```text
+//! main ─▶ prepare ─▶ data (what is on disk) ─▶ decide ─▶ ask (others) ─▶ decide ─┬─▶ exec ETCD_BINARY_DIR/1
+//!                                                                                 └─▶ words and variables for 2.x
+//! ```
+//!
+//! The mode is off unless `ETCD_ALLOW_LEGACY_MODE` or CoreOS switches it on; nothing here happens then. What this server
+//! does with the data of 0.4, and with a standby's directory, is its usual start-up.
+
+mod ask;
+mod data;
+mod decide;
+mod flags;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use shared::disk::{Disk as _, Kind, RealDisk, read_file};
+use shared::net::TlsFileError;
+
+use self::ask::Heard;
+pub use self::data::DataError;
+use self::decide::{Data, Internal, Step, Verdict};
+use self::flags::Given;
+use crate::log;
+
+/// Switches the mode on or off.
+const MODE: &str = "ETCD_ALLOW_LEGACY_MODE";
+
+/// Where the programs are: `1` for 0.4, `2` for 2.x.
+const BINARY_DIR: &str = "ETCD_BINARY_DIR";
+
+/// Where they are if nobody says it.
+const BINARY_DIR_DEFAULT: &str = "/usr/libexec/etcd/internal_versions/";
+
+/// What an operating system says of itself.
+const OS_RELEASE: &str = "/usr/lib/os-release";
+
+/// A longer file is none of these: what an operating system says of itself, and the settings of a server.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the server is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Start {
+    /// The words of the command line, without the program's name.
+    pub words: Vec<OsString>,
+    /// The environment.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Whether the mode is on: standbys and starters of 0.4 ask for the protocol that is spoken.
+    pub legacy: bool,
+}
+
+/// Why nothing can be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StarterError {
+    /// The mode is neither on nor off.
+    #[error("failed to parse {MODE}={0} as bool: it must be true or false")]
+    Mode(String),
+    /// Nobody said where the data are.
+    #[error(
+        "please set -data-dir or ETCD_DATA_DIR: in allow-legacy mode the data decide which version starts \
+         ({MODE}=false switches it off)"
+    )]
+    NoDataDir,
+    /// What is there cannot be told.
+    #[error("cannot tell which version the data in {dir} need: {error}")]
+    Data {
+        /// The data directory.
+        dir: String,
+        /// Why.
+        error: DataError,
+    },
+    /// A file for TLS cannot be used.
+    #[error("cannot ask the cluster which version it runs: {0}")]
+    Tls(#[from] TlsFileError),
+    /// Peers are named, and none of them says which version the cluster runs.
+    #[error(
+        "cannot tell which version to start: none of the peers {0} says what the cluster runs. Start one of them \
+         first, or give -initial-cluster to start a member of 2.x"
+    )]
+    Silence(String),
+    /// There is no program of 0.4.
+    #[error(
+        "cannot start etcd 0.4 as {}: {error}. {why}; put the program of etcd 0.4 there, or name its folder by \
+         {BINARY_DIR}, or switch the mode off by {MODE}=false to let this version take over the data", .program.display()
+    )]
+    Exec {
+        /// The program.
+        program: PathBuf,
+        /// Why it does not start.
+        error: io::Error,
+        /// Why it should.
+        why: &'static str,
+    },
+    /// The program of 0.4 is this one, and would start itself for ever.
+    #[error("{} should be etcd 0.4, and is this program", .0.display())]
+    Myself(PathBuf),
+    /// There is no way to ask anybody.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+}
+
+/// Finds out what to start. With the mode off, that is this server with the words and variables as they are. Where it
+/// is etcd 0.4, this process becomes it.
+///
+/// # Errors
+/// When it cannot be found out, or not be started.
+pub fn prepare(
+    program: &OsStr,
+    words: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+) -> Result<Start, StarterError> {
+    let variable =
+        |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str());
+    let binary_dir = PathBuf::from(
+        variable(BINARY_DIR).filter(|dir| !dir.is_empty()).unwrap_or(BINARY_DIR_DEFAULT.as_ref()),
+    );
+    let legacy = is_on(variable(MODE), || read_file(&RealDisk, Path::new(OS_RELEASE), FILE_BYTES_MAX).ok())?;
+    if !legacy {
+        return Ok(Start { words, variables: without_own(variables), legacy });
+    }
+    let Some(mut given) = Given::read(&words) else {
+        return Ok(Start { words, variables: without_own(variables), legacy });
+    };
+    given.add_variables(&variables);
+    let file = given.text("config").to_owned();
+    if let Ok(content) = read_file(&RealDisk, file.as_ref(), FILE_BYTES_MAX) {
+        given.add_file(&String::from_utf8_lossy(&content));
+    }
+    let (verdict, why) = verdict(&given)?;
+    log::info!("starter", "start etcd version {}", name_of(&verdict));
+    if verdict == Verdict::Old {
+        return Err(start_old(&binary_dir.join("1"), program, &words, why));
+    }
+    Ok(start_new(&given, &verdict, words, variables))
+}
+
+/// Whether the mode is on.
+fn is_on(mode: Option<&OsStr>, os_release: impl FnOnce() -> Option<Vec<u8>>) -> Result<bool, StarterError> {
+    match mode.map(OsStr::to_string_lossy).as_deref() {
+        None | Some("") => Ok(os_release().is_some_and(|text| is_coreos(&text))),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(other) => Err(StarterError::Mode(other.to_owned())),
+    }
+}
+
+/// Whether an operating system calls itself CoreOS. Its successors, which only speak of it, never had etcd 0.4.
+fn is_coreos(os_release: &[u8]) -> bool {
+    let lines = String::from_utf8_lossy(os_release);
+    lines.lines().any(|line| {
+        line.trim().strip_prefix("ID=").is_some_and(|id| id.trim_matches(['"', '\'']) == "coreos")
+    })
+}
+
+/// Which version is due, and for 0.4 why.
+fn verdict(given: &Given) -> Result<(Verdict, &'static str), StarterError> {
+    let dir = given.text("data-dir");
+    let data = match dir {
+        "" if decide::means_2(given) => Data::Nothing,
+        "" => return Err(StarterError::NoDataDir),
+        dir => data::look(&RealDisk, Path::new(dir))
+            .map_err(|error| StarterError::Data { dir: dir.to_owned(), error })?,
+    };
+    log::info!("starter", "found {} in {}", describe(&data), shared::flags::quote(dir));
+    match decide::step(given, &data) {
+        Step::Start(verdict) => {
+            Ok((verdict, "The data are those of 0.4, and no `etcdctl upgrade` is written down in them"))
+        }
+        Step::AskMembers(urls) => {
+            let spoken = runtime()?.block_on(ask::members(given, &urls))?;
+            let Data::Standby(info) = &data else { return Ok((Verdict::Old, "")) };
+            if spoken.is_none() {
+                log::warning!("starter", "no member says which version the cluster of this standby runs");
+            }
+            Ok((
+                decide::standby(info, spoken),
+                "A standby of 0.4 was here, and its cluster has not been upgraded",
+            ))
+        }
+        Step::AskPeers => {
+            let Heard { peers, spoken } = runtime()?.block_on(ask::peers(given))?;
+            match spoken {
+                Some(Internal::One) => Ok((Verdict::Old, "The cluster to join runs 0.4")),
+                Some(Internal::Two) => Ok((Verdict::New { has_data: false }, "")),
+                None if peers.is_empty() => Ok((Verdict::New { has_data: false }, "")),
+                None => Err(StarterError::Silence(peers.join(", "))),
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StarterError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StarterError::Runtime)
+}
+
+fn describe(data: &Data) -> &'static str {
+    match data {
+        Data::Nothing => "no data",
+        Data::Member => "a member of 2.x",
+        Data::Proxy => "a proxy of 2.x",
+        Data::Old { next: None } => "a member of 0.x",
+        Data::Old { next: Some(_) } => "a member of 0.x that was told to go on with another version",
+        Data::Standby(_) => "a standby of 0.4",
+    }
+}
+
+fn name_of(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Old => "1",
+        Verdict::New { .. } => "2",
+        Verdict::Proxy { .. } => "2.proxy",
+    }
+}
+
+/// Makes this process the program of 0.4. Comes back only with the reason why it cannot.
+fn start_old(old: &Path, program: &OsStr, words: &[OsString], why: &'static str) -> StarterError {
+    if is_myself(old) {
+        return StarterError::Myself(old.to_owned());
+    }
+    let error = match RealDisk.kind(old) {
+        Ok(Some(Kind::Dir)) => io::ErrorKind::IsADirectory.into(),
+        _ => Command::new(old).arg0(program).args(words).exec(),
+    };
+    StarterError::Exec { program: old.to_owned(), error, why }
+}
+
+fn is_myself(old: &Path) -> bool {
+    let identity = |path: &Path| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    identity(old).is_some() && identity(old) == identity(Path::new("/proc/self/exe"))
+}
+
+/// What this server is started with.
+fn start_new(
+    given: &Given,
+    verdict: &Verdict,
+    words: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+) -> Start {
+    let variables = without_own(variables);
+    let mut without = flags::peers().to_vec();
+    let mut added: Vec<OsString> = Vec::new();
+    match verdict {
+        Verdict::Old | Verdict::New { has_data: false } => return Start { words, variables, legacy: true },
+        Verdict::New { has_data: true } => {}
+        Verdict::Proxy { cluster } => {
+            log::notice!(
+                "starter",
+                "this machine was a standby or is a proxy: starting as a proxy. Outside of this mode -proxy=on must be \
+                 given for that until the data of 0.4 are removed"
+            );
+            added.push("-proxy=on".into());
+            without.push("proxy");
+            if let Some(cluster) = cluster {
+                added.extend(["-initial-cluster".into(), cluster.into()]);
+                // Two ways to find the members are refused.
+                without.extend(["discovery", "discovery-srv"]);
+            }
+        }
+    }
+    let mut new = given.words_for_2(&without);
+    // In front of `--`, if it is there.
+    new.splice(0..0, added);
+    Start { words: new, variables: flags::variables_for_2(variables, &without), legacy: true }
+}
+
+/// The variables that are read here alone would be told as unknown.
+fn without_own(variables: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    variables.into_iter().filter(|(name, _)| name != MODE && name != BINARY_DIR).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(text: &str) -> OsString {
+        text.into()
+    }
+
+    #[test]
+    fn the_variable_decides_and_without_it_the_system() {
+        let coreos = || Some(b"NAME=CoreOS\nID=coreos\nVERSION=540.0.0\n".to_vec());
+        for (mode, on) in [("true", true), ("1", true), ("T", true), ("false", false), ("0", false)] {
+            assert_eq!(is_on(Some(os(mode).as_os_str()), coreos).unwrap(), on, "{mode}");
+            assert_eq!(is_on(Some(os(mode).as_os_str()), || None).unwrap(), on, "{mode}");
+        }
+        assert!(is_on(None, coreos).unwrap());
+        assert!(is_on(Some(OsStr::new("")), coreos).unwrap());
+        assert!(!is_on(None, || None).unwrap());
+        let error = is_on(Some(OsStr::new("yes")), coreos).unwrap_err().to_string();
+        assert!(error.contains("ETCD_ALLOW_LEGACY_MODE=yes"), "{error}");
+        assert!(is_coreos(b"ID=\"coreos\"\n"));
+        assert!(!is_coreos(b"ID=fedora\nVARIANT_ID=coreos\n"));
+        assert!(!is_coreos(b"ID=debian\nID_LIKE=coreos\n"));
+    }
+
+    #[test]
+    fn off_leaves_all_as_it_is() {
+        let words = vec![os("-nonsense"), os("-data-dir"), os("x")];
+        let variables =
+            vec![(os("ETCD_NAME"), os("n")), (os(MODE), os("false")), (os(BINARY_DIR), os("/nowhere"))];
+        let start = prepare(OsStr::new("etcd"), words.clone(), variables.clone()).unwrap();
+        assert_eq!(start, Start { words, variables: variables[..1].to_vec(), legacy: false });
+    }
+
+    #[test]
+    fn a_proxy_is_told_its_members_once() {
+        let words =
+            [os("-name"), os("s"), os("-peers=a:1"), os("-discovery=http://d/x"), os("-data-dir"), os("d")];
+        let variables = vec![
+            (os("ETCD_DISCOVERY"), os("http://d/x")),
+            (os("ETCD_PEERS"), os("a:1")),
+            (os("HOME"), os("/")),
+        ];
+        let mut given = Given::read(&words).unwrap();
+        given.add_variables(&variables);
+        let new = |verdict: &Verdict| start_new(&given, verdict, words.to_vec(), variables.clone());
+        let first = new(&Verdict::Proxy { cluster: Some("a=http://h:1".to_owned()) });
+        let line = |start: &Start| start.words.join(OsStr::new(" ")).into_string().unwrap();
+        assert_eq!(line(&first), "-proxy=on -initial-cluster a=http://h:1 -name=s -data-dir=d");
+        assert_eq!(first.variables, [(os("HOME"), os("/"))]);
+        assert!(first.legacy);
+        let later = new(&Verdict::Proxy { cluster: None });
+        assert_eq!(line(&later), "-proxy=on -name=s -discovery=http://d/x -data-dir=d");
+        let member = new(&Verdict::New { has_data: true });
+        assert_eq!(line(&member), "-name=s -discovery=http://d/x -data-dir=d");
+        assert_eq!(new(&Verdict::New { has_data: false }).words, words);
+    }
+}
