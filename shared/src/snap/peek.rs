@@ -102,7 +102,6 @@ impl<D: Disk> Snapshots<D> {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test makes its files as it likes")]
 mod tests {
-    use std::io::Write as _;
 
     use super::*;
     use crate::disk::RealDisk;
