@@ -30,7 +30,8 @@ pub(crate) struct Survey {
     /// Every name that ever joined or was there, with the entry that removed it, if one did and it did not come
     /// back, and its last peer URL.
     pub(crate) names: BTreeMap<String, (Option<u64>, String)>,
-    /// After which entries the members were others, in their order, and who was then the only one.
+    /// After which entries the members were others, in their order, and who was then the only one; an empty name
+    /// where nobody is known.
     pub(crate) soles: Vec<(u64, Option<String>)>,
     /// The peer URLs that members got, and by which entries.
     addresses: Vec<(u64, String, String)>,
@@ -62,7 +63,7 @@ impl Survey {
         let mut survey = Survey {
             names: names.collect(),
             addresses: addresses.collect(),
-            soles: vec![(after, registry.sole().map(str::to_owned))],
+            soles: vec![(after, sole(&registry))],
             registry,
             ..Survey::default()
         };
@@ -147,7 +148,7 @@ impl Survey {
             }
             _ => return,
         }
-        self.soles.push((index, self.registry.sole().map(str::to_owned)));
+        self.soles.push((index, sole(&self.registry)));
     }
 
     /// The peer URL that a member had after an entry, or if it came later, its first one then.
@@ -163,8 +164,9 @@ impl Survey {
         let mut commit = known;
         loop {
             let at = self.soles.partition_point(|(index, _)| *index <= commit);
-            let alone = at.checked_sub(1).and_then(|at| self.soles[at].1.as_deref()) == Some(own);
-            if !alone {
+            // There is always a member: if none is known, its join is still to come.
+            let sole = at.checked_sub(1).and_then(|at| self.soles[at].1.as_deref());
+            if !sole.is_some_and(|sole| sole == own || sole.is_empty()) {
                 return commit;
             }
             match self.soles.get(at) {
@@ -173,6 +175,10 @@ impl Survey {
             }
         }
     }
+}
+
+fn sole(registry: &Registry) -> Option<String> {
+    if registry.machines().is_empty() { Some(String::new()) } else { registry.sole().map(str::to_owned) }
 }
 
 /// An error about the command of an entry.

@@ -83,3 +83,23 @@ fn protobuf() {
 fn urls() {
     run("urls", fuzz::urls);
 }
+
+#[test]
+fn legacy_log() {
+    run("legacy_log", fuzz::legacy_log);
+}
+
+#[test]
+fn legacy_command() {
+    run("legacy_command", fuzz::legacy_command);
+}
+
+#[test]
+fn legacy_snapshot() {
+    run("legacy_snapshot", fuzz::legacy_snapshot);
+}
+
+#[test]
+fn legacy_files() {
+    run("legacy_files", fuzz::legacy_files);
+}

@@ -1,0 +1,10 @@
+//! Whole migrations: of recorded directories, of damaged ones, and of those that a crash interrupts.
+
+mod agree;
+mod common;
+mod crash;
+mod damage;
+#[path = "../../examples/old_directory/generate.rs"]
+mod generate;
+mod killed;
+mod outcome;
