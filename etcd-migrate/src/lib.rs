@@ -7,6 +7,7 @@
 //! - `survey` reads the log once: is it whole, who are the members, who is this one, how far is it committed.
 //! - `registry` and `replay` do what 0.x did, entry by entry; `convert` says it in 2.x's terms. Pure.
 //! - `engine` reads and writes: all that is new goes to `member.migrating`, which becomes `member` by one rename.
+//! - `tree` replays and writes nothing, for etcd-dump.
 //! - `original` converts byte for byte as etcd-migrate 2.0.13 did.
 //!
 //! **Invariants.** The old files are never opened for writing. Memory holds the tree of keys, not the log. Of equal
@@ -22,6 +23,7 @@ mod replay;
 mod report;
 mod source;
 mod survey;
+mod tree;
 
 use std::path::Path;
 
@@ -29,6 +31,7 @@ use shared::disk::Disk;
 
 pub use error::{MigrateError, NameProblem};
 pub use report::{Already, Loss, Report, ReportMember};
+pub use tree::{Tree, TreeMember, tree};
 
 /// What the caller may choose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -77,6 +77,11 @@ impl Replay {
         self.store.index()
     }
 
+    /// The store with the members where 0.x has them.
+    pub(crate) fn into_store(self) -> Store {
+        self.store
+    }
+
     /// How many expirations lie too far ahead for 2.x.
     pub(crate) fn clamped(&self) -> u64 {
         self.clamped
