@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use shared::disk::{Disk, Kind, RealDisk};
+use shared::legacy::{self, FileError};
+use shared::pb::WalSnapshot;
 
 use crate::command_line::Line;
 use crate::flags::{View, What};
-use crate::raft_log;
 use crate::replay::replay;
-use crate::{tree, verify};
+use crate::{members, old, raft_log, tree, verify};
 
 /// Output is collected up to so many bytes.
 const OUT_BYTES: usize = 256 * 1024;
@@ -21,6 +22,8 @@ const OUT_BYTES: usize = 256 * 1024;
 pub(crate) enum Found {
     /// A member of 2.x or 3.x; here `snap` and `wal` are.
     Member(PathBuf),
+    /// A member of 0.x, or a standby.
+    Old(PathBuf),
 }
 
 pub(crate) fn run(line: &Line) -> Result<ExitCode> {
@@ -35,35 +38,57 @@ pub(crate) fn run(line: &Line) -> Result<ExitCode> {
 }
 
 fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
-    match (look(&what.data_dir)?, what.view) {
+    let to = (what.to < u64::MAX).then_some(what.to);
+    let (format, lengths) = (what.format, what.lengths);
+    match (look(&what.data_dir, what.old)?, what.view) {
         (Found::Member(dir), View::Log) => raft_log::dump(&dir, what, out)?,
+        (Found::Old(dir), View::Log) => old::dump(&dir, what, out)?,
         (Found::Member(dir), View::Store) => {
-            let made = replay(&dir, (what.to < u64::MAX).then_some(what.to))?;
-            tree::show(&made, what.format, what.lengths, out)?;
+            let made = replay(&dir, to)?;
+            let (store, at) = (made.replay.store(), made.replay.applied());
+            tree::show(store, at, members::all(store), format, lengths, out)?;
             made.missing.map_or(Ok(()), Err)?;
         }
-        (Found::Member(dir), View::Flaws) => {
-            if !verify::member(&dir, what.format, out)? {
-                return Ok(ExitCode::FAILURE);
-            }
+        (Found::Old(dir), View::Store) => {
+            let (made, missing) = old::tree(&dir, to)?;
+            let at = WalSnapshot { index: made.index, term: made.term };
+            tree::show(&made.store, at, members::of_old(made.members), format, lengths, out)?;
+            missing.map_or(Ok(()), Err)?;
         }
+        (Found::Member(dir), View::Flaws) => return Ok(status(verify::member(&dir, format, out)?)),
+        (Found::Old(dir), View::Flaws) => return Ok(status(old::verify(&dir, format, out)?)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds out what a directory is.
+fn status(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Finds out what a directory is. With `old`, or where there is nothing newer, it is one of 0.x.
 ///
 /// # Errors
 /// If it is not there, or none that etcd made.
-pub(crate) fn look(data_dir: &Path) -> Result<Found> {
+pub(crate) fn look(data_dir: &Path, old: bool) -> Result<Found> {
+    if !is_dir(data_dir) {
+        bail!("there is no directory {}", data_dir.display());
+    }
     // Below `member`, or, as etcd 2.0.0 had it, in the directory itself.
     let candidates = [data_dir.join("member"), data_dir.to_owned()];
-    match candidates.into_iter().find(|dir| is_dir(&dir.join("wal"))) {
-        Some(dir) => Ok(Found::Member(dir)),
-        None if !is_dir(data_dir) => bail!("there is no directory {}", data_dir.display()),
-        None => {
-            bail!("{} is not the data directory of an etcd member: no member/wal", data_dir.display())
+    let member = candidates.into_iter().find(|dir| is_dir(&dir.join("wal")));
+    match member {
+        Some(dir) if !old => return Ok(Found::Member(dir)),
+        _ => {}
+    }
+    let what = if old { "etcd 0.x member" } else { "etcd member" };
+    match legacy::look(&RealDisk, data_dir) {
+        Ok(legacy::Found::Nothing) => {
+            let missing = if old { "no log, no snapshot" } else { "no member/wal, no log of 0.x" };
+            bail!("{} is not the data directory of an {what}: {missing}", data_dir.display())
         }
+        // A damaged file beside the log is told when it is read.
+        Ok(_) | Err(FileError::Damaged { .. }) => Ok(Found::Old(data_dir.to_owned())),
+        Err(error) => Err(error.into()),
     }
 }
 

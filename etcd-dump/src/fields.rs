@@ -27,8 +27,10 @@ pub(crate) enum Value {
     Texts(Vec<String>),
     /// A number from 0 on.
     Number(u64),
-    /// Any number.
+    /// Any whole number.
     Signed(i64),
+    /// Any number.
+    Decimal(f64),
     /// An id: hexadecimal, in JSON a string, as it may be above 2^53.
     Id(u64),
     /// A list of ids.
@@ -47,6 +49,11 @@ impl Fields {
     /// Begins another line.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// The fields so far.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
     }
 
     /// One more field.
@@ -134,7 +141,8 @@ impl Value {
         }
     }
 
-    fn write_full(&self, lengths: Lengths, out: &mut Vec<u8>) {
+    /// Appends it in the form `name=value`.
+    pub(crate) fn write_full(&self, lengths: Lengths, out: &mut Vec<u8>) {
         match self {
             Value::Word(word) => out.extend_from_slice(word.as_bytes()),
             Value::Text(text) if is_word(text) => out.extend_from_slice(text),
@@ -149,7 +157,9 @@ impl Value {
             Value::Texts(texts) => separated(out, texts, |out, text| quote_into(out, text.as_bytes())),
             Value::Ids(ids) => separated(out, ids, |out, id| write_id(out, *id)),
             Value::Id(id) => write_id(out, *id),
-            Value::Time(_) | Value::Number(_) | Value::Signed(_) | Value::Flag(_) => self.write_plain(out),
+            Value::Time(_) | Value::Number(_) | Value::Signed(_) | Value::Decimal(_) | Value::Flag(_) => {
+                self.write_plain(out);
+            }
         }
     }
 
@@ -174,7 +184,7 @@ impl Value {
                 self.write_plain(out);
                 out.push(b'"');
             }
-            Value::Number(_) | Value::Signed(_) | Value::Flag(_) => self.write_plain(out),
+            Value::Number(_) | Value::Signed(_) | Value::Decimal(_) | Value::Flag(_) => self.write_plain(out),
         }
     }
 
@@ -183,6 +193,8 @@ impl Value {
         match self {
             Value::Number(number) => write_number(out, *number),
             Value::Signed(number) => json::write_i64(out, *number),
+            // JSON of a server's: neither endless nor no number.
+            Value::Decimal(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Value::Flag(true) => out.extend_from_slice(b"true"),
             Value::Flag(false) => out.extend_from_slice(b"false"),
             Value::Time(nanos) => json::write_time(out, UnixNanos(*nanos)),

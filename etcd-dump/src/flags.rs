@@ -10,6 +10,8 @@ use crate::command_line::{Command, Line, UsageError};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct What {
     pub(crate) data_dir: PathBuf,
+    /// Whether the files of 0.x are meant where those of 2.x stand beside them.
+    pub(crate) old: bool,
     pub(crate) from: From,
     /// The last index that is shown.
     pub(crate) to: u64,
@@ -127,7 +129,13 @@ pub(crate) const COMMAND: Command = Command {
                 title: "other flags",
                 remark: "",
                 hidden: false,
-                flags: &[Flag::text("data-dir", "", "The data directory of a member, the same as DIR.")],
+                flags: &[
+                    Flag::switch(
+                        "old",
+                        "Show the files of 0.x, which a migration leaves beside those of 2.x.",
+                    ),
+                    Flag::text("data-dir", "", "The data directory of a member, the same as DIR."),
+                ],
             },
             Group {
                 title: "other spellings",
@@ -230,7 +238,8 @@ impl What {
                 return Err(UsageError::Both("verify", shown));
             }
         }
-        Ok(What { data_dir, from, to, view, format, lengths })
+        let old = values.switch("old");
+        Ok(What { data_dir, old, from, to, view, format, lengths })
     }
 }
 
@@ -270,6 +279,7 @@ mod tests {
     fn text(from: From) -> Result<What, UsageError> {
         Ok(What {
             data_dir: PathBuf::from("d"),
+            old: false,
             from,
             to: u64::MAX,
             view: View::Log,

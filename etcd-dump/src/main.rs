@@ -15,6 +15,7 @@ mod go_text;
 mod lines;
 mod log;
 mod members;
+mod old;
 mod raft_log;
 mod replay;
 mod salvage;

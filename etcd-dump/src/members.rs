@@ -37,6 +37,20 @@ pub(crate) fn all(store: &Store) -> Vec<Member> {
     members
 }
 
+/// The members of a 0.x cluster, by name.
+pub(crate) fn of_old(members: Vec<etcd_migrate::TreeMember>) -> Vec<Member> {
+    let known = |url: String| if url.is_empty() { Vec::new() } else { vec![url] };
+    members
+        .into_iter()
+        .map(|member| Member {
+            id: member.id.0,
+            name: member.name,
+            peer_urls: known(member.peer_url),
+            client_urls: known(member.client_url),
+        })
+        .collect()
+}
+
 /// The ids of those that were members once.
 pub(crate) fn removed(store: &Store) -> Vec<u64> {
     let Ok(listing) = store.get(REMOVED, false, false) else { return Vec::new() };

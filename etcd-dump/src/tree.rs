@@ -5,27 +5,35 @@ use std::io::Write;
 use anyhow::Result;
 use bytes::Bytes;
 use shared::event::{Event, NodeView};
+use shared::pb::WalSnapshot;
+use shared::store::Store;
 
 use crate::fields::Value;
 use crate::flags::{Format, Lengths};
 use crate::go_text::quote_into;
 use crate::lines::Lines;
 use crate::members::{self, Member};
-use crate::replay::Replayed;
 use crate::text;
 
-/// Shows all of it, by `what` in the order of paths.
-pub(crate) fn show(made: &Replayed, format: Format, lengths: Lengths, out: &mut impl Write) -> Result<()> {
+/// Shows a store as of an entry, with the members: all of it, in the order of paths.
+pub(crate) fn show(
+    store: &Store,
+    at: WalSnapshot,
+    members: Vec<Member>,
+    format: Format,
+    lengths: Lengths,
+    out: &mut impl Write,
+) -> Result<()> {
     let mut lines = Tree(Lines::new(format, lengths, out));
-    lines.head(made)?;
-    for member in members::all(made.replay.store()) {
+    lines.head(store, at)?;
+    for member in members {
         lines.member(member)?;
     }
-    for id in members::removed(made.replay.store()) {
+    for id in members::removed(store) {
         lines.0.add("member", Value::Id(id));
         lines.0.write("removed")?;
     }
-    let Ok(listing) = made.replay.store().get(b"/", true, false) else { return Ok(()) };
+    let Ok(listing) = store.get(b"/", true, false) else { return Ok(()) };
     walk(&listing, |path, node| lines.node(path, &node))
 }
 
@@ -54,10 +62,10 @@ pub(crate) fn walk(listing: &Event, mut each: impl FnMut(&[u8], NodeView<'_>) ->
 struct Tree<'a, W>(Lines<'a, W>);
 
 impl<W: Write> Tree<'_, W> {
-    fn head(&mut self, made: &Replayed) -> Result<()> {
-        self.0.add("index", Value::Number(made.replay.store().index()));
-        self.0.add("entry", Value::Number(made.replay.applied().index));
-        self.0.add("term", Value::Number(made.replay.applied().term));
+    fn head(&mut self, store: &Store, at: WalSnapshot) -> Result<()> {
+        self.0.add("index", Value::Number(store.index()));
+        self.0.add("entry", Value::Number(at.index));
+        self.0.add("term", Value::Number(at.term));
         self.0.write("store")
     }
 

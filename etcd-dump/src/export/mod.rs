@@ -12,10 +12,12 @@ use anyhow::{Context as _, Result};
 use shared::client::Options;
 use shared::flags::{Flag, FlagSet, Group};
 use shared::net::{ClientTlsFiles, Role};
+use shared::store::Store;
 
 use crate::command_line::{Command, Line, UsageError};
 use crate::dump::{Found, look};
-use crate::replay::{Replayed, replay};
+use crate::old;
+use crate::replay::replay;
 use crate::tree::walk;
 use lines::Writer;
 use target::Target;
@@ -63,7 +65,13 @@ pub(crate) const COMMAND: Command = Command {
                 title: "from a directory",
                 remark: "",
                 hidden: false,
-                flags: &[Flag::text("data-dir", "", "The data directory of a member, the same as DIR.")],
+                flags: &[
+                    Flag::switch(
+                        "old",
+                        "Read the files of 0.x, which a migration leaves beside those of 2.x.",
+                    ),
+                    Flag::text("data-dir", "", "The data directory of a member, the same as DIR."),
+                ],
             },
         ],
     },
@@ -103,7 +111,7 @@ exit status:
 
 /// Where the keys come from.
 enum Source {
-    Dir(PathBuf),
+    Dir { dir: PathBuf, old: bool },
     Server { options: Options, hidden: Vec<String>, quorum: bool },
 }
 
@@ -138,7 +146,8 @@ impl Source {
             if let Some(flag) = of_server.into_iter().find(|flag| values.is_set(flag)) {
                 return Err(UsageError::Other(format!("-{flag} needs -endpoint")));
             }
-            return line.data_dir().map(Source::Dir);
+            let old = values.switch("old");
+            return line.data_dir().map(|dir| Source::Dir { dir, old });
         };
         if let Ok(dir) = line.data_dir() {
             return Err(UsageError::TooMany(dir.display().to_string()));
@@ -163,10 +172,20 @@ impl Source {
     fn write(self, out: impl Write) -> Result<()> {
         let mut writer = Writer::new(out);
         match self {
-            Source::Dir(dir) => {
-                let made = open(&dir)?;
-                write_store(&made, &mut writer)?;
-                made.missing.map_or(Ok(()), Err).context("the export is not complete")
+            Source::Dir { dir, old } => {
+                let missing = match look(&dir, old)? {
+                    Found::Member(member) => {
+                        let made = replay(&member, None)?;
+                        write_store(made.replay.store(), &mut writer)?;
+                        made.missing
+                    }
+                    Found::Old(dir) => {
+                        let (made, missing) = old::tree(&dir, None)?;
+                        write_store(&made.store, &mut writer)?;
+                        missing
+                    }
+                };
+                missing.map_or(Ok(()), Err).context("the export is not complete")
             }
             Source::Server { options, hidden, quorum } => {
                 server::write(options, &hidden, quorum, &mut writer)
@@ -175,19 +194,12 @@ impl Source {
     }
 }
 
-fn open(dir: &Path) -> Result<Replayed> {
-    match look(dir)? {
-        Found::Member(member) => replay(&member, None),
-    }
-}
-
 /// Writes what stands below `/1`, where the clients' keys are.
-fn write_store(made: &Replayed, writer: &mut Writer<impl Write>) -> Result<()> {
-    let listing =
-        made.replay.store().get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+fn write_store(store: &Store, writer: &mut Writer<impl Write>) -> Result<()> {
+    let listing = store.get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     walk(&listing, |path, node| {
         let expiration = node.expiration().map(|at| at.to_string());
         writer.node(path, node.value(), expiration.as_deref(), [node.created_index(), node.modified_index()])
     })?;
-    writer.end(made.replay.store().index())
+    writer.end(store.index())
 }

@@ -46,6 +46,8 @@ struct LogCheck<'a, 'b, W> {
     /// `None` where the next entry may have any index.
     last: Option<u64>,
     terms: Terms,
+    /// Whether the entries end where damage begins.
+    is_lost: bool,
     /// The newest mark.
     mark: pb::WalSnapshot,
     end: End,
@@ -74,6 +76,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             first: None,
             last: None,
             terms: Terms::default(),
+            is_lost: false,
             mark: pb::WalSnapshot::default(),
             end: End::Clean,
         }
@@ -117,6 +120,8 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         self.offset = if read.is_ok() { end_offset } else { stream.offset() };
         match read {
             Ok(()) if end == End::Clean => {}
+            // 3.x prepares its segments with zeros.
+            Ok(()) if end == End::Zeros && stream.is_padded() => {}
             Ok(()) => {
                 let what = if end == End::Torn { "a part of a record" } else { "zero bytes" };
                 self.flaw(Check::Files, format!("the segment ends in {what}"))?;
@@ -144,6 +149,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     fn lost_sight(&mut self) {
         self.crc = None;
         self.last = None;
+        self.is_lost = true;
         self.terms.forget();
     }
 
@@ -245,6 +251,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             self.first = Some(index);
         }
         self.last = Some(index);
+        self.is_lost = false;
         self.findings.looked(Check::Terms);
         if let Some(before) = self.terms.set(index, term).filter(|before| *before > term) {
             self.flaw(Check::Terms, format!("entry {index} has term {term}, the one before it {before}"))?;
@@ -261,7 +268,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         let newest = self.snapshots.last().map(|known| known.at).unwrap_or_default();
         let last = self.last.unwrap_or(newest.index).max(newest.index);
         let pb::HardState { term, commit, .. } = self.state;
-        if commit > last {
+        if commit > last && !self.is_lost {
             let flaw = format!("the state commits entry {commit}, the log ends at {last}");
             self.flaw(Check::States, flaw)?;
         }

@@ -5,6 +5,7 @@
 mod directory;
 mod dump;
 mod export;
+mod old;
 mod store;
 mod verify;
 
