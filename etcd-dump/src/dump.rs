@@ -83,7 +83,11 @@ pub(crate) fn look(data_dir: &Path, old: bool) -> Result<Found> {
     let what = if old { "etcd 0.x member" } else { "etcd member" };
     match legacy::look(&RealDisk, data_dir) {
         Ok(legacy::Found::Nothing) => {
-            let missing = if old { "no log, no snapshot" } else { "no member/wal, no log of 0.x" };
+            let missing = match old {
+                true => "no log, no snapshot",
+                false if is_dir(&data_dir.join("proxy")) => "it is a proxy's, which holds no data",
+                false => "no member/wal, no log of 0.x",
+            };
             bail!("{} is not the data directory of an {what}: {missing}", data_dir.display())
         }
         // A damaged file beside the log is told when it is read.

@@ -48,6 +48,8 @@ pub(crate) struct Log {
     is_mark_known: bool,
     end: End,
     end_offset: u64,
+    /// Whether 3.x has written in it.
+    is_padded: bool,
     last_file: PathBuf,
 }
 
@@ -83,6 +85,7 @@ impl Log {
             is_mark_known: false,
             end: End::Clean,
             end_offset: 0,
+            is_padded: false,
             last_file: dir.to_owned(),
         };
         log.outline(mark);
@@ -118,6 +121,7 @@ impl Log {
         self.last = order.last.unwrap_or(self.part.floor());
         self.damage = read.err();
         (self.end, self.end_offset) = stream.end();
+        self.is_padded = stream.is_padded();
         self.last_file = stream.file().to_owned();
     }
 
@@ -186,20 +190,20 @@ impl Log {
 
     /// Says what a server would not accept as it is, of a log that is to continue the snapshot `mark`.
     pub(crate) fn check(self, mark: Option<pb::WalSnapshot>) -> Result<()> {
+        let tail = if self.damage.is_none() { self.tail()? } else { None };
+        match tail {
+            Some(tail) => bail!(tail),
+            None => self.check_whole(mark),
+        }
+    }
+
+    /// The same, but for what a crash leaves at the end of a log: a server cuts it off.
+    pub(crate) fn check_whole(self, mark: Option<pb::WalSnapshot>) -> Result<()> {
         if let Some(damage) = self.damage {
             return Err(damage).context("the log is damaged, its entries end here");
         }
-        let (file, offset) = (self.last_file.display(), self.end_offset);
-        match self.end {
-            End::Clean => {}
-            End::Torn => {
-                let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;
-                bail!("{file} ends in a part of a record, bytes {offset} to {len}")
-            }
-            End::Zeros => bail!("{file} ends in zero bytes, from byte {offset} on"),
-        }
         if self.metadata.is_none() {
-            bail!("no metadata found in {file}");
+            bail!("no metadata found in {}", self.last_file.display());
         }
         match mark {
             Some(at) if !self.is_mark_known => {
@@ -207,6 +211,21 @@ impl Log {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What stands behind the last record, if anything.
+    pub(crate) fn tail(&self) -> Result<Option<String>> {
+        let (file, offset) = (self.last_file.display(), self.end_offset);
+        Ok(match self.end {
+            End::Clean => None,
+            End::Torn => {
+                let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;
+                Some(format!("{file} ends in a part of a record, bytes {offset} to {len}"))
+            }
+            // 3.x prepares its segments with zeros.
+            End::Zeros if self.is_padded => None,
+            End::Zeros => Some(format!("{file} ends in zero bytes, from byte {offset} on")),
+        })
     }
 }
 

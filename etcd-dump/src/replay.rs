@@ -47,7 +47,10 @@ pub(crate) fn replay(dir: &Path, to: Option<u64>) -> Result<Replayed> {
         Ok(())
     })?;
     let (last, wanted) = (log.last, to.unwrap_or(commit));
-    let checked = log.check(Some(at));
+    if let Some(tail) = log.tail()?.filter(|_| log.damage.is_none()) {
+        eprintln!("etcd-dump: left out, as a server does when it starts: {tail}");
+    }
+    let checked = log.check_whole(Some(at));
     made.missing = made.missing.or(checked.err());
     if wanted > last && made.missing.is_none() {
         made.missing = Some(anyhow!("the log ends at entry {last}, {wanted} is not there"));
@@ -80,7 +83,7 @@ fn read(file: &Path, to: u64) -> Result<Option<Replay>> {
 
 /// Up to which entry all is known to be committed: as the log says, or to its end if the member was alone.
 fn committed(log: &Log, mut voters: BTreeSet<u64>) -> Result<u64> {
-    if log.state.commit >= log.last || log.damage.is_some() {
+    if log.state.commit >= log.last {
         return Ok(log.state.commit);
     }
     log.each(|item| {

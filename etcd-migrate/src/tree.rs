@@ -4,7 +4,7 @@ use std::path::Path;
 
 use shared::disk::{Disk, Open};
 use shared::id::MemberId;
-use shared::legacy::log::Reader;
+use shared::legacy::log::{End, Reader};
 use shared::legacy::{Command, log_path};
 use shared::store::Store;
 
@@ -23,6 +23,8 @@ pub struct Tree {
     pub members: Vec<TreeMember>,
     /// What should have been there too and is not.
     pub missing: Vec<String>,
+    /// The bytes of an entry at the log's end that was never written in full. 0.x drops it when it starts.
+    pub torn_bytes: u64,
 }
 
 /// A member of 0.x.
@@ -49,6 +51,7 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
     let mut missing: Vec<String> = source.lost.iter().map(ToString::to_string).collect();
     let (mut index, mut term, mut replay) = (start.after, start.term, start.replay);
     let to = to.unwrap_or(u64::MAX);
+    let mut torn_bytes = 0;
     let path = log_path(data_dir);
     if disk.kind(&path)?.is_some() {
         let mut reader = Reader::new(disk.open(&path, Open::Read)?)?;
@@ -70,6 +73,9 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
                 Err(error) => missing.push(format!("entry {index} was left out: {error}")),
             }
         }
+        if let End::Torn { bytes, .. } = reader.end() {
+            torn_bytes = bytes;
+        }
     }
     if to < u64::MAX && index != to {
         missing.push(format!("the tree is that of entry {index}, {to} is not there"));
@@ -83,5 +89,5 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
             client_url: machine.client_url.clone(),
         })
         .collect();
-    Ok(Tree { store: replay.into_store(), index, term, members, missing })
+    Ok(Tree { store: replay.into_store(), index, term, members, missing, torn_bytes })
 }

@@ -105,7 +105,8 @@ examples:
 
 exit status:
   0  all keys were written
-  1  something is missing or damaged, which stderr names
+  1  something is missing or damaged, which stderr names; what could be read was written, without the last line;
+     with -o there is no file then
   2  the command line makes no sense
 ";
 
@@ -173,18 +174,19 @@ impl Source {
         let mut writer = Writer::new(out);
         match self {
             Source::Dir { dir, old } => {
-                let missing = match look(&dir, old)? {
+                let (index, missing) = match look(&dir, old)? {
                     Found::Member(member) => {
                         let made = replay(&member, None)?;
-                        write_store(made.replay.store(), &mut writer)?;
-                        made.missing
+                        (write_store(made.replay.store(), &mut writer)?, made.missing)
                     }
                     Found::Old(dir) => {
                         let (made, missing) = old::tree(&dir, None)?;
-                        write_store(&made.store, &mut writer)?;
-                        missing
+                        (write_store(&made.store, &mut writer)?, missing)
                     }
                 };
+                if missing.is_none() {
+                    return writer.end(index);
+                }
                 missing.map_or(Ok(()), Err).context("the export is not complete")
             }
             Source::Server { options, hidden, quorum } => {
@@ -194,12 +196,12 @@ impl Source {
     }
 }
 
-/// Writes what stands below `/1`, where the clients' keys are.
-fn write_store(store: &Store, writer: &mut Writer<impl Write>) -> Result<()> {
+/// Writes what stands below `/1`, where the clients' keys are; gives the store's index.
+fn write_store(store: &Store, writer: &mut Writer<impl Write>) -> Result<u64> {
     let listing = store.get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     walk(&listing, |path, node| {
         let expiration = node.expiration().map(|at| at.to_string());
         writer.node(path, node.value(), expiration.as_deref(), [node.created_index(), node.modified_index()])
     })?;
-    writer.end(store.index())
+    Ok(store.index())
 }
