@@ -1,5 +1,7 @@
 //! Whole migrations: of recorded directories, of damaged ones, and of those that a crash interrupts.
 
+#![expect(clippy::unwrap_used, reason = "a test that ends here has failed")]
+
 mod agree;
 mod common;
 mod crash;
