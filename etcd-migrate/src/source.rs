@@ -6,7 +6,7 @@ use shared::disk::{Disk, Open};
 use shared::legacy::files::FileError;
 use shared::legacy::log::Reader;
 use shared::legacy::{self, Conf, Info, LogError, SnapshotError, log_path, snapshot, snapshot_dir};
-use shared::store::{Image, Store};
+use shared::store::{Image, Store, is_state_of_0_1};
 
 use crate::error::MigrateError;
 use crate::replay::{HISTORY, Replay};
@@ -32,6 +32,8 @@ pub(crate) struct Base {
     pub(crate) index: u64,
     pub(crate) term: u64,
     pub(crate) store: Store,
+    /// Whether 0.1 wrote it, whose nodes have no indexes.
+    of_0_1: bool,
 }
 
 /// Where the replay begins.
@@ -105,12 +107,12 @@ impl Source {
         let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
         let first = match (self.first, self.snapshot.take()) {
             (Some(1), Some(base)) if !beyond(&base) => {
-                let Base { file, index, store, .. } = base;
-                let check = Some(Check { file, index, image: store.image() });
+                let Base { file, index, store, of_0_1, .. } = base;
+                let check = (!of_0_1).then(|| Check { file, index, image: store.image() });
                 return Ok(Start { after: 0, term: 0, replay: empty(), check });
             }
             (Some(1), None) => return Ok(Start { after: 0, term: 0, replay: empty(), check: None }),
-            (first, Some(Base { index, term, store, file })) => {
+            (first, Some(Base { index, term, store, file, .. })) => {
                 let gap = first.filter(|first| *first > index + 1);
                 if let Some(first) = gap {
                     self.gap(
@@ -180,7 +182,8 @@ fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<B
     })?;
     let store = Store::recover_legacy(&snapshot.state, HISTORY, true)
         .map_err(|error| MigrateError::Store { file: file.to_owned(), error })?;
-    Ok(Base { file: file.to_owned(), index: snapshot.last_index, term: snapshot.last_term, store })
+    let (index, term) = (snapshot.last_index, snapshot.last_term);
+    Ok(Base { file: file.to_owned(), index, term, store, of_0_1: is_state_of_0_1(&snapshot.state) })
 }
 
 /// The index of the first entry, in a salvage of the first that can be read.

@@ -125,6 +125,40 @@ fn directories_of_0_1_and_0_2() {
 }
 
 #[test]
+fn a_snapshot_of_0_1() {
+    let never = "1970-01-01T00:00:00Z";
+    let leaf = |value: &str| {
+        format!(
+            r#"{{"InternalNode":{{"value":"{value}","expireTime":"{never}"}},"Dir":false,"NodeMap":null}}"#
+        )
+    };
+    let dir = |children: &str| {
+        format!(
+            r#"{{"InternalNode":{{"value":"","expireTime":"{never}"}},"Dir":true,"NodeMap":{{{children}}}}}"#
+        )
+    };
+    let machine = leaf("raft=http://o:1&etcd=http://o:2&raftVersion=v0.1.2");
+    let machines = dir(&format!(r#""machines":{}"#, dir(&format!(r#""old":{machine}"#))));
+    let root = dir(&format!(r#""_etcd":{machines},"a":{}"#, leaf("1")));
+    let state = format!(r#"{{"Tree":{{"Root":{root}}},"ResponseMap":{{}},"Index":30}}"#);
+    let snapshot = shared::legacy::Snapshot {
+        last_index: 30,
+        last_term: 0,
+        peers: Vec::new(),
+        state: state.into_bytes(),
+    };
+    let mut log = OldLog::after(28);
+    log.nop().nop();
+    log.entry("etcd:set", r#"{"key":"b","value":"2","expireTime":"1970-01-01T00:00:00Z"}"#);
+    let mut files = member_files(&log.bytes, 1, &[]);
+    files.insert("snapshot/0_30.ss".into(), shared::legacy::snapshot::encode(&snapshot));
+    let (report, member) = migrated(&files);
+    assert_eq!((&*report.name, report.keys, report.store_index), ("old", 2, 31));
+    assert_eq!((member.value("/a").as_deref(), member.value("/b").as_deref()), (Some("1"), Some("2")));
+    assert_eq!(member.indexes("/b"), (31, 31));
+}
+
+#[test]
 fn swaps_of_0_1() {
     let mut log = OldLog::after(0);
     log.entry(

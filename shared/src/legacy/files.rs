@@ -29,6 +29,7 @@ pub struct Conf {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct ConfPeer {
     /// Its name.
+    #[serde(alias = "Name")]
     pub name: String,
     /// Never used by etcd.
     #[serde(rename = "connectionString", default)]

@@ -166,9 +166,10 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
         last_index: u64,
         #[serde(rename = "lastTerm")]
         last_term: u64,
-        #[serde(default)]
+        // 0.1's declaration has a typing error, so the names have capitals.
+        #[serde(alias = "Peers", default)]
         peers: Option<Vec<ConfPeer>>,
-        #[serde(borrow)]
+        #[serde(alias = "State", borrow)]
         state: &'a str,
     }
 

@@ -11,7 +11,7 @@ use super::children::{Children, Iter};
 use super::history::History;
 use super::image::Image;
 use super::node::{Child, Dir, Key, Meta};
-use super::recover::{RecoverError, expirations, recover};
+use super::recover::{RecoverError, expirations, recover, version_0_1};
 use super::tree::{Found, Tree};
 use crate::error::ApiError;
 use crate::event::{Action, Event};
@@ -31,7 +31,7 @@ pub struct Census {
 }
 
 impl Store {
-    /// The store that the state of a 0.x snapshot holds, with its keys below `/1`, the index of 0.x and the newest
+    /// The store that the state of a snapshot of 0.1, 0.2 or 0.4 holds, with its keys below `/1`, the index of 0.x and the newest
     /// `history_length` events (at least 1).
     ///
     /// The snapshots of 0.4 say of each node that it was last changed when it was made. With `mend` the events beside
@@ -40,7 +40,10 @@ impl Store {
     /// # Errors
     /// Where the text is no store, and why.
     pub fn recover_legacy(json: &[u8], history_length: usize, mend: bool) -> Result<Store, RecoverError> {
-        let mut store = recover(json, LEGACY_HISTORY)?;
+        let mut store = match version_0_1::is_0_1(json) {
+            true => version_0_1::recover(json, LEGACY_HISTORY)?,
+            false => recover(json, LEGACY_HISTORY)?,
+        };
         let events: Vec<Arc<Event>> =
             (0..LEGACY_HISTORY).filter_map(|slot| store.history.slot(slot).cloned()).collect();
         for event in events.iter().filter(|_| mend) {

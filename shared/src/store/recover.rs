@@ -3,6 +3,8 @@
 //! Members come in any order, their names in any case, and unknown ones are passed over. The text is read
 //! once and nodes are made as they come; nothing is kept beside them but the way from the root.
 
+pub(super) mod version_0_1;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
