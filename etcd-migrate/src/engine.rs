@@ -206,6 +206,9 @@ impl<'a, D: Disk> Job<'a, D> {
             return Ok(());
         }
         let mut reader = Reader::new(self.disk.open(&path, Open::Read)?)?;
+        if reader.len() != self.survey.bytes {
+            return Err(MigrateError::Changed(path));
+        }
         let mut done = 0;
         loop {
             let entry = match reader.next_entry() {

@@ -68,6 +68,9 @@ pub enum MigrateError {
     /// Another process works on the directory.
     #[error("another process is migrating {}: wait until it is done", .0.display())]
     Busy(PathBuf),
+    /// The log grew or shrank between the two passes.
+    #[error("{} changed while it was read: stop the old server, then try again", .0.display())]
+    Changed(PathBuf),
     /// The log does not reach back to where it would have to.
     #[error("{} begins with entry {first}, but {before}; {advice}", file.display())]
     Gap {

@@ -123,11 +123,13 @@ pub(crate) enum Joined {
 pub(crate) struct Registry {
     machines: BTreeMap<String, Machine>,
     active_size: i64,
+    /// Whether the log or the snapshot says what the limit is.
+    is_configured: bool,
 }
 
 impl Default for Registry {
     fn default() -> Registry {
-        Registry { machines: BTreeMap::new(), active_size: ACTIVE_SIZE_DEFAULT }
+        Registry { machines: BTreeMap::new(), active_size: ACTIVE_SIZE_DEFAULT, is_configured: false }
     }
 }
 
@@ -146,8 +148,17 @@ impl Registry {
         let config = config.as_ref().and_then(|event| event.node().value());
         if let Some(config) = config.and_then(|text| serde_json::from_slice::<ClusterConfig>(text).ok()) {
             registry.active_size = config.active_size;
+            registry.is_configured = true;
         }
         registry
+    }
+
+    /// Where nobody has set a limit, one of `members` holds at least: 0.2 took it from a flag, so that what `conf`
+    /// lists is all that tells.
+    pub(crate) fn expect(&mut self, members: usize) {
+        if !self.is_configured {
+            self.active_size = self.active_size.max(i64::try_from(members).unwrap_or(i64::MAX));
+        }
     }
 
     /// The members by name.
@@ -196,6 +207,7 @@ impl Registry {
     /// The settings change; returns them as 0.4 writes them down.
     pub(crate) fn configure(&mut self, config: ClusterConfig) -> String {
         self.active_size = config.active_size.max(ACTIVE_SIZE_MIN);
+        self.is_configured = true;
         let (remove_delay, sync_interval) = (config.remove_delay.max(2.0), config.sync_interval.max(1.0));
         format!(
             "{{\"activeSize\":{},\"removeDelay\":{remove_delay},\"syncInterval\":{sync_interval}}}",
@@ -251,6 +263,35 @@ mod tests {
         assert_eq!(registry.join(&join("d", "http://d:1")), Joined::Refused, "the cluster is full");
         assert!(registry.remove("a").is_some() && registry.remove("a").is_none());
         assert!(matches!(registry.join(&join("d", "http://d:1")), Joined::Added(_)));
+    }
+
+    #[test]
+    fn a_limit_of_0_2_is_known_by_its_members_only() {
+        let names: Vec<&'static str> = vec!["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let urls = [
+            "http://a:1",
+            "http://b:1",
+            "http://c:1",
+            "http://d:1",
+            "http://e:1",
+            "http://f:1",
+            "http://g:1",
+            "http://h:1",
+            "http://i:1",
+            "http://j:1",
+        ];
+        let fill = |registry: &mut Registry| {
+            names.iter().zip(urls).for_each(|(name, url)| drop(registry.join(&join(name, url))));
+            registry.machines().len()
+        };
+        assert_eq!(fill(&mut Registry::default()), 9);
+        let mut told = Registry::default();
+        told.expect(10);
+        assert_eq!(fill(&mut told), 10);
+        let mut set = Registry::default();
+        set.configure(ClusterConfig { active_size: 4, remove_delay: 2.0, sync_interval: 1.0 });
+        set.expect(10);
+        assert_eq!(fill(&mut set), 4);
     }
 
     #[test]

@@ -54,9 +54,10 @@ enum Change {
 }
 
 impl Replay {
-    /// Goes on after a snapshot, or from an empty store.
-    pub(crate) fn new(store: Store) -> Replay {
-        let registry = Registry::from_store(&store);
+    /// Goes on after a snapshot, or from an empty store, in a cluster that has so many members at its end.
+    pub(crate) fn new(store: Store, members: usize) -> Replay {
+        let mut registry = Registry::from_store(&store);
+        registry.expect(members);
         Replay {
             store,
             registry,

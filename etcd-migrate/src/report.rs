@@ -73,7 +73,7 @@ pub struct Loss {
     pub file: PathBuf,
     /// The first byte of it.
     pub from: u64,
-    /// The byte after it.
+    /// The byte after it; 0 if it is the whole file, or not there at all.
     pub to: u64,
     /// The indexes of the entries in it, as far as known: first and last.
     pub indexes: Option<(u64, u64)>,
@@ -83,7 +83,10 @@ pub struct Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, bytes {} to {}", self.file.display(), self.from, self.to)?;
+        write!(f, "{}", self.file.display())?;
+        if self.to > self.from {
+            write!(f, ", bytes {} to {}", self.from, self.to)?;
+        }
         match self.indexes {
             Some((first, last)) if first == last => write!(f, ", entry {first}")?,
             Some((first, last)) => write!(f, ", entries {first} to {last}")?,

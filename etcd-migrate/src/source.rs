@@ -103,7 +103,8 @@ impl Source {
         last: Option<u64>,
         salvage: bool,
     ) -> Result<Start, MigrateError> {
-        let empty = || Replay::new(Store::new(HISTORY));
+        let members = self.conf.as_ref().map_or(0, |conf| conf.peers.len() + 1);
+        let empty = || Replay::new(Store::new(HISTORY), members);
         let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
         let first = match (self.first, self.snapshot.take()) {
             (Some(1), Some(base)) if !beyond(&base) => {
@@ -123,7 +124,7 @@ impl Source {
                         salvage,
                     )?;
                 }
-                return Ok(Start { after: index, term, replay: Replay::new(store), check: None });
+                return Ok(Start { after: index, term, replay: Replay::new(store, members), check: None });
             }
             (Some(first), None) => first,
             (None, None) => return Err(MigrateError::Nothing(data_dir.to_owned())),

@@ -191,3 +191,16 @@ fn a_torn_end_is_left_out_with_a_warning() {
     assert_eq!((report.last_index, member.value("/z")), (log.index - 1, None));
     assert!(report.warnings[0].contains("never written in full"), "{report}");
 }
+
+#[test]
+fn a_snapshot_alone_is_enough() {
+    let mut files = with_snapshot();
+    files.insert("log".into(), Vec::new());
+    let (report, member) = migrated(&files);
+    assert_eq!((report.entries, report.last_index, report.commit_index), (0, 20, 20));
+    assert_eq!((member.value("/k").as_deref(), member.state.term), (Some("v"), 1));
+    files.remove(&PathBuf::from("log"));
+    let (report, member) = migrated(&files);
+    assert!(report.warnings[0].contains("log is missing"), "{report}");
+    assert_eq!(member.value("/k").as_deref(), Some("v"));
+}
