@@ -116,7 +116,7 @@ fn write_json_field(name: &str, value: &Value, lengths: Lengths, out: &mut Vec<u
         (Ok(text), whole) => {
             let shown = whole.map_or(text.len(), |_| text.floor_char_boundary(CUT_BYTES));
             begin(out, "");
-            json::write_string(out, text[..shown].as_bytes());
+            json::write_string(out, &text.as_bytes()[..shown]);
         }
         (Err(_), whole) => {
             begin(out, "_base64");

@@ -113,7 +113,7 @@ exit status:
 /// Where the keys come from.
 enum Source {
     Dir { dir: PathBuf, old: bool },
-    Server { options: Options, hidden: Vec<String>, quorum: bool },
+    Server { options: Box<Options>, hidden: Vec<String>, quorum: bool },
 }
 
 fn run(line: &Line) -> Result<ExitCode> {
@@ -167,7 +167,7 @@ impl Source {
             ..Options::default()
         };
         let hidden = values.texts("hidden").map(str::to_owned).collect();
-        Ok(Source::Server { options, hidden, quorum: values.switch("quorum") })
+        Ok(Source::Server { options: Box::new(options), hidden, quorum: values.switch("quorum") })
     }
 
     fn write(self, out: impl Write) -> Result<()> {
@@ -190,7 +190,7 @@ impl Source {
                 missing.map_or(Ok(()), Err).context("the export is not complete")
             }
             Source::Server { options, hidden, quorum } => {
-                server::write(options, &hidden, quorum, &mut writer)
+                server::write(*options, &hidden, quorum, &mut writer)
             }
         }
     }

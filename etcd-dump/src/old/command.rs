@@ -1,7 +1,5 @@
 //! The commands of a 0.x log.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use shared::legacy::command::ClusterConfig;
 use shared::legacy::log::LogEntry;
@@ -132,7 +130,7 @@ fn describe(command: &Command<'_>, out: &mut Fields) {
     }
 }
 
-fn written(key: &Cow<'_, str>, value: &Cow<'_, str>, expires: Time, out: &mut Fields) {
+fn written(key: &str, value: &str, expires: Time, out: &mut Fields) {
     out.add("path", bytes(key));
     out.add("value", long(value));
     // 0.1 says "never" by the start of 1970, later ones by that of the year 1.
@@ -141,7 +139,7 @@ fn written(key: &Cow<'_, str>, value: &Cow<'_, str>, expires: Time, out: &mut Fi
     }
 }
 
-fn wanted(value: &Cow<'_, str>, index: u64, out: &mut Fields) {
+fn wanted(value: &str, index: u64, out: &mut Fields) {
     if !value.is_empty() {
         out.add("prevValue", long(value));
     }
@@ -150,11 +148,11 @@ fn wanted(value: &Cow<'_, str>, index: u64, out: &mut Fields) {
     }
 }
 
-fn bytes(text: &Cow<'_, str>) -> Value {
+fn bytes(text: &str) -> Value {
     Value::Text(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-fn long(text: &Cow<'_, str>) -> Value {
+fn long(text: &str) -> Value {
     Value::Long(Bytes::copy_from_slice(text.as_bytes()))
 }
 

@@ -85,7 +85,7 @@ fn snapshots(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<u64>
             ("storeBytes", snapshot.state.len() as u64),
         ];
         findings.file("snapshot", &file, &about)?;
-        match Store::recover_legacy(&snapshot.state, 1, true) {
+        match Store::recover_legacy(&snapshot.state, 1, false) {
             Ok(_) => newest = newest.max(snapshot.last_index),
             Err(error) => findings.flaw(Check::Snapshots, &file, None, error.to_string())?,
         }
