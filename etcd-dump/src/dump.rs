@@ -17,11 +17,20 @@ use crate::{members, old, raft_log, tree, verify};
 /// Output is collected up to so many bytes.
 const OUT_BYTES: usize = 256 * 1024;
 
+/// Where the files of a member are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The folder of the snapshots.
+    pub(crate) snap: PathBuf,
+    /// The folder of the log.
+    pub(crate) wal: PathBuf,
+}
+
 /// What a directory is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A member of 2.x or 3.x; here `snap` and `wal` are.
-    Member(PathBuf),
+    /// A member of 2.x or 3.x.
+    Member(Files),
     /// A member of 0.x, or a standby.
     Old(PathBuf),
 }
@@ -40,11 +49,11 @@ pub(crate) fn run(line: &Line) -> Result<ExitCode> {
 fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
     let to = (what.to < u64::MAX).then_some(what.to);
     let (format, lengths) = (what.format, what.lengths);
-    match (look(&what.data_dir, what.old)?, what.view) {
-        (Found::Member(dir), View::Log) => raft_log::dump(&dir, what, out)?,
+    match (look(&what.data_dir, what.wal_dir.as_deref(), what.old)?, what.view) {
+        (Found::Member(files), View::Log) => raft_log::dump(&files, what, out)?,
         (Found::Old(dir), View::Log) => old::dump(&dir, what, out)?,
-        (Found::Member(dir), View::Store) => {
-            let made = replay(&dir, to)?;
+        (Found::Member(files), View::Store) => {
+            let made = replay(&files, to)?;
             let (store, at) = (made.replay.store(), made.replay.applied());
             tree::show(store, at, members::all(store), format, lengths, out)?;
             made.missing.map_or(Ok(()), Err)?;
@@ -55,7 +64,7 @@ fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
             tree::show(&made.store, at, members::of_old(made.members), format, lengths, out)?;
             missing.map_or(Ok(()), Err)?;
         }
-        (Found::Member(dir), View::Flaws) => return Ok(status(verify::member(&dir, format, out)?)),
+        (Found::Member(files), View::Flaws) => return Ok(status(verify::member(&files, format, out)?)),
         (Found::Old(dir), View::Flaws) => return Ok(status(old::verify(&dir, format, out)?)),
     }
     Ok(ExitCode::SUCCESS)
@@ -65,19 +74,24 @@ fn status(is_good: bool) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Finds out what a directory is. With `old`, or where there is nothing newer, it is one of 0.x.
+/// Finds out what a directory is. With `old`, or where there is nothing newer, it is one of 0.x. The log of a member may be
+/// elsewhere.
 ///
 /// # Errors
 /// If it is not there, or none that etcd made.
-pub(crate) fn look(data_dir: &Path, old: bool) -> Result<Found> {
+pub(crate) fn look(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<Found> {
     if !is_dir(data_dir) {
         bail!("there is no directory {}", data_dir.display());
     }
     // Below `member`, or, as etcd 2.0.0 had it, in the directory itself.
     let candidates = [data_dir.join("member"), data_dir.to_owned()];
-    let member = candidates.into_iter().find(|dir| is_dir(&dir.join("wal")));
+    let holds = if wal_dir.is_some() { "snap" } else { "wal" };
+    let member = candidates.into_iter().find(|dir| is_dir(&dir.join(holds)));
     match member {
-        Some(dir) if !old => return Ok(Found::Member(dir)),
+        Some(dir) if !old => {
+            let wal = wal_dir.map_or_else(|| dir.join("wal"), Path::to_owned);
+            return Ok(Found::Member(Files { snap: dir.join("snap"), wal }));
+        }
         _ => {}
     }
     let what = if old { "etcd 0.x member" } else { "etcd member" };

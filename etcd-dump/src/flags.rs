@@ -10,6 +10,8 @@ use crate::command_line::{Command, Line, UsageError};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct What {
     pub(crate) data_dir: PathBuf,
+    /// Where the log is, if it is not in the data directory.
+    pub(crate) wal_dir: Option<PathBuf>,
     /// Whether the files of 0.x are meant where those of 2.x stand beside them.
     pub(crate) old: bool,
     pub(crate) from: From,
@@ -134,6 +136,7 @@ pub(crate) const COMMAND: Command = Command {
                         "old",
                         "Show the files of 0.x, which a migration leaves beside those of 2.x.",
                     ),
+                    Flag::text("wal-dir", "", "Where the log is, if it is not in DIR/member/wal."),
                     Flag::text("data-dir", "", "The data directory of a member, the same as DIR."),
                 ],
             },
@@ -239,7 +242,8 @@ impl What {
             }
         }
         let old = values.switch("old");
-        Ok(What { data_dir, old, from, to, view, format, lengths })
+        let wal_dir = Some(values.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Ok(What { data_dir, wal_dir, old, from, to, view, format, lengths })
     }
 }
 
@@ -279,6 +283,7 @@ mod tests {
     fn text(from: From) -> Result<What, UsageError> {
         Ok(What {
             data_dir: PathBuf::from("d"),
+            wal_dir: None,
             old: false,
             from,
             to: u64::MAX,

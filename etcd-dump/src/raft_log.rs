@@ -8,6 +8,7 @@ use shared::disk::RealDisk;
 use shared::pb;
 use shared::snap::{self, Snapshots};
 
+use crate::dump::Files;
 use crate::entry::describe;
 use crate::fields::Value;
 use crate::flags::{Format, From, What};
@@ -15,22 +16,22 @@ use crate::lines::Lines;
 use crate::log::{Item, Log, Part};
 use crate::text;
 
-/// Shows the log of the member whose files are in `dir`. What can be read is written even if the result is an error.
-pub(crate) fn dump(dir: &Path, what: &What, out: &mut impl Write) -> Result<()> {
-    let start = Start::find(&what.from, &dir.join("snap"))?;
+/// Shows the log of a member. What can be read is written even if the result is an error.
+pub(crate) fn dump(files: &Files, what: &What, out: &mut impl Write) -> Result<()> {
+    let start = Start::find(&what.from, &files.snap)?;
     let is_text = what.format == Format::Text;
     if is_text {
         out.write_all(start.text().as_bytes())?;
     }
     let part = if is_text { Part::After(start.index()) } else { Part::Left(start.index()) };
     let mark = start.mark();
-    let log = Log::read(&dir.join("wal"), part, mark)?;
+    let log = Log::read(&files.wal, part, mark)?;
     if is_text {
         out.write_all(text::head(log.metadata, log.state, log.last.min(what.to)).as_bytes())?;
     }
     let mut shown = Shown { lines: Lines::new(what.format, what.lengths, out), to: what.to };
     if !is_text {
-        shown.head(&log, &dir.join("snap"))?;
+        shown.head(&log, &files.snap)?;
     }
     log.each(|item| shown.item(&item, start.index()))?;
     log.check(mark.filter(|_| is_text))

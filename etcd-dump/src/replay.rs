@@ -11,6 +11,7 @@ use shared::replay::Replay;
 use shared::snap::{self, Snapshots};
 use shared::wal::Frames;
 
+use crate::dump::Files;
 use crate::log::{Item, Log, Part};
 
 /// A tree, and what it is the tree of.
@@ -20,15 +21,15 @@ pub(crate) struct Replayed {
     pub(crate) missing: Option<anyhow::Error>,
 }
 
-/// Makes the tree of the member whose files are in `dir`, as of the entry `to`; `None`: of the last that is known to
+/// Makes the tree of a member, as of the entry `to`; `None`: of the last that is known to
 /// be committed.
 ///
 /// # Errors
 /// If there is neither a snapshot to begin with nor the beginning of the log.
-pub(crate) fn replay(dir: &Path, to: Option<u64>) -> Result<Replayed> {
-    let replay = newest(&dir.join("snap"), to.unwrap_or(u64::MAX))?;
+pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
+    let replay = newest(&files.snap, to.unwrap_or(u64::MAX))?;
     let at = replay.applied();
-    let log = Log::read(&dir.join("wal"), Part::After(at.index), Some(at))?;
+    let log = Log::read(&files.wal, Part::After(at.index), Some(at))?;
     let commit = committed(&log, replay.voters().clone())?;
     let end = to.unwrap_or(commit).min(log.last);
     if end > commit {

@@ -70,6 +70,7 @@ pub(crate) const COMMAND: Command = Command {
                         "old",
                         "Read the files of 0.x, which a migration leaves beside those of 2.x.",
                     ),
+                    Flag::text("wal-dir", "", "Where the log is, if it is not in DIR/member/wal."),
                     Flag::text("data-dir", "", "The data directory of a member, the same as DIR."),
                 ],
             },
@@ -112,7 +113,7 @@ exit status:
 
 /// Where the keys come from.
 enum Source {
-    Dir { dir: PathBuf, old: bool },
+    Dir { dir: PathBuf, wal_dir: Option<PathBuf>, old: bool },
     Server { options: Box<Options>, hidden: Vec<String>, quorum: bool },
 }
 
@@ -148,7 +149,8 @@ impl Source {
                 return Err(UsageError::Other(format!("-{flag} needs -endpoint")));
             }
             let old = values.switch("old");
-            return line.data_dir().map(|dir| Source::Dir { dir, old });
+            let wal_dir = text("wal-dir").map(PathBuf::from);
+            return line.data_dir().map(|dir| Source::Dir { dir, wal_dir, old });
         };
         if let Ok(dir) = line.data_dir() {
             return Err(UsageError::TooMany(dir.display().to_string()));
@@ -173,10 +175,10 @@ impl Source {
     fn write(self, out: impl Write) -> Result<()> {
         let mut writer = Writer::new(out);
         match self {
-            Source::Dir { dir, old } => {
-                let (index, missing) = match look(&dir, old)? {
-                    Found::Member(member) => {
-                        let made = replay(&member, None)?;
+            Source::Dir { dir, wal_dir, old } => {
+                let (index, missing) = match look(&dir, wal_dir.as_deref(), old)? {
+                    Found::Member(files) => {
+                        let made = replay(&files, None)?;
                         (write_store(made.replay.store(), &mut writer)?, made.missing)
                     }
                     Found::Old(dir) => {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::dump::Files;
 use crate::fields::Value;
 use crate::flags::{Format, Lengths};
 use crate::lines::Lines;
@@ -127,13 +128,13 @@ impl<'a, W: Write> Findings<'a, W> {
     }
 }
 
-/// Checks the files of the member in `dir`.
+/// Checks the files of a member.
 ///
 /// # Errors
 /// If the output cannot be written. What is wrong with the files is a finding.
-pub(crate) fn member(dir: &Path, format: Format, out: &mut impl Write) -> Result<bool> {
+pub(crate) fn member(files: &Files, format: Format, out: &mut impl Write) -> Result<bool> {
     let mut findings = Findings::new(format, out);
-    let known = snapshots::check(&dir.join("snap"), &mut findings)?;
-    log::check(&dir.join("wal"), &known, &mut findings)?;
+    let known = snapshots::check(&files.snap, &mut findings)?;
+    log::check(&files.wal, &known, &mut findings)?;
     findings.finish()
 }

@@ -172,6 +172,25 @@ fn broken_snapshots_are_passed_over() {
 }
 
 #[test]
+fn the_log_may_be_elsewhere() {
+    let directory = Directory::with_keys();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let wal = elsewhere.path().join("log");
+    let wanted = good(&[directory.path()]);
+    let export = good(&["export", directory.path()]);
+    std::fs::create_dir(&wal).unwrap();
+    for segment in directory.segments() {
+        std::fs::copy(&segment, wal.join(segment.file_name().unwrap())).unwrap();
+        std::fs::remove_file(&segment).unwrap();
+    }
+    std::fs::remove_dir(directory.snap_dir().parent().unwrap().join("wal")).unwrap();
+    let wal = wal.to_str().unwrap();
+    assert_eq!(good(&["--wal-dir", wal, directory.path()]), wanted);
+    assert_eq!(good(&["export", "--wal-dir", wal, directory.path()]), export);
+    assert_eq!(run(&[directory.path()]).0, 1);
+}
+
+#[test]
 fn what_is_no_data_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
