@@ -64,8 +64,12 @@ impl Display for Text<'_> {
 
 impl Text<'_> {
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Findings { found, refused, unreadable, snapshot, log, .. } = self.findings;
+        let Findings { found, refused, unreadable, snapshot, log, keys, auth, other, .. } = self.findings;
+        let any = !keys.is_empty() || !other.is_empty() || auth.iter().any(is_user_or_role);
         match (found, refused) {
+            (true, true) if !any => {
+                writeln!(f, "No v2 data is left, but traces of it are: etcd 3.6 refuses to start on them.")?;
+            }
             (true, true) => writeln!(f, "There is v2 data: etcd 3.6 refuses to start on it.")?,
             (true, false) => {
                 writeln!(f, "There is v2 data: etcd 3.6 would start, but nobody could read it any more.")?
@@ -79,7 +83,8 @@ impl Text<'_> {
             writeln!(f, "  The snapshot holds v2 keys, users or roles.")?;
         }
         if log.v2_requests > 0 {
-            writeln!(f, "  The log after the snapshot holds v2 requests, which 3.6 does not replay.")?;
+            let place = if snapshot.is_some() { " after the snapshot" } else { "" };
+            writeln!(f, "  The log{place} holds v2 requests, which 3.6 does not replay.")?;
         }
         if let Some(error) = unreadable {
             writeln!(f, "  Not read to the end: {error}")?;
@@ -113,6 +118,9 @@ impl Text<'_> {
             return Ok(());
         }
         writeln!(f, "\nwhat to do before the upgrade to 3.6:")?;
+        if self.findings.release == "2.x" {
+            writeln!(f, "  0. Upgrade from 2.x to 3.0 first, and on to 3.5, one minor version after the other.")?;
+        }
         if keys.is_empty() && !auth.iter().any(is_user_or_role) && other.is_empty() {
             return writeln!(
                 f,

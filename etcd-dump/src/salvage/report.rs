@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use shared::id::{ClusterId, MemberId};
 use shared::store::Store;
-use shared::wal::End;
+use shared::wal::{End, Flaw};
 
 use super::log::{Log, Segment, SegmentState};
 use super::plan::Plan;
@@ -179,10 +179,10 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     let mut next = last + 1;
     for (from, to) in &beyond {
         if next < *from {
-            missing.push(Missing::range("entries that cannot be read", next, from - 1));
+            missing.push(Missing::range("cannot be read", next, from - 1));
         }
         missing.push(Missing::range(
-            "entries that are readable, but not without those before them",
+            "readable, but useless without those before",
             *from,
             *to,
         ));
@@ -193,32 +193,39 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     let committed = (log.state.commit, "the commit index in the log");
     let known = named.chain(marks).chain([committed]).max_by_key(|(index, _)| *index);
     if let Some((known, source)) = known.filter(|(known, _)| *known >= next) {
-        missing.push(Missing::range(&format!("entries that {source} tells of"), next, known));
+        missing.push(Missing::range(&format!("not there, though {source} tells of it"), next, known));
     }
     if missing.is_empty() {
-        missing.extend(log.segments.last().and_then(torn_end).map(Missing::thing));
+        missing = damage_behind(plan, log);
     }
     missing
 }
 
-/// What may be missing behind the last record.
-fn torn_end(segment: &Segment) -> Option<String> {
-    let name = file_name(&segment.path);
-    match &segment.state {
-        SegmentState::Unreadable(error) => Some(format!("what follows in {name}: {error}")),
-        SegmentState::Surveyed(survey) => {
-            let damage = survey.flaws.last().filter(|flaw| !flaw.kept && flaw.to >= segment.bytes);
-            if let Some(flaw) = damage {
-                return Some(format!(
-                    "what {name} has in bytes {} to {}: {}",
-                    flaw.from, flaw.to, flaw.damage
-                ));
+/// Damage behind the last entry that was taken: what was there may have been entries.
+fn damage_behind(plan: &Plan, log: &Log) -> Vec<Missing> {
+    let (first, end) = plan.entries.last().map_or((0, 0), |entry| (entry.segment, entry.end));
+    let mut missing = Vec::new();
+    for (number, segment) in log.segments.iter().enumerate().skip(first) {
+        let name = file_name(&segment.path);
+        let survey = match &segment.state {
+            SegmentState::Unreadable(error) => {
+                missing.push(Missing::thing(format!("what follows in {name}: {error}")));
+                continue;
             }
+            SegmentState::Surveyed(survey) => survey,
+        };
+        let behind = |flaw: &&Flaw| !flaw.kept && (number > first || flaw.from >= end);
+        for Flaw { from, to, damage, .. } in survey.flaws.iter().filter(behind) {
+            missing.push(Missing::thing(format!("what {name} had in bytes {from} to {to}: {damage}")));
+        }
+        if survey.end == End::Torn {
             let (from, to) = (survey.end_offset, segment.bytes);
-            (survey.end == End::Torn)
-                .then(|| format!("a part of a record at the end of {name}, bytes {from} to {to}"))
+            missing.push(Missing::thing(format!(
+                "a part of a record at the end of {name}, bytes {from} to {to}"
+            )));
         }
     }
+    missing
 }
 
 /// How far what was taken stands behind damage.
@@ -325,7 +332,8 @@ impl Display for Report {
         }
         for Missing { what, from_index, to_index } in &self.missing {
             match (from_index, to_index) {
-                (Some(from), Some(to)) => writeln!(f, "  {from} to {to}: {what}")?,
+                (Some(from), Some(to)) if from == to => writeln!(f, "  entry {from}: {what}")?,
+                (Some(from), Some(to)) => writeln!(f, "  entries {from} to {to}: {what}")?,
                 _ => writeln!(f, "  {what}")?,
             }
         }

@@ -7,4 +7,4 @@ mod legacy;
 mod storage;
 
 pub use legacy::{legacy_command, legacy_files, legacy_log, legacy_snapshot};
-pub use storage::{protobuf, snapshot, urls, wal_open, wal_reader};
+pub use storage::{entry_content, protobuf, snapshot, urls, wal_open, wal_reader, wal_survey};

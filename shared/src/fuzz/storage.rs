@@ -6,9 +6,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::disk::SimDisk;
+use crate::replay::Replay;
 use crate::url::{InitialCluster, Urls};
-use crate::wal::{self, Reader, Record, Wal};
-use crate::{pb, snap};
+use crate::wal::{self, Frames, Reader, Record, Wal};
+use crate::{entry, pb, snap};
 
 /// Decodes a segment. The good records must be the same if only they are there.
 ///
@@ -19,6 +20,67 @@ pub fn wal_reader(bytes: &[u8]) {
     assert!(end <= bytes.len(), "records end at {end} of {}", bytes.len());
     let (again, again_end) = read_all(&bytes[..end]);
     assert!(records == again && end == again_end, "a prefix of whole records reads otherwise");
+}
+
+/// Surveys a segment, as one of 2.x and of 3.x. What a reader finds is found, and whatever is proven must be in a log
+/// in which only that is; places do not overlap, and the bytes between them are told as damaged.
+///
+/// # Panics
+/// If that is not so.
+pub fn wal_survey(bytes: &[u8]) {
+    for frames in [Frames::V2, Frames::Any] {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let mut found = Vec::new();
+        let survey =
+            wal::survey(bytes.clone(), Some(0), frames, &mut |place, record| found.push((place, record)));
+        let Ok(survey) = survey else { panic!("bytes in memory can be read") };
+        let mut reader = Reader::of(bytes.clone(), 0, frames);
+        let mut good = 0;
+        while let Ok(Some(record)) = reader.next_record() {
+            // The first record has the sum, the second the ids, and no other has: what says otherwise is another one
+            // with a damaged type.
+            let place = match record {
+                Record::Crc(_) => 0,
+                Record::Metadata(_) => 1,
+                _ => good.max(2),
+            };
+            if place != good {
+                break;
+            }
+            assert!(found.get(good).is_some_and(|(_, found)| *found == record), "record {good} is not found");
+            good += 1;
+        }
+        let mut at = 0;
+        for (place, record) in &found {
+            assert!(at <= place.offset && place.offset < place.end, "{place:?} behind {at}");
+            let told = |to: u64, flaw: &wal::Flaw| if flaw.from <= to { to.max(flaw.to) } else { to };
+            let told = survey.flaws.iter().fold(at, told);
+            assert!(told >= place.offset, "bytes from {told} on are passed over");
+            if let Record::Entry(entry) = record {
+                let again = wal::entry_at(&mut bytes.clone(), place.offset, place.end, frames);
+                assert!(matches!(again, Ok(Some(again)) if again == *entry), "{place:?} reads otherwise");
+            }
+            at = place.end;
+        }
+    }
+}
+
+/// Decodes what an entry holds, as one of 2.x and of 3.x, and replays it.
+///
+/// # Panics
+/// If 2.x reads what 3.x does not, or an entry that cannot be decoded is applied.
+pub fn entry_content(bytes: &[u8]) {
+    let Some((kind, data)) = bytes.split_first() else { return };
+    let data = Some(Bytes::copy_from_slice(data));
+    let entry = pb::Entry { kind: i32::from(*kind % 3), term: 1, index: 1, data };
+    let [old, any] = [Frames::V2, Frames::Any].map(|frames| entry::content(&entry, frames));
+    assert!(old.is_err() || any.is_ok(), "only 2.x reads {old:?}");
+    for (frames, content) in [(Frames::V2, old), (Frames::Any, any)] {
+        let mut replay = Replay::new(frames);
+        let applied = replay.apply(&entry);
+        assert!(applied.is_ok() == content.is_ok(), "{content:?} is applied as {applied:?}");
+        assert!((replay.applied().index == 1) == applied.is_ok(), "an entry that is refused counts");
+    }
 }
 
 /// All good records, and where they end.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::NOW;
 use crate::entry::V3Membership;
@@ -133,11 +133,16 @@ struct Attributes<'a> {
 /// The context of a [`pb::ConfChange`].
 #[derive(Debug, Default, Deserialize)]
 struct Context {
-    #[serde(rename = "peerURLs", default)]
+    #[serde(rename = "peerURLs", default, deserialize_with = "null_as_none")]
     peer_urls: Vec<String>,
     /// Of 3.4 and later: a member without a vote gets one.
     #[serde(rename = "isPromote", default)]
     is_promote: bool,
+}
+
+/// Go writes `null` for a list without elements.
+fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// JSON of one of our own types, which always can be written.
@@ -153,7 +158,8 @@ mod tests {
     use super::*;
 
     fn configure(store: &mut Store, kind: i32, id: u64, url: &str, more: &str) -> bool {
-        let context = format!("{{\"id\":{id},\"peerURLs\":[\"{url}\"],\"name\":\"m\"{more}}}");
+        let urls = if url.is_empty() { "null".to_owned() } else { format!("[\"{url}\"]") };
+        let context = format!("{{\"id\":{id},\"peerURLs\":{urls},\"name\":\"m\"{more}}}");
         change(store, &pb::ConfChange { id: 0, kind, node_id: id, context: Some(context.into()) })
     }
 

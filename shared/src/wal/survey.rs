@@ -174,13 +174,17 @@ impl<S: Source> Surveyor<'_, S> {
         Ok(Some((self.placed(record)?, self.reader.offset(), self.reader.crc())))
     }
 
-    /// The sum does not cover the type, and ids pass for a state or a mark: the second record has the ids, no other.
+    /// The sum does not cover the type, and messages pass for one another: the first record has the sum and the second
+    /// the ids, no other.
     fn placed(&self, record: Record) -> Result<Record, Damage> {
-        match &record {
-            Record::Metadata(_) if self.count != 1 => Err(Damage::Head),
-            Record::State(_) | Record::Snapshot(_) if self.count == 1 => Err(Damage::Head),
-            _ => Ok(record),
-        }
+        let wanted = match &record {
+            // Behind a hole nobody knows which this is.
+            _ if self.sum.is_none() => true,
+            Record::Crc(_) => self.count == 0,
+            Record::Metadata(_) => self.count == 1,
+            _ => self.count > 1,
+        };
+        if wanted { Ok(record) } else { Err(Damage::Head) }
     }
 
     fn give(&mut self, record: Record, end: u64, sum: u32, proven: bool) {
@@ -238,7 +242,10 @@ impl<S: Source> Surveyor<'_, S> {
         self.flaws.push(Flaw { from, to: next, damage, kept: kept.is_some() });
         match kept {
             Some((record, sum)) => self.give(record, next, sum, true),
-            None => self.pass(next, None),
+            None => {
+                self.pass(next, None);
+                self.count = self.count.max(2);
+            }
         }
         Ok(true)
     }
@@ -263,7 +270,7 @@ impl<S: Source> Surveyor<'_, S> {
 
     /// What is in a record whose data are proven, though perhaps not its type.
     fn retyped(&self, whole: &Whole) -> Option<Record> {
-        if whole.raw.kind == codec::CRC && whole.raw.data.is_none() {
+        if self.count == 0 && whole.raw.data.is_none() {
             return Some(Record::Crc(whole.raw.crc));
         }
         let as_it_says =

@@ -65,6 +65,16 @@ fn wal_reader() {
 }
 
 #[test]
+fn wal_survey() {
+    run("wal", fuzz::wal_survey);
+}
+
+#[test]
+fn entry_content() {
+    run("protobuf", fuzz::entry_content);
+}
+
+#[test]
 fn wal_open() {
     run("wal", fuzz::wal_open);
 }

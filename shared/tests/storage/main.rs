@@ -9,4 +9,5 @@ mod faults;
 mod model;
 mod real;
 mod snapshot;
+mod survey;
 mod written;
