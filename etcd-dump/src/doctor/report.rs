@@ -119,7 +119,10 @@ impl Text<'_> {
         }
         writeln!(f, "\nwhat to do before the upgrade to 3.6:")?;
         if self.findings.release == "2.x" {
-            writeln!(f, "  0. Upgrade from 2.x to 3.0 first, and on to 3.5, one minor version after the other.")?;
+            writeln!(
+                f,
+                "  0. Upgrade from 2.x to 3.0 first, and on to 3.5, one minor version after the other."
+            )?;
         }
         if keys.is_empty() && !auth.iter().any(is_user_or_role) && other.is_empty() {
             return writeln!(

@@ -181,11 +181,7 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
         if next < *from {
             missing.push(Missing::range("cannot be read", next, from - 1));
         }
-        missing.push(Missing::range(
-            "readable, but useless without those before",
-            *from,
-            *to,
-        ));
+        missing.push(Missing::range("readable, but useless without those before", *from, *to));
         next = to + 1;
     }
     let named = snapshots.iter().map(|snapshot| (snapshot.index(), "a snapshot that is broken"));

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a run that cannot be made fails its test")]
 
 mod directory;
+mod doctor;
 mod dump;
 mod export;
 mod old;
+mod salvage;
 mod store;
 mod verify;
 
