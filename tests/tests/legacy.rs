@@ -221,10 +221,21 @@ fn the_data_of_a_member_decide() -> Check {
     machine.data("log", log_of(&[("/a", "1"), (NEXT, "1")]))?;
     machine.expect_old()?;
 
-    let machine = Machine::new()?;
+    let mut machine = Machine::new()?;
     machine.data("conf", r#"{"commitIndex":3,"peers":[]}"#)?;
     machine.data("log", log_of(&[("/a", "1"), (NEXT, "2")]))?;
-    drop(machine.expect_new("2")?);
+    // The flags are those that 0.4 had; some of them would stop 2.x.
+    machine.words.extend([
+        "-peers=127.0.0.1:1".into(),
+        "-max-result-buffer".into(),
+        "1024".into(),
+        "-f".into(),
+    ]);
+    for _ in ["the data of 0.4", "those of 2.x"] {
+        let mut process = machine.expect_new("2")?;
+        wait_serves(&mut process, machine.client_port)?;
+        process.terminate(LIMIT).context("it did not stop")?;
+    }
 
     let machine = Machine::new()?;
     machine.data("snapshot/0_9.ss", snapshot_of("2"))?;
