@@ -137,3 +137,59 @@ fn old_state(member: &Member) -> Vec<u8> {
     serde_json::to_vec(&serde_json::json!({"Root": root, "CurrentIndex": index, "CurrentVersion": 2}))
         .unwrap()
 }
+
+/// What 2.x makes of the new entries is what 0.x made of the old ones, whatever they are: a snapshot early in the log
+/// with all entries after it comes to the same as a snapshot of the end.
+#[test]
+fn entries_say_what_the_snapshot_holds() {
+    use crate::common::{OldLog, member_files};
+
+    const COMMANDS: usize = 300;
+    for seed in 1..=30_u64 {
+        let mut state = seed;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut log = OldLog::new("a", "http://a:1");
+        log.join("b", "http://b:1");
+        for step in 0..COMMANDS as u64 {
+            let key = ["/", "/a", "a", "/a/b", "/a/../c", "/c", "/c/d/e", "/_h/x", "/q", "/q/9"]
+                [random(10) as usize];
+            let value = ["", "1", "2", "x\\u2028\\n<&>"][random(4) as usize];
+            let time = match random(5) {
+                0 => {
+                    format!("2014-01-01T00:{:02}:{:02}.{:09}Z", random(60), random(60), random(1_000_000_000))
+                }
+                1 => "1970-01-01T00:00:00Z".to_owned(),
+                2 => "2077-01-01T00:00:00+02:00".to_owned(),
+                _ => "0001-01-01T00:00:00Z".to_owned(),
+            };
+            let dir = random(4) == 0;
+            let index = [0, 0, random(step + 4), random(step + 4)][random(4) as usize];
+            let timed = format!(r#""key":"{key}","value":"{value}","expireTime":"{time}""#);
+            let compared =
+                format!(r#""prevValue":"{}","prevIndex":{index}"#, ["", "1", "2"][random(3) as usize]);
+            let (name, text) = match random(12) {
+                0..4 => ("set", format!(r#"{{{timed},"dir":{dir}}}"#)),
+                4 => ("create", format!(r#"{{{timed},"unique":true,"dir":{dir}}}"#)),
+                5 => ("create", format!(r#"{{{timed},"unique":false,"dir":{dir}}}"#)),
+                6 => ("update", format!("{{{timed}}}")),
+                7 => ("delete", format!(r#"{{"key":"{key}","recursive":{},"dir":{dir}}}"#, random(3) == 0)),
+                8 => ("compareAndSwap", format!("{{{timed},{compared}}}")),
+                9 => ("compareAndDelete", format!(r#"{{"key":"{key}",{compared}}}"#)),
+                10 => ("sync", format!(r#"{{"time":"2014-01-01T00:{:02}:30Z"}}"#, random(60))),
+                _ => ("get", format!(r#"{{"key":"{key}","recursive":{dir},"Sorted":false}}"#)),
+            };
+            log.entry(&format!("etcd:{name}"), &text);
+        }
+        let (report, mut early) = migrated(&member_files(&log.bytes, 4, &["b"]));
+        let (_, late) = migrated(&member_files(&log.bytes, log.index, &["b"]));
+        assert_eq!((early.applied, late.applied), (4, log.index));
+        assert!(early.entries == late.entries, "seed {seed}");
+        early.apply_to(log.index);
+        assert_eq!(early.keys(), late.keys(), "seed {seed}");
+        assert_eq!(report.store_index, late.keys().1);
+        assert!(report.store_index > 40, "hardly any command did anything");
+    }
+}
