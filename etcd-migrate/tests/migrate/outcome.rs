@@ -286,3 +286,51 @@ fn the_original_conversion_is_the_same_to_the_byte() {
         assert_eq!(found, *sum, "{dir} {member}");
     }
 }
+
+#[test]
+fn what_stands_in_the_way_is_told() {
+    use shared::disk::{DiskFile as _, Open};
+
+    let mut log = OldLog::new("one", "http://one:1");
+    log.set("/a", "1");
+    let files = member_files(&log.bytes, 1, &[]);
+    let disk = planted(0, &files);
+    let mut other = disk.open(&Path::new(DIR).join("log"), Open::Read).unwrap();
+    other.lock().unwrap();
+    assert!(matches!(migrate(&disk, &Options::default()), Err(MigrateError::Busy(_))));
+    drop(other);
+    // Not a member's.
+    disk.plant(&Path::new(DIR).join("member/notes"), b"mine").unwrap();
+    let error = migrate(&disk, &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("/d/member is in the way"), "{error}");
+    // What etcd-migrate 2.0 leaves.
+    let disk = planted(0, &files);
+    disk.create_dir_all(&Path::new(DIR).join("snap")).unwrap();
+    disk.plant(&Path::new(DIR).join("wal/0000000000000000-0000000000000000.wal"), b"").unwrap();
+    let report = migrate(&disk, &Options::default()).unwrap();
+    assert_eq!(report.already, Some(Already::Layout20));
+    assert!(report.to_string().contains("migrated already"));
+    let nowhere = etcd_migrate::migrate(&disk, Path::new("/nowhere"), &Options::default(), &mut ());
+    assert!(matches!(nowhere, Err(MigrateError::NoDirectory(_))));
+}
+
+/// A report has all that the operator asks for.
+#[test]
+fn a_report_is_for_people() {
+    let (report, _) = migrated(&files(&recorded("cluster3").join("n1")));
+    let text = report.to_string();
+    for line in [
+        "member       n1 (1c84a9f3679016d9)",
+        "cluster      3 members",
+        "             n0 (3b5f048a483f2803) at http://localhost:22118",
+        "log          70 entries, 1 to 70",
+        "committed    up to entry 64",
+        "keys         21",
+        "directories  9",
+        "TTLs         0",
+        "etcd index   42",
+        "/d is migrated: the new files are in \"member\", the old ones are as they were",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+    }
+}
