@@ -147,16 +147,15 @@ fn entries_say_what_the_snapshot_holds() {
     const COMMANDS: usize = 300;
     for seed in 1..=30_u64 {
         let mut state = seed;
-        let mut random = move |below: u64| {
+        let mut random = move |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
+            usize::try_from(state >> 33).unwrap() % below
         };
         let mut log = OldLog::new("a", "http://a:1");
         log.join("b", "http://b:1");
-        for step in 0..COMMANDS as u64 {
-            let key = ["/", "/a", "a", "/a/b", "/a/../c", "/c", "/c/d/e", "/_h/x", "/q", "/q/9"]
-                [random(10) as usize];
-            let value = ["", "1", "2", "x\\u2028\\n<&>"][random(4) as usize];
+        for step in 0..COMMANDS {
+            let key = ["/", "/a", "a", "/a/b", "/a/../c", "/c", "/c/d/e", "/_h/x", "/q", "/q/9"][random(10)];
+            let value = ["", "1", "2", "x\\u2028\\n<&>"][random(4)];
             let time = match random(5) {
                 0 => {
                     format!("2014-01-01T00:{:02}:{:02}.{:09}Z", random(60), random(60), random(1_000_000_000))
@@ -166,10 +165,9 @@ fn entries_say_what_the_snapshot_holds() {
                 _ => "0001-01-01T00:00:00Z".to_owned(),
             };
             let dir = random(4) == 0;
-            let index = [0, 0, random(step + 4), random(step + 4)][random(4) as usize];
+            let index = [0, 0, random(step + 4), random(step + 4)][random(4)];
             let timed = format!(r#""key":"{key}","value":"{value}","expireTime":"{time}""#);
-            let compared =
-                format!(r#""prevValue":"{}","prevIndex":{index}"#, ["", "1", "2"][random(3) as usize]);
+            let compared = format!(r#""prevValue":"{}","prevIndex":{index}"#, ["", "1", "2"][random(3)]);
             let (name, text) = match random(12) {
                 0..4 => ("set", format!(r#"{{{timed},"dir":{dir}}}"#)),
                 4 => ("create", format!(r#"{{{timed},"unique":true,"dir":{dir}}}"#)),
