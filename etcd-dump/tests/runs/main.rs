@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a run that cannot be made fails its test")]
 
+mod damage;
 mod directory;
 mod doctor;
 mod dump;

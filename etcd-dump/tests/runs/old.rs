@@ -18,7 +18,7 @@ fn set(key: &str, value: &str) -> String {
 }
 
 /// A member that was alone: entries 1 to 6.
-fn directory() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn directory() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let create = format!("{{\"key\":\"/q\",\"value\":\"first\",{NEVER},\"unique\":true,\"dir\":false}}\n");
