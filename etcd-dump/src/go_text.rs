@@ -20,6 +20,8 @@ fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
         for run in chunk.valid().as_bytes().chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
             match run {
                 [byte, ..] if is_plain(*byte) => out.extend_from_slice(run),
+                // JSON is full of them.
+                [byte @ (b'"' | b'\\')] => out.extend_from_slice(&[b'\\', *byte]),
                 run => escape_run(out, run),
             }
         }

@@ -30,7 +30,7 @@ pub(super) fn write(
     let client = Client::new(Options { header_timeout: Some(HEADER_TIMEOUT), ..options })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut reading = Reading { client: &client, quorum, writer, index: 0, is_split: false };
+        let mut reading = Reading { client: &client, quorum, writer, index: 0, is_split: false, replaced: 0 };
         reading.tree("/").await.map_err(told).context("the keys cannot be read")?;
         for key in hidden {
             let read = reading.tree(key).await.map_err(told);
@@ -40,6 +40,13 @@ pub(super) fn write(
             eprintln!(
                 "etcd-dump export: the tree did not come in one answer but folder by folder: it may show keys as they \
                  were at different times"
+            );
+        }
+        if reading.replaced > 0 {
+            eprintln!(
+                "etcd-dump export: {} values have the character U+FFFD: a server puts it in the place of bytes that are \
+                 no UTF-8, and these are lost; an export of a member's data directory has them",
+                reading.replaced
             );
         }
         let index = reading.index;
@@ -63,6 +70,8 @@ struct Reading<'a, W: Write> {
     index: u64,
     /// Whether one answer was not enough.
     is_split: bool,
+    /// How many values may be other than they are in the store.
+    replaced: u64,
 }
 
 /// What is still to be written.
@@ -113,6 +122,7 @@ impl<W: Write> Reading<'_, W> {
     fn node(&mut self, node: Node, child: impl FnMut(Node)) -> Result<()> {
         // The root is in every cluster, and no line.
         if !matches!(node.key.as_str(), "" | "/") {
+            self.replaced += u64::from(node.value.contains(char::REPLACEMENT_CHARACTER));
             let value = (!node.dir).then_some(node.value.as_bytes());
             let indexes = [node.created_index, node.modified_index];
             self.writer.node(node.key.as_bytes(), value, node.expiration.as_deref(), indexes)?;

@@ -103,6 +103,15 @@ const TREE: &str = r#"{"action":"get","node":{"dir":true,"nodes":[
      "modifiedIndex":4,"createdIndex":4},
     {"key":"/t","value":"","expiration":"2096-10-02T07:06:40Z","ttl":9,"modifiedIndex":6,"createdIndex":6}]}}"#;
 
+#[test]
+fn bytes_that_a_server_could_not_say_are_told() {
+    let url =
+        server(|_| (200, "{\"node\":{\"nodes\":[{\"key\":\"/b\",\"value\":\"\u{fffd}\"}]}}".to_owned()));
+    let (status, out, error) = run(&["export", "--endpoint", &url]);
+    assert!(status == 0 && out.contains("\"/b\""), "{out}");
+    assert!(error.contains("1 values have the character U+FFFD"), "{error}");
+}
+
 const HIDDEN: &str =
     r#"{"action":"get","node":{"key":"/_h","value":"x","modifiedIndex":7,"createdIndex":7}}"#;
 
