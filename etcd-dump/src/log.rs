@@ -32,6 +32,8 @@ impl Part {
 pub(crate) struct Log {
     dir: PathBuf,
     segments: Vec<SegmentName>,
+    /// What is missing before these segments.
+    gap: Option<String>,
     part: Part,
     /// Whose log it is.
     pub(crate) metadata: Option<pb::Metadata>,
@@ -68,13 +70,16 @@ impl Log {
     /// If there are no segments that can hold the wanted part, or not all of them.
     pub(crate) fn read(dir: &Path, part: Part, mark: Option<pb::WalSnapshot>) -> Result<Log> {
         let all = wal::segments(&RealDisk, dir).context("the log cannot be read")?;
-        let segments = match part {
-            Part::After(index) => wal::segments_after(&all, dir, index).context("the log cannot be read")?,
+        let (segments, gap) = match part {
+            Part::After(index) => {
+                (wal::segments_after(&all, dir, index).context("the log cannot be read")?, None)
+            }
             Part::Left(index) => left(&all, dir, index)?,
         };
         let mut log = Log {
             dir: dir.to_owned(),
             segments,
+            gap,
             part,
             metadata: None,
             state: pb::HardState::default(),
@@ -202,6 +207,9 @@ impl Log {
         if let Some(damage) = self.damage {
             return Err(damage).context("the log is damaged, its entries end here");
         }
+        if let Some(gap) = self.gap {
+            bail!(gap);
+        }
         if self.metadata.is_none() {
             bail!("no metadata found in {}", self.last_file.display());
         }
@@ -229,21 +237,20 @@ impl Log {
     }
 }
 
-/// The segments that may hold the entry after `index` or a later one, as far as they follow one another up to the end.
-fn left(all: &[SegmentName], dir: &Path, index: u64) -> Result<Vec<SegmentName>> {
+/// The segments that may hold the entry after `index` or a later one, as far as they follow one another up to the end; and
+/// what is missing before them, if others stand there.
+fn left(all: &[SegmentName], dir: &Path, index: u64) -> Result<(Vec<SegmentName>, Option<String>)> {
     let mut first = all.len().saturating_sub(1);
     while first > 0 && all[first].index > index && all[first - 1].seq.checked_add(1) == Some(all[first].seq) {
         first -= 1;
     }
-    match all.get(first) {
-        None => bail!("there is no log in {}", dir.display()),
-        Some(name) if first > 0 && name.index > index => {
-            let (file, before) = (name, all[first - 1]);
-            eprintln!("etcd-dump: segments are missing between {before} and {file}: begun behind them");
-        }
-        Some(_) => {}
-    }
-    Ok(all[first..].to_vec())
+    let Some(name) = all.get(first) else { bail!("there is no log in {}", dir.display()) };
+    let before = first.checked_sub(1).filter(|_| name.index > index);
+    let gap = before.map(|before| {
+        let (before, dir) = (all[before], dir.display());
+        format!("a segment is missing between {before} and {name} in {dir}: what is before it was not shown")
+    });
+    Ok((all[first..].to_vec(), gap))
 }
 
 /// The order of entries in a log.

@@ -132,6 +132,11 @@ fn many_segments_are_one_log() {
     let (status, _, error) = run(&[directory.path()]);
     assert_eq!(status, 1);
     assert!(error.contains("file not found"), "{error}");
+    // One in the middle is no purge.
+    std::fs::remove_file(&directory.segments()[1]).unwrap();
+    let (status, full, error) = run(&["--format", "full", directory.path()]);
+    assert!(status == 1 && full.contains("index=59 "), "{full}");
+    assert!(error.contains("a segment is missing between"), "{error}");
 }
 
 #[test]
