@@ -9,7 +9,7 @@ use shared::legacy::{Command, log_path};
 use shared::store::Store;
 
 use crate::error::MigrateError;
-use crate::source::Source;
+use crate::source::{Source, Start};
 
 /// What a 0.x server made of its directory.
 pub struct Tree {
@@ -23,8 +23,8 @@ pub struct Tree {
     pub members: Vec<TreeMember>,
     /// What should have been there too and is not.
     pub missing: Vec<String>,
-    /// The bytes of an entry at the log's end that was never written in full. 0.x drops it when it starts.
-    pub torn_bytes: u64,
+    /// What is damaged, but not missed.
+    pub warnings: Vec<String>,
 }
 
 /// A member of 0.x.
@@ -47,11 +47,34 @@ pub struct TreeMember {
 /// Where there is nothing to begin with, or the disk fails.
 pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree, MigrateError> {
     let mut source = Source::read(disk, data_dir, true)?;
-    let start = source.start(data_dir, to, true)?;
-    let mut missing: Vec<String> = source.lost.iter().map(ToString::to_string).collect();
-    let (mut index, mut term, mut replay) = (start.after, start.term, start.replay);
     let to = to.unwrap_or(u64::MAX);
-    let mut torn_bytes = 0;
+    source.snapshot.take_if(|base| base.index > to);
+    let mut start = source.start(data_dir, None, true)?;
+    let check = start.check.take().map_or(0, |check| check.index);
+    let mut made = replay(disk, data_dir, start, to)?;
+    if check > made.index {
+        // The log has lost its end: what the snapshot holds is more.
+        source = Source::read(disk, data_dir, true)?;
+        start = source.start(data_dir, Some(made.index), true)?;
+        made = replay(disk, data_dir, start, to)?;
+    }
+    let lost = source.lost.iter().map(ToString::to_string);
+    if source.first == Some(1) {
+        // All is in the log, too.
+        made.warnings.extend(lost);
+    } else {
+        made.missing.splice(0..0, lost);
+    }
+    if to < u64::MAX && made.index != to {
+        made.missing.push(format!("the tree is that of entry {}, {to} is not there", made.index));
+    }
+    Ok(made)
+}
+
+/// Applies the entries behind a start.
+fn replay<D: Disk>(disk: &D, data_dir: &Path, start: Start, to: u64) -> Result<Tree, MigrateError> {
+    let Start { after: mut index, mut term, mut replay, .. } = start;
+    let (mut missing, mut warnings) = (Vec::new(), Vec::new());
     let path = log_path(data_dir);
     if disk.kind(&path)?.is_some() {
         let mut reader = Reader::new(disk.open(&path, Open::Read)?)?;
@@ -73,12 +96,12 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
                 Err(error) => missing.push(format!("entry {index} was left out: {error}")),
             }
         }
-        if let End::Torn { bytes, .. } = reader.end() {
-            torn_bytes = bytes;
+        if let End::Torn { offset, bytes, .. } = reader.end() {
+            let path = path.display();
+            warnings.push(format!(
+                "{bytes} bytes from byte {offset} of {path} on are a part of an entry: left out, as 0.x does at its start"
+            ));
         }
-    }
-    if to < u64::MAX && index != to {
-        missing.push(format!("the tree is that of entry {index}, {to} is not there"));
     }
     let machines = replay.registry().machines().iter();
     let members = machines
@@ -89,5 +112,5 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
             client_url: machine.client_url.clone(),
         })
         .collect();
-    Ok(Tree { store: replay.into_store(), index, term, members, missing, torn_bytes })
+    Ok(Tree { store: replay.into_store(), index, term, members, missing, warnings })
 }

@@ -203,12 +203,8 @@ fn without_state(snapshot: Snapshot) -> Snapshot {
 /// The tree of the 0.x member in `dir`; `None` as `to`: at the end of its log.
 pub(crate) fn tree(dir: &Path, to: Option<u64>) -> Result<(etcd_migrate::Tree, Option<anyhow::Error>)> {
     let mut tree = etcd_migrate::tree(&RealDisk, dir, to)?;
-    if tree.torn_bytes > 0 {
-        let (log, bytes) = (legacy::log_path(dir), tree.torn_bytes);
-        eprintln!(
-            "etcd-dump: left out, as 0.x does when it starts: {bytes} bytes at the end of {}",
-            log.display()
-        );
+    for warning in &tree.warnings {
+        eprintln!("etcd-dump: {warning}");
     }
     let missing = std::mem::take(&mut tree.missing);
     let missing = (!missing.is_empty()).then(|| anyhow!("{}", missing.join("; ")));

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use shared::legacy::log::encode;
 
 use crate::directory::{Directory, damage, find};
@@ -107,6 +109,34 @@ fn flaws_are_found() {
     let (status, out, _) = run(&["--verify", path]);
     assert!(status == 1 && out.contains("check=files flaw=\"the log ends in a part"), "{out}");
     assert!(out.contains("check=states flaw=\"entry 6 is committed, the log ends at 3\""), "{out}");
+}
+
+#[test]
+fn the_snapshot_is_used_where_the_log_does_not_reach() {
+    let (dir, log) = directory();
+    let path = dir.path().to_str().unwrap();
+    let state = STANDARD.encode(
+        r#"{"Root":{"Path":"/","CreatedIndex":0,"ModifiedIndex":0,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"","Value":"",
+           "Children":{"s":{"Path":"/s","CreatedIndex":9,"ModifiedIndex":9,"ExpireTime":"0001-01-01T00:00:00Z","ACL":"",
+           "Value":"snap","Children":null}}},"CurrentIndex":9,"CurrentVersion":2}"#,
+    );
+    let content = format!(r#"{{"lastIndex":7,"lastTerm":0,"peers":[],"state":"{state}","path":"x"}}"#);
+    std::fs::create_dir(dir.path().join("snapshot")).unwrap();
+    let file = dir.path().join("snapshot/0_7.ss");
+    write(&file, format!("{:08x}\n{content}", crc32fast::hash(content.as_bytes())).as_bytes());
+    // It holds more than the log, which ends before it.
+    let out = good(&["--store", path]);
+    assert!(out.starts_with("store index=9 entry=7") && out.contains("\"/1/s\" = \"snap\"\n"), "{out}");
+    let out = good(&["--store", "--to=6", path]);
+    assert!(out.contains("entry=6") && out.contains("/1/q/3") && !out.contains("/1/s"), "{out}");
+    assert!(good(&[path]).starts_with("Snapshot:\nterm=0 index=7 nodes=[]\n"));
+    // A broken one is not missed, as the log has all entries.
+    damage(&file, |bytes| bytes[20] ^= 1);
+    let (status, out, error) = run(&["export", path]);
+    assert!(status == 0 && out.contains("/q/3") && error.contains("checksum"), "{error}");
+    assert!(good(&["--format=full", path]).contains("snapshot file=\"0_7.ss\" flaw="));
+    damage(&log, |bytes| bytes.truncate(20));
+    assert_eq!(run(&["--verify", path]).0, 1);
 }
 
 #[test]
