@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use shared::disk::SimDisk;
+use shared::entry::Content;
 use shared::pb;
 use shared::wal::{self, Damage, End, Frames, Place, Reader, Record, Survey, Wal, WalError};
 
@@ -216,4 +217,27 @@ fn a_log_of_2_x_may_go_on_as_one_of_3_x() {
     }
     let has_mark = old.iter().any(|record| matches!(record, Record::Snapshot(pb::WalSnapshot { .. })));
     assert_eq!(count, if has_mark { old.len() } else { old.len() + new.len() });
+}
+
+#[test]
+fn a_log_that_go_3_4_wrote() {
+    let bytes = include_bytes!("../corpus/wal/go-3.4.wal");
+    let mut reader = Reader::of(Bytes::from_static(bytes), 0, Frames::Any);
+    let mut said = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        let Record::Entry(entry) = record else { continue };
+        said.push(match shared::entry::content(&entry, Frames::Any).unwrap() {
+            Content::Empty => "empty".to_owned(),
+            Content::Request(request) => {
+                String::from_utf8([&request.method[..], b" ", &request.path].concat()).unwrap()
+            }
+            Content::Change(change) => format!("change of {:x}", change.node_id),
+            other => panic!("{other:?}"),
+        });
+    }
+    let attributes = "PUT /0/members/b5aa2546e8364707/attributes";
+    assert_eq!(said, ["change of b5aa2546e8364707", "empty", attributes, "PUT /0/version", "QGET "]);
+    assert_eq!((reader.end(), reader.is_padded()), (Some(End::Zeros), true));
+    let (found, _) = survey(bytes, Some(0));
+    assert!(found.is_empty(), "as a log of 2.x nothing is readable of it");
 }
