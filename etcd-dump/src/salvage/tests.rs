@@ -174,8 +174,11 @@ fn reopened(disk: &SimDisk) -> (Replay, pb::Metadata) {
     (replay, log.metadata)
 }
 
+/// A node: its path, its value, and the indexes of its creation and last change.
+type Node = (Vec<u8>, Option<Vec<u8>>, u64, u64);
+
 /// What is in a store, but for its history and counters.
-fn tree(store: &Store) -> Vec<(Vec<u8>, Option<Vec<u8>>, u64, u64)> {
+fn tree(store: &Store) -> Vec<Node> {
     let mut nodes = Vec::new();
     let listing = store.get(b"/", true, false).unwrap();
     crate::tree::walk(&listing, |path, node| {

@@ -95,13 +95,22 @@ pub fn entry_at<S: Source>(
     if window.len() < size || size < LENGTH_BYTES {
         return Ok(None);
     }
-    // The length may be what is damaged.
-    let pad_len = window.first_chunk().and_then(|length| Frame::parse(*length, frames)).map_or(0, |frame| {
-        if frame.len() == size as u64 { usize::try_from(frame.pad_len).unwrap_or(0) } else { 0 }
+    // The length may be what is damaged, so it does not tell how long the padding is. A record that is cut too long or
+    // too short is none.
+    let entry = pads(frames).filter_map(|pad| size.checked_sub(pad)).find_map(|end| {
+        let record = window.slice(LENGTH_BYTES.min(end)..end);
+        let data = RawRecord::decode(record).ok()?.data?;
+        codec::entry(data, frames).ok()
     });
-    let raw = RawRecord::decode(window.slice(LENGTH_BYTES..size - pad_len)).ok();
-    let data = raw.and_then(|raw| raw.data);
-    Ok(data.and_then(|data| codec::entry(data, frames).ok()))
+    Ok(entry)
+}
+
+/// How many bytes of padding there may be.
+fn pads(frames: Frames) -> std::ops::Range<usize> {
+    match frames {
+        Frames::V2 => 0..1,
+        Frames::Any => 0..8,
+    }
 }
 
 struct Surveyor<'a, S> {
@@ -254,9 +263,8 @@ impl<S: Source> Surveyor<'_, S> {
     fn between(&mut self, from: u64, next: u64, sum: u32) -> Result<Option<(Record, u32)>, DiskError> {
         let Some(space) = (next - from).checked_sub(LENGTH_BYTES as u64) else { return Ok(None) };
         let Ok(space) = usize::try_from(space) else { return Ok(None) };
-        let pads = if self.frames == Frames::Any { 0..8 } else { 0..1 };
         let window = self.reader.source().window(from, LENGTH_BYTES + space)?;
-        for size in pads.filter_map(|pad| space.checked_sub(pad)) {
+        for size in pads(self.frames).filter_map(|pad| space.checked_sub(pad)) {
             let Some(record) = window.get(LENGTH_BYTES..LENGTH_BYTES + size) else { break };
             let record = decode_record(window.slice_ref(record), sum, self.frames);
             if let Ok((record, sum)) = record
