@@ -7,7 +7,7 @@
 mod findings;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};

@@ -193,6 +193,9 @@ fn salvage<D: Disk>(
         Err(error) => return (None, Some(error)),
     };
     let mut notices = Vec::new();
+    if log::is_in_use(disk, &source.wal) {
+        notices.push("a server runs on it: what it writes meanwhile is not in the new directory".to_owned());
+    }
     let mut snapshots = snapshots::list(disk, &source.snap).unwrap_or_else(|error| {
         notices.push(format!("no snapshots: {error}"));
         Vec::new()

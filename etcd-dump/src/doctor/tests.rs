@@ -139,6 +139,11 @@ fn look(disk: &SimDisk) -> Findings {
     findings
 }
 
+/// Whether anything is found in a directory.
+pub(crate) fn looked(disk: &SimDisk, dir: &Path) -> Result<bool, DoctorError> {
+    find(disk, dir, None).and_then(|member| examine(disk, dir, &member)).map(|findings| findings.found)
+}
+
 /// Whether there is anything, whether 3.6 refuses it, and how many keys, records of users and v2 requests there are.
 fn summary(findings: &Findings) -> (bool, bool, usize, usize, u64) {
     let Findings { found, refused, keys, auth, log, .. } = findings;

@@ -7,6 +7,9 @@ use shared::disk::{Disk, DiskError, DiskFile as _, Open};
 use shared::pb;
 use shared::wal::{self, End, FileSource, Frames, Place, Record, SegmentName, Survey};
 
+/// No log has more entries; whatever has a greater index is damaged.
+pub(super) const INDEX_MAX: u64 = u64::MAX / 2;
+
 /// All segments of a log.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -105,8 +108,8 @@ pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> 
     // The sum begins with the first segment of a log.
     let mut sum = Some(0);
     for name in wal::segments(disk, dir)? {
-        let expected = before.map_or(0, |before| before.seq + 1);
-        let after_gap = name.seq != expected;
+        let expected = before.map_or(Some(0), |before| before.seq.checked_add(1));
+        let after_gap = expected != Some(name.seq);
         if after_gap {
             sum = None;
         }
@@ -114,6 +117,13 @@ pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> 
         before = Some(name);
     }
     Ok(reading.log)
+}
+
+/// Whether a server holds the log in `dir`: it locks the segments that it may still need.
+pub(super) fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> bool {
+    let last = wal::segments(disk, dir).ok().and_then(|names| names.last().copied());
+    let locked = last.map(|name| disk.open(&dir.join(name.to_string()), Open::Read)?.lock());
+    matches!(locked, Some(Err(error)) if error.is_locked())
 }
 
 #[derive(Default)]
@@ -179,7 +189,7 @@ impl Reading {
             }
             Record::State(state) if place.proven => {
                 self.log.state.term = self.log.state.term.max(state.term);
-                self.log.state.commit = self.log.state.commit.max(state.commit);
+                self.log.state.commit = self.log.state.commit.max(state.commit.min(INDEX_MAX));
             }
             Record::Snapshot(at) => self.mark(at, place.proven),
             Record::Entry(entry) => {
@@ -199,7 +209,7 @@ impl Reading {
 
     /// A snapshot that a leader sent replaces the log, unless the log has the entry that it ends with.
     fn mark(&mut self, at: pb::WalSnapshot, proven: bool) {
-        if !proven {
+        if !proven || at.index > INDEX_MAX {
             return;
         }
         self.log.marks.push(at);
@@ -219,7 +229,8 @@ impl Reading {
 
     fn entry(&mut self, entry: &pb::Entry, placed: Placed) {
         // Converted 0.4 logs begin with an entry of index 0.
-        if entry.index == 0 {
+        if entry.index == 0 || entry.index > INDEX_MAX {
+            self.damaged |= entry.index > 0;
             return;
         }
         // What nothing proves must not take the place of what is proven.

@@ -6,6 +6,8 @@ use shared::disk::{Disk, DiskError};
 use shared::pb;
 use shared::snap;
 
+use super::log::INDEX_MAX;
+
 /// A snapshot file.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -38,7 +40,9 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Snapshot>, DiskE
         let Some(stem) = name.strip_suffix(".broken").unwrap_or(name).strip_suffix(".snap") else { continue };
         let path = dir.join(name);
         let state = match snap::read(disk, &path) {
-            Ok(snapshot) if snapshot.metadata.index == 0 => Err("it is of no entry".to_owned()),
+            Ok(snapshot) if !(1..=INDEX_MAX).contains(&snapshot.metadata.index) => {
+                Err(format!("there is no entry {}", snapshot.metadata.index))
+            }
             Ok(snapshot) => Ok(snapshot.metadata),
             Err(snap::SnapError::Broken { flaw, .. }) => Err(flaw.to_string()),
             Err(error) => Err(error.to_string()),
@@ -53,5 +57,5 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Snapshot>, DiskE
 fn parse(stem: &str) -> Option<pb::WalSnapshot> {
     let (term, index) = stem.split_once('-')?;
     let number = |digits: &str| u64::from_str_radix(digits, 16).ok();
-    Some(pb::WalSnapshot { index: number(index)?, term: number(term)? })
+    Some(pb::WalSnapshot { index: number(index).filter(|index| *index <= INDEX_MAX)?, term: number(term)? })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use shared::disk::{Disk, Open, SimDisk};
+use shared::disk::{Disk, Fault, Open, SimDisk, Verb};
 use shared::id::MemberId;
 use shared::pb;
 use shared::replay::Replay;
@@ -497,6 +497,49 @@ fn places_that_are_refused() {
     old.disk.plant(&snap_dir().join("db"), b"x").unwrap();
     let newer = salvage(&old.disk, Path::new(DIR), None, Path::new("/new/other")).1.unwrap();
     assert!(matches!(newer, SalvageError::Newer(_)) && newer.is_nothing());
+}
+
+#[test]
+fn numbers_without_bound_are_damage() {
+    let entries = history(9);
+    let old = Old::new(entries, &[], 1 << 20);
+    let (mut log, _) = Wal::open(old.disk.clone(), &wal_dir(), pb::WalSnapshot::default()).unwrap();
+    log.append_snapshot(pb::WalSnapshot { index: u64::MAX - 1, term: 2 }).unwrap();
+    log.append([EntryRef::from(&put(2, u64::MAX, "x"))].into_iter(), None);
+    log.append(std::iter::empty(), Some(pb::HardState { term: u64::MAX, vote: 0, commit: u64::MAX }));
+    log.close().unwrap();
+    let files = Snapshots::new(old.disk.clone(), &snap_dir());
+    files.save(u64::MAX, u64::MAX, &pb::ConfState::default(), |out| out.write_all(b"{}")).unwrap();
+    let name = "ffffffffffffffff-ffffffffffffffff.wal";
+    old.disk.plant(&wal_dir().join(name), b"junk").unwrap();
+    old.disk.plant(&wal_dir().join("ffffffffffffffff-fffffffffffffffe.wal"), b"junk").unwrap();
+    let (report, last) = old.saved();
+    assert_eq!((report.whole, last), (false, 9), "{report}");
+    let findings = crate::doctor::tests::looked(&old.disk, Path::new(DIR));
+    assert!(findings.is_err() || findings.is_ok_and(|found| found), "an answer, whatever it is");
+}
+
+#[test]
+fn a_server_that_runs_is_noticed() {
+    let old = Old::new(history(9), &[], 1 << 20);
+    let (log, _) = Wal::open(old.disk.clone(), &wal_dir(), pb::WalSnapshot::default()).unwrap();
+    let (report, _) = old.saved();
+    assert!(said(&report).contains("a server runs on it"), "{report}");
+    drop(log);
+    old.disk.rename(Path::new(OUT), Path::new("/aside")).unwrap();
+    assert!(!said(&old.saved().0).contains("a server runs on it"));
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_no_draft() {
+    let mut refused = 0;
+    for after in 0..12 {
+        let old = Old::new(history(30), &[20], 1 << 20);
+        old.disk.inject(Fault { verb: Verb::Write, after, kind: std::io::ErrorKind::StorageFull });
+        let (_, error) = old.salvage();
+        refused += usize::from(error.is_some_and(|error| !error.is_nothing() && !error.is_usage()));
+    }
+    assert!(refused > 2, "{refused}");
 }
 
 #[test]

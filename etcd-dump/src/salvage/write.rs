@@ -44,15 +44,31 @@ pub(super) fn write<D: Disk>(
 ) -> Result<(), SalvageError> {
     let draft = draft_name(out);
     remove_draft(disk, &draft)?;
+    let written = write_draft(disk, log, snapshots, plan, &draft).and_then(|()| {
+        disk.rename(&draft, out)?;
+        Ok(disk.sync_dir(parent_of(out))?)
+    });
+    if written.is_err() {
+        // The first error counts; what is left is removed by the next run.
+        let _ = remove_draft(disk, &draft);
+    }
+    written
+}
+
+fn write_draft<D: Disk>(
+    disk: &D,
+    log: &Log,
+    snapshots: &[Snapshot],
+    plan: &Plan,
+    draft: &Path,
+) -> Result<(), SalvageError> {
     let (snap, wal) = (draft.join("member/snap"), draft.join("member/wal"));
     disk.create_dir_all(&snap)?;
     if let Some(number) = plan.snapshot {
         copy_snapshot(disk, &snapshots[number].path, &snap)?;
     }
     write_log(disk, log, plan, &wal)?;
-    read_again(disk, plan, &wal)?;
-    disk.rename(&draft, out)?;
-    Ok(disk.sync_dir(parent_of(out))?)
+    read_again(disk, plan, &wal)
 }
 
 /// Where the directory is until it is complete.

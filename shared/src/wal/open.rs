@@ -242,12 +242,12 @@ impl Scan {
     /// Takes an entry over; one of an index that is there already replaces it and all after it.
     fn entry(&mut self, entry: pb::Entry, after: u64) -> Result<(), Damage> {
         // Converted 0.4 logs begin with an entry of index 0.
-        let Some(place) = entry.index.checked_sub(after + 1) else {
+        let Some(place) = after.checked_add(1).and_then(|first| entry.index.checked_sub(first)) else {
             self.forget(after);
             self.term_before = (entry.index == after).then_some(entry.term);
             return Ok(());
         };
-        let last = after + self.entries.len() as u64;
+        let last = after.saturating_add(self.entries.len() as u64);
         let place = usize::try_from(place).unwrap_or(usize::MAX);
         if place > self.entries.len() {
             return Err(Damage::Gap { last, found: entry.index });
@@ -356,7 +356,7 @@ impl Scan {
                 None => WalError::SnapshotNotFound(at),
             });
         }
-        let last = at.index + self.entries.len() as u64;
+        let last = at.index.saturating_add(self.entries.len() as u64);
         if self.state.commit > last {
             // etcd 2.0 wrote the state before its entries. Whether those were acknowledged cannot be known.
             let file = held.last().map(|(_, file)| file.path().to_owned()).unwrap_or_default();
