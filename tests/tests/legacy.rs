@@ -1,5 +1,5 @@
-//! Allow-legacy mode and `etcdctl upgrade`: which program starts on which data, with a stand-in for etcd 0.4 that
-//! records how it was started, and stand-ins for its members.
+//! Allow-legacy mode: which program starts on which data, with a stand-in for etcd 0.4 that records how it was started,
+//! and stand-ins for its members.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -387,49 +387,4 @@ fn without_data_a_discovery_service_names_the_peers() -> Check {
     // Who is there does not answer.
     service.set("/gone/one", "http://127.0.0.1:1")?;
     found("gone")?.expect_refusal(&["none of the peers http://127.0.0.1:1 "])
-}
-
-/// What `etcdctl upgrade` prints and ends with, where a peer answers so.
-fn upgrade(words: &[&str]) -> Check<(String, String, Option<i32>)> {
-    let mut command = Command::new(&programs::find()?.etcdctl);
-    clean_environment(&mut command);
-    let output = command.arg("upgrade").args(words).output().context("run etcdctl")?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((text(&output.stdout), text(&output.stderr), output.status.code()))
-}
-
-#[test]
-fn upgrade_tells_what_the_cluster_says() -> Check {
-    const PATH: &str = "/v2/admin/next-internal-version";
-    let (leader, leader_url) = stub(&format!(r#"{{"GET {PATH}":{{}}}}"#))?;
-    let (follower, url) =
-        stub(&format!(r#"{{"GET {PATH}":{{"status":307,"headers":{{"Location":"{leader_url}{PATH}"}}}}}}"#))?;
-    let done = "Cluster will start upgrading from internal version 1 to 2 in 10 seconds.\n".to_owned();
-    assert_eq!(
-        upgrade(&["--old-version=1", "--new-version", "2", "--peer-url", &url])?,
-        (done, String::new(), Some(0))
-    );
-    assert_eq!(
-        (follower.take_requests(), leader.take_requests()),
-        (vec![format!("GET {PATH}")], vec![format!("GET {PATH}")])
-    );
-
-    let (_other, url) = stub("{}")?;
-    let text = "Cluster cannot upgrade to 2: version is not 0.4.7\n".to_owned();
-    assert_eq!(upgrade(&["-peer-url", &url])?, (text, String::new(), Some(1)));
-
-    let (_unready, url) = stub(r#"{"*":{"status":503}}"#)?;
-    let text = format!("Faild upgrade cluster via {url}\nrun etcdctl cluster-health to check\n");
-    assert_eq!(upgrade(&["--peer-url", &url])?, (text, String::new(), Some(1)));
-
-    let dead = format!("http://127.0.0.1:{}", ports::take()?);
-    let (text, _, status) = upgrade(&["--peer-url", &dead])?;
-    assert!(text.starts_with(&format!("Failed to send upgrade request to {dead}: ")), "{text}");
-    assert!(text.contains("connection refused") && status == Some(1), "{text}");
-
-    for (flag, text) in [("--old-version=2", "from version 2"), ("--new-version=3", "to version 3")] {
-        let text = format!("Do not support upgrade {text}\n");
-        assert_eq!(upgrade(&[flag, "--peer-url", &url])?, (text, String::new(), Some(1)));
-    }
-    Ok(())
 }

@@ -135,10 +135,6 @@ fn dialer(given: &Given, role: Role) -> Result<Dialer, TlsFileError> {
         (!path.is_empty()).then(|| PathBuf::from(path))
     };
     let (cert, key) = (file("cert-file"), file("key-file"));
-    if cert.is_none() && key.is_none() {
-        let files = ClientTlsFiles { role, ..ClientTlsFiles::default() };
-        return Dialer::new(&files);
-    }
     let ca = file("ca-file").or_else(|| file("trusted-ca-file")).into_iter().collect();
     let accept_common_name = given.text("tls-accept-common-name") == "true";
     Dialer::new(&ClientTlsFiles { cert, key, ca, accept_common_name, role })

@@ -18,7 +18,7 @@ use super::via::Via;
 use crate::net::{Dialer, Stream, TlsFailure, io_reason};
 
 /// As many as an import writes keys at a time at most; more idle ones are closed.
-const IDLE_CONNECTIONS_MAX: usize = 128;
+const IDLE_CONNECTIONS_MAX: usize = 512;
 /// The largest answer that is kept: a recursive listing of a full store is some hundred megabytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 1 << 30;
 

@@ -40,7 +40,7 @@ use crate::go;
 use crate::session::Session;
 
 /// More requests at a time than any cluster has use for.
-const CLIENTS_MAX: i64 = 128;
+const CLIENTS_MAX: i64 = 512;
 
 /// Write the keys of a file into a cluster: of a snapshot of etcd 0.4, or of an export
 ///
@@ -56,6 +56,10 @@ const CLIENTS_MAX: i64 = 128;
 /// stops. Begin it again with --resume, or without: to write a key twice does no harm.
 ///
 /// --total-timeout is the time for one key here.
+///
+/// etcdctl import -c 32 --resume keys.jsonl
+///
+/// etcdctl import --snap /var/lib/etcd/snapshot/0_10027.ss --hidden /_registry
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "etcdctl import [OPTIONS] --snap <FILE>\n       etcdctl import [OPTIONS] <FILE>")]
 pub(crate) struct Import {
@@ -65,7 +69,7 @@ pub(crate) struct Import {
     /// Of a snapshot: a hidden key or directory to import too; may be given several times
     #[arg(long, value_name = "KEY", action = clap::ArgAction::Append)]
     hidden: Vec<OsString>,
-    /// How many keys are written at a time, from 1 to 128
+    /// How many keys are written at a time, from 1 to 512
     #[arg(short = 'c', value_name = "NUMBER", default_value = "10", value_parser = clients)]
     clients: usize,
     /// Of a snapshot: make the directories that have no keys too
@@ -281,8 +285,8 @@ mod tests {
     #[test]
     fn the_number_of_clients_has_bounds() {
         assert_eq!(clients("1"), Ok(1));
-        assert_eq!(clients("0x80"), Ok(128));
-        for bad in ["0", "-1", "129", "", "ten"] {
+        assert_eq!(clients("0x200"), Ok(512));
+        for bad in ["0", "-1", "513", "", "ten"] {
             assert!(clients(bad).is_err(), "{bad}");
         }
     }
