@@ -167,11 +167,31 @@ fn a_reader_who_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn what_is_not_built_says_so() {
-    for command in ["import", "upgrade"] {
-        let output = run(&[command]);
-        assert_eq!(output.status.code(), Some(1), "{command}");
-        assert!(text(&output.stderr).contains("not built yet"), "{command}");
+fn an_import_refuses_what_makes_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(content.as_bytes())
+            .unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let store = file("store", "{\"Root\":{\"Path\":\"/\",\"Children\":{}},\"CurrentIndex\":1}");
+    let export = file("export", "{\"end\":{\"nodes\":0,\"index\":1}}\n");
+    file("export.import", "{\"source\":{\"bytes\":1,\"head_crc\":1},\"done\":{}}");
+    for (words, why) in [
+        (&["--resume", &store][..], "--resume is for exports"),
+        (&["--hidden", "/_h", &export], "--hidden is for snapshots"),
+        (&["--resume", &export], "remove it to begin anew"),
+        (&[dir.path().to_str().unwrap()], "is a directory"),
+    ] {
+        let output = run(&[&["import"], words].concat());
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(text(&output.stderr).to_lowercase().contains(why), "{words:?}: {output:?}");
     }
 }
 
