@@ -137,6 +137,8 @@ impl Replay {
     pub(crate) fn ids(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.registry.machines().values().map(|machine| machine.id().0).collect();
         ids.sort_unstable();
+        // 0.2 let two members have one address.
+        ids.dedup();
         ids
     }
 

@@ -204,3 +204,46 @@ fn a_snapshot_alone_is_enough() {
     assert!(report.warnings[0].contains("log is missing"), "{report}");
     assert_eq!(member.value("/k").as_deref(), Some("v"));
 }
+
+/// Whatever stands in the files: an error, or a member that can be read.
+#[test]
+fn anything_in_the_files() {
+    const ROUNDS: u32 = 1500;
+    let (plain, _) = small();
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut taken = 0;
+    for round in 0..ROUNDS {
+        let mut files = if round % 2 == 0 { plain.clone() } else { with_snapshot() };
+        let name = ["log", "log", "log", "conf", "snapshot/0_20.ss"][random(5)];
+        let Some(bytes) = files.get_mut(&PathBuf::from(name)) else { continue };
+        for _ in 0..=random(4) {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = random(bytes.len());
+            let end = (at + random(60)).min(bytes.len());
+            match random(4) {
+                0 => bytes[at] = [0, b' ', b'\n', 0x7f, 0xff][random(5)],
+                1 => drop(bytes.drain(at..end)),
+                2 => {
+                    let part = bytes[at..end].to_vec();
+                    bytes.splice(at..at, part);
+                }
+                _ => bytes[at..end].fill(b'9'),
+            }
+        }
+        for salvage in [false, true] {
+            let disk = planted(0, &files);
+            if migrate(&disk, &Options { salvage, ..Options::default() }).is_ok() {
+                let mut member = Member::read(&disk);
+                member.apply_to(member.last());
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken > ROUNDS / 4, "only {taken} were taken");
+}

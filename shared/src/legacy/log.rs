@@ -24,6 +24,10 @@ use crate::wal::{FileSource, Source};
 pub const HEAD_BYTES: usize = 9;
 /// Enough of an entry to see where its text begins: three short fields and a name.
 const START_BYTES: usize = 96;
+/// No entry takes fewer bytes: a head, two short numbers and the shortest name.
+const ENTRY_BYTES_MIN: u64 = HEAD_BYTES as u64 + 2 + 2 + 2 + 8;
+/// No log comes to such indexes or terms; sums with them cannot overflow.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 /// How far a search for the next good entry looks at once.
 const SEARCH_BYTES: usize = 256 * 1024;
 
@@ -185,8 +189,8 @@ pub struct Reader<F> {
     last: Option<(u64, u64)>,
     end: End,
     ended: bool,
-    /// Whether entries may be missing before the next one.
-    gap: bool,
+    /// Where the last good entry ends, if entries may be missing before the next one.
+    gap_from: Option<u64>,
 }
 
 impl<F: DiskFile> Reader<F> {
@@ -197,7 +201,15 @@ impl<F: DiskFile> Reader<F> {
     pub fn new(file: F) -> Result<Reader<F>, DiskError> {
         let path = file.path().to_owned();
         let source = FileSource::new(Arc::new(file))?;
-        Ok(Reader { source, file: path, offset: 0, last: None, end: End::Clean, ended: false, gap: false })
+        Ok(Reader {
+            source,
+            file: path,
+            offset: 0,
+            last: None,
+            end: End::Clean,
+            ended: false,
+            gap_from: None,
+        })
     }
 
     /// Where the next entry begins; after an error, where the bad one does.
@@ -232,7 +244,7 @@ impl<F: DiskFile> Reader<F> {
             Ok(Some((entry, bytes))) => {
                 self.offset += bytes;
                 self.last = Some((entry.index, entry.term));
-                self.gap = false;
+                self.gap_from = None;
                 Ok(Some(entry))
             }
             Ok(None) => {
@@ -250,7 +262,7 @@ impl<F: DiskFile> Reader<F> {
     pub fn skip_damage(&mut self) -> Result<Skipped, DiskError> {
         let from = self.offset;
         let after = self.last.map_or(0, |(index, _)| index);
-        self.gap = true;
+        self.gap_from.get_or_insert(from);
         let mut at = from + 1;
         while at < self.len() {
             let window = self.source.window(at, SEARCH_BYTES)?;
@@ -344,11 +356,15 @@ impl<F: DiskFile> Reader<F> {
             return Ok(Ok(self.torn(Rest::Zeros)));
         }
         let Ok(raw) = RawEntry::decode(body) else { return Ok(Err(Problem::Encoding)) };
-        if raw.encoded_len() as u64 != wanted || raw.index == 0 || raw.name.is_empty() {
+        let numbers = 1..=NUMBER_MAX;
+        let good = numbers.contains(&raw.index) && raw.term <= NUMBER_MAX && !raw.name.is_empty();
+        if raw.encoded_len() as u64 != wanted || !good {
             return Ok(Err(Problem::Encoding));
         }
         if let Some((index, term)) = self.last {
-            if raw.index <= index || !self.gap && raw.index != index + 1 {
+            // A gap has room for so many entries.
+            let missing = self.gap_from.map_or(0, |from| (self.offset - from) / ENTRY_BYTES_MIN);
+            if raw.index <= index || raw.index > index + 1 + missing {
                 return Ok(Err(Problem::Index { wanted: index + 1, found: raw.index }));
             }
             if raw.term < term {
@@ -587,6 +603,14 @@ mod tests {
         assert_eq!((skipped.after, skipped.next, skipped.from), (9, Some(11), start as u64));
         assert_eq!(reader.next_entry().unwrap().unwrap().index, 11);
         assert!(reader.next_entry().unwrap().is_none());
+        // More than the gap has room for cannot be missing.
+        let mut far = bytes[..start].to_vec();
+        far.extend_from_slice(b"garbage that takes the place of two\n");
+        encode(1000, 1, "raft:nop", None, &mut far);
+        encode(11, 1, "raft:nop", None, &mut far);
+        let mut reader = self::reader(&far);
+        while let Ok(Some(_)) = reader.next_entry() {}
+        assert_eq!(reader.skip_damage().unwrap().next, Some(11));
         // Nothing good after it.
         let mut reader = self::reader(b"garbage that is no log at all");
         reader.next_entry().unwrap_err();

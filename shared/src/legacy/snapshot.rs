@@ -13,6 +13,7 @@ use base64::Engine as _;
 use serde::Deserialize;
 
 use super::files::ConfPeer;
+use super::log::NUMBER_MAX;
 use crate::disk::{Disk, DiskError, Kind, read_file};
 
 /// A snapshot of 0.x is read as a whole; base64 in JSON does not get larger than this.
@@ -190,6 +191,9 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
     let content: Content<'_> =
         serde_json::from_slice(content).map_err(|error| Flaw::Json(error.to_string()))?;
     let (last_index, last_term) = (content.last_index, content.last_term);
+    if last_index.max(last_term) > NUMBER_MAX {
+        return Err(Flaw::Json(format!("lastIndex {last_index} and lastTerm {last_term} are out of range")));
+    }
     let peers = content.peers.unwrap_or_default();
     let start = content.state.as_ptr().addr() - bytes.as_ptr().addr();
     let end = start + content.state.len();

@@ -19,6 +19,9 @@ use crate::event::{Action, Event};
 /// How many events a snapshot of 0.x holds.
 const LEGACY_HISTORY: usize = 1000;
 
+/// No store comes to such an index; sums with it cannot overflow.
+const INDEX_MAX: u64 = 1 << 62;
+
 /// What lies below a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Census {
@@ -44,6 +47,9 @@ impl Store {
             true => version_0_1::recover(json, LEGACY_HISTORY)?,
             false => recover(json, LEGACY_HISTORY)?,
         };
+        if store.index > INDEX_MAX {
+            return Err(RecoverError { offset: 0, problem: "a CurrentIndex that no store comes to" });
+        }
         let events: Vec<Arc<Event>> =
             (0..LEGACY_HISTORY).filter_map(|slot| store.history.slot(slot).cloned()).collect();
         for event in events.iter().filter(|_| mend) {
