@@ -5,7 +5,7 @@ use std::path::Path;
 use shared::disk::{Disk, DiskFile, Kind, Open};
 use shared::id::MemberId;
 use shared::legacy::log::{LogEntry, Reader};
-use shared::legacy::{Command, Found, LogError, log_path, look};
+use shared::legacy::{Command, FileError, Found, LogError, log_path, look};
 use shared::{pb, wal};
 
 use crate::error::MigrateError;
@@ -37,10 +37,13 @@ pub(crate) fn migrate<D: Disk>(
     if let Some(already) = already(disk, data_dir)? {
         return Ok(Report { data_dir: data_dir.to_owned(), already: Some(already), ..Report::default() });
     }
-    match look(disk, data_dir)? {
-        Found::Member => {}
-        Found::Standby(_) => return Err(MigrateError::Standby(data_dir.to_owned())),
-        Found::Nothing => return Err(MigrateError::Nothing(data_dir.to_owned())),
+    match look(disk, data_dir) {
+        Ok(Found::Member) => {}
+        Ok(Found::Standby(_)) => return Err(MigrateError::Standby(data_dir.to_owned())),
+        Ok(Found::Nothing) => return Err(MigrateError::Nothing(data_dir.to_owned())),
+        // What is left will tell.
+        Err(FileError::Damaged { .. }) if options.salvage => {}
+        Err(error) => return Err(error.into()),
     }
     let _lock = lock(disk, data_dir)?;
     let migrated = match options.original {
@@ -145,7 +148,13 @@ impl<'a, D: Disk> Job<'a, D> {
         mut survey: Survey,
     ) -> Result<Job<'a, D>, MigrateError> {
         let conf = source.conf.as_ref();
-        let name = identity::find(options.name.as_deref(), source.info.as_ref(), conf, &mut survey)?;
+        let evidence = identity::Evidence {
+            given: options.name.as_deref(),
+            info: source.info.as_ref(),
+            conf,
+            standby: source.standby.as_ref(),
+        };
+        let name = identity::find(evidence, &mut survey)?;
         survey.registry.check_urls()?;
         let last = survey.last.max(start.after);
         // The first entry of a cluster was committed by its first member alone.

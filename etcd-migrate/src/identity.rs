@@ -1,9 +1,32 @@
 //! Whose directory it is.
 
-use shared::legacy::{Conf, Info};
+use shared::legacy::{Conf, Info, StandbyInfo};
 
 use crate::error::{MigrateError, NameProblem};
 use crate::survey::Survey;
+
+/// What the files beside the log tell.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Evidence<'a> {
+    /// What the operator says.
+    pub(crate) given: Option<&'a str>,
+    /// What a member of 0.1 or 0.2 wrote down of itself.
+    pub(crate) info: Option<&'a Info>,
+    /// Names the others.
+    pub(crate) conf: Option<&'a Conf>,
+    /// Names the members that there were when this one was a standby.
+    pub(crate) standby: Option<&'a StandbyInfo>,
+}
+
+impl Evidence<'_> {
+    fn is_peer(&self, name: &str) -> bool {
+        self.conf.is_some_and(|conf| conf.peers.iter().any(|peer| peer.name == name))
+    }
+
+    fn was_other(&self, name: &str) -> bool {
+        self.standby.is_some_and(|standby| standby.cluster.iter().any(|member| member.name == name))
+    }
+}
 
 /// The member's name, by what is known of it, in this order: what the operator says, what 0.1 and 0.2 wrote down,
 /// and who is left when the others are taken out.
@@ -12,14 +35,9 @@ use crate::survey::Survey;
 ///
 /// # Errors
 /// Where that leaves nobody or several, and where the member was removed.
-pub(crate) fn find(
-    given: Option<&str>,
-    info: Option<&Info>,
-    conf: Option<&Conf>,
-    survey: &mut Survey,
-) -> Result<String, MigrateError> {
-    let given = given.filter(|name| !name.is_empty());
-    let is_other = |name: &str| conf.is_some_and(|conf| conf.peers.iter().any(|peer| peer.name == name));
+pub(crate) fn find(evidence: Evidence<'_>, survey: &mut Survey) -> Result<String, MigrateError> {
+    let Evidence { info, conf, .. } = evidence;
+    let given = evidence.given.filter(|name| !name.is_empty());
     let known = |survey: &Survey, name: &str| survey.names.contains_key(name);
     let mut found = None;
     if let Some(name) = given {
@@ -30,29 +48,17 @@ pub(crate) fn find(
             survey.warnings.push(warning);
         }
     }
-    let from_info = info.map(|info| info.name.clone()).filter(|name| known(survey, name) && !is_other(name));
-    found = found.or(from_info).or_else(|| {
-        let left = |removed: bool| {
-            let mut left = survey
-                .names
-                .iter()
-                .filter(|(name, (gone, _))| gone.is_some() == removed && !is_other(name))
-                .map(|(name, _)| name);
-            left.next().filter(|_| left.next().is_none()).cloned()
-        };
-        // Without a list of the others, whoever is alone in the cluster it must be. If all that are left are others,
-        // then this one is gone.
-        let members_left = survey.registry.machines().keys().filter(|name| !is_other(name)).count();
-        left(false).or_else(|| if members_left == 0 { left(true) } else { None })
-    });
+    let from_info =
+        info.map(|info| info.name.clone()).filter(|name| known(survey, name) && !evidence.is_peer(name));
+    found = found.or(from_info).or_else(|| left_over(survey, |name| evidence.is_peer(name)));
+    found = found.or_else(|| left_over(survey, |name| evidence.is_peer(name) || evidence.was_other(name)));
     let Some(name) = found else {
-        let candidates = survey.names.iter().filter(|(name, _)| !is_other(name));
+        let candidates = survey.names.iter().filter(|(name, _)| !evidence.is_peer(name));
+        let others = conf.map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect());
         return Err(MigrateError::Name(NameProblem {
             given: given.map(str::to_owned),
             candidates: candidates.map(|(name, (_, url))| (name.clone(), url.clone())).collect(),
-            others: conf
-                .map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect())
-                .unwrap_or_default(),
+            others: others.unwrap_or_default(),
             has_conf: conf.is_some(),
         }));
     };
@@ -62,8 +68,25 @@ pub(crate) fn find(
     }
 }
 
+/// Who is left when the others are taken out, if that is one: of the members, or if all of them are others, of those
+/// that were members once.
+fn left_over(survey: &Survey, is_other: impl Fn(&str) -> bool) -> Option<String> {
+    let left = |removed: bool| {
+        let names = survey.names.iter();
+        let mut left = names.filter(|(name, (gone, _))| gone.is_some() == removed && !is_other(name));
+        let first = left.next().map(|(name, _)| name.clone());
+        (first.clone().filter(|_| left.next().is_none()), first.is_none())
+    };
+    match left(false) {
+        (Some(only), _) => Some(only),
+        (None, true) => left(true).0,
+        (None, false) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use shared::legacy::StandbyMember;
     use shared::legacy::files::ConfPeer;
 
     use super::*;
@@ -98,7 +121,8 @@ mod tests {
         names: &[(&str, Option<u64>)],
     ) -> Result<String, String> {
         let conf = others.map(conf);
-        find(given, None, conf.as_ref(), &mut survey(names)).map_err(|error| error.to_string())
+        let evidence = Evidence { given, conf: conf.as_ref(), ..Evidence::default() };
+        find(evidence, &mut survey(names)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -111,7 +135,13 @@ mod tests {
         assert_eq!(name(None, None, &[("a", None)]).unwrap(), "a");
         assert_eq!(name(None, Some(&[]), &[("a", Some(7)), ("b", None)]).unwrap(), "b");
         let info = Info { name: "c".to_owned(), ..Info::default() };
-        assert_eq!(find(None, Some(&info), None, &mut survey(&three)).unwrap(), "c");
+        let evidence = Evidence { info: Some(&info), ..Evidence::default() };
+        assert_eq!(find(evidence, &mut survey(&three)).unwrap(), "c");
+        // What it saw as a standby, before it came back.
+        let member = |name: &str| StandbyMember { name: name.to_owned(), ..StandbyMember::default() };
+        let standby = StandbyInfo { cluster: vec![member("a"), member("b")], ..StandbyInfo::default() };
+        let evidence = Evidence { standby: Some(&standby), ..Evidence::default() };
+        assert_eq!(find(evidence, &mut survey(&three)).unwrap(), "c");
     }
 
     #[test]

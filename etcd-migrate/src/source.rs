@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use shared::disk::{Disk, Open};
 use shared::legacy::files::FileError;
 use shared::legacy::log::Reader;
-use shared::legacy::{self, Conf, Info, LogError, SnapshotError, log_path, snapshot, snapshot_dir};
+use shared::legacy::{
+    self, Conf, Info, LogError, SnapshotError, StandbyInfo, log_path, snapshot, snapshot_dir,
+};
 use shared::store::{Image, Store, is_state_of_0_1};
 
 use crate::error::MigrateError;
@@ -18,6 +20,8 @@ pub(crate) struct Source {
     pub(crate) conf: Option<Conf>,
     /// What a member of 0.1 or 0.2 knew of itself.
     pub(crate) info: Option<Info>,
+    /// What it wrote down when it was a standby, before it became a member again.
+    pub(crate) standby: Option<StandbyInfo>,
     /// The newest snapshot that can be read.
     pub(crate) snapshot: Option<Base>,
     /// The index of the first entry of the log, if there is any.
@@ -64,6 +68,7 @@ impl Source {
         let mut lost = Vec::new();
         let conf = small_file(legacy::conf(disk, data_dir), salvage, &mut lost)?;
         let info = small_file(legacy::info(disk, data_dir), salvage, &mut lost)?;
+        let standby = small_file(legacy::standby_info(disk, data_dir), salvage, &mut lost)?;
         let first = first_index(disk, data_dir, salvage)?;
         let mut snapshot = None;
         for name in snapshot::names(disk, &snapshot_dir(data_dir))?.into_iter().rev() {
@@ -89,7 +94,7 @@ impl Source {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Source { conf, info, snapshot, first, lost })
+        Ok(Source { conf, info, standby, snapshot, first, lost })
     }
 
     /// Decides where the replay begins: at the first entry if the log has it, else at the snapshot. `last` is the

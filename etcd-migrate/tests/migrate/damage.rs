@@ -173,6 +173,9 @@ fn a_salvage_of_a_command_a_conf_and_a_gap() {
     let lost: Vec<String> = report.lost.iter().map(ToString::to_string).collect();
     assert!(lost[0].contains("conf") && lost[1].contains("entry 5: the text of etcd:set"), "{lost:?}");
     assert_eq!(report.keys, 2);
+    files.insert("standby_info".into(), b"?".to_vec());
+    assert!(dry(&files, false).unwrap_err().contains("standby_info is damaged"));
+    assert_eq!(dry(&files, true).unwrap().lost.len(), 3);
 
     let mut late = OldLog::after(100);
     late.join("one", "http://one:1").set("/a", "1");
