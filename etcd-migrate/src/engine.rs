@@ -10,6 +10,7 @@ use shared::{pb, wal};
 
 use crate::error::MigrateError;
 use crate::output::{Output, member_dir, remove_draft};
+use crate::pace::Pace;
 use crate::registry::Machine;
 use crate::replay::{Converted, Replay};
 use crate::report::{Already, Loss, Report, ReportMember};
@@ -21,9 +22,6 @@ use crate::{Options, Progress, identity, original};
 pub(crate) const CLUSTER_ID: u64 = 0x04_add5;
 /// The terms of 0.x begin at 0, which means nothing in 2.x.
 pub(crate) const TERM_OFFSET: u64 = 1;
-/// Progress is told after so many entries.
-const PROGRESS_ENTRIES: u64 = 2048;
-
 /// See [`crate::migrate`].
 pub(crate) fn migrate<D: Disk>(
     disk: &D,
@@ -218,7 +216,7 @@ impl<'a, D: Disk> Job<'a, D> {
         if reader.len() != self.survey.bytes {
             return Err(MigrateError::Changed(path));
         }
-        let mut done = 0;
+        let mut pace = Pace::new(progress);
         loop {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
@@ -230,10 +228,7 @@ impl<'a, D: Disk> Job<'a, D> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            done += 1;
-            if done % PROGRESS_ENTRIES == 0 {
-                progress.advance(done, reader.offset());
-            }
+            pace.entry(reader.offset());
             if entry.index <= self.after {
                 self.same_term(&entry);
                 continue;
@@ -254,7 +249,7 @@ impl<'a, D: Disk> Job<'a, D> {
                 Err(error) => return Err(command_error(&path, entry.offset, entry.index, error)),
             }
         }
-        progress.advance(done, reader.offset());
+        pace.told(reader.offset());
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod error;
 mod identity;
 mod original;
 mod output;
+mod pace;
 mod registry;
 mod replay;
 mod report;
@@ -50,7 +51,7 @@ pub struct Options {
 pub trait Progress {
     /// The work ahead: the log's entries and bytes.
     fn begin(&mut self, entries: u64, bytes: u64);
-    /// So much of it is done.
+    /// So much more of it is done.
     fn advance(&mut self, entries: u64, bytes: u64);
     /// All is done, or nothing more will be.
     fn end(&mut self);

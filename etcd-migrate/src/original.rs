@@ -24,12 +24,10 @@ use shared::url::Urls;
 use crate::engine::{CLUSTER_ID, TERM_OFFSET};
 use crate::error::MigrateError;
 use crate::output::Output;
+use crate::pace::Pace;
 use crate::registry::{MACHINES, Machine, Registry};
 use crate::report::{Report, ReportMember};
 use crate::{Options, Progress};
-
-/// Progress is told after so many entries.
-const PROGRESS_ENTRIES: u64 = 2048;
 
 /// See [`crate::migrate`].
 pub(crate) fn migrate<D: Disk>(
@@ -240,6 +238,7 @@ impl Log4 {
         let mut ids = BTreeMap::new();
         let mut lossy = Lossy::default();
         let mut place = 0;
+        let mut pace = Pace::new(progress);
         while let Some(entry) = next(&mut reader)? {
             let command = decode(&entry, place)?;
             lossy.count(&command);
@@ -248,11 +247,9 @@ impl Log4 {
                 out.append(kind, entry.term + TERM_OFFSET, entry.index, Some(&data))?;
             }
             place += 1;
-            if place % PROGRESS_ENTRIES == 0 {
-                progress.advance(place, reader.offset());
-            }
+            pace.entry(reader.offset());
         }
-        progress.advance(place, reader.offset());
+        pace.told(reader.offset());
         self.warnings.extend(lossy.warnings());
         Ok(())
     }

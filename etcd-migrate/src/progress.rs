@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Bar {
     bar: Option<ProgressBar>,
     entries: u64,
+    done: u64,
 }
 
 impl Progress for Bar {
@@ -21,14 +22,15 @@ impl Progress for Bar {
             "{bar:32} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {msg}  {binary_bytes_per_sec}  {eta} left",
         );
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.entries = entries;
+        (self.entries, self.done) = (entries, 0);
         self.bar = Some(ProgressBar::new(bytes).with_style(style));
     }
 
     fn advance(&mut self, entries: u64, bytes: u64) {
+        self.done += entries;
         if let Some(bar) = &self.bar {
-            bar.set_position(bytes);
-            bar.set_message(format!("{entries} of {} entries", self.entries));
+            bar.inc(bytes);
+            bar.set_message(format!("{} of {} entries", self.done, self.entries));
         }
     }
 

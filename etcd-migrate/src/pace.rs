@@ -1,0 +1,60 @@
+//! Tells how far a pass over the log is, now and then.
+
+use crate::Progress;
+
+/// Progress is told after so many entries.
+const ENTRIES: u64 = 2048;
+
+/// What was done since it was told last.
+pub(crate) struct Pace<'a> {
+    progress: &'a mut dyn Progress,
+    entries: u64,
+    offset: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(progress: &'a mut dyn Progress) -> Pace<'a> {
+        Pace { progress, entries: 0, offset: 0 }
+    }
+
+    /// An entry was read; the next one begins at `offset`.
+    pub(crate) fn entry(&mut self, offset: u64) {
+        self.entries += 1;
+        if self.entries >= ENTRIES {
+            self.told(offset);
+        }
+    }
+
+    /// Tells what is left to be told.
+    pub(crate) fn told(&mut self, offset: u64) {
+        self.progress.advance(self.entries, offset.saturating_sub(self.offset));
+        (self.entries, self.offset) = (0, offset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_told_once() {
+        #[derive(Default)]
+        struct Sum(u64, u64, u64);
+
+        impl Progress for Sum {
+            fn begin(&mut self, _entries: u64, _bytes: u64) {}
+            fn advance(&mut self, entries: u64, bytes: u64) {
+                *self = Sum(self.0 + entries, self.1 + bytes, self.2 + 1);
+            }
+            fn end(&mut self) {}
+        }
+
+        let mut sum = Sum::default();
+        let mut pace = Pace::new(&mut sum);
+        for entry in 1..=5000 {
+            pace.entry(entry * 10);
+        }
+        pace.told(50_000);
+        assert_eq!((sum.0, sum.1, sum.2), (5000, 50_000, 3));
+    }
+}
