@@ -153,7 +153,8 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 const INTRODUCTION: &str = "\
-etcd-dump shows what is in the data directory of an etcd member, of 2.x or of 0.x, healthy or damaged.
+etcd-dump shows what is in the data directory of an etcd member, of 2.x, of 0.x, or (its v2
+part) of 3.x, healthy or damaged.
 
 usage: etcd-dump [flags] DIR                    the log: this help
        etcd-dump export DIR | --endpoint URL    all keys as JSON lines, for etcdctl import

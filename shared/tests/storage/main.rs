@@ -9,5 +9,6 @@ mod faults;
 mod model;
 mod real;
 mod snapshot;
+mod stream;
 mod survey;
 mod written;
