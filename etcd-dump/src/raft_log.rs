@@ -1,12 +1,13 @@
 //! Shows the log of a 2.x member, and the snapshot that it continues.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
 use shared::disk::RealDisk;
 use shared::pb;
-use shared::snap::{self, Snapshots};
+use shared::snap::{self, SnapError, Snapshots};
 
 use crate::dump::Files;
 use crate::entry::describe;
@@ -37,6 +38,20 @@ pub(crate) fn dump(files: &Files, what: &What, out: &mut impl Write) -> Result<(
     log.check(mark.filter(|_| is_text))
 }
 
+/// The names of the snapshots in a folder, oldest first. There are none where it is missing, which is told.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub(crate) fn snapshot_names(dir: &Path) -> Result<Vec<OsString>> {
+    match Snapshots::new(RealDisk, dir).names() {
+        Err(SnapError::Disk(error)) if error.is_not_found() => {
+            eprintln!("etcd-dump: {} is missing: a server does not start without it", dir.display());
+            Ok(Vec::new())
+        }
+        names => Ok(names?),
+    }
+}
+
 /// After which entry the log is shown.
 enum Start {
     Index(u64),
@@ -51,9 +66,14 @@ impl Start {
             From::Index(index) => Start::Index(*index),
             From::Snapshot(name) => Start::Snapshot(Some(snap::peek(&RealDisk, &dir.join(name))?)),
             From::NewestSnapshot => {
-                let skipped = |error: &snap::SnapError| eprintln!("etcd-dump: passed over: {error}");
-                let newest = Snapshots::new(RealDisk, dir).peek_newest_metadata(skipped)?;
-                Start::Snapshot(newest.map(|(metadata, _)| metadata))
+                for name in snapshot_names(dir)?.into_iter().rev() {
+                    match snap::peek(&RealDisk, &dir.join(name)) {
+                        Ok(metadata) => return Ok(Start::Snapshot(Some(metadata))),
+                        Err(error @ SnapError::Broken { .. }) => eprintln!("etcd-dump: passed over: {error}"),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Start::Snapshot(None)
             }
         })
     }
@@ -98,7 +118,7 @@ impl<W: Write> Shown<'_, W> {
         self.lines.add("vote", Value::Id(log.state.vote));
         self.lines.add("commit", Value::Number(log.state.commit));
         self.lines.write("state")?;
-        for name in Snapshots::new(RealDisk, snap).names()? {
+        for name in snapshot_names(snap)? {
             let file = snap.join(&name);
             self.lines.add("file", Value::Text(name.into_encoded_bytes().into()));
             match snap::peek(&RealDisk, &file) {

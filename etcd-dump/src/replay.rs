@@ -8,11 +8,12 @@ use shared::disk::RealDisk;
 use shared::entry::{Content, content};
 use shared::pb;
 use shared::replay::Replay;
-use shared::snap::{self, Snapshots};
+use shared::snap;
 use shared::wal::Frames;
 
 use crate::dump::Files;
 use crate::log::{Item, Log, Part};
+use crate::raft_log::snapshot_names;
 
 /// A tree, and what it is the tree of.
 pub(crate) struct Replayed {
@@ -61,7 +62,7 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
 
 /// The newest good snapshot up to an entry; nothing at all if there is none.
 fn newest(dir: &Path, to: u64) -> Result<Replay> {
-    for name in Snapshots::new(RealDisk, dir).names()?.into_iter().rev() {
+    for name in snapshot_names(dir)?.into_iter().rev() {
         let file = dir.join(name);
         match read(&file, to) {
             Ok(None) => {}

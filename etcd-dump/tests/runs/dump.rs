@@ -196,6 +196,18 @@ fn the_log_may_be_elsewhere() {
 }
 
 #[test]
+fn a_folder_of_snapshots_that_is_missing_hides_nothing() {
+    let directory = Directory::with_keys();
+    std::fs::remove_dir(directory.snap_dir()).unwrap();
+    for words in [&[][..], &["--format=json"], &["--store"], &["export"]] {
+        let (status, out, error) = run(&[words, &[directory.path()]].concat());
+        assert!(status == 0 && out.contains("/ttl"), "{words:?}: {out}");
+        assert!(error.contains("snap is missing"), "{error}");
+    }
+    assert_eq!(run(&["--verify", directory.path()]).0, 1);
+}
+
+#[test]
 fn what_is_no_data_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();

@@ -52,7 +52,7 @@ impl<D: Disk> Snapshots<D> {
     /// Reads the newest good snapshot, and says where it is. Broken ones that are newer are renamed to
     /// `….snap.broken`. Its name, too, is durable on return.
     pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        let found = self.newest(read, |file, error| {
+        let found = self.newest(|file, error| {
             tracing::error!(target: "snap", "{error}");
             let mut broken = file.as_os_str().to_owned();
             broken.push(".broken");
@@ -69,18 +69,16 @@ impl<D: Disk> Snapshots<D> {
         &self,
         mut skipped: impl FnMut(&SnapError),
     ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
-        self.newest(read, |_, error| {
+        self.newest(|_, error| {
             skipped(error);
             Ok(())
         })
     }
 
-    /// The newest file that `read` finds good; the others are told.
-    pub(super) fn newest<T>(
+    fn newest(
         &self,
-        read: impl Fn(&D, &Path) -> Result<T, SnapError>,
         mut set_aside: impl FnMut(&Path, &SnapError) -> Result<(), SnapError>,
-    ) -> Result<Option<(T, PathBuf)>, SnapError> {
+    ) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
         for name in self.names()?.into_iter().rev() {
             let file = self.dir.join(name);
             match read(&self.disk, &file) {

@@ -1,13 +1,13 @@
 //! What a snapshot file says of itself, without its store: the file is read in pieces and not kept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message as _;
 use prost::encoding::decode_varint;
 
 use super::send::read_head;
-use super::{Flaw, SnapError, Snapshots, read};
+use super::{Flaw, SnapError, read};
 use crate::disk::{Disk, DiskError, DiskFile, Open};
 use crate::pb;
 
@@ -83,29 +83,13 @@ fn read_some<'a, F: DiskFile>(file: &F, offset: u64, buffer: &'a mut [u8]) -> Re
     Ok(&buffer[..got])
 }
 
-impl<D: Disk> Snapshots<D> {
-    /// As [`Snapshots::peek_newest`], without the store.
-    ///
-    /// # Errors
-    /// If the folder cannot be listed or a file cannot be read.
-    pub fn peek_newest_metadata(
-        &self,
-        mut skipped: impl FnMut(&SnapError),
-    ) -> Result<Option<(pb::SnapshotMetadata, PathBuf)>, SnapError> {
-        self.newest(peek, |_, error| {
-            skipped(error);
-            Ok(())
-        })
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test makes its files as it likes")]
 mod tests {
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::snap::file_name;
+    use crate::snap::{Snapshots, file_name};
 
     #[test]
     fn says_what_reading_the_whole_file_says() {
