@@ -10,6 +10,7 @@ mod report;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod write;
 
 use std::io::{self, Write as _};
@@ -209,6 +210,10 @@ fn salvage<D: Disk>(
     };
     let made = make(disk, &source, log.as_ref(), &mut snapshots, out);
     let mut report = Report::of(dir, log.as_ref(), &snapshots, notices);
+    if let Some(log) = &log {
+        let last = made.as_ref().map_or(0, plan::Plan::last);
+        (report.unused, report.more_unused) = unused::list(disk, log, last);
+    }
     match made {
         Ok(plan) => {
             report.add(&plan, log.as_ref(), &snapshots, out);

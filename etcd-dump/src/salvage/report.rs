@@ -11,7 +11,12 @@ use shared::wal::{End, Flaw};
 use super::log::{Log, Segment, SegmentState};
 use super::plan::Plan;
 use super::snapshots::Snapshot;
+use super::unused::Unused;
 use crate::tree;
+
+/// How many writes that are not used are shown as text, and how much of their values.
+const UNUSED_SHOWN: usize = 20;
+const VALUE_CHARS: usize = 60;
 
 /// What was found, what was made of it and what is missing.
 #[derive(Debug, Serialize)]
@@ -25,6 +30,10 @@ pub(crate) struct Report {
     pub(crate) result: Option<Outcome>,
     pub(crate) files: Vec<File>,
     pub(crate) missing: Vec<Missing>,
+    /// Writes that are readable, but not without the entries before them.
+    pub(super) unused: Vec<Unused>,
+    /// Whether there are more of them than are told.
+    pub(super) more_unused: bool,
     pub(crate) notices: Vec<String>,
 }
 
@@ -114,6 +123,8 @@ impl Report {
             result: None,
             files,
             missing: Vec::new(),
+            unused: Vec::new(),
+            more_unused: false,
             notices,
         }
     }
@@ -333,10 +344,30 @@ impl Display for Report {
                 _ => writeln!(f, "  {what}")?,
             }
         }
+        write_unused(f, &self.unused)?;
         for (i, notice) in self.notices.iter().enumerate() {
             writeln!(f, "{}  {notice}", if i == 0 { "notes:\n" } else { "" })?;
         }
         Ok(())
+    }
+}
+
+fn write_unused(f: &mut fmt::Formatter<'_>, unused: &[Unused]) -> fmt::Result {
+    if unused.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "writes that were readable and are not in the new directory:")?;
+    for Unused { index, method, key, value, .. } in unused.iter().take(UNUSED_SHOWN) {
+        write!(f, "  entry {index}: {method} {}", key.escape_debug())?;
+        match value.char_indices().nth(VALUE_CHARS) {
+            None if value.is_empty() => writeln!(f)?,
+            None => writeln!(f, " \"{}\"", value.escape_debug())?,
+            Some((end, _)) => writeln!(f, " \"{}\"...", value[..end].escape_debug())?,
+        }
+    }
+    match unused.len().saturating_sub(UNUSED_SHOWN) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {more} more: --json tells them"),
     }
 }
 

@@ -223,6 +223,10 @@ fn damage_behind_the_snapshot_ends_the_log() {
     assert_eq!((report.whole, last), (false, 24), "{report}");
     let missing: Vec<_> = report.missing.iter().map(|what| (what.from_index, what.to_index)).collect();
     assert_eq!(missing, [(Some(25), Some(25)), (Some(26), Some(30))], "{report}");
+    let unused: Vec<_> = report.unused.iter().map(|write| (write.index, write.value.as_str())).collect();
+    assert_eq!(unused[0], (26, "value of 26"));
+    assert_eq!((unused.len(), report.more_unused), (5, false));
+    assert!(said(&report).contains("  entry 30: PUT /key0 \"value of 30\"\n"), "{report}");
     // Where the sum or the length is damaged rather than the data, nothing is lost.
     for at in [0, 11] {
         let old = Old::new(history(30), &[10], 1 << 20);
@@ -291,6 +295,7 @@ fn lost_segments_and_snapshots() {
     let (report, error) = old.nothing();
     assert!(matches!(error, SalvageError::Nothing), "{error}");
     assert!(report.files.len() > 8 && said(&report).starts_with("nothing could be salvaged"), "{report}");
+    assert!(report.unused.len() > 40 && said(&report).contains("more: --json tells them"), "{report}");
 }
 
 #[test]

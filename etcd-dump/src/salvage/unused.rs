@@ -1,0 +1,58 @@
+//! The writes that are readable and could not be taken: for somebody who wants to make them again by hand.
+
+use serde::Serialize;
+use shared::disk::Disk;
+use shared::entry::{Content, content};
+use shared::pb;
+use shared::wal::Frames;
+
+use super::log::Log;
+use super::plan::EntryReader;
+
+/// So many are told; whoever has more to lose has no use for a list.
+const UNUSED_MAX: usize = 10_000;
+
+/// A write of a client.
+#[derive(Debug, Serialize)]
+pub(super) struct Unused {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) method: String,
+    /// As clients name it.
+    pub(super) key: String,
+    /// What is no UTF-8 in it is replaced.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) value: String,
+}
+
+/// The writes to keys behind an entry, and whether there are more than are told.
+pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<Unused>, bool) {
+    let mut reader = EntryReader::new(disk, &log.segments);
+    let mut found = Vec::new();
+    for run in log.runs.iter().filter(|run| run.last() > last) {
+        for place in run.from(last + 1) {
+            // What cannot be read any more is none.
+            let Ok(Some(entry)) = reader.read(place) else { continue };
+            let Ok(Content::Request(request)) = content(&entry, Frames::V2) else { continue };
+            let Some(write) = write_of(&entry, &request) else { continue };
+            if found.len() == UNUSED_MAX {
+                return (found, true);
+            }
+            found.push(write);
+        }
+    }
+    (found, false)
+}
+
+fn write_of(entry: &pb::Entry, request: &pb::Request) -> Option<Unused> {
+    let key = request.path.strip_prefix(b"/1").filter(|key| key.starts_with(b"/"))?;
+    let writes = matches!(&request.method[..], b"PUT" | b"POST" | b"DELETE");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    writes.then(|| Unused {
+        index: entry.index,
+        term: entry.term,
+        method: text(&request.method),
+        key: text(key),
+        value: text(&request.val),
+    })
+}
