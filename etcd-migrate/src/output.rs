@@ -10,8 +10,8 @@ use shared::wal::{EntryRef, Wal};
 
 use crate::error::MigrateError;
 
-/// Entries are written and synced when so many bytes of them wait.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Entries are written when so many bytes of them wait.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Where a member's files are in 2.x.
 pub(crate) fn member_dir(data_dir: &Path) -> PathBuf {
@@ -62,7 +62,7 @@ impl<D: Disk> Output<D> {
         self.waiting += data.map_or(0, <[u8]>::len) + size_of::<pb::Entry>();
         if self.waiting >= BATCH_BYTES {
             self.waiting = 0;
-            self.wal.sync()?;
+            self.wal.write_out()?;
         }
         Ok(())
     }

@@ -164,6 +164,19 @@ impl<D: Disk> Wal<D> {
         })
     }
 
+    /// Writes what was appended, and leaves it to a later sync to make it durable: for a log that counts only once it
+    /// is complete. Segments that are closed are synced.
+    pub fn write_out(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| {
+            wal.write()?;
+            if wal.tail_len < wal.segment_bytes {
+                return Ok(());
+            }
+            wal.write_and_sync()?;
+            wal.cut()
+        })
+    }
+
     /// Marks that a snapshot was or is about to be stored, durably, with all that was appended before.
     pub fn append_snapshot(&mut self, at: pb::WalSnapshot) -> Result<(), WalError> {
         self.guarded(|wal| {

@@ -7,27 +7,27 @@
 //! The log of 2.0 is one file: sum, metadata, mark {0, 0}, state, one entry of zeros, the entries, mark of the
 //! snapshot or {0, 0}. Only the list of ids in its snapshot comes in random order there; ours is sorted.
 
+mod snapshot;
+mod translate;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use prost::Message as _;
-use shared::disk::{Disk, Kind, Open};
+use shared::disk::{Disk, Open};
 use shared::id::MemberId;
 use shared::legacy::log::{End, HEAD_BYTES, LogEntry, Reader, Rest};
-use shared::legacy::{
-    self, Command, FileError, LogError, SnapshotError, Time, conf_path, log_path, snapshot,
-};
-use shared::pb::{self, Request};
-use shared::store::{Image, Store, clean_path};
-use shared::url::Urls;
+use shared::legacy::{self, Command, FileError, LogError, conf_path, log_path};
+use shared::pb;
 
 use crate::engine::{CLUSTER_ID, TERM_OFFSET};
 use crate::error::MigrateError;
 use crate::output::Output;
 use crate::pace::Pace;
-use crate::registry::{MACHINES, Machine, Registry};
 use crate::report::{Report, ReportMember};
 use crate::{Options, Progress};
+
+use snapshot::Snapshot4;
+use translate::{Lossy, machine, translate};
 
 /// See [`crate::migrate`].
 pub(crate) fn migrate<D: Disk>(
@@ -81,82 +81,6 @@ pub(crate) fn migrate<D: Disk>(
 
 fn refuse<T>(words: String) -> Result<T, MigrateError> {
     Err(MigrateError::Original(words))
-}
-
-/// The newest snapshot, converted.
-struct Snapshot4 {
-    at: pb::WalSnapshot,
-    ids: Vec<u64>,
-    names: BTreeMap<String, MemberId>,
-    image: Image,
-}
-
-impl Snapshot4 {
-    fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot4>, MigrateError> {
-        if disk.kind(dir)? != Some(Kind::Dir) {
-            return Ok(None);
-        }
-        for name in disk.list(dir)? {
-            if snapshot::Name::parse(&name).is_none() {
-                let name = name.to_string_lossy();
-                return refuse(match name.strip_suffix(".ss") {
-                    None => format!("file {name:?} does not have .ss extension"),
-                    Some(_) => format!("unrecognized file name format {name:?}"),
-                });
-            }
-        }
-        let Some(file) = snapshot::newest(disk, dir)? else { return Ok(None) };
-        let read = snapshot::read(disk, &file);
-        let snapshot = match read {
-            Ok(snapshot) => snapshot,
-            Err(SnapshotError::Disk(error)) => return Err(error.into()),
-            Err(error) => return refuse(error.to_string()),
-        };
-        let store = Store::recover_legacy(&snapshot.state, 1, false);
-        let store = match store {
-            Ok(store) => store,
-            Err(error) => return refuse(format!("{}: {error}", file.display())),
-        };
-        let registry = Registry::from_store(&store);
-        registry.check_urls()?;
-        let names: BTreeMap<_, _> =
-            registry.machines().iter().map(|(name, machine)| (name.clone(), machine.id())).collect();
-        let mut ids: Vec<u64> = names.values().map(|id| id.0).collect();
-        ids.sort_unstable();
-        let image = members_below_0(store.image(), &registry)?;
-        let at = pb::WalSnapshot { index: snapshot.last_index, term: snapshot.last_term + TERM_OFFSET };
-        Ok(Some(Snapshot4 { at, ids, names, image }))
-    }
-}
-
-/// Adds the members to the tree; where 0.x had them they stay.
-fn members_below_0(mut image: Image, registry: &Registry) -> Result<Image, MigrateError> {
-    let Some((created, modified)) = image.indexes(b"/1/_etcd") else {
-        return refuse("it has no answer to a snapshot without members".to_owned());
-    };
-    let members = image.indexes(MACHINES.as_bytes());
-    let machines: Vec<_> = registry
-        .machines()
-        .iter()
-        .map(|(name, machine)| {
-            (name, machine, image.indexes(format!("{MACHINES}/{name}").as_bytes()).unwrap_or_default())
-        })
-        .collect();
-    let mut place = |path: &str, value: Option<&[u8]>, (created, modified)| {
-        let placed = image.place(path.as_bytes(), value, created, modified);
-        assert!(placed.is_ok(), "a key stands in the way of {path}");
-    };
-    place("/0", None, (created, modified));
-    if let Some(indexes) = members {
-        place("/0/members", None, indexes);
-    }
-    for (name, machine, indexes) in machines {
-        let member = format!("/0/members/{}", machine.id());
-        place(&member, None, indexes);
-        place(&format!("{member}/attributes"), Some(&machine.attributes(name)), indexes);
-        place(&format!("{member}/raftAttributes"), Some(&machine.raft_attributes()), indexes);
-    }
-    Ok(image)
 }
 
 /// What the log holds.
@@ -255,45 +179,6 @@ impl Log4 {
     }
 }
 
-/// How much of the log the conversion gets wrong.
-#[derive(Default)]
-struct Lossy {
-    creations: u64,
-    expirations: u64,
-    settings: u64,
-}
-
-impl Lossy {
-    fn count(&mut self, command: &Command<'_>) {
-        match command {
-            Command::Create(create) => {
-                self.creations += u64::from(!create.unique);
-                self.time(create.expire_time);
-            }
-            Command::Set(set) => self.time(set.expire_time),
-            Command::Update(update) => self.time(update.expire_time),
-            Command::CompareAndSwap(swap) => self.time(swap.expire_time),
-            Command::SetClusterConfig(_) => self.settings += 1,
-            _ => {}
-        }
-    }
-
-    fn time(&mut self, time: Time) {
-        self.expirations += u64::from(time.unix_seconds() > 0);
-    }
-
-    fn warnings(&self) -> impl Iterator<Item = String> {
-        [
-            (self.creations, "creations became updates: a key that is made only by one is lost"),
-            (self.expirations, "expirations are written in seconds: the keys become permanent or go at once"),
-            (self.settings, "settings of the cluster take no index any more: comparisons by index may fail"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("as with etcd-migrate 2.0.13, {count} {what}"))
-    }
-}
-
 fn next<F: shared::disk::DiskFile>(reader: &mut Reader<F>) -> Result<Option<LogEntry>, MigrateError> {
     match reader.next_entry() {
         Err(LogError::Disk(error)) => Err(error.into()),
@@ -312,96 +197,6 @@ fn decode(entry: &LogEntry, place: u64) -> Result<Command<'_>, MigrateError> {
         Ok(command) => Ok(command),
         Err(error) => Err(refused(error.to_string())),
     }
-}
-
-fn machine(peer_url: &str, client_url: &str) -> Result<Machine, MigrateError> {
-    if Urls::parse(peer_url).is_err() {
-        return refuse(format!("Invalid Raft URL {peer_url} -- this log could never have worked"));
-    }
-    Ok(Machine { peer_url: peer_url.to_owned(), client_url: client_url.to_owned() })
-}
-
-/// Kind and data of what a command becomes.
-fn translate(
-    command: &Command<'_>,
-    ids: &mut BTreeMap<String, MemberId>,
-) -> Result<(i32, Vec<u8>), MigrateError> {
-    let request = match command {
-        Command::Nop | Command::SetClusterConfig(_) => return Ok((pb::ENTRY_NORMAL, Vec::new())),
-        Command::Join(join) => {
-            let machine = machine(&join.raft_url, &join.etcd_url)?;
-            let id = machine.id();
-            ids.insert(join.name.clone().into_owned(), id);
-            let context = Some(machine.context(id, &join.name).into());
-            let change = pb::ConfChange { id: 0, kind: pb::ADD_NODE, node_id: id.0, context };
-            return Ok((pb::ENTRY_CONF_CHANGE, change.encode_to_vec()));
-        }
-        Command::Remove(remove) => {
-            let Some(id) = ids.remove(&*remove.name) else {
-                return refuse(format!("removing a node named {} before it joined", remove.name));
-            };
-            // 2.0 writes an empty context where there is none.
-            let context = Some(bytes(""));
-            let change = pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context };
-            return Ok((pb::ENTRY_CONF_CHANGE, change.encode_to_vec()));
-        }
-        Command::Set(set) => Request {
-            val: bytes(&set.value),
-            dir: set.dir == Some(true),
-            expiration: seconds(set.expire_time),
-            ..request("PUT", &set.key)
-        },
-        Command::Create(create) => Request {
-            val: bytes(&create.value),
-            dir: create.dir,
-            expiration: seconds(create.expire_time),
-            // It should be false.
-            prev_exist: (!create.unique).then_some(true),
-            ..request(if create.unique { "POST" } else { "PUT" }, &create.key)
-        },
-        Command::Update(update) => Request {
-            val: bytes(&update.value),
-            prev_exist: Some(true),
-            expiration: seconds(update.expire_time),
-            ..request("PUT", &update.key)
-        },
-        Command::Delete(delete) => {
-            Request { dir: delete.dir, recursive: delete.recursive, ..request("DELETE", &delete.key) }
-        }
-        Command::CompareAndSwap(swap) => Request {
-            val: bytes(&swap.value),
-            prev_value: bytes(&swap.prev_value),
-            prev_index: swap.prev_index,
-            expiration: seconds(swap.expire_time),
-            ..request("PUT", &swap.key)
-        },
-        Command::CompareAndDelete(delete) => Request {
-            prev_value: bytes(&delete.prev_value),
-            prev_index: delete.prev_index,
-            ..request("DELETE", &delete.key)
-        },
-        Command::Sync(sync) => {
-            Request { method: "SYNC".into(), time: sync.time.unix_nanos().0, ..Request::default() }
-        }
-        Command::TestAndSet(_) | Command::Get(_) | Command::Watch(_) => {
-            return refuse(format!("unregistered command type {}", command.name()));
-        }
-    };
-    Ok((pb::ENTRY_NORMAL, request.encode_to_vec()))
-}
-
-fn request(method: &'static str, key: &str) -> Request {
-    let path = clean_path(format!("/1/{key}").as_bytes()).into_owned();
-    Request { method: method.into(), path: path.into(), ..Request::default() }
-}
-
-fn bytes(text: &str) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(text.as_bytes())
-}
-
-/// Seconds, where 2.0 reads nanoseconds; 0 for none.
-fn seconds(time: Time) -> i64 {
-    if time.is_zero() { 0 } else { time.unix_seconds() }
 }
 
 /// Which member it is: the one with the given name, else who is left when the others are taken out.
