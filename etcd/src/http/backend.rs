@@ -10,6 +10,7 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
+use crate::auth::Switch;
 use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
 use crate::peers;
 
@@ -20,6 +21,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The store as far as it is applied here. Never held across an `.await`.
     fn store(&self) -> RwLockReadGuard<'_, Store>;
+
+    /// Whether auth is on, as far as the store is applied here. Costs nothing.
+    fn auth(&self) -> Switch;
+
+    /// As [`auth`](Backend::auth), and the store's statistics show that somebody looked: the original reads the
+    /// switch for each request that could need rights.
+    fn look_for_auth(&self) -> Switch;
+
+    /// As [`store`](Backend::store), for a look that is only a part of what a client waits for.
+    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store>;
 
     /// Watches a path of the store from the event with index `since` on, or from now on if that is 0.
     fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError>;

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use super::flow::Flow;
 use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::{
-    Context, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
+    Context, auth, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
 };
 use super::{path, stats, version};
 
@@ -102,6 +102,8 @@ pub(super) struct Asked<'a> {
     pub(super) query: &'a str,
     /// The `Content-Type`, empty for none.
     pub(super) content_type: &'a [u8],
+    /// The `Authorization`, if auth is on.
+    pub(super) authorization: Option<HeaderValue>,
     pub(super) body: Bytes,
     pub(super) framing: Framing,
 }
@@ -138,6 +140,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     let mut headers = std::mem::take(&mut head.headers);
     let content_type = headers.remove(CONTENT_TYPE);
     let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
+    let authorization = if context.backend.auth().is_on() { headers.remove(AUTHORIZATION) } else { None };
     headers.clear();
     let mut headers = allowing(headers, origin);
 
@@ -168,10 +171,18 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         framing.keep_alive &= discard(&exchange.flow, body, expects, framing, &mut headers).await;
         Bytes::new()
     };
-    let asked = Asked { method: &head.method, rest, query, content_type, body, framing };
+    let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
-        Route::Keys => return keys::begin(exchange, &asked, headers),
+        Route::Keys => {
+            return match keys::begin(exchange, asked, headers) {
+                keys::Begun::Page(page) => page,
+                keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+            };
+        }
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
+        Route::AuthUsers => Box::pin(auth::answer_users(context, asked, headers)).await,
+        Route::AuthRoles => Box::pin(auth::answer_roles(context, asked, headers)).await,
+        Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
         Route::Machines => machines::answer(context, &asked, headers),
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
         Route::StatsLeader => stats::answer_leader(context, &asked, headers),
@@ -345,7 +356,7 @@ impl Route {
             Route::Members => {
                 matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
             }
-            Route::LogLevel => *method == Method::PUT,
+            Route::LogLevel | Route::AuthUsers | Route::AuthRoles => *method == Method::PUT,
             _ => false,
         }
     }

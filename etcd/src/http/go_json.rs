@@ -42,8 +42,7 @@ pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
 /// The string that is the member `name` of the object that `body` begins with; what follows is not looked
 /// at. Empty if it is not there, `None` if `body` does not begin with such an object.
 pub(super) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
-    let body = String::from_utf8_lossy(body);
-    match serde_json::Deserializer::from_str(&body).into_iter::<Value>().next()?.ok()? {
+    match first_value(body)? {
         Value::Null => Some(String::new()),
         Value::Object(members) => match member(&members, name) {
             None | Some(Value::Null) => Some(String::new()),
@@ -54,7 +53,14 @@ pub(super) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
     }
 }
 
-fn member<'a>(members: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+/// The value that `body` begins with; what follows is not looked at. `None` if there is no such value.
+pub(crate) fn first_value(body: &[u8]) -> Option<Value> {
+    let body = String::from_utf8_lossy(body);
+    serde_json::Deserializer::from_str(&body).into_iter::<Value>().next()?.ok()
+}
+
+/// The member of this name, in any case; of several the last one.
+pub(crate) fn member<'a>(members: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
     members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next_back()
 }
 

@@ -4,25 +4,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use shared::error::{ApiError, Code};
 use shared::event::Event;
 use shared::pb;
-use shared::store::Store;
 use shared::time::UnixNanos;
 
 use super::Context;
 use super::backend::{Backend, SubmitError};
-use super::exchange::{Asked, Exchange, Page};
+use super::exchange::{Asked, Exchange, Framing, Page};
 use super::form::{Form, Param, parse_bool, parse_u64};
 use super::media_type;
 use super::metrics::Counted;
 use super::reply::{self, Response};
 use super::watch::WatchStart;
+use crate::auth::{self, Access, Accounts};
 use crate::log;
-
-/// Where auth's switch stands in the store.
-const AUTH_SWITCH: &[u8] = b"/2/enabled";
 
 /// Bytes of an answer beside the value and twice the key, about.
 const ANSWER_BYTES: usize = 256;
@@ -162,11 +159,19 @@ fn refusal(code: Code, cause: &str) -> ApiError {
     ApiError::new(code, cause, 0)
 }
 
+/// What has become of a request for keys.
+pub(super) enum Begun {
+    /// It is answered, or on its way.
+    Page(Page),
+    /// It needs a right.
+    Guarded(Box<Guarded>),
+}
+
 /// Answers a request for keys, or brings it on its way.
-pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: &Asked<'_>, mut headers: HeaderMap) -> Page {
+pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: Asked<'_>, mut headers: HeaderMap) -> Begun {
     let context = &*exchange.context;
     if !matches!(*asked.method, Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD) {
-        return Page::Ready(reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE"));
+        return Begun::Page(Page::Ready(reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE")));
     }
     headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
     let began = Instant::now();
@@ -174,41 +179,87 @@ pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: &Asked<'_>, mut h
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
     let request = match parse(method, asked.rest, query, asked.content_type, body, now) {
         Ok(request) => request,
-        Err(error) => return Page::Ready(reply::api_error(headers, &error)),
+        Err(error) => return Begun::Page(Page::Ready(reply::api_error(headers, &error))),
     };
     let counted = match &request {
         KeysRequest::Write(request) => Counted::of(&request.method),
         _ if *method == Method::HEAD => Counted::Head,
         _ => Counted::Get,
     };
-    match request {
-        KeysRequest::Read { path, recursive, sorted } => {
-            context.metrics.received(counted);
-            let event = {
-                let store = context.backend.store();
-                look_for_auth(&store);
-                store.get(&path, recursive, sorted)
-            };
-            let pending = Submission { request: pb::Request::default(), headers, counted, began };
-            Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
+    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing };
+    if context.backend.look_for_auth().is_on() {
+        let (key, writes) = (asked.rest.to_vec(), !auth::only_reads(method));
+        return Begun::Guarded(Box::new(Guarded { parsed, key, writes, authorization: asked.authorization }));
+    }
+    Begun::Page(parsed.carry_out(exchange))
+}
+
+/// A request that is carried out only for those who have the right to it.
+pub(super) struct Guarded {
+    parsed: Parsed,
+    /// The path below `/v2/keys`, with the slash at its end if there is one.
+    key: Vec<u8>,
+    writes: bool,
+    authorization: Option<HeaderValue>,
+}
+
+impl Guarded {
+    /// Carries it out, or refuses it.
+    pub(super) async fn pass<B: Backend>(self, exchange: &Exchange<B>) -> Page {
+        let Guarded { parsed, key, writes, authorization } = self;
+        let context = &*exchange.context;
+        let recursive = match &parsed.request {
+            KeysRequest::Read { recursive, .. } | KeysRequest::Watch { recursive, .. } => *recursive,
+            KeysRequest::Write(request) => request.recursive,
+        };
+        let accounts = Accounts::new(&context.auth, &context.backend);
+        if auth::may(&accounts, authorization.as_ref(), Access { key: &key, writes, recursive }).await {
+            return parsed.carry_out(exchange);
         }
-        KeysRequest::Write(request) => {
-            context.metrics.received(counted);
-            look_for_auth(&context.backend.store());
-            Page::Submitted(Submission { request, headers, counted, began })
-        }
-        KeysRequest::Watch { path, recursive, stream, since } => {
-            look_for_auth(&context.backend.store());
-            match context.backend.watch(&path, recursive, stream, since) {
-                Err(error) => {
-                    context.metrics.failed(counted, error.http_status());
-                    Page::Ready(reply::api_error(headers, &error))
-                }
-                Ok(watcher) => {
-                    event_headers(context, &mut headers, watcher.start_index());
-                    let start = WatchStart::new(watcher, stream, asked.framing, &headers, now);
-                    exchange.flow.watches(start);
-                    Page::Watched
+        Page::Ready(reply::api_error(
+            parsed.headers,
+            &refusal(Code::Unauthorized, "Insufficient credentials"),
+        ))
+    }
+}
+
+/// A request that makes sense, with all that its answer needs.
+struct Parsed {
+    request: KeysRequest,
+    headers: HeaderMap,
+    counted: Counted,
+    began: Instant,
+    now: UnixNanos,
+    framing: Framing,
+}
+
+impl Parsed {
+    fn carry_out<B: Backend>(self, exchange: &Exchange<B>) -> Page {
+        let Parsed { request, mut headers, counted, began, now, framing } = self;
+        let context = &*exchange.context;
+        match request {
+            KeysRequest::Read { path, recursive, sorted } => {
+                context.metrics.received(counted);
+                let event = context.backend.store().get(&path, recursive, sorted);
+                let pending = Submission { request: pb::Request::default(), headers, counted, began };
+                Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
+            }
+            KeysRequest::Write(request) => {
+                context.metrics.received(counted);
+                Page::Submitted(Submission { request, headers, counted, began })
+            }
+            KeysRequest::Watch { path, recursive, stream, since } => {
+                match context.backend.watch(&path, recursive, stream, since) {
+                    Err(error) => {
+                        context.metrics.failed(counted, error.http_status());
+                        Page::Ready(reply::api_error(headers, &error))
+                    }
+                    Ok(watcher) => {
+                        event_headers(context, &mut headers, watcher.start_index());
+                        let start = WatchStart::new(watcher, stream, framing, &headers, now);
+                        exchange.flow.watches(start);
+                        Page::Watched
+                    }
                 }
             }
         }
@@ -256,11 +307,6 @@ impl Submission {
             }
         }
     }
-}
-
-/// The original looks here at each request whether auth is on, and its statistics show it.
-pub(super) fn look_for_auth(store: &Store) {
-    let _ = store.get(AUTH_SWITCH, false, false);
 }
 
 /// How the log tells of a cluster that did not answer.

@@ -6,10 +6,10 @@ use shared::id::MemberId;
 use shared::url::Urls;
 
 use super::Context;
+use super::auth;
 use super::backend::{Backend, ChangeError};
 use super::exchange::Asked;
 use super::go_json;
-use super::keys::look_for_auth;
 use super::reply::{self, Response};
 use crate::log;
 use crate::member::{ConfigureError, Peer};
@@ -52,10 +52,10 @@ pub(super) async fn answer<B: Backend>(
     if !matches!(*asked.method, Method::GET | Method::POST | Method::DELETE | Method::PUT) {
         return reply::method_not_allowed(headers, "GET,POST,DELETE,PUT");
     }
-    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
-    if *asked.method != Method::GET {
-        look_for_auth(&context.backend.store());
+    if *asked.method != Method::GET && !auth::is_root(context, &asked, "/v2/members").await {
+        return auth::refuse(headers);
     }
+    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
     let name = asked.rest.strip_prefix(b"/").unwrap_or(asked.rest);
     match *asked.method {
         Method::GET => read(context, name, headers),

@@ -10,6 +10,7 @@
 //! not the member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a
 //! request does to the store, and nothing here knows that raft exists, apart from two numbers in headers.
 
+mod auth;
 mod backend;
 mod connection;
 mod cors;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
@@ -100,6 +102,7 @@ impl From<&Config> for Options {
 /// What all connections share.
 pub struct Context<B> {
     backend: B,
+    auth: Auth,
     cors: Cors,
     wire: Wire,
     internal_version: bool,
@@ -125,6 +128,7 @@ impl<B: Backend> Context<B> {
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
         let wire = Wire::new(limits);
-        Ok(Context { backend, cors, wire, internal_version, log, process_metrics, metrics, cluster_id })
+        let auth = Auth::default();
+        Ok(Context { backend, auth, cors, wire, internal_version, log, process_metrics, metrics, cluster_id })
     }
 }

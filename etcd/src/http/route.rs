@@ -7,6 +7,12 @@ pub(super) enum Route {
     Keys,
     /// `/v2/members` and all below it.
     Members,
+    /// `/v2/auth/users` and all below it.
+    AuthUsers,
+    /// `/v2/auth/roles` and all below it.
+    AuthRoles,
+    /// `/v2/auth/enable`
+    AuthEnable,
     /// `/v2/machines`
     Machines,
     /// `/v2/stats/self`
@@ -39,7 +45,14 @@ impl Route {
         if let Some(rest) = below(path, b"/v2/members") {
             return (Route::Members, rest);
         }
+        if let Some(rest) = below(path, b"/v2/auth/users") {
+            return (Route::AuthUsers, rest);
+        }
+        if let Some(rest) = below(path, b"/v2/auth/roles") {
+            return (Route::AuthRoles, rest);
+        }
         let route = match path {
+            b"/v2/auth/enable" => Route::AuthEnable,
             b"/v2/machines" => Route::Machines,
             b"/v2/stats/self" => Route::StatsSelf,
             b"/v2/stats/leader" => Route::StatsLeader,
@@ -69,9 +82,20 @@ mod tests {
         assert_eq!(Route::of(b"/v2/keys/"), (Route::Keys, &b"/"[..]));
         assert_eq!(Route::of(b"/v2/keys/a/b"), (Route::Keys, &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/members/leader"), (Route::Members, &b"/leader"[..]));
-        for nowhere in
-            ["/", "/v2", "/v2/", "/v2/keyspace", "/v2/KEYS/a", "/version/", "/v2/stats", "/v2/auth/users"]
-        {
+        assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::AuthUsers, &b"/a"[..]));
+        assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::AuthRoles, &b"/"[..]));
+        for nowhere in [
+            "/",
+            "/v2",
+            "/v2/",
+            "/v2/keyspace",
+            "/v2/KEYS/a",
+            "/version/",
+            "/v2/stats",
+            "/v2/auth",
+            "/v2/auth/",
+            "/v2/auth/enable/",
+        ] {
             assert_eq!(Route::of(nowhere.as_bytes()).0, Route::Nowhere, "{nowhere}");
         }
     }

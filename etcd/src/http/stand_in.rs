@@ -12,6 +12,7 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
+use crate::auth::Switch;
 use crate::http::{Backend, ChangeError, SubmitError};
 use crate::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
 use crate::peers;
@@ -91,6 +92,20 @@ impl Backend for StandIn {
 
     fn store(&self) -> RwLockReadGuard<'_, Store> {
         self.store.read()
+    }
+
+    fn auth(&self) -> Switch {
+        Switch::of(&self.store.read())
+    }
+
+    fn look_for_auth(&self) -> Switch {
+        let switch = self.auth();
+        self.store.read().count_read(switch != Switch::Never);
+        switch
+    }
+
+    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {
+        self.store()
     }
 
     fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError> {

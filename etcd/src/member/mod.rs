@@ -133,6 +133,8 @@ pub enum Applied {
         /// Its peer URLs, none for one that is gone.
         peer_urls: Vec<String>,
     },
+    /// Something outside the clients' keys may have changed: the server's own data.
+    OutsideKeys,
     /// A new leader's first entry.
     NewTerm,
 }
@@ -815,6 +817,9 @@ impl Member {
             return;
         }
         let result = store.apply_quietly(&request, now);
+        if !request.path.starts_with(b"/1/") {
+            done(Applied::OutsideKeys);
+        }
         if of_cluster {
             self.membership = Membership::from_store(self.membership.cluster_id, store);
             done(Applied::AttributesChanged);

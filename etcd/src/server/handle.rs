@@ -14,6 +14,7 @@ use shared::time::UnixNanos;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
+use crate::auth::{SharedSwitch, Switch};
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status, TooFewStarted};
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     /// Whether changes that could cost the majority are refused.
     pub(super) strict_reconfig: bool,
     pub(super) store: RwLock<Store>,
+    /// Whether the store says that auth is on.
+    pub(super) auth: SharedSwitch,
     pub(super) membership: ArcSwap<Membership>,
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
@@ -164,6 +167,20 @@ impl Backend for Handle {
 
     fn store(&self) -> RwLockReadGuard<'_, Store> {
         self.inner.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.store.read()
+    }
+
+    fn auth(&self) -> Switch {
+        self.inner.auth.get()
+    }
+
+    fn look_for_auth(&self) -> Switch {
+        let switch = self.inner.auth.get();
+        self.inner.store.read().count_read(switch != Switch::Never);
+        switch
+    }
+
+    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {
         self.inner.store.read()
     }
 

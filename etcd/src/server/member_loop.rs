@@ -50,8 +50,8 @@ const SYNC_INTERVAL_NANOS: i64 = 450_000_000;
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
-/// How often the store and the loop are asked for one write: once whether auth is on, once to write.
-const ASKED_BY_A_WRITE: u64 = 2;
+/// How often the store and the loop are asked for one write.
+const ASKED_BY_A_WRITE: u64 = 1;
 
 /// What the loop is given.
 pub(super) struct LoopConfig {
@@ -591,6 +591,7 @@ impl<D: Disk> MemberLoop<D> {
         let mut membership_changed = false;
         let mut new_term = false;
         let mut removed = false;
+        let mut auth_may_differ = false;
         let wakeups = {
             let mut store = self.inner.store.write();
             let (waiting, metrics) = (&mut self.waiting, &self.metrics);
@@ -616,8 +617,12 @@ impl<D: Disk> MemberLoop<D> {
                     log_member(&self.inner, kind, id, &peer_urls);
                 }
                 Applied::NewTerm => new_term = true,
+                Applied::OutsideKeys => auth_may_differ = true,
                 Applied::RemovedSelf => removed = true,
             });
+            if auth_may_differ {
+                self.inner.auth.follow(&store);
+            }
             store.take_wakeups()
         };
         wakeups.wake();
@@ -670,7 +675,11 @@ impl<D: Disk> MemberLoop<D> {
         ));
         is_marked.await.unwrap_or_else(|_| Err("the log's thread has ended".to_owned()))?;
         self.snapshotter.install(received).await?;
-        self.inner.store.write().adopt(store);
+        {
+            let mut inner = self.inner.store.write();
+            inner.adopt(store);
+            self.inner.auth.follow(&inner);
+        }
         self.member.installed(&metadata, &self.inner.store.read());
         self.members_changed();
         log::info!("etcdserver", "finished applying incoming snapshot at index {}", metadata.index);

@@ -42,6 +42,7 @@ use self::network::{Links, Network};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
+use crate::auth::SharedSwitch;
 use crate::config::{Config, Fallback};
 use crate::http;
 use crate::log::{self, LogControl};
@@ -256,6 +257,7 @@ fn start_member<D: Disk>(
         name: config.name.clone(),
         strict_reconfig: config.strict_reconfig_check,
         membership: ArcSwap::from_pointee(member.membership().clone()),
+        auth: SharedSwitch::of(&opened.store),
         store: RwLock::new(opened.store),
         status: SharedStatus::default(),
         progress: Mutex::new(Vec::new()),

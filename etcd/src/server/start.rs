@@ -56,11 +56,6 @@ pub(super) enum StartError {
     #[error("recovered store from snapshot error: {0}")]
     Store(#[from] shared::store::RecoverError),
     #[error(
-        "auth is enabled in this data directory, and this version does not check users yet: starting would \
-         open every key to everybody"
-    )]
-    AuthEnabled,
-    #[error(
         "cluster cannot be downgraded (current version: 2.3.8 is lower than determined cluster version: {0})."
     )]
     Downgrade(String),
@@ -211,7 +206,6 @@ fn restart<D: Disk>(
         write_first(&mut wal, &first.0, first.1)?;
         (recovered.entries, recovered.state) = first;
     }
-    check_auth(&store, &recovered.entries)?;
     check_version(&store, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
@@ -343,12 +337,6 @@ fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> Result<BTre
 pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) -> pb::Entry {
     let data = Some(Bytes::from(change.encode_to_vec()));
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data }
-}
-
-/// Refuses a directory whose users expect to be asked for their passwords.
-fn check_auth(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
-    let enabled = last_value(store, entries, b"/2/enabled")?;
-    if enabled.as_deref() == Some(b"true") { Err(StartError::AuthEnabled) } else { Ok(()) }
 }
 
 /// Refuses a directory whose cluster has moved on to a version that this server does not know.

@@ -97,6 +97,19 @@ impl Store {
         Ok(Event { index: self.index, ..Event::new(Action::Get, Arc::from(path), node, None) })
     }
 
+    /// The value of a key, without counting it as a read; none if there is no key at `path`.
+    pub fn peek(&self, path: &[u8]) -> Option<&[u8]> {
+        match self.tree.get(&clean(path), self.index).ok()? {
+            Found::Child(Child::Key(_, key)) => Some(key.value()),
+            Found::Root(_) | Found::Child(Child::Dir(..)) => None,
+        }
+    }
+
+    /// Counts a plain read that somebody answered who knew the answer already, and whether it found something.
+    pub fn count_read(&self, found: bool) {
+        self.stats.count_read(false, found);
+    }
+
     /// Makes a node that must not exist yet, and the directories above it.
     ///
     /// With `unique` the node gets a name of 20 digits, the next index, below `path`.

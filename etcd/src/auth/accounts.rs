@@ -1,0 +1,285 @@
+//! Users, roles and the switch in the store: reading them here, changing them through the log.
+//!
+//! The requests are the original's, to the letter of their paths: members of both kinds write the same log.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::error::Code;
+use shared::event::Event;
+use shared::{json, pb};
+
+use super::records::Malformed;
+use super::switch::{SWITCH_PATH, Switch};
+use super::{Auth, AuthError, GUEST, ROOT, Refusal, Role, User};
+use crate::http::Backend;
+use crate::log;
+
+/// The directories of auth's data, in the order in which they are made.
+const DIRECTORIES: [&str; 3] = ["/2", "/2/users/", "/2/roles/"];
+
+/// What became of a user that was to be there in the end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UserChange {
+    /// The user as it is now, with the password's hash.
+    pub(crate) user: User,
+    pub(crate) created: bool,
+}
+
+/// Users and roles, as this member knows them. Cheap to make.
+pub(crate) struct Accounts<'a, B> {
+    auth: &'a Auth,
+    backend: &'a B,
+}
+
+impl<'a, B: Backend> Accounts<'a, B> {
+    pub(crate) fn new(auth: &'a Auth, backend: &'a B) -> Accounts<'a, B> {
+        Accounts { auth, backend }
+    }
+
+    /// Whether auth is on.
+    pub(crate) fn look(&self) -> Switch {
+        self.backend.look_for_auth()
+    }
+
+    /// The names of all users, sorted.
+    pub(crate) fn users(&self) -> Result<Vec<String>, AuthError> {
+        let mut names = self.names("/2/users")?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The names of all roles, sorted.
+    pub(crate) fn roles(&self) -> Result<Vec<String>, AuthError> {
+        let mut names = self.names("/2/roles")?;
+        names.push(ROOT.to_owned());
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The names in a directory; hidden ones are none.
+    fn names(&self, path: &str) -> Result<Vec<String>, AuthError> {
+        let event = match self.backend.store_for_auth().get(path.as_bytes(), false, false) {
+            Ok(event) => event,
+            Err(error) if error.code == Code::KeyNotFound => return Ok(Vec::new()),
+            Err(error) => return Err(AuthError::Store(error)),
+        };
+        let shown = event.node().children();
+        let names = shown.map(|child| String::from_utf8_lossy(child.name()).into_owned());
+        Ok(names.filter(|name| !name.starts_with('_')).collect())
+    }
+
+    /// The user of this name, with the password's hash.
+    pub(crate) fn user(&self, name: &str) -> Result<User, AuthError> {
+        let missing = || Refusal::NoUser(name.to_owned());
+        self.record(format!("/2/users/{name}"), missing, User::from_record)
+    }
+
+    /// The role of this name.
+    pub(crate) fn role(&self, name: &str) -> Result<Role, AuthError> {
+        if name == ROOT {
+            return Ok(Role::root());
+        }
+        let missing = || Refusal::NoRole(name.to_owned());
+        self.record(format!("/2/roles/{name}"), missing, Role::from_record)
+    }
+
+    fn record<T>(
+        &self,
+        path: String,
+        missing: impl FnOnce() -> Refusal,
+        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<T, AuthError> {
+        let event = self.backend.store_for_auth().get(path.as_bytes(), false, false);
+        match event {
+            // A directory has no value, and holds no user.
+            Ok(event) => {
+                read(event.node().value().unwrap_or_default()).map_err(|why| AuthError::Record { path, why })
+            }
+            Err(error) if error.code == Code::KeyNotFound => Err(missing().into()),
+            Err(error) => Err(AuthError::Store(error)),
+        }
+    }
+
+    /// Whether a password is this user's.
+    pub(crate) async fn fits(&self, password: &[u8], user: &User) -> bool {
+        self.auth.passwords.fits(password, &user.password).await
+    }
+
+    /// Makes a user, or changes the one that is there.
+    pub(crate) async fn create_or_update_user(&self, user: User) -> Result<UserChange, AuthError> {
+        if self.user(&user.name).is_ok() {
+            return Ok(UserChange { user: self.update_user(user).await?, created: false });
+        }
+        Ok(UserChange { user: self.create_user(user).await?, created: true })
+    }
+
+    /// Makes a user.
+    pub(crate) async fn create_user(&self, user: User) -> Result<User, AuthError> {
+        let mut user = if user.name == ROOT { user.with_root_role() } else { user };
+        if user.password.is_empty() {
+            return Err(Refusal::PasswordEmpty(user.name).into());
+        }
+        user.password = self.auth.passwords.hash(&user.password).await?;
+        self.set(&format!("/2/users/{}", user.name), &user, false)
+            .await
+            .map_err(|error| on(Code::NodeExist, error, || Refusal::UserExists(user.name.clone())))?;
+        log::notice!("auth", "created user {}", user.name);
+        Ok(user)
+    }
+
+    /// Gives a user another password, or other roles.
+    pub(crate) async fn update_user(&self, change: User) -> Result<User, AuthError> {
+        let before = self.user(&change.name)?;
+        let mut after = before.changed(&change)?;
+        if !change.password.is_empty() {
+            after.password = self.auth.passwords.hash(&change.password).await?;
+        }
+        if after == before {
+            return Err(Refusal::UserUnchanged.into());
+        }
+        self.set(&format!("/2/users/{}", after.name), &after, true).await?;
+        log::notice!("auth", "updated user {}", after.name);
+        Ok(after)
+    }
+
+    /// Removes a user.
+    pub(crate) async fn delete_user(&self, name: &str) -> Result<(), AuthError> {
+        if self.look().is_on() && name == ROOT {
+            return Err(Refusal::RootUserNeeded.into());
+        }
+        let missing = || Refusal::NoUserToDelete(name.to_owned());
+        self.delete(&format!("/2/users/{name}"))
+            .await
+            .map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        log::notice!("auth", "deleted user {name}");
+        Ok(())
+    }
+
+    /// Makes a role.
+    pub(crate) async fn create_role(&self, role: &Role) -> Result<(), AuthError> {
+        check_is_not_root(&role.name)?;
+        let exists = || Refusal::RoleExists(role.name.clone());
+        self.set(&format!("/2/roles/{}", role.name), role, false)
+            .await
+            .map_err(|error| on(Code::NodeExist, error, exists))?;
+        log::notice!("auth", "created new role {}", role.name);
+        Ok(())
+    }
+
+    /// Changes what those may do who have a role.
+    pub(crate) async fn update_role(&self, change: &Role) -> Result<Role, AuthError> {
+        check_is_not_root(&change.name)?;
+        let before = self.role(&change.name)?;
+        let after = before.changed(change)?;
+        if after == before {
+            return Err(Refusal::RoleUnchanged.into());
+        }
+        self.set(&format!("/2/roles/{}", after.name), &after, true).await?;
+        log::notice!("auth", "updated role {}", after.name);
+        Ok(after)
+    }
+
+    /// Removes a role. Users may go on having it, for when it comes back.
+    pub(crate) async fn delete_role(&self, name: &str) -> Result<(), AuthError> {
+        check_is_not_root(name)?;
+        let missing = || Refusal::NoRoleToDelete(name.to_owned());
+        self.delete(&format!("/2/roles/{name}"))
+            .await
+            .map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        log::notice!("auth", "deleted role {name}");
+        Ok(())
+    }
+
+    /// Switches auth on. There must be a user `root`; a role `guest` that may do everything is made unless it is
+    /// there.
+    pub(crate) async fn enable(&self) -> Result<(), AuthError> {
+        if self.look().is_on() {
+            return Err(Refusal::AlreadyOn.into());
+        }
+        self.user(ROOT).map_err(|_| Refusal::NoRootUser)?;
+        if self.role(GUEST).is_err() {
+            log::info!("auth", "no guest role access found, creating default");
+            self.create_role(&Role::guest()).await.inspect_err(|_| {
+                log::error!("auth", "error creating guest role. aborting auth enable.");
+            })?;
+        }
+        let switched = self.set(SWITCH_PATH, &true, true).await;
+        switched.inspect_err(|error| log::error!("auth", "error enabling auth ({error})"))?;
+        log::notice!("auth", "auth: enabled auth");
+        Ok(())
+    }
+
+    /// Switches auth off.
+    pub(crate) async fn disable(&self) -> Result<(), AuthError> {
+        if !self.look().is_on() {
+            return Err(Refusal::AlreadyOff.into());
+        }
+        let switched = self.set(SWITCH_PATH, &false, true).await;
+        switched.inspect_err(|error| log::error!("auth", "error disabling auth ({error})"))?;
+        log::notice!("auth", "auth: disabled auth");
+        Ok(())
+    }
+
+    async fn set<T: Serialize>(&self, path: &str, value: &T, exists: bool) -> Result<Event, AuthError> {
+        self.make_directories().await?;
+        // Texts, lists and booleans can always be written.
+        let value = json::to_vec(value).unwrap_or_default();
+        self.put(path, value.into(), false, exists).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<Event, AuthError> {
+        self.make_directories().await?;
+        let request = pb::Request {
+            method: Bytes::from_static(b"DELETE"),
+            path: Bytes::copy_from_slice(path.as_bytes()),
+            prev_exist: Some(true),
+            ..pb::Request::default()
+        };
+        Ok(self.backend.submit(request).await?)
+    }
+
+    /// Sees to it, once in a process, that the directories and the switch are there.
+    async fn make_directories(&self) -> Result<(), AuthError> {
+        if self.auth.directories.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let made = |result: Result<Event, AuthError>| match result {
+            Err(AuthError::Store(error)) if error.code == Code::NodeExist => Ok(()),
+            other => other.map(drop),
+        };
+        for path in DIRECTORIES {
+            made(self.put(path, Bytes::new(), true, false).await).inspect_err(|error| {
+                log::error!("auth", "failed to create auth directories in the store ({error})");
+            })?;
+        }
+        made(self.put(SWITCH_PATH, Bytes::from_static(b"false"), false, false).await)?;
+        self.auth.directories.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn put(&self, path: &str, val: Bytes, dir: bool, exists: bool) -> Result<Event, AuthError> {
+        let request = pb::Request {
+            method: Bytes::from_static(b"PUT"),
+            path: Bytes::copy_from_slice(path.as_bytes()),
+            val,
+            dir,
+            prev_exist: Some(exists),
+            ..pb::Request::default()
+        };
+        Ok(self.backend.submit(request).await?)
+    }
+}
+
+/// `refusal`, if the store gave this error.
+fn on(code: Code, error: AuthError, refusal: impl FnOnce() -> Refusal) -> AuthError {
+    match error {
+        AuthError::Store(error) if error.code == code => refusal().into(),
+        other => other,
+    }
+}
+
+fn check_is_not_root(role: &str) -> Result<(), Refusal> {
+    if role == ROOT { Err(Refusal::RootRole(role.to_owned())) } else { Ok(()) }
+}

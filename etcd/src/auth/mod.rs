@@ -1,0 +1,153 @@
+//! Users, roles, and what they may do: the v2 API's authentication.
+//!
+//! ```text
+//! request ─▶ gate ─▶ basic (who?) ─▶ accounts (which user?) ─▶ passwords (is it them?) ─▶ rights (may they?)
+//!                                        │
+//!                                        ▼ store: /2/enabled, /2/users/NAME, /2/roles/NAME
+//! ```
+//!
+//! All of it stands in the store, below `/2`, as the original keeps it: who changes it submits a request to the
+//! log, and who checks looks into this member's store. So what was changed at one member holds at another as soon
+//! as the entry is applied there. Whether rights are checked at all is one load of a [`Switch`].
+
+mod accounts;
+mod basic;
+mod gate;
+mod passwords;
+mod records;
+mod rights;
+mod switch;
+#[cfg(test)]
+mod tests;
+
+use http::StatusCode;
+use shared::error::ApiError;
+
+use crate::http::{SubmitError, Unavailable};
+
+pub(crate) use self::accounts::{Accounts, UserChange};
+pub(crate) use self::gate::{is_root, may, only_reads};
+pub(crate) use self::records::{Role, User, is_empty};
+pub(crate) use self::rights::Access;
+pub(crate) use self::switch::SharedSwitch;
+pub use self::switch::Switch;
+
+use self::passwords::Passwords;
+use self::records::Malformed;
+
+/// The user who must be there before auth can be switched on, and the role that may do everything.
+pub(crate) const ROOT: &str = "root";
+
+/// The role of those who show no password.
+const GUEST: &str = "guest";
+
+/// What all requests share.
+#[derive(Debug, Default)]
+pub(crate) struct Auth {
+    passwords: Passwords,
+    /// This process has seen to it that the directories are there.
+    directories: std::sync::atomic::AtomicBool,
+}
+
+/// Why users or roles were not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthError {
+    /// The client's doing; it is told.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store refused it, most likely because another client was quicker.
+    #[error("{}: {}", .0.message(), String::from_utf8_lossy(&.0.cause))]
+    Store(ApiError),
+    /// There is no answer. The change may have been made, or may still be.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+    /// What stands in the store is none of ours.
+    #[error("{path} in the store holds no user or role: {why}")]
+    Record {
+        /// Where it stands.
+        path: String,
+        /// What is wrong with it.
+        why: Malformed,
+    },
+    /// The password cannot be hashed.
+    #[error("the password cannot be hashed: {0}")]
+    Hash(String),
+}
+
+impl From<SubmitError> for AuthError {
+    fn from(error: SubmitError) -> AuthError {
+        match error {
+            SubmitError::Api(error) => AuthError::Store(error),
+            SubmitError::Unavailable(why) => AuthError::Unavailable(why),
+        }
+    }
+}
+
+/// Why users, roles or the switch stay as they are. The texts are the original's, its commas and stops too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("auth: already enabled")]
+    AlreadyOn,
+    #[error("auth: already disabled")]
+    AlreadyOff,
+    #[error("auth: No root user available, please create one")]
+    NoRootUser,
+    #[error("auth: Cannot delete root user while auth is enabled.")]
+    RootUserNeeded,
+    #[error("auth: User {0} does not exist.")]
+    NoUser(String),
+    #[error("auth: User {0} does not exist")]
+    NoUserToDelete(String),
+    #[error("auth: User {0} already exists.")]
+    UserExists(String),
+    #[error("auth: Cannot create user {0} with an empty password")]
+    PasswordEmpty(String),
+    #[error("auth: User not updated. Use grant/revoke/password to update the user.")]
+    UserUnchanged,
+    #[error("auth: Merging user data with conflicting usernames: {stored} {named}")]
+    OtherUser { stored: String, named: String },
+    #[error("auth: Granting duplicate role {role} for user {user}")]
+    RoleGranted { role: String, user: String },
+    #[error("auth: Revoking ungranted role {role} for user {user}")]
+    RoleNotGranted { role: String, user: String },
+    #[error("auth: Role {0} does not exist.")]
+    NoRole(String),
+    #[error("auth: Role {0} doesn't exist.")]
+    NoRoleToDelete(String),
+    #[error("auth: Role {0} already exists.")]
+    RoleExists(String),
+    #[error("auth: Cannot modify role {0}: is root role.")]
+    RootRole(String),
+    #[error("auth: Role not updated. Use grant/revoke to update the role.")]
+    RoleUnchanged,
+    #[error("auth: Merging role with conflicting names: {stored} {named}")]
+    OtherRole { stored: String, named: String },
+    #[error("auth: Granting duplicate {kind} permission {pattern}")]
+    PatternGranted { kind: &'static str, pattern: String },
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::NoUser(_)
+            | Refusal::NoUserToDelete(_)
+            | Refusal::NoRole(_)
+            | Refusal::NoRoleToDelete(_) => StatusCode::NOT_FOUND,
+            Refusal::RootUserNeeded | Refusal::RootRole(_) => StatusCode::FORBIDDEN,
+            Refusal::PasswordEmpty(_) | Refusal::UserUnchanged | Refusal::RoleUnchanged => {
+                StatusCode::BAD_REQUEST
+            }
+            Refusal::AlreadyOn
+            | Refusal::AlreadyOff
+            | Refusal::NoRootUser
+            | Refusal::UserExists(_)
+            | Refusal::OtherUser { .. }
+            | Refusal::RoleGranted { .. }
+            | Refusal::RoleNotGranted { .. }
+            | Refusal::RoleExists(_)
+            | Refusal::OtherRole { .. }
+            | Refusal::PatternGranted { .. } => StatusCode::CONFLICT,
+        }
+    }
+}

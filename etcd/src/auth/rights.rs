@@ -1,0 +1,173 @@
+//! What a role may do with keys: patterns of keys, for reading and for writing.
+//!
+//! A pattern with `*` at its end stands for all keys that begin with what is before it, any other for the one
+//! key that it names. Keys are as they stand in a request's path below `/v2/keys`: `/a/*` is for neither `/a`
+//! nor `/a?recursive=true`, but for `/a/`. Who asks for all below a key needs a pattern with `*` for that key.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::Refusal;
+
+/// What somebody wants to do with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access<'a> {
+    /// The path below `/v2/keys`, unescaped, with the slash at its end if there is one.
+    pub(crate) key: &'a [u8],
+    /// Write or delete it, not only read or watch.
+    pub(crate) writes: bool,
+    /// With all that is below it.
+    pub(crate) recursive: bool,
+}
+
+/// A list of patterns. Go tells a list without elements from none, and so do clients who see `[]` or `null`.
+pub(crate) type Patterns = Option<Vec<String>>;
+
+/// The patterns of keys that may be read and that may be written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct Patterned {
+    pub(crate) read: Patterns,
+    pub(crate) write: Patterns,
+}
+
+/// What a role may do. There is nothing but keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct Permissions {
+    pub(crate) kv: Patterned,
+}
+
+impl Permissions {
+    /// To read and write everything below `/`.
+    pub(crate) fn all() -> Permissions {
+        let all = || Some(vec!["/*".to_owned()]);
+        Permissions { kv: Patterned { read: all(), write: all() } }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.kv.read, &self.kv.write].into_iter().flatten().all(Vec::is_empty)
+    }
+
+    pub(crate) fn allow(&self, access: Access<'_>) -> bool {
+        let patterns = if access.writes { &self.kv.write } else { &self.kv.read };
+        patterns.iter().flatten().any(|pattern| covers(pattern.as_bytes(), access))
+    }
+
+    /// With those of `more` too, which must all be new.
+    pub(crate) fn granted(&self, more: &Permissions) -> Result<Permissions, Refusal> {
+        let read = added(&self.kv.read, &more.kv.read)
+            .map_err(|pattern| Refusal::PatternGranted { kind: "read", pattern })?;
+        let write = added(&self.kv.write, &more.kv.write)
+            .map_err(|pattern| Refusal::PatternGranted { kind: "write", pattern })?;
+        Ok(Permissions { kv: Patterned { read: Some(read), write: Some(write) } })
+    }
+
+    /// Without those of `less`, whether they were there or not.
+    pub(crate) fn revoked(&self, less: &Permissions) -> Permissions {
+        let without = |all: &Patterns, less: &Patterns| {
+            let mut left: BTreeSet<&String> = all.iter().flatten().collect();
+            for pattern in less.iter().flatten() {
+                left.remove(pattern);
+            }
+            Some(left.into_iter().cloned().collect())
+        };
+        let read = without(&self.kv.read, &less.kv.read);
+        let write = without(&self.kv.write, &less.kv.write);
+        Permissions { kv: Patterned { read, write } }
+    }
+}
+
+/// Whether a pattern is for such an access. An empty one is for none.
+fn covers(pattern: &[u8], access: Access<'_>) -> bool {
+    match pattern.split_last() {
+        Some((b'*', start)) => access.key.starts_with(start),
+        Some(_) => !access.recursive && access.key == pattern,
+        None => false,
+    }
+}
+
+/// All of `list` and `more`, sorted; the first of `more` that was there already is the error.
+pub(super) fn added(list: &Patterns, more: &Patterns) -> Result<Vec<String>, String> {
+    let mut all: BTreeSet<&String> = list.iter().flatten().collect();
+    for new in more.iter().flatten() {
+        if !all.insert(new) {
+            return Err(new.clone());
+        }
+    }
+    Ok(all.into_iter().cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(list: &[&str]) -> Patterns {
+        Some(list.iter().map(|pattern| (*pattern).to_owned()).collect())
+    }
+
+    fn reading(list: &[&str]) -> Permissions {
+        Permissions { kv: Patterned { read: patterns(list), write: None } }
+    }
+
+    fn reads(list: &[&str], key: &str, recursive: bool) -> bool {
+        reading(list).allow(Access { key: key.as_bytes(), writes: false, recursive })
+    }
+
+    #[test]
+    fn a_star_at_the_end_stands_for_all_that_begin_so() {
+        for key in ["/app/", "/app/x", "/app/x/y", "/app/*"] {
+            assert!(reads(&["/app/*"], key, false) && reads(&["/app/*"], key, true), "{key}");
+        }
+        for key in ["", "/", "/app", "/apple", "/other/app/x", "app/x"] {
+            assert!(!reads(&["/app/*"], key, false) && !reads(&["/app/*"], key, true), "{key}");
+        }
+        assert!(reads(&["/app*"], "/apple", true));
+        assert!(reads(&["*"], "", true), "the root without its slash");
+        assert!(!reads(&["/*"], "", false));
+        assert!(!reads(&["/*/x"], "/a/x", false), "a star elsewhere is a star");
+        assert!(reads(&["/*/x"], "/*/x", false));
+    }
+
+    #[test]
+    fn without_a_star_it_is_one_key_and_nothing_below() {
+        assert!(reads(&["/one"], "/one", false));
+        for key in ["/one/", "/one/x", "/on", ""] {
+            assert!(!reads(&["/one"], key, false), "{key}");
+        }
+        assert!(!reads(&["/one"], "/one", true));
+        assert!(reads(&["/none", "/one", "/o*"], "/one", true), "one pattern is enough");
+    }
+
+    #[test]
+    fn an_empty_pattern_is_for_nothing() {
+        assert!(!reads(&[""], "", false));
+        assert!(!reads(&[""], "/a", true));
+        assert!(!reads(&[], "/a", false));
+    }
+
+    #[test]
+    fn reading_and_writing_are_apart() {
+        let permissions =
+            Permissions { kv: Patterned { read: patterns(&["/r"]), write: patterns(&["/w/*"]) } };
+        let may =
+            |key: &str, writes| permissions.allow(Access { key: key.as_bytes(), writes, recursive: false });
+        assert_eq!((may("/r", false), may("/r", true)), (true, false));
+        assert_eq!((may("/w/k", false), may("/w/k", true)), (false, true));
+    }
+
+    #[test]
+    fn what_is_granted_must_be_new() {
+        let granted = reading(&["/b", "/a"]).granted(&reading(&["/c"])).unwrap();
+        assert_eq!(granted.kv, Patterned { read: patterns(&["/a", "/b", "/c"]), write: patterns(&[]) });
+        let twice = reading(&["/a"]).granted(&reading(&["/x", "/a"])).unwrap_err();
+        assert_eq!(twice.to_string(), "auth: Granting duplicate read permission /a");
+        assert!(reading(&[]).granted(&reading(&["/x", "/x"])).is_err());
+    }
+
+    #[test]
+    fn what_is_revoked_need_not_be_there() {
+        let left = reading(&["/b", "/a"]).revoked(&reading(&["/a", "/z"]));
+        assert_eq!(left.kv, Patterned { read: patterns(&["/b"]), write: patterns(&[]) });
+        assert!(left.revoked(&left.clone()).is_empty());
+    }
+}

@@ -1,0 +1,362 @@
+//! `/v2/auth/*`: users, roles, and the switch that makes them count.
+
+use http::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
+use shared::json;
+
+use super::Context;
+use super::backend::{Backend, Unavailable};
+use super::exchange::Asked;
+use super::form::Form;
+use super::reply::{self, Response};
+use crate::auth::{self, Accounts, AuthError, Role, User, UserChange, is_empty};
+use crate::log;
+
+/// A user as reads show it: with what each role allows.
+#[derive(Serialize)]
+struct Shown {
+    user: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<Role>,
+}
+
+#[derive(Serialize)]
+struct Users {
+    /// Go shows a list that was never begun as `null`.
+    users: Option<Vec<Shown>>,
+}
+
+#[derive(Serialize)]
+struct Roles {
+    roles: Vec<Role>,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+/// What a path below a family's own leads to.
+enum Place {
+    All,
+    One(String),
+    Nowhere,
+}
+
+impl Place {
+    fn of(rest: &[u8]) -> Place {
+        let name = rest.strip_prefix(b"/").unwrap_or(rest);
+        let name = name.strip_suffix(b"/").unwrap_or(name);
+        match name {
+            b"" => Place::All,
+            name if name.contains(&b'/') => Place::Nowhere,
+            name => Place::One(String::from_utf8_lossy(name).into_owned()),
+        }
+    }
+}
+
+/// A request that may be answered: auth is known in the cluster, and the client has the rights for it.
+struct Admitted<'a, B> {
+    accounts: Accounts<'a, B>,
+    headers: HeaderMap,
+}
+
+/// Whether the client may change members, users and roles. The log tells if not.
+pub(super) async fn is_root<B: Backend>(context: &Context<B>, asked: &Asked<'_>, page: &str) -> bool {
+    auth::is_root(&Accounts::new(&context.auth, &context.backend), asked.authorization.as_ref(), page).await
+}
+
+/// The answer to those who have no right to a page.
+pub(super) fn refuse(headers: HeaderMap) -> Response {
+    reply::message(headers, StatusCode::UNAUTHORIZED, "Insufficient credentials")
+}
+
+/// Answers a request for users.
+pub(super) async fn answer_users<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_known(context) {
+        return not_capable(headers);
+    }
+    match Place::of(asked.rest) {
+        Place::Nowhere => reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
+        Place::All => {
+            if *asked.method != Method::GET {
+                return reply::method_not_allowed(headers, "GET");
+            }
+            match admit(context, &asked, headers).await {
+                Ok(admitted) => list_users(&asked, admitted),
+                Err(refused) => refused,
+            }
+        }
+        Place::One(name) => {
+            if !is_any_of(&asked) {
+                return reply::method_not_allowed(headers, METHODS);
+            }
+            let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
+                Ok(admitted) => admitted,
+                Err(refused) => return refused,
+            };
+            match *asked.method {
+                Method::GET => show_user(&asked, &accounts, &name, headers),
+                Method::PUT => put_user(&asked, &accounts, &name, headers).await,
+                _ => done(headers, accounts.delete_user(&name).await),
+            }
+        }
+    }
+}
+
+/// Answers a request for roles.
+pub(super) async fn answer_roles<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_known(context) {
+        return not_capable(headers);
+    }
+    match Place::of(asked.rest) {
+        Place::Nowhere => reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
+        Place::All => {
+            if *asked.method != Method::GET {
+                return reply::method_not_allowed(headers, "GET");
+            }
+            match admit(context, &asked, headers).await {
+                Ok(admitted) => list_roles(&asked, admitted),
+                Err(refused) => refused,
+            }
+        }
+        Place::One(name) => {
+            if !is_any_of(&asked) {
+                return reply::method_not_allowed(headers, METHODS);
+            }
+            let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
+                Ok(admitted) => admitted,
+                Err(refused) => return refused,
+            };
+            match *asked.method {
+                Method::GET => match accounts.role(&name) {
+                    Ok(role) => show(headers, StatusCode::OK, &role),
+                    Err(error) => failed(headers, &error),
+                },
+                Method::PUT => put_role(&asked, &accounts, &name, headers).await,
+                _ => done(headers, accounts.delete_role(&name).await),
+            }
+        }
+    }
+}
+
+/// Answers a request for the switch. Everybody may see where it stands.
+pub(super) async fn answer_switch<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_known(context) {
+        return not_capable(headers);
+    }
+    if !is_any_of(&asked) {
+        return reply::method_not_allowed(headers, METHODS);
+    }
+    if *asked.method == Method::GET {
+        let headers = with_cluster(context, headers);
+        let enabled = context.backend.look_for_auth().is_on();
+        return show(headers, StatusCode::OK, &Enabled { enabled });
+    }
+    let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    let switched =
+        if *asked.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
+    done(headers, switched)
+}
+
+const METHODS: &str = "GET,PUT,DELETE";
+
+fn is_any_of(asked: &Asked<'_>) -> bool {
+    matches!(*asked.method, Method::GET | Method::PUT | Method::DELETE)
+}
+
+/// Lets those pass who are root, and everybody while auth is off.
+async fn admit<'a, B: Backend>(
+    context: &'a Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Result<Admitted<'a, B>, Response> {
+    if !is_root(context, asked, "/v2/auth").await {
+        return Err(refuse(headers));
+    }
+    let accounts = Accounts::new(&context.auth, &context.backend);
+    Ok(Admitted { accounts, headers: with_cluster(context, headers) })
+}
+
+fn with_cluster<B>(context: &Context<B>, mut headers: HeaderMap) -> HeaderMap {
+    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    headers
+}
+
+/// Whether all members know of auth: those of 2.0 do not.
+fn is_known<B: Backend>(context: &Context<B>) -> bool {
+    let membership = context.backend.members();
+    let mut parts = membership.version.as_deref().unwrap_or_default().split('.').map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (2, 1),
+        _ => false,
+    }
+}
+
+fn not_capable(headers: HeaderMap) -> Response {
+    let text = "Not capable of accessing auth feature during rolling upgrades.";
+    reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+    let shown = || {
+        let names = accounts.users()?;
+        let shown = names.iter().map(|name| {
+            let User { name: user, roles, .. } = accounts.user(name)?;
+            // Roles that are gone are not shown here, while the page of the one user is an error then.
+            let roles = roles.iter().flatten().filter_map(|role| accounts.role(role).ok()).collect();
+            Ok(Shown { user, roles })
+        });
+        shown.collect::<Result<Vec<Shown>, AuthError>>()
+    };
+    match shown() {
+        Ok(_) if !has_query(asked) => internal_error(headers),
+        Ok(users) => {
+            show(headers, StatusCode::OK, &Users { users: Some(users).filter(|users| !users.is_empty()) })
+        }
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+    let roles = || accounts.roles()?.iter().map(|name| accounts.role(name)).collect::<Result<Vec<Role>, _>>();
+    match roles() {
+        Ok(_) if !has_query(asked) => internal_error(headers),
+        Ok(roles) => show(headers, StatusCode::OK, &Roles { roles }),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn show_user<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Accounts<'_, B>,
+    name: &str,
+    headers: HeaderMap,
+) -> Response {
+    let user = match accounts.user(name) {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(user) => user,
+        Err(error) => return failed(headers, &error),
+    };
+    match user.roles.iter().flatten().map(|role| accounts.role(role)).collect() {
+        Ok(roles) => show(headers, StatusCode::OK, &Shown { user: user.name, roles }),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+/// Whether the query can be read. Nobody wants anything of it; the original stumbles if it cannot.
+fn has_query(asked: &Asked<'_>) -> bool {
+    Form::parse(b"", asked.query.as_bytes()).is_ok()
+}
+
+/// Makes a user, or changes one: with `grant` or `revoke` in the body it must be there, with `roles` it must not.
+async fn put_user<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Accounts<'_, B>,
+    name: &str,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(user) = User::from_body(&asked.body) else {
+        return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid JSON in request body.");
+    };
+    if user.name != name {
+        let text = "User JSON name does not match the name in the URL";
+        return reply::message(headers, StatusCode::BAD_REQUEST, text);
+    }
+    let changes = !is_empty(&user.grant) || !is_empty(&user.revoke);
+    let unchanged = |user| UserChange { user, created: false };
+    let result = match (changes, is_empty(&user.roles)) {
+        (true, false) => {
+            let text = "User JSON contains both roles and grant/revoke";
+            return reply::message(headers, StatusCode::BAD_REQUEST, text);
+        }
+        (true, true) => accounts.update_user(user).await.map(unchanged),
+        // The original says 200 here, not 201.
+        (false, false) => accounts.create_user(user).await.map(unchanged),
+        (false, true) => accounts.create_or_update_user(user).await,
+    };
+    match result {
+        Ok(UserChange { user, created }) => {
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            show(headers, status, &User { password: String::new(), ..user })
+        }
+        Err(error) => failed(headers, &error),
+    }
+}
+
+/// Makes a role, or changes one if the body grants or revokes something.
+async fn put_role<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Accounts<'_, B>,
+    name: &str,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(role) = Role::from_body(&asked.body) else {
+        return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid JSON in request body.");
+    };
+    if role.name != name {
+        let text = "Role JSON name does not match the name in the URL";
+        return reply::message(headers, StatusCode::BAD_REQUEST, text);
+    }
+    let result = if !role.is_change() {
+        accounts.create_role(&role).await.map(|()| (StatusCode::CREATED, role))
+    } else if !role.permissions.is_empty() {
+        let text = "Role JSON contains both permissions and grant/revoke";
+        return reply::message(headers, StatusCode::BAD_REQUEST, text);
+    } else {
+        accounts.update_role(&role).await.map(|role| (StatusCode::OK, role))
+    };
+    match result {
+        Ok((status, role)) => show(headers, status, &role),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn show<T: Serialize>(headers: HeaderMap, status: StatusCode, value: &T) -> Response {
+    // Texts, lists and booleans can always be written.
+    let mut body = json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    reply::json(headers, status, body)
+}
+
+/// The answer to a change that shows nothing.
+fn done(headers: HeaderMap, result: Result<(), AuthError>) -> Response {
+    match result {
+        Ok(()) => reply::json(headers, StatusCode::OK, Vec::new()),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn failed(headers: HeaderMap, error: &AuthError) -> Response {
+    match error {
+        AuthError::Refused(refusal) => reply::message(headers, refusal.status(), refusal.to_string()),
+        AuthError::Store(error) => reply::api_error(headers, error),
+        AuthError::Unavailable(Unavailable::LeaderLost) => {
+            log::error!("etcdhttp", "{error}");
+            internal_error(headers)
+        }
+        AuthError::Unavailable(_) | AuthError::Record { .. } | AuthError::Hash(_) => {
+            log::error!("etcdhttp", "got unexpected response error ({error})");
+            internal_error(headers)
+        }
+    }
+}
+
+fn internal_error(headers: HeaderMap) -> Response {
+    reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+}
