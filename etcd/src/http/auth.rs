@@ -169,6 +169,8 @@ pub(super) async fn answer_switch<B: Backend>(
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
+    // The original looks once more, and its statistics show it.
+    let _ = accounts.look();
     let switched =
         if *asked.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
     done(headers, switched)
@@ -214,29 +216,33 @@ fn not_capable(headers: HeaderMap) -> Response {
 }
 
 fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
-    let shown = || {
-        let names = accounts.users()?;
-        let shown = names.iter().map(|name| {
-            let User { name: user, roles, .. } = accounts.user(name)?;
-            // Roles that are gone are not shown here, while the page of the one user is an error then.
-            let roles = roles.iter().flatten().filter_map(|role| accounts.role(role).ok()).collect();
-            Ok(Shown { user, roles })
-        });
-        shown.collect::<Result<Vec<Shown>, AuthError>>()
+    let names = match accounts.users() {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(names) => names,
+        Err(error) => return failed(headers, &error),
     };
-    match shown() {
-        Ok(_) if !has_query(asked) => internal_error(headers),
-        Ok(users) => {
-            show(headers, StatusCode::OK, &Users { users: Some(users).filter(|users| !users.is_empty()) })
+    let shown = names.iter().map(|name| {
+        let User { name: user, roles, .. } = accounts.user(name)?;
+        // Roles that are gone are not shown here, while the page of the one user is an error then.
+        let roles = roles.iter().flatten().filter_map(|role| accounts.role(role).ok()).collect();
+        Ok(Shown { user, roles })
+    });
+    match shown.collect::<Result<Vec<Shown>, AuthError>>() {
+        Ok(shown) => {
+            let users = Some(shown).filter(|shown| !shown.is_empty());
+            show(headers, StatusCode::OK, &Users { users })
         }
         Err(error) => failed(headers, &error),
     }
 }
 
 fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
-    let roles = || accounts.roles()?.iter().map(|name| accounts.role(name)).collect::<Result<Vec<Role>, _>>();
-    match roles() {
-        Ok(_) if !has_query(asked) => internal_error(headers),
+    let names = match accounts.roles() {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(names) => names,
+        Err(error) => return failed(headers, &error),
+    };
+    match names.iter().map(|name| accounts.role(name)).collect() {
         Ok(roles) => show(headers, StatusCode::OK, &Roles { roles }),
         Err(error) => failed(headers, &error),
     }

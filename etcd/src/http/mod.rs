@@ -37,7 +37,7 @@ mod request_line;
 mod route;
 mod site;
 #[cfg(test)]
-mod stand_in;
+pub(crate) mod stand_in;
 mod stats;
 #[cfg(test)]
 mod tests;
