@@ -6,12 +6,13 @@
 //!
 //! - [`programs`], [`ports`], [`process`], [`server`]: find, start, stop and kill programs;
 //! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
-//! - [`replay`]: plays recorded scenarios and compares;
+//! - [`replay`]: plays recorded scenarios and compares; [`examples`]: those of the documentation;
 //! - [`load`]: writers that remember what was acknowledged.
 //!
 //! But for one thing, which looks inside: [`simulator`] runs members of ours in one thread, from a seed.
 
 pub mod clock;
+pub mod examples;
 pub mod failure;
 pub mod files;
 pub mod http;
