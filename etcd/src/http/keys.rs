@@ -160,6 +160,7 @@ fn refusal(code: Code, cause: &str) -> ApiError {
 }
 
 /// What has become of a request for keys.
+#[expect(clippy::large_enum_variant, reason = "handed to the caller once; most requests need no allocation")]
 pub(super) enum Begun {
     /// It is answered, or on its way.
     Page(Page),
