@@ -7,6 +7,7 @@ pub mod http;
 pub mod log;
 pub mod member;
 pub mod metrics;
+mod modules;
 pub mod peers;
 pub mod proxy;
 pub mod security;

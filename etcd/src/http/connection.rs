@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::flow::Flow;
+use super::flow::{Flow, Takeover};
 use super::front::Front;
 use super::listener::Listening;
 use super::site::Site;
-use super::watch::{self, Ended, WatchStart};
+use super::waiting;
+use super::watch::{self, Ended};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -78,12 +79,20 @@ pub(super) async fn run<S: Site>(mut socket: Stream, site: Arc<S>, listening: Ar
                     return;
                 }
             }
-            Spoken::Watch(back, read, start) => {
+            Spoken::TakenOver(back, read, takeover) => {
                 socket = back;
                 carry = read;
                 stalled = 0;
                 let clock = || site.clock();
-                if watch::run(&mut socket, start, &mut carry, clock, &mut stop).await == Ended::Closed {
+                let ended = match takeover {
+                    Takeover::Watch(start) => {
+                        watch::run(&mut socket, start, &mut carry, clock, &mut stop).await
+                    }
+                    Takeover::Wait(waiting) => {
+                        waiting::run(&mut socket, waiting, &mut carry, clock, &mut stop).await
+                    }
+                };
+                if ended == Ended::Closed {
                     return;
                 }
             }
@@ -97,8 +106,8 @@ enum Spoken {
     Closed,
     /// Nothing is going on.
     Quiet(Stream, BytesMut),
-    /// A watch begins.
-    Watch(Stream, BytesMut, WatchStart),
+    /// A watch or a wait begins.
+    TakenOver(Stream, BytesMut, Takeover),
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins.
@@ -124,7 +133,7 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
             return Poll::Ready(End::Closed { lingers });
         }
         if flow.is_taken_over() {
-            return Poll::Ready(End::Watch);
+            return Poll::Ready(End::TakenOver);
         }
         while look_again || look.is_elapsed() {
             if look.is_elapsed() {
@@ -151,8 +160,8 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
         }
         End::Cut => Spoken::Closed,
         End::Quiet => Spoken::Quiet(socket, join(parts.read_buf, held)),
-        End::Watch => match flow.take_watch() {
-            Some(start) => Spoken::Watch(socket, join(parts.read_buf, held), start),
+        End::TakenOver => match flow.take_over() {
+            Some(takeover) => Spoken::TakenOver(socket, join(parts.read_buf, held), takeover),
             None => Spoken::Closed,
         },
     }
@@ -166,7 +175,7 @@ enum End {
     /// By us, in the middle of something.
     Cut,
     Quiet,
-    Watch,
+    TakenOver,
 }
 
 /// What the library had read, and what it was yet to get. Copied, so that the library's buffer can go.

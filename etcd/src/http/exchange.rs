@@ -18,6 +18,7 @@ use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::{
     Context, auth, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
+    modules,
 };
 use super::{path, stats, version};
 
@@ -59,7 +60,7 @@ pub(super) enum Page {
     Ready(Response),
     /// Something for the log.
     Submitted(keys::Submission),
-    /// A watch, which the connection has by now.
+    /// A watch or a wait, which the connection has by now.
     Watched,
 }
 
@@ -183,6 +184,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::AuthUsers => Box::pin(auth::answer_users(context, asked, headers)).await,
         Route::AuthRoles => Box::pin(auth::answer_roles(context, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
+        Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => auth::refuse(headers),
+        Route::Lock | Route::Leader => return modules::begin(exchange, route, &asked, headers),
         Route::Machines => machines::answer(context, &asked, headers),
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
         Route::StatsLeader => stats::answer_leader(context, &asked, headers),
@@ -350,7 +353,7 @@ impl Route {
     /// Whether the page reads the body of such a request.
     fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
         match self {
-            Route::Keys => {
+            Route::Keys | Route::Lock | Route::Leader => {
                 matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
             }
             Route::Members => {

@@ -6,7 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use super::waiting::Waiting;
 use super::watch::WatchStart;
+
+/// What takes a connection over from the HTTP library.
+pub(super) enum Takeover {
+    /// A watch.
+    Watch(WatchStart),
+    /// A request whose answer may be long in coming.
+    Wait(Waiting),
+}
 
 /// Where a connection stands.
 #[derive(Default)]
@@ -29,8 +38,8 @@ pub(crate) struct Flow {
     reading_body: AtomicBool,
     /// The answer leaves input unread: the client must get a chance to read it before the socket closes.
     lingers: AtomicBool,
-    watch_waits: AtomicBool,
-    watch: Mutex<Option<WatchStart>>,
+    takeover_waits: AtomicBool,
+    takeover: Mutex<Option<Takeover>>,
 }
 
 impl Flow {
@@ -118,19 +127,28 @@ impl Flow {
 
     /// The answer is a watch: it takes the connection over.
     pub(super) fn watches(&self, start: WatchStart) {
-        *self.watch.lock() = Some(start);
-        self.watch_waits.store(true, Relaxed);
+        self.takes_over(Takeover::Watch(start));
+    }
+
+    /// The answer is long in coming: it takes the connection over.
+    pub(super) fn waits(&self, waiting: Waiting) {
+        self.takes_over(Takeover::Wait(waiting));
+    }
+
+    fn takes_over(&self, takeover: Takeover) {
+        *self.takeover.lock() = Some(takeover);
+        self.takeover_waits.store(true, Relaxed);
     }
 
     // The connection's owner.
 
-    /// Whether a watch waits and nothing of earlier answers is left to write.
+    /// Whether a watch, or who waits, takes over and nothing of earlier answers is left to write.
     pub(super) fn is_taken_over(&self) -> bool {
-        self.watch_waits.load(Relaxed) && !self.unflushed.load(Relaxed)
+        self.takeover_waits.load(Relaxed) && !self.unflushed.load(Relaxed)
     }
 
-    pub(super) fn take_watch(&self) -> Option<WatchStart> {
-        self.watch.lock().take()
+    pub(super) fn take_over(&self) -> Option<Takeover> {
+        self.takeover.lock().take()
     }
 
     pub(super) fn activity(&self) -> u32 {

@@ -131,6 +131,25 @@ impl<'a> Form<'a> {
     }
 }
 
+/// The first values of these parameters, empty for none, read as [`Form::parse`] reads.
+pub(super) fn values<'a, const N: usize>(
+    names: [&str; N],
+    body: &'a [u8],
+    query: &'a [u8],
+) -> Result<[Cow<'a, [u8]>; N], FormError> {
+    // Checks all of it, so that what follows meets no error.
+    Form::parse(body, query)?;
+    let mut values = [const { None }; N];
+    let pairs = [body, query].into_iter().flat_map(|text| text.split(|byte| *byte == b'&'));
+    for (name, value) in pairs.map(|pair| split_at_byte(pair, b'=')) {
+        let name = unescape(name)?;
+        if let Some(at) = names.iter().position(|known| known.as_bytes() == &*name) {
+            values[at].get_or_insert(unescape(value.unwrap_or_default())?);
+        }
+    }
+    Ok(values.map(Option::unwrap_or_default))
+}
+
 fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     match memchr::memchr(separator, bytes) {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),

@@ -31,6 +31,7 @@ mod media_type;
 mod members;
 mod metrics;
 mod metrics_page;
+mod modules;
 pub(crate) mod path;
 pub(crate) mod reply;
 mod request_line;
@@ -43,6 +44,7 @@ mod stats;
 mod tests;
 mod text;
 mod version;
+mod waiting;
 mod watch;
 
 use std::sync::Arc;

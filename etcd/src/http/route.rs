@@ -21,6 +21,10 @@ pub(super) enum Route {
     StatsLeader,
     /// `/v2/stats/store`
     StatsStore,
+    /// `/mod/v2/lock` and all below it.
+    Lock,
+    /// `/mod/v2/leader` and all below it.
+    Leader,
     /// `/version`
     Version,
     /// `/health`
@@ -50,6 +54,12 @@ impl Route {
         }
         if let Some(rest) = below(path, b"/v2/auth/roles") {
             return (Route::AuthRoles, rest);
+        }
+        if let Some(rest) = below(path, b"/mod/v2/lock") {
+            return (Route::Lock, rest);
+        }
+        if let Some(rest) = below(path, b"/mod/v2/leader") {
+            return (Route::Leader, rest);
         }
         let route = match path {
             b"/v2/auth/enable" => Route::AuthEnable,
@@ -84,6 +94,8 @@ mod tests {
         assert_eq!(Route::of(b"/v2/members/leader"), (Route::Members, &b"/leader"[..]));
         assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::AuthUsers, &b"/a"[..]));
         assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::AuthRoles, &b"/"[..]));
+        assert_eq!(Route::of(b"/mod/v2/lock/a/b"), (Route::Lock, &b"/a/b"[..]));
+        assert_eq!(Route::of(b"/mod/v2/leader/a"), (Route::Leader, &b"/a"[..]));
         for nowhere in [
             "/",
             "/v2",

@@ -65,12 +65,7 @@ impl WatchStart {
         let keep_alive = framing.keep_alive && chunked;
         let mut head = Vec::with_capacity(320);
         head.extend_from_slice(if chunked { b"HTTP/1.1 200 OK\r\n" } else { b"HTTP/1.0 200 OK\r\n" });
-        for (name, value) in headers {
-            push_title_case(&mut head, name.as_str());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
+        push_headers(&mut head, headers);
         head.extend_from_slice(b"Date: ");
         head.extend_from_slice(&http_date(now));
         head.extend_from_slice(match (chunked, keep_alive) {
@@ -79,6 +74,16 @@ impl WatchStart {
             (false, _) => b"\r\n\r\n",
         });
         WatchStart { watcher, stream, chunked, keep_alive, head }
+    }
+}
+
+/// Headers as they go over the wire, each in its line.
+pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        push_title_case(out, name.as_str());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -145,7 +150,7 @@ enum Next {
 }
 
 /// Reads what the client sends meanwhile. Ready when it is gone.
-fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
     while carry.len() < CARRY_BYTES_MAX {
         let mut space = [const { MaybeUninit::uninit() }; 512];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -236,7 +241,11 @@ impl Output {
     }
 }
 
-async fn write_all(socket: &mut Stream, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
+pub(super) async fn write_all(
+    socket: &mut Stream,
+    mut bytes: &[u8],
+    stop: &mut Stop<'_, '_>,
+) -> io::Result<()> {
     let mut write = |cx: &mut Context<'_>| {
         while !bytes.is_empty() {
             match Pin::new(&mut *socket).poll_write(cx, bytes) {

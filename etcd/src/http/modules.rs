@@ -1,0 +1,290 @@
+//! `/mod/v2/lock` and `/mod/v2/leader`: the modules of 0.2, in its words.
+//!
+//! An answer is a text: an index, a value, nothing, or what is wrong. Whatever is wrong has the status 500 there,
+//! and clients of old look at nothing else.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::Context;
+use super::backend::Backend;
+use super::exchange::{Asked, Exchange, Page};
+use super::form::{self, parse_u64};
+use super::reply;
+use super::route::Route;
+use super::waiting::Waiting;
+use crate::auth::{self, Accounts};
+use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
+use crate::modules::{Access, LockPath};
+
+impl<B: Backend> Access for Arc<Context<B>> {
+    type Member = B;
+
+    fn member(&self) -> &B {
+        &self.backend
+    }
+}
+
+/// What is asked of a lock.
+#[derive(Debug, PartialEq)]
+enum Wish {
+    Acquire(Acquire),
+    Renew(Which, u64),
+    Release(Which),
+    /// Who holds it: the value, or with `index` the index.
+    Read {
+        index: bool,
+    },
+}
+
+/// Whether the client may use this lock. With auth on, that takes a right to its directory.
+pub(super) async fn may<B: Backend>(context: &Context<B>, asked: &Asked<'_>) -> bool {
+    if !context.backend.look_for_auth().is_on() {
+        return true;
+    }
+    let Some(lock) = LockPath::new(asked.rest) else { return true };
+    let accounts = Accounts::new(&context.auth, &context.backend);
+    let writes = !auth::only_reads(asked.method);
+    let access = auth::Access { key: lock.key(), writes, recursive: false };
+    auth::may(&accounts, asked.authorization.as_ref(), access).await
+}
+
+/// Answers a request for a lock or a leader, or begins to wait.
+pub(super) fn begin<B: Backend>(
+    exchange: &Exchange<B>,
+    route: Route,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Page {
+    let Some(lock) = LockPath::new(asked.rest) else { return Page::Ready(reply::not_found(headers)) };
+    let method = asked.method.clone();
+    if !matches!(method, Method::GET | Method::PUT | Method::POST | Method::DELETE) {
+        return Page::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
+    }
+    let leader = route == Route::Leader;
+    let wish = if leader { parse_leader(asked) } else { parse_lock(asked) };
+    let context = exchange.context.clone();
+    // What waits is not only who waits for a lock: all of these go through the log.
+    let work = async move {
+        let why = match wish {
+            Err(Refusal::Whole(why)) => why,
+            Err(Refusal::OfLock(why)) => of_leader(leader, &method, why),
+            Ok(wish) => match carry_out(&context, lock, wish).await {
+                Ok(text) => return (StatusCode::OK, text),
+                Err(why) => of_leader(leader, &method, why),
+            },
+        };
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n").into_bytes())
+    };
+    exchange.flow.waits(Waiting::new(work, asked.framing, headers));
+    Page::Watched
+}
+
+/// The election passes on what the lock says.
+fn of_leader(leader: bool, method: &Method, why: String) -> String {
+    let verb = match *method {
+        _ if !leader => return why,
+        Method::DELETE => "delete",
+        Method::GET => "get",
+        _ => "set",
+    };
+    format!("{verb} leader error: {why}")
+}
+
+/// Why a request is not understood.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    /// In these words.
+    Whole(String),
+    /// By the lock, in these words.
+    OfLock(String),
+}
+
+fn refused(why: impl Into<String>) -> Refusal {
+    Refusal::OfLock(why.into())
+}
+
+/// The values of these parameters; empty ones are as good as none.
+fn values<'a, const N: usize>(asked: &'a Asked<'_>, names: [&str; N]) -> Result<[Cow<'a, [u8]>; N], Refusal> {
+    let body = if matches!(*asked.method, Method::PUT | Method::POST) { &asked.body[..] } else { b"" };
+    form::values(names, body, asked.query.as_bytes()).map_err(|error| refused(error.to_string()))
+}
+
+fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
+    let [value, index, ttl, timeout, field] = values(asked, ["value", "index", "ttl", "timeout", "field"])?;
+    match *asked.method {
+        Method::POST => Ok(Wish::Acquire(parse_acquire(&value, &ttl, &timeout)?)),
+        Method::PUT => {
+            let ttl_seconds = parse_ttl(&ttl)?;
+            let which = match (index.is_empty(), value.is_empty()) {
+                (true, true) => return Err(refused("renew lock error: index or value required")),
+                (false, true) => Which::Index(index.into_owned()),
+                (true, false) => Which::Value(value.into_owned()),
+                (false, false) => Which::Both(index.into_owned(), value.into_owned()),
+            };
+            Ok(Wish::Renew(which, ttl_seconds))
+        }
+        Method::DELETE => match (index.is_empty(), value.is_empty()) {
+            (true, true) => Err(refused("release lock error: index or value required")),
+            (false, false) => {
+                Err(refused("release lock error: index and value cannot both be specified"))
+            }
+            (false, true) => Ok(Wish::Release(Which::Index(index.into_owned()))),
+            (true, false) => Ok(Wish::Release(Which::Value(value.into_owned()))),
+        },
+        _ => match &field[..] {
+            b"" | b"value" => Ok(Wish::Read { index: false }),
+            b"index" => Ok(Wish::Read { index: true }),
+            other => {
+                let other = String::from_utf8_lossy(other);
+                Err(refused(format!("read lock error: invalid field: {other}")))
+            }
+        },
+    }
+}
+
+fn parse_leader(asked: &Asked<'_>) -> Result<Wish, Refusal> {
+    if *asked.method == Method::GET {
+        return Ok(Wish::Read { index: false });
+    }
+    let [name, ttl, timeout] = values(asked, ["name", "ttl", "timeout"])?;
+    if name.is_empty() {
+        return Err(Refusal::Whole("leader name required".to_owned()));
+    }
+    if *asked.method == Method::DELETE {
+        return Ok(Wish::Release(Which::Value(name.into_owned())));
+    }
+    Ok(Wish::Acquire(parse_acquire(&name, &ttl, &timeout)?))
+}
+
+fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<Acquire, Refusal> {
+    let patience = match timeout {
+        // The original's own word for "for ever".
+        b"" | b"-1" => None,
+        text => Some(parse_u64(text).ok_or_else(|| {
+            refused(format!("invalid timeout: {}", String::from_utf8_lossy(text)))
+        })?),
+    };
+    Ok(Acquire {
+        value: value.to_vec(),
+        ttl_seconds: parse_ttl(ttl)?,
+        // Nobody waits for longer than a place can be kept.
+        patience: patience.map(|seconds| Duration::from_secs(seconds.min(TTL_SECONDS_MAX))),
+    })
+}
+
+fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
+    parse_u64(text)
+        .filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| refused(format!("invalid ttl: {}", String::from_utf8_lossy(text))))
+}
+
+async fn carry_out<B: Backend>(
+    context: &Arc<Context<B>>,
+    lock: LockPath,
+    wish: Wish,
+) -> Result<Vec<u8>, String> {
+    match wish {
+        Wish::Acquire(asked) => match acquire(context.clone(), lock, asked).await {
+            Ok(index) => Ok(index.to_string().into_bytes()),
+            Err(why) => Err(format!("acquire lock error: {why}")),
+        },
+        Wish::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
+            Ok(()) => Ok(Vec::new()),
+            // The original asks for the value first, where it is not given.
+            Err(why @ LockError::Api(_)) if matches!(which, Which::Index(_)) => {
+                Err(format!("renew lock value error: {why}"))
+            }
+            Err(why) => Err(format!("renew lock error: {why}")),
+        },
+        Wish::Release(which) => {
+            release(context, &lock, &which).await.map_err(|why| format!("release lock error: {why}"))?;
+            Ok(Vec::new())
+        }
+        Wish::Read { index } => match holder(context, &lock).await {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some((number, _))) if index => Ok(number.to_string().into_bytes()),
+            Ok(Some((_, value))) => Ok(value),
+            Err(why) => Err(format!("read lock error: {why}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::exchange::Framing;
+    use super::*;
+
+    fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
+        let asked = Asked {
+            method: &method,
+            rest: b"/foo",
+            query,
+            content_type: b"application/x-www-form-urlencoded",
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            framing: Framing { chunked: true, keep_alive: true },
+        };
+        if leader { parse_leader(&asked) } else { parse_lock(&asked) }
+    }
+
+    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<Wish, Refusal> {
+        let patience = patience.map(Duration::from_secs);
+        Ok(Wish::Acquire(Acquire { value: value.into(), ttl_seconds, patience }))
+    }
+
+    #[test]
+    fn reads_what_is_asked_of_a_lock() {
+        let lock = |method, query, body| asked(method, query, body, false);
+        assert_eq!(lock(Method::POST, "ttl=60", ""), acquiring("", 60, None));
+        assert_eq!(lock(Method::POST, "ttl=60", "value=a+b&timeout=0"), acquiring("a b", 60, Some(0)));
+        assert_eq!(lock(Method::POST, "ttl=60&timeout=-1", ""), acquiring("", 60, None));
+        let (index, value) = (|| Which::Index(b"2".to_vec()), || Which::Value(b"x".to_vec()));
+        assert_eq!(lock(Method::PUT, "ttl=5", "index=2"), Ok(Wish::Renew(index(), 5)));
+        assert_eq!(lock(Method::PUT, "ttl=5&value=x", ""), Ok(Wish::Renew(value(), 5)));
+        assert_eq!(lock(Method::DELETE, "index=2", ""), Ok(Wish::Release(index())));
+        assert_eq!(lock(Method::DELETE, "value=x", ""), Ok(Wish::Release(value())));
+        assert_eq!(lock(Method::GET, "", ""), Ok(Wish::Read { index: false }));
+        assert_eq!(lock(Method::GET, "field=index", ""), Ok(Wish::Read { index: true }));
+    }
+
+    #[test]
+    fn refuses_in_the_originals_words() {
+        let lock = |method, query| match asked(method, query, "", false) {
+            Err(Refusal::OfLock(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        for (query, why) in [
+            ("", "invalid ttl: "),
+            ("ttl=x", "invalid ttl: x"),
+            ("ttl=0", "invalid ttl: 0"),
+            ("ttl=-5", "invalid ttl: -5"),
+            ("ttl=99999999999", "invalid ttl: 99999999999"),
+            ("ttl=5&timeout=soon", "invalid timeout: soon"),
+        ] {
+            assert_eq!(lock(Method::POST, query), why);
+        }
+        assert_eq!(lock(Method::PUT, "ttl=5"), "renew lock error: index or value required");
+        assert_eq!(lock(Method::DELETE, ""), "release lock error: index or value required");
+        assert_eq!(
+            lock(Method::DELETE, "index=1&value=a"),
+            "release lock error: index and value cannot both be specified"
+        );
+        assert_eq!(lock(Method::GET, "field=ttl"), "read lock error: invalid field: ttl");
+    }
+
+    #[test]
+    fn a_leader_has_a_name() {
+        let leader = |method, query| asked(method, query, "", true);
+        assert_eq!(leader(Method::PUT, "name=me&ttl=10"), acquiring("me", 10, None));
+        assert_eq!(leader(Method::POST, "name=me&ttl=10&timeout=3"), acquiring("me", 10, Some(3)));
+        assert_eq!(leader(Method::DELETE, "name=me"), Ok(Wish::Release(Which::Value(b"me".to_vec()))));
+        assert_eq!(leader(Method::PUT, "ttl=10"), Err(Refusal::Whole("leader name required".into())));
+        assert_eq!(leader(Method::PUT, "name=me"), Err(refused("invalid ttl: ")));
+        assert_eq!(of_leader(true, &Method::PUT, "x".into()), "set leader error: x");
+    }
+}

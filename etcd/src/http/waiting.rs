@@ -1,0 +1,80 @@
+//! Answers that may be long in coming, to clients that may go away before.
+//!
+//! As a watch does, a request that waits takes its connection over: so it is seen when its client closes its
+//! side, and the work is dropped.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use shared::net::Stream;
+use shared::time::UnixNanos;
+
+use super::connection::Stop;
+use super::date::http_date;
+use super::exchange::Framing;
+use super::watch::{Ended, poll_client, push_headers, write_all};
+
+/// What is done for the client: the status and the text of the answer come out of it.
+type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
+
+/// A request that is about to take its connection over.
+pub(super) struct Waiting {
+    work: Work,
+    keep_alive: bool,
+    headers: HeaderMap,
+}
+
+impl Waiting {
+    /// An answer in plain text, with these headers besides its own, once `work` is done.
+    pub(super) fn new(
+        work: impl Future<Output = (StatusCode, Vec<u8>)> + Send + 'static,
+        framing: Framing,
+        headers: HeaderMap,
+    ) -> Waiting {
+        Waiting { work: Box::pin(work), keep_alive: framing.chunked && framing.keep_alive, headers }
+    }
+}
+
+/// Waits for the answer and gives it, unless the client or the server ends before. Input goes to `carry`.
+pub(super) async fn run(
+    socket: &mut Stream,
+    waiting: Waiting,
+    carry: &mut BytesMut,
+    clock: impl Fn() -> UnixNanos,
+    stop: &mut Stop<'_, '_>,
+) -> Ended {
+    let Waiting { mut work, keep_alive, headers } = waiting;
+    let done = std::future::poll_fn(|cx: &mut Context<'_>| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        match poll_client(socket, carry, cx) {
+            Poll::Pending if !stop.poll(cx) => Poll::Pending,
+            _ => Poll::Ready(None),
+        }
+    })
+    .await;
+    let Some((status, text)) = done else { return Ended::Closed };
+    let mut out = Vec::with_capacity(320 + text.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    push_headers(&mut out, &headers);
+    out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nDate: ");
+    out.extend_from_slice(&http_date(clock()));
+    out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", text.len()).as_bytes());
+    out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    out.extend_from_slice(&text);
+    match write_all(socket, &out, stop).await {
+        Ok(()) if std::future::poll_fn(|cx| flush(socket, cx)).await.is_ok() && keep_alive => Ended::Whole,
+        _ => Ended::Closed,
+    }
+}
+
+fn flush(socket: &mut Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    tokio::io::AsyncWrite::poll_flush(Pin::new(socket), cx)
+}

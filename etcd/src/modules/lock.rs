@@ -1,0 +1,146 @@
+//! What can be done to a lock: acquire, renew, release, ask who holds it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::error::{ApiError, Code};
+use shared::pb;
+use tokio::time::timeout;
+
+use super::place::{Place, lifetime};
+use super::queue::{Entry, LockPath, agreed, by_value};
+use super::Access;
+use crate::http::{Backend as _, SubmitError, Unavailable};
+
+/// The longest time to live, in seconds: a year. It bounds what a forgotten lock can cost.
+pub(crate) const TTL_SECONDS_MAX: u64 = 366 * 24 * 3600;
+
+/// Who wants a lock, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Acquire {
+    /// By what the place is known; a second request with the same value shares it. Empty: by nothing.
+    pub(crate) value: Vec<u8>,
+    /// How long the place lasts once it is no longer renewed, from 1 to [`TTL_SECONDS_MAX`].
+    pub(crate) ttl_seconds: u64,
+    /// How long to wait; `None`: for ever, zero: not at all.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Which place in the queue is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one with this number, as the client wrote it.
+    Index(Vec<u8>),
+    /// The first one with this value.
+    Value(Vec<u8>),
+    /// The one with this number, which must have this value.
+    Both(Vec<u8>, Vec<u8>),
+}
+
+/// Why a lock did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    /// Nobody in the queue has this value.
+    #[error("cannot find: {}", String::from_utf8_lossy(.0))]
+    NoSuchValue(Vec<u8>),
+    /// Others came before, and the client would not wait longer.
+    #[error("failed to acquire lock: it was not free within {} s", .0.as_secs())]
+    NotInTime(Duration),
+    /// Somebody took the place out of the queue while its client waited.
+    #[error("the request for the lock was released while it waited")]
+    Released,
+    /// The store refused.
+    #[error("{}: {} ({}) [{}]", .0.code(), .0.message(), String::from_utf8_lossy(.0.client_cause()), .0.index)]
+    Api(ApiError),
+    /// The cluster did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl From<SubmitError> for LockError {
+    fn from(error: SubmitError) -> LockError {
+        match error {
+            SubmitError::Api(error) => LockError::Api(error),
+            SubmitError::Unavailable(why) => LockError::Unavailable(why),
+        }
+    }
+}
+
+/// Waits for a lock, and answers its fencing index. From then on the client has `ttl_seconds` to renew it.
+///
+/// When the future is dropped before, the place in the queue is given up.
+pub(crate) async fn acquire<A: Access>(access: A, lock: LockPath, asked: Acquire) -> Result<u64, LockError> {
+    let patience = asked.patience;
+    let mut place = Place::new(access, lock, asked.value, asked.ttl_seconds);
+    let outcome = match patience {
+        None => place.win().await,
+        Some(Duration::ZERO) => place.win_at_once().await,
+        Some(limit) => timeout(limit, place.win()).await.unwrap_or(Err(LockError::NotInTime(limit))),
+    };
+    if outcome.is_err() {
+        // Who is told that it failed is to find no trace of itself.
+        place.leave().await;
+    }
+    outcome
+}
+
+/// Gives a place its whole time to live again, whether it holds the lock or waits.
+pub(crate) async fn renew<A: Access>(
+    access: &A,
+    lock: &LockPath,
+    which: &Which,
+    ttl_seconds: u64,
+) -> Result<(), LockError> {
+    let entry = find(access, lock, which).await?;
+    let prev_value = match which {
+        Which::Both(_, value) => value.clone().into(),
+        _ => Bytes::new(),
+    };
+    if !prev_value.is_empty() && entry.value != prev_value {
+        let cause = format!(
+            "[{} != {}]",
+            String::from_utf8_lossy(&prev_value),
+            String::from_utf8_lossy(&entry.value)
+        );
+        return Err(LockError::Api(ApiError::new(Code::CompareFailed, cause, 0)));
+    }
+    access.member().submit(lifetime(access, lock.below(&entry.name), ttl_seconds)).await?;
+    Ok(())
+}
+
+/// Takes a place out of the queue.
+pub(crate) async fn release<A: Access>(access: &A, lock: &LockPath, which: &Which) -> Result<(), LockError> {
+    let entry = find(access, lock, which).await?;
+    let request = pb::Request {
+        method: Bytes::from_static(b"DELETE"),
+        path: lock.below(&entry.name),
+        ..pb::Request::default()
+    };
+    access.member().submit(request).await?;
+    Ok(())
+}
+
+/// The index and the value of who holds the lock, as a majority knows it.
+pub(crate) async fn holder<A: Access>(
+    access: &A,
+    lock: &LockPath,
+) -> Result<Option<(u64, Vec<u8>)>, LockError> {
+    let first = agreed(access, lock).await?.into_iter().next();
+    Ok(first.map(|entry| (entry.index, entry.value)))
+}
+
+async fn find<A: Access>(access: &A, lock: &LockPath, which: &Which) -> Result<Entry, LockError> {
+    let entries = agreed(access, lock).await?;
+    match which {
+        Which::Value(value) => {
+            by_value(&entries, value).cloned().ok_or_else(|| LockError::NoSuchValue(value.clone()))
+        }
+        Which::Index(text) | Which::Both(text, _) => {
+            let index: Option<u64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            entries.into_iter().find(|entry| Some(entry.index) == index).ok_or_else(|| {
+                let path = lock.below(text).to_vec();
+                LockError::Api(ApiError::new(Code::KeyNotFound, path, access.member().store().index()))
+            })
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! A place in a queue while its client waits: made or found, kept alive, won, or given up.
+//!
+//! What a request has written to its place is known by the expiration that it wrote, which no other request
+//! writes: its *mark*. While the mark on a place is the request's own, nobody else has taken the place over, and
+//! giving it up removes the place by comparing its modified index. Any request that shares a place writes its own
+//! mark first, so a clean-up that comes late does nothing. This also finds a place whose making was answered by
+//! nobody.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::error::{ApiError, Code};
+use shared::event::Action;
+use shared::pb;
+use shared::store::Watcher;
+use shared::time::UnixNanos;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::lock::LockError;
+use super::queue::{ANONYMOUS, Entry, LockPath, agreed, by_value, seen};
+use super::Access;
+use crate::http::{Backend as _, SubmitError};
+
+/// How often a waiting request looks at the queue although it heard of no change: a member that got a snapshot
+/// from its leader tells nobody what has changed by it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long to wait before the cluster is asked again when it did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the answer to a request that failed may wait until its place is given up.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+
+/// How long a place that is not there may still come to be, after nobody answered the write that makes it.
+const LATE_TIME: Duration = Duration::from_secs(30);
+
+/// A request's place in the queue. Dropped before it is won, it is given up.
+pub(super) struct Place<A: Access> {
+    access: A,
+    lock: LockPath,
+    /// [`ANONYMOUS`] where the client gave none.
+    value: Vec<u8>,
+    ttl_seconds: u64,
+    /// The number in the queue and the name, once they are known.
+    at: Option<(u64, Vec<u8>)>,
+    traces: Option<Traces>,
+}
+
+/// What a request may have left in the queue.
+#[derive(Debug, Clone)]
+struct Traces {
+    /// The mark that was answered last.
+    confirmed: Option<UnixNanos>,
+    /// The mark of a write that is not answered.
+    pending: Option<UnixNanos>,
+    /// Whether another request writes to the place too, or `pending` could have overwritten such a one.
+    shared: bool,
+}
+
+/// What the queue looks like from a place.
+enum View {
+    /// It is the first one.
+    First,
+    /// It is not in the queue.
+    Gone,
+    /// Another one is ahead of it: the end of both can be heard of.
+    Behind { ahead: Watcher, own: Watcher },
+}
+
+/// What ended a wait.
+enum Heard {
+    /// The queue may look different.
+    Change,
+    /// The place was taken out by somebody's wish.
+    Released,
+    /// It is time to write again.
+    Renew,
+}
+
+/// The write that gives a place `ttl_seconds` from now on, and changes nothing else. Its expiration is its mark.
+pub(super) fn lifetime<A: Access>(access: &A, path: Bytes, ttl_seconds: u64) -> pb::Request {
+    pb::Request {
+        method: Bytes::from_static(b"PUT"),
+        path,
+        prev_exist: Some(true),
+        refresh: Some(true),
+        expiration: mark(access, ttl_seconds).0,
+        ..pb::Request::default()
+    }
+}
+
+/// An expiration so many seconds from now that this process has not given before.
+fn mark<A: Access>(access: &A, ttl_seconds: u64) -> UnixNanos {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let seconds = i64::try_from(ttl_seconds).unwrap_or(i64::MAX);
+    let wanted = access.member().clock().0.saturating_add(seconds.saturating_mul(1_000_000_000));
+    // Of equal times every later one moves on by a nanosecond: the low digits count, above them nothing changes.
+    let nanos = LAST.fetch_add(1, Ordering::Relaxed).rem_euclid(1_000);
+    UnixNanos(wanted - wanted.rem_euclid(1_000) + nanos)
+}
+
+async fn next(watcher: &mut Watcher) -> Option<Action> {
+    poll_fn(|cx| watcher.poll_next(cx)).await.map(|event| event.action)
+}
+
+impl<A: Access> Place<A> {
+    /// No place yet.
+    pub(super) fn new(access: A, lock: LockPath, value: Vec<u8>, ttl_seconds: u64) -> Place<A> {
+        let value = if value.is_empty() { ANONYMOUS.to_vec() } else { value };
+        Place { access, lock, value, ttl_seconds, at: None, traces: None }
+    }
+
+    /// Takes a place and waits until it is the first one.
+    pub(super) async fn win(&mut self) -> Result<u64, LockError> {
+        loop {
+            if let Some(index) = self.take().await? {
+                return Ok(index);
+            }
+            if let Some(index) = self.wait().await? {
+                return Ok(index);
+            }
+        }
+    }
+
+    /// Takes a place if it would be the first one.
+    pub(super) async fn win_at_once(&mut self) -> Result<u64, LockError> {
+        let queue = agreed(&self.access, &self.lock).await?;
+        if queue.first().is_none_or(|first| self.is_value_of(first)) {
+            if let Some(index) = self.take().await? {
+                return Ok(index);
+            }
+            if matches!(self.look()?, View::First)
+                && let Some(index) = self.finish().await?
+            {
+                return Ok(index);
+            }
+        }
+        Err(LockError::NotInTime(Duration::ZERO))
+    }
+
+    fn is_value_of(&self, entry: &Entry) -> bool {
+        self.value != ANONYMOUS && entry.value == self.value
+    }
+
+    /// Finds the place that goes by the value, or makes one. An index if it holds the lock already.
+    async fn take(&mut self) -> Result<Option<u64>, LockError> {
+        loop {
+            self.at = None;
+            self.traces = None;
+            if self.value != ANONYMOUS
+                && let Some(found) = by_value(&agreed(&self.access, &self.lock).await?, &self.value)
+            {
+                match self.share(found).await? {
+                    Shared::Held(index) => return Ok(Some(index)),
+                    Shared::Waiting => return Ok(None),
+                    Shared::Gone => continue,
+                }
+            }
+            self.make().await?;
+            // Two requests with one value may have made a place each; the later one goes.
+            let queue = seen(&self.access, &self.lock);
+            let earlier = by_value(&queue, &self.value)
+                .filter(|entry| self.at.as_ref().is_some_and(|(index, _)| entry.index < *index));
+            if earlier.is_none() {
+                return Ok(None);
+            }
+            self.leave().await;
+        }
+    }
+
+    /// Takes part in a place that another request has made.
+    async fn share(&mut self, found: &Entry) -> Result<Shared, LockError> {
+        self.at = Some((found.index, found.name.clone()));
+        let holds = |queue: &[Entry]| queue.first().is_some_and(|first| first.index == found.index);
+        if holds(&seen(&self.access, &self.lock)) {
+            // Its owner is not told that it holds the lock by this request alone: nothing is ever given up here.
+            let path = self.lock.below(&found.name);
+            let request = lifetime(&self.access, path, self.ttl_seconds);
+            return match self.access.member().submit(request).await {
+                Ok(_) => Ok(Shared::Held(found.index)),
+                Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => Ok(Shared::Gone),
+                Err(error) => Err(error.into()),
+            };
+        }
+        self.traces = Some(Traces { confirmed: None, pending: None, shared: true });
+        Ok(if self.renew().await? { Shared::Waiting } else { Shared::Gone })
+    }
+
+    /// Makes a place at the end of the queue.
+    async fn make(&mut self) -> Result<(), LockError> {
+        let mark = mark(&self.access, self.ttl_seconds);
+        // What a creation writes is the request's own, answered or not.
+        self.traces = Some(Traces { confirmed: Some(mark), pending: None, shared: false });
+        let request = pb::Request {
+            method: Bytes::from_static(b"POST"),
+            path: self.lock.as_bytes().to_vec().into(),
+            val: self.value.clone().into(),
+            expiration: mark.0,
+            ..pb::Request::default()
+        };
+        let event = self.access.member().submit(request).await.inspect_err(|error| {
+            if matches!(error, SubmitError::Api(_)) {
+                self.traces = None;
+            }
+        })?;
+        let name = event.node().name();
+        let index = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        let Some(index) = index else {
+            return Err(LockError::Api(ApiError::new(Code::RaftInternal, name, event.index)));
+        };
+        self.at = Some((index, name.to_vec()));
+        Ok(())
+    }
+
+    /// Writes a new expiration. False if the place is not there any more.
+    async fn renew(&mut self) -> Result<bool, LockError> {
+        let Some((_, name)) = &self.at else { return Ok(false) };
+        let request = lifetime(&self.access, self.lock.below(name), self.ttl_seconds);
+        let mark = UnixNanos(request.expiration);
+        if let Some(traces) = &mut self.traces {
+            traces.pending = Some(mark);
+        }
+        match self.access.member().submit(request).await {
+            Ok(event) => {
+                if let Some(traces) = &mut self.traces {
+                    let before = event.prev().and_then(|prev| prev.expiration());
+                    traces.shared |= before != traces.confirmed;
+                    traces.confirmed = Some(mark);
+                    traces.pending = None;
+                }
+                Ok(true)
+            }
+            Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => {
+                self.traces = None;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The last write before the client is told: with it the place is the client's, not the request's.
+    async fn finish(&mut self) -> Result<Option<u64>, LockError> {
+        if !self.renew().await? {
+            return Ok(None);
+        }
+        self.traces = None;
+        Ok(self.at.as_ref().map(|(index, _)| *index))
+    }
+
+    /// Waits at the place that was taken. `None` if it was lost.
+    async fn wait(&mut self) -> Result<Option<u64>, LockError> {
+        let pace = Duration::from_millis(self.ttl_seconds.saturating_mul(1000) / 3);
+        let mut renewed = Instant::now();
+        let mut expires = renewed + Duration::from_secs(self.ttl_seconds);
+        let mut due = renewed + pace;
+        loop {
+            let view = self.look()?;
+            let (mut ahead, mut own) = match view {
+                View::Gone => return Ok(None),
+                View::First => match self.finish().await {
+                    Err(LockError::Unavailable(_)) if Instant::now() < expires => {
+                        sleep(RETRY_INTERVAL).await;
+                        continue;
+                    }
+                    outcome => return outcome,
+                },
+                View::Behind { ahead, own } => (ahead, own),
+            };
+            let heard = tokio::select! {
+                _ = next(&mut ahead) => Heard::Change,
+                action = next(&mut own) => match action {
+                    Some(Action::Delete) => Heard::Released,
+                    _ => Heard::Change,
+                },
+                () = sleep_until(due) => Heard::Renew,
+                () = sleep(LOOK_INTERVAL) => Heard::Change,
+            };
+            match heard {
+                Heard::Change => {}
+                Heard::Released => {
+                    self.traces = None;
+                    return Err(LockError::Released);
+                }
+                Heard::Renew => {
+                    renewed = Instant::now();
+                    match self.renew().await {
+                        Ok(true) => {
+                            expires = renewed + Duration::from_secs(self.ttl_seconds);
+                            due = renewed + pace;
+                        }
+                        Ok(false) => return Ok(None),
+                        // As long as the place can still be there, nothing is lost.
+                        Err(LockError::Unavailable(_)) if Instant::now() < expires => {
+                            due = Instant::now() + RETRY_INTERVAL;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the queue and begins to listen, with nothing in between.
+    fn look(&self) -> Result<View, LockError> {
+        let Some((index, name)) = &self.at else { return Ok(View::Gone) };
+        let store = self.access.member().store();
+        let Ok(event) = store.get(self.lock.as_bytes(), false, true) else { return Ok(View::Gone) };
+        let queue = super::queue::entries(&event);
+        let Some(position) = queue.iter().position(|entry| entry.index == *index) else {
+            return Ok(View::Gone);
+        };
+        let Some(before) = position.checked_sub(1) else { return Ok(View::First) };
+        let watch = |name: &[u8]| store.watch(&self.lock.below(name), false, false, 0);
+        let ahead = watch(&queue[before].name).map_err(LockError::Api)?;
+        let own = watch(name).map_err(LockError::Api)?;
+        Ok(View::Behind { ahead, own })
+    }
+
+    /// Gives the place up, and waits a moment for that to be done.
+    pub(super) async fn leave(&mut self) {
+        if let Some(leaving) = self.leaving() {
+            // In a task of its own: it goes on when nobody waits for it any more.
+            let _ = timeout(LEAVE_TIME, tokio::spawn(leaving.go())).await;
+        }
+    }
+
+    fn leaving(&mut self) -> Option<Leaving<A>> {
+        let traces = self.traces.take()?;
+        Some(Leaving {
+            access: self.access.clone(),
+            lock: self.lock.clone(),
+            value: self.value.clone(),
+            index: self.at.take().map(|(index, _)| index),
+            ttl_seconds: self.ttl_seconds,
+            traces,
+        })
+    }
+}
+
+impl<A: Access> Drop for Place<A> {
+    fn drop(&mut self) {
+        if let Some(leaving) = self.leaving()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(leaving.go());
+        }
+    }
+}
+
+/// What came of sharing a place.
+enum Shared {
+    /// It holds the lock.
+    Held(u64),
+    /// It is in the queue.
+    Waiting,
+    /// It was gone before.
+    Gone,
+}
+
+/// Removes what a request has left in the queue.
+struct Leaving<A> {
+    access: A,
+    lock: LockPath,
+    value: Vec<u8>,
+    index: Option<u64>,
+    ttl_seconds: u64,
+    traces: Traces,
+}
+
+impl<A: Access> Leaving<A> {
+    /// Tries until the place is gone, is another's, or has reached its time.
+    async fn go(self) {
+        let lifetime = Duration::from_secs(self.ttl_seconds);
+        let end = Instant::now() + lifetime;
+        let late = Instant::now() + LATE_TIME.min(lifetime);
+        let mut may_be_shared = self.traces.shared && self.value != ANONYMOUS;
+        while Instant::now() < end {
+            let queue = seen(&self.access, &self.lock);
+            let Some(position) = queue.iter().position(|entry| self.is_mine(entry)) else {
+                if self.index.is_some() || Instant::now() > late {
+                    return;
+                }
+                sleep(RETRY_INTERVAL).await;
+                continue;
+            };
+            let entry = &queue[position];
+            let unanswered = self.traces.pending.is_some() && entry.expiration == self.traces.pending;
+            if may_be_shared || unanswered && self.value != ANONYMOUS {
+                // Others who wait at this place write to it within a third of its life; then it is not ours.
+                // A first place may have been won by one of them: it ends by itself, if nobody renews it.
+                if position == 0 {
+                    return;
+                }
+                if !may_be_shared {
+                    may_be_shared = true;
+                }
+                sleep(lifetime / 2).await;
+                let now = seen(&self.access, &self.lock);
+                if now.first().is_none_or(|first| first.index == entry.index)
+                    || !now.iter().any(|other| other.index == entry.index && other.modified == entry.modified)
+                {
+                    return;
+                }
+            }
+            let request = pb::Request {
+                method: Bytes::from_static(b"DELETE"),
+                path: self.lock.below(&entry.name),
+                prev_index: entry.modified,
+                ..pb::Request::default()
+            };
+            match self.access.member().submit(request).await {
+                Ok(_) => return,
+                // It has changed: look again whose it is.
+                Err(SubmitError::Api(_)) => {}
+                Err(SubmitError::Unavailable(_)) => sleep(RETRY_INTERVAL).await,
+            }
+        }
+    }
+
+    fn is_mine(&self, entry: &Entry) -> bool {
+        entry.expiration.is_some()
+            && entry.value == self.value
+            && self.index.is_none_or(|index| index == entry.index)
+            && (entry.expiration == self.traces.confirmed || entry.expiration == self.traces.pending)
+    }
+}
