@@ -15,6 +15,7 @@ use crate::commands::exec_watch::ExecWatch;
 use crate::commands::get::{Get, List};
 use crate::commands::health::ClusterHealth;
 use crate::commands::import::Import;
+use crate::commands::lock::{Elect, Lock};
 use crate::commands::member::Member;
 use crate::commands::upgrade::Upgrade;
 use crate::commands::watch::Watch;
@@ -59,6 +60,8 @@ Exit status:
   2  wrong flags, or nobody could be reached
   4  the cluster refused or failed
   5  the cluster is unhealthy
+  6  a lock was lost while it was held
+  lock and elect that run a command: the command's own
 
 `etcdctl help COMMAND` tells about one command. This is etcdctl of etcd-rs, version ",
     env!("CARGO_PKG_VERSION"),
@@ -152,6 +155,8 @@ pub(crate) enum Command {
     Rmdir(remove::RemoveDir),
     Watch(Watch),
     ExecWatch(ExecWatch),
+    Lock(Lock),
+    Elect(Elect),
     Member(Member),
     ClusterHealth(ClusterHealth),
     Backup(Backup),

@@ -42,6 +42,12 @@ pub(crate) enum CliError {
     /// The cluster is not well; which members are not has been printed.
     #[error("the cluster is unhealthy")]
     Unhealthy,
+    /// A lock was lost; it has been told.
+    #[error("the lock was lost")]
+    LockLost,
+    /// What ran for us, or the signal that ended us, has chosen the status.
+    #[error("ended with status {0}")]
+    Status(u8),
     /// Standard output cannot be written.
     #[error("write to standard output: {0}")]
     Output(#[from] io::Error),

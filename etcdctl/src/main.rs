@@ -65,6 +65,8 @@ fn exit_status(error: &CliError) -> u8 {
         CliError::Usage { .. } | CliError::Unreachable(_) => 2,
         CliError::Server(_) | CliError::Unpublished { .. } => 4,
         CliError::Unhealthy => 5,
+        CliError::LockLost => 6,
+        CliError::Status(status) => *status,
         // Whoever read our output has seen enough of it.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         CliError::Output(_) => 1,
@@ -89,6 +91,8 @@ mod tests {
             (CliError::Server(ClientError::DeadlineExceeded), 4),
             (CliError::Unpublished { endpoints: vec![], error: ClientError::NoEndpoints }, 4),
             (CliError::Unhealthy, 5),
+            (CliError::LockLost, 6),
+            (CliError::Status(42), 42),
             (CliError::Output(ErrorKind::BrokenPipe.into()), 0),
             (CliError::Output(ErrorKind::StorageFull.into()), 1),
         ] {

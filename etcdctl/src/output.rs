@@ -114,7 +114,7 @@ impl Output {
             // Nobody reads on.
             CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
-            CliError::Told | CliError::Unhealthy => {}
+            CliError::Told | CliError::Unhealthy | CliError::LockLost | CliError::Status(_) => {}
         }
         self.flush()
     }

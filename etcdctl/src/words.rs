@@ -65,7 +65,9 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Asked, CliError> {
         names.push(command.get_name());
         plain.push(command.get_name().into());
         let group = command.has_subcommands();
-        let ordered = if group { words[1..].to_vec() } else { in_order(&words) };
+        // Behind the first argument may stand a command with flags of its own.
+        let keeps_order = group || command.get_arguments().any(Arg::is_trailing_var_arg_set);
+        let ordered = if keeps_order { words[1..].to_vec() } else { in_order(&words) };
         let mut flags = read_flags(command, &ordered).map_err(|reason| usage(&names, reason))?;
         if flags.asks("help") {
             return Ok(Asked::Help(help(&names)));

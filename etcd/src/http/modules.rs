@@ -1,7 +1,7 @@
 //! `/mod/v2/lock` and `/mod/v2/leader`: the modules of 0.2, in its words.
 //!
-//! An answer is a text: an index, a value, nothing, or what is wrong. Whatever is wrong has the status 500 there,
-//! and clients of old look at nothing else.
+//! An answer is a text: an index, a value, nothing, or what is wrong. Whatever is wrong has the status 500, as
+//! clients of old expect it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -69,15 +69,24 @@ pub(super) fn begin<B: Backend>(
     let context = exchange.context.clone();
     // What waits is not only who waits for a lock: all of these go through the log.
     let work = async move {
-        let why = match wish {
-            Err(Refusal::Whole(why)) => why,
-            Err(Refusal::OfLock(why)) => of_leader(leader, &method, why),
-            Ok(wish) => match carry_out(&context, lock, wish).await {
-                Ok(text) => return (StatusCode::OK, text),
-                Err(why) => of_leader(leader, &method, why),
-            },
+        let done = match wish {
+            Err(Refusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
+            Err(Refusal::OfLock(why)) => {
+                Err((StatusCode::INTERNAL_SERVER_ERROR, of_leader(leader, &method, why)))
+            }
+            Ok(wish) => carry_out(&context, lock, wish).await.map_err(|(doing, why)| {
+                let status = match why {
+                    // Another member may do better: the one thing that is not told as the original does.
+                    LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                (status, of_leader(leader, &method, format!("{doing} error: {why}")))
+            }),
         };
-        (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n").into_bytes())
+        match done {
+            Ok(text) => (StatusCode::OK, text),
+            Err((status, why)) => (status, format!("{why}\n").into_bytes()),
+        }
     };
     exchange.flow.waits(Waiting::new(work, asked.framing, headers));
     Page::Watched
@@ -129,9 +138,7 @@ fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
         }
         Method::DELETE => match (index.is_empty(), value.is_empty()) {
             (true, true) => Err(refused("release lock error: index or value required")),
-            (false, false) => {
-                Err(refused("release lock error: index and value cannot both be specified"))
-            }
+            (false, false) => Err(refused("release lock error: index and value cannot both be specified")),
             (false, true) => Ok(Wish::Release(Which::Index(index.into_owned()))),
             (true, false) => Ok(Wish::Release(Which::Value(value.into_owned()))),
         },
@@ -164,9 +171,10 @@ fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<Acquire, Re
     let patience = match timeout {
         // The original's own word for "for ever".
         b"" | b"-1" => None,
-        text => Some(parse_u64(text).ok_or_else(|| {
-            refused(format!("invalid timeout: {}", String::from_utf8_lossy(text)))
-        })?),
+        text => Some(
+            parse_u64(text)
+                .ok_or_else(|| refused(format!("invalid timeout: {}", String::from_utf8_lossy(text))))?,
+        ),
     };
     Ok(Acquire {
         value: value.to_vec(),
@@ -182,33 +190,34 @@ fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
         .ok_or_else(|| refused(format!("invalid ttl: {}", String::from_utf8_lossy(text))))
 }
 
+/// Does it; what fails comes with what was being done.
 async fn carry_out<B: Backend>(
     context: &Arc<Context<B>>,
     lock: LockPath,
     wish: Wish,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, (&'static str, LockError)> {
     match wish {
         Wish::Acquire(asked) => match acquire(context.clone(), lock, asked).await {
             Ok(index) => Ok(index.to_string().into_bytes()),
-            Err(why) => Err(format!("acquire lock error: {why}")),
+            Err(why) => Err(("acquire lock", why)),
         },
         Wish::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
             Ok(()) => Ok(Vec::new()),
             // The original asks for the value first, where it is not given.
             Err(why @ LockError::Api(_)) if matches!(which, Which::Index(_)) => {
-                Err(format!("renew lock value error: {why}"))
+                Err(("renew lock value", why))
             }
-            Err(why) => Err(format!("renew lock error: {why}")),
+            Err(why) => Err(("renew lock", why)),
         },
         Wish::Release(which) => {
-            release(context, &lock, &which).await.map_err(|why| format!("release lock error: {why}"))?;
+            release(context, &lock, &which).await.map_err(|why| ("release lock", why))?;
             Ok(Vec::new())
         }
         Wish::Read { index } => match holder(context, &lock).await {
             Ok(None) => Ok(Vec::new()),
             Ok(Some((number, _))) if index => Ok(number.to_string().into_bytes()),
             Ok(Some((_, value))) => Ok(value),
-            Err(why) => Err(format!("read lock error: {why}")),
+            Err(why) => Err(("read lock", why)),
         },
     }
 }

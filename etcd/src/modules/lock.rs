@@ -7,9 +7,9 @@ use shared::error::{ApiError, Code};
 use shared::pb;
 use tokio::time::timeout;
 
+use super::Access;
 use super::place::{Place, lifetime};
 use super::queue::{Entry, LockPath, agreed, by_value};
-use super::Access;
 use crate::http::{Backend as _, SubmitError, Unavailable};
 
 /// The longest time to live, in seconds: a year. It bounds what a forgotten lock can cost.
@@ -44,7 +44,7 @@ pub(crate) enum LockError {
     #[error("cannot find: {}", String::from_utf8_lossy(.0))]
     NoSuchValue(Vec<u8>),
     /// Others came before, and the client would not wait longer.
-    #[error("failed to acquire lock: it was not free within {} s", .0.as_secs())]
+    #[error("failed to acquire lock: it was not free {}", within(.0))]
     NotInTime(Duration),
     /// Somebody took the place out of the queue while its client waited.
     #[error("the request for the lock was released while it waited")]
@@ -55,6 +55,13 @@ pub(crate) enum LockError {
     /// The cluster did not answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+fn within(time: &Duration) -> String {
+    match time.as_secs() {
+        0 => "at once".to_owned(),
+        seconds => format!("within {seconds} s"),
+    }
 }
 
 impl From<SubmitError> for LockError {

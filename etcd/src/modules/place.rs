@@ -19,9 +19,9 @@ use shared::time::UnixNanos;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::Access;
 use super::lock::LockError;
 use super::queue::{ANONYMOUS, Entry, LockPath, agreed, by_value, seen};
-use super::Access;
 use crate::http::{Backend as _, SubmitError};
 
 /// How often a waiting request looks at the queue although it heard of no change: a member that got a snapshot

@@ -84,7 +84,11 @@ pub(super) fn entries(event: &Event) -> Vec<Entry> {
 
 /// The queue as this member knows it.
 pub(super) fn seen(access: &impl Access, lock: &LockPath) -> Vec<Entry> {
-    access.member().store().get(lock.as_bytes(), false, true).map_or_else(|_| Vec::new(), |event| entries(&event))
+    access
+        .member()
+        .store()
+        .get(lock.as_bytes(), false, true)
+        .map_or_else(|_| Vec::new(), |event| entries(&event))
 }
 
 /// The queue as a majority knows it. A lock that nobody ever asked for has an empty one.

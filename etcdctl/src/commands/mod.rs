@@ -8,6 +8,7 @@ pub(crate) mod exec_watch;
 pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod lock;
 pub(crate) mod make;
 pub(crate) mod member;
 pub(crate) mod remove;
@@ -44,6 +45,8 @@ impl Command {
             Command::Rmdir(command) => command.run(session).await,
             Command::Watch(command) => command.run(session).await,
             Command::ExecWatch(command) => command.run(session).await,
+            Command::Lock(command) => command.run(session).await,
+            Command::Elect(command) => command.run(session).await,
             Command::Member(command) => command.run(session).await,
             Command::ClusterHealth(command) => command.run(session).await,
             Command::Backup(command) => command.run(),

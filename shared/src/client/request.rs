@@ -23,6 +23,8 @@ pub(super) struct Request {
     pub(super) body: Option<Vec<u8>>,
     /// Whether the answer may take any time: the limit for one request does not hold.
     pub(super) wait: bool,
+    /// Whether the status 500 is an answer to this call, and does not tell of the member.
+    pub(super) takes_500: bool,
 }
 
 impl Request {
@@ -35,6 +37,7 @@ impl Request {
             content_type: None,
             body: None,
             wait: false,
+            takes_500: false,
         }
     }
 

@@ -1,0 +1,212 @@
+//! From waiting in a queue to leaving it.
+//!
+//! A place is ours until `ttl` after we *sent* the last renewal that succeeded: when it arrived we do not know. The
+//! answer that the place was won may be old, too; so it is renewed once before anybody relies on it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use shared::client::{Client, ClientError, ModuleError, Queue};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::run;
+use crate::error::CliError;
+use crate::session::Session;
+
+/// How long to wait before a cluster that did not answer is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
+
+/// What is to be held, and for what.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) queue: Queue,
+    /// As the user has written it.
+    pub(super) key: OsString,
+    pub(super) value: Vec<u8>,
+    pub(super) ttl_seconds: u64,
+    /// How long to wait for it; `None`: for ever.
+    pub(super) wait_seconds: Option<u64>,
+    /// Empty: none.
+    pub(super) command: Vec<OsString>,
+}
+
+/// The signals that end a run in order.
+pub(super) struct Signals([(Signal, rustix::process::Signal); 3]);
+
+impl Signals {
+    fn listen() -> Result<Signals, CliError> {
+        use rustix::process::Signal as Number;
+        let one = |kind, number| Ok::<_, std::io::Error>((signal(kind)?, number));
+        let listen = || {
+            Ok::<_, std::io::Error>(Signals([
+                one(SignalKind::interrupt(), Number::INT)?,
+                one(SignalKind::terminate(), Number::TERM)?,
+                one(SignalKind::hangup(), Number::HUP)?,
+            ]))
+        };
+        listen().map_err(|error| CliError::Failed(format!("cannot listen to signals: {error}")))
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+        let [(interrupt, int), (terminate, term), (hangup, hup)] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => *int,
+            _ = terminate.recv() => *term,
+            _ = hangup.recv() => *hup,
+        }
+    }
+}
+
+/// The status of a program that a signal has ended, as shells tell it.
+pub(super) fn status_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// A place that is ours.
+pub(super) struct Held<'a> {
+    client: &'a Client,
+    queue: &'a Queue,
+    pub(super) index: u64,
+    ttl: Duration,
+    /// Until when it is certainly ours.
+    pub(super) until: Instant,
+}
+
+/// Waits for the place, holds it, gives it back.
+pub(super) async fn hold(asked: Asked, session: &mut Session<'_>) -> Result<(), CliError> {
+    let mut signals = Signals::listen()?;
+    let client = session.connect().await?;
+    let patience = session.settings.total_timeout;
+    let mut held = tokio::select! {
+        biased;
+        // Nothing to give back: the member sees that we leave the queue.
+        signal = signals.next() => return Err(CliError::Status(status_of(signal.as_raw()))),
+        held = win(&client, &asked, patience) => held?,
+    };
+    let outcome = if asked.command.is_empty() {
+        session.out.line(&held.index.to_string())?;
+        session.out.flush()?;
+        tokio::select! {
+            _ = signals.next() => Ok(()),
+            why = held.keep() => Err(why),
+        }
+        .or_else(|why| lost(&why, session))
+    } else {
+        match run::run(&asked, &mut held, &mut signals).await {
+            Ok(status) => Ok(status),
+            Err(run::Failed::Lost(why)) => lost(&why, session),
+            Err(run::Failed::Start(status, why)) => {
+                session.out.note(&format!("{why}\n"))?;
+                Ok(Some(status))
+            }
+            Err(run::Failed::Wait(why)) => Err(why),
+        }
+        .map(|status| status.filter(|status| *status != 0))
+        .and_then(|status| status.map_or(Ok(()), |status| Err(CliError::Status(status))))
+    };
+    // Also where we think that it is lost: it may be there still.
+    let released = tokio::time::timeout(patience, client.release(held.queue, held.index)).await;
+    if let (Ok(Err(ModuleError::Client(error))), false) =
+        (&released, matches!(outcome, Err(CliError::LockLost)))
+    {
+        let seconds = asked.ttl_seconds;
+        session.out.note(&format!("cannot release the lock, it ends within {seconds} s: {error}\n"))?;
+    }
+    outcome
+}
+
+fn lost<T>(why: &str, session: &mut Session<'_>) -> Result<T, CliError> {
+    session.out.note(&format!("the lock was lost: {why}\n"))?;
+    Err(CliError::LockLost)
+}
+
+/// Waits until the place is ours. A cluster that nobody of answers is given up after `patience`.
+async fn win<'a>(client: &'a Client, asked: &'a Asked, patience: Duration) -> Result<Held<'a>, CliError> {
+    let ttl = Duration::from_secs(asked.ttl_seconds);
+    let begin = Instant::now();
+    let mut silent_since = None;
+    loop {
+        let sent = Instant::now();
+        // What is left of the wait, so that it does not begin anew with each member.
+        let wait = asked.wait_seconds.map(|seconds| seconds.saturating_sub(begin.elapsed().as_secs()));
+        let error = match client.acquire(&asked.queue, &asked.value, asked.ttl_seconds, wait).await {
+            Ok(index) => {
+                let until = Instant::now();
+                let mut held = Held { client, queue: &asked.queue, index, ttl, until };
+                match held.renew_until(Instant::now() + ttl).await {
+                    Ok(()) => return Ok(held),
+                    // Lost again before it was used: back to the end of the queue.
+                    Err(_) => continue,
+                }
+            }
+            Err(error) => error,
+        };
+        let ModuleError::Client(error @ ClientError::Unavailable(_)) = error else {
+            return Err(match error {
+                ModuleError::Client(error) => CliError::Server(error),
+                error => CliError::Failed(error.to_string()),
+            });
+        };
+        if sent.elapsed() > patience {
+            silent_since = None;
+        }
+        if silent_since.get_or_insert(sent).elapsed() > patience {
+            return Err(if error.is_connection() {
+                CliError::Unreachable(error)
+            } else {
+                CliError::Server(error)
+            });
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+impl Held<'_> {
+    /// Renews it at every third of its time, until it is lost or about to be: says why.
+    pub(super) async fn keep(&mut self) -> String {
+        loop {
+            // Renewed last when its whole time lay ahead.
+            sleep_until(self.until - self.ttl * 2 / 3).await;
+            let end = self.until - self.margin();
+            if let Err(why) = self.renew_until(end).await {
+                return why;
+            }
+        }
+    }
+
+    /// How long before its end a place that cannot be renewed is given up: time for a command to end.
+    fn margin(&self) -> Duration {
+        (self.ttl / 6).min(Duration::from_secs(5))
+    }
+
+    /// Tries to renew it, until `end` at most.
+    async fn renew_until(&mut self, end: Instant) -> Result<(), String> {
+        let mut last = "no member has answered in time".to_owned();
+        loop {
+            let sent = Instant::now();
+            let renewed = self.client.renew(self.queue, self.index, self.ttl.as_secs());
+            match timeout_at(end, renewed).await {
+                Ok(Ok(())) => {
+                    self.until = sent + self.ttl;
+                    return Ok(());
+                }
+                Ok(Err(error @ (ModuleError::Refused(_) | ModuleError::Missing))) => {
+                    // Others may hold it by now.
+                    self.until = self.until.min(Instant::now());
+                    return Err(error.to_string());
+                }
+                Ok(Err(ModuleError::Client(error))) => {
+                    last = error
+                        .detail()
+                        .map_or_else(|| error.to_string(), |detail| detail.trim_end().to_owned());
+                }
+                Err(_) => return Err(last),
+            }
+            if timeout_at(end, sleep(RETRY_INTERVAL)).await.is_err() {
+                return Err(last);
+            }
+        }
+    }
+}

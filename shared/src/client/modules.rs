@@ -1,0 +1,133 @@
+//! Locks and elections: `/mod/v2/lock` and `/mod/v2/leader`.
+
+use http::{Method, StatusCode};
+
+use super::error::ClientError;
+use super::request::{FORM, Request};
+use super::text::{Form, canonical_path};
+use super::{Client, Reply};
+
+/// Whose queue a client waits in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queue {
+    /// That of a lock.
+    Lock(Vec<u8>),
+    /// That of an election.
+    Leader(Vec<u8>),
+}
+
+/// Why a module did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// It says no, in these words: the lock was not free, the place in the queue is gone.
+    #[error("{0}")]
+    Refused(String),
+    /// The members answer, but have no such module: they are not of our kind.
+    #[error("the cluster has no locks: /mod/v2/lock is not served by the members that answered (404)")]
+    Missing,
+    /// No answer, or none of a module.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Queue {
+    /// The same queue, as the page that knows indexes has it.
+    fn lock_path(&self) -> Vec<u8> {
+        let (Queue::Lock(key) | Queue::Leader(key)) = self;
+        canonical_path(&[b"/mod/v2/lock/", key.as_slice()].concat())
+    }
+
+    fn path(&self) -> Vec<u8> {
+        match self {
+            Queue::Lock(_) => self.lock_path(),
+            Queue::Leader(name) => canonical_path(&[b"/mod/v2/leader/", name.as_slice()].concat()),
+        }
+    }
+}
+
+impl Client {
+    /// Waits until `value` is the first in the queue, and answers its index. Asked again with the same value, also
+    /// of another member, it goes on at the same place. `wait_seconds` limits the wait; dropping it ends it.
+    ///
+    /// # Errors
+    /// [`ModuleError::Refused`] when it was not the first in time; so for what is wrong in all calls below.
+    pub async fn acquire(
+        &self,
+        queue: &Queue,
+        value: &[u8],
+        ttl_seconds: u64,
+        wait_seconds: Option<u64>,
+    ) -> Result<u64, ModuleError> {
+        let (method, name) = match queue {
+            Queue::Lock(_) => (Method::POST, "value"),
+            Queue::Leader(_) => (Method::PUT, "name"),
+        };
+        let mut form = Form::default();
+        form.add(name, value);
+        form.add("ttl", ttl_seconds.to_string());
+        if let Some(seconds) = wait_seconds {
+            form.add("timeout", seconds.to_string());
+        }
+        let mut request = Request::new(method, queue.path()).with_body(FORM, form.encode());
+        request.wait = true;
+        let text = self.module(request).await?;
+        text.trim().parse().map_err(|_| ClientError::InvalidJson.into())
+    }
+
+    /// Gives the place with this index its whole time again.
+    ///
+    /// # Errors
+    /// [`ModuleError::Refused`] when there is no such place any more.
+    pub async fn renew(&self, queue: &Queue, index: u64, ttl_seconds: u64) -> Result<(), ModuleError> {
+        let mut form = Form::default();
+        form.add("index", index.to_string());
+        form.add("ttl", ttl_seconds.to_string());
+        self.module(Request::new(Method::PUT, queue.lock_path()).with_body(FORM, form.encode())).await?;
+        Ok(())
+    }
+
+    /// Gives the place with this index up.
+    ///
+    /// # Errors
+    /// [`ModuleError::Refused`] when there is no such place any more.
+    pub async fn release(&self, queue: &Queue, index: u64) -> Result<(), ModuleError> {
+        let mut request = Request::new(Method::DELETE, queue.lock_path());
+        request.query.add("index", index.to_string());
+        self.module(request).await?;
+        Ok(())
+    }
+
+    /// The value of the first in the queue; empty when there is nobody.
+    ///
+    /// # Errors
+    /// When no member answers.
+    pub async fn first(&self, queue: &Queue) -> Result<String, ModuleError> {
+        self.module(Request::new(Method::GET, queue.path())).await
+    }
+
+    async fn module(&self, mut request: Request) -> Result<String, ModuleError> {
+        request.takes_500 = true;
+        let Reply { status, body, .. } = self.send(&request).await?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        match status {
+            StatusCode::OK => Ok(text),
+            StatusCode::INTERNAL_SERVER_ERROR => Err(ModuleError::Refused(text.trim_end().to_owned())),
+            StatusCode::NOT_FOUND => Err(ModuleError::Missing),
+            status => Err(ClientError::UnexpectedStatus(status.as_u16()).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_renewed_as_a_lock() {
+        let path = |queue: Queue| String::from_utf8(queue.path()).unwrap();
+        assert_eq!(path(Queue::Lock(b"/a/b".to_vec())), "/mod/v2/lock/a/b");
+        let leader = Queue::Leader(b"a".to_vec());
+        assert_eq!(leader.lock_path(), b"/mod/v2/lock/a");
+        assert_eq!(path(leader), "/mod/v2/leader/a");
+    }
+}
