@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tests::http::{Connection, PATIENCE, Request, Response};
 use tests::server::{START_LIMIT, Server, cluster};
 use tests::{Check, Context, examples, fail, files};
@@ -19,6 +20,9 @@ const SNAPSHOT_COUNT: usize = 300;
 
 /// How long a member rests at most before it saves another snapshot, and the time to do it.
 const SNAPSHOTS_REST: Duration = Duration::from_millis(2500);
+
+/// More than a leader sends to a member that does not answer: that many it gets once it is awake again.
+const ENTRIES_ON_THEIR_WAY: usize = 5000;
 
 /// Clients that write side by side.
 const WRITERS: usize = 16;
@@ -118,6 +122,11 @@ fn rights_hold(member: &Server, ann: &str) -> Check {
     Ok(())
 }
 
+fn signal(member: &mut Server, signal: Signal) -> Check {
+    member.process().context("the member does not run")?.signal(signal);
+    Ok(())
+}
+
 /// Writes so many keys by many clients.
 fn write_much(member: &Server, count: usize) -> Check {
     let (port, host) = (member.client_port, member.host());
@@ -154,18 +163,18 @@ fn what_is_changed_at_one_member_holds_at_all() -> Check {
     let mut members = cluster(folder.path(), &names, &args)?;
     members[0].set("/app/x", "1")?;
     members[0].set("/other", "1")?;
-    // One that is away meanwhile learns of it from a snapshot.
-    members[2].stop();
+    // One that is frozen meanwhile learns of it from a snapshot, and from nothing else: it does not start again.
+    signal(&mut members[2], Signal::STOP)?;
+    write_much(&members[0], ENTRIES_KEPT + ENTRIES_ON_THEIR_WAY)?;
     switch_on(&members[0])?;
     for member in &members[..2] {
         rights_hold(member, ANN)?;
     }
-    write_much(&members[0], ENTRIES_KEPT + 700)?;
-    // Snapshots keep their distance in time; one more is due then, and drops what the one away would need.
+    // Snapshots keep their distance in time; one more is due then, and drops what the frozen one would need.
     thread::sleep(SNAPSHOTS_REST);
     write_much(&members[0], SNAPSHOT_COUNT + 20)?;
     thread::sleep(SNAPSHOTS_REST);
-    members[2].start()?;
+    signal(&mut members[2], Signal::CONT)?;
     let begun = Instant::now();
     while !members[2].said().contains("finished applying incoming snapshot") {
         if begun.elapsed() > START_LIMIT {

@@ -9,6 +9,9 @@
 //! All of it stands in the store, below `/2`, as the original keeps it: who changes it submits a request to the
 //! log, and who checks looks into this member's store. So what was changed at one member holds at another as soon
 //! as the entry is applied there. Whether rights are checked at all is one load of a [`Switch`].
+//!
+//! **Invariant:** a page through which keys can be reached asks [`may`] before it does anything, one that changes the
+//! cluster asks [`is_root`]. The `Authorization` header is kept for them only while auth is on.
 
 mod accounts;
 mod basic;
