@@ -15,6 +15,7 @@
 
 mod accounts;
 mod basic;
+pub mod fuzz;
 mod gate;
 mod passwords;
 mod records;

@@ -1,0 +1,72 @@
+//! A body for fuzzers: what clients send about users is read without a panic, and what is written is read again.
+
+use shared::json;
+
+use super::basic;
+use super::records::{Role, User};
+use super::rights::Access;
+
+/// Reads `input` as an `Authorization` header, as a user, as a role and as a key that this role is asked for.
+///
+/// # Panics
+/// If a rule is broken: that is a finding.
+pub fn fuzz_auth(input: &[u8]) {
+    let _ = basic::parse(input);
+    let _ = basic::parse(&[b"Basic ", input].concat());
+    if let Ok(user) = User::from_body(input) {
+        let written = json::to_vec(&user).unwrap_or_default();
+        let again = User::from_body(&written).map(|again| json::to_vec(&again).unwrap_or_default());
+        assert_eq!(again.as_ref(), Ok(&written), "a user that is written is the same when it is read");
+        assert!(user.changed(&User::default()).is_ok() || !user.name.is_empty());
+    }
+    if let Ok(role) = Role::from_body(input) {
+        let written = json::to_vec(&role).unwrap_or_default();
+        let again = Role::from_body(&written).map(|again| json::to_vec(&again).unwrap_or_default());
+        assert_eq!(again.as_ref(), Ok(&written), "a role that is written is the same when it is read");
+        for writes in [false, true] {
+            let may = |recursive| role.allows(Access { key: input, writes, recursive });
+            assert!(may(false) || !may(true), "who may have all below a key may have the key");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z/*<é]{0,6}".prop_map(|text| format!("\"{text}\"")), Just("null".to_owned())]
+    }
+
+    fn list() -> impl Strategy<Value = String> {
+        let items = prop::collection::vec(text(), 0..4).prop_map(|items| format!("[{}]", items.join(",")));
+        prop_oneof![items, Just("null".to_owned()), Just("5".to_owned())]
+    }
+
+    fn permissions() -> impl Strategy<Value = String> {
+        prop_oneof![
+            (list(), list())
+                .prop_map(|(read, write)| format!(r#"{{"KV":{{"read":{read},"write":{write}}}}}"#)),
+            Just("{}".to_owned()),
+            Just("null".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(input in prop::collection::vec(any::<u8>(), 0..64)) {
+            fuzz_auth(&input);
+        }
+
+        #[test]
+        fn users(name in text(), roles in list(), grant in list(), rest in ".{0,3}") {
+            fuzz_auth(format!(r#"{{"user":{name},"roles":{roles},"grant":{grant}}}{rest}"#).as_bytes());
+        }
+
+        #[test]
+        fn roles(name in text(), has in permissions(), grant in permissions()) {
+            fuzz_auth(format!(r#"{{"role":{name},"permissions":{has},"grant":{grant}}}"#).as_bytes());
+        }
+    }
+}
