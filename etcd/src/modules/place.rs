@@ -361,7 +361,7 @@ enum Shared {
 }
 
 /// Removes what a request has left in the queue.
-struct Leaving<A> {
+pub(super) struct Leaving<A> {
     access: A,
     lock: LockPath,
     value: Vec<u8>,
@@ -371,8 +371,21 @@ struct Leaving<A> {
 }
 
 impl<A: Access> Leaving<A> {
+    /// After a creation with this mark that was not answered.
+    #[cfg(test)]
+    pub(super) fn of_unanswered(
+        access: A,
+        lock: LockPath,
+        value: Vec<u8>,
+        ttl_seconds: u64,
+        mark: UnixNanos,
+    ) -> Leaving<A> {
+        let traces = Traces { confirmed: Some(mark), pending: None, shared: false };
+        Leaving { access, lock, value, index: None, ttl_seconds, traces }
+    }
+
     /// Tries until the place is gone, is another's, or has reached its time.
-    async fn go(self) {
+    pub(super) async fn go(self) {
         let lifetime = Duration::from_secs(self.ttl_seconds);
         let end = Instant::now() + lifetime;
         let late = Instant::now() + LATE_TIME.min(lifetime);

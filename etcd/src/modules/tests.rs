@@ -1,1 +1,191 @@
+//! Requests that share, lose and leave places, before a member without a log.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::pb;
+use shared::time::UnixNanos;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::lock::{Acquire, LockError, Which, acquire, holder, release, renew};
+use super::place::Leaving;
+use super::queue::{Entry, seen};
+use super::{Access, LockPath};
+use crate::http::Backend as _;
+use crate::http::stand_in::StandIn;
+
+const NOW: i64 = 1_795_258_886_000_000_000;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Access for Arc<StandIn> {
+    type Member = StandIn;
+
+    fn member(&self) -> &StandIn {
+        self
+    }
+}
+
+struct Lock {
+    member: Arc<StandIn>,
+    path: LockPath,
+}
+
+type Won = JoinHandle<Result<u64, LockError>>;
+
+impl Lock {
+    fn new() -> Lock {
+        let member = StandIn::new("m", "http://127.0.0.1:1", "http://127.0.0.1:2", || UnixNanos(NOW));
+        Lock { member: Arc::new(member), path: LockPath::new(b"/foo").unwrap() }
+    }
+
+    fn wants(&self, value: &str, ttl_seconds: u64) -> Won {
+        let asked = Acquire { value: value.into(), ttl_seconds, patience: None };
+        tokio::spawn(acquire(self.member.clone(), self.path.clone(), asked))
+    }
+
+    fn queue(&self) -> Vec<Entry> {
+        seen(&self.member, &self.path)
+    }
+
+    async fn queue_is(&self, length: usize) {
+        let reached = async {
+            while self.queue().len() != length {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{:?}", self.queue()));
+    }
+
+    async fn releases(&self, index: u64) {
+        let which = Which::Index(index.to_string().into_bytes());
+        release(&self.member, &self.path, &which).await.unwrap();
+    }
+
+    /// All that expires within so many seconds does so.
+    fn passes(&self, seconds: i64) {
+        let time = NOW + seconds * 1_000_000_000;
+        let request = pb::Request { method: "SYNC".into(), time, ..pb::Request::default() };
+        self.member.apply(&request).unwrap();
+    }
+}
+
+async fn won(wanted: Won) -> u64 {
+    timeout(PATIENCE, wanted).await.expect("it is not won").unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn one_value_has_one_place_also_when_asked_for_twice_at_once() {
+    let lock = Lock::new();
+    let held = won(lock.wants("", 60)).await;
+    let wanted: Vec<Won> = (0..4).map(|_| lock.wants("v", 60)).collect();
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(lock.queue().len(), 2);
+    lock.releases(held).await;
+    let mut indexes = Vec::new();
+    for wanted in wanted {
+        indexes.push(won(wanted).await);
+    }
+    indexes.dedup();
+    assert_eq!(indexes, [lock.queue()[0].index]);
+}
+
+#[tokio::test]
+async fn who_leaves_takes_its_place_along_unless_another_one_has_it_too() {
+    let lock = Lock::new();
+    let held = won(lock.wants("", 60)).await;
+    let alone = lock.wants("alone", 60);
+    lock.queue_is(2).await;
+    let first = lock.wants("shared", 3);
+    lock.queue_is(3).await;
+    let before = lock.queue()[2].modified;
+    let second = lock.wants("shared", 3);
+    while lock.queue()[2].modified == before {
+        sleep(Duration::from_millis(2)).await;
+    }
+    alone.abort();
+    first.abort();
+    lock.queue_is(2).await;
+    // Past the time after which a place that nobody else wants is cleared.
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(lock.queue().len(), 2);
+    second.abort();
+    lock.queue_is(1).await;
+    assert_eq!(lock.queue()[0].index, held);
+}
+
+#[tokio::test]
+async fn a_place_that_is_won_does_not_go_with_the_request() {
+    let lock = Lock::new();
+    let held = won(lock.wants("v", 60)).await;
+    // Asked for again by its owner, who goes away before the answer.
+    let gate = lock.member.gate.write().await;
+    let again = lock.wants("v", 60);
+    sleep(Duration::from_millis(20)).await;
+    again.abort();
+    drop(gate);
+    sleep(Duration::from_millis(50)).await;
+    let found = holder(&lock.member, &lock.path).await.unwrap();
+    assert_eq!(found, Some((held, b"v".to_vec())));
+}
+
+#[tokio::test]
+async fn a_place_that_expired_is_taken_again_at_the_end_and_never_won() {
+    let lock = Lock::new();
+    won(lock.wants("", 60)).await;
+    let early = lock.wants("early", 5);
+    lock.queue_is(2).await;
+    let old = lock.queue()[1].index;
+    let late = lock.wants("late", 60);
+    lock.queue_is(3).await;
+    lock.passes(10);
+    let gone = async {
+        while lock.queue().iter().any(|entry| entry.index == old) || lock.queue().len() != 3 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
+    let values: Vec<Vec<u8>> = lock.queue().into_iter().map(|entry| entry.value).collect();
+    assert_eq!(values, [b"-".to_vec(), b"late".to_vec(), b"early".to_vec()]);
+    lock.releases(lock.queue()[0].index).await;
+    let second = won(late).await;
+    lock.releases(second).await;
+    assert!(won(early).await > second);
+}
+
+#[tokio::test]
+async fn a_renewal_wants_the_value_that_the_index_has() {
+    let lock = Lock::new();
+    let held = won(lock.wants("v", 60)).await;
+    let both = |value: &str| Which::Both(held.to_string().into_bytes(), value.into());
+    renew(&lock.member, &lock.path, &both("v"), 60).await.unwrap();
+    let why = renew(&lock.member, &lock.path, &both("w"), 60).await.unwrap_err();
+    assert_eq!(why.to_string(), "101: Compare failed ([w != v]) [0]");
+    assert_eq!(lock.queue()[0].value, b"v");
+}
+
+#[tokio::test]
+async fn a_place_whose_making_nobody_answered_is_found_and_removed() {
+    let lock = Lock::new();
+    won(lock.wants("", 60)).await;
+    let mark = UnixNanos(NOW + 60_000_000_123);
+    let leaving = Leaving::of_unanswered(lock.member.clone(), lock.path.clone(), b"v".to_vec(), 60, mark);
+    let leaving = tokio::spawn(leaving.go());
+    sleep(Duration::from_millis(20)).await;
+    let others = UnixNanos(mark.0 + 1);
+    for expiration in [mark, others] {
+        let request = pb::Request {
+            method: "POST".into(),
+            path: lock.path.as_bytes().to_vec().into(),
+            val: "v".into(),
+            expiration: expiration.0,
+            ..pb::Request::default()
+        };
+        lock.member.submit(request).await.unwrap();
+    }
+    timeout(PATIENCE, leaving).await.unwrap().unwrap();
+    let left: Vec<_> = lock.queue().into_iter().skip(1).map(|entry| entry.expiration).collect();
+    assert_eq!(left, [Some(others)]);
+}
