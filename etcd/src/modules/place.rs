@@ -407,9 +407,7 @@ impl<A: Access> Leaving<A> {
                 if position == 0 {
                     return;
                 }
-                if !may_be_shared {
-                    may_be_shared = true;
-                }
+                may_be_shared = true;
                 sleep(lifetime / 2).await;
                 let now = seen(&self.access, &self.lock);
                 if now.first().is_none_or(|first| first.index == entry.index)
@@ -426,9 +424,8 @@ impl<A: Access> Leaving<A> {
             };
             match self.access.member().submit(request).await {
                 Ok(_) => return,
-                // It has changed: look again whose it is.
-                Err(SubmitError::Api(_)) => {}
-                Err(SubmitError::Unavailable(_)) => sleep(RETRY_INTERVAL).await,
+                // It has changed, or the cluster was silent: look again whose it is.
+                Err(_) => sleep(RETRY_INTERVAL).await,
             }
         }
     }
