@@ -235,6 +235,7 @@ mod tests {
             rest: b"/foo",
             query,
             content_type: b"application/x-www-form-urlencoded",
+            authorization: None,
             body: Bytes::copy_from_slice(body.as_bytes()),
             framing: Framing { chunked: true, keep_alive: true },
         };
