@@ -14,11 +14,12 @@ use shared::error::{ApiError, Code};
 
 use super::backend::Backend;
 use super::flow::Flow;
+use super::keys::Api;
 use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::{
-    Context, auth, cors, debug_vars, health, keys, log_level, machines, media_type, members, metrics_page,
-    modules,
+    Context, auth, cors, debug_vars, health, keys, legacy_admin, legacy_pages, log_level, machines,
+    media_type, members, metrics_page, modules,
 };
 use super::{path, stats, version};
 
@@ -174,18 +175,21 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     };
     let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
-        Route::Keys => {
-            return match keys::begin(exchange, asked, headers) {
-                keys::Begun::Page(page) => page,
-                keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
-            };
-        }
+        Route::Keys => return begin_keys(exchange, asked, headers, Api::V2).await,
+        Route::V1Keys => return begin_keys(exchange, asked, headers, Api::V1Keys).await,
+        Route::V1Watch => return begin_keys(exchange, asked, headers, Api::V1Watch).await,
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::AuthUsers => Box::pin(auth::answer_users(context, asked, headers)).await,
         Route::AuthRoles => Box::pin(auth::answer_roles(context, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
         Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => auth::refuse(headers),
         Route::Lock | Route::Leader => return modules::begin(exchange, route, &asked, headers),
+        Route::Admin => Box::pin(legacy_admin::answer_client(context, asked, headers)).await,
+        Route::LeaderUrl => legacy_pages::answer_leader(context, &asked, headers),
+        Route::Peers => legacy_pages::answer_peers(context, &asked, headers),
+        Route::V1StatsSelf => stats::answer_self_v1(context, &asked, headers),
+        Route::V1StatsLeader => stats::answer_leader_v1(context, &asked, headers),
+        Route::V1StatsStore => stats::answer_store_v1(context, &asked, headers),
         Route::Machines => machines::answer(context, &asked, headers),
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
         Route::StatsLeader => stats::answer_leader(context, &asked, headers),
@@ -197,6 +201,18 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),
     })
+}
+
+async fn begin_keys<B: Backend>(
+    exchange: &Arc<Exchange<B>>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+    api: Api,
+) -> Page {
+    match keys::begin(exchange, asked, headers, api) {
+        keys::Begun::Page(page) => page,
+        keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+    }
 }
 
 /// `headers` and those that let `origin` read the answer.
@@ -353,13 +369,13 @@ impl Route {
     /// Whether the page reads the body of such a request.
     fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
         match self {
-            Route::Keys | Route::Lock | Route::Leader => {
+            Route::Keys | Route::V1Keys | Route::V1Watch | Route::Lock | Route::Leader => {
                 matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
             }
             Route::Members => {
                 matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
             }
-            Route::LogLevel | Route::AuthUsers | Route::AuthRoles => *method == Method::PUT,
+            Route::LogLevel | Route::AuthUsers | Route::AuthRoles | Route::Admin => *method == Method::PUT,
             _ => false,
         }
     }

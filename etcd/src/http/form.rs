@@ -37,9 +37,11 @@ pub(super) enum Param {
     Ttl,
     /// Move the expiration, keep the value.
     Refresh,
+    /// The first index that a watch of v1 is about.
+    Index,
 }
 
-const PARAMS: usize = 13;
+const PARAMS: usize = 14;
 
 impl Param {
     fn by_name(name: &[u8]) -> Option<Param> {
@@ -57,6 +59,7 @@ impl Param {
             b"stream" => Param::Stream,
             b"ttl" => Param::Ttl,
             b"refresh" => Param::Refresh,
+            b"index" => Param::Index,
             _ => return None,
         })
     }
@@ -96,6 +99,14 @@ impl<'a> Form<'a> {
             None => Ok(form),
             Some(error) => Err(error),
         }
+    }
+
+    /// The same for v1, where what cannot be read is passed over.
+    pub(super) fn parse_what_can_be(body: &'a [u8], query: &'a [u8]) -> Form<'a> {
+        let mut form = Form::default();
+        let _ = form.take_pairs(body);
+        let _ = form.take_pairs(query);
+        form
     }
 
     /// The parameter's first value, `None` where the request does not name it.

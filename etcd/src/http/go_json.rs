@@ -75,6 +75,22 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The members of the object that `body` begins with; what follows is not looked at. None for `null`.
+pub(super) fn first_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
+    let body = String::from_utf8_lossy(body);
+    match serde_json::Deserializer::from_str(&body).into_iter::<Value>().next() {
+        None => Err("EOF".to_owned()),
+        Some(Ok(Value::Null)) => Ok(serde_json::Map::new()),
+        Some(Ok(Value::Object(members))) => Ok(members),
+        Some(Ok(other)) => {
+            let kind = kind(&other);
+            Err(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+        }
+        Some(Err(error)) if error.classify() == Category::Eof => Err("unexpected EOF".to_owned()),
+        Some(Err(error)) => Err(syntax_error(body.as_bytes(), &error)),
+    }
+}
+
 const VALUE: &str = "looking for beginning of value";
 const OBJECT_KEY: &str = "looking for beginning of object key string";
 
@@ -155,6 +171,20 @@ mod tests {
             ),
         ] {
             assert_eq!(urls(body), Err(wanted.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn reads_the_first_object_only() {
+        assert_eq!(first_object(b"{\"a\":1} rest").map(|members| members.len()), Ok(1));
+        assert_eq!(first_object(b"null").map(|members| members.len()), Ok(0));
+        for (body, wanted) in [
+            ("", "EOF"),
+            ("{", "unexpected EOF"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            ("1", "json: cannot unmarshal number into Go value of type map[string]interface {}"),
+        ] {
+            assert_eq!(first_object(body.as_bytes()), Err(wanted.to_owned()), "{body}");
         }
     }
 

@@ -14,9 +14,11 @@ use super::Context;
 use super::backend::{Backend, SubmitError};
 use super::exchange::{Asked, Exchange, Framing, Page};
 use super::form::{Form, Param, parse_bool, parse_u64};
+use super::legacy_machines;
 use super::media_type;
 use super::metrics::Counted;
 use super::reply::{self, Response};
+use super::v1;
 use super::watch::WatchStart;
 use crate::auth::{self, Access, Accounts};
 use crate::log;
@@ -33,6 +35,32 @@ pub(super) enum KeysRequest {
     Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64 },
     /// Through the log: a write, or a read that must not be stale.
     Write(pb::Request),
+}
+
+/// Which API a client of the keys speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `/v2/keys`
+    V2,
+    /// `/v1/keys`
+    V1Keys,
+    /// `/v1/watch`
+    V1Watch,
+}
+
+impl Api {
+    fn knows(self, method: &Method) -> bool {
+        match *method {
+            Method::GET | Method::HEAD | Method::POST => true,
+            Method::PUT | Method::DELETE => self != Api::V1Watch,
+            _ => false,
+        }
+    }
+
+    /// Whether a request of this method takes the right to write.
+    fn writes(self, method: &Method) -> bool {
+        self != Api::V1Watch && !auth::only_reads(method)
+    }
 }
 
 /// Reads a request. `rest` is the path below `/v2/keys`, unescaped.
@@ -108,6 +136,18 @@ pub(super) fn parse(
     }))
 }
 
+/// The same of v1.
+fn parse_v1(api: Api, asked: &Asked<'_>, now: UnixNanos) -> Result<KeysRequest, ApiError> {
+    let path = store_path(asked.rest);
+    let form = Form::parse_what_can_be(&asked.body, asked.query.as_bytes());
+    match (api, asked.method) {
+        (Api::V1Watch, method) => v1::watch(method, path, &form),
+        (_, &Method::GET | &Method::HEAD) => Ok(KeysRequest::Read { path, recursive: false, sorted: false }),
+        (_, &Method::DELETE) => Ok(KeysRequest::Write(v1::delete(path))),
+        _ => v1::set(path, &form, now).map(KeysRequest::Write),
+    }
+}
+
 fn form<'a>(
     method: &Method,
     query: &'a [u8],
@@ -136,7 +176,7 @@ fn store_path(rest: &[u8]) -> Vec<u8> {
 
 /// When a key with so many seconds to live expires. Wraps around as the original's does: what is beyond the
 /// clock is long ago, and the store takes that for never.
-fn expiration(now: UnixNanos, seconds: u64) -> i64 {
+pub(super) fn expiration(now: UnixNanos, seconds: u64) -> i64 {
     now.0.wrapping_add(seconds.cast_signed().wrapping_mul(1_000_000_000))
 }
 
@@ -155,7 +195,7 @@ fn switch(form: &Form<'_>, param: Param, cause: &str) -> Result<Option<bool>, Ap
 }
 
 /// An error of a request that the store never saw.
-fn refusal(code: Code, cause: &str) -> ApiError {
+pub(super) fn refusal(code: Code, cause: &str) -> ApiError {
     ApiError::new(code, cause, 0)
 }
 
@@ -169,16 +209,31 @@ pub(super) enum Begun {
 }
 
 /// Answers a request for keys, or brings it on its way.
-pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: Asked<'_>, mut headers: HeaderMap) -> Begun {
+pub(super) fn begin<B: Backend>(
+    exchange: &Exchange<B>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+    api: Api,
+) -> Begun {
     let context = &*exchange.context;
-    if !matches!(*asked.method, Method::GET | Method::PUT | Method::POST | Method::DELETE | Method::HEAD) {
-        return Begun::Page(Page::Ready(reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE")));
+    if !api.knows(asked.method) {
+        return Begun::Page(Page::Ready(match api {
+            Api::V2 => reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE"),
+            Api::V1Keys | Api::V1Watch => reply::not_found(headers),
+        }));
     }
-    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    if api == Api::V2 {
+        headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    }
     let began = Instant::now();
     let now = context.backend.clock();
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
-    let request = match parse(method, asked.rest, query, asked.content_type, body, now) {
+    let parsed = match api {
+        Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now),
+        Api::V1Keys | Api::V1Watch => parse_v1(api, &asked, now)
+            .map_err(|error| ApiError { index: context.backend.store().index(), ..error }),
+    };
+    let request = match parsed {
         Ok(request) => request,
         Err(error) => return Begun::Page(Page::Ready(reply::api_error(headers, &error))),
     };
@@ -187,9 +242,9 @@ pub(super) fn begin<B: Backend>(exchange: &Exchange<B>, asked: Asked<'_>, mut he
         _ if *method == Method::HEAD => Counted::Head,
         _ => Counted::Get,
     };
-    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing };
+    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api };
     if context.backend.look_for_auth().is_on() {
-        let (key, writes) = (asked.rest.to_vec(), !auth::only_reads(method));
+        let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
         return Begun::Guarded(Box::new(Guarded { parsed, key, writes, authorization: asked.authorization }));
     }
     Begun::Page(parsed.carry_out(exchange))
@@ -232,32 +287,53 @@ struct Parsed {
     began: Instant,
     now: UnixNanos,
     framing: Framing,
+    api: Api,
 }
 
 impl Parsed {
     fn carry_out<B: Backend>(self, exchange: &Exchange<B>) -> Page {
-        let Parsed { request, mut headers, counted, began, now, framing } = self;
+        let Parsed { request, mut headers, counted, began, now, framing, api } = self;
         let context = &*exchange.context;
         match request {
             KeysRequest::Read { path, recursive, sorted } => {
                 context.metrics.received(counted);
-                let event = context.backend.store().get(&path, recursive, sorted);
-                let pending = Submission { request: pb::Request::default(), headers, counted, began };
+                let event = match context.backend.store().get(&path, recursive, sorted) {
+                    Err(error) if error.code == Code::KeyNotFound => {
+                        legacy_machines::view(context, &path, recursive).ok_or(error)
+                    }
+                    event => event,
+                };
+                let pending = Submission { request: pb::Request::default(), headers, counted, began, api };
                 Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
             }
             KeysRequest::Write(request) => {
                 context.metrics.received(counted);
-                Page::Submitted(Submission { request, headers, counted, began })
+                Page::Submitted(Submission { request, headers, counted, began, api })
             }
             KeysRequest::Watch { path, recursive, stream, since } => {
                 match context.backend.watch(&path, recursive, stream, since) {
                     Err(error) => {
+                        let error =
+                            if api == Api::V2 { error } else { v1::watch_refusal(&path, error.index) };
                         context.metrics.failed(counted, error.http_status());
                         Page::Ready(reply::api_error(headers, &error))
                     }
-                    Ok(watcher) => {
+                    Ok(_) if counted == Counted::Head => {
+                        Page::Ready(reply::answer(headers, StatusCode::OK, ""))
+                    }
+                    Ok(watcher) if api == Api::V2 => {
                         event_headers(context, &mut headers, watcher.start_index());
                         let start = WatchStart::new(watcher, stream, framing, &headers, now);
+                        exchange.flow.watches(start);
+                        Page::Watched
+                    }
+                    Ok(watcher) => {
+                        headers.insert(CONTENT_TYPE, reply::TEXT);
+                        let context = exchange.context.clone();
+                        let form = Box::new(move |event: &Event, now| {
+                            v1::render(event, context.backend.store().index(), now).into()
+                        });
+                        let start = WatchStart::new(watcher, stream, framing, &headers, now).with_form(form);
                         exchange.flow.watches(start);
                         Page::Watched
                     }
@@ -273,6 +349,7 @@ pub(super) struct Submission {
     headers: HeaderMap,
     counted: Counted,
     began: Instant,
+    api: Api,
 }
 
 impl Submission {
@@ -289,10 +366,13 @@ impl Submission {
         result: Result<Event, SubmitError>,
         now: UnixNanos,
     ) -> Response {
-        let Submission { headers, counted, began, .. } = self;
+        let Submission { headers, counted, began, api, .. } = self;
         match result {
             Ok(event) => {
-                let response = event_answer(context, headers, &event, now);
+                let response = match api {
+                    Api::V2 => event_answer(context, headers, &event, now),
+                    Api::V1Keys | Api::V1Watch => v1::answer(headers, &event, now),
+                };
                 context.metrics.succeeded(counted, began.elapsed());
                 response
             }

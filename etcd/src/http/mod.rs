@@ -24,6 +24,9 @@ pub mod fuzz;
 pub(crate) mod go_json;
 mod health;
 mod keys;
+pub(crate) mod legacy_admin;
+mod legacy_machines;
+mod legacy_pages;
 mod listener;
 mod log_level;
 mod machines;
@@ -43,6 +46,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod text;
+mod v1;
 mod version;
 mod waiting;
 mod watch;
@@ -59,6 +63,7 @@ use crate::metrics::Metrics as ProcessMetrics;
 pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;
+pub use self::legacy_admin::AdminAnswer;
 pub(crate) use self::listener::serve;
 pub(crate) use self::site::{Site, Wire};
 

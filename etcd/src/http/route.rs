@@ -5,6 +5,10 @@
 pub(super) enum Route {
     /// `/v2/keys` and all below it.
     Keys,
+    /// All below `/v1/keys/`.
+    V1Keys,
+    /// All below `/v1/watch/`.
+    V1Watch,
     /// `/v2/members` and all below it.
     Members,
     /// `/v2/auth/users` and all below it.
@@ -13,6 +17,18 @@ pub(super) enum Route {
     AuthRoles,
     /// `/v2/auth/enable`
     AuthEnable,
+    /// All below `/v2/admin/`, of 0.4.
+    Admin,
+    /// `/leader`, `/v1/leader` and `/v2/leader`, of 0.x.
+    LeaderUrl,
+    /// `/machines`, `/v1/machines`, `/v1/peers` and `/v2/peers`, of 0.x.
+    Peers,
+    /// `/v1/stats/self`
+    V1StatsSelf,
+    /// `/v1/stats/leader`
+    V1StatsLeader,
+    /// `/v1/stats/store`
+    V1StatsStore,
     /// `/v2/machines`
     Machines,
     /// `/v2/stats/self`
@@ -39,6 +55,10 @@ pub(super) enum Route {
     Nowhere,
 }
 
+/// These have no page of their own.
+const FAMILIES_OF_0_X: [(&[u8], Route); 3] =
+    [(b"/v1/keys", Route::V1Keys), (b"/v1/watch", Route::V1Watch), (b"/v2/admin", Route::Admin)];
+
 impl Route {
     /// The page at a clean path, and the rest of the path where the page is a family: empty, or with a slash
     /// at its start.
@@ -61,9 +81,19 @@ impl Route {
         if let Some(rest) = below(path, b"/mod/v2/leader") {
             return (Route::Leader, rest);
         }
+        for (prefix, route) in FAMILIES_OF_0_X {
+            if let Some(rest) = below(path, prefix).filter(|rest| !rest.is_empty()) {
+                return (route, rest);
+            }
+        }
         let route = match path {
             b"/v2/auth/enable" => Route::AuthEnable,
             b"/v2/machines" => Route::Machines,
+            b"/leader" | b"/v1/leader" | b"/v2/leader" => Route::LeaderUrl,
+            b"/machines" | b"/v1/machines" | b"/v1/peers" | b"/v2/peers" => Route::Peers,
+            b"/v1/stats/self" => Route::V1StatsSelf,
+            b"/v1/stats/leader" => Route::V1StatsLeader,
+            b"/v1/stats/store" => Route::V1StatsStore,
             b"/v2/stats/self" => Route::StatsSelf,
             b"/v2/stats/leader" => Route::StatsLeader,
             b"/v2/stats/store" => Route::StatsStore,
@@ -96,8 +126,15 @@ mod tests {
         assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::AuthRoles, &b"/"[..]));
         assert_eq!(Route::of(b"/mod/v2/lock/a/b"), (Route::Lock, &b"/a/b"[..]));
         assert_eq!(Route::of(b"/mod/v2/leader/a"), (Route::Leader, &b"/a"[..]));
+        assert_eq!(Route::of(b"/v1/keys/"), (Route::V1Keys, &b"/"[..]));
+        assert_eq!(Route::of(b"/v1/watch/a/b"), (Route::V1Watch, &b"/a/b"[..]));
+        assert_eq!(Route::of(b"/v2/admin/machines/m"), (Route::Admin, &b"/machines/m"[..]));
         for nowhere in [
             "/",
+            "/v1",
+            "/v1/keys",
+            "/v1/watch",
+            "/v2/admin",
             "/v2",
             "/v2/",
             "/v2/keyspace",

@@ -2,22 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::id::MemberId;
 
 use super::Context;
 use super::backend::Backend;
 use super::exchange::Asked;
+use super::legacy_pages;
 use super::reply::{self, Response};
 use super::text;
-use crate::member::Role;
+use crate::member::{Membership, Role};
 use crate::peers::FollowerStats;
 
 #[derive(Serialize)]
 struct SelfStats<'a> {
     name: &'a str,
-    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     state: &'static str,
     #[serde(rename = "startTime")]
     start_time: String,
@@ -83,10 +87,10 @@ impl From<&FollowerStats> for Follower {
 }
 
 /// A number in the text that it has in JSON.
-type Number = Box<RawValue>;
+pub(super) type Number = Box<RawValue>;
 
 /// A number as Go writes it: without a point where there is nothing behind it, with an exponent only far out.
-fn number(value: f64) -> Number {
+pub(super) fn number(value: f64) -> Number {
     let far = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
     let text = if far { format!("{value:e}") } else { value.to_string() };
     // The text of a number is JSON.
@@ -114,17 +118,57 @@ pub(super) fn answer_self<B: Backend>(
     if *asked.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
-    let backend = &context.backend;
-    let status = backend.status();
+    let status = context.backend.status();
+    let leader = if status.leader.0 == 0 { String::new() } else { status.leader.to_string() };
+    let stats = self_stats(&context.backend, Some(status.id.to_string()), state_name(status.role), leader);
+    // Strings and numbers can always be written.
+    reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
+}
+
+/// `/v1/stats/self`: without ids, which members did not have.
+pub(super) fn answer_self_v1<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !legacy_pages::reads(asked.method) {
+        return reply::not_found(headers);
+    }
+    let status = context.backend.status();
+    let state = match status.role {
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    };
+    let stats = self_stats(&context.backend, None, state, name_of(&context.backend.members(), status.leader));
+    // Strings and numbers can always be written.
+    reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
+}
+
+/// The member's name; its id if it has none yet, nothing if there is no such member.
+fn name_of(members: &Membership, id: MemberId) -> String {
+    match members.members.get(&id) {
+        None => String::new(),
+        Some(peer) if peer.name.is_empty() => id.to_string(),
+        Some(peer) => peer.name.clone(),
+    }
+}
+
+fn self_stats<'a, B: Backend>(
+    backend: &'a B,
+    id: Option<String>,
+    state: &'static str,
+    leader: String,
+) -> SelfStats<'a> {
     let leader_since = backend.leader_since();
     let traffic = backend.traffic();
-    let stats = SelfStats {
+    SelfStats {
         name: backend.name(),
-        id: status.id.to_string(),
-        state: state_name(status.role),
+        id,
+        state,
         start_time: backend.started().to_string(),
         leader_info: LeaderInfo {
-            leader: if status.leader.0 == 0 { String::new() } else { status.leader.to_string() },
+            leader,
             uptime: text::duration(backend.clock().0.saturating_sub(leader_since.0)),
             start_time: leader_since.to_string(),
         },
@@ -134,9 +178,7 @@ pub(super) fn answer_self<B: Backend>(
         sent_appends: traffic.sent.count,
         sent_rate: rate(traffic.sent.messages_per_second),
         sent_bandwidth: rate(traffic.sent.bytes_per_second),
-    };
-    // Strings and numbers can always be written.
-    reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
+    }
 }
 
 /// What Go calls a member's role.
@@ -160,10 +202,35 @@ pub(super) fn answer_leader<B: Backend>(
     if status.role != Role::Leader {
         return reply::message(headers, StatusCode::FORBIDDEN, "not current leader");
     }
+    leader_stats(context, headers, |id| id.to_string())
+}
+
+/// `/v1/stats/leader`: members by their names.
+pub(super) fn answer_leader_v1<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    if !legacy_pages::reads(asked.method) {
+        return reply::not_found(headers);
+    }
+    if context.backend.status().role != Role::Leader {
+        headers.insert(CONTENT_TYPE, reply::TEXT);
+        return reply::answer(headers, StatusCode::FORBIDDEN, "not current leader");
+    }
+    let members = context.backend.members();
+    leader_stats(context, headers, |id| name_of(&members, id))
+}
+
+fn leader_stats<B: Backend>(
+    context: &Context<B>,
+    headers: HeaderMap,
+    called: impl Fn(MemberId) -> String,
+) -> Response {
     let traffic = context.backend.traffic();
     let followers =
-        traffic.followers.iter().map(|(id, follower)| (id.to_string(), Follower::from(follower))).collect();
-    let stats = LeaderStats { leader: status.id.to_string(), followers };
+        traffic.followers.iter().map(|(id, follower)| (called(*id), Follower::from(follower))).collect();
+    let stats = LeaderStats { leader: called(context.backend.status().id), followers };
     // Strings and numbers can always be written.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
@@ -176,6 +243,22 @@ pub(super) fn answer_store<B: Backend>(
     if *asked.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
+    store_stats(context, headers)
+}
+
+/// `/v1/stats/store`: the same counters.
+pub(super) fn answer_store_v1<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !legacy_pages::reads(asked.method) {
+        return reply::not_found(headers);
+    }
+    store_stats(context, headers)
+}
+
+fn store_stats<B: Backend>(context: &Context<B>, headers: HeaderMap) -> Response {
     let mut body = Vec::with_capacity(512);
     context.backend.store().stats().write_json(&mut body);
     reply::json(headers, StatusCode::OK, body)

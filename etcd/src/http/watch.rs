@@ -41,7 +41,11 @@ pub(super) struct WatchStart {
     chunked: bool,
     keep_alive: bool,
     head: Vec<u8>,
+    form: Option<Box<EventForm>>,
 }
+
+/// How an event is written for a client of another API than v2.
+pub(super) type EventForm = dyn Fn(&Event, UnixNanos) -> Bytes + Send + Sync;
 
 /// Whether the connection can serve another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,12 @@ impl WatchStart {
             (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             (false, _) => b"\r\n\r\n",
         });
-        WatchStart { watcher, stream, chunked, keep_alive, head }
+        WatchStart { watcher, stream, chunked, keep_alive, head, form: None }
+    }
+
+    /// The same with events in another form than that of v2.
+    pub(super) fn with_form(self, form: Box<EventForm>) -> WatchStart {
+        WatchStart { form: Some(form), ..self }
     }
 }
 
@@ -104,8 +113,8 @@ pub(super) async fn run(
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_, '_>,
 ) -> Ended {
-    let WatchStart { mut watcher, stream, chunked, keep_alive, head } = start;
-    let mut out = Output { small: head, large: None, chunked };
+    let WatchStart { mut watcher, stream, chunked, keep_alive, head, form } = start;
+    let mut out = Output { small: head, large: None, chunked, form };
     loop {
         let next = std::future::poll_fn(|cx| {
             if stop.poll(cx) {
@@ -169,6 +178,7 @@ struct Output {
     /// Comes after `small`, with what ends its chunk.
     large: Option<(Bytes, &'static [u8])>,
     chunked: bool,
+    form: Option<Box<EventForm>>,
 }
 
 impl Output {
@@ -203,7 +213,10 @@ impl Output {
     }
 
     fn push(&mut self, event: &Arc<Event>, now: UnixNanos, last: bool) {
-        let body = event.rendered(now);
+        let body = match &self.form {
+            None => event.rendered(now),
+            Some(form) => form(event, now),
+        };
         let end: &'static [u8] = match (self.chunked, last) {
             (true, true) => b"\r\n0\r\n\r\n",
             (true, false) => b"\r\n",

@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use shared::json;
 
 use super::group::Context;
+use super::serve::{Abort, Shared};
 use crate::http::Backend;
+use crate::http::{AdminAnswer, legacy_admin};
 use crate::member::{ConfChangeContext, Membership};
 use crate::version::SPOKEN;
+
+/// More than any settings of a cluster need.
+const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,11 +26,26 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub trait Roster: Send + Sync + 'static {
     /// The cluster's members.
     fn members(&self) -> Arc<Membership>;
+
+    /// Answers a request for `path`, unescaped, below `/v2/admin`, as 0.4 has it on this port.
+    fn administer(
+        &self,
+        method: &Method,
+        path: &[u8],
+        body: &[u8],
+    ) -> impl Future<Output = AdminAnswer> + Send {
+        let _ = (method, path, body);
+        std::future::ready(AdminAnswer::not_found())
+    }
 }
 
 impl<B: Backend> Roster for B {
     fn members(&self) -> Arc<Membership> {
         Backend::members(self)
+    }
+
+    async fn administer(&self, method: &Method, path: &[u8], body: &[u8]) -> AdminAnswer {
+        legacy_admin::answer(self, method, path, body).await
     }
 }
 
@@ -82,6 +103,24 @@ pub(super) fn members(members: &Membership) -> Answer {
         response.headers_mut().insert("x-etcd-cluster-id", cluster_id);
     }
     response
+}
+
+/// `/v2/admin` and what is below.
+pub(super) async fn admin<R: Roster>(
+    shared: &Shared<R>,
+    request: Request<Incoming>,
+) -> Result<Answer, Abort> {
+    let (head, body) = request.into_parts();
+    let Ok(path) = crate::http::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
+    let body = Limited::new(body, ADMIN_BODY_BYTES_MAX).collect().await.map_err(|_| Abort)?.to_bytes();
+    let rest = path.strip_prefix(b"/v2/admin").unwrap_or_default();
+    let AdminAnswer { status, content_type, body } =
+        shared.backend.administer(&head.method, rest, &body).await;
+    let mut answer = respond(status, content_type, body);
+    if content_type.is_empty() {
+        answer.headers_mut().remove(CONTENT_TYPE);
+    }
+    Ok(answer)
 }
 
 /// `/raft/probing`.

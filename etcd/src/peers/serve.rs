@@ -139,6 +139,7 @@ async fn answer<R: Roster>(
         "/version" => |shared| pages::version(&shared.backend.members()),
         "/members" => |shared| pages::members(&shared.backend.members()),
         "/raft/probing" => |shared| pages::probing(shared.transport.context()),
+        _ if path.starts_with("/v2/admin/") => return Box::pin(pages::admin(&shared, request)).await,
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
             return Ok(pages::method_not_allowed("POST"));
         }

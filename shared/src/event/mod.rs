@@ -140,6 +140,12 @@ impl Event {
         self.prev.as_ref().map(|prev| prev.view(&self.key))
     }
 
+    /// Seconds that the node has left, rounded up: of what was read as of `now`, of what happened as of that moment.
+    /// 0 for a node that stays.
+    pub fn ttl(&self, now: UnixNanos) -> i64 {
+        if self.action == Action::Get { ttl_seconds(self.node.meta.expiration, now) } else { self.node.ttl }
+    }
+
     /// Whether a node came to be where there was none: the answer's status is 201.
     pub fn is_created(&self) -> bool {
         match self.action {

@@ -110,6 +110,15 @@ impl Image {
         Ok(())
     }
 
+    /// The node at a path, as [`Store::get`] gives it. Counted nowhere.
+    ///
+    /// # Errors
+    /// As of [`Store::get`].
+    pub fn get(&self, path: &[u8], recursive: bool) -> Result<Event, ApiError> {
+        let store = Store { tree: self.tree.clone(), index: self.index, ..Store::new(1) };
+        store.get(path, recursive, false)
+    }
+
     /// Takes out a node with all below it; whether there was one. The image's index stays.
     pub fn take_out(&mut self, path: &[u8]) -> bool {
         let Ok(place) = self.tree.place(path, self.index) else { return false };

@@ -1,0 +1,58 @@
+//! Pages of 0.x in plain text: who leads, and where clients find the members.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use shared::error::{ApiError, Code};
+
+use super::Context;
+use super::backend::Backend;
+use super::exchange::Asked;
+use super::reply::{self, Response};
+
+/// The leader's peer URL.
+pub(super) fn answer_leader<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !reads(asked.method) {
+        return reply::not_found(headers);
+    }
+    let membership = context.backend.members();
+    let leader = membership.members.get(&context.backend.status().leader);
+    match leader.and_then(|leader| leader.peer_urls.first()) {
+        Some(url) => text(headers, url.clone()),
+        None => {
+            let index = context.backend.store().index();
+            reply::api_error(headers, &ApiError::new(Code::LeaderElect, "", index))
+        }
+    }
+}
+
+/// The client URLs of all members, those of the leader first.
+pub(super) fn answer_peers<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !reads(asked.method) {
+        return reply::not_found(headers);
+    }
+    let membership = context.backend.members();
+    let leader = context.backend.status().leader;
+    let mut peers: Vec<_> = membership.members.values().collect();
+    peers.sort_by(|a, b| (a.id != leader, &a.name).cmp(&(b.id != leader, &b.name)));
+    let urls: Vec<&str> = peers.iter().flat_map(|peer| &peer.client_urls).map(String::as_str).collect();
+    text(headers, urls.join(", "))
+}
+
+/// Whether 0.4 has its plain pages for this method.
+pub(super) fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// A plain page. No final newline.
+pub(super) fn text(mut headers: HeaderMap, body: String) -> Response {
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    reply::answer(headers, StatusCode::OK, body)
+}

@@ -1,0 +1,265 @@
+//! The v1 API of 0.1 to 0.4 on the same keys: what its requests mean, and how its answers look.
+//!
+//! The forms are those of 0.4.9. An answer is flat, as it was before nodes knew their directories; a directory is
+//! answered with a list of such answers. What 0.1.2 said otherwise stands in `Documentation/api_v1.md`.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use shared::error::{ApiError, Code, client_path};
+use shared::event::{Action, Event, NodeView};
+use shared::json;
+use shared::pb;
+use shared::time::UnixNanos;
+
+use super::form::{Form, Param, parse_u64};
+use super::keys::{KeysRequest, expiration, refusal};
+use super::reply::{self, Response};
+
+/// What the errors of a write without sense are about.
+const SET: &str = "Set";
+
+/// A write: plain, or on the condition that the key has the value `prevValue`, or is not there if that is empty.
+pub(super) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<pb::Request, ApiError> {
+    let value = form.get(Param::Value).unwrap_or_default();
+    if value.is_empty() {
+        return Err(refusal(Code::ValueRequired, SET));
+    }
+    let expiration = match form.get(Param::Ttl).unwrap_or_default() {
+        b"" => 0,
+        text => expiration(now, seconds(text).ok_or_else(|| refusal(Code::TtlNaN, SET))?.cast_unsigned()),
+    };
+    let prev_value = form.get(Param::PrevValue);
+    Ok(pb::Request {
+        method: Bytes::from_static(b"PUT"),
+        path: path.into(),
+        val: Bytes::copy_from_slice(value),
+        expiration,
+        prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
+        prev_exist: prev_value.is_some_and(<[u8]>::is_empty).then_some(false),
+        ..pb::Request::default()
+    })
+}
+
+/// The end of a key. Directories stay.
+pub(super) fn delete(path: Vec<u8>) -> pb::Request {
+    pb::Request { method: Bytes::from_static(b"DELETE"), path: path.into(), ..pb::Request::default() }
+}
+
+/// A wait for one event of the key itself; sent by `POST`, from `index` on.
+pub(super) fn watch(method: &Method, path: Vec<u8>, form: &Form<'_>) -> Result<KeysRequest, ApiError> {
+    let since = match *method {
+        Method::POST => form.get(Param::Index).and_then(parse_u64),
+        _ => Some(0),
+    };
+    let since = since.ok_or_else(|| refusal(Code::IndexNaN, "Watch From Index"))?;
+    Ok(KeysRequest::Watch { path, recursive: false, stream: false, since })
+}
+
+/// Why a watch does not begin: 0.4 has one answer to whatever it is.
+pub(super) fn watch_refusal(path: &[u8], index: u64) -> ApiError {
+    ApiError::new(Code::ClientInternal, path, index)
+}
+
+/// A decimal number with or without a sign.
+fn seconds(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The answer to a request that is carried out.
+pub(super) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos) -> Response {
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    reply::answer(headers, StatusCode::OK, render(event, event.index, now))
+}
+
+/// An event as v1 shows it, with the store's index `index`. No final newline.
+pub(super) fn render(event: &Event, index: u64, now: UnixNanos) -> Vec<u8> {
+    let node = event.node();
+    let key = client_path(event.key());
+    let mut out = Vec::with_capacity(128 + key.len() + node.value().map_or(0, <[u8]>::len));
+    if !node.is_dir() {
+        write_key(&mut out, event, key, index, now);
+        return out;
+    }
+    out.push(b'[');
+    // Names of hidden nodes begin with an underscore.
+    for child in node.children().filter(|child| !child.name().starts_with(b"_")) {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        write_child(&mut out, event.action, key, &child, index);
+    }
+    out.push(b']');
+    out
+}
+
+fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: UnixNanos) {
+    let node = event.node();
+    let prev_value = event.prev().and_then(|prev| prev.value());
+    open(out, action(event.action));
+    json::write_escaped(out, if key.is_empty() { b"/" } else { key });
+    out.push(b'"');
+    for (name, value) in [("prevValue", prev_value), ("value", node.value())] {
+        if let Some(value) = value {
+            write_name(out, name);
+            json::write_string(out, value);
+        }
+    }
+    if event.action == Action::Set && prev_value.is_none() {
+        write_name(out, "newKey");
+        out.extend_from_slice(b"true");
+    }
+    if let Some(expiration) = node.expiration() {
+        write_name(out, "expiration");
+        json::write_time(out, expiration);
+        let ttl = event.ttl(now);
+        if ttl != 0 {
+            write_name(out, "ttl");
+            json::write_i64(out, ttl);
+        }
+    }
+    close(out, index);
+}
+
+fn write_child(out: &mut Vec<u8>, read: Action, dir: &[u8], child: &NodeView<'_>, index: u64) {
+    open(out, read.name());
+    json::write_escaped(out, dir);
+    out.push(b'/');
+    json::write_escaped(out, child.name());
+    out.push(b'"');
+    if child.is_dir() {
+        write_name(out, "dir");
+        out.extend_from_slice(b"true");
+    }
+    if let Some(value) = child.value() {
+        write_name(out, "value");
+        json::write_string(out, value);
+    }
+    close(out, index);
+}
+
+/// What v1 calls what was done.
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Create | Action::CompareAndSwap => "testAndSet",
+        other => other.name(),
+    }
+}
+
+fn open(out: &mut Vec<u8>, action: &str) {
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(action.as_bytes());
+    out.extend_from_slice(b"\",\"key\":\"");
+}
+
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn close(out: &mut Vec<u8>, index: u64) {
+    write_name(out, "index");
+    json::write_u64(out, index);
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::store::Store;
+
+    const NOW: UnixNanos = UnixNanos(1_795_258_886_000_000_000);
+
+    /// What v1 answers to a write of this form.
+    fn put(store: &mut Store, key: &str, form: &str) -> String {
+        let form = Form::parse_what_can_be(form.as_bytes(), b"");
+        let request = match set(format!("/1{key}").into(), &form, NOW) {
+            Ok(request) => request,
+            Err(error) => return format!("{error:?}"),
+        };
+        match store.apply(&request, NOW) {
+            Ok(event) => String::from_utf8(render(&event, event.index, NOW)).unwrap(),
+            Err(error) => String::from_utf8(error.to_json()).unwrap(),
+        }
+    }
+
+    fn read(store: &Store, key: &str) -> String {
+        let event = store.get(format!("/1{key}").as_bytes(), false, false).unwrap();
+        String::from_utf8(render(&event, event.index, NOW)).unwrap()
+    }
+
+    #[test]
+    fn answers_are_those_of_0_4() {
+        let mut store = Store::new(10);
+        assert_eq!(
+            put(&mut store, "/x", "value=1"),
+            r#"{"action":"set","key":"/x","value":"1","newKey":true,"index":1}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=2&ttl=5"),
+            r#"{"action":"set","key":"/x","prevValue":"1","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":5,"index":2}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue=2"),
+            r#"{"action":"testAndSet","key":"/x","prevValue":"2","value":"3","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue=9"),
+            r#"{"errorCode":101,"message":"Compare failed","cause":"[9 != 3]","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue="),
+            r#"{"errorCode":105,"message":"Key already exists","cause":"/x","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/dir/y", "value=1&prevValue="),
+            r#"{"action":"testAndSet","key":"/dir/y","value":"1","index":4}"#
+        );
+        put(&mut store, "/_hidden", "value=1");
+        assert_eq!(read(&store, "/x"), r#"{"action":"get","key":"/x","value":"3","index":5}"#);
+        assert_eq!(
+            read(&store, ""),
+            r#"[{"action":"get","key":"/dir","dir":true,"index":5},{"action":"get","key":"/x","value":"3","index":5}]"#
+        );
+        assert_eq!(read(&store, "/dir"), r#"[{"action":"get","key":"/dir/y","value":"1","index":5}]"#);
+        let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
+        assert_eq!(
+            String::from_utf8(render(&gone, gone.index, NOW)).unwrap(),
+            r#"{"action":"delete","key":"/x","prevValue":"3","index":6}"#
+        );
+    }
+
+    #[test]
+    fn writes_without_sense_are_refused() {
+        for (form, code) in [
+            ("", Code::ValueRequired),
+            ("value=", Code::ValueRequired),
+            ("value=%zz", Code::ValueRequired),
+            ("value=1&ttl=abc", Code::TtlNaN),
+            ("value=1&ttl=1.5", Code::TtlNaN),
+        ] {
+            let parsed = Form::parse_what_can_be(form.as_bytes(), b"");
+            assert_eq!(set(b"/1/x".to_vec(), &parsed, NOW), Err(refusal(code, SET)), "{form}");
+        }
+        let lenient = Form::parse_what_can_be(b"a=%zz&value=1", b"ttl=-1");
+        assert_eq!(set(b"/1/x".to_vec(), &lenient, NOW).unwrap().expiration, NOW.0 - 1_000_000_000);
+    }
+
+    #[test]
+    fn only_a_post_says_from_where_a_watch_is() {
+        let since = |method: Method, form: &str| {
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            match watch(&method, b"/1/x".to_vec(), &form) {
+                Ok(KeysRequest::Watch { since, recursive: false, stream: false, .. }) => Ok(since),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.code),
+            }
+        };
+        assert_eq!(since(Method::POST, "index=7"), Ok(7));
+        assert_eq!(since(Method::GET, "index=7"), Ok(0));
+        for bad in ["", "index=", "index=x", "index=-1"] {
+            assert_eq!(since(Method::POST, bad), Err(Code::IndexNaN), "{bad}");
+        }
+    }
+}
