@@ -35,7 +35,15 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
 
     let values = &settings.values;
     let name = values.text("name").to_owned();
+    let peers = values.text("peers").to_owned();
+    let peers_file = path(values.text("peers-file"));
+    // Nobody of 0.x had to list itself to found a cluster.
+    let of_0_x = !peers.is_empty() || peers_file.is_some() || settings.is_set("peer-addr");
     let initial_cluster = match values.text("initial-cluster") {
+        _ if of_0_x && !settings.is_set("initial-cluster") => {
+            let own = advertise_peer_urls.iter().map(|url| format!("{name}={url}"));
+            own.collect::<Vec<_>>().join(",")
+        }
         INITIAL_CLUSTER if name != NAME => cluster_of(&name),
         text => text.to_owned(),
     };
@@ -80,6 +88,8 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         advertise_client_urls,
         initial_cluster,
         initial_cluster_is_default,
+        peers,
+        peers_file,
         initial_cluster_token: match &discovery {
             Some(discovery) => discovery.url.clone(),
             None => values.text("initial-cluster-token").to_owned(),
@@ -112,6 +122,12 @@ fn one_way_to_begin(settings: &Settings) -> Result<(), Refusal> {
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" or \
              \"discovery-srv\"",
         ));
+    }
+    let joins = ["peers", "peers-file"].into_iter().find(|flag| !settings.values.text(flag).is_empty());
+    if let (Some(flag), Some(way)) = (joins, ways.into_iter().find(|way| settings.is_set(way))) {
+        return Err(Refusal::flags(&format!(
+            "-{flag} names a cluster to join, -{way} another way to begin: give one"
+        )));
     }
     Ok(())
 }

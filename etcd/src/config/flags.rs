@@ -335,7 +335,7 @@ const MISCELLANY: Group = Group {
 
 const ADDRESSES: Group = Group {
     title: "flags of etcd 0.4",
-    remark: "Each takes an IP address and a port: '127.0.0.1:4001'.",
+    remark: "An address is an IP address and a port: '127.0.0.1:4001'. The names of 0.1 (-C, -c, -s, -d) are known too.",
     hidden: false,
     flags: &[
         address(
@@ -350,16 +350,25 @@ const ADDRESSES: Group = Group {
              port of all addresses.",
         ),
         address("peer-bind-addr", "Old form of -listen-peer-urls."),
+        Flag::text(
+            "peers",
+            "",
+            "Peer addresses of members of a running cluster, separated by commas: a member without data asks them, \
+             adds itself and joins.",
+        ),
+        Flag::text(
+            "peers-file",
+            "",
+            "A file with such addresses, separated by commas or ends of lines; read if -peers is not given.",
+        ),
     ],
 };
 
 const IGNORED: Group = Group {
-    title: "ignored and refused flags of etcd 0.4",
+    title: "ignored flags of etcd 0.4",
     remark: "",
     hidden: true,
     flags: &[
-        Flag::new("peers", Kind::Removed, "", "Of etcd 0.4. Refused: see -initial-cluster."),
-        Flag::new("peers-file", Kind::Removed, "", "Of etcd 0.4. Refused: see -initial-cluster."),
         ignored("cluster-active-size"),
         ignored("cluster-remove-delay"),
         ignored("cluster-sync-interval"),

@@ -17,6 +17,7 @@ mod file;
 mod flags;
 mod fuzz;
 mod later;
+mod old_names;
 mod outcome;
 mod tls;
 
@@ -71,6 +72,10 @@ pub struct Config {
     pub initial_cluster: InitialCluster,
     /// Whether nobody named the members.
     pub initial_cluster_is_default: bool,
+    /// Peers of a running cluster that a member without data joins, as `-peers` lists them; empty for none.
+    pub peers: String,
+    /// A file with such a list, read if there is none in `peers`.
+    pub peers_file: Option<PathBuf>,
     /// What keeps clusters with the same addresses apart; with discovery, its URL.
     pub initial_cluster_token: String,
     /// Where the members of a new cluster find each other.
@@ -263,12 +268,16 @@ pub fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     read_file: impl FnOnce(&Path) -> io::Result<String>,
 ) -> Invocation {
+    let (words, renamed) = old_names::renamed(words);
     let values = match FLAGS.parse(words) {
         Ok(values) => values,
         Err(FlagError::Help) => return leave(FLAGS.usage() + &FLAGS.help(), String::new(), 0),
         Err(error) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
     };
     let mut notes = Notes::default();
+    for (old, new) in renamed {
+        notes.warning(format!("-{old} is an old name: use -{new}"));
+    }
     for name in values.ignored() {
         notes.ignored(&format!("flag \"-{name}\""));
     }

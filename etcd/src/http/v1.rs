@@ -111,7 +111,10 @@ fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: Unix
     }
     if let Some(expiration) = node.expiration() {
         write_name(out, "expiration");
+        // As Go shows times in JSON: a string.
+        out.push(b'"');
         json::write_time(out, expiration);
+        out.push(b'"');
         let ttl = event.ttl(now);
         if ttl != 0 {
             write_name(out, "ttl");

@@ -36,6 +36,8 @@ const VERSION_MAX: Version = Version { major: 2, minor: 3, patch: 0 };
 /// Why a running cluster is not the one that is listed.
 const UNMATCHED: &str = "unmatched member while checking PeerURLs";
 
+mod peers;
+
 /// What is to be made in the data dir, or that it is there.
 pub(super) enum Beginning {
     /// The log tells all.
@@ -88,6 +90,19 @@ pub(super) enum BeginError {
     OtherMembers { cluster: String, why: &'static str },
     #[error("incomptible with current running cluster")]
     OtherVersion,
+    #[error("the file of -peers-file cannot be read: {0}")]
+    PeersFile(String),
+    #[error(
+        "cannot join: none of the peers answers ({0}); start one of them first, or found a cluster without -peers"
+    )]
+    NoPeer(String),
+    #[error("cannot join: the cluster does not add this member: {0}")]
+    NotAdded(String),
+    #[error(
+        "cannot join: member {id} of the cluster is at {urls}; if it was this one and its data is lost, remove it \
+         first (etcdctl member remove {id})"
+    )]
+    PlaceTaken { urls: String, id: MemberId },
 }
 
 /// What did not work, and what the log says about it.
@@ -148,6 +163,10 @@ pub(super) async fn begin<D: Disk>(
         }
         return Ok(Beginning::Restart);
     }
+    let peers = peers::named(disk, config)?;
+    if !peers.is_empty() {
+        return Ok(peers::join(config, &peers, dialer).await.map(Beginning::Join)?);
+    }
     let begun = match config.initial_cluster_state {
         ClusterState::New => found(config, cluster, dialer).await.map(Beginning::Found),
         ClusterState::Existing => join(config, &cluster, dialer).await.map(Beginning::Join),
@@ -157,6 +176,7 @@ pub(super) async fn begin<D: Disk>(
 
 /// Finds the others again for a member that had joined, and was stopped before it heard anything from them.
 pub(super) async fn remember_others<D: Disk>(
+    disk: &D,
     opened: &mut Opened<D>,
     config: &Config,
     cluster: &InitialCluster,
@@ -165,7 +185,11 @@ pub(super) async fn remember_others<D: Disk>(
     if !opened.knows_nobody() {
         return;
     }
-    let remote = info::members_of(dialer, &urls_of_others(config, cluster), JOIN_TIME_MAX).await;
+    let mut others = peers::named(disk, config).unwrap_or_default();
+    if others.is_empty() {
+        others = urls_of_others(config, cluster);
+    }
+    let remote = info::members_of(dialer, &others, JOIN_TIME_MAX).await;
     if let Ok(remote) = remote
         && remote.cluster_id == opened.start.cluster_id
     {

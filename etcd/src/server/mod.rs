@@ -142,7 +142,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     };
     let mut opened = start::open(&disk, &layout, &config, beginning, clock::now(), rand::random())?;
     tokio::select! {
-        () = begin::remember_others(&mut opened, &config, &cluster, &dialer) => {}
+        () = begin::remember_others(&disk, &mut opened, &config, &cluster, &dialer) => {}
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
 

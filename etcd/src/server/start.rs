@@ -259,6 +259,9 @@ fn first_again(
     let founding = Founding::new(config, config.initial_cluster.clone()).map_err(|_| unfounded())?;
     let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
     if found != (founding.id.0, founding.cluster_id.0) {
+        if recovered.entries.is_empty() && (!config.peers.is_empty() || config.peers_file.is_some()) {
+            return Ok((Vec::new(), JOINED));
+        }
         return Err(unfounded());
     }
     Ok((founding.entries, founding.state))

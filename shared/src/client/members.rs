@@ -94,7 +94,15 @@ impl Client {
     /// # Errors
     /// When the URL is none of a peer, or the cluster refuses.
     pub async fn add_member(&self, peer_url: &str) -> Result<Member, ClientError> {
-        let body = peer_urls_json(&[peer_url])?;
+        self.add_member_at(&[peer_url]).await
+    }
+
+    /// Adds a member with these peer URLs.
+    ///
+    /// # Errors
+    /// As for [`Client::add_member`].
+    pub async fn add_member_at(&self, peer_urls: &[&str]) -> Result<Member, ClientError> {
+        let body = peer_urls_json(peer_urls)?;
         let reply = self.send(&Request::new(Method::POST, MEMBERS).with_body(JSON, body)).await?;
         expect(&reply, &[StatusCode::CREATED, StatusCode::CONFLICT])?;
         if reply.status == StatusCode::CREATED { parse(&reply) } else { Err(refusal(&reply)) }

@@ -174,10 +174,6 @@ fn bad_files_end_with_status_1() {
             Some("addr = 'a:1'"),
             "invalid value \"a:1\" for setting \"addr\" in f: bad IP in address specification",
         ),
-        (
-            Some("peers = ['a:1', 'b:1']"),
-            "invalid value \"a:1,b:1\" for setting \"peers\" in f: flag \"-peers\" is no longer supported.",
-        ),
         (Some("nmae = 'x'"), "unknown setting \"nmae\" in f"),
         (Some("config = 'g'"), "unknown setting \"config\" in f"),
         (Some("version = true"), "unknown setting \"version\" in f"),

@@ -33,6 +33,8 @@ fn an_empty_line_gives_the_defaults() {
         advertise_client_urls: Urls::parse("http://localhost:2379,http://localhost:4001").unwrap(),
         initial_cluster: InitialCluster::parse("default=http://localhost:2380,default=http://localhost:7001")
             .unwrap(),
+        peers: String::new(),
+        peers_file: None,
         initial_cluster_is_default: true,
         initial_cluster_token: "etcd-cluster".to_owned(),
         discovery: None,
@@ -128,6 +130,8 @@ fn every_flag_reaches_the_configuration() {
         advertise_peer_urls_are_default: false,
         advertise_client_urls: Urls::parse("https://x.example:4").unwrap(),
         initial_cluster: InitialCluster::parse("n=http://127.0.0.1:1").unwrap(),
+        peers: String::new(),
+        peers_file: None,
         initial_cluster_is_default: false,
         initial_cluster_token: "t".to_owned(),
         discovery: None,
@@ -190,11 +194,6 @@ fn unread_lines_end_with_status_2_and_the_usage() {
         (&["-proxy", "foo"], "invalid value \"foo\" for flag -proxy: invalid value"),
         (&["-initial-cluster-state=x"], "invalid value \"x\" for flag -initial-cluster-state: invalid value"),
         (&["-discovery-fallback=x"], "invalid value \"x\" for flag -discovery-fallback: invalid value"),
-        (&["-peers", "a"], "invalid value \"a\" for flag -peers: flag \"-peers\" is no longer supported."),
-        (
-            &["-peers-file", "a"],
-            "invalid value \"a\" for flag -peers-file: flag \"-peers-file\" is no longer supported.",
-        ),
         (&["-watch-history=0"], "invalid value \"0\" for flag -watch-history: must be from 1 to 1000000"),
         (
             &["-listen-client-urls", "foo"],

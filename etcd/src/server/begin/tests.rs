@@ -131,7 +131,7 @@ async fn who_joins_has_the_id_that_the_cluster_gave_it() {
     let opened = start::open(&disk, &layout, &config, Beginning::Restart, UnixNanos(1), 1);
     let Ok(mut opened) = opened else { panic!("it cannot be opened again") };
     assert_eq!((opened.start.id, opened.start.state.term, opened.remotes.len()), (MemberId(7), 1, 0));
-    remember_others(&mut opened, &config, &config.initial_cluster, &Dialer::plain()).await;
+    remember_others(&disk, &mut opened, &config, &config.initial_cluster, &Dialer::plain()).await;
     assert_eq!(opened.remotes.len(), 1);
 }
 

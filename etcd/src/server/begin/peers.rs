@@ -1,0 +1,112 @@
+//! How a member of a 0.x command line joins: `-peers` names some who are in a cluster; it asks them who else is,
+//! adds itself, and goes on as one that was added.
+
+use std::time::Duration;
+
+use shared::client::{Client, ClientError, Options};
+use shared::disk::{Disk, read_file};
+use shared::id::MemberId;
+use shared::net::Dialer;
+use tokio::time::{Instant, sleep};
+
+use super::{BeginError, JOIN_TIME_MAX, Joining, is_compatible};
+use crate::config::Config;
+use crate::log;
+use crate::member::Peer;
+use crate::peers::info::{self, RemoteCluster};
+
+/// More than the list of any cluster.
+const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a cluster may be unable to add a member: others may be about to join too.
+const ADD_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The pause after it was.
+const ADD_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long one request to add a member may take; the cluster gives up earlier.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// The peer URLs that `-peers` and `-peers-file` name, but for this member's own. Nobody where neither is given:
+/// the member founds a cluster.
+pub(super) fn named<D: Disk>(disk: &D, config: &Config) -> Result<Vec<String>, BeginError> {
+    let mut list = config.peers.clone();
+    if let Some(path) = config.peers_file.as_ref().filter(|_| list.is_empty()) {
+        let text = read_file(disk, path, PEERS_FILE_BYTES_MAX)
+            .map_err(|error| BeginError::PeersFile(error.to_string()))?;
+        list = String::from_utf8_lossy(&text).into_owned();
+    }
+    let scheme = if config.peer_tls.is_empty() { "http" } else { "https" };
+    let own = config.advertise_peer_urls.to_strings();
+    let peers = list.split([',', '\n', '\r']).map(str::trim).filter(|peer| !peer.is_empty());
+    Ok(peers
+        .map(|peer| if peer.contains("://") { peer.to_owned() } else { format!("{scheme}://{peer}") })
+        .filter(|peer| !own.contains(peer))
+        .collect())
+}
+
+/// Joins the cluster of the first of `peers` that answers.
+pub(super) async fn join(config: &Config, peers: &[String], dialer: &Dialer) -> Result<Joining, BeginError> {
+    let end = Instant::now() + ADD_TIME_MAX;
+    let mut checked = false;
+    loop {
+        let remote = info::members_of(dialer, peers, JOIN_TIME_MAX)
+            .await
+            .map_err(|_| BeginError::NoPeer(peers.join(", ")))?;
+        if !checked && !is_compatible(&started(&remote), dialer).await {
+            return Err(BeginError::OtherVersion);
+        }
+        checked = true;
+        let error = match place(config, &remote)? {
+            Some(id) => return Ok(joining(id, remote)),
+            None => match add(config, &remote).await {
+                // Who is there is asked again: others may have joined meanwhile.
+                Ok(()) => continue,
+                Err(error) => error,
+            },
+        };
+        if Instant::now() > end {
+            return Err(BeginError::NotAdded(error.detail().unwrap_or_else(|| error.to_string())));
+        }
+        log::warning!("etcdserver", "the cluster did not add this member, trying again ({error})");
+        sleep(ADD_PAUSE).await;
+    }
+}
+
+/// This member's id in the cluster, if it was added; an error if it, or somebody at its place, has started before.
+fn place(config: &Config, remote: &RemoteCluster) -> Result<Option<MemberId>, BeginError> {
+    let own = config.advertise_peer_urls.to_strings();
+    let Some(peer) = remote.members.iter().find(|peer| peer.peer_urls.iter().any(|url| own.contains(url)))
+    else {
+        return Ok(None);
+    };
+    if !peer.client_urls.is_empty() {
+        return Err(BeginError::PlaceTaken { urls: own.join(","), id: peer.id });
+    }
+    Ok(Some(peer.id))
+}
+
+fn joining(id: MemberId, remote: RemoteCluster) -> Joining {
+    let remotes = remote.members.into_iter().filter(|peer| peer.id != id).collect();
+    Joining { id, cluster_id: remote.cluster_id, remotes }
+}
+
+/// Those who can say which version they speak.
+fn started(remote: &RemoteCluster) -> Vec<Peer> {
+    remote.members.iter().filter(|peer| !peer.client_urls.is_empty()).cloned().collect()
+}
+
+async fn add(config: &Config, remote: &RemoteCluster) -> Result<(), ClientError> {
+    let client = Client::new(Options {
+        endpoints: remote.members.iter().flat_map(|peer| &peer.client_urls).cloned().collect(),
+        tls: config.client_tls.client_files(),
+        header_timeout: Some(REQUEST_TIME_MAX),
+        dial_timeout: Some(JOIN_TIME_MAX),
+        ..Options::default()
+    })?;
+    let urls = config.advertise_peer_urls.to_strings();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let member = client.add_member_at(&urls).await?;
+    log::info!("etcdserver", "added this member as {} to cluster {}", member.id, remote.cluster_id);
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The v1 API and the pages of 0.4: what etcd 0.4.9 was recorded to answer, asked of a real process.
+
+use std::time::Duration;
+
+use tests::http::{Connection, PATIENCE, Request, Response, call};
+use tests::server::{Server, cluster};
+use tests::{Check, files};
+
+/// `method` on `target`, with a form.
+fn send(server: &Server, method: &str, target: &str, form: &[(&str, &str)]) -> Check<Response> {
+    server.send(&Request::new(method, target).form(form))
+}
+
+/// An answer's status and body.
+fn told(response: &Response) -> (u16, String) {
+    (response.status, response.text())
+}
+
+/// A success of v1 in full: its body, and the headers that it has and has not.
+#[track_caller]
+fn assert_v1(response: &Response, body: &str) {
+    assert_eq!(told(response), (200, body.to_owned()));
+    assert_eq!(response.header("Content-Type").as_deref(), Some("text/plain; charset=utf-8"));
+    assert_eq!(response.header("X-Etcd-Index"), None);
+}
+
+/// An error of v1 in full.
+#[track_caller]
+fn assert_refused(response: &Response, status: u16, body: &str) {
+    assert_eq!(told(response), (status, format!("{body}\n")));
+    assert_eq!(response.header("Content-Type").as_deref(), Some("application/json"));
+    assert!(response.number("X-Etcd-Index").is_some());
+}
+
+/// `body` with the time in it replaced by a T, once it is seen to be one.
+fn without_time(body: &str) -> String {
+    let Some((before, rest)) = body.split_once("\"expiration\":\"") else { return body.to_owned() };
+    let Some((time, after)) = rest.split_once('"') else { return body.to_owned() };
+    assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
+    format!("{before}\"expiration\":\"T\"{after}")
+}
+
+#[test]
+fn the_recorded_examples_of_v1() -> Check {
+    let folder = files::scratch("v1")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    let b = server.index()?;
+    let x = "/v1/keys/x";
+
+    let first = send(&server, "POST", x, &[("value", "1")])?;
+    assert_v1(
+        &first,
+        &format!(r#"{{"action":"set","key":"/x","value":"1","newKey":true,"index":{}}}"#, b + 1),
+    );
+    let again = send(&server, "PUT", x, &[("value", "2"), ("ttl", "5")])?;
+    let wanted = format!(
+        r#"{{"action":"set","key":"/x","prevValue":"1","value":"2","expiration":"T","ttl":5,"index":{}}}"#,
+        b + 2
+    );
+    assert_eq!(without_time(&again.text()), wanted);
+    // The index of a read is the store's, not the key's.
+    send(&server, "PUT", "/v2/keys/other", &[("value", "1")])?;
+    let read = server.call("GET", x)?;
+    let wanted =
+        format!(r#"{{"action":"get","key":"/x","value":"2","expiration":"T","ttl":5,"index":{}}}"#, b + 3);
+    assert_eq!(without_time(&read.text()), wanted);
+    let head = server.call("HEAD", x)?;
+    assert_eq!(told(&head), (200, String::new()));
+
+    send(&server, "PUT", "/v1/keys/v1k", &[("value", "z")])?;
+    let swapped = send(&server, "PUT", "/v1/keys/v1k", &[("value", "z2"), ("prevValue", "z")])?;
+    assert_v1(
+        &swapped,
+        &format!(r#"{{"action":"testAndSet","key":"/v1k","prevValue":"z","value":"z2","index":{}}}"#, b + 5),
+    );
+    let mismatch = send(&server, "PUT", x, &[("value", "3"), ("prevValue", "9")])?;
+    let body =
+        format!(r#"{{"errorCode":101,"message":"Compare failed","cause":"[9 != 2]","index":{}}}"#, b + 5);
+    assert_refused(&mismatch, 412, &body);
+    let created = send(&server, "PUT", "/v1/keys/new", &[("value", "1"), ("prevValue", "")])?;
+    assert_v1(&created, &format!(r#"{{"action":"testAndSet","key":"/new","value":"1","index":{}}}"#, b + 6));
+    let exists = send(&server, "PUT", "/v1/keys/new", &[("value", "1"), ("prevValue", "")])?;
+    let body =
+        format!(r#"{{"errorCode":105,"message":"Key already exists","cause":"/new","index":{}}}"#, b + 6);
+    assert_refused(&exists, 412, &body);
+
+    let deleted = server.call("DELETE", x)?;
+    assert_v1(&deleted, &format!(r#"{{"action":"delete","key":"/x","prevValue":"2","index":{}}}"#, b + 7));
+    let missing = server.call("GET", x)?;
+    let body = format!(r#"{{"errorCode":100,"message":"Key not found","cause":"/x","index":{}}}"#, b + 7);
+    assert_refused(&missing, 404, &body);
+
+    send(&server, "PUT", "/v1/keys/dir/y", &[("value", "1")])?;
+    send(&server, "PUT", "/v1/keys/dir/_hidden", &[("value", "1")])?;
+    send(&server, "PUT", "/v1/keys/dir/sub/z", &[("value", "1")])?;
+    let listed = server.call("GET", "/v1/keys/dir/")?;
+    let wanted = format!(
+        r#"[{{"action":"get","key":"/dir/sub","dir":true,"index":{0}}},{{"action":"get","key":"/dir/y","value":"1","index":{0}}}]"#,
+        b + 10
+    );
+    assert_v1(&listed, &wanted);
+    let refused = server.call("DELETE", "/v1/keys/dir")?;
+    let body = format!(r#"{{"errorCode":102,"message":"Not a file","cause":"/dir","index":{}}}"#, b + 10);
+    assert_refused(&refused, 403, &body);
+    for form in [&[][..], &[("value", "")]] {
+        let refused = send(&server, "POST", x, form)?;
+        let body = r#"{"errorCode":200,"message":"Value is Required in POST form","cause":"Set""#;
+        assert_refused(&refused, 400, &format!("{body},\"index\":{}}}", b + 10));
+    }
+    let refused = send(&server, "POST", x, &[("value", "1"), ("ttl", "abc")])?;
+    let body = r#"{"errorCode":202,"message":"The given TTL in POST form is not a number","cause":"Set""#;
+    assert_refused(&refused, 400, &format!("{body},\"index\":{}}}", b + 10));
+    for (method, target) in [("PATCH", x), ("DELETE", "/v1/watch/x"), ("GET", "/v1/keys"), ("GET", "/v1/no")]
+    {
+        let lost = server.call(method, target)?;
+        assert_eq!(told(&lost), (404, "404 page not found\n".to_owned()), "{method} {target}");
+    }
+
+    // v1 reads and writes what 0.x kept hidden.
+    let hidden = send(&server, "PUT", "/v1/keys/_etcd/x", &[("value", "1")])?;
+    assert_eq!(hidden.status, 200);
+    assert_eq!(server.call("GET", "/v1/keys/_etcd")?.text().matches("/_etcd/x").count(), 1);
+    Ok(())
+}
+
+#[test]
+fn watches_of_v1_end_with_one_event_of_the_key_itself() -> Check {
+    let folder = files::scratch("v1-watch")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    let b = server.index()?;
+
+    let mut waiting = Connection::open(server.client_port, PATIENCE)?;
+    waiting.send(&Request::new("GET", "/v1/watch/x").bytes(&server.host()))?;
+    let head = waiting.head()?;
+    assert_eq!((head.status, head.header("X-Etcd-Index")), (200, None));
+    // Neither what is below the key nor another key is what it waits for.
+    send(&server, "PUT", "/v1/keys/x/below", &[("value", "1")])?;
+    server.call("DELETE", "/v2/keys/x?recursive=true")?;
+    let mut body = Vec::new();
+    waiting.body("GET", &head, |bytes| body.extend_from_slice(bytes))?;
+    // A directory that goes away is a list of nothing, as in 0.4.
+    assert_eq!(String::from_utf8_lossy(&body), "[]");
+
+    send(&server, "POST", "/v1/keys/x", &[("value", "1")])?;
+    send(&server, "POST", "/v1/keys/y", &[("value", "1")])?;
+    // The event is that of the index that was asked for, the index in it the store's.
+    let from = (b + 3).to_string();
+    let past = send(&server, "POST", "/v1/watch/x", &[("index", &from)])?;
+    assert_v1(
+        &past,
+        &format!(r#"{{"action":"set","key":"/x","value":"1","newKey":true,"index":{}}}"#, b + 4),
+    );
+    for form in [&[][..], &[("index", "x")]] {
+        let refused = send(&server, "POST", "/v1/watch/x", form)?;
+        let body = r#"{"errorCode":203,"message":"The given index in POST form is not a number","#;
+        let body = format!("{body}\"cause\":\"Watch From Index\",\"index\":{}}}", b + 4);
+        assert_refused(&refused, 400, &body);
+    }
+    assert_eq!(told(&server.call("HEAD", "/v1/watch/x")?), (200, String::new()));
+    Ok(())
+}
+
+#[test]
+fn the_pages_of_0_4_tell_of_the_cluster() -> Check {
+    let folder = files::scratch("old-pages")?;
+    let names = ["o1", "o2", "o3"].map(str::to_owned);
+    let mut members = cluster(folder.path(), &names, &[])?;
+    let leader = members[0].call("GET", "/leader")?.text();
+    members.sort_by_key(|member| (member.peer_url() != leader, member.name.clone()));
+    let urls: Vec<String> = members.iter().map(Server::client_url).collect();
+    for (number, member) in members.iter().enumerate() {
+        for page in ["/leader", "/v1/leader", "/v2/leader"] {
+            let answer = member.call("GET", page)?;
+            assert_eq!(told(&answer), (200, members[0].peer_url()), "{page}");
+            assert_eq!(answer.header("Content-Type").as_deref(), Some("text/plain; charset=utf-8"));
+        }
+        for page in ["/machines", "/v1/machines", "/v1/peers", "/v2/peers"] {
+            assert_eq!(told(&member.call("GET", page)?), (200, urls.join(", ")), "{page}");
+        }
+        assert_eq!(member.call("POST", "/v1/machines")?.status, 404);
+
+        let own = member.call("GET", "/v1/stats/self")?.text();
+        let state = if number == 0 { "leader" } else { "follower" };
+        let begin = format!(r#"{{"name":"{}","state":"{state}","startTime":"20"#, member.name);
+        assert!(own.starts_with(&begin) && !own.contains("\"id\""), "{own}");
+        assert!(own.contains(&format!(r#""leaderInfo":{{"leader":"{}","#, members[0].name)), "{own}");
+        let store = member.call("GET", "/v1/stats/store")?.text();
+        assert!(store.starts_with("{\"getsSuccess\":") && store.contains("\"watchers\":0"), "{store}");
+        let followers = member.call("GET", "/v1/stats/leader")?;
+        if number > 0 {
+            assert_eq!(told(&followers), (403, "not current leader".to_owned()));
+        } else {
+            let text = followers.text();
+            let begin = format!(r#"{{"leader":"{}","followers":{{""#, member.name);
+            assert!(text.starts_with(&begin), "{text}");
+            assert!(members[1..].iter().all(|follower| text.contains(&format!("\"{}\":", follower.name))));
+        }
+
+        // Every member takes writes and passes them on itself.
+        let key = format!("/v1/keys/f{number}");
+        let written = send(member, "PUT", &key, &[("value", "1")])?;
+        assert!(written.status == 200 && written.text().contains("\"newKey\":true"), "{}", written.text());
+        let read = member.call("GET", &format!("/v2/keys/f{number}?consistent=true"))?;
+        assert_eq!(read.status, 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn members_are_seen_among_the_keys_unless_a_key_stands_there() -> Check {
+    let folder = files::scratch("old-machines")?;
+    let server = Server::new(folder.path(), "o1")?.started()?;
+    let escaped = |url: String| url.replace(':', "%3A").replace('/', "%2F");
+    let value = format!("etcd={}&raft={}", escaped(server.client_url()), escaped(server.peer_url()));
+    let b = server.index()?;
+
+    let view = server.call("GET", "/v2/keys/_etcd/machines")?;
+    assert_eq!((view.status, view.number("X-Etcd-Index")), (200, Some(b)));
+    let text = view.text();
+    let begin =
+        r#"{"action":"get","node":{"key":"/_etcd/machines","dir":true,"nodes":[{"key":"/_etcd/machines/o1","#;
+    assert!(
+        text.starts_with(begin) && text.contains(&format!("\"value\":\"{}\"", value.replace('&', "\\u0026"))),
+        "{text}"
+    );
+    let one = server.call("GET", "/v2/keys/_etcd/machines/o1")?;
+    assert!(one.status == 200 && one.text().contains("\"key\":\"/_etcd/machines/o1\""), "{}", one.text());
+    let v1 = server.call("GET", "/v1/keys/_etcd/machines")?.text();
+    let wanted = format!(
+        r#"[{{"action":"get","key":"/_etcd/machines/o1","value":"{}","index":{b}}}]"#,
+        value.replace('&', "\\u0026")
+    );
+    assert_eq!(v1, wanted);
+
+    // Who does not ask for it does not meet it.
+    for target in ["/v2/keys/_etcd", "/v2/keys/_etcd/machines/o2", "/v2/keys/_etcd/machinery"] {
+        assert_eq!(server.call("GET", target)?.status, 404, "{target}");
+    }
+    assert!(!server.call("GET", "/v2/keys/?recursive=true")?.text().contains("_etcd"));
+    assert_eq!(server.call("DELETE", "/v2/keys/_etcd/machines/o1")?.status, 404);
+    assert_eq!(server.index()?, b);
+
+    server.set("/_etcd/machines/other", "1")?;
+    let real = server.call("GET", "/v2/keys/_etcd/machines")?.text();
+    assert!(real.contains("/_etcd/machines/other") && !real.contains("/_etcd/machines/o1"), "{real}");
+    assert_eq!(server.call("GET", "/v2/keys/_etcd/machines/o1")?.status, 404);
+    Ok(())
+}
+
+/// `PUT` of settings on a port.
+fn configure(port: u16, body: &str) -> Check<(u16, String)> {
+    let mut request = Request::new("PUT", "/v2/admin/config");
+    request.body = body.as_bytes().to_vec();
+    Ok(told(&call(port, &request, PATIENCE)?))
+}
+
+#[test]
+fn the_settings_of_0_4_are_kept_by_the_cluster() -> Check {
+    let folder = files::scratch("old-admin")?;
+    let names = ["o1", "o2"].map(str::to_owned);
+    let mut members = cluster(folder.path(), &names, &[])?;
+    let asked = |port: u16, target: &str| -> Check<(u16, String)> {
+        Ok(told(&call(port, &Request::new("GET", target), PATIENCE)?))
+    };
+    let ports: Vec<u16> = members.iter().flat_map(|member| [member.client_port, member.peer_port]).collect();
+    let shown = |size: &str, delay: &str, interval: &str| {
+        (200, format!("{{\"activeSize\":{size},\"removeDelay\":{delay},\"syncInterval\":{interval}}}\n"))
+    };
+    for port in &ports {
+        assert_eq!(asked(*port, "/v2/admin/config")?, shown("9", "1800", "5"));
+    }
+    assert_eq!(configure(ports[0], r#"{"activeSize":5,"removeDelay":20.5}"#)?, shown("5", "20.5", "5"));
+    assert_eq!(configure(ports[1], r#"{"activeSize":1,"syncInterval":0}"#)?, shown("3", "20.5", "1"));
+    assert_eq!(
+        configure(ports[0], "x")?,
+        (500, "invalid character 'x' looking for beginning of value\n".to_owned())
+    );
+    let key = members[0].call("GET", "/v2/keys/_etcd/config")?.text();
+    assert!(key.contains(r#""value":"{\"activeSize\":3,\"removeDelay\":20.5,\"syncInterval\":1}""#), "{key}");
+    let leader = members[0].call("GET", "/v2/leader")?.text();
+    let machine = |member: &Server| {
+        let state = if member.peer_url() == leader { "leader" } else { "follower" };
+        let (client, peer) = (member.client_url(), member.peer_url());
+        format!(r#"{{"name":"{}","state":"{state}","clientURL":"{client}","peerURL":"{peer}"}}"#, member.name)
+    };
+    for port in &ports {
+        let list = format!("[{},{}]\n", machine(&members[0]), machine(&members[1]));
+        assert_eq!(asked(*port, "/v2/admin/machines")?, (200, list));
+        assert_eq!(asked(*port, "/v2/admin/machines/o2")?, (200, machine(&members[1]) + "\n"));
+        assert_eq!(asked(*port, "/v2/admin/machines/o3")?, (200, "null\n".to_owned()));
+        assert_eq!(asked(*port, "/v2/admin/other")?.0, 404);
+    }
+
+    // A restart reads the settings from the log.
+    members[0].kill();
+    members[0].start()?;
+    members[0].wait_ready(Duration::from_secs(30))?;
+    assert_eq!(asked(members[0].peer_port, "/v2/admin/config")?, shown("3", "20.5", "1"));
+
+    let remove = |name: &str| {
+        let target = format!("/v2/admin/machines/{name}");
+        call(members[0].peer_port, &Request::new("DELETE", target), PATIENCE)
+    };
+    let unknown = remove("o3")?;
+    assert_eq!((unknown.status, unknown.body.len()), (200, 0));
+    let removed = remove("o2")?;
+    assert_eq!((removed.status, removed.body.len()), (200, 8));
+    assert_eq!(asked(members[0].peer_port, "/v2/admin/machines/o2")?, (200, "null\n".to_owned()));
+    Ok(())
+}
