@@ -123,6 +123,73 @@ fn the_recorded_examples_of_v1() -> Check {
     Ok(())
 }
 
+/// The words of a shell's line.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut quote) = (vec![String::new()], None);
+    for character in line.chars() {
+        match (quote, character) {
+            (None, '"' | '\'') => quote = Some(character),
+            (Some(open), _) if character == open => quote = None,
+            (None, ' ') => words.push(String::new()),
+            _ => words.last_mut().unwrap_or_else(|| panic!("{line}")).push(character),
+        }
+    }
+    words
+}
+
+/// A line of the page as a request: the port, and what is sent.
+fn curl(line: &str) -> (u16, Request) {
+    let words = words(line);
+    let mut words = words.iter().map(String::as_str);
+    let url = words.next().unwrap_or_default().strip_prefix("http://127.0.0.1:").unwrap_or_default();
+    let (port, target) = url.split_at(4);
+    let (mut method, mut form, mut body) = ("", Vec::new(), None);
+    while let Some(word) = words.next() {
+        match word {
+            "-X" => method = words.next().unwrap_or_default(),
+            "-d" => form.push(words.next().unwrap_or_default().to_owned()),
+            "--data" => body = words.next(),
+            other => panic!("{line}: {other}"),
+        }
+    }
+    let posts = !form.is_empty();
+    let method = if method.is_empty() { if posts { "POST" } else { "GET" } } else { method };
+    let pairs: Vec<(&str, &str)> =
+        form.iter().map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{line}"))).collect();
+    let mut request = Request::new(method, target);
+    if posts {
+        request = request.form(&pairs);
+    }
+    if let Some(body) = body {
+        request.body = body.as_bytes().to_vec();
+    }
+    (port.parse().unwrap_or_else(|_| panic!("{line}")), request)
+}
+
+#[test]
+fn the_examples_of_the_page_are_true() -> Check {
+    let page = files::read(&files::repository().join("Documentation/api_v1.md"))?;
+    let folder = files::scratch("v1-page")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    let mut seen = 0;
+    for block in page.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        for example in block.split("$ curl ").skip(1) {
+            let (line, wanted) = example.split_once('\n').unwrap_or_else(|| panic!("{example}"));
+            let (port, request) = curl(line);
+            let port = if port == 7001 { server.peer_port } else { server.client_port };
+            let answer = without_time(call(port, &request, PATIENCE)?.text().trim_end());
+            let told = answer
+                .replace(&server.client_port.to_string(), "4001")
+                .replace(&server.peer_port.to_string(), "7001");
+            assert_eq!(told, without_time(wanted.trim_end()), "{line}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 22, "examples");
+    Ok(())
+}
+
 #[test]
 fn watches_of_v1_end_with_one_event_of_the_key_itself() -> Check {
     let folder = files::scratch("v1-watch")?;

@@ -107,7 +107,7 @@ fn lines_of_0_4_join_or_say_why_not() -> Check {
     let mut first = start(folder, "a.log", &format!("{line} -peers @PEER"))?;
     first.wait_for_machines(1)?;
     let second_line = line.replace("-name a", "-name b");
-    files::write(&folder.join("peers"), &format!("127.0.0.1:1\n127.0.0.1:{}\n", first.peer_port))?;
+    files::write(&folder.join("peers"), format!("127.0.0.1:1\n127.0.0.1:{}\n", first.peer_port))?;
     let mut second = start(folder, "b.log", &format!("{second_line} -peers-file peers"))?;
     second.wait_for_machines(2)?;
     let machines = call(first.peer_port, &Request::new("GET", "/v2/admin/machines"), PATIENCE)?.text();

@@ -6,17 +6,8 @@ use shared::flags::Kind;
 
 use super::FLAGS;
 
-/// As in 0.4, which knew the old names too.
-const RENAMED: [(&str, &str); 8] = [
-    ("C", "peers"),
-    ("CF", "peers-file"),
-    ("n", "name"),
-    ("d", "data-dir"),
-    ("c", "addr"),
-    ("cl", "bind-addr"),
-    ("s", "peer-addr"),
-    ("sl", "peer-bind-addr"),
-];
+/// Those that the first releases' instructions start clusters with.
+const RENAMED: [(&str, &str); 4] = [("C", "peers"), ("d", "data-dir"), ("c", "addr"), ("s", "peer-addr")];
 
 /// The words with today's names, and the pairs of names that were replaced.
 pub(super) fn renamed(
@@ -82,13 +73,13 @@ mod tests {
 
     #[test]
     fn a_line_of_0_1_has_the_names_of_today() {
-        let (words, replaced) = line("-s 7002 -c=4002 -C 127.0.0.1:7001 --d nodes/node2 -n x -name y");
+        let (words, replaced) = line("-s 7002 -c=4002 -C 127.0.0.1:7001 --d nodes/node2 -name y");
         assert_eq!(
             words,
             "-peer-addr 127.0.0.1:7002 -addr=127.0.0.1:4002 -peers 127.0.0.1:7001 -data-dir nodes/node2 \
-             -name x -name y"
+             -name y"
         );
-        assert_eq!(replaced.len(), 5);
+        assert_eq!(replaced.len(), 4);
     }
 
     #[test]

@@ -80,7 +80,6 @@ fn the_last_bad_variable_is_reported() {
     );
     for (variable, value, reason) in [
         ("ETCD_PROXY", "bad", "invalid value"),
-        ("ETCD_PEERS", "a", "flag \"-peers\" is no longer supported."),
         ("ETCD_LISTEN_PEER_URLS", "x", "URL scheme must be http or https: x"),
     ] {
         let farewell = Input { variables: &[(variable, value)], ..Input::default() }.farewell();
