@@ -182,7 +182,9 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::AuthUsers => Box::pin(auth::answer_users(context, asked, headers)).await,
         Route::AuthRoles => Box::pin(auth::answer_roles(context, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
-        Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => auth::refuse(headers),
+        Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => {
+            auth::refuse(headers)
+        }
         Route::Lock | Route::Leader => return modules::begin(exchange, route, &asked, headers),
         Route::Admin => Box::pin(legacy_admin::answer_client(context, asked, headers)).await,
         Route::LeaderUrl => legacy_pages::answer_leader(context, &asked, headers),

@@ -13,6 +13,7 @@ use shared::error::{ApiError, Code};
 use shared::pb;
 
 use super::Context;
+use super::auth;
 use super::backend::{Backend, SubmitError};
 use super::exchange::Asked;
 use super::go_json;
@@ -22,9 +23,6 @@ use crate::member::{Membership, Peer};
 
 /// Where the settings are in the store.
 const CONFIG: &[u8] = b"/1/_etcd/config";
-
-/// Where auth's switch stands in the store.
-const AUTH_SWITCH: &[u8] = b"/2/enabled";
 
 /// Bytes of the answer to a removal: the commit index, as a number of variable length, and zeroes.
 const REMOVED_BYTES: usize = 8;
@@ -133,27 +131,21 @@ impl AdminAnswer {
     }
 }
 
-/// Answers a client. With auth on, what changes the cluster is for the members' page, which asks who it is.
+/// Answers a client. With auth on, what changes the cluster is for `root`.
 pub(super) async fn answer_client<B: Backend>(
     context: &Context<B>,
     asked: Asked<'_>,
     mut headers: HeaderMap,
 ) -> Response {
     let changes = !matches!(*asked.method, Method::GET | Method::HEAD);
-    if changes && auth_is_on(&context.backend) {
-        let why = "auth is on: change members at /v2/members, as root";
-        return reply::api_error(headers, &ApiError::new(Code::Unauthorized, why, 0));
+    if changes && !auth::is_root(context, &asked, "/v2/admin").await {
+        return auth::refuse(headers);
     }
     let answer = answer(&context.backend, asked.method, asked.rest, &asked.body).await;
     if !answer.content_type.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     }
     reply::answer(headers, answer.status, answer.body)
-}
-
-fn auth_is_on<B: Backend>(backend: &B) -> bool {
-    let switch = backend.store().get(AUTH_SWITCH, false, false);
-    switch.is_ok_and(|switch| switch.node().value() == Some(b"true"))
 }
 
 /// Answers a request for the path `rest` below `/v2/admin`, unescaped.
