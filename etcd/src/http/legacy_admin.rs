@@ -9,7 +9,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
-use shared::error::{ApiError, Code};
 use shared::pb;
 
 use super::Context;
