@@ -200,6 +200,53 @@ fn who_waits_gets_the_lock_in_turn_or_leaves_the_queue() -> Check {
     Ok(())
 }
 
+#[test]
+fn with_auth_on_a_lock_takes_a_right_to_where_it_stands() -> Check {
+    let folder = files::scratch("modules")?;
+    let member = member(folder.path())?;
+    let send = |method: &str, target: &str, user: &str, body: &str| -> Check<u16> {
+        let mut request = Request::new(method, target);
+        request.body = body.as_bytes().to_vec();
+        if !user.is_empty() {
+            request.headers.push(("Authorization".into(), format!("Basic {user}")));
+        }
+        Ok(member.send(&request)?.status)
+    };
+    // `root:pw` and `worker:pw`.
+    let (root, worker) = ("cm9vdDpwdw==", "d29ya2VyOnB3");
+    let role = r#"{"role":"locks","permissions":{"kv":{"read":["/_etcd/mod/lock/a"],"write":["/_etcd/mod/lock/a"]}}}"#;
+    let guest = r#"{"role":"guest","revoke":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
+    for (target, body) in [
+        ("/v2/auth/users/root", r#"{"user":"root","password":"pw"}"#),
+        ("/v2/auth/enable", ""),
+        ("/v2/auth/roles/locks", role),
+        ("/v2/auth/users/worker", r#"{"user":"worker","password":"pw","roles":["locks"]}"#),
+        ("/v2/auth/roles/guest", guest),
+    ] {
+        let status = send("PUT", target, root, body)?;
+        if !matches!(status, 200 | 201) {
+            fail!("PUT {target}: {status}");
+        }
+    }
+    for (method, target, user, wanted) in [
+        ("POST", "/mod/v2/lock/a?ttl=9", "", 401),
+        ("GET", "/mod/v2/lock/a", "", 401),
+        ("PUT", "/mod/v2/leader/a?ttl=9&name=x", "", 401),
+        ("POST", "/mod/v2/lock/b?ttl=9", worker, 401),
+        ("POST", "/mod/v2/lock/a?ttl=9&value=x", worker, 200),
+        ("PUT", "/mod/v2/leader/a?ttl=9&name=x", worker, 200),
+        ("DELETE", "/mod/v2/lock/a?value=x", "", 401),
+        ("DELETE", "/mod/v2/lock/a?value=x", worker, 200),
+        ("POST", "/mod/v2/lock/b?ttl=9", root, 200),
+    ] {
+        let status = send(method, target, user, "")?;
+        if status != wanted {
+            fail!("{method} {target} as {user:?}: {status}, not {wanted}");
+        }
+    }
+    Ok(())
+}
+
 /// What one run of `etcdctl lock` did inside, from the lines that its command wrote.
 #[derive(Debug, Clone, Default)]
 struct Visit {

@@ -25,6 +25,11 @@ pub enum ModuleError {
     /// The members answer, but have no such module: they are not of our kind.
     #[error("the cluster has no locks: /mod/v2/lock is not served by the members that answered (404)")]
     Missing,
+    /// The user has no right to the directory where the queue stands.
+    #[error(
+        "insufficient credentials: a lock takes the right to write /_etcd/mod/lock/KEY; name a user with --username"
+    )]
+    Unauthorized,
     /// No answer, or none of a module.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -113,6 +118,7 @@ impl Client {
             StatusCode::OK => Ok(text),
             StatusCode::INTERNAL_SERVER_ERROR => Err(ModuleError::Refused(text.trim_end().to_owned())),
             StatusCode::NOT_FOUND => Err(ModuleError::Missing),
+            StatusCode::UNAUTHORIZED => Err(ModuleError::Unauthorized),
             status => Err(ClientError::UnexpectedStatus(status.as_u16()).into()),
         }
     }

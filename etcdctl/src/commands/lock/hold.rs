@@ -192,7 +192,9 @@ impl Held<'_> {
                     self.until = sent + self.ttl;
                     return Ok(());
                 }
-                Ok(Err(error @ (ModuleError::Refused(_) | ModuleError::Missing))) => {
+                Ok(Err(
+                    error @ (ModuleError::Refused(_) | ModuleError::Missing | ModuleError::Unauthorized),
+                )) => {
                     // Others may hold it by now.
                     self.until = self.until.min(Instant::now());
                     return Err(error.to_string());
