@@ -375,3 +375,32 @@ fn the_settings_of_0_4_are_kept_by_the_cluster() -> Check {
     assert_eq!(asked(members[0].peer_port, "/v2/admin/machines/o2")?, (200, "null\n".to_owned()));
     Ok(())
 }
+
+#[test]
+fn rights_hold_for_v1_and_the_administration_too() -> Check {
+    let folder = files::scratch("v1-auth")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    let as_root = |method: &str, target: &str, body: &str| -> Check<u16> {
+        let mut request = Request::new(method, target);
+        request.headers.push(("Authorization".to_owned(), "Basic cm9vdDpw".to_owned()));
+        request.body = body.as_bytes().to_vec();
+        Ok(server.send(&request)?.status)
+    };
+    assert_eq!(as_root("PUT", "/v2/auth/users/root", r#"{"user":"root","password":"p"}"#)?, 201);
+    assert_eq!(as_root("PUT", "/v2/auth/enable", "")?, 200);
+    let revoke = r#"{"role":"guest","revoke":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
+    assert_eq!(as_root("PUT", "/v2/auth/roles/guest", revoke)?, 200);
+    for (method, target) in [
+        ("GET", "/v1/keys/x"),
+        ("DELETE", "/v1/keys/x"),
+        ("GET", "/v1/watch/x"),
+        ("GET", "/v2/keys/_etcd/machines"),
+        ("PUT", "/v2/admin/config"),
+        ("DELETE", "/v2/admin/machines/m"),
+    ] {
+        assert_eq!(server.call(method, target)?.status, 401, "{method} {target}");
+    }
+    assert_eq!(as_root("DELETE", "/v1/keys/x", "")?, 404);
+    assert_eq!(as_root("PUT", "/v2/admin/config", "{}")?, 200);
+    Ok(())
+}
