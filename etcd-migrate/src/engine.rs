@@ -171,7 +171,10 @@ impl<'a, D: Disk> Job<'a, D> {
         let known =
             told.max(start.after).max(1).max(start.check.as_ref().map_or(0, |check| check.index)).min(last);
         let commit = survey.commit_from(known, &name);
-        let url = survey.address(&name, commit).unwrap_or_default();
+        let Some(url) = survey.address(&name, commit) else {
+            let problem = "no entry tells it".to_owned();
+            return Err(MigrateError::Url { name, url: String::new(), problem });
+        };
         let machine = Machine { peer_url: url.to_owned(), client_url: String::new() };
         survey.lost.splice(0..0, source.lost.drain(..));
         Ok(Job {
@@ -276,7 +279,8 @@ impl<'a, D: Disk> Job<'a, D> {
         let Some(out) = &mut self.out else { return Ok(()) };
         let (index, term) = self.last;
         let at = pb::WalSnapshot { index, term: term + TERM_OFFSET };
-        out.snapshot(at, self.replay.ids(), &self.replay.image())
+        let image = self.replay.image();
+        out.snapshot(at, self.replay.ids(), |file| image.write_json(file))
     }
 
     /// Compares a snapshot with what the replay made of the entries before it.

@@ -1,11 +1,11 @@
 //! The new directory: written under another name, and given its own when everything in it is durable.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use shared::disk::{Disk, DiskError, Kind};
 use shared::pb;
 use shared::snap::Snapshots;
-use shared::store::Image;
 use shared::wal::{EntryRef, Wal};
 
 use crate::error::MigrateError;
@@ -72,28 +72,17 @@ impl<D: Disk> Output<D> {
         self.wal.append(std::iter::empty(), Some(state));
     }
 
-    /// Stores a snapshot of the last entry that was appended, and marks it in the log.
+    /// Stores a snapshot of the last entry that was appended, with the store that `write` writes, and marks it in
+    /// the log.
     pub(crate) fn snapshot(
         &mut self,
         at: pb::WalSnapshot,
         nodes: Vec<u64>,
-        image: &Image,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), MigrateError> {
         self.mark(at)?;
         let snapshots = Snapshots::new(self.disk.clone(), &draft_dir(&self.data_dir).join("snap"));
-        Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, |out| image.write_json(out))?)
-    }
-
-    /// As [`Output::snapshot`], in the form of etcd-migrate 2.0.
-    pub(crate) fn snapshot_2_0(
-        &mut self,
-        at: pb::WalSnapshot,
-        nodes: Vec<u64>,
-        image: &Image,
-    ) -> Result<(), MigrateError> {
-        self.mark(at)?;
-        let snapshots = Snapshots::new(self.disk.clone(), &draft_dir(&self.data_dir).join("snap"));
-        Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, |out| image.write_json_2_0(out))?)
+        Ok(snapshots.save(at.term, at.index, &pb::ConfState { nodes }, write)?)
     }
 
     /// Marks a snapshot in the log.

@@ -71,7 +71,9 @@ pub(crate) fn migrate<D: Disk>(
     log.convert(disk, data_dir, out.as_mut(), progress)?;
     if let Some(mut out) = out {
         match &snapshot {
-            Some(Snapshot4 { at, ids, image, .. }) => out.snapshot_2_0(*at, ids.clone(), image)?,
+            Some(Snapshot4 { at, ids, image, .. }) => {
+                out.snapshot(*at, ids.clone(), |file| image.write_json_2_0(file))?
+            }
             None => out.mark(pb::WalSnapshot::default())?,
         }
         out.finish()?;

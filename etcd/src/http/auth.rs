@@ -71,80 +71,51 @@ pub(super) fn refuse(headers: HeaderMap) -> Response {
     reply::message(headers, StatusCode::UNAUTHORIZED, "Insufficient credentials")
 }
 
-/// Answers a request for users.
-pub(super) async fn answer_users<B: Backend>(
-    context: &Context<B>,
-    asked: Asked<'_>,
-    headers: HeaderMap,
-) -> Response {
-    if !is_known(context) {
-        return not_capable(headers);
-    }
-    match Place::of(asked.rest) {
-        Place::Nowhere => reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
-        Place::All => {
-            if *asked.method != Method::GET {
-                return reply::method_not_allowed(headers, "GET");
-            }
-            match admit(context, &asked, headers).await {
-                Ok(admitted) => list_users(&asked, admitted),
-                Err(refused) => refused,
-            }
-        }
-        Place::One(name) => {
-            if !is_any_of(&asked) {
-                return reply::method_not_allowed(headers, METHODS);
-            }
-            let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
-                Ok(admitted) => admitted,
-                Err(refused) => return refused,
-            };
-            match *asked.method {
-                Method::GET => show_user(&asked, &accounts, &name, headers),
-                Method::PUT => put_user(&asked, &accounts, &name, headers).await,
-                _ => done(headers, accounts.delete_user(&name).await),
-            }
-        }
-    }
+/// What the records of a page are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Users,
+    Roles,
 }
 
-/// Answers a request for roles.
-pub(super) async fn answer_roles<B: Backend>(
+/// Answers a request for users or roles.
+pub(super) async fn answer_family<B: Backend>(
     context: &Context<B>,
+    family: Family,
     asked: Asked<'_>,
     headers: HeaderMap,
 ) -> Response {
     if !is_known(context) {
         return not_capable(headers);
     }
-    match Place::of(asked.rest) {
-        Place::Nowhere => reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
-        Place::All => {
-            if *asked.method != Method::GET {
-                return reply::method_not_allowed(headers, "GET");
-            }
-            match admit(context, &asked, headers).await {
-                Ok(admitted) => list_roles(&asked, admitted),
-                Err(refused) => refused,
-            }
-        }
-        Place::One(name) => {
-            if !is_any_of(&asked) {
-                return reply::method_not_allowed(headers, METHODS);
-            }
-            let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
-                Ok(admitted) => admitted,
-                Err(refused) => return refused,
-            };
-            match *asked.method {
-                Method::GET => match accounts.role(&name) {
-                    Ok(role) => show(headers, StatusCode::OK, &role),
-                    Err(error) => failed(headers, &error),
-                },
-                Method::PUT => put_role(&asked, &accounts, &name, headers).await,
-                _ => done(headers, accounts.delete_role(&name).await),
-            }
-        }
+    let place = Place::of(asked.rest);
+    match place {
+        Place::Nowhere => return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
+        Place::All if *asked.method != Method::GET => return reply::method_not_allowed(headers, "GET"),
+        Place::One(_) if !is_any_of(&asked) => return reply::method_not_allowed(headers, METHODS),
+        Place::All | Place::One(_) => {}
+    }
+    let admitted = match admit(context, &asked, headers).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    let Place::One(name) = place else {
+        return match family {
+            Family::Users => list_users(&asked, admitted),
+            Family::Roles => list_roles(&asked, admitted),
+        };
+    };
+    let Admitted { accounts, headers } = admitted;
+    match (family, asked.method) {
+        (Family::Users, &Method::GET) => show_user(&asked, &accounts, &name, headers),
+        (Family::Users, &Method::PUT) => put_user(&asked, &accounts, &name, headers).await,
+        (Family::Users, _) => done(headers, accounts.delete_user(&name).await),
+        (Family::Roles, &Method::GET) => match accounts.role(&name) {
+            Ok(role) => show(headers, StatusCode::OK, &role),
+            Err(error) => failed(headers, &error),
+        },
+        (Family::Roles, &Method::PUT) => put_role(&asked, &accounts, &name, headers).await,
+        (Family::Roles, _) => done(headers, accounts.delete_role(&name).await),
     }
 }
 

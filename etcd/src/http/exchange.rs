@@ -175,12 +175,14 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     };
     let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
-        Route::Keys => return begin_keys(exchange, asked, headers, Api::V2).await,
-        Route::V1Keys => return begin_keys(exchange, asked, headers, Api::V1Keys).await,
-        Route::V1Watch => return begin_keys(exchange, asked, headers, Api::V1Watch).await,
+        Route::Keys(api) => {
+            return match keys::begin(exchange, asked, headers, api) {
+                keys::Begun::Page(page) => page,
+                keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+            };
+        }
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
-        Route::AuthUsers => Box::pin(auth::answer_users(context, asked, headers)).await,
-        Route::AuthRoles => Box::pin(auth::answer_roles(context, asked, headers)).await,
+        Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
         Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => {
             auth::refuse(headers)
@@ -203,18 +205,6 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),
     })
-}
-
-async fn begin_keys<B: Backend>(
-    exchange: &Arc<Exchange<B>>,
-    asked: Asked<'_>,
-    headers: HeaderMap,
-    api: Api,
-) -> Page {
-    match keys::begin(exchange, asked, headers, api) {
-        keys::Begun::Page(page) => page,
-        keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
-    }
 }
 
 /// `headers` and those that let `origin` read the answer.
@@ -359,7 +349,7 @@ fn refuse_body<B: Backend>(
     reply::close(&mut headers);
     let (status, cause) = why.tell();
     match route {
-        Route::Keys => {
+        Route::Keys(Api::V2) => {
             headers.insert(reply::X_ETCD_CLUSTER_ID, exchange.context.cluster_id.clone());
             reply::api_error_as(headers, status, &ApiError::new(Code::InvalidForm, cause, 0))
         }
@@ -371,13 +361,13 @@ impl Route {
     /// Whether the page reads the body of such a request.
     fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
         match self {
-            Route::Keys | Route::V1Keys | Route::V1Watch | Route::Lock | Route::Leader => {
+            Route::Keys(_) | Route::Lock | Route::Leader => {
                 matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
             }
             Route::Members => {
                 matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
             }
-            Route::LogLevel | Route::AuthUsers | Route::AuthRoles | Route::Admin => *method == Method::PUT,
+            Route::LogLevel | Route::Auth(_) | Route::Admin => *method == Method::PUT,
             _ => false,
         }
     }

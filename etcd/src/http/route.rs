@@ -1,20 +1,17 @@
 //! Which page a path leads to.
 
+use super::auth::Family;
+use super::keys::Api;
+
 /// A page, or a family of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `/v2/keys` and all below it.
-    Keys,
-    /// All below `/v1/keys/`.
-    V1Keys,
-    /// All below `/v1/watch/`.
-    V1Watch,
+    /// `/v2/keys` and all below it; all below `/v1/keys/` and `/v1/watch/`.
+    Keys(Api),
     /// `/v2/members` and all below it.
     Members,
-    /// `/v2/auth/users` and all below it.
-    AuthUsers,
-    /// `/v2/auth/roles` and all below it.
-    AuthRoles,
+    /// `/v2/auth/users`, `/v2/auth/roles` and all below them.
+    Auth(Family),
     /// `/v2/auth/enable`
     AuthEnable,
     /// All below `/v2/admin/`, of 0.4.
@@ -56,24 +53,27 @@ pub(super) enum Route {
 }
 
 /// These have no page of their own.
-const FAMILIES_OF_0_X: [(&[u8], Route); 3] =
-    [(b"/v1/keys", Route::V1Keys), (b"/v1/watch", Route::V1Watch), (b"/v2/admin", Route::Admin)];
+const FAMILIES_OF_0_X: [(&[u8], Route); 3] = [
+    (b"/v1/keys", Route::Keys(Api::V1Keys)),
+    (b"/v1/watch", Route::Keys(Api::V1Watch)),
+    (b"/v2/admin", Route::Admin),
+];
 
 impl Route {
     /// The page at a clean path, and the rest of the path where the page is a family: empty, or with a slash
     /// at its start.
     pub(super) fn of(path: &[u8]) -> (Route, &[u8]) {
         if let Some(rest) = below(path, b"/v2/keys") {
-            return (Route::Keys, rest);
+            return (Route::Keys(Api::V2), rest);
         }
         if let Some(rest) = below(path, b"/v2/members") {
             return (Route::Members, rest);
         }
         if let Some(rest) = below(path, b"/v2/auth/users") {
-            return (Route::AuthUsers, rest);
+            return (Route::Auth(Family::Users), rest);
         }
         if let Some(rest) = below(path, b"/v2/auth/roles") {
-            return (Route::AuthRoles, rest);
+            return (Route::Auth(Family::Roles), rest);
         }
         if let Some(rest) = below(path, b"/mod/v2/lock") {
             return (Route::Lock, rest);
@@ -118,16 +118,16 @@ mod tests {
 
     #[test]
     fn families_take_what_is_below_them_and_pages_do_not() {
-        assert_eq!(Route::of(b"/v2/keys"), (Route::Keys, &b""[..]));
-        assert_eq!(Route::of(b"/v2/keys/"), (Route::Keys, &b"/"[..]));
-        assert_eq!(Route::of(b"/v2/keys/a/b"), (Route::Keys, &b"/a/b"[..]));
+        assert_eq!(Route::of(b"/v2/keys"), (Route::Keys(Api::V2), &b""[..]));
+        assert_eq!(Route::of(b"/v2/keys/"), (Route::Keys(Api::V2), &b"/"[..]));
+        assert_eq!(Route::of(b"/v2/keys/a/b"), (Route::Keys(Api::V2), &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/members/leader"), (Route::Members, &b"/leader"[..]));
-        assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::AuthUsers, &b"/a"[..]));
-        assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::AuthRoles, &b"/"[..]));
+        assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::Auth(Family::Users), &b"/a"[..]));
+        assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::Auth(Family::Roles), &b"/"[..]));
         assert_eq!(Route::of(b"/mod/v2/lock/a/b"), (Route::Lock, &b"/a/b"[..]));
         assert_eq!(Route::of(b"/mod/v2/leader/a"), (Route::Leader, &b"/a"[..]));
-        assert_eq!(Route::of(b"/v1/keys/"), (Route::V1Keys, &b"/"[..]));
-        assert_eq!(Route::of(b"/v1/watch/a/b"), (Route::V1Watch, &b"/a/b"[..]));
+        assert_eq!(Route::of(b"/v1/keys/"), (Route::Keys(Api::V1Keys), &b"/"[..]));
+        assert_eq!(Route::of(b"/v1/watch/a/b"), (Route::Keys(Api::V1Watch), &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/admin/machines/m"), (Route::Admin, &b"/machines/m"[..]));
         for nowhere in [
             "/",

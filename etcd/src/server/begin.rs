@@ -185,7 +185,10 @@ pub(super) async fn remember_others<D: Disk>(
     if !opened.knows_nobody() {
         return;
     }
-    let mut others = peers::named(disk, config).unwrap_or_default();
+    let mut others = peers::named(disk, config).unwrap_or_else(|error| {
+        log::warning!("etcdserver", "{error}");
+        Vec::new()
+    });
     if others.is_empty() {
         others = urls_of_others(config, cluster);
     }
