@@ -192,7 +192,9 @@ impl Loaded {
     fn read(files: &ServerTlsFiles) -> Result<Loaded, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (cert, key) = (files.cert.as_deref(), files.key.as_deref());
-        let own = Identity::read(cert, key, &provider)?
+        // Clients of a server often check nothing; members are as strict as we are.
+        let any_version = files.role != Role::Peers;
+        let own = Identity::read(cert, key, any_version, &provider)?
             .ok_or(TlsFileError::HalfPair { key: String::new(), cert: String::new() })?;
         // Read even where nobody is asked for a certificate, so that a mistake is found before it matters.
         let roots = read_authorities(&files.ca)?;

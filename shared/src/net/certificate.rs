@@ -60,6 +60,11 @@ impl Facts {
     }
 }
 
+/// Whether a certificate is for this public key, which is given as it stands in certificates.
+pub(super) fn public_key_is(der: &[u8], key: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.public_key().raw == key)
+}
+
 /// The hash of a signature algorithm, when it is one that is refused.
 fn weak_hash(oid: &str) -> Option<&'static str> {
     match oid {

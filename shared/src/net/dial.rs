@@ -228,7 +228,7 @@ impl Tls {
 impl Loaded {
     fn read(files: &ClientTlsFiles) -> Result<Loaded, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), &provider)?;
+        let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), false, &provider)?;
         let roots = read_authorities(&files.ca)?;
         let accept_common_name = files.accept_common_name;
         let side = Arc::new(Side { role: files.role, dialled: true, own });

@@ -11,7 +11,7 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::certificate::{Facts, date};
+use super::certificate::{Facts, date, public_key_is};
 use super::io_reason;
 
 /// What connections are for. Error texts name the flags and the other side by it.
@@ -158,14 +158,16 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Reads both files; `None` when neither is named.
+    /// Reads both files; `None` when neither is named. `any_version` is for servers whose clients may be less
+    /// strict than we are.
     pub(super) fn read(
         cert: Option<&Path>,
         key: Option<&Path>,
+        any_version: bool,
         provider: &CryptoProvider,
     ) -> Result<Option<Identity>, TlsFileError> {
         match (cert, key) {
-            (Some(cert), Some(key)) => Identity::of_pair(cert, key, provider).map(Some),
+            (Some(cert), Some(key)) => Identity::of_pair(cert, key, any_version, provider).map(Some),
             (None, None) => Ok(None),
             (cert, key) => {
                 let name = |path: Option<&Path>| path.map(show).unwrap_or_default();
@@ -174,17 +176,27 @@ impl Identity {
         }
     }
 
-    fn of_pair(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, TlsFileError> {
+    fn of_pair(
+        cert: &Path,
+        key: &Path,
+        any_version: bool,
+        provider: &CryptoProvider,
+    ) -> Result<Identity, TlsFileError> {
         let certificates = read_certificates(cert)?;
         let broken =
             |path: &Path, reason: &str| TlsFileError::Broken { path: show(path), reason: reason.to_owned() };
         let facts = certificates.first().and_then(|der| Facts::read(der));
         let facts = facts.ok_or_else(|| broken(cert, "the certificate in it is damaged"))?;
-        if facts.version < 3 {
+        if facts.version < 3 && !any_version {
             return Err(broken(cert, &format!("the certificate {} {VERSION_1}", facts.subject)));
         }
         let der = read_key(key)?;
-        let key = CertifiedKey::from_der(certificates, der, provider).map_err(|error| match error {
+        let pair = if facts.version < 3 {
+            of_version_1(certificates, der, provider)
+        } else {
+            CertifiedKey::from_der(certificates, der, provider)
+        };
+        let key = pair.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => TlsFileError::OtherKey { key: show(key), cert: show(cert) },
             rustls::Error::InvalidCertificate(reason) => {
                 broken(cert, &format!("the certificate in it cannot be used: {reason}"))
@@ -219,6 +231,9 @@ impl Identity {
         if let Some(hash) = facts.weak_hash {
             faults.push(weak(hash));
         }
+        if facts.version < 3 {
+            faults.push(VERSION_1.to_owned());
+        }
         if as_server && !facts.has_dns_names && !facts.has_ip_addresses {
             faults.push(
                 "has no subjectAltName, only a common name, by which many clients do not know a \
@@ -227,6 +242,22 @@ impl Identity {
             );
         }
         faults.iter().map(|fault| format!("{}: the certificate {fault}", self.path.display())).collect()
+    }
+}
+
+/// A pair that the TLS library would refuse to look at: it only has to show the certificate.
+fn of_version_1(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = provider.key_provider.load_private_key(key)?;
+    let of_key = key.public_key();
+    let matches = chain.first().zip(of_key.as_ref()).is_none_or(|(der, key)| public_key_is(der, key));
+    if matches {
+        Ok(CertifiedKey::new(chain, key))
+    } else {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))
     }
 }
 

@@ -8,13 +8,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use trusting::Trusting;
+
+mod trusting;
 
 const TIME: Duration = Duration::from_secs(20);
 /// Signed with SHA-1 and of version 1, by an authority of their own; nothing that makes them in Rust is left.
@@ -317,30 +317,38 @@ async fn what_is_signed_with_sha1_is_refused_for_just_that() {
 #[tokio::test]
 async fn what_is_of_version_1_is_refused_for_just_that() {
     let pair = (old("v1.pem"), old("v1.key.pem"));
-    let refusal = Acceptor::tls(&server_files(&pair, &[], false)).unwrap_err().to_string();
+    let of_peers = ServerTlsFiles { role: Role::Peers, ..server_files(&pair, &[], false) };
+    let refusal = Acceptor::tls(&of_peers).unwrap_err().to_string();
     assert_has(&refusal, &["v1.pem", "CN=v1", "X.509 version 1", "make one of version 3"]);
     let refusal = Dialer::new(&client_files(Some(&pair), &old("ca.pem"))).unwrap_err().to_string();
     assert_has(&refusal, &["v1.pem", "X.509 version 1"]);
+    let of_another = (pair.0.clone(), old("sha1.key.pem"));
+    let refusal = Acceptor::tls(&server_files(&of_another, &[], false)).unwrap_err().to_string();
+    assert_has(&refusal, &["sha1.key.pem", "is not the key of the certificate in", "v1.pem"]);
 
-    // A server that is not so strict with itself.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = PrivateKeyDer::from_pem_file(&pair.1).unwrap();
-    let key = provider.key_provider.load_private_key(key).unwrap();
-    let chain = vec![CertificateDer::from_pem_file(&pair.0).unwrap()];
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = Target { tls: true, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+    // A server may show it to its clients: those that check it refuse it, others do not.
+    let acceptor = Acceptor::tls(&server_files(&pair, &[], false)).unwrap();
     let dialer = Dialer::new(&client_files(None, &old("ca.pem"))).unwrap();
+    let (dialled, _) = talk(&acceptor, &dialer, "localhost").await.failures();
+    assert_has(&dialled, &["CN=v1", "X.509 version 1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let accept = async {
         let (socket, _) = listener.accept().await.unwrap();
-        tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(socket).await.map(drop)
+        acceptor.accept(socket).await.map(drop).map_err(|error| error.to_string())
     };
-    let (_, dialled) = tokio::join!(accept, dialer.connect(&target, TIME));
-    assert_has(&dialled.unwrap_err().to_string(), &["CN=v1", "X.509 version 1"]);
+    let dial = async {
+        let config = rustls::ClientConfig::builder_with_provider(Trusting::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Trusting))
+            .with_no_client_auth();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.map(drop)
+    };
+    let (accepted, dialled) = tokio::join!(accept, dial);
+    assert_eq!((accepted, dialled.map_err(|error| error.to_string())), (Ok(()), Ok(())));
 }
 
 #[test]
