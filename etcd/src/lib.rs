@@ -12,6 +12,7 @@ pub mod peers;
 pub mod proxy;
 pub mod security;
 pub mod server;
+pub mod service;
 pub mod starter;
 pub mod upgrade;
 pub mod version;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use etcd::config::{self, Invocation};
 use etcd::proxy;
 use etcd::server::{self, Exit};
+use etcd::service::Managed;
 use etcd::starter::{self, Start};
 use etcd::upgrade;
 
@@ -31,16 +32,23 @@ fn main() -> ExitCode {
         Invocation::Leave(farewell) => return farewell.say(),
     };
     config.allow_legacy = legacy;
+    let service = match Managed::from_environment() {
+        Ok(service) => service,
+        Err(error) => {
+            server::fail(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
     if let Err(error) = upgrade::bring_up(&mut config) {
         server::fail(&error.to_string());
         return ExitCode::FAILURE;
     }
     let exit = match proxy::is_proxy(&config) {
-        Ok(false) => match server::run(config.clone(), log) {
-            Exit::ClusterFull => proxy::run(&config),
+        Ok(false) => match server::run(config.clone(), log, &service) {
+            Exit::ClusterFull => proxy::run(&config, &service),
             exit => exit,
         },
-        Ok(true) => proxy::run(&config),
+        Ok(true) => proxy::run(&config, &service),
         Err(error) => server::fail(&error.to_string()),
     };
     match exit {

@@ -44,6 +44,7 @@ use crate::security::{self, Door};
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, role_of};
+use crate::service::{Managed, keep_informed};
 
 /// What all connections share.
 pub(crate) struct Proxy {
@@ -78,6 +79,15 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// How the proxy is, in a line for people.
+    fn summary(&self) -> String {
+        let (known, usable) =
+            (self.director.endpoints().len(), self.director.available(tokio::time::Instant::now()).len());
+        format!("proxy: {usable} of {known} endpoints can be used")
+    }
+}
+
 /// Whether to run a proxy: the data dir decides once it was used, else `-proxy` does.
 ///
 /// # Errors
@@ -97,19 +107,20 @@ pub fn is_proxy(config: &Config) -> Result<bool, DataDirError> {
 }
 
 /// Runs a proxy until it is told to stop. Errors are logged.
-pub fn run(config: &Config) -> Exit {
+pub fn run(config: &Config, service: &Managed) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(config, service)) {
         Ok(exit) => exit,
         // The texts name their causes themselves.
         Err(error) => fail(&error.to_string()),
     }
 }
 
-async fn serve(config: &Config) -> anyhow::Result<Exit> {
+async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
+    let manager = &service.manager;
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
     let door = Door::of_proxy(config)?;
@@ -135,6 +146,7 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
             urls
         }
         None => {
+            manager.status("starting: finding out who the members are");
             // A discovery service may let us wait until enough members are there.
             let urls = tokio::select! {
                 urls = first_peer_urls(config) => urls?,
@@ -152,7 +164,9 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
         () = members.refresh() => {}
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
-    let listeners = listen(&config.listen_client_urls, "proxy: listening for client requests", &door).await?;
+    let shares = service.sockets.share_out(None, &config.listen_client_urls).await?;
+    let what = "proxy: listening for client requests";
+    let listeners = listen(&config.listen_client_urls, what, &door, shares.clients).await?;
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }
@@ -161,7 +175,14 @@ async fn serve(config: &Config) -> anyhow::Result<Exit> {
     for (listener, acceptor) in listeners {
         connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone()));
     }
-    let signal = signals.next().await;
+    let summary = || proxy.summary();
+    manager.ready(&summary());
+    let signal = tokio::select! {
+        // What is watched here is the thread that serves all connections: this code runs on it.
+        never = keep_informed(manager, summary(), summary, async || {}) => match never {},
+        signal = signals.next() => signal,
+    };
+    manager.stopping();
     keeping_up.abort();
     stop.send_replace(true);
     let closed = async { while connections.join_next().await.is_some() {} };

@@ -110,6 +110,8 @@ impl SharedStatus {
 pub(super) enum Call {
     Submit(pb::Request, oneshot::Sender<Result<Event, SubmitError>>),
     Configure(pb::ConfChange, oneshot::Sender<Result<(), ChangeError>>),
+    /// To be told that the loop turns.
+    Turn(oneshot::Sender<()>),
 }
 
 impl Handle {
@@ -120,6 +122,34 @@ impl Handle {
     /// This member.
     pub fn id(&self) -> MemberId {
         self.inner.id
+    }
+
+    /// How the member is, in a line for people.
+    pub(super) fn summary(&self) -> String {
+        let (status, members) = (self.status(), self.members().members.len());
+        match (status.leader.0, status.role) {
+            (0, _) if members > 1 => format!(
+                "no leader: {} of the {members} members must reach each other before anything can be written",
+                members / 2 + 1
+            ),
+            (0, _) => "no leader yet".to_owned(),
+            (_, Role::Leader) if members == 1 => "the only member".to_owned(),
+            (_, Role::Leader) => format!("leader of {members} members"),
+            _ => {
+                let members_now = self.members();
+                let leader = members_now.members.get(&status.leader).map_or("", |leader| &leader.name);
+                format!("follower of {leader} ({}), {members} members", status.leader)
+            }
+        }
+    }
+
+    /// Returns once the member's loop has taken this call, and not while it hangs.
+    pub(super) async fn turn(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.inner.calls.send(Call::Turn(reply)).await.is_err() || answer.await.is_err() {
+            // The loop has ended; whoever waits for its end says so.
+            std::future::pending().await
+        }
     }
 
     /// Refuses a change that could cost the majority, if that is wished.

@@ -440,6 +440,10 @@ impl<D: Disk> MemberLoop<D> {
     /// Hands a call to the member; gives it back when there is nobody to take it now.
     fn try_take(&mut self, call: Call, deadline: Instant) -> Option<Call> {
         let (id, reply) = match call {
+            Call::Turn(reply) => {
+                let _ = reply.send(());
+                return None;
+            }
             Call::Submit(request, reply)
                 if &request.method[..] == b"QGET" && self.member.offers_read_index() =>
             {
@@ -477,6 +481,7 @@ impl<D: Disk> MemberLoop<D> {
                 Some((_, Call::Configure(_, reply))) => {
                     Reply::Configure(reply).unavailable(Unavailable::Timeout);
                 }
+                Some((_, Call::Turn(_))) => {}
                 None => break,
             }
         }

@@ -50,6 +50,7 @@ use crate::member::{Member, Message};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::security::{self, Door};
+use crate::service::{Managed, Taken, keep_informed};
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -78,12 +79,12 @@ pub enum Exit {
 }
 
 /// Runs a member until it is told to stop, is removed, or cannot go on. Errors are logged.
-pub fn run(config: Config, log: LogControl) -> Exit {
+pub fn run(config: Config, log: LogControl, service: &Managed) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    match runtime.block_on(serve(config, log)) {
+    match runtime.block_on(serve(config, log, service)) {
         Ok(exit) => exit,
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => {
@@ -101,7 +102,8 @@ pub fn fail(why: &str) -> Exit {
     Exit::Failed
 }
 
-async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
+async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Result<Exit> {
+    let manager = &service.manager;
     let disk = RealDisk;
     let mut signals = Signals::catch()?;
     let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
@@ -125,10 +127,15 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
     let peer_door = Door::of_peers(&config)?;
     let client_door = Door::of_clients(&config)?;
     let dialer = security::dialer(&config)?;
-    let peer_listeners = listen(&config.listen_peer_urls, "listening for peers", &peer_door).await?;
+    let shares =
+        service.sockets.share_out(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
+    let peer_listeners =
+        listen(&config.listen_peer_urls, "listening for peers", &peer_door, shares.peers).await?;
     let client_listeners =
-        listen(&config.listen_client_urls, "listening for client requests", &client_door).await?;
+        listen(&config.listen_client_urls, "listening for client requests", &client_door, shares.clients)
+            .await?;
     data_dir::prepare(&disk, &layout)?;
+    manager.status("starting: finding out what cluster this member is part of");
     let beginning = tokio::select! {
         beginning = begin::begin(&disk, &layout, &config, cluster.clone(), &dialer) => beginning,
         signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -140,6 +147,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
         }
         beginning => beginning?,
     };
+    manager.status("starting: reading the log and the snapshots");
     let mut opened = start::open(&disk, &layout, &config, beginning, clock::now(), rand::random())?;
     tokio::select! {
         () = begin::remember_others(&disk, &mut opened, &config, &cluster, &dialer) => {}
@@ -160,6 +168,10 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
 
     let mut connections = JoinSet::new();
     let member = Arc::new(handle.clone());
+    let watched = handle.clone();
+    let informed =
+        keep_informed(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
+    tokio::pin!(informed);
     for (listener, acceptor) in peer_listeners {
         let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone());
         connections.spawn(served);
@@ -173,6 +185,7 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
             ended = &mut member_loop => break ended?,
             signal = signals.next() => {
                 exit = Exit::Signal(signal);
+                manager.stopping();
                 stop.send_replace(true);
             }
             // Clients are let in once all that was ever acknowledged is applied; until then they wait in the
@@ -181,9 +194,14 @@ async fn serve(config: Config, log: LogControl) -> anyhow::Result<Exit> {
                 for (listener, acceptor) in waiting.drain(..) {
                     connections.spawn(http::serve(listener, acceptor, context.clone(), stopping.clone()));
                 }
+                manager.ready(&watched.summary());
             }
+            never = &mut informed => match never {},
         }
     };
+    if !matches!(exit, Exit::Signal(_)) {
+        manager.stopping();
+    }
     stop.send_replace(true);
     fall_silent.send_replace(true);
     tasks.abort_all();
@@ -339,14 +357,21 @@ async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
     }
 }
 
-/// Opens the listeners of a list of URLs, so that a port in use is known before anything is written.
+/// Opens the listeners of a list of URLs, but for those that the service manager opened, so that a port in use is
+/// known before anything is written.
 pub(crate) async fn listen(
     urls: &Urls,
     what: &str,
     door: &Door,
+    mut taken: Taken,
 ) -> anyhow::Result<Vec<(TcpListener, Acceptor)>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {
+        if let Some(socket) = taken.remove(url.as_str()) {
+            log::info!("etcdmain", "{what} on {url}");
+            listeners.push((TcpListener::from_std(socket)?, door.at(url)));
+            continue;
+        }
         for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
             let listener = TcpListener::bind(addr)
                 .await

@@ -1,0 +1,241 @@
+//! Telling the service manager how the server is: systemd's notification protocol, `sd_notify(3)`.
+//!
+//! A message is a datagram of lines `NAME=VALUE` to the Unix socket that `NOTIFY_SOCKET` names, by its path or, behind
+//! an `@`, in the abstract name space.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::log;
+
+/// Where the service manager listens.
+const SOCKET: &str = "NOTIFY_SOCKET";
+/// After how many microseconds of silence it takes the server for dead.
+const WATCHDOG: &str = "WATCHDOG_USEC";
+/// Of which process it expects signs of life; of this one if it is not set.
+const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
+
+/// How often the status is looked at. It is for people who look, so this is soon enough.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a message may wait for room in the service manager's queue: the server has more to do.
+const SEND_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// The service manager, if there is one that wants to hear from us.
+///
+/// A message that cannot be sent is logged and otherwise lost: the server is there for its clients.
+#[derive(Debug, Default)]
+pub struct Manager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Duration>,
+}
+
+impl Manager {
+    /// What the environment says, by the names of its variables.
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> Manager {
+        let Some(name) = variable(SOCKET).filter(|name| !name.is_empty()) else { return Manager::default() };
+        let socket = match connect(&name) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let name = name.to_string_lossy();
+                log::error!(
+                    "etcdmain",
+                    "the service manager will not learn how this server is: cannot reach {SOCKET}={name}: {error}"
+                );
+                return Manager::default();
+            }
+        };
+        let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
+        let is_ours = number(WATCHDOG_PROCESS).is_none_or(|id| id == u64::from(std::process::id()));
+        let silence = number(WATCHDOG).filter(|micros| is_ours && *micros > 0).map(Duration::from_micros);
+        Manager { socket: Some(socket), watchdog: silence.map(|silence| silence / 2) }
+    }
+
+    /// Whether anybody listens.
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The server begins to answer clients.
+    pub fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={}", one_line(status)));
+    }
+
+    /// What a person who asks for the service's state is to see: a line.
+    pub fn status(&self, status: &str) {
+        self.tell(&format!("STATUS={}", one_line(status)));
+    }
+
+    /// The server was told to stop, or has to.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=stopping");
+    }
+
+    fn alive(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
+    fn tell(&self, message: &str) {
+        let Some(socket) = &self.socket else { return };
+        if let Err(error) = socket.send(message.as_bytes()) {
+            log::warning!("etcdmain", "cannot tell the service manager {message:?}: {error}");
+        }
+    }
+}
+
+fn connect(name: &OsString) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'/', ..] => SocketAddr::from_pathname(name)?,
+        _ => {
+            return Err(io::Error::other("it is neither a path nor, with an '@' before it, an abstract name"));
+        }
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.set_write_timeout(Some(SEND_TIME_MAX))?;
+    Ok(socket)
+}
+
+/// A line end would begin another field.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// Tells the manager what `status` says whenever that changes, and that the server lives each time `turns` comes back;
+/// for ever. `said` is the status that it knows already.
+///
+/// The watchdog hears from us only behind `turns`: if what that waits for hangs, so does the sign of life.
+pub(crate) async fn keep_informed(
+    manager: &Manager,
+    mut said: String,
+    status: impl Fn() -> String,
+    turns: impl AsyncFn(),
+) -> Infallible {
+    if !manager.is_there() {
+        return std::future::pending().await;
+    }
+    let watch = async {
+        let Some(period) = manager.watchdog else { return std::future::pending().await };
+        let mut signs = interval(period);
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            signs.tick().await;
+            turns().await;
+            manager.alive();
+        }
+    };
+    let tell = async {
+        let mut looks = interval(STATUS_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let now = status();
+            if now != said {
+                manager.status(&now);
+                said = now;
+            }
+        }
+    };
+    tokio::select! {
+        never = watch => never,
+        never = tell => never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn manager(variables: &[(&str, String)]) -> Manager {
+        Manager::new(|name| {
+            variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn heard(socket: &UnixDatagram) -> String {
+        let mut space = [0; 512];
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let length = socket.recv(&mut space).unwrap();
+        String::from_utf8(space[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn paths_and_abstract_names_are_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        manager(&[(SOCKET, path.display().to_string())]).ready("a\nREADY=0");
+        assert_eq!(heard(&by_path), "READY=1\nSTATUS=a READY=0");
+
+        let name = format!("etcd-rs-notify-{}", std::process::id());
+        let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let manager = manager(&[(SOCKET, format!("@{name}"))]);
+        manager.stopping();
+        assert_eq!(heard(&by_name), "STOPPING=1\nSTATUS=stopping");
+        manager.status("well");
+        assert_eq!(heard(&by_name), "STATUS=well");
+    }
+
+    #[test]
+    fn nobody_and_nonsense_are_borne() {
+        for name in ["", "relative", "/nonexistent/notify", "@nobody-listens-here"] {
+            let manager = manager(&[(SOCKET, name.to_owned()), (WATCHDOG, "1000000".to_owned())]);
+            assert!(!manager.is_there(), "{name}");
+            manager.ready("");
+        }
+    }
+
+    #[test]
+    fn the_watchdog_is_for_its_process_and_wants_a_time() {
+        let name = format!("etcd-rs-watchdog-{}", std::process::id());
+        let _listens = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let period = |micros: &str, id: &str| {
+            manager(&[
+                (SOCKET, format!("@{name}")),
+                (WATCHDOG, micros.to_owned()),
+                (WATCHDOG_PROCESS, id.to_owned()),
+            ])
+            .watchdog
+        };
+        let own = std::process::id().to_string();
+        assert_eq!(period("3000000", &own), Some(Duration::from_millis(1500)));
+        assert_eq!(period("3000000", ""), Some(Duration::from_millis(1500)));
+        for (micros, id) in [("0", &own[..]), ("x", &own), ("", &own), ("3000000", "1")] {
+            assert_eq!(period(micros, id), None, "{micros} {id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_end_when_nothing_turns() {
+        let name = format!("etcd-rs-turns-{}", std::process::id());
+        let listens = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let manager = manager(&[(SOCKET, format!("@{name}")), (WATCHDOG, "40000".to_owned())]);
+        let turns = Cell::new(0);
+        let turn = async || {
+            turns.set(turns.get() + 1);
+            if turns.get() > 3 {
+                std::future::pending::<()>().await;
+            }
+        };
+        let informed = keep_informed(&manager, "one".to_owned(), || "two".to_owned(), turn);
+        let _ = tokio::time::timeout(Duration::from_millis(400), informed).await;
+        let mut messages = Vec::new();
+        listens.set_nonblocking(true).unwrap();
+        let mut space = [0; 64];
+        while let Ok(length) = listens.recv(&mut space) {
+            messages.push(String::from_utf8(space[..length].to_vec()).unwrap());
+        }
+        messages.sort();
+        assert_eq!(messages, ["STATUS=two", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    }
+}
