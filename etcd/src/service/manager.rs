@@ -95,7 +95,9 @@ fn connect(name: &OsString) -> io::Result<UnixDatagram> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(name)?,
         _ => {
-            return Err(io::Error::other("it is neither a path nor, with an '@' before it, an abstract name"));
+            return Err(io::Error::other(
+                "it is neither a path nor, with an '@' before it, an abstract name",
+            ));
         }
     };
     let socket = UnixDatagram::unbound()?;
