@@ -10,8 +10,6 @@ use shared::flags::{FlagError, FlagSet, Values};
 pub(crate) struct Command {
     /// Its flags. The name is that of the program and the sub-command: `etcd-dump doctor`.
     pub(crate) flags: FlagSet,
-    /// What stands before the flags in the help.
-    pub(crate) introduction: &'static str,
     /// Does it. An error that is a [`UsageError`] gives the status 2, others 1.
     pub(crate) run: fn(&Line) -> anyhow::Result<ExitCode>,
 }
@@ -41,11 +39,6 @@ pub(crate) enum UsageError {
 }
 
 impl Command {
-    /// The help.
-    pub(crate) fn help(&self) -> String {
-        format!("{}{}", self.introduction, self.flags.help())
-    }
-
     /// Reads the words behind the command's name. Operands may stand before, between and after flags.
     ///
     /// # Errors

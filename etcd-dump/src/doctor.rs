@@ -28,6 +28,8 @@ pub(crate) const COMMAND: Command = Command {
         program: "etcd-dump doctor",
         about: "Says whether a data directory holds v2 data that etcd 3.6 would refuse",
         operands: "DIR",
+        introduction: INTRODUCTION,
+        environment: "",
         groups: &[Group {
             title: "flags",
             remark: "",
@@ -40,7 +42,6 @@ pub(crate) const COMMAND: Command = Command {
             ],
         }],
     },
-    introduction: INTRODUCTION,
     run,
 };
 

@@ -71,6 +71,8 @@ pub(crate) const COMMAND: Command = Command {
         program: "etcd-dump",
         about: "Shows what is in an etcd data directory",
         operands: "[DIR]",
+        introduction: INTRODUCTION,
+        environment: "",
         groups: &[
             Group {
                 title: "which entries",
@@ -148,7 +150,6 @@ pub(crate) const COMMAND: Command = Command {
             },
         ],
     },
-    introduction: INTRODUCTION,
     run: crate::dump::run,
 };
 
@@ -352,7 +353,7 @@ mod tests {
         for words in [&["--help"][..], &["-h"], &["d", "-help"]] {
             assert_eq!(parse(words), Err(UsageError::Flag(FlagError::Help)), "{words:?}");
         }
-        let help = COMMAND.help();
+        let help = COMMAND.flags.help();
         for flag in COMMAND.flags.flags().filter(|flag| flag.name != "start-index") {
             assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
         }

@@ -27,7 +27,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use shared::flags::FlagError;
+use shared::flags::{FlagError, document};
 
 use command_line::{Command, UsageError};
 
@@ -37,6 +37,15 @@ const COMMANDS: [(&str, &Command); 3] =
 
 fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(asked) = document(
+        &words,
+        &[&flags::COMMAND.flags, &export::COMMAND.flags, &doctor::COMMAND.flags, &salvage::COMMAND.flags],
+    ) {
+        return asked
+            .map_err(|error| UsageError::Flag(error).into())
+            .and_then(|text| show(&text))
+            .unwrap_or_else(|error| failed(&flags::COMMAND, &error));
+    }
     let named = words.first().and_then(|word| COMMANDS.iter().find(|(name, _)| *word == **name));
     let command = match named {
         Some((_, command)) => {
@@ -47,7 +56,7 @@ fn main() -> ExitCode {
     };
     let result = match command.read(words) {
         Ok(line) => (command.run)(&line),
-        Err(UsageError::Flag(FlagError::Help)) => show(&command.help()),
+        Err(UsageError::Flag(FlagError::Help)) => show(&command.flags.help()),
         Err(error) => Err(error.into()),
     };
     result.unwrap_or_else(|error| failed(command, &error))

@@ -33,6 +33,8 @@ pub(crate) const COMMAND: Command = Command {
         program: "etcd-dump salvage",
         about: "Rebuilds a data directory from what is readable of a damaged one",
         operands: "DIR OUT",
+        introduction: INTRODUCTION,
+        environment: "",
         groups: &[Group {
             title: "flags",
             remark: "",
@@ -43,7 +45,6 @@ pub(crate) const COMMAND: Command = Command {
             ],
         }],
     },
-    introduction: INTRODUCTION,
     run,
 };
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use etcd_migrate::Options;
-use shared::flags::{Flag, FlagError, FlagSet, Group, Values};
+use shared::flags::{Flag, FlagError, FlagSet, Group, Values, document};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ const FLAGS: FlagSet = FlagSet {
     program: "etcd-migrate",
     about: "Makes the data directory of an etcd 0.x member that of a 2.x member",
     operands: "[DIR]",
+    introduction: INTRODUCTION,
+    environment: "",
     groups: &[Group {
         title: "flags",
         remark: "",
@@ -86,8 +88,12 @@ examples:
 
 /// Reads the words after the program's name. Flags may stand before and after DIR.
 pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
-    let values = match parse(words.into_iter().collect()) {
-        Err(FlagError::Help) => return Ok(Request::Text(INTRODUCTION.to_owned() + &FLAGS.help())),
+    let words: Vec<OsString> = words.into_iter().collect();
+    if let Some(asked) = document(&words, &[&FLAGS]) {
+        return Ok(Request::Text(asked?));
+    }
+    let values = match parse(words) {
+        Err(FlagError::Help) => return Ok(Request::Text(FLAGS.help())),
         values => values?,
     };
     if values.switch("version") {

@@ -2,7 +2,7 @@
 //!
 //! By default those of this workspace, built by cargo into the folder that this test program lies in. Options:
 //!
-//! - `ETCD_RS_BIN_DIR=DIR`: `etcd`, `etcdctl` and `etcd-dump` lie in DIR, nothing is built;
+//! - `ETCD_RS_BIN_DIR=DIR`: `etcd`, `etcdctl`, `etcd-dump` and `etcd-migrate` lie in DIR, nothing is built;
 //! - `ETCD_RS_SERVER=PATH`, `ETCD_RS_CTL=PATH`: somebody else's server or client, such as a real etcd
 //!   2.3.8. The suites then want every recorded step to pass and do not read or write the lists of what passes.
 
@@ -22,6 +22,8 @@ pub struct Programs {
     pub etcdctl: PathBuf,
     /// The tool that prints data directories.
     pub etcd_dump: PathBuf,
+    /// The tool that takes data directories of 0.x over.
+    pub etcd_migrate: PathBuf,
     /// Whether the server or the client was named by an option and is not ours.
     pub foreign: bool,
 }
@@ -50,6 +52,7 @@ fn locate() -> Check<Programs> {
         etcd: server.unwrap_or_else(|| own("etcd")),
         etcdctl: ctl.unwrap_or_else(|| own("etcdctl")),
         etcd_dump: own("etcd-dump"),
+        etcd_migrate: own("etcd-migrate"),
         foreign,
     };
     for program in [&programs.etcd, &programs.etcdctl] {
@@ -75,7 +78,8 @@ fn build() -> Check<PathBuf> {
     let target = profile.parent().context("this program lies in no target folder")?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--quiet", "--locked", "--package=etcd", "--package=etcdctl", "--package=etcd-dump"])
+        .args(["build", "--quiet", "--locked"])
+        .args(["etcd", "etcdctl", "etcd-dump", "etcd-migrate"].map(|package| format!("--package={package}")))
         .arg("--target-dir")
         .arg(target)
         .current_dir(crate::files::repository());

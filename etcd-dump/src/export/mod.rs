@@ -27,6 +27,8 @@ pub(crate) const COMMAND: Command = Command {
         program: "etcd-dump export",
         about: "Writes all keys as JSON lines",
         operands: "[DIR]",
+        introduction: INTRODUCTION,
+        environment: "",
         groups: &[
             Group {
                 title: "where to",
@@ -76,7 +78,6 @@ pub(crate) const COMMAND: Command = Command {
             },
         ],
     },
-    introduction: INTRODUCTION,
     run,
 };
 

@@ -35,7 +35,10 @@ pub static FLAGS: FlagSet = FlagSet {
     program: "etcd",
     about: "A member of a replicated key-value store that speaks the etcd v2 API.",
     operands: "",
+    introduction: INTRODUCTION,
+    environment: "ETCD_",
     groups: &[
+        FIRST,
         MEMBER,
         LIMITS,
         CLUSTERING,
@@ -51,9 +54,50 @@ pub static FLAGS: FlagSet = FlagSet {
     ],
 };
 
-const MEMBER: Group = Group {
-    title: "member flags",
-    remark: "",
+const INTRODUCTION: &str = "\
+usage: etcd [flags]
+       etcd --version | --help
+       etcd --man | --completion bash|zsh|fish
+
+etcd is a server that keeps keys and values for programs on several machines, and lets them watch what
+changes. The servers of a cluster, its members, agree on every change; while a majority of them runs,
+nothing that was acknowledged is lost. Without flags it is the only member of a new cluster, keeps its data
+in ./default.etcd and listens on this machine only.
+
+examples:
+  etcd                                try it; then: etcdctl set /message hello
+  etcd --name one --data-dir /var/lib/etcd \\
+       --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://10.0.0.1:2379
+                                      one member, for clients on other machines too
+  etcd --name one --data-dir /var/lib/etcd \\
+       --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://10.0.0.1:2379 \\
+       --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 \\
+       --initial-cluster one=http://10.0.0.1:2380,two=http://10.0.0.2:2380,three=http://10.0.0.3:2380
+                                      the first of three; the others have names and addresses of their own
+  etcd --proxy on --data-dir /var/lib/etcd-proxy \\
+       --initial-cluster one=http://10.0.0.1:2380,two=http://10.0.0.2:2380,three=http://10.0.0.3:2380
+                                      passes on what programs of this machine ask of that cluster
+
+settings:
+  -name and --name are the same flag. Its value is the next word or stands behind '='; that of a flag which
+  is true or false stands behind '=' only: --debug, --debug=false.
+  Below, each flag has its default and the environment variable that may be set instead. A flag goes before
+  the variable, the variable before the file that --config names, the file before the default.
+
+see also:
+  etcdctl reads and writes keys and looks after a cluster, etcd-dump shows and checks a data directory,
+  etcd-migrate takes one of 0.x over.
+
+exit status:
+  0  the member was removed from its cluster, or a text was asked for
+  1  the settings do not fit together, or the server could not go on; the last line of the log says why
+  2  the command line makes no sense
+  SIGTERM and SIGINT end the server in order; it seems to be killed by them then.
+";
+
+const FIRST: Group = Group {
+    title: "most used flags",
+    remark: "Those that begin with 'initial' are read when a member has no data yet, and not used later.",
     hidden: false,
     flags: &[
         Flag::text("name", NAME, "What people call this member."),
@@ -63,6 +107,39 @@ const MEMBER: Group = Group {
             "The folder that holds everything this member knows. Without it, the member's name and '.etcd' in \
              the working directory.",
         ),
+        urls("listen-client-urls", CLIENT_URLS, "Where to listen for clients: URLs, separated by commas."),
+        urls(
+            "advertise-client-urls",
+            CLIENT_URLS,
+            "Under which URLs clients reach this member; they are told by '/v2/members'. Required if \
+             -listen-client-urls is given.",
+        ),
+        urls("listen-peer-urls", PEER_URLS, "Where to listen for other members: URLs, separated by commas."),
+        urls(
+            "initial-advertise-peer-urls",
+            PEER_URLS,
+            "Under which URLs the other members reach this one, separated by commas.",
+        ),
+        Flag::text(
+            "initial-cluster",
+            INITIAL_CLUSTER,
+            "The members of a new cluster: 'name=URL', separated by commas; a name may stand more than once. \
+             The default follows -name.",
+        ),
+        Flag::new(
+            "initial-cluster-state",
+            Kind::Choice(&["new", "existing"]),
+            "new",
+            "Whether the cluster is to be made ('new') or is there and has added this member ('existing').",
+        ),
+    ],
+};
+
+const MEMBER: Group = Group {
+    title: "other member flags",
+    remark: "",
+    hidden: false,
+    flags: &[
         Flag::text(
             "wal-dir",
             "",
@@ -82,8 +159,6 @@ const MEMBER: Group = Group {
             "How long a member waits for its leader before it stands for election, in milliseconds. At least \
              five heartbeats, at most 50000.",
         ),
-        urls("listen-peer-urls", PEER_URLS, "Where to listen for other members: URLs, separated by commas."),
-        urls("listen-client-urls", CLIENT_URLS, "Where to listen for clients: URLs, separated by commas."),
         Flag::number("max-snapshots", "5", "How many snapshot files to keep; 0 keeps all."),
         Flag::number("max-wals", "5", "How many log files to keep; 0 keeps all."),
         Flag::new(
@@ -125,38 +200,15 @@ const LIMITS: Group = Group {
 };
 
 const CLUSTERING: Group = Group {
-    title: "clustering flags",
-    remark: "Those that begin with 'initial' are read when a member has no data yet, and not used later.",
+    title: "other clustering flags",
+    remark: "Read when a member has no data yet, and not used later; but for the last one.",
     hidden: false,
     flags: &[
-        urls(
-            "initial-advertise-peer-urls",
-            PEER_URLS,
-            "Under which URLs the other members reach this one, separated by commas.",
-        ),
-        Flag::text(
-            "initial-cluster",
-            INITIAL_CLUSTER,
-            "The members of a new cluster: 'name=URL', separated by commas; a name may stand more than once. \
-             The default follows -name.",
-        ),
-        Flag::new(
-            "initial-cluster-state",
-            Kind::Choice(&["new", "existing"]),
-            "new",
-            "Whether the cluster is to be made ('new') or is there and has added this member ('existing').",
-        ),
         Flag::text(
             "initial-cluster-token",
             "etcd-cluster",
             "A word that keeps clusters apart: those made with different words never mix, even if their \
              addresses are the same.",
-        ),
-        urls(
-            "advertise-client-urls",
-            CLIENT_URLS,
-            "Under which URLs clients reach this member; they are told by '/v2/members'. Required if \
-             -listen-client-urls is given.",
         ),
         Flag::text(
             "discovery",

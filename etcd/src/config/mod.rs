@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::flags::{FlagError, Values, quote};
+use shared::flags::{FlagError, Values, document, quote};
 use shared::url::{InitialCluster, Urls};
 
 use crate::log::{Level, Levels, info};
@@ -268,10 +268,16 @@ pub fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     read_file: impl FnOnce(&Path) -> io::Result<String>,
 ) -> Invocation {
+    let words: Vec<OsString> = words.into_iter().collect();
+    match document(&words, &[&FLAGS]) {
+        Some(Ok(text)) => return leave(text, String::new(), 0),
+        Some(Err(error)) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
+        None => {}
+    }
     let (words, renamed) = old_names::renamed(words);
     let values = match FLAGS.parse(words) {
         Ok(values) => values,
-        Err(FlagError::Help) => return leave(FLAGS.usage() + &FLAGS.help(), String::new(), 0),
+        Err(FlagError::Help) => return leave(FLAGS.help(), String::new(), 0),
         Err(error) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
     };
     let mut notes = Notes::default();

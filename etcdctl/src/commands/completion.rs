@@ -1,6 +1,7 @@
 //! What other programs want to know of the command line: shells and `man`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
@@ -48,8 +49,25 @@ pub(crate) struct Man {
 
 impl Man {
     pub(super) fn run(self, out: &mut Output) -> Result<(), CliError> {
-        clap_mangen::generate_to(Cli::command(), &self.dir)
+        // Names such as etcdctl-member-add, and what each command inherits.
+        let mut root = Cli::command().disable_help_subcommand(true);
+        root.build();
+        write_pages(&root, &self.dir)
             .map_err(|error| CliError::Failed(format!("{}: {error}", self.dir.display())))?;
         out.line(&format!("manual pages written to {}", self.dir.display()))
     }
+}
+
+/// The page of a command, and those of the commands below it.
+fn write_pages(command: &clap::Command, dir: &Path) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    let page = clap_mangen::Man::new(command.clone())
+        .title(name.to_uppercase())
+        .source(concat!("etcd-rs ", env!("CARGO_PKG_VERSION")))
+        .manual("etcd-rs");
+    page.generate_to(dir)?;
+    command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set())
+        .try_for_each(|below| write_pages(below, dir))
 }

@@ -3,16 +3,20 @@
 //! `-name` and `--name` are the same flag; its value stands in the same word after `=` or is the next word,
 //! whatever that looks like; a boolean takes its value after `=` only. Reading stops at `--` and at the first
 //! word that is no flag. Scripts depend on these rules and on the texts and exit statuses of the refusals.
-//! `clap` knows neither, so [`FlagSet::parse`] reads the words itself, and [`FlagSet::command`] describes the
-//! same definitions to `clap`, from which manual pages and completions are made.
+//! `clap` knows neither, so [`FlagSet::parse`] reads the words itself. The help, manual pages and completions of shells are made
+//! from the same definitions ([`document`]).
 //!
 //! A program states its flags once, as a static [`FlagSet`] of [`Group`]s: name, kind, default and help stand
 //! together. Used by `etcd`, `etcd-dump` and `etcd-migrate`; `etcdctl` has rules of its own.
 
+mod completion;
 mod describe;
+mod documents;
+mod manual;
 mod parse;
 mod value;
 
+pub use documents::document;
 pub use parse::{FlagError, Values};
 pub use value::{Kind, ValueError, quote};
 
@@ -78,6 +82,11 @@ pub struct FlagSet {
     pub about: &'static str,
     /// What it is given beside flags, for the usage line, or empty (`[DIR]`).
     pub operands: &'static str,
+    /// The help up to the flags: what the program is for, `usage:`, `examples:` and the like. Empty for the usage
+    /// alone.
+    pub introduction: &'static str,
+    /// What the environment variables of its flags begin with; empty if it has none.
+    pub environment: &'static str,
     /// The flags by heading.
     pub groups: &'static [Group],
 }

@@ -11,6 +11,8 @@ static SET: FlagSet = FlagSet {
     program: "prog",
     about: "Exists for this test.",
     operands: "[DIR]",
+    introduction: "",
+    environment: "",
     groups: &[
         Group {
             title: "plain flags",
@@ -240,21 +242,4 @@ fn help_shows_what_is_not_hidden() {
     assert!(help.contains("\nplain flags:\n\n  --name 'default'\n      A name.\n"), "{help}");
     assert!(!help.contains("--peers"), "{help}");
     assert!(help.lines().all(|line| line.len() <= 96), "{help}");
-}
-
-/// `clap` must know the same flags: manual pages and completions are made from its description.
-#[test]
-fn the_clap_command_reads_the_same_lines() {
-    let command = SET.command();
-    command.clone().debug_assert();
-    let line = ["prog", "--name=x", "--debug", "--max-wals=7", "--proxy=on", "--vv", "DIR"];
-    let matches = command.try_get_matches_from(line).unwrap();
-    let values = parse(&line[1..]).unwrap();
-    assert_eq!(matches.get_one::<String>("name").unwrap(), values.text("name"));
-    assert_eq!(matches.get_one::<String>("debug").unwrap(), "true");
-    assert_eq!(matches.get_one::<String>("proxy").unwrap(), values.text("proxy"));
-    assert_eq!(matches.get_one::<String>("operands").unwrap(), &values.rest()[0]);
-    for flag in SET.flags() {
-        assert!(SET.command().get_arguments().any(|arg| arg.get_long() == Some(flag.name)), "{}", flag.name);
-    }
 }

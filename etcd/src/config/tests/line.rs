@@ -249,10 +249,15 @@ fn help_shows_every_flag_that_is_not_hidden() {
         let farewell = farewell(words);
         assert_eq!((farewell.status, farewell.error.as_str()), (0, ""));
         assert!(farewell.output.starts_with("usage: etcd [flags]\n"));
-        assert!(farewell.output.contains("--snapshot-count '10000'\n"), "{}", farewell.output);
+        assert!(farewell.output.contains("--snapshot-count '10000' "), "{}", farewell.output);
         for flag in FLAGS.groups.iter().filter(|group| !group.hidden).flat_map(|group| group.flags) {
             assert!(
-                farewell.output.contains(&format!("  --{} '{}'\n", flag.name, flag.default)),
+                farewell.output.contains(&format!(
+                    "  --{} '{}'    {}\n",
+                    flag.name,
+                    flag.default,
+                    flag.env_name("ETCD_")
+                )),
                 "{}",
                 flag.name
             );
@@ -282,5 +287,4 @@ fn definitions_are_sound() {
             FLAGS.no_values().set(flag, flag.default).unwrap();
         }
     }
-    FLAGS.command().debug_assert();
 }
