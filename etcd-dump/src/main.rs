@@ -24,10 +24,12 @@ mod tree;
 mod verify;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use shared::flags::{FlagError, document};
+use shared::suggest::closest;
 
 use command_line::{Command, UsageError};
 
@@ -54,12 +56,24 @@ fn main() -> ExitCode {
         }
         None => &flags::COMMAND,
     };
+    // A misspelt command is taken for a directory.
+    let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let meant = match named {
+        None if !Path::new(&first).exists() => closest(&first, COMMANDS.iter().map(|(name, _)| *name)),
+        _ => None,
+    };
     let result = match command.read(words) {
         Ok(line) => (command.run)(&line),
         Err(UsageError::Flag(FlagError::Help)) => show(&command.flags.help()),
         Err(error) => Err(error.into()),
     };
-    result.unwrap_or_else(|error| failed(command, &error))
+    result.unwrap_or_else(|error| {
+        let status = failed(command, &error);
+        if let Some(meant) = meant {
+            eprintln!("Did you mean '{} {meant}'?", flags::COMMAND.flags.program);
+        }
+        status
+    })
 }
 
 fn show(text: &str) -> Result<ExitCode> {
@@ -71,7 +85,12 @@ fn show(text: &str) -> Result<ExitCode> {
 fn failed(command: &Command, error: &anyhow::Error) -> ExitCode {
     let program = command.flags.program;
     if let Some(error) = error.downcast_ref::<UsageError>() {
-        eprintln!("{program}: {error}\nTry '{program} --help'.");
+        let hint = match error {
+            UsageError::Flag(error) => command.flags.hint(error),
+            _ => None,
+        };
+        let hint = hint.map(|hint| format!("{hint}\n")).unwrap_or_default();
+        eprintln!("{program}: {error}\n{hint}Try '{program} --help'.");
         return ExitCode::from(2);
     }
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {

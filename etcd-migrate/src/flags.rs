@@ -117,6 +117,14 @@ pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Request,
     Ok(Request::Migrate(PathBuf::from(dir), options))
 }
 
+/// What was probably meant, where a flag is not known.
+pub(crate) fn hint(error: &UsageError) -> Option<String> {
+    match error {
+        UsageError::Flag(error) => FLAGS.hint(error),
+        _ => None,
+    }
+}
+
 /// Reading stops at the first word that is no flag: that is put behind the flags after it.
 fn parse(mut words: Vec<OsString>) -> Result<Values, FlagError> {
     for _ in 0..words.len() {

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
             }
         }
         Err(error) => {
-            complain(&format!("{error}\nTry 'etcd-migrate --help'."));
+            let hint = flags::hint(&error).map(|hint| format!("{hint}\n")).unwrap_or_default();
+            complain(&format!("{error}\n{hint}Try 'etcd-migrate --help'."));
             ExitCode::from(2)
         }
     }

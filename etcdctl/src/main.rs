@@ -8,10 +8,12 @@ mod cli;
 mod commands;
 mod error;
 mod go;
+mod guess;
 mod output;
 mod password;
 mod session;
 mod settings;
+mod suggest;
 mod words;
 
 use std::env;
@@ -30,20 +32,31 @@ const VERSION: &str = "2.3.8";
 
 fn main() -> ExitCode {
     let mut out = Output::new();
-    let done = run(env::args_os().skip(1).collect(), &mut out).and_then(|()| out.flush());
+    let mut hints = Vec::new();
+    let done = run(env::args_os().skip(1).collect(), &mut out, &mut hints).and_then(|()| out.flush());
     let Err(error) = done else { return ExitCode::SUCCESS };
     let status = exit_status(&error);
     // What cannot be told leaves at least its status.
     let _ = out.failure(&error);
+    for hint in hints {
+        output::note(&format!("{hint}\n"));
+    }
     ExitCode::from(status)
 }
 
-fn run(words: Vec<OsString>, out: &mut Output) -> Result<(), CliError> {
+/// Does what the words say. Where that fails, `hints` get what may help.
+fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Result<(), CliError> {
     match words::read(words)? {
         Asked::Help(text) => out.text(&text),
         Asked::Version => out.line(&format!("etcdctl version {VERSION}")),
-        Asked::NoTopic(name) => out.line(&format!("No help topic for '{name}'")),
+        Asked::NoTopic(name, meant) => {
+            out.line(&format!("No help topic for '{name}'"))?;
+            meant.map_or(Ok(()), |meant| out.note(&format!("{meant}\n")))
+        }
         Asked::Run(cli) => {
+            for warning in suggest::about_variables(env::vars_os().map(|(name, _)| name)) {
+                out.note(&format!("{warning}\n"))?;
+            }
             let settings = Settings::new(cli.global);
             let Some(command) = cli.command else { return Ok(()) };
             // One thread: a run has one thing to do at a time, and starts many times a second in some scripts.
@@ -51,7 +64,13 @@ fn run(words: Vec<OsString>, out: &mut Output) -> Result<(), CliError> {
                 .enable_all()
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
-            let outcome = runtime.block_on(command.run(&mut Session { settings: &settings, out }));
+            let outcome = runtime.block_on(async {
+                let outcome = command.run(&mut Session { settings: &settings, out }).await;
+                if let Err(error) = &outcome {
+                    hints.extend(guess::mistakes(&settings, error).await);
+                }
+                outcome
+            });
             // A name that is still being looked up is not waited for.
             runtime.shutdown_background();
             outcome

@@ -52,7 +52,18 @@ impl Session<'_> {
         within(self.settings.total_timeout, call).await
     }
 
+    /// A client of the endpoints as they are given, whose requests to single members have no limit.
+    pub(crate) async fn patient_client(&mut self) -> Result<Client, CliError> {
+        let client = self.client_with(None).await?;
+        self.show_endpoints(&client);
+        Ok(client)
+    }
+
     async fn client(&mut self) -> Result<Client, CliError> {
+        self.client_with(self.settings.timeout).await
+    }
+
+    async fn client_with(&mut self, header_timeout: Option<Duration>) -> Result<Client, CliError> {
         let mut endpoints = Vec::new();
         if let Some(domain) = &self.settings.discovery {
             endpoints = self.limit(discover(domain)).await.map_err(CliError::failed)?;
@@ -63,7 +74,7 @@ impl Session<'_> {
         let options = Options {
             endpoints,
             tls: self.settings.tls.clone(),
-            header_timeout: self.settings.timeout,
+            header_timeout,
             dial_timeout: Some(self.settings.total_timeout).filter(|limit| !limit.is_zero()),
             credentials: self.credentials()?,
             trace: self.settings.debug.then(|| {

@@ -17,6 +17,7 @@ use clap::{Arg, ArgAction, CommandFactory as _, Parser as _};
 use crate::cli::Cli;
 use crate::error::CliError;
 use crate::go;
+use crate::suggest;
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(crate) enum Asked {
     Help(String),
     /// To be told the version.
     Version,
-    /// Help on something that there is not.
-    NoTopic(String),
+    /// Help on something that there is not, and what was probably meant.
+    NoTopic(String, Option<String>),
 }
 
 /// Reads a command line without the program's name.
@@ -60,7 +61,7 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Asked, CliError> {
             return Ok(help_on(node, &names, &words));
         }
         let Some(command) = name.to_str().and_then(|name| node.find_subcommand(name)) else {
-            return Ok(Asked::NoTopic(name.to_string_lossy().into_owned()));
+            return Ok(no_topic(node, &names, &name.to_string_lossy()));
         };
         names.push(command.get_name());
         plain.push(command.get_name().into());
@@ -135,7 +136,7 @@ fn read_flags(command: &clap::Command, words: &[OsString]) -> Result<Flags, Stri
             None => (body, None),
         };
         let name = String::from_utf8_lossy(name).into_owned();
-        let flag = find(command, &name).ok_or_else(|| format!("flag provided but not defined: -{name}"))?;
+        let flag = find(command, &name).ok_or_else(|| suggest::unknown_flag(command, &name))?;
         let value = match (flag.takes_value(), inline) {
             (true, Some(value)) => value.to_owned(),
             (true, None) => rest.next().ok_or_else(|| format!("flag needs an argument: -{name}"))?.clone(),
@@ -273,10 +274,14 @@ fn help_on<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsString
             }
             // A command takes no further names: the rest may be its arguments.
             None if !node.has_subcommands() => break,
-            None => return Asked::NoTopic(word.into_owned()),
+            None => return no_topic(node, &names, &word),
         }
     }
     Asked::Help(help(&names))
+}
+
+fn no_topic(node: &clap::Command, names: &[&str], word: &str) -> Asked {
+    Asked::NoTopic(word.to_owned(), suggest::command(node, names, word))
 }
 
 fn usage(names: &[&str], reason: String) -> CliError {
@@ -385,6 +390,7 @@ mod tests {
             ("set --ttl", "flag needs an argument: -ttl"),
             ("get ---sort /a", "bad flag syntax: ---sort"),
             ("get -= /a", "bad flag syntax: -="),
+            ("ls --recursiv /", "flag provided but not defined: -recursiv\nDid you mean --recursive?"),
             ("ls --sort=maybe", "invalid boolean value \"maybe\" for -sort"),
             ("-o json --output json get /a", "Cannot use two forms of the same flag: o output"),
         ] {
@@ -436,7 +442,7 @@ mod tests {
         for line in
             ["nosuch", "nosuch get", "help nosuch", "member nosuch", "member help nosuch", "user h nosuch"]
         {
-            assert!(matches!(asked(line), Ok(Asked::NoTopic(name)) if name == "nosuch"), "{line}");
+            assert!(matches!(asked(line), Ok(Asked::NoTopic(name, None)) if name == "nosuch"), "{line}");
         }
         for line in ["--version", "-v", "-version", "-v get"] {
             assert!(matches!(asked(line), Ok(Asked::Version)), "{line}");

@@ -18,6 +18,7 @@ pub mod pb;
 pub mod replay;
 pub mod snap;
 pub mod store;
+pub mod suggest;
 pub mod time;
 pub mod url;
 pub mod wal;

@@ -1,6 +1,7 @@
 //! Settings from the environment: `ETCD_MAX_WALS` for `-max-wals`.
 
 use shared::flags::{Flag, Kind, quote};
+use shared::suggest::closest;
 
 use super::flags::FLAGS;
 use super::outcome::Notes;
@@ -54,6 +55,10 @@ pub(super) fn read(
             ));
         } else if name.starts_with(PREFIX) && !(value.is_empty() && is_known(name)) {
             notes.warning(format!("unrecognized environment variable {name}={value}"));
+            let known: Vec<String> = FLAGS.flags().map(|flag| flag.env_name(PREFIX)).collect();
+            if let Some(meant) = closest(name, known.iter().map(String::as_str)) {
+                notes.warning(format!("did you mean the environment variable {meant}?"));
+            }
         }
     }
     refusal.map_or(Ok(()), Err)

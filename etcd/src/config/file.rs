@@ -6,6 +6,7 @@
 //! the old, goes before it.
 
 use shared::flags::{Flag, Kind, quote};
+use shared::suggest::closest;
 use toml::{Table, Value};
 
 use super::flags::FLAGS;
@@ -90,7 +91,10 @@ impl File<'_> {
             return Ok(());
         }
         let Some(flag) = FLAGS.find(name).filter(|flag| !NOT_IN_FILES.contains(&flag.name)) else {
-            return Err(Refusal::Fatal(format!("unknown setting {}", self.named(key))));
+            let known = FLAGS.flags().map(|flag| flag.name).filter(|name| !NOT_IN_FILES.contains(name));
+            let hint = closest(name, known).map(|name| format!(": did you mean {name}?"));
+            let hint = hint.unwrap_or_default();
+            return Err(Refusal::Fatal(format!("unknown setting {}{hint}", self.named(key))));
         };
         if matches!(flag.kind, Kind::Ignored) {
             notes.ignored(&self.named(key));

@@ -278,7 +278,10 @@ pub fn read(
     let values = match FLAGS.parse(words) {
         Ok(values) => values,
         Err(FlagError::Help) => return leave(FLAGS.help(), String::new(), 0),
-        Err(error) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
+        Err(error) => {
+            let hint = FLAGS.hint(&error).map(|hint| format!("{hint}\n")).unwrap_or_default();
+            return leave(FLAGS.usage(), format!("{error}\n{hint}"), error.exit_status());
+        }
     };
     let mut notes = Notes::default();
     for (old, new) in renamed {

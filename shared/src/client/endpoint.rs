@@ -58,6 +58,11 @@ impl Endpoint {
         (format!("{}{target}", &self.text[..self.base_bytes]), target)
     }
 
+    /// Where to connect, `None` for a scheme that is not spoken here.
+    pub fn target(&self) -> Option<&Target> {
+        self.origin.as_ref().ok().map(|origin| &origin.target)
+    }
+
     /// Where to connect.
     pub(super) fn origin(&self) -> Result<&Origin, &str> {
         self.origin.as_ref().map_err(String::as_str)

@@ -79,14 +79,19 @@ impl Transport {
 
     /// Reads the body, and keeps the connection for the next request.
     pub(super) async fn body(&self, answer: Answer) -> Result<Bytes, RequestError> {
+        self.body_within(answer, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same with a limit to the bytes.
+    pub(super) async fn body_within(&self, answer: Answer, limit: usize) -> Result<Bytes, RequestError> {
         let Answer { response, origin, sender } = answer;
-        let body = match Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await {
+        let body = match Limited::new(response.into_body(), limit).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 return Err(match error.downcast::<hyper::Error>() {
                     Ok(error) => self.broken(&origin, &error),
                     Err(error) if error.is::<LengthLimitError>() => {
-                        RequestError::TooLarge { endpoint: origin.authority, limit: ANSWER_BYTES_MAX }
+                        RequestError::TooLarge { endpoint: origin.authority, limit }
                     }
                     Err(error) => RequestError::Http(error.to_string()),
                 });

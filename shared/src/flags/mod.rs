@@ -20,6 +20,8 @@ pub use documents::document;
 pub use parse::{FlagError, Values};
 pub use value::{Kind, ValueError, quote};
 
+use crate::suggest::closest;
+
 /// One flag.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
@@ -100,6 +102,15 @@ impl FlagSet {
     /// The flag of this name.
     pub fn find(&self, name: &str) -> Option<&'static Flag> {
         self.flags().find(|flag| flag.name == name)
+    }
+
+    /// What was probably meant, as a sentence, where [`FlagSet::parse`] met an unknown flag.
+    pub fn hint(&self, error: &FlagError) -> Option<String> {
+        let FlagError::NotDefined(name) = error else { return None };
+        // Flags that do nothing any more are nobody's intention.
+        let known = self.flags().filter(|flag| !matches!(flag.kind, Kind::Ignored | Kind::Removed));
+        let names = known.map(|flag| flag.name).chain(["help"]);
+        closest(name, names).map(|name| format!("Did you mean -{name}?"))
     }
 }
 

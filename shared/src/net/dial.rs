@@ -265,7 +265,7 @@ impl Loaded {
 }
 
 /// Tries the host's addresses one after the other; each gets its share of the time.
-async fn connect_tcp(target: &Target, time_max: Duration) -> Result<TcpStream, DialError> {
+pub(super) async fn connect_tcp(target: &Target, time_max: Duration) -> Result<TcpStream, DialError> {
     let late = |_| DialError::Lookup { host: target.host.clone(), reason: "i/o timeout".to_owned() };
     let addresses = timeout(time_max, resolve(target)).await.map_err(late)??;
     let share = time_max / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);

@@ -286,7 +286,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     fs::read(path).map_err(|error| TlsFileError::Read { path: show(path), reason: io_reason(&error) })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let pem = read(path)?;
     let certificates = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()

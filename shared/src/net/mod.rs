@@ -8,6 +8,7 @@ mod certificate;
 mod dial;
 mod explain;
 mod files;
+mod presented;
 mod stream;
 mod turns;
 mod verify;
@@ -16,6 +17,7 @@ mod watched;
 pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
+pub use presented::{Presented, certificates_in, presented};
 pub use stream::{Encrypted, Stream, TlsFailure};
 
 /// What the system said, in the words of Go: `connection refused`.

@@ -11,6 +11,7 @@ fn variables_set_what_no_flag_set() {
         ("ETCD_SNAPSHOT_COUNT", ""),
         ("ETCD_FOO", "1"),
         ("ETCD_BAR", ""),
+        ("ETCD_INITIAL_CLSUTER", "a=b"),
         ("ETCD_V", "1"),
         ("ETCDCTL_PEERS", "x"),
     ];
@@ -26,6 +27,8 @@ fn variables_set_what_no_flag_set() {
             "I | flags: recognized environment variable ETCD_NAME, but unused: shadowed by corresponding flag ",
             "W | flags: unrecognized environment variable ETCD_FOO=1",
             "W | flags: unrecognized environment variable ETCD_BAR=",
+            "W | flags: unrecognized environment variable ETCD_INITIAL_CLSUTER=a=b",
+            "W | flags: did you mean the environment variable ETCD_INITIAL_CLUSTER?",
         ]
     );
 }

@@ -1,0 +1,344 @@
+//! When nobody can be reached: what the mistake probably is.
+//!
+//! After a failure each endpoint is looked at once more, from several sides, and what is found is told behind the
+//! error, on standard error. The error itself stays as the original's. Scripts know the texts for an endpoint where
+//! nobody listens or nobody answers word for word: these get hints on a terminal only.
+
+use std::env;
+use std::io::{IsTerminal as _, stderr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+use shared::client::{Client, ClientError, Endpoint, Options, Page, RequestError};
+use shared::net::{self, Target};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::error::CliError;
+use crate::settings::Settings;
+
+/// The whole look at one endpoint.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
+/// One question.
+const QUESTION_TIME_MAX: Duration = Duration::from_millis(1500);
+/// More endpoints than this have no mistake in common.
+const ENDPOINTS_MAX: usize = 9;
+/// Nothing that is asked for here is longer.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Where clients find a server unless it is told otherwise: today, and before 2.0.
+const USUAL_PORTS: [u16; 2] = [2379, 4001];
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// What is probably wrong with one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Guess {
+    /// In words, with what to do.
+    pub(crate) text: String,
+    /// Whether scripts know the error alone, and want nothing behind it.
+    recorded: bool,
+}
+
+impl Guess {
+    fn new(text: impl Into<String>) -> Guess {
+        Guess { text: text.into(), recorded: false }
+    }
+
+    fn recorded(text: impl Into<String>) -> Guess {
+        Guess { text: text.into(), recorded: true }
+    }
+}
+
+/// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
+pub(crate) async fn mistakes(settings: &Settings, error: &CliError) -> Vec<String> {
+    if !is_about_reaching(error) {
+        return Vec::new();
+    }
+    let Some(client) = onlooker(settings) else { return Vec::new() };
+    let mut looks = JoinSet::new();
+    for (at, text) in settings.endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
+        let (client, text, follow) = (Arc::clone(&client), text.clone(), settings.sync);
+        looks.spawn(async move {
+            let guess = timeout(LOOK_TIME_MAX, look_at(&client, &text, follow)).await;
+            (at, text, guess.unwrap_or_else(|_| Some(silent())))
+        });
+    }
+    let mut found: Vec<(usize, String, Guess)> = Vec::new();
+    while let Some(Ok((at, endpoint, guess))) = looks.join_next().await {
+        found.extend(guess.map(|guess| (at, endpoint, guess)));
+    }
+    found.sort_by_key(|(at, ..)| *at);
+    let guesses = found.into_iter().map(|(_, endpoint, guess)| (endpoint, guess)).collect();
+    lines(guesses, proxy_variable().as_deref(), stderr().is_terminal())
+}
+
+/// The guesses as they are printed.
+fn lines(guesses: Vec<(String, Guess)>, proxy: Option<&str>, terminal: bool) -> Vec<String> {
+    let told: Vec<(String, Guess)> =
+        guesses.into_iter().filter(|(_, guess)| terminal || !guess.recorded).collect();
+    let mut lines: Vec<String> =
+        told.iter().map(|(endpoint, guess)| format!("hint: {endpoint}: {}", guess.text)).collect();
+    if let Some(proxy) = proxy.filter(|_| !told.is_empty()) {
+        lines.push(format!(
+            "hint: {proxy} is set, but etcdctl goes through no proxy: the members must be reachable from here"
+        ));
+    }
+    lines
+}
+
+fn proxy_variable() -> Option<String> {
+    PROXY_VARIABLES
+        .into_iter()
+        .find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+        .map(str::to_owned)
+}
+
+/// Whether an error is about reaching a cluster, as opposed to what a cluster answered.
+fn is_about_reaching(error: &CliError) -> bool {
+    match error {
+        CliError::Unreachable(_) => true,
+        CliError::Server(error) => matches!(
+            error,
+            ClientError::Unavailable(_)
+                | ClientError::Request(_)
+                | ClientError::InvalidJson
+                | ClientError::EmptyBody
+                | ClientError::UnexpectedStatus(_)
+                | ClientError::DeadlineExceeded
+        ),
+        // Commands that the original answers without details.
+        CliError::Failed(text) => {
+            let texts = [ClientError::Unavailable(Vec::new()), ClientError::InvalidJson];
+            texts.iter().any(|known| text.ends_with(&known.to_string()))
+        }
+        _ => false,
+    }
+}
+
+/// A client that looks from outside: no user, no trace.
+fn onlooker(settings: &Settings) -> Option<Arc<Client>> {
+    let options = Options {
+        endpoints: settings.endpoints.clone(),
+        tls: settings.tls.clone(),
+        dial_timeout: Some(QUESTION_TIME_MAX),
+        ..Options::default()
+    };
+    Client::new(options).ok().map(Arc::new)
+}
+
+fn silent() -> Guess {
+    Guess::recorded(
+        "somebody takes connections in and does not answer: a member that hangs or is overloaded, or a program that is \
+         no etcd",
+    )
+}
+
+/// Looks at one endpoint. `follow`: also at the URLs that it names, as they are used afterwards.
+pub(crate) async fn look_at(client: &Client, text: &str, follow: bool) -> Option<Guess> {
+    let endpoint = Endpoint::parse(text).ok()?;
+    let Some(target) = endpoint.target().cloned() else {
+        return Some(Guess::new("URLs of etcd begin with http:// or https://"));
+    };
+    match ask(client, &endpoint, "/v2/members").await {
+        None => Some(silent()),
+        Some(Ok(page)) => match members(&page) {
+            Some(urls) if follow => published(client, text, &urls).await,
+            Some(_) => None,
+            None => answered(client, &endpoint, &target, &page).await,
+        },
+        Some(Err(error)) => failed(client, &target, &error).await,
+    }
+}
+
+/// `None` when the time is over.
+async fn ask(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Result<Page, RequestError>> {
+    let question = client.page(Method::GET, endpoint, path, &[], PAGE_BYTES_MAX);
+    timeout(QUESTION_TIME_MAX, question).await.ok()
+}
+
+/// An answer to a question, if it is one.
+async fn ask_json(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Value> {
+    let page = ask(client, endpoint, path).await?.ok()?;
+    serde_json::from_slice(&page.body).ok().filter(|_| page.status == 200)
+}
+
+/// The client URLs in a list of members, if it is one.
+fn members(page: &Page) -> Option<Vec<String>> {
+    let list = serde_json::from_slice::<Value>(&page.body).ok().filter(|_| page.status == 200)?;
+    Some(client_urls(list.get("members")?.as_array()?))
+}
+
+fn client_urls(members: &[Value]) -> Vec<String> {
+    let lists = members.iter().filter_map(|member| member.get("clientURLs")?.as_array());
+    lists.flatten().filter_map(|url| url.as_str().map(str::to_owned)).collect()
+}
+
+/// The endpoint is well: can the URLs be reached that it names?
+async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Guess> {
+    for url in urls {
+        let endpoint = Endpoint::parse(url).ok()?;
+        if url == given || matches!(ask(client, &endpoint, "/version").await, Some(Ok(_))) {
+            return None;
+        }
+    }
+    (!urls.is_empty()).then(|| {
+        Guess::new(format!(
+            "a cluster answers here, but the client URLs that its members publish cannot be reached from here: {}. \
+             Use --no-sync, or correct -advertise-client-urls of the members",
+            urls.join(", ")
+        ))
+    })
+}
+
+/// Somebody speaks HTTP, but has no list of members.
+async fn answered(client: &Client, endpoint: &Endpoint, target: &Target, page: &Page) -> Option<Guess> {
+    let body = String::from_utf8_lossy(&page.body);
+    if page.status == 400 && body.contains("HTTP request to an HTTPS server") {
+        return Some(speaks_tls(target));
+    }
+    if page.status == 503 || page.status == 500 || body.contains("\"errorCode\"") {
+        return None;
+    }
+    if let Some(Value::Array(members)) = ask_json(client, endpoint, "/members").await
+        && members.iter().any(|member| member.get("peerURLs").is_some())
+    {
+        let urls = client_urls(&members);
+        let where_to = match urls.is_empty() {
+            true => "clients use another one, usually 2379".to_owned(),
+            false => format!("clients use {}", urls.join(", ")),
+        };
+        return Some(Guess::new(format!("this port is for the other members (a peer URL): {where_to}")));
+    }
+    let version = ask_json(client, endpoint, "/version").await;
+    let version = version.as_ref().and_then(|version| version.get("etcdserver")?.as_str());
+    Some(match version {
+        Some(version) if version.starts_with("3.") => Guess::new(format!(
+            "etcd {version} answers, without the v2 API: start it with --enable-v2 (up to 3.5; later ones have no v2 API), \
+             or use the etcdctl of its version"
+        )),
+        Some(version) => Guess::new(format!(
+            "etcd {version} answers, but with status {} to a question for its members: is there a proxy in between?",
+            page.status
+        )),
+        None => {
+            let server = page.headers.get(http::header::SERVER).and_then(|server| server.to_str().ok());
+            let server = server.map(|server| format!(" ({server})")).unwrap_or_default();
+            Guess::new(format!(
+                "an HTTP server answers that is no etcd{server}: is the port right? Clients of etcd use 2379 usually"
+            ))
+        }
+    })
+}
+
+fn speaks_tls(target: &Target) -> Guess {
+    Guess::new(format!("this port speaks TLS: use https://{}", target.authority()))
+}
+
+/// There is no answer in HTTP.
+async fn failed(client: &Client, target: &Target, error: &RequestError) -> Option<Guess> {
+    match error {
+        RequestError::Lookup { host, .. } => Some(Guess::new(format!(
+            "the name {host} has no address: is it spelt right, and does the DNS know it here?"
+        ))),
+        RequestError::Dial { reason, .. } if reason == "connection refused" => {
+            Some(refused(client, target).await)
+        }
+        RequestError::Dial { reason, .. } => Some(Guess::recorded(format!(
+            "the host cannot be reached ({reason}): is the address right, is the host up, is there a firewall in between?"
+        ))),
+        RequestError::Tls(text) => refused_by_tls(client, target, text).await,
+        RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_) if !target.tls => {
+            match net::presented(target, QUESTION_TIME_MAX).await {
+                Ok(_) => Some(speaks_tls(target)),
+                Err(_) => Some(Guess::new("what answers here speaks no HTTP: is the port right?")),
+            }
+        }
+        RequestError::Eof { .. } | RequestError::Read { .. } => plain(client, target).await,
+        _ => None,
+    }
+}
+
+async fn refused(client: &Client, target: &Target) -> Guess {
+    for port in USUAL_PORTS.into_iter().filter(|port| *port != target.port) {
+        let other = Target { port, ..target.clone() };
+        let scheme = if target.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}", other.authority());
+        if let Ok(endpoint) = Endpoint::parse(&url)
+            && let Some(Ok(page)) = ask(client, &endpoint, "/v2/members").await
+            && members(&page).is_some()
+        {
+            return Guess::recorded(format!("nobody listens at this port, but an etcd answers at {url}"));
+        }
+    }
+    Guess::recorded(
+        "nobody listens at this port: is etcd running there, does it listen at this address \
+         (-listen-client-urls), and is the port right? Clients use 2379 usually",
+    )
+}
+
+async fn refused_by_tls(client: &Client, target: &Target, text: &str) -> Option<Guess> {
+    if text.contains("does not look like a TLS handshake")
+        && let Some(guess) = plain(client, target).await
+    {
+        return Some(guess);
+    }
+    if text.contains("unknown authority") {
+        let shown = net::presented(target, QUESTION_TIME_MAX).await.ok()?;
+        return Some(Guess::new(format!(
+            "the server's certificate is signed by {}: give the file of that authority with --ca-file",
+            shown.issuer
+        )));
+    }
+    if text.contains("set --cert-file") {
+        return Some(Guess::new(
+            "the server asks for a certificate: give one that its authority has signed with --cert-file and --key-file",
+        ));
+    }
+    None
+}
+
+/// Whether a port that was taken for a TLS one speaks plain HTTP.
+async fn plain(client: &Client, target: &Target) -> Option<Guess> {
+    let url = format!("http://{}", target.authority());
+    let endpoint = Endpoint::parse(&url).ok()?;
+    match ask(client, &endpoint, "/version").await? {
+        Ok(page) if page.status != 400 => {
+            Some(Guess::new(format!("this port speaks plain HTTP, without TLS: use {url}")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_errors_get_hints_on_a_terminal_only() {
+        let guesses = || vec![("a:1".to_owned(), Guess::recorded("x")), ("b:1".to_owned(), Guess::new("y"))];
+        assert_eq!(lines(guesses(), None, true), ["hint: a:1: x", "hint: b:1: y"]);
+        assert_eq!(lines(guesses(), None, false), ["hint: b:1: y"]);
+        let only_recorded = || guesses()[..1].to_vec();
+        assert!(lines(only_recorded(), Some("HTTP_PROXY"), false).is_empty());
+        let told = lines(only_recorded(), Some("HTTP_PROXY"), true);
+        assert!(told[1].starts_with("hint: HTTP_PROXY is set"), "{told:?}");
+    }
+
+    #[test]
+    fn refusals_of_a_cluster_are_no_mystery() {
+        assert!(is_about_reaching(&CliError::Server(ClientError::InvalidJson)));
+        assert!(is_about_reaching(&CliError::Failed(format!(
+            "Failed to get leader:  {}",
+            ClientError::Unavailable(Vec::new())
+        ))));
+        for error in [
+            CliError::Failed("Insufficient credentials".to_owned()),
+            CliError::Server(ClientError::Refused("no".to_owned())),
+            CliError::BadArguments("key required"),
+        ] {
+            assert!(!is_about_reaching(&error), "{error:?}");
+        }
+    }
+}

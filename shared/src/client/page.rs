@@ -1,0 +1,53 @@
+//! Questions to one member alone, for those who want to know how it is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+
+use super::Client;
+use super::endpoint::Endpoint;
+use super::error::RequestError;
+use super::request::Request;
+
+/// Whatever was answered.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+    /// From the question to the end of the answer, with dialling if there was no connection.
+    pub took: Duration,
+}
+
+impl Client {
+    /// Asks one endpoint, which need not be one of this client's, for one page, and takes every status for an
+    /// answer. As long as it takes: callers set a limit.
+    ///
+    /// # Errors
+    /// When there is no answer, or its body is longer than `bytes_max`.
+    pub async fn page(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        path: &str,
+        query: &[(&'static str, &str)],
+        bytes_max: usize,
+    ) -> Result<Page, RequestError> {
+        let mut request = Request::new(method, path);
+        for (name, value) in query {
+            request.query.add(name, *value);
+        }
+        request.wait = true;
+        let started = Instant::now();
+        let answer = self.follow(endpoint, &request, self.trace.as_ref()).await?;
+        let status = answer.response.status().as_u16();
+        let headers = answer.response.headers().clone();
+        let body = self.transport.body_within(answer, bytes_max).await?;
+        Ok(Page { status, headers, body, took: started.elapsed() })
+    }
+}

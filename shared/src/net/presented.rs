@@ -1,0 +1,123 @@
+//! What certificates say of themselves, for those who look after them. Nothing here decides whom to trust.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::certificate::{Facts, date};
+use super::dial::{DialError, Target, connect_tcp};
+use super::files::{TlsFileError, read_certificates};
+
+/// One certificate, by its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// Whose it is: `O=scenario, CN=alice`.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// When it begins to be valid, in seconds since 1970.
+    pub not_before: i64,
+    /// When it ends to be valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
+impl Presented {
+    fn of(facts: Facts) -> Presented {
+        let Facts { subject, issuer, not_before, not_after, .. } = facts;
+        Presented { subject, issuer, not_before, not_after }
+    }
+
+    /// `not_after` as a date: `2016-01-01T00:00:00Z`.
+    #[must_use]
+    pub fn ends(&self) -> String {
+        date(self.not_after)
+    }
+}
+
+/// The certificates in a PEM file.
+///
+/// # Errors
+/// When the file cannot be read, or there is none in it.
+pub fn certificates_in(path: &Path) -> Result<Vec<Presented>, TlsFileError> {
+    let certificates = read_certificates(path)?;
+    Ok(certificates.iter().filter_map(|der| Facts::read(der)).map(Presented::of).collect())
+}
+
+/// The certificate that a server shows, whoever signed it and however old it is. The connection is closed without
+/// a word being said over it. Takes twice `time_max` at most.
+///
+/// # Errors
+/// When nobody is there, or nobody who speaks TLS.
+pub async fn presented(target: &Target, time_max: Duration) -> Result<Presented, DialError> {
+    let socket = connect_tcp(target, time_max).await?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let seen = Arc::new(Onlooker { provider: provider.clone(), seen: Mutex::default() });
+    let tls = |reason: String| DialError::Tls(format!("tls: {reason}"));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(seen.clone())
+        .with_no_client_auth();
+    let host = if target.host.is_empty() { "localhost" } else { &target.host };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| tls(error.to_string()))?;
+    let handshake = timeout(time_max, TlsConnector::from(Arc::new(config)).connect(name, socket)).await;
+    // Where a client's certificate is asked for the handshake fails, but the server has shown its own before.
+    let shown = seen.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    match (shown, handshake) {
+        (Some(shown), _) => Ok(shown),
+        (None, Ok(Err(error))) => Err(tls(error.to_string())),
+        (None, _) => Err(tls("no certificate was shown".to_owned())),
+    }
+}
+
+/// Looks at a server's certificate, on connections over which nothing is said.
+#[derive(Debug)]
+struct Onlooker {
+    provider: Arc<CryptoProvider>,
+    seen: Mutex<Option<Presented>>,
+}
+
+impl ServerCertVerifier for Onlooker {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *seen = Facts::read(end_entity).map(Presented::of);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
