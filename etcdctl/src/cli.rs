@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::auth;
 use crate::commands::backup_flags::Backup;
 use crate::commands::completion::{Completion, Man};
+use crate::commands::doctor::Doctor;
 use crate::commands::exec_watch::ExecWatch;
 use crate::commands::get::{Get, List};
 use crate::commands::health::ClusterHealth;
@@ -159,6 +160,7 @@ pub(crate) enum Command {
     Elect(Elect),
     Member(Member),
     ClusterHealth(ClusterHealth),
+    Doctor(Doctor),
     Backup(Backup),
     Import(Import),
     User(auth::User),

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod backup;
 pub(crate) mod backup_flags;
 pub(crate) mod completion;
+pub(crate) mod doctor;
 pub(crate) mod exec_watch;
 pub(crate) mod get;
 pub(crate) mod health;
@@ -49,6 +50,7 @@ impl Command {
             Command::Elect(command) => command.run(session).await,
             Command::Member(command) => command.run(session).await,
             Command::ClusterHealth(command) => command.run(session).await,
+            Command::Doctor(command) => command.run(session).await,
             Command::Backup(command) => command.run(),
             Command::Import(command) => command.run(session).await,
             Command::User(command) => command.run(session).await,

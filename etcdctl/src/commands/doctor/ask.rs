@@ -1,0 +1,322 @@
+//! Asks: every endpoint that was given, then every member, all at the same time and none for longer than a limit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use shared::client::{Client, Endpoint, Member, Page};
+use shared::net::{self, certificates_in};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::metrics;
+use super::seen::{Certificate, Cluster, History, QuorumRead, Seen};
+use crate::guess;
+use crate::settings::Settings;
+
+/// One question. What takes longer counts as no answer.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(3);
+/// A quorum read may wait for an election.
+const QUORUM_TIME_MAX: Duration = Duration::from_secs(5);
+/// A watch from the first index is answered at once, or there is nothing to learn from it.
+const WATCH_TIME_MAX: Duration = Duration::from_millis(500);
+/// A page of metrics is some hundred kilobytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// A key that nobody has: the answer is short.
+const NO_KEY: &str = "/v2/keys/_etcdctl_doctor_asks";
+
+/// Asks everybody. `certificates` is off where nobody is to look at them.
+pub(super) async fn everybody(client: &Arc<Client>, settings: &Settings) -> Cluster {
+    let mut cluster = Cluster { files: files(settings), ..Cluster::default() };
+    let mut members: BTreeMap<String, Member> = BTreeMap::new();
+    let mut endpoints: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut lists: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+    for (text, met) in in_parallel(client.endpoints(), |text| meet(client.clone(), text)).await {
+        match met {
+            Ok(met) => {
+                cluster.ids.extend(met.cluster_id);
+                let ids = met.members.iter().map(|member| member.id.clone()).collect();
+                lists.entry(ids).or_default().push(text.clone());
+                members.extend(met.members.into_iter().map(|member| (member.id.clone(), member)));
+                endpoints.entry(met.id).or_default().push(text);
+            }
+            Err(why) => cluster.strangers.push((text, why)),
+        }
+    }
+    // An endpoint that is down but that a member publishes is told of as that member.
+    let published =
+        |url: &str| members.values().any(|member| member.client_urls.iter().any(|other| other == url));
+    cluster.strangers.retain(|(url, _)| !published(url));
+    let members: Vec<(Member, Vec<String>)> = members
+        .into_values()
+        .map(|member| {
+            let given = endpoints.remove(&member.id).unwrap_or_default();
+            (member, given)
+        })
+        .collect();
+    let seen = in_parallel(members, |(member, given)| look_at(client.clone(), member, given)).await;
+    for (_, (seen, met)) in seen {
+        if let Some(met) = met {
+            cluster.ids.extend(met.cluster_id);
+            let ids = met.members.iter().map(|member| member.id.clone()).collect();
+            lists.entry(ids).or_default().push(seen.label().to_owned());
+        }
+        cluster.members.push(seen);
+    }
+    if lists.len() > 1 {
+        let lists = lists.into_iter();
+        cluster.other_lists =
+            lists.map(|(ids, who)| format!("{}: {}", who.join(", "), ids.join(" "))).collect();
+    }
+    cluster
+}
+
+/// Does the same with each of some things at the same time; the answers come in the order of the things.
+async fn in_parallel<T: Clone + Send + 'static, R: Send + 'static, F: Future<Output = R> + Send + 'static>(
+    things: Vec<T>,
+    work: impl Fn(T) -> F,
+) -> Vec<(T, R)> {
+    let mut running = JoinSet::new();
+    for (at, thing) in things.into_iter().enumerate() {
+        let done = work(thing.clone());
+        running.spawn(async move { (at, thing, done.await) });
+    }
+    let mut all = Vec::new();
+    while let Some(done) = running.join_next().await {
+        all.extend(done);
+    }
+    all.sort_by_key(|(at, ..)| *at);
+    all.into_iter().map(|(_, thing, result)| (thing, result)).collect()
+}
+
+/// What an endpoint says of its cluster.
+struct Met {
+    id: String,
+    cluster_id: Option<String>,
+    members: Vec<Member>,
+}
+
+async fn meet(client: Arc<Client>, text: String) -> Result<Met, String> {
+    let endpoint = Endpoint::parse(&text).map_err(|error| error.to_string())?;
+    let page = ask(&client, Method::GET, &endpoint, "/v2/members", &[], QUESTION_TIME_MAX).await;
+    let list = page.as_ref().ok().and_then(member_list);
+    let (Ok(page), Some(members)) = (&page, list) else {
+        let cause = match page {
+            Ok(page) => format!("it answers with status {} and no list of members", page.status),
+            Err(why) => why,
+        };
+        let guess =
+            timeout(QUESTION_TIME_MAX * 2, guess::look_at(&client, &text, false)).await.ok().flatten();
+        return Err(guess.map_or(cause.clone(), |guess| format!("{cause}: {}", guess.text)));
+    };
+    let about_itself =
+        json(ask(&client, Method::GET, &endpoint, "/v2/stats/self", &[], QUESTION_TIME_MAX).await);
+    let id = about_itself.as_ref().and_then(|value| text_of(value, "id")).unwrap_or_default();
+    Ok(Met { id, cluster_id: header(&page.headers, "x-etcd-cluster-id"), members })
+}
+
+fn member_list(page: &Page) -> Option<Vec<Member>> {
+    let value: Value = serde_json::from_slice(&page.body).ok().filter(|_| page.status == 200)?;
+    serde_json::from_value(value.get("members")?.clone()).ok()
+}
+
+/// Everything about one member; `given` are the endpoints of the command line that are this one.
+async fn look_at(client: Arc<Client>, listed: Member, given: Vec<String>) -> (Seen, Option<Met>) {
+    let mut seen = Seen { listed, ..Seen::default() };
+    let mut urls = seen.listed.client_urls.clone();
+    let extra: Vec<String> = given.into_iter().filter(|url| !urls.contains(url)).collect();
+    urls.extend(extra.iter().cloned());
+    let certificates = certificates([seen.listed.peer_urls.clone(), urls.clone()].concat());
+    let answers = in_parallel(urls, |url| {
+        let client = client.clone();
+        async move { first_answer(&client, &url).await }
+    });
+    let (certificates, answers) = tokio::join!(certificates, answers);
+    seen.certificates = certificates;
+    let mut found = None;
+    for (url, answer) in answers {
+        match answer {
+            Ok(version) if found.is_none() => found = Some((url, version)),
+            Ok(_) => {}
+            Err(why) => seen.unreachable.push((url, why)),
+        }
+    }
+    let Some((url, version)) = found else { return (seen, None) };
+    seen.version = text_of(&version, "etcdserver");
+    seen.cluster_version = text_of(&version, "etcdcluster");
+    let met = question(&client, &url, &mut seen).await;
+    seen.url = Some(url);
+    (seen, met)
+}
+
+/// What `/version` says at a URL.
+async fn first_answer(client: &Client, url: &str) -> Result<Value, String> {
+    let endpoint = Endpoint::parse(url).map_err(|error| error.to_string())?;
+    match ask(client, Method::GET, &endpoint, "/version", &[], QUESTION_TIME_MAX).await {
+        Ok(page) => serde_json::from_slice(&page.body)
+            .map_err(|_| format!("it answers with status {}, and not as an etcd", page.status)),
+        Err(why) => {
+            let guess = timeout(QUESTION_TIME_MAX, guess::look_at(client, url, false)).await.ok().flatten();
+            Err(guess.map_or(why.clone(), |guess| format!("{why}: {}", guess.text)))
+        }
+    }
+}
+
+/// All questions to a member that answers.
+async fn question(client: &Arc<Client>, url: &str, seen: &mut Seen) -> Option<Met> {
+    let endpoint = Endpoint::parse(url).ok()?;
+    let get = |path: &'static str| ask(client, Method::GET, &endpoint, path, &[], QUESTION_TIME_MAX);
+    // On the connection that the first question has made, and before the others take turns with it.
+    let before = super::super::now().0;
+    if let Ok(page) = get("/version").await {
+        seen.round_trip = Some(page.took.as_secs_f64());
+        seen.clock_ms = clock(&page.headers, before, super::super::now().0);
+    }
+    let quorum = [("quorum", "true")];
+    let watch = [("wait", "true"), ("recursive", "true"), ("waitIndex", "1")];
+    let (own, health, auth, head, quorum, page, oldest, met) = tokio::join!(
+        get("/v2/stats/self"),
+        get("/health"),
+        get("/v2/auth/enable"),
+        ask(client, Method::HEAD, &endpoint, "/v2/keys/", &[], QUESTION_TIME_MAX),
+        ask(client, Method::GET, &endpoint, NO_KEY, &quorum, QUORUM_TIME_MAX),
+        get("/metrics"),
+        ask(client, Method::GET, &endpoint, "/v2/keys/", &watch, WATCH_TIME_MAX),
+        meet(client.clone(), url.to_owned()),
+    );
+    let own = json(own);
+    let leader = own.as_ref().and_then(|own| own.get("leaderInfo"));
+    seen.leader = leader.map(|leader| text_of(leader, "leader").unwrap_or_default());
+    seen.healthy = json(health).and_then(|health| match health.get("health")? {
+        Value::Bool(healthy) => Some(*healthy),
+        Value::String(text) => Some(text == "true"),
+        _ => None,
+    });
+    seen.auth = json(auth).and_then(|auth| auth.get("enabled")?.as_bool());
+    if let Ok(head) = head {
+        let number = |name| header(&head.headers, name).and_then(|text| text.parse().ok());
+        seen.raft_index = number("x-raft-index");
+        seen.etcd_index = number("x-etcd-index");
+    }
+    seen.quorum_read = Some(match quorum {
+        Ok(page) => match page.status {
+            200 | 404 => QuorumRead::Took(page.took.as_secs_f64()),
+            401 | 403 => QuorumRead::NotAllowed,
+            status => QuorumRead::Failed(format!("status {status}: {}", short(&page.body))),
+        },
+        Err(why) => QuorumRead::Failed(why),
+    });
+    let page = page.ok().filter(|page| page.status == 200);
+    let page = page.map(|page| String::from_utf8_lossy(&page.body).into_owned()).unwrap_or_default();
+    seen.fsync = metrics::fsync(&page);
+    seen.history = metrics::history(&page).or_else(|| history(json_of_any(oldest)?, seen.etcd_index?));
+    met.ok()
+}
+
+/// What a watch from the first index says of events that are gone: `… has been cleared [4001/1]`.
+fn history(refusal: Value, index: u64) -> Option<History> {
+    let cleared = refusal.get("errorCode")?.as_u64()? == 401;
+    let cause = text_of(&refusal, "cause").filter(|_| cleared)?;
+    let oldest_index: u64 = cause.rsplit_once('[')?.1.split_once('/')?.0.parse().ok()?;
+    Some(History { oldest_index, reach: (index + 1).saturating_sub(oldest_index), age: None })
+}
+
+/// A member's clock minus ours, in milliseconds: the least and the most that it can be. `Date` has whole seconds.
+fn clock(headers: &HeaderMap, before: i64, after: i64) -> Option<(i64, i64)> {
+    let date = header(headers, "date")?;
+    let second = jiff::fmt::rfc2822::parse(&date).ok()?.timestamp().as_second();
+    let millis = |nanos: i64| nanos / 1_000_000;
+    Some((second * 1000 - millis(after), second * 1000 + 1000 - millis(before)))
+}
+
+/// What the TLS ports among some URLs present.
+async fn certificates(urls: Vec<String>) -> Vec<Certificate> {
+    let targets = urls.into_iter().filter_map(|url| {
+        let target = Endpoint::parse(&url).ok()?.target()?.clone();
+        target.tls.then_some((url, target))
+    });
+    let looks = in_parallel(targets.collect(), |(_, target)| async move {
+        let look = timeout(QUESTION_TIME_MAX, net::presented(&target, QUESTION_TIME_MAX)).await;
+        look.map_err(|_| late(QUESTION_TIME_MAX))?.map_err(|error| error.to_string())
+    });
+    looks.await.into_iter().map(|((at, _), shown)| Certificate { at, shown }).collect()
+}
+
+/// The certificates in the files that were given.
+fn files(settings: &Settings) -> Vec<Certificate> {
+    let read = |path: &Path| {
+        let at = path.display().to_string();
+        match certificates_in(path) {
+            Ok(shown) => {
+                shown.into_iter().map(|shown| Certificate { at: at.clone(), shown: Ok(shown) }).collect()
+            }
+            Err(error) => vec![Certificate { at, shown: Err(error.to_string()) }],
+        }
+    };
+    settings.tls.cert.iter().chain(&settings.tls.ca).flat_map(|path| read(path)).collect()
+}
+
+/// One question, with a limit.
+async fn ask(
+    client: &Client,
+    method: Method,
+    endpoint: &Endpoint,
+    path: &str,
+    query: &[(&'static str, &str)],
+    limit: Duration,
+) -> Result<Page, String> {
+    match timeout(limit, client.page(method, endpoint, path, query, PAGE_BYTES_MAX)).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err(late(limit)),
+    }
+}
+
+fn late(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs_f64())
+}
+
+fn json(answer: Result<Page, String>) -> Option<Value> {
+    answer.ok().filter(|page| page.status == 200).and_then(|page| serde_json::from_slice(&page.body).ok())
+}
+
+fn json_of_any(answer: Result<Page, String>) -> Option<Value> {
+    serde_json::from_slice(&answer.ok()?.body).ok()
+}
+
+fn text_of(value: &Value, name: &str) -> Option<String> {
+    value.get(name)?.as_str().map(str::to_owned)
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The beginning of an answer, in one line.
+fn short(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_leaves_a_second_open() {
+        let headers: HeaderMap =
+            [(http::header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap())].into_iter().collect();
+        let second = 784_111_777_000_000_000;
+        // Asked 0.2 s after that second, answered 0.1 s later.
+        assert_eq!(clock(&headers, second + 200_000_000, second + 300_000_000), Some((-300, 800)));
+        assert_eq!(clock(&HeaderMap::new(), 0, 0), None);
+    }
+
+    #[test]
+    fn a_refused_watch_tells_the_oldest_event() {
+        let refusal = |code: u16| serde_json::json!({"errorCode": code, "cause": "the requested history has been cleared [4001/1]", "index": 5000});
+        assert_eq!(history(refusal(401), 5000), Some(History { oldest_index: 4001, reach: 1000, age: None }));
+        assert_eq!(history(refusal(100), 5000), None);
+    }
+}
