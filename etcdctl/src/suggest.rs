@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(flag("ls", "debug"), "--debug is a global flag: put it before the command");
         assert_eq!(flag("get", "o"), "-o is a global flag: put it before the command");
         assert_eq!(
-            flag("get", "endpoins"),
+            flag("get", "endpoitns"),
             "Did you mean --endpoints? It is a global flag: put it before the command"
         );
         assert_eq!(flag("", "recursive"), "--recursive is a flag of a command: put it behind the command");

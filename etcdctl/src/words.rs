@@ -386,7 +386,10 @@ mod tests {
     fn wrong_flags_are_told() {
         for (line, text) in [
             ("get --nope /a", "flag provided but not defined: -nope"),
-            ("get /a -o json", "flag provided but not defined: -o"),
+            (
+                "get /a -o json",
+                "flag provided but not defined: -o\n-o is a global flag: put it before the command",
+            ),
             ("set --ttl", "flag needs an argument: -ttl"),
             ("get ---sort /a", "bad flag syntax: ---sort"),
             ("get -= /a", "bad flag syntax: -="),
@@ -437,7 +440,7 @@ mod tests {
             assert!(help(line).contains("Usage: etcdctl member <COMMAND>"), "{line}");
         }
         for line in ["member add -h", "member help add", "help member add"] {
-            assert!(help(line).contains("Usage: etcdctl member add <NAME> <PEER_URL>"), "{line}");
+            assert!(help(line).contains("Usage: etcdctl member add <NAME> <PEER_URLS>"), "{line}");
         }
         for line in
             ["nosuch", "nosuch get", "help nosuch", "member nosuch", "member help nosuch", "user h nosuch"]

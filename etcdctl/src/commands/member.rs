@@ -1,9 +1,10 @@
-//! `member list`, `add`, `remove`, `update`.
+//! `member list`, `add`, `remove`, `update`; `replace` has a file of its own.
 
 use std::ffi::OsString;
 
 use shared::client::{ClientError, Member as Known, quote};
 
+use super::replace::Replace;
 use crate::error::CliError;
 use crate::session::Session;
 
@@ -23,7 +24,7 @@ enum MemberCommand {
     ///
     /// Add the member first, start it afterwards with the printed environment. Until it runs it counts as a member
     /// that is down: a cluster of one is without a majority for that time.
-    #[command(override_usage = "etcdctl member add <NAME> <PEER_URL>")]
+    #[command(override_usage = "etcdctl member add <NAME> <PEER_URLS>")]
     Add(Arguments),
     /// Remove a member by its id
     #[command(override_usage = "etcdctl member remove <ID>")]
@@ -33,18 +34,19 @@ enum MemberCommand {
     /// Needed when its address changes: update first, then start it with the new address.
     #[command(override_usage = "etcdctl member update <ID> <PEER_URLS>")]
     Update(Arguments),
+    Replace(Replace),
 }
 
 /// Not told apart by `clap`: too many are refused with a text of their own.
 #[derive(Debug, clap::Args)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[arg(value_name = "ARGUMENTS", hide = true)]
     words: Vec<OsString>,
 }
 
 impl Arguments {
     /// Exactly `N` arguments.
-    fn exactly<const N: usize>(self, otherwise: &str) -> Result<[String; N], CliError> {
+    pub(super) fn exactly<const N: usize>(self, otherwise: &str) -> Result<[String; N], CliError> {
         let words: Vec<String> =
             self.words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
         words.try_into().map_err(|_| CliError::failed(otherwise))
@@ -73,6 +75,7 @@ impl Member {
                 )?;
                 update(session, &id, &peer_urls).await
             }
+            MemberCommand::Replace(command) => command.run(session).await,
         }
     }
 }
@@ -100,27 +103,39 @@ fn describe(member: &Known, leader: &Known) -> String {
     format!("{id}: name={name} peerURLs={peers} clientURLs={clients} isLeader={}", *id == leader.id)
 }
 
-async fn add(session: &mut Session<'_>, name: &str, peer_url: &str) -> Result<(), CliError> {
+async fn add(session: &mut Session<'_>, name: &str, peer_urls: &str) -> Result<(), CliError> {
     let client = session.connect().await?;
-    let new = session.limit(client.add_member(peer_url)).await.map_err(CliError::failed)?;
+    let urls: Vec<&str> = peer_urls.split(',').collect();
+    let new = session.limit(client.add_member_at(&urls)).await.map_err(CliError::failed)?;
     session.out.line(&format!("Added member named {name} with ID {} to cluster", new.id))?;
     let members = session.limit(client.members()).await.map_err(CliError::failed)?;
     session.out.text(&start_settings(name, &new.id, &members))
 }
 
 /// The environment that a new member is started with.
-fn start_settings(name: &str, id: &str, members: &[Known]) -> String {
+pub(super) fn start_settings(name: &str, id: &str, members: &[Known]) -> String {
+    format!(
+        "\nETCD_NAME={}\nETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
+        quote(name),
+        quote(&initial_cluster(name, id, members))
+    )
+}
+
+/// `-initial-cluster` of a new member.
+pub(super) fn initial_cluster(name: &str, id: &str, members: &[Known]) -> String {
     let mut cluster = Vec::new();
     for member in members {
         // The new one has no name yet in the cluster's own list.
         let name = if member.id == id { name } else { &member.name };
         cluster.extend(member.peer_urls.iter().map(|url| format!("{name}={url}")));
     }
-    format!(
-        "\nETCD_NAME={}\nETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
-        quote(name),
-        quote(&cluster.join(","))
-    )
+    cluster.join(",")
+}
+
+/// `1 member`, `3 members`.
+pub(super) fn count(members: usize) -> String {
+    let s = if members == 1 { "" } else { "s" };
+    format!("{members} member{s}")
 }
 
 async fn remove(session: &mut Session<'_>, id: &str) -> Result<(), CliError> {

@@ -13,6 +13,7 @@ pub(crate) mod lock;
 pub(crate) mod make;
 pub(crate) mod member;
 pub(crate) mod remove;
+pub(crate) mod replace;
 pub(crate) mod set;
 pub(crate) mod upgrade;
 pub(crate) mod watch;

@@ -1,0 +1,253 @@
+//! What helps an operator: a lost member is replaced, the doctor tells what is wrong, mistakes are recognised.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::process::{Process, clean_environment};
+use tests::server::{START_LIMIT, Server, cluster};
+use tests::{Check, Context, fail, files, ports, programs};
+
+/// A run of etcdctl, whose standard error is no terminal.
+fn etcdctl(endpoints: &str, arguments: &[&str]) -> Check<Output> {
+    let mut command = Command::new(&programs::find()?.etcdctl);
+    clean_environment(&mut command);
+    command.env("ETCDCTL_ENDPOINTS", endpoints).args(arguments).output().context(format!("{arguments:?}"))
+}
+
+/// Status and both outputs.
+fn told(endpoints: &str, arguments: &[&str]) -> Check<(i32, String, String)> {
+    let output = etcdctl(endpoints, arguments)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+}
+
+/// A run that is to end well: what it printed.
+fn done(endpoints: &str, arguments: &[&str]) -> Check<String> {
+    match told(endpoints, arguments)? {
+        (0, printed, _) => Ok(printed),
+        other => fail!("{arguments:?}: {other:?}"),
+    }
+}
+
+fn expect(text: &str, parts: &[&str]) -> Check {
+    match parts.iter().find(|part| !text.contains(**part)) {
+        Some(part) => fail!("{part:?} is missing in {text}"),
+        None => Ok(()),
+    }
+}
+
+fn three(folder: &Path) -> Check<Vec<Server>> {
+    cluster(folder, &["m1", "m2", "m3"].map(str::to_owned), &[])
+}
+
+/// Starts what `member replace` has printed, word for word, in a folder of its own.
+fn start_printed(printed: &str, folder: &Path) -> Check<Process> {
+    let command = printed.split("\n\n").find(|part| part.starts_with("etcd \\\n"));
+    let command = command.context(format!("no command in {printed}"))?;
+    std::fs::create_dir(folder)?;
+    let mut shell = Command::new("/bin/sh");
+    clean_environment(&mut shell);
+    let program = &programs::find()?.etcd;
+    let path = program.parent().context("a program in no folder")?;
+    shell.env("PATH", path).args(["-c", &format!("exec {command}")]).current_dir(folder);
+    Process::spawn(&mut shell, &folder.join("log"))
+}
+
+#[test]
+fn a_lost_member_is_replaced_by_the_printed_command() -> Check {
+    let folder = files::scratch("replace")?;
+    let mut members = three(folder.path())?;
+    members[0].set("/kept", "1")?;
+    members[2].kill();
+    let endpoints = members[0].client_url();
+    let urls = format!("http://127.0.0.1:{}", ports::take()?);
+    let printed = done(&endpoints, &["member", "replace", "m3", "m4", &urls])?;
+    expect(&printed, &["Removed member ", " (m3) from cluster", "Added member named m4 with ID "])?;
+    expect(
+        &printed,
+        &["ETCD_NAME=\"m4\"", "ETCD_INITIAL_CLUSTER_STATE=\"existing\"", &format!("m4={urls}")],
+    )?;
+    let mut new = start_printed(&printed, &folder.path().join("new"))?;
+    // It publishes the client URL of the old one.
+    let there = members[2].client_url();
+    let end = Instant::now() + START_LIMIT;
+    while etcdctl(&there, &["--no-sync", "get", "--quorum", "/kept"])?.stdout != b"1\n" {
+        if Instant::now() > end || !new.alive() {
+            fail!("the new member does not serve: {}", new.said());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let list = done(&endpoints, &["member", "list"])?;
+    if list.lines().count() != 3 || !list.contains("name=m4") || list.contains("name=m3") {
+        fail!("these are the members: {list}");
+    }
+    // It counts: with another one down, writes go on.
+    members[1].kill();
+    let end = Instant::now() + START_LIMIT;
+    while told(&endpoints, &["set", "/after", "2"])?.0 != 0 {
+        if Instant::now() > end {
+            fail!("nothing can be written with the new member: {}", new.said());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_replacement_that_costs_the_majority_is_refused() -> Check {
+    let folder = files::scratch("refused")?;
+    let mut members = three(folder.path())?;
+    let endpoints = members[0].client_url();
+    let url = "http://127.0.0.1:1";
+    for (arguments, wanted) in [
+        (["nobody", "m4", url], "no member has the ID or name nobody"),
+        (["m3", "m1", url], "is called m1 already"),
+        (["m3", "m4", "bogus"], "URL scheme must be http or https"),
+        (["m3", "m4", members[1].peer_url().as_str()], "is the peer URL of member"),
+    ] {
+        let (status, _, said) = told(&endpoints, &[&["member", "replace"][..], &arguments].concat())?;
+        if status != 1 || !said.contains(wanted) {
+            fail!("{arguments:?}: {status}, {said}");
+        }
+    }
+    members[2].kill();
+    for force in [&[][..], &["--force"]] {
+        let arguments = [&["member", "replace"][..], force, &["m2", "m4", url]].concat();
+        let (status, printed, said) = told(&endpoints, &arguments)?;
+        if status != 1 || !printed.is_empty() {
+            fail!("{status}: {printed} {said}");
+        }
+        expect(
+            &said,
+            &["(m2) is not replaced, and nothing was changed", "not well: m3", "replace one of them"],
+        )?;
+    }
+    let list = done(&endpoints, &["member", "list"])?;
+    if list.lines().count() != 3 || !list.contains("name=m2") {
+        fail!("these are the members: {list}");
+    }
+    // The one that is down can be; as JSON, in one line.
+    let printed = done(&endpoints, &["-o", "json", "member", "replace", "m3", "m3", url])?;
+    expect(
+        &printed,
+        &["\"environment\":{\"ETCD_INITIAL_CLUSTER\":\"", "\"removed\":{", "\"arguments\":[\"-name\",\"m3\""],
+    )?;
+    if printed.lines().count() != 1 {
+        fail!("{printed}");
+    }
+    // Now the cluster has no member to lose.
+    let (status, _, said) =
+        told(&endpoints, &["member", "replace", "--force", "m2", "m5", "http://127.0.0.1:2"])?;
+    if status != 1 {
+        fail!("{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_doctor_tells_what_is_wrong() -> Check {
+    let folder = files::scratch("doctor")?;
+    let mut members = three(folder.path())?;
+    let endpoints = members[0].client_url();
+    let printed = done(&endpoints, &["doctor"])?;
+    expect(
+        &printed,
+        &["ok       reachable     3 members of 3 answer", "ok       leader", "ok       version       2.3.8"],
+    )?;
+    expect(&printed, &["ok       clock", "ok       quorum ", "the cluster bears the loss of 1"])?;
+    members[2].kill();
+    let started = Instant::now();
+    let (status, printed, said) = told(&endpoints, &["doctor"])?;
+    if status != 1 || !said.is_empty() || started.elapsed() > Duration::from_secs(15) {
+        fail!("{status} after {:?}: {printed} {said}", started.elapsed());
+    }
+    expect(
+        &printed,
+        &["problem  reachable     m3: it cannot be reached", "connection refused", "-> start it again"],
+    )?;
+    expect(&printed, &["warning  quorum        3 members: 2 needed, 2 answer"])?;
+    let (status, printed, _) = told(&endpoints, &["-o", "json", "doctor"])?;
+    if status != 1 || printed.lines().count() != 1 {
+        fail!("{status}: {printed}");
+    }
+    expect(&printed, &["\"level\":\"problem\"", "\"check\":\"reachable\"", "\"version\":\"2.3.8\""])?;
+    // With users, what needs none is looked at still; and the rest with a password.
+    for arguments in [["user", "add", "root:secret"], ["role", "remove", "guest"]] {
+        told(&endpoints, &arguments)?;
+    }
+    done(&endpoints, &["auth", "enable"])?;
+    told(&endpoints, &["-u", "root:secret", "role", "remove", "guest"])?;
+    expect(&told(&endpoints, &["doctor"])?.1, &["quorum read   not tried", "ok       leader"])?;
+    expect(
+        &told(&endpoints, &["-u", "root:secret", "doctor"])?.1,
+        &["quorum read   a majority answers within"],
+    )
+}
+
+#[test]
+fn mistakes_are_guessed_behind_the_error() -> Check {
+    let folder = files::scratch("mistakes")?;
+    let member = Server::new(folder.path(), "m1")?.started()?;
+    let plain = member.client_url();
+    let nobody = format!("http://127.0.0.1:{}", ports::take()?);
+    for (endpoint, wanted) in [
+        (member.peer_url(), format!("this port is for the other members (a peer URL): clients use {plain}")),
+        (plain.replace("http:", "https:"), format!("this port speaks plain HTTP, without TLS: use {plain}")),
+        (
+            "http://no.such.host.invalid:1".to_owned(),
+            "the name no.such.host.invalid has no address".to_owned(),
+        ),
+    ] {
+        let (status, _, said) = told(&endpoint, &["get", "/a"])?;
+        let lines: Vec<&str> = said.lines().collect();
+        if status == 0 || !lines[0].starts_with("Error:  ") || !said.contains(&wanted) {
+            fail!("{endpoint}: {status}, {said}");
+        }
+    }
+    // Scripts know this one word for word.
+    let (status, _, said) = told(&nobody, &["get", "/a"])?;
+    let address = nobody.trim_start_matches("http://");
+    let recorded = format!(
+        "Error:  client: etcd cluster is unavailable or misconfigured\nerror #0: dial tcp {address}: connection refused\n\n"
+    );
+    if (status, &said) != (2, &recorded) {
+        fail!("{status}: {said}");
+    }
+    // A member that answers no needs no guess.
+    let (_, _, said) = told(&plain, &["get", "/nothing"])?;
+    if said.contains("hint") {
+        fail!("{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn misspelt_words_are_recognised_in_all_programs() -> Check {
+    let known = programs::find()?;
+    let run = |program: &Path, arguments: &[&str]| -> Check<String> {
+        let mut command = Command::new(program);
+        clean_environment(&mut command);
+        let output = command.env("ETCDCTL_PEER", "x").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let beside = |name: &str| known.etcdctl.with_file_name(name);
+    expect(
+        &run(&known.etcdctl, &["wacth", "/a"])?,
+        &["No help topic for 'wacth'\n", "Did you mean 'etcdctl watch'?"],
+    )?;
+    expect(
+        &run(&known.etcdctl, &["ls", "--recursiv"])?,
+        &["not defined: -recursiv\nDid you mean --recursive?"],
+    )?;
+    let said = run(&known.etcdctl, &["--endpoints", "http://127.0.0.1:1", "get", "/a"])?;
+    expect(&said, &["unrecognized environment variable ETCDCTL_PEER: did you mean ETCDCTL_PEERS?\n"])?;
+    expect(&run(&known.etcd, &["-data-dri=x"])?, &["not defined: -data-dri\nDid you mean -data-dir?"])?;
+    if beside("etcd-dump").exists() {
+        expect(&run(&beside("etcd-dump"), &["docter", "/x"])?, &["Did you mean 'etcd-dump doctor'?"])?;
+    }
+    if beside("etcd-migrate").exists() {
+        expect(&run(&beside("etcd-migrate"), &["--dry-rum", "/x"])?, &["Did you mean -dry-run?"])?;
+    }
+    Ok(())
+}
