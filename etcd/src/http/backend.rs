@@ -12,6 +12,7 @@ use shared::time::UnixNanos;
 
 use crate::auth::Switch;
 use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
+use crate::metrics::Figures;
 use crate::peers;
 
 /// The running member, as those see it who answer clients.
@@ -52,6 +53,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What has passed between this member and the others.
     fn traffic(&self) -> peers::Stats;
+
+    /// What is measured only when somebody looks.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 
     /// When this process started.
     fn started(&self) -> UnixNanos;

@@ -1,33 +1,58 @@
-//! `/metrics`: the counters of the whole process, as Prometheus reads them.
+//! `/metrics`: the measures of the whole process, as Prometheus reads them.
+
+use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use shared::event::Action;
+use prometheus::proto::MetricFamily;
 
 use super::Context;
 use super::backend::Backend;
 use super::reply::{self, Response};
-use crate::metrics::{self, Process, StoreCounts};
+use crate::metrics::{self, Process, Standing, StoreCounts};
+use crate::version::SPOKEN;
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 
-pub(super) fn answer<B: Backend>(context: &Context<B>, mut headers: HeaderMap) -> Response {
-    let counts = store_counts(&context.backend);
-    let page = context.process_metrics.page(&counts, Process::read().as_ref());
+/// Where the clients' keys are in the store.
+const KEYS: &[u8] = b"/1";
+
+pub(super) async fn answer<B: Backend>(context: &Context<B>, mut headers: HeaderMap) -> Response {
+    count_keys(context).await;
+    let page = context.process_metrics.page(measures(context));
     headers.insert(CONTENT_TYPE, PROMETHEUS);
     reply::answer(headers, StatusCode::OK, page)
 }
 
-fn store_counts<B: Backend>(backend: &B) -> StoreCounts {
-    let store = backend.store();
-    let stats = store.stats();
-    let [reads, recursive_reads] = stats.reads();
-    StoreCounts {
-        reads,
-        recursive_reads,
-        writes: Action::ALL.into_iter().map(|action| (action.name(), stats.writes(action))).collect(),
-        expires: stats.expires(),
-        watch_requests: stats.watch_requests(),
-        watchers: store.watchers(),
+/// What is not registered as a counter: what the store, the member and the kernel say when they are asked.
+pub(super) fn measures<B: Backend>(context: &Context<B>) -> Vec<MetricFamily> {
+    let backend = &context.backend;
+    let (status, members, progress) = (backend.status(), backend.members(), backend.progress());
+    let standing = Standing {
+        status: &status,
+        version: SPOKEN,
+        cluster_version: members.version.as_deref(),
+        progress: &progress,
+        figures: backend.figures(),
+    };
+    let mut families = context.process_metrics.standing(standing);
+    families.extend(StoreCounts::from(backend.store_for_auth().stats()).families());
+    families.extend(Process::read().iter().flat_map(Process::families));
+    families
+}
+
+/// Counts the clients' keys aside, if that is due: it takes time by their number.
+async fn count_keys<B: Backend>(context: &Context<B>) {
+    let census = &context.process_metrics.census;
+    let began = Instant::now();
+    let image = {
+        let store = context.backend.store_for_auth();
+        census.is_due(store.index(), began).then(|| store.tree_image())
+    };
+    let Some(image) = image else { return };
+    let index = image.index();
+    let counted = tokio::task::spawn_blocking(move || image.census(KEYS)).await;
+    if let Ok(counted) = counted {
+        census.counted(counted, index, Instant::now(), began.elapsed());
     }
 }

@@ -37,7 +37,8 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// The content type of errors that know no JSON.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// Keeps browsers from guessing what a text is.
+pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A whole body, ready before the first byte leaves.

@@ -42,6 +42,10 @@ pub(super) enum Route {
     Version,
     /// `/health`
     Health,
+    /// `/livez` and all below it.
+    Live,
+    /// `/readyz` and all below it.
+    Ready,
     /// `/metrics`
     Metrics,
     /// `/debug/vars`
@@ -80,6 +84,12 @@ impl Route {
         }
         if let Some(rest) = below(path, b"/mod/v2/leader") {
             return (Route::Leader, rest);
+        }
+        if let Some(rest) = below(path, b"/livez") {
+            return (Route::Live, rest);
+        }
+        if let Some(rest) = below(path, b"/readyz") {
+            return (Route::Ready, rest);
         }
         for (prefix, route) in FAMILIES_OF_0_X {
             if let Some(rest) = below(path, prefix).filter(|rest| !rest.is_empty()) {

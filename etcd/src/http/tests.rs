@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::stand_in::StandIn;
-use super::{Context, Cors, Limits, Options, ProcessMetrics, serve};
+use super::{Context, Limits, Options, ProcessMetrics, serve};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let backend = StandIn::new("m", "http://127.0.0.1:1", &format!("http://{addr}"), clock);
-        let options = Options { cors: Cors::default(), limits, internal_version: false };
+        let options = Options { limits, ..Options::default() };
         let metrics = Arc::new(ProcessMetrics::new());
         let mut context = Context::new(backend, options, metrics, crate::log::start(clock)).unwrap();
         change(&mut context);
@@ -513,4 +513,44 @@ async fn encrypted_connections_do_all_the_same() {
     let mut neither = server.connect().await;
     neither.send("SSH-2.0-x\r\n").await;
     assert!(!neither.rest().await.contains("HTTP"));
+}
+
+#[tokio::test]
+async fn checks_tell_which_of_them_failed() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let ask = async |client: &mut Client, line: &str| {
+        client.send(&format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let (head, body) = client.answer().await;
+        (status(&head)["HTTP/1.1 ".len()..].to_owned(), body)
+    };
+    let all =
+        "[+]serializable_read ok\n[+]leader ok\n[+]caught_up ok\n[+]linearizable_read ok\n[+]log ok\nok\n";
+    for (line, wanted, text) in [
+        ("GET /livez", "200 OK", "ok\n"),
+        ("GET /livez?verbose", "200 OK", "[+]serializable_read ok\nok\n"),
+        ("GET /readyz", "200 OK", "ok\n"),
+        ("GET /readyz?verbose=1", "200 OK", all),
+        ("GET /readyz/leader?verbose", "200 OK", "[+]leader ok\nok\n"),
+        ("GET /readyz/leader", "200 OK", "ok\n"),
+        ("GET /livez/leader", "404 Not Found", "404 page not found\n"),
+        ("GET /readyz/", "404 Not Found", "404 page not found\n"),
+        ("PUT /readyz", "405 Method Not Allowed", "Method Not Allowed\n"),
+        ("GET /livezz", "404 Not Found", "404 page not found\n"),
+    ] {
+        let (code, body) = ask(&mut client, line).await;
+        assert_eq!((code.as_str(), body.as_str()), (wanted, text), "{line}");
+    }
+    // The log stands still.
+    let gate = server.context.backend.gate.write().await;
+    let (code, body) = ask(&mut client, "GET /readyz").await;
+    assert_eq!(code, "503 Service Unavailable");
+    assert!(body.starts_with("[+]serializable_read ok\n[+]leader ok\n[+]caught_up ok\n"), "{body}");
+    assert!(body.contains("\n[-]linearizable_read failed: ") && body.contains("\n[-]log failed: "), "{body}");
+    assert_eq!(ask(&mut client, "GET /livez").await.0, "200 OK");
+    let rest = "GET /readyz?verbose&exclude=log&exclude=linearizable_read";
+    assert_eq!(ask(&mut client, rest).await.0, "200 OK");
+    assert_eq!(ask(&mut client, "GET /readyz?allowlist=log").await.0, "503 Service Unavailable");
+    drop(gate);
+    assert_eq!(ask(&mut client, "GET /readyz").await.0, "200 OK");
 }

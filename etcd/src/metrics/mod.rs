@@ -3,17 +3,19 @@
 //! What happens often is counted through handles that were made at the start: no look-up of a name or label on
 //! the way of a request. What the store and the kernel count anyway is asked for when somebody looks.
 
+pub(crate) mod families;
+mod member;
 mod process;
+mod store;
 
 use std::time::Duration;
 
-use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
 
-use shared::event::Action;
-use shared::store::{Counter, Stats};
-
+pub use member::{Figures, Standing};
 pub use process::{Process, descriptor_limit};
+pub use store::{HistoryReach, LastCensus, StoreCounts};
 
 /// The type of the page.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -22,6 +24,8 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The last count of the clients' keys.
+    pub census: LastCensus,
     proposal_seconds: Histogram,
     proposals_pending: IntGauge,
     proposals_failed: IntCounter,
@@ -29,6 +33,11 @@ pub struct Metrics {
     wal_last_index: IntGauge,
     snapshot_seconds: Histogram,
     snapshot_encoding_seconds: Histogram,
+    apply_seconds: Histogram,
+    log_queue: IntGauge,
+    proposals_held: IntGauge,
+    leader_changes: IntCounter,
+    health_checks: [IntCounter; 2],
 }
 
 impl Default for Metrics {
@@ -88,17 +97,54 @@ impl Metrics {
         self.snapshot_encoding_seconds.observe(took.as_secs_f64());
     }
 
-    /// The page: everything that is registered, what the store counted, and what the kernel says of the process,
-    /// if it can be asked.
-    pub fn page(&self, store: &StoreCounts, process: Option<&Process>) -> String {
+    /// Committed entries were applied to the store, which took so long.
+    pub fn applied(&self, took: Duration) {
+        self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    /// So many batches wait for the log's thread, and so many requests for a leader.
+    pub fn queues(&self, log_batches: usize, held: usize) {
+        self.log_queue.set(i64::try_from(log_batches).unwrap_or(i64::MAX));
+        self.proposals_held.set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    /// This member has seen that another leads than before.
+    pub fn leader_changed(&self) {
+        self.leader_changes.inc();
+    }
+
+    /// Somebody asked how the member is.
+    pub fn health_asked(&self, is_well: bool) {
+        self.health_checks[usize::from(is_well)].inc();
+    }
+
+    /// All measures: what is registered, and `others`, in the order of their names.
+    pub fn gather(&self, others: impl IntoIterator<Item = MetricFamily>) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
-        families.extend(store.families());
-        families.extend(process.into_iter().flat_map(Process::families));
+        let syncs = families.iter().find(|family| family.name() == WAL_SYNCS);
+        let syncs = syncs.map(|family| families::renamed(family, "etcd_disk_wal_fsync_duration_seconds"));
+        families.extend(syncs);
+        families.extend(others);
         families.sort_by(|a, b| a.name().cmp(b.name()));
+        families
+    }
+
+    /// Those of a member in its group.
+    pub fn standing(&self, standing: Standing<'_>) -> Vec<MetricFamily> {
+        let mut families = standing.families(self.proposals_pending.get(), self.proposals_failed.get());
+        families.extend(self.census.get().iter().flat_map(store::size_families));
+        families
+    }
+
+    /// The page: everything that is registered, and `others`.
+    pub fn page(&self, others: impl IntoIterator<Item = MetricFamily>) -> String {
         // Only a family without a name or a measure cannot be encoded.
-        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.gather(others)).unwrap_or_default()
     }
 }
+
+/// The name of 2.x for the syncs of the log; 3.x has another.
+const WAL_SYNCS: &str = "etcd_wal_fsync_durations_seconds";
 
 fn register(registry: &Registry) -> prometheus::Result<Metrics> {
     let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
@@ -113,21 +159,21 @@ fn register(registry: &Registry) -> prometheus::Result<Metrics> {
         registry.register(Box::new(gauge.clone()))?;
         Ok(gauge)
     };
-    let proposals_failed =
-        IntCounter::new("etcd_server_proposal_failed_total", "Proposals that were given up.")?;
-    registry.register(Box::new(proposals_failed.clone()))?;
+    let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+        let counter = IntCounter::new(name, help)?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    };
     Ok(Metrics {
         registry: registry.clone(),
+        census: LastCensus::default(),
         proposal_seconds: histogram(
             "etcd_server_proposal_durations_seconds",
             "Time from a proposal to its being applied.",
         )?,
         proposals_pending: gauge("etcd_server_pending_proposal_total", "Proposals that wait now.")?,
-        proposals_failed,
-        wal_sync_seconds: histogram(
-            "etcd_wal_fsync_durations_seconds",
-            "Time that the log's syncs to disk took.",
-        )?,
+        proposals_failed: counter("etcd_server_proposal_failed_total", "Proposals that were given up.")?,
+        wal_sync_seconds: histogram(WAL_SYNCS, "Time that the log's syncs to disk took.")?,
         wal_last_index: gauge("etcd_wal_last_index_saved", "The last entry that the log holds.")?,
         snapshot_seconds: histogram(
             "etcd_snapshot_save_total_durations_seconds",
@@ -137,116 +183,21 @@ fn register(registry: &Registry) -> prometheus::Result<Metrics> {
             "etcd_snapshot_save_marshalling_durations_seconds",
             "Time that encoding snapshots took.",
         )?,
+        apply_seconds: histogram(
+            "etcd_rs_apply_duration_seconds",
+            "Time that applying committed entries to the store took, a batch at a time.",
+        )?,
+        log_queue: gauge("etcd_rs_log_queue_batches", "Batches that the log's thread has not written yet.")?,
+        proposals_held: gauge("etcd_rs_proposals_held", "Requests that wait for a leader to be sent to.")?,
+        leader_changes: counter(
+            "etcd_server_leader_changes_seen_total",
+            "How often this member saw another leader than before.",
+        )?,
+        health_checks: [
+            counter("etcd_server_health_failures", "Looks at /health that found the member ill.")?,
+            counter("etcd_server_health_success", "Looks at /health that found the member well.")?,
+        ],
     })
-}
-
-/// What the store of this process has counted since the start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoreCounts {
-    /// Reads of one node, refused ones too.
-    pub reads: u64,
-    /// Reads of all below a node, refused ones too.
-    pub recursive_reads: u64,
-    /// Writes by the name of the action (`set`, `compareAndSwap`), refused ones too.
-    pub writes: Vec<(&'static str, u64)>,
-    /// Nodes that reached their time.
-    pub expires: u64,
-    /// Watches that were asked for.
-    pub watch_requests: u64,
-    /// Watches that are open now.
-    pub watchers: u64,
-}
-
-impl From<&Stats> for StoreCounts {
-    fn from(stats: &Stats) -> StoreCounts {
-        let [reads, recursive_reads] = stats.reads();
-        StoreCounts {
-            reads,
-            recursive_reads,
-            writes: Action::ALL.map(|action| (action.name(), stats.writes(action))).to_vec(),
-            expires: stats.expires(),
-            watch_requests: stats.watch_requests(),
-            watchers: stats.get(Counter::Watchers),
-        }
-    }
-}
-
-impl StoreCounts {
-    fn families(&self) -> Vec<MetricFamily> {
-        let happened = |counts: &[(&'static str, u64)]| -> Vec<(&'static str, f64)> {
-            counts
-                .iter()
-                .filter(|(_, count)| *count > 0)
-                .map(|(action, count)| (*action, float(*count)))
-                .collect()
-        };
-        let reads = happened(&[("get", self.reads), ("getRecursive", self.recursive_reads)]);
-        let mut writes = happened(&self.writes);
-        writes.sort_by_key(|(action, _)| *action);
-        let mut families = vec![
-            counter("etcd_store_expires_total", "Nodes that expired.", float(self.expires)),
-            counter(
-                "etcd_store_watch_requests_total",
-                "Watches that were asked for.",
-                float(self.watch_requests),
-            ),
-            gauge("etcd_store_watchers", "Watches that are open.", float(self.watchers)),
-        ];
-        // A family has a measure at least.
-        if !reads.is_empty() {
-            families.push(counters("etcd_store_reads_total", "Reads from the store of this member.", &reads));
-        }
-        if !writes.is_empty() {
-            families.push(counters("etcd_store_writes_total", "Writes that this member has seen.", &writes));
-        }
-        families
-    }
-}
-
-/// A count as Prometheus keeps it: exact up to 2^53.
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-fn counter(name: &str, help: &str, value: f64) -> MetricFamily {
-    family(name, help, MetricType::COUNTER, vec![counted(value)])
-}
-
-fn counters(name: &str, help: &str, by_action: &[(&str, f64)]) -> MetricFamily {
-    let measures = by_action.iter().map(|(action, value)| {
-        let mut label = LabelPair::default();
-        label.set_name("action".to_owned());
-        label.set_value((*action).to_owned());
-        let mut measure = counted(*value);
-        measure.set_label(vec![label]);
-        measure
-    });
-    family(name, help, MetricType::COUNTER, measures.collect())
-}
-
-fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
-    let mut gauge = proto::Gauge::default();
-    gauge.set_value(value);
-    let mut measure = proto::Metric::default();
-    measure.set_gauge(gauge);
-    family(name, help, MetricType::GAUGE, vec![measure])
-}
-
-fn counted(value: f64) -> proto::Metric {
-    let mut counter = proto::Counter::default();
-    counter.set_value(value);
-    let mut measure = proto::Metric::default();
-    measure.set_counter(counter);
-    measure
-}
-
-fn family(name: &str, help: &str, kind: MetricType, measures: Vec<proto::Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(measures);
-    family
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 
 use prometheus::proto::MetricFamily;
 
-use super::{counter, float, gauge};
+use super::families::{counter, float, gauge};
 
 /// What the process has used, and may use.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,8 @@ impl Process {
         })
     }
 
-    pub(super) fn families(&self) -> Vec<MetricFamily> {
+    /// The families of the page.
+    pub fn families(&self) -> Vec<MetricFamily> {
         let descriptors = float(self.open_descriptors);
         vec![
             gauge("etcd_server_file_descriptors_used_total", "Open descriptors.", descriptors),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use prometheus::proto::MetricFamily;
 use shared::id::{ClusterId, MemberId};
 use shared::net::Dialer;
 use shared::time::UnixNanos;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::features::Features;
 use super::frames::StreamKind;
 use super::inbound::{Inbound, Mailbox};
+use super::measures::{Measures, Way};
 use super::outgoing::{Outgoing, Refused};
 use super::picker::Picker;
 use super::pipeline::{self, Pipeline};
@@ -26,6 +28,7 @@ use super::status::Status;
 use super::{probing, reader};
 use crate::log;
 use crate::member::{Kind, Message};
+use crate::metrics::families;
 
 /// What a dial may take beside the share of the election timeout.
 const DIAL_TIME: Duration = Duration::from_secs(1);
@@ -78,6 +81,7 @@ pub(super) struct Destination {
     pub(super) status: Status,
     pub(super) follower: Follower,
     pub(super) pipeline: Pipeline,
+    pub(super) measures: Arc<Measures>,
     appends: Outgoing,
     messages: Outgoing,
     warned: Mutex<Option<Instant>>,
@@ -168,6 +172,10 @@ impl Transport {
             peer.destination.appends.flush();
             peer.destination.messages.flush();
         }
+        let took = now.elapsed();
+        for peer in group.peers.values().filter(|peer| peer.destination.measures.is_queued()) {
+            peer.destination.measures.flushed(took);
+        }
         drop(group);
         if appends > 0 {
             context.sent.add(appends, bytes, now);
@@ -205,12 +213,14 @@ impl Transport {
 
     fn run(&self, id: MemberId, urls: &[String]) -> Running {
         let context = &self.0.context;
+        let measures = Arc::new(Measures::new(id));
         let destination = Arc::new(Destination {
             id,
             picker: Picker::new(id, urls),
-            status: Status::new(id, context.mailbox.clone(), context.local.clock),
+            status: Status::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
             follower: Follower::default(),
             pipeline: Pipeline::default(),
+            measures,
             appends: Outgoing::new(StreamKind::Append),
             messages: Outgoing::new(StreamKind::Message),
             warned: Mutex::default(),
@@ -270,6 +280,17 @@ impl Transport {
         }
     }
 
+    /// What the ways to the peers have measured, for `/metrics`.
+    pub fn measures(&self) -> Vec<MetricFamily> {
+        let local = self.0.context.local.id;
+        let group = self.0.group.read();
+        families::merged(group.peers.values().flat_map(|peer| {
+            let to = &peer.destination;
+            let waiting = [to.appends.waiting(), to.messages.waiting(), to.pipeline.waiting()];
+            to.measures.families(local, to.status.active_since().is_some(), waiting)
+        }))
+    }
+
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.0.context
     }
@@ -292,6 +313,9 @@ impl Context {
         bytes: usize,
         now: Instant,
     ) -> bool {
+        if let Some(from) = from {
+            from.measures.received(bytes);
+        }
         match message.kind() {
             Kind::Local => return true,
             Kind::Append => self.received.add(1, bytes, now),
@@ -332,12 +356,14 @@ impl Destination {
             for stream in streams {
                 match stream.push(&message) {
                     Ok(bytes) => {
+                        self.measures.queued(stream.kind().into(), kind, bytes);
                         if kind == Kind::Append {
                             self.follower.sent(last_index(&message), now);
                         }
                         return bytes;
                     }
                     Err(Refused::Full) => {
+                        self.measures.failed(stream.kind().into(), kind);
                         self.dropped(context, stream.kind().name(), now);
                         return 0;
                     }
@@ -361,6 +387,7 @@ impl Destination {
         if kind == Kind::Snapshot {
             context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
         }
+        self.measures.failed(Way::Pipeline, kind);
         self.dropped(context, "pipeline", now);
         0
     }

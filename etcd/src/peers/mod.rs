@@ -19,6 +19,7 @@ mod frames;
 mod group;
 mod inbound;
 pub mod info;
+mod measures;
 mod outgoing;
 mod pages;
 mod picker;

@@ -102,6 +102,12 @@ impl Outgoing {
         Outgoing { kind, queue: Mutex::default() }
     }
 
+    /// Messages that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.messages, queue.bytes)
+    }
+
     /// Which stream it is.
     pub(super) fn kind(&self) -> StreamKind {
         self.kind

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::group::{Context, Destination};
 use super::inbound::Inbound;
+use super::measures::Way;
 use super::requests::{Answer, Link};
 use super::socket::write_all;
 use crate::log;
@@ -72,6 +73,12 @@ impl Pipeline {
         true
     }
 
+    /// Messages that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.waiting.lock();
+        (waiting.messages.len(), waiting.bytes)
+    }
+
     async fn next(&self) -> Message {
         loop {
             {
@@ -108,14 +115,18 @@ pub(super) async fn work(context: Arc<Context>, to: Arc<Destination>) {
     loop {
         let message = to.pipeline.next().await;
         let (kind, id) = (message.kind(), message.to());
+        let began = Instant::now();
         let posted = post(&context, &to, &mut link, &message).await;
+        let bytes = message.encoded_len_max() as u64;
         drop(message);
         match &posted {
             Ok(()) => {
+                to.measures.posted(kind, bytes, began.elapsed());
                 to.status.activate();
             }
             Err(error) => {
                 link = None;
+                to.measures.failed(Way::Pipeline, kind);
                 to.status.deactivate("write", NAME, &error.to_string());
                 if kind == Kind::Append {
                     to.follower.failed();

@@ -79,7 +79,9 @@ pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
                 let begin = Instant::now();
                 match ask(&context, &peer, link.take()).await {
                     Ok((theirs, kept)) => {
-                        seen.record(begin.elapsed(), theirs, (context.local.clock)());
+                        let took = begin.elapsed();
+                        seen.record(took, theirs, (context.local.clock)());
+                        peer.measures.probed(took, seen.clock_difference);
                         link = kept;
                     }
                     Err(_) => seen.healthy = false,

@@ -1,11 +1,14 @@
 //! Whether there is a connection with a peer, and what it can.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use shared::id::MemberId;
 use shared::time::UnixNanos;
 
 use super::features::Features;
 use super::inbound::{Inbound, Mailbox};
+use super::measures::Measures;
 use crate::log;
 
 /// What is known of a peer from its connections.
@@ -13,6 +16,7 @@ pub(super) struct Status {
     id: MemberId,
     mailbox: Mailbox,
     clock: fn() -> UnixNanos,
+    measures: Arc<Measures>,
     state: Mutex<State>,
 }
 
@@ -24,8 +28,13 @@ struct State {
 
 impl Status {
     /// Of a peer that nothing is known about.
-    pub(super) fn new(id: MemberId, mailbox: Mailbox, clock: fn() -> UnixNanos) -> Status {
-        Status { id, mailbox, clock, state: Mutex::default() }
+    pub(super) fn new(
+        id: MemberId,
+        mailbox: Mailbox,
+        clock: fn() -> UnixNanos,
+        measures: Arc<Measures>,
+    ) -> Status {
+        Status { id, mailbox, clock, measures, state: Mutex::default() }
     }
 
     /// Something got through.
@@ -43,6 +52,7 @@ impl Status {
     pub(super) fn deactivate(&self, action: &str, source: &str, reason: &str) {
         let id = self.id;
         if self.state.lock().active_since.take().is_some() {
+            self.measures.lost();
             log::error!("rafthttp", "failed to {action} {id} on {source} ({reason})");
             log::info!("rafthttp", "the connection with {id} became inactive");
             self.mailbox.tell(Inbound::PeerChanged);

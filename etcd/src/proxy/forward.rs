@@ -139,7 +139,9 @@ impl Exchange {
     fn local(&self, what: Local, method: &Method, mut headers: HeaderMap) -> reply::Response {
         match what {
             Local::Metrics => {
-                let page = self.proxy.process_metrics.page(&StoreCounts::default(), Process::read().as_ref());
+                let mut others = StoreCounts::default().families();
+                others.extend(Process::read().iter().flat_map(Process::families));
+                let page = self.proxy.process_metrics.page(others);
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
                 reply::answer(headers, StatusCode::OK, page)
             }

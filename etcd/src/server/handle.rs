@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -13,11 +14,13 @@ use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ages::Ages;
 use super::clock;
 use crate::auth::{SharedSwitch, Switch};
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status, TooFewStarted};
+use crate::metrics::{Figures, HistoryReach};
 use crate::peers::{self, Transport};
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
@@ -49,6 +52,8 @@ pub(super) struct Inner {
     /// When the process started, and when it last became, or got, a leader.
     pub(super) started: UnixNanos,
     pub(super) leader_since: AtomicU64,
+    /// When the store was at which index, as far back as its history reaches.
+    pub(super) ages: Mutex<Ages>,
     /// The way to the other members.
     pub(super) transport: Transport,
 }
@@ -240,6 +245,17 @@ impl Backend for Handle {
 
     fn traffic(&self) -> peers::Stats {
         self.inner.transport.stats()
+    }
+
+    fn figures(&self) -> Figures {
+        let calls = &self.inner.calls;
+        let mut history = HistoryReach::of(&self.inner.store.read());
+        history.oldest_age = self.inner.ages.lock().of(history.oldest_index, Instant::now());
+        Figures {
+            calls_waiting: calls.max_capacity() - calls.capacity(),
+            history,
+            peers: self.inner.transport.measures(),
+        }
     }
 
     fn started(&self) -> UnixNanos {

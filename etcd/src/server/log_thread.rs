@@ -97,6 +97,11 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
+    /// Jobs that the thread has not answered yet.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// A job was answered.
     pub(super) fn answered(&mut self) {
         self.under_way -= 1;

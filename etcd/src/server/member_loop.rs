@@ -492,8 +492,18 @@ impl<D: Disk> MemberLoop<D> {
         self.reads = reads;
         if now >= self.next_expiry {
             self.next_expiry = now + EXPIRY_INTERVAL;
+            self.note_age(now);
             self.propose_expiry(clock::now());
         }
+    }
+
+    /// Remembers when the store came to its index: the watch history is to tell how far back it reaches.
+    fn note_age(&self, now: Instant) {
+        let (index, oldest) = {
+            let store = self.inner.store.read();
+            (store.index(), store.history_reach().1)
+        };
+        self.inner.ages.lock().note(index, oldest, now.into_std());
     }
 
     fn expire_request(&mut self, id: RequestId, deadline: Instant) {
@@ -546,6 +556,7 @@ impl<D: Disk> MemberLoop<D> {
         }
         self.answer_reads();
         self.metrics.proposals_pending(self.waiting.len());
+        self.metrics.queues(self.log.under_way(), self.held.len());
         if spoke {
             self.publish_status();
         }
@@ -636,6 +647,7 @@ impl<D: Disk> MemberLoop<D> {
         }
         // Before the answers can be read: a client that saw its write must see it again.
         self.publish_status();
+        self.metrics.applied(instant.elapsed());
         if removed {
             // The others are to learn that it is decided, if there are any.
             let rest =
@@ -725,6 +737,9 @@ impl<D: Disk> MemberLoop<D> {
         self.inner.status.store(&status);
         if before.leader != status.leader {
             self.leader_changed = Instant::now();
+            if status.leader.0 != 0 {
+                self.metrics.leader_changed();
+            }
             let since = u64::try_from(clock::now().0).unwrap_or(0);
             self.inner.leader_since.store(since, Ordering::Relaxed);
             log_leader(&before, &status);

@@ -1,6 +1,7 @@
 //! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
 //! brings all of them to an end in the right order.
 
+mod ages;
 mod begin;
 mod clock;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod versions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::ages::Ages;
 pub use self::clock::now;
 pub use self::data_dir::{DataDirError, Layout, Role, role_of};
 pub use self::handle::Handle;
@@ -269,6 +271,7 @@ fn start_member<D: Disk>(
     };
     let files = Arc::new(SnapshotFiles { dir: layout.snap.clone() });
     let transport = Transport::new(local, dialer.clone(), files, heard, config.election());
+    let ages = Ages::since(opened.store.index(), Instant::now());
     let inner = Arc::new(Inner {
         id,
         cluster_id,
@@ -283,6 +286,7 @@ fn start_member<D: Disk>(
         asked: AtomicU64::new(0),
         started,
         leader_since: AtomicU64::new(0),
+        ages: Mutex::new(ages),
         transport: transport.clone(),
     });
     let handle = Handle::new(inner.clone());

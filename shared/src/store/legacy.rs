@@ -31,6 +31,10 @@ pub struct Census {
     pub directories: u64,
     /// Of both, those that go away by themselves.
     pub expiring: u64,
+    /// Bytes of the keys' paths below the one that was asked for, each with the slash that it begins with.
+    pub path_bytes: u64,
+    /// Bytes of the keys' values.
+    pub value_bytes: u64,
 }
 
 impl Store {
@@ -143,22 +147,29 @@ impl Image {
         Some((meta.created, meta.modified))
     }
 
-    /// Counts what lies below a clean path. O(nodes).
+    /// Counts what lies below a clean path, and its bytes. O(nodes).
     #[must_use]
     pub fn census(&self, path: &[u8]) -> Census {
         let mut census = Census::default();
-        let mut levels: Vec<Iter<'_>> = self.dir(path).map(|dir| dir.children.iter()).into_iter().collect();
-        while let Some(level) = levels.last_mut() {
+        // Each with the length of what goes before its names.
+        let mut levels: Vec<(Iter<'_>, usize)> = Vec::new();
+        levels.extend(self.dir(path).map(|dir| (dir.children.iter(), 1)));
+        while let Some((level, length)) = levels.last_mut() {
             let Some(child) = level.next() else {
                 levels.pop();
                 continue;
             };
             census.expiring += u64::from(child.meta().expiration.is_some());
+            let length = *length + child.name().len();
             match child {
-                Child::Key(..) => census.keys += 1,
+                Child::Key(_, key) => {
+                    census.keys += 1;
+                    census.path_bytes += length as u64;
+                    census.value_bytes += key.value().len() as u64;
+                }
                 Child::Dir(_, dir) => {
                     census.directories += 1;
-                    levels.push(dir.children.iter());
+                    levels.push((dir.children.iter(), length + 1));
                 }
             }
         }
@@ -236,7 +247,9 @@ mod tests {
         assert_eq!(image.indexes(b"/0/members/a1/raftAttributes"), Some((7, 9)));
         assert_eq!(image.indexes(b"/0/members"), Some((7, 7)));
         assert!(image.is_empty_dir(b"/0/removed_members") && !image.is_empty_dir(b"/0/members"));
-        assert_eq!(image.census(b"/0"), Census { keys: 1, directories: 3, expiring: 0 });
+        let path_bytes = "/members/a1/raftAttributes".len() as u64;
+        let census = Census { keys: 1, directories: 3, expiring: 0, path_bytes, value_bytes: 2 };
+        assert_eq!(image.census(b"/0"), census);
         assert!(image.take_out(b"/0/members") && !image.take_out(b"/0/members"));
         let mut bare = Vec::new();
         image.write_json_2_0(&mut bare).unwrap();
@@ -290,7 +303,8 @@ mod tests {
         let as_it_is = Store::recover_legacy(state.as_bytes(), 1, false).unwrap();
         assert_eq!(as_it_is.image().indexes(b"/1/cas"), Some((3, 3)));
         assert_eq!(store.delete_expired(UnixNanos(i64::MAX), UnixNanos(0)), 1);
-        assert_eq!(store.image().census(b"/1"), Census { keys: 2, directories: 0, expiring: 0 });
+        let census = store.image().census(b"/1");
+        assert_eq!((census.keys, census.directories, census.expiring), (2, 0, 0));
     }
 
     #[test]

@@ -194,6 +194,21 @@ impl Store {
         Ok(self.hub.watch(Wish { path: &path, recursive, stream, since, start_index, backlog }))
     }
 
+    /// The tree as it is now, with an empty history: for those who count. O(1).
+    pub fn tree_image(&self) -> Image {
+        Image {
+            tree: self.tree.clone(),
+            index: self.index,
+            history: History::new(1),
+            counters: Counters::of(&self.stats),
+        }
+    }
+
+    /// How many events the history holds, and the index of the oldest; 0 if there is none.
+    pub fn history_reach(&self) -> (usize, u64) {
+        (self.history.len(), self.history.start_index())
+    }
+
     /// The store as it is now, for a snapshot: shares all nodes, later writes do not touch it. O(history).
     pub fn image(&self) -> Image {
         Image {

@@ -1,0 +1,208 @@
+//! What the store counts anyway, and how large it is.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus::proto::{MetricFamily, MetricType};
+use shared::event::Action;
+use shared::store::{Census, Counter, Stats, Store};
+
+use super::families::{counter, float, gauge, labelled, seconds};
+
+/// After the keys were counted, they are not counted again for so many times as long as it took.
+const REST_FACTOR: u32 = 50;
+
+/// But for this long at least, and at most.
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What the store of this process has counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreCounts {
+    /// Reads of one node, refused ones too.
+    pub reads: u64,
+    /// Reads of all below a node, refused ones too.
+    pub recursive_reads: u64,
+    /// Writes by the name of the action (`set`, `compareAndSwap`), refused ones too.
+    pub writes: Vec<(&'static str, u64)>,
+    /// Nodes that reached their time.
+    pub expires: u64,
+    /// Watches that were asked for.
+    pub watch_requests: u64,
+    /// Watches that are open now.
+    pub watchers: u64,
+}
+
+impl From<&Stats> for StoreCounts {
+    fn from(stats: &Stats) -> StoreCounts {
+        let [reads, recursive_reads] = stats.reads();
+        StoreCounts {
+            reads,
+            recursive_reads,
+            writes: Action::ALL.map(|action| (action.name(), stats.writes(action))).to_vec(),
+            expires: stats.expires(),
+            watch_requests: stats.watch_requests(),
+            watchers: stats.get(Counter::Watchers),
+        }
+    }
+}
+
+impl StoreCounts {
+    /// The families of the page. What never happened has no line.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        let by_action = |name, help, counts: &[(&'static str, u64)]| {
+            let mut counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
+            counts.sort_by_key(|(action, _)| *action);
+            let measures =
+                counts.iter().map(|(action, count)| (vec![("action", (*action).to_owned())], float(*count)));
+            labelled(name, help, MetricType::COUNTER, measures)
+        };
+        let reads = [("get", self.reads), ("getRecursive", self.recursive_reads)];
+        let mut families = vec![
+            counter("etcd_store_expires_total", "Nodes that expired.", float(self.expires)),
+            counter(
+                "etcd_store_watch_requests_total",
+                "Watches that were asked for.",
+                float(self.watch_requests),
+            ),
+            gauge("etcd_store_watchers", "Watches that are open.", float(self.watchers)),
+        ];
+        families.extend(by_action("etcd_store_reads_total", "Reads from the store of this member.", &reads));
+        families.extend(by_action(
+            "etcd_store_writes_total",
+            "Writes that this member has seen.",
+            &self.writes,
+        ));
+        families
+    }
+}
+
+/// How far back the watch history reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HistoryReach {
+    /// Events that it holds.
+    pub events: usize,
+    /// Events that it can hold.
+    pub capacity: usize,
+    /// The index of the oldest event; 0 if there is none.
+    pub oldest_index: u64,
+    /// How old that event is at least, as far as this process has seen it.
+    pub oldest_age: Duration,
+    /// The store's index.
+    pub index: u64,
+}
+
+impl HistoryReach {
+    /// Of a store, without the age.
+    pub fn of(store: &Store) -> HistoryReach {
+        let (events, oldest_index) = store.history_reach();
+        let (capacity, index) = (store.history_length(), store.index());
+        HistoryReach { events, capacity, oldest_index, oldest_age: Duration::ZERO, index }
+    }
+
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let HistoryReach { events, capacity, oldest_index, oldest_age, index } = *self;
+        vec![
+            gauge("etcd_rs_store_index", "Changes of the store so far: X-Etcd-Index.", float(index)),
+            gauge("etcd_rs_watch_history_events", "Past events kept for watches.", float(events as u64)),
+            gauge(
+                "etcd_rs_watch_history_events_max",
+                "Past events that can be kept, by -watch-history.",
+                float(capacity as u64),
+            ),
+            gauge(
+                "etcd_rs_watch_history_oldest_index",
+                "Index of the oldest event kept: a watch cannot begin before it.",
+                float(oldest_index),
+            ),
+            seconds(
+                "etcd_rs_watch_history_oldest_age_seconds",
+                "Age of the oldest event kept, at least: what came before this process began counts from there.",
+                oldest_age,
+            ),
+        ]
+    }
+}
+
+/// The clients' keys and their bytes.
+pub(super) fn size_families(census: &Census) -> Vec<MetricFamily> {
+    let bytes = census.path_bytes + census.value_bytes;
+    let bytes_per_key = if census.keys == 0 { 0.0 } else { float(bytes) / float(census.keys) };
+    vec![
+        gauge("etcd_rs_store_keys", "Keys of clients.", float(census.keys)),
+        gauge("etcd_rs_store_directories", "Directories of clients.", float(census.directories)),
+        gauge("etcd_rs_store_expiring", "Keys and directories with a time to live.", float(census.expiring)),
+        gauge("etcd_rs_store_key_bytes", "Bytes of the keys of clients.", float(census.path_bytes)),
+        gauge("etcd_rs_store_value_bytes", "Bytes of the values of clients.", float(census.value_bytes)),
+        gauge("etcd_rs_store_bytes_per_key", "Bytes of a key and its value, on average.", bytes_per_key),
+    ]
+}
+
+/// What was counted last. Counting takes time by the number of keys.
+#[derive(Debug, Default)]
+pub struct LastCensus(Mutex<Option<Counted>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    census: Census,
+    /// The store's index then.
+    index: u64,
+    rest_until: Instant,
+}
+
+impl LastCensus {
+    /// Whether to count a store at this index now; then nobody else is told to for a while.
+    pub fn is_due(&self, index: u64, now: Instant) -> bool {
+        let mut last = self.0.lock();
+        match &mut *last {
+            None => true,
+            Some(last) if last.index == index || now < last.rest_until => false,
+            Some(last) => {
+                last.rest_until = now + REST.1;
+                true
+            }
+        }
+    }
+
+    /// The count, which ended now and took so long.
+    pub fn counted(&self, census: Census, index: u64, now: Instant, took: Duration) {
+        let rest_until = now + (REST_FACTOR * took).clamp(REST.0, REST.1);
+        *self.0.lock() = Some(Counted { census, index, rest_until });
+    }
+
+    /// The last count.
+    pub fn get(&self) -> Option<Census> {
+        self.0.lock().map(|last| last.census)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_store_is_not_counted_all_the_time() {
+        let (last, now) = (LastCensus::default(), Instant::now());
+        let after = |ms| now + Duration::from_millis(ms);
+        assert!(last.is_due(0, now));
+        last.counted(Census { keys: 9, ..Census::default() }, 7, now, Duration::from_millis(100));
+        assert_eq!(last.get().map(|census| census.keys), Some(9));
+        assert!(!last.is_due(7, after(100_000)), "nothing has changed");
+        assert!(!last.is_due(8, after(4_900)));
+        assert!(last.is_due(8, after(5_100)));
+        assert!(!last.is_due(8, after(5_200)), "one is counting");
+        last.counted(Census::default(), 8, now, Duration::ZERO);
+        assert!(!last.is_due(9, after(900)) && last.is_due(9, after(1_100)));
+    }
+
+    #[test]
+    fn bytes_per_key_are_an_average() {
+        let census = Census { keys: 4, path_bytes: 10, value_bytes: 20, ..Census::default() };
+        let value = |census: &Census| {
+            let families = size_families(census);
+            let family = families.iter().find(|family| family.name() == "etcd_rs_store_bytes_per_key");
+            family.unwrap().get_metric()[0].get_gauge().get_value()
+        };
+        assert_eq!(value(&census), 7.5);
+        assert_eq!(value(&Census::default()), 0.0);
+    }
+}

@@ -1,0 +1,357 @@
+//! What the way to one other member has carried and how long that took, for `/metrics`.
+//!
+//! A measure belongs to its destination and goes with it: who is a member no more has no lines on the page.
+
+use std::array;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts};
+use shared::id::MemberId;
+
+use super::frames::StreamKind;
+use crate::member::Kind;
+use crate::metrics::families::{float, labelled};
+
+/// Ways of a message to a peer, as Go calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Appends,
+    Messages,
+    Pipeline,
+}
+
+impl Way {
+    pub(super) const ALL: [Way; 3] = [Way::Appends, Way::Messages, Way::Pipeline];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Way::Appends => "msgappv2",
+            Way::Messages => "message",
+            Way::Pipeline => "pipeline",
+        }
+    }
+}
+
+impl From<StreamKind> for Way {
+    fn from(kind: StreamKind) -> Way {
+        match kind {
+            StreamKind::Append => Way::Appends,
+            StreamKind::Message => Way::Messages,
+        }
+    }
+}
+
+/// Every kind of message with the name of its type in Go.
+const KINDS: [(Kind, &str); 10] = [
+    (Kind::Propose, "MsgProp"),
+    (Kind::Append, "MsgApp"),
+    (Kind::AppendResponse, "MsgAppResp"),
+    (Kind::Vote, "MsgVote"),
+    (Kind::VoteResponse, "MsgVoteResp"),
+    (Kind::Snapshot, "MsgSnap"),
+    (Kind::Heartbeat, "MsgHeartbeat"),
+    (Kind::HeartbeatResponse, "MsgHeartbeatResp"),
+    (Kind::Extension, "MsgExtension"),
+    (Kind::Local, "MsgLocal"),
+];
+
+const SLOTS: usize = Way::ALL.len() * KINDS.len();
+
+/// Where messages of that kind on that way are counted.
+fn slot(way: Way, kind: Kind) -> usize {
+    way as usize * KINDS.len() + kind as usize
+}
+
+/// What was measured of one destination.
+#[derive(Debug)]
+pub(super) struct Measures {
+    id: MemberId,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    /// How often the peer was lost.
+    losses: AtomicU64,
+    failed: [AtomicU64; SLOTS],
+    latency: [OnceLock<Histogram>; SLOTS],
+    /// Handed to a stream since the last flush, and the slots that are not 0.
+    queued: [AtomicU32; SLOTS],
+    queued_slots: AtomicU32,
+    round_trip: OnceLock<Histogram>,
+    /// Ours less the peer's, in nanoseconds.
+    clock_difference: AtomicI64,
+}
+
+impl Measures {
+    pub(super) fn new(id: MemberId) -> Measures {
+        Measures {
+            id,
+            sent_bytes: AtomicU64::default(),
+            received_bytes: AtomicU64::default(),
+            losses: AtomicU64::default(),
+            failed: array::from_fn(|_| AtomicU64::default()),
+            latency: array::from_fn(|_| OnceLock::default()),
+            queued: array::from_fn(|_| AtomicU32::default()),
+            queued_slots: AtomicU32::default(),
+            round_trip: OnceLock::default(),
+            clock_difference: AtomicI64::default(),
+        }
+    }
+
+    /// A message of so many bytes was handed to a stream; it counts as sent with the next flush.
+    pub(super) fn queued(&self, way: Way, kind: Kind, bytes: usize) {
+        let slot = slot(way, kind);
+        self.sent_bytes.fetch_add(bytes as u64, Relaxed);
+        self.queued[slot].fetch_add(1, Relaxed);
+        self.queued_slots.fetch_or(1 << slot, Relaxed);
+    }
+
+    /// What was queued is at the socket, so long after it was handed in.
+    pub(super) fn flushed(&self, took: Duration) {
+        let mut slots = self.queued_slots.swap(0, Relaxed);
+        while slots != 0 {
+            let slot = slots.trailing_zeros() as usize;
+            slots &= slots - 1;
+            for _ in 0..self.queued[slot].swap(0, Relaxed) {
+                self.observe(slot, took);
+            }
+        }
+    }
+
+    /// Whether anything was handed in since the last flush.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued_slots.load(Relaxed) != 0
+    }
+
+    /// A message of so many bytes arrived by a request of its own, which took so long.
+    pub(super) fn posted(&self, kind: Kind, bytes: u64, took: Duration) {
+        self.sent_bytes.fetch_add(bytes, Relaxed);
+        self.observe(slot(Way::Pipeline, kind), took);
+    }
+
+    /// A message did not get there.
+    pub(super) fn failed(&self, way: Way, kind: Kind) {
+        self.failed[slot(way, kind)].fetch_add(1, Relaxed);
+    }
+
+    /// The peer has sent a message of so many bytes.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The peer was connected and is not any more.
+    pub(super) fn lost(&self) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
+    /// The peer has answered a probe; its clock says so much less than ours, in nanoseconds.
+    pub(super) fn probed(&self, round_trip: Duration, clock_difference: i64) {
+        self.clock_difference.store(clock_difference, Relaxed);
+        let histogram = self.round_trip.get_or_init(|| {
+            let options = options("etcd_network_peer_round_trip_time_seconds", 0.0001, 16)
+                .const_label("To", self.id.to_string());
+            made(options, "Time that a peer took to answer a probe.")
+        });
+        histogram.observe(round_trip.as_secs_f64());
+    }
+
+    fn observe(&self, slot: usize, took: Duration) {
+        let histogram = self.latency[slot].get_or_init(|| {
+            let (way, kind) = (Way::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let options = options("etcd_rafthttp_message_sent_latency_seconds", 0.0005, 13)
+                .const_label("msgType", kind)
+                .const_label("remoteID", self.id.to_string())
+                .const_label("sendingType", way.name());
+            made(
+                options,
+                "Time until a message was handed to its connection, or, by a request of its own, was answered.",
+            )
+        });
+        histogram.observe(took.as_secs_f64());
+    }
+
+    /// Everything that was measured, and what waits on each way: messages and bytes.
+    pub(super) fn families(
+        &self,
+        local: MemberId,
+        is_active: bool,
+        waiting: [(usize, usize); Way::ALL.len()],
+    ) -> Vec<MetricFamily> {
+        let id = self.id.to_string();
+        let to = || vec![("To", id.clone())];
+        let both = || vec![("Local", local.to_string()), ("Remote", id.clone())];
+        let sum = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Relaxed)).sum::<u64>();
+        let (counter, gauge) = (MetricType::COUNTER, MetricType::GAUGE);
+        let failed = self.failed.iter().enumerate().filter_map(|(slot, count)| {
+            let (way, kind) = (Way::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let labels = vec![
+                ("msgType", kind.to_owned()),
+                ("remoteID", id.clone()),
+                ("sendingType", way.name().to_owned()),
+            ];
+            Some((labels, float(count.load(Relaxed)))).filter(|(_, count)| *count > 0.0)
+        });
+        let waiting = |of: fn((usize, usize)) -> usize| {
+            Way::ALL.map(|way| {
+                let labels = vec![("To", id.clone()), ("sendingType", way.name().to_owned())];
+                (labels, float(of(waiting[way as usize]) as u64))
+            })
+        };
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a difference that matters to nobody at that precision"
+        )]
+        let clock_difference = self.clock_difference.load(Relaxed) as f64 / 1e9;
+        let one = |name, help, kind, labels, value| labelled(name, help, kind, [(labels, value)]);
+        let mut families = vec![
+            labelled(
+                "etcd_rafthttp_message_sent_failed_total",
+                "Messages to a peer that did not get there.",
+                counter,
+                failed,
+            ),
+            one(
+                "etcd_network_peer_sent_bytes_total",
+                "Bytes of messages sent to a peer.",
+                counter,
+                to(),
+                float(self.sent_bytes.load(Relaxed)),
+            ),
+            one(
+                "etcd_network_peer_received_bytes_total",
+                "Bytes of messages that a peer has sent on streams.",
+                counter,
+                vec![("From", id.clone())],
+                float(self.received_bytes.load(Relaxed)),
+            ),
+            one(
+                "etcd_network_peer_sent_failures_total",
+                "Messages to a peer that did not get there.",
+                counter,
+                to(),
+                float(sum(&self.failed)),
+            ),
+            one(
+                "etcd_network_active_peers",
+                "Whether a peer is connected: 1 or 0.",
+                gauge,
+                both(),
+                if is_active { 1.0 } else { 0.0 },
+            ),
+            one(
+                "etcd_network_disconnected_peers_total",
+                "How often a connected peer was lost.",
+                counter,
+                both(),
+                float(self.losses.load(Relaxed)),
+            ),
+            labelled(
+                "etcd_rs_peer_queue_messages",
+                "Messages that wait to be sent to a peer.",
+                gauge,
+                waiting(|(messages, _)| messages),
+            ),
+            labelled(
+                "etcd_rs_peer_queue_bytes",
+                "Bytes of messages that wait to be sent to a peer.",
+                gauge,
+                waiting(|(_, bytes)| bytes),
+            ),
+        ];
+        if let Some(round_trip) = self.round_trip.get() {
+            families.push(one(
+                "etcd_rs_peer_clock_difference_seconds",
+                "This member's clock less that of a peer.",
+                gauge,
+                to(),
+                clock_difference,
+            ));
+            families.extend(round_trip.collect().into_iter().map(Some));
+        }
+        let latencies = self.latency.iter().filter_map(OnceLock::get);
+        families.into_iter().flatten().chain(latencies.flat_map(Collector::collect)).collect()
+    }
+}
+
+/// A histogram whose buckets double from the first one's bound on.
+fn options(name: &str, first: f64, buckets: i32) -> HistogramOpts {
+    let bounds = (0..buckets).map(|power| first * 2f64.powi(power)).collect();
+    HistogramOpts::new(name, " ").buckets(bounds)
+}
+
+fn made(mut options: HistogramOpts, help: &str) -> Histogram {
+    options.common_opts.help = help.to_owned();
+    Histogram::with_opts(options).unwrap_or_else(|error| panic!("a metric is defined wrongly: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn page(measures: &Measures) -> String {
+        let families = measures.families(MemberId(1), true, [(3, 300), (0, 0), (0, 0)]);
+        TextEncoder::new().encode_to_string(&crate::metrics::families::merged(families)).unwrap()
+    }
+
+    #[test]
+    fn kinds_stand_at_their_own_place() {
+        for (place, (kind, name)) in KINDS.iter().enumerate() {
+            assert_eq!(*kind as usize, place, "{name}");
+        }
+        for (place, way) in Way::ALL.iter().enumerate() {
+            assert_eq!(*way as usize, place, "{way:?}");
+        }
+        // A bit for each.
+        assert!(SLOTS <= 32);
+    }
+
+    #[test]
+    fn messages_count_by_way_and_kind() {
+        let measures = Measures::new(MemberId(0x2a));
+        measures.queued(Way::Appends, Kind::Append, 100);
+        measures.queued(Way::Appends, Kind::Append, 50);
+        measures.queued(Way::Messages, Kind::Heartbeat, 7);
+        assert!(measures.is_queued());
+        measures.flushed(Duration::from_micros(700));
+        assert!(!measures.is_queued());
+        measures.flushed(Duration::from_secs(9));
+        measures.posted(Kind::Snapshot, 1000, Duration::from_millis(3));
+        measures.failed(Way::Pipeline, Kind::Vote);
+        measures.received(11);
+        measures.lost();
+        measures.probed(Duration::from_micros(150), -2_500_000_000);
+        let page = page(&measures);
+        let latency = "etcd_rafthttp_message_sent_latency_seconds";
+        let append = r#"{msgType="MsgApp",remoteID="2a",sendingType="msgappv2""#;
+        for line in [
+            format!("{latency}_bucket{append},le=\"0.0005\"}} 0"),
+            format!("{latency}_bucket{append},le=\"0.001\"}} 2"),
+            format!("{latency}_bucket{append},le=\"2.048\"}} 2"),
+            format!("{latency}_count{append}}} 2"),
+            format!(
+                "{latency}_count{{msgType=\"MsgHeartbeat\",remoteID=\"2a\",sendingType=\"message\"}} 1"
+            ),
+            format!("{latency}_count{{msgType=\"MsgSnap\",remoteID=\"2a\",sendingType=\"pipeline\"}} 1"),
+            r#"etcd_rafthttp_message_sent_failed_total{msgType="MsgVote",remoteID="2a",sendingType="pipeline"} 1"#
+                .to_owned(),
+            "etcd_network_peer_sent_bytes_total{To=\"2a\"} 1157".to_owned(),
+            "etcd_network_peer_received_bytes_total{From=\"2a\"} 11".to_owned(),
+            "etcd_network_peer_sent_failures_total{To=\"2a\"} 1".to_owned(),
+            "etcd_network_active_peers{Local=\"1\",Remote=\"2a\"} 1".to_owned(),
+            "etcd_network_disconnected_peers_total{Local=\"1\",Remote=\"2a\"} 1".to_owned(),
+            "etcd_network_peer_round_trip_time_seconds_bucket{To=\"2a\",le=\"0.0001\"} 0".to_owned(),
+            "etcd_network_peer_round_trip_time_seconds_bucket{To=\"2a\",le=\"3.2768\"} 1".to_owned(),
+            "etcd_rs_peer_clock_difference_seconds{To=\"2a\"} -2.5".to_owned(),
+            "etcd_rs_peer_queue_messages{To=\"2a\",sendingType=\"msgappv2\"} 3".to_owned(),
+            "etcd_rs_peer_queue_bytes{To=\"2a\",sendingType=\"msgappv2\"} 300".to_owned(),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert_eq!(page.matches(&format!("# TYPE {latency} ")).count(), 1);
+    }
+}

@@ -1,0 +1,92 @@
+//! When the store came to which index, for those who ask how old the oldest event of the watch history is.
+//!
+//! Events carry no time. The member's loop notes the store's index a few times a second; an event is as old as the
+//! first note that has it, or a little older.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Notes that are kept. When there are more, every other one goes.
+const NOTES_MAX: usize = 512;
+
+/// Between two notes passes this part of the time that they reach back: an age need be no more exact.
+const PART: u32 = 256;
+
+/// Indexes and when the store was seen at them, oldest first.
+#[derive(Debug)]
+pub(super) struct Ages(VecDeque<(u64, Instant)>);
+
+impl Ages {
+    /// Of a store that is at `index` now; what was before is as old as that.
+    pub(super) fn since(index: u64, now: Instant) -> Ages {
+        Ages(VecDeque::from([(index, now)]))
+    }
+
+    /// The store is at `index`, and its history begins at `oldest`.
+    pub(super) fn note(&mut self, index: u64, oldest: u64, now: Instant) {
+        // Of the notes before the oldest event none is needed.
+        while self.0.front().is_some_and(|(noted, _)| *noted < oldest) {
+            self.0.pop_front();
+        }
+        if let (Some((_, first)), Some((last_index, last))) = (self.0.front(), self.0.back())
+            && (*last_index == index || now.duration_since(*last) < now.duration_since(*first) / PART)
+        {
+            return;
+        }
+        self.0.push_back((index, now));
+        if self.0.len() > NOTES_MAX {
+            let mut keep = false;
+            self.0.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// How old the event at `index` is at least; nothing if it is newer than the last note, or there is none.
+    pub(super) fn of(&self, index: u64, now: Instant) -> Duration {
+        let first = self.0.partition_point(|(noted, _)| *noted < index);
+        match self.0.get(first) {
+            Some((_, noted)) if index > 0 => now.duration_since(*noted),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_as_old_as_the_first_note_that_has_it() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut ages = Ages::since(10, start);
+        ages.note(20, 1, after(5));
+        ages.note(20, 1, after(6));
+        ages.note(30, 1, after(9));
+        let age = |ages: &Ages, index| ages.of(index, after(100)).as_secs();
+        assert_eq!(
+            [1, 10, 11, 20, 21, 30, 31, 0].map(|index| age(&ages, index)),
+            [100, 100, 95, 95, 91, 91, 0, 0]
+        );
+        ages.note(40, 25, after(10));
+        assert_eq!((age(&ages, 25), ages.0.len()), (91, 2));
+        ages.note(41, 25, after(10));
+        assert_eq!(age(&ages, 41), 0, "noted later");
+    }
+
+    #[test]
+    fn notes_are_bounded_and_ages_stay_about_right() {
+        let start = Instant::now();
+        let mut ages = Ages::since(0, start);
+        for index in 1..=100_000 {
+            ages.note(index, 1, start + Duration::from_secs(index));
+            assert!(ages.0.len() <= NOTES_MAX);
+        }
+        let now = start + Duration::from_secs(100_000);
+        let age = ages.of(50_000, now).as_secs();
+        assert!((49_000..=50_000).contains(&age), "{age}");
+        assert_eq!(ages.of(100_000, now).as_secs(), 0);
+    }
+}
