@@ -108,6 +108,15 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         force_new_cluster: values.switch("force-new-cluster"),
         allow_legacy: false,
         strict_reconfig_check: values.switch("strict-reconfig-check"),
+        trace: match values.text("trace") {
+            "*" => true,
+            "" => false,
+            other => {
+                notes.warning_of_main(format!("-trace={other} shows nothing: only '*' does"));
+                false
+            }
+        },
+        graphite: Some(values.text("graphite-host").to_owned()).filter(|address| !address.is_empty()),
         watch_history: count(values.number("watch-history")),
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),

@@ -17,14 +17,8 @@ use super::{Refusal, Settings};
 const RENAMED: &[(&str, &str)] = &[("verbose", "v"), ("very-verbose", "vv")];
 
 /// Keys of 0.4 that no flag of 2.x knows.
-const FORGOTTEN: &[&str] = &[
-    "graphite-host",
-    "http-read-timeout",
-    "http-write-timeout",
-    "peer-heartbeat-timeout",
-    "trace",
-    "very-very-verbose",
-];
+const FORGOTTEN: &[&str] =
+    &["http-read-timeout", "http-write-timeout", "peer-heartbeat-timeout", "very-very-verbose"];
 
 /// Flags that make no sense in a file.
 const NOT_IN_FILES: &[&str] = &["config", "version"];

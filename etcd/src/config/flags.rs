@@ -47,6 +47,7 @@ pub static FLAGS: FlagSet = FlagSet {
         LOGGING,
         UNSAFE,
         EXPERIMENTAL,
+        MONITORING,
         PROFILING,
         MISCELLANY,
         ADDRESSES,
@@ -357,6 +358,22 @@ const EXPERIMENTAL: Group = Group {
     ],
 };
 
+const MONITORING: Group = Group {
+    title: "monitoring flags",
+    remark: "Of etcd 0.4.",
+    hidden: false,
+    flags: &[
+        Flag::new(
+            "graphite-host",
+            Kind::Checked(check_host_port),
+            "",
+            "Where Graphite listens for figures, as HOST:PORT (its plain text protocol); they are sent every two \
+             seconds.",
+        ),
+        Flag::text("trace", "", "'*' serves figures in the form of 0.4 at '/debug/metrics'."),
+    ],
+};
+
 const PROFILING: Group = Group {
     title: "profiling flags",
     remark: "",
@@ -442,6 +459,18 @@ fn check_urls(list: &str) -> Result<(), String> {
 
 fn check_address(text: &str) -> Result<(), String> {
     text.parse::<IpPort>().map(drop).map_err(|error| error.to_string())
+}
+
+fn check_host_port(text: &str) -> Result<(), String> {
+    let (host, port) =
+        text.rsplit_once(':').ok_or_else(|| format!("address {text}: missing port in address"))?;
+    if host.is_empty() {
+        return Err(format!("address {text}: missing host in address"));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(format!("address {text}: the port is a number from 1 to 65535")),
+    }
 }
 
 fn check_cors(list: &str) -> Result<(), String> {

@@ -104,6 +104,10 @@ pub struct Config {
     pub watch_history: usize,
     /// Whether the process is a member or passes requests on to members.
     pub proxy: ProxyConfig,
+    /// Whether figures are shown in the form of 0.4.
+    pub trace: bool,
+    /// Where figures are sent to Graphite, as host and port.
+    pub graphite: Option<String>,
     /// The longest body of a request.
     pub request_body_bytes_max: usize,
     /// The longest head of a request.

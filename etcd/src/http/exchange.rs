@@ -203,6 +203,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::Live => Box::pin(health::answer_live(context, asked, headers)).await,
         Route::Ready => Box::pin(health::answer_ready(context, asked, headers)).await,
         Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
+        Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
         Route::DebugVars => debug_vars::answer(context, &asked, headers),
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),

@@ -1,13 +1,14 @@
-//! `/metrics`: the measures of the whole process, as Prometheus reads them.
+//! The measures of the whole process: `/metrics` as Prometheus reads them, `/debug/metrics` in the form of 0.4.
 
 use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use prometheus::proto::MetricFamily;
 
 use super::Context;
 use super::backend::Backend;
+use super::exchange::Asked;
 use super::reply::{self, Response};
 use crate::metrics::{self, Process, Standing, StoreCounts};
 use crate::version::SPOKEN;
@@ -22,6 +23,33 @@ pub(super) async fn answer<B: Backend>(context: &Context<B>, mut headers: Header
     let page = context.process_metrics.page(measures(context));
     headers.insert(CONTENT_TYPE, PROMETHEUS);
     reply::answer(headers, StatusCode::OK, page)
+}
+
+/// `/debug/metrics`, where it is wanted: as JSON, or with `format=text` as lines.
+pub(super) async fn answer_debug<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    if !context.trace {
+        return reply::not_found(headers);
+    }
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return reply::method_not_allowed(headers, "GET, HEAD");
+    }
+    count_keys(context).await;
+    let figures = context.process_metrics.figures(measures(context));
+    if asked.query.split('&').any(|pair| pair == "format=text") {
+        headers.insert(CONTENT_TYPE, reply::TEXT);
+        return reply::answer(headers, StatusCode::OK, figures.text());
+    }
+    reply::json(headers, StatusCode::OK, figures.json())
+}
+
+/// The lines for Graphite, now, with this before each name.
+pub(crate) fn graphite<B: Backend>(context: &Context<B>, prefix: &str) -> String {
+    let seconds = context.backend.clock().0.div_euclid(1_000_000_000);
+    context.process_metrics.figures(measures(context)).graphite(prefix, seconds)
 }
 
 /// What is not registered as a counter: what the store, the member and the kernel say when they are asked.

@@ -65,6 +65,7 @@ pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;
 pub use self::legacy_admin::AdminAnswer;
 pub(crate) use self::listener::serve;
+pub(crate) use self::metrics_page::graphite;
 pub(crate) use self::site::{Site, Wire};
 
 /// How large requests may be.
@@ -91,6 +92,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether `/version` also names the protocol between members, for those of 0.4 that ask.
     pub internal_version: bool,
+    /// Whether figures are shown in the form of 0.4.
+    pub trace: bool,
 }
 
 impl From<&Config> for Options {
@@ -102,6 +105,7 @@ impl From<&Config> for Options {
                 body_bytes_max: config.request_body_bytes_max,
             },
             internal_version: config.allow_legacy,
+            trace: config.trace,
         }
     }
 }
@@ -113,6 +117,7 @@ pub struct Context<B> {
     cors: Cors,
     wire: Wire,
     internal_version: bool,
+    trace: bool,
     log: LogControl,
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
@@ -130,12 +135,23 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits, internal_version } = options.into();
+        let Options { cors, limits, internal_version, trace } = options.into();
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
         let wire = Wire::new(limits);
         let auth = Auth::default();
-        Ok(Context { backend, auth, cors, wire, internal_version, log, process_metrics, metrics, cluster_id })
+        Ok(Context {
+            backend,
+            auth,
+            cors,
+            wire,
+            internal_version,
+            trace,
+            log,
+            process_metrics,
+            metrics,
+            cluster_id,
+        })
     }
 }

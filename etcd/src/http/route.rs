@@ -48,6 +48,8 @@ pub(super) enum Route {
     Ready,
     /// `/metrics`
     Metrics,
+    /// `/debug/metrics`
+    DebugMetrics,
     /// `/debug/vars`
     DebugVars,
     /// `/config/local/log`
@@ -110,6 +112,7 @@ impl Route {
             b"/version" => Route::Version,
             b"/health" => Route::Health,
             b"/metrics" => Route::Metrics,
+            b"/debug/metrics" => Route::DebugMetrics,
             b"/debug/vars" => Route::DebugVars,
             b"/config/local/log" => Route::LogLevel,
             _ => Route::Nowhere,

@@ -4,15 +4,20 @@
 //! the way of a request. What the store and the kernel count anyway is asked for when somebody looks.
 
 pub(crate) mod families;
+pub mod graphite;
+pub mod legacy;
 mod member;
 mod process;
 mod store;
+mod timer;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
 
+pub use legacy::Timers;
 pub use member::{Figures, Standing};
 pub use process::{Process, descriptor_limit};
 pub use store::{HistoryReach, LastCensus, StoreCounts};
@@ -26,6 +31,7 @@ pub struct Metrics {
     registry: Registry,
     /// The last count of the clients' keys.
     pub census: LastCensus,
+    timers: Option<Arc<Timers>>,
     proposal_seconds: Histogram,
     proposals_pending: IntGauge,
     proposals_failed: IntCounter,
@@ -55,6 +61,22 @@ impl Metrics {
         let registry = Registry::new();
         let metrics = register(&registry);
         metrics.unwrap_or_else(|error| panic!("a metric is defined wrongly: {error}"))
+    }
+
+    /// The same, with the timers of 0.4 if they are wanted.
+    #[must_use]
+    pub fn tracing(self, wanted: bool) -> Metrics {
+        Metrics { timers: wanted.then(|| Arc::new(Timers::new(Instant::now()))), ..self }
+    }
+
+    /// The timers of 0.4, if they are wanted.
+    pub fn timers(&self) -> Option<&Arc<Timers>> {
+        self.timers.as_ref()
+    }
+
+    /// All measures under dotted names, as 0.4 had them.
+    pub fn figures(&self, others: impl IntoIterator<Item = MetricFamily>) -> legacy::Figures {
+        legacy::Figures::new(&self.gather(others), self.timers.as_deref(), Instant::now())
     }
 
     /// Where other parts register measures of their own.
@@ -167,6 +189,7 @@ fn register(registry: &Registry) -> prometheus::Result<Metrics> {
     Ok(Metrics {
         registry: registry.clone(),
         census: LastCensus::default(),
+        timers: None,
         proposal_seconds: histogram(
             "etcd_server_proposal_durations_seconds",
             "Time from a proposal to its being applied.",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -28,7 +28,7 @@ use super::status::Status;
 use super::{probing, reader};
 use crate::log;
 use crate::member::{Kind, Message};
-use crate::metrics::families;
+use crate::metrics::{Timers, families};
 
 /// What a dial may take beside the share of the election timeout.
 const DIAL_TIME: Duration = Duration::from_secs(1);
@@ -71,6 +71,8 @@ pub(super) struct Context {
     pub(super) mailbox: Mailbox,
     pub(super) dial_time_max: Duration,
     pub(super) received: Counter,
+    /// Where the answers of followers are timed, if that is wanted.
+    timers: OnceLock<Arc<Timers>>,
     sent: Counter,
 }
 
@@ -141,6 +143,7 @@ impl Transport {
             mailbox: Mailbox(inbound),
             dial_time_max: DIAL_TIME + election_timeout / 5,
             received: Counter::default(),
+            timers: OnceLock::new(),
             sent: Counter::default(),
         };
         Transport(Arc::new(Inner { context: Arc::new(context), group: RwLock::default() }))
@@ -280,6 +283,12 @@ impl Transport {
         }
     }
 
+    /// Times the answers of followers from now on, as 0.4 did.
+    pub fn time(&self, timers: Arc<Timers>) {
+        // Who times already goes on.
+        let _ = self.0.context.timers.set(timers);
+    }
+
     /// What the ways to the peers have measured, for `/metrics`.
     pub fn measures(&self) -> Vec<MetricFamily> {
         let local = self.0.context.local.id;
@@ -320,8 +329,10 @@ impl Context {
             Kind::Local => return true,
             Kind::Append => self.received.add(1, bytes, now),
             Kind::AppendResponse => {
-                if let Some(from) = from {
-                    from.follower.answered(message.index(), now);
+                if let Some(took) = from.and_then(|from| from.follower.answered(message.index(), now))
+                    && let Some(timers) = self.timers.get()
+                {
+                    timers.heartbeat_answered(took);
                 }
             }
             _ => {}

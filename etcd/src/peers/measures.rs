@@ -57,7 +57,8 @@ const KINDS: [(Kind, &str); 10] = [
     (Kind::Heartbeat, "MsgHeartbeat"),
     (Kind::HeartbeatResponse, "MsgHeartbeatResp"),
     (Kind::Extension, "MsgExtension"),
-    (Kind::Local, "MsgLocal"),
+    // What a member says to itself is not sent: the place is that of a stream's own signs of life.
+    (Kind::Local, "MsgLinkHeartbeat"),
 ];
 
 const SLOTS: usize = Way::ALL.len() * KINDS.len();
@@ -130,6 +131,11 @@ impl Measures {
     pub(super) fn posted(&self, kind: Kind, bytes: u64, took: Duration) {
         self.sent_bytes.fetch_add(bytes, Relaxed);
         self.observe(slot(Way::Pipeline, kind), took);
+    }
+
+    /// A stream has told that it is alive, which took so long.
+    pub(super) fn told_alive(&self, way: Way, took: Duration) {
+        self.observe(slot(way, Kind::Local), took);
     }
 
     /// A message did not get there.

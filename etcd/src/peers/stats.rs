@@ -103,11 +103,12 @@ impl Follower {
         timing.sample = None;
     }
 
-    /// The peer has all entries up to `index`.
-    pub(super) fn answered(&self, index: u64, now: Instant) {
+    /// The peer has all entries up to `index`. How long that took, if it was timed.
+    pub(super) fn answered(&self, index: u64, now: Instant) -> Option<Duration> {
         let mut timing = self.0.lock();
-        let Some((_, since)) = timing.sample.take_if(|(wanted, _)| index >= *wanted) else { return };
-        let latency = now.duration_since(since).as_secs_f64() * 1000.0;
+        let (_, since) = timing.sample.take_if(|(wanted, _)| index >= *wanted)?;
+        let took = now.duration_since(since);
+        let latency = took.as_secs_f64() * 1000.0;
         let Timing { stats, samples, square_average, .. } = &mut *timing;
         let before = *samples;
         *samples += 1.0;
@@ -118,6 +119,7 @@ impl Follower {
         *square_average = (before * *square_average + latency * latency) / *samples;
         let variance = *square_average - stats.latency_average * stats.latency_average;
         stats.latency_standard_deviation = variance.max(0.0).sqrt();
+        Some(took)
     }
 
     pub(super) fn stats(&self) -> FollowerStats {

@@ -56,7 +56,7 @@ pub(super) async fn run(context: &group::Context, start: StreamStart, mut stream
     let Some(generation) = outgoing.attach(socket.direct()) else { return };
     let attached = Attached { context, to: &to, outgoing, generation };
     to.status.activate();
-    match write_frames(&mut socket, outgoing, generation).await {
+    match write_frames(&mut socket, &to, outgoing, generation).await {
         Ok(Next::Replaced) => {
             drop(attached);
             // The end of an answer, said in order; nobody minds if it does not arrive.
@@ -85,6 +85,7 @@ impl Drop for Attached<'_> {
 
 async fn write_frames(
     socket: &mut Socket,
+    to: &Destination,
     outgoing: &Outgoing,
     generation: Generation,
 ) -> Result<Next, (&'static str, io::Error)> {
@@ -111,9 +112,11 @@ async fn write_frames(
                 outgoing.give_back(batch);
             }
             Next::Alive => {
-                let chunk = outgoing.link_heartbeat();
+                let (began, chunk) = (Instant::now(), outgoing.link_heartbeat());
                 socket.write_all(&chunk).await.map_err(|error| ("heartbeat", error))?;
-                alive.as_mut().reset(Instant::now() + LINK_HEARTBEAT_INTERVAL);
+                let now = Instant::now();
+                to.measures.told_alive(outgoing.kind().into(), now.duration_since(began));
+                alive.as_mut().reset(now + LINK_HEARTBEAT_INTERVAL);
             }
             Next::Replaced | Next::Gone => return Ok(next),
         }

@@ -27,7 +27,7 @@ use crate::http::exchange::{self, BodyError, Expects, Framing};
 use crate::http::reply::{self, BadRequest};
 use crate::http::{Flow, Site, Wire, path};
 use crate::log;
-use crate::metrics::{self, Process, StoreCounts};
+use crate::metrics;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -139,9 +139,7 @@ impl Exchange {
     fn local(&self, what: Local, method: &Method, mut headers: HeaderMap) -> reply::Response {
         match what {
             Local::Metrics => {
-                let mut others = StoreCounts::default().families();
-                others.extend(Process::read().iter().flat_map(Process::families));
-                let page = self.proxy.process_metrics.page(others);
+                let page = self.proxy.process_metrics.page(self.proxy.measures());
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
                 reply::answer(headers, StatusCode::OK, page)
             }

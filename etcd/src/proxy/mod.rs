@@ -25,6 +25,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+use prometheus::proto::MetricFamily;
 use shared::disk::{Disk, RealDisk};
 use shared::flags::quote;
 use tokio::sync::watch;
@@ -39,11 +40,11 @@ use crate::config::{Config, ProxyMode};
 use crate::discovery::{self, Service};
 use crate::http::{self, Cors, Options, Wire};
 use crate::log;
-use crate::metrics::Metrics as ProcessMetrics;
+use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
 use crate::security::{self, Door};
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
-use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, role_of};
+use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
 use crate::service::{Managed, keep_informed};
 
 /// What all connections share.
@@ -85,6 +86,13 @@ impl Proxy {
         let (known, usable) =
             (self.director.endpoints().len(), self.director.available(tokio::time::Instant::now()).len());
         format!("proxy: {usable} of {known} endpoints can be used")
+    }
+
+    /// What is not registered as a counter. A proxy has no store.
+    fn measures(&self) -> Vec<MetricFamily> {
+        let mut measures = StoreCounts::default().families();
+        measures.extend(Process::read().iter().flat_map(Process::families));
+        measures
     }
 }
 
@@ -171,6 +179,13 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }
     let keeping_up = tokio::spawn(members.keep_up(config.proxy.refresh_interval));
+    let sending = config.graphite.clone().map(|address| {
+        let (proxy, prefix) = (proxy.clone(), legacy::prefix(&config.name));
+        tokio::spawn(graphite::send(address, move || {
+            let seconds = now().0.div_euclid(1_000_000_000);
+            proxy.process_metrics.figures(proxy.measures()).graphite(&prefix, seconds)
+        }))
+    });
     let mut connections = JoinSet::new();
     for (listener, acceptor) in listeners {
         connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone()));
@@ -184,6 +199,9 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     };
     manager.stopping();
     keeping_up.abort();
+    if let Some(sending) = sending {
+        sending.abort();
+    }
     stop.send_replace(true);
     let closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {

@@ -172,6 +172,8 @@ pub(super) struct MemberLoop<D: Disk> {
     /// would be sent once more.
     parsing: bool,
     last_written: Option<BatchId>,
+    /// When the first append came that is not answered yet, if appends are timed.
+    append_heard: Option<Instant>,
     leader_changed: Instant,
     ending: Option<Ending>,
     next_expiry: Instant,
@@ -209,6 +211,7 @@ impl<D: Disk> MemberLoop<D> {
             received: None,
             parsing: false,
             last_written: None,
+            append_heard: None,
             leader_changed: now,
             ending: None,
             next_expiry: now,
@@ -311,7 +314,12 @@ impl<D: Disk> MemberLoop<D> {
         match inbound {
             Inbound::Message(message) if self.parsing && message.is_of_log() => {}
             Inbound::Message(message) if message.kind() == Kind::Snapshot => self.parse_snapshot(message),
-            Inbound::Message(message) => self.member.step(message),
+            Inbound::Message(message) => {
+                if self.metrics.timers().is_some() && message.kind() == Kind::Append {
+                    self.append_heard.get_or_insert_with(Instant::now);
+                }
+                self.member.step(message);
+            }
             Inbound::Unreachable(id) => self.member.unreachable(id),
             Inbound::Gone(id) => self.member.peer_is_gone(id),
             Inbound::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
@@ -427,8 +435,19 @@ impl<D: Disk> MemberLoop<D> {
             self.member.persisted(batch.id);
         }
         if !batch.then_send.is_empty() {
-            self.links.send(std::mem::take(&mut batch.then_send));
+            let messages = std::mem::take(&mut batch.then_send);
+            self.send(messages);
         }
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        if let (Some(heard), Some(timers)) = (self.append_heard, self.metrics.timers())
+            && messages.iter().any(|message| message.kind() == Kind::AppendResponse)
+        {
+            timers.append_handled(heard.elapsed());
+            self.append_heard = None;
+        }
+        self.links.send(messages);
     }
 
     fn take(&mut self, call: Call, deadline: Instant) {
@@ -547,7 +566,7 @@ impl<D: Disk> MemberLoop<D> {
         while let Some(output) = self.member.poll() {
             spoke = true;
             match output {
-                Output::Send(messages) => self.links.send(messages),
+                Output::Send(messages) => self.send(messages),
                 Output::Persist(batch) => self.persist(batch).map_err(|error| error.to_string())?,
                 Output::Apply(committed) => self.apply(committed),
                 Output::Install(received) => self.install(received).await?,

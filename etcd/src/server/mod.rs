@@ -156,7 +156,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
 
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new().tracing(config.trace));
     let (stop, stopping) = watch::channel(false);
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
     let (fall_silent, silent) = watch::channel(false);
@@ -179,6 +179,10 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         connections.spawn(served);
     }
     let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
+    if let Some(address) = config.graphite.clone() {
+        let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
+        tasks.spawn(metrics::graphite::send(address, move || http::graphite(&context, &prefix)));
+    }
     tokio::pin!(ready);
     let mut waiting = client_listeners;
     let mut exit = Exit::Failed;
@@ -272,6 +276,9 @@ fn start_member<D: Disk>(
     let files = Arc::new(SnapshotFiles { dir: layout.snap.clone() });
     let transport = Transport::new(local, dialer.clone(), files, heard, config.election());
     let ages = Ages::since(opened.store.index(), Instant::now());
+    if let Some(timers) = metrics.timers() {
+        transport.time(timers.clone());
+    }
     let inner = Arc::new(Inner {
         id,
         cluster_id,

@@ -14,12 +14,11 @@ const PREFIX: &str = "ETCD_";
 
 /// Flags of 0.4 whose value is the next word if it does not stand in the same one. 2.x knows some and takes their
 /// value from the same word only.
-const OLD_WITH_VALUE: [&str; 14] = [
+const OLD_WITH_VALUE: [&str; 12] = [
     "cluster-active-size",
     "cluster-remove-delay",
     "cluster-sync-interval",
     "cpuprofile",
-    "graphite-host",
     "http-read-timeout",
     "http-write-timeout",
     "internal-dir",
@@ -28,7 +27,6 @@ const OLD_WITH_VALUE: [&str; 14] = [
     "peer-election-timeout",
     "peer-heartbeat-interval",
     "retry-interval",
-    "trace",
 ];
 
 /// Switches of 0.4 that 2.x does not know.
@@ -253,7 +251,7 @@ mod tests {
             .collect();
         assert_eq!(
             line,
-            ["-data-dir=/data", "-force=true", "-vv=true", "-addr=10.0.0.1:4001", "--", "x", "y"]
+            ["-data-dir=/data", "-trace=x", "-force=true", "-vv=true", "-addr=10.0.0.1:4001", "--", "x", "y"]
         );
     }
 

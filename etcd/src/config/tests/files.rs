@@ -57,6 +57,7 @@ fn a_file_of_etcd_0_4_is_understood() {
     assert_eq!(config.listen_client_urls.to_string(), "http://127.0.0.1:4002");
     assert_eq!(config.advertise_peer_urls.to_string(), "http://127.0.0.1:7001");
     assert_eq!(config.listen_peer_urls.to_string(), "http://127.0.0.1:7002");
+    assert_eq!((config.trace, config.graphite.as_deref()), (true, Some("g.example:2003")));
     // Milliseconds of another protocol: not taken over, as the flags are not.
     assert_eq!((config.heartbeat_ms, config.election_ms), (100, 1000));
     let mut ignored: Vec<String> = shown(&before)
@@ -70,14 +71,12 @@ fn a_file_of_etcd_0_4_is_understood() {
             "cluster.active_size",
             "cluster.remove_delay",
             "cluster.sync_interval",
-            "graphite_host",
             "http_read_timeout",
             "max_result_buffer",
             "max_retry_attempts",
             "peer.election_timeout",
             "peer.heartbeat_interval",
             "snapshot",
-            "trace",
             "verbose",
             "very_verbose",
             "very_very_verbose",

@@ -48,6 +48,8 @@ fn an_empty_line_gives_the_defaults() {
         force_new_cluster: false,
         allow_legacy: false,
         strict_reconfig_check: false,
+        trace: false,
+        graphite: None,
         watch_history: 1000,
         proxy: ProxyConfig {
             mode: ProxyMode::Off,
@@ -161,6 +163,8 @@ fn every_flag_reaches_the_configuration() {
         force_new_cluster: true,
         allow_legacy: false,
         strict_reconfig_check: true,
+        trace: false,
+        graphite: None,
         watch_history: 10,
         proxy: ProxyConfig {
             mode: ProxyMode::Readonly,
@@ -216,8 +220,18 @@ fn unread_lines_end_with_status_2_and_the_usage() {
         // Of 0.4, and no flags any more.
         (&["-f"], "flag provided but not defined: -f"),
         (&["-vvv"], "flag provided but not defined: -vvv"),
-        (&["-trace=*"], "flag provided but not defined: -trace"),
-        (&["-graphite-host=x"], "flag provided but not defined: -graphite-host"),
+        (
+            &["-graphite-host=x"],
+            "invalid value \"x\" for flag -graphite-host: address x: missing port in address",
+        ),
+        (
+            &["-graphite-host=:2003"],
+            "invalid value \":2003\" for flag -graphite-host: address :2003: missing host in address",
+        ),
+        (
+            &["-graphite-host=a:0"],
+            "invalid value \"a:0\" for flag -graphite-host: address a:0: the port is a number from 1 to 65535",
+        ),
         (&["-cpuprofile=x"], "flag provided but not defined: -cpuprofile"),
         (&["-http-read-timeout=1"], "flag provided but not defined: -http-read-timeout"),
         (&["-n=x"], "flag provided but not defined: -n"),
