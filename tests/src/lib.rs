@@ -7,6 +7,7 @@
 //! - [`programs`], [`ports`], [`process`], [`server`]: find, start, stop and kill programs;
 //! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
 //! - [`replay`]: plays recorded scenarios and compares; [`examples`]: those of the documentation;
+//! - [`prometheus`]: pages of measures, and expressions over them;
 //! - [`load`]: writers that remember what was acknowledged.
 //!
 //! But for one thing, which looks inside: [`simulator`] runs members of ours in one thread, from a seed.
@@ -21,6 +22,7 @@ pub mod load;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod replay;
 pub mod server;
 pub mod simulator;

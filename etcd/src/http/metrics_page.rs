@@ -1,5 +1,6 @@
 //! The measures of the whole process: `/metrics` as Prometheus reads them, `/debug/metrics` in the form of 0.4.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
@@ -47,9 +48,10 @@ pub(super) async fn answer_debug<B: Backend>(
 }
 
 /// The lines for Graphite, now, with this before each name.
-pub(crate) fn graphite<B: Backend>(context: &Context<B>, prefix: &str) -> String {
+pub(crate) async fn graphite<B: Backend>(context: Arc<Context<B>>, prefix: String) -> String {
+    count_keys(&context).await;
     let seconds = context.backend.clock().0.div_euclid(1_000_000_000);
-    context.process_metrics.figures(measures(context)).graphite(prefix, seconds)
+    context.process_metrics.figures(measures(&context)).graphite(&prefix, seconds)
 }
 
 /// What is not registered as a counter: what the store, the member and the kernel say when they are asked.

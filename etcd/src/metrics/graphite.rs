@@ -26,13 +26,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Sends what `measure` makes, for ever.
-pub async fn send(address: String, measure: impl Fn() -> String + Send) {
+pub async fn send<F>(address: String, measure: impl Fn() -> F + Send)
+where
+    F: Future<Output = String> + Send,
+{
     let mut sender = Sender::new(address);
     let mut rounds = interval(INTERVAL);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        sender.keep(measure());
+        sender.keep(measure().await);
         sender.deliver(Instant::now()).await;
     }
 }

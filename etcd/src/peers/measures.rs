@@ -63,6 +63,9 @@ const KINDS: [(Kind, &str); 10] = [
 
 const SLOTS: usize = Way::ALL.len() * KINDS.len();
 
+// There is a bit for each.
+const _: () = assert!(SLOTS <= 32);
+
 /// Where messages of that kind on that way are counted.
 fn slot(way: Way, kind: Kind) -> usize {
     way as usize * KINDS.len() + kind as usize
@@ -312,8 +315,6 @@ mod tests {
         for (place, way) in Way::ALL.iter().enumerate() {
             assert_eq!(*way as usize, place, "{way:?}");
         }
-        // A bit for each.
-        assert!(SLOTS <= 32);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod tests;
 mod timed;
 mod upstream;
 
+use std::future::ready;
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
@@ -183,7 +184,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
         let (proxy, prefix) = (proxy.clone(), legacy::prefix(&config.name));
         tokio::spawn(graphite::send(address, move || {
             let seconds = now().0.div_euclid(1_000_000_000);
-            proxy.process_metrics.figures(proxy.measures()).graphite(&prefix, seconds)
+            ready(proxy.process_metrics.figures(proxy.measures()).graphite(&prefix, seconds))
         }))
     });
     let mut connections = JoinSet::new();

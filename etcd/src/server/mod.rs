@@ -181,7 +181,8 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
-        tasks.spawn(metrics::graphite::send(address, move || http::graphite(&context, &prefix)));
+        tasks
+            .spawn(metrics::graphite::send(address, move || http::graphite(context.clone(), prefix.clone())));
     }
     tokio::pin!(ready);
     let mut waiting = client_listeners;
