@@ -52,8 +52,8 @@ impl Guess {
 }
 
 /// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
-pub(crate) async fn mistakes(settings: &Settings, error: &CliError) -> Vec<String> {
-    if !is_about_reaching(error) {
+pub(crate) async fn mistakes(settings: &Settings, error: &CliError, met: bool) -> Vec<String> {
+    if !is_about_reaching(error, met) {
         return Vec::new();
     }
     let Some(client) = onlooker(settings) else { return Vec::new() };
@@ -95,23 +95,30 @@ fn proxy_variable() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether an error is about reaching a cluster, as opposed to what a cluster answered.
-fn is_about_reaching(error: &CliError) -> bool {
+/// Whether an error is about reaching a cluster, as opposed to what a cluster answered. `met`: the endpoints that were
+/// given have answered as a cluster does; then only the URLs that it publishes can be at fault.
+fn is_about_reaching(error: &CliError, met: bool) -> bool {
+    let unreachable = |error: &RequestError| {
+        !matches!(error, RequestError::NoLeader { .. } | RequestError::ServerError { .. })
+    };
     match error {
         CliError::Unreachable(_) => true,
-        CliError::Server(error) => matches!(
-            error,
-            ClientError::Unavailable(_)
-                | ClientError::Request(_)
-                | ClientError::InvalidJson
-                | ClientError::EmptyBody
-                | ClientError::UnexpectedStatus(_)
-                | ClientError::DeadlineExceeded
-        ),
+        CliError::Server(ClientError::Unavailable(errors)) => errors.iter().any(unreachable),
+        CliError::Server(ClientError::Request(error)) => unreachable(error),
+        CliError::Server(error) => {
+            let odd = matches!(
+                error,
+                ClientError::InvalidJson
+                    | ClientError::EmptyBody
+                    | ClientError::UnexpectedStatus(_)
+                    | ClientError::DeadlineExceeded
+            );
+            !met && odd
+        }
         // Commands that the original answers without details.
         CliError::Failed(text) => {
             let texts = [ClientError::Unavailable(Vec::new()), ClientError::InvalidJson];
-            texts.iter().any(|known| text.ends_with(&known.to_string()))
+            !met && texts.iter().any(|known| text.ends_with(&known.to_string()))
         }
         _ => false,
     }
@@ -328,17 +335,24 @@ mod tests {
 
     #[test]
     fn refusals_of_a_cluster_are_no_mystery() {
-        assert!(is_about_reaching(&CliError::Server(ClientError::InvalidJson)));
-        assert!(is_about_reaching(&CliError::Failed(format!(
-            "Failed to get leader:  {}",
-            ClientError::Unavailable(Vec::new())
-        ))));
+        let refused = || RequestError::Dial { address: "a:1".into(), reason: "connection refused".into() };
+        let leaderless = || RequestError::NoLeader { endpoint: "a:1".into() };
+        assert!(is_about_reaching(
+            &CliError::Server(ClientError::Unavailable(vec![refused(), leaderless()])),
+            true
+        ));
+        let failed =
+            CliError::Failed(format!("Failed to get leader:  {}", ClientError::Unavailable(Vec::new())));
+        for error in [CliError::Server(ClientError::InvalidJson), failed] {
+            assert!(is_about_reaching(&error, false) && !is_about_reaching(&error, true), "{error:?}");
+        }
         for error in [
             CliError::Failed("Insufficient credentials".to_owned()),
             CliError::Server(ClientError::Refused("no".to_owned())),
+            CliError::Server(ClientError::Unavailable(vec![leaderless()])),
             CliError::BadArguments("key required"),
         ] {
-            assert!(!is_about_reaching(&error), "{error:?}");
+            assert!(!is_about_reaching(&error, false), "{error:?}");
         }
     }
 }

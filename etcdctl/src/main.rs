@@ -65,9 +65,10 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
             let outcome = runtime.block_on(async {
-                let outcome = command.run(&mut Session { settings: &settings, out }).await;
+                let mut session = Session { settings: &settings, out, met: false };
+                let outcome = command.run(&mut session).await;
                 if let Err(error) = &outcome {
-                    hints.extend(guess::mistakes(&settings, error).await);
+                    hints.extend(guess::mistakes(&settings, error, session.met).await);
                 }
                 outcome
             });

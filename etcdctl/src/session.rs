@@ -17,6 +17,8 @@ pub(crate) struct Session<'a> {
     pub(crate) settings: &'a Settings,
     /// Where what it finds goes.
     pub(crate) out: &'a mut Output,
+    /// Whether the endpoints that were given have answered as a cluster does.
+    pub(crate) met: bool,
 }
 
 impl Session<'_> {
@@ -26,6 +28,7 @@ impl Session<'_> {
         if self.settings.sync {
             self.debug(|| format!("start to sync cluster using endpoints({})", client.endpoints().join(",")));
             self.sync(&client).await?;
+            self.met = true;
             self.debug(|| format!("got endpoints({}) after sync", client.endpoints().join(",")));
         }
         self.show_endpoints(&client);

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tests::process::{Process, clean_environment};
 use tests::server::{START_LIMIT, Server, cluster};
 use tests::{Check, Context, fail, files, ports, programs};
@@ -250,4 +251,36 @@ fn misspelt_words_are_recognised_in_all_programs() -> Check {
         expect(&run(&beside("etcd-migrate"), &["--dry-rum", "/x"])?, &["Did you mean -dry-run?"])?;
     }
     Ok(())
+}
+
+#[test]
+fn a_watch_with_signs_of_life_notices_a_member_that_hangs() -> Check {
+    let folder = files::scratch("signs")?;
+    let mut member = Server::new(folder.path(), "m1")?.started()?;
+    let log = folder.path().join("watch");
+    let mut command = Command::new(&programs::find()?.etcdctl);
+    clean_environment(&mut command);
+    command.env("ETCDCTL_ENDPOINTS", member.client_url());
+    command.args(["watch", "--progress", "1s", "/a"]);
+    let mut run = Process::spawn(&mut command, &log)?;
+    let says = |wanted: &str| -> Check {
+        let end = Instant::now() + START_LIMIT;
+        while !files::read(&log).unwrap_or_default().contains(wanted) {
+            if Instant::now() > end {
+                fail!("it does not say {wanted:?}: {:?}", files::read(&log));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    };
+    // As long as the member lives, nothing is said.
+    thread::sleep(Duration::from_millis(3500));
+    if !run.alive() || !files::read(&log)?.is_empty() {
+        fail!("{}", run.said());
+    }
+    member.process().context("no process")?.signal(Signal::STOP);
+    says("no sign of life for 3 s); trying to resume at index ")?;
+    member.process().context("no process")?.signal(Signal::CONT);
+    member.set("/a", "news")?;
+    says("\nnews\n")
 }

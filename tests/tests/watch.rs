@@ -90,3 +90,63 @@ fn a_thousand_polls_get_the_event_and_end() -> Check {
     }
     Ok(())
 }
+
+/// The next chunk, and how long it took.
+fn timed(connection: &mut Connection) -> Check<(Option<Vec<u8>>, Duration)> {
+    let begun = Instant::now();
+    Ok((connection.chunk()?, begun.elapsed()))
+}
+
+#[test]
+fn who_asks_for_signs_of_life_gets_them_in_silence() -> Check {
+    let folder = files::scratch("progress")?;
+    let server = Server::new(folder.path(), "watch")?.started()?;
+    let open = |query: &str| -> Check<(Connection, Option<u64>)> {
+        let mut connection = Connection::open(server.client_port, PATIENCE)?;
+        let request = Request::new("GET", format!("/v2/keys/watched?wait=true{query}"));
+        connection.send(&request.bytes(&server.host()))?;
+        let head = connection.head()?;
+        if head.status != 200 {
+            fail!("{query} was answered with {}", head.status);
+        }
+        Ok((connection, head.number("X-Etcd-Progress")))
+    };
+    let (mut poll, told) = open("&progress=1s")?;
+    let (mut stream, told_stream) = open("&stream=true&progress=2")?;
+    let (mut silent, told_nothing) = open("")?;
+    assert_eq!((told, told_stream, told_nothing), (Some(1), Some(2), None));
+    for round in 0..2 {
+        let (notice, after) = timed(&mut poll)?;
+        assert_eq!(notice.as_deref(), Some(&b"\n"[..]), "round {round}");
+        assert!(
+            after > Duration::from_millis(700) && after < Duration::from_secs(3),
+            "round {round}: {after:?}"
+        );
+    }
+    server.set("/watched", "one")?;
+    assert_eq!(event(&mut poll)?.0, "one");
+    assert_eq!(poll.chunk()?, None, "the long poll is over");
+    // Between two and no notice had come; the next comes after silence, and the stream goes on behind it.
+    let mut chunk = stream.chunk()?.context("the stream ended")?;
+    if chunk == b"\n" {
+        chunk = stream.chunk()?.context("the stream ended")?;
+    }
+    assert!(String::from_utf8_lossy(&chunk).contains("\"value\":\"one\""));
+    let (notice, after) = timed(&mut stream)?;
+    assert_eq!(notice.as_deref(), Some(&b"\n"[..]));
+    assert!(after > Duration::from_millis(1000), "the event restarts the time: {after:?}");
+    server.set("/watched", "two")?;
+    assert_eq!(event(&mut stream)?.0, "two");
+    // Who did not ask has heard of the event alone.
+    assert_eq!(event(&mut silent)?.0, "one");
+    assert_eq!(silent.chunk()?, None);
+    let refused = server.call("GET", "/v2/keys/watched?wait=true&progress=often")?;
+    assert!(
+        refused.status == 400 && refused.text().contains("invalid value for \\\"progress\\\""),
+        "{}",
+        refused.text()
+    );
+    // Without a watch there is nothing to tell.
+    assert_eq!(server.call("GET", "/v2/keys/watched?progress=often")?.status, 200);
+    Ok(())
+}

@@ -17,6 +17,7 @@ use super::form::{Form, Param, parse_bool, parse_u64};
 use super::legacy_machines;
 use super::media_type;
 use super::metrics::Counted;
+use super::progress::Progress;
 use super::reply::{self, Response};
 use super::v1;
 use super::watch::WatchStart;
@@ -32,7 +33,7 @@ pub(super) enum KeysRequest {
     /// Of this member's store, as it is.
     Read { path: Vec<u8>, recursive: bool, sorted: bool },
     /// The event with index `since`, or the next one if that is 0.
-    Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64 },
+    Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: Progress },
     /// Through the log: a write, or a read that must not be stale.
     Write(pb::Request),
 }
@@ -108,7 +109,11 @@ pub(super) fn parse(
     let method = match *method {
         // A read through the log does not wait, whatever else is asked.
         Method::GET if quorum => Bytes::from_static(b"QGET"),
-        Method::GET if wait => return Ok(KeysRequest::Watch { path, recursive, stream, since }),
+        Method::GET if wait => {
+            let progress = Progress::asked(query)
+                .map_err(|()| refusal(Code::InvalidField, "invalid value for \"progress\""))?;
+            return Ok(KeysRequest::Watch { path, recursive, stream, since, progress });
+        }
         Method::GET | Method::HEAD => return Ok(KeysRequest::Read { path, recursive, sorted }),
         Method::PUT => Bytes::from_static(b"PUT"),
         Method::POST => Bytes::from_static(b"POST"),
@@ -310,7 +315,7 @@ impl Parsed {
                 context.metrics.received(counted);
                 Page::Submitted(Submission { request, headers, counted, began, api })
             }
-            KeysRequest::Watch { path, recursive, stream, since } => {
+            KeysRequest::Watch { path, recursive, stream, since, progress } => {
                 match context.backend.watch(&path, recursive, stream, since) {
                     Err(error) => {
                         let error =
@@ -323,7 +328,9 @@ impl Parsed {
                     }
                     Ok(watcher) if api == Api::V2 => {
                         event_headers(context, &mut headers, watcher.start_index());
+                        progress.announce(&mut headers);
                         let start = WatchStart::new(watcher, stream, framing, &headers, now);
+                        let start = start.with_progress(progress);
                         exchange.flow.watches(start);
                         Page::Watched
                     }
@@ -452,8 +459,10 @@ mod tests {
 
     #[test]
     fn watches() {
-        let watch =
-            |stream, since| Ok(KeysRequest::Watch { path: b"/1/a".to_vec(), recursive: true, stream, since });
+        let watch = |stream, since| {
+            let (path, progress) = (b"/1/a".to_vec(), Progress::default());
+            Ok(KeysRequest::Watch { path, recursive: true, stream, since, progress })
+        };
         assert_eq!(parsed(Method::GET, "/a", "wait=true&recursive=t", ""), watch(false, 0));
         assert_eq!(parsed(Method::GET, "/a", "wait=1&recursive=1&stream=1&waitIndex=7", ""), watch(true, 7));
         let quorum = written(Method::GET, "/a", "wait=true&quorum=true", "");

@@ -36,6 +36,7 @@ mod metrics;
 mod metrics_page;
 mod modules;
 pub(crate) mod path;
+mod progress;
 pub(crate) mod reply;
 mod request_line;
 mod route;

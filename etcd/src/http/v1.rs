@@ -14,6 +14,7 @@ use shared::time::UnixNanos;
 
 use super::form::{Form, Param, parse_u64};
 use super::keys::{KeysRequest, expiration, refusal};
+use super::progress::Progress;
 use super::reply::{self, Response};
 
 /// What the errors of a write without sense are about.
@@ -53,7 +54,7 @@ pub(super) fn watch(method: &Method, path: Vec<u8>, form: &Form<'_>) -> Result<K
         _ => Some(0),
     };
     let since = since.ok_or_else(|| refusal(Code::IndexNaN, "Watch From Index"))?;
-    Ok(KeysRequest::Watch { path, recursive: false, stream: false, since })
+    Ok(KeysRequest::Watch { path, recursive: false, stream: false, since, progress: Progress::default() })
 }
 
 /// Why a watch does not begin: 0.4 has one answer to whatever it is.

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
+use super::progress::Progress;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -42,6 +43,7 @@ pub(super) struct WatchStart {
     keep_alive: bool,
     head: Vec<u8>,
     form: Option<Box<EventForm>>,
+    progress: Progress,
 }
 
 /// How an event is written for a client of another API than v2.
@@ -77,7 +79,13 @@ impl WatchStart {
             (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             (false, _) => b"\r\n\r\n",
         });
-        WatchStart { watcher, stream, chunked, keep_alive, head, form: None }
+        let progress = Progress::default();
+        WatchStart { watcher, stream, chunked, keep_alive, head, form: None, progress }
+    }
+
+    /// The same with notices while nothing happens, if the client asks for them.
+    pub(super) fn with_progress(self, progress: Progress) -> WatchStart {
+        WatchStart { progress, ..self }
     }
 
     /// The same with events in another form than that of v2.
@@ -113,8 +121,9 @@ pub(super) async fn run(
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_, '_>,
 ) -> Ended {
-    let WatchStart { mut watcher, stream, chunked, keep_alive, head, form } = start;
+    let WatchStart { mut watcher, stream, chunked, keep_alive, head, form, progress } = start;
     let mut out = Output { small: head, large: None, chunked, form };
+    let mut notices = progress.notices();
     loop {
         let next = std::future::poll_fn(|cx| {
             if stop.poll(cx) {
@@ -123,6 +132,9 @@ pub(super) async fn run(
             let more = out.gather(&mut watcher, stream, &clock, cx);
             if !more {
                 return Poll::Ready(Next::Last);
+            }
+            if out.is_empty() && notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
+                out.push_notice();
             }
             if !out.is_empty() {
                 return Poll::Ready(Next::Write);
@@ -137,7 +149,12 @@ pub(super) async fn run(
             // The answer is cut, not ended: the client is to see that there may be more to come.
             Next::Stop => return Ended::Closed,
             Next::Write | Next::Last if out.write(socket, stop).await.is_err() => return Ended::Closed,
-            Next::Write => {}
+            // Whatever was written shows that the connection is alive.
+            Next::Write => {
+                if let Some(notices) = &mut notices {
+                    notices.restart();
+                }
+            }
             Next::Last if keep_alive => {
                 // One event ends many long polls at once. What comes next on this connection waits until all
                 // of them have their answer.
@@ -233,6 +250,11 @@ impl Output {
             self.small.extend_from_slice(&body);
             self.small.extend_from_slice(end);
         }
+    }
+
+    /// White space, which readers of JSON pass over.
+    fn push_notice(&mut self) {
+        self.small.extend_from_slice(if self.chunked { b"1\r\n\n\r\n" } else { b"\n" });
     }
 
     /// Ends an answer that has no last event.

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::until_interrupted;
-use super::watch::first_index;
+use super::watch::{first_index, with_progress};
 use crate::error::CliError;
 use crate::go;
 use crate::session::Session;
@@ -35,6 +35,11 @@ pub(crate) struct ExecWatch {
     /// Begin with the first change after this index; 0: with the next one from now on
     #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
     after_index: i64,
+    /// Have the member send a sign of life after this time of silence; 0: none
+    ///
+    /// For proxies and firewalls in between that cut idle connections. A connection without the signs is made again.
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go::duration)]
+    progress: Duration,
     /// Also what is below the key
     #[arg(long)]
     recursive: bool,
@@ -50,6 +55,7 @@ impl ExecWatch {
         };
         let client = session.connect().await?;
         let watcher = client.watch(key.as_bytes(), self.recursive, first_index(self.after_index));
+        let watcher = with_progress(watcher, self.progress);
         until_interrupted(execute(watcher, command, session)).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 use shared::client::{Watched, Watcher};
 
@@ -23,6 +24,11 @@ pub(crate) struct Watch {
     /// Begin with the first change after this index; 0: with the next one from now on
     #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
     after_index: i64,
+    /// Have the member send a sign of life after this time of silence; 0: none
+    ///
+    /// For proxies and firewalls in between that cut idle connections. A connection without the signs is made again.
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go::duration)]
+    progress: Duration,
     /// Also what is below; each change is preceded by a line `[action] key`
     #[arg(long)]
     recursive: bool,
@@ -36,6 +42,7 @@ impl Watch {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         let client = session.connect().await?;
         let watcher = client.watch(self.key.as_bytes(), self.recursive, first_index(self.after_index));
+        let watcher = with_progress(watcher, self.progress);
         until_interrupted(self.print(watcher, session)).await
     }
 
@@ -62,6 +69,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// The watcher with signs of life, if they are asked for. Whole seconds, as members take them.
+pub(super) fn with_progress(watcher: Watcher<'_>, interval: Duration) -> Watcher<'_> {
+    if interval.is_zero() { watcher } else { watcher.with_progress(interval.as_secs().max(1)) }
 }
 
 /// The index to begin with, for a flag that names the one before it.

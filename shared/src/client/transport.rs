@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
 
 use super::endpoint::Origin;
 use super::error::RequestError;
@@ -97,11 +98,45 @@ impl Transport {
                 });
             }
         };
+        self.keep(origin, sender);
+        Ok(body)
+    }
+
+    /// Reads the body of an answer whose sender has promised signs of life, and keeps the connection. White space in
+    /// front is left out.
+    pub(super) async fn body_with_signs(
+        &self,
+        answer: Answer,
+        silence_max: Duration,
+    ) -> Result<Bytes, RequestError> {
+        let Answer { mut response, origin, sender } = answer;
+        let mut body = Vec::new();
+        loop {
+            let silent = |_| RequestError::Read {
+                address: origin.authority.clone(),
+                reason: format!("no sign of life for {} s", silence_max.as_secs()),
+            };
+            let frame = timeout(silence_max, response.body_mut().frame()).await.map_err(silent)?;
+            let Some(frame) = frame else { break };
+            // Trailers are of no interest.
+            let Ok(bytes) = frame.map_err(|error| self.broken(&origin, &error))?.into_data() else {
+                continue;
+            };
+            let bytes = if body.is_empty() { bytes.trim_ascii_start() } else { &bytes };
+            if body.len() + bytes.len() > ANSWER_BYTES_MAX {
+                return Err(RequestError::TooLarge { endpoint: origin.authority, limit: ANSWER_BYTES_MAX });
+            }
+            body.extend_from_slice(bytes);
+        }
+        self.keep(origin, sender);
+        Ok(body.into())
+    }
+
+    fn keep(&self, origin: Origin, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push((origin, sender));
         }
-        Ok(body)
     }
 
     fn take_idle(&self, origin: &Origin) -> Option<Sender> {

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::Client;
@@ -20,6 +20,10 @@ use super::request::Request;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Tells in an answer after how many seconds of silence a notice comes.
+const PROGRESS: &str = "x-etcd-progress";
+/// A connection over which so many notices did not come is dead.
+const NOTICES_MISSED_MAX: u32 = 3;
 /// The API's error for an index that the history no longer reaches.
 const HISTORY_CLEARED: u16 = 401;
 
@@ -38,6 +42,8 @@ pub struct Watcher<'a> {
     /// Whether the present loss of connection has been told.
     told: bool,
     attempts: u32,
+    /// Seconds of silence after which members are asked for a sign of life.
+    progress: Option<u64>,
 }
 
 /// What a watcher comes back with.
@@ -88,11 +94,20 @@ impl Client {
             opened: false,
             told: false,
             attempts: 0,
+            progress: None,
         }
     }
 }
 
 impl Watcher<'_> {
+    /// Asks the members for a sign of life after so many seconds of silence. So nothing in between cuts the connection
+    /// for being idle, and one that is dead is noticed. Members that do not know this send none, and are waited for
+    /// as before.
+    #[must_use]
+    pub fn with_progress(self, seconds: u64) -> Self {
+        Watcher { progress: Some(seconds), ..self }
+    }
+
     /// Waits for the next event, for as long as it takes.
     ///
     /// # Errors
@@ -128,6 +143,9 @@ impl Watcher<'_> {
         request.query.add("wait", "true");
         request.query.add("waitIndex", self.next.to_string());
         request.query.add("recursive", self.recursive.to_string());
+        if let Some(seconds) = self.progress {
+            request.query.add("progress", seconds.to_string());
+        }
         request.wait = true;
         let answer = self.client.exchange(&request, async |_, answer| Ok(answer)).await?;
         let status = answer.response.status();
@@ -142,7 +160,10 @@ impl Watcher<'_> {
                 }
             }
         }
-        let body = self.client.transport.body(answer).await;
+        let body = match silence_max(&headers) {
+            Some(silence) => self.client.transport.body_with_signs(answer, silence).await,
+            None => self.client.transport.body(answer).await,
+        };
         read_response(status, &headers, &body.map_err(|error| ClientError::Unavailable(vec![error]))?)
     }
 
@@ -172,6 +193,12 @@ impl Watcher<'_> {
             error => Err(error),
         }
     }
+}
+
+/// How long an answer may be silent, where its sender has promised signs of life.
+fn silence_max(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u32 = headers.get(PROGRESS)?.to_str().ok()?.parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()) * NOTICES_MISSED_MAX)
 }
 
 /// The wait before an attempt, by the number of those that failed.
@@ -287,6 +314,39 @@ mod tests {
         let mut watcher = client.watch(b"/k", false, None);
         expect_event(&mut watcher, 9).await;
         assert_eq!(indexes(&seen), ["0", "8"]);
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_are_passed_over_and_their_absence_is_noticed() {
+        let promised = |answer: String| answer.replacen("\r\n", "\r\nX-Etcd-Progress: 1\r\n", 1);
+        let with_signs = |index: u64| {
+            let event = event(index);
+            let (head, body) = event.split_once("\r\n\r\n").unwrap();
+            let length = format!("Content-Length: {}", body.len());
+            let head = head.replace(&length, &format!("Content-Length: {}", body.len() + 3));
+            promised(format!("{head}\r\n\r\n\n\n\n{body}"))
+        };
+        let (client, seen) =
+            member(vec![with_signs(9), promised(answer(200, 9, 2, "\n\n")), with_signs(12)]).await;
+        let mut watcher = client.watch(b"/k", false, None).with_progress(30);
+        expect_event(&mut watcher, 9).await;
+        // Nothing but signs of life, and the answer is over: asked again in silence.
+        expect_event(&mut watcher, 12).await;
+        assert!(seen.lock().unwrap()[0].contains("progress=30&"));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(promised(answer(200, 7, 100, "\n")).as_bytes()).await.unwrap();
+                held.push(stream);
+            }
+        });
+        let client = Client::new(Options { endpoints: vec![endpoint], ..Options::default() }).unwrap();
+        let mut watcher = client.watch(b"/k", false, None).with_progress(1);
+        let Notice::Lost { reason, next } = expect_notice(&mut watcher).await else { panic!() };
+        assert!(reason.ends_with("no sign of life for 3 s") && next == 8, "{reason} {next}");
     }
 
     #[tokio::test]
