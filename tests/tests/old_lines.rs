@@ -27,7 +27,8 @@ fn start(folder: &Path, log: &str, line: &str) -> Check<Node> {
 fn start_at(folder: &Path, log: &str, line: &str, client_port: u16, peer_port: u16) -> Check<Node> {
     let mut command = Command::new(&programs::find()?.etcd);
     clean_environment(&mut command);
-    let line = line.replace('@', "127.0.0.1:");
+    // An address of this machine, and the sign itself.
+    let line = line.replace('@', "127.0.0.1:").replace("AT", "@");
     command.current_dir(folder).args(["-heartbeat-interval", "50", "-election-timeout", "500"]);
     command.args(line.split(' ').map(|word| {
         word.replace("PEER", &peer_port.to_string()).replace("CLIENT", &client_port.to_string())
@@ -124,4 +125,28 @@ fn lines_of_0_4_join_or_say_why_not() -> Check {
     let said = refusal(folder, "b2.log", &lost, Some((client, peer)))?;
     assert!(said.contains("if it was this one and its data is lost, remove it first"), "{said}");
     Ok(())
+}
+
+#[test]
+fn a_cluster_with_auth_wants_a_user() -> Check {
+    let folder = files::scratch("old-lines-auth")?;
+    let folder = folder.path();
+    let line = "-name a -addr @CLIENT -peer-addr @PEER -peer-bind-addr @PEER -bind-addr @CLIENT";
+    let mut first = start(folder, "a.log", line)?;
+    first.wait_for_machines(1)?;
+    let mut user = Request::new("PUT", "/v2/auth/users/root");
+    user.body = br#"{"user":"root","password":"p@ss"}"#.to_vec();
+    assert_eq!(first.send(&user)?.status, 201);
+    assert_eq!(first.send(&Request::new("PUT", "/v2/auth/enable"))?.status, 200);
+
+    let line = line.replace("-name a", "-name b");
+    let joins = |data: &str, peer: &str| format!("{line} -data-dir {data} -peers {peer}");
+    let said = refusal(folder, "b1.log", &joins("b1", &format!("@{}", first.peer_port)), None)?;
+    assert!(said.contains("the cluster wants a user who may add members, since auth is on"), "{said}");
+    let at = |user: &str| format!("{user}AT127.0.0.1:{}", first.peer_port);
+    let said = refusal(folder, "b2.log", &joins("b2", &at("root:nonsense")), None)?;
+    assert!(said.contains("the cluster does not let \"root\" add members"), "{said}");
+    assert!(!said.contains("nonsense"), "{said}");
+    let mut second = start(folder, "b3.log", &joins("b3", &at("root:p%40ss")))?;
+    second.wait_for_machines(2)
 }

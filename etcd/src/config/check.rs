@@ -9,7 +9,9 @@ use shared::url::{InitialCluster, Scheme, Urls};
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
-use super::{ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings, TlsFlags};
+use super::{
+    ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings, TlsFlags, V1Dialect,
+};
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -117,6 +119,11 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
             }
         },
         graphite: Some(values.text("graphite-host").to_owned()).filter(|address| !address.is_empty()),
+        v1_dialect: match values.text("v1-dialect") {
+            "0.1" => V1Dialect::Of01,
+            _ => V1Dialect::Of04,
+        },
+        remove_dead_members: values.switch("remove-dead-members"),
         watch_history: count(values.number("watch-history")),
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),

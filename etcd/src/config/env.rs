@@ -5,6 +5,7 @@ use shared::suggest::closest;
 
 use super::flags::FLAGS;
 use super::outcome::Notes;
+use super::peer_list::without_users;
 use super::{Refusal, Settings};
 
 /// What all variables of this program begin with.
@@ -41,6 +42,9 @@ pub(super) fn read(
                 refusal = Some(Refusal::Fatal(text));
             }
         }
+        // The one that may hold a password.
+        let hidden = (flag.name == "peers" && value.contains('@')).then(|| without_users(value));
+        let value = hidden.as_deref().unwrap_or(value);
         notes.info(format!("recognized and used environment variable {variable}={value}"));
         used.push(variable);
     }

@@ -423,12 +423,24 @@ const ADDRESSES: Group = Group {
             "peers",
             "",
             "Peer addresses of members of a running cluster, separated by commas: a member without data asks them, \
-             adds itself and joins.",
+             adds itself and joins. If they want a user for that, it stands before one of them: \
+             'root:PASSWORD@127.0.0.1:7001'.",
         ),
         Flag::text(
             "peers-file",
             "",
             "A file with such addresses, separated by commas or ends of lines; read if -peers is not given.",
+        ),
+        Flag::switch(
+            "remove-dead-members",
+            "Let the leader remove a member that it has not heard of for as long as the 'removeDelay' of \
+             '/v2/admin/config' says, if the cluster keeps its majority.",
+        ),
+        Flag::new(
+            "v1-dialect",
+            Kind::Choice(&["0.1", "0.4"]),
+            "0.4",
+            "Whose answers '/v1/keys' and '/v1/watch' give: those of etcd 0.2 to 0.4, or of 0.1.",
         ),
     ],
 };

@@ -19,6 +19,7 @@ mod fuzz;
 mod later;
 mod old_names;
 mod outcome;
+mod peer_list;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,7 @@ pub(crate) use bootstrap::{has_url_twice, located};
 pub use flags::FLAGS;
 pub use fuzz::fuzz_settings;
 pub use outcome::{Farewell, Invocation, Start};
+pub use peer_list::PeerList;
 pub use tls::TlsFlags;
 
 use outcome::Notes;
@@ -100,6 +102,10 @@ pub struct Config {
     pub allow_legacy: bool,
     /// Refuse changes of the members that cost the quorum.
     pub strict_reconfig_check: bool,
+    /// Whose v1 API is served.
+    pub v1_dialect: V1Dialect,
+    /// Whether a leader removes members that have been silent for long.
+    pub remove_dead_members: bool,
     /// Past events kept for watches, at least 1.
     pub watch_history: usize,
     /// Whether the process is a member or passes requests on to members.
@@ -172,6 +178,16 @@ pub enum Fallback {
     Exit,
     /// Be a proxy of the cluster.
     Proxy,
+}
+
+/// `-v1-dialect`: whose v1 API is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum V1Dialect {
+    /// That of etcd 0.2 to 0.4.
+    #[default]
+    Of04,
+    /// That of 0.1.
+    Of01,
 }
 
 /// `-initial-cluster-state`.

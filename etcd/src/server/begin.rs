@@ -96,6 +96,16 @@ pub(super) enum BeginError {
         "cannot join: none of the peers answers ({0}); start one of them first, or found a cluster without -peers"
     )]
     NoPeer(String),
+    #[error(
+        "cannot join: the cluster wants a user who may add members, since auth is on; name one before an address \
+         of -peers or in the file of -peers-file (root:PASSWORD@ADDRESS), or add this member by etcdctl member add"
+    )]
+    NoUser,
+    #[error(
+        "cannot join: the cluster does not let {0:?} add members: the password is another, or the user has not the \
+         role root"
+    )]
+    WrongUser(String),
     #[error("cannot join: the cluster does not add this member: {0}")]
     NotAdded(String),
     #[error(
@@ -164,7 +174,7 @@ pub(super) async fn begin<D: Disk>(
         return Ok(Beginning::Restart);
     }
     let peers = peers::named(disk, config)?;
-    if !peers.is_empty() {
+    if !peers.urls.is_empty() {
         return Ok(peers::join(config, &peers, dialer).await.map(Beginning::Join)?);
     }
     let begun = match config.initial_cluster_state {
@@ -185,7 +195,7 @@ pub(super) async fn remember_others<D: Disk>(
     if !opened.knows_nobody() {
         return;
     }
-    let mut others = peers::named(disk, config).unwrap_or_else(|error| {
+    let mut others = peers::named(disk, config).map(|peers| peers.urls).unwrap_or_else(|error| {
         log::warning!("etcdserver", "{error}");
         Vec::new()
     });

@@ -9,11 +9,11 @@ use http::StatusCode;
 use serde::Deserialize;
 use shared::disk::{RealDisk, read_file};
 use shared::net::{ClientTlsFiles, Dialer, Role, TlsFileError};
-use shared::url::{Scheme, Url};
+use shared::url::Url;
 
 use super::decide::Internal;
 use super::flags::Given;
-use crate::config::{Discovery, Fallback};
+use crate::config::{Discovery, Fallback, PeerList};
 use crate::discovery::{DiscoveryError, Service};
 use crate::log;
 use crate::peers::info;
@@ -116,16 +116,12 @@ fn named(given: &Given) -> Vec<String> {
     let file = given.text("peers-file");
     if list.is_empty() && !file.is_empty() {
         match read_file(&RealDisk, file.as_ref(), PEERS_FILE_BYTES_MAX) {
-            Ok(text) => list = String::from_utf8_lossy(&text).replace(['\n', '\r'], ","),
+            Ok(text) => list = String::from_utf8_lossy(&text).into_owned(),
             Err(error) => log::warning!("starter", "the file of -peers-file cannot be read: {error}"),
         }
     }
     let tls = !given.text("peer-cert-file").is_empty() && !given.text("peer-key-file").is_empty();
-    let scheme = if tls { Scheme::Https } else { Scheme::Http };
-    let peers = list.split(',').map(str::trim).filter(|peer| !peer.is_empty());
-    peers
-        .map(|peer| if peer.contains("://") { peer.to_owned() } else { format!("{scheme}://{peer}") })
-        .collect()
+    PeerList::read(&list, if tls { "https" } else { "http" }).urls
 }
 
 fn dialer(given: &Given, role: Role) -> Result<Dialer, TlsFileError> {
@@ -220,7 +216,7 @@ mod tests {
             let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
             Given::read(&words).unwrap()
         };
-        assert_eq!(named(&given("-peers a:1,http://b:2,,")), ["http://a:1", "http://b:2"]);
+        assert_eq!(named(&given("-peers a:1,http://root:p@b:2,,")), ["http://a:1", "http://b:2"]);
         assert_eq!(named(&given("-peers a:1 -peer-cert-file c -peer-key-file k")), ["https://a:1"]);
         assert!(named(&given("-peers-file /nowhere/at/all")).is_empty());
         assert!(named(&given("")).is_empty());

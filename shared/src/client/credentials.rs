@@ -5,7 +5,7 @@ use std::fmt;
 use http::HeaderValue;
 
 /// Name and password of a user.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user's name.
     pub user: String,

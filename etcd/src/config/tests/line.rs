@@ -50,6 +50,8 @@ fn an_empty_line_gives_the_defaults() {
         strict_reconfig_check: false,
         trace: false,
         graphite: None,
+        v1_dialect: V1Dialect::Of04,
+        remove_dead_members: false,
         watch_history: 1000,
         proxy: ProxyConfig {
             mode: ProxyMode::Off,
@@ -93,6 +95,8 @@ fn every_flag_reaches_the_configuration() {
         "-initial-cluster-state=existing",
         "-initial-cluster-token=t",
         "-strict-reconfig-check",
+        "-remove-dead-members",
+        "-v1-dialect=0.1",
         "-force-new-cluster",
         "-debug",
         "-log-package-levels=raft=ERROR",
@@ -165,6 +169,8 @@ fn every_flag_reaches_the_configuration() {
         strict_reconfig_check: true,
         trace: false,
         graphite: None,
+        v1_dialect: V1Dialect::Of01,
+        remove_dead_members: true,
         watch_history: 10,
         proxy: ProxyConfig {
             mode: ProxyMode::Readonly,

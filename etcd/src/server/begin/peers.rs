@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use shared::client::{Client, ClientError, Options};
+use shared::client::{Client, ClientError, Credentials, Options};
 use shared::disk::{Disk, read_file};
 use shared::id::MemberId;
 use shared::net::Dialer;
 use tokio::time::{Instant, sleep};
 
 use super::{BeginError, JOIN_TIME_MAX, Joining, is_compatible};
-use crate::config::Config;
+use crate::config::{Config, PeerList};
 use crate::log;
 use crate::member::Peer;
 use crate::peers::info::{self, RemoteCluster};
@@ -27,9 +27,9 @@ const ADD_PAUSE: Duration = Duration::from_secs(1);
 /// How long one request to add a member may take; the cluster gives up earlier.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// The peer URLs that `-peers` and `-peers-file` name, but for this member's own. Nobody where neither is given:
-/// the member founds a cluster.
-pub(super) fn named<D: Disk>(disk: &D, config: &Config) -> Result<Vec<String>, BeginError> {
+/// The peers that `-peers` and `-peers-file` name, but for this member itself. Nobody where neither is given: the
+/// member founds a cluster.
+pub(super) fn named<D: Disk>(disk: &D, config: &Config) -> Result<PeerList, BeginError> {
     let mut list = config.peers.clone();
     if let Some(path) = config.peers_file.as_ref().filter(|_| list.is_empty()) {
         let text = read_file(disk, path, PEERS_FILE_BYTES_MAX)
@@ -38,30 +38,35 @@ pub(super) fn named<D: Disk>(disk: &D, config: &Config) -> Result<Vec<String>, B
     }
     let scheme = if config.peer_tls.is_empty() { "http" } else { "https" };
     let own = config.advertise_peer_urls.to_strings();
-    let peers = list.split([',', '\n', '\r']).map(str::trim).filter(|peer| !peer.is_empty());
-    Ok(peers
-        .map(|peer| if peer.contains("://") { peer.to_owned() } else { format!("{scheme}://{peer}") })
-        .filter(|peer| !own.contains(peer))
-        .collect())
+    let mut peers = PeerList::read(&list, scheme);
+    peers.urls.retain(|peer| !own.contains(peer));
+    Ok(peers)
 }
 
 /// Joins the cluster of the first of `peers` that answers.
-pub(super) async fn join(config: &Config, peers: &[String], dialer: &Dialer) -> Result<Joining, BeginError> {
+pub(super) async fn join(config: &Config, peers: &PeerList, dialer: &Dialer) -> Result<Joining, BeginError> {
     let end = Instant::now() + ADD_TIME_MAX;
     let mut checked = false;
     loop {
-        let remote = info::members_of(dialer, peers, JOIN_TIME_MAX)
+        let remote = info::members_of(dialer, &peers.urls, JOIN_TIME_MAX)
             .await
-            .map_err(|_| BeginError::NoPeer(peers.join(", ")))?;
+            .map_err(|_| BeginError::NoPeer(peers.urls.join(", ")))?;
         if !checked && !is_compatible(&started(&remote), dialer).await {
             return Err(BeginError::OtherVersion);
         }
         checked = true;
         let error = match place(config, &remote)? {
             Some(id) => return Ok(joining(id, remote)),
-            None => match add(config, &remote).await {
+            None => match add(config, &remote, peers.credentials.clone()).await {
                 // Who is there is asked again: others may have joined meanwhile.
                 Ok(()) => continue,
+                // It does not help to try again.
+                Err(ClientError::UnexpectedStatus(401)) => {
+                    return Err(match &peers.credentials {
+                        Some(credentials) => BeginError::WrongUser(credentials.user.clone()),
+                        None => BeginError::NoUser,
+                    });
+                }
                 Err(error) => error,
             },
         };
@@ -96,12 +101,17 @@ fn started(remote: &RemoteCluster) -> Vec<Peer> {
     remote.members.iter().filter(|peer| !peer.client_urls.is_empty()).cloned().collect()
 }
 
-async fn add(config: &Config, remote: &RemoteCluster) -> Result<(), ClientError> {
+async fn add(
+    config: &Config,
+    remote: &RemoteCluster,
+    credentials: Option<Credentials>,
+) -> Result<(), ClientError> {
     let client = Client::new(Options {
         endpoints: remote.members.iter().flat_map(|peer| &peer.client_urls).cloned().collect(),
         tls: config.client_tls.client_files(),
         header_timeout: Some(REQUEST_TIME_MAX),
         dial_timeout: Some(JOIN_TIME_MAX),
+        credentials,
         ..Options::default()
     })?;
     let urls = config.advertise_peer_urls.to_strings();
