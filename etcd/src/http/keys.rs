@@ -20,6 +20,7 @@ use super::metrics::Counted;
 use super::progress::Progress;
 use super::reply::{self, Response};
 use super::v1;
+use super::v1_dialect::{self, Dialect, Doing};
 use super::watch::WatchStart;
 use crate::auth::{self, Access, Accounts};
 use crate::log;
@@ -142,11 +143,11 @@ pub(super) fn parse(
 }
 
 /// The same of v1.
-fn parse_v1(api: Api, asked: &Asked<'_>, now: UnixNanos) -> Result<KeysRequest, ApiError> {
+fn parse_v1(api: Api, dialect: Dialect, asked: &Asked<'_>, now: UnixNanos) -> Result<KeysRequest, ApiError> {
     let path = store_path(asked.rest);
     let form = Form::parse_what_can_be(&asked.body, asked.query.as_bytes());
     match (api, asked.method) {
-        (Api::V1Watch, method) => v1::watch(method, path, &form),
+        (Api::V1Watch, method) => v1::watch(method, path, &form, dialect),
         (_, &Method::GET | &Method::HEAD) => Ok(KeysRequest::Read { path, recursive: false, sorted: false }),
         (_, &Method::DELETE) => Ok(KeysRequest::Write(v1::delete(path))),
         _ => v1::set(path, &form, now).map(KeysRequest::Write),
@@ -235,24 +236,67 @@ pub(super) fn begin<B: Backend>(
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
     let parsed = match api {
         Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now),
-        Api::V1Keys | Api::V1Watch => parse_v1(api, &asked, now)
+        Api::V1Keys | Api::V1Watch => parse_v1(api, context.v1_dialect, &asked, now)
             .map_err(|error| ApiError { index: context.backend.store().index(), ..error }),
     };
     let request = match parsed {
         Ok(request) => request,
-        Err(error) => return Begun::Page(Page::Ready(reply::api_error(headers, &error))),
+        Err(error) => {
+            let doing = doing(context, api, &asked, None);
+            return Begun::Page(Page::Ready(refuse(context, headers, &error, doing.as_deref())));
+        }
     };
+    let doing = doing(context, api, &asked, Some(&request));
     let counted = match &request {
         KeysRequest::Write(request) => Counted::of(&request.method),
         _ if *method == Method::HEAD => Counted::Head,
         _ => Counted::Get,
     };
-    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api };
+    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api, doing };
     if context.backend.look_for_auth().is_on() {
         let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
         return Begun::Guarded(Box::new(Guarded { parsed, key, writes, authorization: asked.authorization }));
     }
     Begun::Page(parsed.carry_out(exchange))
+}
+
+/// What the errors of 0.1 tell about a request; nobody else's do.
+fn doing<B>(
+    context: &Context<B>,
+    api: Api,
+    asked: &Asked<'_>,
+    request: Option<&KeysRequest>,
+) -> Option<Box<Doing>> {
+    if api == Api::V2 || context.v1_dialect != Dialect::Of01 {
+        return None;
+    }
+    let verb = match *asked.method {
+        _ if api == Api::V1Watch => "watch",
+        Method::GET | Method::HEAD => "get",
+        Method::DELETE => "delete",
+        _ => "set",
+    };
+    let wanted = match request {
+        Some(KeysRequest::Write(write)) if write.prev_exist.is_some() || !write.prev_value.is_empty() => {
+            Some(write.prev_value.to_vec())
+        }
+        _ => None,
+    };
+    Some(Box::new(Doing { verb, path: store_path(asked.rest), wanted }))
+}
+
+/// An error in the words of the API that was spoken.
+fn refuse<B: Backend>(
+    context: &Context<B>,
+    headers: HeaderMap,
+    error: &ApiError,
+    doing: Option<&Doing>,
+) -> Response {
+    let Some(doing) = doing else { return reply::api_error(headers, error) };
+    v1_dialect::refuse(headers, error, doing, |path| {
+        let event = context.backend.store().get(path, false, false).ok()?;
+        event.node().value().map(<[u8]>::to_vec)
+    })
 }
 
 /// A request that is carried out only for those who have the right to it.
@@ -277,10 +321,8 @@ impl Guarded {
         if auth::may(&accounts, authorization.as_ref(), Access { key: &key, writes, recursive }).await {
             return parsed.carry_out(exchange);
         }
-        Page::Ready(reply::api_error(
-            parsed.headers,
-            &refusal(Code::Unauthorized, "Insufficient credentials"),
-        ))
+        let error = refusal(Code::Unauthorized, "Insufficient credentials");
+        Page::Ready(refuse(context, parsed.headers, &error, parsed.doing.as_deref()))
     }
 }
 
@@ -293,11 +335,12 @@ struct Parsed {
     now: UnixNanos,
     framing: Framing,
     api: Api,
+    doing: Option<Box<Doing>>,
 }
 
 impl Parsed {
     fn carry_out<B: Backend>(self, exchange: &Exchange<B>) -> Page {
-        let Parsed { request, mut headers, counted, began, now, framing, api } = self;
+        let Parsed { request, mut headers, counted, began, now, framing, api, doing } = self;
         let context = &*exchange.context;
         match request {
             KeysRequest::Read { path, recursive, sorted } => {
@@ -308,12 +351,13 @@ impl Parsed {
                     }
                     event => event,
                 };
-                let pending = Submission { request: pb::Request::default(), headers, counted, began, api };
+                let request = pb::Request::default();
+                let pending = Submission { request, headers, counted, began, api, doing };
                 Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
             }
             KeysRequest::Write(request) => {
                 context.metrics.received(counted);
-                Page::Submitted(Submission { request, headers, counted, began, api })
+                Page::Submitted(Submission { request, headers, counted, began, api, doing })
             }
             KeysRequest::Watch { path, recursive, stream, since, progress } => {
                 match context.backend.watch(&path, recursive, stream, since) {
@@ -321,7 +365,7 @@ impl Parsed {
                         let error =
                             if api == Api::V2 { error } else { v1::watch_refusal(&path, error.index) };
                         context.metrics.failed(counted, error.http_status());
-                        Page::Ready(reply::api_error(headers, &error))
+                        Page::Ready(refuse(context, headers, &error, doing.as_deref()))
                     }
                     Ok(_) if counted == Counted::Head => {
                         Page::Ready(reply::answer(headers, StatusCode::OK, ""))
@@ -338,7 +382,9 @@ impl Parsed {
                         headers.insert(CONTENT_TYPE, reply::TEXT);
                         let context = exchange.context.clone();
                         let form = Box::new(move |event: &Event, now| {
-                            v1::render(event, context.backend.store().index(), now).into()
+                            let dialect = context.v1_dialect;
+                            let index = dialect.watch_index(event, || context.backend.store().index());
+                            v1::render(event, index, now, dialect).into()
                         });
                         let start = WatchStart::new(watcher, stream, framing, &headers, now).with_form(form);
                         exchange.flow.watches(start);
@@ -357,6 +403,7 @@ pub(super) struct Submission {
     counted: Counted,
     began: Instant,
     api: Api,
+    doing: Option<Box<Doing>>,
 }
 
 impl Submission {
@@ -373,25 +420,25 @@ impl Submission {
         result: Result<Event, SubmitError>,
         now: UnixNanos,
     ) -> Response {
-        let Submission { headers, counted, began, api, .. } = self;
+        let Submission { headers, counted, began, api, doing, .. } = self;
         match result {
             Ok(event) => {
                 let response = match api {
                     Api::V2 => event_answer(context, headers, &event, now),
-                    Api::V1Keys | Api::V1Watch => v1::answer(headers, &event, now),
+                    Api::V1Keys | Api::V1Watch => v1::answer(headers, &event, now, context.v1_dialect),
                 };
                 context.metrics.succeeded(counted, began.elapsed());
                 response
             }
             Err(SubmitError::Api(error)) => {
                 context.metrics.failed(counted, error.http_status());
-                reply::api_error(headers, &error)
+                refuse(context, headers, &error, doing.as_deref())
             }
             Err(SubmitError::Unavailable(why)) => {
                 log::error!("etcdhttp", "{}", unavailable(&why));
                 let error = refusal(Code::RaftInternal, &why.to_string());
                 context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
-                reply::api_error(headers, &error)
+                refuse(context, headers, &error, doing.as_deref())
             }
         }
     }

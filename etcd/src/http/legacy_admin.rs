@@ -1,8 +1,10 @@
 //! `/v2/admin` of 0.4: the settings of the cluster, and its members by name.
 //!
 //! 0.4 has it on the peer port; here clients' ports have it too. The settings are kept as 0.4 keeps them, in a hidden
-//! key, so that all members and a migrated cluster know them. This server has no standbys: nothing but who asks here
-//! makes use of them.
+//! key, so that all members and a migrated cluster know them. This server has no standbys: only the remove delay is
+//! made use of, and that only where `-remove-dead-members` says so.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -10,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use shared::pb;
+use shared::store::Store;
 
 use super::Context;
 use super::auth;
@@ -56,7 +59,11 @@ impl ClusterConfig {
 
     /// The settings in force.
     fn read<B: Backend>(backend: &B) -> ClusterConfig {
-        let event = backend.store().get(CONFIG, false, false).ok();
+        ClusterConfig::of(&backend.store())
+    }
+
+    fn of(store: &Store) -> ClusterConfig {
+        let event = store.get(CONFIG, false, false).ok();
         let text = event.as_ref().and_then(|event| event.node().value());
         match text.map(go_json::first_object) {
             Some(Ok(members)) => ClusterConfig::default().with(&members),
@@ -80,6 +87,11 @@ impl ClusterConfig {
         // Numbers can always be written.
         shared::json::to_vec(&form).unwrap_or_default()
     }
+}
+
+/// After how long a silence a member is to be removed, as the cluster's settings say.
+pub fn remove_delay(store: &Store) -> Duration {
+    Duration::try_from_secs_f64(ClusterConfig::of(store).remove_delay).unwrap_or(Duration::MAX)
 }
 
 /// A member as these pages show it.

@@ -48,6 +48,7 @@ mod stats;
 mod tests;
 mod text;
 mod v1;
+mod v1_dialect;
 mod version;
 mod waiting;
 mod watch;
@@ -57,14 +58,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::auth::Auth;
-use crate::config::Config;
+use crate::config::{Config, V1Dialect};
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 
 pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;
-pub use self::legacy_admin::AdminAnswer;
+pub use self::legacy_admin::{AdminAnswer, remove_delay};
 pub(crate) use self::listener::serve;
 pub(crate) use self::metrics_page::graphite;
 pub(crate) use self::site::{Site, Wire};
@@ -95,6 +96,8 @@ pub struct Options {
     pub internal_version: bool,
     /// Whether figures are shown in the form of 0.4.
     pub trace: bool,
+    /// Whose v1 API is served.
+    pub v1_dialect: V1Dialect,
 }
 
 impl From<&Config> for Options {
@@ -107,6 +110,7 @@ impl From<&Config> for Options {
             },
             internal_version: config.allow_legacy,
             trace: config.trace,
+            v1_dialect: config.v1_dialect,
         }
     }
 }
@@ -119,6 +123,7 @@ pub struct Context<B> {
     wire: Wire,
     internal_version: bool,
     trace: bool,
+    v1_dialect: V1Dialect,
     log: LogControl,
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
@@ -136,7 +141,7 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits, internal_version, trace } = options.into();
+        let Options { cors, limits, internal_version, trace, v1_dialect } = options.into();
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
@@ -149,6 +154,7 @@ impl<B: Backend> Context<B> {
             wire,
             internal_version,
             trace,
+            v1_dialect,
             log,
             process_metrics,
             metrics,

@@ -1,13 +1,13 @@
 //! The v1 API of 0.1 to 0.4 on the same keys: what its requests mean, and how its answers look.
 //!
-//! The forms are those of 0.4.9. An answer is flat, as it was before nodes knew their directories; a directory is
-//! answered with a list of such answers. What 0.1.2 said otherwise stands in `Documentation/api_v1.md`.
+//! The forms are those of 0.4.9, or on wish [those of 0.1](super::v1_dialect). An answer is flat, as it was before nodes knew their directories; a directory is
+//! answered with a list of such answers.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use shared::error::{ApiError, Code, client_path};
-use shared::event::{Action, Event, NodeView};
+use shared::event::{Event, NodeView};
 use shared::json;
 use shared::pb;
 use shared::time::UnixNanos;
@@ -16,6 +16,7 @@ use super::form::{Form, Param, parse_u64};
 use super::keys::{KeysRequest, expiration, refusal};
 use super::progress::Progress;
 use super::reply::{self, Response};
+use super::v1_dialect::{Dialect, whole_seconds};
 
 /// What the errors of a write without sense are about.
 const SET: &str = "Set";
@@ -48,13 +49,19 @@ pub(super) fn delete(path: Vec<u8>) -> pb::Request {
 }
 
 /// A wait for one event of the key itself; sent by `POST`, from `index` on.
-pub(super) fn watch(method: &Method, path: Vec<u8>, form: &Form<'_>) -> Result<KeysRequest, ApiError> {
+pub(super) fn watch(
+    method: &Method,
+    path: Vec<u8>,
+    form: &Form<'_>,
+    dialect: Dialect,
+) -> Result<KeysRequest, ApiError> {
     let since = match *method {
         Method::POST => form.get(Param::Index).and_then(parse_u64),
         _ => Some(0),
     };
     let since = since.ok_or_else(|| refusal(Code::IndexNaN, "Watch From Index"))?;
-    Ok(KeysRequest::Watch { path, recursive: false, stream: false, since, progress: Progress::default() })
+    let (recursive, progress) = (dialect.watches_below(), Progress::default());
+    Ok(KeysRequest::Watch { path, recursive, stream: false, since, progress })
 }
 
 /// Why a watch does not begin: 0.4 has one answer to whatever it is.
@@ -68,36 +75,37 @@ fn seconds(text: &[u8]) -> Option<i64> {
 }
 
 /// The answer to a request that is carried out.
-pub(super) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos) -> Response {
+pub(super) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dialect: Dialect) -> Response {
     headers.insert(CONTENT_TYPE, reply::TEXT);
-    reply::answer(headers, StatusCode::OK, render(event, event.index, now))
+    reply::answer(headers, StatusCode::OK, render(event, event.index, now, dialect))
 }
 
 /// An event as v1 shows it, with the store's index `index`. No final newline.
-pub(super) fn render(event: &Event, index: u64, now: UnixNanos) -> Vec<u8> {
+pub(super) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Vec<u8> {
     let node = event.node();
     let key = client_path(event.key());
     let mut out = Vec::with_capacity(128 + key.len() + node.value().map_or(0, <[u8]>::len));
     if !node.is_dir() {
-        write_key(&mut out, event, key, index, now);
+        write_key(&mut out, event, key, index, now, dialect);
         return out;
     }
     out.push(b'[');
     // Names of hidden nodes begin with an underscore.
-    for child in node.children().filter(|child| !child.name().starts_with(b"_")) {
+    let shown = |child: &NodeView<'_>| dialect.lists_hidden() || !child.name().starts_with(b"_");
+    for child in node.children().filter(shown) {
         if out.len() > 1 {
             out.push(b',');
         }
-        write_child(&mut out, event.action, key, &child, index);
+        write_child(&mut out, event, key, &child, index, now, dialect);
     }
     out.push(b']');
     out
 }
 
-fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: UnixNanos) {
+fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: UnixNanos, dialect: Dialect) {
     let node = event.node();
     let prev_value = event.prev().and_then(|prev| prev.value());
-    open(out, action(event.action));
+    open(out, dialect.action(event.action));
     json::write_escaped(out, if key.is_empty() { b"/" } else { key });
     out.push(b'"');
     for (name, value) in [("prevValue", prev_value), ("value", node.value())] {
@@ -106,27 +114,39 @@ fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: Unix
             json::write_string(out, value);
         }
     }
-    if event.action == Action::Set && prev_value.is_none() {
+    if dialect.tells_of_new_key(event) {
         write_name(out, "newKey");
         out.extend_from_slice(b"true");
     }
     if let Some(expiration) = node.expiration() {
-        write_name(out, "expiration");
-        // As Go shows times in JSON: a string.
-        out.push(b'"');
-        json::write_time(out, expiration);
-        out.push(b'"');
-        let ttl = event.ttl(now);
-        if ttl != 0 {
-            write_name(out, "ttl");
-            json::write_i64(out, ttl);
-        }
+        write_times(out, expiration, dialect.ttl(event, now));
     }
     close(out, index);
 }
 
-fn write_child(out: &mut Vec<u8>, read: Action, dir: &[u8], child: &NodeView<'_>, index: u64) {
-    open(out, read.name());
+/// When a key goes, and in how many seconds.
+fn write_times(out: &mut Vec<u8>, expiration: UnixNanos, ttl: i64) {
+    write_name(out, "expiration");
+    // As Go shows times in JSON: a string.
+    out.push(b'"');
+    json::write_time(out, expiration);
+    out.push(b'"');
+    if ttl != 0 {
+        write_name(out, "ttl");
+        json::write_i64(out, ttl);
+    }
+}
+
+fn write_child(
+    out: &mut Vec<u8>,
+    read: &Event,
+    dir: &[u8],
+    child: &NodeView<'_>,
+    index: u64,
+    now: UnixNanos,
+    dialect: Dialect,
+) {
+    open(out, dialect.action(read.action));
     json::write_escaped(out, dir);
     out.push(b'/');
     json::write_escaped(out, child.name());
@@ -139,15 +159,10 @@ fn write_child(out: &mut Vec<u8>, read: Action, dir: &[u8], child: &NodeView<'_>
         write_name(out, "value");
         json::write_string(out, value);
     }
-    close(out, index);
-}
-
-/// What v1 calls what was done.
-fn action(action: Action) -> &'static str {
-    match action {
-        Action::Create | Action::CompareAndSwap => "testAndSet",
-        other => other.name(),
+    if let Some(expiration) = child.expiration().filter(|_| dialect == Dialect::Of01) {
+        write_times(out, expiration, whole_seconds(expiration, now));
     }
+    close(out, index);
 }
 
 fn open(out: &mut Vec<u8>, action: &str) {
@@ -183,14 +198,14 @@ mod tests {
             Err(error) => return format!("{error:?}"),
         };
         match store.apply(&request, NOW) {
-            Ok(event) => String::from_utf8(render(&event, event.index, NOW)).unwrap(),
+            Ok(event) => String::from_utf8(render(&event, event.index, NOW, Dialect::Of04)).unwrap(),
             Err(error) => String::from_utf8(error.to_json()).unwrap(),
         }
     }
 
     fn read(store: &Store, key: &str) -> String {
         let event = store.get(format!("/1{key}").as_bytes(), false, false).unwrap();
-        String::from_utf8(render(&event, event.index, NOW)).unwrap()
+        String::from_utf8(render(&event, event.index, NOW, Dialect::Of04)).unwrap()
     }
 
     #[test]
@@ -229,7 +244,7 @@ mod tests {
         assert_eq!(read(&store, "/dir"), r#"[{"action":"get","key":"/dir/y","value":"1","index":5}]"#);
         let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
         assert_eq!(
-            String::from_utf8(render(&gone, gone.index, NOW)).unwrap(),
+            String::from_utf8(render(&gone, gone.index, NOW, Dialect::Of04)).unwrap(),
             r#"{"action":"delete","key":"/x","prevValue":"3","index":6}"#
         );
     }
@@ -254,7 +269,7 @@ mod tests {
     fn only_a_post_says_from_where_a_watch_is() {
         let since = |method: Method, form: &str| {
             let form = Form::parse_what_can_be(form.as_bytes(), b"");
-            match watch(&method, b"/1/x".to_vec(), &form) {
+            match watch(&method, b"/1/x".to_vec(), &form, Dialect::Of04) {
                 Ok(KeysRequest::Watch { since, recursive: false, stream: false, .. }) => Ok(since),
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => Err(error.code),

@@ -105,7 +105,20 @@ pub(super) fn members(members: &Membership) -> Answer {
     response
 }
 
-/// `/v2/admin` and what is below.
+/// `/name`, as 0.4 has it: this member's.
+pub(super) fn name(context: &Context, members: &Membership) -> Answer {
+    let name = members.members.get(&context.local.id).map_or("", |peer| &peer.name);
+    respond(StatusCode::OK, TEXT, name.into())
+}
+
+/// `/etcdURL`, as 0.4 has it: where clients find this member. Programs that know a peer only ask for it.
+pub(super) fn client_url(context: &Context, members: &Membership) -> Answer {
+    let own = members.members.get(&context.local.id);
+    let url = own.and_then(|peer| peer.client_urls.first()).map_or("", String::as_str);
+    respond(StatusCode::OK, TEXT, url.into())
+}
+
+/// `/v2/admin` and what is below; `/remove/NAME` is an older name of a page there.
 pub(super) async fn admin<R: Roster>(
     shared: &Shared<R>,
     request: Request<Incoming>,
@@ -113,9 +126,12 @@ pub(super) async fn admin<R: Roster>(
     let (head, body) = request.into_parts();
     let Ok(path) = crate::http::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
     let body = Limited::new(body, ADMIN_BODY_BYTES_MAX).collect().await.map_err(|_| Abort)?.to_bytes();
-    let rest = path.strip_prefix(b"/v2/admin").unwrap_or_default();
+    let rest = match path.strip_prefix(b"/remove/") {
+        Some(name) => [b"/machines/", name].concat(),
+        None => path.strip_prefix(b"/v2/admin").unwrap_or_default().to_vec(),
+    };
     let AdminAnswer { status, content_type, body } =
-        shared.backend.administer(&head.method, rest, &body).await;
+        shared.backend.administer(&head.method, &rest, &body).await;
     let mut answer = respond(status, content_type, body);
     if content_type.is_empty() {
         answer.headers_mut().remove(CONTENT_TYPE);

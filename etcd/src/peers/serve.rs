@@ -139,7 +139,14 @@ async fn answer<R: Roster>(
         "/version" => |shared| pages::version(&shared.backend.members()),
         "/members" => |shared| pages::members(&shared.backend.members()),
         "/raft/probing" => |shared| pages::probing(shared.transport.context()),
-        _ if path.starts_with("/v2/admin/") => return Box::pin(pages::admin(&shared, request)).await,
+        "/name" => |shared| pages::name(shared.transport.context(), &shared.backend.members()),
+        "/etcdURL" => |shared| pages::client_url(shared.transport.context(), &shared.backend.members()),
+        _ if path.starts_with("/remove/") && *method != Method::DELETE => {
+            return Ok(pages::method_not_allowed("DELETE"));
+        }
+        _ if path.starts_with("/v2/admin/") || path.starts_with("/remove/") => {
+            return Box::pin(pages::admin(&shared, request)).await;
+        }
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
             return Ok(pages::method_not_allowed("POST"));
         }
