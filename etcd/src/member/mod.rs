@@ -16,6 +16,7 @@ mod log;
 mod membership;
 mod message;
 mod request_ids;
+mod silence;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -38,6 +39,7 @@ pub(crate) use self::membership::{
 pub use self::membership::{ConfigureError, Membership, Peer, TooFewStarted};
 pub use self::message::{Kind, Message, MessageError, encode_entry, entry_len};
 use self::request_ids::RequestIds;
+pub use self::silence::{Dead, Look, Silence};
 
 /// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
 pub const CATCH_UP_ENTRIES: u64 = 5000;

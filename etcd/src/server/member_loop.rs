@@ -17,12 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::clock;
+use super::dead_members::DeadMembers;
 use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::network::Links;
 use super::reads::{self, Read, Reads};
 use super::snapshots::{self, Snapshotter};
-use crate::http::{ChangeError, SubmitError, Unavailable};
+use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
 use crate::log;
 use crate::member::{
     Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Message, Output, Received, RequestId, Role,
@@ -60,6 +61,8 @@ pub(super) struct LoopConfig {
     pub(super) snapshot_count: u64,
     /// The cluster is new: nobody leads it yet.
     pub(super) is_new: bool,
+    /// Members that are silent for long are removed.
+    pub(super) remove_dead: bool,
 }
 
 /// What the loop works with.
@@ -182,6 +185,8 @@ pub(super) struct MemberLoop<D: Disk> {
     links: Links,
     /// Where snapshots go whose text was read.
     parsed: Option<UnboundedSender<Parsed>>,
+    /// Who is silent, where that matters.
+    dead_members: Option<Box<DeadMembers>>,
 }
 
 impl<D: Disk> MemberLoop<D> {
@@ -195,6 +200,7 @@ impl<D: Disk> MemberLoop<D> {
     ) -> MemberLoop<D> {
         let now = Instant::now();
         let Hands { log, snapshotter, links } = hands;
+        let dead_members = config.remove_dead.then(|| Box::new(DeadMembers::new(config.election, now)));
         MemberLoop {
             member,
             inner,
@@ -218,6 +224,7 @@ impl<D: Disk> MemberLoop<D> {
             last_sync: UnixNanos(0),
             links,
             parsed: None,
+            dead_members,
         }
     }
 
@@ -317,6 +324,9 @@ impl<D: Disk> MemberLoop<D> {
             Inbound::Message(message) => {
                 if self.metrics.timers().is_some() && message.kind() == Kind::Append {
                     self.append_heard.get_or_insert_with(Instant::now);
+                }
+                if let Some(dead) = &mut self.dead_members {
+                    dead.heard(message.from());
                 }
                 self.member.step(message);
             }
@@ -513,6 +523,19 @@ impl<D: Disk> MemberLoop<D> {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.note_age(now);
             self.propose_expiry(clock::now());
+        }
+        self.remove_dead_members(now);
+    }
+
+    /// A leader removes one that has been silent for as long as the cluster's settings say.
+    fn remove_dead_members(&mut self, now: Instant) {
+        let Some(dead) = &mut self.dead_members else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let inner = &self.inner;
+        if let Some(change) = dead.look(now, &self.member, || remove_delay(&inner.store.read())) {
+            self.member.configure(change);
         }
     }
 

@@ -7,6 +7,7 @@ mod clock;
 #[cfg(test)]
 mod crash_tests;
 pub(crate) mod data_dir;
+mod dead_members;
 mod handle;
 mod log_thread;
 mod member_loop;
@@ -305,6 +306,7 @@ fn start_member<D: Disk>(
         election: config.election(),
         snapshot_count: config.snapshot_count,
         is_new,
+        remove_dead: config.remove_dead_members,
     };
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
     let member_loop =

@@ -1,0 +1,223 @@
+//! Which member a leader removes because it has been silent for too long: the remove delay of etcd 0.4.
+//!
+//! Pure: it is told who was heard and what time it is. What it knows begins anew with each term of this member's own,
+//! so that a leader goes by what it has seen itself.
+//!
+//! **Invariant** It names nobody unless a majority of all members, this one among them, was heard a moment ago: those
+//! agree on the removal, and are a majority of who stays, too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::id::MemberId;
+use tokio::time::Instant;
+
+use super::{Membership, Peer};
+
+/// Who looks less often than this has slept, and cannot tell whether others were silent meanwhile.
+const LOOK_GAP_MAX: Duration = Duration::from_secs(10);
+
+/// What a leader has heard of the others.
+#[derive(Debug, Default)]
+pub struct Silence {
+    /// The term in which it leads; 0 for none.
+    term: u64,
+    looked: Option<Instant>,
+    others: BTreeMap<MemberId, Contact>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Contact {
+    /// Since when it would have been heard.
+    since: Instant,
+    heard: Option<Instant>,
+}
+
+/// A member to remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// The member.
+    pub id: MemberId,
+    /// For how long nothing was heard of it.
+    pub silent_for: Duration,
+}
+
+/// What a leader goes by when it looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// This member.
+    pub own: MemberId,
+    /// The term in which it leads.
+    pub term: u64,
+    /// All members.
+    pub members: &'a Membership,
+    /// Who was heard within this time is alive.
+    pub alive_within: Duration,
+    /// Who was silent for this long is dead.
+    pub dead_after: Duration,
+}
+
+impl Silence {
+    /// A message came from `id`.
+    pub fn heard(&mut self, id: MemberId, now: Instant) {
+        if let Some(contact) = self.others.get_mut(&id) {
+            contact.heard = Some(now);
+        }
+    }
+
+    /// This member does not lead.
+    pub fn forget(&mut self) {
+        if self.term != 0 {
+            *self = Silence::default();
+        }
+    }
+
+    /// The member that has been silent for longest, if that is too long and the cluster can do without it. To be asked
+    /// again and again while this member leads; the first time nobody is dead.
+    pub fn look(&mut self, look: Look<'_>, now: Instant) -> Option<Dead> {
+        let slept = self.looked.is_some_and(|last| now.duration_since(last) > LOOK_GAP_MAX);
+        if self.term != look.term || slept {
+            *self = Silence { term: look.term, ..Silence::default() };
+        }
+        self.looked = Some(now);
+        let Look { own, members, .. } = look;
+        self.others.retain(|id, _| members.members.contains_key(id));
+        for id in members.members.keys().filter(|id| **id != own) {
+            self.others.entry(*id).or_insert(Contact { since: now, heard: None });
+        }
+        let is_alive = |contact: &Contact| {
+            contact.heard.is_some_and(|heard| now.duration_since(heard) < look.alive_within)
+        };
+        let alive = 1 + self.others.values().filter(|contact| is_alive(contact)).count();
+        if !members.members.contains_key(&own) || alive <= members.members.len() / 2 {
+            return None;
+        }
+        // Who was added and has not started yet is waited for, however long that takes.
+        let started = |id: &MemberId| members.members.get(id).is_some_and(Peer::is_started);
+        let dead = self.others.iter().filter(|(id, contact)| started(id) && !is_alive(contact));
+        let silent = dead.map(|(id, contact)| {
+            let last = contact.heard.map_or(contact.since, |heard| heard.max(contact.since));
+            Dead { id: *id, silent_for: now.duration_since(last) }
+        });
+        silent
+            .filter(|dead| dead.silent_for >= look.dead_after)
+            .max_by_key(|dead| (dead.silent_for, std::cmp::Reverse(dead.id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: MemberId = MemberId(1);
+
+    /// A leader of so many members, of which the last ones have not started.
+    struct Case {
+        silence: Silence,
+        members: Membership,
+        start: Instant,
+        term: u64,
+    }
+
+    impl Case {
+        fn new(started: u64, silent: u64) -> Case {
+            let mut members = Membership::default();
+            for n in 1..=started + silent {
+                let name = if n <= started { format!("m{n}") } else { String::new() };
+                let peer = Peer { id: MemberId(n), name, peer_urls: Vec::new(), client_urls: Vec::new() };
+                members.members.insert(MemberId(n), peer);
+            }
+            Case { silence: Silence::default(), members, start: Instant::now(), term: 2 }
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        /// Looks once a second from `from` to `to`, where these are heard each time. Whoever is dead by then, and when.
+        fn run(&mut self, from: u64, to: u64, heard: &[u64]) -> Option<(u64, u64)> {
+            for second in from..=to {
+                let now = self.at(second);
+                for id in heard {
+                    self.silence.heard(MemberId(*id), now);
+                }
+                let look = Look {
+                    own: OWN,
+                    term: self.term,
+                    members: &self.members,
+                    alive_within: Duration::from_secs(1),
+                    dead_after: Duration::from_secs(5),
+                };
+                if let Some(dead) = self.silence.look(look, now) {
+                    return Some((dead.id.0, second));
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn who_is_silent_for_too_long_is_dead() {
+        let mut case = Case::new(3, 0);
+        assert_eq!(case.run(0, 3, &[2, 3]), None);
+        assert_eq!(case.run(4, 20, &[2]), Some((3, 8)));
+        // Heard in time it is none.
+        let mut case = Case::new(3, 0);
+        assert_eq!(case.run(0, 4, &[2]), None);
+        assert_eq!(case.run(5, 5, &[2, 3]), None);
+        assert_eq!(case.run(6, 30, &[2]), Some((3, 10)));
+    }
+
+    #[test]
+    fn nobody_is_dead_without_a_majority_that_lives() {
+        assert_eq!(Case::new(2, 0).run(0, 60, &[]), None);
+        assert_eq!(Case::new(3, 0).run(0, 60, &[]), None);
+        assert_eq!(Case::new(4, 0).run(0, 60, &[2]), None);
+        assert_eq!(Case::new(5, 0).run(0, 60, &[2]), None);
+        // Those that have not started count as members.
+        assert_eq!(Case::new(3, 1).run(0, 60, &[2]), None);
+        assert_eq!(Case::new(1, 0).run(0, 60, &[]), None);
+    }
+
+    #[test]
+    fn one_after_the_other_the_longest_silent_first() {
+        let mut case = Case::new(5, 0);
+        assert_eq!(case.run(0, 2, &[2, 3, 4, 5]), None);
+        assert_eq!(case.run(3, 4, &[2, 3, 5]), None);
+        assert_eq!(case.run(5, 20, &[2, 3]), Some((4, 7)));
+        case.members.members.remove(&MemberId(4));
+        assert_eq!(case.run(8, 20, &[2, 3]), Some((5, 9)));
+        case.members.members.remove(&MemberId(5));
+        // Of three that live one may still go, of the two that are left none.
+        assert_eq!(case.run(10, 20, &[2]), Some((3, 14)));
+        case.members.members.remove(&MemberId(3));
+        assert_eq!(case.run(15, 60, &[]), None);
+    }
+
+    #[test]
+    fn a_new_term_and_a_long_sleep_begin_anew() {
+        let mut case = Case::new(3, 0);
+        assert_eq!(case.run(0, 4, &[2]), None);
+        case.term = 3;
+        assert_eq!(case.run(5, 9, &[2]), None);
+        case.silence.forget();
+        assert_eq!(case.run(10, 14, &[2]), None);
+        // It was suspended; the first that is heard again is not to bury the other.
+        assert_eq!(case.run(100, 104, &[2]), None);
+        assert_eq!(case.run(105, 110, &[2]), Some((3, 105)));
+    }
+
+    #[test]
+    fn who_has_not_started_and_who_looks_are_not_removed() {
+        assert_eq!(Case::new(3, 1).run(0, 60, &[2, 3]), None);
+        let mut case = Case::new(3, 0);
+        case.members.members.remove(&OWN);
+        assert_eq!(case.run(0, 60, &[2]), None);
+        // A member that is added while this one leads has its time from then on.
+        let mut case = Case::new(3, 0);
+        assert_eq!(case.run(0, 20, &[2, 3]), None);
+        let peer = Peer { id: MemberId(4), name: "m4".into(), ..case.members.members[&MemberId(3)].clone() };
+        case.members.members.insert(MemberId(4), peer);
+        assert_eq!(case.run(21, 60, &[2, 3]), Some((4, 26)));
+    }
+}

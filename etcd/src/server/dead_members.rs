@@ -1,0 +1,73 @@
+//! `-remove-dead-members`: the leader takes members out of the cluster that it has not heard of for as long as the
+//! cluster's settings say.
+
+use std::time::Duration;
+
+use shared::id::MemberId;
+use shared::pb;
+use tokio::time::Instant;
+
+use crate::log;
+use crate::member::{Look, Member, Role, Silence};
+
+/// How often a leader looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the loop keeps for it.
+#[derive(Debug)]
+pub(super) struct DeadMembers {
+    silence: Silence,
+    next_look: Instant,
+    alive_within: Duration,
+}
+
+impl DeadMembers {
+    /// Begins to listen. Members that live are heard at least once in an election timeout.
+    pub(super) fn new(election: Duration, now: Instant) -> DeadMembers {
+        DeadMembers { silence: Silence::default(), next_look: now, alive_within: election }
+    }
+
+    /// A message came from this member.
+    pub(super) fn heard(&mut self, id: MemberId) {
+        self.silence.heard(id, Instant::now());
+    }
+
+    /// The removal to propose now, if any; `delay` tells for how long a dead one was silent.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        member: &Member,
+        delay: impl FnOnce() -> Duration,
+    ) -> Option<pb::ConfChange> {
+        let status = member.status();
+        if status.role != Role::Leader {
+            self.silence.forget();
+            return None;
+        }
+        if now < self.next_look {
+            return None;
+        }
+        self.next_look = now + LOOK_INTERVAL;
+        let members = member.membership();
+        let look = Look {
+            own: status.id,
+            term: status.term,
+            members,
+            alive_within: self.alive_within,
+            dead_after: delay(),
+        };
+        let dead = self.silence.look(look, now)?;
+        // One change at a time: while one is on its way nobody knows who counts.
+        if member.is_configuring() || !member.takes_proposals() {
+            return None;
+        }
+        let name = members.members.get(&dead.id).map_or("", |peer| &peer.name);
+        log::warning!(
+            "etcdserver",
+            "removing member {} ({name}): nothing was heard of it for {} s (-remove-dead-members)",
+            dead.id,
+            dead.silent_for.as_secs()
+        );
+        Some(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: dead.id.0, context: None })
+    }
+}
