@@ -400,6 +400,13 @@ fn rights_hold_for_v1_and_the_administration_too() -> Check {
     ] {
         assert_eq!(server.call(method, target)?.status, 401, "{method} {target}");
     }
+    for (method, target) in
+        [("PUT", "/v2/admin/config"), ("DELETE", "/v2/admin/machines/m"), ("DELETE", "/remove/m")]
+    {
+        let refused = call(server.peer_port, &Request::new(method, target), PATIENCE)?;
+        assert_eq!(refused.status, 401, "{method} {target}");
+        assert!(refused.text().starts_with("auth is on: send this to a client port"), "{}", refused.text());
+    }
     assert_eq!(as_root("DELETE", "/v1/keys/x", "")?, 404);
     assert_eq!(as_root("PUT", "/v2/admin/config", "{}")?, 200);
     Ok(())

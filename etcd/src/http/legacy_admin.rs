@@ -136,6 +136,12 @@ impl AdminAnswer {
         AdminAnswer { status, content_type: TEXT, body: format!("{text}\n").into_bytes() }
     }
 
+    /// With auth on the port for other members changes nothing.
+    pub(crate) fn wants_root() -> AdminAnswer {
+        let why = "auth is on: send this to a client port, as a user with the role root";
+        AdminAnswer::text(StatusCode::UNAUTHORIZED, why)
+    }
+
     /// There is no such page.
     pub(crate) fn not_found() -> AdminAnswer {
         AdminAnswer::text(StatusCode::NOT_FOUND, "404 page not found")
