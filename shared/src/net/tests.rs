@@ -461,3 +461,40 @@ async fn who_speaks_plainly_is_told() {
     let (dialled, ()) = tokio::join!(dialer.connect(&target, TIME), answer);
     assert_has(&dialled.unwrap_err().to_string(), &["does not look like a TLS handshake", "plain http"]);
 }
+
+#[tokio::test]
+async fn whatever_a_server_presents_can_be_looked_at() {
+    let authority = Authority::new("nobody knows me");
+    let mut old = params(&["elsewhere.example"], "old");
+    (old.not_before, old.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+    let old = authority.issue_as("old", old);
+    for asks in [false, true] {
+        let acceptor = authority.acceptor(&old, asks);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(socket).await else { return Vec::new() };
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said).await;
+            said
+        });
+        let target = Target { tls: true, host: "127.0.0.1".to_owned(), port };
+        let shown = presented(&target, TIME).await.unwrap();
+        assert!(shown.subject.contains("CN=old") && shown.issuer.contains("CN=nobody knows me"), "{shown:?}");
+        assert_eq!(shown.ends(), "2002-01-01T00:00:00Z", "asks: {asks}");
+        assert!(server.await.unwrap().is_empty(), "something was said to a server that nobody trusts");
+    }
+    let seen = certificates_in(&old.0).unwrap();
+    assert_eq!((seen.len(), seen[0].not_after), (1, 1_009_843_200));
+    assert!(certificates_in(Path::new("/nowhere")).is_err());
+    // A port that speaks no TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+    });
+    let target = Target { tls: false, host: "127.0.0.1".to_owned(), port };
+    assert!(matches!(presented(&target, TIME).await, Err(DialError::Tls(_))));
+}
