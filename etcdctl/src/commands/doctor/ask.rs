@@ -25,6 +25,8 @@ const QUORUM_TIME_MAX: Duration = Duration::from_secs(5);
 const WATCH_TIME_MAX: Duration = Duration::from_millis(500);
 /// A page of metrics is some hundred kilobytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Between a member's start and its first event, in seconds.
+const START_SECONDS: f64 = 2.0;
 /// A key that nobody has: the answer is short.
 const NO_KEY: &str = "/v2/keys/_etcdctl_doctor_asks";
 
@@ -212,8 +214,23 @@ async fn question(client: &Arc<Client>, url: &str, seen: &mut Seen) -> Option<Me
     let page = page.ok().filter(|page| page.status == 200);
     let page = page.map(|page| String::from_utf8_lossy(&page.body).into_owned()).unwrap_or_default();
     seen.fsync = metrics::fsync(&page);
-    seen.history = metrics::history(&page).or_else(|| history(json_of_any(oldest)?, seen.etcd_index?));
+    let uptime = own.as_ref().and_then(|own| uptime(&text_of(own, "startTime")?));
+    let told = metrics::history(&page).map(|history| known_age(history, uptime));
+    seen.history = told.or_else(|| history(json_of_any(oldest)?, seen.etcd_index?));
     met.ok()
+}
+
+/// How long a member runs, in seconds, by its start time.
+fn uptime(start: &str) -> Option<f64> {
+    let start = start.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
+    let nanos = i128::from(super::super::now().0) - start;
+    Some(Duration::from_nanos(u64::try_from(nanos).ok()?).as_secs_f64())
+}
+
+/// The history without its age where that is only the time since the member's start: the events may be older.
+fn known_age(history: History, uptime: Option<f64>) -> History {
+    let known = |age: &f64| uptime.is_none_or(|uptime| age + START_SECONDS < uptime);
+    History { age: history.age.filter(known), ..history }
 }
 
 /// What a watch from the first index says of events that are gone: `… has been cleared [4001/1]`.
@@ -311,6 +328,16 @@ mod tests {
         // Asked 0.2 s after that second, answered 0.1 s later.
         assert_eq!(clock(&headers, second + 200_000_000, second + 300_000_000), Some((-300, 800)));
         assert_eq!(clock(&HeaderMap::new(), 0, 0), None);
+    }
+
+    #[test]
+    fn an_age_since_the_start_tells_nothing() {
+        let history = History { oldest_index: 1, reach: 1000, age: Some(5.0) };
+        assert_eq!(known_age(history, Some(6.0)).age, None);
+        assert_eq!(known_age(history, Some(60.0)).age, Some(5.0));
+        assert_eq!(known_age(history, None).age, Some(5.0));
+        assert!(uptime("2016-01-01T00:00:00.5Z").unwrap() > 1e8);
+        assert_eq!((uptime("yesterday"), uptime("9000-01-01T00:00:00Z")), (None, None));
     }
 
     #[test]
