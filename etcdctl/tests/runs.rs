@@ -15,6 +15,14 @@ use std::thread;
 fn member(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    (address, play(listener, move |line| answer(line).map(|body| (200, body))))
+}
+
+/// The same with statuses, and a listener that is there already.
+fn play(
+    listener: TcpListener,
+    answer: impl Fn(&str) -> Option<(u16, String)> + Send + 'static,
+) -> Receiver<String> {
     let (seen, requests) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -22,14 +30,17 @@ fn member(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> (String, 
             while let Some(line) = request(&mut reader) {
                 let _ = seen.send(line.clone());
                 // Without an answer, the connection is cut.
-                let Some(body) = answer(&line) else { break };
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nX-Etcd-Index: 9\r\nContent-Length: {}\r\n\r\n", body.len());
+                let Some((status, body)) = answer(&line) else { break };
+                let length = match status {
+                    204 => String::new(),
+                    _ => format!("Content-Length: {}\r\n", body.len()),
+                };
+                let head = format!("HTTP/1.1 {status} X\r\nX-Etcd-Index: 9\r\n{length}\r\n");
                 reader.get_mut().write_all((head + &body).as_bytes()).unwrap();
             }
         }
     });
-    (address, requests)
+    requests
 }
 
 /// `GET /path`, after the whole request was read.
@@ -217,4 +228,47 @@ fn shells_and_man_get_their_files() {
     let page = std::fs::read_to_string(dir.path().join("etcdctl-exec-watch.1")).unwrap();
     assert!(page.contains("ETCD_WATCH_KEY"), "{page}");
     assert!(!dir.path().join("etcdctl-man.1").exists());
+}
+
+#[test]
+fn a_replacement_that_fails_half_way_says_how_to_finish_it() {
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (one, two) = (listen(), listen());
+    let address = one.local_addr().unwrap().to_string();
+    let member = |id: &str, port: u16, url: &str| {
+        format!(r#"{{"id":"{id}","name":"{id}","peerURLs":["http://p:{port}"],"clientURLs":[{url}]}}"#)
+    };
+    let url = |listener: &TcpListener| format!(r#""http://{}""#, listener.local_addr().unwrap());
+    let list = [member("a1", 1, &url(&one)), member("b2", 2, &url(&two)), member("c3", 3, "")].join(",");
+    let mut requests = Vec::new();
+    for (listener, id) in [(one, "a1"), (two, "b2")] {
+        let list = format!(r#"{{"members":[{list}]}}"#);
+        requests.push(play(listener, move |line| {
+            Some(match line {
+                "GET /v2/members" => (200, list.clone()),
+                "GET /v2/stats/self" => (200, format!(r#"{{"id":"{id}"}}"#)),
+                "GET /health" => (200, r#"{"health": "true"}"#.to_owned()),
+                "DELETE /v2/members/c3" => (204, String::new()),
+                "POST /v2/members" => (409, r#"{"message":"no, thanks"}"#.to_owned()),
+                _ => (404, String::new()),
+            })
+        }));
+    }
+    let output = run(&["--endpoints", &address, "member", "replace", "c3", "d4", "http://n:1,http://n:2"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "Removed member c3 (c3) from cluster\n");
+    assert_eq!(
+        text(&output.stderr),
+        "Member c3 (c3) is removed, but the new one is not added: no, thanks\n\
+         The cluster has 2 members now (a1, b2) and works with 2 of them. To finish:\n\n\
+         \tetcdctl member add d4 http://n:1,http://n:2\n\n"
+    );
+    let asked: Vec<String> = requests.iter().flat_map(|requests| requests.try_iter()).collect();
+    assert!(asked.iter().any(|line| line == "DELETE /v2/members/c3"), "{asked:?}");
+    // Without a majority nothing is removed: one is asked for that does not answer.
+    let output = run(&["--endpoints", &address, "member", "replace", "b2", "d4", "http://n:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nothing was changed"), "{}", text(&output.stderr));
+    let asked: Vec<String> = requests.iter().flat_map(|requests| requests.try_iter()).collect();
+    assert!(!asked.iter().any(|line| line.starts_with("DELETE")), "{asked:?}");
 }
