@@ -49,7 +49,8 @@ start() {
     eval "$(sed -n 's/^Environment=\(ETCD_DATA_DIR=.*\)/\1/p' $unit)"
     . /etc/default/etcd
     set +a
-    exec setpriv --reuid etcd --regid etcd --clear-groups \
+    umask 0077
+    exec setpriv --reuid etcd --regid etcd --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all \
       $(sed -n 's/^ExecStart=//p' $unit | sed "s/\$DAEMON_ARGS/${DAEMON_ARGS:-}/") 2>>/tmp/etcd.log
   ) &
   server_pid=$!

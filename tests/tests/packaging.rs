@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tests::process::{Process, clean_environment, describe};
-use tests::server::{START_LIMIT, STOP_LIMIT};
-use tests::{Check, Context, fail, files, ports, programs};
+use tests::server::{START_LIMIT, STOP_LIMIT, Server};
+use tests::{Check, Context, examples, fail, files, ports, programs};
 
 fn run(command: &mut Command) -> Check<Output> {
     command.stdin(Stdio::null()).output().context(command.get_program().to_string_lossy())
@@ -212,4 +212,11 @@ fn the_dockerfile_follows_the_readme() -> Check {
     }
     assert!(dockerfile.contains("\nUSER etcd\n"));
     Ok(())
+}
+
+#[test]
+fn the_examples_of_the_page_are_true() -> Check {
+    let folder = files::scratch("packaging")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    examples::play("packaging.md", &server, folder.path())
 }
