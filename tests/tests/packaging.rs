@@ -89,7 +89,10 @@ fn ports_in_a_row(count: u16) -> Check<u16> {
 
 fn etcdctl(endpoints: &str, words: &[&str]) -> Check<String> {
     let mut command = Command::new(&programs::find()?.etcdctl);
-    clean_environment(&mut command).arg(format!("--endpoints={endpoints}")).args(words);
+    clean_environment(&mut command)
+        .arg(format!("--endpoints={endpoints}"))
+        .arg("--total-timeout=20s")
+        .args(words);
     let output = run(&mut command)?;
     if !output.status.success() {
         fail!("etcdctl {words:?}: {}", String::from_utf8_lossy(&output.stderr));

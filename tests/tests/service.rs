@@ -224,6 +224,8 @@ fn tls_works_on_a_socket_of_the_manager() -> Check {
         .arg(format!("--endpoints=https://127.0.0.1:{client}"))
         .arg("--ca-file")
         .arg(certs.join("ca.crt"))
+        // The connection waits in the socket until the server is there.
+        .args(["--timeout=30s", "--total-timeout=60s"])
         .args(["set", "/a", "encrypted"]);
     let output = set.stdin(Stdio::null()).output().context("run etcdctl")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -277,5 +279,37 @@ fn systemd_socket_activate_starts_the_server() -> Check {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(process.said().contains("is served on the descriptor 3 named \"client\""), "{}", process.said());
+    Ok(())
+}
+
+#[test]
+fn variables_of_others_and_nonsense_are_told_apart() -> Check {
+    let folder = files::scratch("sockets-variables")?;
+    let etcd = &programs::find()?.etcd;
+    let said = |script: &str| -> Check<(Option<i32>, String)> {
+        let mut shell = Command::new("sh");
+        let output = clean_environment(&mut shell)
+            .args(["-c", script, "sh"])
+            .arg(etcd)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    for count in ["x", "-1", "257", "99999999999999999999"] {
+        let (status, text) = said(&format!("LISTEN_PID=$$ LISTEN_FDS={count} exec \"$1\""))?;
+        assert_eq!(status, Some(1), "{text}");
+        assert!(
+            text.contains(&format!("LISTEN_FDS={count} is not a number of sockets from 0 to 256")),
+            "{text}"
+        );
+    }
+    let (status, text) = said("exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$1\"")?;
+    assert!(status == Some(1) && text.contains("the descriptor 3, which cannot be listened on"), "{text}");
+    // What is meant for a process that was here before is left alone: a flag is found wrong later.
+    let (_, text) = said(
+        "exec 3</dev/null; LISTEN_PID=1 LISTEN_FDS=1 exec \"$1\" -force-new-cluster -data-dir /dev/null",
+    )?;
+    assert!(text.contains("/dev/null") && !text.contains("descriptor"), "{text}");
     Ok(())
 }
