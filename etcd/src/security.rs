@@ -105,6 +105,14 @@ pub fn dialer(config: &Config) -> Result<Dialer, TlsFileError> {
     Dialer::new(&config.peer_tls.client_files())
 }
 
+/// What reaches other members where clients reach them: with the files for clients if these name an authority and
+/// can be used, else as members are reached.
+pub fn dialer_of_clients(config: &Config, of_members: &Dialer) -> Dialer {
+    let files = config.client_tls.client_files();
+    let own = (!files.ca.is_empty()).then(|| Dialer::new(&files).ok()).flatten();
+    own.unwrap_or_else(|| of_members.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use shared::net::Role;

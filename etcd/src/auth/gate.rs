@@ -58,6 +58,17 @@ pub(crate) async fn may<B: Backend>(
     may
 }
 
+/// Whether this `Authorization` names a user, with the right password.
+pub(crate) async fn is_known<B: Backend>(
+    accounts: &Accounts<'_, B>,
+    authorization: Option<&HeaderValue>,
+) -> bool {
+    match authorization.and_then(|value| basic::parse(value.as_bytes())) {
+        Some(credentials) => authenticated(accounts, &credentials).await.is_some(),
+        None => false,
+    }
+}
+
 /// Whether a request of this method only reads.
 pub(crate) fn only_reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)

@@ -30,7 +30,7 @@ use shared::error::ApiError;
 use crate::http::{SubmitError, Unavailable};
 
 pub(crate) use self::accounts::{Accounts, UserChange};
-pub(crate) use self::gate::{is_root, may, only_reads};
+pub(crate) use self::gate::{is_known, is_root, may, only_reads};
 pub(crate) use self::records::{Role, User, is_empty};
 pub(crate) use self::rights::Access;
 pub(crate) use self::switch::SharedSwitch;

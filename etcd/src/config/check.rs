@@ -10,7 +10,8 @@ use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
 use super::{
-    ClusterState, Config, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings, TlsFlags, V1Dialect,
+    ClusterState, Config, DashboardMode, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings,
+    TlsFlags, V1Dialect,
 };
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
@@ -124,6 +125,11 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
             _ => V1Dialect::Of04,
         },
         remove_dead_members: values.switch("remove-dead-members"),
+        dashboard: match values.text("dashboard") {
+            "read-only" => DashboardMode::ReadOnly,
+            "off" => DashboardMode::Off,
+            _ => DashboardMode::On,
+        },
         watch_history: count(values.number("watch-history")),
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),

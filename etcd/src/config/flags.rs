@@ -41,6 +41,7 @@ pub static FLAGS: FlagSet = FlagSet {
         FIRST,
         MEMBER,
         LIMITS,
+        DASHBOARD,
         CLUSTERING,
         PROXY,
         SECURITY,
@@ -198,6 +199,18 @@ const LIMITS: Group = Group {
              with 431. From 8192 to 16777216.",
         ),
     ],
+};
+
+const DASHBOARD: Group = Group {
+    title: "dashboard flags",
+    remark: "Not in the original.",
+    hidden: false,
+    flags: &[Flag::new(
+        "dashboard",
+        Kind::Choice(&["on", "read-only", "off"]),
+        "on",
+        "Whether a page for people is served at '/mod/dashboard/', and whether it may change keys.",
+    )],
 };
 
 const CLUSTERING: Group = Group {

@@ -106,6 +106,8 @@ pub struct Config {
     pub v1_dialect: V1Dialect,
     /// Whether a leader removes members that have been silent for long.
     pub remove_dead_members: bool,
+    /// What the dashboard may do.
+    pub dashboard: DashboardMode,
     /// Past events kept for watches, at least 1.
     pub watch_history: usize,
     /// Whether the process is a member or passes requests on to members.
@@ -135,6 +137,18 @@ pub struct ProxyConfig {
     pub write_timeout: Option<Duration>,
     /// How long a member may be silent; `None` for ever.
     pub read_timeout: Option<Duration>,
+}
+
+/// `-dashboard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DashboardMode {
+    /// Show and change.
+    #[default]
+    On,
+    /// Show only.
+    ReadOnly,
+    /// There is none.
+    Off,
 }
 
 /// `-proxy`.

@@ -59,6 +59,9 @@ pub trait Backend: Send + Sync + 'static {
         Figures::default()
     }
 
+    /// Whether there is a connection with another member.
+    fn is_linked(&self, id: MemberId) -> bool;
+
     /// When this process started.
     fn started(&self) -> UnixNanos;
 

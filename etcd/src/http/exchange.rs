@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
@@ -18,8 +18,8 @@ use super::keys::Api;
 use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::{
-    Context, auth, cors, debug_vars, health, keys, legacy_admin, legacy_pages, log_level, machines,
-    media_type, members, metrics_page, modules,
+    Context, auth, cors, dashboard, debug_vars, health, keys, legacy_admin, legacy_pages, log_level,
+    machines, media_type, members, metrics_page, modules,
 };
 use super::{path, stats, version};
 
@@ -143,6 +143,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     let content_type = headers.remove(CONTENT_TYPE);
     let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
     let authorization = if context.backend.auth().is_on() { headers.remove(AUTHORIZATION) } else { None };
+    let known = if dashboard::is_cached(&path) { headers.remove(IF_NONE_MATCH) } else { None };
     headers.clear();
     let mut headers = allowing(headers, origin);
 
@@ -181,6 +182,17 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
                 keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
             };
         }
+        Route::DashboardKeys => match dashboard::refuse(context, &asked) {
+            Some((status, why)) => reply::message(headers, status, why),
+            None => {
+                return match keys::begin(exchange, asked, headers, Api::V2) {
+                    keys::Begun::Page(page) => page,
+                    keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+                };
+            }
+        },
+        Route::DashboardApi => Box::pin(dashboard::answer_api(context, asked, headers)).await,
+        Route::Dashboard => dashboard::answer(context, &asked, known, headers),
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
@@ -364,7 +376,7 @@ impl Route {
     /// Whether the page reads the body of such a request.
     fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
         match self {
-            Route::Keys(_) | Route::Lock | Route::Leader => {
+            Route::Keys(_) | Route::DashboardKeys | Route::Lock | Route::Leader => {
                 matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
             }
             Route::Members => {

@@ -14,6 +14,7 @@ mod auth;
 mod backend;
 mod connection;
 mod cors;
+mod dashboard;
 mod date;
 mod debug_vars;
 pub(crate) mod exchange;
@@ -58,7 +59,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::auth::Auth;
-use crate::config::{Config, V1Dialect};
+use crate::config::{Config, DashboardMode, V1Dialect};
+use crate::dashboard::Dashboard;
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 
@@ -92,6 +94,8 @@ pub struct Options {
     pub cors: Cors,
     /// How large requests may be.
     pub limits: Limits,
+    /// What the dashboard may do.
+    pub dashboard: DashboardMode,
     /// Whether `/version` also names the protocol between members, for those of 0.4 that ask.
     pub internal_version: bool,
     /// Whether figures are shown in the form of 0.4.
@@ -108,6 +112,7 @@ impl From<&Config> for Options {
                 head_bytes_max: config.request_header_bytes_max,
                 body_bytes_max: config.request_body_bytes_max,
             },
+            dashboard: config.dashboard,
             internal_version: config.allow_legacy,
             trace: config.trace,
             v1_dialect: config.v1_dialect,
@@ -121,6 +126,7 @@ pub struct Context<B> {
     auth: Auth,
     cors: Cors,
     wire: Wire,
+    dashboard: Dashboard,
     internal_version: bool,
     trace: bool,
     v1_dialect: V1Dialect,
@@ -141,7 +147,8 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits, internal_version, trace, v1_dialect } = options.into();
+        let Options { cors, limits, dashboard, internal_version, trace, v1_dialect } = options.into();
+        let dashboard = Dashboard::new(dashboard);
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = metrics::Metrics::new(process_metrics.registry())?;
@@ -152,6 +159,7 @@ impl<B: Backend> Context<B> {
             auth,
             cors,
             wire,
+            dashboard,
             internal_version,
             trace,
             v1_dialect,

@@ -38,6 +38,12 @@ pub(super) enum Route {
     Lock,
     /// `/mod/v2/leader` and all below it.
     Leader,
+    /// `/mod/dashboard` and all below it, but for these:
+    Dashboard,
+    /// All below `/mod/dashboard/api`.
+    DashboardApi,
+    /// `/mod/dashboard/api/keys` and all below it: as `/v2/keys`.
+    DashboardKeys,
     /// `/version`
     Version,
     /// `/health`
@@ -93,6 +99,13 @@ impl Route {
         if let Some(rest) = below(path, b"/readyz") {
             return (Route::Ready, rest);
         }
+        if let Some(rest) = below(path, b"/mod/dashboard") {
+            let Some(api) = below(rest, b"/api") else { return (Route::Dashboard, rest) };
+            return match below(api, b"/keys") {
+                Some(key) => (Route::DashboardKeys, key),
+                None => (Route::DashboardApi, api),
+            };
+        }
         for (prefix, route) in FAMILIES_OF_0_X {
             if let Some(rest) = below(path, prefix).filter(|rest| !rest.is_empty()) {
                 return (route, rest);
@@ -139,6 +152,10 @@ mod tests {
         assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::Auth(Family::Roles), &b"/"[..]));
         assert_eq!(Route::of(b"/mod/v2/lock/a/b"), (Route::Lock, &b"/a/b"[..]));
         assert_eq!(Route::of(b"/mod/v2/leader/a"), (Route::Leader, &b"/a"[..]));
+        assert_eq!(Route::of(b"/mod/dashboard"), (Route::Dashboard, &b""[..]));
+        assert_eq!(Route::of(b"/mod/dashboard/assets/a"), (Route::Dashboard, &b"/assets/a"[..]));
+        assert_eq!(Route::of(b"/mod/dashboard/api/node/a"), (Route::DashboardApi, &b"/node/a"[..]));
+        assert_eq!(Route::of(b"/mod/dashboard/api/keys/a"), (Route::DashboardKeys, &b"/a"[..]));
         assert_eq!(Route::of(b"/v1/keys/"), (Route::Keys(Api::V1Keys), &b"/"[..]));
         assert_eq!(Route::of(b"/v1/watch/a/b"), (Route::Keys(Api::V1Watch), &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/admin/machines/m"), (Route::Admin, &b"/machines/m"[..]));

@@ -148,6 +148,10 @@ impl Backend for StandIn {
         vec![Progress { id: ID, matched, next: matched + 1, state: "ProgressStateProbe" }]
     }
 
+    fn is_linked(&self, _: MemberId) -> bool {
+        false
+    }
+
     fn started(&self) -> UnixNanos {
         self.started
     }

@@ -258,6 +258,10 @@ impl Backend for Handle {
         }
     }
 
+    fn is_linked(&self, id: MemberId) -> bool {
+        self.inner.transport.active_since(id).is_some()
+    }
+
     fn started(&self) -> UnixNanos {
         self.inner.started
     }

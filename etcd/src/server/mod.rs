@@ -130,6 +130,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let peer_door = Door::of_peers(&config)?;
     let client_door = Door::of_clients(&config)?;
     let dialer = security::dialer(&config)?;
+    let dialer_of_clients = security::dialer_of_clients(&config, &dialer);
     let shares =
         service.sockets.share_out(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
     let peer_listeners =
@@ -179,7 +180,8 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone());
         connections.spawn(served);
     }
-    let context = Arc::new(http::Context::new(handle, &config, metrics, log)?);
+    let context = http::Context::new(handle, &config, metrics, log)?;
+    let context = Arc::new(context.with_dialer(dialer_of_clients));
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
         tasks

@@ -1,10 +1,10 @@
 //! Going over all nodes of a store, for those that show or copy it.
 
-use super::Store;
 use super::children::Iter;
 use super::node::{Child, Dir, Meta};
 use super::path::clean;
-use super::tree::Found;
+use super::tree::{Found, Tree};
+use super::{Image, Store};
 use crate::error::ApiError;
 use crate::time::UnixNanos;
 
@@ -53,13 +53,27 @@ impl Store {
     /// # Errors
     /// 100 or 104 where nothing stands at the path.
     pub fn walk(&self, path: &[u8], hidden: bool) -> Result<Walk<'_>, ApiError> {
-        let path = clean(path);
-        let start = match self.tree.get(&path, self.index)? {
-            Found::Root(dir) => Start::Dir(dir),
-            Found::Child(child) => Start::Child(child),
-        };
-        Ok(Walk { start: Some(start), path: path.into_owned(), levels: Vec::new(), hidden })
+        walk(&self.tree, self.index, path, hidden)
     }
+}
+
+impl Image {
+    /// As [`Store::walk`], over the nodes of the image.
+    ///
+    /// # Errors
+    /// 100 or 104 where nothing stands at the path.
+    pub fn walk(&self, path: &[u8], hidden: bool) -> Result<Walk<'_>, ApiError> {
+        walk(&self.tree, self.index, path, hidden)
+    }
+}
+
+fn walk<'a>(tree: &'a Tree, index: u64, path: &[u8], hidden: bool) -> Result<Walk<'a>, ApiError> {
+    let path = clean(path);
+    let start = match tree.get(&path, index)? {
+        Found::Root(dir) => Start::Dir(dir),
+        Found::Child(child) => Start::Child(child),
+    };
+    Ok(Walk { start: Some(start), path: path.into_owned(), levels: Vec::new(), hidden })
 }
 
 impl<'a> Walk<'a> {
@@ -148,6 +162,20 @@ mod tests {
         assert_eq!(paths("/a", false), ["/a"]);
         let error = store().walk(b"/b/nope/x", false).err().unwrap();
         assert_eq!((error.code(), error.cause), (100, b"/b/nope".to_vec()));
+    }
+
+    #[test]
+    fn an_image_shows_what_was_there() {
+        let mut store = store();
+        let image = store.image();
+        store.delete(b"/b", true, true, UnixNanos(0)).unwrap();
+        let mut walk = image.walk(b"/b", false).unwrap();
+        let mut paths = Vec::new();
+        while let Some(node) = walk.step() {
+            paths.push(String::from_utf8_lossy(node.path).into_owned());
+        }
+        assert_eq!(paths, ["/b", "/b/x", "/b/x/deep", "/b/y"]);
+        assert!(store.walk(b"/b", false).is_err());
     }
 
     #[test]

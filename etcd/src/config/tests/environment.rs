@@ -41,6 +41,7 @@ fn every_flag_has_a_variable() {
             "127.0.0.1:5",
             (|c| c.advertise_client_urls.to_string() == "http://127.0.0.1:5") as fn(&Config) -> bool,
         ),
+        ("ETCD_DASHBOARD", "read-only", |c| c.dashboard == DashboardMode::ReadOnly),
         ("ETCD_WATCH_HISTORY", "7", |c| c.watch_history == 7),
         ("ETCD_FORCE_NEW_CLUSTER", "T", |c| c.force_new_cluster),
         ("ETCD_CORS", "*", |c| c.cors == ["*"]),

@@ -52,6 +52,7 @@ fn an_empty_line_gives_the_defaults() {
         graphite: None,
         v1_dialect: V1Dialect::Of04,
         remove_dead_members: false,
+        dashboard: DashboardMode::On,
         watch_history: 1000,
         proxy: ProxyConfig {
             mode: ProxyMode::Off,

@@ -1,0 +1,109 @@
+// Lines over time, drawn as SVG. Numbers stand beside them as text, so that nobody has to read them off a line.
+
+import { h, replace, s, setText } from "./dom.js";
+
+const WIDTH = 600;
+const HEIGHT = 120;
+
+/** The next number of the form 1, 2 or 5 times a power of ten. */
+function ceiling(value) {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+}
+
+export class Chart {
+  /** `series` are names in the order of their colours; `format` makes text of a value. */
+  constructor({ title, about, series, format, seconds }) {
+    this.series = series;
+    this.format = format;
+    this.window = seconds * 1000;
+    this.title = title;
+    this.paths = series.map((_, at) => s("path", { class: `line line-${at}`, "vector-effect": "non-scaling-stroke" }));
+    this.area = s("path", { class: "area" });
+    this.cursor = s("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden", "vector-effect": "non-scaling-stroke" });
+    const grid = [0.5].map((at) => s("line", { class: "gridline", x1: 0, x2: WIDTH, y1: HEIGHT * at, y2: HEIGHT * at, "vector-effect": "non-scaling-stroke" }));
+    this.svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, grid, this.area, this.paths, this.cursor);
+    this.svg.addEventListener("pointermove", (event) => this.point(event));
+    this.svg.addEventListener("pointerleave", () => this.point(null));
+    this.top = h("span", { class: "chart-top" });
+    this.when = h("span", { class: "chart-when" });
+    this.legend = h("ul", { class: "legend" });
+    this.element = h(
+      "figure",
+      { class: "chart" },
+      h("figcaption", null, h("strong", null, title), about ? h("small", null, about) : null),
+      h("div", { class: "plot" }, this.svg, this.top, this.when),
+      this.legend,
+    );
+    this.samples = [];
+    this.pointed = null;
+    this.draw();
+  }
+
+  /** Samples are `{ at, values }`, oldest first; a value that is not known is null. */
+  show(samples) {
+    this.samples = samples;
+    this.draw();
+  }
+
+  draw() {
+    const { samples } = this;
+    const now = samples.length ? samples.at(-1).at : 0;
+    const x = (at) => WIDTH - ((now - at) / this.window) * WIDTH;
+    const all = samples.flatMap(({ values }) => values.filter((value) => value !== null));
+    const top = ceiling(Math.max(0, ...all));
+    const y = (value) => HEIGHT - 2 - (value / top) * (HEIGHT - 6);
+    this.x = x;
+    this.paths.forEach((path, at) => {
+      let line = "";
+      let pen = "M";
+      for (const { at: time, values } of samples) {
+        if (values[at] === null || values[at] === undefined) pen = "M";
+        else {
+          line += `${pen}${x(time).toFixed(1)} ${y(values[at]).toFixed(1)}`;
+          pen = "L";
+        }
+      }
+      path.setAttribute("d", line);
+    });
+    const known = samples.filter(({ values }) => values[0] !== null && values[0] !== undefined);
+    if (this.series.length === 1 && known.length > 1) {
+      const line = known.map(({ at, values }) => `L${x(at).toFixed(1)} ${y(values[0]).toFixed(1)}`).join("");
+      this.area.setAttribute("d", `M${x(known[0].at).toFixed(1)} ${HEIGHT}${line}L${x(known.at(-1).at).toFixed(1)} ${HEIGHT}Z`);
+    }
+    setText(this.top, samples.length ? this.format(top) : "");
+    this.tell();
+  }
+
+  /** The numbers: of the moment that is pointed at, else of now. */
+  tell() {
+    const sample = this.pointed ?? this.samples.at(-1);
+    const text = (at) => {
+      const value = sample?.values[at];
+      return value === null || value === undefined ? "–" : this.format(value);
+    };
+    if (this.legend.children.length !== this.series.length) {
+      replace(this.legend, this.series.map((name, at) => h("li", null, h("span", { class: `swatch swatch-${at}`, "aria-hidden": "true" }), h("span", { class: "legend-name" }, name), h("span", { class: "num legend-value" }))));
+    }
+    [...this.legend.children].forEach((item, at) => setText(item.lastChild, text(at)));
+    setText(this.when, this.pointed ? `${Math.round((this.samples.at(-1).at - this.pointed.at) / 1000)} s ago` : "");
+    this.svg.setAttribute("aria-label", `${this.title}: ${this.series.map((name, at) => `${name} ${text(at)}`).join(", ")}`);
+  }
+
+  point(event) {
+    if (event === null || this.samples.length === 0) {
+      this.pointed = null;
+      this.cursor.setAttribute("visibility", "hidden");
+    } else {
+      const box = this.svg.getBoundingClientRect();
+      const wanted = ((event.clientX - box.left) / box.width) * WIDTH;
+      const near = (one, other) => (Math.abs(this.x(other.at) - wanted) < Math.abs(this.x(one.at) - wanted) ? other : one);
+      this.pointed = this.samples.reduce(near);
+      this.cursor.setAttribute("x1", this.x(this.pointed.at));
+      this.cursor.setAttribute("x2", this.x(this.pointed.at));
+      this.cursor.setAttribute("visibility", "visible");
+    }
+    this.tell();
+  }
+}

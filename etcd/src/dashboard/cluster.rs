@@ -1,0 +1,281 @@
+//! The cluster as this member knows it, and as the others answer: `api/cluster`.
+//!
+//! The others are asked at their client URLs, all at once and each for a short time, because that is where clients
+//! find them. One of ours tells all with one answer; of a Go member three pages are read instead. Beside that stands
+//! whether the connection between the members holds: a member may be fine and only unreachable for clients.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::net::Dialer;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::report::{Follower, Report, Traffic};
+use crate::http::Backend;
+use crate::member::Peer;
+use crate::peers::info;
+
+/// How long one URL may take.
+const URL_TIME_MAX: Duration = Duration::from_millis(1200);
+
+/// How many URLs of a member are tried.
+const URLS_MAX: usize = 3;
+
+/// How many members are asked. No cluster that works has more.
+const MEMBERS_MAX: usize = 64;
+
+/// Where a member of ours tells of itself.
+const REPORT: &str = "/mod/dashboard/api/member";
+
+/// The cluster.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cluster {
+    cluster_id: String,
+    /// What all members can speak; empty before the first leader said it.
+    version: String,
+    /// The member that was asked.
+    asked: String,
+    /// Whether users and roles count.
+    auth: bool,
+    /// Whether the dashboard may write.
+    read_only: bool,
+    members: Vec<Member>,
+}
+
+/// A member.
+#[derive(Debug, Serialize)]
+struct Member {
+    id: String,
+    name: String,
+    peer_urls: Vec<String>,
+    client_urls: Vec<String>,
+    /// Whether it is the one that was asked.
+    is_self: bool,
+    /// `healthy`, `unhealthy`, `unreachable` or `unstarted`.
+    health: &'static str,
+    /// What is wrong, and what to do.
+    problem: String,
+    /// Whether the asked member has a connection with it; none for itself.
+    linked: Option<bool>,
+    /// How long its answer took, in milliseconds.
+    round_trip: Option<f64>,
+    report: Option<Report>,
+}
+
+/// Asks around.
+pub(crate) async fn cluster<B: Backend>(
+    backend: &B,
+    dialer: &Dialer,
+    own: Report,
+    read_only: bool,
+) -> Cluster {
+    let membership = backend.members();
+    let own_id = backend.status().id;
+    let mut asking = JoinSet::new();
+    for peer in membership.members.values().filter(|peer| peer.id != own_id).take(MEMBERS_MAX) {
+        let (dialer, peer) = (dialer.clone(), peer.clone());
+        asking.spawn(async move { (peer.id, ask(&dialer, &peer).await) });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = asking.join_next().await {
+        answers.extend(answer);
+    }
+    let members = membership.members.values().map(|peer| {
+        let is_self = peer.id == own_id;
+        let linked = (!is_self).then(|| backend.is_linked(peer.id));
+        let answer = match answers.iter().position(|(id, _)| *id == peer.id) {
+            Some(at) => answers.swap_remove(at).1,
+            None if is_self => Ok((own.clone(), None)),
+            None => Err("it was not asked".to_owned()),
+        };
+        Member::new(peer, is_self, linked, answer)
+    });
+    Cluster {
+        cluster_id: membership.cluster_id.to_string(),
+        version: membership.version.clone().unwrap_or_default(),
+        asked: own_id.to_string(),
+        auth: backend.auth().is_on(),
+        read_only,
+        members: members.collect(),
+    }
+}
+
+/// A report with the time that it took, or why there is none.
+type Answer = Result<(Report, Option<Duration>), String>;
+
+impl Member {
+    fn new(peer: &Peer, is_self: bool, linked: Option<bool>, answer: Answer) -> Member {
+        let (health, problem, round_trip, report) = match answer {
+            Ok((report, took)) => {
+                let health = if report.healthy { "healthy" } else { "unhealthy" };
+                (health, report.problem.clone(), took, Some(report))
+            }
+            Err(_) if peer.name.is_empty() && linked != Some(true) => {
+                let problem = "it was added and has not started yet: start it with -initial-cluster-state \
+                               existing, or remove it";
+                ("unstarted", problem.to_owned(), None, None)
+            }
+            Err(why) if linked == Some(true) => {
+                let problem = format!(
+                    "{why}; the members' own connection to it holds: look at its -advertise-client-urls, and \
+                     whether this member's machine may reach them"
+                );
+                ("unreachable", problem, None, None)
+            }
+            Err(why) => ("unreachable", why, None, None),
+        };
+        Member {
+            id: peer.id.to_string(),
+            name: peer.name.clone(),
+            peer_urls: peer.peer_urls.clone(),
+            client_urls: peer.client_urls.clone(),
+            is_self,
+            health,
+            problem,
+            linked,
+            round_trip: round_trip.map(|took| took.as_secs_f64() * 1000.0),
+            report,
+        }
+    }
+}
+
+/// Asks one member, at one of its client URLs after the other.
+async fn ask(dialer: &Dialer, peer: &Peer) -> Answer {
+    let mut failed = "it names no client URL".to_owned();
+    for url in peer.client_urls.iter().take(URLS_MAX) {
+        let began = Instant::now();
+        match info::ask(dialer, url, REPORT, URL_TIME_MAX).await {
+            Err(why) => failed = why,
+            Ok(answer) if answer.status() == StatusCode::OK => {
+                match serde_json::from_slice::<Report>(answer.body()) {
+                    Ok(report) if report.id == peer.id.to_string() => {
+                        return Ok((report, Some(began.elapsed())));
+                    }
+                    Ok(report) => failed = format!("at {url} there is another member, {}", report.id),
+                    Err(error) => failed = format!("Get {url}{REPORT}: {error}"),
+                }
+            }
+            Ok(_) => match ask_another_program(dialer, url, peer).await {
+                Ok(report) => return Ok((report, Some(began.elapsed()))),
+                Err(why) => failed = why,
+            },
+        }
+    }
+    Err(failed)
+}
+
+/// What `/v2/stats/self` tells, as far as it is of use.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct StatsSelf {
+    id: String,
+    name: String,
+    state: String,
+    start_time: String,
+    leader_info: LeaderInfo,
+    send_append_request_cnt: u64,
+    send_pkg_rate: f64,
+    send_bandwidth_rate: f64,
+    recv_append_request_cnt: u64,
+    recv_pkg_rate: f64,
+    recv_bandwidth_rate: f64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LeaderInfo {
+    leader: String,
+}
+
+/// What `/v2/stats/leader` tells, as far as it is of use.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatsLeader {
+    followers: std::collections::BTreeMap<String, StatsFollower>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatsFollower {
+    latency: StatsLatency,
+    counts: StatsCounts,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatsLatency {
+    current: f64,
+    average: f64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatsCounts {
+    fail: u64,
+    success: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Versions {
+    etcdserver: String,
+}
+
+/// Puts together what a member of Go's etcd tells on several pages, or one of ours without a dashboard.
+async fn ask_another_program(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
+    let pages =
+        ["/v2/stats/self", "/version", "/health"].map(|path| info::ask(dialer, url, path, URL_TIME_MAX));
+    let [stats, version, health] = pages;
+    let (stats, version, health) = tokio::join!(stats, version, health);
+    let stats = stats?;
+    let told: StatsSelf = serde_json::from_slice(stats.body())
+        .map_err(|error| format!("Get {url}/v2/stats/self: {} {error}", stats.status()))?;
+    if told.id != peer.id.to_string() {
+        return Err(format!("at {url} there is another member, {}", told.id));
+    }
+    let version = version.ok().and_then(|answer| serde_json::from_slice::<Versions>(answer.body()).ok());
+    let healthy = health.is_ok_and(|answer| answer.status() == StatusCode::OK);
+    let role = match told.state.as_str() {
+        "StateLeader" => "leader",
+        "StateCandidate" => "candidate",
+        _ => "follower",
+    };
+    let mut followers = Vec::new();
+    if role == "leader"
+        && let Ok(answer) = info::ask(dialer, url, "/v2/stats/leader", URL_TIME_MAX).await
+        && let Ok(told) = serde_json::from_slice::<StatsLeader>(answer.body())
+    {
+        followers.extend(told.followers.into_iter().take(MEMBERS_MAX).map(|(id, stats)| Follower {
+            id,
+            latency: stats.latency.current,
+            latency_average: stats.latency.average,
+            fail: stats.counts.fail,
+            success: stats.counts.success,
+            matched: None,
+        }));
+    }
+    Ok(Report {
+        id: told.id,
+        name: told.name,
+        version: version.map(|version| version.etcdserver).unwrap_or_default(),
+        role: role.to_owned(),
+        leader: told.leader_info.leader,
+        healthy,
+        problem: if healthy { String::new() } else { "its /health says that it is not healthy".to_owned() },
+        started: told.start_time,
+        sent: Traffic {
+            count: told.send_append_request_cnt,
+            per_second: told.send_pkg_rate,
+            bytes_per_second: told.send_bandwidth_rate,
+        },
+        received: Traffic {
+            count: told.recv_append_request_cnt,
+            per_second: told.recv_pkg_rate,
+            bytes_per_second: told.recv_bandwidth_rate,
+        },
+        followers,
+        ..Report::default()
+    })
+}

@@ -1,0 +1,268 @@
+//! Keys for a browser: what is in a directory, hidden nodes too; the bytes of a value; a search.
+//!
+//! The v2 API lists no hidden nodes, gives whole directories with all values, and turns what is no UTF-8 into
+//! replacement characters. A page that edits must know the bytes. All of it works on an image of the store, so that
+//! a large directory is gone over while the server serves others. Names are escaped as in a URL.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde::Serialize;
+use shared::error::ApiError;
+use shared::store::{Image, Visited};
+
+/// How many entries of a directory are told at once.
+const ENTRIES_MAX: usize = 500;
+
+/// How much of a value is shown beside its name, in bytes.
+const PREVIEW_BYTES: usize = 160;
+
+/// How many nodes a search finds at most.
+const FOUND_MAX: usize = 200;
+
+/// How many nodes a search looks at, at most: about as many as it can in half a second.
+const LOOKED_AT_MAX: usize = 1_000_000;
+
+/// Where the keys are in the store.
+const ROOT: &[u8] = b"/1";
+
+/// What need not be escaped in a name.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The same in a path.
+const PATH: &AsciiSet = &NAME.remove(b'/');
+
+/// A node, with what is in it.
+#[derive(Debug, Serialize, PartialEq)]
+pub(crate) struct Node {
+    /// The store's index that this is true for.
+    pub(crate) index: u64,
+    #[serde(flatten)]
+    entry: Entry,
+    /// Of a key: all of its value, in base 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    /// Of a directory: what is in it, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<Vec<Entry>>,
+    /// Whether there are more entries behind the last one.
+    more: bool,
+}
+
+/// A node, as its directory shows it.
+#[derive(Debug, Serialize, PartialEq)]
+pub(crate) struct Entry {
+    /// Its name, or where there are nodes of many directories its path.
+    name: String,
+    dir: bool,
+    hidden: bool,
+    created: u64,
+    modified: u64,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<String>,
+    /// How long the value is, in bytes.
+    size: usize,
+    /// The beginning of the value, in base 64.
+    preview: String,
+}
+
+impl Entry {
+    fn new(node: Visited<'_>, name: String) -> Entry {
+        let value = node.value.unwrap_or_default();
+        Entry {
+            name,
+            dir: node.is_dir(),
+            hidden: memmem::find(node.path, b"/_").is_some(),
+            created: node.created,
+            modified: node.modified,
+            expiration: node.expiration.map(|at| at.to_string()),
+            size: value.len(),
+            preview: STANDARD.encode(&value[..value.len().min(PREVIEW_BYTES)]),
+        }
+    }
+}
+
+/// The path in the store, without a slash at its end.
+fn store_path(key: &[u8]) -> Vec<u8> {
+    let key = key.strip_suffix(b"/").unwrap_or(key);
+    [ROOT, key].concat()
+}
+
+fn last_name(path: &[u8]) -> &[u8] {
+    let from = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+    &path[from..]
+}
+
+/// The node of a key, or a directory with its entries that come after the name `after`.
+///
+/// # Errors
+/// 100 or 104.
+pub(crate) fn list(image: &Image, key: &[u8], hidden: bool, after: &[u8]) -> Result<Node, ApiError> {
+    let path = store_path(key);
+    let mut walk = image.walk(&path, hidden)?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut more = false;
+    let (entry, value) = match walk.step() {
+        // A walk begins with the node itself.
+        None => return Err(ApiError::new(shared::error::Code::KeyNotFound, key.to_vec(), image.index())),
+        Some(node) => {
+            let name = percent_encode(last_name(node.path), NAME).to_string();
+            let name = if key.is_empty() || key == b"/" { String::new() } else { name };
+            (Entry::new(node, name), node.value.map(|value| STANDARD.encode(value)))
+        }
+    };
+    while let Some(node) = walk.step() {
+        let name = last_name(node.path);
+        if after.is_empty() || name > after {
+            if entries.len() == ENTRIES_MAX {
+                more = true;
+                break;
+            }
+            entries.push(Entry::new(node, percent_encode(name, NAME).to_string()));
+        }
+        if node.is_dir() {
+            walk.pass_over();
+        }
+    }
+    let entries = entry.dir.then_some(entries);
+    Ok(Node { index: image.index(), entry, value, entries, more })
+}
+
+/// What is searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SearchWish {
+    /// Below which directory.
+    pub(crate) under: Vec<u8>,
+    /// What the path or the value contains. In paths, letters of ASCII count in either case.
+    pub(crate) text: Vec<u8>,
+    /// Hidden nodes too.
+    pub(crate) hidden: bool,
+    /// In values too.
+    pub(crate) values: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize, PartialEq)]
+pub(crate) struct Found {
+    index: u64,
+    entries: Vec<Entry>,
+    /// How many nodes were looked at.
+    looked_at: usize,
+    /// Whether there may be more.
+    more: bool,
+}
+
+/// Looks for nodes.
+///
+/// # Errors
+/// 100 or 104, where there is no such directory.
+pub(crate) fn search(image: &Image, wish: &SearchWish) -> Result<Found, ApiError> {
+    let mut walk = image.walk(&store_path(&wish.under), wish.hidden)?;
+    let text = wish.text.to_ascii_lowercase();
+    let in_path = memmem::Finder::new(&text);
+    let in_value = memmem::Finder::new(&wish.text);
+    let mut lower = Vec::new();
+    let mut found = Found { index: image.index(), entries: Vec::new(), looked_at: 0, more: false };
+    while let Some(node) = walk.step() {
+        let path = &node.path[ROOT.len()..];
+        if path.is_empty() {
+            continue;
+        }
+        if found.entries.len() == FOUND_MAX || found.looked_at == LOOKED_AT_MAX {
+            found.more = true;
+            break;
+        }
+        found.looked_at += 1;
+        lower.clear();
+        lower.extend_from_slice(path);
+        lower.make_ascii_lowercase();
+        let fits = in_path.find(&lower).is_some()
+            || (wish.values && node.value.is_some_and(|value| in_value.find(value).is_some()));
+        if fits {
+            found.entries.push(Entry::new(node, percent_encode(path, PATH).to_string()));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::store::{Expiry, Store};
+    use shared::time::UnixNanos;
+
+    use super::*;
+
+    fn image() -> Image {
+        let mut store = Store::new(10);
+        let keys: [(&[u8], &[u8]); 5] = [
+            (b"/1/b/<img>", b"x\xff\0y"),
+            (b"/1/b/_secret", b"hidden"),
+            (b"/1/a \xfe", b""),
+            (b"/1/deep/er/Config.json", b"{}"),
+            (b"/2/users/root", b"password"),
+        ];
+        for (path, value) in keys {
+            store.create(path, false, value, false, Expiry::default(), UnixNanos(0)).unwrap();
+        }
+        store.image()
+    }
+
+    fn names(entries: &[Entry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    fn listed(key: &str, hidden: bool, after: &str) -> Vec<String> {
+        let node = list(&image(), key.as_bytes(), hidden, after.as_bytes()).unwrap();
+        names(&node.entries.unwrap()).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn directories_are_listed_with_exact_names() {
+        assert_eq!(listed("/", false, ""), ["a%20%FE", "b", "deep"]);
+        assert_eq!(listed("", true, "b"), ["deep"]);
+        assert_eq!(listed("/b/", false, ""), ["%3Cimg%3E"]);
+        assert_eq!(listed("/b", true, ""), ["%3Cimg%3E", "_secret"]);
+        assert_eq!(list(&image(), b"/nope", true, b"").unwrap_err().code, shared::error::Code::KeyNotFound);
+    }
+
+    #[test]
+    fn values_are_exact() {
+        let node = list(&image(), b"/b/<img>", false, b"").unwrap();
+        assert_eq!(STANDARD.decode(node.value.unwrap()).unwrap(), b"x\xff\0y");
+        assert_eq!((node.entry.name.as_str(), node.entry.size, node.entry.dir), ("%3Cimg%3E", 4, false));
+        assert_eq!(node.entries, None);
+    }
+
+    #[test]
+    fn a_large_directory_comes_in_parts() {
+        let mut store = Store::new(10);
+        for n in 0..ENTRIES_MAX + 3 {
+            let path = format!("/1/d/{n:06}");
+            store.create(path.as_bytes(), false, b"", false, Expiry::default(), UnixNanos(0)).unwrap();
+        }
+        let image = store.image();
+        let first = list(&image, b"/d", false, b"").unwrap();
+        let entries = first.entries.unwrap();
+        assert_eq!((entries.len(), first.more), (ENTRIES_MAX, true));
+        let last = &entries[ENTRIES_MAX - 1].name;
+        let second = list(&image, b"/d", false, last.as_bytes()).unwrap();
+        assert_eq!((names(&second.entries.unwrap()).len(), second.more), (3, false));
+    }
+
+    #[test]
+    fn a_search_looks_into_paths_and_values() {
+        let find = |under: &str, text: &str, hidden, values| {
+            let wish = SearchWish { under: under.into(), text: text.into(), hidden, values };
+            let found = search(&image(), &wish).unwrap();
+            names(&found.entries).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(find("/", "CONFIG", false, false), ["/deep/er/Config.json"]);
+        assert_eq!(find("/b", "config", false, false), Vec::<String>::new());
+        assert_eq!(find("/", "secret", false, false), Vec::<String>::new());
+        assert_eq!(find("/", "secret", true, false), ["/b/_secret"]);
+        assert_eq!(find("/", "{}", false, true), ["/deep/er/Config.json"]);
+        // Users lie beside the keys, out of reach.
+        assert_eq!(find("/", "password", true, true), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,145 @@
+//! What a member says of itself: `api/member`. Other members' dashboards ask for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use shared::id::MemberId;
+use shared::pb;
+use tokio::time::timeout;
+
+use crate::http::Backend;
+use crate::member::Role;
+use crate::version;
+
+/// How long a majority may take to answer.
+const PATIENCE: Duration = Duration::from_millis(750);
+
+/// A small key that every cluster has: the version that its members agreed on.
+const PROBE: &[u8] = b"/0/version";
+
+/// A member, as it sees itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Report {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Which etcd it speaks as.
+    pub(crate) version: String,
+    /// What it is; empty where that is not told.
+    pub(crate) program: String,
+    /// `leader`, `follower` or `candidate`.
+    pub(crate) role: String,
+    /// The leader's id; empty for none.
+    pub(crate) leader: String,
+    pub(crate) term: Option<u64>,
+    pub(crate) commit: Option<u64>,
+    pub(crate) applied: Option<u64>,
+    /// `X-Etcd-Index`.
+    pub(crate) store_index: Option<u64>,
+    /// Whether a majority answered it just now.
+    pub(crate) healthy: bool,
+    /// Why not.
+    pub(crate) problem: String,
+    /// RFC 3339.
+    pub(crate) started: String,
+    pub(crate) watchers: Option<u64>,
+    pub(crate) sent: Traffic,
+    pub(crate) received: Traffic,
+    /// Of a leader: how its followers take what it sends.
+    pub(crate) followers: Vec<Follower>,
+}
+
+/// Appends in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Traffic {
+    pub(crate) count: u64,
+    pub(crate) per_second: f64,
+    pub(crate) bytes_per_second: f64,
+}
+
+/// A follower, as its leader sees it. Times are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Follower {
+    pub(crate) id: String,
+    pub(crate) latency: f64,
+    pub(crate) latency_average: f64,
+    pub(crate) fail: u64,
+    pub(crate) success: u64,
+    /// Up to which index it is known to have the log.
+    pub(crate) matched: Option<u64>,
+}
+
+/// This member, now. Asks the majority, which takes no entry of the log where all members are ours.
+pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
+    let problem = problem(backend).await.unwrap_or_default();
+    let status = backend.status();
+    let traffic = backend.traffic();
+    let (store_index, watchers) = {
+        let store = backend.store();
+        (store.index(), store.watchers())
+    };
+    let told = |id: MemberId| if id.0 == 0 { String::new() } else { id.to_string() };
+    let mut followers = Vec::new();
+    if status.role == Role::Leader {
+        let progress = backend.progress();
+        followers.extend(traffic.followers.iter().map(|(id, stats)| Follower {
+            id: id.to_string(),
+            latency: stats.latency_current,
+            latency_average: stats.latency_average,
+            fail: stats.fail,
+            success: stats.success,
+            matched: progress.iter().find(|progress| progress.id == *id).map(|progress| progress.matched),
+        }));
+    }
+    let direction = |traffic: crate::peers::Traffic| Traffic {
+        count: traffic.count,
+        per_second: traffic.messages_per_second,
+        bytes_per_second: traffic.bytes_per_second,
+    };
+    Report {
+        id: status.id.to_string(),
+        name: backend.name().to_owned(),
+        version: version::SPOKEN.to_owned(),
+        program: format!("etcd-rs {}", version::OWN),
+        role: match status.role {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+        }
+        .to_owned(),
+        leader: told(status.leader),
+        term: Some(status.term),
+        commit: Some(status.commit),
+        applied: Some(status.applied),
+        store_index: Some(store_index),
+        healthy: problem.is_empty(),
+        problem,
+        started: backend.started().to_string(),
+        watchers: Some(watchers),
+        sent: direction(traffic.sent),
+        received: direction(traffic.received),
+        followers,
+    }
+}
+
+/// Why this member cannot answer for its cluster.
+async fn problem<B: Backend>(backend: &B) -> Option<String> {
+    if backend.status().leader == MemberId(0) {
+        return Some("it knows no leader: an election goes on, or a majority cannot be reached".to_owned());
+    }
+    let read = pb::Request {
+        method: Bytes::from_static(b"QGET"),
+        path: Bytes::from_static(PROBE),
+        quorum: true,
+        ..pb::Request::default()
+    };
+    match timeout(PATIENCE, backend.submit(read)).await {
+        Err(_) => Some(format!("no majority answered within {} ms", PATIENCE.as_millis())),
+        Ok(Err(crate::http::SubmitError::Unavailable(why))) => Some(why.to_string()),
+        // That there is no such key is an answer too.
+        Ok(Ok(_) | Err(crate::http::SubmitError::Api(_))) => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! An answer that all who ask at about the same time share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// How old an answer may be. A page asks every two seconds.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The last answer to a question that costs something, and when it was asked.
+///
+/// Who comes while it is being worked on waits for the same answer. So however many ask, the work is done once a
+/// second at most.
+#[derive(Debug)]
+pub(crate) struct Shared<T>(Mutex<Option<(Instant, Arc<OnceCell<T>>)>>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Shared<T> {
+        Shared(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// The last answer, or a new one where that is too old. `work` is dropped with its caller; the next one who
+    /// waits begins again then.
+    pub(crate) async fn get(&self, work: impl Future<Output = T>) -> T {
+        let now = Instant::now();
+        let cell = {
+            let mut last = self.0.lock();
+            match &*last {
+                Some((asked, cell)) if now.duration_since(*asked) < AGE_MAX || !cell.initialized() => {
+                    cell.clone()
+                }
+                _ => {
+                    let cell = Arc::new(OnceCell::new());
+                    *last = Some((now, cell.clone()));
+                    cell
+                }
+            }
+        };
+        cell.get_or_init(|| work).await.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_at_the_same_time_shares_an_answer() {
+        let shared = Shared::default();
+        let asked = AtomicU32::new(0);
+        let ask = || {
+            shared.get(async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                asked.fetch_add(1, Ordering::Relaxed)
+            })
+        };
+        // The work takes longer than an answer is kept: nobody begins it twice nevertheless.
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            ask().await
+        };
+        assert_eq!(tokio::join!(ask(), ask(), late), (0, 0, 0));
+        assert_eq!(ask().await, 1);
+        tokio::time::advance(AGE_MAX).await;
+        assert_eq!(ask().await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_does_not_take_the_answer_along() {
+        let shared = Shared::default();
+        let slow = shared.get(async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            1
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
+        assert_eq!(shared.get(async { 2 }).await, 2);
+    }
+}
