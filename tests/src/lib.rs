@@ -8,10 +8,12 @@
 //! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
 //! - [`replay`]: plays recorded scenarios and compares; [`examples`]: those of the documentation;
 //! - [`prometheus`]: pages of measures, and expressions over them;
+//! - [`browser`]: a real one, for the dashboard;
 //! - [`load`]: writers that remember what was acknowledged.
 //!
 //! But for one thing, which looks inside: [`simulator`] runs members of ours in one thread, from a seed.
 
+pub mod browser;
 pub mod clock;
 pub mod examples;
 pub mod failure;

@@ -71,7 +71,8 @@ export function update(cluster) {
   for (const member of cluster.members) {
     if (member.report && member.report.role === "leader") for (const one of member.report.followers) followers.set(one.id, one);
   }
-  const rows = cluster.members.map((member) => row(member, followers.get(member.id), report.leader, furthest));
+  const sorted = [...cluster.members].sort((one, other) => one.name.localeCompare(other.name) || one.id.localeCompare(other.id));
+  const rows = sorted.map((member) => row(member, followers.get(member.id), report.leader, furthest));
   const heads = ["Member", "State", "Raft", "Answer", "Append latency", "Appends", "URLs"];
   const caption = h("caption", { class: "unseen" }, "Members of the cluster");
   // The row that has the focus is not there any more when the table is made anew: it has nothing to focus.

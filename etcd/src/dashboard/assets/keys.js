@@ -42,7 +42,7 @@ export function start(element, app) {
     { class: "toolbar" },
     h("form", { class: "rooting", submit: (event) => openRoot(event) }, h("span", { class: "prefix" }, "Tree of"), rootInput, h("button", { type: "submit", class: "unseen-on-wide" }, "Open")),
     h("form", { role: "search", class: "search", submit: (event) => search(event) }, searchInput, h("label", { class: "check" }, inValues, "in values")),
-    h("label", { class: "check" }, hiddenToggle, "hidden"),
+    h("label", { class: "check" }, hiddenToggle, "show hidden"),
     h("button", { type: "button", class: "quiet", id: "refresh", click: () => reload() }, "Refresh"),
     createButton,
   );

@@ -118,12 +118,12 @@ export class NodePane {
     return h(
       "div",
       { class: "actions start" },
-      node.dir && writes ? button("Create…", () => this.add(path), { class: "primary" }) : null,
+      node.dir && writes ? button("Create here…", () => this.add(path)) : null,
       !node.dir && writes ? button("Edit", () => this.edit(), { class: "primary", id: "edit" }) : null,
       writes && path !== "" ? button("Expiry…", done(() => changeTtl(path, node))) : null,
       button("Watch", () => this.watch(path)),
       !node.dir && plainText(node.bytes) !== null && navigator.clipboard ? button("Copy", () => navigator.clipboard.writeText(decode(node.bytes)).then(() => toast("Copied")).catch(() => toast("The browser does not allow it", "bad"))) : null,
-      writes && path !== "" ? button(node.dir ? "Delete…" : "Delete…", done(() => remove(path, node)), { class: "danger quiet-danger" }) : null,
+      writes && path !== "" ? button("Delete…", done(() => remove(path, node)), { class: "danger quiet-danger" }) : null,
     );
   }
 
