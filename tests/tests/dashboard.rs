@@ -128,6 +128,9 @@ fn read_only_is_enforced_and_off_is_off() -> Check {
         assert_eq!(refused.status, 403, "{method}");
         assert!(refused.text().contains("-dashboard=read-only"), "{}", refused.text());
     }
+    let refused = member.call("PUT", "/mod/dashboard/api/keys/a?value=2")?.text();
+    let documented = files::read(&files::repository().join("Documentation/dashboard.md"))?;
+    assert!(documented.lines().any(|line| line == refused), "Documentation/dashboard.md does not show {refused}");
     assert_eq!(member.call("GET", "/mod/dashboard/api/keys/a")?.status, 200);
     assert!(member.call("GET", "/v2/keys/a")?.text().contains("\"value\":\"1\""));
 

@@ -205,7 +205,7 @@ fn it_fits_on_a_phone() -> Check {
     }
     // The tree and the node take turns.
     browser.open(&page(&member, "#/keys"))?;
-    browser.click_named(".tree", "▸\nservices")?;
+    browser.click("[data-path='/services']")?;
     browser.wait("!document.querySelector('.tree').checkVisibility()")?;
     browser.click(".back")?;
     browser.wait("document.querySelector('.tree').checkVisibility()")?;

@@ -22,6 +22,8 @@ const FAMILIES: [&str; 6] = [
 /// Counters at one moment.
 #[derive(Debug, Serialize)]
 pub(crate) struct Statistics {
+    /// Whose they are: behind a proxy, answers come from many.
+    member: String,
     /// When, in milliseconds since 1970.
     at: i64,
     /// Of the store, as on `/v2/stats/store`.
@@ -52,6 +54,7 @@ pub(crate) fn statistics<B: Backend>(backend: &B, metrics: &Metrics) -> Statisti
     let families = metrics.registry().gather();
     let told = families.iter().filter(|family| FAMILIES.contains(&family.name()));
     Statistics {
+        member: backend.status().id.to_string(),
         at: backend.clock().0 / 1_000_000,
         store: store.unwrap_or_else(|| RawValue::NULL.to_owned()),
         measures: told.map(|family| (family.name().to_owned(), measures(family))).collect(),

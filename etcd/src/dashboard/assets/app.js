@@ -34,7 +34,7 @@ function route() {
   views[view].enter(rest, came);
 }
 
-const THEMES = { auto: "Auto", light: "Light", dark: "Dark" };
+const THEMES = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" };
 const SPOKEN = { auto: "as the system", light: "light", dark: "dark" };
 
 function setTheme(theme) {

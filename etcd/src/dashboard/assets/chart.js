@@ -4,20 +4,24 @@ import { h, replace, s, setText } from "./dom.js";
 
 const WIDTH = 600;
 const HEIGHT = 120;
+/** A chart that has just begun shows at least this long a time, in milliseconds. */
+const SHORTEST = 60000;
 
-/** The next number of the form 1, 2 or 5 times a power of ten. */
-function ceiling(value) {
-  if (value <= 0) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
+/** The next number of the form 1, 2 or 5 times a power of ten, counted in `unit`s. */
+function ceiling(value, unit) {
+  if (value <= 0) return unit;
+  const power = 10 ** Math.floor(Math.log10(value / unit)) * unit;
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
 export class Chart {
   /** `series` are names in the order of their colours; `format` makes text of a value. */
-  constructor({ title, about, series, format, seconds }) {
+  constructor({ title, about, series, format, seconds, unit = 1 }) {
+    this.unit = unit;
     this.series = series;
     this.format = format;
-    this.window = seconds * 1000;
+    this.longest = seconds * 1000;
+    this.window = SHORTEST;
     this.title = title;
     this.paths = series.map((_, at) => s("path", { class: `line line-${at}`, "vector-effect": "non-scaling-stroke" }));
     this.area = s("path", { class: "area" });
@@ -50,9 +54,12 @@ export class Chart {
   draw() {
     const { samples } = this;
     const now = samples.length ? samples.at(-1).at : 0;
+    // Full minutes, so that the lines do not crawl at every step.
+    const known = samples.length ? Math.ceil((now - samples[0].at) / SHORTEST) * SHORTEST : 0;
+    this.window = Math.min(this.longest, Math.max(SHORTEST, known));
     const x = (at) => WIDTH - ((now - at) / this.window) * WIDTH;
     const all = samples.flatMap(({ values }) => values.filter((value) => value !== null));
-    const top = ceiling(Math.max(0, ...all));
+    const top = ceiling(Math.max(0, ...all), this.unit);
     const y = (value) => HEIGHT - 2 - (value / top) * (HEIGHT - 6);
     this.x = x;
     this.paths.forEach((path, at) => {
@@ -67,10 +74,10 @@ export class Chart {
       }
       path.setAttribute("d", line);
     });
-    const known = samples.filter(({ values }) => values[0] !== null && values[0] !== undefined);
-    if (this.series.length === 1 && known.length > 1) {
-      const line = known.map(({ at, values }) => `L${x(at).toFixed(1)} ${y(values[0]).toFixed(1)}`).join("");
-      this.area.setAttribute("d", `M${x(known[0].at).toFixed(1)} ${HEIGHT}${line}L${x(known.at(-1).at).toFixed(1)} ${HEIGHT}Z`);
+    const drawn = samples.filter(({ values }) => values[0] !== null && values[0] !== undefined);
+    if (this.series.length === 1 && drawn.length > 1) {
+      const line = drawn.map(({ at, values }) => `L${x(at).toFixed(1)} ${y(values[0]).toFixed(1)}`).join("");
+      this.area.setAttribute("d", `M${x(drawn[0].at).toFixed(1)} ${HEIGHT}${line}L${x(drawn.at(-1).at).toFixed(1)} ${HEIGHT}Z`);
     }
     setText(this.top, samples.length ? this.format(top) : "");
     this.tell();
@@ -87,7 +94,7 @@ export class Chart {
       replace(this.legend, this.series.map((name, at) => h("li", null, h("span", { class: `swatch swatch-${at}`, "aria-hidden": "true" }), h("span", { class: "legend-name" }, name), h("span", { class: "num legend-value" }))));
     }
     [...this.legend.children].forEach((item, at) => setText(item.lastChild, text(at)));
-    setText(this.when, this.pointed ? `${Math.round((this.samples.at(-1).at - this.pointed.at) / 1000)} s ago` : "");
+    setText(this.when, this.pointed ? `${Math.round((this.samples.at(-1).at - this.pointed.at) / 1000)} s ago` : `${this.window / 60000} min`);
     this.svg.setAttribute("aria-label", `${this.title}: ${this.series.map((name, at) => `${name} ${text(at)}`).join(", ")}`);
   }
 

@@ -50,6 +50,9 @@ function tile(name, value, detail, id) {
 }
 
 export function update(cluster) {
+  // Somebody is marking an id or a URL to copy it: it is not taken away under their hand.
+  const selection = getSelection();
+  if (!selection.isCollapsed && table.contains(selection.anchorNode)) return;
   const own = cluster.members.find((member) => member.is_self);
   const report = own && own.report ? own.report : {};
   const leader = cluster.members.find((member) => member.id === report.leader);

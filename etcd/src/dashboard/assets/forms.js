@@ -44,7 +44,7 @@ export async function create(parent) {
       const bytes = escaped.checked ? unescape(value.value) : utf8(value.value);
       await api.create(path, { dir, value: dir ? undefined : formValue(bytes), ttl: ttl.value.trim() ? seconds(ttl.value) : undefined });
       made = path;
-      toast(`Created ${showPath(path)}`);
+      toast(`Created “${showPath(path)}”`);
     },
     explain: (error) => api.explain(error, "this key"),
   });
@@ -84,7 +84,7 @@ export function remove(path, node) {
     danger: true,
     submit: async () => {
       await api.remove(path, { dir: node.dir, index: node.modified });
-      toast(`Deleted ${showPath(path)}`);
+      toast(`Deleted “${showPath(path)}”`);
     },
     explain: (error) => (error.code === 101 ? `${api.explain(error)} It was not deleted. Close this and look at what it is now.` : api.explain(error, "this key")),
   });

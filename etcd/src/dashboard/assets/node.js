@@ -128,7 +128,10 @@ export class NodePane {
   }
 
   draw() {
+    const focused = this.element.contains(document.activeElement) ? document.activeElement.id : null;
     replace(this.element, this.heading(), this.facts(), this.actions(), this.node.dir ? this.listing() : this.value());
+    // Whoever works by keyboard stays where they were.
+    if (focused !== null) (document.getElementById(focused || "edit") || this.element.querySelector("button, a"))?.focus();
   }
 
   listing() {
@@ -352,7 +355,7 @@ class Edit {
     try {
       const bytes = this.isEscaped ? unescape(this.input.value) : utf8(this.input.value);
       await api.swap(this.path, { value: formValue(bytes), ttl: this.ttl(), index: this.base.modified });
-      toast(`Saved ${showPath(nameOf(this.path))}`);
+      toast(`Saved “${showPath(nameOf(this.path))}”`);
       if (this.pane.editing === this) {
         this.pane.stopEditing();
         this.pane.changed(this.path);

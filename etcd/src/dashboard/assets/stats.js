@@ -74,7 +74,7 @@ const DEFINITIONS = [
     values: [stored("setsSuccess"), stored("createSuccess", "updateSuccess", "compareAndSwapSuccess"), stored("deleteSuccess", "compareAndDeleteSuccess"), stored("expireCount")],
   },
   { title: "Watchers", about: "open at this member", series: ["watchers"], format: whole, values: [(now) => now.store.watchers] },
-  { title: "Memory", about: "resident", series: ["memory"], format: (value) => size(Math.round(value)), values: [(now) => now.resident_bytes] },
+  { title: "Memory", about: "resident", unit: 1 << 20, series: ["memory"], format: (value) => size(Math.round(value)), values: [(now) => now.resident_bytes] },
   { title: "Processor", about: "of one core", series: ["processor"], format: (value) => `${value.toFixed(value < 10 ? 1 : 0)} %`, values: [(now, before) => (now.cpu_seconds === null ? null : growth((sample) => sample.cpu_seconds * 100)(now, before))] },
 ];
 
@@ -83,7 +83,7 @@ export function start(section) {
   charts = DEFINITIONS.map((definition) => ({ definition, chart: new Chart({ ...definition, seconds: SECONDS }) }));
   appendBox = h("div", { class: "charts" });
   section.append(
-    h("div", { class: "head" }, h("h1", { id: "title-stats" }, "Stats"), h("p", { class: "verdict calm" }, `The last ${SECONDS / 60} minutes, as long as this page is open.`)),
+    h("div", { class: "head" }, h("h1", { id: "title-stats" }, "Stats"), h("p", { class: "verdict calm" }, `Of the member that served this page, while the page is open; up to ${SECONDS / 60} minutes.`)),
     tiles,
     h("div", { class: "charts" }, charts.map(({ chart }) => chart.element)),
     h("h2", null, "Appends to the members"),
@@ -108,7 +108,9 @@ export async function sample() {
   const now = await api.stats();
   const before = samples.at(-1)?.raw;
   if (before && now.at <= before.at) return;
-  const values = DEFINITIONS.map((definition) => definition.values.map((value) => (before ? value(now, before) : value.length === 1 ? value(now) : null)));
+  // Through a proxy another member may answer: its counters have nothing to do with those before.
+  if (before && before.member !== now.member) samples.length = 0;
+  const values = DEFINITIONS.map((definition) => definition.values.map((value) => (samples.length ? value(now, before) : value.length === 1 ? value(now) : null)));
   samples.push({ at: now.at, raw: now, values });
   // Only the newest raw sample is needed again.
   if (samples.length > 1) samples.at(-2).raw = null;

@@ -237,7 +237,7 @@ function row({ event, at }) {
     cell("Index", h("span", { class: "num" }, String(node.modifiedIndex))),
     cell("Action", h("span", { class: `badge ${KINDS[action] || ""}` }, action)),
     cell("Key", h("a", { class: "mono", href: `#/keys${path}` }, escape(utf8(node.key), true))),
-    cell("Value", before, h("span", { class: "mono preview" }, value), ttl),
+    cell("Value", before, value === "" ? null : h("span", { class: "mono preview" }, value), ttl),
   );
 }
 
