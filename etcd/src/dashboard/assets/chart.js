@@ -74,13 +74,22 @@ export class Chart {
       }
       path.setAttribute("d", line);
     });
-    const drawn = samples.filter(({ values }) => values[0] !== null && values[0] !== undefined);
-    if (this.series.length === 1 && drawn.length > 1) {
-      const line = drawn.map(({ at, values }) => `L${x(at).toFixed(1)} ${y(values[0]).toFixed(1)}`).join("");
-      this.area.setAttribute("d", `M${x(drawn[0].at).toFixed(1)} ${HEIGHT}${line}L${x(drawn.at(-1).at).toFixed(1)} ${HEIGHT}Z`);
-    }
+    if (this.series.length === 1) this.area.setAttribute("d", this.below(x, y));
     setText(this.top, samples.length ? this.format(top) : "");
     this.tell();
+  }
+
+  /** What is below the only line, gap by gap. */
+  below(x, y) {
+    let area = "";
+    let last = null;
+    for (const { at, values } of this.samples) {
+      const known = values[0] !== null && values[0] !== undefined;
+      if (known) area += `${last === null ? `M${x(at).toFixed(1)} ${HEIGHT}` : ""}L${x(at).toFixed(1)} ${y(values[0]).toFixed(1)}`;
+      else if (last !== null) area += `L${x(last).toFixed(1)} ${HEIGHT}Z`;
+      last = known ? at : null;
+    }
+    return last === null ? area : `${area}L${x(last).toFixed(1)} ${HEIGHT}Z`;
   }
 
   /** The numbers: of the moment that is pointed at, else of now. */
