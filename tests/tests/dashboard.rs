@@ -130,7 +130,10 @@ fn read_only_is_enforced_and_off_is_off() -> Check {
     }
     let refused = member.call("PUT", "/mod/dashboard/api/keys/a?value=2")?.text();
     let documented = files::read(&files::repository().join("Documentation/dashboard.md"))?;
-    assert!(documented.lines().any(|line| line == refused), "Documentation/dashboard.md does not show {refused}");
+    assert!(
+        documented.lines().any(|line| line == refused),
+        "Documentation/dashboard.md does not show {refused}"
+    );
     assert_eq!(member.call("GET", "/mod/dashboard/api/keys/a")?.status, 200);
     assert!(member.call("GET", "/v2/keys/a")?.text().contains("\"value\":\"1\""));
 

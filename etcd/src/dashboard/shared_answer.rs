@@ -51,35 +51,35 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_asks_at_the_same_time_shares_an_answer() {
         let shared = Shared::default();
         let asked = AtomicU32::new(0);
         let ask = || {
             shared.get(async {
-                tokio::time::sleep(Duration::from_secs(3)).await;
+                tokio::time::sleep(Duration::from_millis(1300)).await;
                 asked.fetch_add(1, Ordering::Relaxed)
             })
         };
         // The work takes longer than an answer is kept: nobody begins it twice nevertheless.
         let late = async {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_millis(1100)).await;
             ask().await
         };
         assert_eq!(tokio::join!(ask(), ask(), late), (0, 0, 0));
         assert_eq!(ask().await, 1);
-        tokio::time::advance(AGE_MAX).await;
+        tokio::time::sleep(AGE_MAX).await;
         assert_eq!(ask().await, 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_leaves_does_not_take_the_answer_along() {
         let shared = Shared::default();
         let slow = shared.get(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             1
         });
-        assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(50), slow).await.is_err());
         assert_eq!(shared.get(async { 2 }).await, 2);
     }
 }

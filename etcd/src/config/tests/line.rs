@@ -123,6 +123,7 @@ fn every_flag_reaches_the_configuration() {
         "-peer-client-cert-auth",
         "-tls-accept-common-name",
         "-enable-v2",
+        "-dashboard=off",
     ]);
     let expected = Config {
         name: "n".to_owned(),
@@ -172,6 +173,7 @@ fn every_flag_reaches_the_configuration() {
         graphite: None,
         v1_dialect: V1Dialect::Of01,
         remove_dead_members: true,
+        dashboard: DashboardMode::Off,
         watch_history: 10,
         proxy: ProxyConfig {
             mode: ProxyMode::Readonly,
