@@ -1,7 +1,7 @@
 //! Keys for a browser: what is in a directory, hidden nodes too; the bytes of a value; a search.
 //!
 //! The v2 API lists no hidden nodes, gives whole directories with all values, and turns what is no UTF-8 into
-//! replacement characters. A page that edits must know the bytes. All of it works on an image of the store, so that
+//! replacement characters. A page that edits must know the bytes. All of it works on the nodes as they were at one moment, so that
 //! a large directory is gone over while the server serves others. Names are escaped as in a URL.
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Serialize;
 use shared::error::ApiError;
-use shared::store::{Image, Visited};
+use shared::store::{Nodes, Visited};
 
 /// How many entries of a directory are told at once.
 const ENTRIES_MAX: usize = 500;
@@ -98,14 +98,14 @@ fn last_name(path: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// 100 or 104.
-pub(crate) fn list(image: &Image, key: &[u8], hidden: bool, after: &[u8]) -> Result<Node, ApiError> {
+pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Result<Node, ApiError> {
     let path = store_path(key);
-    let mut walk = image.walk(&path, hidden)?;
+    let mut walk = nodes.walk(&path, hidden)?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut more = false;
     let (entry, value) = match walk.step() {
         // A walk begins with the node itself.
-        None => return Err(ApiError::new(shared::error::Code::KeyNotFound, key.to_vec(), image.index())),
+        None => return Err(ApiError::new(shared::error::Code::KeyNotFound, key.to_vec(), nodes.index())),
         Some(node) => {
             let name = percent_encode(last_name(node.path), NAME).to_string();
             let name = if key.is_empty() || key == b"/" { String::new() } else { name };
@@ -126,7 +126,7 @@ pub(crate) fn list(image: &Image, key: &[u8], hidden: bool, after: &[u8]) -> Res
         }
     }
     let entries = entry.dir.then_some(entries);
-    Ok(Node { index: image.index(), entry, value, entries, more })
+    Ok(Node { index: nodes.index(), entry, value, entries, more })
 }
 
 /// What is searched for.
@@ -157,13 +157,13 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// 100 or 104, where there is no such directory.
-pub(crate) fn search(image: &Image, wish: &SearchWish) -> Result<Found, ApiError> {
-    let mut walk = image.walk(&store_path(&wish.under), wish.hidden)?;
+pub(crate) fn search(nodes: &Nodes, wish: &SearchWish) -> Result<Found, ApiError> {
+    let mut walk = nodes.walk(&store_path(&wish.under), wish.hidden)?;
     let text = wish.text.to_ascii_lowercase();
     let in_path = memmem::Finder::new(&text);
     let in_value = memmem::Finder::new(&wish.text);
     let mut lower = Vec::new();
-    let mut found = Found { index: image.index(), entries: Vec::new(), looked_at: 0, more: false };
+    let mut found = Found { index: nodes.index(), entries: Vec::new(), looked_at: 0, more: false };
     while let Some(node) = walk.step() {
         let path = &node.path[ROOT.len()..];
         if path.is_empty() {
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn image() -> Image {
+    fn nodes() -> Nodes {
         let mut store = Store::new(10);
         let keys: [(&[u8], &[u8]); 5] = [
             (b"/1/b/<img>", b"x\xff\0y"),
@@ -205,7 +205,7 @@ mod tests {
         for (path, value) in keys {
             store.create(path, false, value, false, Expiry::default(), UnixNanos(0)).unwrap();
         }
-        store.image()
+        store.nodes()
     }
 
     fn names(entries: &[Entry]) -> Vec<&str> {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn listed(key: &str, hidden: bool, after: &str) -> Vec<String> {
-        let node = list(&image(), key.as_bytes(), hidden, after.as_bytes()).unwrap();
+        let node = list(&nodes(), key.as_bytes(), hidden, after.as_bytes()).unwrap();
         names(&node.entries.unwrap()).into_iter().map(str::to_owned).collect()
     }
 
@@ -223,12 +223,12 @@ mod tests {
         assert_eq!(listed("", true, "b"), ["deep"]);
         assert_eq!(listed("/b/", false, ""), ["%3Cimg%3E"]);
         assert_eq!(listed("/b", true, ""), ["%3Cimg%3E", "_secret"]);
-        assert_eq!(list(&image(), b"/nope", true, b"").unwrap_err().code, shared::error::Code::KeyNotFound);
+        assert_eq!(list(&nodes(), b"/nope", true, b"").unwrap_err().code, shared::error::Code::KeyNotFound);
     }
 
     #[test]
     fn values_are_exact() {
-        let node = list(&image(), b"/b/<img>", false, b"").unwrap();
+        let node = list(&nodes(), b"/b/<img>", false, b"").unwrap();
         assert_eq!(STANDARD.decode(node.value.unwrap()).unwrap(), b"x\xff\0y");
         assert_eq!((node.entry.name.as_str(), node.entry.size, node.entry.dir), ("%3Cimg%3E", 4, false));
         assert_eq!(node.entries, None);
@@ -241,12 +241,12 @@ mod tests {
             let path = format!("/1/d/{n:06}");
             store.create(path.as_bytes(), false, b"", false, Expiry::default(), UnixNanos(0)).unwrap();
         }
-        let image = store.image();
-        let first = list(&image, b"/d", false, b"").unwrap();
+        let nodes = store.nodes();
+        let first = list(&nodes, b"/d", false, b"").unwrap();
         let entries = first.entries.unwrap();
         assert_eq!((entries.len(), first.more), (ENTRIES_MAX, true));
         let last = &entries[ENTRIES_MAX - 1].name;
-        let second = list(&image, b"/d", false, last.as_bytes()).unwrap();
+        let second = list(&nodes, b"/d", false, last.as_bytes()).unwrap();
         assert_eq!((names(&second.entries.unwrap()).len(), second.more), (3, false));
     }
 
@@ -254,7 +254,7 @@ mod tests {
     fn a_search_looks_into_paths_and_values() {
         let find = |under: &str, text: &str, hidden, values| {
             let wish = SearchWish { under: under.into(), text: text.into(), hidden, values };
-            let found = search(&image(), &wish).unwrap();
+            let found = search(&nodes(), &wish).unwrap();
             names(&found.entries).into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(find("/", "CONFIG", false, false), ["/deep/er/Config.json"]);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! page ──▶ api/cluster ──▶ this member's report, and those of the others at their client URLs
-//!     ├──▶ api/node, api/search ──▶ an image of the store: hidden nodes and exact bytes too
+//!     ├──▶ api/node, api/search ──▶ nodes of the store as of a moment: hidden nodes and exact bytes too
 //!     ├──▶ api/keys ──▶ the v2 API itself, for writes and watches
 //!     └──▶ api/stats, api/session
 //! ```
@@ -20,8 +20,11 @@ mod report;
 mod shared_answer;
 mod statistics;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use shared::net::Dialer;
+use tokio::sync::Semaphore;
 
 use crate::config::DashboardMode;
 
@@ -31,6 +34,9 @@ pub(crate) use self::keys::{SearchWish, list, search};
 pub(crate) use self::report::report;
 pub(crate) use self::shared_answer::Shared;
 pub(crate) use self::statistics::statistics;
+
+/// How many listings and searches are worked on at the same time. Others wait: they would only slow each other down.
+const ON_THE_SIDE_MAX: usize = 2;
 
 /// What the dashboard of a server keeps between requests.
 pub(crate) struct Dashboard {
@@ -42,11 +48,19 @@ pub(crate) struct Dashboard {
     pub(crate) report: Shared<Bytes>,
     /// What it last said of the cluster.
     pub(crate) cluster: Shared<Bytes>,
+    /// Leave to go over many nodes.
+    pub(crate) on_the_side: Arc<Semaphore>,
 }
 
 impl Dashboard {
     /// A dashboard that has not been asked yet, and reaches members without TLS.
     pub(crate) fn new(mode: DashboardMode) -> Dashboard {
-        Dashboard { mode, dialer: Dialer::plain(), report: Shared::default(), cluster: Shared::default() }
+        Dashboard {
+            mode,
+            dialer: Dialer::plain(),
+            report: Shared::default(),
+            cluster: Shared::default(),
+            on_the_side: Arc::new(Semaphore::new(ON_THE_SIDE_MAX)),
+        }
     }
 }

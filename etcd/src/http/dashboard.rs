@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use shared::error::{ApiError, Code};
 use shared::net::Dialer;
+use shared::store::Nodes;
 
 use super::Context;
 use super::backend::Backend;
@@ -228,8 +229,7 @@ async fn node<B: Backend>(
         return no_right(headers);
     }
     let (key, hidden, after) = (key.to_vec(), is_true(&hidden), after.into_owned());
-    let image = context.backend.store().image();
-    on_the_side(headers, move || dashboard::list(&image, &key, hidden, &after)).await
+    on_the_side(context, headers, move |nodes| dashboard::list(&nodes, &key, hidden, &after)).await
 }
 
 async fn search<B: Backend>(
@@ -250,16 +250,23 @@ async fn search<B: Backend>(
     }
     let (hidden, values) = (is_true(&hidden), is_true(&values));
     let wish = SearchWish { under: under.to_vec(), text: text.into_owned(), hidden, values };
-    let image = context.backend.store().image();
-    on_the_side(headers, move || dashboard::search(&image, &wish)).await
+    on_the_side(context, headers, move |nodes| dashboard::search(&nodes, &wish)).await
 }
 
 /// Works on the blocking pool: it may take as long as there are keys.
-async fn on_the_side<T: Serialize + Send + 'static>(
+async fn on_the_side<B: Backend, T: Serialize + Send + 'static>(
+    context: &Context<B>,
     headers: HeaderMap,
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    work: impl FnOnce(Nodes) -> Result<T, ApiError> + Send + 'static,
 ) -> Response {
-    let written = tokio::task::spawn_blocking(|| work().map(|found| shared::json::to_vec(&found)));
+    // Nobody closes the semaphore. The leave goes with the work, which goes on when the client has left.
+    let leave = context.dashboard.on_the_side.clone().acquire_owned().await;
+    let nodes = context.backend.store().nodes();
+    let written = tokio::task::spawn_blocking(move || {
+        let written = work(nodes).map(|found| shared::json::to_vec(&found));
+        drop(leave);
+        written
+    });
     match written.await {
         Ok(Ok(Ok(body))) => reply::json(headers, StatusCode::OK, body),
         Ok(Err(error)) => reply::api_error(headers, &error),

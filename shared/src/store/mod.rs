@@ -46,7 +46,7 @@ pub use path::clean as clean_path;
 pub use recover::RecoverError;
 pub use recover::version_0_1::is_0_1 as is_state_of_0_1;
 pub use stats::{Counter, Stats};
-pub use walk::{Visited, Walk};
+pub use walk::{Nodes, Visited, Walk};
 pub use watch::{WATCHER_QUEUE_MAX, Watcher};
 
 /// How many events the history keeps unless told otherwise.

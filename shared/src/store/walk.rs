@@ -1,10 +1,10 @@
 //! Going over all nodes of a store, for those that show or copy it.
 
+use super::Store;
 use super::children::Iter;
 use super::node::{Child, Dir, Meta};
 use super::path::clean;
 use super::tree::{Found, Tree};
-use super::{Image, Store};
 use crate::error::ApiError;
 use crate::time::UnixNanos;
 
@@ -57,8 +57,27 @@ impl Store {
     }
 }
 
-impl Image {
-    /// As [`Store::walk`], over the nodes of the image.
+/// The nodes of a store at one moment: what is written later is not seen. Made by [`Store::nodes`].
+pub struct Nodes {
+    tree: Tree,
+    index: u64,
+}
+
+impl Store {
+    /// The nodes as they are now, to be looked at while others write. O(1); what is written while they are held copies
+    /// what it shares with them.
+    pub fn nodes(&self) -> Nodes {
+        Nodes { tree: self.tree.clone(), index: self.index }
+    }
+}
+
+impl Nodes {
+    /// The store's index at that moment.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// As [`Store::walk`].
     ///
     /// # Errors
     /// 100 or 104 where nothing stands at the path.
@@ -165,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn an_image_shows_what_was_there() {
+    fn nodes_show_what_was_there() {
         let mut store = store();
-        let image = store.image();
+        let nodes = store.nodes();
         store.delete(b"/b", true, true, UnixNanos(0)).unwrap();
-        let mut walk = image.walk(b"/b", false).unwrap();
+        let mut walk = nodes.walk(b"/b", false).unwrap();
         let mut paths = Vec::new();
         while let Some(node) = walk.step() {
             paths.push(String::from_utf8_lossy(node.path).into_owned());
