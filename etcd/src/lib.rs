@@ -10,6 +10,7 @@ pub mod member;
 pub mod metrics;
 mod modules;
 pub mod peers;
+pub mod profiles;
 pub mod proxy;
 pub mod security;
 pub mod server;

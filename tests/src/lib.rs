@@ -22,6 +22,7 @@ pub mod http;
 pub mod json;
 pub mod load;
 pub mod ports;
+pub mod pprof;
 pub mod process;
 pub mod programs;
 pub mod prometheus;

@@ -391,7 +391,7 @@ const PROFILING: Group = Group {
     title: "profiling flags",
     remark: "",
     hidden: false,
-    flags: &[Flag::switch("enable-pprof", "Serve profiles under '/debug/pprof'. Not supported yet.")],
+    flags: &[Flag::switch("enable-pprof", "Serve profiles under '/debug/pprof', for 'go tool pprof'.")],
 };
 
 const MISCELLANY: Group = Group {

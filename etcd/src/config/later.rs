@@ -3,29 +3,17 @@
 
 use super::{Refusal, Settings};
 
-/// When a flag asks for the feature.
-enum Asked {
-    /// As `true`.
-    Switch,
-    /// With any value.
-    Set,
-}
-
-const LATER: &[(&str, Asked, &str)] = &[
-    ("enable-pprof", Asked::Switch, "profiles come with a later release"),
-    ("experimental-v3demo", Asked::Set, "this server has no v3 API"),
-    ("experimental-gRPC-addr", Asked::Set, "this server has no v3 API"),
-    ("experimental-auto-compaction-retention", Asked::Set, "this server has no v3 API"),
+/// With any value.
+const LATER: &[(&str, &str)] = &[
+    ("experimental-v3demo", "this server has no v3 API"),
+    ("experimental-gRPC-addr", "this server has no v3 API"),
+    ("experimental-auto-compaction-retention", "this server has no v3 API"),
 ];
 
 pub(super) fn refuse(settings: &Settings) -> Result<(), Refusal> {
     let values = &settings.values;
-    for (name, asked, why) in LATER {
-        let wanted = match asked {
-            Asked::Switch => values.switch(name),
-            Asked::Set => settings.is_set(name),
-        };
-        if wanted {
+    for (name, why) in LATER {
+        if settings.is_set(name) {
             return Err(Refusal::flags(&format!("-{name} is not supported: {why}")));
         }
     }

@@ -120,6 +120,8 @@ pub struct Config {
     pub request_body_bytes_max: usize,
     /// The longest head of a request.
     pub request_header_bytes_max: usize,
+    /// Serve profiles.
+    pub enable_pprof: bool,
 }
 
 /// How a proxy works.

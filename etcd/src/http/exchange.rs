@@ -21,7 +21,7 @@ use super::{
     Context, auth, cors, dashboard, debug_vars, health, keys, legacy_admin, legacy_pages, log_level,
     machines, media_type, members, metrics_page, modules,
 };
-use super::{path, stats, version};
+use super::{path, pprof, stats, version};
 
 /// How much of a body that nobody wants is read, so that the connection can go on.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
@@ -216,6 +216,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::Ready => Box::pin(health::answer_ready(context, asked, headers)).await,
         Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
         Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
+        Route::Pprof => Box::pin(pprof::answer(context, asked, headers)).await,
         Route::DebugVars => debug_vars::answer(context, &asked, headers),
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),
@@ -383,6 +384,7 @@ impl Route {
                 matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
             }
             Route::LogLevel | Route::Auth(_) | Route::Admin => *method == Method::PUT,
+            Route::Pprof => pprof::wants_body(method),
             _ => false,
         }
     }

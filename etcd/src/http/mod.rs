@@ -37,6 +37,7 @@ mod metrics;
 mod metrics_page;
 mod modules;
 pub(crate) mod path;
+mod pprof;
 mod progress;
 pub(crate) mod reply;
 mod request_line;
@@ -102,6 +103,8 @@ pub struct Options {
     pub trace: bool,
     /// Whose v1 API is served.
     pub v1_dialect: V1Dialect,
+    /// Whether there are pages with profiles.
+    pub pprof: bool,
 }
 
 impl From<&Config> for Options {
@@ -116,6 +119,7 @@ impl From<&Config> for Options {
             internal_version: config.allow_legacy,
             trace: config.trace,
             v1_dialect: config.v1_dialect,
+            pprof: config.enable_pprof,
         }
     }
 }
@@ -130,6 +134,7 @@ pub struct Context<B> {
     internal_version: bool,
     trace: bool,
     v1_dialect: V1Dialect,
+    pprof: bool,
     log: LogControl,
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
@@ -147,7 +152,7 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits, dashboard, internal_version, trace, v1_dialect } = options.into();
+        let Options { cors, limits, dashboard, internal_version, trace, v1_dialect, pprof } = options.into();
         let dashboard = Dashboard::new(dashboard);
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
@@ -163,6 +168,7 @@ impl<B: Backend> Context<B> {
             internal_version,
             trace,
             v1_dialect,
+            pprof,
             log,
             process_metrics,
             metrics,

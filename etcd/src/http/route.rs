@@ -56,6 +56,8 @@ pub(super) enum Route {
     Metrics,
     /// `/debug/metrics`
     DebugMetrics,
+    /// `/debug/pprof` and all below it.
+    Pprof,
     /// `/debug/vars`
     DebugVars,
     /// `/config/local/log`
@@ -105,6 +107,9 @@ impl Route {
                 Some(key) => (Route::DashboardKeys, key),
                 None => (Route::DashboardApi, api),
             };
+        }
+        if let Some(rest) = below(path, b"/debug/pprof") {
+            return (Route::Pprof, rest);
         }
         for (prefix, route) in FAMILIES_OF_0_X {
             if let Some(rest) = below(path, prefix).filter(|rest| !rest.is_empty()) {

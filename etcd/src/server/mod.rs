@@ -87,6 +87,9 @@ pub fn run(config: Config, log: LogControl, service: &Managed) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
+    if config.enable_pprof {
+        crate::profiles::enable();
+    }
     match runtime.block_on(serve(config, log, service)) {
         Ok(exit) => exit,
         Err(error) => match error.downcast::<StartError>() {

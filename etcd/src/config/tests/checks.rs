@@ -145,7 +145,6 @@ fn ignored_flags_are_told_and_not_used() {
 #[test]
 fn what_is_not_built_is_refused() {
     for (word, why) in [
-        ("enable-pprof", "profiles come with a later release"),
         ("experimental-v3demo", "this server has no v3 API"),
         ("experimental-v3demo=false", "this server has no v3 API"),
         ("experimental-gRPC-addr=127.0.0.1:2378", "this server has no v3 API"),
@@ -155,14 +154,9 @@ fn what_is_not_built_is_refused() {
         refused(&[&format!("-{word}")], &format!("-{name} is not supported: {why}"));
     }
     refused(&["-enable-v2=false"], "-enable-v2=false is not supported: this server has the v2 API only");
-    for harmless in [
-        "-discovery=",
-        "-discovery-srv=",
-        "-cert-file=",
-        "-proxy=off",
-        "-enable-pprof=false",
-        "-peer-client-cert-auth=0",
-    ] {
+    for harmless in
+        ["-discovery=", "-discovery-srv=", "-cert-file=", "-proxy=off", "-peer-client-cert-auth=0"]
+    {
         start(&[harmless]);
     }
 }

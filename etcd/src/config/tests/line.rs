@@ -64,6 +64,7 @@ fn an_empty_line_gives_the_defaults() {
         },
         request_body_bytes_max: 16 << 20,
         request_header_bytes_max: 1 << 20,
+        enable_pprof: false,
     };
     assert_eq!(config, expected);
     assert_eq!(before, []);
@@ -104,6 +105,7 @@ fn every_flag_reaches_the_configuration() {
         "-watch-history=10",
         "-max-request-bytes=2048",
         "-max-header-bytes=8192",
+        "-enable-pprof",
         "-discovery-fallback=exit",
         "-proxy=readonly",
         "-proxy-failure-wait=1",
@@ -185,6 +187,7 @@ fn every_flag_reaches_the_configuration() {
         },
         request_body_bytes_max: 2048,
         request_header_bytes_max: 8192,
+        enable_pprof: true,
     };
     assert_eq!(config, expected);
     // Seven heartbeats make 49 ms of the 50.

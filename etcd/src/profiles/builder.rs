@@ -1,0 +1,204 @@
+//! Makes a profile out of samples: numbers each text, function and location once, and packs the whole.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::{self, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use prost::Message;
+use shared::time::UnixNanos;
+
+use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
+use super::symbols::{Mapped, Place};
+
+/// A profile as it grows.
+pub(super) struct Builder<S> {
+    /// Who knows which functions an instruction belongs to.
+    symbols: S,
+    maps: Vec<Mapped>,
+    profile: Profile,
+    texts: HashMap<String, i64>,
+    functions: HashMap<(String, String), u64>,
+    locations: HashMap<Where, u64>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Where {
+    Address(u64),
+    Name(String),
+}
+
+impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
+    /// A profile whose samples have values of these kinds and units, taken at `now` in a process with these files.
+    pub(super) fn new(kinds: &[(&str, &str)], now: UnixNanos, maps: Vec<Mapped>, symbols: S) -> Builder<S> {
+        let mut builder = Builder {
+            symbols,
+            maps: Vec::new(),
+            profile: Profile { time_nanos: now.0, ..Profile::default() },
+            texts: HashMap::new(),
+            functions: HashMap::new(),
+            locations: HashMap::new(),
+        };
+        builder.text("");
+        for (kind, unit) in kinds {
+            let value_type = builder.value_type(kind, unit);
+            builder.profile.sample_type.push(value_type);
+        }
+        for (map, id) in maps.iter().zip(1..) {
+            let filename = builder.text(&map.file);
+            builder.profile.mapping.push(Mapping {
+                id,
+                memory_start: map.start,
+                memory_limit: map.end,
+                file_offset: map.offset,
+                filename,
+                has_functions: true,
+            });
+        }
+        builder.maps = maps;
+        builder
+    }
+
+    /// What lies between two samples.
+    pub(super) fn every(&mut self, period: i64, kind: &str, unit: &str) {
+        self.profile.period = period;
+        self.profile.period_type = Some(self.value_type(kind, unit));
+    }
+
+    /// How long samples were taken.
+    pub(super) fn took(&mut self, nanos: i64) {
+        self.profile.duration_nanos = nanos;
+    }
+
+    /// The kind of values that tools show at first.
+    pub(super) fn shown_first(&mut self, kind: &str) {
+        self.profile.default_sample_type = self.text(kind);
+    }
+
+    /// The location of an instruction.
+    pub(super) fn address(&mut self, address: u64) -> u64 {
+        if let Some(id) = self.locations.get(&Where::Address(address)) {
+            return *id;
+        }
+        let line = (self.symbols)(address).iter().map(|place| self.line(place)).collect();
+        let map = self.maps.iter().position(|map| (map.start..map.end).contains(&address));
+        let mapping_id = map.map_or(0, |at| at as u64 + 1);
+        self.locate(Where::Address(address), Location { id: 0, mapping_id, address, line })
+    }
+
+    /// The location of something that is no instruction.
+    pub(super) fn named(&mut self, name: &str) -> u64 {
+        let place = Place { function: name.to_owned(), symbol: name.to_owned(), ..Place::default() };
+        let line = vec![self.line(&place)];
+        self.locate(Where::Name(name.to_owned()), Location { id: 0, mapping_id: 0, address: 0, line })
+    }
+
+    fn locate(&mut self, place: Where, location: Location) -> u64 {
+        match self.locations.entry(place) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => {
+                let id = self.profile.location.len() as u64 + 1;
+                self.profile.location.push(Location { id, ..location });
+                *free.insert(id)
+            }
+        }
+    }
+
+    /// Counts something at a stack of locations, the innermost one first.
+    pub(super) fn sample(&mut self, stack: Vec<u64>, value: Vec<i64>, labels: &[(&str, &str)]) {
+        debug_assert_eq!(value.len(), self.profile.sample_type.len(), "one value for each kind");
+        let label =
+            labels.iter().map(|(key, text)| Label { key: self.text(key), str: self.text(text) }).collect();
+        self.profile.sample.push(Sample { location_id: stack, value, label });
+    }
+
+    /// The bytes of the profile, packed as pprof's tools want them.
+    pub(super) fn pack(self) -> io::Result<Vec<u8>> {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        packer.write_all(&self.profile.encode_to_vec())?;
+        packer.finish()
+    }
+
+    fn value_type(&mut self, kind: &str, unit: &str) -> ValueType {
+        ValueType { kind: self.text(kind), unit: self.text(unit) }
+    }
+
+    fn line(&mut self, place: &Place) -> Line {
+        let key = (place.function.clone(), place.file.clone());
+        let next = self.functions.len() as u64 + 1;
+        let id = *self.functions.entry(key).or_insert(next);
+        if id == next {
+            let name = self.text(&place.function);
+            let (system_name, filename) = (self.text(&place.symbol), self.text(&place.file));
+            self.profile.function.push(Function { id, name, system_name, filename });
+        }
+        Line { function_id: id, line: i64::from(place.line) }
+    }
+
+    fn text(&mut self, text: &str) -> i64 {
+        if let Some(number) = self.texts.get(text) {
+            return *number;
+        }
+        let number = i64::try_from(self.texts.len()).unwrap_or_default();
+        self.texts.insert(text.to_owned(), number);
+        self.profile.string_table.push(text.to_owned());
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn unpacked(bytes: &[u8]) -> Profile {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+        Profile::decode(&plain[..]).unwrap()
+    }
+
+    fn place(name: &str, line: u32) -> Place {
+        Place { function: name.into(), symbol: format!("_{name}"), file: "a.rs".into(), line }
+    }
+
+    #[test]
+    fn texts_functions_and_locations_stand_once() {
+        let maps = vec![Mapped { start: 100, end: 200, offset: 7, file: "/bin/a".into() }];
+        let symbols = |address: u64| match address {
+            150 | 151 => [("inner", 3), ("outer", 9)].map(|(name, line)| place(name, line)).to_vec(),
+            _ => Vec::new(),
+        };
+        let mut builder =
+            Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")], UnixNanos(5), maps, symbols);
+        builder.every(10, "cpu", "nanoseconds");
+        let stack = [150, 151, 150, 999].map(|address| builder.address(address)).to_vec();
+        assert_eq!(stack, [1, 2, 1, 3]);
+        builder.sample(stack, vec![2, 20], &[("thread", "log")]);
+        let twice = vec![builder.named("inner"), builder.named("inner")];
+        builder.sample(twice, vec![1, 10], &[]);
+        let profile = unpacked(&builder.pack().unwrap());
+
+        assert_eq!(profile.string_table[0], "");
+        let text = |number: i64| profile.string_table[usize::try_from(number).unwrap()].as_str();
+        let mut once = profile.string_table.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), profile.string_table.len());
+        assert_eq!(profile.location.iter().map(|at| at.mapping_id).collect::<Vec<_>>(), [1, 1, 0, 0]);
+        let lines = &profile.location[0].line;
+        let function = |id: u64| text(profile.function[usize::try_from(id).unwrap() - 1].name);
+        assert_eq!((function(lines[0].function_id), lines[0].line), ("inner", 3));
+        assert_eq!((function(lines[1].function_id), lines[1].line), ("outer", 9));
+        assert_eq!(text(profile.function[1].system_name), "_outer");
+        // Two of a file, one that is only a name.
+        assert_eq!(profile.function.len(), 3);
+        assert_eq!(profile.sample[1].location_id, [4, 4]);
+        let label = &profile.sample[0].label[0];
+        assert_eq!((text(label.key), text(label.str)), ("thread", "log"));
+        let period = profile.period_type.unwrap();
+        assert_eq!((text(period.kind), text(period.unit), profile.period), ("cpu", "nanoseconds", 10));
+        assert_eq!((profile.time_nanos, profile.mapping[0].file_offset), (5, 7));
+    }
+}

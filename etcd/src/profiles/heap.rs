@@ -1,0 +1,264 @@
+//! The heap profile: who asked the allocator for the memory that is in use, by a sample of about one allocation in
+//! half a megabyte, as Go takes it.
+//!
+//! The allocator is built with it and switched off (`.cargo/config.toml`): then all that it does is to ask once in
+//! half a megabyte whether it is on. What was allocated before it was switched on is not told.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::AsRawFd;
+
+use parking_lot::Mutex;
+use rustix::fs::MemfdFlags;
+use shared::time::UnixNanos;
+use tikv_jemalloc_ctl::{Access, AsName};
+
+use super::builder::Builder;
+use super::symbols::{self, Place};
+
+/// Names in jemalloc's control tree, see jemalloc(3).
+const IS_BUILT: &str = "opt.prof\0";
+const IS_ON: &str = "prof.active\0";
+const DUMP: &str = "prof.dump\0";
+
+/// What symbols of the allocator, and of the functions that lead to it, have in them.
+const OF_THE_ALLOCATOR: [&str; 4] = ["_rjem_", "tikv_jemallocator", "__rust_alloc", "__rust_realloc"];
+
+/// So many frames at the inner end of a stack may be the allocator's.
+const OF_THE_ALLOCATOR_MAX: usize = 12;
+
+/// Why there is no heap profile.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HeapError {
+    /// The allocator was built or started without it.
+    #[error(
+        "the allocator of this process does not sample: build etcd in its source directory, whose .cargo/config.toml \
+         asks for it, or start it with _RJEM_MALLOC_CONF=prof:true in the environment"
+    )]
+    Absent,
+    /// The allocator refused.
+    #[error("the allocator gives no profile: {0}")]
+    Refused(tikv_jemalloc_ctl::Error),
+    /// The profile cannot be kept in memory for a moment.
+    #[error("cannot keep the allocator's profile: {0}")]
+    Kept(#[from] io::Error),
+    /// A line of the profile makes no sense.
+    #[error("the allocator's profile has a line that makes no sense: {0}")]
+    Malformed(String),
+}
+
+/// Switches sampling on for the rest of the process.
+pub(super) fn switch_on() -> Result<(), HeapError> {
+    if Access::<bool>::read(IS_BUILT.name()).ok() != Some(true) {
+        return Err(HeapError::Absent);
+    }
+    IS_ON.name().write(true).map_err(HeapError::Refused)
+}
+
+/// The allocator's own text: the form of gperftools, which pprof and jeprof read.
+pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
+    /// Where the allocator writes: a file without a name, and its path as long as the process lives.
+    static KEPT: Mutex<Option<(File, &'static str)>> = Mutex::new(None);
+
+    if Access::<bool>::read(IS_BUILT.name()).ok() != Some(true) {
+        return Err(HeapError::Absent);
+    }
+    let mut kept = KEPT.lock();
+    let (file, path) = match &mut *kept {
+        Some(kept) => kept,
+        empty => {
+            let file = File::from(
+                rustix::fs::memfd_create("heap-profile", MemfdFlags::CLOEXEC).map_err(io::Error::from)?,
+            );
+            let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+            // Once in a process: the allocator wants a path that never goes.
+            empty.insert((file, &*path.leak()))
+        }
+    };
+    DUMP.name().write(*path).map_err(HeapError::Refused)?;
+    let mut text = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut text)?;
+    // The memory of the text is not to stay.
+    file.set_len(0)?;
+    Ok(text)
+}
+
+/// The same in pprof's format, with the names of functions.
+pub(crate) fn profile(now: UnixNanos) -> Result<Vec<u8>, HeapError> {
+    let text = text()?;
+    let sampled = parse(&String::from_utf8_lossy(&text))?;
+    let kinds = [
+        ("alloc_objects", "count"),
+        ("alloc_space", "bytes"),
+        ("inuse_objects", "count"),
+        ("inuse_space", "bytes"),
+    ];
+    let mut builder = Builder::new(&kinds, now, symbols::mapped(), symbols::look_up);
+    builder.every(sampled.period, "space", "bytes");
+    builder.shown_first("inuse_space");
+    let mut own = HashMap::new();
+    for Stack { addresses, in_use, ever } in &sampled.stacks {
+        let stack = callers(addresses, &mut own).iter().map(|address| builder.address(*address)).collect();
+        let (in_use, ever) = (in_use.estimate(sampled.period), ever.estimate(sampled.period));
+        builder.sample(stack, vec![ever.0, ever.1, in_use.0, in_use.1], &[]);
+    }
+    symbols::forget();
+    Ok(builder.pack()?)
+}
+
+/// The stack without the allocator; `own` remembers which addresses are its.
+fn callers<'a>(stack: &'a [u64], own: &mut HashMap<u64, bool>) -> &'a [u64] {
+    let mut is_own = |address: u64| {
+        *own.entry(address).or_insert_with(|| {
+            let places = symbols::look_up(address);
+            let of_allocator =
+                |place: &Place| OF_THE_ALLOCATOR.iter().any(|part| place.symbol.contains(part));
+            places.iter().any(of_allocator)
+        })
+    };
+    let inner = &stack[..stack.len().min(OF_THE_ALLOCATOR_MAX)];
+    let last = inner.iter().rposition(|address| is_own(*address));
+    &stack[last.map_or(0, |at| at + 1)..]
+}
+
+/// What the allocator has noted.
+#[derive(Debug, PartialEq)]
+struct Sampled {
+    /// Bytes between two samples, on the average.
+    period: i64,
+    stacks: Vec<Stack>,
+}
+
+/// What was asked for at one stack.
+#[derive(Debug, PartialEq)]
+struct Stack {
+    /// Of calls, the innermost first.
+    addresses: Vec<u64>,
+    in_use: Noted,
+    ever: Noted,
+}
+
+/// Allocations that were sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Noted {
+    count: u64,
+    bytes: u64,
+}
+
+impl Noted {
+    /// How many allocations these stand for, and of how many bytes: small ones are sampled less often than their
+    /// share, by Poisson's distribution.
+    fn estimate(self, period: i64) -> (i64, i64) {
+        if self.count == 0 || self.bytes == 0 {
+            return (0, 0);
+        }
+        let size = self.bytes as f64 / self.count as f64;
+        let scale = 1.0 / (1.0 - (-size / period as f64).exp());
+        #[expect(clippy::cast_possible_truncation, reason = "a float beyond the range becomes its end")]
+        let scaled = |number: u64| (number as f64 * scale) as i64;
+        (scaled(self.count), scaled(self.bytes))
+    }
+}
+
+/// Reads the text of jemalloc 5, the version `heap_v2`:
+///
+/// ```text
+/// heap_v2/524288                          bytes between two samples
+///   t*: 3: 4096 [10: 20480]               all: in use and ever, count and bytes
+/// @ 0x55d0c0a2f001 0x55d0c0a2f002         a stack, the innermost call first
+///   t*: 2: 1024 [4: 2048]                 the same of that stack
+///   t7: 2: 1024 [4: 2048]                 the same of one thread
+/// MAPPED_LIBRARIES:                       the rest is /proc/self/maps
+/// ```
+fn parse(text: &str) -> Result<Sampled, HeapError> {
+    let malformed = |line: &str| HeapError::Malformed(line.chars().take(200).collect());
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let period = first.strip_prefix("heap_v2/").and_then(|period| period.parse().ok());
+    let period = period.filter(|period| *period > 0).ok_or_else(|| malformed(first))?;
+    let mut stacks = Vec::new();
+    let mut addresses = None;
+    for line in lines.take_while(|line| !line.starts_with("MAPPED_LIBRARIES")) {
+        if let Some(stack) = line.strip_prefix('@') {
+            let numbers = stack.split_ascii_whitespace().map(|word| {
+                let digits = word.strip_prefix("0x")?;
+                // Where a call returns to lies behind it.
+                Some(u64::from_str_radix(digits, 16).ok()?.saturating_sub(1))
+            });
+            addresses = Some(numbers.collect::<Option<Vec<u64>>>().ok_or_else(|| malformed(line))?);
+        } else if let Some(counts) = line.trim_start().strip_prefix("t*:") {
+            let (in_use, ever) = counts_of(counts).ok_or_else(|| malformed(line))?;
+            if let Some(addresses) = addresses.take() {
+                stacks.push(Stack { addresses, in_use, ever });
+            }
+        }
+    }
+    Ok(Sampled { period, stacks })
+}
+
+/// ` 2: 1024 [4: 2048]`
+fn counts_of(text: &str) -> Option<(Noted, Noted)> {
+    let (in_use, ever) = text.strip_suffix(']')?.split_once('[')?;
+    let noted = |text: &str| {
+        let (count, bytes) = text.split_once(':')?;
+        Some(Noted { count: count.trim().parse().ok()?, bytes: bytes.trim().parse().ok()? })
+    };
+    Some((noted(in_use)?, noted(ever)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocators_text_is_read() {
+        let text = "heap_v2/524288\n  t*: 3: 4096 [10: 20480]\n  t0: 3: 4096 [10: 20480]\n@ 0x101 0x202\n  \
+                    t*: 2: 1024 [4: 2048]\n  t0: 2: 1024 [4: 2048]\n@ 0x303\n  t*: 0: 0 [1: 3072]\n\
+                    MAPPED_LIBRARIES:\n@ 0xffff\n t*: 1: 1 [1: 1]\n";
+        let sampled = parse(text).unwrap();
+        assert_eq!(sampled.period, 524_288);
+        let stacks = [
+            Stack {
+                addresses: vec![0x100, 0x201],
+                in_use: Noted { count: 2, bytes: 1024 },
+                ever: Noted { count: 4, bytes: 2048 },
+            },
+            Stack { addresses: vec![0x302], in_use: Noted::default(), ever: Noted { count: 1, bytes: 3072 } },
+        ];
+        assert_eq!(sampled.stacks, stacks);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for text in [
+            "",
+            "heap_v1/1",
+            "heap_v2/",
+            "heap_v2/0",
+            "heap_v2/9\n@ 0xzz\n",
+            "heap_v2/9\n@ 12\n",
+            "heap_v2/9\n t*: 1 [1: 1]\n",
+            "heap_v2/9\n t*: 1: 1\n",
+            "heap_v2/9\n t*: -1: 1 [0: 0]\n",
+        ] {
+            assert!(matches!(parse(text), Err(HeapError::Malformed(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn samples_stand_for_more_than_themselves() {
+        assert_eq!(Noted::default().estimate(524_288), (0, 0));
+        // As large as the period: 1 / (1 - 1/e).
+        assert_eq!(Noted { count: 1, bytes: 524_288 }.estimate(524_288), (1, 829_411));
+        // Small ones: about one in a period.
+        let (count, bytes) = Noted { count: 2, bytes: 128 }.estimate(524_288);
+        assert!(
+            (16_380..16_390).contains(&count) && (1_048_500..1_048_700).contains(&bytes),
+            "{count} {bytes}"
+        );
+        // Large ones are all noted.
+        assert_eq!(Noted { count: 3, bytes: 300 << 20 }.estimate(524_288), (3, 300 << 20));
+    }
+}

@@ -1,0 +1,124 @@
+//! Which function an address of this process belongs to.
+
+use std::fs;
+
+/// A function, and where its text is: empty and 0 if the program was built without knowing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Place {
+    pub(super) function: String,
+    /// The same as the linker knows it.
+    pub(super) symbol: String,
+    pub(super) file: String,
+    pub(super) line: u32,
+}
+
+/// A part of a program or library in memory that holds instructions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mapped {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Where it begins in the file.
+    pub(super) offset: u64,
+    pub(super) file: String,
+}
+
+/// The functions that an instruction belongs to, the innermost of those that were put into each other first. Reads
+/// the program's file; may take milliseconds.
+pub(super) fn look_up(address: u64) -> Vec<Place> {
+    let mut places = Vec::new();
+    // It asks for the address behind a call.
+    let Some(behind) = address.checked_add(1).and_then(|behind| usize::try_from(behind).ok()) else {
+        return places;
+    };
+    backtrace::resolve(std::ptr::without_provenance_mut(behind), |symbol| {
+        let Some(name) = symbol.name() else { return };
+        places.push(Place {
+            // Without the hash that tells one build from another.
+            function: format!("{name:#}"),
+            symbol: String::from_utf8_lossy(name.as_bytes()).into_owned(),
+            file: symbol.filename().map(|file| file.display().to_string()).unwrap_or_default(),
+            line: symbol.lineno().unwrap_or_default(),
+        });
+    });
+    places
+}
+
+/// Forgets what [`look_up`] has read of the program's file: as much as that is long, in a program with all it knows of
+/// its source.
+pub(super) fn forget() {
+    backtrace::clear_symbol_cache();
+}
+
+/// The files whose instructions this process runs; none where the kernel does not tell.
+pub(super) fn mapped() -> Vec<Mapped> {
+    fs::read_to_string("/proc/self/maps").map_or(Vec::new(), |text| text.lines().filter_map(parse).collect())
+}
+
+/// A line of `/proc/self/maps`, see proc(5).
+fn parse(line: &str) -> Option<Mapped> {
+    let (head, file) = line.split_at_checked(line.find('/')?)?;
+    let mut fields = head.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    if !fields.next()?.contains('x') {
+        return None;
+    }
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let offset = number(fields.next()?)?;
+    Some(Mapped { start: number(start)?, end: number(end)?, offset, file: file.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn somewhere() -> u64 {
+        let mut address = 0;
+        backtrace::trace(|frame| {
+            let own = backtrace_holds(frame, "symbols::tests::somewhere");
+            if own {
+                address = frame.ip().addr() as u64 - 1;
+            }
+            !own
+        });
+        address
+    }
+
+    fn backtrace_holds(frame: &backtrace::Frame, wanted: &str) -> bool {
+        let mut holds = false;
+        backtrace::resolve_frame(frame, |symbol| {
+            holds |= symbol.name().is_some_and(|name| format!("{name:#}").ends_with(wanted));
+        });
+        holds
+    }
+
+    #[test]
+    fn functions_of_this_program_are_known() {
+        let address = somewhere();
+        let places = look_up(address);
+        let last = places.last().unwrap();
+        assert!(last.function.ends_with("profiles::symbols::tests::somewhere"), "{places:?}");
+        assert_eq!(look_up(1), []);
+        assert_eq!(look_up(u64::MAX), []);
+        let maps = mapped();
+        assert!(maps.iter().any(|map| (map.start..map.end).contains(&address)), "{maps:x?}");
+    }
+
+    #[test]
+    fn lines_of_the_kernel() {
+        assert_eq!(
+            parse("55d0c0a2f000-55d0c0b41000 r-xp 0002f000 fd:01 1234                       /usr/bin/a b"),
+            Some(Mapped {
+                start: 0x55d0_c0a2_f000,
+                end: 0x55d0_c0b4_1000,
+                offset: 0x2_f000,
+                file: "/usr/bin/a b".into()
+            })
+        );
+        for other in
+            ["55d0-55d1 r--p 0 fd:01 1 /a", "7ffc-7ffd r-xp 0 00:00 0 [vdso]", "", "x-y r-xp 0 0 0 /a"]
+        {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}
