@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let invocation = config::read(words, variables, |file| std::fs::read_to_string(file));
     let mut config = match invocation {
         Invocation::Run(start) => start.announce(&log),
-        Invocation::Leave(farewell) => return farewell.say(),
+        Invocation::Leave(farewell) => return farewell.say(&log),
     };
     config.allow_legacy = legacy;
     let service = match Managed::from_environment() {

@@ -7,6 +7,7 @@ use shared::flags::{Flag, FlagSet, Group, Kind};
 use shared::url::{Url, UrlError, Urls};
 
 use super::address::IpPort;
+use crate::log::Format;
 
 /// The default of both lists of peer URLs.
 pub(super) const PEER_URLS: &str = "http://localhost:2380,http://localhost:7001";
@@ -342,6 +343,12 @@ const LOGGING: Group = Group {
             "Levels for parts of the program, such as 'etcdserver=DEBUG,raft=ERROR'; '*' for all parts. Levels \
              are CRITICAL, ERROR, WARNING, NOTICE, INFO and DEBUG.",
         ),
+        Flag::new(
+            "log-format",
+            Kind::Checked(check_log_format),
+            "text",
+            "The form of the log: 'text', or 'json' for one object in each line. Not in the original.",
+        ),
     ],
 };
 
@@ -496,6 +503,8 @@ fn check_host_port(text: &str) -> Result<(), String> {
         Ok(1..) => Ok(()),
         _ => Err(format!("address {text}: the port is a number from 1 to 65535")),
     }
+fn check_log_format(word: &str) -> Result<(), String> {
+    word.parse::<Format>().map(drop)
 }
 
 fn check_cors(list: &str) -> Result<(), String> {

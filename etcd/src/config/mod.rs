@@ -31,7 +31,7 @@ use std::time::Duration;
 use shared::flags::{FlagError, Values, document, quote};
 use shared::url::{InitialCluster, Urls};
 
-use crate::log::{Level, Levels, info};
+use crate::log::{Format, Level, Levels, info};
 use crate::version;
 
 pub use bootstrap::BootstrapError;
@@ -319,7 +319,7 @@ pub fn read(
             return leave(FLAGS.usage(), format!("{error}\n{hint}"), error.exit_status());
         }
     };
-    let mut notes = Notes::default();
+    let mut notes = Notes { format: log_format(&values), ..Notes::default() };
     for (old, new) in renamed {
         notes.warning(format!("-{old} is an old name: use -{new}"));
     }
@@ -361,7 +361,13 @@ fn gather(
     file::read(settings, &path, &content, notes)
 }
 
+/// The form of the log. A word that is none was refused when the flag was read.
+fn log_format(values: &Values) -> Format {
+    values.text("log-format").parse().unwrap_or_default()
+}
+
 fn start(settings: &Settings, mut before: Notes) -> Invocation {
+    before.format = log_format(&settings.values);
     let mut after = Notes::default();
     let default = if settings.values.switch("debug") { Level::Debug } else { Level::Info };
     let mut levels = Levels::all(default);
@@ -378,9 +384,13 @@ fn start(settings: &Settings, mut before: Notes) -> Invocation {
         after.info_of_main(line);
     }
     match check::check(settings, &mut after) {
-        Ok(config) => {
-            Invocation::Run(Box::new(Start { config, before: before.lines, levels, after: after.lines }))
-        }
+        Ok(config) => Invocation::Run(Box::new(Start {
+            config,
+            format: before.format,
+            before: before.lines,
+            levels,
+            after: after.lines,
+        })),
         Err(refusal) => {
             // Settings that do not fit together are told before the log has its levels, the rest after.
             if matches!(refusal, Refusal::Fatal(_)) {
@@ -392,7 +402,7 @@ fn start(settings: &Settings, mut before: Notes) -> Invocation {
 }
 
 fn leave(output: String, error: String, status: u8) -> Invocation {
-    Invocation::Leave(Farewell { lines: Vec::new(), error, output, status })
+    Invocation::Leave(Farewell { format: Format::Text, lines: Vec::new(), error, output, status })
 }
 
 fn refuse(refusal: Refusal, mut notes: Notes) -> Invocation {
@@ -407,7 +417,13 @@ fn refuse(refusal: Refusal, mut notes: Notes) -> Invocation {
         }
         Refusal::Fatal(text) => notes.critical(text),
     }
-    Invocation::Leave(Farewell { lines: notes.lines, error: String::new(), output: String::new(), status: 1 })
+    Invocation::Leave(Farewell {
+        format: notes.format,
+        lines: notes.lines,
+        error: String::new(),
+        output: String::new(),
+        status: 1,
+    })
 }
 
 #[cfg(test)]

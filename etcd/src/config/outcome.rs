@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::log::{self, Level, Levels, Line, LogControl};
+use crate::log::{self, Format, Level, Levels, Line, LogControl};
 
 use super::Config;
 
@@ -21,6 +21,8 @@ pub enum Invocation {
 pub struct Start {
     /// How to run.
     pub config: Config,
+    /// The form of the log.
+    pub format: Format,
     /// Lines for a log that still has its first levels.
     pub before: Vec<Line>,
     /// The levels that were asked for.
@@ -32,6 +34,7 @@ pub struct Start {
 impl Start {
     /// Gives the log its levels and writes the lines; then the server may begin.
     pub fn announce(self, log: &LogControl) -> Config {
+        log.set_format(self.format);
         log::replay(&self.before);
         log.replace(self.levels);
         log::replay(&self.after);
@@ -42,6 +45,8 @@ impl Start {
 /// The last words of a program that does not run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Farewell {
+    /// The form of the log, as far as it was understood.
+    pub format: Format,
     /// For the log.
     pub lines: Vec<Line>,
     /// For standard error, after them.
@@ -54,7 +59,8 @@ pub struct Farewell {
 
 impl Farewell {
     /// Says it all.
-    pub fn say(self) -> ExitCode {
+    pub fn say(self, log: &LogControl) -> ExitCode {
+        log.set_format(self.format);
         log::replay(&self.lines);
         // Whoever closed the pipe does not want to know.
         let _ = io::stderr().write_all(self.error.as_bytes());
@@ -66,6 +72,8 @@ impl Farewell {
 /// Lines that are collected while the configuration is read.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// The form of the log, as far as it is known.
+    pub(super) format: Format,
     pub(super) lines: Vec<Line>,
 }
 

@@ -5,30 +5,51 @@
 //! ```
 //!
 //! Events are `tracing` events, so that the libraries below write here too; the target is the *package* of the
-//! line. `tracing` has no CRITICAL and no NOTICE: the macros [`critical!`] and [`notice!`] mark an error and an
+//! line; with [`Format::Json`] a line is an object instead. `tracing` has no CRITICAL and no NOTICE: the macros [`critical!`] and [`notice!`] mark an error and an
 //! informational event by a field. Each package has a level of its own, changeable while running.
 //!
 //! **Invariant:** whether an event is wanted is decided once for each place in the source, and again when a
 //! level changes, so a line that is filtered out costs one load and no formatting.
 
+mod format;
 mod level;
 mod raft;
 mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use shared::time::UnixNanos;
 
+pub use format::Format;
 pub use level::{Level, Levels, LevelsError};
 pub use raft::raft_logger;
 
 use writer::Writer;
 
-/// Changes the levels of the running process. Cheap to clone.
+/// Changes the levels and the form of the running process's log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogControl {
-    levels: Arc<RwLock<Levels>>,
+    settings: Arc<Settings>,
+}
+
+/// What can be changed while the log is written.
+#[derive(Debug)]
+struct Settings {
+    levels: RwLock<Levels>,
+    is_json: AtomicBool,
+}
+
+impl Settings {
+    fn new(levels: Levels) -> Settings {
+        Settings { levels: RwLock::new(levels), is_json: AtomicBool::new(false) }
+    }
+
+    fn format(&self) -> Format {
+        if self.is_json.load(Ordering::Relaxed) { Format::Json } else { Format::Text }
+    }
 }
 
 impl LogControl {
@@ -39,9 +60,23 @@ impl LogControl {
 
     /// Replaces all levels.
     pub fn replace(&self, levels: Levels) {
-        *self.levels.write() = levels;
+        *self.settings.levels.write() = levels;
         tracing::callsite::rebuild_interest_cache();
     }
+
+    /// Writes all further lines in this form; as JSON also what a panic says.
+    pub fn set_format(&self, format: Format) {
+        self.settings.is_json.store(format == Format::Json, Ordering::Relaxed);
+        if format == Format::Json {
+            std::panic::set_hook(Box::new(tell_panic));
+        }
+    }
+}
+
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let stack = Backtrace::capture();
+    let stack = (stack.status() == BacktraceStatus::Captured).then(|| stack.to_string());
+    critical!("etcdmain", json.stack = stack, "{panic}");
 }
 
 /// A line that is not written yet: configuration is read before the log has its levels.
@@ -62,11 +97,11 @@ pub struct Line {
 pub fn start(clock: fn() -> UnixNanos) -> LogControl {
     static CONTROL: OnceLock<LogControl> = OnceLock::new();
     let control = CONTROL.get_or_init(|| {
-        let levels = Arc::new(RwLock::new(Levels::all(Level::Info)));
-        let writer = Writer::new(levels.clone(), clock, writer::to_stderr);
+        let settings = Arc::new(Settings::new(Levels::all(Level::Info)));
+        let writer = Writer::new(settings.clone(), clock, writer::to_stderr);
         // Somebody else's subscriber stays: then the lines go where it wants them.
         let _ = tracing::subscriber::set_global_default(writer);
-        LogControl { levels }
+        LogControl { settings }
     });
     control.clone()
 }
@@ -84,17 +119,17 @@ pub fn replay(lines: &[Line]) {
     }
 }
 
-/// Writes a line of a level that is known at run time only.
+/// Writes a line of a level that is known at run time only, and with these fields.
 macro_rules! emit {
-    ($package:literal, $level:expr, $text:expr) => {
+    ($package:literal, $level:expr, $text:expr $(, $($fields:tt)+)?) => {
         match $level {
-            $crate::log::Level::Critical => $crate::log::critical!($package, "{}", $text),
-            $crate::log::Level::Error => $crate::log::error!($package, "{}", $text),
-            $crate::log::Level::Warning => $crate::log::warning!($package, "{}", $text),
-            $crate::log::Level::Notice => $crate::log::notice!($package, "{}", $text),
-            $crate::log::Level::Info => $crate::log::info!($package, "{}", $text),
-            $crate::log::Level::Debug => $crate::log::debug!($package, "{}", $text),
-            $crate::log::Level::Trace => $crate::log::trace!($package, "{}", $text),
+            $crate::log::Level::Critical => $crate::log::critical!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Error => $crate::log::error!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Warning => $crate::log::warning!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Notice => $crate::log::notice!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Info => $crate::log::info!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Debug => $crate::log::debug!($package, $($($fields)+,)? "{}", $text),
+            $crate::log::Level::Trace => $crate::log::trace!($package, $($($fields)+,)? "{}", $text),
         }
     };
 }

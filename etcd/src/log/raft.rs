@@ -32,7 +32,8 @@ impl Drain for Lines {
         // Serializing into a String cannot fail.
         let _ = values.serialize(record, &mut facts);
         let _ = record.kv().serialize(record, &mut facts);
-        emit!("raft", level(wanted), facts.line(&message));
+        let member = facts.member.map(|id| format!("{id:x}"));
+        emit!("raft", level(wanted), facts.line(&message), json.member = member, json.term = facts.term);
         Ok(())
     }
 

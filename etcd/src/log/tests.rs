@@ -10,9 +10,9 @@ fn noon() -> UnixNanos {
 /// What `speak` writes under these levels.
 fn lines(levels: Levels, speak: impl FnOnce(&LogControl)) -> Vec<String> {
     let out = Arc::new(Mutex::new(Vec::new()));
-    let control = LogControl { levels: Arc::new(RwLock::new(levels)) };
+    let control = LogControl { settings: Arc::new(Settings::new(levels)) };
     let sink = out.clone();
-    let writer = Writer::new(control.levels.clone(), noon, move |line: &[u8]| {
+    let writer = Writer::new(control.settings.clone(), noon, move |line: &[u8]| {
         sink.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
     });
     tracing::subscriber::with_default(writer, || speak(&control));
@@ -195,4 +195,72 @@ fn raft_speaks_in_lines() {
             "E | raft: alone",
         ]
     );
+}
+
+/// The same as JSON.
+fn objects(speak: impl FnOnce()) -> Vec<String> {
+    let lines = lines(Levels::all(Level::Trace), |control| {
+        control.settings.is_json.store(true, Ordering::Relaxed);
+        speak();
+    });
+    lines.iter().map(|line| line.strip_suffix('\n').unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_line_is_an_object_if_that_is_wished() {
+    assert_eq!(
+        objects(|| info!("etcdserver", "name = {}", 7)),
+        [r#"{"ts":"2026-11-21T10:52:00.123456Z","level":"info","pkg":"etcdserver","msg":"name = 7"}"#]
+    );
+    let levels: Vec<serde_json::Value> =
+        objects(one_of_each).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = levels.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    assert_eq!(names, ["critical", "error", "warning", "notice", "info", "debug", "trace"]);
+    assert!(levels.iter().all(|line| line.as_object().unwrap().len() == 4), "{levels:?}");
+}
+
+#[test]
+fn fields_of_a_record_are_members_of_the_object() {
+    let speak = || {
+        let (text, nothing) = (String::from("a\"b"), None::<u64>);
+        tracing::warn!(
+            target: "wal", path = ?std::path::Path::new("/x"), offset = 7, below = -7, ok = true, part = 0.5,
+            none = f64::NAN, text, level = "mine", nothing, json.told = 9_u64, "repaired"
+        );
+    };
+    assert_eq!(
+        objects(speak)[0].split_once("\"msg\":").unwrap().1,
+        r#""repaired","path":"\"/x\"","offset":7,"below":-7,"ok":true,"part":0.5,"none":"NaN","text":"a\"b","level_":"mine","told":9}"#
+    );
+    assert_eq!(
+        texts(Levels::all(Level::Info), |_| speak()),
+        [r#"W | wal: repaired path="/x" offset=7 below=-7 ok=true part=0.5 none=NaN text=a"b level=mine"#]
+    );
+}
+
+#[test]
+fn an_object_stays_one_whatever_is_said() {
+    let mut bytes: Vec<u8> = (0..=255).collect();
+    bytes.extend("\u{7f}\u{85}\u{2028}é😀{}\"\\".as_bytes());
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let lines = objects(|| {
+        info!("etcdhttp", "{text}");
+        tracing::info!(target: "etcdhttp", text, json.text = text);
+    });
+    for (line, field) in lines.iter().zip(["msg", "text"]) {
+        assert!(!line.chars().any(char::is_control), "{line}");
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object[field], text);
+    }
+}
+
+#[test]
+fn raft_tells_its_member_and_term_apart() {
+    let lines = objects(|| {
+        let log = raft_logger().new(slog::o!("raft_id" => 255_u64));
+        slog::info!(log, "lost"; "term" => 7_u64);
+        slog::info!(raft_logger(), "alone");
+    });
+    let told: Vec<&str> = lines.iter().map(|line| line.split_once("\"raft\",").unwrap().1).collect();
+    assert_eq!(told, [r#""msg":"ff lost [term: 7]","member":"ff","term":7}"#, r#""msg":"alone"}"#]);
 }

@@ -2,37 +2,36 @@
 //!
 //! It keeps no spans: a line says all by itself.
 
-use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use parking_lot::RwLock;
 use shared::time::UnixNanos;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
-use super::level::{Level, Levels};
+use super::Settings;
+use super::format::{self, Format};
+use super::level::Level;
 
 /// Writes events as lines to `out`.
 pub(super) struct Writer<F> {
-    levels: Arc<RwLock<Levels>>,
+    settings: Arc<Settings>,
     clock: fn() -> UnixNanos,
     zone: TimeZone,
     out: F,
 }
 
 impl<F: Fn(&[u8]) + Send + Sync + 'static> Writer<F> {
-    pub(super) fn new(levels: Arc<RwLock<Levels>>, clock: fn() -> UnixNanos, out: F) -> Writer<F> {
-        Writer { levels, clock, zone: TimeZone::system(), out }
+    pub(super) fn new(settings: Arc<Settings>, clock: fn() -> UnixNanos, out: F) -> Writer<F> {
+        Writer { settings, clock, zone: TimeZone::system(), out }
     }
 
     fn wants(&self, event: &Metadata<'_>) -> bool {
         let package = package(event.target());
-        let levels = self.levels.read();
+        let levels = self.settings.levels.read();
         !event.is_span() && Level::of(event) <= levels.of(package)
     }
 }
@@ -66,31 +65,17 @@ impl<F: Fn(&[u8]) + Send + Sync + 'static> Subscriber for Writer<F> {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.levels.read().widest())
+        Some(self.settings.levels.read().widest())
     }
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
-        let mut text = Text(String::with_capacity(160));
-        // A clock far outside of the calendar gives no date; the line matters more.
-        if let Ok(now) = jiff::Timestamp::from_nanosecond(i128::from((self.clock)().0)) {
-            let now = now.to_zoned(self.zone.clone());
-            let _ = write!(
-                text.0,
-                "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:06} ",
-                now.year(),
-                now.month(),
-                now.day(),
-                now.hour(),
-                now.minute(),
-                now.second(),
-                now.subsec_nanosecond() / 1000
-            );
-        }
-        let _ = write!(text.0, "{} | {}: ", Level::of(metadata).letter(), package(metadata.target()));
-        event.record(&mut text);
-        text.0.push('\n');
-        (self.out)(text.0.as_bytes());
+        let (level, package, now) = (Level::of(metadata), package(metadata.target()), (self.clock)());
+        let line = match self.settings.format() {
+            Format::Text => format::text(now, &self.zone, level, package, event),
+            Format::Json => format::json(now, level, package, event),
+        };
+        (self.out)(line.as_bytes());
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -104,38 +89,4 @@ impl<F: Fn(&[u8]) + Send + Sync + 'static> Subscriber for Writer<F> {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
-}
-
-/// The line as it grows: the message first, then the other fields as ` name=value`.
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a String cannot fail.
-        let _ = match field.name() {
-            "message" => write!(Plain(&mut self.0), "{value:?}"),
-            "critical" | "notice" => Ok(()),
-            name => write!(Plain(&mut self.0), " {name}={value:?}"),
-        };
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.record_debug(field, &format_args!("{value}"));
-    }
-}
-
-/// Lets no control character through: what a client sends must not forge lines or steer a terminal.
-struct Plain<'a>(&'a mut String);
-
-impl fmt::Write for Plain<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if c.is_control() {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
-        Ok(())
-    }
 }

@@ -205,6 +205,26 @@ fn levels_of_packages() {
 }
 
 #[test]
+fn the_form_of_the_log() {
+    assert_eq!(start(&[]).format, Format::Text);
+    assert_eq!(start(&["-log-format=json"]).format, Format::Json);
+    let variables = &[("ETCD_LOG_FORMAT", "json")];
+    assert_eq!(Input { words: &[], variables, file: None }.start().format, Format::Json);
+    assert_eq!(Input { words: &["-log-format", "text"], variables, file: None }.start().format, Format::Text);
+    let file = Some("log_format = \"json\"\n");
+    assert_eq!(Input { words: &["-config=f"], variables: &[], file }.start().format, Format::Json);
+    // Also when the start ends there.
+    assert_eq!(farewell(&["-log-format=json", "-initial-cluster=x"]).format, Format::Json);
+    let refused = farewell(&["-log-format=yaml"]);
+    let why = "invalid value \"yaml\" for flag -log-format: must be \"text\" or \"json\"\n";
+    assert_eq!((refused.error.as_str(), refused.status), (why, 2));
+    let variables = &[("ETCD_LOG_FORMAT", "yaml")];
+    let refused = shown(&Input { words: &[], variables, file: None }.farewell().lines);
+    let why = "C | etcdmain: invalid value \"yaml\" for ETCD_LOG_FORMAT: must be \"text\" or \"json\"";
+    assert!(refused.contains(&why.to_owned()), "{refused:?}");
+}
+
+#[test]
 fn times_that_bring_trouble_are_told() {
     let told = |words: &[&str]| shown(&start(words).after);
     let quiet = told(&["-heartbeat-interval=10", "-election-timeout=100"]);

@@ -18,7 +18,8 @@ fn no_tls(role: Role) -> TlsFlags {
 
 #[test]
 fn an_empty_line_gives_the_defaults() {
-    let Start { config, before, levels, after } = start(&[]);
+    let Start { config, before, levels, after, format } = start(&[]);
+    assert_eq!(format, Format::Text);
     let expected = Config {
         name: "default".to_owned(),
         data_dir: PathBuf::from("default.etcd"),
