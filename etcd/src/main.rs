@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use etcd::config::{self, Invocation};
+use etcd::profiles;
 use etcd::proxy;
 use etcd::server::{self, Exit};
 use etcd::service::Managed;
@@ -28,7 +29,12 @@ fn main() -> ExitCode {
         };
     let invocation = config::read(words, variables, |file| std::fs::read_to_string(file));
     let mut config = match invocation {
-        Invocation::Run(start) => start.announce(&log),
+        Invocation::Run(start) => {
+            if start.config.enable_pprof {
+                profiles::prepare();
+            }
+            start.announce(&log)
+        }
         Invocation::Leave(farewell) => return farewell.say(&log),
     };
     config.allow_legacy = legacy;

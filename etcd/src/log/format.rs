@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use super::level::Level;
 
 /// What begins the name of a field that the message tells in words: only JSON has it, without this.
-const OF_JSON: &str = "json.";
+const OF_JSON: &str = "json_";
 
 /// Fields that say which level a line has.
 const MARKS: [&str; 2] = ["critical", "notice"];

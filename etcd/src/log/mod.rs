@@ -76,7 +76,7 @@ impl LogControl {
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let stack = Backtrace::capture();
     let stack = (stack.status() == BacktraceStatus::Captured).then(|| stack.to_string());
-    critical!("etcdmain", json.stack = stack, "{panic}");
+    critical!("etcdmain", json_stack = stack, "{panic}");
 }
 
 /// A line that is not written yet: configuration is read before the log has its levels.

@@ -33,7 +33,7 @@ impl Drain for Lines {
         let _ = values.serialize(record, &mut facts);
         let _ = record.kv().serialize(record, &mut facts);
         let member = facts.member.map(|id| format!("{id:x}"));
-        emit!("raft", level(wanted), facts.line(&message), json.member = member, json.term = facts.term);
+        emit!("raft", level(wanted), facts.line(&message), json_member = member, json_term = facts.term);
         Ok(())
     }
 

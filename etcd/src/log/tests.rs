@@ -225,7 +225,7 @@ fn fields_of_a_record_are_members_of_the_object() {
         let (text, nothing) = (String::from("a\"b"), None::<u64>);
         tracing::warn!(
             target: "wal", path = ?std::path::Path::new("/x"), offset = 7, below = -7, ok = true, part = 0.5,
-            none = f64::NAN, text, level = "mine", nothing, json.told = 9_u64, "repaired"
+            none = f64::NAN, text, level = "mine", nothing, json_told = 9_u64, "repaired"
         );
     };
     assert_eq!(
@@ -245,7 +245,7 @@ fn an_object_stays_one_whatever_is_said() {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let lines = objects(|| {
         info!("etcdhttp", "{text}");
-        tracing::info!(target: "etcdhttp", text, json.text = text);
+        tracing::info!(target: "etcdhttp", text, json_text = text);
     });
     for (line, field) in lines.iter().zip(["msg", "text"]) {
         assert!(!line.chars().any(char::is_control), "{line}");

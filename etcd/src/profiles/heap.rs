@@ -1,13 +1,16 @@
 //! The heap profile: who asked the allocator for the memory that is in use, by a sample of about one allocation in
 //! half a megabyte, as Go takes it.
 //!
-//! The allocator is built with it and switched off (`.cargo/config.toml`): then all that it does is to ask once in
-//! half a megabyte whether it is on. What was allocated before it was switched on is not told.
+//! jemalloc decides at its own start whether it can take samples, before any flag is read, and every allocation that
+//! grows costs it two nanoseconds more if it can. So a process that is to be profiled starts once more, with that in its
+//! environment: nobody else pays. What was allocated before sampling was switched on is not told.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use parking_lot::Mutex;
 use rustix::fs::MemfdFlags;
@@ -16,11 +19,18 @@ use tikv_jemalloc_ctl::{Access, AsName};
 
 use super::builder::Builder;
 use super::symbols::{self, Place};
+use crate::log;
 
 /// Names in jemalloc's control tree, see jemalloc(3).
-const IS_BUILT: &str = "opt.prof\0";
+const IS_BUILT: &str = "config.prof\0";
+const IS_READY: &str = "opt.prof\0";
 const IS_ON: &str = "prof.active\0";
 const DUMP: &str = "prof.dump\0";
+
+/// Where jemalloc looks for options, and those that make it ready: to sample, to wait until it is switched on, and to
+/// count what was freed too.
+const VARIABLE: &str = "_RJEM_MALLOC_CONF";
+const OPTIONS: &str = "prof:true,prof_active:false,prof_accum:true";
 
 /// What symbols of the allocator, and of the functions that lead to it, have in them.
 const OF_THE_ALLOCATOR: [&str; 4] = ["_rjem_", "tikv_jemallocator", "__rust_alloc", "__rust_realloc"];
@@ -33,8 +43,7 @@ const OF_THE_ALLOCATOR_MAX: usize = 12;
 pub(crate) enum HeapError {
     /// The allocator was built or started without it.
     #[error(
-        "the allocator of this process does not sample: build etcd in its source directory, whose .cargo/config.toml \
-         asks for it, or start it with _RJEM_MALLOC_CONF=prof:true in the environment"
+        "the allocator of this process takes no samples; with {OPTIONS} in the environment variable {VARIABLE} it would"
     )]
     Absent,
     /// The allocator refused.
@@ -48,12 +57,36 @@ pub(crate) enum HeapError {
     Malformed(String),
 }
 
+/// Starts this process once more, in its place and with the same words, if its allocator could take samples and was
+/// not told to. Returns if there is no need, or no way; then [`text`] says why there is no profile.
+pub(super) fn start_again() {
+    let set = std::env::var_os(VARIABLE).unwrap_or_default();
+    let was_told = set.to_string_lossy().ends_with(OPTIONS);
+    if is(IS_READY) || !is(IS_BUILT) || was_told {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut options = set;
+    if !options.is_empty() {
+        options.push(",");
+    }
+    options.push(OPTIONS);
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| program.clone().into());
+    let error = Command::new(&program).arg0(name).args(words).env(VARIABLE, options).exec();
+    log::warning!("etcdmain", "cannot start {} anew for heap profiles: {error}", program.display());
+}
+
 /// Switches sampling on for the rest of the process.
 pub(super) fn switch_on() -> Result<(), HeapError> {
-    if Access::<bool>::read(IS_BUILT.name()).ok() != Some(true) {
+    if !is(IS_READY) {
         return Err(HeapError::Absent);
     }
     IS_ON.name().write(true).map_err(HeapError::Refused)
+}
+
+fn is(what: &str) -> bool {
+    Access::<bool>::read(what.name()).is_ok_and(|is| is)
 }
 
 /// The allocator's own text: the form of gperftools, which pprof and jeprof read.
@@ -61,7 +94,7 @@ pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
     /// Where the allocator writes: a file without a name, and its path as long as the process lives.
     static KEPT: Mutex<Option<(File, &'static str)>> = Mutex::new(None);
 
-    if Access::<bool>::read(IS_BUILT.name()).ok() != Some(true) {
+    if !is(IS_READY) {
         return Err(HeapError::Absent);
     }
     let mut kept = KEPT.lock();

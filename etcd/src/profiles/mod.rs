@@ -17,6 +17,12 @@ use shared::time::UnixNanos;
 use self::builder::Builder;
 use crate::log;
 
+/// Brings the process into a state in which profiles can be taken: it may start once more, in its own place. To be
+/// called before it has done anything.
+pub fn prepare() {
+    heap::start_again();
+}
+
 /// Lets the allocator take samples, as soon as it is known that somebody may ask.
 pub fn enable() {
     log::info!("etcdhttp", "pprof is enabled under /debug/pprof");
