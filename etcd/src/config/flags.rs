@@ -503,6 +503,8 @@ fn check_host_port(text: &str) -> Result<(), String> {
         Ok(1..) => Ok(()),
         _ => Err(format!("address {text}: the port is a number from 1 to 65535")),
     }
+}
+
 fn check_log_format(word: &str) -> Result<(), String> {
     word.parse::<Format>().map(drop)
 }
