@@ -349,6 +349,12 @@ const LOGGING: Group = Group {
             "text",
             "The form of the log: 'text', or 'json' for one object in each line. Not in the original.",
         ),
+        Flag::number(
+            "slow-request",
+            "500",
+            "After how many milliseconds a write or a quorum read is slow: then a line in the log tells where its \
+             time went. 0 for never. Not in the original.",
+        ),
     ],
 };
 

@@ -1,6 +1,7 @@
 //! What the pages need of the member behind them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::RwLockReadGuard;
 use shared::error::ApiError;
@@ -19,6 +20,15 @@ use crate::peers;
 pub trait Backend: Send + Sync + 'static {
     /// Carries out a write or a quorum read and waits until it is applied here.
     fn submit(&self, request: pb::Request) -> impl Future<Output = Result<Event, SubmitError>> + Send;
+
+    /// The same for a request that came at `began`, as the log tells if it is slow.
+    fn submit_begun(
+        &self,
+        request: pb::Request,
+        _began: Instant,
+    ) -> impl Future<Output = Result<Event, SubmitError>> + Send {
+        self.submit(request)
+    }
 
     /// The store as far as it is applied here. Never held across an `.await`.
     fn store(&self) -> RwLockReadGuard<'_, Store>;

@@ -410,7 +410,7 @@ impl Submission {
     /// Submits it, and waits for its answer.
     pub(super) async fn finish<B: Backend>(mut self, context: &Context<B>) -> Response {
         let request = std::mem::take(&mut self.request);
-        let result = context.backend.submit(request).await;
+        let result = context.backend.submit_begun(request, self.began).await;
         self.answer(context, result, context.backend.clock())
     }
 

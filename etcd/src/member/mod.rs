@@ -74,6 +74,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The index of the last entry, if there are entries.
+    pub fn last_index(&self) -> Option<u64> {
+        self.entries.last().map(|entry| entry.index)
+    }
+
     /// The entries, in the form of the log.
     pub fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.entries.iter().map(convert::entry_from_raft)
@@ -92,6 +97,14 @@ pub struct Received {
 /// Numbers batches in the order in which they are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId(u64);
+
+#[cfg(test)]
+impl BatchId {
+    /// The batch with this number, which no member made.
+    pub(crate) fn of(number: u64) -> BatchId {
+        BatchId(number)
+    }
+}
 
 /// What is to be done next. In the order given.
 #[derive(Debug)]
@@ -428,6 +441,11 @@ impl Member {
     /// comes back in [`Applied::Request`], if it ever commits. Requests of one turn travel together; they
     /// leave with the next [`Member::poll`].
     pub fn propose(&mut self, mut request: pb::Request) -> RequestId {
+        self.propose_from(&mut request)
+    }
+
+    /// The same for a caller that keeps parts of the request.
+    pub fn propose_from(&mut self, request: &mut pb::Request) -> RequestId {
         request.id = self.ids.next();
         self.encoded.reserve(request.encoded_len());
         if let Err(error) = request.encode(&mut self.encoded) {

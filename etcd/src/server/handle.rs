@@ -113,7 +113,8 @@ impl SharedStatus {
 
 /// A request to the member's loop, with the place for its answer.
 pub(super) enum Call {
-    Submit(pb::Request, oneshot::Sender<Result<Event, SubmitError>>),
+    /// With the time when it came, if that is known.
+    Submit(pb::Request, Option<Instant>, oneshot::Sender<Result<Event, SubmitError>>),
     Configure(pb::ConfChange, oneshot::Sender<Result<(), ChangeError>>),
     /// To be told that the loop turns.
     Turn(oneshot::Sender<()>),
@@ -146,6 +147,19 @@ impl Handle {
                 format!("follower of {leader} ({}), {members} members", status.leader)
             }
         }
+    }
+
+    async fn ask(&self, request: pb::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
+        if &request.method[..] == b"QGET" && self.inner.status.reads_are_current() {
+            let store = self.inner.store.read();
+            return Ok(store.get(&request.path, request.recursive, request.sorted)?);
+        }
+        self.inner.asked.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        if self.inner.calls.send(Call::Submit(request, began, reply)).await.is_err() {
+            return Err(Unavailable::Stopped.into());
+        }
+        answer.await.unwrap_or(Err(SubmitError::Unavailable(Unavailable::Stopped)))
     }
 
     /// Returns once the member's loop has taken this call, and not while it hangs.
@@ -188,16 +202,11 @@ impl Handle {
 
 impl Backend for Handle {
     async fn submit(&self, request: pb::Request) -> Result<Event, SubmitError> {
-        if &request.method[..] == b"QGET" && self.inner.status.reads_are_current() {
-            let store = self.inner.store.read();
-            return Ok(store.get(&request.path, request.recursive, request.sorted)?);
-        }
-        self.inner.asked.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = oneshot::channel();
-        if self.inner.calls.send(Call::Submit(request, reply)).await.is_err() {
-            return Err(Unavailable::Stopped.into());
-        }
-        answer.await.unwrap_or(Err(SubmitError::Unavailable(Unavailable::Stopped)))
+        self.ask(request, None).await
+    }
+
+    async fn submit_begun(&self, request: pb::Request, began: Instant) -> Result<Event, SubmitError> {
+        self.ask(request, Some(began)).await
     }
 
     fn store(&self) -> RwLockReadGuard<'_, Store> {

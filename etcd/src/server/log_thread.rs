@@ -37,8 +37,8 @@ pub(super) enum Job {
 
 /// What the thread has to say.
 pub(super) enum Done {
-    /// This batch and all before it are in the log, and durable if it asked for that.
-    Written(Batch),
+    /// This batch and all before it are in the log, and durable if it asked for that, since then.
+    Written(Batch, Instant),
     /// The mark is durable.
     Marked(pb::WalSnapshot),
     /// Segments were let go.
@@ -62,6 +62,8 @@ struct Writer<D: Disk> {
     metrics: Arc<Metrics>,
     /// How long the last sync took.
     last_sync: Duration,
+    /// When it ended.
+    synced: Instant,
 }
 
 impl<D: Disk> LogThread<D> {
@@ -72,7 +74,8 @@ impl<D: Disk> LogThread<D> {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<LogThread<D>> {
         let (jobs, waiting) = channel();
-        let writer = Arc::new(Mutex::new(Writer { wal, metrics, last_sync: Duration::ZERO }));
+        let writer =
+            Arc::new(Mutex::new(Writer { wal, metrics, last_sync: Duration::ZERO, synced: Instant::now() }));
         let writing = writer.clone();
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             if let Err(error) = run(&writing, &waiting, &done) {
@@ -109,7 +112,8 @@ impl<D: Disk> LogThread<D> {
 
     /// Writes and syncs a batch here and now, which saves two changes of thread: for a caller that has nothing
     /// else to do. None if the thread is at work or the disk was slow the last time; then it is to be sent.
-    pub(super) fn write_now(&self, batch: &Batch) -> Option<Result<(), WalError>> {
+    /// Tells when the batch was durable.
+    pub(super) fn write_now(&self, batch: &Batch) -> Option<Result<Instant, WalError>> {
         if self.under_way > 0 {
             return None;
         }
@@ -118,7 +122,7 @@ impl<D: Disk> LogThread<D> {
             return None;
         }
         writer.wal.append(batch.entries(), batch.state);
-        Some(writer.sync())
+        Some(writer.sync().map(|()| writer.synced))
     }
 
     /// Waits until all is written and the log closed.
@@ -136,7 +140,8 @@ impl<D: Disk> Writer<D> {
     fn sync(&mut self) -> Result<(), WalError> {
         let started = Instant::now();
         self.wal.sync()?;
-        self.last_sync = started.elapsed();
+        self.synced = Instant::now();
+        self.last_sync = self.synced - started;
         self.metrics.wal_synced(self.last_sync);
         self.metrics.wal_holds(self.wal.last_index());
         Ok(())
@@ -205,7 +210,7 @@ fn sync<D: Disk>(
     }
     for batch in batches.drain(..) {
         // Nobody listens once the server stops.
-        let _ = done.send(Done::Written(batch));
+        let _ = done.send(Done::Written(batch, writer.synced));
     }
     Ok(())
 }

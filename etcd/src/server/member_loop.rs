@@ -22,6 +22,7 @@ use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::network::Links;
 use super::reads::{self, Read, Reads};
+use super::slow::{Path, Slow, Stages, What};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
 use crate::log;
@@ -59,6 +60,8 @@ pub(super) struct LoopConfig {
     pub(super) heartbeat: Duration,
     pub(super) election: Duration,
     pub(super) snapshot_count: u64,
+    /// From here on a request is slow; zero for never.
+    pub(super) slow_request: Duration,
     /// The cluster is new: nobody leads it yet.
     pub(super) is_new: bool,
     /// Members that are silent for long are removed.
@@ -136,6 +139,8 @@ pub(super) enum Notice {
 struct Waiting {
     since: Instant,
     reply: Reply,
+    path: Path,
+    what: What,
 }
 
 enum Reply {
@@ -169,6 +174,7 @@ pub(super) struct MemberLoop<D: Disk> {
     /// Calls that no leader could take yet, with their deadline.
     held: VecDeque<(Instant, Call)>,
     reads: Reads,
+    slow: Slow,
     /// The snapshot that was stepped last, for when raft says that it is to be installed.
     received: Option<Offered>,
     /// A snapshot's text is being read. Entries that follow it would be refused until that is done, and it
@@ -201,6 +207,7 @@ impl<D: Disk> MemberLoop<D> {
         let now = Instant::now();
         let Hands { log, snapshotter, links } = hands;
         let dead_members = config.remove_dead.then(|| Box::new(DeadMembers::new(config.election, now)));
+        let slow_request = config.slow_request;
         MemberLoop {
             member,
             inner,
@@ -214,6 +221,7 @@ impl<D: Disk> MemberLoop<D> {
             deadlines: VecDeque::new(),
             held: VecDeque::new(),
             reads: Reads::default(),
+            slow: Slow::new(slow_request),
             received: None,
             parsing: false,
             last_written: None,
@@ -269,7 +277,8 @@ impl<D: Disk> MemberLoop<D> {
                 Some(done) = written.recv() => self.log_says(done),
                 Some(inbound) = inbound.recv() => self.hear(inbound),
                 Some(call) = calls.recv() => {
-                    self.take(call, Instant::now() + self.request_timeout());
+                    let now = Instant::now();
+                    self.take(call, now + self.request_timeout(), now);
                     None
                 }
                 Some(saved) = saved.recv() => self.snapshot_saved(saved),
@@ -307,11 +316,11 @@ impl<D: Disk> MemberLoop<D> {
                 return Some(ended);
             }
         }
-        let mut deadline = None;
+        let mut now = None;
         for _ in 0..CALLS_PER_TURN_MAX {
             let Ok(call) = calls.try_recv() else { break };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.request_timeout());
-            self.take(call, deadline);
+            let now = *now.get_or_insert_with(Instant::now);
+            self.take(call, now + self.request_timeout(), now);
         }
         None
     }
@@ -430,7 +439,7 @@ impl<D: Disk> MemberLoop<D> {
     fn log_says(&mut self, done: Done) -> Option<Ended> {
         match done {
             Done::Failed(error) => return Some(Ended::Disk(error.to_string())),
-            Done::Written(batch) => self.written(batch),
+            Done::Written(batch, at) => self.written(batch, at.into()),
             Done::Marked(at) => self.snapshotter.save(at),
             Done::Released => {}
         }
@@ -438,10 +447,12 @@ impl<D: Disk> MemberLoop<D> {
         None
     }
 
-    fn written(&mut self, mut batch: Batch) {
+    /// A batch is in the log, and durable since `at` if it asked for that.
+    fn written(&mut self, mut batch: Batch, at: Instant) {
         assert!(self.last_written < Some(batch.id), "batches are written in order");
         self.last_written = Some(batch.id);
         if batch.must_sync {
+            self.slow.durable(batch.id, at);
             self.member.persisted(batch.id);
         }
         if !batch.then_send.is_empty() {
@@ -460,35 +471,45 @@ impl<D: Disk> MemberLoop<D> {
         self.links.send(messages);
     }
 
-    fn take(&mut self, call: Call, deadline: Instant) {
-        if let Some(call) = self.try_take(call, deadline) {
+    fn take(&mut self, call: Call, deadline: Instant, now: Instant) {
+        if let Some(call) = self.try_take(call, deadline, now) {
             self.held.push_back((deadline, call));
         }
     }
 
     /// Hands a call to the member; gives it back when there is nobody to take it now.
-    fn try_take(&mut self, call: Call, deadline: Instant) -> Option<Call> {
+    fn try_take(&mut self, call: Call, deadline: Instant, now: Instant) -> Option<Call> {
+        let since = deadline - self.request_timeout();
+        let (mut what, mut came) = (What::default(), since);
         let (id, reply) = match call {
             Call::Turn(reply) => {
                 let _ = reply.send(());
                 return None;
             }
-            Call::Submit(request, reply)
+            Call::Submit(request, _, reply)
                 if &request.method[..] == b"QGET" && self.member.offers_read_index() =>
             {
                 self.reads.push(Read { request, reply, deadline });
                 return None;
             }
             call if !self.member.takes_proposals() || self.ending.is_some() => return Some(call),
-            Call::Submit(request, reply) => (self.member.propose(request), Reply::Submit(reply)),
+            Call::Submit(mut request, began, reply) => {
+                let id = self.member.propose_from(&mut request);
+                what = What::of(&mut request);
+                came = began.map_or(since, Instant::from);
+                (id, Reply::Submit(reply))
+            }
             // Raft would swallow a second change; it waits for the first.
             Call::Configure(change, reply) if self.member.is_configuring() => {
                 return Some(Call::Configure(change, reply));
             }
-            Call::Configure(change, reply) => (self.member.configure(change), Reply::Configure(reply)),
+            Call::Configure(change, reply) => {
+                what = What::members();
+                (self.member.configure(change), Reply::Configure(reply))
+            }
         };
-        let since = deadline - self.request_timeout();
-        self.waiting.insert(id, Waiting { since, reply });
+        let path = Path { came, proposed: now };
+        self.waiting.insert(id, Waiting { since, reply, path, what });
         self.deadlines.push_back((deadline, id));
         None
     }
@@ -502,11 +523,16 @@ impl<D: Disk> MemberLoop<D> {
                 break;
             }
             self.deadlines.pop_front();
-            self.expire_request(id, deadline);
+            self.expire_request(id, deadline, now);
         }
         while self.held.front().is_some_and(|(deadline, _)| *deadline <= now) {
             match self.held.pop_front() {
-                Some((_, Call::Submit(_, reply))) => Reply::Submit(reply).unavailable(Unavailable::Timeout),
+                Some((deadline, Call::Submit(mut request, began, reply))) => {
+                    let came = began.map_or(deadline - self.request_timeout(), Instant::from);
+                    let stages = Stages { queue: now - came, ..Stages::default() };
+                    self.slow.tell(&What::of(&mut request), stages, false, now);
+                    Reply::Submit(reply).unavailable(Unavailable::Timeout);
+                }
                 Some((_, Call::Configure(_, reply))) => {
                     Reply::Configure(reply).unavailable(Unavailable::Timeout);
                 }
@@ -517,8 +543,10 @@ impl<D: Disk> MemberLoop<D> {
         let timeout = self.request_timeout();
         let mut reads = std::mem::take(&mut self.reads);
         reads.retry(now, self.config.election);
-        reads.expire(now, |deadline| self.why_none(deadline - timeout));
-        self.reads = reads;
+        let mut slow = std::mem::replace(&mut self.slow, Slow::new(Duration::ZERO));
+        reads.expire(now, timeout, &mut slow, |deadline| self.why_none(deadline - timeout));
+        slow.tick(now);
+        (self.reads, self.slow) = (reads, slow);
         if now >= self.next_expiry {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.note_age(now);
@@ -548,10 +576,12 @@ impl<D: Disk> MemberLoop<D> {
         self.inner.ages.lock().note(index, oldest, now.into_std());
     }
 
-    fn expire_request(&mut self, id: RequestId, deadline: Instant) {
+    fn expire_request(&mut self, id: RequestId, deadline: Instant, now: Instant) {
         let why = self.why_none(deadline - self.request_timeout());
         if let Some(waiting) = self.waiting.remove(&id) {
             self.metrics.proposal_failed();
+            let stages = self.slow.stages(waiting.path, self.member.log_end().last_index, now, now);
+            self.slow.tell(&waiting.what, stages, false, now);
             waiting.reply.unavailable(why);
         }
     }
@@ -593,7 +623,7 @@ impl<D: Disk> MemberLoop<D> {
                 Output::Persist(batch) => self.persist(batch).map_err(|error| error.to_string())?,
                 Output::Apply(committed) => self.apply(committed),
                 Output::Install(received) => self.install(received).await?,
-                Output::ReadReady { id, index } => self.reads.ready(id, index),
+                Output::ReadReady { id, index } => self.reads.ready(id, index, Instant::now()),
             }
         }
         self.answer_reads();
@@ -607,6 +637,7 @@ impl<D: Disk> MemberLoop<D> {
 
     /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
     fn persist(&mut self, batch: Batch) -> Result<(), WalError> {
+        self.slow.handed(batch.id, batch.last_index(), Instant::now);
         let others = self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.waiting.len() > 1;
         let status = self.member.status();
         // A leader of others has sent its entries on, and they are to leave before it waits for its own disk.
@@ -616,8 +647,8 @@ impl<D: Disk> MemberLoop<D> {
             && may_wait
             && let Some(result) = self.log.write_now(&batch)
         {
-            result?;
-            self.written(batch);
+            let at = result?;
+            self.written(batch, at.into());
             return Ok(());
         }
         self.log.send(Job::Write(batch));
@@ -630,15 +661,24 @@ impl<D: Disk> MemberLoop<D> {
             self.reads.ask(&mut self.member, Instant::now());
             return;
         }
-        for Read { request, reply, deadline } in self.reads.take_all() {
-            self.take(Call::Submit(request, reply), deadline);
+        let reads = self.reads.take_all();
+        if reads.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for Read { request, reply, deadline } in reads {
+            self.take(Call::Submit(request, None, reply), deadline, now);
         }
     }
 
     fn retry_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let now = Instant::now();
         for _ in 0..self.held.len() {
             let Some((deadline, call)) = self.held.pop_front() else { break };
-            if let Some(call) = self.try_take(call, deadline) {
+            if let Some(call) = self.try_take(call, deadline, now) {
                 self.held.push_back((deadline, call));
             }
         }
@@ -650,12 +690,18 @@ impl<D: Disk> MemberLoop<D> {
         let mut new_term = false;
         let mut removed = false;
         let mut auth_may_differ = false;
+        let mut slow: Vec<(Path, What)> = Vec::new();
         let wakeups = {
             let mut store = self.inner.store.write();
             let (waiting, metrics) = (&mut self.waiting, &self.metrics);
+            let maybe_slow = self.slow.threshold().map(|threshold| threshold / 2);
             let mut take = |id| {
                 let waiting: Waiting = waiting.remove(&id)?;
                 metrics.proposal_committed(instant.duration_since(waiting.since));
+                // Half of it: carrying out comes on top.
+                if maybe_slow.is_some_and(|time| instant.duration_since(waiting.path.came) >= time) {
+                    slow.push((waiting.path, waiting.what));
+                }
                 Some(waiting.reply)
             };
             self.member.apply(committed, &mut store, now, |applied| match applied {
@@ -689,7 +735,9 @@ impl<D: Disk> MemberLoop<D> {
         }
         // Before the answers can be read: a client that saw its write must see it again.
         self.publish_status();
-        self.metrics.applied(instant.elapsed());
+        let done = Instant::now();
+        self.metrics.applied(done - instant);
+        self.tell_slow(&slow, instant, done);
         if removed {
             // The others are to learn that it is decided, if there are any.
             let rest =
@@ -701,6 +749,19 @@ impl<D: Disk> MemberLoop<D> {
             let _ = self.notices.send(Notice::NewTerm { leads });
         }
         self.snapshot_if_due();
+    }
+
+    /// Tells of those requests that were slow, of some that were applied in one go.
+    fn tell_slow(&mut self, requests: &[(Path, What)], committed: Instant, done: Instant) {
+        if self.slow.threshold().is_none() {
+            return;
+        }
+        let index = self.member.status().applied;
+        for (path, what) in requests {
+            let stages = self.slow.stages(*path, index, committed, done);
+            self.slow.tell(what, stages, true, done);
+        }
+        self.slow.applied(index);
     }
 
     /// Puts a snapshot from the leader in the place of log and store. Nothing else happens meanwhile but
@@ -763,8 +824,9 @@ impl<D: Disk> MemberLoop<D> {
 
     fn answer_reads(&mut self) {
         let applied = self.member.status().applied;
-        let inner = &self.inner;
-        self.reads.answer(applied, |request| reads::read(&inner.store.read(), request));
+        let (inner, timeout) = (&self.inner, self.request_timeout());
+        self.reads
+            .answer(applied, timeout, &mut self.slow, |request| reads::read(&inner.store.read(), request));
     }
 
     fn publish_status(&mut self) {

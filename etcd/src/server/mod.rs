@@ -15,6 +15,7 @@ mod network;
 mod publish;
 mod reads;
 pub(crate) mod signals;
+mod slow;
 mod snapshots;
 mod start;
 mod versions;
@@ -312,6 +313,7 @@ fn start_member<D: Disk>(
         snapshot_count: config.snapshot_count,
         is_new,
         remove_dead: config.remove_dead_members,
+        slow_request: config.slow_request,
     };
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
     let member_loop =

@@ -9,6 +9,7 @@ use shared::store::Store;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::slow::{Slow, Stages};
 use crate::http::{SubmitError, Unavailable};
 use crate::member::{Member, RequestId};
 
@@ -27,7 +28,15 @@ pub(super) struct Reads {
     /// The cluster was asked, and when.
     asked: BTreeMap<RequestId, (Instant, Vec<Read>)>,
     /// So much must be applied first.
-    ready: VecDeque<(u64, Vec<Read>)>,
+    ready: VecDeque<Ready>,
+}
+
+/// Reads for which the cluster has answered.
+struct Ready {
+    index: u64,
+    asked: Instant,
+    since: Instant,
+    reads: Vec<Read>,
 }
 
 impl Reads {
@@ -46,23 +55,32 @@ impl Reads {
     }
 
     /// The cluster has answered: so much must be applied.
-    pub(super) fn ready(&mut self, id: RequestId, index: u64) {
-        if let Some((_, reads)) = self.asked.remove(&id) {
-            self.ready.push_back((index, reads));
+    pub(super) fn ready(&mut self, id: RequestId, index: u64, now: Instant) {
+        if let Some((asked, reads)) = self.asked.remove(&id) {
+            self.ready.push_back(Ready { index, asked, since: now, reads });
         }
     }
 
-    /// Answers those whose index is applied.
+    /// Answers those whose index is applied. `timeout` is how long before its deadline a read came.
     pub(super) fn answer(
         &mut self,
         applied: u64,
+        timeout: Duration,
+        slow: &mut Slow,
         store: impl Fn(&pb::Request) -> Result<Event, SubmitError>,
     ) {
-        while self.ready.front().is_some_and(|(index, _)| *index <= applied) {
-            let Some((_, reads)) = self.ready.pop_front() else { break };
-            for read in reads {
+        while self.ready.front().is_some_and(|ready| ready.index <= applied) {
+            let Some(Ready { asked, since, reads, .. }) = self.ready.pop_front() else { break };
+            let now = slow.threshold().map(|_| Instant::now());
+            for mut read in reads {
                 // A client that has gone is not told.
                 let _ = read.reply.send(store(&read.request));
+                if let Some(now) = now {
+                    let queue = asked.saturating_duration_since(read.deadline - timeout);
+                    let stages =
+                        Stages { queue, peers: since - asked, apply: now - since, ..Stages::default() };
+                    slow.tell_read(&mut read.request, stages, true, now);
+                }
             }
         }
     }
@@ -78,13 +96,22 @@ impl Reads {
         }
     }
 
-    /// Gives up on those whose deadline has passed.
-    pub(super) fn expire(&mut self, now: Instant, why: impl Fn(Instant) -> Unavailable) {
-        let asked = self.asked.values_mut().map(|(_, reads)| reads);
-        let ready = self.ready.iter_mut().map(|(_, reads)| reads);
-        for reads in asked.chain(ready).chain([&mut self.fresh]) {
-            for read in reads.extract_if(.., |read| read.deadline <= now) {
+    /// Gives up on those whose deadline has passed, which is `timeout` after they came.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+        slow: &mut Slow,
+        why: impl Fn(Instant) -> Unavailable,
+    ) {
+        let asked = self.asked.values_mut().map(|(asked, reads)| (*asked, now, reads));
+        let ready = self.ready.iter_mut().map(|ready| (ready.asked, ready.since, &mut ready.reads));
+        for (asked, ready, reads) in asked.chain(ready).chain([(now, now, &mut self.fresh)]) {
+            for mut read in reads.extract_if(.., |read| read.deadline <= now) {
                 let _ = read.reply.send(Err(why(read.deadline).into()));
+                let queue = asked.saturating_duration_since(read.deadline - timeout);
+                let stages = Stages { queue, peers: ready - asked, apply: now - ready, ..Stages::default() };
+                slow.tell_read(&mut read.request, stages, false, now);
             }
         }
     }
@@ -92,7 +119,7 @@ impl Reads {
     /// All that were not answered yet.
     pub(super) fn take_all(&mut self) -> Vec<Read> {
         let asked = std::mem::take(&mut self.asked).into_values().flat_map(|(_, reads)| reads);
-        let ready = std::mem::take(&mut self.ready).into_iter().flat_map(|(_, reads)| reads);
+        let ready = std::mem::take(&mut self.ready).into_iter().flat_map(|ready| ready.reads);
         asked.chain(ready).chain(std::mem::take(&mut self.fresh)).collect()
     }
 }

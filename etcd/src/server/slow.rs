@@ -1,0 +1,288 @@
+//! Requests that took long: a line for each that says where its time went, as far as there are not too many.
+//!
+//! Time comes in as an argument. What is noted is noted once for a batch of the log; of a request only that it came.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::pb;
+use tokio::time::Instant;
+
+use crate::log;
+use crate::member::BatchId;
+
+/// Lines in a [`WINDOW`]; what is more is counted.
+const LINES_MAX: u32 = 5;
+
+/// How long [`LINES_MAX`] lines have to do.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// Batches that are remembered; the oldest goes first. More are on their way only where nothing is answered any more.
+const BATCHES_MAX: usize = 1024;
+
+/// Characters of a key in a line.
+const PATH_CHARS_MAX: usize = 200;
+
+/// What a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct What {
+    method: Bytes,
+    path: Bytes,
+}
+
+impl What {
+    /// A change of the members.
+    pub(super) fn members() -> What {
+        What { method: Bytes::from_static(b"POST"), path: Bytes::from_static(b"/0/members") }
+    }
+
+    /// Takes from a request what a line needs.
+    pub(super) fn of(request: &mut pb::Request) -> What {
+        What { method: std::mem::take(&mut request.method), path: std::mem::take(&mut request.path) }
+    }
+}
+
+/// Where the time of a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Stages {
+    /// Before it was proposed.
+    pub(super) queue: Duration,
+    /// Until it was in this member's log, if the others did not have it before.
+    pub(super) disk: Duration,
+    /// Until a majority had it and this member knew.
+    pub(super) peers: Duration,
+    /// Until it was carried out.
+    pub(super) apply: Duration,
+}
+
+impl Stages {
+    fn sum(self) -> Duration {
+        self.queue + self.disk + self.peers + self.apply
+    }
+}
+
+/// When a write was where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    pub(super) came: Instant,
+    pub(super) proposed: Instant,
+}
+
+/// A batch for the log.
+struct Logged {
+    id: BatchId,
+    last_index: u64,
+    handed: Instant,
+    durable: Option<Instant>,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Line {
+    Request {
+        what: What,
+        stages: Stages,
+        answered: bool,
+    },
+    /// So many had no line of their own; the slowest of them took so long.
+    More {
+        count: u64,
+        longest: Duration,
+    },
+}
+
+/// Knows what is slow, and tells of it.
+pub(super) struct Slow {
+    /// From here on a request is slow; `None` if nobody wants to know.
+    threshold: Option<Duration>,
+    /// Those with entries that are not applied yet, in their order.
+    batches: VecDeque<Logged>,
+    window_ends: Option<Instant>,
+    lines: u32,
+    more: u64,
+    longest: Duration,
+}
+
+impl Slow {
+    /// With a threshold of zero nothing is slow.
+    pub(super) fn new(threshold: Duration) -> Slow {
+        Slow {
+            threshold: Some(threshold).filter(|threshold| !threshold.is_zero()),
+            batches: VecDeque::new(),
+            window_ends: None,
+            lines: 0,
+            more: 0,
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// From which time on a request is worth a line, if anybody wants to know.
+    pub(super) fn threshold(&self) -> Option<Duration> {
+        self.threshold
+    }
+
+    /// A batch whose last entry has this index was handed to the log.
+    pub(super) fn handed(&mut self, id: BatchId, last_index: Option<u64>, now: impl FnOnce() -> Instant) {
+        let Some(last_index) = last_index.filter(|_| self.threshold.is_some()) else { return };
+        if self.batches.len() == BATCHES_MAX {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(Logged { id, last_index, handed: now(), durable: None });
+    }
+
+    /// This batch, and with it all before, was durable at `at`.
+    pub(super) fn durable(&mut self, id: BatchId, at: Instant) {
+        for batch in self.batches.iter_mut().take_while(|batch| batch.id <= id) {
+            batch.durable.get_or_insert(at);
+        }
+    }
+
+    /// Everything up to this index is applied, and told.
+    pub(super) fn applied(&mut self, index: u64) {
+        while self.batches.front().is_some_and(|batch| batch.last_index <= index) {
+            self.batches.pop_front();
+        }
+    }
+
+    /// Where the time of a write went that was committed with entries up to `index`, and carried out when `done`.
+    pub(super) fn stages(&self, path: Path, index: u64, committed: Instant, done: Instant) -> Stages {
+        // Those handed over before it was proposed do not hold it.
+        let mut batches = self.batches.iter().filter(|batch| batch.handed >= path.proposed);
+        let first = batches.next();
+        let last = first.into_iter().chain(batches).take_while(|batch| batch.last_index <= index).last();
+        let durable = last.or(first).and_then(|batch| batch.durable).filter(|at| *at <= committed);
+        let disk = match (first, durable) {
+            (Some(first), Some(durable)) => durable - first.handed,
+            _ => Duration::ZERO,
+        };
+        Stages {
+            queue: path.proposed - path.came,
+            disk,
+            peers: (committed - path.proposed).saturating_sub(disk),
+            apply: done - committed,
+        }
+    }
+
+    /// Writes a line about a request, if it is slow and there were not too many.
+    pub(super) fn tell(&mut self, what: &What, stages: Stages, answered: bool, now: Instant) {
+        if let Some(line) = self.line(what, stages, answered, now) {
+            line.write();
+        }
+    }
+
+    /// The same for a read, of which nothing else is needed any more.
+    pub(super) fn tell_read(
+        &mut self,
+        request: &mut pb::Request,
+        stages: Stages,
+        answered: bool,
+        now: Instant,
+    ) {
+        if self.threshold.is_some_and(|threshold| stages.sum() >= threshold) {
+            self.tell(&What::of(request), stages, answered, now);
+        }
+    }
+
+    /// Writes how many had no line, when it is time for that. To be called now and then.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if let Some(line) = self.rest(now) {
+            line.write();
+        }
+    }
+
+    fn line(&mut self, what: &What, stages: Stages, answered: bool, now: Instant) -> Option<Line> {
+        if stages.sum() < self.threshold? {
+            return None;
+        }
+        if self.window_ends.is_none_or(|ends| ends <= now) && self.more == 0 {
+            self.window_ends = Some(now + WINDOW);
+            self.lines = 0;
+        }
+        if self.lines == LINES_MAX {
+            self.more += 1;
+            self.longest = self.longest.max(stages.sum());
+            return None;
+        }
+        self.lines += 1;
+        Some(Line::Request { what: what.clone(), stages, answered })
+    }
+
+    fn rest(&mut self, now: Instant) -> Option<Line> {
+        if self.more == 0 || self.window_ends.is_some_and(|ends| now < ends) {
+            return None;
+        }
+        let line = Line::More { count: self.more, longest: self.longest };
+        (self.more, self.longest, self.window_ends) = (0, Duration::ZERO, None);
+        Some(line)
+    }
+}
+
+impl Line {
+    fn write(&self) {
+        match self {
+            Line::Request { what, stages, answered } => log::warning!(
+                "etcdserver",
+                json_method = %String::from_utf8_lossy(&what.method),
+                json_key = %Key(&what.path),
+                json_answered = *answered,
+                json_took_ms = millis(stages.sum()),
+                json_queue_ms = millis(stages.queue),
+                json_disk_ms = millis(stages.disk),
+                json_peers_ms = millis(stages.peers),
+                json_apply_ms = millis(stages.apply),
+                "{self}"
+            ),
+            Line::More { count, longest } => {
+                log::warning!("etcdserver", json_count = *count, json_longest_ms = millis(*longest), "{self}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Request { what, stages, answered } => {
+                let took = if *answered { "took" } else { "has no answer after" };
+                write!(
+                    f,
+                    "slow request: {} {} {took} {:.1}ms (queue {:.1}ms, disk {:.1}ms, peers {:.1}ms, apply {:.1}ms)",
+                    String::from_utf8_lossy(&what.method),
+                    Key(&what.path),
+                    millis(stages.sum()),
+                    millis(stages.queue),
+                    millis(stages.disk),
+                    millis(stages.peers),
+                    millis(stages.apply)
+                )
+            }
+            Line::More { count, longest } => {
+                write!(f, "{count} more slow requests, the slowest took {:.1}ms", millis(*longest))
+            }
+        }
+    }
+}
+
+/// Milliseconds, exact to a microsecond.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A path of the store as clients know it.
+struct Key<'a>(&'a [u8]);
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.0.strip_prefix(b"/1").unwrap_or(self.0);
+        let text = String::from_utf8_lossy(if key.is_empty() { b"/" } else { key });
+        match text.char_indices().nth(PATH_CHARS_MAX) {
+            Some((end, _)) => write!(f, "{}…", &text[..end]),
+            None => f.write_str(&text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

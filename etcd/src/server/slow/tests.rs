@@ -1,0 +1,108 @@
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn put(key: &str) -> What {
+    What { method: "PUT".into(), path: format!("/1{key}").into() }
+}
+
+fn slow() -> Slow {
+    Slow::new(500 * MS)
+}
+
+fn waited(queue: u32) -> Stages {
+    Stages { queue: queue * MS, ..Stages::default() }
+}
+
+fn lines(slow: &mut Slow, count: usize, took: u32, now: Instant) -> usize {
+    (0..count).filter(|_| slow.line(&put("/a"), waited(took), true, now).is_some()).count()
+}
+
+#[test]
+fn time_is_told_where_it_went() {
+    let start = Instant::now();
+    let at = |ms: u32| start + ms * MS;
+    let path = Path { came: at(0), proposed: at(10) };
+    let mut slow = slow();
+    // The entry of somebody else, then its own.
+    slow.handed(BatchId::of(1), Some(4), || at(5));
+    slow.handed(BatchId::of(2), Some(5), || at(11));
+    slow.handed(BatchId::of(3), Some(6), || at(300));
+    slow.durable(BatchId::of(1), at(8));
+    slow.durable(BatchId::of(2), at(111));
+    let stages = slow.stages(path, 5, at(700), at(703));
+    let wanted = Stages { queue: 10 * MS, disk: 100 * MS, peers: 590 * MS, apply: 3 * MS };
+    assert_eq!(stages, wanted);
+    assert_eq!(stages.sum(), 703 * MS);
+    // With the next one, that is not in the log yet: the others were faster.
+    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 0 * MS, peers: 690 * MS, ..wanted });
+    slow.durable(BatchId::of(3), at(650));
+    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 639 * MS, peers: 51 * MS, ..wanted });
+    slow.applied(5);
+    assert_eq!(slow.batches.len(), 1);
+    slow.applied(6);
+    assert_eq!(slow.batches.len(), 0);
+    // Nothing is known of the log.
+    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 0 * MS, peers: 690 * MS, ..wanted });
+}
+
+#[test]
+fn a_line_says_it() {
+    let stages = Stages { queue: MS / 10, disk: 700 * MS, peers: 12 * MS, apply: Duration::ZERO };
+    let line = Line::Request { what: put("/a b"), stages, answered: true };
+    assert_eq!(
+        line.to_string(),
+        "slow request: PUT /a b took 712.1ms (queue 0.1ms, disk 700.0ms, peers 12.0ms, apply 0.0ms)"
+    );
+    let what = What { method: "QGET".into(), path: "/1".into() };
+    let line = Line::Request { what, stages: waited(7000), answered: false }.to_string();
+    assert!(line.starts_with("slow request: QGET / has no answer after 7000.0ms (queue 7000.0ms,"), "{line}");
+    assert_eq!(Key("/1/".repeat(200).as_bytes()).to_string().chars().count(), PATH_CHARS_MAX + 1);
+    assert_eq!(Key(b"/0/members").to_string(), "/0/members");
+    assert_eq!(Key(b"/1/\xff").to_string(), "/\u{fffd}");
+}
+
+#[test]
+fn only_what_is_slow_is_told() {
+    let now = Instant::now();
+    let mut slow = slow();
+    assert_eq!(slow.line(&put("/a"), waited(499), true, now), None);
+    assert!(slow.line(&put("/a"), waited(500), true, now).is_some());
+    let mut off = Slow::new(Duration::ZERO);
+    assert_eq!(off.line(&put("/a"), waited(1_000_000), true, now), None);
+    off.handed(BatchId::of(1), Some(1), || unreachable!("nobody asks"));
+}
+
+#[test]
+fn too_many_are_counted() {
+    let start = Instant::now();
+    let mut slow = slow();
+    assert_eq!(lines(&mut slow, 100, 600, start), 5);
+    assert_eq!(lines(&mut slow, 1, 900, start + WINDOW / 2), 0);
+    assert_eq!(slow.rest(start + WINDOW / 2), None);
+    // Also behind the window, until the number is told.
+    assert_eq!(lines(&mut slow, 1, 600, start + WINDOW), 0);
+    let later = start + WINDOW + 100 * MS;
+    let rest = slow.rest(later).unwrap();
+    assert_eq!(rest.to_string(), "97 more slow requests, the slowest took 900.0ms");
+    assert_eq!(slow.rest(later), None);
+    assert_eq!(lines(&mut slow, 100, 600, later), 5);
+    // One now and then is told each time.
+    let mut slow = self::slow();
+    for second in 0..20 {
+        let now = start + second * Duration::from_secs(2);
+        assert_eq!(lines(&mut slow, 1, 600, now), 1);
+        assert_eq!(slow.rest(now), None);
+    }
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let now = Instant::now();
+    let mut slow = slow();
+    for number in 0..3 * BATCHES_MAX as u64 {
+        slow.handed(BatchId::of(number), Some(number), || now);
+        slow.handed(BatchId::of(number), None, || unreachable!("no entries"));
+    }
+    assert_eq!(slow.batches.len(), BATCHES_MAX);
+}
