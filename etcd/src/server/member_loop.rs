@@ -480,8 +480,7 @@ impl<D: Disk> MemberLoop<D> {
     /// Hands a call to the member; gives it back when there is nobody to take it now.
     fn try_take(&mut self, call: Call, deadline: Instant, now: Instant) -> Option<Call> {
         let since = deadline - self.request_timeout();
-        let (mut what, mut came) = (What::default(), since);
-        let (id, reply) = match call {
+        let (id, reply, came, what) = match call {
             Call::Turn(reply) => {
                 let _ = reply.send(());
                 return None;
@@ -495,17 +494,15 @@ impl<D: Disk> MemberLoop<D> {
             call if !self.member.takes_proposals() || self.ending.is_some() => return Some(call),
             Call::Submit(mut request, began, reply) => {
                 let id = self.member.propose_from(&mut request);
-                what = What::of(&mut request);
-                came = began.map_or(since, Instant::from);
-                (id, Reply::Submit(reply))
+                let came = began.map_or(since, Instant::from);
+                (id, Reply::Submit(reply), came, What::of(&mut request))
             }
             // Raft would swallow a second change; it waits for the first.
             Call::Configure(change, reply) if self.member.is_configuring() => {
                 return Some(Call::Configure(change, reply));
             }
             Call::Configure(change, reply) => {
-                what = What::members();
-                (self.member.configure(change), Reply::Configure(reply))
+                (self.member.configure(change), Reply::Configure(reply), since, What::members())
             }
         };
         let path = Path { came, proposed: now };
