@@ -35,7 +35,10 @@ fn time_is_told_where_it_went() {
     assert_eq!(stages, wanted);
     assert_eq!(stages.sum(), 703 * MS);
     // With the next one, that is not in the log yet: the others were faster.
-    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 0 * MS, peers: 690 * MS, ..wanted });
+    assert_eq!(
+        slow.stages(path, 6, at(700), at(703)),
+        Stages { disk: Duration::ZERO, peers: 690 * MS, ..wanted }
+    );
     slow.durable(BatchId::of(3), at(650));
     assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 639 * MS, peers: 51 * MS, ..wanted });
     slow.applied(5);
@@ -43,7 +46,10 @@ fn time_is_told_where_it_went() {
     slow.applied(6);
     assert_eq!(slow.batches.len(), 0);
     // Nothing is known of the log.
-    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 0 * MS, peers: 690 * MS, ..wanted });
+    assert_eq!(
+        slow.stages(path, 6, at(700), at(703)),
+        Stages { disk: Duration::ZERO, peers: 690 * MS, ..wanted }
+    );
 }
 
 #[test]
