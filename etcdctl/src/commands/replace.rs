@@ -23,6 +23,9 @@ use crate::session::{Session, within};
 
 /// How long a member may take to say that it is well.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked who is well, before the cluster counts as one without a majority.
+const LOOKS_MAX: usize = 5;
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// After the removal of a leader the others elect a new one before they take the addition.
 const ADD_TIME_MAX: Duration = Duration::from_secs(20);
 const ADD_PAUSE: Duration = Duration::from_millis(500);
@@ -91,9 +94,19 @@ impl Replace {
         let others: Vec<&Member> = members.iter().filter(|member| member.id != old.id).collect();
         check_names(&others, &name, &urls)?;
 
-        let well = well(&client, &members).await;
-        let healthy = others.iter().filter(|member| well.contains_key(&member.id)).count();
-        match plan(members.len(), healthy, well.contains_key(&old.id)) {
+        let mut looks = 1;
+        let (well, planned) = loop {
+            let well = well(&client, &members).await;
+            let healthy = others.iter().filter(|member| well.contains_key(&member.id)).count();
+            let planned = plan(members.len(), healthy, well.contains_key(&old.id));
+            // Right after the loss of a leader nobody is well until the others have elected one.
+            if planned != Err(Refusal::NoQuorum) || looks == LOOKS_MAX {
+                break (well, planned);
+            }
+            looks += 1;
+            sleep(LOOK_PAUSE).await;
+        };
+        match planned {
             Ok(()) => {}
             Err(Refusal::LostUntilStart) if self.force => {}
             Err(refusal) => return Err(CliError::Failed(told(refusal, &old, &members, &well))),
