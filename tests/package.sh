@@ -19,6 +19,7 @@ if [ "$(id -u)" != 0 ]; then missing 'namespaces and users of packages want root
 for program in dpkg apt-get dpkg-shlibdeps adduser unshare ip setpriv; do
   command -v "$program" >/dev/null || missing "$program is not installed"
 done
+unshare --mount --net --pid --fork true 2>/dev/null || missing 'this system gives no namespaces'
 cargo deb --version >/dev/null 2>&1 || missing 'cargo-deb is not installed: cargo install --locked cargo-deb'
 
 scratch=$(mktemp -d)
