@@ -121,8 +121,8 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         },
         graphite: Some(values.text("graphite-host").to_owned()).filter(|address| !address.is_empty()),
         v1_dialect: match values.text("v1-dialect") {
-            "0.1" => V1Dialect::Of01,
-            _ => V1Dialect::Of04,
+            "0.4" => V1Dialect::Of04,
+            _ => V1Dialect::Of01,
         },
         remove_dead_members: values.switch("remove-dead-members"),
         dashboard: match values.text("dashboard") {

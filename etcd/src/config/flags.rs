@@ -465,8 +465,8 @@ const ADDRESSES: Group = Group {
         Flag::new(
             "v1-dialect",
             Kind::Choice(&["0.1", "0.4"]),
-            "0.4",
-            "Whose answers '/v1/keys' and '/v1/watch' give: those of etcd 0.2 to 0.4, or of 0.1.",
+            "0.1",
+            "Whose answers '/v1/keys' and '/v1/watch' give: those of etcd 0.1, or of 0.2 to 0.4.",
         ),
     ],
 };

@@ -201,11 +201,11 @@ pub enum Fallback {
 /// `-v1-dialect`: whose v1 API is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum V1Dialect {
-    /// That of etcd 0.2 to 0.4.
+    /// That of etcd 0.1.
     #[default]
-    Of04,
-    /// That of 0.1.
     Of01,
+    /// That of 0.2 to 0.4.
+    Of04,
 }
 
 /// `-initial-cluster-state`.

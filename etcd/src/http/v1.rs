@@ -1,7 +1,7 @@
 //! The v1 API of 0.1 to 0.4 on the same keys: what its requests mean, and how its answers look.
 //!
-//! The forms are those of 0.4.9, or on wish [those of 0.1](super::v1_dialect). An answer is flat, as it was before nodes knew their directories; a directory is
-//! answered with a list of such answers.
+//! The forms are those of 0.1, or on wish those of 0.4.9: [what tells them apart](super::v1_dialect). An answer is flat,
+//! as it was before nodes knew their directories; a directory is answered with a list of such answers.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -118,7 +118,7 @@ fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: Unix
         write_name(out, "newKey");
         out.extend_from_slice(b"true");
     }
-    if let Some(expiration) = node.expiration() {
+    if let Some(expiration) = dialect.expiration(event) {
         write_times(out, expiration, dialect.ttl(event, now));
     }
     close(out, index);
@@ -190,7 +190,7 @@ mod tests {
 
     const NOW: UnixNanos = UnixNanos(1_795_258_886_000_000_000);
 
-    /// What v1 answers to a write of this form.
+    /// What v1 of 0.4 answers to a write of this form.
     fn put(store: &mut Store, key: &str, form: &str) -> String {
         let form = Form::parse_what_can_be(form.as_bytes(), b"");
         let request = match set(format!("/1{key}").into(), &form, NOW) {
@@ -247,6 +247,57 @@ mod tests {
             String::from_utf8(render(&gone, gone.index, NOW, Dialect::Of04)).unwrap(),
             r#"{"action":"delete","key":"/x","prevValue":"3","index":6}"#
         );
+    }
+
+    /// What 0.1 shows of an event, a second and a half after it.
+    fn of_0_1(event: &Event) -> String {
+        let later = UnixNanos(NOW.0 + 1_500_000_000);
+        String::from_utf8(render(event, event.index, later, Dialect::Of01)).unwrap()
+    }
+
+    #[test]
+    fn answers_are_those_of_0_1() {
+        let mut store = Store::new(10);
+        let mut put = |key: &str, form: &str| {
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            let request = set(format!("/1{key}").into(), &form, NOW).unwrap();
+            of_0_1(&store.apply(&request, NOW).unwrap())
+        };
+        assert_eq!(
+            put("/x", "value=1"),
+            r#"{"action":"SET","key":"/x","value":"1","newKey":true,"index":1}"#
+        );
+        // The time to live is that of the write, also where a watch tells of it later.
+        assert_eq!(
+            put("/x", "value=2&ttl=5"),
+            r#"{"action":"SET","key":"/x","prevValue":"1","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":4,"index":2}"#
+        );
+        assert_eq!(
+            put("/new", "value=1&prevValue="),
+            r#"{"action":"SET","key":"/new","value":"1","newKey":true,"index":3}"#
+        );
+        put("/_hidden", "value=1");
+        // Of 5 s, 3.5 are left.
+        let read = |store: &Store, key: &[u8]| of_0_1(&store.get(key, false, false).unwrap());
+        assert_eq!(
+            read(&store, b"/1/x"),
+            r#"{"action":"GET","key":"/x","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":3,"index":4}"#
+        );
+        assert_eq!(
+            read(&store, b"/1"),
+            concat!(
+                r#"[{"action":"GET","key":"/_hidden","value":"1","index":4},{"action":"GET","key":"/new","value":"1","index":4},"#,
+                r#"{"action":"GET","key":"/x","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":3,"index":4}]"#
+            )
+        );
+        // A key that had a time tells it when it goes.
+        let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
+        assert_eq!(
+            of_0_1(&gone),
+            r#"{"action":"DELETE","key":"/x","prevValue":"2","expiration":"2026-11-21T11:01:31Z","index":5}"#
+        );
+        let gone = store.apply(&delete(b"/1/new".to_vec()), NOW).unwrap();
+        assert_eq!(of_0_1(&gone), r#"{"action":"DELETE","key":"/new","prevValue":"1","index":6}"#);
     }
 
     #[test]

@@ -56,11 +56,23 @@ impl Dialect {
         }
     }
 
+    /// When an event's key goes; 0.1 also tells of a key that is gone when it would have.
+    pub(super) fn expiration(self, event: &Event) -> Option<UnixNanos> {
+        event.node().expiration().or_else(|| {
+            let ends = matches!(event.action, Action::Delete | Action::Expire | Action::CompareAndDelete);
+            event.prev().filter(|_| ends && self == Dialect::Of01)?.expiration()
+        })
+    }
+
     /// The whole seconds that an event's key has to live, begun ones counted or not.
     pub(super) fn ttl(self, event: &Event, now: UnixNanos) -> i64 {
-        match self {
-            Dialect::Of04 => event.ttl(now),
-            Dialect::Of01 => event.node().expiration().map_or(0, |expiration| whole_seconds(expiration, now)),
+        match (self, event.action) {
+            (Dialect::Of04, _) => event.ttl(now),
+            (Dialect::Of01, Action::Get) => {
+                event.node().expiration().map_or(0, |expiration| whole_seconds(expiration, now))
+            }
+            // As of its own moment, however late a watch tells of it. It is later than that of the request.
+            (Dialect::Of01, _) => event.ttl(now).saturating_sub(1).max(0),
         }
     }
 }
@@ -120,19 +132,19 @@ fn told(
     let key = client_path(path);
     let about = |verb: &str| [verb.as_bytes(), b": ", key].concat();
     match (error.code, wanted) {
-        (Code::KeyNotFound, Some(wanted)) => {
+        (Code::KeyNotFound | Code::NotFile, Some(wanted)) if !wanted.is_empty() => {
             let why = b"TestAndSet: key not found and previousValue is not empty ";
             (100, NOT_FOUND, [&why[..], key, b":", wanted, b" "].concat())
         }
         // What is no key cannot be deleted.
-        (Code::NotFile, None) if *verb == "delete" => (100, NOT_FOUND, about(verb)),
-        (Code::KeyNotFound, None) => (100, NOT_FOUND, about(verb)),
+        (Code::NotFile | Code::RootReadOnly, None) if *verb == "delete" => (100, NOT_FOUND, about(verb)),
+        (Code::KeyNotFound, _) => (100, NOT_FOUND, about(verb)),
         (Code::CompareFailed | Code::NodeExist, wanted) => {
             let (found, wanted) = (value(path).unwrap_or_default(), wanted.as_deref().unwrap_or_default());
             let message = "The given PrevValue is not equal to the value of the key";
             (101, message, [b"TestAndSet: ", &found[..], b"!=", wanted].concat())
         }
-        (Code::NotFile | Code::NotDir, _) => (102, "Not A File", about(verb)),
+        (Code::NotFile | Code::NotDir | Code::RootReadOnly, _) => (102, "Not A File", about(verb)),
         (Code::ClientInternal, _) => (500, "watcher is cleared due to etcd recovery", key.to_vec()),
         _ => (error.code(), error.message(), error.client_cause().to_vec()),
     }
