@@ -227,6 +227,11 @@ fn the_v1_api_of_0_1() -> Check {
 }
 
 #[test]
+fn the_first_page_of_0_1() -> Check {
+    replay("page-0.1")
+}
+
+#[test]
 fn followers_of_0_4() -> Check {
     replay("followers-0.4")
 }

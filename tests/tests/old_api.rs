@@ -1,10 +1,16 @@
-//! The v1 API and the pages of 0.4: what etcd 0.4.9 was recorded to answer, asked of a real process.
+//! The v1 API of 0.1 and 0.4, and the pages of 0.4: what etcd 0.4.9 was recorded to answer, asked of a real process.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tests::http::{Connection, PATIENCE, Request, Response, call};
 use tests::server::{Server, cluster};
-use tests::{Check, files};
+use tests::{Check, Context, files};
+
+/// A server whose v1 API is that of 0.4.
+fn of_0_4(folder: &Path) -> Check<Server> {
+    Server::new(folder, "m")?.with_args(["-v1-dialect", "0.4"]).started()
+}
 
 /// `method` on `target`, with a form.
 fn send(server: &Server, method: &str, target: &str, form: &[(&str, &str)]) -> Check<Response> {
@@ -24,7 +30,7 @@ fn assert_v1(response: &Response, body: &str) {
     assert_eq!(response.header("X-Etcd-Index"), None);
 }
 
-/// An error of v1 in full.
+/// An error of v1 of 0.4 in full.
 #[track_caller]
 fn assert_refused(response: &Response, status: u16, body: &str) {
     assert_eq!(told(response), (status, format!("{body}\n")));
@@ -41,9 +47,9 @@ fn without_time(body: &str) -> String {
 }
 
 #[test]
-fn the_recorded_examples_of_v1() -> Check {
+fn the_recorded_examples_of_v1_of_0_4() -> Check {
     let folder = files::scratch("v1")?;
-    let server = Server::new(folder.path(), "m")?.started()?;
+    let server = of_0_4(folder.path())?;
     let b = server.index()?;
     let x = "/v1/keys/x";
 
@@ -166,13 +172,10 @@ fn curl(line: &str) -> (u16, Request) {
     (port.parse().unwrap_or_else(|_| panic!("{line}")), request)
 }
 
-#[test]
-fn the_examples_of_the_page_are_true() -> Check {
-    let page = files::read(&files::repository().join("Documentation/api_v1.md"))?;
-    let folder = files::scratch("v1-page")?;
-    let server = Server::new(folder.path(), "m")?.started()?;
+/// Asks the server for each example in `text`; how many there are.
+fn ask_examples(server: &Server, text: &str) -> Check<usize> {
     let mut seen = 0;
-    for block in page.split("```console\n").skip(1) {
+    for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap_or_default();
         for example in block.split("$ curl ").skip(1) {
             let (line, wanted) = example.split_once('\n').unwrap_or_else(|| panic!("{example}"));
@@ -186,14 +189,51 @@ fn the_examples_of_the_page_are_true() -> Check {
             seen += 1;
         }
     }
-    assert_eq!(seen, 22, "examples");
+    Ok(seen)
+}
+
+#[test]
+fn the_examples_of_the_page_are_true() -> Check {
+    let page = files::read(&files::repository().join("Documentation/api_v1.md"))?;
+    let (of_0_1, rest) = page.split_once("\n## The dialect of 0.4\n").context("the section on 0.4")?;
+    let folder = files::scratch("v1-page")?;
+    let server = Server::new(folder.path(), "m")?.started()?;
+    assert_eq!(ask_examples(&server, of_0_1)?, 25, "examples");
+    let folder = files::scratch("v1-page-of-0.4")?;
+    assert_eq!(ask_examples(&of_0_4(folder.path())?, rest)?, 12, "examples of 0.4");
     Ok(())
 }
 
 #[test]
-fn watches_of_v1_end_with_one_event_of_the_key_itself() -> Check {
-    let folder = files::scratch("v1-watch")?;
+fn what_is_no_key_of_0_1_is_refused_in_its_words() -> Check {
+    let folder = files::scratch("v1-no-key")?;
     let server = Server::new(folder.path(), "m")?.started()?;
+    send(&server, "PUT", "/v1/keys/dir/key", &[("value", "1")])?;
+    let not_found = r#""errorCode":100,"message":"Key Not Found""#;
+    let no_file = r#""errorCode":102,"message":"Not A File""#;
+    let tested = "TestAndSet: key not found and previousValue is not empty";
+    for (method, key, form, error, cause) in [
+        ("DELETE", "/dir", &[][..], not_found, "delete: /dir".to_owned()),
+        ("DELETE", "/", &[], not_found, "delete: /".to_owned()),
+        ("PUT", "/dir", &[("value", "1")], no_file, "set: /dir".to_owned()),
+        ("PUT", "/", &[("value", "1")], no_file, "set: /".to_owned()),
+        ("PUT", "/dir/key/below", &[("value", "1")], no_file, "set: /dir/key/below".to_owned()),
+        ("PUT", "/no", &[("value", "1"), ("prevValue", "2")], not_found, format!("{tested} /no:2 ")),
+        ("PUT", "/dir", &[("value", "1"), ("prevValue", "2")], not_found, format!("{tested} /dir:2 ")),
+    ] {
+        let refused = send(&server, method, &format!("/v1/keys{key}"), form)?;
+        let wanted = format!("{{{error},\"cause\":\"{cause}\"}}\n");
+        assert_eq!(told(&refused), (400, wanted), "{method} {key} {form:?}");
+        assert_eq!(refused.header("Content-Type").as_deref(), Some("text/plain; charset=utf-8"));
+        assert_eq!(refused.header("X-Etcd-Index"), None);
+    }
+    Ok(())
+}
+
+#[test]
+fn watches_of_0_4_end_with_one_event_of_the_key_itself() -> Check {
+    let folder = files::scratch("v1-watch")?;
+    let server = of_0_4(folder.path())?;
     let b = server.index()?;
 
     let mut waiting = Connection::open(server.client_port, PATIENCE)?;
@@ -294,7 +334,7 @@ fn members_are_seen_among_the_keys_unless_a_key_stands_there() -> Check {
     assert!(one.status == 200 && one.text().contains("\"key\":\"/_etcd/machines/o1\""), "{}", one.text());
     let v1 = server.call("GET", "/v1/keys/_etcd/machines")?.text();
     let wanted = format!(
-        r#"[{{"action":"get","key":"/_etcd/machines/o1","value":"{}","index":{b}}}]"#,
+        r#"[{{"action":"GET","key":"/_etcd/machines/o1","value":"{}","index":{b}}}]"#,
         value.replace('&', "\\u0026")
     );
     assert_eq!(v1, wanted);
@@ -407,7 +447,7 @@ fn rights_hold_for_v1_and_the_administration_too() -> Check {
         assert_eq!(refused.status, 401, "{method} {target}");
         assert!(refused.text().starts_with("auth is on: send this to a client port"), "{}", refused.text());
     }
-    assert_eq!(as_root("DELETE", "/v1/keys/x", "")?, 404);
+    assert_eq!(as_root("DELETE", "/v1/keys/x", "")?, 400);
     assert_eq!(as_root("PUT", "/v2/admin/config", "{}")?, 200);
     Ok(())
 }

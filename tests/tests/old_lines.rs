@@ -75,7 +75,7 @@ fn the_cluster_of_the_first_readme() -> Check {
         node.wait_for_machines(3)?;
     }
     let written = third.send(&Request::new("POST", "/v1/keys/foo").form(&[("value", "bar")]))?;
-    assert!(written.text().starts_with(r#"{"action":"set","key":"/foo","value":"bar","newKey":true"#));
+    assert!(written.text().starts_with(r#"{"action":"SET","key":"/foo","value":"bar","newKey":true"#));
 
     // With data it needs nobody to tell it where it belongs.
     second.process.terminate(Duration::from_secs(8)).context("the second did not stop")?;
