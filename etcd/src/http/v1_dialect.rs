@@ -129,7 +129,10 @@ fn told(
     value: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
 ) -> (u16, &'static str, Vec<u8>) {
     let Doing { verb, path, wanted } = doing;
-    let key = client_path(path);
+    let key = match client_path(path) {
+        b"" => b"/",
+        key => key,
+    };
     let about = |verb: &str| [verb.as_bytes(), b": ", key].concat();
     match (error.code, wanted) {
         (Code::KeyNotFound | Code::NotFile, Some(wanted)) if !wanted.is_empty() => {
