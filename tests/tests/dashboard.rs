@@ -31,7 +31,7 @@ fn with(method: &str, target: &str, header: &str, value: &str) -> Request {
 fn the_page_is_served_with_a_strict_policy_and_kept_by_its_content() -> Check {
     let (_folder, member) = member(&[])?;
     let moved = member.call("GET", "/mod/dashboard")?;
-    assert_eq!((moved.status, moved.header("Location").as_deref()), (301, Some(PAGE)));
+    assert_eq!((moved.status, moved.header("Location").as_deref()), (302, Some(PAGE)));
 
     let page = member.call("GET", PAGE)?;
     let header = |name: &str| page.header(name).unwrap_or_default();

@@ -55,7 +55,7 @@ pub(super) fn answer<B: Backend>(
     }
     let Ok(path) = std::str::from_utf8(asked.rest) else { return reply::not_found(headers) };
     if path.is_empty() {
-        return reply::moved(headers, asked.method, b"/mod/dashboard/", None);
+        return reply::found(headers, asked.method, b"/mod/dashboard/");
     }
     if path == "/" {
         return file(headers, dashboard::page(), ASK_AGAIN, known);

@@ -167,7 +167,22 @@ pub(crate) fn close(headers: &mut HeaderMap) {
 }
 
 /// The way to `path`, which is not escaped; the query goes along.
-pub(crate) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
+pub(crate) fn moved(headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
+    elsewhere(headers, method, path, query, (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"))
+}
+
+/// The same for now: what asks again asks here again.
+pub(crate) fn found(headers: HeaderMap, method: &Method, path: &[u8]) -> Response {
+    elsewhere(headers, method, path, None, (StatusCode::FOUND, "Found"))
+}
+
+fn elsewhere(
+    mut headers: HeaderMap,
+    method: &Method,
+    path: &[u8],
+    query: Option<&str>,
+    (status, reason): (StatusCode, &str),
+) -> Response {
     let mut url = String::with_capacity(path.len() + query.map_or(0, str::len) + 8);
     text::push_url_path(&mut url, path);
     if let Some(query) = query.filter(|query| !query.is_empty()) {
@@ -185,9 +200,11 @@ pub(crate) fn moved(mut headers: HeaderMap, method: &Method, path: &[u8], query:
     if *method == Method::GET {
         body.push_str("<a href=\"");
         text::push_html(&mut body, &url);
-        body.push_str("\">Moved Permanently</a>.\n\n");
+        body.push_str("\">");
+        body.push_str(reason);
+        body.push_str("</a>.\n\n");
     }
-    answer(headers, StatusCode::MOVED_PERMANENTLY, body)
+    answer(headers, status, body)
 }
 
 /// How many numbers [`number`] remembers; a power of two.
