@@ -87,7 +87,7 @@ export async function enter(rest) {
 async function show(path) {
   section.classList.toggle("with-node", path !== "");
   await pane.show(path);
-  if (path !== "") await tree.reveal(path);
+  if (path !== "" && pane.path === path) await tree.reveal(path);
 }
 
 export function leave() {
@@ -119,16 +119,16 @@ async function reload() {
   await pane.read();
 }
 
+/** Shows what has come of a change, unless something else is looked at by then. */
 async function changed(path) {
   seenIndex = 0;
+  const shown = pane.path;
   await tree.refresh();
-  try {
-    await pane.fetch(path);
-    await pane.show(path);
-  } catch {
-    // It was deleted: its directory is shown.
-    go(parentOf(path));
-  }
+  const isThere = await pane.fetch(path).then(() => true, () => false);
+  if (pane.path !== shown) return;
+  if (isThere) await pane.show(path);
+  // It was deleted: its directory is shown.
+  else go(parentOf(path));
 }
 
 /** Shows a node, or with null the tree alone. */
@@ -141,8 +141,9 @@ function go(path) {
 async function add(parent) {
   const path = await create(parent);
   if (path === null) return;
+  const shown = pane.path;
   await tree.refresh();
-  go(path);
+  if (pane.path === shown) go(path);
 }
 
 async function removing(path, entry) {
