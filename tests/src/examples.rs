@@ -28,6 +28,8 @@ pub fn play(name: &str, server: &Server, folder: &Path) -> Check {
     if examples.is_empty() {
         fail!("{name} has no examples");
     }
+    // As at a terminal, where curl shows no progress while it prints.
+    files::write(&folder.join(".curlrc"), "silent\nshow-error\n")?;
     let path = std::env::var("PATH").unwrap_or_default();
     let own = programs::find()?.etcdctl.parent().context("etcdctl lies nowhere")?;
     for Example { command, prints } in examples {
@@ -36,11 +38,13 @@ pub fn play(name: &str, server: &Server, folder: &Path) -> Check {
             .args(["-c", &command.replace(WRITTEN_HOST, &server.host())])
             .current_dir(folder)
             .env("PATH", format!("{}:{path}", own.display()))
+            .env("CURL_HOME", folder)
             .env("ETCDCTL_ENDPOINTS", server.client_url())
             .stdin(Stdio::null());
         let output = shell.output().map_err(|why| crate::Failure::new(format!("sh: {why}")))?;
         let printed = [output.stdout, output.stderr].concat();
-        let printed = String::from_utf8_lossy(&printed).replace(&server.host(), WRITTEN_HOST);
+        let printed =
+            String::from_utf8_lossy(&printed).replace(&server.host(), WRITTEN_HOST).replace('\r', "");
         if printed.trim_end() != prints {
             fail!("{name}: `{command}` prints\n{printed}instead of\n{prints}");
         }
