@@ -29,7 +29,7 @@ pub fn play(name: &str, server: &Server, folder: &Path) -> Check {
         fail!("{name} has no examples");
     }
     // As at a terminal, where curl shows no progress while it prints.
-    files::write(&folder.join(".curlrc"), "silent\nshow-error\n")?;
+    files::write(&folder.join(".curlrc"), "silent\n")?;
     let path = std::env::var("PATH").unwrap_or_default();
     let own = programs::find()?.etcdctl.parent().context("etcdctl lies nowhere")?;
     for Example { command, prints } in examples {
