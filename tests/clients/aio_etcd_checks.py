@@ -8,24 +8,14 @@ Each check is one coroutine; the server's folder /aio-etcd is used and removed. 
 import asyncio
 import logging
 import sys
-import traceback
 
 import aio_etcd as etcd
+
+from checks import check, play, same
 
 ROOT = "/aio-etcd"
 # Of the server: after that a check counts as failed.
 CHECK_SECONDS_MAX = 15
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def same(got, wanted):
-    if got != wanted:
-        raise AssertionError("%r, expected %r" % (got, wanted))
 
 
 async def raises(kind, awaitable):
@@ -149,23 +139,12 @@ async def run(function, host, port):
         client.close()
 
 
-async def main():
+def main():
     # The library tells of each error that it hands on.
     logging.disable(logging.CRITICAL)
     host, _, port = sys.argv[1].partition(":")
-    passed = failed = 0
-    for function in CHECKS:
-        try:
-            await asyncio.wait_for(run(function, host, int(port)), CHECK_SECONDS_MAX)
-            passed += 1
-            print("ok   %s" % function.__name__)
-        except Exception as error:  # whatever the library makes of an answer it does not expect
-            failed += 1
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            print("FAIL %s: %s: %s (line %s)" % (function.__name__, type(error).__name__, error, where.lineno))
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed or not passed else 0
+    return play(lambda function: asyncio.run(asyncio.wait_for(run(function, host, int(port)), CHECK_SECONDS_MAX)))
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(main())

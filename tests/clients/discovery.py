@@ -17,20 +17,11 @@ import time
 import urllib.error
 import urllib.request
 
+from checks import check, play, same
+
 # How long anything may take until it is as a check wants it.
 SECONDS_MAX = 15
 SIZE = 3
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def same(got, wanted):
-    if got != wanted:
-        raise AssertionError("%r, expected %r" % (got, wanted))
 
 
 def free_ports(count):
@@ -140,24 +131,9 @@ def main():
     parser.add_argument("--etcd", required=True)
     parser.add_argument("--service", default="discovery.etcd.io")
     options = parser.parse_args()
-    passed = failed = 0
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         meeting = Meeting(options, folder, stack)
-        for function in CHECKS:
-            # Each builds on the one before.
-            if failed:
-                failed += 1
-                print("FAIL %s: not tried" % function.__name__)
-                continue
-            try:
-                function(meeting)
-                passed += 1
-                print("ok   %s" % function.__name__)
-            except Exception as error:
-                failed += 1
-                print("FAIL %s: %s: %s" % (function.__name__, type(error).__name__, error))
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed or not passed else 0
+        return play(lambda function: function(meeting), build_on_each_other=True)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,12 @@ Each check is one function; the server's folder /python-etcd is used and removed
 import sys
 import threading
 import time
-import traceback
 
 import etcd
 
+from checks import check, play, same
+
 ROOT = "/python-etcd"
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def same(got, wanted):
-    if got != wanted:
-        raise AssertionError("%r, expected %r" % (got, wanted))
 
 
 def raises(kind, call, *args, **kwargs):
@@ -194,23 +184,16 @@ def cluster(client):
 
 def main():
     host, _, port = sys.argv[1].partition(":")
-    passed = failed = 0
-    for function in CHECKS:
+
+    def run(function):
+        client = etcd.Client(host=host, port=int(port), allow_reconnect=False)
         try:
-            client = etcd.Client(host=host, port=int(port), allow_reconnect=False)
-            try:
-                client.delete(ROOT, recursive=True)
-            except etcd.EtcdKeyNotFound:
-                pass
-            function(client)
-            passed += 1
-            print("ok   %s" % function.__name__)
-        except Exception as error:  # whatever the library makes of an answer it does not expect
-            failed += 1
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            print("FAIL %s: %s: %s (line %s)" % (function.__name__, type(error).__name__, error, where.lineno))
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed or not passed else 0
+            client.delete(ROOT, recursive=True)
+        except etcd.EtcdKeyNotFound:
+            pass
+        function(client)
+
+    return play(run)
 
 
 if __name__ == "__main__":
