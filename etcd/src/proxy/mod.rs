@@ -37,7 +37,7 @@ use self::director::Director;
 use self::hush::Hush;
 use self::members::{Members, shown};
 use self::upstream::Connector;
-use crate::config::{Config, ProxyMode};
+use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::discovery::{self, Service};
 use crate::http::{self, Cors, Options, Wire};
 use crate::log;
@@ -128,7 +128,21 @@ pub fn run(config: &Config, service: &Managed) -> Exit {
     }
 }
 
+/// What was asked for and only a member has. Who believes it to be there may rely on it.
+fn warn_of_what_members_have(config: &Config) {
+    if config.enable_pprof {
+        log::warning!("proxy", "-enable-pprof has no effect: a proxy serves no profiles");
+    }
+    if config.dashboard != DashboardMode::On {
+        log::warning!(
+            "proxy",
+            "-dashboard has no effect: a proxy passes on what its members serve, set it there"
+        );
+    }
+}
+
 async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
+    warn_of_what_members_have(config);
     let manager = &service.manager;
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
