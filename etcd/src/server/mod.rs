@@ -20,6 +20,8 @@ mod snapshots;
 mod start;
 mod versions;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,7 +33,7 @@ use shared::disk::{Disk, RealDisk, reason};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
 use shared::url::Urls;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -378,6 +380,19 @@ async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
     }
 }
 
+/// Connections that the kernel keeps until they are taken in, at most; it has a limit of its own below this one
+/// (`net.core.somaxconn`). Beyond it a client's first packet is lost, and it tries again a second later: after a
+/// network failure all clients come at once.
+const BACKLOG: u32 = 65_535;
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts again is not kept from its port by connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 /// Opens the listeners of a list of URLs, but for those that the service manager opened, so that a port in use is
 /// known before anything is written.
 pub(crate) async fn listen(
@@ -394,9 +409,8 @@ pub(crate) async fn listen(
             continue;
         }
         for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
-            let listener = TcpListener::bind(addr)
-                .await
-                .map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
+            let listener =
+                bind(addr).map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
             log::info!("etcdmain", "{what} on {url}");
             listeners.push((listener, door.at(url)));
         }
