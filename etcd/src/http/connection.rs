@@ -3,6 +3,8 @@
 //! The HTTP library is there only while there is something to do for it: an idle connection is a socket and
 //! this task, and so is one that [watches](super::watch).
 
+use std::future::poll_fn;
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,17 +14,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::service::service_fn;
-use shared::net::Stream;
+use shared::net::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::crowd::Crowd;
 use super::flow::{Flow, Takeover};
 use super::front::Front;
 use super::listener::Listening;
 use super::site::Site;
 use super::waiting;
-use super::watch::{self, Ended};
+use super::watch::Ended;
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,61 +57,107 @@ impl Stop<'_, '_> {
     }
 }
 
-/// Serves one connection until it ends.
-pub(super) async fn run<S: Site>(mut socket: Stream, site: Arc<S>, listening: Arc<Listening>) {
+/// A connection between two of its states.
+pub(super) struct Connection {
+    socket: Stream,
+    /// Read and not yet used.
+    carry: BytesMut,
+    /// What the connection does next, unless it is to speak HTTP.
+    takeover: Option<Takeover>,
+}
+
+impl Connection {
+    /// At its first byte.
+    pub(super) fn new(socket: Stream) -> Connection {
+        Connection { socket, carry: BytesMut::new(), takeover: None }
+    }
+
+    /// Takes the connection out of the runtime of this thread.
+    pub(super) fn uproot(self) -> io::Result<Uprooted> {
+        let Connection { socket, carry, takeover } = self;
+        Ok(Uprooted { socket: socket.uproot()?, carry, takeover })
+    }
+}
+
+/// A connection between two threads.
+pub(super) struct Uprooted {
+    socket: net::Uprooted,
+    carry: BytesMut,
+    takeover: Option<Takeover>,
+}
+
+impl Uprooted {
+    /// Lets the runtime of this thread have the connection.
+    pub(super) fn plant(self) -> io::Result<Connection> {
+        let Uprooted { socket, carry, takeover } = self;
+        Ok(Connection { socket: socket.plant()?, carry, takeover })
+    }
+}
+
+/// Serves a connection until it ends. On the main thread, which has a crowd, it may also come to a watch that is
+/// better off elsewhere: then it is returned.
+pub(super) async fn run<S: Site>(
+    mut connection: Connection,
+    site: &Arc<S>,
+    listening: &Listening,
+    crowd: Option<&Crowd>,
+) -> Option<Connection> {
     let notified = pin!(listening.stop.notified());
-    let mut stop = Stop { listening: &listening, notified, registered: false };
-    let mut carry = BytesMut::new();
+    let mut stop = Stop { listening, notified, registered: false };
     let mut stalled = 0;
     loop {
+        let clock = || site.clock();
+        let ended = match &mut connection.takeover {
+            None => None,
+            Some(Takeover::Watch(_)) if crowd.is_some_and(Crowd::is_large_here) => return Some(connection),
+            Some(Takeover::Watch(watch)) => {
+                let _counted = crowd.map(Crowd::stay);
+                let (socket, carry) = (&mut connection.socket, &mut connection.carry);
+                let ended = poll_fn(|cx| watch.poll(socket, carry, clock, &mut stop, cx)).await;
+                // One event ends many long polls at once. What comes next on this connection waits until all
+                // of them have their answer.
+                yield_now().await;
+                Some(ended)
+            }
+            Some(Takeover::Wait(waiting)) => {
+                let (socket, carry) = (&mut connection.socket, &mut connection.carry);
+                Some(Box::pin(waiting::run(socket, waiting, carry, clock, &mut stop)).await)
+            }
+        };
+        if ended == Some(Ended::Closed) {
+            return None;
+        }
+        let Connection { mut socket, mut carry, .. } = connection;
         // The library and its buffers come once there is something to read.
         if carry.is_empty() {
-            match rest(&mut socket, &mut stop).await {
-                Some(read) => carry = read,
-                None => return,
-            }
+            carry = rest(&mut socket, &mut stop).await?;
         }
-        let read = std::mem::take(&mut carry);
-        match Box::pin(speak(socket, read, &site, &mut stop)).await {
-            Spoken::Closed => return,
-            Spoken::Quiet(back, read) => {
-                socket = back;
-                carry = read;
+        match Box::pin(speak(socket, carry, site, &mut stop)).await {
+            Spoken::Closed => return None,
+            Spoken::Quiet(back) => {
+                connection = back;
                 // Part of a request, and nothing more of it came.
-                stalled = if carry.is_empty() { 0 } else { stalled + 1 };
+                stalled = if connection.carry.is_empty() { 0 } else { stalled + 1 };
                 if stalled == STALLED_LOOKS_MAX {
-                    return;
+                    return None;
                 }
             }
-            Spoken::TakenOver(back, read, takeover) => {
-                socket = back;
-                carry = read;
+            Spoken::TakenOver(back) => {
+                connection = back;
                 stalled = 0;
-                let clock = || site.clock();
-                let ended = match takeover {
-                    Takeover::Watch(start) => {
-                        watch::run(&mut socket, start, &mut carry, clock, &mut stop).await
-                    }
-                    Takeover::Wait(waiting) => {
-                        waiting::run(&mut socket, waiting, &mut carry, clock, &mut stop).await
-                    }
-                };
-                if ended == Ended::Closed {
-                    return;
-                }
             }
         }
     }
 }
 
-/// How the HTTP library's part of a connection ended. The bytes were read and are not yet used.
+/// How the HTTP library's part of a connection ended.
 enum Spoken {
     /// The connection is over.
     Closed,
     /// Nothing is going on.
-    Quiet(Stream, BytesMut),
+    Quiet(Connection),
     /// A watch or a wait begins.
-    TakenOver(Stream, BytesMut, Takeover),
+    TakenOver(Connection),
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins.
@@ -124,7 +174,7 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
     let mut looks = Looks::default();
     let mut look_again = true;
     let mut stopping = false;
-    let end = std::future::poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         if !stopping && stop.poll(cx) {
             stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
@@ -161,11 +211,11 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
             Spoken::Closed
         }
         End::Cut => Spoken::Closed,
-        End::Quiet => Spoken::Quiet(socket, join(parts.read_buf, held)),
-        End::TakenOver => match flow.take_over() {
-            Some(takeover) => Spoken::TakenOver(socket, join(parts.read_buf, held), takeover),
-            None => Spoken::Closed,
-        },
+        End::Quiet => Spoken::Quiet(Connection { socket, carry: join(parts.read_buf, held), takeover: None }),
+        End::TakenOver => {
+            let takeover = flow.take_over();
+            Spoken::TakenOver(Connection { socket, carry: join(parts.read_buf, held), takeover })
+        }
     }
 }
 
@@ -232,7 +282,7 @@ impl Looks {
 /// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
 /// gone.
 async fn rest(socket: &mut Stream, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         let mut space = [const { MaybeUninit::uninit() }; 2048];
         let mut buf = ReadBuf::uninit(&mut space);
         if stop.poll(cx) {
@@ -248,7 +298,7 @@ async fn rest(socket: &mut Stream, stop: &mut Stop<'_, '_>) -> Option<BytesMut> 
 
 /// Takes what the client still sends, for a while.
 async fn linger(socket: &mut Stream) {
-    let drained = std::future::poll_fn(|cx| {
+    let drained = poll_fn(|cx| {
         if Pin::new(&mut *socket).poll_shutdown(cx).is_pending() {
             return Poll::Pending;
         }

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use super::waiting::Waiting;
-use super::watch::WatchStart;
+use super::watch::Watch;
 
 /// What takes a connection over from the HTTP library.
 pub(super) enum Takeover {
     /// A watch.
-    Watch(WatchStart),
+    Watch(Box<Watch>),
     /// A request whose answer may be long in coming.
-    Wait(Waiting),
+    Wait(Box<Waiting>),
 }
 
 /// Where a connection stands.
@@ -126,13 +126,13 @@ impl Flow {
     }
 
     /// The answer is a watch: it takes the connection over.
-    pub(super) fn watches(&self, start: WatchStart) {
-        self.takes_over(Takeover::Watch(start));
+    pub(super) fn watches(&self, watch: Watch) {
+        self.takes_over(Takeover::Watch(Box::new(watch)));
     }
 
     /// The answer is long in coming: it takes the connection over.
     pub(super) fn waits(&self, waiting: Waiting) {
-        self.takes_over(Takeover::Wait(waiting));
+        self.takes_over(Takeover::Wait(Box::new(waiting)));
     }
 
     fn takes_over(&self, takeover: Takeover) {

@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::reply::{self, Response};
 use super::v1;
 use super::v1_dialect::{self, Dialect, Doing};
-use super::watch::WatchStart;
+use super::watch::Watch;
 use crate::auth::{self, Access, Accounts};
 use crate::log;
 
@@ -373,9 +373,8 @@ impl Parsed {
                     Ok(watcher) if api == Api::V2 => {
                         event_headers(context, &mut headers, watcher.start_index());
                         progress.announce(&mut headers);
-                        let start = WatchStart::new(watcher, stream, framing, &headers, now);
-                        let start = start.with_progress(progress);
-                        exchange.flow.watches(start);
+                        let watch = Watch::new(watcher, stream, framing, &headers, now);
+                        exchange.flow.watches(watch.with_progress(progress));
                         Page::Watched
                     }
                     Ok(watcher) => {
@@ -386,8 +385,8 @@ impl Parsed {
                             let index = dialect.watch_index(event, || context.backend.store().index());
                             v1::render(event, index, now, dialect).into()
                         });
-                        let start = WatchStart::new(watcher, stream, framing, &headers, now).with_form(form);
-                        exchange.flow.watches(start);
+                        let watch = Watch::new(watcher, stream, framing, &headers, now);
+                        exchange.flow.watches(watch.with_form(form));
                         Page::Watched
                     }
                 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use super::connection;
+use super::connection::{Connection, run};
 use super::site::Site;
 use crate::log;
 
@@ -83,14 +83,27 @@ async fn greet<S: Site>(
     listening: Arc<Listening>,
     open: Open,
 ) {
-    let _open = open;
     // A connection that cannot be set up so is served all the same.
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = acceptor.accept(socket).await else { return };
-    connection::run(stream, site, listening).await;
+    let crowd = &site.wire().crowd;
+    let Some(connection) = run(Connection::new(stream), &site, &listening, Some(crowd)).await else { return };
+    // One that cannot move is closed, and its client comes again.
+    let Ok(uprooted) = connection.uproot() else { return };
+    let counted = crowd.grow();
+    let life = {
+        let (site, uprooted) = (site.clone(), Box::new(uprooted));
+        async move {
+            let _held = (open, counted);
+            if let Ok(connection) = uprooted.plant() {
+                run(connection, &site, &listening, None).await;
+            }
+        }
+    };
+    crowd.send(life);
 }
 
 /// Counts an open connection.

@@ -14,6 +14,7 @@ mod auth;
 mod backend;
 mod connection;
 mod cors;
+mod crowd;
 mod dashboard;
 mod date;
 mod debug_vars;

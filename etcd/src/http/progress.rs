@@ -66,25 +66,29 @@ impl Progress {
     /// The timer, where one is needed.
     pub(super) fn notices(self) -> Option<Notices> {
         let every = Duration::from_secs(u64::from(self.0?.get()));
-        Some(Notices { every, timer: Box::pin(sleep(every)) })
+        Some(Notices { every, timer: None })
     }
 }
 
 /// The timer of a watch with notices.
 pub(super) struct Notices {
     every: Duration,
-    timer: Pin<Box<Sleep>>,
+    /// Made where it is first needed: the watch may move to another thread before.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Notices {
     /// Whether it is time for a notice; else the task is woken when it is.
     pub(super) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        self.timer.as_mut().poll(cx).is_ready()
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.every)));
+        timer.as_mut().poll(cx).is_ready()
     }
 
     /// Begins to wait anew.
     pub(super) fn restart(&mut self) {
-        self.timer.as_mut().reset(Instant::now() + self.every);
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(Instant::now() + self.every);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use shared::time::UnixNanos;
 use super::Limits;
 use super::backend::Backend;
 use super::connection::LOOK_INTERVAL;
+use super::crowd::Crowd;
 use super::exchange::{self, Exchange};
 use super::flow::Flow;
 use super::{Context, reply};
@@ -52,6 +53,7 @@ pub(crate) struct Wire {
     pub(super) limits: Limits,
     pub(super) http: http1::Builder,
     pub(crate) look_interval: Duration,
+    pub(super) crowd: Crowd,
 }
 
 impl Wire {
@@ -64,7 +66,7 @@ impl Wire {
             .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
-        Wire { limits, http, look_interval: LOOK_INTERVAL }
+        Wire { limits, http, look_interval: LOOK_INTERVAL, crowd: Crowd::default() }
     }
 
     /// Gives requests up when their client closes its side: what answers them may wait for ever.

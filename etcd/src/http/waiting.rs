@@ -3,6 +3,8 @@
 //! As a watch does, a request that waits takes its connection over: so it is seen when its client closes its
 //! side, and the work is dropped.
 
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,11 +12,13 @@ use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use shared::net::Stream;
 use shared::time::UnixNanos;
+use tokio::io::AsyncWrite as _;
+use tokio::time::timeout;
 
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
-use super::watch::{Ended, poll_client, push_headers, write_all};
+use super::watch::{Ended, WRITE_TIME_MAX, poll_client, push_headers};
 
 /// What is done for the client: the status and the text of the answer come out of it.
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
@@ -40,13 +44,13 @@ impl Waiting {
 /// Waits for the answer and gives it, unless the client or the server ends before. Input goes to `carry`.
 pub(super) async fn run(
     socket: &mut Stream,
-    waiting: Waiting,
+    waiting: &mut Waiting,
     carry: &mut BytesMut,
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_, '_>,
 ) -> Ended {
-    let Waiting { mut work, keep_alive, headers } = waiting;
-    let done = std::future::poll_fn(|cx: &mut Context<'_>| {
+    let Waiting { work, keep_alive, headers } = waiting;
+    let done = poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
         }
@@ -63,18 +67,29 @@ pub(super) async fn run(
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    push_headers(&mut out, &headers);
+    push_headers(&mut out, headers);
     out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nDate: ");
     out.extend_from_slice(&http_date(clock()));
     out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", text.len()).as_bytes());
-    out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    out.extend_from_slice(if *keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
     out.extend_from_slice(&text);
-    match write_all(socket, &out, stop).await {
-        Ok(()) if std::future::poll_fn(|cx| flush(socket, cx)).await.is_ok() && keep_alive => Ended::Whole,
-        _ => Ended::Closed,
-    }
+    let written = timeout(WRITE_TIME_MAX, write(socket, &out, stop)).await;
+    if *keep_alive && matches!(written, Ok(Ok(()))) { Ended::Whole } else { Ended::Closed }
 }
 
-fn flush(socket: &mut Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-    tokio::io::AsyncWrite::poll_flush(Pin::new(socket), cx)
+async fn write(socket: &mut Stream, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
+    poll_fn(|cx| {
+        while !bytes.is_empty() {
+            match Pin::new(&mut *socket).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // A client that does not read must not keep the server from stopping.
+                Poll::Pending if stop.poll(cx) => return Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Pin::new(&mut *socket).poll_flush(cx)
+    })
+    .await
 }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,12 +19,12 @@ use shared::net::Stream;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep};
 
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
-use super::progress::Progress;
+use super::progress::{Notices, Progress};
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -33,17 +33,22 @@ const WRITE_BYTES: usize = 16 * 1024;
 const CARRY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a client may take to read what is written at once. One that stopped reading is let go.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(300);
+pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(300);
 
-/// A watch that is about to take its connection over.
-pub(super) struct WatchStart {
+/// A watch that takes its connection over.
+///
+/// All that it needs is in here, and nothing of it moves: ten thousand of them fit into a processor's cache, or
+/// nearly.
+pub(super) struct Watch {
     watcher: Watcher,
     stream: bool,
-    chunked: bool,
     keep_alive: bool,
-    head: Vec<u8>,
-    form: Option<Box<EventForm>>,
-    progress: Progress,
+    /// No event comes any more.
+    over: bool,
+    out: Output,
+    notices: Option<Notices>,
+    /// Runs while the client does not read what is written.
+    slow: Option<Pin<Box<Sleep>>>,
 }
 
 /// How an event is written for a client of another API than v2.
@@ -58,7 +63,7 @@ pub(super) enum Ended {
     Closed,
 }
 
-impl WatchStart {
+impl Watch {
     /// An answer with these headers.
     pub(super) fn new(
         watcher: Watcher,
@@ -66,7 +71,7 @@ impl WatchStart {
         framing: Framing,
         headers: &HeaderMap,
         now: UnixNanos,
-    ) -> WatchStart {
+    ) -> Watch {
         let chunked = framing.chunked;
         let keep_alive = framing.keep_alive && chunked;
         let mut head = Vec::with_capacity(320);
@@ -79,18 +84,68 @@ impl WatchStart {
             (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             (false, _) => b"\r\n\r\n",
         });
-        let progress = Progress::default();
-        WatchStart { watcher, stream, chunked, keep_alive, head, form: None, progress }
+        let out = Output { small: head, written: 0, large: None, chunked, form: None };
+        Watch { watcher, stream, keep_alive, over: false, out, notices: None, slow: None }
     }
 
     /// The same with notices while nothing happens, if the client asks for them.
-    pub(super) fn with_progress(self, progress: Progress) -> WatchStart {
-        WatchStart { progress, ..self }
+    pub(super) fn with_progress(self, progress: Progress) -> Watch {
+        Watch { notices: progress.notices(), ..self }
     }
 
     /// The same with events in another form than that of v2.
-    pub(super) fn with_form(self, form: Box<EventForm>) -> WatchStart {
-        WatchStart { form: Some(form), ..self }
+    pub(super) fn with_form(mut self, form: Box<EventForm>) -> Watch {
+        self.out.form = Some(form);
+        self
+    }
+
+    /// Answers until the last event, the client's end or ours. Input goes to `carry`.
+    pub(super) fn poll(
+        &mut self,
+        socket: &mut Stream,
+        carry: &mut BytesMut,
+        clock: impl Fn() -> UnixNanos,
+        stop: &mut Stop<'_, '_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ended> {
+        loop {
+            // The answer is cut, not ended: the client is to see that there may be more to come.
+            if stop.poll(cx) {
+                return Poll::Ready(Ended::Closed);
+            }
+            if !self.over {
+                self.over = !self.out.gather(&mut self.watcher, self.stream, &clock, cx);
+            }
+            if self.out.is_empty() && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
+                self.out.push_notice();
+            }
+            if !self.out.is_empty() {
+                if ready!(self.poll_write(socket, cx)).is_err() {
+                    return Poll::Ready(Ended::Closed);
+                }
+                // Whatever was written shows that the connection is alive.
+                if let Some(notices) = &mut self.notices {
+                    notices.restart();
+                }
+            } else if !self.over {
+                return poll_client(socket, carry, cx).map(|()| Ended::Closed);
+            }
+            if self.over && self.out.is_empty() {
+                return Poll::Ready(if self.keep_alive { Ended::Whole } else { Ended::Closed });
+            }
+        }
+    }
+
+    /// Writes all that waits, unless the client takes too long to read it.
+    fn poll_write(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = self.out.poll_write(socket, cx);
+        if written.is_ready() {
+            self.slow = None;
+            return written;
+        }
+        // Nearly always there is room, and no need for a timer.
+        let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(WRITE_TIME_MAX)));
+        slow.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -113,68 +168,6 @@ fn push_title_case(out: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// Answers a watch until its last event, the client's end or ours. Input goes to `carry`.
-pub(super) async fn run(
-    socket: &mut Stream,
-    start: WatchStart,
-    carry: &mut BytesMut,
-    clock: impl Fn() -> UnixNanos,
-    stop: &mut Stop<'_, '_>,
-) -> Ended {
-    let WatchStart { mut watcher, stream, chunked, keep_alive, head, form, progress } = start;
-    let mut out = Output { small: head, large: None, chunked, form };
-    let mut notices = progress.notices();
-    loop {
-        let next = std::future::poll_fn(|cx| {
-            if stop.poll(cx) {
-                return Poll::Ready(Next::Stop);
-            }
-            let more = out.gather(&mut watcher, stream, &clock, cx);
-            if !more {
-                return Poll::Ready(Next::Last);
-            }
-            if out.is_empty() && notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
-                out.push_notice();
-            }
-            if !out.is_empty() {
-                return Poll::Ready(Next::Write);
-            }
-            match poll_client(socket, carry, cx) {
-                Poll::Ready(()) => Poll::Ready(Next::Stop),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        match next {
-            // The answer is cut, not ended: the client is to see that there may be more to come.
-            Next::Stop => return Ended::Closed,
-            Next::Write | Next::Last if out.write(socket, stop).await.is_err() => return Ended::Closed,
-            // Whatever was written shows that the connection is alive.
-            Next::Write => {
-                if let Some(notices) = &mut notices {
-                    notices.restart();
-                }
-            }
-            Next::Last if keep_alive => {
-                // One event ends many long polls at once. What comes next on this connection waits until all
-                // of them have their answer.
-                tokio::task::yield_now().await;
-                return Ended::Whole;
-            }
-            Next::Last => return Ended::Closed,
-        }
-    }
-}
-
-enum Next {
-    /// There is something to write, and more may follow.
-    Write,
-    /// There is something to write, and then it is over.
-    Last,
-    /// There is no one to write to, or we stop.
-    Stop,
-}
-
 /// Reads what the client sends meanwhile. Ready when it is gone.
 pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
     while carry.len() < CARRY_BYTES_MAX {
@@ -192,6 +185,8 @@ pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Co
 /// What is about to be written: small things together, a large event by itself and uncopied.
 struct Output {
     small: Vec<u8>,
+    /// How much of it all is written.
+    written: usize,
     /// Comes after `small`, with what ends its chunk.
     large: Option<(Bytes, &'static [u8])>,
     chunked: bool,
@@ -264,40 +259,24 @@ impl Output {
         }
     }
 
-    /// Writes all of it, and gives its memory back.
-    async fn write(&mut self, socket: &mut Stream, stop: &mut Stop<'_, '_>) -> io::Result<()> {
-        let small = std::mem::take(&mut self.small);
-        write_all(socket, &small, stop).await?;
-        if let Some((body, end)) = self.large.take() {
-            write_all(socket, &body, stop).await?;
-            write_all(socket, end, stop).await?;
-        }
-        std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx)).await
-    }
-}
-
-pub(super) async fn write_all(
-    socket: &mut Stream,
-    mut bytes: &[u8],
-    stop: &mut Stop<'_, '_>,
-) -> io::Result<()> {
-    let mut write = |cx: &mut Context<'_>| {
-        while !bytes.is_empty() {
-            match Pin::new(&mut *socket).poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // A client that does not read must not keep the server from stopping.
-                Poll::Pending if stop.poll(cx) => return Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
-                Poll::Pending => return Poll::Pending,
+    /// Writes what is left of it; then gives its memory back.
+    fn poll_write(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (large, end) = self.large.as_ref().map_or((&b""[..], &b""[..]), |(body, end)| (body, end));
+        let mut before = 0;
+        for part in [&self.small[..], large, end] {
+            while self.written < before + part.len() {
+                match ready!(Pin::new(&mut *socket).poll_write(cx, &part[self.written - before..]))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => self.written += written,
+                }
             }
+            before += part.len();
         }
+        ready!(Pin::new(socket).poll_flush(cx))?;
+        self.small = Vec::new();
+        self.large = None;
+        self.written = 0;
         Poll::Ready(Ok(()))
-    };
-    // Nearly always there is room, and no need for a timer.
-    match std::future::poll_fn(|cx| Poll::Ready(write(cx))).await {
-        Poll::Ready(result) => result,
-        Poll::Pending => timeout(WRITE_TIME_MAX, std::future::poll_fn(write)).await?,
     }
 }
 

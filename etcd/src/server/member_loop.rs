@@ -726,12 +726,12 @@ impl<D: Disk> MemberLoop<D> {
             }
             store.take_wakeups()
         };
-        wakeups.wake();
         if membership_changed {
             self.members_changed();
         }
         // Before the answers can be read: a client that saw its write must see it again.
         self.publish_status();
+        wakeups.wake();
         let done = Instant::now();
         self.metrics.applied(done - instant);
         self.tell_slow(&slow, instant, done);

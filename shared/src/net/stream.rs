@@ -66,7 +66,42 @@ impl Encrypted {
     }
 }
 
+/// A connection on its way from one runtime to another.
+#[derive(Debug)]
+pub struct Uprooted(Rootless);
+
+#[derive(Debug)]
+enum Rootless {
+    Plain(std::net::TcpStream),
+    Tls(Box<Encrypted>),
+}
+
+impl Uprooted {
+    /// The connection in the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the runtime cannot wait for it: it has no room, or is none for sockets.
+    pub fn plant(self) -> io::Result<Stream> {
+        match self.0 {
+            Rootless::Plain(socket) => TcpStream::from_std(socket).map(Stream::Plain),
+            Rootless::Tls(socket) => Ok(Stream::Tls(socket)),
+        }
+    }
+}
+
 impl Stream {
+    /// Takes the connection out of its runtime. One that is encrypted does not part from its socket: the runtime
+    /// where it began goes on to tell it when there is something to do, and has to stay.
+    ///
+    /// # Errors
+    /// When the runtime does not let it go.
+    pub fn uproot(self) -> io::Result<Uprooted> {
+        match self {
+            Stream::Plain(socket) => Ok(Uprooted(Rootless::Plain(socket.into_std()?))),
+            Stream::Tls(socket) => Ok(Uprooted(Rootless::Tls(socket))),
+        }
+    }
+
     /// The socket below.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
