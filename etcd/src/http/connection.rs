@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +24,7 @@ use super::crowd::Crowd;
 use super::flow::{Flow, Takeover};
 use super::front::Front;
 use super::listener::Listening;
+use super::output::Output;
 use super::site::Site;
 use super::waiting;
 use super::watch::Ended;
@@ -32,7 +33,7 @@ use super::watch::Ended;
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many looks in a row may find a client in the middle of a request or an answer, and nothing moving.
-const STALLED_LOOKS_MAX: u32 = 30;
+pub(super) const STALLED_LOOKS_MAX: u32 = 30;
 
 /// How long we read on after an answer to a request that was not read to its end. A socket that is closed
 /// with input left is reset, and the client would not see the answer.
@@ -106,14 +107,14 @@ pub(super) async fn run<S: Site>(
     let mut stop = Stop { listening, notified, registered: false };
     let mut stalled = 0;
     loop {
-        let clock = || site.clock();
+        let (wire, clock) = (site.wire(), || site.clock());
         let ended = match &mut connection.takeover {
             None => None,
             Some(Takeover::Watch(_)) if crowd.is_some_and(Crowd::is_large_here) => return Some(connection),
             Some(Takeover::Watch(watch)) => {
                 let _counted = crowd.map(Crowd::stay);
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                let ended = poll_fn(|cx| watch.poll(socket, carry, clock, &mut stop, cx)).await;
+                let ended = poll_fn(|cx| watch.poll(socket, carry, wire, clock, &mut stop, cx)).await;
                 // One event ends many long polls at once. What comes next on this connection waits until all
                 // of them have their answer.
                 yield_now().await;
@@ -121,7 +122,7 @@ pub(super) async fn run<S: Site>(
             }
             Some(Takeover::Wait(waiting)) => {
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                Some(Box::pin(waiting::run(socket, waiting, carry, clock, &mut stop)).await)
+                Some(Box::pin(waiting::run(socket, waiting, carry, wire, clock, &mut stop)).await)
             }
         };
         if ended == Some(Ended::Closed) {
@@ -130,7 +131,7 @@ pub(super) async fn run<S: Site>(
         let Connection { mut socket, mut carry, .. } = connection;
         // The library and its buffers come once there is something to read.
         if carry.is_empty() {
-            carry = rest(&mut socket, &mut stop).await?;
+            carry = rest(&mut socket, &**site, &mut stop).await?;
         }
         match Box::pin(speak(socket, carry, site, &mut stop)).await {
             Spoken::Closed => return None,
@@ -277,21 +278,40 @@ impl Looks {
     }
 }
 
-/// Waits for the next bytes of an idle client. `None` when there will be none.
+/// Waits for the next request that needs the HTTP library, and answers those before it that do not. The bytes
+/// that it begins with; `None` when there will be none.
 ///
 /// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
 /// gone.
-async fn rest(socket: &mut Stream, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
+async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
+    let mut out = Output::default();
+    let mut left = BytesMut::new();
     poll_fn(|cx| {
-        let mut space = [const { MaybeUninit::uninit() }; 2048];
-        let mut buf = ReadBuf::uninit(&mut space);
-        if stop.poll(cx) {
-            return Poll::Ready(None);
-        }
-        Pin::new(&mut *socket).poll_read(cx, &mut buf).map(|read| {
+        loop {
+            if !out.is_empty() {
+                match out.poll_write(socket, site.wire().patience(), cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Pending if stop.poll(cx) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if !left.is_empty() {
+                return Poll::Ready(Some(std::mem::take(&mut left)));
+            }
+            if stop.poll(cx) {
+                return Poll::Ready(None);
+            }
+            let mut space = [const { MaybeUninit::uninit() }; 2048];
+            let mut buf = ReadBuf::uninit(&mut space);
+            let read = ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf));
             let bytes = buf.filled();
-            (read.is_ok() && !bytes.is_empty()).then(|| BytesMut::from(bytes))
-        })
+            if read.is_err() || bytes.is_empty() {
+                return Poll::Ready(None);
+            }
+            let used = site.answer_at_once(bytes, &mut out);
+            left.extend_from_slice(&bytes[used..]);
+        }
     })
     .await
 }

@@ -31,6 +31,11 @@ impl Cors {
         cors
     }
 
+    /// Whether any page may read an answer.
+    pub(super) fn allows_any(&self) -> bool {
+        self.any || !self.origins.is_empty()
+    }
+
     /// What the answer's `Access-Control-Allow-Origin` says to a request with these headers, if anything.
     pub(crate) fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if self.any {

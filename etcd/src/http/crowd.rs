@@ -61,6 +61,12 @@ impl Crowd {
         }
     }
 
+    /// How many connections live on the second thread.
+    #[cfg(test)]
+    pub(super) fn moved(&self) -> usize {
+        self.there.load(Relaxed)
+    }
+
     fn door(&self) -> Option<&UnboundedSender<Arrival>> {
         self.door.get_or_init(open).as_ref()
     }

@@ -85,8 +85,23 @@ pub(crate) fn check(head: &Parts) -> Result<(), BadRequest> {
     Ok(())
 }
 
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!$%&()*+,-.:;=[]'_~".contains(&byte)
+/// Whether a host may have this byte in it.
+pub(super) fn is_host_byte(byte: u8) -> bool {
+    const KNOWN: [bool; 256] = {
+        let mut known = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            known[byte as usize] = byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut rest: &[u8] = b"!$%&()*+,-.:;=[]'_~";
+        while let [byte, after @ ..] = rest {
+            known[*byte as usize] = true;
+            rest = after;
+        }
+        known
+    };
+    KNOWN[usize::from(byte)]
 }
 
 /// The header map of the request, empty: the answer's headers go into it.

@@ -6,7 +6,7 @@ use shared::time::UnixNanos;
 use super::form::Form;
 use super::keys::{KeysRequest, parse};
 use super::request_line::{self, RequestLine};
-use super::{go_json, media_type, path, text};
+use super::{go_json, media_type, path, plain_get, text};
 
 /// Reads `input` as a form and, after its first newline, a query.
 ///
@@ -57,6 +57,20 @@ pub fn fuzz_request_line(input: &[u8]) {
             assert_eq!(path::unescape(given), path::unescape(kept), "the target means the same");
         }
     }
+}
+
+/// Reads `input` as the first bytes of a connection that may only read keys.
+///
+/// # Panics
+/// If a rule is broken: that is a finding.
+pub fn fuzz_plain_get(input: &[u8]) {
+    let Some((get, end)) = plain_get::read(input) else { return };
+    let request = &input[..end];
+    assert!(request.ends_with(b"\r\n\r\n") || request.ends_with(b"\n\n") || request.ends_with(b"\n\r\n"));
+    assert_eq!(request_line::check(request), RequestLine::Fine, "plain is what needs no repair");
+    assert_eq!(path::unescape(get.rest), Ok(get.rest.into()), "and no unescaping");
+    let path = [b"/v2/keys", get.rest].concat();
+    assert_eq!(path::cleaned(&path), None, "and no cleaning");
 }
 
 /// Reads `input`, a line each, as method, path, query, content type and body of a request for keys.
@@ -144,6 +158,8 @@ mod tests {
             fuzz_path(&input);
             fuzz_request_line(&input);
             fuzz_request_line(&[b"GET /", &input[..], b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+            fuzz_plain_get(&[b"GET /v2/keys/", &input[..], b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+            fuzz_plain_get(&[b"GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n", &input[..], b"\r\n\r\n"].concat());
             fuzz_keys_request(&input);
         }
 

@@ -345,12 +345,7 @@ impl Parsed {
         match request {
             KeysRequest::Read { path, recursive, sorted } => {
                 context.metrics.received(counted);
-                let event = match context.backend.store().get(&path, recursive, sorted) {
-                    Err(error) if error.code == Code::KeyNotFound => {
-                        legacy_machines::view(context, &path, recursive).ok_or(error)
-                    }
-                    event => event,
-                };
+                let event = look(context, &path, recursive, sorted);
                 let request = pb::Request::default();
                 let pending = Submission { request, headers, counted, began, api, doing };
                 Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
@@ -392,6 +387,21 @@ impl Parsed {
                 }
             }
         }
+    }
+}
+
+/// What this member's store has at `path`.
+pub(super) fn look<B: Backend>(
+    context: &Context<B>,
+    path: &[u8],
+    recursive: bool,
+    sorted: bool,
+) -> Result<Event, ApiError> {
+    match context.backend.store().get(path, recursive, sorted) {
+        Err(error) if error.code == Code::KeyNotFound => {
+            legacy_machines::view(context, path, recursive).ok_or(error)
+        }
+        event => event,
     }
 }
 
@@ -467,10 +477,15 @@ fn event_answer<B: Backend>(
 ) -> Response {
     event_headers(context, &mut headers, event.index);
     let status = if event.is_created() { StatusCode::CREATED } else { StatusCode::OK };
+    reply::answer(headers, status, body(event, now))
+}
+
+/// The body of an answer with an event.
+pub(super) fn body(event: &Event, now: UnixNanos) -> Vec<u8> {
     let mut body = Vec::with_capacity(ANSWER_BYTES + 2 * event.key().len());
     event.write_json(&mut body, now);
     body.push(b'\n');
-    reply::answer(headers, status, body)
+    body
 }
 
 #[cfg(test)]

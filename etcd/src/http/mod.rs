@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! listener ─▶ connection ─▶ front ─▶ hyper ─▶ exchange ─▶ route ─▶ keys, members, stats, …
-//!                  ▲                                                  │
-//!                  └───────────────── watch ◀─────────────────────────┘
+//!             │    ▲                                                  │
+//!             │    └───────────────── watch ◀─────────────────────────┘
+//!             └─▶ plain_get
 //! ```
 //!
 //! A request is parsed once, where it comes in; after that it is a typed value. The pages know a [`Backend`],
@@ -37,7 +38,9 @@ mod members;
 mod metrics;
 mod metrics_page;
 mod modules;
+mod output;
 pub(crate) mod path;
+mod plain_get;
 mod pprof;
 mod progress;
 pub(crate) mod reply;

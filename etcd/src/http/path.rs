@@ -51,7 +51,8 @@ pub(crate) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn is_clean(path: &[u8]) -> bool {
+/// Whether a path has no empty, `.` or `..` elements.
+pub(super) fn is_clean(path: &[u8]) -> bool {
     if path.first() != Some(&b'/') {
         return false;
     }

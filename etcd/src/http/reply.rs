@@ -120,16 +120,25 @@ pub(crate) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRe
 
 /// A numbered error, with its own status.
 pub(super) fn api_error(headers: HeaderMap, error: &ApiError) -> Response {
-    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    api_error_as(headers, status, error)
+    api_error_as(headers, status_of(error), error)
+}
+
+/// The status of an answer with a numbered error.
+pub(super) fn status_of(error: &ApiError) -> StatusCode {
+    StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The body of an answer with a numbered error.
+pub(super) fn body_of(error: &ApiError) -> Vec<u8> {
+    let mut body = error.to_json();
+    body.push(b'\n');
+    body
 }
 
 /// A numbered error with a status that only this layer knows.
 pub(super) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &ApiError) -> Response {
     headers.insert(X_ETCD_INDEX, number(error.index));
-    let mut body = error.to_json();
-    body.push(b'\n');
-    json(headers, status, body)
+    json(headers, status, body_of(error))
 }
 
 /// Why a request is not understood at all.

@@ -16,11 +16,12 @@ use shared::time::UnixNanos;
 
 use super::Limits;
 use super::backend::Backend;
-use super::connection::LOOK_INTERVAL;
+use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::crowd::Crowd;
 use super::exchange::{self, Exchange};
 use super::flow::Flow;
-use super::{Context, reply};
+use super::output::Output;
+use super::{Context, plain_get, reply};
 
 /// The least that the HTTP library takes for its buffers.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
@@ -37,6 +38,12 @@ pub(crate) trait Site: Send + Sync + 'static {
 
     /// The time, for a watch that takes its connection over.
     fn clock(&self) -> UnixNanos;
+
+    /// Answers the requests that `bytes` begin with, as far as that can be done at once and without the HTTP
+    /// library. How many bytes they were; `out` has something in it unless that is 0.
+    fn answer_at_once(&self, _bytes: &[u8], _out: &mut Output) -> usize {
+        0
+    }
 
     /// A connection begins to speak. `client` is at its other end, if that can be told.
     fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>) -> Self::Exchange;
@@ -75,6 +82,11 @@ impl Wire {
         self
     }
 
+    /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
+    pub(super) fn patience(&self) -> Duration {
+        self.look_interval * STALLED_LOOKS_MAX
+    }
+
     /// The longest body of a request, in bytes.
     pub(crate) fn body_bytes_max(&self) -> usize {
         self.limits.body_bytes_max
@@ -91,6 +103,10 @@ impl<B: Backend> Site for Context<B> {
 
     fn clock(&self) -> UnixNanos {
         self.backend.clock()
+    }
+
+    fn answer_at_once(&self, bytes: &[u8], out: &mut Output) -> usize {
+        plain_get::answer(self, bytes, out)
     }
 
     fn meet(self: Arc<Self>, flow: Arc<Flow>, _: Option<SocketAddr>) -> Exchange<B> {

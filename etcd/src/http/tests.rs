@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles};
+use prometheus::proto::Metric;
+use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles, Stream};
 use shared::pb;
 use shared::time::UnixNanos;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::stand_in::StandIn;
-use super::{Context, Limits, Options, ProcessMetrics, serve};
+use super::{Backend as _, Context, Cors, Limits, Options, ProcessMetrics, serve};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ impl Server {
     }
 
     async fn connect(&self) -> Client {
-        Client { socket: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+        Client { socket: Stream::Plain(TcpStream::connect(self.addr).await.unwrap()), read: Vec::new() }
     }
 
     fn put(&self, key: &str, value: &str) {
@@ -82,7 +83,7 @@ impl Server {
 }
 
 struct Client {
-    socket: TcpStream,
+    socket: Stream,
     read: Vec<u8>,
 }
 
@@ -162,6 +163,131 @@ async fn requests_that_come_together_are_answered_in_order() {
     assert_eq!(names, wanted);
     assert!(body.starts_with("{\"action\":\"get\""), "{body}");
     assert_eq!(client.answer().await.1, "{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\"}");
+}
+
+/// The answer to a read with one more header, and what it counted as.
+async fn read_with(server: &Server, target: &str, header: &str) -> (String, String, [f64; 5]) {
+    let before = read_counts(server);
+    let mut client = server.connect().await;
+    client.send(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n")).await;
+    let (head, body) = client.answer().await;
+    // The library has a clock of its own.
+    let (before_date, date) = head.split_once("\r\nDate: ").expect("a date");
+    let after_date = &date["Sat, 21 Nov 2026 11:01:26 GMT".len()..];
+    let head = format!("{before_date}\r\nDate: …{after_date}");
+    let after = read_counts(server);
+    let counted = std::array::from_fn(|at| after[at] - before[at]);
+    (head, body, counted)
+}
+
+/// All that counts reads: in the store, and on the page of metrics.
+fn read_counts(server: &Server) -> [f64; 5] {
+    let [hits, misses] = server.context.backend.store().stats().reads().map(|reads| reads as f64);
+    let families = server.context.process_metrics.registry().gather();
+    let sum = |name: &str| {
+        let of_gets = |metric: &&Metric| metric.get_label().iter().any(|label| label.value() == "GET");
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric()).filter(of_gets);
+        metrics
+            .map(|metric| metric.get_counter().get_value() + metric.get_histogram().get_sample_count() as f64)
+            .sum()
+    };
+    [
+        hits,
+        misses,
+        sum("etcd_http_received_total"),
+        sum("etcd_http_failed_total"),
+        sum("etcd_http_successful_duration_second"),
+    ]
+}
+
+#[tokio::test]
+async fn a_plain_read_is_answered_as_any_other() {
+    let server = Server::start().await;
+    server.put("/a", "1");
+    server.put("/d/c", "\u{1}\"\\\u{2028}<é>");
+    server.put("/d/b", "");
+    server.put("/d/_hidden", "x");
+    server.put("/long", &"y".repeat(20_000));
+    for target in [
+        "/v2/keys",
+        "/v2/keys/",
+        "/v2/keys?",
+        "/v2/keys/a",
+        "/v2/keys/a/",
+        "/v2/keys/a/b",
+        "/v2/keys/d",
+        "/v2/keys/d?sorted=true",
+        "/v2/keys/?recursive=true&sorted=true",
+        "/v2/keys/?recursive=1&unknown=x",
+        "/v2/keys/d/_hidden",
+        "/v2/keys/long",
+        "/v2/keys/missing",
+        "/v2/keys/a+b",
+        "/v2/keys/a@b:c=d,e",
+        "/v2/keys/_etcd/machines",
+        "/v2/keys/_etcd/machines/m",
+        "/v2/keys/_etcd/machines?recursive=true",
+        "/v2/keys/a?wait=false&quorum=false&stream=false",
+        // These are plain for nobody.
+        "/v2/keys/%61",
+        "/v2/keys/a?recursive=maybe",
+        "/v2/keys/a?waitIndex=x",
+        "/v2/keys//a",
+        "/v2/keys/./a",
+        "/v2/keys/d/../a",
+        "/v2/keysa",
+        "/v2/keys/a?a;b",
+        "/v2/keys/a?x=%zz",
+        "/v2/keys/a#b",
+    ] {
+        let plain = read_with(&server, target, "Accept: */*").await;
+        // It changes nothing but the way that the request takes.
+        let other = read_with(&server, target, "TE: trailers").await;
+        assert_eq!((&plain.0, &plain.2), (&other.0, &other.2), "{target}");
+        assert!(plain.1 == other.1, "{target}: another body");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_read_or_reads_across_origins_is_no_plain_reader() {
+    let cors = |context: &mut Context<StandIn>| context.cors = Cors::new(["*"]);
+    let server = Server::start_with(Limits::default(), cors, Acceptor::plain()).await;
+    let (head, _, _) = read_with(&server, "/v2/keys/a", "Accept: */*").await;
+    assert!(head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{head}");
+
+    let server = Server::start().await;
+    let request = pb::Request {
+        method: "PUT".into(),
+        path: "/2/enabled".into(),
+        val: "true".into(),
+        ..pb::Request::default()
+    };
+    server.context.backend.apply(&request).unwrap();
+    let (head, _, _) = read_with(&server, "/v2/keys/a", "Accept: */*").await;
+    assert_eq!(status(&head), "HTTP/1.1 401 Unauthorized");
+}
+
+#[tokio::test]
+async fn plain_reads_that_come_together_are_answered_in_order() {
+    let server = Server::start().await;
+    server.put("/a", "1");
+    server.put("/long", &"y".repeat(20_000));
+    let mut client = server.connect().await;
+    let long = GET_A.replace("/a ", "/long ");
+    let (whole, part) = GET_A.split_at(30);
+    client
+        .send(&format!("{GET_A}{long}{long}{GET_A}GET /version HTTP/1.1\r\nHost: x\r\n\r\n{GET_A}{whole}"))
+        .await;
+    client.send(part).await;
+    for wanted in ["/a", "/long", "/long", "/a"] {
+        let (_, body) = client.answer().await;
+        assert!(body.contains(&format!("\"key\":\"{wanted}\"")), "{wanted}: {body}");
+    }
+    assert!(client.answer().await.1.contains("etcdserver"));
+    for _ in 0..2 {
+        assert!(client.answer().await.1.contains("\"key\":\"/a\""));
+    }
 }
 
 #[tokio::test]
@@ -394,7 +520,8 @@ async fn slow_reader(server: &Server) -> Client {
     server.put("/a", &"x".repeat(LONG));
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
-    let mut client = Client { socket: socket.connect(server.addr).await.unwrap(), read: Vec::new() };
+    let socket = Stream::Plain(socket.connect(server.addr).await.unwrap());
+    let mut client = Client { socket, read: Vec::new() };
     client.send(GET_A).await;
     client.until("\r\n\r\n").await;
     client
@@ -476,8 +603,8 @@ async fn a_watch_ends_when_its_client_closes_its_side() {
     server.wait_for_watchers(0).await;
 }
 
-#[tokio::test]
-async fn encrypted_connections_do_all_the_same() {
+/// A server that speaks TLS, and who can speak with it.
+async fn encrypted(change: impl FnOnce(&mut Context<StandIn>)) -> (Server, Dialer) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
@@ -489,12 +616,21 @@ async fn encrypted_connections_do_all_the_same() {
     let cert = write("cert.pem", made.cert.pem());
     let key = write("key.pem", made.signing_key.serialize_pem());
     let files = ServerTlsFiles { cert: Some(cert.clone()), key: Some(key), ..ServerTlsFiles::default() };
-    let look = Duration::from_millis(20);
-    let change = |context: &mut Context<StandIn>| context.wire.look_interval = look;
     let server = Server::start_with(Limits::default(), change, Acceptor::tls(&files).unwrap()).await;
     let dialer = Dialer::new(&ClientTlsFiles { ca: vec![cert], ..ClientTlsFiles::default() }).unwrap();
+    (server, dialer)
+}
+
+async fn dial(dialer: &Dialer, server: &Server) -> Client {
     let url = format!("https://localhost:{}", server.addr.port()).parse().unwrap();
-    let mut socket = dialer.dial(&url, PATIENCE).await.unwrap();
+    Client { socket: dialer.dial(&url, PATIENCE).await.unwrap(), read: Vec::new() }
+}
+
+#[tokio::test]
+async fn encrypted_connections_do_all_the_same() {
+    let look = Duration::from_millis(20);
+    let (server, dialer) = encrypted(|context| context.wire.look_interval = look).await;
+    let mut socket = dial(&dialer, &server).await.socket;
     for round in 0..3 {
         socket.write_all(b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         server.wait_for_watchers(1).await;
@@ -513,6 +649,68 @@ async fn encrypted_connections_do_all_the_same() {
     let mut neither = server.connect().await;
     neither.send("SSH-2.0-x\r\n").await;
     assert!(!neither.rest().await.contains("HTTP"));
+}
+
+/// How many watches [`many_watches`] has.
+const WATCHES: usize = 100;
+
+#[tokio::test]
+async fn many_watches_live_on_two_threads() {
+    let server = Server::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..WATCHES {
+        clients.push(server.connect().await);
+    }
+    many_watches(server, clients).await;
+}
+
+#[tokio::test]
+async fn many_encrypted_watches_live_on_two_threads() {
+    let (server, dialer) = encrypted(|_| {}).await;
+    let mut clients = Vec::new();
+    for _ in 0..WATCHES {
+        clients.push(dial(&dialer, &server).await);
+    }
+    many_watches(server, clients).await;
+}
+
+async fn many_watches(server: Server, mut clients: Vec<Client>) {
+    for (at, client) in clients.iter_mut().enumerate() {
+        let query = if at % 3 == 0 { "wait=true" } else { "wait=true&stream=true" };
+        client.send(&format!("GET /v2/keys/a?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        client.until("\r\n\r\n").await;
+    }
+    let moved = server.context.wire.crowd.moved();
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        assert_eq!(moved, (WATCHES - 32) / 2);
+    }
+    server.put("/a", "1");
+    for client in &mut clients {
+        client.until("\"value\":\"1\"").await;
+        client.until("}\n\r\n").await;
+    }
+    // Those whose answer ended go on, wherever they are.
+    for client in clients.iter_mut().step_by(3) {
+        assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
+        client.send(GET_A).await;
+        assert!(client.answer().await.1.contains("\"value\":\"1\""));
+        client.send("DELETE /v2/keys/missing HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(status(&client.answer().await.0), "HTTP/1.1 404 Not Found");
+        client.send("GET /v2/keys/a?wait=true&waitIndex=3 HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.until("\r\n\r\n").await;
+    }
+    server.put("/a", "2");
+    for client in &mut clients {
+        client.until("\"value\":\"2\"").await;
+    }
+    drop(clients.split_off(WATCHES / 2));
+    let left = clients.iter().enumerate().filter(|(at, _)| at % 3 != 0).count() as u64;
+    server.wait_for_watchers(left).await;
+    server.stop.send_replace(true);
+    timeout(PATIENCE, server.served).await.unwrap().unwrap();
+    for client in clients {
+        client.rest().await;
+    }
 }
 
 #[tokio::test]

@@ -12,13 +12,13 @@ use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use shared::net::Stream;
 use shared::time::UnixNanos;
-use tokio::io::AsyncWrite as _;
-use tokio::time::timeout;
 
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
-use super::watch::{Ended, WRITE_TIME_MAX, poll_client, push_headers};
+use super::output::Output;
+use super::site::Wire;
+use super::watch::{Ended, poll_client, push_headers};
 
 /// What is done for the client: the status and the text of the answer come out of it.
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
@@ -46,6 +46,7 @@ pub(super) async fn run(
     socket: &mut Stream,
     waiting: &mut Waiting,
     carry: &mut BytesMut,
+    wire: &Wire,
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_, '_>,
 ) -> Ended {
@@ -73,23 +74,11 @@ pub(super) async fn run(
     out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", text.len()).as_bytes());
     out.extend_from_slice(if *keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
     out.extend_from_slice(&text);
-    let written = timeout(WRITE_TIME_MAX, write(socket, &out, stop)).await;
-    if *keep_alive && matches!(written, Ok(Ok(()))) { Ended::Whole } else { Ended::Closed }
-}
-
-async fn write(socket: &mut Stream, mut bytes: &[u8], stop: &mut Stop<'_, '_>) -> io::Result<()> {
-    poll_fn(|cx| {
-        while !bytes.is_empty() {
-            match Pin::new(&mut *socket).poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // A client that does not read must not keep the server from stopping.
-                Poll::Pending if stop.poll(cx) => return Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Pin::new(&mut *socket).poll_flush(cx)
-    })
-    .await
+    let mut out = Output::of(out);
+    let written = poll_fn(|cx| match out.poll_write(socket, wire.patience(), cx) {
+        // A client that does not read must not keep the server from stopping.
+        Poll::Pending if stop.poll(cx) => Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
+        written => written,
+    });
+    if written.await.is_ok() && *keep_alive { Ended::Whole } else { Ended::Closed }
 }

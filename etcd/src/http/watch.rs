@@ -4,13 +4,11 @@
 //! all keys. So a watch takes the connection over: what is left is the socket and the watcher. When it ends
 //! the connection goes back, as long as the answer was framed so that the client can tell its end.
 
-use std::io;
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -18,22 +16,20 @@ use shared::event::Event;
 use shared::net::Stream;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
+use super::output::Output;
 use super::progress::{Notices, Progress};
+use super::site::Wire;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
 
 /// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
-
-/// How long a client may take to read what is written at once. One that stopped reading is let go.
-pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// A watch that takes its connection over.
 ///
@@ -42,13 +38,13 @@ pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Watch {
     watcher: Watcher,
     stream: bool,
+    chunked: bool,
     keep_alive: bool,
     /// No event comes any more.
     over: bool,
     out: Output,
+    form: Option<Box<EventForm>>,
     notices: Option<Notices>,
-    /// Runs while the client does not read what is written.
-    slow: Option<Pin<Box<Sleep>>>,
 }
 
 /// How an event is written for a client of another API than v2.
@@ -84,8 +80,8 @@ impl Watch {
             (true, false) => b"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             (false, _) => b"\r\n\r\n",
         });
-        let out = Output { small: head, written: 0, large: None, chunked, form: None };
-        Watch { watcher, stream, keep_alive, over: false, out, notices: None, slow: None }
+        let out = Output::of(head);
+        Watch { watcher, stream, chunked, keep_alive, over: false, out, form: None, notices: None }
     }
 
     /// The same with notices while nothing happens, if the client asks for them.
@@ -94,9 +90,8 @@ impl Watch {
     }
 
     /// The same with events in another form than that of v2.
-    pub(super) fn with_form(mut self, form: Box<EventForm>) -> Watch {
-        self.out.form = Some(form);
-        self
+    pub(super) fn with_form(self, form: Box<EventForm>) -> Watch {
+        Watch { form: Some(form), ..self }
     }
 
     /// Answers until the last event, the client's end or ours. Input goes to `carry`.
@@ -104,6 +99,7 @@ impl Watch {
         &mut self,
         socket: &mut Stream,
         carry: &mut BytesMut,
+        wire: &Wire,
         clock: impl Fn() -> UnixNanos,
         stop: &mut Stop<'_, '_>,
         cx: &mut Context<'_>,
@@ -114,13 +110,13 @@ impl Watch {
                 return Poll::Ready(Ended::Closed);
             }
             if !self.over {
-                self.over = !self.out.gather(&mut self.watcher, self.stream, &clock, cx);
+                self.over = !self.gather(&clock, cx);
             }
             if self.out.is_empty() && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
-                self.out.push_notice();
+                self.push_notice();
             }
             if !self.out.is_empty() {
-                if ready!(self.poll_write(socket, cx)).is_err() {
+                if ready!(self.out.poll_write(socket, wire.patience(), cx)).is_err() {
                     return Poll::Ready(Ended::Closed);
                 }
                 // Whatever was written shows that the connection is alive.
@@ -136,16 +132,60 @@ impl Watch {
         }
     }
 
-    /// Writes all that waits, unless the client takes too long to read it.
-    fn poll_write(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = self.out.poll_write(socket, cx);
-        if written.is_ready() {
-            self.slow = None;
-            return written;
+    /// Takes the events that are there, up to a write's worth. Whether more may come.
+    fn gather(&mut self, clock: impl Fn() -> UnixNanos, cx: &mut Context<'_>) -> bool {
+        while self.out.large.is_none() && self.out.small.len() < WRITE_BYTES {
+            match self.watcher.poll_next(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(None) => {
+                    self.push_end();
+                    return false;
+                }
+                Poll::Ready(Some(event)) => {
+                    self.push(&event, clock());
+                    if !self.stream {
+                        return false;
+                    }
+                }
+            }
         }
-        // Nearly always there is room, and no need for a timer.
-        let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(WRITE_TIME_MAX)));
-        slow.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        true
+    }
+
+    fn push(&mut self, event: &Arc<Event>, now: UnixNanos) {
+        let body = match &self.form {
+            None => event.rendered(now),
+            Some(form) => form(event, now),
+        };
+        let end: &'static [u8] = match (self.chunked, self.stream) {
+            (true, false) => b"\r\n0\r\n\r\n",
+            (true, true) => b"\r\n",
+            (false, _) => b"",
+        };
+        let small = &mut self.out.small;
+        if self.chunked {
+            // Writing into a vector cannot fail.
+            let _ = write!(small, "{:x}\r\n", body.len());
+        }
+        if body.len() > WRITE_BYTES {
+            self.out.large = Some((body, end));
+        } else {
+            small.reserve_exact(body.len() + end.len());
+            small.extend_from_slice(&body);
+            small.extend_from_slice(end);
+        }
+    }
+
+    /// White space, which readers of JSON pass over.
+    fn push_notice(&mut self) {
+        self.out.small.extend_from_slice(if self.chunked { b"1\r\n\n\r\n" } else { b"\n" });
+    }
+
+    /// Ends an answer that has no last event.
+    fn push_end(&mut self) {
+        if self.chunked {
+            self.out.small.extend_from_slice(b"0\r\n\r\n");
+        }
     }
 }
 
@@ -180,104 +220,6 @@ pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Co
         }
     }
     Poll::Pending
-}
-
-/// What is about to be written: small things together, a large event by itself and uncopied.
-struct Output {
-    small: Vec<u8>,
-    /// How much of it all is written.
-    written: usize,
-    /// Comes after `small`, with what ends its chunk.
-    large: Option<(Bytes, &'static [u8])>,
-    chunked: bool,
-    form: Option<Box<EventForm>>,
-}
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.small.is_empty()
-    }
-
-    /// Takes the events that are there, up to a write's worth. Whether more may come.
-    fn gather(
-        &mut self,
-        watcher: &mut Watcher,
-        stream: bool,
-        clock: impl Fn() -> UnixNanos,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        while self.large.is_none() && self.small.len() < WRITE_BYTES {
-            match watcher.poll_next(cx) {
-                Poll::Pending => return true,
-                Poll::Ready(None) => {
-                    self.push_end();
-                    return false;
-                }
-                Poll::Ready(Some(event)) => {
-                    self.push(&event, clock(), !stream);
-                    if !stream {
-                        return false;
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    fn push(&mut self, event: &Arc<Event>, now: UnixNanos, last: bool) {
-        let body = match &self.form {
-            None => event.rendered(now),
-            Some(form) => form(event, now),
-        };
-        let end: &'static [u8] = match (self.chunked, last) {
-            (true, true) => b"\r\n0\r\n\r\n",
-            (true, false) => b"\r\n",
-            (false, _) => b"",
-        };
-        if self.chunked {
-            // Writing into a vector cannot fail.
-            let _ = write!(self.small, "{:x}\r\n", body.len());
-        }
-        if body.len() > WRITE_BYTES {
-            self.large = Some((body, end));
-        } else {
-            self.small.reserve_exact(body.len() + end.len());
-            self.small.extend_from_slice(&body);
-            self.small.extend_from_slice(end);
-        }
-    }
-
-    /// White space, which readers of JSON pass over.
-    fn push_notice(&mut self) {
-        self.small.extend_from_slice(if self.chunked { b"1\r\n\n\r\n" } else { b"\n" });
-    }
-
-    /// Ends an answer that has no last event.
-    fn push_end(&mut self) {
-        if self.chunked {
-            self.small.extend_from_slice(b"0\r\n\r\n");
-        }
-    }
-
-    /// Writes what is left of it; then gives its memory back.
-    fn poll_write(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (large, end) = self.large.as_ref().map_or((&b""[..], &b""[..]), |(body, end)| (body, end));
-        let mut before = 0;
-        for part in [&self.small[..], large, end] {
-            while self.written < before + part.len() {
-                match ready!(Pin::new(&mut *socket).poll_write(cx, &part[self.written - before..]))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => self.written += written,
-                }
-            }
-            before += part.len();
-        }
-        ready!(Pin::new(socket).poll_flush(cx))?;
-        self.small = Vec::new();
-        self.large = None;
-        self.written = 0;
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]
