@@ -191,21 +191,21 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     };
     let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
-        Route::Keys(api) => {
+        Route::Keys(_) | Route::DashboardKeys => {
+            let api = match route {
+                Route::Keys(api) => api,
+                _ => Api::V2,
+            };
+            if route == Route::DashboardKeys
+                && let Some((status, why)) = dashboard::refuse(context, &asked)
+            {
+                return Page::Ready(reply::message(headers, status, why));
+            }
             return match keys::begin(exchange, asked, headers, api) {
                 keys::Begun::Page(page) => page,
                 keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
             };
         }
-        Route::DashboardKeys => match dashboard::refuse(context, &asked) {
-            Some((status, why)) => reply::message(headers, status, why),
-            None => {
-                return match keys::begin(exchange, asked, headers, Api::V2) {
-                    keys::Begun::Page(page) => page,
-                    keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
-                };
-            }
-        },
         Route::DashboardApi => Box::pin(dashboard::answer_api(context, asked, headers)).await,
         Route::Dashboard => dashboard::answer(context, &asked, known, headers),
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,

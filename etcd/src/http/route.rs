@@ -66,6 +66,20 @@ pub(super) enum Route {
     Nowhere,
 }
 
+/// Pages with others below them; what is asked for most comes first.
+const FAMILIES: [(&[u8], Route); 10] = [
+    (b"/v2/keys", Route::Keys(Api::V2)),
+    (b"/v2/members", Route::Members),
+    (b"/v2/auth/users", Route::Auth(Family::Users)),
+    (b"/v2/auth/roles", Route::Auth(Family::Roles)),
+    (b"/mod/v2/lock", Route::Lock),
+    (b"/mod/v2/leader", Route::Leader),
+    (b"/livez", Route::Live),
+    (b"/readyz", Route::Ready),
+    (b"/mod/dashboard", Route::Dashboard),
+    (b"/debug/pprof", Route::Pprof),
+];
+
 /// These have no page of their own.
 const FAMILIES_OF_0_X: [(&[u8], Route); 3] = [
     (b"/v1/keys", Route::Keys(Api::V1Keys)),
@@ -77,39 +91,10 @@ impl Route {
     /// The page at a clean path, and the rest of the path where the page is a family: empty, or with a slash
     /// at its start.
     pub(super) fn of(path: &[u8]) -> (Route, &[u8]) {
-        if let Some(rest) = below(path, b"/v2/keys") {
-            return (Route::Keys(Api::V2), rest);
-        }
-        if let Some(rest) = below(path, b"/v2/members") {
-            return (Route::Members, rest);
-        }
-        if let Some(rest) = below(path, b"/v2/auth/users") {
-            return (Route::Auth(Family::Users), rest);
-        }
-        if let Some(rest) = below(path, b"/v2/auth/roles") {
-            return (Route::Auth(Family::Roles), rest);
-        }
-        if let Some(rest) = below(path, b"/mod/v2/lock") {
-            return (Route::Lock, rest);
-        }
-        if let Some(rest) = below(path, b"/mod/v2/leader") {
-            return (Route::Leader, rest);
-        }
-        if let Some(rest) = below(path, b"/livez") {
-            return (Route::Live, rest);
-        }
-        if let Some(rest) = below(path, b"/readyz") {
-            return (Route::Ready, rest);
-        }
-        if let Some(rest) = below(path, b"/mod/dashboard") {
-            let Some(api) = below(rest, b"/api") else { return (Route::Dashboard, rest) };
-            return match below(api, b"/keys") {
-                Some(key) => (Route::DashboardKeys, key),
-                None => (Route::DashboardApi, api),
-            };
-        }
-        if let Some(rest) = below(path, b"/debug/pprof") {
-            return (Route::Pprof, rest);
+        for (prefix, route) in FAMILIES {
+            if let Some(rest) = below(path, prefix) {
+                return if route == Route::Dashboard { Route::of_dashboard(rest) } else { (route, rest) };
+            }
         }
         for (prefix, route) in FAMILIES_OF_0_X {
             if let Some(rest) = below(path, prefix).filter(|rest| !rest.is_empty()) {
@@ -136,6 +121,14 @@ impl Route {
             _ => Route::Nowhere,
         };
         (route, b"")
+    }
+
+    fn of_dashboard(rest: &[u8]) -> (Route, &[u8]) {
+        let Some(api) = below(rest, b"/api") else { return (Route::Dashboard, rest) };
+        match below(api, b"/keys") {
+            Some(key) => (Route::DashboardKeys, key),
+            None => (Route::DashboardApi, api),
+        }
     }
 }
 
