@@ -166,7 +166,7 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
     let wire = site.wire();
     let flow = Arc::new(Flow::new());
     let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok()));
-    let front = Front::new(socket, carry, flow.clone(), wire.limits.head_bytes_max);
+    let front = Front::new(site.clone(), socket, carry, flow.clone());
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
     // connection's state is not where there are many.
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));

@@ -1,8 +1,9 @@
 //! The side of a connection that the HTTP library reads from and writes to.
 //!
-//! It repairs request lines (see [`request_line`](super::request_line)) and notes where the connection
-//! stands. It does so only where a request certainly begins: bytes of bodies pass untouched, and where
-//! several requests come at once only the first is looked at.
+//! It answers plain reads itself (see [`plain_get`](super::plain_get)), repairs request lines (see
+//! [`request_line`](super::request_line)) and notes where the connection stands. It does so only where a request
+//! certainly begins: bytes of bodies pass untouched, and where several requests come at once only the first that is
+//! not plain is looked at.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,7 +17,9 @@ use shared::net::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::Flow;
+use super::output::Output;
 use super::request_line::{self, RequestLine};
+use super::site::Site;
 
 /// Bytes that one read takes from the socket.
 const READ_BYTES_MAX: usize = 16 * 1024;
@@ -27,13 +30,15 @@ const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported: unsupp
     505 HTTP Version Not Supported: unsupported protocol version";
 
 /// A socket as the HTTP library uses it.
-pub(super) struct Front {
+pub(super) struct Front<S> {
+    site: Arc<S>,
     socket: Stream,
     flow: Arc<Flow>,
+    /// Answers to plain reads, on their way.
+    out: Output,
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
     state: State,
-    line_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,10 +51,11 @@ enum State {
     Refusing(usize),
 }
 
-impl Front {
+impl<S: Site> Front<S> {
     /// A connection of which `carry` is read already; at a request's first byte.
-    pub(super) fn new(socket: Stream, carry: BytesMut, flow: Arc<Flow>, line_bytes_max: usize) -> Front {
-        let mut front = Front { socket, flow, held: carry, state: State::Passing, line_bytes_max };
+    pub(super) fn new(site: Arc<S>, socket: Stream, carry: BytesMut, flow: Arc<Flow>) -> Front<S> {
+        let out = Output::default();
+        let mut front = Front { site, socket, flow, out, held: carry, state: State::Passing };
         front.look_at_held();
         front
     }
@@ -68,7 +74,7 @@ impl Front {
         match request_line::check(&self.held) {
             RequestLine::Fine => {}
             // What is too long is for the library to refuse.
-            RequestLine::Partial if self.held.len() >= self.line_bytes_max => {}
+            RequestLine::Partial if self.held.len() >= self.site.wire().limits.head_bytes_max => {}
             RequestLine::Partial => self.state = State::Holding,
             RequestLine::VersionUnknown => self.state = State::Refusing(0),
             RequestLine::Rewritten { line, consumed } => {
@@ -91,6 +97,16 @@ impl Front {
         }
     }
 
+    /// Sees off what answers plain reads.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.out.is_empty() {
+            self.flow.writes();
+            ready!(self.out.poll_write(&mut self.socket, self.site.wire().patience(), cx))?;
+            self.flow.flushed();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_refuse(&mut self, cx: &mut Context<'_>, mut written: usize) -> Poll<io::Result<()>> {
         while written < VERSION_UNKNOWN.len() {
             written += ready!(Pin::new(&mut self.socket).poll_write(cx, &VERSION_UNKNOWN[written..]))?;
@@ -102,7 +118,7 @@ impl Front {
     }
 }
 
-impl Read for Front {
+impl<S: Site> Read for Front<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -110,6 +126,7 @@ impl Read for Front {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
+            ready!(this.poll_out(cx))?;
             match this.state {
                 // To the library the connection ends here.
                 State::Refusing(written) => return this.poll_refuse(cx, written),
@@ -133,11 +150,16 @@ impl Read for Front {
                 }
                 continue;
             }
-            let starts_request = this.flow.is_at_head() && !bytes.is_empty();
-            if starts_request && request_line::check(bytes) != RequestLine::Fine {
-                this.held.extend_from_slice(bytes);
-                this.look_at_held();
-                continue;
+            if this.flow.is_at_head() && !bytes.is_empty() {
+                // What was asked before comes first. A plain read does not count as activity: who does nothing else
+                // needs the library no longer.
+                let is_next = this.flow.is_idle();
+                let used = if is_next { this.site.answer_at_once(bytes, &mut this.out) } else { 0 };
+                if used > 0 || request_line::check(bytes) != RequestLine::Fine {
+                    this.held.extend_from_slice(&bytes[used..]);
+                    this.look_at_held();
+                    continue;
+                }
             }
             if !bytes.is_empty() {
                 this.flow.delivers(bytes);
@@ -148,7 +170,7 @@ impl Read for Front {
     }
 }
 
-impl Write for Front {
+impl<S: Site> Write for Front<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.flow.writes();
@@ -159,12 +181,15 @@ impl Write for Front {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_out(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         this.flow.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }

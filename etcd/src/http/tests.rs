@@ -167,8 +167,16 @@ async fn requests_that_come_together_are_answered_in_order() {
 
 /// The answer to a read with one more header, and what it counted as.
 async fn read_with(server: &Server, target: &str, header: &str) -> (String, String, [f64; 5]) {
+    read_from(server, server.connect().await, target, header).await
+}
+
+async fn read_from(
+    server: &Server,
+    mut client: Client,
+    target: &str,
+    header: &str,
+) -> (String, String, [f64; 5]) {
     let before = read_counts(server);
-    let mut client = server.connect().await;
     client.send(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n")).await;
     let (head, body) = client.answer().await;
     // The library has a clock of its own.
@@ -244,6 +252,16 @@ async fn a_plain_read_is_answered_as_any_other() {
         let plain = read_with(&server, target, "Accept: */*").await;
         // It changes nothing but the way that the request takes.
         let other = read_with(&server, target, "TE: trailers").await;
+        let mut later = server.connect().await;
+        later.send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        later.answer().await;
+        let later = read_from(&server, later, target, "Accept: */*").await;
+        assert_eq!(
+            (&later.0, &later.2),
+            (&other.0, &other.2),
+            "{target}, on a connection that was used before"
+        );
+        assert!(later.1 == other.1, "{target}: another body on a connection that was used before");
         assert_eq!((&plain.0, &plain.2), (&other.0, &other.2), "{target}");
         assert!(plain.1 == other.1, "{target}: another body");
     }
@@ -515,13 +533,18 @@ async fn a_request_that_never_ends_is_given_up() {
     }
 }
 
-/// A client that has asked for a long value, and for which the kernel keeps little: the server has to wait.
-async fn slow_reader(server: &Server) -> Client {
+/// A client that has asked for a long value, and for which the kernel keeps little: the server has to wait. If
+/// `later`, it has asked for something else before.
+async fn slow_reader(server: &Server, later: bool) -> Client {
     server.put("/a", &"x".repeat(LONG));
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let socket = Stream::Plain(socket.connect(server.addr).await.unwrap());
     let mut client = Client { socket, read: Vec::new() };
+    if later {
+        client.send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.answer().await;
+    }
     client.send(GET_A).await;
     client.until("\r\n\r\n").await;
     client
@@ -535,10 +558,12 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
     let server =
         Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
             .await;
-    let mut client = slow_reader(&server).await;
-    // Longer than a look, shorter than the patience with a stalled client.
-    tokio::time::sleep(look * 5).await;
-    assert!(client.until("}\n").await.len() > LONG);
+    for later in [false, true] {
+        let mut client = slow_reader(&server, later).await;
+        // Longer than a look, shorter than the patience with a stalled client.
+        tokio::time::sleep(look * 5).await;
+        assert!(client.until("}\n").await.len() > LONG);
+    }
 }
 
 #[tokio::test]
@@ -547,9 +572,11 @@ async fn a_reader_that_stops_is_given_up() {
     let server =
         Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
             .await;
-    let client = slow_reader(&server).await;
-    tokio::time::sleep(look * 60).await;
-    assert!(client.rest().await.len() < LONG);
+    for later in [false, true] {
+        let client = slow_reader(&server, later).await;
+        tokio::time::sleep(look * 60).await;
+        assert!(client.rest().await.len() < LONG);
+    }
 }
 
 #[tokio::test]
@@ -649,6 +676,23 @@ async fn encrypted_connections_do_all_the_same() {
     let mut neither = server.connect().await;
     neither.send("SSH-2.0-x\r\n").await;
     assert!(!neither.rest().await.contains("HTTP"));
+}
+
+#[tokio::test]
+async fn a_plain_read_waits_for_the_answer_to_what_was_asked_before() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        let held = server.context.backend.gate.write().await;
+        client.send("DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        client.send(GET_A).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        server.put("/a", "1");
+        drop(held);
+        assert!(client.answer().await.1.contains("\"action\":\"delete\""));
+        assert_eq!(status(&client.answer().await.0), "HTTP/1.1 404 Not Found");
+    }
 }
 
 /// How many watches [`many_watches`] has.
