@@ -20,7 +20,6 @@ use tokio::sync::futures::Notified;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::crowd::Crowd;
 use super::flow::{Flow, Takeover};
 use super::front::Front;
 use super::listener::Listening;
@@ -28,6 +27,7 @@ use super::output::Output;
 use super::site::Site;
 use super::waiting;
 use super::watch::Ended;
+use super::watch_thread::WatchThread;
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -74,34 +74,34 @@ impl Connection {
     }
 
     /// Takes the connection out of the runtime of this thread.
-    pub(super) fn uproot(self) -> io::Result<Uprooted> {
+    pub(super) fn detach(self) -> io::Result<Detached> {
         let Connection { socket, carry, takeover } = self;
-        Ok(Uprooted { socket: socket.uproot()?, carry, takeover })
+        Ok(Detached { socket: socket.detach()?, carry, takeover })
     }
 }
 
 /// A connection between two threads.
-pub(super) struct Uprooted {
-    socket: net::Uprooted,
+pub(super) struct Detached {
+    socket: net::Detached,
     carry: BytesMut,
     takeover: Option<Takeover>,
 }
 
-impl Uprooted {
+impl Detached {
     /// Lets the runtime of this thread have the connection.
-    pub(super) fn plant(self) -> io::Result<Connection> {
-        let Uprooted { socket, carry, takeover } = self;
-        Ok(Connection { socket: socket.plant()?, carry, takeover })
+    pub(super) fn attach(self) -> io::Result<Connection> {
+        let Detached { socket, carry, takeover } = self;
+        Ok(Connection { socket: socket.attach()?, carry, takeover })
     }
 }
 
-/// Serves a connection until it ends. On the main thread, which has a crowd, it may also come to a watch that is
+/// Serves a connection until it ends. On the main thread, which has a watch_thread, it may also come to a watch that is
 /// better off elsewhere: then it is returned.
 pub(super) async fn run<S: Site>(
     mut connection: Connection,
     site: &Arc<S>,
     listening: &Listening,
-    crowd: Option<&Crowd>,
+    watch_thread: Option<&WatchThread>,
 ) -> Option<Connection> {
     let notified = pin!(listening.stop.notified());
     let mut stop = Stop { listening, notified, registered: false };
@@ -110,9 +110,11 @@ pub(super) async fn run<S: Site>(
         let (wire, clock) = (site.wire(), || site.clock());
         let ended = match &mut connection.takeover {
             None => None,
-            Some(Takeover::Watch(_)) if crowd.is_some_and(Crowd::is_large_here) => return Some(connection),
+            Some(Takeover::Watch(_)) if watch_thread.is_some_and(WatchThread::takes_next) => {
+                return Some(connection);
+            }
             Some(Takeover::Watch(watch)) => {
-                let _counted = crowd.map(Crowd::stay);
+                let _counted = watch_thread.map(WatchThread::count_on_main);
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
                 let ended = poll_fn(|cx| watch.poll(socket, carry, wire, clock, &mut stop, cx)).await;
                 // One event ends many long polls at once. What comes next on this connection waits until all

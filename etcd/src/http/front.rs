@@ -101,7 +101,13 @@ impl<S: Site> Front<S> {
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.out.is_empty() {
             self.flow.writes();
-            ready!(self.out.poll_write(&mut self.socket, self.site.wire().patience(), cx))?;
+            let before = self.out.written();
+            let written = self.out.poll_write(&mut self.socket, self.site.wire().patience(), cx);
+            if self.out.written() != before {
+                // A client that reads slowly is one that something moves for.
+                self.flow.wrote();
+            }
+            ready!(written)?;
             self.flow.flushed();
         }
         Poll::Ready(Ok(()))

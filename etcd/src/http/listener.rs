@@ -89,21 +89,20 @@ async fn greet<S: Site>(
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = acceptor.accept(socket).await else { return };
-    let crowd = &site.wire().crowd;
-    let Some(connection) = run(Connection::new(stream), &site, &listening, Some(crowd)).await else { return };
-    // One that cannot move is closed, and its client comes again.
-    let Ok(uprooted) = connection.uproot() else { return };
-    let counted = crowd.grow();
-    let life = {
-        let (site, uprooted) = (site.clone(), Box::new(uprooted));
-        async move {
-            let _held = (open, counted);
-            if let Ok(connection) = uprooted.plant() {
-                run(connection, &site, &listening, None).await;
-            }
-        }
+    let watch_thread = &site.wire().watch_thread;
+    let Some(connection) = run(Connection::new(stream), &site, &listening, Some(watch_thread)).await else {
+        return;
     };
-    crowd.send(life);
+    // One that cannot move is closed, and its client comes again.
+    let Ok(detached) = connection.detach() else { return };
+    let held = (open, watch_thread.count_moved());
+    let (there, detached) = (site.clone(), Box::new(detached));
+    watch_thread.spawn(async move {
+        let _held = held;
+        if let Ok(connection) = detached.attach() {
+            run(connection, &there, &listening, None).await;
+        }
+    });
 }
 
 /// Counts an open connection.

@@ -15,7 +15,6 @@ mod auth;
 mod backend;
 mod connection;
 mod cors;
-mod crowd;
 mod dashboard;
 mod date;
 mod debug_vars;
@@ -58,6 +57,7 @@ mod v1_dialect;
 mod version;
 mod waiting;
 mod watch;
+mod watch_thread;
 
 use std::sync::Arc;
 

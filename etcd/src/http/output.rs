@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use shared::net::Stream;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep};
@@ -30,6 +31,11 @@ impl Output {
 
     pub(super) fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_none()
+    }
+
+    /// How much of it is written, while something of it is left.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     /// Writes what is left of it; then gives its memory back.
@@ -70,4 +76,13 @@ impl Output {
         }
         Pin::new(socket).poll_flush(cx)
     }
+}
+
+/// `HTTP/1.1 404 Not Found`, with the end of its line.
+pub(super) fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
 }

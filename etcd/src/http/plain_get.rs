@@ -12,7 +12,7 @@
 use std::mem::MaybeUninit;
 use std::time::Instant;
 
-use http::Method;
+use http::{HeaderValue, Method, StatusCode};
 use httparse::{Request, Status};
 use shared::error::ApiError;
 use shared::event::Event;
@@ -23,13 +23,14 @@ use super::date::http_date;
 use super::exchange::is_host_byte;
 use super::keys::{self, KeysRequest};
 use super::metrics::Counted;
-use super::output::Output;
+use super::output::{Output, push_status_line};
 use super::{Context, path, reply};
 
 /// Headers that a plain request may have.
 const HEADERS_MAX: usize = 16;
 
-/// Bytes of a body that is copied behind its head; a longer one is written by itself.
+/// Bytes of answers that are gathered for one write, and of a body that is copied for it; a longer one is written
+/// by itself.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of an answer's head, about.
@@ -65,7 +66,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(PlainGet<'_>, usize)> {
     let mut hosts = 0;
     for header in request.headers.iter() {
         match effect(header.name) {
-            Effect::None => {}
+            Effect::Nothing => {}
             Effect::Host if header.value.iter().all(|byte| is_host_byte(*byte)) => hosts += 1,
             Effect::Connection if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
             _ => return None,
@@ -84,12 +85,13 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-_.~?&=:@,".contains(&byte)
 }
 
-/// What a header could do to an answer.
+/// What a header does to an answer. A page of keys that begins to look at another one has to name it here.
 enum Effect {
-    None,
+    Nothing,
     Host,
     Connection,
-    Some,
+    /// Perhaps something.
+    Unsure,
 }
 
 fn effect(name: &str) -> Effect {
@@ -98,14 +100,14 @@ fn effect(name: &str) -> Effect {
     match name.len() {
         4 if is("host") => Effect::Host,
         10 if is("connection") => Effect::Connection,
-        2 if is("te") => Effect::Some,
-        6 if is("expect") || is("origin") => Effect::Some,
-        7 if is("upgrade") || is("trailer") => Effect::Some,
-        13 if is("authorization") => Effect::Some,
-        14 if is("content-length") || is("http2-settings") => Effect::Some,
-        16 if is("proxy-connection") => Effect::Some,
-        17 if is("transfer-encoding") => Effect::Some,
-        _ => Effect::None,
+        2 if is("te") => Effect::Unsure,
+        6 if is("expect") || is("origin") => Effect::Unsure,
+        7 if is("upgrade") || is("trailer") => Effect::Unsure,
+        13 if is("authorization") => Effect::Unsure,
+        14 if is("content-length") || is("http2-settings") => Effect::Unsure,
+        16 if is("proxy-connection") => Effect::Unsure,
+        17 if is("transfer-encoding") => Effect::Unsure,
+        _ => Effect::Nothing,
     }
 }
 
@@ -115,8 +117,9 @@ pub(super) fn answer<B: Backend>(context: &Context<B>, bytes: &[u8], out: &mut O
         return 0;
     }
     let mut used = 0;
-    // One large body at a time, as there is room for one.
+    // Up to a write's worth: what is left goes the other way.
     while out.large.is_none()
+        && out.small.len() < COPIED_BYTES_MAX
         && let Some((get, length)) = read(&bytes[used..])
         && answer_one(context, &get, out)
     {
@@ -156,9 +159,8 @@ fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, o
     let body = keys::body(event, now);
     let small = &mut out.small;
     small.reserve(HEAD_BYTES + body.len().min(COPIED_BYTES_MAX));
-    small.extend_from_slice(b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: ");
-    small.extend_from_slice(context.cluster_id.as_bytes());
-    small.extend_from_slice(b"\r\nContent-Type: application/json\r\nX-Etcd-Index: ");
+    push_head(small, StatusCode::OK, &context.cluster_id);
+    small.extend_from_slice(b"Content-Type: application/json\r\nX-Etcd-Index: ");
     push_number(small, event.index);
     small.extend_from_slice(b"\r\nX-Raft-Index: ");
     push_number(small, status.commit);
@@ -168,19 +170,21 @@ fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, o
 }
 
 fn push_error<B: Backend>(context: &Context<B>, error: &ApiError, now: UnixNanos, out: &mut Output) {
-    let status = reply::status_of(error);
     let small = &mut out.small;
     small.reserve(HEAD_BYTES);
-    small.extend_from_slice(b"HTTP/1.1 ");
-    small.extend_from_slice(status.as_str().as_bytes());
-    small.push(b' ');
-    small.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    small.extend_from_slice(b"\r\nX-Etcd-Cluster-Id: ");
-    small.extend_from_slice(context.cluster_id.as_bytes());
-    small.extend_from_slice(b"\r\nX-Etcd-Index: ");
+    push_head(small, reply::status_of(error), &context.cluster_id);
+    small.extend_from_slice(b"X-Etcd-Index: ");
     push_number(small, error.index);
     small.extend_from_slice(b"\r\nContent-Type: application/json");
     push_body(out, reply::body_of(error), now);
+}
+
+/// What all answers begin with.
+fn push_head(small: &mut Vec<u8>, status: StatusCode, cluster_id: &HeaderValue) {
+    push_status_line(small, status);
+    small.extend_from_slice(b"X-Etcd-Cluster-Id: ");
+    small.extend_from_slice(cluster_id.as_bytes());
+    small.extend_from_slice(b"\r\n");
 }
 
 /// What comes behind the page's own headers.

@@ -17,10 +17,10 @@ use shared::time::UnixNanos;
 use super::Limits;
 use super::backend::Backend;
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
-use super::crowd::Crowd;
 use super::exchange::{self, Exchange};
 use super::flow::Flow;
 use super::output::Output;
+use super::watch_thread::WatchThread;
 use super::{Context, plain_get, reply};
 
 /// The least that the HTTP library takes for its buffers.
@@ -60,7 +60,7 @@ pub(crate) struct Wire {
     pub(super) limits: Limits,
     pub(super) http: http1::Builder,
     pub(crate) look_interval: Duration,
-    pub(super) crowd: Crowd,
+    pub(super) watch_thread: WatchThread,
 }
 
 impl Wire {
@@ -73,7 +73,7 @@ impl Wire {
             .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
-        Wire { limits, http, look_interval: LOOK_INTERVAL, crowd: Crowd::default() }
+        Wire { limits, http, look_interval: LOOK_INTERVAL, watch_thread: WatchThread::default() }
     }
 
     /// Gives requests up when their client closes its side: what answers them may wait for ever.

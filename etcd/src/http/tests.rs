@@ -8,6 +8,7 @@ use prometheus::proto::Metric;
 use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles, Stream};
 use shared::pb;
 use shared::time::UnixNanos;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ impl Server {
         acceptor: Acceptor,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // So that the server notices how its clients read.
+        SockRef::from(&listener).set_send_buffer_size(64 * 1024).unwrap();
         let addr = listener.local_addr().unwrap();
         let backend = StandIn::new("m", "http://127.0.0.1:1", &format!("http://{addr}"), clock);
         let options = Options { limits, ..Options::default() };
@@ -567,6 +570,29 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
 }
 
 #[tokio::test]
+async fn a_reader_that_goes_on_slowly_is_not_given_up() {
+    let look = Duration::from_millis(20);
+    let server =
+        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
+            .await;
+    for later in [false, true] {
+        let mut client = slow_reader(&server, later).await;
+        let began = std::time::Instant::now();
+        let mut part = vec![0; 128 * 1024];
+        let mut got = client.read.len();
+        while got < LONG {
+            tokio::time::sleep(look * 2).await;
+            let read =
+                timeout(PATIENCE, client.socket.read(&mut part)).await.expect("bytes or the end").unwrap();
+            assert!(read > 0, "given up after {got} bytes");
+            got += read;
+        }
+        let patience = server.context.wire.patience();
+        assert!(began.elapsed() > patience, "the test is too quick to tell: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_stops_is_given_up() {
     let look = Duration::from_millis(5);
     let server =
@@ -724,7 +750,7 @@ async fn many_watches(server: Server, mut clients: Vec<Client>) {
         client.send(&format!("GET /v2/keys/a?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         client.until("\r\n\r\n").await;
     }
-    let moved = server.context.wire.crowd.moved();
+    let moved = server.context.wire.watch_thread.moved();
     if std::thread::available_parallelism().unwrap().get() > 1 {
         assert_eq!(moved, (WATCHES - 32) / 2);
     }

@@ -16,7 +16,7 @@ use shared::time::UnixNanos;
 use super::connection::Stop;
 use super::date::http_date;
 use super::exchange::Framing;
-use super::output::Output;
+use super::output::{Output, push_status_line};
 use super::site::Wire;
 use super::watch::{Ended, poll_client, push_headers};
 
@@ -63,11 +63,7 @@ pub(super) async fn run(
     .await;
     let Some((status, text)) = done else { return Ended::Closed };
     let mut out = Vec::with_capacity(320 + text.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    push_status_line(&mut out, status);
     push_headers(&mut out, headers);
     out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nDate: ");
     out.extend_from_slice(&http_date(clock()));

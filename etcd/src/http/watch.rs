@@ -33,8 +33,7 @@ const CARRY_BYTES_MAX: usize = 64 * 1024;
 
 /// A watch that takes its connection over.
 ///
-/// All that it needs is in here, and nothing of it moves: ten thousand of them fit into a processor's cache, or
-/// nearly.
+/// All that it needs is in here: where there are thousands of them, an event touches little memory of each.
 pub(super) struct Watch {
     watcher: Watcher,
     stream: bool,
@@ -111,9 +110,10 @@ impl Watch {
             }
             if !self.over {
                 self.over = !self.gather(&clock, cx);
-            }
-            if self.out.is_empty() && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
-                self.push_notice();
+                let silent = !self.over && self.out.is_empty();
+                if silent && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
+                    self.push_notice();
+                }
             }
             if !self.out.is_empty() {
                 if ready!(self.out.poll_write(socket, wire.patience(), cx)).is_err() {

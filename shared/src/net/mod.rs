@@ -18,7 +18,7 @@ pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
 pub use presented::{Presented, certificates_in, presented};
-pub use stream::{Encrypted, Stream, TlsFailure, Uprooted};
+pub use stream::{Detached, Encrypted, Stream, TlsFailure};
 
 /// What the system said, in the words of Go: `connection refused`.
 #[must_use]

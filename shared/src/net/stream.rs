@@ -68,23 +68,23 @@ impl Encrypted {
 
 /// A connection on its way from one runtime to another.
 #[derive(Debug)]
-pub struct Uprooted(Rootless);
+pub struct Detached(DetachedStream);
 
 #[derive(Debug)]
-enum Rootless {
+enum DetachedStream {
     Plain(std::net::TcpStream),
     Tls(Box<Encrypted>),
 }
 
-impl Uprooted {
+impl Detached {
     /// The connection in the runtime that this is called in.
     ///
     /// # Errors
     /// When the runtime cannot wait for it: it has no room, or is none for sockets.
-    pub fn plant(self) -> io::Result<Stream> {
+    pub fn attach(self) -> io::Result<Stream> {
         match self.0 {
-            Rootless::Plain(socket) => TcpStream::from_std(socket).map(Stream::Plain),
-            Rootless::Tls(socket) => Ok(Stream::Tls(socket)),
+            DetachedStream::Plain(socket) => TcpStream::from_std(socket).map(Stream::Plain),
+            DetachedStream::Tls(socket) => Ok(Stream::Tls(socket)),
         }
     }
 }
@@ -95,10 +95,10 @@ impl Stream {
     ///
     /// # Errors
     /// When the runtime does not let it go.
-    pub fn uproot(self) -> io::Result<Uprooted> {
+    pub fn detach(self) -> io::Result<Detached> {
         match self {
-            Stream::Plain(socket) => Ok(Uprooted(Rootless::Plain(socket.into_std()?))),
-            Stream::Tls(socket) => Ok(Uprooted(Rootless::Tls(socket))),
+            Stream::Plain(socket) => Ok(Detached(DetachedStream::Plain(socket.into_std()?))),
+            Stream::Tls(socket) => Ok(Detached(DetachedStream::Tls(socket))),
         }
     }
 
