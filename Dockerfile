@@ -6,7 +6,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked
+RUN cargo build --profile dist --locked
 
 FROM debian:bookworm-slim
 # The system's authorities, for TLS to discovery services.
@@ -15,8 +15,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --user-group --home-dir /var/lib/etcd --shell /usr/sbin/nologin etcd \
  && install -d -o etcd -g etcd -m 0700 /var/lib/etcd
-COPY --from=build /src/target/release/etcd /src/target/release/etcdctl /src/target/release/etcd-dump \
-     /src/target/release/etcd-migrate /usr/local/bin/
+COPY --from=build /src/target/dist/etcd /src/target/dist/etcdctl /src/target/dist/etcd-dump \
+     /src/target/dist/etcd-migrate /usr/local/bin/
 USER etcd
 ENV ETCD_DATA_DIR=/var/lib/etcd
 VOLUME /var/lib/etcd

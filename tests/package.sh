@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian packages, installs them, runs what is in them, upgrades, removes and purges them.
 #
-#   tests/package.sh [--release]
+#   tests/package.sh [--dist]
 #
 # All of it happens to a copy of this machine's root file system that lies in memory (an overlay in a mount namespace,
 # with a network of its own): the machine itself stays as it was. Wants root, Debian's dpkg and cargo-deb; where one of
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=(--dev)
-[ "${1:-}" != --release ] || profile=()
+[ "${1:-}" != --dist ] || profile=()
 
 missing() {
   echo "left out: $1"
