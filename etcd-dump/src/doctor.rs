@@ -2,9 +2,11 @@
 //!
 //! 3.6 keeps its members in the v2 store still, and nothing else. At its start it refuses a snapshot whose store holds
 //! more, and stops at the first v2 request of the log after it, but for those by which members of older versions
-//! publish themselves. The same is looked at here; in addition, what 3.6 would pass over in silence.
+//! publish themselves. It also stops at a member that it cannot read. The same is looked at here; in addition, what 3.6
+//! would pass over in silence. A file that cannot be read may hold anything, so it never counts as free of v2 data.
 
 mod findings;
+mod members;
 mod report;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,13 +16,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use shared::disk::{Disk, DiskError, Kind, RealDisk};
+use shared::disk::{Disk, DiskError, RealDisk};
 use shared::flags::{Flag, FlagSet, Group};
 use shared::snap::SnapError;
 use shared::wal::WalError;
 
 use crate::command_line::{Command, Line};
+use crate::place::{is_dir, is_legacy, no_directory};
 use findings::examine;
+pub(crate) use members::faults as member_faults;
 use report::Text;
 
 pub(crate) const COMMAND: Command = Command {
@@ -61,10 +65,11 @@ examples:
   etcd-dump doctor --json /var/lib/etcd | jq -r '.keys[].key'
 
 exit status:
-  0  there is no v2 data, and nothing in DIR that would keep 3.6 from starting for its sake
-  1  there is some
+  0  there is no v2 data, and nothing of v2 in DIR that would keep 3.6 from starting
+  1  there is some, or a record of a member that 3.6 cannot read
   2  the command line makes no sense
-  3  DIR cannot be read, or not to its end, and nothing was found before
+  3  a file of DIR cannot be read, or not to its end, and nothing was found before; or no record of
+     the log can be read, so that it is not known which snapshot counts. The report names the file
 ";
 
 const FOUND: u8 = 1;
@@ -73,10 +78,12 @@ const UNREADABLE: u8 = 3;
 /// Why there are no findings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DoctorError {
-    #[error("there is no directory {}", .0.display())]
-    NoDirectory(PathBuf),
+    #[error("{0}")]
+    NoDirectory(String),
     #[error("{} is not the data directory of an etcd member: no member/wal", .0.display())]
     NotAMember(PathBuf),
+    #[error("there is no log in {}; if it is elsewhere, --wal-dir names its folder", .0.display())]
+    NoLog(PathBuf),
     #[error(
         "{} is the data directory of an etcd 0.x member, all of it older than the v2 store; see etcd-migrate",
         .0.display()
@@ -109,8 +116,9 @@ fn run(line: &Line) -> Result<ExitCode> {
     };
     io::stdout().lock().write_all(&text)?;
     Ok(match (findings.found, &findings.unreadable) {
-        (true, _) => ExitCode::from(FOUND),
-        (false, Some(_)) => ExitCode::from(UNREADABLE),
+        (true, _) if findings.is_start_known => ExitCode::from(FOUND),
+        (_, Some(_)) => ExitCode::from(UNREADABLE),
+        (true, None) => ExitCode::from(FOUND),
         (false, None) => ExitCode::SUCCESS,
     })
 }
@@ -124,18 +132,20 @@ struct Member {
 
 /// Finds them: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
 fn find<D: Disk>(disk: &D, dir: &Path, wal_dir: Option<&Path>) -> std::result::Result<Member, DoctorError> {
-    let is_dir = |path: &Path| matches!(disk.kind(path), Ok(Some(Kind::Dir)));
-    if !is_dir(dir) {
-        return Err(DoctorError::NoDirectory(dir.to_owned()));
+    if let Some(problem) = no_directory(disk, dir)? {
+        return Err(DoctorError::NoDirectory(problem));
     }
     for member in [dir.join("member"), dir.to_owned()] {
         let wal = wal_dir.map_or_else(|| member.join("wal"), Path::to_owned);
-        if is_dir(&wal) && (wal_dir.is_none() || is_dir(&member)) {
-            return Ok(Member { snap: member.join("snap"), wal });
+        let snap = member.join("snap");
+        if is_dir(disk, &wal)? && (wal_dir.is_none() || is_dir(disk, &member)?) {
+            return Ok(Member { snap, wal });
+        }
+        if is_dir(disk, &snap)? {
+            return Err(DoctorError::NoLog(wal));
         }
     }
-    let is_there = |name: &str| matches!(disk.kind(&dir.join(name)), Ok(Some(_)));
-    if is_there("log") && (is_there("conf") || is_there("snapshot")) {
+    if is_legacy(disk, dir)? {
         return Err(DoctorError::Legacy(dir.to_owned()));
     }
     Err(DoctorError::NotAMember(dir.to_owned()))

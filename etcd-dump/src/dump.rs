@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use shared::disk::{Disk, Kind, RealDisk};
+use shared::disk::RealDisk;
 use shared::legacy::{self, FileError};
 use shared::pb::WalSnapshot;
 
 use crate::command_line::Line;
 use crate::flags::{View, What};
+use crate::place::{is_dir, no_directory};
 use crate::replay::replay;
 use crate::{members, old, raft_log, tree, verify};
 
@@ -80,26 +81,29 @@ fn status(is_good: bool) -> ExitCode {
 /// # Errors
 /// If it is not there, or none that etcd made.
 pub(crate) fn look(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<Found> {
-    if !is_dir(data_dir) {
-        bail!("there is no directory {}", data_dir.display());
+    if let Some(problem) = no_directory(&RealDisk, data_dir)? {
+        bail!(problem);
     }
     // Below `member`, or, as etcd 2.0.0 had it, in the directory itself.
     let candidates = [data_dir.join("member"), data_dir.to_owned()];
     let holds = if wal_dir.is_some() { "snap" } else { "wal" };
-    let member = candidates.into_iter().find(|dir| is_dir(&dir.join(holds)));
-    match member {
-        Some(dir) if !old => {
+    for dir in candidates {
+        if !old && is_dir(&RealDisk, &dir.join(holds))? {
             let wal = wal_dir.map_or_else(|| dir.join("wal"), Path::to_owned);
             return Ok(Found::Member(Files { snap: dir.join("snap"), wal }));
         }
-        _ => {}
     }
     let what = if old { "etcd 0.x member" } else { "etcd member" };
     match legacy::look(&RealDisk, data_dir) {
         Ok(legacy::Found::Nothing) => {
             let missing = match old {
                 true => "no log, no snapshot",
-                false if is_dir(&data_dir.join("proxy")) => "it is a proxy's, which holds no data",
+                false if is_dir(&RealDisk, &data_dir.join("proxy"))? => {
+                    "it is a proxy's, which holds no data"
+                }
+                false if is_dir(&RealDisk, &data_dir.join("member/snap"))? => {
+                    "it has snapshots (member/snap), but no log (member/wal): -wal-dir says where the log is"
+                }
                 false => "no member/wal, no log of 0.x",
             };
             bail!("{} is not the data directory of an {what}: {missing}", data_dir.display())
@@ -108,8 +112,4 @@ pub(crate) fn look(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result
         Ok(_) | Err(FileError::Damaged { .. }) => Ok(Found::Old(data_dir.to_owned())),
         Err(error) => Err(error.into()),
     }
-}
-
-fn is_dir(path: &Path) -> bool {
-    matches!(RealDisk.kind(path), Ok(Some(Kind::Dir)))
 }

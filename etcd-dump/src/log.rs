@@ -8,6 +8,7 @@ use shared::pb;
 use shared::wal::{self, Damage, End, Frames, Record, SegmentName, Stream, WalError};
 
 use crate::cuts::Cuts;
+use crate::place::headless_segment;
 
 /// Which entries of a log are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,8 @@ pub(crate) struct Log {
     /// Whether 3.x has written in it.
     is_padded: bool,
     last_file: PathBuf,
+    /// The first segment without a head, if there is one.
+    headless: Option<PathBuf>,
 }
 
 /// What is shown of a log.
@@ -92,6 +95,7 @@ impl Log {
             end_offset: 0,
             is_padded: false,
             last_file: dir.to_owned(),
+            headless: None,
         };
         log.outline(mark);
         Ok(log)
@@ -128,6 +132,7 @@ impl Log {
         (self.end, self.end_offset) = stream.end();
         self.is_padded = stream.is_padded();
         self.last_file = stream.file().to_owned();
+        self.headless = stream.headless().map(Path::to_owned);
     }
 
     fn stream(&self) -> Stream<RealDisk> {
@@ -213,6 +218,9 @@ impl Log {
         if self.metadata.is_none() {
             bail!("no metadata found in {}", self.last_file.display());
         }
+        if let Some(file) = self.headless {
+            bail!(headless_segment(&RealDisk, &file));
+        }
         match mark {
             Some(at) if !self.is_mark_known => {
                 bail!("the log has no record of the snapshot (index {}, term {})", at.index, at.term)
@@ -225,6 +233,7 @@ impl Log {
     pub(crate) fn tail(&self) -> Result<Option<String>> {
         let (file, offset) = (self.last_file.display(), self.end_offset);
         Ok(match self.end {
+            _ if self.headless.is_some() => None,
             End::Clean => None,
             End::Torn => {
                 let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;

@@ -16,6 +16,7 @@ mod lines;
 mod log;
 mod members;
 mod old;
+mod place;
 mod raft_log;
 mod replay;
 mod salvage;

@@ -25,6 +25,7 @@ use shared::snap::SnapError;
 use shared::wal::WalError;
 
 use crate::command_line::{Command, Line, UsageError};
+use crate::place::{is_dir, is_legacy, no_directory};
 use log::Log;
 use report::Report;
 
@@ -91,8 +92,8 @@ struct Source {
 /// Why there is no new directory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SalvageError {
-    #[error("there is no directory {}", .0.display())]
-    NoDirectory(PathBuf),
+    #[error("{0}")]
+    NoDirectory(String),
     #[error("{} holds neither snapshots nor a log (member/snap, member/wal)", .0.display())]
     NotAMember(PathBuf),
     #[error(
@@ -198,8 +199,10 @@ fn salvage<D: Disk>(
     if log::is_in_use(disk, &source.wal) {
         notices.push("a server runs on it: what it writes meanwhile is not in the new directory".to_owned());
     }
+    let mut unread = Vec::new();
     let mut snapshots = snapshots::list(disk, &source.snap).unwrap_or_else(|error| {
-        notices.push(format!("no snapshots: {error}"));
+        let list = if error.is_not_found() { &mut notices } else { &mut unread };
+        list.push(format!("no snapshots: {error}"));
         Vec::new()
     });
     let log = match log::read(disk, &source.wal) {
@@ -217,10 +220,13 @@ fn salvage<D: Disk>(
     }
     match made {
         Ok(plan) => {
-            report.add(&plan, log.as_ref(), &snapshots, out);
+            report.add(&plan, log.as_ref(), &snapshots, unread, out);
             (Some(report), None)
         }
-        Err(error) => (Some(report), Some(error)),
+        Err(error) => {
+            report.notices.extend(unread);
+            (Some(report), Some(error))
+        }
     }
 }
 
@@ -245,19 +251,17 @@ fn make<D: Disk>(
 
 /// Finds the files: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
 fn find<D: Disk>(disk: &D, dir: &Path, wal_dir: Option<&Path>) -> std::result::Result<Source, SalvageError> {
-    let is_dir = |path: &Path| matches!(disk.kind(path), Ok(Some(Kind::Dir)));
-    if !is_dir(dir) {
-        return Err(SalvageError::NoDirectory(dir.to_owned()));
+    if let Some(problem) = no_directory(disk, dir)? {
+        return Err(SalvageError::NoDirectory(problem));
     }
     for member in [dir.join("member"), dir.to_owned()] {
         let (snap, wal) = (member.join("snap"), member.join("wal"));
-        if is_dir(&snap) || is_dir(&wal) || (wal_dir.is_some() && is_dir(&member)) {
+        if is_dir(disk, &snap)? || is_dir(disk, &wal)? || (wal_dir.is_some() && is_dir(disk, &member)?) {
             let wal = wal_dir.map_or(wal, Path::to_owned);
             return Ok(Source { dir: dir.to_owned(), snap, wal });
         }
     }
-    let is_there = |name: &str| matches!(disk.kind(&dir.join(name)), Ok(Some(_)));
-    if is_there("log") && (is_there("conf") || is_there("snapshot")) {
+    if is_legacy(disk, dir)? {
         return Err(SalvageError::Legacy(dir.to_owned()));
     }
     Err(SalvageError::NotAMember(dir.to_owned()))

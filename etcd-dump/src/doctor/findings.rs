@@ -1,5 +1,7 @@
 //! Looks for v2 data.
 
+use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,9 +11,11 @@ use shared::pb;
 use shared::replay::Replay;
 use shared::snap::{self, Snapshots};
 use shared::store::Store;
-use shared::wal::{self, End, Frames, Inspected};
+use shared::wal::{self, End, Frames, Inspected, Stream, WalError};
 
+use super::members::{self, is_attributes, is_version};
 use super::{DoctorError, Member};
+use crate::place::{headless_segment, is_there};
 use crate::tree;
 
 /// What a directory holds of v2.
@@ -37,9 +41,25 @@ pub(crate) struct Findings {
     pub(crate) auth: Vec<Node>,
     /// Whatever else stands in the store beside the members.
     pub(crate) other: Vec<Node>,
-    /// Why not all could be looked at.
+    /// Records of members that 3.6 cannot read, at which it stops.
+    pub(crate) members: Vec<String>,
+    /// What could not be read, with the files and the reasons.
     pub(crate) unreadable: Option<String>,
+    /// Whether it is known with which snapshot a server begins. If not, the keys are those of the newest one that can
+    /// be read.
+    #[serde(skip)]
+    pub(crate) is_start_known: bool,
     pub(crate) notices: Vec<String>,
+}
+
+impl Findings {
+    /// Something cannot be read, so it may hold anything.
+    fn cannot_read(&mut self, what: impl Display) {
+        match &mut self.unreadable {
+            Some(text) => text.push_str(&format!("; {what}")),
+            none => *none = Some(what.to_string()),
+        }
+    }
 }
 
 /// A snapshot.
@@ -90,19 +110,35 @@ pub(crate) struct Node {
 /// Looks at a member's files.
 ///
 /// # Errors
-/// If they cannot be read at all.
+/// If their folders cannot be read at all. A file that cannot be read is a finding.
 pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<Findings, DoctorError> {
     let mut findings = Findings { dir: dir.display().to_string(), ..Findings::default() };
     let (replay, log) = choose(disk, member, &mut findings)?;
-    findings.release = if log.padded { "3.x" } else { "2.x" };
+    findings.is_start_known = log.is_some();
+    let is_v3 = is_there(disk, &member.snap.join("db"))?;
+    let is_padded = log.as_ref().is_some_and(|log| log.padded);
+    findings.release = if is_padded || (log.is_none() && is_v3) { "3.x" } else { "2.x" };
+    if is_v3 {
+        findings.notices.push("the database of the v3 API (member/snap/db) was not looked at".to_owned());
+    }
     if let Some(snapshot) = &mut findings.snapshot {
         snapshot.refused = !is_members_only(replay.store());
+        findings.members = members::faults(replay.store());
     }
-    let replay = follow(replay, &log, &mut findings);
+    let replay = match &log {
+        Some(log) => follow(replay, log, &mut findings),
+        None => replay,
+    };
+    for fault in members::faults(replay.store()) {
+        if !findings.members.contains(&fault) {
+            findings.members.push(fault);
+        }
+    }
     collect(replay.store(), &mut findings);
     let log = &findings.log;
-    findings.refused =
-        findings.snapshot.as_ref().is_some_and(|snapshot| snapshot.refused) || log.v2_requests > 0;
+    findings.refused = findings.snapshot.as_ref().is_some_and(|snapshot| snapshot.refused)
+        || log.v2_requests > 0
+        || !findings.members.is_empty();
     let any =
         !findings.keys.is_empty() || !findings.other.is_empty() || findings.auth.iter().any(is_user_or_role);
     findings.found = findings.refused || any;
@@ -110,62 +146,137 @@ pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<
 }
 
 /// The newest snapshot that is good and that the log knows, as 3.6 takes it, and the log behind it.
+///
+/// Where no record of the log can be read there is no telling which snapshot counts: then the newest good one comes
+/// without a log.
 fn choose<D: Disk>(
     disk: &D,
     member: &Member,
     findings: &mut Findings,
-) -> Result<(Replay, Inspected), DoctorError> {
+) -> Result<(Replay, Option<Inspected>), DoctorError> {
+    if let Some(error) = unreadable_log(disk, &member.wal)? {
+        findings.cannot_read(error);
+    }
+    // A snapshot for the case that no log goes with any.
+    let mut newest: Option<(Replay, SnapshotFindings)> = None;
     for name in snapshot_names(disk, member)?.into_iter().rev() {
         let file = member.snap.join(&name);
-        let snapshot = match snap::read(disk, &file) {
-            Ok(snapshot) => snapshot,
+        let replay = snap::read(disk, &file).map_err(|error| error.to_string()).and_then(|snapshot| {
+            let replay = Replay::from_snapshot(&snapshot, Frames::Any);
+            replay.map_err(|error| format!("{}: {error}", file.display()))
+        });
+        let replay = match replay {
+            Ok(replay) => replay,
             Err(error) => {
+                findings.cannot_read(&error);
                 findings.notices.push(format!("passed over: {error}"));
                 continue;
             }
         };
-        let replay = match Replay::from_snapshot(&snapshot, Frames::Any) {
-            Ok(replay) => replay,
-            Err(error) => {
-                findings.notices.push(format!("passed over: {}: {error}", file.display()));
-                continue;
-            }
-        };
         let at = replay.applied();
-        let (log, damage) = wal::inspect_any(disk, &member.wal, at.index)?;
+        let file_name = name.to_string_lossy().into_owned();
+        let snapshot = SnapshotFindings { file: file_name, index: at.index, term: at.term, refused: false };
+        let Some((log, damage)) = read_log(disk, &member.wal, at.index, findings) else {
+            newest.get_or_insert((replay, snapshot));
+            continue;
+        };
         if damage.is_none() && !log.snapshots.contains(&at) {
             findings.notices.push(format!("passed over: {}: the log has no record of it", file.display()));
+            if log.entries.is_empty() && log.state.commit < at.index {
+                findings.cannot_read(format!(
+                    "the log in {} does not reach entry {}, with which {} ends",
+                    member.wal.display(),
+                    at.index,
+                    file.display()
+                ));
+            }
+            newest.get_or_insert((replay, snapshot));
             continue;
         }
-        findings.snapshot =
-            Some(SnapshotFindings { file: name, index: at.index, term: at.term, refused: false });
-        findings.unreadable = damage.map(|error| error.to_string());
-        return Ok((replay, log));
+        findings.snapshot = Some(snapshot);
+        if let Some(damage) = damage {
+            findings.cannot_read(damage);
+        }
+        return Ok((replay, Some(log)));
     }
-    let (log, damage) = wal::inspect_any(disk, &member.wal, 0)?;
-    findings.unreadable = damage.map(|error| error.to_string());
-    Ok((Replay::new(Frames::Any), log))
+    if let Some((log, damage)) = read_log(disk, &member.wal, 0, findings) {
+        if let Some(damage) = damage {
+            findings.cannot_read(damage);
+        }
+        return Ok((Replay::new(Frames::Any), Some(log)));
+    }
+    let (replay, snapshot) =
+        newest.map_or_else(|| (Replay::new(Frames::Any), None), |(replay, at)| (replay, Some(at)));
+    findings.snapshot = snapshot;
+    Ok((replay, None))
+}
+
+/// The log behind an entry, with the damage at which it ends. `None` if there is none that begins there, or nothing of
+/// it can be read; then the findings say why.
+fn read_log<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    after: u64,
+    findings: &mut Findings,
+) -> Option<(Inspected, Option<WalError>)> {
+    match wal::inspect_any(disk, dir, after) {
+        Ok((log, damage)) if log.metadata.is_some() => Some((log, damage)),
+        // Told of the files that have no head; of others the damage tells.
+        Ok((_, damage)) => {
+            if let Some(damage) = damage {
+                findings.cannot_read(damage);
+            }
+            None
+        }
+        Err(WalError::FileNotFound(_)) => {
+            findings
+                .cannot_read(format!("no segments in {} go on from entry {after} to the end", dir.display()));
+            None
+        }
+        Err(error) => {
+            findings.cannot_read(error);
+            None
+        }
+    }
+}
+
+/// What is wrong with the log as a whole: there is none, or one of its segments has no head.
+fn unreadable_log<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DoctorError> {
+    let names = wal::segments(disk, dir)?;
+    if names.is_empty() {
+        return Ok(Some(format!("there are no segments in {}", dir.display())));
+    }
+    for name in names {
+        let mut stream = Stream::of(disk.clone(), dir, [name], Frames::Any);
+        // Damage is told by the reading that uses the records.
+        while stream.offset() == 0 && matches!(stream.next_record(), Ok(Some(_))) {}
+        if let Some(file) = stream.headless() {
+            return Ok(Some(headless_segment(disk, file)));
+        }
+    }
+    Ok(None)
 }
 
 /// The names of all snapshots, oldest first.
-fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<String>, DoctorError> {
+fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<OsString>, DoctorError> {
     if disk.kind(&member.snap)? != Some(Kind::Dir) {
         return Ok(Vec::new());
     }
-    let names = disk.list(Snapshots::new(disk.clone(), &member.snap).dir())?;
-    Ok(names
-        .into_iter()
-        .filter_map(|name| name.into_string().ok())
-        .filter(|name| name.ends_with(".snap"))
-        .collect())
+    Ok(Snapshots::new(disk.clone(), &member.snap).names()?)
 }
 
 /// Applies the entries behind the snapshot.
 fn follow(mut replay: Replay, log: &Inspected, findings: &mut Findings) -> Replay {
     findings.log.last_index = replay.applied().index;
-    if log.end == End::Torn {
-        findings.notices.push(format!(
-            "{} ends in a part of a record, from byte {} on",
+    let rest = match log.end {
+        End::Torn => Some("a part of a record"),
+        // Only 3.x prepares its segments with zeros.
+        End::Zeros if !log.padded => Some("zero bytes"),
+        _ => None,
+    };
+    if let Some(rest) = rest {
+        findings.cannot_read(format!(
+            "{} ends in {rest}, from byte {} on (a server cuts that off when it starts)",
             log.last_file.display(),
             log.end_offset
         ));
@@ -182,6 +293,11 @@ fn follow(mut replay: Replay, log: &Inspected, findings: &mut Findings) -> Repla
                 findings.log.first_v2_request.get_or_insert_with(|| request.clone());
                 findings.log.last_v2_request = Some(request);
             }
+            Ok(Content::Request(request)) if !is_published_well(&request) => findings.members.push(format!(
+                "entry {}: PUT {}: the value is not one that a server writes",
+                entry.index,
+                String::from_utf8_lossy(&request.path)
+            )),
             Ok(Content::V3(_)) => findings.log.v3_requests += 1,
             _ => {}
         }
@@ -191,6 +307,13 @@ fn follow(mut replay: Replay, log: &Inspected, findings: &mut Findings) -> Repla
         }
         findings.log.entries += 1;
         findings.log.last_index = entry.index;
+    }
+    let (last, commit) = (findings.log.last_index, log.state.commit);
+    if commit > last && findings.unreadable.is_none() {
+        findings.cannot_read(format!(
+            "{} says that entry {commit} is committed, but the log ends at {last}",
+            log.last_file.display()
+        ));
     }
     replay
 }
@@ -203,6 +326,14 @@ fn publishes(request: &pb::Request) -> bool {
         id.is_some_and(|id| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit))
     };
     &request.method[..] == b"PUT" && (path == b"/0/version" || is_attributes())
+}
+
+/// Whether what is published can be read by 3.6, which stops otherwise.
+fn is_published_well(request: &pb::Request) -> bool {
+    match &request.path[..] {
+        b"/0/version" => is_version(&request.val),
+        _ => is_attributes(&request.val),
+    }
 }
 
 /// Whether a store holds nothing that 3.6 refuses: below `/0` all is welcome, of `/2` what is left when all users and

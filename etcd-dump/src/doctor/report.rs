@@ -63,10 +63,25 @@ impl Display for Text<'_> {
 }
 
 impl Text<'_> {
+    /// Whether there is anything of v2, or a trace of it.
+    fn is_v2(&self) -> bool {
+        let Findings { snapshot, log, keys, auth, other, .. } = self.findings;
+        let is_refused = snapshot.as_ref().is_some_and(|snapshot| snapshot.refused);
+        let any = !keys.is_empty() || !other.is_empty() || auth.iter().any(is_user_or_role);
+        any || is_refused || log.v2_requests > 0
+    }
+
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Findings { found, refused, unreadable, snapshot, log, keys, auth, other, .. } = self.findings;
+        let Findings { found, refused, unreadable, snapshot, log, keys, auth, other, members, .. } =
+            self.findings;
         let any = !keys.is_empty() || !other.is_empty() || auth.iter().any(is_user_or_role);
         match (found, refused) {
+            (true, true) if !self.is_v2() => {
+                writeln!(
+                    f,
+                    "There is no v2 data, but a member that etcd 3.6 cannot read: it refuses to start."
+                )?;
+            }
             (true, true) if !any => {
                 writeln!(f, "No v2 data is left, but traces of it are: etcd 3.6 refuses to start on them.")?;
             }
@@ -85,6 +100,12 @@ impl Text<'_> {
         if log.v2_requests > 0 {
             let place = if snapshot.is_some() { " after the snapshot" } else { "" };
             writeln!(f, "  The log{place} holds v2 requests, which 3.6 does not replay.")?;
+        }
+        for fault in members {
+            writeln!(f, "  3.6 stops at a record of a member: {fault}")?;
+        }
+        if !self.findings.is_start_known {
+            writeln!(f, "  Nothing of the log can be read, so it is not known which snapshot counts.")?;
         }
         if let Some(error) = unreadable {
             writeln!(f, "  Not read to the end: {error}")?;
@@ -113,11 +134,25 @@ impl Text<'_> {
     }
 
     fn write_advice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Findings { found, keys, auth, other, .. } = self.findings;
+        let Findings { found, keys, auth, other, members, dir, .. } = self.findings;
+        if self.findings.unreadable.is_some() {
+            writeln!(
+                f,
+                "\nWhat could not be read may hold v2 data. `etcd-dump --verify {dir}` tells what is damaged; look\n\
+                 again once that is mended or the member replaced."
+            )?;
+        }
         if !found {
             return Ok(());
         }
         writeln!(f, "\nwhat to do before the upgrade to 3.6:")?;
+        if !members.is_empty() {
+            writeln!(
+                f,
+                "  The record of a member that has left, or a damaged one, is still in the v2 store. Bring all members to\n  \
+                 the newest 3.5, compare with `etcdctl member list`, let the server take a snapshot, and look again."
+            )?;
+        }
         if self.findings.release == "2.x" {
             writeln!(
                 f,
@@ -125,6 +160,9 @@ impl Text<'_> {
             )?;
         }
         if keys.is_empty() && !auth.iter().any(is_user_or_role) && other.is_empty() {
+            if !self.is_v2() {
+                return Ok(());
+            }
             return writeln!(
                 f,
                 "  The keys are gone already; only the files still tell of them. Let the server (3.5) take a\n  \

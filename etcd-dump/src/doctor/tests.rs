@@ -92,6 +92,27 @@ impl V3 {
         self.v2("PUT", path);
     }
 
+    /// What 3.4 publishes by v2 requests.
+    fn publish(&mut self) {
+        self.put_value(
+            &format!("/0/members/{ID:x}/attributes"),
+            "{\"name\":\"m\",\"clientURLs\":[\"u://\"]}",
+        );
+        self.put_value("/0/version", "3.4.0");
+    }
+
+    fn put_value(&mut self, path: &str, value: &'static str) {
+        let val = value.into();
+        let request = pb::Request {
+            id: 1,
+            method: "PUT".into(),
+            path: path.to_owned().into(),
+            val,
+            ..Default::default()
+        };
+        self.entry(0, request.encode_to_vec());
+    }
+
     fn snapshot(&mut self) {
         let at = self.replay.applied();
         // The mark of 3.5 names the voters.
@@ -139,9 +160,11 @@ fn look(disk: &SimDisk) -> Findings {
     findings
 }
 
-/// Whether anything is found in a directory.
+/// Whether anything is found in a directory, or cannot be read.
 pub(crate) fn looked(disk: &SimDisk, dir: &Path) -> Result<bool, DoctorError> {
-    find(disk, dir, None).and_then(|member| examine(disk, dir, &member)).map(|findings| findings.found)
+    find(disk, dir, None)
+        .and_then(|member| examine(disk, dir, &member))
+        .map(|findings| findings.found || findings.unreadable.is_some())
 }
 
 /// Whether there is anything, whether 3.6 refuses it, and how many keys, records of users and v2 requests there are.
@@ -159,8 +182,7 @@ fn a_member_that_knows_v3_only_is_clean() {
     assert_eq!((findings.release, findings.log.v3_requests, findings.since), ("3.x", 3, None));
     assert_eq!(made.replay.store().index(), 3, "members and version stand in the v2 store");
     // 3.4 publishes itself and the version by v2 requests, which 3.6 replays.
-    made.put(&format!("/0/members/{ID:x}/attributes"));
-    made.put("/0/version");
+    made.publish();
     assert_eq!(summary(&made.findings()), (false, false, 0, 0, 0));
     made.snapshot();
     let findings = made.findings();
@@ -211,7 +233,9 @@ fn a_snapshot_that_the_log_does_not_know_is_none() {
     made.disk.plant(&newest, b"junk").unwrap();
     let findings = made.findings();
     assert_eq!(findings.snapshot.as_ref().map(|snapshot| snapshot.index), Some(6));
-    assert_eq!((findings.found, findings.notices.len()), (false, 1), "{:?}", findings.notices);
+    // What was in it is not known, so this is not the same as finding nothing.
+    assert!(!findings.found && findings.notices.len() == 2, "{:?}", findings.notices);
+    assert!(findings.unreadable.is_some_and(|reason| reason.contains(&file_name(2, 9))));
 }
 
 #[test]
@@ -256,8 +280,9 @@ fn damage_and_what_is_no_directory() {
     // A log whose beginning is gone, without a snapshot, says nothing.
     made.disk.remove(&segment()).unwrap();
     made.disk.plant(&segment().with_file_name("0000000000000001-0000000000000009.wal"), &whole).unwrap();
-    let error = examine(&made.disk, Path::new("/d"), &member()).unwrap_err();
-    assert!(matches!(error, DoctorError::Wal(_)), "{error}");
+    let findings = examine(&made.disk, Path::new("/d"), &member()).unwrap();
+    assert!(!findings.found && !findings.is_start_known);
+    assert!(findings.unreadable.unwrap().contains("no segments in /d/member/wal"));
 
     let disk = SimDisk::new(1);
     assert!(matches!(find(&disk, Path::new("/none"), None).unwrap_err(), DoctorError::NoDirectory(_)));
@@ -265,6 +290,100 @@ fn damage_and_what_is_no_directory() {
     assert!(matches!(find(&disk, Path::new("/old"), None).unwrap_err(), DoctorError::NotAMember(_)));
     disk.plant(Path::new("/old/conf"), b"").unwrap();
     assert!(matches!(find(&disk, Path::new("/old"), None).unwrap_err(), DoctorError::Legacy(_)));
+}
+
+/// What cannot be read of a directory, of which the log or the snapshots were changed.
+#[track_caller]
+fn unreadable(made: &V3, wanted: &str) -> Findings {
+    let findings = look(&made.disk);
+    let reason = findings.unreadable.clone().unwrap_or_default();
+    assert!(reason.contains(wanted), "{wanted}: {reason:?}");
+    let text = Text { findings: &findings, all: false }.to_string();
+    assert!(text.contains(wanted) && !text.contains("There is no v2 data that"), "{text}");
+    findings
+}
+
+#[test]
+fn a_log_without_a_record_never_counts_as_free_of_v2_data() {
+    for bytes in [&b""[..], &[0; 4096], &[0; 7]] {
+        let mut made = V3::new();
+        made.put("/1/a");
+        made.snapshot();
+        made.disk.plant(&segment(), bytes).unwrap();
+        let findings = unreadable(&made, "0000000000000000-0000000000000000.wal");
+        assert!(!findings.is_start_known && findings.keys.len() == 1, "the snapshot is looked at still");
+        // The same without any snapshot.
+        made.disk.remove(&snap_dir().join(file_name(2, 5))).unwrap();
+        assert!(!unreadable(&made, "0000000000000000-0000000000000000.wal").found);
+    }
+    // The last of several segments: what it held may have been v2 requests.
+    let made = V3::new();
+    made.disk.plant(&segment(), &made.bytes).unwrap();
+    assert_eq!(look(&made.disk).unreadable, None);
+    let last = "0000000000000001-0000000000000005.wal";
+    made.disk.plant(&segment().with_file_name(last), b"").unwrap();
+    assert!(!unreadable(&made, last).found);
+    made.disk.remove(&segment().with_file_name(last)).unwrap();
+    made.disk.remove(&segment()).unwrap();
+    unreadable(&made, "there are no segments in /d/member/wal");
+}
+
+#[test]
+fn what_cannot_be_read_to_its_end_is_named() {
+    let mut made = V3::new();
+    made.snapshot();
+    let newest = snap_dir().join(file_name(2, 4));
+    let image = made.disk.contents(&newest).unwrap();
+    // A snapshot that is damaged, although the log reaches back to its start.
+    made.disk.plant(&segment(), &made.bytes).unwrap();
+    assert_eq!(look(&made.disk).unreadable, None);
+    for bad in [&b""[..], &image[..image.len() - 1], b"junk"] {
+        made.disk.plant(&newest, bad).unwrap();
+        assert!(!unreadable(&made, &file_name(2, 4)).found);
+    }
+    // One that the log does not reach.
+    made.disk.plant(&newest, &image).unwrap();
+    let far = snap_dir().join(file_name(2, 99));
+    let members = pb::ConfState { nodes: vec![ID] };
+    let image = made.replay.store().image();
+    let files = Snapshots::new(made.disk.clone(), &snap_dir());
+    files.save(2, 99, &members, |out| image.write_json(out)).unwrap();
+    unreadable(&made, "does not reach entry 99");
+    made.disk.remove(&far).unwrap();
+    // A part of a record at the end.
+    made.disk.plant(&segment(), &made.bytes[..made.bytes.len() - 5]).unwrap();
+    unreadable(&made, "ends in a part of a record");
+    // The log ends before what it says is committed.
+    let mut made = V3::new();
+    made.record(3, Some(pb::HardState { term: 2, vote: ID, commit: 50 }.encode_to_vec()));
+    made.disk.plant(&segment(), &made.bytes).unwrap();
+    unreadable(&made, "entry 50 is committed, but the log ends at 4");
+}
+
+#[test]
+fn a_member_that_3_6_cannot_read_is_found() {
+    // A member that was removed has published itself later.
+    let mut made = V3::new();
+    let at = made.replay.applied();
+    let store = "{\"Root\":{\"Path\":\"/\",\"Children\":{\"0\":{\"Path\":\"/0\",\"Children\":{\"members\":{\"Path\":\
+                 \"/0/members\",\"Children\":{\"abc\":{\"Path\":\"/0/members/abc\",\"Children\":{\"attributes\":{\
+                 \"Path\":\"/0/members/abc/attributes\",\"Value\":\"{}\"}}}}}}}}},\"CurrentIndex\":5}";
+    let members = pb::ConfState { nodes: vec![ID] };
+    let files = Snapshots::new(made.disk.clone(), &snap_dir());
+    files.save(at.term, at.index, &members, |out| out.write_all(store.as_bytes())).unwrap();
+    made.record(5, Some(at.encode_to_vec()));
+    let findings = made.findings();
+    assert!(findings.found && findings.refused && findings.keys.is_empty());
+    assert_eq!(findings.members, ["/0/members/abc: it has no raftAttributes"]);
+    let text = Text { findings: &findings, all: false }.to_string();
+    assert!(text.starts_with("There is no v2 data, but a member that etcd 3.6 cannot read"), "{text}");
+
+    // In the log: the record of no member, and one that is not JSON.
+    let mut made = V3::new();
+    made.v2("PUT", &format!("/0/members/{ID:x}/attributes"));
+    let findings = made.findings();
+    assert!(findings.refused, "the value is \"v\"");
+    assert!(findings.members.iter().any(|fault| fault.starts_with("entry 5: PUT")), "{:?}", findings.members);
 }
 
 #[test]

@@ -39,6 +39,13 @@ pub(super) struct Segment {
     pub(super) after_gap: bool,
 }
 
+impl Segment {
+    /// Whether the head is missing that a segment has before it gets its name: what was in it is lost.
+    pub(super) fn is_headless(&self) -> bool {
+        matches!(&self.state, SegmentState::Surveyed(survey) if survey.flaws.is_empty()) && self.records < 2
+    }
+}
+
 /// What became of reading a segment.
 #[derive(Debug)]
 pub(super) enum SegmentState {

@@ -130,7 +130,16 @@ impl Report {
     }
 
     /// Adds what was made of it.
-    pub(super) fn add(&mut self, plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot], out: &Path) {
+    ///
+    /// `unread` is what the system did not let us read at all.
+    pub(super) fn add(
+        &mut self,
+        plan: &Plan,
+        log: Option<&Log>,
+        snapshots: &[Snapshot],
+        unread: Vec<String>,
+        out: &Path,
+    ) {
         let (keys, directories) = count(plan.replay.store(), b"/1");
         let (auth_records, _) = count(plan.replay.store(), b"/2");
         let metadata = plan.identity.metadata;
@@ -151,6 +160,7 @@ impl Report {
             members_removed: plan.added.len() - usize::from(!plan.identity.is_old_member),
         });
         self.missing = missing(plan, log, snapshots);
+        self.missing.extend(unread.into_iter().map(Missing::thing));
         self.whole = self.missing.is_empty();
         self.notices.extend(plan.notices.iter().cloned());
         self.notices.extend(unproven(plan));
@@ -221,6 +231,13 @@ fn damage_behind(plan: &Plan, log: &Log) -> Vec<Missing> {
             }
             SegmentState::Surveyed(survey) => survey,
         };
+        if segment.is_headless() {
+            missing.push(Missing::thing(format!(
+                "what {name} had: no record is in its {} bytes",
+                segment.bytes
+            )));
+            continue;
+        }
         let behind = |flaw: &&Flaw| !flaw.kept && (number > first || flaw.from >= end);
         for Flaw { from, to, damage, .. } in survey.flaws.iter().filter(behind) {
             missing.push(Missing::thing(format!("what {name} had in bytes {from} to {to}: {damage}")));
@@ -283,6 +300,7 @@ fn segment_file(segment: &Segment) -> File {
             }));
             match survey.end {
                 _ if !damage.is_empty() => "damaged",
+                _ if segment.is_headless() => "holds no record",
                 End::Torn => "ends in a part of a record",
                 End::Zeros => "good, zeros at its end",
                 End::Clean => "good",

@@ -119,6 +119,11 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         self.crc = Some(stream.crc());
         self.offset = if read.is_ok() { end_offset } else { stream.offset() };
         match read {
+            Ok(()) if stream.headless().is_some() => {
+                self.offset = 0;
+                self.flaw(Check::Files, "the segment holds no record: what was in it is lost".to_owned())?;
+                self.lost_sight();
+            }
             Ok(()) if end == End::Clean => {}
             // 3.x prepares its segments with zeros.
             Ok(()) if end == End::Zeros && stream.is_padded() => {}

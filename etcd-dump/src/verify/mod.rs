@@ -9,6 +9,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
+use shared::disk::{Disk as _, RealDisk};
+use shared::wal::SegmentName;
 
 use crate::dump::Files;
 use crate::fields::Value;
@@ -136,5 +138,26 @@ pub(crate) fn member(files: &Files, format: Format, out: &mut impl Write) -> Res
     let mut findings = Findings::new(format, out);
     let known = snapshots::check(&files.snap, &mut findings)?;
     log::check(&files.wal, &known, &mut findings)?;
+    for dir in [&files.snap, &files.wal] {
+        passed_over(dir, &mut findings)?;
+    }
     findings.finish()
+}
+
+/// Says which files no check has looked at: what they hold is not among what is good.
+fn passed_over(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<()> {
+    // A folder that cannot be listed is a flaw already.
+    for name in RealDisk.list(dir).unwrap_or_default() {
+        let is_checked = name.as_encoded_bytes().ends_with(b".snap") || SegmentName::parse(&name).is_some();
+        if is_checked {
+            continue;
+        }
+        let note = match name.as_encoded_bytes() {
+            b"db" => "the database of the v3 API is not looked at",
+            name if name.ends_with(b".broken") => "was set aside as damaged, and is not looked at",
+            _ => "is not looked at",
+        };
+        findings.note(&dir.join(&name), note.to_owned())?;
+    }
+    Ok(())
 }

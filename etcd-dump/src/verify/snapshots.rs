@@ -10,6 +10,7 @@ use shared::snap::{self, SnapError, Snapshots};
 use shared::store::Store;
 
 use super::{Check, Findings};
+use crate::doctor::member_faults;
 
 /// A good snapshot.
 #[derive(Debug, Clone)]
@@ -58,7 +59,12 @@ pub(crate) fn check(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Resu
             findings.flaw(Check::Snapshots, &file, None, flaw)?;
         }
         match Store::recover(&store, 1) {
-            Ok(_) => known.push(Known { file, at }),
+            Ok(store) => {
+                for fault in member_faults(&store) {
+                    findings.flaw(Check::Snapshots, &file, None, fault)?;
+                }
+                known.push(Known { file, at });
+            }
             Err(error) => findings.flaw(Check::Snapshots, &file, None, error.to_string())?,
         }
     }

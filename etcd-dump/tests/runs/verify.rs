@@ -137,3 +137,39 @@ fn snapshots_must_be_good_and_known() {
     std::fs::copy(other.snap_dir().join(&name), directory.snap_dir().join(&name)).unwrap();
     one_flaw(&directory, &["check=snapshots", &name, "the log does not know this snapshot"]);
 }
+
+#[test]
+fn what_holds_no_record_or_is_not_looked_at_is_told() {
+    for bytes in [Vec::new(), vec![0; 1000]] {
+        let directory = Directory::new();
+        let segment = directory.segments().remove(0);
+        damage(&segment, |old| old.clone_from(&bytes));
+        one_flaw(&directory, &["check=files", "holds no record", segment.to_str().unwrap()]);
+    }
+    // The last of several.
+    let directory = whole();
+    let segment = directory.segments().pop().unwrap();
+    damage(&segment, Vec::clear);
+    let found = flaws(&directory);
+    assert!(found[0].contains("holds no record"), "{found:#?}");
+
+    let directory = whole();
+    for name in ["snap/db", "snap/x.snap.broken", "wal/0.wal", "wal/1.tmp"] {
+        let file = directory.snap_dir().join("..").join(name);
+        std::fs::copy(directory.segments().remove(0), file).unwrap();
+    }
+    let out = good(&["--verify", directory.path()]);
+    let notes: Vec<&str> = out.lines().filter(|line| line.starts_with("note ")).collect();
+    assert!(notes.len() == 4 && notes[0].contains("the database of the v3 API"), "{notes:#?}");
+}
+
+#[test]
+fn a_member_without_raft_attributes_is_a_flaw() {
+    let mut directory = Directory::with_keys();
+    let store = "{\"Root\":{\"Path\":\"/\",\"Children\":{\"0\":{\"Path\":\"/0\",\"Children\":{\"members\":{\"Path\":\
+                 \"/0/members\",\"Children\":{\"a1\":{\"Path\":\"/0/members/a1\",\"Children\":{}}}}}}}},\"CurrentIndex\":7}";
+    directory.snapshot(2, 8, store);
+    one_flaw(&directory, &["check=snapshots", "/0/members/a1: it has no raftAttributes"]);
+    let (status, text, _) = run(&["doctor", directory.path()]);
+    assert!(status == 1 && text.contains("/0/members/a1: it has no raftAttributes"), "{text}");
+}

@@ -10,6 +10,9 @@ use super::{Damage, End, Frames, Reader, Record, WalError};
 use crate::disk::{Disk, Open};
 use crate::pb;
 
+/// A segment begins with so many records, the sum and the metadata, whatever else it holds.
+const HEAD_RECORDS: u64 = 2;
+
 /// The segments in a folder, in their order. Other names are passed over, with a warning.
 ///
 /// # Errors
@@ -49,6 +52,8 @@ pub struct Stream<D: Disk> {
     metadata: Option<pb::Metadata>,
     end: End,
     end_offset: u64,
+    /// The first segment that ended before its head did.
+    headless: Option<PathBuf>,
 }
 
 impl<D: Disk> Stream<D> {
@@ -78,6 +83,7 @@ impl<D: Disk> Stream<D> {
             metadata: None,
             end: End::Clean,
             end_offset: 0,
+            headless: None,
         }
     }
 
@@ -104,6 +110,12 @@ impl<D: Disk> Stream<D> {
     /// How the last segment that was read to its end ends, and where its good records do.
     pub fn end(&self) -> (End, u64) {
         (self.end, self.end_offset)
+    }
+
+    /// The first of the segments read so far that ended before its head did: one of 0 bytes, or of zeros. A segment gets
+    /// its name only when its head is synced, so the contents of this one are lost, and nobody knows what they were.
+    pub fn headless(&self) -> Option<&Path> {
+        self.headless.as_deref()
     }
 
     /// What is wrong with the last record, as an error of this log.
@@ -149,6 +161,9 @@ impl<D: Disk> Stream<D> {
                     self.end_offset = reader.offset();
                     self.crc = reader.crc();
                     self.reader = None;
+                    if self.place < HEAD_RECORDS {
+                        self.headless.get_or_insert_with(|| self.file.clone());
+                    }
                     // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
                     if self.end == End::Torn && !self.waiting.is_empty() {
                         return Err(self.damaged(Damage::UnexpectedEof));

@@ -1,0 +1,52 @@
+//! Where the files of a member are in a directory, and what can be said when they are not there.
+
+use std::path::Path;
+
+use shared::disk::{Disk, DiskError, DiskFile as _, Kind, Open};
+
+/// Whether a folder stands at a path. A path that cannot be looked at is an error, not an absent folder.
+///
+/// # Errors
+/// The system's, as for a folder that this user may not search.
+pub(crate) fn is_dir<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
+    Ok(disk.kind(path)? == Some(Kind::Dir))
+}
+
+/// Whether anything stands at a path.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn is_there<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
+    Ok(disk.kind(path)?.is_some())
+}
+
+/// Whether the files of a 0.x member stand in a directory: its log, and one of the files that it is never without.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn is_legacy<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
+    let is_there = |name: &str| is_there(disk, &dir.join(name));
+    Ok(is_there("log")? && (is_there("conf")? || is_there("snapshot")?))
+}
+
+/// What is wrong with a directory that the user named, if it is not one at all.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn no_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DiskError> {
+    Ok(match disk.kind(dir)? {
+        Some(Kind::Dir) => None,
+        Some(_) => Some(format!("{} is not a directory", dir.display())),
+        None => Some(format!("there is no directory {}", dir.display())),
+    })
+}
+
+/// Says of a segment without a head what it is: empty, or so many bytes that hold no record.
+pub(crate) fn headless_segment<D: Disk>(disk: &D, file: &Path) -> String {
+    let len = disk.open(file, Open::Read).and_then(|file| file.len()).unwrap_or_default();
+    let what = match len {
+        0 => "is empty (0 bytes)".to_owned(),
+        len => format!("holds no record in its {len} bytes"),
+    };
+    format!("{} {what}: the entries that were in it are lost", file.display())
+}
