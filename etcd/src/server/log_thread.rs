@@ -23,6 +23,9 @@ const IDLE_TIME: Duration = Duration::from_millis(20);
 /// A sync that takes longer is better waited for on the thread.
 const SYNC_HERE_MAX: Duration = Duration::from_millis(1);
 
+/// More than a record of the log takes beside the data of its entry.
+const RECORD_BYTES: usize = 128;
+
 /// What the thread is asked to do, in this order.
 pub(super) enum Job {
     /// Write a batch; tell when it is durable.
@@ -119,6 +122,11 @@ impl<D: Disk> LogThread<D> {
         }
         let mut writer = self.writer.try_lock()?;
         if writer.last_sync > SYNC_HERE_MAX {
+            return None;
+        }
+        // A new segment may have to wait for a descriptor, which the caller's thread frees.
+        let bytes = batch.entries().map(|entry| entry.data.map_or(0, <[u8]>::len) + RECORD_BYTES).sum::<usize>();
+        if writer.wal.ends_segment_after(bytes + RECORD_BYTES) {
             return None;
         }
         writer.wal.append(batch.entries(), batch.state);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// An operation on a path failed. Prints as `open /var/etcd/member: no such file or directory`.
 #[derive(Debug)]
 pub struct DiskError {
@@ -47,6 +49,12 @@ impl DiskError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the process, or the whole machine, has as many files and connections open as it may (EMFILE, ENFILE).
+    #[must_use]
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self.source.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
     }
 
     /// Whether an earlier failed sync is the reason, see the module's rules.

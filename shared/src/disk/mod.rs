@@ -8,6 +8,7 @@
 //!   a second, successful `sync` would be a lie.
 
 mod error;
+mod patient;
 mod real;
 mod sim;
 
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 pub use error::{DiskError, reason};
+pub use patient::PatientDisk;
 pub use real::{RealDisk, RealFile};
 pub use sim::{Fault, SimDisk, SimFile, Verb};
 

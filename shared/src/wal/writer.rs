@@ -126,6 +126,11 @@ impl<D: Disk> Wal<D> {
         self.last_index
     }
 
+    /// Whether a [`Wal::sync`] after this number of bytes more begins a segment. That opens files, which may take long.
+    pub fn ends_segment_after(&self, bytes: usize) -> bool {
+        self.tail_len + (self.encoder.buffer.len() + bytes) as u64 >= self.segment_bytes
+    }
+
     /// Encodes entries and then the state. Nothing is written before [`Wal::sync`].
     ///
     /// # Panics
