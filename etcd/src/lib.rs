@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod config;
+mod connections;
 mod dashboard;
 pub mod discovery;
 pub mod http;

@@ -119,7 +119,8 @@ impl Process {
         last_words(&self.said())
     }
 
-    fn pid(&self) -> Option<Pid> {
+    /// The process id, as system calls take it.
+    pub fn pid(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.child.id()).ok()?)
     }
 }

@@ -38,6 +38,8 @@ pub struct Server {
     pub args: Vec<String>,
     /// Further environment.
     pub env: Vec<(String, String)>,
+    /// How many descriptors it may have, soft and hard; as many as the test's process unless set.
+    pub nofile: Option<u64>,
     program: PathBuf,
     process: Option<Process>,
 }
@@ -66,6 +68,7 @@ impl Server {
             initial_cluster_state: "new",
             args: Vec::new(),
             env: Vec::new(),
+            nofile: None,
             program: programs::find()?.etcd.clone(),
             process: None,
         })
@@ -112,7 +115,14 @@ impl Server {
     /// # Errors
     /// The system's.
     pub fn start(&mut self) -> Check {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.nofile {
+            None => Command::new(&self.program),
+            Some(limit) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).arg("--").arg(&self.program);
+                command
+            }
+        };
         clean_environment(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = self.log.parent() {

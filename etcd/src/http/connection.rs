@@ -28,12 +28,17 @@ use super::site::Site;
 use super::waiting;
 use super::watch::Ended;
 use super::watch_thread::WatchThread;
+use crate::connections::{Phase, Slot};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many looks in a row may find a client in the middle of a request or an answer, and nothing moving.
 pub(super) const STALLED_LOOKS_MAX: u32 = 30;
+
+/// The bytes of a request that have to arrive between two looks, on average: 8 KiB a second. A request that takes longer
+/// than [`STALLED_LOOKS_MAX`] looks and this rate allow is cut off: it holds a connection that others may need.
+const LOOK_BYTES_MIN: u64 = 80 * 1024;
 
 /// How long we read on after an answer to a request that was not read to its end. A socket that is closed
 /// with input left is reset, and the client would not see the answer.
@@ -42,6 +47,7 @@ const LINGER_TIME: Duration = Duration::from_millis(500);
 /// The sign that all connections are to end.
 pub(super) struct Stop<'p, 'n> {
     listening: &'n Listening,
+    slot: &'n Arc<Slot>,
     notified: Pin<&'p mut Notified<'n>>,
     registered: bool,
 }
@@ -53,8 +59,14 @@ impl Stop<'_, '_> {
             self.registered = true;
             // A task's waker stays the same, so that once is enough.
             let _ = self.notified.as_mut().poll(cx);
+            self.slot.register(cx);
         }
         self.listening.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection is to be closed because another one needs its room.
+    fn makes_room(&self) -> bool {
+        self.slot.must_go()
     }
 }
 
@@ -101,11 +113,12 @@ pub(super) async fn run<S: Site>(
     mut connection: Connection,
     site: &Arc<S>,
     listening: &Listening,
+    slot: &Arc<Slot>,
     watch_thread: Option<&WatchThread>,
 ) -> Option<Connection> {
     let notified = pin!(listening.stop.notified());
-    let mut stop = Stop { listening, notified, registered: false };
-    let mut stalled = 0;
+    let mut stop = Stop { listening, slot, notified, registered: false };
+    let mut arriving = 0;
     loop {
         let (wire, clock) = (site.wire(), || site.clock());
         let ended = match &mut connection.takeover {
@@ -127,28 +140,30 @@ pub(super) async fn run<S: Site>(
                 Some(Box::pin(waiting::run(socket, waiting, carry, wire, clock, &mut stop)).await)
             }
         };
-        if ended == Some(Ended::Closed) {
-            return None;
+        match ended {
+            Some(Ended::Closed) => return None,
+            Some(_) => slot.enter(Phase::Idle),
+            None => {}
         }
         let Connection { mut socket, mut carry, .. } = connection;
         // The library and its buffers come once there is something to read.
         if carry.is_empty() {
             carry = rest(&mut socket, &**site, &mut stop).await?;
         }
-        match Box::pin(speak(socket, carry, site, &mut stop)).await {
+        match Box::pin(speak(socket, carry, site, &mut stop, arriving)).await {
             Spoken::Closed => return None,
-            Spoken::Quiet(back) => {
+            Spoken::Quiet(back, looks) => {
                 connection = back;
-                // Part of a request, and nothing more of it came.
-                stalled = if connection.carry.is_empty() { 0 } else { stalled + 1 };
-                if stalled == STALLED_LOOKS_MAX {
-                    return None;
-                }
+                // What is left is a part of a request.
+                arriving = if connection.carry.is_empty() { 0 } else { looks };
             }
             Spoken::TakenOver(back) => {
                 connection = back;
-                stalled = 0;
+                arriving = 0;
             }
+        }
+        if connection.carry.is_empty() && connection.takeover.is_none() {
+            slot.enter(Phase::Idle);
         }
     }
 }
@@ -157,16 +172,23 @@ pub(super) async fn run<S: Site>(
 enum Spoken {
     /// The connection is over.
     Closed,
-    /// Nothing is going on.
-    Quiet(Connection),
+    /// Nothing is going on. A part of a request that is here has been arriving for this number of looks.
+    Quiet(Connection, u32),
     /// A watch or a wait begins.
     TakenOver(Connection),
 }
 
-/// Reads requests and answers them, until there is nothing to do or a watch begins.
-async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &mut Stop<'_, '_>) -> Spoken {
+/// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
+/// has been arriving for that number of looks already.
+async fn speak<S: Site>(
+    socket: Stream,
+    carry: BytesMut,
+    site: &Arc<S>,
+    stop: &mut Stop<'_, '_>,
+    arriving: u32,
+) -> Spoken {
     let wire = site.wire();
-    let flow = Arc::new(Flow::new());
+    let flow = Arc::new(Flow::new(stop.slot.clone()));
     let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok()));
     let front = Front::new(site.clone(), socket, carry, flow.clone());
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
@@ -174,7 +196,7 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));
     let mut connection = wire.http.serve_connection(front, service);
     let mut look = pin!(sleep(wire.look_interval));
-    let mut looks = Looks::default();
+    let mut looks = Looks { arriving, ..Looks::default() };
     let mut look_again = true;
     let mut stopping = false;
     let end = poll_fn(|cx| {
@@ -189,6 +211,9 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
         }
         if flow.is_taken_over() {
             return Poll::Ready(End::TakenOver);
+        }
+        if stop.makes_room() && flow.can_be_spared() {
+            return Poll::Ready(End::Cut);
         }
         while look_again || look.is_elapsed() {
             if look.is_elapsed() {
@@ -214,7 +239,10 @@ async fn speak<S: Site>(socket: Stream, carry: BytesMut, site: &Arc<S>, stop: &m
             Spoken::Closed
         }
         End::Cut => Spoken::Closed,
-        End::Quiet => Spoken::Quiet(Connection { socket, carry: join(parts.read_buf, held), takeover: None }),
+        End::Quiet => {
+            let connection = Connection { socket, carry: join(parts.read_buf, held), takeover: None };
+            Spoken::Quiet(connection, looks.arriving)
+        }
         End::TakenOver => {
             let takeover = flow.take_over();
             Spoken::TakenOver(Connection { socket, carry: join(parts.read_buf, held), takeover })
@@ -249,6 +277,10 @@ fn join(read: Bytes, held: BytesMut) -> BytesMut {
 struct Looks {
     activity: u32,
     stalled: u32,
+    /// The request that is arriving, by the count of all.
+    begun: u32,
+    /// Looks since it began to arrive.
+    arriving: u32,
 }
 
 enum Look {
@@ -262,9 +294,13 @@ enum Look {
 
 impl Looks {
     fn next(&mut self, flow: &Flow) -> Look {
+        if self.arrives_too_slowly(flow) {
+            return Look::Stalled;
+        }
         let activity = flow.activity();
         if activity != self.activity {
-            *self = Looks { activity, stalled: 0 };
+            self.activity = activity;
+            self.stalled = 0;
             return Look::Busy;
         }
         if flow.is_idle() {
@@ -277,6 +313,21 @@ impl Looks {
             }
         }
         Look::Busy
+    }
+
+    /// Whether a request arrives byte by byte, so that it would hold the connection for as long as the client likes.
+    fn arrives_too_slowly(&mut self, flow: &Flow) -> bool {
+        let begun = flow.begun();
+        if begun != self.begun || !flow.is_arriving() {
+            self.begun = begun;
+            self.arriving = 0;
+        }
+        if !flow.is_arriving() {
+            return false;
+        }
+        self.arriving += 1;
+        let earned = u32::try_from(flow.delivered() / LOOK_BYTES_MIN).unwrap_or(u32::MAX);
+        self.arriving >= STALLED_LOOKS_MAX.saturating_add(earned)
     }
 }
 
@@ -306,11 +357,15 @@ async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -
             }
             let mut space = [const { MaybeUninit::uninit() }; 2048];
             let mut buf = ReadBuf::uninit(&mut space);
-            let read = ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf));
+            let read = match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
+                Poll::Pending if stop.makes_room() => return Poll::Ready(None),
+                read => ready!(read),
+            };
             let bytes = buf.filled();
             if read.is_err() || bytes.is_empty() {
                 return Poll::Ready(None);
             }
+            stop.slot.enter(Phase::Idle);
             let used = site.answer_at_once(bytes, &mut out);
             left.extend_from_slice(&bytes[used..]);
         }

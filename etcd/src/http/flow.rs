@@ -2,12 +2,14 @@
 //!
 //! Both sides live in one task, so the atomics are never contended; they only let the two share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
 use super::waiting::Waiting;
 use super::watch::Watch;
+use crate::connections::{Phase, Slot};
 
 /// What takes a connection over from the HTTP library.
 pub(super) enum Takeover {
@@ -38,16 +40,33 @@ pub(crate) struct Flow {
     reading_body: AtomicBool,
     /// The answer leaves input unread: the client must get a chance to read it before the socket closes.
     lingers: AtomicBool,
+    /// The first line of a request is not whole yet, and not handed to the library.
+    holding: AtomicBool,
+    /// Counts requests whose head was read.
+    begun: AtomicU32,
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
+    /// What the other connections' need for room is to know of this one.
+    slot: Option<Arc<Slot>>,
 }
 
 impl Flow {
-    /// At the first byte of a connection.
-    pub(super) fn new() -> Flow {
+    /// At the first byte of a connection, or of a later request on it.
+    pub(super) fn new(slot: Arc<Slot>) -> Flow {
+        slot.enter(Phase::Arriving);
+        Flow { slot: Some(slot), ..Flow::at_head() }
+    }
+
+    fn at_head() -> Flow {
         let flow = Flow::default();
         flow.at_head.store(true, Relaxed);
         flow
+    }
+
+    fn enter(&self, phase: Phase) {
+        if let Some(slot) = &self.slot {
+            slot.enter(phase);
+        }
     }
 
     // The socket's side.
@@ -61,8 +80,14 @@ impl Flow {
         self.moves();
         let before = if self.at_head.swap(false, Relaxed) {
             self.head.store(0, Relaxed);
+            if !self.answering.load(Relaxed) {
+                self.enter(Phase::Arriving);
+            }
             0
         } else {
+            if self.reading_body.load(Relaxed) {
+                self.enter(Phase::Receiving);
+            }
             self.delivered.load(Relaxed)
         };
         let after = before + bytes.len() as u64;
@@ -75,6 +100,11 @@ impl Flow {
                 self.head.store(before + end as u64, Relaxed);
             }
         }
+    }
+
+    /// Whether a part of a request's first line is held back.
+    pub(super) fn holds(&self, holding: bool) {
+        self.holding.store(holding, Relaxed);
     }
 
     /// There is something to write.
@@ -97,6 +127,8 @@ impl Flow {
     pub(crate) fn begins(&self, has_body: bool) {
         self.moves();
         self.answering.store(true, Relaxed);
+        self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.enter(Phase::Busy);
         // What was read last ends with an empty line, and this request is over: either nothing is left to
         // parse, or whole requests are. A part of a head cannot be left.
         if !has_body && self.ends_blank.load(Relaxed) {
@@ -106,6 +138,7 @@ impl Flow {
 
     pub(super) fn reads_body(&self, reads: bool) {
         self.reading_body.store(reads, Relaxed);
+        self.enter(if reads { Phase::Receiving } else { Phase::Busy });
     }
 
     /// The request's body is read, all of its `bytes`.
@@ -119,6 +152,7 @@ impl Flow {
     /// The request is answered.
     pub(crate) fn ends(&self) {
         self.answering.store(false, Relaxed);
+        self.enter(Phase::Idle);
     }
 
     pub(crate) fn leaves_unread(&self) {
@@ -160,6 +194,27 @@ impl Flow {
         !self.answering.load(Relaxed) && !self.unflushed.load(Relaxed)
     }
 
+    /// Whether the connection can be closed for the sake of another one: nothing of an answer would be lost.
+    pub(super) fn can_be_spared(&self) -> bool {
+        self.is_idle() || self.reading_body.load(Relaxed)
+    }
+
+    /// Whether a part of a request is here and the rest is not.
+    pub(super) fn is_arriving(&self) -> bool {
+        let in_head = !self.at_head.load(Relaxed) && !self.answering.load(Relaxed);
+        in_head || self.holding.load(Relaxed) || self.reading_body.load(Relaxed)
+    }
+
+    /// How many requests have begun, so that one can be told from the next.
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Relaxed)
+    }
+
+    /// Bytes that have come since the last request's first one.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Relaxed)
+    }
+
     /// Whether it is the client that must move next for anything to happen.
     pub(super) fn waits_for_client(&self) -> bool {
         self.unflushed.load(Relaxed) || self.reading_body.load(Relaxed)
@@ -195,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_body_leads_to_the_next_head() {
-        let flow = Flow::new();
+        let flow = Flow::at_head();
         assert!(flow.is_at_head());
         flow.delivers(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(!flow.is_at_head());
@@ -205,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_body_leads_to_the_next_head_if_nothing_follows_it() {
-        let flow = Flow::new();
+        let flow = Flow::at_head();
         flow.delivers(b"PUT / HTTP/1.1\r\nContent-Length: 7\r\n\r\nval");
         flow.begins(true);
         flow.delivers(b"ue=1");
@@ -223,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_head_of_which_the_start_came_with_another_is_not_taken_for_one() {
-        let flow = Flow::new();
+        let flow = Flow::at_head();
         flow.delivers(b"GET / HTTP/1.1\r\n\r\nGET /");
         flow.begins(false);
         assert!(!flow.is_at_head());

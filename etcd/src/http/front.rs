@@ -68,6 +68,7 @@ impl<S: Site> Front<S> {
     /// Looks at the request line that `held` begins with.
     fn look_at_held(&mut self) {
         self.state = State::Passing;
+        self.flow.holds(false);
         if self.held.is_empty() {
             return;
         }
@@ -75,7 +76,10 @@ impl<S: Site> Front<S> {
             RequestLine::Fine => {}
             // What is too long is for the library to refuse.
             RequestLine::Partial if self.held.len() >= self.site.wire().limits.head_bytes_max => {}
-            RequestLine::Partial => self.state = State::Holding,
+            RequestLine::Partial => {
+                self.state = State::Holding;
+                self.flow.holds(true);
+            }
             RequestLine::VersionUnknown => self.state = State::Refusing(0),
             RequestLine::Rewritten { line, consumed } => {
                 let mut rewritten = BytesMut::with_capacity(line.len() + self.held.len() - consumed);

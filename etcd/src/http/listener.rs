@@ -1,6 +1,5 @@
 //! Takes connections in, and sees them off when the server stops.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,17 +8,13 @@ use shared::net::Acceptor;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 
 use super::connection::{Connection, run};
 use super::site::Site;
-use crate::log;
+use crate::connections::{ConnectionSlots, Port, Slot};
 
 /// How often the kernel asks a silent client whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long to wait when no connection can be taken in: there are too many, or memory is short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a listener's connections share with it.
 #[derive(Default)]
@@ -39,24 +34,16 @@ pub(crate) async fn serve<S: Site>(
     acceptor: Acceptor,
     site: Arc<S>,
     mut stop: watch::Receiver<bool>,
+    slots: ConnectionSlots,
 ) {
     let listening = Arc::new(Listening::default());
     loop {
-        let accepted = tokio::select! {
+        let (socket, slot) = tokio::select! {
             () = told(&mut stop) => break,
-            accepted = listener.accept() => accepted,
+            accepted = slots.accept(Port::Clients, &listener) => accepted,
         };
-        match accepted {
-            Ok((socket, _)) => {
-                let open = Open::new(&listening);
-                tokio::spawn(greet(socket, acceptor.clone(), site.clone(), listening.clone(), open));
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                log::error!("etcdhttp", "cannot accept a connection: {error}");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let open = Open::new(&listening, slot);
+        tokio::spawn(greet(socket, acceptor.clone(), site.clone(), listening.clone(), open));
     }
     drop(listener);
     listening.stopping.store(true, Ordering::Relaxed);
@@ -71,11 +58,6 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Whether the next connection may fare better.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-}
-
 async fn greet<S: Site>(
     socket: TcpStream,
     acceptor: Acceptor,
@@ -87,38 +69,44 @@ async fn greet<S: Site>(
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
-    // Who is refused learns why from the protocol itself, and the acceptor has logged it.
-    let Ok(stream) = acceptor.accept(socket).await else { return };
-    let watch_thread = &site.wire().watch_thread;
-    let Some(connection) = run(Connection::new(stream), &site, &listening, Some(watch_thread)).await else {
-        return;
+    let accepted = tokio::select! {
+        accepted = acceptor.accept(socket) => accepted,
+        () = open.slot.told_to_go() => return,
     };
+    // Who is refused learns why from the protocol itself, and the acceptor has logged it.
+    let Ok(stream) = accepted else { return };
+    let watch_thread = &site.wire().watch_thread;
+    let served = run(Connection::new(stream), &site, &listening, &open.slot, Some(watch_thread)).await;
+    let Some(connection) = served else { return };
     // One that cannot move is closed, and its client comes again.
     let Ok(detached) = connection.detach() else { return };
     let held = (open, watch_thread.count_moved());
     let (there, detached) = (site.clone(), Box::new(detached));
     watch_thread.spawn(async move {
-        let _held = held;
+        let (open, _moved) = held;
         if let Ok(connection) = detached.attach() {
-            run(connection, &there, &listening, None).await;
+            run(connection, &there, &listening, &open.slot, None).await;
         }
     });
 }
 
 /// Counts an open connection.
-struct Open(Arc<Listening>);
+struct Open {
+    slot: Arc<Slot>,
+    listening: Arc<Listening>,
+}
 
 impl Open {
-    fn new(listening: &Arc<Listening>) -> Open {
+    fn new(listening: &Arc<Listening>, slot: Slot) -> Open {
         listening.open.fetch_add(1, Ordering::Relaxed);
-        Open(listening.clone())
+        Open { slot: Arc::new(slot), listening: listening.clone() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Ordering::Release) == 1 {
-            self.0.closed.notify_one();
+        if self.listening.open.fetch_sub(1, Ordering::Release) == 1 {
+            self.listening.closed.notify_one();
         }
     }
 }

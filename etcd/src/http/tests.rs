@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::stand_in::StandIn;
+use crate::connections::ConnectionSlots;
 use super::{Backend as _, Context, Cors, Limits, Options, ProcessMetrics, serve};
 
 /// No test waits longer for anything.
@@ -55,7 +56,7 @@ impl Server {
         change(&mut context);
         let context = Arc::new(context);
         let (stop, stopping) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, acceptor, context.clone(), stopping));
+        let served = tokio::spawn(serve(listener, acceptor, context.clone(), stopping, ConnectionSlots::many()));
         Server { context, addr, stop, served }
     }
 

@@ -13,6 +13,7 @@
 //! number and bytes. The protocol is told in `Documentation/peer_protocol.md`.
 
 mod appends;
+mod body;
 mod chunks;
 mod features;
 mod frames;
@@ -39,7 +40,7 @@ pub use features::Features;
 pub use group::{Local, SnapshotSource, Transport};
 pub use inbound::Inbound;
 pub use pages::Roster;
-pub use serve::serve;
+pub(crate) use serve::serve;
 pub use stats::{FollowerStats, Stats, Traffic};
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use shared::json;
 
+use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
+use crate::connections::Slot;
 use crate::http::Backend;
 use crate::http::{AdminAnswer, legacy_admin};
 use crate::member::{ConfChangeContext, Membership};
@@ -126,10 +128,11 @@ pub(super) fn client_url(context: &Context, members: &Membership) -> Answer {
 pub(super) async fn admin<R: Roster>(
     shared: &Shared<R>,
     request: Request<Incoming>,
+    slot: &Slot,
 ) -> Result<Answer, Abort> {
     let (head, body) = request.into_parts();
     let Ok(path) = crate::http::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
-    let body = Limited::new(body, ADMIN_BODY_BYTES_MAX).collect().await.map_err(|_| Abort)?.to_bytes();
+    let body = PacedBody::new(body, slot).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
     let rest = match path.strip_prefix(b"/remove/") {
         Some(name) => [b"/machines/", name].concat(),
         None => path.strip_prefix(b"/v2/admin").unwrap_or_default().to_vec(),

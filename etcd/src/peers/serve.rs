@@ -16,28 +16,24 @@ use parking_lot::Mutex;
 use shared::id::MemberId;
 use shared::net::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::body::BodyRoom;
 use super::features::{FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
 use super::pages::{self, Answer, Roster};
-use super::posts::{self, BodyRoom};
+use super::posts;
 use super::versions;
 use super::writer::{self, StreamStart};
+use crate::connections::{ConnectionSlots, Phase, Port, Slot};
 use crate::log;
 use crate::version::SPOKEN;
 
-/// Connections of other members, and of whoever looks: a cluster has a handful of members with a few each.
-const CONNECTIONS_MAX: usize = 256;
-
 /// How long a peer may take to send the head of a request, or to agree on keys.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// The pause after the system refused a connection for want of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What requests are answered with.
 pub(super) struct Shared<R> {
@@ -55,54 +51,50 @@ pub(super) struct Abort;
 type Takeover = Mutex<Option<StreamStart>>;
 
 /// Answers other members until `stop` says true; then cuts all connections.
-pub async fn serve<R: Roster>(
+pub(crate) async fn serve<R: Roster>(
     listener: TcpListener,
     acceptor: Acceptor,
     backend: Arc<R>,
     transport: Transport,
     mut stop: watch::Receiver<bool>,
+    slots: ConnectionSlots,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let shared = Arc::new(Shared { backend, transport, room: BodyRoom::default() });
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        let (socket, slot) = tokio::select! {
             () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = slots.accept(Port::Peers, &listener) => accepted,
         };
-        match accepted {
-            Ok((socket, place)) => {
-                let (shared, acceptor) = (shared.clone(), acceptor.clone());
-                connections.spawn(async move {
-                    converse(socket, acceptor, shared).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                log::error!("rafthttp", "cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (shared, acceptor) = (shared.clone(), acceptor.clone());
+        connections.spawn(async move {
+            converse(socket, acceptor, shared, &slot).await;
+            // Behind the socket: a slot stands for a descriptor.
+            drop(slot);
+        });
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (socket, _) = listener.accept().await?;
-    Ok((socket, place))
-}
-
-async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<R>>) {
+async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<R>>, slot: &Slot) {
     // A socket without it is slower, and serves all the same.
     let _ = socket.set_nodelay(true);
     // What went wrong with a peer's connection is the peer's affair: it dials again.
-    let Ok(Ok(stream)) = timeout(HEAD_TIME_MAX, acceptor.accept(socket)).await else { return };
+    let accepted = tokio::select! {
+        accepted = timeout(HEAD_TIME_MAX, acceptor.accept(socket)) => accepted,
+        () = slot.told_to_go() => return,
+    };
+    let Ok(Ok(stream)) = accepted else { return };
     let takeover = Arc::new(Takeover::default());
-    let service = service_fn(|request| answer(shared.clone(), request, takeover.clone()));
+    let service = service_fn(|request| {
+        let answered = answer(shared.clone(), request, takeover.clone(), slot);
+        async move {
+            slot.enter(Phase::Busy);
+            let answered = answered.await;
+            slot.enter(Phase::Idle);
+            answered
+        }
+    });
     let mut connection = http1::Builder::new()
         .title_case_headers(true)
         // Who closes its side behind a request still wants the answer.
@@ -114,10 +106,11 @@ async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<
         if Pin::new(&mut connection).poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        match takeover.lock().take() {
-            Some(start) => Poll::Ready(Some(start)),
-            None => Poll::Pending,
+        if let Some(start) = takeover.lock().take() {
+            return Poll::Ready(Some(start));
         }
+        slot.register(cx);
+        if slot.must_go() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
     if let Some(start) = start {
@@ -130,6 +123,7 @@ async fn answer<R: Roster>(
     shared: Arc<Shared<R>>,
     request: Request<Incoming>,
     takeover: Arc<Takeover>,
+    slot: &Slot,
 ) -> Result<Answer, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Ok(pages::no_host());
@@ -145,17 +139,17 @@ async fn answer<R: Roster>(
             return Ok(pages::method_not_allowed("DELETE"));
         }
         _ if path.starts_with("/v2/admin/") || path.starts_with("/remove/") => {
-            return Box::pin(pages::admin(&shared, request)).await;
+            return Box::pin(pages::admin(&shared, request, slot)).await;
         }
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
             return Ok(pages::method_not_allowed("POST"));
         }
         "/raft" => {
-            let answer = posts::message(&shared, request).await?;
+            let answer = posts::message(&shared, request, slot).await?;
             return Ok(with_cluster_id(&shared, answer));
         }
         "/raft/snapshot" => {
-            let answer = posts::snapshot(&shared, request).await?;
+            let answer = posts::snapshot(&shared, request, slot).await?;
             return Ok(with_cluster_id(&shared, answer));
         }
         _ if path.starts_with("/raft/stream/") && *method != Method::GET => {

@@ -17,6 +17,8 @@ use crate::log;
 pub(super) struct Director {
     began: Instant,
     failure_wait: Duration,
+    /// Idle connections that are kept, to all endpoints together.
+    idle_max: usize,
     endpoints: ArcSwap<Vec<Endpoint>>,
 }
 
@@ -31,8 +33,8 @@ pub(super) struct Endpoint {
 
 impl Director {
     /// No endpoints yet. One that fails is left alone for `failure_wait`.
-    pub(super) fn new(failure_wait: Duration) -> Director {
-        Director { began: Instant::now(), failure_wait, endpoints: ArcSwap::default() }
+    pub(super) fn new(failure_wait: Duration, idle_max: usize) -> Director {
+        Director { began: Instant::now(), failure_wait, idle_max, endpoints: ArcSwap::default() }
     }
 
     /// The endpoints in the order in which they are tried, unavailable ones too.
@@ -94,6 +96,9 @@ impl Director {
             })
             .map(|upstream| Endpoint { upstream, failed_at: AtomicU64::new(0) })
             .collect();
+        for endpoint in &endpoints {
+            endpoint.upstream.keep_idle(self.idle_max / endpoints.len());
+        }
         endpoints.shuffle(&mut rand::rng());
         self.endpoints.store(Arc::new(endpoints));
     }
@@ -119,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_endpoint_is_left_alone_for_a_while() {
-        let director = Director::new(WAIT);
+        let director = Director::new(WAIT, 128);
         director.replace(&urls(2));
         let endpoints = director.endpoints();
         let failed = Instant::now();
@@ -135,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_forgives_and_keeps_connections() {
-        let director = Director::new(WAIT);
+        let director = Director::new(WAIT, 128);
         director.replace(&urls(2));
         let before = director.endpoints();
         let now = Instant::now();
@@ -156,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_order_is_one_of_chance_and_what_is_no_url_is_left_out() {
-        let director = Director::new(WAIT);
+        let director = Director::new(WAIT, 128);
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..100 {
             director.replace(&urls(3));

@@ -38,6 +38,7 @@ use self::hush::Hush;
 use self::members::{Members, shown};
 use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
+use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, Service};
 use crate::http::{self, Cors, Options, Wire};
 use crate::log;
@@ -62,8 +63,13 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy without endpoints yet.
-    fn new(config: &Config, connector: Connector, stopping: watch::Receiver<bool>) -> anyhow::Result<Proxy> {
+    /// A proxy without endpoints yet, which keeps at most `idle_max` idle connections to all of them.
+    fn new(
+        config: &Config,
+        connector: Connector,
+        stopping: watch::Receiver<bool>,
+        idle_max: usize,
+    ) -> anyhow::Result<Proxy> {
         let Options { cors, limits, .. } = config.into();
         let process_metrics = ProcessMetrics::new();
         Ok(Proxy {
@@ -71,7 +77,7 @@ impl Proxy {
             wire: Wire::new(limits).forgetting_who_leaves(),
             cors,
             readonly: config.proxy.mode == ProxyMode::Readonly,
-            director: Arc::new(Director::new(config.proxy.failure_wait)),
+            director: Arc::new(Director::new(config.proxy.failure_wait, idle_max)),
             connector,
             metrics: metrics::Metrics::new(process_metrics.registry())?,
             process_metrics,
@@ -146,6 +152,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     let manager = &service.manager;
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
+    let slots = ConnectionSlots::of_proxy(raise_descriptor_limit(), config.listen_client_urls.iter().count())?;
     let door = Door::of_proxy(config)?;
     disk.create_dir_all(&config.data_dir)?;
     tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
@@ -181,7 +188,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     };
 
     let (stop, stopping) = watch::channel(false);
-    let proxy = Arc::new(Proxy::new(config, connector.clone(), stopping.clone())?);
+    let proxy = Arc::new(Proxy::new(config, connector.clone(), stopping.clone(), slots.idle_upstream())?);
     let mut members = Members::new(connector, proxy.director.clone(), file, peer_urls);
     tokio::select! {
         () = members.refresh() => {}
@@ -203,7 +210,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     });
     let mut connections = JoinSet::new();
     for (listener, acceptor) in listeners {
-        connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone()));
+        connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone(), slots.clone()));
     }
     let summary = || proxy.summary();
     manager.ready(&summary());

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::config::{self, Invocation, ProxyConfig};
+use crate::connections::ConnectionSlots;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,13 +50,13 @@ impl Running {
         let addr = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let connector = Connector::new(Dialer::plain(), &config.proxy);
-        let mut proxy = Proxy::new(&config, connector, stopping.clone()).unwrap();
+        let mut proxy = Proxy::new(&config, connector, stopping.clone(), 128).unwrap();
         // Connections are looked at often enough for each test to outlast some looks.
         proxy.wire.look_interval = LOOK_INTERVAL;
         let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
-        let served = tokio::spawn(http::serve(listener, Acceptor::plain(), proxy.clone(), stopping));
+        let served = tokio::spawn(http::serve(listener, Acceptor::plain(), proxy.clone(), stopping, ConnectionSlots::many()));
         Running { proxy, addr, stop, served }
     }
 
@@ -594,7 +595,7 @@ fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Dir
         read_timeout: None,
     };
     let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
-    let director = Arc::new(Director::new(PATIENCE));
+    let director = Arc::new(Director::new(PATIENCE, 128));
     let connector = Connector::new(shared::net::Dialer::plain(), &config);
     let urls = stubs.iter().map(|member| member.url()).collect();
     (Members::new(connector, director.clone(), file.clone(), urls), file, director)

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use shared::url::Url;
 use super::timed::Timed;
 use crate::config::ProxyConfig;
 
-/// Idle connections that are kept for one endpoint: as many requests at a time cost no new connection.
+/// Idle connections that are kept for one endpoint, unless descriptors are short: as many requests at a time cost no
+/// new connection.
 const IDLE_MAX: usize = 128;
 
 /// What "for ever" is to a dialler, which wants a number.
@@ -117,13 +119,21 @@ pub(super) struct Upstream {
     url: Url,
     host: HeaderValue,
     idle: Mutex<Vec<Sender>>,
+    idle_max: AtomicUsize,
 }
 
 impl Upstream {
     /// `None` for a URL whose host no header can hold.
     pub(super) fn new(url: Url) -> Option<Upstream> {
         let host = HeaderValue::from_str(url.address()).ok()?;
-        Some(Upstream { url, host, idle: Mutex::default() })
+        Some(Upstream { url, host, idle: Mutex::default(), idle_max: AtomicUsize::new(IDLE_MAX) })
+    }
+
+    /// From now on at most this number of idle connections is kept.
+    pub(super) fn keep_idle(&self, idle_max: usize) {
+        let idle_max = idle_max.clamp(1, IDLE_MAX);
+        self.idle_max.store(idle_max, Relaxed);
+        self.idle.lock().truncate(idle_max);
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -190,11 +200,12 @@ pub(super) struct Lease {
 impl Lease {
     /// The answer has come in whole: the connection can take another request.
     pub(super) fn give_back(self) {
+        let idle_max = self.upstream.idle_max.load(Relaxed);
         let mut idle = self.upstream.idle.lock();
-        if idle.len() >= IDLE_MAX {
+        if idle.len() >= idle_max {
             idle.retain(|sender| !sender.is_closed());
         }
-        if idle.len() < IDLE_MAX && !self.sender.is_closed() {
+        if idle.len() < idle_max && !self.sender.is_closed() {
             idle.push(self.sender);
         }
     }

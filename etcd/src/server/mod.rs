@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use shared::disk::{Disk, RealDisk, reason};
+use shared::disk::{Disk, PatientDisk, RealDisk, reason};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
 use shared::url::Urls;
@@ -50,6 +50,7 @@ use self::snapshots::Snapshotter;
 use self::start::StartError;
 use crate::auth::SharedSwitch;
 use crate::config::{Config, Fallback};
+use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::http;
 use crate::log::{self, LogControl};
 use crate::member::{Member, Message};
@@ -66,9 +67,6 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages from other members that wait for the loop. Beyond it their connections wait.
 const MESSAGES_WAITING_MAX: usize = 512;
-
-/// Descriptors that the server needs for itself, beside its clients' connections.
-const DESCRIPTORS_RESERVED: u64 = 150;
 
 /// How a server came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +111,7 @@ pub fn fail(why: &str) -> Exit {
 
 async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Result<Exit> {
     let manager = &service.manager;
-    let disk = RealDisk;
+    let disk = PatientDisk::new(RealDisk);
     let mut signals = Signals::catch()?;
     let layout = Layout::new(&config.data_dir, config.wal_dir.as_deref());
     data_dir::check_is_dir(&disk, &layout.data)?;
@@ -123,12 +121,8 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
             "the server is already initialized as member before, starting as etcd member...",
         );
     }
-    let descriptors = metrics::descriptor_limit();
-    anyhow::ensure!(
-        descriptors > DESCRIPTORS_RESERVED,
-        "file descriptor limit[{descriptors}] of etcd process is too low, and should be set higher than \
-         {DESCRIPTORS_RESERVED} to ensure internal usage"
-    );
+    let listeners = config.listen_peer_urls.iter().count() + config.listen_client_urls.iter().count();
+    let slots = ConnectionSlots::of_member(raise_descriptor_limit(), listeners)?;
     let cluster = tokio::select! {
         cluster = begin::first_members(&disk, &layout, &config) => cluster?,
         signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -174,7 +168,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::attributes(handle.clone(), config.name.clone(), publish::client_urls(&config)));
     tasks.spawn(versions::keep(handle.clone(), dialer, notices));
-    tasks.spawn(purge(disk, layout, config.max_snapshots, config.max_wals));
+    tasks.spawn(purge(disk.clone(), layout, config.max_snapshots, config.max_wals));
 
     let mut connections = JoinSet::new();
     let member = Arc::new(handle.clone());
@@ -183,7 +177,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         keep_informed(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
     tokio::pin!(informed);
     for (listener, acceptor) in peer_listeners {
-        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone());
+        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone(), slots.clone());
         connections.spawn(served);
     }
     let context = http::Context::new(handle, &config, metrics, log)?;
@@ -202,13 +196,16 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
             signal = signals.next() => {
                 exit = Exit::Signal(signal);
                 manager.stopping();
+                disk.stop_waiting();
                 stop.send_replace(true);
             }
             // Clients are let in once all that was ever acknowledged is applied; until then they wait in the
             // listeners' queues.
             Ok(()) = &mut ready, if !waiting.is_empty() => {
                 for (listener, acceptor) in waiting.drain(..) {
-                    connections.spawn(http::serve(listener, acceptor, context.clone(), stopping.clone()));
+                    let served =
+                        http::serve(listener, acceptor, context.clone(), stopping.clone(), slots.clone());
+                    connections.spawn(served);
                 }
                 manager.ready(&watched.summary());
             }
@@ -358,11 +355,11 @@ impl Network for Transport {
 }
 
 /// Removes snapshots and log segments beyond the numbers to keep, for ever.
-async fn purge(disk: RealDisk, layout: Layout, snapshots: usize, wals: usize) {
+async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) {
     let mut rounds = tokio::time::interval(PURGE_INTERVAL);
     loop {
         rounds.tick().await;
-        let layout = layout.clone();
+        let (disk, layout) = (disk.clone(), layout.clone());
         let purged = tokio::task::spawn_blocking(move || {
             let mut purged = shared::snap::purge(&disk, &layout.snap, snapshots)?;
             purged.extend(shared::wal::purge(&disk, &layout.wal, wals)?);

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use super::pages::Roster;
 use super::{Inbound, Local, SnapshotSource, Transport, serve};
+use crate::connections::ConnectionSlots;
 use crate::member::{Membership, Message, Peer};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
@@ -103,7 +104,7 @@ impl Node {
         };
         let (stop, stopping) = watch::channel(false);
         let roster = Arc::new(Members(members));
-        let serving = tokio::spawn(serve(listener, Acceptor::plain(), roster, transport.clone(), stopping));
+        let serving = tokio::spawn(serve(listener, Acceptor::plain(), roster, transport.clone(), stopping, ConnectionSlots::many()));
         Node { id, address, transport, inbound, snapshots, stop, serving }
     }
 

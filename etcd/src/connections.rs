@@ -1,0 +1,532 @@
+//! How many connections this process has open at the same time, over all of its listeners, and who goes when there
+//! are too many.
+//!
+//! Every connection needs a descriptor, and so does every file that the server opens. So each connection that a
+//! listener accepts holds a [`Slot`], and there are fewer slots than the limit on descriptors allows. When all slots
+//! are taken, connections without a request are closed for the next one: first those that never sent a byte, then
+//! those between two requests, then those whose request is still arriving; in each group the one that was silent for
+//! longest. A request that is being answered, a watch and a stream of another member are never cut.
+//!
+//! **Invariant:** clients cannot take the slots of other members, nor members those of clients.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::log;
+use crate::metrics::descriptor_limit;
+
+/// Descriptors that are kept for everything but accepted connections.
+///
+/// A member of a cluster of nine, which is more than anyone should have, needs about 115 of them:
+///
+/// - 56 to its eight peers: each has two streams that we dial, four connections for posts and one for probes;
+/// - 16 for watching over members: reports for the dashboard, versions, discovery, Graphite;
+/// - 20 for listeners, runtimes, standard streams, the service manager and DNS;
+/// - 20 for segments of the log (the locks of those that no snapshot covers), snapshots and folders, both our own
+///   and the files on their way to followers.
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 150;
+
+/// With fewer slots than this a member could not serve its peers and a handful of clients.
+const SLOTS_MIN: u64 = 32;
+
+/// With fewer slots than this the log says at the start that they are few.
+const SLOTS_USUAL: u64 = 512;
+
+/// Beyond this number of slots memory is the limit, not descriptors.
+const SLOTS_MAX: u64 = 1 << 20;
+
+/// Connections to the peer port. A cluster has a handful of members with a few connections each.
+const PEERS_MAX: usize = 256;
+
+/// Slots of the peer port that clients cannot take.
+const PEERS_RESERVED: usize = 64;
+
+/// How long to wait for a connection that was asked to go, before another one is asked.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
+
+/// The pause after the system could not give us a connection: it lacks descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log repeats that connections are short.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A part of the connections that one look at all of them marks to go, as their number grows: looking costs as much
+/// as there are connections, and a flood must not make us look at all of them for each new one.
+const CANDIDATES_PART: usize = 64;
+
+/// How many descriptors this process may have, once its own limit is raised to the one that the system sets it.
+pub(crate) fn raise_descriptor_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        log::warning!("etcdmain", "cannot raise the limit on file descriptors to the one that is allowed");
+    }
+    descriptor_limit()
+}
+
+/// The limit on descriptors is too low to run with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "file descriptor limit[{limit}] of etcd process is too low, and should be set higher than {reserved} to ensure \
+     internal usage: raise it with 'ulimit -n 65536', or LimitNOFILE= in a systemd unit",
+    reserved = DESCRIPTORS_RESERVED + SLOTS_MIN
+)]
+pub(crate) struct TooFewDescriptors {
+    limit: u64,
+}
+
+/// Which listener a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// One for clients.
+    Clients,
+    /// One for other members.
+    Peers,
+}
+
+/// What a connection does. The order is that in which connections are closed to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// It has not sent a byte.
+    Silent,
+    /// It is between two requests.
+    Idle,
+    /// A part of a request's head is here.
+    Arriving,
+    /// A request's body is being read.
+    Receiving,
+    /// Something is being done for it. It is not closed.
+    Busy,
+}
+
+impl Phase {
+    const ALL: [Phase; 5] = [Phase::Silent, Phase::Idle, Phase::Arriving, Phase::Receiving, Phase::Busy];
+}
+
+/// The slots of a process. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionSlots(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Slots of all ports together.
+    total: usize,
+    /// Of them, the peer port has at most this number,
+    peers_max: usize,
+    /// and clients leave it at least this one.
+    peers_reserved: usize,
+    open: Mutex<Open>,
+    /// A slot became free.
+    freed: Notify,
+    /// Counts what connections do: a connection with a lower number was silent for longer.
+    clock: AtomicU64,
+    complained: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    clients: Group,
+    peers: Group,
+}
+
+/// The connections of one port.
+#[derive(Debug, Default)]
+struct Group {
+    /// By the order in which they came.
+    connections: BTreeMap<u64, Arc<State>>,
+    /// Found by the last look at all of them, and not asked to go yet; the first goes first.
+    candidates: VecDeque<Arc<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: AtomicU8,
+    /// When it last did something, by the shared clock.
+    active: AtomicU64,
+    /// It is to go, unless it has something to do.
+    asked: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl ConnectionSlots {
+    /// The slots of a member that may have `limit` descriptors and has this number of listeners.
+    ///
+    /// # Errors
+    /// When hardly any connection would be left.
+    pub(crate) fn of_member(limit: u64, listeners: usize) -> Result<ConnectionSlots, TooFewDescriptors> {
+        let total = slots(limit, listeners)?;
+        if total < count(SLOTS_USUAL) {
+            log::warning!(
+                "etcdmain",
+                "file descriptor limit[{limit}] leaves {total} connections for clients and other members: raise it \
+                 with 'ulimit -n 65536', or LimitNOFILE= in a systemd unit"
+            );
+        }
+        Ok(ConnectionSlots::new(total))
+    }
+
+    /// The slots of a proxy. Each request that it passes on has a second connection, to a member; and idle ones wait
+    /// for the next request, see [`ConnectionSlots::idle_upstream`].
+    ///
+    /// # Errors
+    /// When hardly any connection would be left.
+    pub(crate) fn of_proxy(limit: u64, listeners: usize) -> Result<ConnectionSlots, TooFewDescriptors> {
+        let total = slots(limit, listeners)?;
+        let clients = (total - total / 4) / 2;
+        if clients < count(SLOTS_USUAL) {
+            log::warning!(
+                "etcdmain",
+                "file descriptor limit[{limit}] leaves {clients} connections for clients: raise it with \
+                 'ulimit -n 65536', or LimitNOFILE= in a systemd unit"
+            );
+        }
+        Ok(ConnectionSlots(Arc::new(Shared { peers_max: 0, peers_reserved: 0, ..Shared::new(clients) })))
+    }
+
+    /// Idle connections to members that a proxy with these slots may keep, all endpoints together.
+    pub(crate) fn idle_upstream(&self) -> usize {
+        // A quarter of all; clients and the connections of their requests have the rest, half of it each.
+        self.0.total * 2 / 3
+    }
+
+    fn new(total: usize) -> ConnectionSlots {
+        ConnectionSlots(Arc::new(Shared::new(total)))
+    }
+
+    /// As many as anyone wants.
+    #[cfg(test)]
+    pub(crate) fn many() -> ConnectionSlots {
+        ConnectionSlots::new(1 << 16)
+    }
+
+    /// The next connection of a listener, once there is room for it. What the system refuses is logged and tried
+    /// again.
+    pub(crate) async fn accept(&self, port: Port, listener: &TcpListener) -> (TcpStream, Slot) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => return (socket, self.enter(port).await),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    if self.may_complain() {
+                        log::error!("etcdmain", "cannot accept connections, trying again: {error}");
+                    }
+                    self.make_room(port);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Takes a slot. While there is none, connections without a request are asked to go, one after the other.
+    async fn enter(&self, port: Port) -> Slot {
+        loop {
+            let freed = self.0.freed.notified();
+            if let Some(slot) = self.try_enter(port) {
+                return slot;
+            }
+            let asked = self.make_room(port);
+            if self.may_complain() {
+                let (total, port) = (self.0.total, port.name());
+                let what = if asked { "idle ones are closed for new ones" } else { "new ones wait" };
+                log::warning!(
+                    "etcdmain",
+                    "all connections that may be open {port} are in use ({total} in all, by the limit on file \
+                     descriptors): {what}"
+                );
+            }
+            // A connection that found something to do instead of going says nothing.
+            let _ = timeout(ROOM_PAUSE, freed).await;
+        }
+    }
+
+    fn try_enter(&self, port: Port) -> Option<Slot> {
+        let shared = &*self.0;
+        let mut open = shared.open.lock();
+        let (clients, peers) = (open.clients.connections.len(), open.peers.connections.len());
+        let has_room = match port {
+            Port::Clients => clients + peers.max(shared.peers_reserved) < shared.total,
+            Port::Peers => peers < shared.peers_max && clients + peers < shared.total,
+        };
+        if !has_room {
+            return None;
+        }
+        let number = open.next;
+        open.next += 1;
+        let state = Arc::new(State {
+            phase: AtomicU8::new(Phase::Silent as u8),
+            active: AtomicU64::new(shared.clock.fetch_add(1, Relaxed)),
+            asked: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        open.group(port).connections.insert(number, state.clone());
+        Some(Slot { state, slots: self.clone(), port, number })
+    }
+
+    /// Asks the connection that can be spared best to go. Whether there is one.
+    fn make_room(&self, port: Port) -> bool {
+        let mut open = self.0.open.lock();
+        let mut spare = open.group(port).next_to_go();
+        if spare.is_none() && port == Port::Clients && open.peers.connections.len() > self.0.peers_reserved {
+            spare = open.peers.next_to_go();
+        }
+        drop(open);
+        let Some(spare) = spare else { return false };
+        spare.asked.store(true, Relaxed);
+        let waker = spare.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    fn may_complain(&self) -> bool {
+        let (now, mut complained) = (Instant::now(), self.0.complained.lock());
+        if complained.is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
+            return false;
+        }
+        *complained = Some(now);
+        true
+    }
+}
+
+impl Shared {
+    fn new(total: usize) -> Shared {
+        Shared {
+            total,
+            peers_max: PEERS_MAX.min(total / 2),
+            peers_reserved: PEERS_RESERVED.min(total / 4),
+            open: Mutex::default(),
+            freed: Notify::new(),
+            clock: AtomicU64::new(0),
+            complained: Mutex::new(None),
+        }
+    }
+}
+
+impl Port {
+    fn name(self) -> &'static str {
+        match self {
+            Port::Clients => "to clients",
+            Port::Peers => "from other members",
+        }
+    }
+}
+
+/// The connections that a limit leaves. A listener has one in its hands until there is a slot for it.
+fn slots(limit: u64, listeners: usize) -> Result<usize, TooFewDescriptors> {
+    let left = limit.saturating_sub(DESCRIPTORS_RESERVED).saturating_sub(listeners as u64);
+    if left < SLOTS_MIN {
+        return Err(TooFewDescriptors { limit });
+    }
+    Ok(count(left.min(SLOTS_MAX)))
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Whether an error of `accept` is about the connection alone, so that the next one may fare better.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+impl Open {
+    fn group(&mut self, port: Port) -> &mut Group {
+        match port {
+            Port::Clients => &mut self.clients,
+            Port::Peers => &mut self.peers,
+        }
+    }
+}
+
+impl Group {
+    /// The connection that can be spared best, if any can be.
+    fn next_to_go(&mut self) -> Option<Arc<State>> {
+        if let Some(state) = self.next_candidate() {
+            return Some(state);
+        }
+        let spare = |state: &&Arc<State>| state.phase() != Phase::Busy && !state.asked.load(Relaxed);
+        let mut found: Vec<_> = self.connections.values().filter(spare).cloned().collect();
+        let first = found.iter().map(|state| state.phase()).min()?;
+        found.retain(|state| state.phase() == first);
+        found.sort_by_key(|state| state.active.load(Relaxed));
+        found.truncate((self.connections.len() / CANDIDATES_PART).max(1));
+        self.candidates = found.into();
+        self.next_candidate()
+    }
+
+    fn next_candidate(&mut self) -> Option<Arc<State>> {
+        while let Some(state) = self.candidates.pop_front() {
+            // The slot and we: one that is gone has a slot no more. One that does something is no candidate.
+            let is_open = Arc::strong_count(&state) > 1;
+            if is_open && state.phase() != Phase::Busy && !state.asked.load(Relaxed) {
+                return Some(state);
+            }
+        }
+        None
+    }
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)]
+    }
+}
+
+/// One connection's leave to be open. Dropped together with the connection's socket, and not before.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    state: Arc<State>,
+    slots: ConnectionSlots,
+    port: Port,
+    number: u64,
+}
+
+impl Slot {
+    /// The connection does this from now on, or goes on with it.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.state.phase.store(phase as u8, Relaxed);
+        if phase == Phase::Busy {
+            // It has something to do: another one goes.
+            self.state.asked.store(false, Relaxed);
+        } else {
+            self.state.active.store(self.slots.0.clock.fetch_add(1, Relaxed), Relaxed);
+        }
+    }
+
+    /// Lets the connection's task know when it is to go.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.state.waker.lock();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Whether the connection is to be closed to make room. It reads what is there before it asks: a request that has
+    /// come in saves it.
+    pub(crate) fn must_go(&self) -> bool {
+        self.state.asked.load(Relaxed) && self.state.phase() != Phase::Busy
+    }
+
+    /// Waits until the connection is to go.
+    pub(crate) async fn told_to_go(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx);
+            if self.must_go() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.0.open.lock().group(self.port).connections.remove(&self.number);
+        self.slots.0.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(slots: &ConnectionSlots, port: Port) -> usize {
+        slots.0.open.lock().group(port).connections.len()
+    }
+
+    /// Takes slots until there are none.
+    fn fill(slots: &ConnectionSlots, port: Port) -> Vec<Slot> {
+        std::iter::from_fn(|| slots.try_enter(port)).collect()
+    }
+
+    #[test]
+    fn connections_and_the_reserve_fit_into_the_limit() {
+        for limit in [183, 200, 1024, 65_536] {
+            let slots = ConnectionSlots::of_member(limit, 1).unwrap();
+            let clients = fill(&slots, Port::Clients);
+            // Members find room however many clients there are.
+            let peers = fill(&slots, Port::Peers);
+            assert!(peers.len() >= PEERS_RESERVED.min(slots.0.total / 4), "{limit}: {}", peers.len());
+            assert!(clients.len() >= slots.0.total / 2, "{limit}: {}", clients.len());
+            assert_eq!((clients.len() + peers.len()) as u64, limit - DESCRIPTORS_RESERVED - 1);
+            drop((clients, peers));
+            // And clients however many members, or what pretends to be one.
+            let peers = fill(&slots, Port::Peers);
+            assert!(peers.len() <= PEERS_MAX && peers.len() <= slots.0.total / 2);
+            assert!(fill(&slots, Port::Clients).len() >= slots.0.total / 2);
+        }
+        assert_eq!(ConnectionSlots::of_member(182, 1).unwrap_err(), TooFewDescriptors { limit: 182 });
+        let error = ConnectionSlots::of_proxy(64, 1).unwrap_err().to_string();
+        assert!(error.contains("file descriptor limit[64]") && error.contains("ulimit -n"), "{error}");
+        assert_eq!(ConnectionSlots::of_member(u64::MAX, 4).unwrap().0.total as u64, SLOTS_MAX);
+        // A proxy's clients, the connections of their requests, and the idle ones.
+        let proxy = ConnectionSlots::of_proxy(1024, 1).unwrap();
+        assert!(2 * proxy.0.total + proxy.idle_upstream() <= 1024 - 151);
+    }
+
+    #[tokio::test]
+    async fn who_never_spoke_goes_first_then_who_is_idle_and_never_who_is_busy() {
+        let slots = ConnectionSlots::new(40);
+        let held = fill(&slots, Port::Clients);
+        assert_eq!(held.len(), 30);
+        for slot in &held {
+            slot.enter(Phase::Busy);
+        }
+        assert!(!slots.make_room(Port::Clients));
+        held[3].enter(Phase::Receiving);
+        held[4].enter(Phase::Arriving);
+        held[5].enter(Phase::Idle);
+        held[6].enter(Phase::Idle);
+        held[5].enter(Phase::Idle);
+        held[7].enter(Phase::Silent);
+        for wanted in [7, 6, 5, 4, 3] {
+            assert!(slots.make_room(Port::Clients));
+            let asked: Vec<usize> = (0..30).filter(|at| held[*at].must_go()).collect();
+            assert_eq!(asked, [wanted]);
+            held[wanted].told_to_go().await;
+            // It has something to do after all, and another one is asked.
+            held[wanted].enter(Phase::Busy);
+        }
+        assert!(!slots.make_room(Port::Clients));
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_takes_the_place_of_one_that_goes() {
+        let slots = ConnectionSlots::new(40);
+        let mut going = Vec::new();
+        for slot in fill(&slots, Port::Clients) {
+            going.push(tokio::spawn(async move { slot.told_to_go().await }));
+        }
+        tokio::task::yield_now().await;
+        for _ in 0..100 {
+            let slot = slots.enter(Port::Clients).await;
+            going.push(tokio::spawn(async move { slot.told_to_go().await }));
+            assert!(open(&slots, Port::Clients) <= 30);
+        }
+        let gone = going.iter().filter(|task| task.is_finished()).count();
+        assert_eq!(gone, 100);
+    }
+
+    #[tokio::test]
+    async fn when_all_are_busy_the_next_one_waits() {
+        let slots = ConnectionSlots::new(40);
+        let held = fill(&slots, Port::Peers);
+        held.iter().for_each(|slot| slot.enter(Phase::Busy));
+        let there = slots.clone();
+        let waiting = tokio::spawn(async move { there.enter(Port::Peers).await });
+        sleep(4 * ROOM_PAUSE).await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        waiting.await.unwrap();
+    }
+}
