@@ -329,7 +329,7 @@ fn put(key: &str) -> Request {
 }
 
 /// The path of 2.x for a key of 0.x, which may lack its first slash.
-fn below_1(key: &str) -> bytes::Bytes {
+pub(crate) fn below_1(key: &str) -> bytes::Bytes {
     let clean = clean_path(key.as_bytes());
     if *clean == *b"/" { "/1".into() } else { [b"/1", &*clean].concat().into() }
 }

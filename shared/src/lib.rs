@@ -3,6 +3,7 @@
 //! Everything here is pure (no I/O, no clock, no randomness) apart from the real files of `disk`, `client` and
 //! `net`: time, bytes and order come in as arguments.
 
+pub mod account;
 pub mod client;
 pub mod disk;
 pub mod entry;

@@ -6,12 +6,12 @@ use prost::Message as _;
 use shared::id::MemberId;
 use shared::legacy::{Command, Time};
 use shared::pb::{self, Request};
-use shared::store::clean_path;
 use shared::url::Urls;
 
 use super::refuse;
 use crate::error::MigrateError;
 use crate::registry::Machine;
+use crate::replay::below_1;
 
 /// Kind and data of what a command becomes.
 pub(super) fn translate(
@@ -83,8 +83,7 @@ pub(super) fn translate(
 }
 
 fn request(method: &'static str, key: &str) -> Request {
-    let path = clean_path(format!("/1/{key}").as_bytes()).into_owned();
-    Request { method: method.into(), path: path.into(), ..Request::default() }
+    Request { method: method.into(), path: below_1(key), ..Request::default() }
 }
 
 fn bytes(text: &str) -> bytes::Bytes {

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::Serialize;
+use shared::account::{RoleName, UserName};
 use shared::error::Code;
 use shared::event::Event;
 use shared::{json, pb};
 
-use super::records::Malformed;
 use super::switch::{SWITCH_PATH, Switch};
-use super::{Auth, AuthError, GUEST, ROOT, Refusal, Role, User};
+use super::{Auth, AuthError, Refusal, Role, Unfit, User};
 use crate::http::Backend;
 use crate::log;
 
@@ -44,61 +44,71 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 
     /// The names of all users, sorted.
-    pub(crate) fn users(&self) -> Result<Vec<String>, AuthError> {
-        let mut names = self.names("/2/users")?;
-        names.sort_unstable();
-        Ok(names)
+    pub(crate) fn users(&self) -> Result<Vec<UserName>, AuthError> {
+        self.names(USERS, UserName::from_bytes)
     }
 
     /// The names of all roles, sorted.
-    pub(crate) fn roles(&self) -> Result<Vec<String>, AuthError> {
-        let mut names = self.names("/2/roles")?;
-        names.push(ROOT.to_owned());
-        names.sort_unstable();
+    pub(crate) fn roles(&self) -> Result<Vec<RoleName>, AuthError> {
+        let mut names = self.names(ROLES, RoleName::from_bytes)?;
+        if let Err(at) = names.binary_search(&RoleName::root()) {
+            names.insert(at, RoleName::root());
+        }
         Ok(names)
     }
 
-    /// The names in a directory; hidden ones are none.
-    fn names(&self, path: &str) -> Result<Vec<String>, AuthError> {
-        let event = match self.backend.store_for_auth().get(path.as_bytes(), false, false) {
+    /// The names in a directory, sorted. Those that start with `_` are shown: an account that nobody sees is a trap.
+    fn names<N: Ord, E>(&self, dir: &str, name: impl Fn(&[u8]) -> Result<N, E>) -> Result<Vec<N>, AuthError> {
+        let event = match self.backend.store_for_auth().get(dir.as_bytes(), false, false) {
             Ok(event) => event,
             Err(error) if error.code == Code::KeyNotFound => return Ok(Vec::new()),
             Err(error) => return Err(AuthError::Store(error)),
         };
-        let shown = event.node().children();
-        let names = shown.map(|child| String::from_utf8_lossy(child.name()).into_owned());
-        Ok(names.filter(|name| !name.starts_with('_')).collect())
+        let mut names: Vec<N> = event.node().children().filter_map(|child| name(child.name()).ok()).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The user of this name, with the password's hash.
-    pub(crate) fn user(&self, name: &str) -> Result<User, AuthError> {
-        let missing = || Refusal::NoUser(name.to_owned());
-        self.record(format!("/2/users/{name}"), missing, User::from_record)
+    pub(crate) fn user(&self, name: &UserName) -> Result<User, AuthError> {
+        let missing = || Refusal::NoUser(name.to_string());
+        self.record(user_path(name), missing, |record| User::from_record(name, record))
     }
 
     /// The role of this name.
-    pub(crate) fn role(&self, name: &str) -> Result<Role, AuthError> {
-        if name == ROOT {
+    pub(crate) fn role(&self, name: &RoleName) -> Result<Role, AuthError> {
+        if name.is_root() {
             return Ok(Role::root());
         }
-        let missing = || Refusal::NoRole(name.to_owned());
-        self.record(format!("/2/roles/{name}"), missing, Role::from_record)
+        let missing = || Refusal::NoRole(name.to_string());
+        self.record(role_path(name), missing, |record| Role::from_record(name, record))
+    }
+
+    /// The role that a user's record names, which may be any text.
+    pub(crate) fn role_of_user(&self, text: &str) -> Result<Role, AuthError> {
+        let name = RoleName::new(text).map_err(|_| Refusal::NoRole(text.to_owned()))?;
+        self.role(&name)
     }
 
     fn record<T>(
         &self,
         path: String,
-        missing: impl FnOnce() -> Refusal,
-        read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+        missing: impl Fn() -> Refusal,
+        read: impl FnOnce(&[u8]) -> Result<T, Unfit>,
     ) -> Result<T, AuthError> {
-        let event = self.backend.store_for_auth().get(path.as_bytes(), false, false);
-        match event {
-            // A directory has no value, and holds no user.
-            Ok(event) => {
-                read(event.node().value().unwrap_or_default()).map_err(|why| AuthError::Record { path, why })
+        let event = match self.backend.store_for_auth().get(path.as_bytes(), false, false) {
+            Ok(event) => event,
+            Err(error) if error.code == Code::KeyNotFound => return Err(missing().into()),
+            Err(error) => return Err(AuthError::Store(error)),
+        };
+        // A directory has no value, and holds no user.
+        match read(event.node().value().unwrap_or_default()) {
+            Ok(record) => Ok(record),
+            Err(Unfit::OtherName(name)) => {
+                log::error!("auth", "the record {path} does not count: it names {name:?}");
+                Err(missing().into())
             }
-            Err(error) if error.code == Code::KeyNotFound => Err(missing().into()),
-            Err(error) => Err(AuthError::Store(error)),
+            Err(why) => Err(AuthError::Record { path, why }),
         }
     }
 
@@ -117,14 +127,15 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// Makes a user.
     pub(crate) async fn create_user(&self, user: User) -> Result<User, AuthError> {
-        let mut user = if user.name == ROOT { user.with_root_role() } else { user };
+        user.name.check_new().map_err(|why| Refusal::user_name(user.name.as_str().as_bytes(), why))?;
+        let mut user = if user.name.is_root() { user.with_root_role() } else { user };
         if user.password.is_empty() {
-            return Err(Refusal::PasswordEmpty(user.name).into());
+            return Err(Refusal::PasswordEmpty(user.name.to_string()).into());
         }
         user.password = self.auth.passwords.hash(&user.password).await?;
-        self.set(&format!("/2/users/{}", user.name), &user, false)
+        self.set(&user_path(&user.name), &user, false)
             .await
-            .map_err(|error| on(Code::NodeExist, error, || Refusal::UserExists(user.name.clone())))?;
+            .map_err(|error| on(Code::NodeExist, error, || Refusal::UserExists(user.name.to_string())))?;
         log::notice!("auth", "created user {}", user.name);
         Ok(user)
     }
@@ -139,20 +150,18 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if after == before {
             return Err(Refusal::UserUnchanged.into());
         }
-        self.set(&format!("/2/users/{}", after.name), &after, true).await?;
+        self.set(&user_path(&after.name), &after, true).await?;
         log::notice!("auth", "updated user {}", after.name);
         Ok(after)
     }
 
     /// Removes a user.
-    pub(crate) async fn delete_user(&self, name: &str) -> Result<(), AuthError> {
-        if self.look().is_on() && name == ROOT {
+    pub(crate) async fn delete_user(&self, name: &UserName) -> Result<(), AuthError> {
+        if self.look().is_on() && name.is_root() {
             return Err(Refusal::RootUserNeeded.into());
         }
-        let missing = || Refusal::NoUserToDelete(name.to_owned());
-        self.delete(&format!("/2/users/{name}"))
-            .await
-            .map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        let missing = || Refusal::NoUserToDelete(name.to_string());
+        self.delete(&user_path(name)).await.map_err(|error| on(Code::KeyNotFound, error, missing))?;
         log::notice!("auth", "deleted user {name}");
         Ok(())
     }
@@ -160,8 +169,9 @@ impl<'a, B: Backend> Accounts<'a, B> {
     /// Makes a role.
     pub(crate) async fn create_role(&self, role: &Role) -> Result<(), AuthError> {
         check_is_not_root(&role.name)?;
-        let exists = || Refusal::RoleExists(role.name.clone());
-        self.set(&format!("/2/roles/{}", role.name), role, false)
+        role.name.check_new().map_err(|why| Refusal::role_name(role.name.as_str().as_bytes(), why))?;
+        let exists = || Refusal::RoleExists(role.name.to_string());
+        self.set(&role_path(&role.name), role, false)
             .await
             .map_err(|error| on(Code::NodeExist, error, exists))?;
         log::notice!("auth", "created new role {}", role.name);
@@ -176,18 +186,16 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if after == before {
             return Err(Refusal::RoleUnchanged.into());
         }
-        self.set(&format!("/2/roles/{}", after.name), &after, true).await?;
+        self.set(&role_path(&after.name), &after, true).await?;
         log::notice!("auth", "updated role {}", after.name);
         Ok(after)
     }
 
     /// Removes a role. Users may go on having it, for when it comes back.
-    pub(crate) async fn delete_role(&self, name: &str) -> Result<(), AuthError> {
+    pub(crate) async fn delete_role(&self, name: &RoleName) -> Result<(), AuthError> {
         check_is_not_root(name)?;
-        let missing = || Refusal::NoRoleToDelete(name.to_owned());
-        self.delete(&format!("/2/roles/{name}"))
-            .await
-            .map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        let missing = || Refusal::NoRoleToDelete(name.to_string());
+        self.delete(&role_path(name)).await.map_err(|error| on(Code::KeyNotFound, error, missing))?;
         log::notice!("auth", "deleted role {name}");
         Ok(())
     }
@@ -198,8 +206,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if self.look().is_on() {
             return Err(Refusal::AlreadyOn.into());
         }
-        self.user(ROOT).map_err(|_| Refusal::NoRootUser)?;
-        if self.role(GUEST).is_err() {
+        self.user(&UserName::root()).map_err(|_| Refusal::NoRootUser)?;
+        if self.role(&RoleName::guest()).is_err() {
             log::info!("auth", "no guest role access found, creating default");
             self.create_role(&Role::guest()).await.inspect_err(|_| {
                 log::error!("auth", "error creating guest role. aborting auth enable.");
@@ -280,6 +288,20 @@ fn on(code: Code, error: AuthError, refusal: impl FnOnce() -> Refusal) -> AuthEr
     }
 }
 
-fn check_is_not_root(role: &str) -> Result<(), Refusal> {
-    if role == ROOT { Err(Refusal::RootRole(role.to_owned())) } else { Ok(()) }
+fn check_is_not_root(role: &RoleName) -> Result<(), Refusal> {
+    if role.is_root() { Err(Refusal::RootRole(role.to_string())) } else { Ok(()) }
+}
+
+/// Where users and roles are in the store.
+const USERS: &str = "/2/users";
+const ROLES: &str = "/2/roles";
+
+/// Where a user's record is.
+fn user_path(name: &UserName) -> String {
+    format!("{USERS}/{name}")
+}
+
+/// Where a role's record is.
+fn role_path(name: &RoleName) -> String {
+    format!("{ROLES}/{name}")
 }

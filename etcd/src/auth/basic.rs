@@ -1,8 +1,11 @@
 //! The `Authorization` header, as Go reads it.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use shared::account::UserName;
 
 /// As Go's decoder: padded, and lenient about the bits that the last character has too many.
 const BASE64: GeneralPurpose =
@@ -10,11 +13,25 @@ const BASE64: GeneralPurpose =
 
 const SCHEME: &[u8] = b"Basic ";
 
-/// Who somebody says to be, and how they prove it. Never written to a log.
+/// Characters of a text that is not a name, in a line of the log.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// A user's name, as a request has it, and a password. Never written to a log.
 #[derive(PartialEq, Eq)]
 pub(super) struct Credentials {
-    pub(super) user: String,
+    /// The name; text that is not a name is not the name of any user.
+    pub(super) user: Result<UserName, String>,
     pub(super) password: Vec<u8>,
+}
+
+impl Credentials {
+    /// The name for a line of the log.
+    pub(super) fn shown_user(&self) -> Cow<'_, str> {
+        match &self.user {
+            Ok(name) => Cow::Borrowed(name.as_str()),
+            Err(text) => Cow::Owned(format!("{:?}", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())),
+        }
+    }
 }
 
 /// The user and the password in a header's value; `None` if it is of another scheme, or malformed.
@@ -25,7 +42,8 @@ pub(super) fn parse(value: &[u8]) -> Option<Credentials> {
     }
     let pair = BASE64.decode(encoded).ok()?;
     let colon = memchr::memchr(b':', &pair)?;
-    let user = String::from_utf8_lossy(&pair[..colon]).into_owned();
+    let name = &pair[..colon];
+    let user = UserName::from_bytes(name).map_err(|_| String::from_utf8_lossy(name).into_owned());
     Some(Credentials { user, password: pair[colon + 1..].to_vec() })
 }
 
@@ -34,7 +52,8 @@ mod tests {
     use super::*;
 
     fn pair(value: &str) -> Option<(String, Vec<u8>)> {
-        parse(value.as_bytes()).map(|credentials| (credentials.user, credentials.password))
+        let Credentials { user, password } = parse(value.as_bytes())?;
+        Some((user.map_or_else(|text| text, |name| name.to_string()), password))
     }
 
     #[test]
@@ -62,5 +81,25 @@ mod tests {
             assert_eq!(pair(bad), None, "{bad}");
         }
         assert_eq!(parse(b"Basic /zr/").map(|c| c.password), Some(vec![0xff]));
+    }
+
+    #[test]
+    fn only_a_name_is_a_user() {
+        let user = |text: &str| {
+            let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+            let credentials = parse(value.as_bytes()).unwrap();
+            (credentials.user.is_ok(), credentials.shown_user().into_owned())
+        };
+        assert_eq!(user("ann:x"), (true, "ann".to_owned()));
+        for (text, shown) in [
+            (":x", r#""""#),
+            ("..:x", r#""..""#),
+            ("../../1/pub/evil:wonder", r#""../../1/pub/evil""#),
+            ("a\nb:x", r#""a\nb""#),
+        ] {
+            assert_eq!(user(text), (false, shown.to_owned()));
+        }
+        // Invalid UTF-8 is not the name of the user whose name has the replacement character.
+        assert!(parse(b"Basic /zr/").is_some_and(|credentials| credentials.user.is_err()));
     }
 }

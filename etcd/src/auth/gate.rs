@@ -1,10 +1,11 @@
 //! Who may do what: the two questions that pages ask before they do anything.
 
 use http::{HeaderValue, Method};
+use shared::account::RoleName;
 
 use super::accounts::Accounts;
 use super::basic::{self, Credentials};
-use super::{Access, GUEST, ROOT, User};
+use super::{Access, User};
 use crate::http::Backend;
 use crate::log;
 
@@ -21,9 +22,9 @@ pub(crate) async fn is_root<B: Backend>(
         return false;
     };
     let Some(user) = authenticated(accounts, &credentials).await else { return false };
-    let is_root = user.roles.iter().flatten().any(|role| role == ROOT);
+    let is_root = user.is_root();
     if !is_root {
-        log::warning!("etcdhttp", "auth: user {} does not have the root role for {page}.", credentials.user);
+        log::warning!("etcdhttp", "auth: user {} does not have the root role for {page}.", user.name);
     }
     is_root
 }
@@ -39,7 +40,7 @@ pub(crate) async fn may<B: Backend>(
     let Some(value) = authorization.filter(|value| !value.is_empty()) else {
         // The original does not ask guests for the right to all that is below.
         let access = Access { recursive: false, ..access };
-        let may = accounts.role(GUEST).is_ok_and(|guest| guest.allows(access));
+        let may = accounts.role(&RoleName::guest()).is_ok_and(|guest| guest.allows(access));
         if !may {
             log::warning!("etcdhttp", "auth: invalid access for unauthenticated user on resource {}.", key());
         }
@@ -51,9 +52,9 @@ pub(crate) async fn may<B: Backend>(
     };
     let Some(user) = authenticated(accounts, &credentials).await else { return false };
     let mut roles = user.roles.iter().flatten();
-    let may = roles.any(|role| accounts.role(role).is_ok_and(|role| role.allows(access)));
+    let may = roles.any(|role| accounts.role_of_user(role).is_ok_and(|role| role.allows(access)));
     if !may {
-        log::warning!("etcdhttp", "auth: invalid access for user {} on key {}.", credentials.user, key());
+        log::warning!("etcdhttp", "auth: invalid access for user {} on key {}.", user.name, key());
     }
     may
 }
@@ -76,13 +77,13 @@ pub(crate) fn only_reads(method: &Method) -> bool {
 
 /// The user with these credentials, if there is one.
 async fn authenticated<B: Backend>(accounts: &Accounts<'_, B>, credentials: &Credentials) -> Option<User> {
-    let Credentials { user: name, password } = credentials;
-    let Ok(user) = accounts.user(name) else {
-        log::warning!("etcdhttp", "auth: no such user: {name}.");
+    let user = credentials.user.as_ref().ok().and_then(|name| accounts.user(name).ok());
+    let Some(user) = user else {
+        log::warning!("etcdhttp", "auth: no such user: {}.", credentials.shown_user());
         return None;
     };
-    if !accounts.fits(password, &user).await {
-        log::warning!("etcdhttp", "auth: incorrect password for user: {name}.");
+    if !accounts.fits(&credentials.password, &user).await {
+        log::warning!("etcdhttp", "auth: incorrect password for user: {}.", user.name);
         return None;
     }
     Some(user)

@@ -10,6 +10,9 @@
 //! log, and who checks looks into this member's store. So what was changed at one member holds at another as soon
 //! as the entry is applied there. Whether rights are checked at all is one load of a [`Switch`].
 //!
+//! **Invariant:** what is joined into a path of the store is a [`UserName`](shared::account::UserName) or a
+//! [`RoleName`](shared::account::RoleName), and a record counts only if it names itself so.
+//!
 //! **Invariant:** a page through which keys can be reached asks [`may`] before it does anything, one that changes the
 //! cluster asks [`is_root`]. The `Authorization` header is kept for them only while auth is on.
 
@@ -25,25 +28,19 @@ mod switch;
 mod tests;
 
 use http::StatusCode;
+use shared::account::NameError;
 use shared::error::ApiError;
 
 use crate::http::{SubmitError, Unavailable};
 
 pub(crate) use self::accounts::{Accounts, UserChange};
 pub(crate) use self::gate::{is_known, is_root, may, only_reads};
-pub(crate) use self::records::{Role, User, is_empty};
+pub(crate) use self::records::{Role, Unfit, User, is_empty};
 pub(crate) use self::rights::Access;
 pub(crate) use self::switch::SharedSwitch;
 pub use self::switch::Switch;
 
 use self::passwords::Passwords;
-use self::records::Malformed;
-
-/// The user who must be there before auth can be switched on, and the role that may do everything.
-pub(crate) const ROOT: &str = "root";
-
-/// The role of those who show no password.
-const GUEST: &str = "guest";
 
 /// What all requests share.
 #[derive(Debug, Default)]
@@ -71,7 +68,7 @@ pub(crate) enum AuthError {
         /// Where it stands.
         path: String,
         /// What is wrong with it.
-        why: Malformed,
+        why: Unfit,
     },
     /// The password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
@@ -90,6 +87,8 @@ impl From<SubmitError> for AuthError {
 /// Why users, roles or the switch stay as they are. The texts are the original's, its commas and stops too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
+    #[error("auth: invalid {kind} name {text:?}: {why}")]
+    BadName { kind: &'static str, text: String, why: NameError },
     #[error("auth: already enabled")]
     AlreadyOn,
     #[error("auth: already disabled")]
@@ -131,6 +130,16 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// A text that is not the name of a user.
+    pub(crate) fn user_name(text: &[u8], why: NameError) -> Refusal {
+        Refusal::BadName { kind: "user", text: String::from_utf8_lossy(text).into_owned(), why }
+    }
+
+    /// A text that is not the name of a role.
+    pub(crate) fn role_name(text: &[u8], why: NameError) -> Refusal {
+        Refusal::BadName { kind: "role", text: String::from_utf8_lossy(text).into_owned(), why }
+    }
+
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -139,9 +148,10 @@ impl Refusal {
             | Refusal::NoRole(_)
             | Refusal::NoRoleToDelete(_) => StatusCode::NOT_FOUND,
             Refusal::RootUserNeeded | Refusal::RootRole(_) => StatusCode::FORBIDDEN,
-            Refusal::PasswordEmpty(_) | Refusal::UserUnchanged | Refusal::RoleUnchanged => {
-                StatusCode::BAD_REQUEST
-            }
+            Refusal::BadName { .. }
+            | Refusal::PasswordEmpty(_)
+            | Refusal::UserUnchanged
+            | Refusal::RoleUnchanged => StatusCode::BAD_REQUEST,
             Refusal::AlreadyOn
             | Refusal::AlreadyOff
             | Refusal::NoRootUser

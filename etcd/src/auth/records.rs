@@ -4,24 +4,39 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use shared::account::{NameError, RoleName, UserName};
 
+use super::Refusal;
 use super::rights::{Access, Patterned, Patterns, Permissions, added};
-use super::{GUEST, ROOT, Refusal};
 use crate::http::go_json;
 
-/// Text that is no user or no role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record is no JSON of the right form")]
-pub(crate) struct Malformed;
+/// Why a text is not the user or the role of a given name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// It is not JSON, or not of the right form.
+    #[error("it is not JSON of the right form")]
+    Malformed,
+    /// It names another user or role.
+    #[error("it names {0:?}")]
+    OtherName(String),
+    /// It gives the user a role whose name is not a name. Only in requests.
+    #[error("invalid role name {text:?}: {why}")]
+    BadRole {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: NameError,
+    },
+}
 
 /// Somebody with a password, and what they are.
 ///
 /// In a client's request the password is plain, and `grant` and `revoke` say what to change; in the store it is
-/// a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+/// a hash. Roles are texts here: records may hold what is not a name, and it can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct User {
     #[serde(rename = "user")]
-    pub(crate) name: String,
+    pub(crate) name: UserName,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) password: String,
     pub(crate) roles: Patterns,
@@ -32,10 +47,10 @@ pub(crate) struct User {
 }
 
 /// What those may do who have the role.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Role {
     #[serde(rename = "role")]
-    pub(crate) name: String,
+    pub(crate) name: RoleName,
     pub(crate) permissions: Permissions,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grant: Option<Permissions>,
@@ -49,49 +64,62 @@ pub(crate) fn is_empty(list: &Patterns) -> bool {
 }
 
 impl User {
-    /// Reads the first JSON value of a body; what follows it does not matter.
-    pub(crate) fn from_body(body: &[u8]) -> Result<User, Malformed> {
-        User::from_value(go_json::first_value(body).ok_or(Malformed)?)
+    /// Reads the user `name` from the first JSON value of a body; what follows it does not matter.
+    pub(crate) fn from_body(name: &UserName, body: &[u8]) -> Result<User, Unfit> {
+        let user = User::from_value(name, go_json::first_value(body).ok_or(Unfit::Malformed)?)?;
+        for role in [&user.roles, &user.grant].into_iter().flatten().flatten() {
+            RoleName::new(role).map_err(|why| Unfit::BadRole { text: role.clone(), why })?;
+        }
+        Ok(user)
     }
 
-    /// Reads what stands in the store. The user `root` has the role of that name, whatever stands there.
-    pub(crate) fn from_record(record: &[u8]) -> Result<User, Malformed> {
-        let user = User::from_value(serde_json::from_slice(record).map_err(|_| Malformed)?)?;
-        Ok(if user.name == ROOT { user.with_root_role() } else { user })
+    /// Reads the user `name` from its record in the store. The user `root` always has the role of that name.
+    pub(crate) fn from_record(name: &UserName, record: &[u8]) -> Result<User, Unfit> {
+        let user = User::from_value(name, serde_json::from_slice(record).map_err(|_| Unfit::Malformed)?)?;
+        Ok(if user.name.is_root() { user.with_root_role() } else { user })
     }
 
-    fn from_value(value: Value) -> Result<User, Malformed> {
+    fn from_value(name: &UserName, value: Value) -> Result<User, Unfit> {
         let members = object(&value)?;
-        Ok(User {
-            name: string(members, "user")?,
+        let own_name = string(members, "user")?;
+        let user = User {
+            name: name.clone(),
             password: string(members, "password")?,
             roles: strings(members, "roles")?,
             grant: strings(members, "grant")?,
             revoke: strings(members, "revoke")?,
-        })
+        };
+        if own_name == name.as_str() { Ok(user) } else { Err(Unfit::OtherName(own_name)) }
     }
 
     /// With the role `root`, at the end unless it is there.
     pub(crate) fn with_root_role(mut self) -> User {
         let roles = self.roles.get_or_insert_default();
-        if !roles.iter().any(|role| role == ROOT) {
-            roles.push(ROOT.to_owned());
+        let root = RoleName::root();
+        if !roles.iter().any(|role| role == root.as_str()) {
+            roles.push(root.to_string());
         }
         self
+    }
+
+    /// Whether one of its roles is `root`.
+    pub(crate) fn is_root(&self) -> bool {
+        let root = RoleName::root();
+        self.roles.iter().flatten().any(|role| role == root.as_str())
     }
 
     /// With the roles that `change` grants and without those that it revokes. The password stays: who has a new
     /// one hashes it first.
     pub(crate) fn changed(&self, change: &User) -> Result<User, Refusal> {
         if self.name != change.name {
-            return Err(Refusal::OtherUser { stored: self.name.clone(), named: change.name.clone() });
+            return Err(Refusal::OtherUser { stored: self.name.to_string(), named: change.name.to_string() });
         }
         let roles = added(&self.roles, &change.grant)
-            .map_err(|role| Refusal::RoleGranted { role, user: change.name.clone() })?;
+            .map_err(|role| Refusal::RoleGranted { role, user: change.name.to_string() })?;
         let mut roles: BTreeSet<String> = roles.into_iter().collect();
         for role in change.revoke.iter().flatten() {
             if !roles.remove(role) {
-                return Err(Refusal::RoleNotGranted { role: role.clone(), user: change.name.clone() });
+                return Err(Refusal::RoleNotGranted { role: role.clone(), user: change.name.to_string() });
             }
         }
         let roles = Some(roles.into_iter().collect());
@@ -108,32 +136,34 @@ impl User {
 impl Role {
     /// The role that may do everything. It stands in no store.
     pub(crate) fn root() -> Role {
-        Role { name: ROOT.to_owned(), permissions: Permissions::all(), ..Role::default() }
+        Role { name: RoleName::root(), permissions: Permissions::all(), grant: None, revoke: None }
     }
 
     /// The role of those who show no password, as it is made when auth is switched on.
     pub(crate) fn guest() -> Role {
-        Role { name: GUEST.to_owned(), permissions: Permissions::all(), ..Role::default() }
+        Role { name: RoleName::guest(), permissions: Permissions::all(), grant: None, revoke: None }
     }
 
-    /// Reads the first JSON value of a body; what follows it does not matter.
-    pub(crate) fn from_body(body: &[u8]) -> Result<Role, Malformed> {
-        Role::from_value(go_json::first_value(body).ok_or(Malformed)?)
+    /// Reads the role `name` from the first JSON value of a body; what follows it does not matter.
+    pub(crate) fn from_body(name: &RoleName, body: &[u8]) -> Result<Role, Unfit> {
+        Role::from_value(name, go_json::first_value(body).ok_or(Unfit::Malformed)?)
     }
 
-    /// Reads what stands in the store.
-    pub(crate) fn from_record(record: &[u8]) -> Result<Role, Malformed> {
-        Role::from_value(serde_json::from_slice(record).map_err(|_| Malformed)?)
+    /// Reads the role `name` from its record in the store.
+    pub(crate) fn from_record(name: &RoleName, record: &[u8]) -> Result<Role, Unfit> {
+        Role::from_value(name, serde_json::from_slice(record).map_err(|_| Unfit::Malformed)?)
     }
 
-    fn from_value(value: Value) -> Result<Role, Malformed> {
+    fn from_value(name: &RoleName, value: Value) -> Result<Role, Unfit> {
         let members = object(&value)?;
-        Ok(Role {
-            name: string(members, "role")?,
+        let own_name = string(members, "role")?;
+        let role = Role {
+            name: name.clone(),
             permissions: permissions(members, "permissions")?.unwrap_or_default(),
             grant: permissions(members, "grant")?,
             revoke: permissions(members, "revoke")?,
-        })
+        };
+        if own_name == name.as_str() { Ok(role) } else { Err(Unfit::OtherName(own_name)) }
     }
 
     /// Whether it asks to change a role, not to make one.
@@ -142,13 +172,13 @@ impl Role {
     }
 
     pub(crate) fn allows(&self, access: Access<'_>) -> bool {
-        self.name == ROOT || self.permissions.allow(access)
+        self.name.is_root() || self.permissions.allow(access)
     }
 
     /// With what `change` grants and without what it revokes.
     pub(crate) fn changed(&self, change: &Role) -> Result<Role, Refusal> {
         if self.name != change.name {
-            return Err(Refusal::OtherRole { stored: self.name.clone(), named: change.name.clone() });
+            return Err(Refusal::OtherRole { stored: self.name.to_string(), named: change.name.to_string() });
         }
         let mut permissions = self.permissions.clone();
         if let Some(grant) = &change.grant {
@@ -162,11 +192,11 @@ impl Role {
 }
 
 /// The members of an object; `null` has none.
-fn object(value: &Value) -> Result<Option<&Map<String, Value>>, Malformed> {
+fn object(value: &Value) -> Result<Option<&Map<String, Value>>, Unfit> {
     match value {
         Value::Null => Ok(None),
         Value::Object(members) => Ok(Some(members)),
-        _ => Err(Malformed),
+        _ => Err(Unfit::Malformed),
     }
 }
 
@@ -174,29 +204,29 @@ fn member<'a>(members: Option<&'a Map<String, Value>>, name: &str) -> Option<&'a
     go_json::member(members?, name).filter(|value| !value.is_null())
 }
 
-fn string(members: Option<&Map<String, Value>>, name: &str) -> Result<String, Malformed> {
+fn string(members: Option<&Map<String, Value>>, name: &str) -> Result<String, Unfit> {
     match member(members, name) {
         None => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(Malformed),
+        Some(_) => Err(Unfit::Malformed),
     }
 }
 
-fn strings(members: Option<&Map<String, Value>>, name: &str) -> Result<Patterns, Malformed> {
+fn strings(members: Option<&Map<String, Value>>, name: &str) -> Result<Patterns, Unfit> {
     let items = match member(members, name) {
         None => return Ok(None),
         Some(Value::Array(items)) => items,
-        Some(_) => return Err(Malformed),
+        Some(_) => return Err(Unfit::Malformed),
     };
     let text = |item: &Value| match item {
         Value::String(text) => Ok(text.clone()),
         Value::Null => Ok(String::new()),
-        _ => Err(Malformed),
+        _ => Err(Unfit::Malformed),
     };
     items.iter().map(text).collect::<Result<_, _>>().map(Some)
 }
 
-fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Option<Permissions>, Malformed> {
+fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Option<Permissions>, Unfit> {
     let Some(value) = member(members, name) else { return Ok(None) };
     let kv = match member(object(value)?, "kv") {
         None => return Ok(Some(Permissions::default())),
@@ -209,12 +239,28 @@ fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Optio
 mod tests {
     use super::*;
 
+    /// Reads a user under the name that the text itself has.
+    fn try_user(json: &[u8]) -> Result<User, Unfit> {
+        match User::from_body(&UserName::root(), json) {
+            Err(Unfit::OtherName(name)) => User::from_body(&UserName::new(&name).unwrap(), json),
+            other => other,
+        }
+    }
+
     fn user(json: &str) -> User {
-        User::from_body(json.as_bytes()).unwrap()
+        try_user(json.as_bytes()).unwrap()
+    }
+
+    /// The same with a role.
+    fn try_role(json: &[u8]) -> Result<Role, Unfit> {
+        match Role::from_body(&RoleName::root(), json) {
+            Err(Unfit::OtherName(name)) => Role::from_body(&RoleName::new(&name).unwrap(), json),
+            other => other,
+        }
     }
 
     fn role(json: &str) -> Role {
-        Role::from_body(json.as_bytes()).unwrap()
+        try_role(json.as_bytes()).unwrap()
     }
 
     fn json<T: Serialize>(value: &T) -> String {
@@ -230,16 +276,50 @@ mod tests {
                 r#"{"user":"a","password":"<p>","x":1}"#,
                 r#"{"user":"a","password":"\u003cp\u003e","roles":null}"#,
             ),
-            (r#"{"user":"a","roles":["r",null],"grant":[]}"#, r#"{"user":"a","roles":["r",""]}"#),
-            (r#"{"user":null,"roles":null,"grant":["g"]}"#, r#"{"user":"","roles":null,"grant":["g"]}"#),
-            ("null", r#"{"user":"","roles":null}"#),
+            (r#"{"user":"a","roles":["r"],"grant":[]}"#, r#"{"user":"a","roles":["r"]}"#),
+            (r#"{"user":"a","roles":null,"grant":["g"]}"#, r#"{"user":"a","roles":null,"grant":["g"]}"#),
         ] {
             assert_eq!(json(&user(given)), wanted, "{given}");
         }
         for bad in ["", "{", "[]", "5", r#"{"user":5}"#, r#"{"roles":"r"}"#, r#"{"roles":[1]}"#] {
-            assert_eq!(User::from_body(bad.as_bytes()), Err(Malformed), "{bad}");
+            assert_eq!(try_user(bad.as_bytes()), Err(Unfit::Malformed), "{bad}");
         }
-        assert!(User::from_record(br#"{"user":"a"} rest"#).is_err());
+        let a = UserName::new("a").unwrap();
+        assert!(User::from_record(&a, br#"{"user":"a"} rest"#).is_err());
+        let odd = User::from_record(&a, br#"{"user":"a","roles":["r",null,"../users/root"]}"#).unwrap();
+        assert_eq!(
+            json(&odd),
+            r#"{"user":"a","roles":["r","","../users/root"]}"#,
+            "a record may hold anything"
+        );
+    }
+
+    #[test]
+    fn a_record_of_another_name_is_not_the_one_that_was_wanted() {
+        let other = |name: &str| Err(Unfit::OtherName(name.to_owned()));
+        let user = |json: &str| User::from_record(&UserName::new("ann").unwrap(), json.as_bytes()).map(drop);
+        assert_eq!(user(r#"{"user":"ann"}"#), Ok(()));
+        assert_eq!(user(r#"{"user":"bob","password":"h","roles":["root"]}"#), other("bob"));
+        for nameless in ["null", "{}", r#"{"user":null}"#] {
+            assert_eq!(user(nameless), other(""), "{nameless}");
+        }
+        let role = |json: &str| Role::from_record(&RoleName::new("app").unwrap(), json.as_bytes()).map(drop);
+        assert_eq!(role(r#"{"role":"root"}"#), other("root"));
+        assert_eq!(role(r#"{"role":"app"}"#), Ok(()));
+    }
+
+    #[test]
+    fn roles_are_given_by_their_names_and_taken_by_any_text() {
+        for text in ["", "..", "../users/root", "a/b", "a\\u0000"] {
+            for list in ["roles", "grant"] {
+                let given = try_user(format!(r#"{{"user":"ann","{list}":["{text}"]}}"#).as_bytes());
+                assert!(matches!(given, Err(Unfit::BadRole { .. })), "{text} {given:?}");
+            }
+            assert!(
+                try_user(format!(r#"{{"user":"ann","revoke":["{text}"]}}"#).as_bytes()).is_ok(),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -258,16 +338,17 @@ mod tests {
             assert_eq!(json(&role(given)), wanted, "{given}");
         }
         for bad in [r#"{"role":1}"#, r#"{"permissions":[]}"#, r#"{"grant":{"kv":{"read":"/x"}}}"#] {
-            assert_eq!(Role::from_body(bad.as_bytes()), Err(Malformed), "{bad}");
+            assert_eq!(try_role(bad.as_bytes()), Err(Unfit::Malformed), "{bad}");
         }
     }
 
     #[test]
     fn root_is_root() {
-        let roles = |record: &[u8]| User::from_record(record).unwrap().roles.unwrap_or_default();
+        let read = |name: &str, record: &[u8]| User::from_record(&UserName::new(name).unwrap(), record);
+        let roles = |record: &[u8]| read("root", record).unwrap().roles.unwrap_or_default();
         assert_eq!(roles(br#"{"user":"root","roles":null}"#), ["root"]);
         assert_eq!(roles(br#"{"user":"root","roles":["x","root"]}"#), ["x", "root"]);
-        assert_eq!(roles(br#"{"user":"ruth"}"#), [""; 0]);
+        assert_eq!(read("ruth", br#"{"user":"ruth"}"#).unwrap().roles, None);
         assert!(Role::root().allows(Access { key: b"", writes: true, recursive: true }));
         assert!(!Role::guest().allows(Access { key: b"", writes: false, recursive: false }));
     }

@@ -3,9 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use shared::account::{RoleName, UserName};
+use shared::pb;
 use shared::time::UnixNanos;
 
-use super::{Access, Accounts, Auth, AuthError, Role, User, UserChange, is_root, may};
+use super::{Access, Accounts, Auth, AuthError, Role, Unfit, User, UserChange, is_root, may};
 use crate::http::Backend;
 use crate::http::stand_in::StandIn;
 
@@ -38,19 +40,26 @@ impl Place {
     }
 
     async fn put_user(&self, json: &str) -> Result<UserChange, AuthError> {
-        self.accounts().create_or_update_user(User::from_body(json.as_bytes()).unwrap()).await
+        self.accounts().create_or_update_user(user(json)).await
     }
 
     async fn change_user(&self, json: &str) -> Result<User, AuthError> {
-        self.accounts().update_user(User::from_body(json.as_bytes()).unwrap()).await
+        self.accounts().update_user(user(json)).await
     }
 
     async fn put_role(&self, json: &str) {
-        self.accounts().create_role(&Role::from_body(json.as_bytes()).unwrap()).await.unwrap();
+        self.accounts().create_role(&role(json)).await.unwrap();
     }
 
     async fn change_role(&self, json: &str) -> Result<Role, AuthError> {
-        self.accounts().update_role(&Role::from_body(json.as_bytes()).unwrap()).await
+        self.accounts().update_role(&role(json)).await
+    }
+
+    /// Puts a record into the store as it is.
+    fn write(&self, path: &str, value: &str) {
+        let (path, val) = (path.to_owned().into(), value.to_owned().into());
+        let request = pb::Request { method: "PUT".into(), path, val, ..pb::Request::default() };
+        self.backend.apply(&request).unwrap();
     }
 
     fn value(&self, path: &str) -> Option<String> {
@@ -70,6 +79,29 @@ impl Place {
     async fn is_root(&self, who: &str) -> bool {
         is_root(&self.accounts(), header(who).as_ref(), "a test").await
     }
+}
+
+fn own_name(json: &str, member: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    value[member].as_str().unwrap().to_owned()
+}
+
+/// The user that a body tells of.
+fn user(json: &str) -> User {
+    User::from_body(&user_name(&own_name(json, "user")), json.as_bytes()).unwrap()
+}
+
+/// The role that a body tells of.
+fn role(json: &str) -> Role {
+    Role::from_body(&role_name(&own_name(json, "role")), json.as_bytes()).unwrap()
+}
+
+fn user_name(text: &str) -> UserName {
+    UserName::new(text).unwrap()
+}
+
+fn role_name(text: &str) -> RoleName {
+    RoleName::new(text).unwrap()
 }
 
 /// The header of `USER:PASSWORD`, none for nobody.
@@ -94,8 +126,8 @@ async fn the_store_holds_what_the_original_keeps() {
     assert_eq!(place.value("/2/roles/guest").as_deref(), Some(guest));
     assert_eq!(place.value("/2/roles/root"), None);
     assert_eq!(place.backend.store().index(), before + 7);
-    assert_eq!(place.accounts().roles().unwrap(), ["guest", "root"]);
-    assert_eq!(place.accounts().users().unwrap(), ["root"]);
+    assert_eq!(place.accounts().roles().unwrap(), ["guest", "root"].map(role_name));
+    assert_eq!(place.accounts().users().unwrap(), [UserName::root()]);
 }
 
 #[tokio::test]
@@ -128,7 +160,7 @@ async fn guests_may_what_their_role_allows_and_need_no_star_for_recursion() {
     place.change_role(narrow).await.unwrap();
     assert!(place.may("", "read", "/one").await && place.may("", "read recursive", "/one").await);
     assert!(!place.may("", "write", "/one").await && !place.may("", "read", "/two").await);
-    place.accounts().delete_role("guest").await.unwrap();
+    place.accounts().delete_role(&role_name("guest")).await.unwrap();
     assert!(!place.may("", "read", "/one").await);
     let empty = HeaderValue::from_static("");
     let access = Access { key: b"/one", writes: false, recursive: false };
@@ -148,20 +180,98 @@ async fn what_is_changed_counts_at_once() {
     assert!(!place.is_root("ann:new").await);
     place.change_user(r#"{"user":"ann","grant":["root"]}"#).await.unwrap();
     assert!(place.is_root("ann:new").await && place.may("ann:new", "write", "/x").await);
-    place.accounts().delete_user("ann").await.unwrap();
+    place.accounts().delete_user(&user_name("ann")).await.unwrap();
     assert!(!place.is_root("ann:new").await && !place.may("ann:new", "read", "/app/x").await);
     place.accounts().disable().await.unwrap();
     assert!(place.is_root("").await, "while auth is off everybody is");
 }
 
+/// Of `wonder`, by Go.
+const WONDER: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
+
 #[tokio::test]
 async fn names_cannot_lead_elsewhere() {
     let place = Place::ready().await;
-    for who in [":", ":rootpw", "../enabled:true", "../roles/app:", "..:x", "/:x", "users:x"] {
+    // What clients may write themselves, and what is in the store besides.
+    let evil = format!(r#"{{"user":"evil","password":"{WONDER}","roles":["root"]}}"#);
+    let named = |name: &str| evil.replace(r#""user":"evil""#, &format!(r#""user":"{name}""#));
+    let far = "../../1/pub/far";
+    place.write("/1/pub/evil", &evil);
+    place.write("/1/pub/far", &named(far));
+    place.write("/2/users/sub/evil", &evil);
+    for who in [
+        "../../1/pub/evil:wonder",
+        "../../1/pub/far:wonder",
+        "..//..//1/pub/evil:wonder",
+        "./../../1/pub/evil:wonder",
+        "ann/../../../1/pub/evil:wonder",
+        "sub/evil:wonder",
+        "evil:wonder",
+        ":",
+        ":rootpw",
+        "../enabled:true",
+        "../roles/app:",
+        "..:x",
+        ".:x",
+        "/:x",
+        "/root:rootpw",
+        "root/:rootpw",
+        "./root:rootpw",
+        "../users/root:rootpw",
+        "users:x",
+        "sub:x",
+    ] {
         assert!(!place.is_root(who).await && !place.may(who, "read", "/app/x").await, "{who}");
     }
-    place.change_user(r#"{"user":"ann","grant":["","..","../users/root"]}"#).await.unwrap();
-    assert!(!place.may("ann:annpw", "read", "/other").await);
+    // Roles of a record that is there already.
+    let grant = r#"{"role":"evil","permissions":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
+    place.write("/1/pub/role", grant);
+    let odd = format!(
+        r#"{{"user":"odd","password":"{WONDER}","roles":["","..","../users/root","../../1/pub/role","/root"]}}"#
+    );
+    place.write("/2/users/odd", &odd);
+    assert!(!place.may("odd:wonder", "read", "/other").await && !place.is_root("odd:wonder").await);
+    // Nor is such a role given, while it can be taken away.
+    let grant = User::from_body(&user_name("ann"), br#"{"user":"ann","grant":["../../1/pub/role"]}"#);
+    assert!(matches!(grant, Err(Unfit::BadRole { .. })));
+    place.change_user(r#"{"user":"odd","revoke":["../../1/pub/role",""]}"#).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_counts_under_its_own_name_only() {
+    let place = Place::ready().await;
+    let record = |name: &str| format!(r#"{{"user":"{name}","password":"{WONDER}","roles":["root"]}}"#);
+    place.write("/2/users/bob", &record("eve"));
+    place.write("/2/users/eve", &record("eve"));
+    place.write("/2/users/nil", "null");
+    place.write("/2/roles/sly", r#"{"role":"root"}"#);
+    assert!(!place.is_root("bob:wonder").await && place.is_root("eve:wonder").await);
+    let missing = |name: &str| format!("auth: User {name} does not exist.");
+    assert_eq!(place.accounts().user(&user_name("bob")).unwrap_err().to_string(), missing("bob"));
+    assert_eq!(place.accounts().user(&user_name("nil")).unwrap_err().to_string(), missing("nil"));
+    assert!(place.accounts().role(&role_name("sly")).is_err());
+    place.change_user(r#"{"user":"ann","grant":["sly"]}"#).await.unwrap();
+    assert!(!place.may("ann:annpw", "write", "/other").await);
+    // It can be removed.
+    place.accounts().delete_user(&user_name("bob")).await.unwrap();
+}
+
+#[tokio::test]
+async fn new_names_are_seen_by_all_and_old_ones_go_on() {
+    let place = Place::ready().await;
+    for name in ["_hidden", "ann ", "a:b"] {
+        let body = format!(r#"{{"user":"{name}","password":"x"}}"#);
+        let refused = place.put_user(&body).await.unwrap_err().to_string();
+        assert!(refused.starts_with("auth: invalid user name "), "{refused}");
+    }
+    let refused = place.accounts().create_role(&role(r#"{"role":"_r"}"#)).await.unwrap_err().to_string();
+    assert_eq!(refused, "auth: invalid role name \"_r\": a new name cannot start with _");
+    place.write("/2/users/_old", &format!(r#"{{"user":"_old","password":"{WONDER}","roles":["root"]}}"#));
+    assert!(place.is_root("_old:wonder").await);
+    place.put_user(r#"{"user":"_old","password":"new"}"#).await.unwrap();
+    assert!(place.is_root("_old:new").await);
+    let users = place.accounts().users().unwrap();
+    assert_eq!(users, ["_old", "ann", "root"].map(user_name));
 }
 
 #[tokio::test]
@@ -175,11 +285,14 @@ async fn refusals_say_why() {
     let accounts = place.accounts();
     assert_eq!(why(accounts.enable().await), "auth: already enabled");
     assert_eq!(
-        why(accounts.delete_user("root").await),
+        why(accounts.delete_user(&user_name("root")).await),
         "auth: Cannot delete root user while auth is enabled."
     );
-    assert_eq!(why(accounts.delete_role("root").await), "auth: Cannot modify role root: is root role.");
-    assert_eq!(why(accounts.delete_role("none").await), "auth: Role none doesn't exist.");
+    assert_eq!(
+        why(accounts.delete_role(&role_name("root")).await),
+        "auth: Cannot modify role root: is root role."
+    );
+    assert_eq!(why(accounts.delete_role(&role_name("none")).await), "auth: Role none doesn't exist.");
     let unchanged = place.change_role(r#"{"role":"app","revoke":{"kv":{"read":["/z"]}}}"#).await;
     assert_eq!(
         unchanged.unwrap_err().to_string(),

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
+use shared::account::{RoleName, UserName};
 use shared::json;
 
 use super::Context;
@@ -9,13 +10,13 @@ use super::backend::{Backend, Unavailable};
 use super::exchange::Asked;
 use super::form::Form;
 use super::reply::{self, Response};
-use crate::auth::{self, Accounts, AuthError, Role, User, UserChange, is_empty};
+use crate::auth::{self, Accounts, AuthError, Refusal, Role, Unfit, User, UserChange, is_empty};
 use crate::log;
 
 /// A user as reads show it: with what each role allows.
 #[derive(Serialize)]
 struct Shown {
-    user: String,
+    user: UserName,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roles: Vec<Role>,
 }
@@ -38,20 +39,28 @@ struct Enabled {
 
 /// What a path below a family's own leads to.
 enum Place {
-    All,
-    One(String),
-    Nowhere,
+    All(Family),
+    User(UserName),
+    Role(RoleName),
 }
 
 impl Place {
-    fn of(rest: &[u8]) -> Place {
+    fn of(family: Family, rest: &[u8]) -> Result<Place, String> {
         let name = rest.strip_prefix(b"/").unwrap_or(rest);
         let name = name.strip_suffix(b"/").unwrap_or(name);
-        match name {
-            b"" => Place::All,
-            name if name.contains(&b'/') => Place::Nowhere,
-            name => Place::One(String::from_utf8_lossy(name).into_owned()),
+        if name.contains(&b'/') {
+            return Err("Invalid path".to_owned());
         }
+        let place = match family {
+            _ if name.is_empty() => Ok(Place::All(family)),
+            Family::Users => {
+                UserName::from_bytes(name).map(Place::User).map_err(|why| Refusal::user_name(name, why))
+            }
+            Family::Roles => {
+                RoleName::from_bytes(name).map(Place::Role).map_err(|why| Refusal::role_name(name, why))
+            }
+        };
+        place.map_err(|refusal| refusal.to_string())
     }
 }
 
@@ -88,34 +97,52 @@ pub(super) async fn answer_family<B: Backend>(
     if !is_known(context) {
         return not_capable(headers);
     }
-    let place = Place::of(asked.rest);
-    match place {
-        Place::Nowhere => return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid path"),
-        Place::All if *asked.method != Method::GET => return reply::method_not_allowed(headers, "GET"),
-        Place::One(_) if !is_any_of(&asked) => return reply::method_not_allowed(headers, METHODS),
-        Place::All | Place::One(_) => {}
-    }
+    let place = match Place::of(family, asked.rest) {
+        Err(why) => return reply::message(headers, StatusCode::BAD_REQUEST, why),
+        Ok(Place::All(_)) if *asked.method != Method::GET => {
+            return reply::method_not_allowed(headers, "GET");
+        }
+        Ok(Place::User(_) | Place::Role(_)) if !is_any_of(&asked) => {
+            return reply::method_not_allowed(headers, METHODS);
+        }
+        Ok(place) => place,
+    };
     let admitted = match admit(context, &asked, headers).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    let Place::One(name) = place else {
-        return match family {
-            Family::Users => list_users(&asked, admitted),
-            Family::Roles => list_roles(&asked, admitted),
-        };
-    };
-    let Admitted { accounts, headers } = admitted;
-    match (family, asked.method) {
-        (Family::Users, &Method::GET) => show_user(&asked, &accounts, &name, headers),
-        (Family::Users, &Method::PUT) => put_user(&asked, &accounts, &name, headers).await,
-        (Family::Users, _) => done(headers, accounts.delete_user(&name).await),
-        (Family::Roles, &Method::GET) => match accounts.role(&name) {
+    match place {
+        Place::All(Family::Users) => list_users(&asked, admitted),
+        Place::All(Family::Roles) => list_roles(&asked, admitted),
+        Place::User(name) => answer_user(&asked, admitted, &name).await,
+        Place::Role(name) => answer_role(&asked, admitted, &name).await,
+    }
+}
+
+async fn answer_user<B: Backend>(
+    asked: &Asked<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+    name: &UserName,
+) -> Response {
+    match *asked.method {
+        Method::GET => show_user(asked, &accounts, name, headers),
+        Method::PUT => put_user(asked, &accounts, name, headers).await,
+        _ => done(headers, accounts.delete_user(name).await),
+    }
+}
+
+async fn answer_role<B: Backend>(
+    asked: &Asked<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+    name: &RoleName,
+) -> Response {
+    match *asked.method {
+        Method::GET => match accounts.role(name) {
             Ok(role) => show(headers, StatusCode::OK, &role),
             Err(error) => failed(headers, &error),
         },
-        (Family::Roles, &Method::PUT) => put_role(&asked, &accounts, &name, headers).await,
-        (Family::Roles, _) => done(headers, accounts.delete_role(&name).await),
+        Method::PUT => put_role(asked, &accounts, name, headers).await,
+        _ => done(headers, accounts.delete_role(name).await),
     }
 }
 
@@ -192,11 +219,15 @@ fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
         Ok(names) => names,
         Err(error) => return failed(headers, &error),
     };
-    let shown = names.iter().map(|name| {
-        let User { name: user, roles, .. } = accounts.user(name)?;
-        // Roles that are gone are not shown here, while the page of the one user is an error then.
-        let roles = roles.iter().flatten().filter_map(|role| accounts.role(role).ok()).collect();
-        Ok(Shown { user, roles })
+    let shown = names.iter().filter_map(|name| match accounts.user(name) {
+        Ok(User { name: user, roles, .. }) => {
+            // Roles that are gone are not shown here, while the page of the one user is an error then.
+            let roles = roles.iter().flatten().filter_map(|role| accounts.role_of_user(role).ok()).collect();
+            Some(Ok(Shown { user, roles }))
+        }
+        // A record that does not count.
+        Err(AuthError::Refused(Refusal::NoUser(_))) => None,
+        Err(error) => Some(Err(error)),
     });
     match shown.collect::<Result<Vec<Shown>, AuthError>>() {
         Ok(shown) => {
@@ -213,7 +244,11 @@ fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
         Ok(names) => names,
         Err(error) => return failed(headers, &error),
     };
-    match names.iter().map(|name| accounts.role(name)).collect() {
+    let shown = names.iter().filter_map(|name| match accounts.role(name) {
+        Err(AuthError::Refused(Refusal::NoRole(_))) => None,
+        other => Some(other),
+    });
+    match shown.collect() {
         Ok(roles) => show(headers, StatusCode::OK, &Roles { roles }),
         Err(error) => failed(headers, &error),
     }
@@ -222,7 +257,7 @@ fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
 fn show_user<B: Backend>(
     asked: &Asked<'_>,
     accounts: &Accounts<'_, B>,
-    name: &str,
+    name: &UserName,
     headers: HeaderMap,
 ) -> Response {
     let user = match accounts.user(name) {
@@ -230,7 +265,7 @@ fn show_user<B: Backend>(
         Ok(user) => user,
         Err(error) => return failed(headers, &error),
     };
-    match user.roles.iter().flatten().map(|role| accounts.role(role)).collect() {
+    match user.roles.iter().flatten().map(|role| accounts.role_of_user(role)).collect() {
         Ok(roles) => show(headers, StatusCode::OK, &Shown { user: user.name, roles }),
         Err(error) => failed(headers, &error),
     }
@@ -245,16 +280,13 @@ fn has_query(asked: &Asked<'_>) -> bool {
 async fn put_user<B: Backend>(
     asked: &Asked<'_>,
     accounts: &Accounts<'_, B>,
-    name: &str,
+    name: &UserName,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(user) = User::from_body(&asked.body) else {
-        return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid JSON in request body.");
+    let user = match User::from_body(name, &asked.body) {
+        Ok(user) => user,
+        Err(why) => return unfit(headers, "User", &why),
     };
-    if user.name != name {
-        let text = "User JSON name does not match the name in the URL";
-        return reply::message(headers, StatusCode::BAD_REQUEST, text);
-    }
     let changes = !is_empty(&user.grant) || !is_empty(&user.revoke);
     let unchanged = |user| UserChange { user, created: false };
     let result = match (changes, is_empty(&user.roles)) {
@@ -280,16 +312,13 @@ async fn put_user<B: Backend>(
 async fn put_role<B: Backend>(
     asked: &Asked<'_>,
     accounts: &Accounts<'_, B>,
-    name: &str,
+    name: &RoleName,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(role) = Role::from_body(&asked.body) else {
-        return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid JSON in request body.");
+    let role = match Role::from_body(name, &asked.body) {
+        Ok(role) => role,
+        Err(why) => return unfit(headers, "Role", &why),
     };
-    if role.name != name {
-        let text = "Role JSON name does not match the name in the URL";
-        return reply::message(headers, StatusCode::BAD_REQUEST, text);
-    }
     let result = if !role.is_change() {
         accounts.create_role(&role).await.map(|()| (StatusCode::CREATED, role))
     } else if !role.permissions.is_empty() {
@@ -302,6 +331,16 @@ async fn put_role<B: Backend>(
         Ok((status, role)) => show(headers, status, &role),
         Err(error) => failed(headers, &error),
     }
+}
+
+/// The answer to a body that is not the user or the role of the page.
+fn unfit(headers: HeaderMap, kind: &str, why: &Unfit) -> Response {
+    let text = match why {
+        Unfit::Malformed => "Invalid JSON in request body.".to_owned(),
+        Unfit::OtherName(_) => format!("{kind} JSON name does not match the name in the URL"),
+        Unfit::BadRole { .. } => format!("auth: {why}"),
+    };
+    reply::message(headers, StatusCode::BAD_REQUEST, text)
 }
 
 fn show<T: Serialize>(headers: HeaderMap, status: StatusCode, value: &T) -> Response {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use shared::account::{NameError, RoleName, UserName};
 use shared::client::{Access, Change, Client, canonical_path};
 
 use crate::error::CliError;
@@ -132,19 +133,37 @@ impl Arguments {
         }
     }
 
-    fn user(self) -> Result<String, CliError> {
-        self.one("Please provide a username")
+    fn user(self) -> Result<UserName, CliError> {
+        user_name(&self.one("Please provide a username")?)
     }
 
-    fn role(self) -> Result<String, CliError> {
-        self.one("Please provide a role name")
+    fn role(self) -> Result<RoleName, CliError> {
+        role_name(&self.one("Please provide a role name")?)
+    }
+}
+
+/// What is not a name is refused here: as a part of an address it would lead to another page.
+fn user_name(text: &str) -> Result<UserName, CliError> {
+    UserName::new(text).map_err(|why| bad_name("user", text, why))
+}
+
+fn role_name(text: &str) -> Result<RoleName, CliError> {
+    RoleName::new(text).map_err(|why| bad_name("role", text, why))
+}
+
+fn bad_name(kind: &str, text: &str, why: NameError) -> CliError {
+    match why {
+        NameError::Empty => CliError::Failed(format!("The {kind} name is empty")),
+        why => CliError::Failed(format!("Invalid {kind} name {text:?}: {why}")),
     }
 }
 
 impl User {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         match self.command {
-            UserCommand::Add(arguments) => add_user(session, &arguments.user()?).await,
+            UserCommand::Add(arguments) => {
+                add_user(session, &arguments.one("Please provide a username")?).await
+            }
             UserCommand::Get(arguments) => {
                 let name = arguments.user()?;
                 let client = connect(session).await?;
@@ -173,17 +192,18 @@ impl User {
 }
 
 async fn add_user(session: &mut Session<'_>, text: &str) -> Result<(), CliError> {
+    let name = user_name(text.split(':').next().unwrap_or_default())?;
+    name.check_new().map_err(|why| bad_name("user", name.as_str(), why))?;
     let client = connect(session).await?;
-    let name = text.split(':').next().unwrap_or_default();
-    if session.limit(client.user(name)).await.is_ok() {
+    if session.limit(client.user(&name)).await.is_ok() {
         return Err(CliError::Failed(format!("User {name} already exists")));
     }
-    let (name, password) = password::split_or_ask(text, "New password: ", session.out)?;
+    let (_, password) = password::split_or_ask(text, "New password: ", session.out)?;
     session.limit(client.set_password(&name, &password)).await.map_err(CliError::failed)?;
     session.out.line(&format!("User {name} created"))
 }
 
-async fn change_password(session: &mut Session<'_>, name: &str) -> Result<(), CliError> {
+async fn change_password(session: &mut Session<'_>, name: &UserName) -> Result<(), CliError> {
     let client = connect(session).await?;
     session.limit(client.user(name)).await.map_err(CliError::failed)?;
     let password = password::ask("New password: ", session.out)?;
@@ -196,9 +216,10 @@ async fn change_roles(session: &mut Session<'_>, how: Change, roles: Roles) -> R
         return Err(CliError::failed("No roles specified; please use `-roles`"));
     }
     let name = roles.user.user()?;
+    let granted = roles.roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
     let client = connect(session).await?;
     session.limit(client.user(&name)).await.map_err(CliError::failed)?;
-    session.limit(client.change_user(&name, how, &roles.roles)).await.map_err(CliError::failed)?;
+    session.limit(client.change_user(&name, how, &granted)).await.map_err(CliError::failed)?;
     session.out.line(&format!("User {name} updated"))
 }
 
@@ -207,6 +228,7 @@ impl Role {
         match self.command {
             RoleCommand::Add(arguments) => {
                 let name = arguments.role()?;
+                name.check_new().map_err(|why| bad_name("role", name.as_str(), why))?;
                 let client = connect(session).await?;
                 if session.limit(client.role(&name)).await.is_ok() {
                     return Err(CliError::Failed(format!("Role {name} already exists")));
@@ -324,9 +346,18 @@ mod tests {
     #[test]
     fn a_name_is_exactly_one_argument() {
         let arguments = |words: &[&str]| Arguments { words: words.iter().map(OsString::from).collect() };
-        assert_eq!(arguments(&["u"]).user().unwrap(), "u");
+        assert_eq!(arguments(&["u"]).user().unwrap().as_str(), "u");
         assert_eq!(arguments(&[]).user().unwrap_err().to_string(), "Please provide a username");
         assert!(arguments(&["u", "v"]).role().is_err());
         assert!(arguments(&["u"]).none().is_err());
+    }
+
+    #[test]
+    fn what_is_not_a_name_is_said_in_words() {
+        let user = |text| user_name(text).unwrap_err().to_string();
+        assert_eq!(user(""), "The user name is empty");
+        assert_eq!(user(".."), "Invalid user name \"..\": a name cannot be . or ..");
+        assert_eq!(user("a/b"), "Invalid user name \"a/b\": a name cannot contain /");
+        assert_eq!(role_name("").unwrap_err().to_string(), "The role name is empty");
     }
 }

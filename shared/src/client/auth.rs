@@ -10,6 +10,7 @@ use super::error::ClientError;
 use super::members::{list_or_null, parse, refusal};
 use super::request::{JSON, Request};
 use super::{Client, Reply};
+use crate::account::{RoleName, UserName};
 
 /// Where all of this is.
 const AUTH: &str = "/v2/auth";
@@ -70,9 +71,9 @@ struct UserOrder<'a> {
     password: &'a str,
     roles: (),
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    grant: &'a [String],
+    grant: &'a [RoleName],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    revoke: &'a [String],
+    revoke: &'a [RoleName],
 }
 
 /// A role as the server is told of one.
@@ -128,24 +129,29 @@ impl Client {
     }
 
     /// One user.
-    pub async fn user(&self, name: &str) -> Result<User, ClientError> {
+    pub async fn user(&self, name: &UserName) -> Result<User, ClientError> {
         parse(&self.order(Request::new(Method::GET, user_path(name))).await?)
     }
 
     /// Adds a user, or gives one another password.
-    pub async fn set_password(&self, name: &str, password: &str) -> Result<(), ClientError> {
-        let order = UserOrder { user: name, password, ..UserOrder::default() };
+    pub async fn set_password(&self, name: &UserName, password: &str) -> Result<(), ClientError> {
+        let order = UserOrder { user: name.as_str(), password, ..UserOrder::default() };
         self.order(json(user_path(name), &order)?).await.map(drop)
     }
 
     /// Removes a user.
-    pub async fn remove_user(&self, name: &str) -> Result<(), ClientError> {
+    pub async fn remove_user(&self, name: &UserName) -> Result<(), ClientError> {
         self.order(Request::new(Method::DELETE, user_path(name))).await.map(drop)
     }
 
     /// Changes the roles of a user.
-    pub async fn change_user(&self, name: &str, how: Change, roles: &[String]) -> Result<(), ClientError> {
-        let mut order = UserOrder { user: name, ..UserOrder::default() };
+    pub async fn change_user(
+        &self,
+        name: &UserName,
+        how: Change,
+        roles: &[RoleName],
+    ) -> Result<(), ClientError> {
+        let mut order = UserOrder { user: name.as_str(), ..UserOrder::default() };
         match how {
             Change::Grant => order.grant = roles,
             Change::Revoke => order.revoke = roles,
@@ -171,25 +177,30 @@ impl Client {
     }
 
     /// One role.
-    pub async fn role(&self, name: &str) -> Result<Role, ClientError> {
+    pub async fn role(&self, name: &RoleName) -> Result<Role, ClientError> {
         parse(&self.order(Request::new(Method::GET, role_path(name))).await?)
     }
 
     /// Adds a role that may do nothing.
-    pub async fn add_role(&self, name: &str) -> Result<(), ClientError> {
-        let order = RoleOrder { role: name, ..RoleOrder::default() };
+    pub async fn add_role(&self, name: &RoleName) -> Result<(), ClientError> {
+        let order = RoleOrder { role: name.as_str(), ..RoleOrder::default() };
         self.order(json(role_path(name), &order)?).await.map(drop)
     }
 
     /// Removes a role.
-    pub async fn remove_role(&self, name: &str) -> Result<(), ClientError> {
+    pub async fn remove_role(&self, name: &RoleName) -> Result<(), ClientError> {
         self.order(Request::new(Method::DELETE, role_path(name))).await.map(drop)
     }
 
     /// Changes what a role may do with keys; the role as it is then.
-    pub async fn change_role(&self, name: &str, how: Change, access: Access) -> Result<Role, ClientError> {
+    pub async fn change_role(
+        &self,
+        name: &RoleName,
+        how: Change,
+        access: Access,
+    ) -> Result<Role, ClientError> {
         let permissions = Some(Permissions { kv: access });
-        let mut order = RoleOrder { role: name, ..RoleOrder::default() };
+        let mut order = RoleOrder { role: name.as_str(), ..RoleOrder::default() };
         match how {
             Change::Grant => order.grant = permissions,
             Change::Revoke => order.revoke = permissions,
@@ -207,11 +218,11 @@ impl Client {
     }
 }
 
-fn user_path(name: &str) -> String {
+fn user_path(name: &UserName) -> String {
     format!("{AUTH}/users/{name}")
 }
 
-fn role_path(name: &str) -> String {
+fn role_path(name: &RoleName) -> String {
     format!("{AUTH}/roles/{name}")
 }
 
@@ -237,7 +248,7 @@ mod tests {
         let text = |order: &UserOrder<'_>| serde_json::to_string(order).unwrap();
         let add = UserOrder { user: "u", password: "p", ..UserOrder::default() };
         assert_eq!(text(&add), r#"{"user":"u","password":"p","roles":null}"#);
-        let roles = ["r".to_owned()];
+        let roles = [RoleName::new("r").unwrap()];
         let grant = UserOrder { user: "u", grant: &roles, ..UserOrder::default() };
         assert_eq!(text(&grant), r#"{"user":"u","roles":null,"grant":["r"]}"#);
         let read = Access { read: vec!["/a/*".into()], write: vec![] };

@@ -184,10 +184,16 @@ impl Client {
 /// Where the keys are on a member.
 pub(super) const KEYS: &str = "/v2/keys";
 
-/// The path of a key below another path. A key may lack its first slash.
+/// The path of a key below another path, which the key cannot leave. A key may lack its first slash.
 pub(super) fn path(below: &str, key: &[u8]) -> Vec<u8> {
-    let slash: &[u8] = if key.is_empty() { b"" } else { b"/" };
-    canonical_path(&[below.as_bytes(), slash, key].concat())
+    let mut path = canonical_path(below.as_bytes());
+    if path.ends_with(b"/") {
+        path.pop();
+    }
+    if !key.is_empty() {
+        path.extend_from_slice(&canonical_path(key));
+    }
+    if path.is_empty() { b"/".to_vec() } else { path }
 }
 
 fn response(reply: Reply) -> Result<Response, ClientError> {
@@ -231,13 +237,20 @@ mod tests {
 
     #[test]
     fn a_key_becomes_a_path() {
-        for (key, expected) in
-            [("a", "/v2/keys/a"), ("/a/", "/v2/keys/a/"), ("", "/v2/keys"), ("/", "/v2/keys/")]
-        {
+        for (key, expected) in [
+            ("a", "/v2/keys/a"),
+            ("/a/", "/v2/keys/a/"),
+            ("", "/v2/keys"),
+            ("/", "/v2/keys/"),
+            ("/a/../b", "/v2/keys/b"),
+            ("../auth/enable", "/v2/keys/auth/enable"),
+            ("/../../v2/members", "/v2/keys/v2/members"),
+        ] {
             assert_eq!(String::from_utf8(path(KEYS, key.as_bytes())).unwrap(), expected, "{key}");
         }
         assert_eq!(path(KEYS, b"//a//\xff"), b"/v2/keys/a/\xff");
         assert_eq!(path("", b"/token/_config"), b"/token/_config");
+        assert_eq!(path("", b""), b"/");
     }
 
     #[test]

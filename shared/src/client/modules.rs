@@ -3,8 +3,9 @@
 use http::{Method, StatusCode};
 
 use super::error::ClientError;
+use super::keys::path as below;
 use super::request::{FORM, Request};
-use super::text::{Form, canonical_path};
+use super::text::Form;
 use super::{Client, Reply};
 
 /// Whose queue a client waits in.
@@ -39,13 +40,13 @@ impl Queue {
     /// The same queue, as the page that knows indexes has it.
     fn lock_path(&self) -> Vec<u8> {
         let (Queue::Lock(key) | Queue::Leader(key)) = self;
-        canonical_path(&[b"/mod/v2/lock/", key.as_slice()].concat())
+        below("/mod/v2/lock", key)
     }
 
     fn path(&self) -> Vec<u8> {
         match self {
             Queue::Lock(_) => self.lock_path(),
-            Queue::Leader(name) => canonical_path(&[b"/mod/v2/leader/", name.as_slice()].concat()),
+            Queue::Leader(name) => below("/mod/v2/leader", name),
         }
     }
 }
@@ -135,5 +136,6 @@ mod tests {
         let leader = Queue::Leader(b"a".to_vec());
         assert_eq!(leader.lock_path(), b"/mod/v2/lock/a");
         assert_eq!(path(leader), "/mod/v2/leader/a");
+        assert_eq!(path(Queue::Lock(b"../../../v2/auth/enable".to_vec())), "/mod/v2/lock/v2/auth/enable");
     }
 }
