@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use shared::disk::{Disk, DiskError, DiskFile, Kind, Open, RealDisk};
@@ -68,6 +68,10 @@ impl Disk for NoDisk {
         Ok(Some(Kind::Dir))
     }
 
+    fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        Ok(path.to_owned())
+    }
+
     fn list(&self, _dir: &Path) -> Result<Vec<OsString>, DiskError> {
         Ok(Vec::new())
     }
@@ -124,6 +128,10 @@ impl DiskFile for NoFile {
     }
 
     fn allocate(&mut self, _len: u64) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    fn check_in_place(&self) -> Result<(), DiskError> {
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The thread that writes the log: the only one that waits for the disk on behalf of clients.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,13 @@ use crate::metrics::Metrics;
 /// After so long without work, what nobody waits for is written too: the last commit index. A backup, or a start
 /// that is forced, goes by it.
 const IDLE_TIME: Duration = Duration::from_millis(20);
+
+/// While nothing is written, the segments are looked for as often as this.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Segments that were removed are written back so long after that was noticed: whoever removes the whole directory is
+/// done by then, and nothing is written.
+const WRITE_BACK_DELAY: Duration = Duration::from_millis(500);
 
 /// A sync that takes longer is better waited for on the thread.
 const SYNC_HERE_MAX: Duration = Duration::from_millis(1);
@@ -82,6 +89,7 @@ impl<D: Disk> LogThread<D> {
         let writing = writer.clone();
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             if let Err(error) = run(&writing, &waiting, &done) {
+                save_displaced(&writing.lock().wal, &error);
                 let _ = done.send(Done::Failed(error));
             }
         })?;
@@ -130,7 +138,11 @@ impl<D: Disk> LogThread<D> {
             return None;
         }
         writer.wal.append(batch.entries(), batch.state);
-        Some(writer.sync().map(|()| writer.synced))
+        let result = writer.sync();
+        if let Err(error) = &result {
+            save_displaced(&writer.wal, error);
+        }
+        Some(result.map(|()| writer.synced))
     }
 
     /// Waits until all is written and the log closed.
@@ -156,6 +168,27 @@ impl<D: Disk> Writer<D> {
     }
 }
 
+/// Before the process ends because segments were removed under it: what was acknowledged is in them, and is readable
+/// only as long as they are open here.
+fn save_displaced<D: Disk>(wal: &Wal<D>, error: &WalError) {
+    if !error.is_displaced() {
+        return;
+    }
+    std::thread::sleep(WRITE_BACK_DELAY);
+    match wal.write_back() {
+        Ok(paths) => {
+            for path in paths {
+                log::warning!(
+                    "etcdserver",
+                    "{} was missing while in use, and is written back",
+                    path.display()
+                );
+            }
+        }
+        Err(error) => log::error!("etcdserver", "cannot write back what was missing: {error}"),
+    }
+}
+
 /// Takes all that waits, writes it in one piece, syncs once, answers all. Ends when the sender is gone.
 fn run<D: Disk>(
     writer: &Mutex<Writer<D>>,
@@ -168,9 +201,9 @@ fn run<D: Disk>(
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 writer.lock().wal.flush()?;
-                match jobs.recv() {
-                    Ok(job) => job,
-                    Err(RecvError) => break,
+                match wait(writer, jobs)? {
+                    Some(job) => job,
+                    None => break,
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -206,6 +239,17 @@ fn run<D: Disk>(
     }
     // What nobody waited for, such as the last commit index.
     writer.lock().wal.flush()
+}
+
+/// Waits for a job, and looks for the segments now and then. `None` when the sender is gone.
+fn wait<D: Disk>(writer: &Mutex<Writer<D>>, jobs: &Receiver<Job>) -> Result<Option<Job>, WalError> {
+    loop {
+        match jobs.recv_timeout(CHECK_INTERVAL) {
+            Ok(job) => return Ok(Some(job)),
+            Err(RecvTimeoutError::Timeout) => writer.lock().wal.check_in_place()?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
 }
 
 fn sync<D: Disk>(

@@ -550,6 +550,7 @@ impl<D: Disk> MemberLoop<D> {
             self.propose_expiry(clock::now());
         }
         self.remove_dead_members(now);
+        self.replace_lost_snapshot();
     }
 
     /// A leader removes one that has been silent for as long as the cluster's settings say.
@@ -850,17 +851,32 @@ impl<D: Disk> MemberLoop<D> {
     fn snapshot_if_due(&mut self) {
         let tail = self.member.tail();
         if self.snapshotter.is_due(tail.index, self.config.snapshot_count) {
-            log::info!(
-                "etcdserver",
-                "start to snapshot (applied: {}, lastsnap: {})",
-                tail.index,
-                self.snapshotter.last_index()
-            );
-            let at = pb::WalSnapshot { index: tail.index, term: tail.term };
-            let image = self.inner.store.read().image();
-            self.snapshotter.prepare(tail, image);
-            self.log.send(Job::MarkSnapshot(at));
+            self.begin_snapshot(tail);
         }
+    }
+
+    /// A snapshot that somebody removed is replaced by another one, while the store still holds what was in it.
+    fn replace_lost_snapshot(&mut self) {
+        if self.snapshotter.has_lost_newest() {
+            let tail = self.member.tail();
+            // One that is under way takes its place.
+            if self.snapshotter.is_due(tail.index, 0) {
+                self.begin_snapshot(tail);
+            }
+        }
+    }
+
+    fn begin_snapshot(&mut self, tail: pb::SnapshotMetadata) {
+        log::info!(
+            "etcdserver",
+            "start to snapshot (applied: {}, lastsnap: {})",
+            tail.index,
+            self.snapshotter.last_index()
+        );
+        let at = pb::WalSnapshot { index: tail.index, term: tail.term };
+        let image = self.inner.store.read().image();
+        self.snapshotter.prepare(tail, image);
+        self.log.send(Job::MarkSnapshot(at));
     }
 
     fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Option<Ended> {
@@ -869,7 +885,7 @@ impl<D: Disk> MemberLoop<D> {
             Err(error) => return Some(Ended::Disk(error.to_string())),
         };
         let index = metadata.index;
-        self.snapshotter.saved(index);
+        self.snapshotter.saved(metadata.term, index);
         self.member.snapshot_saved(metadata);
         self.log.send(Job::Release(index));
         log::info!("etcdserver", "saved snapshot at index {index}");

@@ -263,7 +263,8 @@ fn start_member<D: Disk>(
     let listeners = Listeners { notices: noticed, ready: made_ready };
 
     let started = opened.start.now;
-    let snapshot_index = opened.start.snapshot.index;
+    let from = &opened.start.snapshot;
+    let from = shared::pb::WalSnapshot { index: from.index, term: from.term };
     let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
     let founded = shared::pb::HardState { term: 1, vote: 0, commit: opened.start.entries.len() as u64 };
     let is_new = !opened.start.entries.is_empty() && opened.start.state == founded;
@@ -305,7 +306,7 @@ fn start_member<D: Disk>(
     });
     let handle = Handle::new(inner.clone());
     let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
-    let snapshotter = Snapshotter::new(opened.snapshots, snapshot_index, saved, metrics.clone());
+    let snapshotter = Snapshotter::new(opened.snapshots, from, saved, metrics.clone());
     let loop_config = LoopConfig {
         heartbeat: config.heartbeat(),
         election: config.election(),
@@ -362,7 +363,9 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
         let (disk, layout) = (disk.clone(), layout.clone());
         let purged = tokio::task::spawn_blocking(move || {
             let mut purged = shared::snap::purge(&disk, &layout.snap, snapshots)?;
-            purged.extend(shared::wal::purge(&disk, &layout.wal, wals)?);
+            // A segment is no longer needed only if the snapshot that replaces it is still there.
+            let newest = shared::snap::newest_index(&disk, &layout.snap)?.unwrap_or(0);
+            purged.extend(shared::wal::purge(&disk, &layout.wal, wals, newest)?);
             anyhow::Ok(purged)
         });
         match purged.await {

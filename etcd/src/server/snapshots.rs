@@ -24,11 +24,17 @@ const REST_FACTOR: u32 = 20;
 /// But no longer than this: a large store's log is not to grow without end beside its snapshots.
 const REST_MAX: Duration = Duration::from_secs(2);
 
+/// How often the newest snapshot is looked for.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Where the server stands with its snapshots.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
     done: UnboundedSender<Saved>,
     last: u64,
+    /// The newest one that was saved or loaded, by term and index, if there is one.
+    newest: Option<(u64, u64)>,
+    next_check: Instant,
     /// Taken, but not saved before the log holds its mark.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
     saving: Option<JoinHandle<()>>,
@@ -39,10 +45,10 @@ pub(super) struct Snapshotter<D: Disk> {
 }
 
 impl<D: Disk> Snapshotter<D> {
-    /// `last` is the index of the snapshot that the member started from.
+    /// `from` is the snapshot that the member started from, all zero for none.
     pub(super) fn new(
         files: Snapshots<D>,
-        last: u64,
+        from: pb::WalSnapshot,
         done: UnboundedSender<Saved>,
         metrics: Arc<Metrics>,
     ) -> Snapshotter<D> {
@@ -50,7 +56,9 @@ impl<D: Disk> Snapshotter<D> {
         Snapshotter {
             files: Arc::new(files),
             done,
-            last,
+            last: from.index,
+            newest: (from.index > 0).then_some((from.term, from.index)),
+            next_check: now,
             prepared: None,
             saving: None,
             began: now,
@@ -65,6 +73,25 @@ impl<D: Disk> Snapshotter<D> {
             && self.prepared.is_none()
             && self.saving.is_none()
             && Instant::now() >= self.rest_until
+    }
+
+    /// Looks now and then whether the newest snapshot is still there. If it was removed, the log alone does not hold
+    /// what the member knows: true once, and another snapshot is due with the next entry, or at once.
+    pub(super) fn has_lost_newest(&mut self) -> bool {
+        let now = Instant::now();
+        let Some((term, index)) = self.newest.filter(|_| now >= self.next_check) else { return false };
+        self.next_check = now + CHECK_INTERVAL;
+        // A disk that cannot be asked is one that the next write fails on.
+        if self.files.has(term, index).unwrap_or(true) {
+            return false;
+        }
+        log::error!(
+            "etcdserver",
+            "the snapshot at index {index} is no longer in {}; another one is saved",
+            self.files.dir().display()
+        );
+        (self.newest, self.last, self.rest_until) = (None, 0, now);
+        true
     }
 
     pub(super) fn last_index(&self) -> u64 {
@@ -111,6 +138,7 @@ impl<D: Disk> Snapshotter<D> {
         // One of our own that is under way uses the same temporary files; it is older than this one.
         self.prepared = None;
         let (files, saving, index) = (self.files.clone(), self.saving.take(), received.metadata.index);
+        let name = (received.metadata.term, index);
         let saved = tokio::task::spawn_blocking(move || {
             join(saving);
             let Received { metadata: at, data } = received;
@@ -121,12 +149,15 @@ impl<D: Disk> Snapshotter<D> {
             Err(error) => return Err(error.to_string()),
         }
         self.last = self.last.max(index);
+        self.newest = Some(name);
         Ok(())
     }
 
-    /// The snapshot at `index` is safe.
-    pub(super) fn saved(&mut self, index: u64) {
-        self.last = self.last.max(index);
+    /// The snapshot of an entry is safe.
+    pub(super) fn saved(&mut self, term: u64, index: u64) {
+        if index >= self.last {
+            (self.last, self.newest) = (index, Some((term, index)));
+        }
         let now = Instant::now();
         self.rest_until = now + REST_MAX.min(REST_FACTOR * now.duration_since(self.began));
         join(self.saving.take());

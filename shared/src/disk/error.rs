@@ -63,6 +63,16 @@ impl DiskError {
         self.source.get_ref().is_some_and(|inner| inner.is::<AfterFailedSync>())
     }
 
+    /// Whether the file is no longer at its path, see [`super::DiskFile::check_in_place`].
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        self.source.get_ref().is_some_and(|inner| inner.is::<Displaced>())
+    }
+
+    pub(crate) fn displaced(path: &Path) -> DiskError {
+        DiskError::new("check", path, io::Error::other(Displaced))
+    }
+
     pub(crate) fn after_failed_sync(verb: &'static str, path: &Path) -> DiskError {
         DiskError::new(verb, path, io::Error::other(AfterFailedSync))
     }
@@ -71,6 +81,12 @@ impl DiskError {
 #[derive(Debug, thiserror::Error)]
 #[error("an earlier sync of this file failed")]
 struct AfterFailedSync;
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the open file is no longer at this path: it was removed, renamed or replaced, or its disk was unmounted"
+)]
+struct Displaced;
 
 impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,6 +131,10 @@ mod tests {
         let error = DiskError::new("flock", Path::new("/a"), io::ErrorKind::WouldBlock.into());
         assert_eq!(error.to_string(), "file already locked: /a");
         let error = DiskError::after_failed_sync("write", Path::new("/a"));
-        assert!(error.is_after_failed_sync());
+        assert!(error.is_after_failed_sync() && !error.is_displaced());
+        let error = DiskError::displaced(Path::new("/a"));
+        assert!(
+            error.is_displaced() && error.to_string().starts_with("check /a: the open file is no longer")
+        );
     }
 }

@@ -13,7 +13,7 @@ mod real;
 mod sim;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::{DiskError, reason};
 pub use patient::PatientDisk;
@@ -52,6 +52,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
     /// What stands at `path`, `None` where nothing does.
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError>;
+
+    /// The path of what stands at `path`, without symbolic links: two paths with the same one are one place.
+    fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError>;
 
     /// The names in a folder, sorted bytewise.
     fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError>;
@@ -132,6 +135,14 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Reserves room for the first `len` bytes without changing the length. No error where it is unsupported.
     fn allocate(&mut self, len: u64) -> Result<(), DiskError>;
 
+    /// Checks that the path at which the file was opened still leads to this file. It does not once the file or a
+    /// folder above it was removed or renamed, or another disk was mounted there: the next process would not find
+    /// what is written now.
+    ///
+    /// # Errors
+    /// One of which [`DiskError::is_displaced`] is true, or the system's if it cannot look.
+    fn check_in_place(&self) -> Result<(), DiskError>;
+
     /// Takes the advisory lock that keeps other processes out, without waiting.
     ///
     /// Fails with an error of which [`DiskError::is_locked`] is true if another handle has it.
@@ -155,6 +166,42 @@ pub(crate) fn remove_ends_with<D: Disk>(disk: &D, dir: &Path, suffixes: &[&str])
         }
     }
     Ok(())
+}
+
+/// Puts a file with these bytes there, durably, in the place of one that has the name.
+///
+/// # Errors
+/// What the disk refuses; then the old file, if there was one, is as it was.
+pub fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut file = disk.open(&temporary, Open::Create)?;
+    file.append(bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(parent_of(path))
+}
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// Copies what an open file holds from `offset` on into a new file at `to`, and syncs that. Its name is durable once
+/// its folder is synced.
+pub(crate) fn copy<D: Disk>(disk: &D, file: &D::File, offset: u64, to: &Path) -> Result<(), DiskError> {
+    let mut copy = disk.open(to, Open::Create)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = offset;
+    loop {
+        let got = file.read_at(at, &mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        copy.append(&buffer[..got])?;
+        at += got as u64;
+    }
+    copy.sync()
 }
 
 /// Reads a whole file that is no longer than `len_max` bytes.

@@ -1,7 +1,7 @@
 //! A disk that waits for descriptors.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -74,6 +74,10 @@ impl<D: Disk> Disk for PatientDisk<D> {
 
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError> {
         self.disk.kind(path)
+    }
+
+    fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        self.disk.canonical(path)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError> {

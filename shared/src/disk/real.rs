@@ -19,12 +19,18 @@ pub struct RealDisk;
 pub struct RealFile {
     fd: OwnedFd,
     path: PathBuf,
+    /// Device and number, which no other file has as long as this one is open.
+    identity: (u64, u64),
     sync_failed: bool,
 }
 
 /// Turns an error number into one that says what was tried on what.
 fn failed(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> DiskError {
     move |errno| DiskError::new(verb, path, io::Error::from(errno))
+}
+
+fn identity(stat: &fs::Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 impl Disk for RealDisk {
@@ -38,7 +44,8 @@ impl Disk for RealDisk {
         };
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = retry(|| fs::open(path, flags | OFlags::CLOEXEC, mode)).map_err(failed("open", path))?;
-        Ok(RealFile { fd, path: path.to_owned(), sync_failed: false })
+        let identity = identity(&fs::fstat(&fd).map_err(failed("stat", path))?);
+        Ok(RealFile { fd, path: path.to_owned(), identity, sync_failed: false })
     }
 
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError> {
@@ -51,6 +58,10 @@ impl Disk for RealDisk {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(failed("stat", path)(errno)),
         }
+    }
+
+    fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        std::fs::canonicalize(path).map_err(|error| DiskError::new("stat", path, error))
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError> {
@@ -153,6 +164,14 @@ impl DiskFile for RealFile {
         match retry(|| fs::fallocate(&self.fd, FallocateFlags::KEEP_SIZE, 0, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             result => result.map_err(self.failed("fallocate")),
+        }
+    }
+
+    fn check_in_place(&self) -> Result<(), DiskError> {
+        match fs::stat(&self.path) {
+            Ok(stat) if identity(&stat) == self.identity => Ok(()),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::displaced(&self.path)),
+            Err(errno) => Err(self.failed("stat")(errno)),
         }
     }
 

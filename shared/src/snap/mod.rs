@@ -12,6 +12,7 @@ mod peek;
 mod save;
 mod send;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub use load::{Flaw, decode, read};
 pub use peek::peek;
 pub use send::open_data;
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Kind};
 
 /// A failure to save or to load a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +59,36 @@ impl<D: Disk> Snapshots<D> {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    /// Whether a file has the name of the snapshot of an entry. It is not opened.
+    ///
+    /// # Errors
+    /// If the system cannot look.
+    pub fn has(&self, term: u64, index: u64) -> Result<bool, SnapError> {
+        Ok(self.disk.kind(&self.dir.join(file_name(term, index)))? == Some(Kind::File))
+    }
 }
 
 /// Removes the oldest snapshots in `dir` until at most `keep` are left; returns what it removed. 0 keeps all.
 pub fn purge<D: Disk>(disk: &D, dir: &Path, keep: usize) -> Result<Vec<PathBuf>, SnapError> {
-    Ok(crate::wal::purge_suffix(disk, dir, "snap", keep)?)
+    Ok(crate::wal::purge_suffix(disk, dir, "snap", keep, None)?)
+}
+
+/// The index of the newest snapshot in `dir` by its name: the one that [`Snapshots::load_newest`] tries first. `None`
+/// if there is none. The file is not opened.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn newest_index<D: Disk>(disk: &D, dir: &Path) -> Result<Option<u64>, SnapError> {
+    let names = disk.list(dir)?;
+    Ok(names.iter().rev().find_map(|name| index_of(name)))
+}
+
+/// The index in the name of a snapshot.
+fn index_of(name: &OsStr) -> Option<u64> {
+    let (term, index) = name.to_str()?.strip_suffix(".snap")?.split_once('-')?;
+    crate::wal::hex16(term)?;
+    crate::wal::hex16(index)
 }
 
 /// The name of the snapshot of an entry.

@@ -106,4 +106,10 @@ impl WalError {
     pub fn is_locked(&self) -> bool {
         matches!(self, WalError::Disk(error) if error.is_locked())
     }
+
+    /// Whether a segment that is in use is no longer at its path.
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        matches!(self, WalError::Disk(error) if error.is_displaced())
+    }
 }

@@ -25,6 +25,7 @@ pub use purge::purge;
 pub(crate) use purge::purge_suffix;
 pub use reader::{End, FileSource, Frames, ReadError, Reader, Record, Source};
 pub use segment::SegmentName;
+pub(crate) use segment::hex16;
 pub use stream::{Stream, segments, segments_after};
 pub use survey::{Flaw, Place, Survey, entry_at, survey};
 pub use writer::{SEGMENT_BYTES, Wal};

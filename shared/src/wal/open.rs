@@ -7,11 +7,11 @@ use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
 use super::writer::{Found, Wal};
 use super::{Damage, End, Frames, Reader, Record, WalError};
-use crate::disk::{Disk, DiskError, DiskFile, Open, remove_ends_with};
+use crate::disk::{Disk, DiskError, DiskFile, Open, copy, remove_ends_with};
 use crate::pb;
 
-/// Bytes copied at once when a torn segment is set aside.
-const COPY_BYTES: usize = 256 * 1024;
+/// Bytes written again at once.
+const WRITTEN_AGAIN_AT_ONCE: usize = 256 * 1024;
 
 /// How much of the log's end is written again when it is opened. A sync that fails loses what was written since the
 /// one before: a batch, which is rarely a hundredth of this.
@@ -66,13 +66,12 @@ pub struct Inspected {
 
 /// Whether a log is in `dir`.
 ///
-/// As in etcd 2.x any name there counts, so that a damaged log is not taken for a fresh start; but not the
-/// temporary name of a log whose making a crash interrupted, nor what a fresh file system holds.
+/// As in etcd 2.x any name there counts, so that a damaged log is not taken for a fresh start; but not the temporary
+/// name of a first segment whose making a crash interrupted, nor what a fresh file system holds.
 pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
     match disk.list(dir) {
         Ok(names) => Ok(names.iter().any(|name| {
-            let name = name.as_encoded_bytes();
-            !name.ends_with(b".tmp") && name != b"lost+found"
+            *name != *format!("{}.tmp", SegmentName { seq: 0, index: 0 }) && name != "lost+found"
         })),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
@@ -287,6 +286,7 @@ impl<D: Disk> Wal<D> {
         let found = Found {
             metadata,
             state: scan.state,
+            snapshot_index: at.index,
             last_index: scan.last_index,
             crc: scan.crc,
             tail_len: scan.end_offset,
@@ -328,9 +328,9 @@ impl<D: Disk> Wal<D> {
 /// Writes the end of a segment as it is, so that it is durable after the next sync whatever became of the last.
 fn write_again<F: DiskFile>(file: &mut F, end_offset: u64) -> Result<(), DiskError> {
     let mut at = end_offset.saturating_sub(WRITTEN_AGAIN_BYTES);
-    let mut buffer = vec![0; COPY_BYTES];
+    let mut buffer = vec![0; WRITTEN_AGAIN_AT_ONCE];
     while at < end_offset {
-        let wanted = usize::try_from(end_offset - at).unwrap_or(usize::MAX).min(COPY_BYTES);
+        let wanted = usize::try_from(end_offset - at).unwrap_or(usize::MAX).min(WRITTEN_AGAIN_AT_ONCE);
         let got = file.read_at(at, &mut buffer[..wanted])?;
         if got == 0 {
             break;
@@ -372,19 +372,7 @@ fn set_aside<D: Disk>(disk: &D, file: &D::File) -> Result<PathBuf, DiskError> {
     let mut path = file.path().as_os_str().to_owned();
     path.push(".broken");
     let path = PathBuf::from(path);
-    let mut copy = disk.open(&path, Open::Create)?;
-    let len = file.len()?;
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut at = 0;
-    while at < len {
-        let got = file.read_at(at, &mut buffer)?;
-        if got == 0 {
-            break;
-        }
-        copy.append(&buffer[..got])?;
-        at += got as u64;
-    }
-    copy.sync()?;
+    copy(disk, file, 0, &path)?;
     disk.sync_dir(crate::disk::parent_of(&path))?;
     Ok(path)
 }

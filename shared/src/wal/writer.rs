@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::codec::{Encoder, EntryRef};
 use super::segment::SegmentName;
 use super::{WalError, exists};
-use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy};
 use crate::pb;
 
 /// A segment that has reached this length is closed and the next one begun, as in etcd 2.3.
@@ -16,9 +16,14 @@ const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that one big batch has made larger than this is given back.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
+/// Segments that one sync looks for at their paths, at most: the last one, and of those before it that a start needs
+/// as many, in turn. There are rarely more than two.
+const LOOKED_FOR_PER_SYNC_MAX: usize = 4;
+
 /// A log that is open for appending.
 ///
-/// [`Wal::append`] only encodes; [`Wal::sync`] writes and makes durable. Entries count only after the sync.
+/// [`Wal::append`] only encodes; [`Wal::sync`] writes and makes durable. Entries count only after the sync: it fails
+/// also if the segment is no longer at its path, as the next start would not find the entries.
 /// It holds the locks of all segments that may still be needed, see [`Wal::release_before`].
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
@@ -26,6 +31,10 @@ pub struct Wal<D: Disk> {
     dir: PathBuf,
     /// Held for their locks, oldest first; the last is the one that is written. Never empty.
     held: Vec<(SegmentName, D::File)>,
+    /// The index of the snapshot that the next start continues from, as far as this log was told.
+    snapshot_index: u64,
+    /// Which of the older segments the next sync looks for.
+    next_looked_for: usize,
     tail_len: u64,
     segment_bytes: u64,
     encoder: Encoder,
@@ -42,6 +51,8 @@ pub struct Wal<D: Disk> {
 pub(super) struct Found {
     pub(super) metadata: pb::Metadata,
     pub(super) state: pb::HardState,
+    /// Of the snapshot that the log was opened after.
+    pub(super) snapshot_index: u64,
     /// Of the last entry, or of a snapshot beyond it.
     pub(super) last_index: u64,
     /// The sum over all records.
@@ -72,6 +83,8 @@ impl<D: Disk> Wal<D> {
             disk,
             dir: dir.to_owned(),
             held: vec![(name, file)],
+            snapshot_index: 0,
+            next_looked_for: 0,
             tail_len,
             segment_bytes: SEGMENT_BYTES,
             encoder,
@@ -90,6 +103,8 @@ impl<D: Disk> Wal<D> {
             disk,
             dir: dir.to_owned(),
             held,
+            snapshot_index: found.snapshot_index,
+            next_looked_for: 0,
             tail_len: found.tail_len,
             segment_bytes: SEGMENT_BYTES,
             encoder: Encoder::new(found.crc),
@@ -187,7 +202,8 @@ impl<D: Disk> Wal<D> {
         self.guarded(|wal| {
             wal.encoder.snapshot(&at);
             wal.last_index = wal.last_index.max(at.index);
-            wal.write_and_sync()
+            wal.write_and_sync()?;
+            wal.look_for_all()
         })
     }
 
@@ -200,6 +216,44 @@ impl<D: Disk> Wal<D> {
             None => self.held.len() - 1,
         };
         self.held.drain(..released);
+        self.snapshot_index = self.snapshot_index.max(index);
+    }
+
+    /// Checks that all segments that the next start needs are at their paths. Each sync looks for the last one.
+    ///
+    /// # Errors
+    /// If one is not. The log refuses everything else then.
+    pub fn check_in_place(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| wal.look_for_all())
+    }
+
+    /// Gives segments that were removed or moved away their names again, in copies: what was acknowledged is in them,
+    /// and goes with this process. Returns those that were missing and are there again.
+    ///
+    /// Nothing is replaced: a segment at whose path something else stands is left out, and so are all if the folder
+    /// is gone.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn write_back(&self) -> Result<Vec<PathBuf>, WalError> {
+        let mut written = Vec::new();
+        if self.disk.kind(&self.dir)? != Some(Kind::Dir) {
+            return Ok(written);
+        }
+        for (_, file) in &self.held[self.first_needed()..] {
+            let path = file.path();
+            if self.disk.kind(path)?.is_none() {
+                // Not the name of what may be removed: until the segment is there, this is what is left of it.
+                let mut temporary = path.as_os_str().to_owned();
+                temporary.push(".restored");
+                let temporary = PathBuf::from(temporary);
+                copy(&self.disk, file, 0, &temporary)?;
+                self.disk.rename(&temporary, path)?;
+                self.disk.sync_dir(&self.dir)?;
+                written.push(path.to_owned());
+            }
+        }
+        Ok(written)
     }
 
     /// Writes what still waits in the buffer and closes the log.
@@ -246,12 +300,35 @@ impl<D: Disk> Wal<D> {
     fn write_and_sync(&mut self) -> Result<(), DiskError> {
         self.write()?;
         self.tail_mut().sync()?;
+        self.look_for_some()?;
         self.must_sync = false;
         Ok(())
     }
 
+    /// The place of the first segment that a start after the last snapshot reads.
+    fn first_needed(&self) -> usize {
+        self.held.iter().rposition(|(name, _)| name.index <= self.snapshot_index).unwrap_or(0)
+    }
+
+    /// Looks for the last segment, and for some of those before it.
+    fn look_for_some(&mut self) -> Result<(), DiskError> {
+        let last = self.held.len() - 1;
+        self.held[last].1.check_in_place()?;
+        let older = &self.held[self.first_needed()..last];
+        for _ in 0..older.len().min(LOOKED_FOR_PER_SYNC_MAX - 1) {
+            self.next_looked_for = (self.next_looked_for + 1) % older.len();
+            older[self.next_looked_for].1.check_in_place()?;
+        }
+        Ok(())
+    }
+
+    fn look_for_all(&self) -> Result<(), DiskError> {
+        self.held[self.first_needed()..].iter().try_for_each(|(_, file)| file.check_in_place())
+    }
+
     /// Begins the next segment. The one before it is complete and synced.
     fn cut(&mut self) -> Result<(), DiskError> {
+        self.look_for_all()?;
         let (last, _) = self.held[self.held.len() - 1];
         let name = SegmentName { seq: last.seq + 1, index: self.last_index + 1 };
         self.encoder.crc_record();

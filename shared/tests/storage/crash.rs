@@ -103,7 +103,8 @@ fn work(
         match random.below(10) {
             0 if !known.entries.is_empty() => snapshot(random, member, known)?,
             1 => {
-                wal::purge(&member.disk, dir(), 2)?;
+                let newest = snap::newest_index(&member.disk, Path::new(SNAP_DIR))?;
+                wal::purge(&member.disk, dir(), 2, newest.unwrap_or(0))?;
                 snap::purge(&member.disk, Path::new(SNAP_DIR), 2)?;
             }
             _ => batch(random, member, known, when)?,

@@ -5,6 +5,7 @@ mod common;
 mod corpus;
 mod crash;
 mod damage;
+mod displaced;
 mod faults;
 mod model;
 mod real;

@@ -147,10 +147,10 @@ fn segments_chain_and_are_released_and_purged() {
     let at = pb::WalSnapshot { index: 8, term: 1 };
     wal.append_snapshot(at).unwrap();
     // Everything is locked: nothing goes.
-    assert!(wal::purge(&disk, dir(), 1).unwrap().is_empty());
+    assert!(wal::purge(&disk, dir(), 1, u64::MAX).unwrap().is_empty());
     assert!(matches!(Wal::open(disk.clone(), dir(), at), Err(error) if error.is_locked()));
     wal.release_before(8);
-    let removed = wal::purge(&disk, dir(), 1).unwrap();
+    let removed = wal::purge(&disk, dir(), 1, u64::MAX).unwrap();
     assert_eq!(removed.len(), all.len() - names(&disk).len());
     assert!(!removed.is_empty());
     wal.close().unwrap();
@@ -173,7 +173,7 @@ fn release_keeps_one_segment_more_than_needed() {
     // Names hold the indexes 0, 2, 3, 4 and 5.
     for (index, left) in [(0, 5), (2, 5), (3, 4), (4, 3), (9, 1)] {
         wal.release_before(index);
-        let keep = wal::purge(&disk, dir(), 1).map(|_| files(&disk, dir()).len()).unwrap();
+        let keep = wal::purge(&disk, dir(), 1, u64::MAX).map(|_| files(&disk, dir()).len()).unwrap();
         assert_eq!(keep, left, "released before {index}");
     }
 }

@@ -365,7 +365,9 @@ impl Process {
                     self.wal.release_before(index);
                     let wal = self.wal.dir().to_owned();
                     // As the server does now and then.
-                    shared::wal::purge(&self.disk, &wal, 1).map_err(|_| Stopped)?;
+                    let newest =
+                        shared::snap::newest_index(&self.disk, Path::new(SNAP)).map_err(|_| Stopped)?;
+                    shared::wal::purge(&self.disk, &wal, 1, newest.unwrap_or(0)).map_err(|_| Stopped)?;
                     shared::snap::purge(&self.disk, Path::new(SNAP), 2).map_err(|_| Stopped)?;
                 }
             }

@@ -168,6 +168,12 @@ impl Disk for SimDisk {
         }
     }
 
+    fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        // It has no links.
+        let found = self.state.lock().lookup(path);
+        found.map(|_| path.to_owned()).map_err(|kind| DiskError::new("stat", path, kind.into()))
+    }
+
     fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError> {
         let failed = |kind: io::ErrorKind| DiskError::new("open", dir, kind.into());
         let state = self.state.lock();
@@ -345,6 +351,14 @@ impl DiskFile for SimFile {
 
     fn allocate(&mut self, _len: u64) -> Result<(), DiskError> {
         self.begin(&mut self.state.lock(), Verb::Allocate, "fallocate")
+    }
+
+    fn check_in_place(&self) -> Result<(), DiskError> {
+        let state = self.state.lock();
+        if state.life != self.life {
+            return Err(self.failed("stat")(io::ErrorKind::BrokenPipe));
+        }
+        if state.lookup(&self.path) == Ok(self.node) { Ok(()) } else { Err(DiskError::displaced(&self.path)) }
     }
 
     fn lock(&mut self) -> Result<(), DiskError> {
