@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use shared::disk::{Disk, DiskError, Kind, Open, parent_of};
 use shared::wal::{self, WalError};
 
+use super::log_place::{self, LogPlaceError};
 use crate::log;
 
 /// Where a member keeps its files.
@@ -30,6 +31,9 @@ pub enum DataDirError {
     /// The log's folder cannot be read.
     #[error("{0}")]
     Wal(#[from] WalError),
+    /// The log is not where it should be.
+    #[error("{0}")]
+    Log(#[from] LogPlaceError),
     /// Something else stands at its path.
     #[error("error listing data dir: {} is not a directory", .0.display())]
     NotADirectory(PathBuf),
@@ -114,11 +118,15 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     match (has("member"), has("proxy")) {
         (true, true) => return Err(DataDirError::Both),
         (false, true) => return Err(DataDirError::Proxy(layout.data.clone())),
-        (true, false) => {}
-        (false, false) if has("snap") && has("wal") && wal::exists(disk, &layout.data.join("wal"))? => {
-            move_below_member(disk, layout)?;
+        (has_member, false) => {
+            let is_old = has("wal") && (has("snap") || has_member);
+            if is_old
+                && wal::exists(disk, &layout.data.join("wal"))?
+                && !wal::exists(disk, &layout.member.join("wal"))?
+            {
+                move_below_member(disk, layout)?;
+            }
         }
-        (false, false) => {}
     }
     tell_strangers(&names, &layout.data);
     let backend = layout.snap.join("db");
@@ -128,7 +136,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     {
         return Err(DataDirError::V3(backend));
     }
-    Ok(())
+    log_place::check(disk, layout)
 }
 
 /// Tells the log what is in a data dir that does not belong there.
@@ -144,12 +152,24 @@ pub(crate) fn tell_strangers(names: &[OsString], data_dir: &Path) {
     }
 }
 
-/// 2.0.0's release candidates kept `snap` and `wal` in the data dir itself.
+/// 2.0.0's release candidates kept `snap` and `wal` in the data dir itself. A move that a crash cut short is finished;
+/// nothing is put over what is below `member`.
 fn move_below_member<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
     disk.create_dir_all(&layout.member)?;
     // The log goes last: until it is there, a restart finds the old layout or finishes the move.
     for name in ["snap", "wal"] {
-        disk.rename(&layout.data.join(name), &layout.member.join(name))?;
+        let (from, to) = (layout.data.join(name), layout.member.join(name));
+        let is_free = match disk.kind(&to)? {
+            None => true,
+            Some(Kind::Dir) => disk.list(&to)?.is_empty(),
+            Some(_) => false,
+        };
+        match (is_free, disk.kind(&from)?) {
+            (true, Some(_)) => {}
+            (_, None) if name == "snap" => continue,
+            _ => return Ok(()),
+        }
+        disk.rename(&from, &to)?;
         disk.sync_dir(&layout.member)?;
         disk.sync_dir(&layout.data)?;
     }

@@ -9,13 +9,14 @@ use prost::Message as _;
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
 use shared::pb;
-use shared::snap::Snapshots;
+use shared::snap::{SnapError, Snapshots};
 use shared::store::Store;
 use shared::time::UnixNanos;
-use shared::wal::{EntryRef, Recovered, Wal};
+use shared::wal::{EntryRef, Recovered, Wal, WalError};
 
 use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
+use super::log_place;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, Line};
 use crate::member::{ConfChangeContext, Peer, Start, value as member_value};
@@ -48,9 +49,9 @@ const JOINED: pb::HardState = pb::HardState { term: 1, vote: 0, commit: 0 };
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     #[error("{0}")]
-    Snapshot(#[from] shared::snap::SnapError),
+    Snapshot(#[from] SnapError),
     #[error("{0}")]
-    Wal(#[from] shared::wal::WalError),
+    Wal(#[from] WalError),
     #[error("cannot access data directory: {0}")]
     Disk(#[from] shared::disk::DiskError),
     #[error("recovered store from snapshot error: {0}")]
@@ -77,11 +78,27 @@ impl StartError {
         match self {
             StartError::Begin(error) => error.lines(),
             error => {
-                vec![Line { level: Level::Critical, package: "etcdmain", text: error.to_string() }]
+                let line = |text| Line { level: Level::Critical, package: "etcdmain", text };
+                let advice = self.is_damage().then(|| line(SALVAGE.to_owned()));
+                std::iter::once(line(error.to_string())).chain(advice).collect()
             }
         }
     }
+
+    /// Whether files are damaged or missing, so that trying again does not help.
+    fn is_damage(&self) -> bool {
+        match self {
+            StartError::Wal(error) => !matches!(error, WalError::Disk(_) | WalError::Exists(_)),
+            StartError::Snapshot(SnapError::Broken { .. }) | StartError::Store(_) => true,
+            _ => false,
+        }
+    }
 }
+
+/// What helps against damage.
+const SALVAGE: &str = "the files are as they were; if this is the only member, etcd-dump salvage DATA_DIR OUT saves \
+                       what is readable; a member of a cluster that runs is removed from it, and added again with an \
+                       empty directory";
 
 /// Opens what is there, or makes what [`begin`](super::begin) has decided on.
 pub(super) fn open<D: Disk>(
@@ -99,6 +116,7 @@ pub(super) fn open<D: Disk>(
         Beginning::Found(founding) => found(disk, layout, snapshots, config, founding)?,
         Beginning::Join(joining) => join(disk, layout, snapshots, config, joining)?,
     };
+    log_place::note(disk, layout)?;
     opened.start.election_ticks = config.election_ticks();
     (opened.start.now, opened.start.seed) = (now, seed);
     Ok(opened)

@@ -1,0 +1,208 @@
+//! Where a member's log is, and why a start without one may have to be refused.
+//!
+//! A data dir whose log is not where it is looked for must not be taken for a new one: the member would begin empty,
+//! acknowledge writes, and find the old log again at a later start.
+//!
+//! With `-wal-dir` the log is outside the data dir, often on a disk of its own. A note in `member/wal-dir` says where;
+//! it is written after the log was made and before anything is acknowledged. Other releases pass over it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use shared::disk::{self, Disk, DiskError, parent_of, read_file};
+use shared::wal::SegmentName;
+
+use super::data_dir::{DataDirError, Layout};
+
+/// The note's name in the folder of the member.
+const NOTE: &str = "wal-dir";
+/// More than any path takes.
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why the log that is there, or is not there, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogPlaceError {
+    /// Snapshots without the log that belongs to them.
+    #[error(
+        "{snap} holds snapshots, but there is no log in {wal}: a start would begin an empty member beside them. If the \
+         log is elsewhere, mount its disk or name its directory with -wal-dir. If it is lost and this is the only \
+         member, etcd-dump salvage {data} OUT makes a directory that starts from the newest snapshot; a member of \
+         a cluster that runs is removed from it, and added again with an empty directory. To begin anew, remove {data}",
+        snap = snap.display(),
+        wal = wal.display(),
+        data = data.display()
+    )]
+    SnapshotsAlone {
+        /// Where they are.
+        snap: PathBuf,
+        /// Where the log should be.
+        wal: PathBuf,
+        /// The data dir.
+        data: PathBuf,
+    },
+    /// The log was in another directory, and there is none any more.
+    #[error(
+        "the log of {data} was in {noted}, and there is none now: a start would begin an empty member. Mount the disk \
+         of {noted}, or name the directory where the log is now with -wal-dir. To begin anew, remove {data}",
+        noted = noted.display(),
+        data = data.display()
+    )]
+    Gone {
+        /// Where it was.
+        noted: PathBuf,
+        /// The data dir.
+        data: PathBuf,
+    },
+    /// The log is in another directory than the one that the flags name.
+    #[error(
+        "there is no log in {wanted}, but one in {found}: {way_out}",
+        wanted = wanted.display(),
+        found = found.display(),
+        way_out = way_out(found, *is_default)
+    )]
+    Elsewhere {
+        /// Where the flags say that it is.
+        wanted: PathBuf,
+        /// Where it is.
+        found: PathBuf,
+        /// Whether it is where it is without `-wal-dir`.
+        is_default: bool,
+    },
+    /// Two logs, and nothing tells which one goes on.
+    #[error(
+        "there are two logs, in {used} and in {other}, and only one can be that of {data}: move the older one away \
+         (etcd-dump {data} -wal-dir DIR shows what is in them)",
+        used = used.display(),
+        other = other.display(),
+        data = data.display()
+    )]
+    Two {
+        /// The one that the flags name.
+        used: PathBuf,
+        /// The other one.
+        other: PathBuf,
+        /// The data dir.
+        data: PathBuf,
+    },
+    /// A link whose target is missing.
+    #[error("{} is a symbolic link to nothing: mount the disk that it points to, or correct it", .0.display())]
+    Dangling(PathBuf),
+}
+
+fn way_out(found: &Path, is_default: bool) -> String {
+    if is_default {
+        "start without -wal-dir, or stop all servers and move its files there".to_owned()
+    } else {
+        format!("start with -wal-dir={}, or stop all servers and move its files there", found.display())
+    }
+}
+
+/// Checks that the log is where it is looked for, and is the only one; or that there has never been one.
+pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirError> {
+    let default = layout.member.join("wal");
+    let noted = read_note(disk, layout)?;
+    let has_log = layout.has_log(disk)?;
+    let other = [Some(&default), noted.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|other| !is_same(disk, other, &layout.wal) && holds_segments(disk, other));
+    if let Some(other) = other {
+        let (used, other, data) = (layout.wal.clone(), other.clone(), layout.data.clone());
+        let is_default = other == default;
+        return Err(if has_log {
+            LogPlaceError::Two { used, other, data }.into()
+        } else {
+            LogPlaceError::Elsewhere { wanted: used, found: other, is_default }.into()
+        });
+    }
+    if has_log {
+        return Ok(());
+    }
+    if is_dangling(disk, &layout.wal)? {
+        return Err(LogPlaceError::Dangling(layout.wal.clone()).into());
+    }
+    if let Some(noted) = noted {
+        return Err(LogPlaceError::Gone { noted, data: layout.data.clone() }.into());
+    }
+    // The first layout of 2.0 kept them in the data dir itself.
+    for snap in [&layout.snap, &layout.data.join("snap")] {
+        if holds_snapshots(disk, snap)? {
+            let (snap, wal, data) = (snap.clone(), layout.wal.clone(), layout.data.clone());
+            return Err(LogPlaceError::SnapshotsAlone { snap, wal, data }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Notes where the log is, if that is not its usual place. The log is there already.
+pub(super) fn note<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
+    let path = layout.member.join(NOTE);
+    let is_usual = is_same(disk, &layout.wal, &layout.member.join("wal"));
+    let noted = read_note(disk, layout)?;
+    if is_usual {
+        if noted.is_some() {
+            disk.remove(&path)?;
+            disk.sync_dir(&layout.member)?;
+        }
+        return Ok(());
+    }
+    let place = std::path::absolute(&layout.wal).unwrap_or_else(|_| layout.wal.clone());
+    if noted.as_ref() == Some(&place) {
+        return Ok(());
+    }
+    let mut text = place.into_os_string().into_vec();
+    text.push(b'\n');
+    disk::write_file(disk, &path, &text)
+}
+
+fn read_note<D: Disk>(disk: &D, layout: &Layout) -> Result<Option<PathBuf>, DiskError> {
+    let path = layout.member.join(NOTE);
+    if disk.kind(&path)?.is_none() {
+        return Ok(None);
+    }
+    let mut text = read_file(disk, &path, NOTE_BYTES_MAX)?;
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    Ok(Some(PathBuf::from(OsString::from_vec(text))).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// Whether two paths lead to one folder.
+fn is_same<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
+    one == other
+        || match (disk.canonical(one), disk.canonical(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        }
+}
+
+/// Whether a folder that the flags do not name holds a log. One that cannot be read does not.
+fn holds_segments<D: Disk>(disk: &D, dir: &Path) -> bool {
+    disk.list(dir).is_ok_and(|names| names.iter().any(|name| SegmentName::parse(name).is_some()))
+}
+
+/// Whether a folder holds snapshots, good or set aside, or what is left of one that was being saved: none is begun
+/// before there is a log.
+fn holds_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names
+            .iter()
+            .any(|name| name.as_bytes().windows(5).any(|part| part == b".snap") || name == "db")),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a path has a name that leads to nothing.
+fn is_dangling<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
+    let (Some(name), None) = (path.file_name(), disk.kind(path)?) else { return Ok(false) };
+    match disk.list(parent_of(path)) {
+        Ok(names) => Ok(names.iter().any(|found| found == name)),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
