@@ -2,7 +2,6 @@
 
 mod lines;
 mod server;
-mod target;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use shared::client::Options;
+use shared::disk::OutputFile;
 use shared::flags::{Flag, FlagSet, Group};
 use shared::net::{ClientTlsFiles, Role};
 use shared::store::Store;
@@ -20,7 +20,6 @@ use crate::old;
 use crate::replay::replay;
 use crate::tree::walk;
 use lines::Writer;
-use target::Target;
 
 pub(crate) const COMMAND: Command = Command {
     flags: FlagSet {
@@ -37,7 +36,8 @@ pub(crate) const COMMAND: Command = Command {
                 flags: &[Flag::text(
                     "o",
                     "",
-                    "Write to this file instead of standard output. It appears when it is complete.",
+                    "Write to this file instead of standard output. It appears when it is complete; what had its name stays \
+                     until then. A device or a FIFO is written into, a link followed. -: standard output.",
                 )],
             },
             Group {
@@ -121,20 +121,14 @@ enum Source {
 fn run(line: &Line) -> Result<ExitCode> {
     let source = Source::new(line)?;
     let made = match line.values.text("o") {
-        "" => {
+        "" | "-" => {
             let out = io::stdout().lock();
             source.write(out)
         }
         file => {
-            let mut target = Target::new(Path::new(file))?;
-            let written = source.write(&mut target);
-            match written {
-                Ok(()) => target.finish(),
-                Err(error) => {
-                    target.give_up();
-                    Err(error)
-                }
-            }
+            let mut file = OutputFile::create(Path::new(file))?;
+            // After an error nothing of it stays.
+            source.write(&mut file).and_then(|()| Ok(file.finish()?))
         }
     };
     made.map(|()| ExitCode::SUCCESS)

@@ -39,6 +39,11 @@ impl DiskError {
         self.source.kind()
     }
 
+    /// The system's reason by itself.
+    pub(crate) fn into_source(self) -> io::Error {
+        self.source
+    }
+
     /// Whether another handle holds the lock that was asked for.
     #[must_use]
     pub fn is_locked(&self) -> bool {

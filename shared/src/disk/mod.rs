@@ -8,6 +8,7 @@
 //!   a second, successful `sync` would be a lie.
 
 mod error;
+mod output;
 mod patient;
 mod real;
 mod sim;
@@ -16,6 +17,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use error::{DiskError, reason};
+pub use output::OutputFile;
 pub use patient::PatientDisk;
 pub use real::{RealDisk, RealFile};
 pub use sim::{Fault, SimDisk, SimFile, Verb};
@@ -47,7 +49,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file. Dropping it closes it and lets go of its lock.
     type File: DiskFile;
 
-    /// Opens a file.
+    /// Opens a regular file. Anything else (a folder, a FIFO, a device) is refused at once, never waited for.
     fn open(&self, path: &Path, how: Open) -> Result<Self::File, DiskError>;
 
     /// What stands at `path`, `None` where nothing does.

@@ -33,6 +33,19 @@ fn identity(stat: &fs::Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
+/// What stands where a regular file should.
+fn not_regular(path: &Path, stat: Option<&fs::Stat>) -> DiskError {
+    let what = match stat.map(|stat| fs::FileType::from_raw_mode(stat.st_mode)) {
+        Some(fs::FileType::Directory) => return failed("open", path)(Errno::ISDIR),
+        Some(fs::FileType::Fifo) => "a FIFO",
+        Some(fs::FileType::Socket) => "a socket",
+        Some(fs::FileType::CharacterDevice | fs::FileType::BlockDevice) => "a device",
+        _ => "something else",
+    };
+    let reason = format!("it is {what}, not a regular file");
+    DiskError::new("open", path, io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
 
@@ -43,8 +56,18 @@ impl Disk for RealDisk {
             Open::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
         };
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd = retry(|| fs::open(path, flags | OFlags::CLOEXEC, mode)).map_err(failed("open", path))?;
-        let identity = identity(&fs::fstat(&fd).map_err(failed("stat", path))?);
+        // Opening a FIFO would wait for its other end, for ever if there is none.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = retry(|| fs::open(path, flags, mode)).map_err(|errno| match errno {
+            // What a socket and some devices say.
+            Errno::NXIO | Errno::NODEV => not_regular(path, fs::stat(path).ok().as_ref()),
+            errno => failed("open", path)(errno),
+        })?;
+        let stat = fs::fstat(&fd).map_err(failed("stat", path))?;
+        if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {
+            return Err(not_regular(path, Some(&stat)));
+        }
+        let identity = identity(&stat);
         Ok(RealFile { fd, path: path.to_owned(), identity, sync_failed: false })
     }
 
@@ -188,5 +211,35 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
             Err(Errno::INTR) => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        fs::mknodat(fs::CWD, &fifo, fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for how in [Open::Read, Open::Append, Open::Create] {
+            for (path, what) in [
+                (fifo.as_path(), "it is a FIFO, not a regular file"),
+                (&socket, "it is a socket, not a regular file"),
+                (Path::new("/dev/null"), "it is a device, not a regular file"),
+                (dir.path(), "is a directory"),
+            ] {
+                let error = RealDisk.open(path, how).map(drop).unwrap_err().to_string();
+                assert!(error.ends_with(what), "{how:?}: {error}");
+            }
+        }
+        // A link to a regular file is one.
+        drop(RealDisk.open(&dir.path().join("file"), Open::Create).unwrap());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        drop(RealDisk.open(&link, Open::Append).unwrap());
     }
 }

@@ -1,8 +1,11 @@
 //! A snapshot's file as another member is to get it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::file_name;
 
@@ -15,8 +18,15 @@ const HEAD_BYTES_MAX: usize = 32;
 /// # Errors
 /// When there is no such file, it cannot be read, or its sum is wrong.
 pub fn open_data(dir: &Path, term: u64, index: u64) -> io::Result<(u64, File)> {
-    let mut file = File::open(dir.join(file_name(term, index)))?;
-    let size = file.metadata()?.len();
+    // A FIFO of that name would be waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(flags).open(dir.join(file_name(term, index)))?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(broken());
+    }
+    let size = metadata.len();
     let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
     file.by_ref().take(HEAD_BYTES_MAX as u64).read_to_end(&mut head)?;
     let (crc, len, start) = read_head(&head).ok_or_else(broken)?;

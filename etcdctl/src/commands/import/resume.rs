@@ -3,10 +3,11 @@
 //! It is there while an import is on its way or was interrupted, and goes when all is done.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shared::disk::{Disk as _, DiskError, DiskFile as _, Open, RealDisk, parent_of, read_file};
+use shared::disk::{Disk as _, DiskError, OutputFile, RealDisk, read_file};
 
 use super::ledger::Standing;
 use super::source::Source;
@@ -45,7 +46,10 @@ impl Bookmark {
     /// For a source that can be read only once.
     pub(super) fn of(path: &Path, source: &Source) -> Result<Bookmark, String> {
         let Some(bytes) = source.len() else {
-            return Err("--resume needs a file: standard input cannot be read a second time".to_owned());
+            return Err(
+                "--resume needs a file: standard input, a FIFO or a device cannot be read a second time"
+                    .to_owned(),
+            );
         };
         let mut name = OsString::from(path);
         name.push(ENDING);
@@ -79,16 +83,11 @@ impl Bookmark {
     /// # Errors
     /// Those of the disk.
     pub(super) fn write(&self, done: Standing) -> Result<(), DiskError> {
-        let mut new = OsString::from(&self.path);
-        new.push(".new");
-        let new = PathBuf::from(new);
         // Numbers only: this cannot fail.
         let text = serde_json::to_vec(&Content { source: self.source, done }).unwrap_or_default();
-        let mut file = RealDisk.open(&new, Open::Create)?;
-        file.append(&text)?;
-        file.sync()?;
-        RealDisk.rename(&new, &self.path)?;
-        RealDisk.sync_dir(parent_of(&self.path))
+        let mut file = OutputFile::create(&self.path)?;
+        file.write_all(&text).map_err(|error| DiskError::new("write", &self.path, error))?;
+        file.finish()
     }
 
     /// All is done.
@@ -105,6 +104,8 @@ impl Bookmark {
 
 #[cfg(test)]
 mod tests {
+    use shared::disk::{DiskFile as _, Open};
+
     use super::*;
 
     fn source(path: &Path, content: &[u8]) -> Bookmark {

@@ -1,5 +1,6 @@
 //! The file: opened, and recognised by how it begins.
 
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -45,6 +46,8 @@ pub(super) struct Source {
 #[derive(Debug)]
 enum From {
     File(RealFile),
+    /// A FIFO or a device.
+    Stream(fs::File),
     Stdin,
 }
 
@@ -56,6 +59,12 @@ impl Source {
     pub(super) fn open(path: &Path) -> io::Result<Source> {
         let from = match path.as_os_str().as_encoded_bytes() {
             b"-" => From::Stdin,
+            _ if RealDisk.kind(path).map_err(io_error)? == Some(shared::disk::Kind::Other) => {
+                // What a shell makes of `<(command)`, and /dev/stdin: read once, from its beginning to its end.
+                From::Stream(
+                    fs::File::open(path).map_err(|error| io_error(DiskError::new("open", path, error)))?,
+                )
+            }
             _ => From::File(RealDisk.open(path, Open::Read).map_err(io_error)?),
         };
         let mut source = Source { from, head: Vec::new(), offset: 0 };
@@ -75,7 +84,7 @@ impl Source {
     pub(super) fn len(&self) -> Option<u64> {
         match &self.from {
             From::File(file) => file.len().ok(),
-            From::Stdin => None,
+            From::Stream(_) | From::Stdin => None,
         }
     }
 
@@ -88,9 +97,10 @@ impl Source {
 impl Read for Source {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let in_head = usize::try_from(self.offset).ok().and_then(|offset| self.head.get(offset..));
-        let count = match (in_head, &self.from) {
+        let count = match (in_head, &mut self.from) {
             (Some(mut rest @ [_, ..]), _) => rest.read(buf)?,
             (_, From::File(file)) => file.read_at(self.offset, buf).map_err(io_error)?,
+            (_, From::Stream(file)) => file.read(buf)?,
             (_, From::Stdin) => io::stdin().read(buf)?,
         };
         self.offset += count as u64;
