@@ -65,7 +65,10 @@ fn already<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Already>, Migrat
                 disk.kind(&data_dir.join("snap"))?.is_some() && wal::exists(disk, &data_dir.join("wal"))?;
             Ok(both.then_some(Already::Layout20))
         }
-        Some(Kind::Dir) if wal::exists(disk, &member.join("wal"))? => Ok(Some(Already::Member)),
+        Some(Kind::Dir) if wal::exists(disk, &member.join("wal"))? => {
+            let is_newer = disk.kind(&member.join("snap/db"))?.is_some();
+            Ok(Some(if is_newer { Already::Newer } else { Already::Member }))
+        }
         Some(_) => Err(MigrateError::InTheWay(member)),
     }
 }

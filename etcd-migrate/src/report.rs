@@ -51,6 +51,8 @@ pub struct Report {
 pub enum Already {
     /// It has `member`, of a 2.x server or of an earlier migration.
     Member,
+    /// It has `member` with the database of the v3 API: an etcd that is newer than 2.x was started on it.
+    Newer,
     /// It has `snap` and `wal`, of etcd-migrate 2.0 or of an etcd 2.0.
     Layout20,
 }
@@ -104,6 +106,12 @@ impl fmt::Display for Report {
                 return write!(
                     f,
                     "{data_dir} is migrated already: it has the folder \"member\"; nothing was done"
+                );
+            }
+            Some(Already::Newer) => {
+                return write!(
+                    f,
+                    "{data_dir} is the data directory of an etcd with the v3 API (\"member/snap/db\"); nothing was done"
                 );
             }
             Some(Already::Layout20) => {

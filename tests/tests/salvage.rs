@@ -134,3 +134,38 @@ fn one_member_of_three_goes_on_alone() -> Check {
     alone.set("/e", "5")?;
     Ok(())
 }
+
+#[test]
+fn a_start_names_a_fifo_and_a_log_of_3_x_and_ends() -> Check {
+    let folder = files::scratch("odd-files")?;
+    for (name, wanted) in [
+        ("wal/0000000000000001-0000000000000100.wal", "it is a FIFO, not a regular file"),
+        ("snap/0000000000000009-0000000000000100.snap", "it is a FIFO, not a regular file"),
+        ("wal/0000000000000000-0000000000000000.wal", "this is the log of etcd 3.x"),
+        ("snap/db", "etcd-dump export"),
+    ] {
+        let mut server = Server::new(folder.path(), &name.replace('/', "-"))?.started()?;
+        server.set("/a", "1")?;
+        server.stop();
+        let path = server.data_dir.join("member").join(name);
+        match wanted {
+            "this is the log of etcd 3.x" => {
+                let first = [4, 0, 0, 0, 0, 0, 0, 0x84, 8, 4, 16, 0, 0, 0, 0, 0];
+                files::write(&path, [&first[..], &[0; 4096]].concat())?;
+            }
+            "etcd-dump export" => files::write(&path, b"bolt")?,
+            _ => {
+                let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0)
+                    .context("make a FIFO")?;
+            }
+        }
+        server.start()?;
+        let status = server.wait_exit(START_LIMIT);
+        let said = server.said();
+        if status.is_none_or(|status| status.success()) || !said.contains(wanted) {
+            fail!("{name}: {status:?}: {}", server.last_words());
+        }
+    }
+    Ok(())
+}

@@ -50,7 +50,8 @@ pub enum DataDirError {
     /// Written with the v3 API switched on.
     #[error(
         "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
-         version would lose",
+         version would lose. It is written by etcd 3.x, or by 2.3 with that API: start it with the etcd that wrote it. Its v2 \
+         keys can be taken out with etcd-dump export",
         .0.display()
     )]
     V3(PathBuf),

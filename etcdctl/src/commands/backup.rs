@@ -10,7 +10,7 @@ use shared::disk::{Disk, DiskError, RealDisk};
 use shared::pb;
 use shared::snap::{SnapError, Snapshots};
 use shared::time::UnixNanos;
-use shared::wal::{self, EntryRef, Inspected, Wal, WalError};
+use shared::wal::{self, EntryRef, Inspected, Stream, Wal, WalError};
 
 /// Where the log of the copy is built. The name does not end in `.tmp`: to servers, this is a (bad) log.
 const PARTIAL: &str = "backup.partial";
@@ -28,6 +28,15 @@ pub(crate) enum BackupError {
     SnapshotDir { dir: PathBuf, error: DiskError },
     #[error("the log in {} does not say whose it is", .0.display())]
     NoMetadata(PathBuf),
+    #[error(
+        "{} is the log of etcd 3.x: a copy in the form of 2.x would lose the keys of the v3 API. For these use \
+         \"ETCDCTL_API=3 etcdctl snapshot save FILE\" of the etcd that wrote it, or copy the whole data directory while the \
+         member is stopped. The keys of the v2 API: etcd-dump export DATA_DIR -o FILE",
+        .0.display()
+    )]
+    Newer(PathBuf),
+    #[error("{}: a segment without a record, the entries that were in it are lost; see etcd-dump salvage", .0.display())]
+    Headless(PathBuf),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -130,9 +139,17 @@ fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
         snapshots.peek_newest(|error| notices.push(format!("An older snapshot is taken: {error}")))?;
     let snapshot = newest.map(|(snapshot, _)| snapshot);
     let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.metadata.index);
-    let log = wal::inspect(disk, &from.wal, after)?;
+    let log = match wal::inspect(disk, &from.wal, after) {
+        Err(WalError::Damaged { damage, .. }) if damage.is_padded_record() => {
+            return Err(BackupError::Newer(from.wal.clone()));
+        }
+        log => log?,
+    };
     if log.metadata.is_none() {
         return Err(BackupError::NoMetadata(from.wal.clone()));
+    }
+    if let Some(segment) = headless(disk, &from.wal)? {
+        return Err(BackupError::Headless(segment));
     }
     let mut source = Source { snapshot, log, notices };
     let start = source.start();
@@ -157,6 +174,19 @@ fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
         source.notices.push("The keys of the v3 API (member/snap/db) are not in the copy.".to_owned());
     }
     Ok(source)
+}
+
+/// A segment that holds no record, not even its head.
+fn headless<D: Disk>(disk: &D, dir: &Path) -> Result<Option<PathBuf>, BackupError> {
+    for name in wal::segments(disk, dir)?.into_iter().rev() {
+        let mut records = Stream::new(disk.clone(), dir, [name]);
+        let is_read = |record| matches!(record, Ok(Some(_)));
+        let has_head = is_read(records.next_record()) && is_read(records.next_record());
+        if !has_head {
+            return Ok(Some(dir.join(name.to_string())));
+        }
+    }
+    Ok(None)
 }
 
 /// Ids that no member and no cluster has: from the clock, as etcd 2.x makes the ids of requests.
@@ -289,6 +319,33 @@ mod tests {
         let at = pb::WalSnapshot { index: 4, term: 1 };
         let (_, log) = Wal::open(disk, &to().wal, at).unwrap();
         assert_eq!((log.entries, log.state.commit), (vec![entry(5)], 5));
+    }
+
+    #[test]
+    fn a_log_of_3_x_and_one_without_a_record_are_called_that() {
+        // The first record that 3.x writes: a sum, padded to 8 bytes.
+        let (disk, log) = member(1);
+        drop(log);
+        let name = from().wal.join("0000000000000000-0000000000000000.wal");
+        let whole = disk.contents(&name).unwrap();
+        let padded = [&[4, 0, 0, 0, 0, 0, 0, 0x84, 8, 4, 16, 0, 0, 0, 0, 0][..], &[0; 64]].concat();
+        for bytes in [padded.clone(), [&whole[..], &padded].concat()] {
+            disk.plant(&name, &bytes).unwrap();
+            let error = backup(&disk, &from(), &to(), NOW).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, BackupError::Newer(_)), "{text}");
+            assert!(
+                text.contains("etcd 3.x")
+                    && text.contains("snapshot save")
+                    && text.contains("etcd-dump export")
+            );
+        }
+        disk.plant(&name, &whole).unwrap();
+        let last = from().wal.join("0000000000000001-0000000000000006.wal");
+        disk.plant(&last, b"").unwrap();
+        let error = backup(&disk, &from(), &to(), NOW).unwrap_err();
+        assert!(matches!(&error, BackupError::Headless(segment) if *segment == last), "{error}");
+        assert!(disk.list(Path::new("/backup")).is_err(), "nothing is begun");
     }
 
     #[test]

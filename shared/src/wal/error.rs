@@ -19,7 +19,7 @@ pub enum Damage {
     #[error("unexpected EOF")]
     UnexpectedEof,
     /// The length of a record cannot be true.
-    #[error("wal: record of {0} bytes")]
+    #[error("wal: {}", length_words(*.0))]
     Length(i64),
     /// A record, or the message in it, is no valid protobuf.
     #[error("wal: invalid {0}")]
@@ -41,6 +41,30 @@ pub enum Damage {
         /// The index that came.
         found: u64,
     },
+}
+
+impl Damage {
+    /// Whether this is the length of a padded record: 3.x writes those, and 2.x never does.
+    #[must_use]
+    pub fn is_padded_record(&self) -> bool {
+        matches!(self, Damage::Length(length) if padded_length(*length).is_some())
+    }
+}
+
+/// The length that 3.x has marked as padded: the highest bit, and the number of padding bytes in the lowest three of that
+/// byte.
+fn padded_length(length: i64) -> Option<i64> {
+    let mark = length.cast_unsigned() >> 56;
+    let rest = length & (i64::MAX >> 7);
+    // Lengths that nobody writes are damage.
+    (matches!(mark, 0x81..=0x87) && rest < 1 << 32).then_some(rest)
+}
+
+fn length_words(length: i64) -> String {
+    match padded_length(length) {
+        Some(rest) => format!("a padded record of {rest} bytes: this is the log of etcd 3.x"),
+        None => format!("record of {length} bytes"),
+    }
 }
 
 /// A failure of the write-ahead log.
@@ -111,5 +135,22 @@ impl WalError {
     #[must_use]
     pub fn is_displaced(&self) -> bool {
         matches!(self, WalError::Disk(error) if error.is_displaced())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_3_x_is_called_that() {
+        let padded = Damage::Length(-8_935_141_660_703_064_060);
+        assert!(padded.is_padded_record());
+        assert_eq!(padded.to_string(), "wal: a padded record of 4 bytes: this is the log of etcd 3.x");
+        for length in [-1, i64::MIN, 7, i64::MAX, -8_935_141_660_703_064_060 | 1 << 40] {
+            let damage = Damage::Length(length);
+            assert!(!damage.is_padded_record());
+            assert_eq!(damage.to_string(), format!("wal: record of {length} bytes"));
+        }
     }
 }
