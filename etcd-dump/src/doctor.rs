@@ -11,7 +11,6 @@ mod report;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +22,7 @@ use shared::wal::WalError;
 
 use crate::command_line::{Command, Line};
 use crate::place::{is_dir, is_legacy, no_directory};
+use crate::say;
 use findings::examine;
 pub(crate) use members::faults as member_faults;
 use report::Text;
@@ -103,7 +103,7 @@ fn run(line: &Line) -> Result<ExitCode> {
     let findings = match find(&RealDisk, &dir, wal_dir).and_then(|member| examine(&RealDisk, &dir, &member)) {
         Ok(findings) => findings,
         Err(error) => {
-            eprintln!("etcd-dump doctor: {error}");
+            note!("etcd-dump doctor: {error}");
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
@@ -114,7 +114,7 @@ fn run(line: &Line) -> Result<ExitCode> {
     } else {
         Text { findings: &findings, all: line.values.switch("all") }.to_string().into_bytes()
     };
-    io::stdout().lock().write_all(&text)?;
+    say::out(&text)?;
     Ok(match (findings.found, &findings.unreadable) {
         (true, _) if findings.is_start_known => ExitCode::from(FOUND),
         (_, Some(_)) => ExitCode::from(UNREADABLE),

@@ -3,6 +3,11 @@
 //! It only reads: it takes no lock, repairs nothing and may look at a running member. `salvage` alone writes, into
 //! a directory of its own.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod say;
+
 mod command_line;
 mod cuts;
 mod doctor;
@@ -24,7 +29,7 @@ mod text;
 mod tree;
 mod verify;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -71,14 +76,14 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         let status = failed(command, &error);
         if let Some(meant) = meant {
-            eprintln!("Did you mean '{} {meant}'?", flags::COMMAND.flags.program);
+            note!("Did you mean '{} {meant}'?", flags::COMMAND.flags.program);
         }
         status
     })
 }
 
 fn show(text: &str) -> Result<ExitCode> {
-    io::stdout().lock().write_all(text.as_bytes())?;
+    say::out(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,12 +96,12 @@ fn failed(command: &Command, error: &anyhow::Error) -> ExitCode {
             _ => None,
         };
         let hint = hint.map(|hint| format!("{hint}\n")).unwrap_or_default();
-        eprintln!("{program}: {error}\n{hint}Try '{program} --help'.");
+        note!("{program}: {error}\n{hint}Try '{program} --help'.");
         return ExitCode::from(2);
     }
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{program}: {error:#}");
+    note!("{program}: {error:#}");
     ExitCode::FAILURE
 }

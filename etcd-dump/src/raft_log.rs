@@ -45,7 +45,7 @@ pub(crate) fn dump(files: &Files, what: &What, out: &mut impl Write) -> Result<(
 pub(crate) fn snapshot_names(dir: &Path) -> Result<Vec<OsString>> {
     match Snapshots::new(RealDisk, dir).names() {
         Err(SnapError::Disk(error)) if error.is_not_found() => {
-            eprintln!("etcd-dump: {} is missing: a server does not start without it", dir.display());
+            note!("etcd-dump: {} is missing: a server does not start without it", dir.display());
             Ok(Vec::new())
         }
         names => Ok(names?),
@@ -69,7 +69,7 @@ impl Start {
                 for name in snapshot_names(dir)?.into_iter().rev() {
                     match snap::peek(&RealDisk, &dir.join(name)) {
                         Ok(metadata) => return Ok(Start::Snapshot(Some(metadata))),
-                        Err(error @ SnapError::Broken { .. }) => eprintln!("etcd-dump: passed over: {error}"),
+                        Err(error @ SnapError::Broken { .. }) => note!("etcd-dump: passed over: {error}"),
                         Err(error) => return Err(error.into()),
                     }
                 }

@@ -34,9 +34,9 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
     let commit = committed(&log, replay.voters().clone())?;
     let end = to.unwrap_or(commit).min(log.last);
     if end > commit {
-        eprintln!("etcd-dump: only entries up to {commit} are known to be committed");
+        note!("etcd-dump: only entries up to {commit} are known to be committed");
     } else if to.is_none() && log.last > commit {
-        eprintln!("etcd-dump: left out, not known to be committed: entries {} to {}", commit + 1, log.last);
+        note!("etcd-dump: left out, not known to be committed: entries {} to {}", commit + 1, log.last);
     }
     let mut made = Replayed { replay, missing: None };
     log.each(|item| {
@@ -50,7 +50,7 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
     })?;
     let (last, wanted) = (log.last, to.unwrap_or(commit));
     if let Some(tail) = log.tail()?.filter(|_| log.damage.is_none()) {
-        eprintln!("etcd-dump: left out, as a server does when it starts: {tail}");
+        note!("etcd-dump: left out, as a server does when it starts: {tail}");
     }
     let checked = log.check_whole(Some(at));
     made.missing = made.missing.or(checked.err());
@@ -67,7 +67,7 @@ fn newest(dir: &Path, to: u64) -> Result<Replay> {
         match read(&file, to) {
             Ok(None) => {}
             Ok(Some(found)) => return Ok(found),
-            Err(error) => eprintln!("etcd-dump: passed over: {error:#}"),
+            Err(error) => note!("etcd-dump: passed over: {error:#}"),
         }
     }
     Ok(Replay::new(Frames::Any))

@@ -13,7 +13,6 @@ mod tests;
 mod unused;
 mod write;
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,6 +25,7 @@ use shared::wal::WalError;
 
 use crate::command_line::{Command, Line, UsageError};
 use crate::place::{is_dir, is_legacy, no_directory};
+use crate::say;
 use log::Log;
 use report::Report;
 
@@ -146,7 +146,8 @@ impl SalvageError {
 
 fn run(line: &Line) -> Result<ExitCode> {
     let (dir, out) = match line.operands.as_slice() {
-        [dir, out] => (Path::new(dir), Path::new(out)),
+        // Without a slash at its end: other names are made of it.
+        [dir, out] => (Path::new(dir), &*Path::new(out).components().collect::<PathBuf>()),
         [] => return Err(UsageError::NoDirectory.into()),
         [_] => {
             return Err(UsageError::Other("where to? Give a second directory, a new one".to_owned()).into());
@@ -163,14 +164,14 @@ fn run(line: &Line) -> Result<ExitCode> {
         } else {
             report.to_string().into_bytes()
         };
-        io::stdout().lock().write_all(&text)?;
+        say::out(&text)?;
     }
     match error {
         None if report.is_some_and(|report| report.whole) => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE),
         Some(error) if error.is_usage() => Err(UsageError::Other(error.to_string()).into()),
         Some(error) if error.is_nothing() => {
-            eprintln!("etcd-dump salvage: {error}");
+            note!("etcd-dump salvage: {error}");
             Ok(ExitCode::from(NOTHING))
         }
         Some(error) => Err(error.into()),

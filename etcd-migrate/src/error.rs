@@ -56,6 +56,18 @@ pub enum MigrateError {
     /// There are no files of etcd 0.x, or only empty ones.
     #[error("{} holds no data of etcd 0.1 to 0.4: expected a file \"log\" with entries, or snapshots", .0.display())]
     Nothing(PathBuf),
+    /// The log is empty or gone, though there were entries.
+    #[error(
+        "{} has no entries and no snapshot left, though \"conf\" says that entry {commit} is committed: the log is empty \
+         or missing. Take another member's directory, or a backup",
+        data_dir.display()
+    )]
+    Emptied {
+        /// The directory.
+        data_dir: PathBuf,
+        /// Up to which entry the log was committed.
+        commit: u64,
+    },
     /// It is a standby's.
     #[error(
         "{} belongs to a standby, which holds no data of the cluster: start the 2.x server on it, which \

@@ -1,28 +1,24 @@
 //! `etcd-migrate`: makes the data directory of an etcd 0.x member that of a 2.x member.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod flags;
 mod progress;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use shared::disk::RealDisk;
+use shared::disk::{RealDisk, reason};
 
 use flags::Request;
 use progress::Bar;
 
 fn main() -> ExitCode {
     match flags::read(std::env::args_os().skip(1)) {
-        Ok(Request::Text(text)) => {
-            show(&text);
-            ExitCode::SUCCESS
-        }
+        Ok(Request::Text(text)) => show(&text),
         Ok(Request::Migrate(dir, options)) => {
             match etcd_migrate::migrate(&RealDisk, &dir, &options, &mut Bar::default()) {
-                Ok(report) => {
-                    show(&format!("{report}\n"));
-                    ExitCode::SUCCESS
-                }
+                Ok(report) => show(&format!("{report}\n")),
                 Err(error) => {
                     complain(&format!("{} is not migrated: {error}", dir.display()));
                     ExitCode::FAILURE
@@ -37,9 +33,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever closed the pipe does not want to know.
-fn show(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+/// Prints a result. A reader that has closed its pipe has seen enough; a disk that is full is a failure.
+fn show(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("write to standard output: {}", reason(&error)));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn complain(text: &str) {

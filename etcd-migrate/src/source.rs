@@ -132,7 +132,13 @@ impl Source {
                 return Ok(Start { after: index, term, replay: Replay::new(store, members), check: None });
             }
             (Some(first), None) => first,
-            (None, None) => return Err(MigrateError::Nothing(data_dir.to_owned())),
+            (None, None) => {
+                let commit = self.conf.as_ref().map_or(0, |conf| conf.commit_index);
+                return Err(match commit {
+                    0 => MigrateError::Nothing(data_dir.to_owned()),
+                    commit => MigrateError::Emptied { data_dir: data_dir.to_owned(), commit },
+                });
+            }
         };
         let before = "no snapshot holds the entries before it".to_owned();
         self.gap(data_dir, first, before, 0, salvage)?;

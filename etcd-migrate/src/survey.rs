@@ -110,6 +110,9 @@ impl Survey {
                 }
             }
         }
+        if reader.is_empty() {
+            survey.warnings.push(empty_log(&path));
+        }
         if let End::Torn { offset, bytes, rest } = reader.end() {
             survey.warnings.push(format!(
                 "{} ends with {} at byte {offset}: {bytes} bytes were left out, as etcd 0.x does when it starts",
@@ -175,6 +178,15 @@ impl Survey {
             }
         }
     }
+}
+
+/// What is said of a log of 0 bytes that stands beside a snapshot.
+pub(crate) fn empty_log(path: &Path) -> String {
+    format!(
+        "{} is empty (0 bytes): only the snapshot was taken. Entries after it are missing, unless the member stopped \
+         right behind it; another member's directory may have them",
+        path.display()
+    )
 }
 
 fn sole(registry: &Registry) -> Option<String> {

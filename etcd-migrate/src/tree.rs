@@ -10,6 +10,7 @@ use shared::store::Store;
 
 use crate::error::MigrateError;
 use crate::source::{Source, Start};
+use crate::survey::empty_log;
 
 /// What a 0.x server made of its directory.
 pub struct Tree {
@@ -76,8 +77,13 @@ fn replay<D: Disk>(disk: &D, data_dir: &Path, start: Start, to: u64) -> Result<T
     let Start { after: mut index, mut term, mut replay, .. } = start;
     let (mut missing, mut warnings) = (Vec::new(), Vec::new());
     let path = log_path(data_dir);
-    if disk.kind(&path)?.is_some() {
+    if disk.kind(&path)?.is_none() {
+        missing.push(format!("{} is missing: only the snapshot was taken", path.display()));
+    } else {
         let mut reader = Reader::new(disk.open(&path, Open::Read)?)?;
+        if reader.is_empty() {
+            missing.push(empty_log(&path));
+        }
         loop {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) if entry.index <= to => entry,

@@ -4,6 +4,8 @@
 //! flags and environment, a command of [`commands`] works with the cluster through a [`session`], and [`output`]
 //! prints. This file alone makes exit statuses of failures.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod commands;
 mod error;

@@ -105,7 +105,7 @@ impl Text<'_> {
             writeln!(f, "  3.6 stops at a record of a member: {fault}")?;
         }
         if !self.findings.is_start_known {
-            writeln!(f, "  Nothing of the log can be read, so it is not known which snapshot counts.")?;
+            writeln!(f, "  The log cannot be read, so it is not known which snapshot counts.")?;
         }
         if let Some(error) = unreadable {
             writeln!(f, "  Not read to the end: {error}")?;

@@ -37,13 +37,13 @@ pub(super) fn write(
             read.with_context(|| format!("the hidden key {key} cannot be read"))?;
         }
         if reading.is_split {
-            eprintln!(
+            note!(
                 "etcd-dump export: the tree did not come in one answer but folder by folder: it may show keys as they \
                  were at different times"
             );
         }
         if reading.replaced > 0 {
-            eprintln!(
+            note!(
                 "etcd-dump export: {} values have the character U+FFFD: a server puts it in the place of bytes that are \
                  no UTF-8, and these are lost; an export of a member's data directory has them",
                 reading.replaced

@@ -22,7 +22,7 @@ use crate::text;
 pub(crate) fn dump(dir: &Path, what: &What, out: &mut impl Write) -> Result<()> {
     let start = Start::find(&what.from, &legacy::snapshot_dir(dir))?;
     let conf = legacy::conf(&RealDisk, dir).unwrap_or_else(|error| {
-        eprintln!("etcd-dump: passed over: {error}");
+        note!("etcd-dump: passed over: {error}");
         None
     });
     let format = what.format;
@@ -105,7 +105,7 @@ fn head(dir: &Path, conf: Option<&Conf>, lines: &mut Lines<'_, impl Write>) -> R
             lines.write("info")?;
         }
         Ok(None) => {}
-        Err(error) => eprintln!("etcd-dump: passed over: {error}"),
+        Err(error) => note!("etcd-dump: passed over: {error}"),
     }
     match legacy::standby_info(&RealDisk, dir) {
         Ok(Some(standby)) => {
@@ -117,7 +117,7 @@ fn head(dir: &Path, conf: Option<&Conf>, lines: &mut Lines<'_, impl Write>) -> R
             lines.write("standby")?;
         }
         Ok(None) => {}
-        Err(error) => eprintln!("etcd-dump: passed over: {error}"),
+        Err(error) => note!("etcd-dump: passed over: {error}"),
     }
     let snapshots = legacy::snapshot_dir(dir);
     for name in snapshot::names(&RealDisk, &snapshots)? {
@@ -167,7 +167,7 @@ impl Start {
                             newest = Some(without_state(snapshot));
                             break;
                         }
-                        Err(error) => eprintln!("etcd-dump: passed over: {error}"),
+                        Err(error) => note!("etcd-dump: passed over: {error}"),
                     }
                 }
                 Start::Snapshot(newest)
@@ -204,7 +204,7 @@ fn without_state(snapshot: Snapshot) -> Snapshot {
 pub(crate) fn tree(dir: &Path, to: Option<u64>) -> Result<(etcd_migrate::Tree, Option<anyhow::Error>)> {
     let mut tree = etcd_migrate::tree(&RealDisk, dir, to)?;
     for warning in &tree.warnings {
-        eprintln!("etcd-dump: {warning}");
+        note!("etcd-dump: {warning}");
     }
     let missing = std::mem::take(&mut tree.missing);
     let missing = (!missing.is_empty()).then(|| anyhow!("{}", missing.join("; ")));

@@ -23,7 +23,7 @@ pub(crate) fn verify(dir: &Path, format: Format, out: &mut impl Write) -> Result
     small_file(dir, "standby_info", legacy::standby_info(&RealDisk, dir), &mut findings)?;
     small_file(dir, "info", legacy::info(&RealDisk, dir), &mut findings)?;
     let snapshot = snapshots(dir, &mut findings)?;
-    let (first, last) = log(dir, &mut findings)?;
+    let (first, last) = log(dir, snapshot > 0, &mut findings)?;
     let path = legacy::log_path(dir);
     if let Some(first) = first.filter(|first| *first > snapshot + 1) {
         let flaw =
@@ -94,11 +94,20 @@ fn snapshots(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<u64>
 }
 
 /// Checks the log; gives the indexes of its first and last good entry.
-fn log(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<(Option<u64>, u64)> {
+fn log(
+    dir: &Path,
+    has_snapshot: bool,
+    findings: &mut Findings<'_, impl Write>,
+) -> Result<(Option<u64>, u64)> {
     let path = legacy::log_path(dir);
     let mut reader = match open(dir) {
         Ok(Some(reader)) => reader,
-        Ok(None) => return Ok((None, 0)),
+        // A machine that was a standby from the start has none.
+        Ok(None) if !has_snapshot => return Ok((None, 0)),
+        Ok(None) => {
+            findings.flaw(Check::Files, &path, None, "the log is missing".to_owned())?;
+            return Ok((None, 0));
+        }
         Err(error) => {
             findings.flaw(Check::Files, &path, None, error.to_string())?;
             return Ok((None, 0));
@@ -124,6 +133,10 @@ fn log(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<(Option<u6
                 break;
             }
         }
+    }
+    if reader.is_empty() {
+        let flaw = "the log is empty: what was written after the snapshot is missing".to_owned();
+        findings.flaw(Check::Files, &path, Some(0), flaw)?;
     }
     if let End::Torn { offset, bytes, .. } = reader.end() {
         let flaw = format!("the log ends in a part of an entry, {bytes} bytes");

@@ -493,11 +493,13 @@ fn places_that_are_refused() {
     assert!(matches!(none, SalvageError::NoDirectory(_)) && none.is_usage());
     let other = salvage(&old.disk, Path::new("/full"), None, Path::new(OUT)).1.unwrap();
     assert!(matches!(other, SalvageError::NotAMember(_)) && other.is_nothing());
-    // An empty directory is taken; the log may be elsewhere.
+    // An empty directory is taken, with what an interrupted run has left in it; the log may be elsewhere.
+    old.disk.plant(&Path::new(OUT).join("member.salvaging/snap/x"), b"x").unwrap();
     old.disk.create_dir_all(Path::new(OUT)).unwrap();
     old.disk.create_dir_all(Path::new("/bare/member")).unwrap();
     let (report, error) = salvage(&old.disk, Path::new("/bare"), Some(&wal_dir()), Path::new(OUT));
     assert!(error.is_none() && report.unwrap().whole);
+    assert_eq!(old.disk.list(Path::new(OUT)).unwrap(), ["member"]);
     // Directories of 3.x hold more than can be saved here.
     old.disk.plant(&snap_dir().join("db"), b"x").unwrap();
     let newer = salvage(&old.disk, Path::new(DIR), None, Path::new("/new/other")).1.unwrap();

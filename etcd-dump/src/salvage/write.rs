@@ -15,20 +15,33 @@ use super::snapshots::Snapshot;
 /// Bytes of entries that are written and synced at once.
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The draft in a directory that is there already.
+const DRAFT_WITHIN: &str = "member.salvaging";
+
 /// Checks that nothing is where the new directory shall be, and that it is not within the old one.
 ///
 /// # Errors
 /// What is in the way.
 pub(super) fn check_place<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(), SalvageError> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if absolute(out).starts_with(absolute(dir)) {
+    if resolved(out).starts_with(resolved(dir)) {
         return Err(SalvageError::Within { out: out.to_owned(), dir: dir.to_owned() });
     }
     match disk.kind(out)? {
         None => Ok(()),
-        Some(Kind::Dir) if disk.list(out)?.is_empty() => Ok(()),
+        Some(Kind::Dir) if disk.list(out)?.iter().all(|name| name == DRAFT_WITHIN) => Ok(()),
         Some(_) => Err(SalvageError::InTheWay(out.to_owned())),
     }
+}
+
+/// A path without links and dots, as far as it leads to something.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for known in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (std::fs::canonicalize(known), absolute.strip_prefix(known)) {
+            return real.components().chain(rest.components()).collect();
+        }
+    }
+    absolute
 }
 
 /// Writes what the plan says. On return all of it is durable, and has been read again.
@@ -42,11 +55,11 @@ pub(super) fn write<D: Disk>(
     plan: &Plan,
     out: &Path,
 ) -> Result<(), SalvageError> {
-    let draft = draft_name(out);
+    let draft = Draft::of(disk, out)?;
     remove_draft(disk, &draft)?;
-    let written = write_draft(disk, log, snapshots, plan, &draft).and_then(|()| {
-        disk.rename(&draft, out)?;
-        Ok(disk.sync_dir(parent_of(out))?)
+    let written = write_draft(disk, log, snapshots, plan, &draft.member).and_then(|()| {
+        disk.rename(&draft.dir, &draft.place)?;
+        Ok(disk.sync_dir(parent_of(&draft.place))?)
     });
     if written.is_err() {
         // The first error counts; what is left is removed by the next run.
@@ -60,9 +73,9 @@ fn write_draft<D: Disk>(
     log: &Log,
     snapshots: &[Snapshot],
     plan: &Plan,
-    draft: &Path,
+    member: &Path,
 ) -> Result<(), SalvageError> {
-    let (snap, wal) = (draft.join("member/snap"), draft.join("member/wal"));
+    let (snap, wal) = (member.join("snap"), member.join("wal"));
     disk.create_dir_all(&snap)?;
     if let Some(number) = plan.snapshot {
         copy_snapshot(disk, &snapshots[number].path, &snap)?;
@@ -71,19 +84,37 @@ fn write_draft<D: Disk>(
     read_again(disk, plan, &wal)
 }
 
-/// Where the directory is until it is complete.
-fn draft_name(out: &Path) -> PathBuf {
-    let mut name: OsString = out.as_os_str().to_owned();
-    name.push(".salvaging");
-    PathBuf::from(name)
+/// What is built until it is complete, and gets its name by one rename.
+struct Draft {
+    /// Its name until then.
+    dir: PathBuf,
+    /// Its name from then on.
+    place: PathBuf,
+    /// The folder in it, or itself, that holds the snapshots and the log.
+    member: PathBuf,
+}
+
+impl Draft {
+    /// A new directory is built beside its place. One that is there and empty stays what it is, a mount point or the
+    /// directory that somebody is in: only `member` is made in it.
+    fn of<D: Disk>(disk: &D, out: &Path) -> Result<Draft, SalvageError> {
+        if disk.kind(out)?.is_some() {
+            let dir = out.join(DRAFT_WITHIN);
+            return Ok(Draft { member: dir.clone(), dir, place: out.join("member") });
+        }
+        let mut name: OsString = out.as_os_str().to_owned();
+        name.push(".salvaging");
+        let dir = PathBuf::from(name);
+        Ok(Draft { member: dir.join("member"), dir, place: out.to_owned() })
+    }
 }
 
 /// Removes what an earlier run left that was interrupted; nothing else.
-fn remove_draft<D: Disk>(disk: &D, draft: &Path) -> Result<(), SalvageError> {
-    if disk.kind(draft)?.is_none() {
+fn remove_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
+    let Draft { dir, member, .. } = draft;
+    if disk.kind(dir)?.is_none() {
         return Ok(());
     }
-    let member = draft.join("member");
     for dir in [member.join("snap"), member.join("wal")] {
         if disk.kind(&dir)? == Some(Kind::Dir) {
             for name in disk.list(&dir)? {
@@ -92,10 +123,10 @@ fn remove_draft<D: Disk>(disk: &D, draft: &Path) -> Result<(), SalvageError> {
             disk.remove_dir(&dir)?;
         }
     }
-    if disk.kind(&member)?.is_some() {
-        disk.remove_dir(&member)?;
+    if member != dir && disk.kind(member)?.is_some() {
+        disk.remove_dir(member)?;
     }
-    Ok(disk.remove_dir(draft)?)
+    Ok(disk.remove_dir(dir)?)
 }
 
 fn copy_snapshot<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<(), SalvageError> {

@@ -99,3 +99,41 @@ fn nothing_and_nonsense() {
     let help = good(&["salvage", "--help"]);
     assert!(help.contains("--json") && help.contains("--wal-dir") && help.contains("exit status"), "{help}");
 }
+
+#[test]
+fn the_new_directory_may_have_any_name() {
+    let old = Directory::with_keys();
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let path = scratch.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let (dot, dots, target) = (folder("dot"), folder("dots"), folder("target"));
+    std::os::unix::fs::symlink("target", scratch.path().join("link")).unwrap();
+    for (place, name, made) in [
+        (scratch.path(), "slash/", scratch.path().join("slash")),
+        (scratch.path(), "more///", scratch.path().join("more")),
+        (scratch.path(), "./deep/er/.", scratch.path().join("deep/er")),
+        (&*dot, ".", dot.clone()),
+        (&*dots, "./", dots.clone()),
+        (scratch.path(), "link/", target.clone()),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_etcd-dump"))
+            .args(["salvage", old.path(), name])
+            .current_dir(place)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        let names: Vec<_> = std::fs::read_dir(&made).unwrap().map(|name| name.unwrap().file_name()).collect();
+        assert_eq!(names, ["member"], "{name}");
+        let made = made.to_str().unwrap();
+        assert_eq!(good(&["--store", made]), good(&["--store", old.path()]), "{name}");
+    }
+    // Nothing is written into the directory that is salvaged, by whatever way it is named.
+    let inside = old.snap_dir();
+    std::os::unix::fs::symlink(&inside, scratch.path().join("within")).unwrap();
+    let (status, _, error) =
+        run(&["salvage", old.path(), scratch.path().join("within/new").to_str().unwrap()]);
+    assert!(status == 2 && error.contains("must not be written"), "{status}: {error}");
+}

@@ -24,6 +24,7 @@ use crate::error::MigrateError;
 use crate::output::Output;
 use crate::pace::Pace;
 use crate::report::{Report, ReportMember};
+use crate::survey::empty_log;
 use crate::{Options, Progress};
 
 use snapshot::Snapshot4;
@@ -147,6 +148,7 @@ impl Log4 {
             End::Torn { rest: Rest::Zeros, .. } => {
                 return refuse("failed decoding next log entry: expected integer".to_owned());
             }
+            End::Clean if reader.is_empty() => log.warnings.push(empty_log(&path)),
             End::Clean => {}
         }
         Ok(log)

@@ -62,10 +62,17 @@ impl Farewell {
     pub fn say(self, log: &LogControl) -> ExitCode {
         log.set_format(self.format);
         log::replay(&self.lines);
-        // Whoever closed the pipe does not want to know.
+        // Whoever closed a pipe does not want to know. A disk that is full is a failure.
         let _ = io::stderr().write_all(self.error.as_bytes());
-        let _ = io::stdout().write_all(self.output.as_bytes());
-        ExitCode::from(self.status)
+        let mut out = io::stdout().lock();
+        match out.write_all(self.output.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let line = format!("etcd: write to standard output: {}\n", shared::disk::reason(&error));
+                let _ = io::stderr().write_all(line.as_bytes());
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::from(self.status),
+        }
     }
 }
 
