@@ -64,6 +64,13 @@ impl StandIn {
         self.store.write().apply(request, (self.clock)())
     }
 
+    /// Its store becomes what a snapshot holds.
+    pub(crate) fn install(&self, store: Store) {
+        let mut own = self.store.write();
+        own.adopt(store);
+        own.take_wakeups().wake();
+    }
+
     fn writes_member(&self, id: MemberId) {
         let path = Bytes::from(format!("/0/members/{id}/raftAttributes"));
         let request = pb::Request { method: Bytes::from_static(b"PUT"), path, ..pb::Request::default() };

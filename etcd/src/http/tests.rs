@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::proto::Metric;
 use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles, Stream};
 use shared::pb;
+use shared::store::Store;
 use shared::time::UnixNanos;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -496,6 +497,59 @@ async fn a_watcher_that_falls_behind_is_ended_in_order() {
     }
     client.until("\r\n0\r\n\r\n").await;
     assert_eq!(server.watchers(), 0);
+}
+
+/// A store that is so many changes of `/a` further than the server's, with a history of this length.
+fn later(server: &Server, changes: usize, history_length: usize) -> Store {
+    let mut json = Vec::new();
+    server.context.backend.store().image().write_json(&mut json).unwrap();
+    let mut store = Store::recover(&json, history_length).unwrap();
+    for n in 0..changes {
+        let value = n.to_string();
+        let expiry = shared::store::Expiry::default();
+        store.set(b"/1/a", false, value.as_bytes(), expiry, clock()).unwrap();
+    }
+    store
+}
+
+#[tokio::test]
+async fn a_snapshot_s_events_go_to_those_who_watch() {
+    let server = Server::start().await;
+    let [mut poll, mut stream] = [server.connect().await, server.connect().await];
+    poll.send("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    stream.send("GET /v2/keys/?wait=true&stream=true&recursive=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.wait_for_watchers(2).await;
+    server.context.backend.install(later(&server, 300, 1000));
+    assert!(poll.until("\r\n0\r\n\r\n").await.contains("\"modifiedIndex\":2,"));
+    for index in 2..=301 {
+        assert!(stream.until("}\n\r\n").await.contains(&format!("\"modifiedIndex\":{index},")));
+    }
+    server.put("/a", "after");
+    assert!(stream.until("}\n\r\n").await.contains("\"modifiedIndex\":302,"));
+}
+
+#[tokio::test]
+async fn watches_break_off_where_a_snapshot_s_history_has_a_gap() {
+    let server = Server::start().await;
+    let queries = ["wait=true", "wait=true&stream=true", "wait=true&recursive=true&progress=1"];
+    let mut clients = Vec::new();
+    for query in queries {
+        let mut client = server.connect().await;
+        client.send(&format!("GET /v2/keys/a?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        client.until("\r\n\r\n").await;
+        clients.push(client);
+    }
+    server.context.backend.install(later(&server, 300, 10));
+    for client in clients {
+        // No final chunk: an answer that ended in order would look like one without events.
+        assert_eq!(client.rest().await.trim_matches(['1', '\r', '\n']), "");
+    }
+    // The client comes again, and is told.
+    let mut client = server.connect().await;
+    client
+        .send("GET /v2/keys/a?wait=true&waitIndex=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(client.rest().await.contains("{\"errorCode\":401,"));
 }
 
 #[tokio::test]

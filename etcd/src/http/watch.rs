@@ -137,6 +137,11 @@ impl Watch {
         while self.out.large.is_none() && self.out.small.len() < WRITE_BYTES {
             match self.watcher.poll_next(cx) {
                 Poll::Pending => return true,
+                Poll::Ready(None) if self.watcher.has_gap() => {
+                    // Cut, not ended: the client is to see that there were events which it did not get.
+                    self.keep_alive = false;
+                    return false;
+                }
                 Poll::Ready(None) => {
                     self.push_end();
                     return false;

@@ -24,10 +24,6 @@ use super::lock::LockError;
 use super::queue::{ANONYMOUS, Entry, LockPath, agreed, by_value, seen};
 use crate::http::{Backend as _, SubmitError};
 
-/// How often a waiting request looks at the queue although it heard of no change: a member that got a snapshot
-/// from its leader tells nobody what has changed by it.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
 /// How long to wait before the cluster is asked again when it did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -276,7 +272,6 @@ impl<A: Access> Place<A> {
                     _ => Heard::Change,
                 },
                 () = sleep_until(due) => Heard::Renew,
-                () = sleep(LOOK_INTERVAL) => Heard::Change,
             };
             match heard {
                 Heard::Change => {}

@@ -793,13 +793,23 @@ impl<D: Disk> MemberLoop<D> {
         ));
         is_marked.await.unwrap_or_else(|_| Err("the log's thread has ended".to_owned()))?;
         self.snapshotter.install(received).await?;
-        {
+        let (ended, wakeups) = {
             let mut inner = self.inner.store.write();
-            inner.adopt(store);
+            let ended = inner.adopt(store);
             self.inner.auth.follow(&inner);
-        }
+            (ended, inner.take_wakeups())
+        };
         self.member.installed(&metadata, &self.inner.store.read());
         self.members_changed();
+        // Before the events can be read: who saw a change must see it again.
+        self.publish_status();
+        wakeups.wake();
+        if ended > 0 {
+            log::warning!(
+                "etcdserver",
+                "{ended} watches end: the snapshot's history does not reach back to the events that they missed"
+            );
+        }
         log::info!("etcdserver", "finished applying incoming snapshot at index {}", metadata.index);
         Ok(())
     }

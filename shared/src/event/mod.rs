@@ -75,7 +75,8 @@ impl Action {
 pub struct Event {
     /// What was done.
     pub action: Action,
-    /// The store's index with this answer, `X-Etcd-Index`. Not part of the JSON, not kept in snapshots.
+    /// The store's index with this answer, `X-Etcd-Index`. Not part of the JSON; of an event out of a snapshot
+    /// its own index.
     pub index: u64,
     /// Whether only the expiration moved: such an event is history, but no watcher hears of it.
     pub refresh: bool,

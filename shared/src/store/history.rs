@@ -54,6 +54,20 @@ impl History {
         self.events.back().map_or(0, |event| event.node.meta.modified)
     }
 
+    /// The first index from which on all events are known, for a store that has reached `index`.
+    pub(crate) fn reaches_back_to(&self, index: u64) -> u64 {
+        let indexes = self.events.iter().rev().map(|event| event.node.meta.modified);
+        // Counted from the end, which must be where the store is: what others wrote may have gaps.
+        index + 1
+            - indexes.zip((1..=index).rev()).take_while(|(known, wanted)| known == wanted).count() as u64
+    }
+
+    /// The events after an index.
+    pub(crate) fn after(&self, index: u64) -> impl Iterator<Item = &Arc<Event>> {
+        let from = self.events.partition_point(|event| event.node.meta.modified <= index);
+        self.events.range(from..)
+    }
+
     /// The number of slots.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
@@ -74,7 +88,7 @@ impl History {
         self.events.get((slot + self.capacity - self.front) % self.capacity)
     }
 
-    /// The first event from `since` on that concerns a watch.
+    /// The first event from `since` on that concerns a watch, in a store that has reached `index`.
     ///
     /// # Errors
     /// 401 when `since` is older than the oldest event; the caller gives the error its index.
@@ -83,8 +97,10 @@ impl History {
         path: &[u8],
         recursive: bool,
         since: u64,
+        index: u64,
     ) -> Result<Option<(usize, Arc<Event>)>, ApiError> {
-        let start = self.start_index();
+        // A store that came without a history knows nothing of its past.
+        let start = if self.events.is_empty() { index + 1 } else { self.start_index() };
         if since < start {
             let cause = format!("the requested history has been cleared [{start}/{since}]");
             return Err(ApiError::new(Code::EventIndexCleared, cause, 0));
@@ -108,7 +124,7 @@ impl History {
 }
 
 /// Whether a removal took a directory with it.
-fn removed_dir(event: &Event) -> bool {
+pub(crate) fn removed_dir(event: &Event) -> bool {
     matches!(event.action, Action::Delete | Action::Expire)
         && event.prev.as_ref().is_some_and(|prev| prev.is_dir())
 }

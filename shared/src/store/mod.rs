@@ -111,7 +111,7 @@ impl Store {
         recover::recover(json, history_length)
     }
 
-    /// Becomes what a snapshot's body holds, but keeps its watchers: they go on with the next event.
+    /// Becomes what a snapshot's body holds, but keeps its watchers, see [`adopt`](Store::adopt).
     ///
     /// # Errors
     /// As [`recover`](Store::recover); then nothing has changed.
@@ -120,8 +120,11 @@ impl Store {
         Ok(())
     }
 
-    /// Becomes `new`, but keeps its watchers: they go on with the next event.
-    pub fn adopt(&mut self, new: Store) {
+    /// Becomes `new`, a later state of the same store, but keeps its watchers. They get the events in between out of
+    /// the history of `new`; a watch for which that does not reach back far enough [ends](Watcher::has_gap). Returns how
+    /// many did. Whom to wake tells [`take_wakeups`](Store::take_wakeups). O(watchers + history).
+    pub fn adopt(&mut self, new: Store) -> u64 {
+        let ended = self.hub.catch_up(self.index, new.index, &new.history, &mut self.wakers);
         self.stats.set_counters(Counters::of(&new.stats));
         let old = std::mem::replace(&mut self.tree, new.tree);
         self.index = new.index;
@@ -130,6 +133,7 @@ impl Store {
         if let Some(mut root) = triomphe::Arc::into_unique(old.root) {
             self.garbage.add(std::mem::take(&mut root.children));
         }
+        ended
     }
 
     /// How many events the history keeps.
@@ -182,7 +186,7 @@ impl Store {
         let path = clean(path);
         let start_index = self.index;
         let since = if since == 0 { start_index + 1 } else { since };
-        let first = self.history.first(&path, recursive, since);
+        let first = self.history.first(&path, recursive, since, start_index);
         let mut backlog = std::collections::VecDeque::new();
         if let Some((at, event)) = first.map_err(|error| ApiError { index: start_index, ..error })? {
             if !stream {

@@ -325,7 +325,7 @@ fn read_event(reader: &mut Reader<'_>, scratch: &mut Scratch) -> Result<Event> {
     let (Some(action), Some((key, node))) = (action, node) else {
         return Err(reader.error("an event without an action or a node"));
     };
-    Ok(Event { refresh, index: 0, ..Event::new(action, Arc::from(&*key), node, prev) })
+    Ok(Event { refresh, ..Event::new(action, Arc::from(&*key), node, prev) })
 }
 
 fn read_event_node<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result<(Cow<'a, [u8]>, EventNode)> {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use super::history::{History, removed_dir};
 use super::path::{is_below, is_hidden_below, prefixes};
 use crate::event::Event;
 
@@ -69,6 +70,8 @@ struct QueueState {
     waker: Option<Waker>,
     /// No event comes any more.
     closed: bool,
+    /// It was closed because events are missing that nobody here knows.
+    has_gap: bool,
 }
 
 /// A watch. It ends when it is dropped.
@@ -92,8 +95,8 @@ impl Watcher {
         self.start_index
     }
 
-    /// The next event; `None` when there will be no more: after the first unless it is a stream, or when
-    /// the reader fell [`WATCHER_QUEUE_MAX`] events behind.
+    /// The next event; `None` when there will be no more: after the first unless it is a stream, when
+    /// the reader fell [`WATCHER_QUEUE_MAX`] events behind, or when the store [lost events](Watcher::has_gap).
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<Event>>> {
         let mut state = self.queue.0.lock();
         if let Some(event) = state.events.pop_front() {
@@ -117,6 +120,12 @@ impl Watcher {
     /// Whether no event will come after those that are there.
     pub fn is_closed(&self) -> bool {
         self.queue.0.lock().closed
+    }
+
+    /// Whether the watch ended before its time: the store took over a snapshot whose history does not reach back
+    /// to the events that this watch had yet to get. Its client must not take the end for a regular one.
+    pub fn has_gap(&self) -> bool {
+        self.queue.0.lock().has_gap
     }
 
     /// A watch that is over with this event.
@@ -201,7 +210,7 @@ impl Hub {
             return;
         }
         let mut registry = self.registry.lock();
-        let mut told = Told { event, wakers, left: 0 };
+        let mut told = Told { event, wakers, left: 0, limit: 0 };
         let mut empty: Vec<Arc<[u8]>> = Vec::new();
         if let Some(existed) = removal {
             // As in the original, a removal is first told to the watchers of each node that goes and then
@@ -238,6 +247,56 @@ impl Hub {
         }
         self.count.fetch_sub(told.left, Relaxed);
     }
+
+    /// Brings all watchers from index `from` to `to`, which the store has reached at one go: each gets the events of
+    /// `history` in between, as a stream that begins in the past would. A watch of which events are missing there
+    /// ends, see [`Watcher::has_gap`]; returns how many. Those to be woken are added to `wakers`.
+    pub(crate) fn catch_up(&self, from: u64, to: u64, history: &History, wakers: &mut Vec<Waker>) -> u64 {
+        if self.count() == 0 || to <= from {
+            return 0;
+        }
+        let mut registry = self.registry.lock();
+        let known = history.reaches_back_to(to);
+        let mut left = 0;
+        if known > from + 1 {
+            // A watch for a later index has missed nothing.
+            let misses = |entry: &Entry| entry.since.max(from + 1) < known;
+            for watched in registry.paths.values_mut() {
+                left += watched.exact.end_with_gap(misses, wakers)
+                    + watched.recursive.end_with_gap(misses, wakers);
+            }
+        }
+        let ended = left;
+        let limit = WATCHER_QUEUE_MAX + history.len();
+        for event in history.after(from).filter(|event| !event.refresh) {
+            let mut told = Told { event, wakers, left: 0, limit };
+            for path in prefixes(&event.key) {
+                let Some(watched) = registry.paths.get_mut(path) else { continue };
+                let itself = path.len() == event.key.len();
+                if itself {
+                    told.tell(&mut watched.exact);
+                }
+                if itself || !is_hidden_below(path, &event.key) {
+                    told.tell(&mut watched.recursive);
+                }
+            }
+            if removed_dir(event) {
+                let from = (Bound::Excluded(&*event.key), Bound::Unbounded);
+                let begins_alike = |path: &[u8]| path.starts_with(&event.key);
+                let below = registry.paths.range_mut::<[u8], _>(from);
+                for (path, watched) in below.take_while(|(path, _)| begins_alike(path)) {
+                    if is_below(&event.key, path) {
+                        told.tell(&mut watched.exact);
+                        told.tell(&mut watched.recursive);
+                    }
+                }
+            }
+            left += told.left;
+        }
+        registry.paths.retain(|_, watched| !watched.is_empty());
+        self.count.fetch_sub(left, Relaxed);
+        ended
+    }
 }
 
 /// An event on its way.
@@ -246,6 +305,8 @@ struct Told<'a> {
     wakers: &'a mut Vec<Waker>,
     /// How many watchers were taken out.
     left: u64,
+    /// How many events may wait for a watcher at least, where many come at one go.
+    limit: usize,
 }
 
 impl Told<'_> {
@@ -260,6 +321,7 @@ impl Told<'_> {
                 return true;
             }
             let mut state = queue.0.lock();
+            state.limit = state.limit.max(self.limit);
             let full = state.events.len() >= state.limit;
             if !full {
                 state.events.push_back(Arc::clone(self.event));
@@ -284,6 +346,24 @@ impl Watched {
 }
 
 impl List {
+    /// Ends the watches that have missed events; returns how many.
+    fn end_with_gap(&mut self, misses: impl Fn(&Entry) -> bool, wakers: &mut Vec<Waker>) -> u64 {
+        let mut ended = 0;
+        self.entries.retain(|entry| {
+            let Some(queue) = &entry.queue else { return false };
+            if !misses(entry) {
+                return true;
+            }
+            let mut state = queue.0.lock();
+            (state.closed, state.has_gap) = (true, true);
+            wakers.extend(state.waker.take());
+            ended += 1;
+            false
+        });
+        self.gone = 0;
+        ended
+    }
+
     /// Marks a watcher as gone; returns whether it was still there.
     fn leave(&mut self, id: u64) -> bool {
         let Ok(at) = self.entries.binary_search_by_key(&id, |entry| entry.id) else { return false };

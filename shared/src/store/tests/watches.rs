@@ -244,9 +244,152 @@ fn watchers_outlive_the_store_and_its_restoration() {
     store.restore(&image(&other)).unwrap();
     assert!(store.get(b"/1/a", false, false).is_err());
     set(&mut store, "/1/b", "");
-    assert_eq!(indexes(&mut watcher), [6]);
+    assert_eq!(indexes(&mut watcher), [2, 3, 4, 5, 6]);
     assert!(store.restore(b"{}").is_err());
     assert_eq!(store.index(), 6, "a failed restoration changes nothing");
     drop(store);
     drop(watcher);
+}
+
+/// A store that a follower has, and the same one later, as a snapshot of the leader has it.
+fn later(history_length: usize, changes: impl Fn(&mut Store)) -> (Store, Vec<u8>) {
+    let mut leader = Store::new(history_length);
+    set(&mut leader, "/1/d/k", "old");
+    let follower = Store::recover(&image(&leader), history_length).unwrap();
+    changes(&mut leader);
+    (follower, image(&leader))
+}
+
+#[test]
+fn a_snapshot_tells_watchers_what_its_history_knows() {
+    let (mut store, snapshot) = later(1000, |leader| {
+        for n in 2..=400 {
+            set(leader, if n % 2 == 0 { "/1/a" } else { "/1/b/x" }, "");
+        }
+        set(leader, "/1/b/_h", "hidden");
+        leader.set(b"/1/a", false, b"", Expiry { refresh: true, ..after(5) }, NOW).unwrap();
+        leader.delete(b"/1/d", false, true, NOW).unwrap();
+    });
+    let watch = |path: &str, recursive, stream, since| {
+        store.watch(path.as_bytes(), recursive, stream, since).unwrap()
+    };
+    let mut all = watch("/1", true, true, 0);
+    let mut key = watch("/1/a", false, true, 0);
+    let mut once = watch("/1/b", true, false, 0);
+    let mut future = watch("/1/a", false, false, 301);
+    let mut far = watch("/1/a", false, true, 405);
+    let mut below_removed = watch("/1/d/k", false, true, 0);
+    let mut beside = watch("/1/dd", false, true, 0);
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(Arc::clone(&alarm));
+    for watcher in [&mut all, &mut beside] {
+        assert!(watcher.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    }
+    store.restore(&snapshot).unwrap();
+    store.take_wakeups().wake();
+    assert_eq!(alarm.rings(), 1, "nothing woke the one beside");
+    assert_eq!(indexes(&mut all), (2..=400).chain([403]).collect::<Vec<_>>());
+    assert_eq!(indexes(&mut key), (1..=200).map(|n| 2 * n).collect::<Vec<_>>());
+    assert_eq!(indexes(&mut once), [3]);
+    assert!(once.is_closed() && !once.has_gap());
+    assert_eq!(indexes(&mut future), [302]);
+    assert_eq!(indexes(&mut below_removed), [403]);
+    assert_eq!(store.watchers(), 5);
+    // They go on, also after more events at one go than wait for a watcher otherwise.
+    for n in 404..=406 {
+        set(&mut store, "/1/a", &n.to_string());
+    }
+    assert_eq!(indexes(&mut all), [404, 405, 406]);
+    assert_eq!(indexes(&mut far), [405, 406]);
+    assert!(indexes(&mut beside).is_empty() && !beside.is_closed());
+}
+
+#[test]
+fn watches_end_where_a_snapshot_s_history_has_a_gap() {
+    let (mut store, snapshot) = later(10, |leader| {
+        for _ in 2..=30 {
+            set(leader, "/1/a", "");
+        }
+    });
+    // The history begins with event 21.
+    let watch = |stream, since| store.watch(b"/1/a", false, stream, since).unwrap();
+    let mut ended = [watch(true, 0), watch(false, 0), watch(true, 20)];
+    let mut covered = [watch(true, 21), watch(false, 25), watch(true, 31)];
+    let mut other_key = store.watch(b"/1/other", false, true, 0).unwrap();
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(Arc::clone(&alarm));
+    for watcher in &mut ended {
+        assert!(watcher.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    }
+    store.restore(&snapshot).unwrap();
+    store.take_wakeups().wake();
+    assert_eq!(alarm.rings(), 3);
+    for watcher in &mut ended {
+        assert!(matches!(watcher.poll_next(&mut Context::from_waker(&waker)), Poll::Ready(None)));
+        assert!(watcher.is_closed() && watcher.has_gap());
+    }
+    // Whether its key changed, nobody knows.
+    assert!(other_key.try_next().is_none() && other_key.has_gap());
+    let got: Vec<_> = covered.iter_mut().map(indexes).collect();
+    assert_eq!(got, [(21..=30).collect::<Vec<_>>(), vec![25], vec![]]);
+    assert_eq!(store.watchers(), 2);
+    set(&mut store, "/1/a", "");
+    assert_eq!(indexes(&mut covered[2]), [31]);
+}
+
+#[test]
+fn a_history_with_holes_does_not_count_as_whole() {
+    let (mut store, snapshot) = later(100, |leader| {
+        for _ in 2..=9 {
+            set(leader, "/1/a", "");
+        }
+    });
+    let text = String::from_utf8(snapshot).unwrap();
+    // As if event 5 had never been one: the history knows 6 to 9.
+    let text = text.replace("\"modifiedIndex\":5,", "\"modifiedIndex\":4,");
+    let mut unaware = store.watch(b"/1/a", false, true, 0).unwrap();
+    let mut aware = store.watch(b"/1/a", false, true, 6).unwrap();
+    store.restore(text.as_bytes()).unwrap();
+    assert!(unaware.has_gap() && indexes(&mut unaware).is_empty());
+    assert_eq!(indexes(&mut aware), [6, 7, 8, 9]);
+}
+
+#[test]
+fn what_waits_for_a_watcher_stays_bounded_over_snapshots() {
+    let mut leader = Store::new(1000);
+    let mut follower = Store::new(1000);
+    let mut watcher = follower.watch(b"/1", true, true, 0).unwrap();
+    for _ in 0..5 {
+        for _ in 0..900 {
+            set(&mut leader, "/1/a", "");
+        }
+        follower.restore(&image(&leader)).unwrap();
+    }
+    // The client reads nothing: its watch ends as that of any slow reader, with what it has.
+    assert!(watcher.is_closed() && !watcher.has_gap());
+    assert_eq!(indexes(&mut watcher), (1..=WATCHER_QUEUE_MAX as u64 + 1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_store_without_a_history_does_not_pass_over_the_past() {
+    let mut leader = Store::new(10);
+    for _ in 0..7 {
+        set(&mut leader, "/1/a", "");
+    }
+    let mut json: serde_json::Value = serde_json::from_slice(&image(&leader)).unwrap();
+    json.as_object_mut().unwrap().remove("WatcherHub");
+    let store = Store::recover(json.to_string().as_bytes(), 10).unwrap();
+    let error = store.watch(b"/1/a", false, true, 7).map(drop).unwrap_err();
+    assert_eq!(String::from_utf8_lossy(&error.cause), "the requested history has been cleared [8/7]");
+    assert!(store.watch(b"/1/a", false, true, 8).is_ok());
+}
+
+#[test]
+fn a_snapshot_of_the_same_index_changes_nothing_for_watchers() {
+    let (mut store, snapshot) = later(10, |_| {});
+    let mut watcher = store.watch(b"/1", true, true, 0).unwrap();
+    store.restore(&snapshot).unwrap();
+    assert!(!watcher.is_closed());
+    set(&mut store, "/1/a", "");
+    assert_eq!(indexes(&mut watcher), [2]);
 }
