@@ -84,13 +84,23 @@ fn is_noticed(bug: Bug, by: &[&str]) -> Check {
 fn an_acknowledgement_before_the_sync_is_noticed() -> Check {
     is_noticed(
         Bug::AckBeforeSync,
-        &["logs differ", "answers", "what clients saw", "no progress", "acknowledged"],
+        &[
+            "logs differ",
+            "answers",
+            "what clients saw",
+            "no progress",
+            "acknowledged",
+            "a request happened twice",
+        ],
     )
 }
 
 #[test]
 fn entries_that_are_applied_before_they_are_committed_are_noticed() -> Check {
-    is_noticed(Bug::NoCommitCheck, &["logs differ", "answers", "what clients saw", "events differ"])
+    is_noticed(
+        Bug::NoCommitCheck,
+        &["logs differ", "answers", "what clients saw", "events differ", "a request happened twice"],
+    )
 }
 
 #[test]
@@ -106,4 +116,9 @@ fn a_lost_vote_is_noticed() -> Check {
 #[test]
 fn keys_that_expire_by_each_clock_are_noticed() -> Check {
     is_noticed(Bug::OwnExpiry, &["events differ", "answers", "stores differ"])
+}
+
+#[test]
+fn a_proposal_that_is_taken_too_late_is_noticed() -> Check {
+    is_noticed(Bug::LateProposals, &["a request happened twice", "what clients saw"])
 }

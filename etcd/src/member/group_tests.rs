@@ -13,11 +13,12 @@ use super::{Applied, Kind, Member, Message, Output, RequestId, Role, Start};
 
 const HISTORY: usize = 100;
 
-struct Node {
-    member: Member,
-    store: Store,
-    done: BTreeSet<RequestId>,
+pub(super) struct Node {
+    pub(super) member: Member,
+    pub(super) store: Store,
+    pub(super) done: BTreeSet<RequestId>,
     readable: Vec<(RequestId, u64)>,
+    pub(super) given_up: Vec<RequestId>,
     /// The newest snapshot's body.
     saved: Option<(u64, Vec<u8>)>,
     installed: u32,
@@ -26,11 +27,14 @@ struct Node {
 }
 
 /// A cluster on one stack: what one says the others hear in the same order.
-struct Group {
-    nodes: BTreeMap<MemberId, Node>,
+pub(super) struct Group {
+    pub(super) nodes: BTreeMap<MemberId, Node>,
     wire: VecDeque<Message>,
     /// Neither hears nor speaks.
-    cut_off: BTreeSet<MemberId>,
+    pub(super) cut_off: BTreeSet<MemberId>,
+    /// Forwarded proposals do not arrive by themselves, but are kept in `late`.
+    pub(super) keeps_proposals: bool,
+    pub(super) late: Vec<Message>,
 }
 
 fn image(store: &Store) -> Vec<u8> {
@@ -57,6 +61,7 @@ fn node(id: MemberId, entries: Vec<pb::Entry>) -> Node {
         store,
         done: BTreeSet::new(),
         readable: Vec::new(),
+        given_up: Vec::new(),
         saved: None,
         installed: 0,
         slow: false,
@@ -92,6 +97,7 @@ impl Node {
                     });
                 }
                 Output::ReadReady { id, index } => self.readable.push((id, index)),
+                Output::GivenUp(ids) => self.given_up.extend(ids),
             }
         }
     }
@@ -105,11 +111,17 @@ impl Group {
             .map(|id| change_entry(id, &change(pb::ADD_NODE, MemberId(id), &format!("http://m{id}:1"))))
             .collect();
         let nodes = ids.map(|id| (MemberId(id), node(MemberId(id), entries.clone()))).collect();
-        Group { nodes, wire: VecDeque::new(), cut_off: BTreeSet::new() }
+        Group {
+            nodes,
+            wire: VecDeque::new(),
+            cut_off: BTreeSet::new(),
+            keeps_proposals: false,
+            late: Vec::new(),
+        }
     }
 
     /// With member 1 as the leader.
-    fn led(count: u64) -> Group {
+    pub(super) fn led(count: u64) -> Group {
         let mut group = Group::of(count);
         group.settle();
         group.at(1).member.campaign();
@@ -118,29 +130,38 @@ impl Group {
         group
     }
 
-    fn at(&mut self, id: u64) -> &mut Node {
+    pub(super) fn at(&mut self, id: u64) -> &mut Node {
         self.nodes.get_mut(&MemberId(id)).unwrap()
     }
 
     /// Until nobody has anything to say. Messages travel as bytes, snapshots with the sender's file.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             for node in self.nodes.values_mut() {
                 node.turn(&mut self.wire);
             }
             let Some(message) = self.wire.pop_front() else { return };
+            if self.keeps_proposals && message.kind() == Kind::Propose {
+                self.late.push(message);
+                continue;
+            }
             if self.cut_off.contains(&message.from()) || self.cut_off.contains(&message.to()) {
                 continue;
             }
-            let bytes = self.bytes(&message);
-            let received = Message::decode(bytes.freeze()).unwrap();
-            if let Some(node) = self.nodes.get_mut(&message.to()) {
-                node.member.step(received);
-            }
+            let to = message.to();
+            self.deliver(&message, to);
             if message.snapshot().is_some() {
                 let to = message.to();
                 self.nodes.get_mut(&message.from()).unwrap().member.snapshot_sent(to, true);
             }
+        }
+    }
+
+    /// Lets a message arrive, at whomever, as it comes off the wire.
+    pub(super) fn deliver(&mut self, message: &Message, to: MemberId) {
+        let received = Message::decode(self.bytes(message).freeze()).unwrap();
+        if let Some(node) = self.nodes.get_mut(&to) {
+            node.member.step(received);
         }
     }
 
@@ -160,7 +181,7 @@ impl Group {
         bytes
     }
 
-    fn tick(&mut self, times: usize) {
+    pub(super) fn tick(&mut self, times: usize) {
         for _ in 0..times {
             for (id, node) in &mut self.nodes {
                 if !self.cut_off.contains(id) {
@@ -171,27 +192,27 @@ impl Group {
         }
     }
 
-    fn put(&mut self, at: u64, key: &str, value: &str) {
+    pub(super) fn put(&mut self, at: u64, key: &str, value: &str) {
         let node = self.at(at);
         let id = node.member.propose(put(&format!("/1/{key}"), value));
         self.settle();
         assert!(self.at(at).done.contains(&id), "{key} is not written");
     }
 
-    fn configure(&mut self, at: u64, change: pb::ConfChange) {
+    pub(super) fn configure(&mut self, at: u64, change: pb::ConfChange) {
         let id = self.at(at).member.configure(change);
         self.settle();
         assert!(self.at(at).done.contains(&id));
     }
 
-    fn save_snapshot(&mut self, at: u64) {
+    pub(super) fn save_snapshot(&mut self, at: u64) {
         let node = self.at(at);
         let tail = node.member.tail();
         node.saved = Some((tail.index, image(&node.store)));
         node.member.snapshot_saved(tail);
     }
 
-    fn assert_alike(&mut self) {
+    pub(super) fn assert_alike(&mut self) {
         let stores: Vec<Vec<u8>> = self.nodes.values().map(|node| without_stats(&node.store)).collect();
         assert!(stores.windows(2).all(|pair| pair[0] == pair[1]), "the stores differ");
     }

@@ -4,8 +4,8 @@
 //! - getters: [`Member::status`], [`Member::membership`], [`Member::tail`];
 //! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`], [`Member::installed`],
 //!   [`Member::unreachable`], [`Member::peer_is_gone`], [`Member::snapshot_sent`], [`Member::snapshot_saved`];
-//! - commands in: [`Member::propose`], [`Member::configure`], [`Member::read_index`], [`Member::campaign`],
-//!   [`Member::transfer`], [`Member::set_extended`];
+//! - commands in: [`Member::propose`], [`Member::configure`], [`Member::forget`], [`Member::read_index`],
+//!   [`Member::campaign`], [`Member::transfer`], [`Member::set_extended`];
 //! - out: [`Member::poll`], then [`Member::apply`] with what it gave.
 //!
 //! Consensus is the `raft` crate. None of its types leaves this module but the opaque [`Message`] and
@@ -15,6 +15,7 @@ mod convert;
 mod log;
 mod membership;
 mod message;
+mod proposals;
 mod request_ids;
 mod silence;
 
@@ -38,6 +39,7 @@ pub(crate) use self::membership::{
 };
 pub use self::membership::{ConfigureError, Membership, Peer, TooFewStarted};
 pub use self::message::{Kind, Message, MessageError, encode_entry, entry_len};
+use self::proposals::Proposals;
 use self::request_ids::RequestIds;
 pub use self::silence::{Dead, Look, Silence};
 
@@ -126,6 +128,9 @@ pub enum Output {
         /// What must be applied first.
         index: u64,
     },
+    /// Nobody can say whether these proposals will ever be applied, or whether they were: their clients need not
+    /// wait longer.
+    GivenUp(Vec<RequestId>),
 }
 
 /// What became of a proposal.
@@ -257,8 +262,8 @@ pub struct Member {
     last_voter_removed: Option<u64>,
     /// The state that the log has, or will have once all batches are written.
     written: pb::HardState,
-    /// Proposals of this turn, stepped together.
-    proposals: Vec<eraftpb::Entry>,
+    /// Those of one turn are stepped together.
+    proposals: Proposals,
     encoded: BytesMut,
     /// Outputs of the last ready that are not handed out yet, last one first.
     outputs: Vec<Output>,
@@ -333,7 +338,7 @@ impl Member {
             conf_state: voters,
             last_voter_removed: None,
             written: state,
-            proposals: Vec::new(),
+            proposals: Proposals::default(),
             encoded: BytesMut::new(),
             outputs: Vec::new(),
             removed_self: false,
@@ -437,34 +442,6 @@ impl Member {
         self.raft.raft.leader_id != raft::INVALID_ID && !self.removed_self
     }
 
-    /// Asks for `request` to become an entry; only while [`Member::takes_proposals`]. Its id is set here and
-    /// comes back in [`Applied::Request`], if it ever commits. Requests of one turn travel together; they
-    /// leave with the next [`Member::poll`].
-    pub fn propose(&mut self, mut request: pb::Request) -> RequestId {
-        self.propose_from(&mut request)
-    }
-
-    /// The same for a caller that keeps parts of the request.
-    pub fn propose_from(&mut self, request: &mut pb::Request) -> RequestId {
-        request.id = self.ids.next();
-        self.encoded.reserve(request.encoded_len());
-        if let Err(error) = request.encode(&mut self.encoded) {
-            unreachable!("a growing buffer has room: {error}");
-        }
-        let data = self.encoded.split().freeze();
-        self.proposals.push(convert::proposal(EntryType::EntryNormal, data));
-        request.id
-    }
-
-    /// Asks for a change of the members; like [`Member::propose`], and only while no other one
-    /// [is under way](Member::is_configuring).
-    pub fn configure(&mut self, mut change: pb::ConfChange) -> RequestId {
-        change.id = self.ids.next();
-        let data = Bytes::from(change.encode_to_vec());
-        self.proposals.push(convert::proposal(EntryType::EntryConfChange, data));
-        change.id
-    }
-
     /// Whether [`Member::read_index`] gives an answer: it leads a cluster of its own or one that
     /// [all members understand](Member::set_extended), or follows in such a one. Else reads are to go
     /// through the log.
@@ -484,13 +461,6 @@ impl Member {
         let id = self.ids.next();
         self.raft.read_index(id.to_be_bytes().to_vec());
         Ok(id)
-    }
-
-    /// Whether a change of the members waits to be applied. Raft would replace a second one by an empty
-    /// entry, and nobody would ever be answered.
-    pub fn is_configuring(&self) -> bool {
-        self.raft.raft.has_pending_conf()
-            || self.proposals.iter().any(|entry| entry.entry_type == EntryType::EntryConfChange)
     }
 
     /// Lets nearly all of the time pass after which it asks for votes: for the members of a cluster that is new,
@@ -548,10 +518,16 @@ impl Member {
             self.tell_own_term(message.from);
         }
         match message.msg_type {
-            // With those of this member's own clients, in one message to all followers.
             MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
-                return self.proposals.extend(message.take_entries());
+                // With those of this member's own clients, in one message to all followers. One that is bound to
+                // another term came too late.
+                if [0, self.raft.raft.term].contains(&message.log_term) {
+                    self.proposals.forward(message.log_term, message.take_entries());
+                }
+                return;
             }
+            // Its member proposes it again, if it is lost by that: see `proposals`.
+            MessageType::MsgPropose if message.log_term != 0 => return,
             MessageType::MsgSnapshot => self.be_listed(&mut message),
             MessageType::MsgTimeoutNow if self.installing.is_some() => return,
             // Raft refuses while a change of the members waits to be applied, such as the one that took the old
@@ -662,11 +638,13 @@ impl Member {
         self.last_voter_removed = None;
         self.membership = Membership::from_store(self.membership.cluster_id, store);
         self.raft.mut_store().set_newest_snapshot(metadata.clone());
+        self.proposals.covered(metadata.term, self.election_ticks);
     }
 
     /// One heartbeat interval has passed. It does not count while a snapshot is being installed: until that is on
     /// disk the log does not reach back to what raft has applied, and no election can begin.
     pub fn tick(&mut self) {
+        self.proposals.tick();
         if self.installing.is_none() {
             self.raft.tick();
         }
@@ -689,27 +667,12 @@ impl Member {
             if self.raft.has_ready() {
                 self.take_ready();
             }
+            let given_up = self.proposals.take_given_up();
+            if !given_up.is_empty() {
+                self.outputs.push(Output::GivenUp(given_up));
+            }
         }
         self.outputs.pop()
-    }
-
-    /// Hands all proposals of the turn to raft in one message.
-    fn step_proposals(&mut self) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        let entries = std::mem::take(&mut self.proposals);
-        let message = eraftpb::Message {
-            msg_type: MessageType::MsgPropose,
-            from: self.id.0,
-            entries: entries.into(),
-            ..eraftpb::Message::default()
-        };
-        let raft = &mut self.raft.raft;
-        // Refused only when the leader was lost within this turn: the clients' deadlines answer then.
-        if raft.step(message).is_ok() && raft.state == StateRole::Leader {
-            self.told_commit = raft.raft_log.committed;
-        }
     }
 
     /// Tells followers of a new commit index, all answers of a turn together, unless entries have just done so.
@@ -809,6 +772,7 @@ impl Member {
                 entry.index
             );
             (self.applied, self.applied_term) = (entry.index, entry.term);
+            self.proposals.reached(entry.term, self.extended, self.election_ticks);
             match entry.entry_type {
                 EntryType::EntryNormal if entry.data.is_empty() => done(Applied::NewTerm),
                 EntryType::EntryNormal => self.apply_request(&entry.data, store, now, &mut done),
@@ -832,6 +796,9 @@ impl Member {
             Ok(request) => request,
             Err(error) => panic!("entry {} holds no request: {error}", self.applied),
         };
+        if self.ids.may_be_own(request.id) {
+            self.proposals.forget(request.id);
+        }
         let of_cluster = request.path.starts_with(b"/0/") && &request.method[..] == b"PUT";
         if of_cluster && is_attributes_path(&request.path) && self.is_of_removed(&request.path) {
             return;
@@ -877,6 +844,7 @@ impl Member {
             self.membership = Membership::from_store(self.membership.cluster_id, store);
             done(Applied::MemberChanged { kind: change.kind, id: MemberId(change.node_id), peer_urls });
         }
+        self.proposals.forget(change.id);
         done(Applied::Configured(change.id, checked));
         if checked.is_ok() && change.kind == pb::REMOVE_NODE && change.node_id == self.id.0 {
             self.removed_self = true;
@@ -969,5 +937,7 @@ fn keep_last_answers(messages: &mut Vec<Message>) {
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod proposal_tests;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,11 @@ impl RequestIds {
         self.next = (self.next + 1) & LOW_48_BITS;
         self.prefix | self.next
     }
+
+    /// Whether an id may be one of this member; the low bits of two members' ids can be alike.
+    pub(super) fn may_be_own(&self, id: u64) -> bool {
+        id & !LOW_48_BITS == self.prefix
+    }
 }
 
 const LOW_48_BITS: u64 = (1 << 48) - 1;
@@ -35,5 +40,6 @@ mod tests {
             RequestIds::new(MemberId(0x1e03_c8d3_5c34_dbbd), UnixNanos(0x01a1_fd0d_e0ed * 1_000_000));
         assert_eq!(ids.next(), 0xdbbd_a1fd_0de0_ed01);
         assert_eq!(ids.next(), 0xdbbd_a1fd_0de0_ed02);
+        assert!(ids.may_be_own(0xdbbd_0000_0000_0001) && !ids.may_be_own(0xdbbc_a1fd_0de0_ed02));
     }
 }

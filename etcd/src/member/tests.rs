@@ -85,7 +85,7 @@ impl Lone {
                     let applied = &mut self.applied;
                     self.member.apply(committed, &mut self.store, UnixNanos(2), |a| applied.push(a));
                 }
-                Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } => {}
+                Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } | Output::GivenUp(_) => {}
             }
         }
     }

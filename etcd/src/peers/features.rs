@@ -16,12 +16,19 @@ pub struct Features {
     pub read_index: bool,
     /// A leader that hands over.
     pub transfer: bool,
+    /// Proposals that one leader takes, in one term: see `member/proposals.rs`.
+    pub bound_proposals: bool,
 }
 
 impl Features {
     /// What this program understands.
-    pub const OURS: Features =
-        Features { pre_vote: true, check_quorum: true, read_index: true, transfer: true };
+    pub const OURS: Features = Features {
+        pre_vote: true,
+        check_quorum: true,
+        read_index: true,
+        transfer: true,
+        bound_proposals: true,
+    };
 
     /// Reads a header. What is not known is passed over; no header is none.
     pub(super) fn parse(header: Option<&str>) -> Features {
@@ -32,6 +39,7 @@ impl Features {
                 "check-quorum" => features.check_quorum = true,
                 "read-index" => features.read_index = true,
                 "transfer" => features.transfer = true,
+                "bound-proposals" => features.bound_proposals = true,
                 _ => {}
             }
         }
@@ -46,6 +54,7 @@ impl fmt::Display for Features {
             (self.check_quorum, "check-quorum"),
             (self.read_index, "read-index"),
             (self.transfer, "transfer"),
+            (self.bound_proposals, "bound-proposals"),
         ];
         let mut separator = "";
         for (_, name) in all.iter().filter(|(has, _)| *has) {
@@ -62,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_header_says_what_a_member_can() {
-        assert_eq!(Features::OURS.to_string(), "pre-vote,check-quorum,read-index,transfer");
+        assert_eq!(Features::OURS.to_string(), "pre-vote,check-quorum,read-index,transfer,bound-proposals");
         assert_eq!(Features::parse(Some(&Features::OURS.to_string())), Features::OURS);
         assert_eq!(Features::parse(None), Features::default());
         let some = Features::parse(Some("transfer, time-travel"));

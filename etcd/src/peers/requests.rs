@@ -202,7 +202,7 @@ mod tests {
             text,
             "GET /raft/stream/msgapp/a HTTP/1.1\r\nHost: 127.0.0.1:22380\r\nX-Server-From: a\r\n\
              X-Server-Version: 2.3.8\r\nX-Min-Cluster-Version: 2.2.0\r\nX-Etcd-Cluster-Id: b\r\n\
-             X-Etcd-Features: pre-vote,check-quorum,read-index,transfer\r\n\
+             X-Etcd-Features: pre-vote,check-quorum,read-index,transfer,bound-proposals\r\n\
              X-Peerurls: http://127.0.0.1:1,http://127.0.0.1:2\r\nX-Raft-To: c\r\n\r\n"
         );
     }

@@ -115,7 +115,7 @@ impl Life {
                         }
                     });
                 }
-                Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } => {}
+                Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } | Output::GivenUp(_) => {}
             }
         }
         if self.acknowledge == Acknowledge::BeforeSync {

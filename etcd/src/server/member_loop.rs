@@ -561,7 +561,7 @@ impl<D: Disk> MemberLoop<D> {
         }
         let inner = &self.inner;
         if let Some(change) = dead.look(now, &self.member, || remove_delay(&inner.store.read())) {
-            self.member.configure(change);
+            self.member.configure_once(change);
         }
     }
 
@@ -577,10 +577,22 @@ impl<D: Disk> MemberLoop<D> {
     fn expire_request(&mut self, id: RequestId, deadline: Instant, now: Instant) {
         let why = self.why_none(deadline - self.request_timeout());
         if let Some(waiting) = self.waiting.remove(&id) {
+            self.member.forget(id);
             self.metrics.proposal_failed();
             let stages = self.slow.stages(waiting.path, self.member.log_end().last_index, now, now);
             self.slow.tell(&waiting.what, stages, false, now);
             waiting.reply.unavailable(why);
+        }
+    }
+
+    /// Answers those whose entry may have been lost with a leader, or be covered by a snapshot.
+    fn give_up(&mut self, ids: &[RequestId]) {
+        let now = Instant::now();
+        for id in ids {
+            let since = self.waiting.get(id).map(|waiting| waiting.since);
+            if let Some(since) = since {
+                self.expire_request(*id, since + self.request_timeout(), now);
+            }
         }
     }
 
@@ -605,7 +617,7 @@ impl<D: Disk> MemberLoop<D> {
         if is_watched || self.inner.store.read().has_expired(now) {
             self.last_sync = now;
             let sync = pb::Request { method: "SYNC".into(), time: now.0, ..pb::Request::default() };
-            self.member.propose(sync);
+            self.member.propose_once(sync);
         }
     }
 
@@ -622,6 +634,7 @@ impl<D: Disk> MemberLoop<D> {
                 Output::Apply(committed) => self.apply(committed),
                 Output::Install(received) => self.install(received).await?,
                 Output::ReadReady { id, index } => self.reads.ready(id, index, Instant::now()),
+                Output::GivenUp(ids) => self.give_up(&ids),
             }
         }
         self.answer_reads();
@@ -745,6 +758,8 @@ impl<D: Disk> MemberLoop<D> {
         if new_term {
             let leads = self.member.status().role == Role::Leader;
             let _ = self.notices.send(Notice::NewTerm { leads });
+            // What the leader before was asked nobody will answer; this one can.
+            self.reads.retry(instant, Duration::ZERO);
         }
         self.snapshot_if_due();
     }

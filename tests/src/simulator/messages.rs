@@ -69,7 +69,12 @@ impl World {
             return Ok(());
         }
         if bug == Some(Bug::NoCommitCheck) && message.kind() == Kind::Append {
-            message = all_committed(&message)?;
+            message = changed(&message, |plain| {
+                plain.commit = plain.entries.last().map_or(plain.commit, |last| last.index.max(plain.commit));
+            })?;
+        }
+        if bug == Some(Bug::LateProposals) && message.kind() == Kind::Propose {
+            message = changed(&message, |plain| plain.log_term = 0)?;
         }
         self.trace.say(self.now, || told(&message));
         process.member.step(message);
@@ -132,13 +137,13 @@ fn through_bytes(message: &Message) -> Result<Message, Violation> {
     Ok(read)
 }
 
-/// The message with a commit index that covers all its entries.
-fn all_committed(message: &Message) -> Result<Message, Violation> {
+/// The message with something else in it.
+fn changed(message: &Message, change: impl FnOnce(&mut pb::Message)) -> Result<Message, Violation> {
     let broken =
         |what: &dyn std::fmt::Display| Violation::new(format!("a message cannot be changed: {what}"));
     let mut bytes = BytesMut::new();
     message.encode(&mut bytes);
     let mut plain = pb::Message::decode(bytes.freeze()).map_err(|error| broken(&error))?;
-    plain.commit = plain.entries.last().map_or(plain.commit, |last| last.index.max(plain.commit));
+    change(&mut plain);
     Message::decode(Bytes::from(plain.encode_to_vec())).map_err(|error| broken(&error))
 }

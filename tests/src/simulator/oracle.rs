@@ -84,6 +84,8 @@ pub(super) struct Oracle {
     stores: BTreeMap<u64, First>,
     /// The event at each index of the store.
     events: BTreeMap<u64, First>,
+    /// The index at which each value was written: clients ask for each once.
+    written: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, MemberId>,
     /// Everything up to this index was applied where somebody was told so.
     acknowledged: u64,
@@ -140,7 +142,25 @@ impl Oracle {
 
     /// A store has told its watchers of a change.
     pub(super) fn event(&mut self, id: MemberId, event: &Event) -> Result<(), Violation> {
-        agree(&mut self.events, event.index, (hash_event(event), id), "events differ: store index")
+        agree(&mut self.events, event.index, (hash_event(event), id), "events differ: store index")?;
+        let Some(value) = event.node().value() else { return Ok(()) };
+        let first = *self.written.entry(value.to_vec()).or_insert(event.index);
+        if first == event.index {
+            return Ok(());
+        }
+        let value = String::from_utf8_lossy(value);
+        Err(Violation::new(format!("a request happened twice: {value} at index {first} and {}", event.index)))
+    }
+
+    /// A watcher has got no event between these two, or after the first one.
+    pub(super) fn silent(&self, id: MemberId, after: u64, before: u64) -> Result<(), Violation> {
+        match self.events.range(after + 1..before.max(after + 1)).next() {
+            None => Ok(()),
+            Some((index, _)) => Err(Violation::new(format!(
+                "a watcher of {} was not told of the event at store index {index}, but of others",
+                name(id)
+            ))),
+        }
     }
 
     /// A member leads.

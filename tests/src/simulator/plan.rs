@@ -32,12 +32,20 @@ pub enum Bug {
     LostVote,
     /// Each member lets keys expire by its own clock.
     OwnExpiry,
+    /// A leader appends forwarded proposals that were meant for another term.
+    LateProposals,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 5] =
-        [Bug::AckBeforeSync, Bug::NoCommitCheck, Bug::StaleRead, Bug::LostVote, Bug::OwnExpiry];
+    pub const ALL: [Bug; 6] = [
+        Bug::AckBeforeSync,
+        Bug::NoCommitCheck,
+        Bug::StaleRead,
+        Bug::LostVote,
+        Bug::OwnExpiry,
+        Bug::LateProposals,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,6 +54,7 @@ impl Bug {
             Bug::StaleRead => "stale-read",
             Bug::LostVote => "lost-vote",
             Bug::OwnExpiry => "own-expiry",
+            Bug::LateProposals => "late-proposals",
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Effect {
     /// A snapshot was taken; it is to be saved.
     SaveDue,
     Answer(Ticket, Answer),
+    /// Nobody can say what became of a request.
+    GivenUp(Ticket),
     /// A member was added or removed.
     Changed {
         kind: i32,
@@ -88,6 +90,8 @@ pub(super) struct Process {
     wal: Wal<SimDisk>,
     snapshots: Snapshots<SimDisk>,
     watcher: Watcher,
+    /// The store's index up to which the watcher was told of everything.
+    told: u64,
     entries: Entries,
     /// What all that was applied came to.
     chain: u64,
@@ -202,6 +206,7 @@ impl Process {
             disk: disk.clone(),
             wal,
             snapshots,
+            told: watcher.start_index(),
             watcher,
             entries: log,
             chain,
@@ -255,7 +260,11 @@ impl Process {
         if self.bug == Some(Bug::OwnExpiry) {
             self.store.delete_expired(now, now);
         } else if self.member.status().role == Role::Leader {
-            self.member.propose(pb::Request { method: "SYNC".into(), time: now.0, ..Default::default() });
+            self.member.propose_once(pb::Request {
+                method: "SYNC".into(),
+                time: now.0,
+                ..Default::default()
+            });
         }
     }
 
@@ -276,6 +285,10 @@ impl Process {
                     if let Some((ticket, path)) = self.reads_asked.remove(&id) {
                         self.reads_ready.push_back((index, ticket, path));
                     }
+                }
+                Output::GivenUp(ids) => {
+                    let tickets = ids.iter().filter_map(|id| self.waiting.remove(id));
+                    out.extend(tickets.map(Effect::GivenUp));
                 }
             }
         }
@@ -312,6 +325,7 @@ impl Process {
         let store = Store::recover(data, HISTORY_LENGTH)
             .map_err(|error| Violation::new(format!("{id} gets a snapshot that cannot be read: {error}")))?;
         self.store.adopt(store);
+        self.tell_events(oracle)?;
         self.member.installed(at, &self.store);
         self.entries.restart_after(at.index);
         self.chain = oracle.chain_at(at.index);
@@ -447,12 +461,18 @@ impl Process {
 
     /// All members' stores tell the same of each of their indexes.
     fn tell_events(&mut self, oracle: &mut Oracle) -> Result<(), Violation> {
+        let id = self.member.status().id;
         while let Some(event) = self.watcher.try_next() {
-            oracle.event(self.member.status().id, &event)?;
+            oracle.event(id, &event)?;
+            oracle.silent(id, self.told, event.index)?;
+            self.told = event.index;
         }
         if self.watcher.is_closed() {
             self.watcher = watch(&self.store);
+        } else {
+            oracle.silent(id, self.told, self.store.index() + 1)?;
         }
+        self.told = self.store.index();
         Ok(())
     }
 

@@ -375,6 +375,7 @@ impl World {
                     self.think(ticket.0);
                 }
             }
+            Effect::GivenUp(ticket) => self.give_up(ticket),
             Effect::Changed { kind, id: changed } => self.members_changed(id, kind, changed),
             Effect::Removed => self.expel(id),
             Effect::Installed(index) => {
