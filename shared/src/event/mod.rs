@@ -13,6 +13,7 @@ use crate::store::node::{Child, Dir, Key, Meta};
 use crate::time::UnixNanos;
 use render::Reader;
 
+pub use render::Rendering;
 pub(crate) use render::ttl_seconds;
 
 /// What was done.
@@ -168,6 +169,11 @@ impl Event {
         render::write_event(out, self, Reader::Snapshot);
     }
 
+    /// The same JSON and a final newline, in pieces, of a directory that was read; `None` of anything else.
+    pub fn listing(&self, now: UnixNanos) -> Option<Rendering> {
+        Rendering::of(self, now)
+    }
+
     /// The JSON with the final newline, made at the first call and shared by all that hold this event.
     pub fn rendered(&self, now: UnixNanos) -> Bytes {
         self.rendering
@@ -289,6 +295,15 @@ impl<'a> NodeView<'a> {
     pub fn children(&self) -> impl Iterator<Item = NodeView<'a>> + use<'a> {
         match self.content {
             ViewContent::Dir(Some(dir)) => dir.children.iter(),
+            _ => Iter::default(),
+        }
+        .map(NodeView::of)
+    }
+
+    /// The children whose names come after this one, in order.
+    pub fn children_after(&self, name: &[u8]) -> impl Iterator<Item = NodeView<'a>> + use<'a> {
+        match self.content {
+            ViewContent::Dir(Some(dir)) => dir.children.iter_after(name),
             _ => Iter::default(),
         }
         .map(NodeView::of)

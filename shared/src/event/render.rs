@@ -1,10 +1,11 @@
 //! Events as JSON, in the order of members of Go's structs. Answering a request spends a good part of its
 //! time here: everything is written straight into the buffer, and values are copied once.
 
+use triomphe::Arc;
+
 use super::{Action, Content, Event, EventNode};
 use crate::error::KEYS_PREFIX;
 use crate::json;
-use crate::store::children::Iter;
 use crate::store::node::{Child, Dir, Meta};
 use crate::time::UnixNanos;
 
@@ -53,7 +54,10 @@ pub(super) fn write_event(out: &mut Vec<u8>, event: &Event, reader: Reader) {
 
 fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec<u8>, reader: Reader) {
     match &node.content {
-        Content::Listing { dir, recursive } => write_listing(out, dir, *recursive, path, reader),
+        Content::Listing { dir, recursive } => {
+            let path = std::mem::take(path);
+            Listing::new(dir.clone(), *recursive, path, reader).write(out, usize::MAX);
+        }
         Content::Gone => {
             open(out, path, reader);
             write_expiration(out, node.meta, node.ttl);
@@ -76,66 +80,142 @@ fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec
     }
 }
 
-/// A directory that is being written.
-struct Level<'a> {
-    dir: &'a Dir,
-    children: Iter<'a>,
-    /// The length of its path, escaped.
-    path_length: usize,
-    /// Whether a child was written.
-    any: bool,
+/// The answer to the read of a directory, made in pieces: it may be much longer than what fits into memory.
+///
+/// **Invariant:** it holds the nodes that it shows, so whatever happens to the store meanwhile changes nothing.
+pub struct Rendering {
+    listing: Listing,
+    ended: bool,
 }
 
-/// Writes a directory with its children, or with all below it. Hidden nodes are left out, and with them
-/// all below them. The stack is our own: a tree may be deeper than a thread's.
-fn write_listing(out: &mut Vec<u8>, dir: &Dir, recursive: bool, path: &mut Vec<u8>, reader: Reader) {
-    let now = match reader {
-        Reader::Client { now } => now,
-        Reader::Snapshot => UnixNanos::ZERO,
-    };
-    let begin = |out: &mut Vec<u8>, dir: &Dir, path: &[u8]| {
-        open(out, path, reader);
-        member(out, b"\"dir\":true");
-        write_expiration(out, dir.meta, ttl_seconds(dir.meta.expiration, now));
-    };
-    // The children of "/" are "/name".
-    let path_length = if path == b"/" { 0 } else { path.len() };
-    begin(out, dir, path);
-    let mut levels = vec![Level { dir, children: dir.children.iter(), path_length, any: false }];
-    while let Some(level) = levels.last_mut() {
-        let Some(child) = level.children.by_ref().find(|child| !child.is_hidden()) else {
-            if level.any {
-                out.push(b']');
-            }
-            close(out, level.dir.meta);
-            levels.pop();
-            continue;
+impl Rendering {
+    /// Of what [`Event::write_json`] writes with this `now`, and a newline. `None` for what is no read of a directory.
+    pub(super) fn of(event: &Event, now: UnixNanos) -> Option<Rendering> {
+        let Content::Listing { dir, recursive } = &event.node.content else { return None };
+        let mut path = Vec::with_capacity(event.key.len() + 16);
+        json::write_escaped(&mut path, &event.key);
+        let listing = Listing::new(dir.clone(), *recursive, path, Reader::Client { now });
+        Some(Rendering { listing, ended: false })
+    }
+
+    /// Appends the next piece: until `out` has `bytes` bytes or more; the last key may go far beyond. False once all
+    /// is written.
+    pub fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        if self.ended {
+            return false;
+        }
+        if self.listing.top.is_some() {
+            out.extend_from_slice(b"{\"action\":\"get\",\"node\":");
+        }
+        if !self.listing.write(out, bytes) {
+            out.extend_from_slice(b"}\n");
+            self.ended = true;
+        }
+        !self.ended
+    }
+}
+
+/// A directory with its children, or with all below it, that is being written. Hidden nodes are left out, and with
+/// them all below them. The stack is our own: a tree may be deeper than a thread's.
+struct Listing {
+    recursive: bool,
+    reader: Reader,
+    now: UnixNanos,
+    /// The path of the last node that was begun, escaped.
+    path: Vec<u8>,
+    /// The directories that are begun and not ended, from the top down. Empty before and after.
+    levels: Vec<Level>,
+    /// The top one, until it is begun.
+    top: Option<Arc<Dir>>,
+}
+
+struct Level {
+    dir: Arc<Dir>,
+    /// The length of its path, escaped.
+    path_length: usize,
+    /// The last child that was written or begun.
+    last: Option<Child>,
+}
+
+impl Listing {
+    fn new(dir: Arc<Dir>, recursive: bool, path: Vec<u8>, reader: Reader) -> Listing {
+        let now = match reader {
+            Reader::Client { now } => now,
+            Reader::Snapshot => UnixNanos::ZERO,
         };
-        out.extend_from_slice(if level.any { b"," } else { b",\"nodes\":[" });
-        level.any = true;
-        path.truncate(level.path_length);
-        path.push(b'/');
-        json::write_escaped(path, child.name());
-        match child {
-            Child::Key(_, key) => {
-                let meta = key.meta();
-                write_key(out, key.value(), meta, ttl_seconds(meta.expiration, now), path, reader);
+        Listing { recursive, reader, now, path, levels: Vec::new(), top: Some(dir) }
+    }
+
+    /// Appends nodes until `out` has `bytes` bytes or more. False once all are written.
+    fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        if let Some(dir) = self.top.take() {
+            begin(out, &dir, &self.path, self.now, self.reader);
+            // The children of "/" are "/name".
+            let path_length = if self.path == b"/" { 0 } else { self.path.len() };
+            self.levels.push(Level { dir, path_length, last: None });
+        }
+        while let Some(level) = self.levels.last_mut() {
+            if out.len() >= bytes {
+                return true;
             }
-            Child::Dir(_, dir) => {
-                begin(out, dir, path);
-                if recursive {
-                    levels.push(Level {
-                        dir,
-                        children: dir.children.iter(),
-                        path_length: path.len(),
-                        any: false,
-                    });
-                } else {
+            // Another reference, so that the stack may grow while the children are gone over.
+            let dir = level.dir.clone();
+            let mut children = match &level.last {
+                None => dir.children.iter(),
+                Some(last) => dir.children.iter_after(last.name()),
+            };
+            let mut last = None;
+            let mut any = level.last.is_some();
+            let below = loop {
+                let Some(child) = children.by_ref().find(|child| !child.is_hidden()) else {
+                    if any {
+                        out.push(b']');
+                    }
                     close(out, dir.meta);
+                    break None;
+                };
+                out.extend_from_slice(if any { b"," } else { b",\"nodes\":[" });
+                any = true;
+                last = Some(child);
+                self.path.truncate(level.path_length);
+                self.path.push(b'/');
+                json::write_escaped(&mut self.path, child.name());
+                match child {
+                    Child::Key(_, key) => {
+                        let (meta, now) = (key.meta(), self.now);
+                        let ttl = ttl_seconds(meta.expiration, now);
+                        write_key(out, key.value(), meta, ttl, &self.path, self.reader);
+                    }
+                    Child::Dir(_, dir) => {
+                        begin(out, dir, &self.path, self.now, self.reader);
+                        if self.recursive {
+                            break Some(dir.clone());
+                        }
+                        close(out, dir.meta);
+                    }
                 }
+                if out.len() >= bytes {
+                    level.last = last.cloned();
+                    return true;
+                }
+            };
+            match below {
+                Some(dir) => {
+                    level.last = last.cloned();
+                    self.levels.push(Level { dir, path_length: self.path.len(), last: None });
+                }
+                None => drop(self.levels.pop()),
             }
         }
+        false
     }
+}
+
+/// Begins a directory, up to its children.
+fn begin(out: &mut Vec<u8>, dir: &Dir, path: &[u8], now: UnixNanos, reader: Reader) {
+    open(out, path, reader);
+    member(out, b"\"dir\":true");
+    write_expiration(out, dir.meta, ttl_seconds(dir.meta.expiration, now));
 }
 
 /// Begins a node with its key, which is left out when it is empty: the root of the clients' keys.

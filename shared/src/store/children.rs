@@ -108,6 +108,26 @@ impl Children {
         iter
     }
 
+    /// Those whose names come after this one, in order. O(log n).
+    pub(crate) fn iter_after(&self, name: &[u8]) -> Iter<'_> {
+        let mut iter = Iter::default();
+        let mut next = self.root.as_deref();
+        while let Some(branch) = next.take() {
+            match branch {
+                Branch::Inner(entries) => {
+                    let slot = slot_of(entries, name);
+                    iter.above.push(entries[slot + 1..].iter());
+                    next = Some(&entries[slot].branch);
+                }
+                Branch::Leaf(children) => {
+                    let from = children.partition_point(|child| child.name() <= name);
+                    iter.leaf = children[from..].iter();
+                }
+            }
+        }
+        iter
+    }
+
     /// The child of that name.
     pub(crate) fn get(&self, name: &[u8]) -> Option<&Child> {
         let mut branch = self.root.as_deref()?;
@@ -511,6 +531,21 @@ mod tests {
         assert!(first.is_shared() && !last.is_shared(), "one leaf is gone");
         drop(garbage);
         assert!(!first.is_shared());
+    }
+
+    #[test]
+    fn iteration_goes_on_behind_any_name() {
+        let names: Vec<String> = (0..3000).map(|number| format!("{:05}", number * 2)).collect();
+        let children = Children::from_sorted(names.iter().map(|name| child(name, 1)).collect());
+        for after in (0..6002).step_by(7).chain([0, 1, 5998, 5999, 6001]) {
+            let name = format!("{after:05}");
+            let rest: Vec<&[u8]> = children.iter_after(name.as_bytes()).map(Child::name).collect();
+            let wanted: Vec<&[u8]> =
+                names.iter().map(String::as_bytes).filter(|other| *other > name.as_bytes()).collect();
+            assert!(rest == wanted, "behind {name}");
+        }
+        assert_eq!(children.iter_after(b"").count(), 3000);
+        assert_eq!(Children::default().iter_after(b"a").count(), 0);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Tests of the whole store: one file for the verbs, one for watches, one for images and recovery.
+//! Tests of the whole store: one file for the verbs, one for listings, one for watches, one for images and recovery.
 
 use super::{Expiry, Image, Store, Watcher};
 use crate::error::ApiError;
@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::pb::Request;
 use crate::time::UnixNanos;
 
+mod listings;
 mod snapshots;
 mod verbs;
 mod watches;
