@@ -345,7 +345,7 @@ async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -
                 match out.poll_write(socket, site.wire().patience(), cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(None),
-                    Poll::Pending if stop.poll(cx) => return Poll::Ready(None),
+                    Poll::Pending if !out.has_yielded() && stop.poll(cx) => return Poll::Ready(None),
                     Poll::Pending => return Poll::Pending,
                 }
             }

@@ -45,13 +45,15 @@ pub(super) async fn answer<B: Backend>(
     };
     // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
     drop(body);
-    let response = match page {
+    let mut response = match page {
         Page::Ready(response) => response,
         Page::Submitted(submission) => submission.finish(&exchange.context).await,
         // The connection takes over; the answer is never missed.
         Page::Watched => std::future::pending().await,
     };
-    exchange.flow.ends();
+    if !response.body_mut().holds(&exchange.flow) {
+        exchange.flow.ends();
+    }
     Ok(response)
 }
 

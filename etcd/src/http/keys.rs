@@ -477,7 +477,10 @@ fn event_answer<B: Backend>(
 ) -> Response {
     event_headers(context, &mut headers, event.index);
     let status = if event.is_created() { StatusCode::CREATED } else { StatusCode::OK };
-    reply::answer(headers, status, body(event, now))
+    match event.listing(now) {
+        Some(listing) => reply::pieces(headers, status, listing),
+        None => reply::answer(headers, status, body(event, now)),
+    }
 }
 
 /// The body of an answer with an event.

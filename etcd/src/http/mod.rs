@@ -39,6 +39,7 @@ mod metrics_page;
 mod modules;
 mod output;
 pub(crate) mod path;
+mod pieces;
 mod plain_get;
 mod pprof;
 mod progress;

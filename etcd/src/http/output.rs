@@ -1,6 +1,6 @@
 //! Bytes on their way to a client without the HTTP library.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,14 +11,24 @@ use shared::net::Stream;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::pieces::Rest;
+
 /// What is about to be written: small things together, a large body by itself and uncopied.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(super) small: Vec<u8>,
     /// Comes after `small`, with what ends it.
     pub(super) large: Option<(Bytes, &'static [u8])>,
-    /// How much of it all is written.
+    /// Comes after those, in chunks that are made as they are sent.
+    pub(super) rest: Option<Rest>,
+    /// How much of `small` and `large` is written.
+    position: usize,
+    /// How many bytes were written at all.
     written: usize,
+    /// A chunk has just been written: others come first.
+    yields: bool,
+    /// It was others' turn, and nothing keeps this from going on.
+    yielded: bool,
     /// Runs while the client does not read.
     slow: Option<Pin<Box<Sleep>>>,
 }
@@ -30,12 +40,22 @@ impl Output {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.small.is_empty() && self.large.is_none()
+        self.small.is_empty() && self.large.is_none() && self.rest.is_none()
+    }
+
+    /// Whether another answer may be put behind what is here.
+    pub(super) fn takes_more(&self, bytes_max: usize) -> bool {
+        self.large.is_none() && self.rest.is_none() && self.small.len() < bytes_max
     }
 
     /// How much of it is written, while something of it is left.
     pub(super) fn written(&self) -> usize {
         self.written
+    }
+
+    /// Whether the last [`poll_write`](Output::poll_write) stopped only to let others have their turn.
+    pub(super) fn has_yielded(&self) -> bool {
+        self.yielded
     }
 
     /// Writes what is left of it; then gives its memory back.
@@ -49,7 +69,8 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let before = self.written;
-        let written = self.poll_parts(socket, cx);
+        self.yielded = false;
+        let written = self.poll_all(socket, cx);
         if written.is_ready() {
             *self = Output::default();
             return written;
@@ -62,19 +83,49 @@ impl Output {
         slow.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    fn poll_all(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_parts(socket, cx))?;
+            let Some(rest) = &mut self.rest else { return Pin::new(socket).poll_flush(cx) };
+            if std::mem::take(&mut self.yields) {
+                self.yielded = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let (piece, is_last) = rest.next();
+            self.small.clear();
+            self.position = 0;
+            self.push_chunk(piece, is_last);
+            self.yields = true;
+        }
+    }
+
+    /// Adds a chunk, and if it is the last one the end of the chunks.
+    pub(super) fn push_chunk(&mut self, piece: Vec<u8>, is_last: bool) {
+        // Writing into a vector cannot fail.
+        let _ = write!(self.small, "{:x}\r\n", piece.len());
+        self.large = Some((piece.into(), if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }));
+        if is_last {
+            self.rest = None;
+        }
+    }
+
     fn poll_parts(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (large, end) = self.large.as_ref().map_or((&b""[..], &b""[..]), |(body, end)| (body, end));
         let mut before = 0;
         for part in [&self.small[..], large, end] {
-            while self.written < before + part.len() {
-                match ready!(Pin::new(&mut *socket).poll_write(cx, &part[self.written - before..]))? {
+            while self.position < before + part.len() {
+                match ready!(Pin::new(&mut *socket).poll_write(cx, &part[self.position - before..]))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => self.written += written,
+                    written => {
+                        self.position += written;
+                        self.written += written;
+                    }
                 }
             }
             before += part.len();
         }
-        Pin::new(socket).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 }
 

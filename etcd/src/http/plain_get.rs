@@ -24,6 +24,7 @@ use super::exchange::is_host_byte;
 use super::keys::{self, KeysRequest};
 use super::metrics::Counted;
 use super::output::{Output, push_status_line};
+use super::pieces::Made;
 use super::{Context, path, reply};
 
 /// Headers that a plain request may have.
@@ -118,8 +119,7 @@ pub(super) fn answer<B: Backend>(context: &Context<B>, bytes: &[u8], out: &mut O
     }
     let mut used = 0;
     // Up to a write's worth: what is left goes the other way.
-    while out.large.is_none()
-        && out.small.len() < COPIED_BYTES_MAX
+    while out.takes_more(COPIED_BYTES_MAX)
         && let Some((get, length)) = read(&bytes[used..])
         && answer_one(context, &get, out)
     {
@@ -156,9 +156,16 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
 
 fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, out: &mut Output) {
     let status = context.backend.status();
-    let body = keys::body(event, now);
+    let made = match event.listing(now) {
+        Some(listing) => Made::begin(listing),
+        None => Made::Whole(keys::body(event, now)),
+    };
+    let length = match &made {
+        Made::Whole(body) => body.len(),
+        Made::Begun(..) => 0,
+    };
     let small = &mut out.small;
-    small.reserve(HEAD_BYTES + body.len().min(COPIED_BYTES_MAX));
+    small.reserve(HEAD_BYTES + length.min(COPIED_BYTES_MAX));
     push_head(small, StatusCode::OK, &context.cluster_id);
     small.extend_from_slice(b"Content-Type: application/json\r\nX-Etcd-Index: ");
     push_number(small, event.index);
@@ -166,7 +173,16 @@ fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, o
     push_number(small, status.commit);
     small.extend_from_slice(b"\r\nX-Raft-Term: ");
     push_number(small, status.term);
-    push_body(out, body, now);
+    match made {
+        Made::Whole(body) => push_body(out, body, now),
+        Made::Begun(piece, rest) => {
+            small.extend_from_slice(b"\r\nTransfer-Encoding: chunked\r\nDate: ");
+            small.extend_from_slice(&http_date(now));
+            small.extend_from_slice(b"\r\n\r\n");
+            out.push_chunk(piece, false);
+            out.rest = Some(rest);
+        }
+    }
 }
 
 fn push_error<B: Backend>(context: &Context<B>, error: &ApiError, now: UnixNanos, out: &mut Output) {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use hyper::ext::ReasonPhrase;
 use shared::error::ApiError;
 use shared::json;
 
+use super::flow::Flow;
+use super::pieces::{Made, Pieces, Rest};
 use super::text;
 
 /// An answer of any page.
@@ -41,19 +44,87 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// A whole body, ready before the first byte leaves.
-#[derive(Debug, Default)]
-pub(crate) struct Body(Bytes);
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// Ready before the first byte leaves.
+    Whole(Bytes),
+    /// Made while it is sent.
+    Pieces(PiecesBody),
+}
+
+/// A body that is made while it is sent.
+pub(crate) struct PiecesBody {
+    /// Made and not yet sent.
+    next: Vec<u8>,
+    /// `None` once all is made.
+    rest: Option<Rest>,
+    /// A piece has just been sent: others come first.
+    yields: bool,
+    /// The connection that is busy until the body is sent, or dropped with its client.
+    flow: Option<Arc<Flow>>,
+}
+
+impl Body {
+    /// Whether the body itself tells `flow` when the request is answered: it will take its time.
+    pub(super) fn holds(&mut self, flow: &Arc<Flow>) -> bool {
+        match self {
+            Body::Whole(_) => false,
+            Body::Pieces(pieces) => {
+                pieces.flow = Some(flow.clone());
+                true
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PiecesBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PiecesBody").field("ended", &self.rest.is_none()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PiecesBody {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.flow {
+            flow.ends();
+        }
+    }
+}
+
+impl PiecesBody {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        if self.next.is_empty() {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            if std::mem::take(&mut self.yields) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let (piece, is_last) = rest.next();
+            self.next = piece;
+            if is_last {
+                self.rest = None;
+            }
+        }
+        self.yields = true;
+        Poll::Ready(Some(std::mem::take(&mut self.next)))
+    }
+}
 
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let rest = &mut self.0;
+        let rest = match self.get_mut() {
+            Body::Whole(rest) => rest,
+            Body::Pieces(pieces) => {
+                return pieces.poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))));
+            }
+        };
         let next = match rest.len() {
             0 => return Poll::Ready(None),
             len if len > FRAME_BYTES_MAX => rest.split_to(FRAME_BYTES_MAX),
@@ -63,17 +134,38 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        match self {
+            Body::Whole(rest) => rest.is_empty(),
+            Body::Pieces(pieces) => pieces.next.is_empty() && pieces.rest.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
+        match self {
+            Body::Whole(rest) => SizeHint::with_exact(rest.len() as u64),
+            Body::Pieces(_) => SizeHint::default(),
+        }
     }
 }
 
 /// An answer with these headers.
 pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = http::Response::new(Body(body.into()));
+    answer_with(headers, status, Body::Whole(body.into()))
+}
+
+/// An answer that may be long: what is more than a piece of it is made while it is sent, in chunks.
+pub(super) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
+    match Made::begin(pieces) {
+        Made::Whole(whole) => answer(headers, status, whole),
+        Made::Begun(next, rest) => {
+            let body = PiecesBody { next, rest: Some(rest), yields: false, flow: None };
+            answer_with(headers, status, Body::Pieces(body))
+        }
+    }
+}
+
+fn answer_with(headers: HeaderMap, status: StatusCode, body: Body) -> Response {
+    let mut response = http::Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -265,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_body_comes_in_frames() {
         let long = vec![b'x'; 3 * FRAME_BYTES_MAX + 1];
-        let mut body = Body(long.clone().into());
+        let mut body = Body::Whole(long.clone().into());
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(long.len() as u64));
         let mut seen = Vec::new();
         let mut frames = 0;

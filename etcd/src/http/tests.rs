@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+mod listings;
+
 use super::stand_in::StandIn;
 use crate::connections::ConnectionSlots;
 use super::{Backend as _, Context, Cors, Limits, Options, ProcessMetrics, serve};

@@ -14,6 +14,7 @@ use shared::time::UnixNanos;
 
 use super::form::{Form, Param, parse_u64};
 use super::keys::{KeysRequest, expiration, refusal};
+use super::pieces::Pieces;
 use super::progress::Progress;
 use super::reply::{self, Response};
 use super::v1_dialect::{Dialect, whole_seconds};
@@ -77,7 +78,62 @@ fn seconds(text: &[u8]) -> Option<i64> {
 /// The answer to a request that is carried out.
 pub(super) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dialect: Dialect) -> Response {
     headers.insert(CONTENT_TYPE, reply::TEXT);
+    if event.node().is_dir() {
+        return reply::pieces(headers, StatusCode::OK, Listing::new(event, event.index, now, dialect));
+    }
     reply::answer(headers, StatusCode::OK, render(event, event.index, now, dialect))
+}
+
+/// A directory as a list of answers, made in pieces. Holds the directory as it was read.
+struct Listing {
+    event: Event,
+    index: u64,
+    now: UnixNanos,
+    dialect: Dialect,
+    state: ListingState,
+}
+
+enum ListingState {
+    Before,
+    /// Behind the child of this name.
+    Behind(Vec<u8>),
+    Done,
+}
+
+impl Listing {
+    fn new(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Listing {
+        Listing { event: event.clone(), index, now, dialect, state: ListingState::Before }
+    }
+}
+
+impl Pieces for Listing {
+    fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        let Listing { event, index, now, dialect, state } = self;
+        let (last, mut any) = match std::mem::replace(state, ListingState::Done) {
+            ListingState::Done => return false,
+            ListingState::Before => {
+                out.push(b'[');
+                (Vec::new(), false)
+            }
+            ListingState::Behind(last) => (last, true),
+        };
+        let (key, node) = (client_path(event.key()), event.node());
+        // Names of hidden nodes begin with an underscore.
+        let shown = |child: &NodeView<'_>| dialect.lists_hidden() || !child.name().starts_with(b"_");
+        for child in node.children_after(&last).filter(shown) {
+            if any {
+                out.push(b',');
+            }
+            any = true;
+            write_child(out, event, key, &child, *index, *now, *dialect);
+            if out.len() >= bytes {
+                *state = ListingState::Behind(child.name().to_vec());
+                return true;
+            }
+        }
+        out.push(b']');
+        false
+    }
 }
 
 /// An event as v1 shows it, with the store's index `index`. No final newline.
@@ -85,18 +141,10 @@ pub(super) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect
     let node = event.node();
     let key = client_path(event.key());
     let mut out = Vec::with_capacity(128 + key.len() + node.value().map_or(0, <[u8]>::len));
-    if !node.is_dir() {
+    if node.is_dir() {
+        Listing::new(event, index, now, dialect).write(&mut out, usize::MAX);
+    } else {
         write_key(&mut out, event, key, index, now, dialect);
-        return out;
-    }
-    out.push(b'[');
-    // Names of hidden nodes begin with an underscore.
-    let shown = |child: &NodeView<'_>| dialect.lists_hidden() || !child.name().starts_with(b"_");
-    for child in node.children().filter(shown) {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        write_child(&mut out, event, key, &child, index, now, dialect);
     }
     out.push(b']');
     out
