@@ -123,8 +123,36 @@ pub(super) struct Asked<'a> {
     pub(super) content_type: &'a [u8],
     /// The `Authorization`, if auth is on.
     pub(super) authorization: Option<HeaderValue>,
-    pub(super) body: Bytes,
+    pub(super) body: Whole,
     pub(super) framing: Framing,
+}
+
+/// The body of a request that arrived whole: no page ever sees a part of one.
+///
+/// **Invariant:** made in this file only: by reading a body to its end, or for a request that has none. A request
+/// that cannot change anything may have its body left unread; then this is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Whole(Bytes);
+
+impl Whole {
+    /// The bytes, for a proxy to send on.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// A body that a test made up.
+    #[cfg(test)]
+    pub(super) fn of(bytes: &[u8]) -> Whole {
+        Whole(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl std::ops::Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// What an answer without a known length may look like.
@@ -180,16 +208,22 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     }
     let (route, rest) = Route::of(&path);
     let mut framing = framing;
-    let body = if body.is_end_stream() {
-        Bytes::new()
+    let limit = context.wire.limits.body_bytes_max;
+    // A client that waits for leave to send its body is answered without being asked for it.
+    let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
+    let received = if body.is_end_stream() {
+        Ok(Whole::default())
     } else if route.wants_body(&head.method, content_type) {
-        match read(&exchange.flow, context.wire.limits.body_bytes_max, body).await {
-            Ok(bytes) => bytes,
-            Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
-        }
-    } else {
+        read(&exchange.flow, limit, body).await
+    } else if waits || route.changes_nothing(&head.method) {
         framing.keep_alive &= discard(&exchange.flow, body, expects, framing, &mut headers).await;
-        Bytes::new()
+        Ok(Whole::default())
+    } else {
+        read_over(&exchange.flow, limit, body).await
+    };
+    let body = match received {
+        Ok(body) => body,
+        Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
     };
     let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
@@ -297,12 +331,37 @@ impl BodyError {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(crate) async fn read(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Bytes, BodyError> {
+pub(crate) async fn read(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Whole, BodyError> {
     flow.reads_body(true);
     let read = read_up_to(limit, body).await;
     flow.reads_body(false);
     if let Ok(bytes) = &read {
         flow.body_ends(bytes.len() as u64);
+    }
+    read.map(Whole)
+}
+
+/// Reads a body of at most `limit` bytes that no page wants: only its end counts. Without the end the request is
+/// not whole, and nothing may be done for it.
+async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Whole, BodyError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    flow.reads_body(true);
+    let mut length = 0;
+    let read = loop {
+        match body.frame().await {
+            None => break Ok(Whole::default()),
+            Some(Err(_)) => break Err(BodyError::Broken),
+            Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
+        }
+        if length > limit {
+            break Err(BodyError::TooLarge);
+        }
+    };
+    flow.reads_body(false);
+    if read.is_ok() {
+        flow.body_ends(length as u64);
     }
     read
 }
@@ -391,6 +450,44 @@ fn refuse_body<B: Backend>(
 }
 
 impl Route {
+    /// Whether the page changes nothing for such a request, so that it may be answered before its body has come.
+    fn changes_nothing(self, method: &Method) -> bool {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return true;
+        }
+        match self {
+            Route::Keys(_)
+            | Route::Members
+            | Route::Auth(_)
+            | Route::AuthEnable
+            | Route::Admin
+            | Route::Lock
+            | Route::Leader
+            | Route::DashboardKeys
+            | Route::LogLevel => false,
+            Route::LeaderUrl
+            | Route::Peers
+            | Route::V1StatsSelf
+            | Route::V1StatsLeader
+            | Route::V1StatsStore
+            | Route::Machines
+            | Route::StatsSelf
+            | Route::StatsLeader
+            | Route::StatsStore
+            | Route::Dashboard
+            | Route::DashboardApi
+            | Route::Version
+            | Route::Health
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::DebugMetrics
+            | Route::Pprof
+            | Route::DebugVars
+            | Route::Nowhere => true,
+        }
+    }
+
     /// Whether the page reads the body of such a request.
     fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
         match self {

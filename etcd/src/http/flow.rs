@@ -141,6 +141,12 @@ impl Flow {
         self.enter(if reads { Phase::Receiving } else { Phase::Busy });
     }
 
+    /// Whether some of the request's body came along with its head.
+    pub(super) fn has_body_begun(&self) -> bool {
+        let head = self.head.load(Relaxed);
+        head != 0 && self.delivered.load(Relaxed) > head
+    }
+
     /// The request's body is read, all of its `bytes`.
     pub(super) fn body_ends(&self, bytes: u64) {
         let head = self.head.load(Relaxed);
@@ -253,7 +259,7 @@ mod tests {
         let flow = Flow::at_head();
         assert!(flow.is_at_head());
         flow.delivers(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(!flow.is_at_head());
+        assert!(!flow.is_at_head() && !flow.has_body_begun());
         flow.begins(false);
         assert!(flow.is_at_head());
     }
@@ -263,6 +269,7 @@ mod tests {
         let flow = Flow::at_head();
         flow.delivers(b"PUT / HTTP/1.1\r\nContent-Length: 7\r\n\r\nval");
         flow.begins(true);
+        assert!(flow.has_body_begun());
         flow.delivers(b"ue=1");
         flow.body_ends(7);
         assert!(flow.is_at_head());

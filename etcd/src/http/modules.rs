@@ -224,9 +224,7 @@ async fn carry_out<B: Backend>(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
-    use super::super::exchange::Framing;
+    use super::super::exchange::{Framing, Whole};
     use super::*;
 
     fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
@@ -236,7 +234,7 @@ mod tests {
             query,
             content_type: b"application/x-www-form-urlencoded",
             authorization: None,
-            body: Bytes::copy_from_slice(body.as_bytes()),
+            body: Whole::of(body.as_bytes()),
             framing: Framing { chunked: true, keep_alive: true },
         };
         if leader { parse_leader(&asked) } else { parse_lock(&asked) }

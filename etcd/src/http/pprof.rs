@@ -111,7 +111,7 @@ async fn page(asked: &Asked<'_>, now: UnixNanos) -> Answer {
         b"/profile" => cpu(&query, now).await,
         b"/symbol" => {
             let words = match *asked.method {
-                Method::POST => asked.body.clone(),
+                Method::POST => asked.body.clone().into_bytes(),
                 _ => Bytes::copy_from_slice(asked.query.as_bytes()),
             };
             apart(move || Answer::Text(symbols(&words).into_bytes())).await

@@ -180,7 +180,7 @@ impl Exchange {
             Bytes::new()
         } else {
             match exchange::read(&self.flow, proxy.wire.body_bytes_max(), &mut body).await {
-                Ok(bytes) => bytes,
+                Ok(whole) => whole.into_bytes(),
                 Err(why) => {
                     self.flow.leaves_unread();
                     let mut headers = exchange::blank(&mut head);
