@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, IF_NONE_MATCH};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, IF_NONE_MATCH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
@@ -80,11 +80,25 @@ pub(crate) fn check(head: &Parts) -> Result<(), BadRequest> {
         }
         _ => {}
     }
+    if !is_chunked_alone(&head.headers) {
+        return Err(BadRequest::TransferEncoding);
+    }
     // A target without a slash, which the library takes for a host.
     if head.uri.path_and_query().is_none() && head.method != Method::CONNECT {
         return Err(BadRequest::Malformed);
     }
     Ok(())
+}
+
+/// Whether a body comes in no other coding than chunks, named once. Anything else means different bodies to different
+/// servers, which is how requests are smuggled past a proxy.
+pub(crate) fn is_chunked_alone(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Whether a host may have this byte in it.

@@ -242,6 +242,8 @@ pub(crate) enum BadRequest {
     HostMissing,
     /// The host that it names is none.
     HostMalformed,
+    /// Its body comes in a coding that we do not know.
+    TransferEncoding,
 }
 
 /// The request is not understood; the connection ends. Go tells the reason in the status line too.
@@ -249,6 +251,9 @@ pub(crate) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
     headers.insert(CONTENT_TYPE, TEXT);
     close(&mut headers);
     let (text, reason): (_, &'static [u8]) = match why {
+        BadRequest::TransferEncoding => {
+            return answer(headers, StatusCode::NOT_IMPLEMENTED, "Unsupported transfer encoding");
+        }
         BadRequest::Malformed => ("400 Bad Request", b"Bad Request"),
         BadRequest::HostMissing => {
             ("400 Bad Request: missing required Host header", b"Bad Request: missing required Host header")

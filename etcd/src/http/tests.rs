@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+mod framing;
 mod listings;
 
 use super::stand_in::StandIn;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -81,6 +81,13 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Answer {
 /// The answer to a request that names no host, which HTTP/1.1 wants.
 pub(super) fn no_host() -> Answer {
     respond(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
+}
+
+/// The answer to a request whose body comes in a coding that we do not know. The connection ends with it.
+pub(super) fn unknown_coding() -> Answer {
+    let mut answer = respond(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// `/version`.

@@ -29,6 +29,7 @@ use super::posts;
 use super::versions;
 use super::writer::{self, StreamStart};
 use crate::connections::{ConnectionSlots, Phase, Port, Slot};
+use crate::http::exchange;
 use crate::log;
 use crate::version::SPOKEN;
 
@@ -127,6 +128,9 @@ async fn answer<R: Roster>(
 ) -> Result<Answer, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Ok(pages::no_host());
+    }
+    if !exchange::is_chunked_alone(request.headers()) {
+        return Ok(pages::unknown_coding());
     }
     let (path, method) = (request.uri().path(), request.method());
     let page: fn(&Shared<R>) -> Answer = match path {
