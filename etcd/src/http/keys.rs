@@ -25,6 +25,11 @@ use super::watch::Watch;
 use crate::auth::{self, Access, Accounts};
 use crate::log;
 
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// The expiration of what does not expire.
+const NEVER: i64 = 0;
+
 /// Bytes of an answer beside the value and twice the key, about.
 const ANSWER_BYTES: usize = 256;
 
@@ -130,7 +135,7 @@ pub(super) fn parse(
         prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
         prev_index,
         prev_exist,
-        expiration: ttl.map_or(0, |seconds| expiration(now, seconds)),
+        expiration: ttl.map_or(NEVER, |seconds| expiration(now, seconds)),
         wait,
         since,
         recursive,
@@ -183,7 +188,8 @@ fn store_path(rest: &[u8]) -> Vec<u8> {
 /// When a key with so many seconds to live expires. Wraps around as the original's does: what is beyond the
 /// clock is long ago, and the store takes that for never.
 pub(super) fn expiration(now: UnixNanos, seconds: u64) -> i64 {
-    now.0.wrapping_add(seconds.cast_signed().wrapping_mul(1_000_000_000))
+    let nanos = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
+    nanos.and_then(|nanos| now.0.checked_add(nanos)).unwrap_or(NEVER)
 }
 
 fn number(form: &Form<'_>, param: Param, code: Code, cause: &str) -> Result<u64, ApiError> {
@@ -564,8 +570,24 @@ mod tests {
     #[test]
     fn a_time_to_live_beyond_the_clock_wraps() {
         assert_eq!(expiration(NOW, 0), NOW.0);
-        assert_eq!(expiration(NOW, u64::MAX), NOW.0 - 1_000_000_000);
-        assert!(expiration(NOW, 9_223_372_037) < 0);
+        // NOW is 1000 seconds after the beginning of 1970.
+        let most = 9_223_372_036 - 1000;
+        assert_eq!(expiration(NOW, most), (most + 1000).cast_signed() * 1_000_000_000);
+        // Among them are some that wrap around to now and to a second ago.
+        for beyond in
+            [most + 1, 9_223_372_037, 18_446_744_073, 18_446_744_074, i64::MAX as u64, 1 << 63, u64::MAX]
+        {
+            assert_eq!(expiration(NOW, beyond), NEVER);
+            for (method, query) in [
+                (Method::PUT, ""),
+                (Method::PUT, "&refresh=true"),
+                (Method::PUT, "&prevExist=true"),
+                (Method::POST, ""),
+            ] {
+                let request = written(method, "/a", &format!("ttl={beyond}{query}"), "");
+                assert_eq!(request.expiration, NEVER, "{beyond}{query}");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use shared::error::{ApiError, Code, client_path};
 use shared::event::{Event, NodeView};
 use shared::json;
 use shared::pb;
+use shared::store::EXPIRATION_MIN;
 use shared::time::UnixNanos;
 
 use super::form::{Form, Param, parse_u64};
@@ -30,7 +31,7 @@ pub(super) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<pb::
     }
     let expiration = match form.get(Param::Ttl).unwrap_or_default() {
         b"" => 0,
-        text => expiration(now, seconds(text).ok_or_else(|| refusal(Code::TtlNaN, SET))?.cast_unsigned()),
+        text => expires(now, seconds(text).ok_or_else(|| refusal(Code::TtlNaN, SET))?),
     };
     let prev_value = form.get(Param::PrevValue);
     Ok(pb::Request {
@@ -68,6 +69,15 @@ pub(super) fn watch(
 /// Why a watch does not begin: 0.4 has one answer to whatever it is.
 pub(super) fn watch_refusal(path: &[u8], index: u64) -> ApiError {
     ApiError::new(Code::ClientInternal, path, index)
+}
+
+/// When a key with so many seconds to live expires. With less than none that is in the past, but not so long ago that
+/// the store takes it for never.
+fn expires(now: UnixNanos, seconds: i64) -> i64 {
+    match u64::try_from(seconds) {
+        Ok(seconds) => expiration(now, seconds),
+        Err(_) => now.0.saturating_add(seconds.saturating_mul(1_000_000_000)).max(EXPIRATION_MIN.0),
+    }
 }
 
 /// A decimal number with or without a sign.
@@ -146,7 +156,6 @@ pub(super) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect
     } else {
         write_key(&mut out, event, key, index, now, dialect);
     }
-    out.push(b']');
     out
 }
 
@@ -362,6 +371,22 @@ mod tests {
         }
         let lenient = Form::parse_what_can_be(b"a=%zz&value=1", b"ttl=-1");
         assert_eq!(set(b"/1/x".to_vec(), &lenient, NOW).unwrap().expiration, NOW.0 - 1_000_000_000);
+    }
+
+    #[test]
+    fn a_time_to_live_is_never_taken_for_another_one() {
+        let expiration = |ttl: &str| {
+            let form = format!("value=1&ttl={ttl}");
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            set(b"/1/x".to_vec(), &form, NOW).unwrap().expiration
+        };
+        for beyond in ["7428113151", "9223372037", "18446744074", "9223372036854775807"] {
+            assert_eq!(expiration(beyond), 0, "{beyond} is never");
+        }
+        assert_eq!(expiration("7428113150"), 9_223_372_036_000_000_000);
+        for over in ["-1", "-1000000000", "-9223372037", "-9223372036854775808"] {
+            assert!((EXPIRATION_MIN.0..NOW.0).contains(&expiration(over)), "{over}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::time::UnixNanos;
 const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
 
 /// New nodes with an earlier expiration have none: clients of old sent such times to mean "never".
-const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
+pub const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
 
 /// How many branches of removed directories a write frees, and how many a `SYNC`, which comes by itself.
 const SWEEP_BRANCHES_PER_WRITE: usize = 2;

@@ -40,6 +40,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use apply::EXPIRATION_MIN;
 pub use image::Image;
 pub use legacy::Census;
 pub use path::clean as clean_path;

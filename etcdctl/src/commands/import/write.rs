@@ -17,6 +17,9 @@ const PAUSES_MS: [u64; 6] = [200, 500, 1000, 2000, 4000, 8000];
 /// The API's error for a node that is there already.
 const NODE_EXIST: u16 = 105;
 
+/// By how much a server's clock may be ahead of ours.
+const CLOCK_SECONDS: i64 = 24 * 60 * 60;
+
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Writes nodes.
@@ -123,7 +126,9 @@ fn seconds_left(expiration: Option<UnixNanos>, now: UnixNanos) -> Option<u64> {
         return None;
     }
     let seconds = left / NANOS_PER_SECOND + i64::from(left % NANOS_PER_SECOND > 0);
-    Some(seconds.unsigned_abs())
+    // No server takes a time after April 2262, and its clock may be ahead of ours.
+    let most = i64::MAX.saturating_sub(now.0) / NANOS_PER_SECOND - CLOCK_SECONDS;
+    Some(seconds.min(most).max(1).unsigned_abs())
 }
 
 #[cfg(test)]
@@ -139,6 +144,6 @@ mod tests {
         assert_eq!(left(0), None);
         assert_eq!(left(-1), None);
         assert_eq!(seconds_left(None, UnixNanos(7)), Some(0));
-        assert_eq!(seconds_left(Some(UnixNanos(i64::MAX)), UnixNanos(-9)), Some(9_223_372_037));
+        assert_eq!(seconds_left(Some(UnixNanos(i64::MAX)), UnixNanos(-9)), Some(9_223_372_036 - 86_400));
     }
 }
