@@ -134,6 +134,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
+        key_levels_max: count(values.number("max-key-depth")),
         slow_request: Duration::from_millis(values.number("slow-request")),
         enable_pprof: values.switch("enable-pprof"),
     })

@@ -199,6 +199,13 @@ const LIMITS: Group = Group {
             "How long the first line of a request and its headers may be together; longer ones are answered \
              with 431. From 8192 to 16777216.",
         ),
+        Flag::new(
+            "max-key-depth",
+            // The keys of locks have six levels; a path has at most 32767.
+            Kind::Bounded(16, 32_768),
+            "1000",
+            "How many levels below '/' a new key may be; a write beyond it is answered with 400. From 16 to 32768.",
+        ),
     ],
 };
 

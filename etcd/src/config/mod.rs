@@ -120,6 +120,8 @@ pub struct Config {
     pub request_body_bytes_max: usize,
     /// The longest head of a request.
     pub request_header_bytes_max: usize,
+    /// How many levels below the root a new key may be.
+    pub key_levels_max: usize,
     /// From here on a write or a quorum read is slow enough for a line in the log; zero for never.
     pub slow_request: Duration,
     /// Serve profiles.

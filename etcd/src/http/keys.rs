@@ -12,6 +12,7 @@ use shared::time::UnixNanos;
 
 use super::Context;
 use super::backend::{Backend, SubmitError};
+use super::depth;
 use super::exchange::{Asked, Exchange, Framing, Page};
 use super::form::{Form, Param, parse_bool, parse_u64};
 use super::legacy_machines;
@@ -42,6 +43,16 @@ pub(super) enum KeysRequest {
     Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: Progress },
     /// Through the log: a write, or a read that must not be stale.
     Write(pb::Request),
+}
+
+impl KeysRequest {
+    /// The same, unless it could make a key of more levels.
+    fn checked(self, levels_max: usize) -> Result<KeysRequest, ApiError> {
+        if let KeysRequest::Write(request) = &self {
+            depth::check(request, levels_max)?;
+        }
+        Ok(self)
+    }
 }
 
 /// Which API a client of the keys speaks.
@@ -185,8 +196,10 @@ fn store_path(rest: &[u8]) -> Vec<u8> {
     path
 }
 
-/// When a key with so many seconds to live expires. Wraps around as the original's does: what is beyond the
-/// clock is long ago, and the store takes that for never.
+/// When a key with this many seconds to live expires, as the log has it; 0 for never.
+///
+/// The log counts nanoseconds in 64 bits, until April 2262. A later time is never. The original wraps around: most such
+/// times are never there too, and some are now.
 pub(super) fn expiration(now: UnixNanos, seconds: u64) -> i64 {
     let nanos = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
     nanos.and_then(|nanos| now.0.checked_add(nanos)).unwrap_or(NEVER)
@@ -240,9 +253,12 @@ pub(super) fn begin<B: Backend>(
     let began = Instant::now();
     let now = context.backend.clock();
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
+    let levels_max = context.wire.limits.key_levels_max;
     let parsed = match api {
-        Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now),
+        Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now)
+            .and_then(|request| request.checked(levels_max)),
         Api::V1Keys | Api::V1Watch => parse_v1(api, context.v1_dialect, &asked, now)
+            .and_then(|request| request.checked(levels_max))
             .map_err(|error| ApiError { index: context.backend.store().index(), ..error }),
     };
     let request = match parsed {
@@ -568,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_live_beyond_the_clock_wraps() {
+    fn a_time_to_live_beyond_the_clock_is_never_over() {
         assert_eq!(expiration(NOW, 0), NOW.0);
         // NOW is 1000 seconds after the beginning of 1970.
         let most = 9_223_372_036 - 1000;

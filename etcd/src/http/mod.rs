@@ -18,6 +18,7 @@ mod cors;
 mod dashboard;
 mod date;
 mod debug_vars;
+mod depth;
 pub(crate) mod exchange;
 mod flow;
 mod form;
@@ -85,11 +86,13 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// A request's body, in bytes. Beyond it the answer is 413.
     pub body_bytes_max: usize,
+    /// Levels of a new key below the root. Beyond it the answer is 400.
+    pub key_levels_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { head_bytes_max: 128 * 1024, body_bytes_max: 16 * 1024 * 1024 }
+        Limits { head_bytes_max: 128 * 1024, body_bytes_max: 16 * 1024 * 1024, key_levels_max: 1000 }
     }
 }
 
@@ -119,6 +122,7 @@ impl From<&Config> for Options {
             limits: Limits {
                 head_bytes_max: config.request_header_bytes_max,
                 body_bytes_max: config.request_body_bytes_max,
+                key_levels_max: config.key_levels_max,
             },
             dashboard: config.dashboard,
             internal_version: config.allow_legacy,

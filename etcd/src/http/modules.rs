@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Context;
 use super::backend::Backend;
+use super::depth;
 use super::exchange::{Asked, Exchange, Page};
 use super::form::{self, parse_u64};
 use super::reply;
@@ -63,6 +64,12 @@ pub(super) fn begin<B: Backend>(
     let method = asked.method.clone();
     if !matches!(method, Method::GET | Method::PUT | Method::POST | Method::DELETE) {
         return Page::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
+    }
+    if matches!(method, Method::PUT | Method::POST)
+        && let Err(error) =
+            depth::check_levels(lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
+    {
+        return Page::Ready(reply::api_error(headers, &error));
     }
     let leader = route == Route::Leader;
     let wish = if leader { parse_leader(asked) } else { parse_lock(asked) };

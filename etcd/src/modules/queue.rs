@@ -39,7 +39,8 @@ impl LockPath {
         self.0.strip_prefix(b"/1").unwrap_or(&self.0)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// The directory in the store.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 

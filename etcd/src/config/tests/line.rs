@@ -65,6 +65,7 @@ fn an_empty_line_gives_the_defaults() {
         },
         request_body_bytes_max: 16 << 20,
         request_header_bytes_max: 1 << 20,
+        key_levels_max: 1000,
         slow_request: Duration::from_millis(500),
         enable_pprof: false,
     };
@@ -107,6 +108,7 @@ fn every_flag_reaches_the_configuration() {
         "-watch-history=10",
         "-max-request-bytes=2048",
         "-max-header-bytes=8192",
+        "-max-key-depth=77",
         "-enable-pprof",
         "-slow-request=7",
         "-discovery-fallback=exit",
@@ -190,6 +192,7 @@ fn every_flag_reaches_the_configuration() {
         },
         request_body_bytes_max: 2048,
         request_header_bytes_max: 8192,
+        key_levels_max: 77,
         slow_request: Duration::from_millis(7),
         enable_pprof: true,
     };

@@ -1,0 +1,89 @@
+//! How deep a new key may be.
+//!
+//! A listing and a snapshot show each node with its whole path, so their size grows with the square of the depth: one
+//! request of 64 KB could make a gigabyte of either. The limit is checked here, before anything is proposed, and
+//! never where the log is applied: all members must do alike, also with entries of a member that has another limit.
+//! Keys that are deeper already are read, changed and deleted as before.
+
+use shared::error::{ApiError, Code};
+use shared::pb;
+use shared::store::clean_path;
+
+use super::keys::refusal;
+
+/// Refuses a write that could make a node more than `levels_max` levels below the root of the keys.
+///
+/// # Errors
+/// 209, with the depth and the limit.
+pub(super) fn check(request: &pb::Request, levels_max: usize) -> Result<(), ApiError> {
+    match &*request.method {
+        // The name that the node gets is one level more.
+        b"POST" => check_levels(&request.path, 1, levels_max),
+        b"PUT" if may_create(request) => check_levels(&request.path, 0, levels_max),
+        _ => Ok(()),
+    }
+}
+
+/// The same for a node `more` levels below `path`, which has the store's prefix.
+pub(super) fn check_levels(path: &[u8], more: usize, levels_max: usize) -> Result<(), ApiError> {
+    // The prefix is a level too, which no client sees; and a path that is not clean has fewer levels than slashes.
+    if memchr::memchr_iter(b'/', path).count() + more <= levels_max {
+        return Ok(());
+    }
+    let levels = memchr::memchr_iter(b'/', &clean_path(path)).count().saturating_sub(1) + more;
+    if levels <= levels_max {
+        return Ok(());
+    }
+    let cause = format!("the key has {levels} levels; at most {levels_max} are taken (-max-key-depth)");
+    Err(refusal(Code::InvalidField, &cause))
+}
+
+/// Whether a PUT makes the key where there is none. Not if it changes what must be there.
+fn may_create(request: &pb::Request) -> bool {
+    let compares = request.prev_index > 0 || !request.prev_value.is_empty();
+    match request.prev_exist {
+        Some(exists) => !exists,
+        None => !compares,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deep(method: &'static str, levels: usize) -> pb::Request {
+        let path = format!("/1{}", "/d".repeat(levels)).into();
+        pb::Request { method: method.into(), path, ..pb::Request::default() }
+    }
+
+    #[test]
+    fn a_new_key_may_be_as_deep_as_the_limit() {
+        for (method, most) in [("PUT", 10), ("POST", 9)] {
+            assert_eq!(check(&deep(method, most), 10), Ok(()), "{method}");
+            let error = check(&deep(method, most + 1), 10).unwrap_err();
+            assert_eq!(error.code, Code::InvalidField);
+            let cause = "the key has 11 levels; at most 10 are taken (-max-key-depth)";
+            assert_eq!(String::from_utf8(error.cause).unwrap(), cause);
+        }
+    }
+
+    #[test]
+    fn what_counts_are_names() {
+        let path = format!("/1{}/x/", "//./d/../d".repeat(8));
+        let request = pb::Request { path: path.into(), ..deep("PUT", 0) };
+        assert_eq!(check(&request, 9), Ok(()));
+        assert!(check(&request, 8).is_err());
+    }
+
+    #[test]
+    fn what_is_there_already_is_changed_and_deleted() {
+        for method in ["DELETE", "QGET"] {
+            assert_eq!(check(&deep(method, 100), 10), Ok(()), "{method}");
+        }
+        let put = || deep("PUT", 100);
+        assert_eq!(check(&pb::Request { prev_exist: Some(true), ..put() }, 10), Ok(()));
+        assert_eq!(check(&pb::Request { prev_index: 7, ..put() }, 10), Ok(()));
+        assert_eq!(check(&pb::Request { prev_value: "v".into(), ..put() }, 10), Ok(()));
+        assert!(check(&pb::Request { prev_exist: Some(false), prev_index: 7, ..put() }, 10).is_err());
+    }
+}
