@@ -176,12 +176,18 @@ pub(crate) struct Framing {
     pub(super) chunked: bool,
     /// It may send another request when it has the answer.
     pub(super) keep_alive: bool,
+    /// It wants the answer's headers only.
+    pub(super) head: bool,
 }
 
 impl Framing {
     /// What a request with this head allows.
     pub(crate) fn of(head: &Parts) -> Framing {
-        Framing { chunked: head.version >= Version::HTTP_11, keep_alive: !asks_to_close(&head.headers) }
+        Framing {
+            chunked: head.version >= Version::HTTP_11,
+            keep_alive: !asks_to_close(&head.headers),
+            head: head.method == Method::HEAD,
+        }
     }
 }
 
@@ -239,7 +245,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Ok(body) => body,
         Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
     };
-    let asked = Asked { method: &head.method, rest, query, content_type, authorization, body, framing };
+    let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
+    let asked = Asked { method, rest, query, content_type, authorization, body, framing };
     Page::Ready(match route {
         Route::Keys(_) | Route::DashboardKeys => {
             let api = match route {
@@ -463,7 +470,25 @@ fn refuse_body<B: Backend>(
     }
 }
 
+/// What pages that answer `HEAD` are told instead.
+static GET: Method = Method::GET;
+
 impl Route {
+    /// Whether the page answers `HEAD` as `GET`, only without a body, and knows nothing of it. The others tell the two
+    /// apart themselves; of them `/version`, `/v2/members` and `/v2/stats` answer 405 as the original does.
+    fn takes_head(self) -> bool {
+        matches!(
+            self,
+            Route::Auth(_)
+                | Route::AuthEnable
+                | Route::Admin
+                | Route::Lock
+                | Route::Leader
+                | Route::Health
+                | Route::DebugVars
+        )
+    }
+
     /// Whether the page changes nothing for such a request, so that it may be answered before its body has come.
     fn changes_nothing(self, method: &Method) -> bool {
         if matches!(*method, Method::GET | Method::HEAD) {

@@ -242,7 +242,7 @@ mod tests {
             content_type: b"application/x-www-form-urlencoded",
             authorization: None,
             body: Whole::of(body.as_bytes()),
-            framing: Framing { chunked: true, keep_alive: true },
+            framing: Framing { chunked: true, keep_alive: true, head: false },
         };
         if leader { parse_leader(&asked) } else { parse_lock(&asked) }
     }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 mod depth;
 mod framing;
+mod head;
 mod listings;
 
 use super::stand_in::StandIn;

@@ -27,6 +27,8 @@ type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
 pub(super) struct Waiting {
     work: Work,
     keep_alive: bool,
+    /// The answer has no body, though it tells the length of one.
+    head: bool,
     headers: HeaderMap,
 }
 
@@ -37,7 +39,8 @@ impl Waiting {
         framing: Framing,
         headers: HeaderMap,
     ) -> Waiting {
-        Waiting { work: Box::pin(work), keep_alive: framing.chunked && framing.keep_alive, headers }
+        let keep_alive = framing.chunked && framing.keep_alive;
+        Waiting { work: Box::pin(work), keep_alive, head: framing.head, headers }
     }
 }
 
@@ -50,7 +53,7 @@ pub(super) async fn run(
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_, '_>,
 ) -> Ended {
-    let Waiting { work, keep_alive, headers } = waiting;
+    let Waiting { work, keep_alive, head, headers } = waiting;
     let done = poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
@@ -69,7 +72,9 @@ pub(super) async fn run(
     out.extend_from_slice(&http_date(clock()));
     out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", text.len()).as_bytes());
     out.extend_from_slice(if *keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
-    out.extend_from_slice(&text);
+    if !*head {
+        out.extend_from_slice(&text);
+    }
     let mut out = Output::of(out);
     let written = poll_fn(|cx| match out.poll_write(socket, wire.patience(), cx) {
         // A client that does not read must not keep the server from stopping.

@@ -175,7 +175,12 @@ async fn answer<R: Roster>(
         }
         _ => return Ok(pages::error(StatusCode::NOT_FOUND, "404 page not found")),
     };
-    if *method == Method::GET { Ok(page(&shared)) } else { Ok(pages::method_not_allowed("GET")) }
+    // The library leaves the body of an answer to HEAD out.
+    if matches!(*method, Method::GET | Method::HEAD) {
+        Ok(page(&shared))
+    } else {
+        Ok(pages::method_not_allowed("GET"))
+    }
 }
 
 fn with_cluster_id<R: Roster>(shared: &Shared<R>, mut answer: Answer) -> Answer {

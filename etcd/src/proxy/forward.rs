@@ -148,7 +148,7 @@ impl Exchange {
             Local::Options(origin) => reply::empty(exchange::allowing(headers, origin), StatusCode::OK),
             Local::Endpoints(origin) => {
                 let mut headers = exchange::allowing(headers, origin);
-                if *method != Method::GET {
+                if !matches!(*method, Method::GET | Method::HEAD) {
                     return reply::method_not_allowed(headers, "GET");
                 }
                 headers.insert(CONTENT_TYPE, reply::TEXT);
