@@ -534,7 +534,7 @@ impl Route {
                 matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
             }
             Route::Members => {
-                matches!(*method, Method::PUT | Method::POST) && content_type == members::CONTENT_TYPE
+                matches!(*method, Method::PUT | Method::POST) && media_type::is_json(content_type)
             }
             Route::LogLevel | Route::Auth(_) | Route::Admin => *method == Method::PUT,
             Route::Pprof => pprof::wants_body(method),

@@ -5,6 +5,13 @@
 /// The content type of a form.
 pub(super) const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
+/// Whether a body of this content type is JSON, in whatever charset it says: JSON is UTF-8.
+pub(super) fn is_json(content_type: &[u8]) -> bool {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let (base, params) = content_type.split_at(end);
+    base.trim_ascii().eq_ignore_ascii_case(b"application/json") && check_params(params).is_ok()
+}
+
 /// Whether a body of this content type is a form; the text of the error that a malformed header is.
 pub(super) fn is_form(content_type: &[u8]) -> Result<bool, &'static str> {
     if content_type == FORM {
@@ -118,6 +125,23 @@ mod tests {
         }
         for other in ["", "text/plain", "application/json", "text", "multipart/form-data; boundary=X"] {
             assert_eq!(is_form(other.as_bytes()), Ok(false), "{other}");
+        }
+    }
+
+    #[test]
+    fn tells_json_from_other_bodies() {
+        for json in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            " application/json ;charset=\"UTF-8\";",
+        ] {
+            assert!(is_json(json.as_bytes()), "{json}");
+        }
+        for other in
+            ["", "text/plain", "application/jsonp", "application/json-seq", "application/json; ;x", "json"]
+        {
+            assert!(!is_json(other.as_bytes()), "{other}");
         }
     }
 

@@ -10,12 +10,10 @@ use super::auth;
 use super::backend::{Backend, ChangeError};
 use super::exchange::Asked;
 use super::go_json;
+use super::media_type;
 use super::reply::{self, Response};
 use crate::log;
 use crate::member::{ConfigureError, Peer};
-
-/// The one content type that a body may have here, to the letter.
-pub(super) const CONTENT_TYPE: &[u8] = b"application/json";
 
 #[derive(Serialize)]
 struct Member<'a> {
@@ -172,7 +170,7 @@ fn parse_id(name: &[u8]) -> Option<MemberId> {
 
 /// The peer URLs in the body, sorted; else the status and the text of the error.
 fn peer_urls(asked: &Asked<'_>) -> Result<Vec<String>, (StatusCode, Vec<u8>)> {
-    if asked.content_type != CONTENT_TYPE {
+    if !media_type::is_json(asked.content_type) {
         let text = [b"Bad Content-Type ", asked.content_type, b", accept application/json"].concat();
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
