@@ -17,6 +17,18 @@ pub enum BootstrapError {
     /// The member is not in its own list.
     #[error("couldn't find local name {} in the initial cluster configuration", quote(.0))]
     NotNamed(String),
+    /// A blank became part of a member's name.
+    #[error(
+        "the entry {} of {source_name} begins with a blank, or has one before '=', which would be part of the member's \
+         name: write no blanks between the entries",
+        quote(entry)
+    )]
+    Blank {
+        /// The entry.
+        entry: String,
+        /// What the list is called.
+        source_name: String,
+    },
     /// The list says that the member is elsewhere than it says itself.
     #[error("--initial-cluster must include {wanted} given --initial-advertise-peer-urls={advertised}")]
     OtherUrls {
@@ -58,6 +70,12 @@ impl Config {
         cluster: &InitialCluster,
         resolve: impl Fn(&str) -> Option<IpAddr>,
     ) -> Result<(), BootstrapError> {
+        let is_blank = |name: &str| name != self.name && name.trim() != name;
+        if let Some((name, urls)) = cluster.iter().find(|(name, _)| is_blank(name)) {
+            let url = urls.iter().next().map_or("", Url::as_str);
+            let source_name = self.sources.initial_cluster.clone();
+            return Err(BootstrapError::Blank { entry: format!("{name}={url}"), source_name });
+        }
         let listed = cluster.get(&self.name).ok_or_else(|| BootstrapError::NotNamed(self.name.clone()))?;
         let new = self.initial_cluster_state == ClusterState::New;
         // One that joins was announced with its URLs before.

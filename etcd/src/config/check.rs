@@ -1,17 +1,19 @@
 //! The checks between what was said and a [`Config`], in the order of the original.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shared::flags::quote;
 use shared::net::Role;
-use shared::url::{InitialCluster, Scheme, Urls};
+use shared::url::{InitialCluster, Scheme, UrlError, Urls};
 
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
 use super::outcome::Notes;
 use super::{
     ClusterState, Config, DashboardMode, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings,
-    TlsFlags, V1Dialect,
+    Sources, TlsFlags, V1Dialect,
 };
 
 /// Beyond this a cluster would be without a leader for minutes after a failure.
@@ -26,10 +28,14 @@ const SNAPSHOT_COUNT: u64 = 10_000;
 
 pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Refusal> {
     one_way_to_begin(settings)?;
-    let listen_peer_urls = urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")?;
-    let advertise_peer_urls = urls(settings, "initial-advertise-peer-urls", "peer-addr", "")?;
-    let listen_client_urls = urls(settings, "listen-client-urls", "bind-addr", "addr")?;
-    let advertise_client_urls = urls(settings, "advertise-client-urls", "addr", "")?;
+    let (listen_peer_urls, listen_peer) = urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")?;
+    let (advertise_peer_urls, advertise_peer) =
+        urls(settings, "initial-advertise-peer-urls", "peer-addr", "")?;
+    let (listen_client_urls, listen_client) = urls(settings, "listen-client-urls", "bind-addr", "addr")?;
+    let (advertise_client_urls, advertise_client) = urls(settings, "advertise-client-urls", "addr", "")?;
+    for (urls, flag) in [(&advertise_peer_urls, advertise_peer), (&advertise_client_urls, advertise_client)] {
+        warn_of_nowhere(urls, &settings.source(flag), notes);
+    }
     clients_can_find_us(settings)?;
     let (heartbeat_ms, election_ms) = timing(settings, notes)?;
     super::later::refuse(settings)?;
@@ -60,7 +66,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         InitialCluster::default()
     } else {
         InitialCluster::parse(&initial_cluster)
-            .map_err(|error| Refusal::Fatal(format!("error setting up initial cluster: {error}")))?
+            .map_err(|error| bad_cluster(&initial_cluster, &error, &settings.source("initial-cluster")))?
     };
     let mut data_dir = values.text("data-dir").to_owned();
     if data_dir.is_empty() {
@@ -137,6 +143,11 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         key_levels_max: count(values.number("max-key-depth")),
         slow_request: Duration::from_millis(values.number("slow-request")),
         enable_pprof: values.switch("enable-pprof"),
+        sources: Sources {
+            listen_peer_urls: settings.source(listen_peer),
+            listen_client_urls: settings.source(listen_client),
+            initial_cluster: settings.source("initial-cluster"),
+        },
     })
 }
 
@@ -157,19 +168,53 @@ fn one_way_to_begin(settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A list of URLs from the flag of 2.x or from that of 0.4. If `advertised` is given and the old listening
-/// address is not, its port on all addresses takes its place.
-fn urls(settings: &Settings, new: &str, old: &str, advertised: &str) -> Result<Urls, Refusal> {
+/// Why the first members cannot be read: what is wrong, and with which of them.
+fn bad_cluster(list: &str, error: &UrlError, source: &str) -> Refusal {
+    let mut entries = list.split(',').filter(|entry| !entry.is_empty());
+    let bad = entries.find_map(|entry| Some((entry, InitialCluster::parse(entry).err()?)));
+    let (entry, error) = bad.as_ref().map_or((list, error), |(entry, error)| (*entry, error));
+    Refusal::Fatal(format!(
+        "error setting up initial cluster: {error} (entry {} of {source}, which has the form NAME=URL,NAME=URL)",
+        quote(entry)
+    ))
+}
+
+/// Warns of addresses that nobody can connect to from another machine.
+fn warn_of_nowhere(urls: &Urls, source: &str, notes: &mut Notes) {
+    for url in urls {
+        let host = url.host();
+        let why = if host.is_empty() {
+            "names no host"
+        } else if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+            "means all addresses of a machine, and no machine"
+        } else {
+            continue;
+        };
+        notes.warning_of_main(format!("{url} of {source} {why}: others cannot find this member by it"));
+    }
+}
+
+/// A list of URLs from the flag of 2.x or from that of 0.4, and which of them. If `advertised` is given and the old
+/// listening address is not, its port on all addresses takes its place.
+fn urls<'a>(
+    settings: &Settings,
+    new: &'a str,
+    old: &'a str,
+    advertised: &'a str,
+) -> Result<(Urls, &'a str), Refusal> {
+    let mut flag = old;
     let address = if settings.is_set(old) {
         Some(settings.values.text(old).parse::<IpPort>())
     } else if !advertised.is_empty() && settings.is_set(advertised) && !outdone(settings, new, advertised) {
+        flag = advertised;
         Some(settings.values.text(advertised).parse::<IpPort>().map(|address| address.everywhere()))
     } else {
         None
     };
     // Both texts passed the checks of their flags before.
     let Some(address) = address else {
-        return Urls::parse(settings.values.text(new)).map_err(|error| Refusal::flags(&error.to_string()));
+        let urls = Urls::parse(settings.values.text(new));
+        return urls.map(|urls| (urls, new)).map_err(|error| Refusal::flags(&error.to_string()));
     };
     if settings.is_set(new) {
         return Err(Refusal::flags(&format!("Set only one of flags -{new} and -{old}")));
@@ -178,7 +223,8 @@ fn urls(settings: &Settings, new: &str, old: &str, advertised: &str) -> Result<U
     let tls = if new.contains("peer") { "peer-" } else { "" };
     let secret = |part: &str| !settings.values.text(&format!("{tls}{part}")).is_empty();
     let scheme = if secret("cert-file") || secret("key-file") { Scheme::Https } else { Scheme::Http };
-    Urls::parse(&format!("{scheme}://{address}")).map_err(|error| Refusal::flags(&error.to_string()))
+    let urls = Urls::parse(&format!("{scheme}://{address}"));
+    urls.map(|urls| (urls, flag)).map_err(|error| Refusal::flags(&error.to_string()))
 }
 
 /// Whether the file gives an advertised address while a flag or variable says where to listen.

@@ -9,7 +9,7 @@ use super::peer_list::without_users;
 use super::{Refusal, Settings};
 
 /// What all variables of this program begin with.
-const PREFIX: &str = "ETCD_";
+pub(super) const PREFIX: &str = "ETCD_";
 
 /// Takes over the variables of flags that the command line did not set, and tells of each what became of it.
 ///
@@ -36,7 +36,9 @@ pub(super) fn read(
             Ok(()) if matches!(flag.kind, Kind::Ignored) => {
                 notes.ignored(&format!("flag \"-{}\"", flag.name))
             }
-            Ok(()) => {}
+            Ok(()) => {
+                settings.from_environment.insert(flag.name);
+            }
             Err(reason) => {
                 let text = format!("invalid value {} for {variable}: {reason}", quote(value));
                 refusal = Some(Refusal::Fatal(text));

@@ -126,6 +126,19 @@ pub struct Config {
     pub slow_request: Duration,
     /// Serve profiles.
     pub enable_pprof: bool,
+    /// What errors call the settings that can prove wrong after the start.
+    pub sources: Sources,
+}
+
+/// Where settings come from: `-listen-peer-urls`, `ETCD_LISTEN_PEER_URLS`, or `listen_peer_urls in "FILE"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Of where to listen for other members.
+    pub listen_peer_urls: String,
+    /// Of where to listen for clients.
+    pub listen_client_urls: String,
+    /// Of the first members.
+    pub initial_cluster: String,
 }
 
 /// How a proxy works.
@@ -276,11 +289,24 @@ struct Settings {
     values: Values,
     /// The flags that the file set.
     from_file: BTreeSet<&'static str>,
+    /// The flags that variables set.
+    from_environment: BTreeSet<&'static str>,
 }
 
 impl Settings {
     fn is_set(&self, name: &str) -> bool {
         self.values.is_set(name)
+    }
+
+    /// What an error calls this flag's value, by where it comes from.
+    fn source(&self, name: &str) -> String {
+        if self.from_file.contains(name) {
+            return format!("{} in {}", name.replace('-', "_"), quote(self.values.text("config")));
+        }
+        match FLAGS.find(name) {
+            Some(flag) if self.from_environment.contains(name) => flag.env_name(env::PREFIX),
+            _ => format!("-{name}"),
+        }
     }
 }
 
@@ -336,7 +362,7 @@ pub fn read(
     if values.switch("version") {
         return leave(version::lines().join("\n") + "\n", String::new(), 0);
     }
-    let mut settings = Settings { values, from_file: BTreeSet::new() };
+    let mut settings = Settings { values, from_file: BTreeSet::new(), from_environment: BTreeSet::new() };
     let variables: Vec<(String, String)> = variables
         .into_iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))

@@ -196,7 +196,8 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     }
     let shares = service.sockets.share_out(None, &config.listen_client_urls).await?;
     let what = "proxy: listening for client requests";
-    let listeners = listen(&config.listen_client_urls, what, &door, shares.clients).await?;
+    let source = &config.sources.listen_client_urls;
+    let listeners = listen(&config.listen_client_urls, source, what, &door, shares.clients).await?;
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }

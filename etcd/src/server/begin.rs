@@ -87,7 +87,7 @@ pub(super) enum BeginError {
     #[error("cannot fetch cluster info from peer urls: {0}")]
     NoInfo(#[from] InfoError),
     #[error("error validating peerURLs {cluster}: {why}")]
-    OtherMembers { cluster: String, why: &'static str },
+    OtherMembers { cluster: String, why: String },
     #[error("incomptible with current running cluster")]
     OtherVersion,
     #[error("the file of -peers-file cannot be read: {0}")]
@@ -310,23 +310,31 @@ fn match_members(
     cluster: &InitialCluster,
     remote: &RemoteCluster,
     resolve: impl Fn(&str) -> Option<IpAddr>,
-) -> Result<MemberId, &'static str> {
-    if remote.members.len() != cluster.len() {
-        return Err("member count is unequal");
+) -> Result<MemberId, String> {
+    let source = &config.sources.initial_cluster;
+    let (listed, there) = (cluster.len(), remote.members.len());
+    if there != listed {
+        return Err(format!("member count is unequal: {source} lists {listed}, the cluster has {there}"));
     }
     let mut there = BTreeMap::new();
     for peer in &remote.members {
         let urls: Result<Vec<Url>, _> = peer.peer_urls.iter().map(|url| url.parse()).collect();
-        there.insert(located(&urls.map_err(|_| UNMATCHED)?, &resolve), peer.id);
+        let urls =
+            urls.map_err(|error| format!("{UNMATCHED}: member {} of the cluster: {error}", peer.id))?;
+        there.insert(located(&urls, &resolve), peer.id);
     }
     let mut own = None;
     for (name, urls) in cluster.iter() {
-        let id = there.remove(&located(urls, &resolve)).ok_or(UNMATCHED)?;
+        let id = there.remove(&located(urls, &resolve)).ok_or_else(|| {
+            let entry: Vec<String> = urls.iter().map(|url| format!("{name}={url}")).collect();
+            let entry = entry.join(",");
+            format!("{UNMATCHED}: no member of the cluster has exactly the URLs of {entry} in {source}")
+        })?;
         if name == config.name {
             own = Some(id);
         }
     }
-    own.ok_or(UNMATCHED)
+    own.ok_or_else(|| format!("{UNMATCHED}: {source} does not list {}", config.name))
 }
 
 /// Whether at least one of the others says that its cluster speaks a version of ours, and nobody says otherwise.
@@ -398,7 +406,11 @@ async fn resolve_all<'a>(urls: impl Iterator<Item = &'a Url>) -> BTreeMap<String
     let mut addresses = BTreeMap::new();
     for url in urls {
         let host = url.host();
-        if host == "localhost" || host.parse::<IpAddr>().is_ok() || addresses.contains_key(host) {
+        if host.is_empty()
+            || host == "localhost"
+            || host.parse::<IpAddr>().is_ok()
+            || addresses.contains_key(host)
+        {
             continue;
         }
         let found = tokio::net::lookup_host((host, 0)).await.map(Iterator::collect::<Vec<_>>);
@@ -409,7 +421,7 @@ async fn resolve_all<'a>(urls: impl Iterator<Item = &'a Url>) -> BTreeMap<String
                 log::info!("netutil", "resolving {} to {ip}:{}", url.address(), url.port());
                 addresses.insert(host.to_owned(), ip);
             }
-            None => log::error!("netutil", "could not resolve host {}", url.address()),
+            None => log::error!("netutil", "could not resolve host {} ({url})", url.address()),
         }
     }
     addresses

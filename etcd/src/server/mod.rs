@@ -1,6 +1,7 @@
 //! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
 //! brings all of them to an end in the right order.
 
+pub(crate) mod addresses;
 mod ages;
 mod begin;
 mod clock;
@@ -21,8 +22,6 @@ mod snapshots;
 mod start;
 mod versions;
 
-use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,14 +29,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use shared::disk::{Disk, PatientDisk, RealDisk, reason};
+use shared::disk::{Disk, PatientDisk, RealDisk};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
 use shared::url::Urls;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::addresses::addresses;
 use self::ages::Ages;
 pub use self::clock::now;
 pub use self::data_dir::{DataDirError, Layout, Role, role_of};
@@ -135,11 +135,11 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let dialer_of_clients = security::dialer_of_clients(&config, &dialer);
     let shares =
         service.sockets.share_out(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
-    let peer_listeners =
-        listen(&config.listen_peer_urls, "listening for peers", &peer_door, shares.peers).await?;
+    let (source, what) = (&config.sources.listen_peer_urls, "listening for peers");
+    let peer_listeners = listen(&config.listen_peer_urls, source, what, &peer_door, shares.peers).await?;
+    let (source, what) = (&config.sources.listen_client_urls, "listening for client requests");
     let client_listeners =
-        listen(&config.listen_client_urls, "listening for client requests", &client_door, shares.clients)
-            .await?;
+        listen(&config.listen_client_urls, source, what, &client_door, shares.clients).await?;
     data_dir::prepare(&disk, &layout)?;
     manager.status("starting: finding out what cluster this member is part of");
     let beginning = tokio::select! {
@@ -382,23 +382,14 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
     }
 }
 
-/// Connections that the kernel keeps until they are taken in, at most; it has a limit of its own below this one
-/// (`net.core.somaxconn`). Beyond it a client's first packet is lost, and it tries again a second later: after a
-/// network failure all clients come at once.
-const BACKLOG: u32 = 65_535;
-
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that starts again is not kept from its port by connections of the one before.
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
-}
-
 /// Opens the listeners of a list of URLs, but for those that the service manager opened, so that a port in use is
 /// known before anything is written.
+///
+/// # Errors
+/// With the URL, and with `source`, the flag or variable that it comes from.
 pub(crate) async fn listen(
     urls: &Urls,
+    source: &str,
     what: &str,
     door: &Door,
     mut taken: Taken,
@@ -410,12 +401,13 @@ pub(crate) async fn listen(
             listeners.push((TcpListener::from_std(socket)?, door.at(url)));
             continue;
         }
-        for addr in tokio::net::lookup_host(url.address()).await?.take(1) {
-            let listener =
-                bind(addr).map_err(|error| anyhow::anyhow!("listen tcp {addr}: bind: {}", reason(&error)))?;
-            log::info!("etcdmain", "{what} on {url}");
-            listeners.push((listener, door.at(url)));
-        }
+        let listener = match addresses(url).await {
+            Ok(addresses) => addresses::listen_at(&addresses),
+            Err(why) => Err(why),
+        };
+        let listener = listener.map_err(|why| anyhow::anyhow!("{why} ({url} of {source})"))?;
+        log::info!("etcdmain", "{what} on {url}");
+        listeners.push((listener, door.at(url)));
     }
     Ok(listeners)
 }

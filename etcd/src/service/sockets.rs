@@ -12,6 +12,7 @@ use shared::url::Urls;
 use socket2::SockRef;
 
 use crate::log;
+use crate::server::addresses::addresses;
 
 /// The first descriptor that is handed over.
 const FIRST: usize = 3;
@@ -151,7 +152,7 @@ impl Inherited {
         let lists = peers.map(|urls| (List::Peers, urls)).into_iter().chain([(List::Clients, clients)]);
         for (list, url) in lists.flat_map(|(list, urls)| urls.iter().map(move |url| (list, url))) {
             // An address that cannot be found fits no socket; whoever binds it says why.
-            let addresses = tokio::net::lookup_host(url.address()).await.map(Iterator::collect);
+            let addresses = addresses(url).await;
             wishes.push((url, Wish { list, addresses: addresses.unwrap_or_default() }));
         }
         let places: Vec<Place> = self.sockets.iter().map(|socket| socket.place.clone()).collect();

@@ -30,17 +30,90 @@ fn the_default_cluster_follows_the_name() {
 
 #[test]
 fn a_cluster_that_cannot_be_read_is_refused_at_once() {
-    for (cluster, text) in [
+    for (entry, text) in [
         ("a", "URL scheme must be http or https: "),
         ("a=ftp://b:1", "URL scheme must be http or https: ftp://b:1"),
         ("a=http://b", "URL address does not have the form \"host:port\": http://b"),
         ("a=http://b:1/p", "URL must not contain a path: http://b:1/p"),
+        ("a=http://::1:80", "URL address does not have the form \"host:port\": http://::1:80"),
     ] {
-        let farewell = farewell(&["-initial-cluster", cluster]);
-        let line = format!("C | etcdmain: error setting up initial cluster: {text}");
-        assert_eq!(shown(&farewell.lines).last(), Some(&line));
-        assert_eq!(farewell.status, 1);
+        for cluster in [entry.to_owned(), format!("x=http://x:1,,{entry},z=http://z:1")] {
+            let farewell = farewell(&["-initial-cluster", &cluster]);
+            let line = format!(
+                "C | etcdmain: error setting up initial cluster: {text} (entry {} of -initial-cluster, which has the \
+                 form NAME=URL,NAME=URL)",
+                quote(entry)
+            );
+            assert_eq!(shown(&farewell.lines).last(), Some(&line));
+            assert_eq!(farewell.status, 1);
+        }
     }
+}
+
+#[test]
+fn blanks_between_the_members_are_told() {
+    let told = |entry: &str, source: &str| {
+        vec![format!(
+            "C | etcdmain: the entry \"{entry}\" of {source} begins with a blank, or has one before '=', which would \
+             be part of the member's name: write no blanks between the entries"
+        )]
+    };
+    let advertise = "-initial-advertise-peer-urls=http://a:1";
+    for (list, entry) in [
+        ("default=http://a:1, b=http://b:1", " b=http://b:1"),
+        ("default=http://a:1,b =http://b:1", "b =http://b:1"),
+        (" default=http://a:1,b=http://b:1", " default=http://a:1"),
+        ("default=http://a:1,\tb=http://b:1", "\\tb=http://b:1"),
+    ] {
+        assert_eq!(begin(&["-initial-cluster", list, advertise]), told(entry, "-initial-cluster"), "{list}");
+    }
+    // Those around a URL mean nothing, and one within a name does.
+    assert_eq!(begin(&["-initial-cluster", "default= http://a:1 ,my b=http://b:1 ", advertise]), [""; 0]);
+    let variables = [("ETCD_INITIAL_CLUSTER", "default=http://a:1, b=http://b:1")];
+    let config = Input { words: &[advertise], variables: &variables, ..Input::default() }.start().config;
+    let error = config.check_bootstrap(&config.initial_cluster, resolve).unwrap_err();
+    assert_eq!(shown(&error.lines()), told(" b=http://b:1", "ETCD_INITIAL_CLUSTER"));
+}
+
+#[test]
+fn settings_are_called_by_where_they_come_from() {
+    let said = ["-advertise-client-urls=http://a:1"];
+    for (word, clients) in
+        [("-listen-client-urls=http://:1", "-listen-client-urls"), ("-bind-addr=127.0.0.1:1", "-bind-addr")]
+    {
+        assert_eq!(config(&[said[0], word]).sources, sources("-listen-peer-urls", clients));
+    }
+    let of_0_4 = config(&["-peer-addr=127.0.0.1:7", "-addr=127.0.0.1:4"]);
+    assert_eq!(of_0_4.sources, sources("-peer-addr", "-addr"));
+    let variables = [("ETCD_LISTEN_CLIENT_URLS", "http://:1"), ("ETCD_PEER_BIND_ADDR", "127.0.0.1:2")];
+    let config = Input { words: &said, variables: &variables, ..Input::default() }.start().config;
+    assert_eq!(config.sources, sources("ETCD_PEER_BIND_ADDR", "ETCD_LISTEN_CLIENT_URLS"));
+    let words = [said[0], "-config=c.toml"];
+    let file = Some("listen_client_urls = \"http://:1\"\n[peer]\nbind_addr = \"127.0.0.1:2\"\n");
+    let config = Input { words: &words, file, ..Input::default() }.start().config;
+    let expected = sources("peer_bind_addr in \"c.toml\"", "listen_client_urls in \"c.toml\"");
+    assert_eq!(config.sources, expected);
+}
+
+#[test]
+fn addresses_that_nobody_finds_bring_a_warning() {
+    for (word, why) in [
+        ("-advertise-client-urls=http://:2379", "http://:2379 of -advertise-client-urls names no host"),
+        (
+            "-initial-advertise-peer-urls=http://0.0.0.0:1",
+            "http://0.0.0.0:1 of -initial-advertise-peer-urls means all addresses of a machine, and no machine",
+        ),
+        (
+            "-advertise-client-urls=https://[::]:1",
+            "https://[::]:1 of -advertise-client-urls means all addresses of a machine, and no machine",
+        ),
+    ] {
+        let line = format!("W | etcdmain: {why}: others cannot find this member by it");
+        assert!(shown(&start(&[word]).after).contains(&line), "{word}");
+    }
+    assert!(
+        !shown(&start(&["-advertise-client-urls=http://a:1"]).after).iter().any(|line| line.contains("find"))
+    );
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn an_empty_line_gives_the_defaults() {
         key_levels_max: 1000,
         slow_request: Duration::from_millis(500),
         enable_pprof: false,
+        sources: sources("-listen-peer-urls", "-listen-client-urls"),
     };
     assert_eq!(config, expected);
     assert_eq!(before, []);
@@ -195,6 +196,7 @@ fn every_flag_reaches_the_configuration() {
         key_levels_max: 77,
         slow_request: Duration::from_millis(7),
         enable_pprof: true,
+        sources: sources("-listen-peer-urls", "-listen-client-urls"),
     };
     assert_eq!(config, expected);
     // Seven heartbeats make 49 ms of the 50.

@@ -53,6 +53,14 @@ fn farewell(words: &[&str]) -> Farewell {
     Input { words, ..Input::default() }.farewell()
 }
 
+fn sources(peers: &str, clients: &str) -> Sources {
+    Sources {
+        listen_peer_urls: peers.to_owned(),
+        listen_client_urls: clients.to_owned(),
+        initial_cluster: "-initial-cluster".to_owned(),
+    }
+}
+
 /// Lines as the log shows them, without the time.
 fn shown(lines: &[Line]) -> Vec<String> {
     lines.iter().map(|l| format!("{} | {}: {}", l.level.letter(), l.package, l.text)).collect()

@@ -144,10 +144,16 @@ async fn who_joins_must_know_the_whole_cluster() {
          Attributes:{{Name:n ClientURLs:[http://c:1]}}}}] RemovedMemberIDs:[]}}: "
     );
     for (cluster, why) in [
-        (format!("n={other},m=http://127.0.0.1:1"), format!("{members}unmatched member while checking PeerURLs")),
+        (
+            format!("n={other},m=http://127.0.0.1:1"),
+            format!(
+                "{members}unmatched member while checking PeerURLs: no member of the cluster has exactly the URLs of \
+                 m=http://127.0.0.1:1 in -initial-cluster"
+            ),
+        ),
         (
             format!("n={other},m=http://127.0.0.1:2,o=http://127.0.0.1:3"),
-            format!("{members}member count is unequal"),
+            format!("{members}member count is unequal: -initial-cluster lists 3, the cluster has 2"),
         ),
         (
             "m=http://127.0.0.1:2".to_owned(),
