@@ -144,7 +144,7 @@ fn what_holds_no_record_or_is_not_looked_at_is_told() {
         let directory = Directory::new();
         let segment = directory.segments().remove(0);
         damage(&segment, |old| old.clone_from(&bytes));
-        one_flaw(&directory, &["check=files", "holds no record", segment.to_str().unwrap()]);
+        one_flaw(&directory, &["check=sums", "no head", segment.to_str().unwrap()]);
     }
     // The last of several.
     let directory = whole();

@@ -128,8 +128,20 @@ fn write_first<D: Disk>(
     entries: &[pb::Entry],
     state: pb::HardState,
 ) -> Result<(), StartError> {
-    wal.append(entries.iter().map(EntryRef::from), Some(state));
-    Ok(wal.sync()?)
+    write_committed(wal, entries, state)
+}
+
+/// Writes entries and, once they are durable, the state that commits them. In one write a power failure could keep the
+/// state and lose a part of the entries, and the log would be a damaged one.
+fn write_committed<D: Disk>(
+    wal: &mut Wal<D>,
+    entries: &[pb::Entry],
+    state: pb::HardState,
+) -> Result<(), StartError> {
+    wal.append(entries.iter().map(EntryRef::from), None);
+    wal.sync()?;
+    wal.append(std::iter::empty(), Some(state));
+    Ok(wal.flush()?)
 }
 
 /// The first start in a new cluster.
@@ -330,8 +342,7 @@ fn force_alone<D: Disk>(
         add(pb::ConfChange { id: 0, kind: pb::ADD_NODE, node_id: id.0, context });
     }
     let state = pb::HardState { commit: last, ..state };
-    wal.append(added.iter().map(EntryRef::from), Some(state));
-    wal.sync()?;
+    write_committed(wal, &added, state)?;
     entries.append(&mut added);
     Ok(state)
 }

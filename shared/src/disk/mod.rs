@@ -206,6 +206,12 @@ pub(crate) fn copy<D: Disk>(disk: &D, file: &D::File, offset: u64, to: &Path) ->
     copy.sync()
 }
 
+/// Whether an error says that there is no room: on the disk, in the quota, or for a file of that size.
+pub(crate) fn is_full(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind;
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
 /// Reads a whole file that is no longer than `len_max` bytes.
 pub fn read_file<D: Disk>(disk: &D, path: &Path, len_max: u64) -> Result<Vec<u8>, DiskError> {
     let file = disk.open(path, Open::Read)?;

@@ -165,6 +165,26 @@ impl Encoder {
 /// `start` are the first bytes of a record that claims `record_len` bytes. True if they can be the start of
 /// a record of just that length.
 pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
+    match own_length(start) {
+        OwnLength::Is(own) => own == record_len,
+        OwnLength::CutOff => true,
+        OwnLength::None => false,
+    }
+}
+
+/// How long a record is by its own fields, whatever stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnLength {
+    /// So many bytes.
+    Is(u64),
+    /// Its fields are not all there; those that are could be those of a record.
+    CutOff,
+    /// It is not the start of a record.
+    None,
+}
+
+/// Reads the first fields of a record, of which `start` are the first bytes.
+pub(crate) fn own_length(start: &[u8]) -> OwnLength {
     let mut rest = start;
     let mut used = 0u64;
     let mut kind = None;
@@ -172,17 +192,17 @@ pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
         match field(&mut rest, tag, &mut used) {
             Field::Value(value) if kind.is_none() => kind = Some(value),
             Field::Value(_) => {}
-            Field::CutOff => return true,
-            Field::Other => return false,
+            Field::CutOff => return OwnLength::CutOff,
+            Field::Other => return OwnLength::None,
         }
     }
     if kind == Some(CRC.unsigned_abs()) {
-        return used == record_len;
+        return OwnLength::Is(used);
     }
     match field(&mut rest, 0x1a, &mut used) {
-        Field::Value(data_len) => used.checked_add(data_len) == Some(record_len),
-        Field::CutOff => true,
-        Field::Other => false,
+        Field::Value(data_len) => used.checked_add(data_len).map_or(OwnLength::None, OwnLength::Is),
+        Field::CutOff => OwnLength::CutOff,
+        Field::Other => OwnLength::None,
     }
 }
 

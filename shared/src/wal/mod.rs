@@ -13,9 +13,11 @@ mod error;
 mod open;
 mod purge;
 mod reader;
+mod search;
 mod segment;
 mod stream;
 mod survey;
+mod torn;
 mod writer;
 
 pub use codec::EntryRef;

@@ -7,7 +7,7 @@ use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
 use super::writer::{Found, Wal};
 use super::{Damage, End, Frames, Reader, Record, WalError};
-use crate::disk::{Disk, DiskError, DiskFile, Open, copy, remove_ends_with};
+use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full, parent_of, remove_ends_with};
 use crate::pb;
 
 /// Bytes written again at once.
@@ -131,6 +131,18 @@ fn look<D: Disk>(
     Ok((inspected, damage))
 }
 
+/// Where a segment is among those that are read.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    is_first: bool,
+    is_last: bool,
+    name: Option<SegmentName>,
+}
+
+fn name_of<F: DiskFile>(file: &F) -> Option<SegmentName> {
+    file.path().file_name().and_then(SegmentName::parse)
+}
+
 /// All that the records of some segments say.
 struct Scan {
     metadata: Option<pb::Metadata>,
@@ -146,6 +158,10 @@ struct Scan {
     crc: u32,
     end: End,
     end_offset: u64,
+    /// The last segment has no complete head, and nothing is in it.
+    headless: bool,
+    /// The last segment tells the state.
+    has_state: bool,
     frames: Frames,
     padded: bool,
 }
@@ -163,6 +179,8 @@ impl Scan {
             crc: 0,
             end: End::Clean,
             end_offset: 0,
+            headless: false,
+            has_state: false,
             frames,
             padded: false,
         }
@@ -171,8 +189,10 @@ impl Scan {
     /// Reads segments that follow one another; after an error it has what stands before the bad record.
     fn read<F: DiskFile>(&mut self, files: &[Arc<F>], after: u64) -> Result<(), WalError> {
         for (i, file) in files.iter().enumerate() {
-            let mut reader = Reader::of(FileSource::new(Arc::clone(file))?, self.crc, self.frames);
-            let result = self.read_segment(&mut reader, after, i + 1 == files.len());
+            let reader = Reader::of(FileSource::new(Arc::clone(file))?, self.crc, self.frames);
+            let mut reader = reader.following(self.last_index);
+            let place = Position { is_first: i == 0, is_last: i + 1 == files.len(), name: name_of(&**file) };
+            let result = self.read_segment(&mut reader, after, place);
             self.padded |= reader.is_padded();
             result.map_err(|(offset, error)| match error {
                 ReadError::Disk(error) => WalError::Disk(error),
@@ -191,17 +211,32 @@ impl Scan {
         &mut self,
         reader: &mut Reader<FileSource<F>>,
         after: u64,
-        is_last: bool,
+        position: Position,
     ) -> Result<(), (u64, ReadError)> {
-        for place in 0u64.. {
+        self.has_state = false;
+        let mut place = 0u64;
+        loop {
             let offset = reader.offset();
             let Some(record) = reader.next_record().map_err(|error| (offset, error))? else { break };
             self.record(place, record, after).map_err(|damage| (offset, damage.into()))?;
+            place += 1;
         }
         self.end = reader.end().unwrap_or(End::Clean);
+        let offset = reader.offset();
         // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
-        let lost = self.end == End::Torn && !is_last;
-        if lost { Err((reader.offset(), Damage::UnexpectedEof.into())) } else { Ok(()) }
+        if self.end == End::Torn && !position.is_last {
+            return Err((offset, reader.torn_damage().into()));
+        }
+        if place >= 2 {
+            return Ok(());
+        }
+        // Without its head. A crash may leave that of a segment that was just begun: nothing was in it yet. A log of
+        // nothing else does not say whose it is, which is found out later.
+        let is_begun = position.name.is_some_and(|name| name.is_after(self.last_index));
+        let is_empty = !reader.has_record_after(offset).map_err(|error| (offset, error.into()))?;
+        self.headless = position.is_last && !position.is_first && is_begun && is_empty;
+        let is_only = position.is_first && position.is_last;
+        if self.headless || is_only { Ok(()) } else { Err((0, Damage::Head.into())) }
     }
 
     /// Takes a record over that is the `place`th of its segment.
@@ -222,7 +257,7 @@ impl Scan {
                 _ => self.metadata = Some(metadata),
             },
             Record::Entry(entry) => self.entry(entry, after)?,
-            Record::State(state) => self.state = state,
+            Record::State(state) => (self.state, self.has_state) = (state, true),
             Record::Crc(_) => {}
             Record::Snapshot(at) => {
                 self.snapshot_index = self.snapshot_index.max(at.index);
@@ -292,14 +327,23 @@ impl<D: Disk> Wal<D> {
             tail_len: scan.end_offset,
         };
         let mut wal = Wal::resume(disk, dir, held, found);
-        let repaired = wal.repair(scan.end, scan.end_offset)?;
+        let repaired = if scan.headless {
+            Some(wal.begin_last_again(scan.end)?)
+        } else {
+            wal.repair(scan.end, scan.end_offset)?
+        };
+        let end_offset = wal.tail_len();
         // A process that was killed may have written it and not synced it. Who reads it relies on it. After a sync
         // that failed the system may show what it will never write: so it gets it once more.
-        write_again(wal.tail_mut(), scan.end_offset)?;
+        write_again(wal.tail_mut(), end_offset)?;
         wal.tail_mut().sync()?;
         wal.disk().sync_dir(dir)?;
-        remove_ends_with(wal.disk(), dir, &[".wal.tmp"])?;
+        remove_ends_with(wal.disk(), dir, &[".wal.tmp", ".wal.broken.tmp"])?;
         wal.reserve()?;
+        if !scan.has_state && !scan.headless && scan.state != pb::HardState::default() {
+            // Once the segments before this one are gone, nothing else tells the term and the vote.
+            wal.repeat_state(scan.state)?;
+        }
         Ok((wal, Recovered { metadata, state: scan.state, entries: scan.entries, repaired }))
     }
 
@@ -315,13 +359,26 @@ impl<D: Disk> Wal<D> {
         let copy = match end {
             End::Torn => {
                 tracing::info!(target: "wal", "repairing {}", path.display());
-                Some(set_aside(&disk, file)?)
+                set_aside(&disk, file, end_offset)?
             }
             End::Zeros | End::Clean => None,
         };
         file.truncate(end_offset)?;
         file.sync()?;
         Ok(Some(Repaired { file: path, kept_bytes: end_offset, cut_bytes: len - end_offset, copy }))
+    }
+}
+
+impl<D: Disk> Wal<D> {
+    /// Replaces the last segment, which has no head and nothing in it, by one that is begun as it should have been.
+    fn begin_last_again(&mut self, end: End) -> Result<Repaired, WalError> {
+        let disk = self.disk().clone();
+        let file = self.tail_mut();
+        let (path, len) = (file.path().to_owned(), file.len()?);
+        tracing::info!(target: "wal", "repairing {}, which has no head", path.display());
+        let copy = if end == End::Torn { set_aside(&disk, file, 0)? } else { None };
+        self.replace_tail()?;
+        Ok(Repaired { file: path, kept_bytes: self.tail_len(), cut_bytes: len, copy })
     }
 }
 
@@ -367,12 +424,63 @@ impl Scan {
     }
 }
 
-/// Copies a torn segment to `….broken`, durably, replacing an older copy.
-fn set_aside<D: Disk>(disk: &D, file: &D::File) -> Result<PathBuf, DiskError> {
-    let mut path = file.path().as_os_str().to_owned();
-    path.push(".broken");
-    let path = PathBuf::from(path);
-    copy(disk, file, 0, &path)?;
-    disk.sync_dir(crate::disk::parent_of(&path))?;
-    Ok(path)
+/// Keeps a torn segment in a copy `….broken`, or `….broken.1` and so on if there are copies already, durably. Where
+/// there is no room for all of it, what is cut off, from `cut_from` on, is kept; `None` if there is none for that.
+fn set_aside<D: Disk>(disk: &D, file: &D::File, cut_from: u64) -> Result<Option<PathBuf>, DiskError> {
+    let name = |suffix: &str| {
+        let mut path = file.path().as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let mut path = name(".broken");
+    for number in 1.. {
+        if disk.kind(&path)?.is_none() {
+            break;
+        }
+        // A start that was cut short has made it.
+        if is_copy(disk, file, &path)? {
+            return Ok(Some(path));
+        }
+        path = name(&format!(".broken.{number}"));
+    }
+    let temporary = name(".broken.tmp");
+    for from in [0, cut_from] {
+        let copied = copy(disk, file, from, &temporary)
+            .and_then(|()| disk.rename(&temporary, &path))
+            .and_then(|()| disk.sync_dir(parent_of(&path)));
+        match copied {
+            Ok(()) => return Ok(Some(path)),
+            Err(error) if is_full(error.kind()) => {
+                tracing::warn!(target: "wal", "no room for a copy of {}: {error}", file.path().display());
+                // It may not even be there.
+                let _ = disk.remove(&temporary);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    tracing::warn!(target: "wal", "what is cut off of {} is not kept", file.path().display());
+    Ok(None)
+}
+
+/// Whether a file holds the same bytes as an open one.
+fn is_copy<D: Disk>(disk: &D, file: &D::File, path: &Path) -> Result<bool, DiskError> {
+    if disk.kind(path)? != Some(Kind::File) {
+        return Ok(false);
+    }
+    let other = disk.open(path, Open::Read)?;
+    if other.len()? != file.len()? {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; WRITTEN_AGAIN_AT_ONCE], vec![0; WRITTEN_AGAIN_AT_ONCE]);
+    let mut at = 0;
+    loop {
+        let got = file.read_at(at, &mut ours)?;
+        if other.read_at(at, &mut theirs)? != got || ours[..got] != theirs[..got] {
+            return Ok(false);
+        }
+        if got == 0 {
+            return Ok(true);
+        }
+        at += got as u64;
+    }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Damage;
 use super::codec::{self, LENGTH_BYTES, RawRecord};
+use super::torn::Tear;
 use crate::disk::{DiskError, DiskFile};
 use crate::pb;
 
@@ -13,8 +14,6 @@ use crate::pb;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Enough of a record to see its type, its sum and the length of its data.
 const START_BYTES: usize = 32;
-/// What a disk writes whole: a lost write leaves zeros from such a boundary on.
-const SECTOR_BYTES: u64 = 512;
 
 /// Which releases' records are taken for good ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +147,10 @@ pub struct Reader<S> {
     offset: u64,
     crc: u32,
     padded: bool,
+    /// The index of the last entry, in this segment or before it, as far as that is known.
+    last_index: u64,
+    /// What the last record would be called if others followed it; tells of [`End::Torn`] only.
+    torn: Damage,
     end: Option<End>,
 }
 
@@ -159,7 +162,26 @@ impl<S: Source> Reader<S> {
 
     /// The same for the records of more releases.
     pub fn of(source: S, crc: u32, frames: Frames) -> Reader<S> {
-        Reader { source, frames, offset: 0, crc, padded: false, end: None }
+        let torn = Damage::UnexpectedEof;
+        Reader { source, frames, offset: 0, crc, padded: false, last_index: 0, torn, end: None }
+    }
+
+    /// The same for a segment that follows others, which end with the entry at `last_index`. It matters for a torn
+    /// tail: a state behind it that commits later entries shows that it is none.
+    #[must_use]
+    pub fn following(mut self, last_index: u64) -> Reader<S> {
+        self.last_index = last_index;
+        self
+    }
+
+    /// The index of the last entry that was read, or that was there before.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// What is wrong with the segment if it is torn and is not the last one.
+    pub fn torn_damage(&self) -> Damage {
+        self.torn.clone()
     }
 
     /// Whether a padded record has come: only 3.x writes such.
@@ -206,38 +228,49 @@ impl<S: Source> Reader<S> {
             let zeros = start.iter().all(|b| *b == 0);
             return Ok(self.ends(if zeros { End::Zeros } else { End::Torn }));
         };
-        let Some(frame) = Frame::parse(*length, self.frames) else {
-            return Err(Damage::Length(i64::from_le_bytes(*length)).into());
-        };
-        let Frame { record_len, pad_len } = frame;
-        let bad_length = Damage::Length(record_len.cast_signed());
-        if record_len == 0 && pad_len == 0 {
-            return match self.last_nonzero()? {
-                None => Ok(self.ends(End::Zeros)),
+        let claimed = i64::from_le_bytes(*length);
+        let frame = Frame::parse(*length, self.frames);
+        if frame.is_some_and(|frame| frame.record_len == 0 && frame.pad_len == 0) {
+            match self.last_nonzero(self.offset)? {
+                None => return Ok(self.ends(End::Zeros)),
                 // 3.x prepares its segments with zeros, and a write that was cut off may have begun behind some.
-                Some(_) if self.padded => Ok(self.ends(End::Torn)),
-                Some(_) => Err(bad_length.into()),
-            };
+                Some(_) if self.padded => return Ok(self.ends(End::Torn)),
+                Some(_) => {}
+            }
+        }
+        let room = left - LENGTH_BYTES as u64;
+        let whole = frame.filter(|frame| frame.record_len > 0 && frame.record_len + frame.pad_len <= room);
+        let damage = match whole {
+            Some(frame) => {
+                let record_size = usize::try_from(frame.record_len).unwrap_or(usize::MAX);
+                match self.decode(record_size)? {
+                    Ok((record, crc)) => {
+                        self.crc = crc;
+                        self.padded |= frame.pad_len > 0;
+                        self.offset += frame.len();
+                        if let Record::Entry(entry) = &record {
+                            self.last_index = entry.index;
+                        }
+                        return Ok(Some(record));
+                    }
+                    Err(damage) => damage,
+                }
+            }
+            None => Damage::Length(frame.map_or(claimed, |frame| frame.record_len.cast_signed())),
+        };
+        // No torn write of 2.x looks like this: it is where 3.x went on, and what follows is its own.
+        if frame.is_none() && damage.is_padded_record() {
+            return Err(damage.into());
         }
         let start = &start[..start.len().min(START_BYTES)];
-        let room = left - LENGTH_BYTES as u64;
-        let record_size = match usize::try_from(record_len) {
-            Ok(size) if record_len + pad_len <= room => size,
-            // The record does not end in this file: cut off, unless its own fields tell of another length.
-            _ if codec::fits_length(start, record_len) || self.is_lost(record_len + pad_len)? => {
-                return Ok(self.ends(End::Torn));
+        let start = Bytes::copy_from_slice(start);
+        match self.tear(frame, &start)? {
+            Tear::None => Err(damage.into()),
+            Tear::CutOff => Ok(self.ends(End::Torn)),
+            Tear::Lost => {
+                self.torn = damage;
+                Ok(self.ends(End::Torn))
             }
-            _ => return Err(bad_length.into()),
-        };
-        match self.decode(record_size)? {
-            Ok((record, crc)) => {
-                self.crc = crc;
-                self.padded |= pad_len > 0;
-                self.offset += frame.len();
-                Ok(Some(record))
-            }
-            Err(_) if self.is_lost(record_len + pad_len)? => Ok(self.ends(End::Torn)),
-            Err(damage) => Err(damage.into()),
         }
     }
 
@@ -256,19 +289,10 @@ impl<S: Source> Reader<S> {
         Ok(decode_record(window.slice(LENGTH_BYTES..LENGTH_BYTES + size), self.crc, self.frames))
     }
 
-    /// Whether the record at the offset, of which `record_len` bytes are claimed, was written but never
-    /// reached the disk: from the start of a sector in it, the rest of the file is zeros.
-    fn is_lost(&mut self, record_len: u64) -> Result<bool, DiskError> {
-        let data_end = self.last_nonzero()?.map_or(self.offset, |last| last).max(self.offset) + 1;
-        let record_end = self.offset.saturating_add(LENGTH_BYTES as u64).saturating_add(record_len);
-        let lost_from = data_end.next_multiple_of(SECTOR_BYTES);
-        Ok(lost_from < record_end.min(self.source.len()))
-    }
-
-    /// The offset of the last byte that is not zero, of those from the offset on.
-    pub(super) fn last_nonzero(&mut self) -> Result<Option<u64>, DiskError> {
+    /// The offset of the last byte that is not zero, of those from `from` on.
+    pub(super) fn last_nonzero(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
         let mut last = None;
-        let mut at = self.offset;
+        let mut at = from;
         while at < self.source.len() {
             let window = self.source.window(at, CHUNK_BYTES)?;
             if window.is_empty() {

@@ -25,6 +25,13 @@ impl SegmentName {
     }
 }
 
+impl SegmentName {
+    /// Whether it is the name of a segment that was begun when the log ended with the entry or mark at `last_index`.
+    pub(crate) fn is_after(self, last_index: u64) -> bool {
+        last_index.checked_add(1) == Some(self.index)
+    }
+}
+
 /// Exactly 16 hexadecimal digits.
 pub(crate) fn hex16(digits: &str) -> Option<u64> {
     let good = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());

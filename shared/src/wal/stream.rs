@@ -43,6 +43,7 @@ pub struct Stream<D: Disk> {
     reader: Option<Reader<FileSource<D::File>>>,
     /// The segment that is being read, or was read last.
     file: PathBuf,
+    name: Option<SegmentName>,
     /// How many of its records were read.
     place: u64,
     /// Where the last record begins, or the bad one.
@@ -50,6 +51,10 @@ pub struct Stream<D: Disk> {
     /// The sum over all segments before this one.
     crc: u32,
     metadata: Option<pb::Metadata>,
+    /// The index of the last entry or mark, as far as it was read.
+    last_index: u64,
+    /// Whether a segment was read to its end.
+    follows: bool,
     end: End,
     end_offset: u64,
     /// The first segment that ended before its head did.
@@ -77,10 +82,13 @@ impl<D: Disk> Stream<D> {
             waiting: segments.into_iter().collect(),
             reader: None,
             file: dir.to_owned(),
+            name: None,
             place: 0,
             offset: 0,
             crc: 0,
             metadata: None,
+            last_index: 0,
+            follows: false,
             end: End::Clean,
             end_offset: 0,
             headless: None,
@@ -144,7 +152,9 @@ impl<D: Disk> Stream<D> {
                 self.file = self.dir.join(name.to_string());
                 (self.place, self.offset) = (0, 0);
                 let file = self.disk.open(&self.file, Open::Read)?;
-                self.reader = Some(Reader::of(FileSource::new(Arc::new(file))?, self.crc, self.frames));
+                let reader = Reader::of(FileSource::new(Arc::new(file))?, self.crc, self.frames);
+                self.reader = Some(reader.following(self.last_index));
+                self.name = Some(name);
                 continue;
             };
             self.offset = reader.offset();
@@ -154,19 +164,35 @@ impl<D: Disk> Stream<D> {
                 Ok(Some(record)) => {
                     self.check(&record).map_err(|damage| self.damaged(damage))?;
                     self.place += 1;
+                    match &record {
+                        Record::Entry(entry) => self.last_index = entry.index,
+                        Record::Snapshot(at) => self.last_index = self.last_index.max(at.index),
+                        _ => {}
+                    }
                     return Ok(Some(record));
                 }
                 Ok(None) => {
                     self.end = reader.end().unwrap_or(End::Clean);
                     self.end_offset = reader.offset();
                     self.crc = reader.crc();
+                    let torn = reader.torn_damage();
+                    let is_empty = self.place < HEAD_RECORDS && !reader.has_record_after(self.end_offset)?;
                     self.reader = None;
                     if self.place < HEAD_RECORDS {
                         self.headless.get_or_insert_with(|| self.file.clone());
                     }
+                    let is_last = self.waiting.is_empty();
                     // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
-                    if self.end == End::Torn && !self.waiting.is_empty() {
-                        return Err(self.damaged(Damage::UnexpectedEof));
+                    if self.end == End::Torn && !is_last {
+                        return Err(self.damaged(torn));
+                    }
+                    let follows = std::mem::replace(&mut self.follows, true);
+                    let is_next = self.name.is_some_and(|name| name.is_after(self.last_index));
+                    // What a crash left of a segment that was just begun.
+                    let was_begun = is_empty && is_last && follows && is_next;
+                    if self.place < HEAD_RECORDS && !was_begun {
+                        self.offset = 0;
+                        return Err(self.damaged(Damage::Head));
                     }
                 }
                 Err(ReadError::Disk(error)) => return Err(error.into()),

@@ -4,22 +4,14 @@
 //! that stands in it (or that its data give) tells whether the next one is good. Where the length of a record is
 //! damaged, the next record is searched byte by byte: it is one that another fits behind, or that ends the file.
 
-use bytes::Bytes;
-use memchr::memchr_iter;
 use prost::Message as _;
 
 use super::codec::{self, LENGTH_BYTES, RawRecord};
-use super::reader::{Frame, decode_record, typed};
+use super::reader::{decode_record, typed};
+use super::search::Whole;
 use super::{Damage, End, Frames, ReadError, Reader, Record, Source};
 use crate::disk::DiskError;
 use crate::pb;
-
-/// Bytes that are searched at once for the next record.
-const SEARCH_BYTES: usize = 256 * 1024;
-/// The shortest start of a record that is looked for: both tags, the type, and a byte of the sum.
-const START_BYTES: usize = 4;
-/// The longest start of a record up to its data, length field included.
-const START_BYTES_MAX: usize = 40;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,23 +118,6 @@ struct Surveyor<'a, S> {
     flaws: Vec<Flaw>,
 }
 
-/// A record that is there in full, whatever its sum says.
-struct Whole {
-    raw: RawRecord,
-    end: u64,
-}
-
-impl Whole {
-    fn data(&self) -> Bytes {
-        self.raw.data.clone().unwrap_or_default()
-    }
-
-    /// The sum behind it, where `sum` is the one before it.
-    fn sum_after(&self, sum: u32) -> u32 {
-        if self.raw.kind == codec::CRC { sum } else { crc32c::crc32c_append(sum, &self.data()) }
-    }
-}
-
 impl<S: Source> Surveyor<'_, S> {
     fn run(&mut self) -> Result<End, DiskError> {
         loop {
@@ -153,7 +128,7 @@ impl<S: Source> Surveyor<'_, S> {
                 }
                 Ok(None) => match self.reader.end().unwrap_or(End::Clean) {
                     // Usually nothing follows. But a length that is damaged may point behind the end.
-                    End::Torn => match self.find_record(self.at + 1)? {
+                    End::Torn => match self.reader.find_record(self.frames, self.at + 1)? {
                         Some(_) => Damage::UnexpectedEof,
                         None => return Ok(End::Torn),
                     },
@@ -172,7 +147,7 @@ impl<S: Source> Surveyor<'_, S> {
     fn next(&mut self) -> Result<Option<(Record, u64, u32)>, ReadError> {
         self.reader.seek(self.at, self.sum.unwrap_or(0));
         if self.sum.is_none()
-            && let Some(whole) = self.whole(self.at)?
+            && let Some(whole) = self.reader.whole(self.frames, self.at)?
             && whole.raw.kind != codec::CRC
         {
             // Nobody knows the sum before this record: it is believed what it says.
@@ -210,11 +185,11 @@ impl<S: Source> Surveyor<'_, S> {
     /// Goes on behind a record that is not good. False if nothing readable follows.
     fn recover(&mut self, damage: Damage) -> Result<bool, DiskError> {
         let from = self.at;
-        let Some(whole) = self.whole(from)? else { return self.search(damage) };
+        let Some(whole) = self.reader.whole(self.frames, from)? else { return self.search(damage) };
         let own = self.sum.map(|sum| whole.sum_after(sum));
         let fits = own == Some(whole.raw.crc);
         let proven = match own {
-            Some(own) => fits || self.fits(whole.end, own)?,
+            Some(own) => fits || self.reader.fits(self.frames, whole.end, own)?,
             None => false,
         };
         if let Some(own) = own.filter(|_| proven)
@@ -225,7 +200,7 @@ impl<S: Source> Surveyor<'_, S> {
             self.give(record, whole.end, own, true);
             return Ok(true);
         }
-        if self.whole(whole.end)?.is_none() {
+        if self.reader.whole(self.frames, whole.end)?.is_none() {
             return self.search(damage);
         }
         // The sum that stands in it tells whether the next one is good.
@@ -237,7 +212,7 @@ impl<S: Source> Surveyor<'_, S> {
     /// Searches the next record, where the length of this one says nothing.
     fn search(&mut self, damage: Damage) -> Result<bool, DiskError> {
         let from = self.at;
-        let Some(next) = self.find_record(from + 1)? else {
+        let Some(next) = self.reader.find_record(self.frames, from + 1)? else {
             let to = self.reader.source().len();
             self.flaws.push(Flaw { from, to, damage, kept: false });
             // What a record of unknown length leaves behind is no part of the log.
@@ -291,65 +266,5 @@ impl<S: Source> Surveyor<'_, S> {
                 .filter(|entry| entry.data.is_some())
                 .map(Record::Entry),
         })
-    }
-
-    /// The record at a place, if it is there in full and its length is true.
-    fn whole(&mut self, at: u64) -> Result<Option<Whole>, DiskError> {
-        let left = self.reader.source().len().saturating_sub(at);
-        let start = self.reader.source().window(at, START_BYTES_MAX)?;
-        let Some((length, start)) = start.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let Some(frame) = Frame::parse(*length, self.frames) else { return Ok(None) };
-        let start = &start[..start.len().min(START_BYTES_MAX - LENGTH_BYTES)];
-        let room = left - LENGTH_BYTES as u64;
-        let there = frame.record_len.checked_add(frame.pad_len).is_some_and(|len| len <= room);
-        let (Ok(size), true) = (usize::try_from(frame.record_len), there && frame.record_len > 0) else {
-            return Ok(None);
-        };
-        let first = &start[..start.len().min(size)];
-        if !codec::fits_length(first, frame.record_len) {
-            return Ok(None);
-        }
-        let window = self.reader.source().window(at, LENGTH_BYTES + size)?;
-        if window.len() < LENGTH_BYTES + size {
-            return Ok(None);
-        }
-        let raw = RawRecord::decode(window.slice(LENGTH_BYTES..LENGTH_BYTES + size));
-        Ok(raw.ok().map(|raw| Whole { raw, end: at + frame.len() }))
-    }
-
-    /// Whether the record at a place follows the sum `sum`.
-    fn fits(&mut self, at: u64, sum: u32) -> Result<bool, DiskError> {
-        let whole = self.whole(at)?;
-        Ok(whole.is_some_and(|whole| whole.raw.crc == whole.sum_after(sum)))
-    }
-
-    /// The first place from `from` on where a record is: one that another follows, or nothing but zeros.
-    fn find_record(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
-        let len = self.reader.source().len();
-        let mut at = from;
-        while at + ((LENGTH_BYTES + START_BYTES) as u64) <= len {
-            let window = self.reader.source().window(at, SEARCH_BYTES)?;
-            let Some(last) = window.len().checked_sub(LENGTH_BYTES + START_BYTES) else { break };
-            // The tag before the type; the length stands before it.
-            let searched = &window[LENGTH_BYTES..=LENGTH_BYTES + last];
-            for i in memchr_iter(0x08, searched) {
-                let start = &window[LENGTH_BYTES + i..];
-                if matches!(start, [_, 1..=5, 0x10, ..]) && self.is_record(at + i as u64, len)? {
-                    return Ok(Some(at + i as u64));
-                }
-            }
-            at += last as u64 + 1;
-        }
-        Ok(None)
-    }
-
-    fn is_record(&mut self, at: u64, len: u64) -> Result<bool, DiskError> {
-        let Some(whole) = self.whole(at)? else { return Ok(false) };
-        self.reader.seek(whole.end, 0);
-        if whole.end == len || self.reader.last_nonzero()?.is_none() {
-            let crc_alone = whole.raw.kind == codec::CRC && whole.raw.data.is_none();
-            return Ok(crc_alone || typed(whole.raw.kind, whole.data(), self.frames).is_ok());
-        }
-        self.fits(whole.end, whole.raw.crc)
     }
 }

@@ -1,12 +1,11 @@
 //! Appends to a log.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::codec::{Encoder, EntryRef};
 use super::segment::SegmentName;
 use super::{WalError, exists};
-use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy};
+use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full};
 use crate::pb;
 
 /// A segment that has reached this length is closed and the next one begun, as in etcd 2.3.
@@ -270,6 +269,28 @@ impl<D: Disk> Wal<D> {
         &mut self.held[last].1
     }
 
+    /// How long the last segment is.
+    pub(super) fn tail_len(&self) -> u64 {
+        self.tail_len
+    }
+
+    /// Begins the last segment again, in the place of the file that has its name.
+    pub(super) fn replace_tail(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| {
+            // The old file's lock is kept until the new one has its own.
+            let old = wal.held.pop();
+            let result = wal.cut();
+            drop(old);
+            result
+        })
+    }
+
+    /// Writes the state that is known already once more.
+    pub(super) fn repeat_state(&mut self, state: pb::HardState) -> Result<(), WalError> {
+        self.encoder.state(&state);
+        self.guarded(Wal::write_and_sync)
+    }
+
     /// Reserves space for the segment, without a change of its length.
     pub(super) fn reserve(&mut self) -> Result<(), WalError> {
         Ok(reserve(self.tail_mut())?)
@@ -349,7 +370,7 @@ impl<D: Disk> Wal<D> {
 /// Reserves space for a whole segment, so that a sync need not write where the blocks are. A disk without that much room may still have enough for what comes.
 fn reserve<F: DiskFile>(file: &mut F) -> Result<(), DiskError> {
     match file.allocate(SEGMENT_BYTES) {
-        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+        Err(error) if is_full(error.kind()) => {
             tracing::warn!(target: "wal", "the log goes on without reserved space: {error}");
             Ok(())
         }

@@ -111,6 +111,16 @@ fn every_flipped_bit_is_an_error_but_for_a_lost_tail() {
     }
 }
 
+/// The bytes of a state record; its sum is that of nothing before it.
+fn state_record(state: &pb::HardState) -> Vec<u8> {
+    let disk = SimDisk::new(1);
+    let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+    let before = disk.contents(Path::new(FIRST)).unwrap().len();
+    wal.append([].into_iter(), Some(*state));
+    wal.close().unwrap();
+    disk.contents(Path::new(FIRST)).unwrap().split_off(before)
+}
+
 /// A log of three segments.
 fn segments() -> SimDisk {
     let disk = SimDisk::new(1);
@@ -166,11 +176,12 @@ fn a_damaged_record_is_named_with_file_and_offset() {
 
 #[test]
 fn absurd_lengths_are_errors() {
-    for (length, said) in [(-1, Damage::Length(-1)), (i64::MIN, Damage::Length(i64::MIN))] {
+    for length in [-1, i64::MIN] {
         let mut bytes = GO_2_3.to_vec();
-        bytes.extend_from_slice(&length.to_le_bytes());
+        let at = last_record(&bytes);
+        bytes[at..at + 8].copy_from_slice(&i64::to_le_bytes(length));
         let error = open(&planted(&bytes)).unwrap_err();
-        assert!(matches!(error, WalError::Damaged { damage, .. } if damage == said));
+        assert!(matches!(error, WalError::Damaged { damage, .. } if damage == Damage::Length(length)));
     }
     // Too long, and the record after it shows that it never was that long.
     let mut bytes = GO_2_3.to_vec();
@@ -178,10 +189,12 @@ fn absurd_lengths_are_errors() {
     bytes[at..at + 8].copy_from_slice(&i64::MAX.to_le_bytes());
     let error = open(&planted(&bytes)).unwrap_err();
     assert!(matches!(error, WalError::Damaged { damage: Damage::Length(i64::MAX), .. }), "{error}");
-    // Alone it may be a record that was cut off.
-    let mut bytes = GO_2_3.to_vec();
-    bytes.extend_from_slice(&i64::MAX.to_le_bytes());
-    assert_eq!(open(&planted(&bytes)).unwrap().repaired.unwrap().cut_bytes, 8);
+    // Alone it is what is left of a record that was never written in full.
+    for length in [i64::MAX, -1] {
+        let mut bytes = GO_2_3.to_vec();
+        bytes.extend_from_slice(&length.to_le_bytes());
+        assert_eq!(open(&planted(&bytes)).unwrap().repaired.unwrap().cut_bytes, 8);
+    }
 }
 
 #[test]
@@ -197,11 +210,10 @@ fn zeros_are_the_end_of_the_log_and_are_cut_off() {
         assert_eq!((repaired.cut_bytes, repaired.copy), (zeros as u64, None));
         assert_eq!(disk.contents(Path::new(FIRST)).unwrap(), GO_2_3);
         assert_eq!(files(&disk, dir()).len(), 1);
-        // Zeros with something behind them are no end.
+        // With something behind them that is no record they are what is left of a write.
         bytes.push(1);
-        if zeros >= 8 {
-            check(&planted(&bytes), &whole, "zeros and more").unwrap_err();
-        }
+        let recovered = check(&planted(&bytes), &whole, "zeros and more").unwrap();
+        assert_eq!(recovered.repaired.unwrap().cut_bytes, zeros as u64 + 1);
     }
 }
 
@@ -220,8 +232,9 @@ fn a_last_write_whose_sectors_are_zero_was_never_synced() {
         let recovered = check(&planted(&bytes), &whole, "lost sectors").unwrap();
         assert_eq!(recovered.entries, whole.entries);
         assert_eq!(recovered.repaired.unwrap().kept_bytes, start as u64);
-        // With another byte behind it, it is damage.
-        *bytes.last_mut().unwrap() = 1;
+        // With a record behind it that was written later, it is damage.
+        let committed = pb::HardState { term: 9, vote: 1, commit: whole.entries.len() as u64 + 1 };
+        bytes.extend_from_slice(&state_record(&committed));
         check(&planted(&bytes), &whole, "damage").unwrap_err();
     }
     assert!(last < GO_2_3.len());

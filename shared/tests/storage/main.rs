@@ -12,4 +12,5 @@ mod real;
 mod snapshot;
 mod stream;
 mod survey;
+mod torn;
 mod written;
