@@ -10,14 +10,17 @@
 //! **Invariant:** clients cannot take the slots of other members, nor members those of clients.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -413,19 +416,50 @@ impl Slot {
         }
     }
 
-    /// Whether the connection is to be closed to make room. It reads what is there before it asks: a request that has
-    /// come in saves it.
+    /// Whether the connection is to be closed to make room.
     pub(crate) fn must_go(&self) -> bool {
         self.state.asked.load(Relaxed) && self.state.phase() != Phase::Busy
     }
 
     /// Waits until the connection is to go.
     pub(crate) async fn told_to_go(&self) {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             self.register(cx);
-            if self.must_go() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if self.must_go() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Whether the connection is to be closed to make room, and nothing has come on it. Bytes may have come that the
+    /// runtime has not noticed yet; then the connection stays.
+    pub(crate) fn must_go_unless_heard(&self, socket: &TcpStream) -> bool {
+        if !self.must_go() {
+            return false;
+        }
+        let mut byte = [MaybeUninit::uninit()];
+        let heard = SockRef::from(socket).peek(&mut byte).is_ok_and(|read| read > 0);
+        if heard {
+            self.state.asked.store(false, Relaxed);
+        }
+        !heard
+    }
+
+    /// Waits until something comes. Whether the connection may go on: it may also have to go before.
+    pub(crate) async fn first_byte(&self, socket: &TcpStream) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                readable = socket.readable() => {
+                    self.enter(Phase::Arriving);
+                    return readable.is_ok();
+                }
+                () = self.told_to_go() => {
+                    if self.must_go_unless_heard(socket) {
+                        return false;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -17,7 +17,6 @@ fn raise_own_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-
 fn idle(port: u16, count: usize) -> Check<Vec<TcpStream>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     (0..count)
@@ -126,8 +125,12 @@ fn a_request_that_never_ends_does_not_hold_what_others_need() -> Check {
             (server.peer_port, format!("{head}{cluster}\r\n\r\nx")),
             (server.client_port, "GET /v2/ke".to_owned()),
             (server.client_port, "GET /v2/keys HTTP/1.1\r\nHost:".to_owned()),
-            (server.client_port, "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nContent-Type: \
-                application/x-www-form-urlencoded\r\n\r\nv".to_owned()),
+            (
+                server.client_port,
+                "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nContent-Type: \
+                application/x-www-form-urlencoded\r\n\r\nv"
+                    .to_owned(),
+            ),
         ] {
             let mut connection =
                 Connection::open(port, PATIENCE).context(format!("round {number}, {start}"))?;
@@ -149,7 +152,11 @@ fn a_snapshot_waits_for_a_descriptor() -> Check {
     let mut working = Connection::open(server.client_port, PATIENCE)?;
     put(&mut working, &server, 0)?;
     // Not even one more file: what is open stays open.
-    let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum })?;
+    let before = prlimit(
+        Some(pid),
+        Resource::Nofile,
+        Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum },
+    )?;
     for number in 1..150 {
         put(&mut working, &server, number)?;
     }
@@ -161,7 +168,11 @@ fn a_snapshot_waits_for_a_descriptor() -> Check {
     wait_for_line(&mut server, "saved snapshot at index")?;
     server.set("/b", "1")?;
     // One that stops does not wait.
-    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum })?;
+    prlimit(
+        Some(pid),
+        Resource::Nofile,
+        Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum },
+    )?;
     for number in 300..600 {
         put(&mut working, &server, number)?;
     }

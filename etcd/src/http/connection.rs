@@ -358,7 +358,7 @@ async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -
             let mut space = [const { MaybeUninit::uninit() }; 2048];
             let mut buf = ReadBuf::uninit(&mut space);
             let read = match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
-                Poll::Pending if stop.makes_room() => return Poll::Ready(None),
+                Poll::Pending if stop.slot.must_go_unless_heard(socket.tcp()) => return Poll::Ready(None),
                 read => ready!(read),
             };
             let bytes = buf.filled();

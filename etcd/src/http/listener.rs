@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, run};
 use super::site::Site;
-use crate::connections::{ConnectionSlots, Port, Slot};
+use crate::connections::{ConnectionSlots, Phase, Port, Slot};
 
 /// How often the kernel asks a silent client whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -69,12 +69,17 @@ async fn greet<S: Site>(
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
+    if acceptor.is_tls() && !open.slot.first_byte(&socket).await {
+        return;
+    }
     let accepted = tokio::select! {
+        biased;
         accepted = acceptor.accept(socket) => accepted,
         () = open.slot.told_to_go() => return,
     };
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = accepted else { return };
+    open.slot.enter(Phase::Silent);
     let watch_thread = &site.wire().watch_thread;
     let served = run(Connection::new(stream), &site, &listening, &open.slot, Some(watch_thread)).await;
     let Some(connection) = served else { return };

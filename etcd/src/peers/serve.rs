@@ -81,7 +81,11 @@ async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<
     // A socket without it is slower, and serves all the same.
     let _ = socket.set_nodelay(true);
     // What went wrong with a peer's connection is the peer's affair: it dials again.
+    if timeout(HEAD_TIME_MAX, slot.first_byte(&socket)).await != Ok(true) {
+        return;
+    }
     let accepted = tokio::select! {
+        biased;
         accepted = timeout(HEAD_TIME_MAX, acceptor.accept(socket)) => accepted,
         () = slot.told_to_go() => return,
     };

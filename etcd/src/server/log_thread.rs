@@ -133,7 +133,8 @@ impl<D: Disk> LogThread<D> {
             return None;
         }
         // A new segment may have to wait for a descriptor, which the caller's thread frees.
-        let bytes = batch.entries().map(|entry| entry.data.map_or(0, <[u8]>::len) + RECORD_BYTES).sum::<usize>();
+        let bytes =
+            batch.entries().map(|entry| entry.data.map_or(0, <[u8]>::len) + RECORD_BYTES).sum::<usize>();
         if writer.wal.ends_segment_after(bytes + RECORD_BYTES) {
             return None;
         }

@@ -179,7 +179,14 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         keep_informed(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
     tokio::pin!(informed);
     for (listener, acceptor) in peer_listeners {
-        let served = peers::serve(listener, acceptor, member.clone(), transport.clone(), silent.clone(), slots.clone());
+        let served = peers::serve(
+            listener,
+            acceptor,
+            member.clone(),
+            transport.clone(),
+            silent.clone(),
+            slots.clone(),
+        );
         connections.spawn(served);
     }
     let context = http::Context::new(handle, &config, metrics, log)?;

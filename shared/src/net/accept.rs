@@ -120,6 +120,12 @@ impl Acceptor {
         })
     }
 
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Agrees with the other side on how to talk. Refusals are logged here.
     ///
     /// # Errors

@@ -104,7 +104,14 @@ impl Node {
         };
         let (stop, stopping) = watch::channel(false);
         let roster = Arc::new(Members(members));
-        let serving = tokio::spawn(serve(listener, Acceptor::plain(), roster, transport.clone(), stopping, ConnectionSlots::many()));
+        let serving = tokio::spawn(serve(
+            listener,
+            Acceptor::plain(),
+            roster,
+            transport.clone(),
+            stopping,
+            ConnectionSlots::many(),
+        ));
         Node { id, address, transport, inbound, snapshots, stop, serving }
     }
 
