@@ -59,7 +59,7 @@ impl DiskError {
     /// Whether the process, or the whole machine, has as many files and connections open as it may (EMFILE, ENFILE).
     #[must_use]
     pub fn is_out_of_descriptors(&self) -> bool {
-        matches!(self.source.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
+        is_out_of_descriptors(&self.source)
     }
 
     /// Whether an earlier failed sync is the reason, see the module's rules.
@@ -81,6 +81,11 @@ impl DiskError {
     pub(crate) fn after_failed_sync(verb: &'static str, path: &Path) -> DiskError {
         DiskError::new(verb, path, io::Error::other(AfterFailedSync))
     }
+}
+
+/// Whether an error is the lack of a descriptor, in the process or on the machine (EMFILE, ENFILE).
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ mod sim;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub(crate) use error::is_out_of_descriptors;
 pub use error::{DiskError, reason};
 pub use output::OutputFile;
 pub use patient::PatientDisk;

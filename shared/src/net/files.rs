@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate::{Facts, date, public_key_is};
 use super::io_reason;
+use crate::disk::is_out_of_descriptors;
 
 /// What connections are for. Error texts name the flags and the other side by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,6 +116,14 @@ pub enum TlsFileError {
     /// The file cannot be read.
     #[error("open {path}: {reason}")]
     Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file cannot be read now: the process or the machine has too many files open.
+    #[error("open {path}: {reason}")]
+    NoDescriptor {
         /// The file.
         path: String,
         /// What the system said.
@@ -283,7 +292,14 @@ fn show(path: &Path) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    fs::read(path).map_err(|error| TlsFileError::Read { path: show(path), reason: io_reason(&error) })
+    fs::read(path).map_err(|error| {
+        let (path, reason) = (show(path), io_reason(&error));
+        if is_out_of_descriptors(&error) {
+            TlsFileError::NoDescriptor { path, reason }
+        } else {
+            TlsFileError::Read { path, reason }
+        }
+    })
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {

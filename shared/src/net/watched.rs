@@ -59,10 +59,16 @@ impl<T> Watched<T> {
                     state.current = Arc::new(new);
                     tracing::info!(target: "transport", "read changed certificates: {}", self.names());
                 }
-                Err(error) => tracing::error!(
-                    target: "transport",
-                    "cannot use changed certificates, those from before stay in use: {error}"
-                ),
+                Err(error) => {
+                    if matches!(error, TlsFileError::NoDescriptor { .. }) {
+                        // Nothing is known of the files yet: they are read again before the next connection.
+                        state.stamps.clear();
+                    }
+                    tracing::error!(
+                        target: "transport",
+                        "cannot use changed certificates, those from before stay in use: {error}"
+                    );
+                }
             }
         }
         state.current.clone()
@@ -94,6 +100,8 @@ fn inode(_: &fs::Metadata) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
     #[test]
@@ -108,7 +116,12 @@ mod tests {
         };
         write("one");
         let file = path.clone();
+        let full = std::sync::atomic::AtomicBool::new(false);
         let watched = Watched::new(vec![path.clone()], move || match fs::read_to_string(&file) {
+            Ok(text) if text == "full" && !full.swap(true, Relaxed) => Err(TlsFileError::NoDescriptor {
+                path: "f".to_owned(),
+                reason: "too many open files".to_owned(),
+            }),
             Ok(text) if text != "bad" => Ok(text),
             _ => Err(TlsFileError::Nothing { path: "f".to_owned(), wanted: "word" }),
         })
@@ -122,5 +135,9 @@ mod tests {
         assert_eq!(*watched.current(), "two");
         write("six");
         assert_eq!(*watched.current(), "six");
+        // Without a change in between.
+        write("full");
+        assert_eq!(*watched.current(), "six");
+        assert_eq!(*watched.current(), "full");
     }
 }
