@@ -119,6 +119,7 @@ pub(super) async fn run<S: Site>(
     let notified = pin!(listening.stop.notified());
     let mut stop = Stop { listening, slot, notified, registered: false };
     let mut arriving = 0;
+    let mut many_lines = false;
     loop {
         let (wire, clock) = (site.wire(), || site.clock());
         let ended = match &mut connection.takeover {
@@ -150,8 +151,14 @@ pub(super) async fn run<S: Site>(
         if carry.is_empty() {
             carry = rest(&mut socket, &**site, &mut stop).await?;
         }
-        match Box::pin(speak(socket, carry, site, &mut stop, arriving)).await {
+        match Box::pin(speak(socket, carry, site, &mut stop, arriving, many_lines)).await {
             Spoken::Closed => return None,
+            Spoken::Crowded(back, looks) => {
+                connection = back;
+                arriving = looks;
+                many_lines = true;
+                continue;
+            }
             Spoken::Quiet(back, looks) => {
                 connection = back;
                 // What is left is a part of a request.
@@ -162,8 +169,11 @@ pub(super) async fn run<S: Site>(
                 arriving = 0;
             }
         }
-        if connection.carry.is_empty() && connection.takeover.is_none() {
-            slot.enter(Phase::Idle);
+        if connection.carry.is_empty() {
+            many_lines = false;
+            if connection.takeover.is_none() {
+                slot.enter(Phase::Idle);
+            }
         }
     }
 }
@@ -174,27 +184,31 @@ enum Spoken {
     Closed,
     /// Nothing is going on. A part of a request that is here has been arriving for this number of looks.
     Quiet(Connection, u32),
+    /// A request comes with many header lines. It has been arriving for this number of looks.
+    Crowded(Connection, u32),
     /// A watch or a wait begins.
     TakenOver(Connection),
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
-/// has been arriving for that number of looks already.
+/// has been arriving for that number of looks already, and may have `many_lines`.
 async fn speak<S: Site>(
     socket: Stream,
     carry: BytesMut,
     site: &Arc<S>,
     stop: &mut Stop<'_, '_>,
     arriving: u32,
+    many_lines: bool,
 ) -> Spoken {
     let wire = site.wire();
     let flow = Arc::new(Flow::new(stop.slot.clone()));
     let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok()));
-    let front = Front::new(site.clone(), socket, carry, flow.clone());
+    let front = Front::new(site.clone(), socket, carry, flow.clone(), many_lines);
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
     // connection's state is not where there are many.
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));
-    let mut connection = wire.http.serve_connection(front, service);
+    let http = if many_lines { &wire.http_of_many_lines } else { &wire.http };
+    let mut connection = http.serve_connection(front, service);
     let mut look = pin!(sleep(wire.look_interval));
     let mut looks = Looks { arriving, ..Looks::default() };
     let mut look_again = true;
@@ -211,6 +225,9 @@ async fn speak<S: Site>(
         }
         if flow.is_taken_over() {
             return Poll::Ready(End::TakenOver);
+        }
+        if flow.is_crowded() && flow.is_idle() {
+            return Poll::Ready(End::Crowded);
         }
         if stop.makes_room() && flow.can_be_spared() {
             return Poll::Ready(End::Cut);
@@ -239,6 +256,10 @@ async fn speak<S: Site>(
             Spoken::Closed
         }
         End::Cut => Spoken::Closed,
+        End::Crowded => {
+            let connection = Connection { socket, carry: join(parts.read_buf, held), takeover: None };
+            Spoken::Crowded(connection, looks.arriving)
+        }
         End::Quiet => {
             let connection = Connection { socket, carry: join(parts.read_buf, held), takeover: None };
             Spoken::Quiet(connection, looks.arriving)
@@ -258,6 +279,7 @@ enum End {
     /// By us, in the middle of something.
     Cut,
     Quiet,
+    Crowded,
     TakenOver,
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Flow {
     lingers: AtomicBool,
     /// The first line of a request is not whole yet, and not handed to the library.
     holding: AtomicBool,
+    /// A head comes that the parser in use has no room for.
+    crowded: AtomicBool,
     /// Counts requests whose head was read.
     begun: AtomicU32,
     takeover_waits: AtomicBool,
@@ -105,6 +107,30 @@ impl Flow {
     /// Whether a part of a request's first line is held back.
     pub(super) fn holds(&self, holding: bool) {
         self.holding.store(holding, Relaxed);
+    }
+
+    /// Whether `bytes`, which come next, belong to a head that is longer than `limit`; no answer is under way.
+    pub(super) fn outgrows(&self, bytes: &[u8], limit: usize) -> bool {
+        let before = match (self.at_head.load(Relaxed), self.head.load(Relaxed)) {
+            (true, _) => 0,
+            (false, 0) => self.delivered.load(Relaxed),
+            // Of what follows another request in the same piece it is not known where it begins.
+            (false, _) => return false,
+        };
+        let limit = limit as u64;
+        if bytes.is_empty() || self.answering.load(Relaxed) || before + bytes.len() as u64 <= limit {
+            return false;
+        }
+        end_of_head(bytes).is_none_or(|end| before + end as u64 > limit)
+    }
+
+    /// Such a head waits for another parser.
+    pub(super) fn crowds(&self) {
+        self.crowded.store(true, Relaxed);
+    }
+
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded.load(Relaxed)
     }
 
     /// There is something to write.

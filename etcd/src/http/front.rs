@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::flow::Flow;
 use super::output::Output;
 use super::request_line::{self, RequestLine};
-use super::site::Site;
+use super::site::{SHORT_HEAD_BYTES, Site};
 
 /// Bytes that one read takes from the socket.
 const READ_BYTES_MAX: usize = 16 * 1024;
@@ -39,6 +39,8 @@ pub(super) struct Front<S> {
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
     state: State,
+    /// The library parses requests with many header lines.
+    takes_many_lines: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,15 +49,24 @@ enum State {
     Passing,
     /// `held` begins a request whose first line is not whole yet.
     Holding,
+    /// `held` belongs to a head that the library in its present form has no room for.
+    Crowded,
     /// The connection ends with [`VERSION_UNKNOWN`], of which so much is written.
     Refusing(usize),
 }
 
 impl<S: Site> Front<S> {
     /// A connection of which `carry` is read already; at a request's first byte.
-    pub(super) fn new(site: Arc<S>, socket: Stream, carry: BytesMut, flow: Arc<Flow>) -> Front<S> {
+    pub(super) fn new(
+        site: Arc<S>,
+        socket: Stream,
+        carry: BytesMut,
+        flow: Arc<Flow>,
+        takes_many_lines: bool,
+    ) -> Front<S> {
         let out = Output::default();
-        let mut front = Front { site, socket, flow, out, held: carry, state: State::Passing };
+        let state = State::Passing;
+        let mut front = Front { site, socket, flow, out, held: carry, state, takes_many_lines };
         front.look_at_held();
         front
     }
@@ -88,6 +99,15 @@ impl<S: Site> Front<S> {
                 self.held = rewritten;
             }
         }
+    }
+
+    /// Whether bytes that are to be handed on must wait for a library with more room.
+    fn is_crowded_by(&self, bytes: &[u8]) -> bool {
+        let crowded = !self.takes_many_lines && self.flow.outgrows(bytes, SHORT_HEAD_BYTES);
+        if crowded {
+            self.flow.crowds();
+        }
+        crowded
     }
 
     /// Hands on what is held.
@@ -140,6 +160,12 @@ impl<S: Site> Read for Front<S> {
             match this.state {
                 // To the library the connection ends here.
                 State::Refusing(written) => return this.poll_refuse(cx, written),
+                // The connection's owner looks after each poll.
+                State::Crowded => return Poll::Pending,
+                State::Passing if this.is_crowded_by(&this.held) => {
+                    this.state = State::Crowded;
+                    continue;
+                }
                 State::Passing if !this.held.is_empty() => {
                     this.deliver_held(&mut buf);
                     return Poll::Ready(Ok(()));
@@ -172,6 +198,11 @@ impl<S: Site> Read for Front<S> {
                 }
             }
             if !bytes.is_empty() {
+                if this.is_crowded_by(bytes) {
+                    this.held.extend_from_slice(bytes);
+                    this.state = State::Crowded;
+                    continue;
+                }
                 this.flow.delivers(bytes);
                 buf.put_slice(bytes);
             }

@@ -77,7 +77,7 @@ pub(crate) use self::flow::Flow;
 pub use self::legacy_admin::{AdminAnswer, remove_delay};
 pub(crate) use self::listener::serve;
 pub(crate) use self::metrics_page::graphite;
-pub(crate) use self::site::{Site, Wire};
+pub(crate) use self::site::{HEADER_LINES_SHORT, Site, Wire};
 
 /// How large requests may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,16 @@ use super::{Context, plain_get, reply};
 /// The least that the HTTP library takes for its buffers.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
 
+/// Header lines that a request may have. To parse one costs room for as many; so this is for the few whose head is
+/// longer than [`SHORT_HEAD_BYTES`], in which more than [`HEADER_LINES_SHORT`] lines do not fit.
+const HEADER_LINES_MAX: usize = 16 * 1024;
+
+/// Header lines of usual requests, and of whatever members and proxies say to each other.
+pub(crate) const HEADER_LINES_SHORT: usize = 1000;
+
+/// A head of this length has at most [`HEADER_LINES_SHORT`] lines: the shortest takes three bytes.
+pub(super) const SHORT_HEAD_BYTES: usize = 3 * HEADER_LINES_SHORT;
+
 /// What answers requests.
 pub(crate) trait Site: Send + Sync + 'static {
     /// What the requests of one connection share.
@@ -59,6 +69,8 @@ pub(crate) trait Site: Send + Sync + 'static {
 pub(crate) struct Wire {
     pub(super) limits: Limits,
     pub(super) http: http1::Builder,
+    /// The same for requests with many header lines.
+    pub(super) http_of_many_lines: http1::Builder,
     pub(crate) look_interval: Duration,
     pub(super) watch_thread: WatchThread,
 }
@@ -72,13 +84,23 @@ impl Wire {
             // Who closes its side behind a request still wants the answer.
             .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
-            .max_header_size(limits.head_bytes_max);
-        Wire { limits, http, look_interval: LOOK_INTERVAL, watch_thread: WatchThread::default() }
+            .max_header_size(limits.head_bytes_max)
+            .max_headers(HEADER_LINES_SHORT);
+        let mut http_of_many_lines = http.clone();
+        http_of_many_lines.max_headers(HEADER_LINES_MAX);
+        Wire {
+            limits,
+            http,
+            http_of_many_lines,
+            look_interval: LOOK_INTERVAL,
+            watch_thread: WatchThread::default(),
+        }
     }
 
     /// Gives requests up when their client closes its side: what answers them may wait for ever.
     pub(crate) fn forgetting_who_leaves(mut self) -> Wire {
         self.http.half_close(false);
+        self.http_of_many_lines.half_close(false);
         self
     }
 

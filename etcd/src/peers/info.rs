@@ -24,6 +24,7 @@ use shared::net::Dialer;
 use shared::url::Url;
 use tokio::time::timeout;
 
+use crate::http::HEADER_LINES_SHORT;
 use crate::log;
 use crate::member::Peer;
 
@@ -134,7 +135,9 @@ pub(crate) async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration)
 
 async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<Answer, String> {
     let stream = dialer.dial(url, limit).await.map_err(|error| error.to_string())?;
-    let handshake = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await;
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true).max_headers(HEADER_LINES_SHORT);
+    let handshake = http.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let request = Request::get(path).header(HOST, url.address()).body(Empty::<Bytes>::new());
     let exchange = async {

@@ -29,7 +29,7 @@ use super::posts;
 use super::versions;
 use super::writer::{self, StreamStart};
 use crate::connections::{ConnectionSlots, Phase, Port, Slot};
-use crate::http::exchange;
+use crate::http::{HEADER_LINES_SHORT, exchange};
 use crate::log;
 use crate::version::SPOKEN;
 
@@ -104,6 +104,7 @@ async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<
         .title_case_headers(true)
         // Who closes its side behind a request still wants the answer.
         .half_close(true)
+        .max_headers(HEADER_LINES_SHORT)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -20,6 +20,7 @@ use shared::url::Url;
 
 use super::timed::Timed;
 use crate::config::ProxyConfig;
+use crate::http::HEADER_LINES_SHORT;
 
 /// Idle connections that are kept for one endpoint, unless descriptors are short: as many requests at a time cost no
 /// new connection.
@@ -61,8 +62,9 @@ impl Connector {
     async fn connect(&self, url: &Url) -> Result<Sender, SendError> {
         let stream = self.dialer.dial(url, self.dial_timeout).await?;
         let stream = Timed::new(stream, self.read_timeout, self.write_timeout);
-        let (sender, connection) =
-            http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+        let mut http = http1::Builder::new();
+        http.title_case_headers(true).max_headers(HEADER_LINES_SHORT);
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
         // It ends with its sender, and what ends it sooner the sender is told.
         tokio::spawn(connection);
         Ok(sender)

@@ -18,6 +18,9 @@ use super::error::RequestError;
 use super::via::Via;
 use crate::net::{Dialer, Stream, TlsFailure, io_reason};
 
+/// Header lines of an answer: a proxy on the way may add some.
+const HEADER_LINES_MAX: usize = 1000;
+
 /// As many as an import writes keys at a time at most; more idle ones are closed.
 const IDLE_CONNECTIONS_MAX: usize = 512;
 /// The largest answer that is kept: a recursive listing of a full store is some hundred megabytes.
@@ -149,6 +152,7 @@ impl Transport {
         let stream = self.reach(origin).await?;
         let (sender, connection) = http1::Builder::new()
             .title_case_headers(true)
+            .max_headers(HEADER_LINES_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(origin, &error))?;
