@@ -114,6 +114,8 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         max_snapshots: count(values.number("max-snapshots")),
         max_wals: count(values.number("max-wals")),
         cors,
+        host_whitelist: flags::origins(values.text("host-whitelist")).map(str::to_owned).collect(),
+        keys_same_origin: values.switch("keys-same-origin"),
         force_new_cluster: values.switch("force-new-cluster"),
         allow_legacy: false,
         strict_reconfig_check: values.switch("strict-reconfig-check"),

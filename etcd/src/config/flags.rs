@@ -170,6 +170,17 @@ const MEMBER: Group = Group {
             "",
             "The origins whose pages a browser may let talk to this server, separated by commas; '*' for all.",
         ),
+        Flag::new(
+            "host-whitelist",
+            Kind::Checked(check_hosts),
+            "*",
+            "The hosts that requests without TLS may name, without ports and separated by commas; '*' for any. Others \
+             are answered with 421. As in etcd 3.",
+        ),
+        Flag::switch(
+            "keys-same-origin",
+            "Let no page of another origin than this server or -cors change keys. Not in the original.",
+        ),
     ],
 };
 
@@ -532,7 +543,20 @@ fn check_cors(list: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The items of `-cors`.
+fn check_hosts(list: &str) -> Result<(), String> {
+    for host in origins(list) {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if bare.contains(['/', ' ', '@']) || bare.contains(':') && bare.parse::<std::net::Ipv6Addr>().is_err()
+        {
+            return Err(format!(
+                "{host} is no host: give a name or an address alone, without scheme and port"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The items of `-cors`, and of other lists.
 pub(super) fn origins(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|origin| !origin.is_empty())
 }

@@ -96,6 +96,10 @@ pub struct Config {
     pub max_wals: usize,
     /// Origins that browsers may let in; `*` for all. Sorted, without repetition.
     pub cors: Vec<String>,
+    /// Hosts that requests may name, without ports; `*` for any.
+    pub host_whitelist: Vec<String>,
+    /// Refuse changes of keys by pages of other origins.
+    pub keys_same_origin: bool,
     /// Make this member the only one of its cluster.
     pub force_new_cluster: bool,
     /// Whether the process was started in allow-legacy mode, which is no flag: the starter says it.

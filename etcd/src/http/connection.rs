@@ -202,7 +202,7 @@ async fn speak<S: Site>(
 ) -> Spoken {
     let wire = site.wire();
     let flow = Arc::new(Flow::new(stop.slot.clone()));
-    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok()));
+    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
     let front = Front::new(site.clone(), socket, carry, flow.clone(), many_lines);
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
     // connection's state is not where there are many.

@@ -31,6 +31,16 @@ impl Cors {
         cors
     }
 
+    /// Whether all origins are allowed.
+    pub(super) fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Whether the list names this origin.
+    pub(super) fn names(&self, origin: &HeaderValue) -> bool {
+        self.origins.contains(origin)
+    }
+
     /// Whether any page may read an answer.
     pub(super) fn allows_any(&self) -> bool {
         self.any || !self.origins.is_empty()

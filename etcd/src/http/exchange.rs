@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use shared::error::{ApiError, Code};
 
 use super::backend::Backend;
+use super::browsers::Forbidden;
 use super::flow::Flow;
 use super::keys::Api;
 use super::reply::{self, BadRequest, Response};
@@ -30,6 +31,8 @@ const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 pub(crate) struct Exchange<B> {
     pub(super) context: Arc<Context<B>>,
     pub(super) flow: Arc<Flow>,
+    /// The connection is one by TLS.
+    pub(super) encrypted: bool,
 }
 
 /// Answers a request.
@@ -193,7 +196,10 @@ impl Framing {
 
 async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &mut Incoming) -> Page {
     let context = &*exchange.context;
-    let origin = context.cors.allowed(&head.headers);
+    let origin = context.browsers.cors.allowed(&head.headers);
+    if let Err(forbidden) = context.browsers.check(&head, exchange.encrypted) {
+        return Page::Ready(forbid(&exchange.flow, &forbidden, head, body).await);
+    }
     if head.method == Method::OPTIONS {
         let headers = allowing(blank(&mut head), origin);
         return Page::Ready(reply::empty(headers, StatusCode::OK));
@@ -293,6 +299,19 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::LogLevel => log_level::answer(context, &asked, headers),
         Route::Nowhere => reply::not_found(headers),
     })
+}
+
+/// Refuses a request of a page in a browser.
+pub(crate) async fn forbid(
+    flow: &Flow,
+    forbidden: &Forbidden,
+    mut head: Parts,
+    body: &mut Incoming,
+) -> Response {
+    let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
+    let mut headers = blank(&mut head);
+    discard(flow, body, expects, framing, &mut headers).await;
+    forbidden.response(headers)
 }
 
 /// `headers` and those that let `origin` read the answer.

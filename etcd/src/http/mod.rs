@@ -13,6 +13,7 @@
 
 mod auth;
 mod backend;
+mod browsers;
 mod connection;
 mod cors;
 mod dashboard;
@@ -72,6 +73,7 @@ use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 
 pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
+pub use self::browsers::BrowserRules;
 pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;
 pub use self::legacy_admin::{AdminAnswer, remove_delay};
@@ -99,8 +101,8 @@ impl Default for Limits {
 /// How clients are served.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Which web pages may read the answers.
-    pub cors: Cors,
+    /// What web pages may do.
+    pub browsers: BrowserRules,
     /// How large requests may be.
     pub limits: Limits,
     /// What the dashboard may do.
@@ -118,7 +120,7 @@ pub struct Options {
 impl From<&Config> for Options {
     fn from(config: &Config) -> Options {
         Options {
-            cors: Cors::new(&config.cors),
+            browsers: BrowserRules::new(config),
             limits: Limits {
                 head_bytes_max: config.request_header_bytes_max,
                 body_bytes_max: config.request_body_bytes_max,
@@ -137,7 +139,7 @@ impl From<&Config> for Options {
 pub struct Context<B> {
     backend: B,
     auth: Auth,
-    cors: Cors,
+    browsers: BrowserRules,
     wire: Wire,
     dashboard: Dashboard,
     internal_version: bool,
@@ -161,7 +163,8 @@ impl<B: Backend> Context<B> {
         process_metrics: Arc<ProcessMetrics>,
         log: LogControl,
     ) -> Result<Context<B>, prometheus::Error> {
-        let Options { cors, limits, dashboard, internal_version, trace, v1_dialect, pprof } = options.into();
+        let Options { browsers, limits, dashboard, internal_version, trace, v1_dialect, pprof } =
+            options.into();
         let dashboard = Dashboard::new(dashboard);
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
@@ -171,7 +174,7 @@ impl<B: Backend> Context<B> {
         Ok(Context {
             backend,
             auth,
-            cors,
+            browsers,
             wire,
             dashboard,
             internal_version,

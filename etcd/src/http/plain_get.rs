@@ -7,7 +7,7 @@
 //!
 //! **Invariant:** what is answered here the other way answers with the same bytes. Whatever is not certainly plain
 //! goes that way: other methods and pages, bodies, escapes, headers that could change an answer, parameters that
-//! make no sense, watches and quorum reads, servers with auth or CORS.
+//! make no sense, watches and quorum reads, servers with auth, CORS or a list of hosts.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
@@ -114,7 +114,7 @@ fn effect(name: &str) -> Effect {
 
 /// Answers the plain reads that `bytes` begin with, one behind the other. How many bytes they were.
 pub(super) fn answer<B: Backend>(context: &Context<B>, bytes: &[u8], out: &mut Output) -> usize {
-    if context.cors.allows_any() {
+    if context.browsers.cors.allows_any() || context.browsers.limits_hosts() {
         return 0;
     }
     let mut used = 0;

@@ -55,8 +55,8 @@ pub(crate) trait Site: Send + Sync + 'static {
         0
     }
 
-    /// A connection begins to speak. `client` is at its other end, if that can be told.
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>) -> Self::Exchange;
+    /// A connection begins to speak. `client` is at its other end, if that can be told; `encrypted` if by TLS.
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Self::Exchange;
 
     /// Answers one request, and tells the connection's [`Flow`] when it begins and ends.
     fn answer(
@@ -131,8 +131,8 @@ impl<B: Backend> Site for Context<B> {
         plain_get::answer(self, bytes, out)
     }
 
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, _: Option<SocketAddr>) -> Exchange<B> {
-        Exchange { context: self, flow }
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, _: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
+        Exchange { context: self, flow, encrypted }
     }
 
     async fn answer(

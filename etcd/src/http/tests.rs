@@ -22,8 +22,8 @@ mod head;
 mod listings;
 
 use super::stand_in::StandIn;
-use crate::connections::ConnectionSlots;
 use super::{Backend as _, Context, Cors, Limits, Options, ProcessMetrics, serve};
+use crate::connections::ConnectionSlots;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,7 +62,8 @@ impl Server {
         change(&mut context);
         let context = Arc::new(context);
         let (stop, stopping) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, acceptor, context.clone(), stopping, ConnectionSlots::many()));
+        let served =
+            tokio::spawn(serve(listener, acceptor, context.clone(), stopping, ConnectionSlots::many()));
         Server { context, addr, stop, served }
     }
 
@@ -279,7 +280,7 @@ async fn a_plain_read_is_answered_as_any_other() {
 
 #[tokio::test]
 async fn who_may_not_read_or_reads_across_origins_is_no_plain_reader() {
-    let cors = |context: &mut Context<StandIn>| context.cors = Cors::new(["*"]);
+    let cors = |context: &mut Context<StandIn>| context.browsers.cors = Cors::new(["*"]);
     let server = Server::start_with(Limits::default(), cors, Acceptor::plain()).await;
     let (head, _, _) = read_with(&server, "/v2/keys/a", "Accept: */*").await;
     assert!(head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{head}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -138,6 +138,13 @@ async fn answer<R: Roster>(
         return Ok(pages::unknown_coding());
     }
     let (path, method) = (request.uri().path(), request.method());
+    // Members send no such header, and browsers do with all that changes something. No page has business here.
+    let changes = !matches!(*method, Method::GET | Method::HEAD);
+    if changes && (request.headers().contains_key(ORIGIN) || request.headers().contains_key("sec-fetch-site"))
+    {
+        let text = "a page in a browser may not change anything on the port for members";
+        return Ok(pages::error(StatusCode::FORBIDDEN, text));
+    }
     let page: fn(&Shared<R>) -> Answer = match path {
         "/version" => |shared| pages::version(&shared.backend.members()),
         "/members" => |shared| pages::members(&shared.backend.members()),

@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     proxy: Arc<Proxy>,
     flow: Arc<Flow>,
     client: Option<SocketAddr>,
+    /// The connection is one by TLS.
+    encrypted: bool,
     /// The client's address as `X-Forwarded-For` names it.
     client_ip: Option<HeaderValue>,
 }
@@ -64,9 +66,9 @@ impl Site for Proxy {
         crate::server::now()
     }
 
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>) -> Exchange {
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange {
         let client_ip = client.and_then(|client| HeaderValue::from_str(&client.ip().to_string()).ok());
-        Exchange { proxy: self, flow, client, client_ip }
+        Exchange { proxy: self, flow, client, encrypted, client_ip }
     }
 
     async fn answer(
@@ -97,6 +99,9 @@ impl Exchange {
         if let Err(bad) = exchange::check(&head) {
             return own(reply::bad_request(exchange::blank(&mut head), bad));
         }
+        if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted) {
+            return own(exchange::forbid(&self.flow, &forbidden, head, &mut body).await);
+        }
         let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
             return own(reply::bad_request(exchange::blank(&mut head), BadRequest::Malformed));
         };
@@ -121,7 +126,7 @@ impl Exchange {
             exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
             return own(reply::moved(headers, &head.method, &clean, head.uri.query()));
         }
-        let origin = self.proxy.cors.allowed(&head.headers);
+        let origin = self.proxy.browsers.cors.allowed(&head.headers);
         let local = match &*path {
             b"/metrics" => Local::Metrics,
             _ if self.proxy.readonly && head.method != Method::GET => Local::NotImplemented,

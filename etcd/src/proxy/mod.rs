@@ -40,7 +40,7 @@ use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, Service};
-use crate::http::{self, Cors, Options, Wire};
+use crate::http::{self, BrowserRules, Options, Wire};
 use crate::log;
 use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
 use crate::security::{self, Door};
@@ -52,7 +52,7 @@ use crate::service::{Managed, keep_informed};
 /// What all connections share.
 pub(crate) struct Proxy {
     wire: Wire,
-    cors: Cors,
+    browsers: BrowserRules,
     readonly: bool,
     director: Arc<Director>,
     connector: Connector,
@@ -70,12 +70,12 @@ impl Proxy {
         stopping: watch::Receiver<bool>,
         idle_max: usize,
     ) -> anyhow::Result<Proxy> {
-        let Options { cors, limits, .. } = config.into();
+        let Options { browsers, limits, .. } = config.into();
         let process_metrics = ProcessMetrics::new();
         Ok(Proxy {
             // A watch that is passed on ends with its client.
             wire: Wire::new(limits).forgetting_who_leaves(),
-            cors,
+            browsers: browsers.without_dashboard(),
             readonly: config.proxy.mode == ProxyMode::Readonly,
             director: Arc::new(Director::new(config.proxy.failure_wait, idle_max)),
             connector,
