@@ -1,14 +1,15 @@
 //! Which endpoints there are, and which of them failed lately.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rand::seq::SliceRandom as _;
-use shared::url::Url;
+use shared::url::{Url, Urls};
 use tokio::time::Instant;
 
+use super::hops;
 use super::upstream::Upstream;
 use crate::log;
 
@@ -19,6 +20,8 @@ pub(super) struct Director {
     failure_wait: Duration,
     /// Idle connections that are kept, to all endpoints together.
     idle_max: usize,
+    /// Where the proxy itself listens.
+    listening: Urls,
     endpoints: ArcSwap<Vec<Endpoint>>,
 }
 
@@ -29,12 +32,33 @@ pub(super) struct Endpoint {
     /// When it failed: a millisecond more than since the director began; 0 if it has not, or was given another
     /// chance.
     failed_at: AtomicU64,
+    /// It leads back to this proxy, or to another one that it came from. It is not tried before the next refresh.
+    loops: AtomicBool,
+}
+
+impl Endpoint {
+    /// Whether requests to it come back.
+    pub(super) fn loops(&self) -> bool {
+        self.loops.load(Relaxed)
+    }
+
+    /// Requests to it come back.
+    pub(super) fn found_looping(&self) {
+        if !self.loops.swap(true, Relaxed) {
+            log::error!(
+                "proxy",
+                "requests to the endpoint {} come back: {}",
+                self.upstream.url(),
+                hops::ADVICE
+            );
+        }
+    }
 }
 
 impl Director {
     /// No endpoints yet. One that fails is left alone for `failure_wait`.
-    pub(super) fn new(failure_wait: Duration, idle_max: usize) -> Director {
-        Director { began: Instant::now(), failure_wait, idle_max, endpoints: ArcSwap::default() }
+    pub(super) fn new(failure_wait: Duration, idle_max: usize, listening: Urls) -> Director {
+        Director { began: Instant::now(), failure_wait, idle_max, listening, endpoints: ArcSwap::default() }
     }
 
     /// The endpoints in the order in which they are tried, unavailable ones too.
@@ -47,7 +71,7 @@ impl Director {
         let endpoints = self.endpoints();
         endpoints
             .iter()
-            .filter(|endpoint| self.is_available(endpoint, now))
+            .filter(|endpoint| !endpoint.loops() && self.is_available(endpoint, now))
             .map(|endpoint| endpoint.upstream.url().to_string())
             .collect()
     }
@@ -94,9 +118,16 @@ impl Director {
                     None
                 }
             })
-            .map(|upstream| Endpoint { upstream, failed_at: AtomicU64::new(0) })
+            .map(|upstream| Endpoint {
+                upstream,
+                failed_at: AtomicU64::new(0),
+                loops: AtomicBool::new(false),
+            })
             .collect();
         for endpoint in &endpoints {
+            if hops::is_own(endpoint.upstream.url(), &self.listening) {
+                endpoint.found_looping();
+            }
             endpoint.upstream.keep_idle(self.idle_max / endpoints.len());
         }
         endpoints.shuffle(&mut rand::rng());
@@ -124,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_endpoint_is_left_alone_for_a_while() {
-        let director = Director::new(WAIT, 128);
+        let director = Director::new(WAIT, 128, Urls::parse("http://10.0.0.1:1").unwrap());
         director.replace(&urls(2));
         let endpoints = director.endpoints();
         let failed = Instant::now();
@@ -140,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_forgives_and_keeps_connections() {
-        let director = Director::new(WAIT, 128);
+        let director = Director::new(WAIT, 128, Urls::parse("http://10.0.0.1:1").unwrap());
         director.replace(&urls(2));
         let before = director.endpoints();
         let now = Instant::now();
@@ -161,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_order_is_one_of_chance_and_what_is_no_url_is_left_out() {
-        let director = Director::new(WAIT, 128);
+        let director = Director::new(WAIT, 128, Urls::parse("http://10.0.0.1:1").unwrap());
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..100 {
             director.replace(&urls(3));

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::Proxy;
 use super::body::{Body, Passed, Until};
+use super::hops::{LOOP, Refused};
 use super::metrics::{Counted, Dropped};
 use super::premature::Premature;
 use super::upstream::Outgoing;
@@ -197,17 +198,35 @@ impl Exchange {
             }
         };
         let until = is_watch(&head).then(|| proxy.stop());
+        if let Err(refused) = proxy.hops.add(&mut head.headers) {
+            proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
+            let text = refused.text();
+            proxy.hush.error(&text, began);
+            return match refused {
+                Refused::Loop => comes_back(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text)),
+                Refused::TooFar => refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text),
+            };
+        }
         let Some(outgoing) = self.outgoing(head, body) else {
             return own(reply::bad_request(HeaderMap::new(), BadRequest::Malformed));
         };
         let mut premature = Premature::of(self.client);
-        let mut tried = 0;
+        let (mut tried, mut looping) = (0, false);
         for endpoint in proxy.director.endpoints().iter() {
+            if endpoint.loops() {
+                looping = true;
+                continue;
+            }
             if !proxy.director.is_available(endpoint, began) {
                 continue;
             }
             tried += 1;
             match endpoint.upstream.send(&proxy.connector, &outgoing).await {
+                Ok((response, _)) if response.headers().contains_key(LOOP) => {
+                    proxy.metrics.dropped(counted, Dropped::FailedSendingRequest);
+                    endpoint.found_looping();
+                    looping = true;
+                }
                 Ok((response, lease)) => {
                     let (mut head, incoming) = response.into_parts();
                     proxy.metrics.handled(counted, head.status, began.elapsed());
@@ -228,6 +247,11 @@ impl Exchange {
             }
         }
         premature.disarm();
+        if looping {
+            proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
+            let text = Refused::Loop.text();
+            return comes_back(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text));
+        }
         if tried == 0 {
             proxy.metrics.dropped(counted, Dropped::ZeroEndpoints);
             let text = "zero endpoints currently available";
@@ -257,6 +281,12 @@ impl Exchange {
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Some(Outgoing { method: head.method, target, headers, body })
     }
+}
+
+/// Tells another proxy that its request came back from here.
+fn comes_back(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(LOOP, HeaderValue::from_static("1"));
+    response
 }
 
 fn own(response: reply::Response) -> Response<Body> {

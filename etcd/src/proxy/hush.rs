@@ -25,6 +25,12 @@ impl Hush {
         }
     }
 
+    pub(super) fn error(&self, text: &str, now: Instant) {
+        if self.may_speak(now) {
+            log::error!("proxy", "{text}");
+        }
+    }
+
     fn may_speak(&self, now: Instant) -> bool {
         let second = now.saturating_duration_since(self.began).as_secs();
         let next = self.next.load(Relaxed);

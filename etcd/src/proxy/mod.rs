@@ -14,6 +14,7 @@ mod body;
 mod cluster_file;
 mod director;
 mod forward;
+mod hops;
 mod hush;
 mod members;
 mod metrics;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 
 use self::cluster_file::ClusterFile;
 use self::director::Director;
+use self::hops::Hops;
 use self::hush::Hush;
 use self::members::{Members, shown};
 use self::upstream::Connector;
@@ -59,6 +61,7 @@ pub(crate) struct Proxy {
     metrics: metrics::Metrics,
     process_metrics: ProcessMetrics,
     hush: Hush,
+    hops: Hops,
     stopping: watch::Receiver<bool>,
 }
 
@@ -77,11 +80,16 @@ impl Proxy {
             wire: Wire::new(limits).forgetting_who_leaves(),
             browsers: browsers.without_dashboard(),
             readonly: config.proxy.mode == ProxyMode::Readonly,
-            director: Arc::new(Director::new(config.proxy.failure_wait, idle_max)),
+            director: Arc::new(Director::new(
+                config.proxy.failure_wait,
+                idle_max,
+                config.listen_client_urls.clone(),
+            )),
             connector,
             metrics: metrics::Metrics::new(process_metrics.registry())?,
             process_metrics,
             hush: Hush::new(),
+            hops: Hops::new(),
             stopping,
         })
     }
@@ -152,7 +160,8 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     let manager = &service.manager;
     let mut signals = Signals::catch()?;
     let disk = RealDisk;
-    let slots = ConnectionSlots::of_proxy(raise_descriptor_limit(), config.listen_client_urls.iter().count())?;
+    let slots =
+        ConnectionSlots::of_proxy(raise_descriptor_limit(), config.listen_client_urls.iter().count())?;
     let door = Door::of_proxy(config)?;
     disk.create_dir_all(&config.data_dir)?;
     tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);

@@ -56,7 +56,13 @@ impl Running {
         let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
-        let served = tokio::spawn(http::serve(listener, Acceptor::plain(), proxy.clone(), stopping, ConnectionSlots::many()));
+        let served = tokio::spawn(http::serve(
+            listener,
+            Acceptor::plain(),
+            proxy.clone(),
+            stopping,
+            ConnectionSlots::many(),
+        ));
         Running { proxy, addr, stop, served }
     }
 
@@ -252,6 +258,9 @@ async fn a_request_reaches_the_member_as_it_was() {
     let mut lines: Vec<&str> = head.lines().collect();
     assert_eq!((lines.remove(0), sent), ("PUT /v2/keys/a%20b?prevExist=true&x=%23y HTTP/1.1", "value=1"));
     lines.sort_unstable();
+    // An id that is another at each start.
+    let hops = lines.iter().position(|line| line.starts_with("X-Etcd-Proxy-Hops: ")).unwrap();
+    assert_eq!(lines.remove(hops).len(), "X-Etcd-Proxy-Hops: ".len() + 16);
     assert_eq!(
         lines,
         [
@@ -595,7 +604,8 @@ fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Dir
         read_timeout: None,
     };
     let file = ClusterFile::in_data_dir(SimDisk::new(1), Path::new("/d")).unwrap();
-    let director = Arc::new(Director::new(PATIENCE, 128));
+    let director =
+        Arc::new(Director::new(PATIENCE, 128, shared::url::Urls::parse("http://10.0.0.1:1").unwrap()));
     let connector = Connector::new(shared::net::Dialer::plain(), &config);
     let urls = stubs.iter().map(|member| member.url()).collect();
     (Members::new(connector, director.clone(), file.clone(), urls), file, director)
@@ -636,4 +646,90 @@ async fn nobody_who_answers_means_no_endpoints_and_an_empty_list_no_news() {
     let (mut members, file, director) = asking(&[&empty]);
     members.refresh().await;
     assert_eq!((director.available(Instant::now()), file.read().unwrap()), (Vec::new(), None));
+}
+
+impl Running {
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    fn lead_to(&self, urls: &[String]) {
+        self.proxy.director.replace(urls);
+    }
+
+    fn requests(&self) -> f64 {
+        let families = self.proxy.process_metrics.registry().gather();
+        let requests = families.iter().filter(|family| family.name() == "etcd_proxy_requests_total");
+        requests.flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().get_value()).sum()
+    }
+}
+
+const PUT: &str = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nvalue=1";
+const HEAD: &str = "HEAD /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_that_comes_back_is_answered_once() {
+    // To itself, and over another one.
+    let (alone, first, second) =
+        (Running::start(&[], &[]).await, Running::start(&[], &[]).await, Running::start(&[], &[]).await);
+    for request in [PUT, HEAD, WATCH] {
+        alone.lead_to(&[alone.url()]);
+        first.lead_to(&[second.url()]);
+        second.lead_to(&[first.url()]);
+        for proxy in [&alone, &first, &second] {
+            // The second time it is known.
+            for _ in 0..2 {
+                let before: f64 = [&alone, &first, &second].iter().map(|proxy| proxy.requests()).sum();
+                let answer = proxy.ask(request).await;
+                assert!(answer.starts_with("HTTP/1.1 508 Loop Detected\r\n"), "{answer}");
+                assert!(request == HEAD || answer.contains("-advertise-client-urls"), "{answer}");
+                let after: f64 = [&alone, &first, &second].iter().map(|proxy| proxy.requests()).sum();
+                assert!(after - before <= 3.0, "{} requests", after - before);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leads_back_does_not_spoil_the_others() {
+    let member = Member::ok().await;
+    let proxy = Running::start(&[], &[]).await;
+    for _ in 0..8 {
+        // In an order of chance.
+        proxy.lead_to(&[proxy.url(), member.url()]);
+        assert!(proxy.ask(PUT).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    // What a client says of its own way concerns this request alone.
+    let ids: Vec<String> = (0..20).map(|number| format!("{number:016x}")).collect();
+    let far = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Etcd-Proxy-Hops: {}\r\n\r\n", ids.join(", "));
+    assert!(proxy.ask(&far).await.starts_with("HTTP/1.1 508 "));
+    assert!(proxy.ask(PUT).await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn a_chain_of_proxies_passes_requests_on() {
+    let member = Member::ok().await;
+    let mut chain = vec![Running::start(&[], &[&member]).await];
+    for _ in 0..3 {
+        let next = Running::start(&[], &[]).await;
+        next.lead_to(&[chain[chain.len() - 1].url()]);
+        chain.push(next);
+    }
+    for request in [PUT, HEAD, WATCH] {
+        let answer = chain[3].ask(request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    let hops = member.seen().remove(0);
+    let hops = hops.lines().find_map(|line| line.strip_prefix("X-Etcd-Proxy-Hops: ")).unwrap();
+    assert_eq!(hops.split(", ").count(), 4, "{hops}");
+}
+
+#[tokio::test]
+async fn an_answer_may_have_many_header_lines() {
+    let lines: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
+    let answer = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok");
+    let member = Member::start(answer.leak(), usize::MAX).await;
+    let proxy = Running::start(&[], &[&member]).await;
+    let answer = proxy.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nX-199: y\r\n"), "{answer}");
 }

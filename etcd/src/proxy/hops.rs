@@ -1,0 +1,141 @@
+//! Recognises requests that come back, and addresses that are the proxy's own.
+//!
+//! A member that advertises the address of a proxy makes the proxy pass requests on to itself, or two proxies to each
+//! other, until memory ends. So each proxy adds its id to the requests that it passes on, and refuses those that have
+//! it already with 508; and it does not even try endpoints at which it listens itself.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use shared::url::{Url, Urls};
+
+/// The ids of the proxies that a request has come through.
+const HOPS: HeaderName = HeaderName::from_static("x-etcd-proxy-hops");
+
+/// Marks an answer of 508 which says that the endpoint leads in a circle. A client's own list of hops does not bring it
+/// about, unless it guesses an id.
+pub(super) const LOOP: HeaderName = HeaderName::from_static("x-etcd-proxy-loop");
+
+/// A request that has come through this number of proxies goes no further.
+const HOPS_MAX: usize = 16;
+
+/// What is wrong with an endpoint that leads back here, and what to do about it.
+pub(super) const ADVICE: &str = "the -advertise-client-urls of a member name a proxy: let them name the member's own \
+    address, at which it listens for clients";
+
+/// The id of this proxy, new with each start.
+#[derive(Debug)]
+pub(super) struct Hops {
+    id: String,
+}
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It was here before.
+    Loop,
+    /// It has come a longer way than any that makes sense.
+    TooFar,
+}
+
+impl Hops {
+    pub(super) fn new() -> Hops {
+        Hops { id: format!("{:016x}", rand::random::<u64>()) }
+    }
+
+    /// Adds this proxy to the hops of a request.
+    ///
+    /// # Errors
+    /// When the request is not to be passed on.
+    pub(super) fn add(&self, headers: &mut HeaderMap) -> Result<(), Refused> {
+        let mut hops = Vec::new();
+        let mut count = 0;
+        for value in headers.get_all(&HOPS) {
+            for hop in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                if hop == self.id.as_bytes() {
+                    return Err(Refused::Loop);
+                }
+                count += 1;
+                hops.extend_from_slice(hop);
+                hops.extend_from_slice(b", ");
+            }
+        }
+        if count >= HOPS_MAX {
+            return Err(Refused::TooFar);
+        }
+        hops.extend_from_slice(self.id.as_bytes());
+        let value = HeaderValue::from_bytes(&hops).map_err(|_| Refused::TooFar)?;
+        headers.insert(HOPS, value);
+        Ok(())
+    }
+}
+
+impl Refused {
+    /// What the client is told.
+    pub(super) fn text(self) -> String {
+        match self {
+            Refused::Loop => {
+                format!("proxy: this request has come back to the proxy that passed it on: {ADVICE}")
+            }
+            Refused::TooFar => format!("proxy: this request has come through {HOPS_MAX} proxies"),
+        }
+    }
+}
+
+/// Whether a URL is certainly one at which a process with these URLs listens itself.
+pub(super) fn is_own(url: &Url, listening: &Urls) -> bool {
+    listening.iter().any(|own| {
+        let same_host = url.host().eq_ignore_ascii_case(own.host());
+        let here = is_loopback(url.host()) && (is_loopback(own.host()) || is_everywhere(own.host()));
+        url.port() == own.port() && (same_host || here)
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_everywhere(host: &str) -> bool {
+    host.is_empty() || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_passes_each_proxy_once() {
+        let proxies: Vec<Hops> = (0..=HOPS_MAX).map(|_| Hops::new()).collect();
+        let mut headers = HeaderMap::new();
+        for proxy in &proxies[..HOPS_MAX] {
+            assert_eq!(proxy.add(&mut headers), Ok(()));
+            assert_eq!(proxy.add(&mut headers), Err(Refused::Loop));
+        }
+        assert_eq!(proxies[HOPS_MAX].add(&mut headers), Err(Refused::TooFar));
+        // In lines of their own, as others may have split them.
+        let mut headers = HeaderMap::new();
+        headers.append(HOPS, HeaderValue::from_static("a"));
+        headers.append(HOPS, HeaderValue::from_str(&format!("b,{} , c", proxies[0].id)).unwrap());
+        assert_eq!(proxies[0].add(&mut headers), Err(Refused::Loop));
+        assert_eq!(proxies[1].add(&mut headers), Ok(()));
+        assert_eq!(headers.get_all(HOPS).iter().count(), 1);
+    }
+
+    #[test]
+    fn own_addresses_are_known() {
+        let listening = Urls::parse("http://127.0.0.1:2379,http://10.0.0.1:80").unwrap();
+        for (url, wanted) in [
+            ("http://127.0.0.1:2379", true),
+            ("https://localhost:2379", true),
+            ("http://127.0.0.2:2379", true),
+            ("http://10.0.0.1:80", true),
+            ("http://10.0.0.1:2379", false),
+            ("http://127.0.0.1:80", false),
+            ("http://10.0.0.2:80", false),
+        ] {
+            assert_eq!(is_own(&url.parse().unwrap(), &listening), wanted, "{url}");
+        }
+        let everywhere = Urls::parse("http://0.0.0.0:2379").unwrap();
+        assert!(is_own(&"http://localhost:2379".parse().unwrap(), &everywhere));
+        assert!(!is_own(&"http://10.0.0.1:2379".parse().unwrap(), &everywhere));
+    }
+}
