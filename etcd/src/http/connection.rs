@@ -413,3 +413,55 @@ async fn linger(socket: &mut Stream) {
     });
     let _ = timeout(LINGER_TIME, drained).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a connection on which `bytes` come between two looks, until they end it.
+    fn looks_until_cut(flow: &Flow, looks: &mut Looks, bytes: &[u8], most: u32) -> Option<u32> {
+        (1..=most).find(|_| {
+            flow.delivers(bytes);
+            matches!(looks.next(flow), Look::Stalled)
+        })
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_cut_off() {
+        let (flow, mut looks) = (Flow::at_head(), Looks::default());
+        assert_eq!(looks_until_cut(&flow, &mut looks, b"x", 1000), Some(STALLED_LOOKS_MAX));
+        // Also if it was left alone in between: the looks are counted on.
+        let flow = Flow::at_head();
+        let mut looks = Looks { arriving: STALLED_LOOKS_MAX - 2, ..Looks::default() };
+        assert_eq!(looks_until_cut(&flow, &mut looks, b"x", 1000), Some(2));
+        // And if not even the first line is whole.
+        let (flow, mut looks) = (Flow::at_head(), Looks::default());
+        flow.holds(true);
+        let cut = (1..1000).find(|_| matches!(looks.next(&flow), Look::Stalled));
+        assert_eq!(cut, Some(STALLED_LOOKS_MAX));
+    }
+
+    #[test]
+    fn a_slow_body_is_read_to_its_end_and_a_trickle_is_not() {
+        let head = b"PUT / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n";
+        let begin = || {
+            let flow = Flow::at_head();
+            flow.delivers(head);
+            flow.begins(true);
+            flow.reads_body(true);
+            flow
+        };
+        let piece = vec![b'x'; 81 * 1024];
+        assert_eq!(looks_until_cut(&begin(), &mut Looks::default(), &piece, 200), None);
+        assert_eq!(looks_until_cut(&begin(), &mut Looks::default(), b"x", 200), Some(STALLED_LOOKS_MAX));
+        // One request after the other has its own time.
+        let (flow, mut looks) = (Flow::at_head(), Looks::default());
+        for _ in 0..100 {
+            flow.delivers(b"GET / HTTP/1.1\r\n");
+            assert!(matches!(looks.next(&flow), Look::Busy));
+            flow.delivers(b"\r\n");
+            flow.begins(false);
+            flow.ends();
+        }
+    }
+}

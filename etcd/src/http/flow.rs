@@ -59,7 +59,7 @@ impl Flow {
         Flow { slot: Some(slot), ..Flow::at_head() }
     }
 
-    fn at_head() -> Flow {
+    pub(super) fn at_head() -> Flow {
         let flow = Flow::default();
         flow.at_head.store(true, Relaxed);
         flow
