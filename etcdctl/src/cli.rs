@@ -58,7 +58,7 @@ Environment (each stands for a flag that is not given):
 Exit status:
   0  done
   1  wrong arguments, or an administrative command failed
-  2  wrong flags, or nobody could be reached
+  2  no such command, wrong flags, or nobody could be reached
   4  the cluster refused or failed
   5  the cluster is unhealthy
   6  a lock was lost while it was held

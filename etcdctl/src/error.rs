@@ -15,6 +15,12 @@ pub(crate) enum CliError {
         /// The help of the command.
         help: String,
     },
+    /// There is no such command; that has been printed.
+    #[error("no such command")]
+    NoTopic,
+    /// The format of the answer does not exist. The command itself was carried out.
+    #[error("unsupported output format: {0}")]
+    Format(String),
     /// An argument is missing.
     #[error("{0}")]
     BadArguments(&'static str),

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::io::{IsTerminal as _, stderr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,27 +40,33 @@ pub(crate) struct Guess {
     pub(crate) text: String,
     /// Whether scripts know the error alone, and want nothing behind it.
     recorded: bool,
+    /// Whether the members publish client URLs of the wrong scheme, which nothing else can explain.
+    wrong_scheme: bool,
 }
 
 impl Guess {
     fn new(text: impl Into<String>) -> Guess {
-        Guess { text: text.into(), recorded: false }
+        Guess { text: text.into(), recorded: false, wrong_scheme: false }
     }
 
     fn recorded(text: impl Into<String>) -> Guess {
-        Guess { text: text.into(), recorded: true }
+        Guess { text: text.into(), recorded: true, wrong_scheme: false }
     }
 }
 
 /// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
 pub(crate) async fn mistakes(settings: &Settings, error: &CliError, met: bool) -> Vec<String> {
-    if !is_about_reaching(error, met) {
+    let is_about_reaching = is_about_reaching(error, met);
+    // Of a cluster's health the published URLs are asked, whatever the flags say.
+    let is_about_health = matches!(error, CliError::Unhealthy);
+    let is_odd = is_about_health || (met && settings.sync && is_odd_answer(error));
+    if !is_about_reaching && !is_odd {
         return Vec::new();
     }
     let Some(client) = onlooker(settings) else { return Vec::new() };
     let mut looks = JoinSet::new();
     for (at, text) in settings.endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
-        let (client, text, follow) = (Arc::clone(&client), text.clone(), settings.sync);
+        let (client, text, follow) = (Arc::clone(&client), text.clone(), settings.sync || is_about_health);
         looks.spawn(async move {
             let guess = timeout(LOOK_TIME_MAX, look_at(&client, &text, follow)).await;
             (at, text, guess.unwrap_or_else(|_| Some(silent())))
@@ -67,6 +74,8 @@ pub(crate) async fn mistakes(settings: &Settings, error: &CliError, met: bool) -
     }
     let mut found: Vec<(usize, String, Guess)> = Vec::new();
     while let Some(Ok((at, endpoint, guess))) = looks.join_next().await {
+        // A cluster answered, but oddly: only one mistake explains that.
+        let guess = guess.filter(|guess| is_about_reaching || guess.wrong_scheme);
         found.extend(guess.map(|guess| (at, endpoint, guess)));
     }
     found.sort_by_key(|(at, ..)| *at);
@@ -119,6 +128,26 @@ fn is_about_reaching(error: &CliError, met: bool) -> bool {
         CliError::Failed(text) => {
             let texts = [ClientError::Unavailable(Vec::new()), ClientError::InvalidJson];
             !met && texts.iter().any(|known| text.ends_with(&known.to_string()))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a failure after the list of members came may be that of a request to a URL of the wrong scheme: a server that
+/// speaks TLS answers a plain request with a text.
+fn is_odd_answer(error: &CliError) -> bool {
+    match error {
+        CliError::Server(error) => matches!(
+            error,
+            ClientError::InvalidJson | ClientError::EmptyBody | ClientError::UnexpectedStatus(_)
+        ),
+        CliError::Failed(text) => {
+            let known = [
+                ClientError::Unavailable(Vec::new()).to_string(),
+                ClientError::InvalidJson.to_string(),
+                ClientError::UnexpectedStatus(400).to_string(),
+            ];
+            known.iter().any(|known| text.ends_with(known))
         }
         _ => false,
     }
@@ -184,19 +213,95 @@ fn client_urls(members: &[Value]) -> Vec<String> {
 
 /// The endpoint is well: can the URLs be reached that it names?
 async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Guess> {
+    let mut troubles = Vec::new();
     for url in urls {
-        let endpoint = Endpoint::parse(url).ok()?;
-        if url == given || matches!(ask(client, &endpoint, "/version").await, Some(Ok(_))) {
+        if url == given {
             return None;
         }
+        troubles.push(trouble(client, url).await?);
     }
-    (!urls.is_empty()).then(|| {
-        Guess::new(format!(
-            "a cluster answers here, but the client URLs that its members publish cannot be reached from here: {}. \
-             Use --no-sync, or correct -advertise-client-urls of the members",
-            urls.join(", ")
-        ))
-    })
+    let first = troubles.first()?;
+    let list = urls.join(", ");
+    let right: Option<Vec<&str>> = troubles
+        .iter()
+        .map(|trouble| match trouble {
+            Trouble::Scheme(right) => Some(right.as_str()),
+            Trouble::Other(_) => None,
+        })
+        .collect();
+    if let Some(right) = right {
+        let (published, spoken) = match first {
+            Trouble::Scheme(right) if right.starts_with("https") => ("http://", "TLS"),
+            _ => ("https://", "plain HTTP, without TLS"),
+        };
+        let right = right.join(",");
+        return Some(Guess {
+            wrong_scheme: true,
+            ..Guess::new(format!(
+                "a cluster answers here, but the client URLs that its members publish begin with {published} ({list}), and \
+                 what answers there speaks {spoken}: set -advertise-client-urls of the members to {right}; until then \
+                 use --no-sync"
+            ))
+        });
+    }
+    let why = match first {
+        Trouble::Other(why) => format!(" ({why})"),
+        Trouble::Scheme(right) => format!(" (it would be {right})"),
+    };
+    Some(Guess::new(format!(
+        "a cluster answers here, but the client URLs that its members publish cannot be reached from here: {list}{why}. \
+         Use --no-sync, or correct -advertise-client-urls of the members"
+    )))
+}
+
+/// Why a client URL that members publish is of no use.
+enum Trouble {
+    /// The port speaks the other scheme: the URL as it should be.
+    Scheme(String),
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// What is wrong with a URL that members publish; `None` if it works.
+async fn trouble(client: &Client, url: &str) -> Option<Trouble> {
+    let endpoint = Endpoint::parse(url).ok();
+    let target = endpoint.as_ref().and_then(|endpoint| endpoint.target().cloned());
+    let (Some(endpoint), Some(target)) = (endpoint, target) else {
+        return Some(Trouble::Other("it is not a URL of http:// or https://".to_owned()));
+    };
+    let error = match ask(client, &endpoint, "/version").await {
+        None => return Some(Trouble::Other("no answer in time".to_owned())),
+        Some(Ok(page)) => {
+            let is_tls = page.status == 400
+                && String::from_utf8_lossy(&page.body).contains("HTTP request to an HTTPS server");
+            return is_tls.then(|| Trouble::Scheme(format!("https://{}", target.authority())));
+        }
+        Some(Err(error)) => error,
+    };
+    if target.tls && plain(client, &target).await.is_some() {
+        return Some(Trouble::Scheme(format!("http://{}", target.authority())));
+    }
+    let is_cut =
+        matches!(error, RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_));
+    if !target.tls && is_cut && net::presented(&target, QUESTION_TIME_MAX).await.is_ok() {
+        return Some(Trouble::Scheme(format!("https://{}", target.authority())));
+    }
+    Some(Trouble::Other(match (&error, own_machine(&target.host)) {
+        (RequestError::Lookup { host, .. }, _) => format!("the name {host} has no address here"),
+        (_, Some(what)) => format!("{} is {what}: clients elsewhere cannot use it", target.host),
+        _ => error.to_string(),
+    }))
+}
+
+/// What an address is that means the machine that uses it, whichever that is.
+fn own_machine(host: &str) -> Option<&'static str> {
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    match address {
+        _ if host == "localhost" => Some("the name of each machine for itself"),
+        Some(address) if address.is_unspecified() => Some("no address to connect to"),
+        Some(address) if address.is_loopback() => Some("the address of each machine for itself"),
+        _ => None,
+    }
 }
 
 /// Somebody speaks HTTP, but has no list of members.

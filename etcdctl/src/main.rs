@@ -53,7 +53,8 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
         Asked::Version => out.line(&format!("etcdctl version {VERSION}")),
         Asked::NoTopic(name, meant) => {
             out.line(&format!("No help topic for '{name}'"))?;
-            meant.map_or(Ok(()), |meant| out.note(&format!("{meant}\n")))
+            meant.map_or(Ok(()), |meant| out.note(&format!("{meant}\n")))?;
+            Err(CliError::NoTopic)
         }
         Asked::Run(cli) => {
             for warning in suggest::about_variables(env::vars_os().map(|(name, _)| name)) {
@@ -84,7 +85,7 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
 fn exit_status(error: &CliError) -> u8 {
     match error {
         CliError::BadArguments(_) | CliError::Failed(_) | CliError::Told => 1,
-        CliError::Usage { .. } | CliError::Unreachable(_) => 2,
+        CliError::Usage { .. } | CliError::NoTopic | CliError::Format(_) | CliError::Unreachable(_) => 2,
         CliError::Server(_) | CliError::Unpublished { .. } => 4,
         CliError::Unhealthy => 5,
         CliError::LockLost => 6,
@@ -109,6 +110,8 @@ mod tests {
             (CliError::Failed(String::new()), 1),
             (CliError::Told, 1),
             (usage, 2),
+            (CliError::NoTopic, 2),
+            (CliError::Format("yaml".to_owned()), 2),
             (CliError::Unreachable(ClientError::DeadlineExceeded), 2),
             (CliError::Server(ClientError::DeadlineExceeded), 4),
             (CliError::Unpublished { endpoints: vec![], error: ClientError::NoEndpoints }, 4),

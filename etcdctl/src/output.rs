@@ -16,7 +16,7 @@ pub(crate) enum Format {
     Extended,
     /// One line of JSON.
     Json,
-    /// None of these: said when there is something to print.
+    /// None of these: an error when there is an answer to print.
     Unknown(String),
 }
 
@@ -29,6 +29,14 @@ impl Format {
             "json" => Format::Json,
             other => Format::Unknown(other.to_owned()),
         }
+    }
+
+    /// For commands whose whole result is their answer.
+    ///
+    /// # Errors
+    /// [`CliError::Format`] for a format that does not exist.
+    pub(crate) fn check(&self) -> Result<(), CliError> {
+        if let Format::Unknown(name) = self { Err(CliError::Format(name.clone())) } else { Ok(()) }
     }
 }
 
@@ -60,10 +68,11 @@ impl Output {
     }
 
     /// What the keys API answered.
+    ///
+    /// # Errors
+    /// [`CliError::Format`] for a format that does not exist.
     pub(crate) fn response(&mut self, response: &Response, format: &Format) -> Result<(), CliError> {
-        if let Format::Unknown(name) = format {
-            return self.note(&format!("Unsupported output format: {name}\n"));
-        }
+        format.check()?;
         let mut text = Vec::new();
         render(response, format, &mut text)?;
         Ok(self.stdout.write_all(&text)?)
@@ -110,11 +119,18 @@ impl Output {
                 let detail = cause.detail().map(|detail| format!("{detail}\n")).unwrap_or_default();
                 self.note(&format!("Error:  {error}\n{detail}"))?;
             }
+            CliError::Format(name) => self.note(&format!(
+                "Unsupported output format: {name}\nhint: the formats are simple, extended and json\n"
+            ))?,
             CliError::BadArguments(_) => self.note(&format!("Error:  {error}\n"))?,
             // Nobody reads on.
             CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
-            CliError::Told | CliError::Unhealthy | CliError::LockLost | CliError::Status(_) => {}
+            CliError::NoTopic
+            | CliError::Told
+            | CliError::Unhealthy
+            | CliError::LockLost
+            | CliError::Status(_) => {}
         }
         self.flush()
     }
@@ -217,7 +233,8 @@ mod tests {
     #[test]
     fn forms_have_names() {
         assert_eq!(Format::new("json"), Format::Json);
-        assert_eq!(Format::new("JSON"), Format::Unknown("JSON".into()));
-        assert_eq!(Format::new(""), Format::Unknown(String::new()));
+        for other in ["JSON", "yaml", ""] {
+            assert_eq!(Format::new(other), Format::Unknown(other.to_owned()));
+        }
     }
 }

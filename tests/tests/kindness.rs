@@ -254,6 +254,135 @@ fn misspelt_words_are_recognised_in_all_programs() -> Check {
 }
 
 #[test]
+fn an_unknown_command_or_format_is_no_success() -> Check {
+    let folder = files::scratch("unknown")?;
+    let server = Server::new(folder.path(), "m1")?.started()?;
+    let endpoints = server.client_url();
+    for words in [
+        &["nosuch"][..],
+        &["nosuch", "get"],
+        &["help", "nosuch"],
+        &["member", "nosuch"],
+        &["user", "nosuch"],
+        &["role", "nosuch", "x"],
+        &["auth", "nosuch"],
+    ] {
+        let (status, printed, said) = told(&endpoints, words)?;
+        if status != 2 || printed != "No help topic for 'nosuch'\n" {
+            fail!("{words:?}: {status}: {printed}{said}");
+        }
+    }
+    done(&endpoints, &["set", "/a", "1"])?;
+    for format in ["yaml", "JSON", ""] {
+        for words in [
+            &["get", "/a"][..],
+            &["set", "/a", "2"],
+            &["doctor"],
+            &["member", "replace", "m1", "m2", "http://127.0.0.1:1"],
+        ] {
+            let (status, printed, said) = told(&endpoints, &[&["-o", format][..], words].concat())?;
+            if status != 2 || !printed.is_empty() {
+                fail!("-o {format:?} {words:?}: {status}: {printed}{said}");
+            }
+            expect(&said, &[&format!("Unsupported output format: {format}\n"), "simple, extended and json"])?;
+        }
+    }
+    // Values that are none, and words that are missing.
+    for words in [
+        &["--timeout", "abc", "get", "/a"][..],
+        &["--total-timeout", "5", "get", "/a"],
+        &["ls", "--sort=maybe"],
+        &["set", "--ttl", "x", "/a", "1"],
+        &["--endpoints"],
+        &["get"],
+        &["set"],
+        &["set", "/a"],
+        &["mk"],
+        &["rm"],
+        &["watch"],
+        &["exec-watch"],
+        &["member", "add"],
+        &["member", "remove"],
+        &["user", "add"],
+        &["role", "grant"],
+        &["backup"],
+        &["import"],
+        &["completion", "tcsh"],
+    ] {
+        let (status, printed, said) = told(&endpoints, words)?;
+        if status <= 0 || (printed.is_empty() && said.is_empty()) {
+            fail!("{words:?}: {status}: {printed}{said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn members_that_publish_urls_of_the_wrong_scheme_are_recognised() -> Check {
+    let certs = files::data("etcdctl/certs");
+    let cert = |name: &str| certs.join(name).to_string_lossy().into_owned();
+    for (speaks, publishes) in [("https", "http"), ("http", "https")] {
+        let folder = files::scratch("scheme")?;
+        let mut server = Server::new(folder.path(), "m1")?;
+        let url = |scheme: &str| format!("{scheme}://{}", server.host());
+        let (right, published) = (url(speaks), url(publishes));
+        let flags = ["--listen-client-urls", &right, "--advertise-client-urls", &published];
+        let tls = ["--cert-file", &cert("server.crt"), "--key-file", &cert("server.key")];
+        server = server.with_args(flags).with_args(if speaks == "https" { &tls[..] } else { &[] });
+        server.start()?;
+        let ca = cert("ca.crt");
+        let run = |words: &[&str]| told(&right, &[&["--ca-file", &ca][..], words].concat());
+        let end = Instant::now() + START_LIMIT;
+        while run(&["--no-sync", "set", "/ready", "1"])?.0 != 0 {
+            if Instant::now() > end {
+                fail!("it does not serve: {}", server.said());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        for words in
+            [&["get", "/ready"][..], &["ls"], &["set", "/a", "1"], &["member", "list"], &["cluster-health"]]
+        {
+            let (status, printed, said) = run(words)?;
+            if status == 0 {
+                fail!("{words:?} of {speaks}: {printed}");
+            }
+            let wanted =
+                format!("set -advertise-client-urls of the members to {right}; until then use --no-sync");
+            expect(&said, &[&format!("begin with {publishes}://"), &wanted])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn members_that_publish_what_is_no_use_elsewhere_are_recognised() -> Check {
+    let folder = files::scratch("published")?;
+    for (published, why) in [
+        ("http://no-such-host.invalid:2379", "the name no-such-host.invalid has no address here"),
+        ("http://localhost:1", "localhost is the name of each machine for itself"),
+        ("http://0.0.0.0:1", "0.0.0.0 is no address to connect to"),
+    ] {
+        let name = published.replace(['/', ':'], "");
+        let mut server = Server::new(folder.path(), &name)?.with_args(["--advertise-client-urls", published]);
+        server.start()?;
+        let endpoints = server.client_url();
+        let end = Instant::now() + START_LIMIT;
+        while told(&endpoints, &["--no-sync", "set", "/ready", "1"])?.0 != 0 {
+            if Instant::now() > end {
+                fail!("it does not serve: {}", server.said());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let (status, _, said) = told(&endpoints, &["get", "/ready"])?;
+        if status == 0 {
+            fail!("{published} was reached");
+        }
+        expect(&said, &[published, why, "correct -advertise-client-urls"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_watch_with_signs_of_life_notices_a_member_that_hangs() -> Check {
     let folder = files::scratch("signs")?;
     let mut member = Server::new(folder.path(), "m1")?.started()?;

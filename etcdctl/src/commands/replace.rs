@@ -83,6 +83,7 @@ fn plan(all: usize, others: usize, old_is_well: bool) -> Result<(), Refusal> {
 
 impl Replace {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
+        session.settings.format.check()?;
         let [old, name, peer_urls] = self.arguments.exactly(
             "Provide the ID or name of the old member, the name of the new one, and its peer URLs with commas between \
              them (node1 node4 http://10.0.0.4:2380)",

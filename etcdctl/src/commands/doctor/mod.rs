@@ -36,6 +36,7 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
+        session.settings.format.check()?;
         let client = Arc::new(session.patient_client().await?);
         let cluster = ask::everybody(&client, session.settings).await;
         let now = super::now().0.div_euclid(1_000_000_000);

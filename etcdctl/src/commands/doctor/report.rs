@@ -93,7 +93,7 @@ pub(super) fn print(
             out.line(&text.to_string())?;
         }
         Format::Simple | Format::Extended => out.text(&render(cluster, &findings))?,
-        Format::Unknown(name) => out.note(&format!("Unsupported output format: {name}\n"))?,
+        Format::Unknown(_) => format.check()?,
     }
     Ok(worst == Level::Problem)
 }
