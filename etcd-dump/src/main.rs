@@ -44,6 +44,7 @@ const COMMANDS: [(&str, &Command); 3] =
     [("export", &export::COMMAND), ("doctor", &doctor::COMMAND), ("salvage", &salvage::COMMAND)];
 
 fn main() -> ExitCode {
+    shared::disk::report_size_limit();
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(asked) = document(
         &words,

@@ -14,6 +14,7 @@ use flags::Request;
 use progress::Bar;
 
 fn main() -> ExitCode {
+    shared::disk::report_size_limit();
     match flags::read(std::env::args_os().skip(1)) {
         Ok(Request::Text(text)) => show(&text),
         Ok(Request::Migrate(dir, options)) => {

@@ -9,6 +9,7 @@ use etcd::server::{self, Exit};
 use etcd::service::Managed;
 use etcd::starter::{self, Start};
 use etcd::upgrade;
+use shared::disk::report_size_limit;
 
 /// Gives memory back after large deletes, and wastes little on small nodes.
 #[global_allocator]
@@ -16,6 +17,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let log = etcd::log::start(server::now);
+    report_size_limit();
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     // In allow-legacy mode this process may become another program here.

@@ -33,6 +33,7 @@ use crate::words::Asked;
 const VERSION: &str = "2.3.8";
 
 fn main() -> ExitCode {
+    shared::disk::report_size_limit();
     let mut out = Output::new();
     let mut hints = Vec::new();
     let done = run(env::args_os().skip(1).collect(), &mut out, &mut hints).and_then(|()| out.flush());

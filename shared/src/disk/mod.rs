@@ -8,6 +8,7 @@
 //!   a second, successful `sync` would be a lie.
 
 mod error;
+mod limit;
 mod output;
 mod patient;
 mod real;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use error::is_out_of_descriptors;
 pub use error::{DiskError, reason};
+pub use limit::report_size_limit;
 pub use output::OutputFile;
 pub use patient::PatientDisk;
 pub use real::{RealDisk, RealFile};
