@@ -119,3 +119,27 @@ fn a_slow_write_tells_that_it_waited_for_the_others() -> Check {
     }
     Ok(())
 }
+
+/// A member is added that never comes: the disk has nothing to do with it.
+#[test]
+fn a_write_without_a_majority_tells_who_is_missing() -> Check {
+    let folder = files::scratch("debugging-missing")?;
+    let args = ["-slow-request", "400"];
+    let server = Server::new(folder.path(), "m")?.with_args(args).started()?;
+    let mut add = Request::new("POST", "/v2/members");
+    add.body = br#"{"peerURLs":["http://127.0.0.1:1"]}"#.to_vec();
+    add.headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
+    let added = Json::parse(&server.send(&add)?.text())?;
+    let id = added.get("id").and_then(Json::text).context("an id")?;
+    let put = server.send(&Request::new("PUT", "/v2/keys/a").form(&[("value", "1")]))?;
+    assert_eq!(put.status, 500, "{}", put.text());
+    let line = said(&server, "slow request: PUT /a has no answer after ")?;
+    let part = |name: &str| {
+        let after = line.split_once(&format!("{name} ")).map(|(_, after)| after);
+        after.and_then(|after| after.split("ms").next()?.parse::<f64>().ok()).context(name)
+    };
+    let (took, peers) = (part("after")?, part("peers")?);
+    assert!(peers > 0.8 * took, "{line}");
+    assert!(line.ends_with(&format!(": waiting for {id} (http://127.0.0.1:1, never started)")), "{line}");
+    Ok(())
+}

@@ -22,7 +22,7 @@ use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::network::Links;
 use super::reads::{self, Read, Reads};
-use super::slow::{Path, Slow, Stages, What};
+use super::slow::{Path, Slow, Stages, What, obstacle};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
 use crate::log;
@@ -488,7 +488,7 @@ impl<D: Disk> MemberLoop<D> {
             Call::Submit(request, _, reply)
                 if &request.method[..] == b"QGET" && self.member.offers_read_index() =>
             {
-                self.reads.push(Read { request, reply, deadline });
+                self.reads.push(Read { request, reply, deadline, asked: None });
                 return None;
             }
             call if !self.member.takes_proposals() || self.ending.is_some() => return Some(call),
@@ -513,7 +513,11 @@ impl<D: Disk> MemberLoop<D> {
 
     fn tick(&mut self) {
         self.member.tick();
-        *self.inner.progress.lock() = self.member.progress();
+        let progress = self.member.progress();
+        if self.slow.threshold().is_some() {
+            self.slow.set_obstacle(obstacle(&self.member, &progress));
+        }
+        *self.inner.progress.lock() = progress;
         let now = Instant::now();
         while let Some((deadline, id)) = self.deadlines.front().copied() {
             if deadline > now {
@@ -579,7 +583,7 @@ impl<D: Disk> MemberLoop<D> {
         if let Some(waiting) = self.waiting.remove(&id) {
             self.member.forget(id);
             self.metrics.proposal_failed();
-            let stages = self.slow.stages(waiting.path, self.member.log_end().last_index, now, now);
+            let stages = self.slow.stages_so_far(waiting.path, now);
             self.slow.tell(&waiting.what, stages, false, now);
             waiting.reply.unavailable(why);
         }
@@ -677,7 +681,7 @@ impl<D: Disk> MemberLoop<D> {
             return;
         }
         let now = Instant::now();
-        for Read { request, reply, deadline } in reads {
+        for Read { request, reply, deadline, .. } in reads {
             self.take(Call::Submit(request, None, reply), deadline, now);
         }
     }

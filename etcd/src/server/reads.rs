@@ -18,6 +18,8 @@ pub(super) struct Read {
     pub(super) request: pb::Request,
     pub(super) reply: oneshot::Sender<Result<Event, SubmitError>>,
     pub(super) deadline: Instant,
+    /// When the cluster was first asked for it.
+    pub(super) asked: Option<Instant>,
 }
 
 /// Reads on their way, oldest first at each stage.
@@ -50,7 +52,9 @@ impl Reads {
             return;
         }
         if let Ok(id) = member.read_index() {
-            self.asked.insert(id, (now, std::mem::take(&mut self.fresh)));
+            let mut reads = std::mem::take(&mut self.fresh);
+            reads.iter_mut().for_each(|read| read.asked = read.asked.or(Some(now)));
+            self.asked.insert(id, (now, reads));
         }
     }
 
@@ -76,6 +80,7 @@ impl Reads {
                 // A client that has gone is not told.
                 let _ = read.reply.send(store(&read.request));
                 if let Some(now) = now {
+                    let asked = read.asked.unwrap_or(asked);
                     let queue = asked.saturating_duration_since(read.deadline - timeout);
                     let stages =
                         Stages { queue, peers: since - asked, apply: now - since, ..Stages::default() };
@@ -109,6 +114,8 @@ impl Reads {
         for (asked, ready, reads) in asked.chain(ready).chain([(now, now, &mut self.fresh)]) {
             for mut read in reads.extract_if(.., |read| read.deadline <= now) {
                 let _ = read.reply.send(Err(why(read.deadline).into()));
+                // Those that are to be asked for once more were on their way, too.
+                let asked = read.asked.unwrap_or(asked);
                 let queue = asked.saturating_duration_since(read.deadline - timeout);
                 let stages = Stages { queue, peers: ready - asked, apply: now - ready, ..Stages::default() };
                 slow.tell_read(&mut read.request, stages, false, now);

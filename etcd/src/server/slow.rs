@@ -7,11 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::id::MemberId;
 use shared::pb;
 use tokio::time::Instant;
 
 use crate::log;
-use crate::member::BatchId;
+use crate::member::{BatchId, Member, Progress, Role};
 
 /// Lines in a [`WINDOW`]; what is more is counted.
 const LINES_MAX: u32 = 5;
@@ -85,12 +86,11 @@ enum Line {
         what: What,
         stages: Stages,
         answered: bool,
+        /// What kept it from an answer, if that is known and is not this member itself; else empty.
+        obstacle: String,
     },
     /// So many had no line of their own; the slowest of them took so long.
-    More {
-        count: u64,
-        longest: Duration,
-    },
+    More { count: u64, longest: Duration },
 }
 
 /// Knows what is slow, and tells of it.
@@ -103,6 +103,7 @@ pub(super) struct Slow {
     lines: u32,
     more: u64,
     longest: Duration,
+    obstacle: String,
 }
 
 impl Slow {
@@ -115,7 +116,13 @@ impl Slow {
             lines: 0,
             more: 0,
             longest: Duration::ZERO,
+            obstacle: String::new(),
         }
+    }
+
+    /// What keeps requests from being committed now, for those that get no answer; empty if nothing is known.
+    pub(super) fn set_obstacle(&mut self, obstacle: String) {
+        self.obstacle = obstacle;
     }
 
     /// From which time on a request is worth a line, if anybody wants to know.
@@ -151,12 +158,30 @@ impl Slow {
         // Those handed over before it was proposed do not hold it.
         let mut batches = self.batches.iter().filter(|batch| batch.handed >= path.proposed);
         let first = batches.next();
-        let last = first.into_iter().chain(batches).take_while(|batch| batch.last_index <= index).last();
-        let durable = last.or(first).and_then(|batch| batch.durable).filter(|at| *at <= committed);
-        let disk = match (first, durable) {
-            (Some(first), Some(durable)) => durable - first.handed,
-            _ => Duration::ZERO,
-        };
+        let rest = batches.take_while(|batch| batch.last_index <= index);
+        let (mut disk, mut free) = (Duration::ZERO, path.proposed);
+        for batch in first.into_iter().chain(rest) {
+            // One that was not durable yet was not needed: the others were faster than this disk.
+            let Some(durable) = batch.durable.filter(|at| *at <= committed) else {
+                disk = Duration::ZERO;
+                break;
+            };
+            // Between two batches the disk rests.
+            disk += durable.saturating_duration_since(batch.handed.max(free));
+            free = free.max(durable);
+        }
+        Self::of_path(path, disk, committed, done)
+    }
+
+    /// The same for a write that has no answer yet. Of the log only the batch counts that holds its entry: entries that
+    /// came later tell nothing about it.
+    pub(super) fn stages_so_far(&self, path: Path, now: Instant) -> Stages {
+        let own = self.batches.iter().find(|batch| batch.handed >= path.proposed);
+        let disk = own.map_or(Duration::ZERO, |batch| batch.durable.unwrap_or(now) - batch.handed);
+        Self::of_path(path, disk, now, now)
+    }
+
+    fn of_path(path: Path, disk: Duration, committed: Instant, done: Instant) -> Stages {
         Stages {
             queue: path.proposed - path.came,
             disk,
@@ -206,7 +231,9 @@ impl Slow {
             return None;
         }
         self.lines += 1;
-        Some(Line::Request { what: what.clone(), stages, answered })
+        let others_are_late = !answered && stages.disk + stages.apply < stages.sum() / 2;
+        let obstacle = if others_are_late { self.obstacle.clone() } else { String::new() };
+        Some(Line::Request { what: what.clone(), stages, answered, obstacle })
     }
 
     fn rest(&mut self, now: Instant) -> Option<Line> {
@@ -222,7 +249,7 @@ impl Slow {
 impl Line {
     fn write(&self) {
         match self {
-            Line::Request { what, stages, answered } => log::warning!(
+            Line::Request { what, stages, answered, obstacle } if obstacle.is_empty() => log::warning!(
                 "etcdserver",
                 json_method = %String::from_utf8_lossy(&what.method),
                 json_key = %Key(&what.path),
@@ -232,6 +259,19 @@ impl Line {
                 json_disk_ms = millis(stages.disk),
                 json_peers_ms = millis(stages.peers),
                 json_apply_ms = millis(stages.apply),
+                "{self}"
+            ),
+            Line::Request { what, stages, answered, obstacle } => log::warning!(
+                "etcdserver",
+                json_method = %String::from_utf8_lossy(&what.method),
+                json_key = %Key(&what.path),
+                json_answered = *answered,
+                json_took_ms = millis(stages.sum()),
+                json_queue_ms = millis(stages.queue),
+                json_disk_ms = millis(stages.disk),
+                json_peers_ms = millis(stages.peers),
+                json_apply_ms = millis(stages.apply),
+                json_obstacle = %obstacle,
                 "{self}"
             ),
             Line::More { count, longest } => {
@@ -244,7 +284,7 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Line::Request { what, stages, answered } => {
+            Line::Request { what, stages, answered, obstacle } => {
                 let took = if *answered { "took" } else { "has no answer after" };
                 write!(
                     f,
@@ -256,12 +296,37 @@ impl fmt::Display for Line {
                     millis(stages.disk),
                     millis(stages.peers),
                     millis(stages.apply)
-                )
+                )?;
+                if obstacle.is_empty() { Ok(()) } else { write!(f, ": {obstacle}") }
             }
             Line::More { count, longest } => {
                 write!(f, "{count} more slow requests, the slowest took {:.1}ms", millis(*longest))
             }
         }
+    }
+}
+
+/// What keeps requests from being committed now; empty if nothing is known.
+pub(super) fn obstacle(member: &Member, progress: &[Progress]) -> String {
+    let (status, members) = (member.status(), &member.membership().members);
+    let label = |id: MemberId| match members.get(&id) {
+        Some(peer) if !peer.name.is_empty() => format!("{id} ({})", peer.name),
+        Some(peer) => format!("{id} ({}, never started)", peer.peer_urls.join(",")),
+        None => id.to_string(),
+    };
+    match status.role {
+        Role::Leader => {
+            let last = member.log_end().last_index;
+            let late = progress.iter().filter(|peer| peer.id != status.id && peer.matched < last);
+            let late: Vec<String> = late.map(|peer| label(peer.id)).collect();
+            if late.is_empty() { String::new() } else { format!("waiting for {}", late.join(", ")) }
+        }
+        _ if status.leader.0 != 0 => format!("waiting for the leader {}", label(status.leader)),
+        _ => format!(
+            "no leader: {} of the {} members must reach each other",
+            members.len() / 2 + 1,
+            members.len()
+        ),
     }
 }
 

@@ -40,7 +40,8 @@ fn time_is_told_where_it_went() {
         Stages { disk: Duration::ZERO, peers: 690 * MS, ..wanted }
     );
     slow.durable(BatchId::of(3), at(650));
-    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 639 * MS, peers: 51 * MS, ..wanted });
+    // The disk rested in between.
+    assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 450 * MS, peers: 240 * MS, ..wanted });
     slow.applied(5);
     assert_eq!(slow.batches.len(), 1);
     slow.applied(6);
@@ -55,17 +56,49 @@ fn time_is_told_where_it_went() {
 #[test]
 fn a_line_says_it() {
     let stages = Stages { queue: MS / 10, disk: 700 * MS, peers: 12 * MS, apply: Duration::ZERO };
-    let line = Line::Request { what: put("/a b"), stages, answered: true };
+    let line = Line::Request { what: put("/a b"), stages, answered: true, obstacle: String::new() };
     assert_eq!(
         line.to_string(),
         "slow request: PUT /a b took 712.1ms (queue 0.1ms, disk 700.0ms, peers 12.0ms, apply 0.0ms)"
     );
     let what = What { method: "QGET".into(), path: "/1".into() };
-    let line = Line::Request { what, stages: waited(7000), answered: false }.to_string();
+    let line =
+        Line::Request { what, stages: waited(7000), answered: false, obstacle: "no leader".to_owned() }
+            .to_string();
     assert!(line.starts_with("slow request: QGET / has no answer after 7000.0ms (queue 7000.0ms,"), "{line}");
+    assert!(line.ends_with(", apply 0.0ms): no leader"), "{line}");
     assert_eq!(Key("/1/".repeat(200).as_bytes()).to_string().chars().count(), PATH_CHARS_MAX + 1);
     assert_eq!(Key(b"/0/members").to_string(), "/0/members");
     assert_eq!(Key(b"/1/\xff").to_string(), "/\u{fffd}");
+}
+
+#[test]
+fn the_disk_is_not_blamed_where_others_do_not_answer() {
+    let start = Instant::now();
+    let at = |ms: u32| start + ms * MS;
+    let path = Path { came: at(0), proposed: at(1) };
+    let mut slow = slow();
+    slow.set_obstacle("waiting for 2 (m2)".to_owned());
+    slow.handed(BatchId::of(1), Some(4), || at(1));
+    slow.durable(BatchId::of(1), at(6));
+    // Somebody tries again, seconds later.
+    slow.handed(BatchId::of(2), Some(5), || at(5000));
+    slow.durable(BatchId::of(2), at(5005));
+    let so_far = slow.stages_so_far(path, at(7001));
+    assert_eq!(so_far, Stages { queue: MS, disk: 5 * MS, peers: 6995 * MS, apply: Duration::ZERO });
+    let line = slow.line(&put("/a"), so_far, false, at(7001)).unwrap().to_string();
+    assert!(line.ends_with("peers 6995.0ms, apply 0.0ms): waiting for 2 (m2)"), "{line}");
+    // They come after all: both entries are applied in one go.
+    let done = slow.stages(path, 5, at(6001), at(6001));
+    assert_eq!((done.disk, done.peers), (10 * MS, 5990 * MS));
+    let line = slow.line(&put("/a"), done, true, at(6001)).unwrap().to_string();
+    assert!(line.ends_with("apply 0.0ms)"), "{line}");
+    // Here it is the disk.
+    let path = Path { came: at(8000), proposed: at(8000) };
+    slow.handed(BatchId::of(3), Some(6), || at(8001));
+    let so_far = slow.stages_so_far(path, at(15_000));
+    assert_eq!((so_far.disk, so_far.peers), (6999 * MS, MS));
+    assert!(slow.line(&put("/a"), so_far, false, at(15_000)).unwrap().to_string().ends_with("apply 0.0ms)"));
 }
 
 #[test]
