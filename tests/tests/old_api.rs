@@ -1,11 +1,13 @@
 //! The v1 API of 0.1 and 0.4, and the pages of 0.4: what etcd 0.4.9 was recorded to answer, asked of a real process.
 
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tests::http::{Connection, PATIENCE, Request, Response, call};
-use tests::server::{Server, cluster};
-use tests::{Check, Context, files};
+use tests::json::Json;
+use tests::server::{START_LIMIT, Server, cluster};
+use tests::{Check, Context, fail, files};
 
 /// A server whose v1 API is that of 0.4.
 fn of_0_4(folder: &Path) -> Check<Server> {
@@ -355,6 +357,73 @@ fn members_are_seen_among_the_keys_unless_a_key_stands_there() -> Check {
 }
 
 /// `PUT` of settings on a port.
+/// Members that were started as 0.1 was, without names.
+#[test]
+fn members_that_are_called_alike_are_all_seen() -> Check {
+    let folder = files::scratch("old-namesakes")?;
+    let names = ["o1", "o2", "o3"].map(str::to_owned);
+    let mut members = cluster(folder.path(), &names, &[])?;
+    // Who founds a cluster needs a name of its own; later starts may bring another.
+    for member in &mut members {
+        member.stop();
+        member.name = "default".to_owned();
+        member.start()?;
+    }
+    for member in &mut members {
+        member.wait_ready(START_LIMIT)?;
+    }
+    let begun = Instant::now();
+    let ids: Vec<String> = loop {
+        let listed = Json::parse(&members[0].call("GET", "/v2/members")?.text())?;
+        let Some(Json::List(listed)) = listed.get("members") else { fail!("no members") };
+        let named = |member: &&Json| member.get("name").and_then(Json::text) == Some("default");
+        let ids =
+            listed.iter().filter(named).filter_map(|member| member.get("id")?.text().map(str::to_owned));
+        let ids: Vec<String> = ids.collect();
+        if ids.len() == 3 {
+            break ids;
+        }
+        if begun.elapsed() > START_LIMIT {
+            fail!("the new names are not published");
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let v2 = members[0].call("GET", "/v2/keys/_etcd/machines")?.text();
+    let v1 = members[0].call("GET", "/v1/keys/_etcd/machines")?.text();
+    let admin = call(members[0].peer_port, &Request::new("GET", "/v2/admin/machines"), PATIENCE)?.text();
+    for id in &ids {
+        let key = format!("\"key\":\"/_etcd/machines/default.{id}\"");
+        assert!(v2.contains(&key) && v1.contains(&key), "{key}: {v2} {v1}");
+        assert!(admin.contains(&format!("\"name\":\"default.{id}\"")), "{admin}");
+        let one = members[0].call("GET", &format!("/v2/keys/_etcd/machines/default.{id}"))?;
+        assert_eq!(one.status, 200);
+    }
+    for member in &members {
+        let url = member.client_url().replace(':', "%3A").replace('/', "%2F");
+        assert!(v2.contains(&url) && v1.contains(&url), "{url}: {v2} {v1}");
+    }
+    let leader = members
+        .iter()
+        .find(|member| member.call("GET", "/v1/stats/leader").is_ok_and(|answer| answer.status == 200));
+    let followers = leader.context("nobody leads")?.call("GET", "/v1/stats/leader")?.text();
+    assert_eq!(followers.matches("\"latency\"").count(), 2, "{followers}");
+    let admin = |method: &str, name: &str| {
+        let request = Request::new(method, format!("/v2/admin/machines/{name}"));
+        call(members[0].peer_port, &request, PATIENCE)
+    };
+    for method in ["GET", "DELETE"] {
+        let answer = admin(method, "default")?;
+        assert!(
+            answer.status == 409 && answer.text().contains(&ids[2]),
+            "{} {}",
+            answer.status,
+            answer.text()
+        );
+    }
+    assert!(admin("GET", &format!("default.{}", ids[1]))?.text().contains("\"clientURL\":"));
+    Ok(())
+}
+
 fn configure(port: u16, body: &str) -> Check<(u16, String)> {
     let mut request = Request::new("PUT", "/v2/admin/config");
     request.body = body.as_bytes().to_vec();

@@ -19,6 +19,7 @@ use super::auth;
 use super::backend::{Backend, SubmitError};
 use super::exchange::Asked;
 use super::go_json;
+use super::legacy_machines::machines;
 use super::reply::{self, Response};
 use super::stats::{Number, number};
 use crate::member::{Membership, Peer};
@@ -97,7 +98,7 @@ pub fn remove_delay(store: &Store) -> Duration {
 /// A member as these pages show it.
 #[derive(Serialize)]
 struct Machine<'a> {
-    name: &'a str,
+    name: String,
     state: &'static str,
     #[serde(rename = "clientURL")]
     client_url: &'a str,
@@ -181,15 +182,21 @@ pub(crate) async fn answer<B: Backend>(
         (&Method::PUT, b"/config", _) => configure(backend, body).await,
         (&Method::GET, b"/machines", _) => {
             let (members, leader) = (backend.members(), backend.status().leader);
-            let mut machines: Vec<Machine<'_>> =
-                named(&members).map(|peer| Machine::new(peer, peer.id == leader)).collect();
-            machines.sort_by_key(|machine| machine.name);
+            let mut machines: Vec<Machine<'_>> = machines(&members)
+                .into_iter()
+                .map(|(name, peer)| Machine::new(name, peer, peer.id == leader))
+                .collect();
+            machines.sort_by(|one, other| one.name.cmp(&other.name));
             AdminAnswer::line(&machines)
         }
         (&Method::GET, _, Some(name)) => {
             let (members, leader) = (backend.members(), backend.status().leader);
-            let peer = named(&members).find(|peer| peer.name.as_bytes() == name);
-            AdminAnswer::line(&peer.map(|peer| Machine::new(peer, peer.id == leader)))
+            match named(&members, name) {
+                Ok(found) => {
+                    AdminAnswer::line(&found.map(|(name, peer)| Machine::new(name, peer, peer.id == leader)))
+                }
+                Err(ambiguous) => ambiguous,
+            }
         }
         (&Method::DELETE, _, Some(name)) => remove(backend, name).await,
         _ => AdminAnswer::not_found(),
@@ -230,20 +237,15 @@ async fn configure<B: Backend>(backend: &B, body: &[u8]) -> AdminAnswer {
 
 async fn remove<B: Backend>(backend: &B, name: &[u8]) -> AdminAnswer {
     let members = backend.members();
-    let mut found = named(&members).filter(|peer| peer.name.as_bytes() == name);
-    let body = match (found.next(), found.next()) {
-        (None, _) => Vec::new(),
-        (Some(peer), None) => {
+    let body = match named(&members, name) {
+        Ok(None) => Vec::new(),
+        Ok(Some((_, peer))) => {
             if let Err(error) = backend.remove_member(peer.id).await {
                 return AdminAnswer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
             }
             removed(backend.status().commit)
         }
-        (Some(_), Some(_)) => {
-            let why =
-                "more than one member has this name: remove one with DELETE /v2/members/ID on a client port";
-            return AdminAnswer::text(StatusCode::CONFLICT, why);
-        }
+        Err(ambiguous) => return ambiguous,
     };
     AdminAnswer { status: StatusCode::OK, content_type: if body.is_empty() { "" } else { BINARY }, body }
 }
@@ -262,15 +264,29 @@ fn removed(mut commit: u64) -> Vec<u8> {
     body
 }
 
-/// The members that have started: before, they have no name.
-fn named(members: &Membership) -> impl Iterator<Item = &Peer> {
-    members.members.values().filter(|peer| !peer.name.is_empty())
+/// The member that is listed under this name, none if there is none.
+///
+/// # Errors
+/// The answer where several members have this name: they are listed under others.
+fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a Peer)>, AdminAnswer> {
+    let (mut listed, same): (Vec<_>, Vec<_>) =
+        machines(members).into_iter().partition(|(listed, _)| listed.as_bytes() == name);
+    if let Some(found) = listed.pop() {
+        return Ok(Some(found));
+    }
+    let same: Vec<String> =
+        same.into_iter().filter(|(_, peer)| peer.name.as_bytes() == name).map(|(listed, _)| listed).collect();
+    if same.is_empty() {
+        return Ok(None);
+    }
+    let why = format!("more than one member has this name: take one of {}", same.join(", "));
+    Err(AdminAnswer::text(StatusCode::CONFLICT, &why))
 }
 
 impl<'a> Machine<'a> {
-    fn new(peer: &'a Peer, leads: bool) -> Machine<'a> {
+    fn new(name: String, peer: &'a Peer, leads: bool) -> Machine<'a> {
         Machine {
-            name: &peer.name,
+            name,
             state: if leads { "leader" } else { "follower" },
             client_url: peer.client_urls.first().map_or("", String::as_str),
             peer_url: peer.peer_urls.first().map_or("", String::as_str),

@@ -11,6 +11,7 @@ use shared::id::MemberId;
 use super::Context;
 use super::backend::Backend;
 use super::exchange::Asked;
+use super::legacy_machines::machines;
 use super::legacy_pages;
 use super::reply::{self, Response};
 use super::text;
@@ -145,13 +146,18 @@ pub(super) fn answer_self_v1<B: Backend>(
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
 
-/// The member's name; its id if it has none yet, nothing if there is no such member.
+/// The member's name, as `/_etcd/machines` has it where several are called alike; its id if it has none yet. Nothing for
+/// nobody.
 fn name_of(members: &Membership, id: MemberId) -> String {
-    match members.members.get(&id) {
-        None => String::new(),
-        Some(peer) if peer.name.is_empty() => id.to_string(),
-        Some(peer) => peer.name.clone(),
+    if id.0 == 0 {
+        return String::new();
     }
+    let Some(peer) = members.members.get(&id).filter(|peer| peer.is_started()) else { return id.to_string() };
+    if members.members.values().filter(|other| other.name == peer.name).count() == 1 {
+        return peer.name.clone();
+    }
+    let listed = machines(members).into_iter().find(|(_, listed)| listed.id == id);
+    listed.map_or_else(|| id.to_string(), |(name, _)| name)
 }
 
 fn self_stats<'a, B: Backend>(
