@@ -168,7 +168,12 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         start_member(opened, &config, &layout, &dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish::attributes(handle.clone(), config.name.clone(), publish::client_urls(&config)));
+    tasks.spawn(publish::attributes(
+        handle.clone(),
+        config.name.clone(),
+        publish::client_urls(&config),
+        publish::peer_urls(&config),
+    ));
     tasks.spawn(versions::keep(handle.clone(), dialer, notices));
     tasks.spawn(purge(disk.clone(), layout, config.max_snapshots, config.max_wals));
 

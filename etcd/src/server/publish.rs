@@ -10,7 +10,13 @@ use crate::member::{attributes_path, attributes_value};
 use crate::peers::Features;
 
 /// Publishes name, client URLs and what this member understands, again and again until the cluster has taken them.
-pub(super) async fn attributes(handle: Handle, name: String, client_urls: Vec<String>) {
+/// `peer_urls` are those that the flags ask for, none if they ask for nothing.
+pub(super) async fn attributes(
+    handle: Handle,
+    name: String,
+    client_urls: Vec<String>,
+    peer_urls: Option<Vec<String>>,
+) {
     let request = pb::Request {
         method: "PUT".into(),
         path: attributes_path(handle.id()).into(),
@@ -26,12 +32,37 @@ pub(super) async fn attributes(handle: Handle, name: String, client_urls: Vec<St
                     client_urls.join(" "),
                     handle.cluster_id()
                 );
+                // Now all is applied that came before this start.
+                if let Some(warning) = peer_urls.and_then(|wanted| kept_peer_urls(&handle, wanted)) {
+                    log::warning!("etcdserver", "{warning}");
+                }
                 return;
             }
             Err(SubmitError::Unavailable(Unavailable::Stopped)) => return,
             Err(error) => log::error!("etcdserver", "publish error: {error}"),
         }
     }
+}
+
+/// What to tell if the cluster knows other peer URLs of this member than its flags ask for.
+fn kept_peer_urls(member: &impl Backend, mut wanted: Vec<String>) -> Option<String> {
+    let (id, members) = (member.status().id, member.members());
+    let mut kept = members.members.get(&id)?.peer_urls.clone();
+    kept.sort_unstable();
+    wanted.sort_unstable();
+    if kept == wanted {
+        return None;
+    }
+    let (kept, wanted) = (kept.join(","), wanted.join(","));
+    Some(format!(
+        "the cluster keeps {kept} as the peer URL of this member, where others look for it, and not {wanted} \
+         (-initial-advertise-peer-urls counts at the first start only); to change that: etcdctl member update {id} {wanted}"
+    ))
+}
+
+/// The peer URLs that the flags ask for; none if they are the default ones.
+pub(super) fn peer_urls(config: &Config) -> Option<Vec<String>> {
+    (!config.advertise_peer_urls_are_default).then(|| config.advertise_peer_urls.to_strings())
 }
 
 /// The URLs under which clients are told to reach this member.

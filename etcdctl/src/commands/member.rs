@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use shared::client::{ClientError, Member as Known, quote};
 
+use super::lonely;
 use super::replace::Replace;
 use crate::error::CliError;
 use crate::session::Session;
@@ -106,6 +107,9 @@ fn describe(member: &Known, leader: &Known) -> String {
 async fn add(session: &mut Session<'_>, name: &str, peer_urls: &str) -> Result<(), CliError> {
     let client = session.connect().await?;
     let urls: Vec<&str> = peer_urls.split(',').collect();
+    if let Some(warning) = lonely::warning(&client, name, &urls).await {
+        session.out.note(&warning)?;
+    }
     let new = session.limit(client.add_member_at(&urls)).await.map_err(CliError::failed)?;
     session.out.line(&format!("Added member named {name} with ID {} to cluster", new.id))?;
     let members = session.limit(client.members()).await.map_err(CliError::failed)?;

@@ -10,6 +10,7 @@ pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod lock;
+mod lonely;
 pub(crate) mod make;
 pub(crate) mod member;
 pub(crate) mod remove;

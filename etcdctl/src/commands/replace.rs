@@ -16,6 +16,7 @@ use shared::url::{Scheme, Url, Urls};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::lonely;
 use super::member::initial_cluster;
 use crate::error::CliError;
 use crate::output::Format;
@@ -111,6 +112,13 @@ impl Replace {
             Ok(()) => {}
             Err(Refusal::LostUntilStart) if self.force => {}
             Err(refusal) => return Err(CliError::Failed(told(refusal, &old, &members, &well))),
+        }
+        if let [only] = &others[..] {
+            let urls = urls.to_strings();
+            let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+            if let Some(warning) = lonely::warning_of(&client, only, &name, &urls).await {
+                session.out.note(&warning)?;
+            }
         }
         // The old one must not be who is asked when it goes.
         let endpoints: Vec<String> =

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::endpoint::Endpoint;
 use super::error::{ClientError, RequestError};
 use super::request::{JSON, Request};
-use super::{Client, Reply};
+use super::{Client, Cluster, Reply};
 use crate::url::Urls;
 
 /// Where the members are.
@@ -76,7 +76,10 @@ impl Client {
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
         let reply = self.send(&Request::new(Method::GET, MEMBERS)).await?;
         expect(&reply, &[StatusCode::OK])?;
-        Ok(parse::<Members>(&reply)?.members)
+        let members = parse::<Members>(&reply)?.members;
+        let id = reply.headers.get("x-etcd-cluster-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        *self.lock_cluster() = Some(Cluster { id, members: members.clone() });
+        Ok(members)
     }
 
     /// The member that leads.

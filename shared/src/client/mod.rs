@@ -84,6 +84,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     transport: Transport,
     known: Mutex<Known>,
+    /// The list of members that came last.
+    cluster: Mutex<Option<Cluster>>,
     header_timeout: Option<Duration>,
     authorization: Option<HeaderValue>,
     trace: Option<Trace>,
@@ -96,6 +98,15 @@ struct Known {
     endpoints: Vec<Endpoint>,
     /// The one that answered last: an index into `endpoints`, 0 if that is empty.
     pinned: usize,
+}
+
+/// The members of a cluster, as one of them told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's id, in hexadecimal; `None` where the answer did not tell it.
+    pub id: Option<String>,
+    /// Its members.
+    pub members: Vec<Member>,
 }
 
 /// The whole answer of a member.
@@ -126,6 +137,7 @@ impl Client {
         Ok(Client {
             transport: Transport::new(dialer, dial_timeout, via),
             known: Mutex::new(known),
+            cluster: Mutex::new(None),
             header_timeout: options.header_timeout,
             authorization: options.credentials.map(|credentials| credentials.header()),
             trace: options.trace,
@@ -160,6 +172,15 @@ impl Client {
         current.sort_unstable();
         // Without a change the pinned endpoint stays pinned.
         if urls == current { Ok(()) } else { self.set_endpoints(&urls) }
+    }
+
+    /// What the last answer to [`members`](Client::members) or [`sync`](Client::sync) told; asks nobody.
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.lock_cluster().clone()
+    }
+
+    fn lock_cluster(&self) -> std::sync::MutexGuard<'_, Option<Cluster>> {
+        self.cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
