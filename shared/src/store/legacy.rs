@@ -6,21 +6,18 @@
 
 use std::sync::Arc;
 
-use super::Store;
 use super::children::{Children, Iter};
 use super::history::History;
 use super::image::Image;
 use super::node::{Child, Dir, Key, Meta};
 use super::recover::{RecoverError, expirations, recover, version_0_1};
 use super::tree::{Found, Tree};
+use super::{INDEX_MAX, Store};
 use crate::error::ApiError;
 use crate::event::{Action, Event};
 
 /// How many events a snapshot of 0.x holds.
 const LEGACY_HISTORY: usize = 1000;
-
-/// No store comes to such an index; sums with it cannot overflow.
-const INDEX_MAX: u64 = 1 << 62;
 
 /// What lies below a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

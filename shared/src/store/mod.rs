@@ -56,6 +56,9 @@ pub const HISTORY_LENGTH_DEFAULT: usize = 1000;
 /// The number that stands as `CurrentVersion` in snapshots.
 const SNAPSHOT_VERSION: u64 = 2;
 
+/// No store comes to such an index; sums with it cannot overflow.
+const INDEX_MAX: u64 = 1 << 62;
+
 /// The v2 store.
 ///
 /// Getters: [`index`](Store::index), [`get`](Store::get), [`stats`](Store::stats),
@@ -109,7 +112,11 @@ impl Store {
     /// # Errors
     /// Where the text is no snapshot, and why.
     pub fn recover(json: &[u8], history_length: usize) -> Result<Store, RecoverError> {
-        recover::recover(json, history_length)
+        let store = recover::recover(json, history_length)?;
+        match store.index > INDEX_MAX {
+            true => Err(RecoverError { offset: 0, problem: "a CurrentIndex that no store comes to" }),
+            false => Ok(store),
+        }
     }
 
     /// Becomes what a snapshot's body holds, but keeps its watchers, see [`adopt`](Store::adopt).

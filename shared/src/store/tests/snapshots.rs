@@ -212,3 +212,15 @@ fn images_may_go_to_another_thread() {
     }
     assert_eq!(writer.join().unwrap(), want);
 }
+
+/// The next write would count on from it.
+#[test]
+fn an_index_that_no_store_comes_to_is_refused() {
+    let snapshot =
+        |index: u64| with_root("").replace(r#""CurrentIndex":7"#, &format!(r#""CurrentIndex":{index}"#));
+    assert!(Store::recover(snapshot(1 << 40).as_bytes(), 10).is_ok());
+    for index in [u64::MAX, 1 << 63] {
+        let error = Store::recover(snapshot(index).as_bytes(), 10).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("CurrentIndex")), "{index}");
+    }
+}
