@@ -12,6 +12,13 @@ pub fn is_too_new(cluster: &str) -> bool {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) > CLUSTER_MAX
 }
 
+/// Whether this is the version of a cluster, such as `2.3.0`, that this server can be part of.
+pub fn is_of_cluster(version: &str) -> bool {
+    let parts: Vec<&str> = version.split('.').collect();
+    let is_number = |part: &&str| part.len() <= 9 && part.parse::<u64>().is_ok();
+    parts.len() == 3 && parts.iter().all(is_number) && !is_too_new(version)
+}
+
 /// Our own version.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 

@@ -144,6 +144,7 @@ fn refusal(why: ConfigureError) -> &'static str {
         ConfigureError::IdExists => "etcdserver: ID exists",
         ConfigureError::PeerUrlExists => "etcdserver: peerURL exists",
         ConfigureError::IdNotFound => "etcdserver: ID not found",
+        ConfigureError::Impossible => "etcdserver: the change cannot be carried out",
     }
 }
 

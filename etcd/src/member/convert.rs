@@ -5,6 +5,17 @@ use raft::eraftpb;
 use shared::pb;
 use shared::wal::EntryRef;
 
+use super::content::check_entry;
+
+/// An entry that this member's log holds. One that means nothing, in a log of an earlier version, is empty from here
+/// on: it is passed over when it is applied, and other members are sent nothing that they would refuse.
+pub(super) fn entry_from_disk(entry: pb::Entry) -> eraftpb::Entry {
+    let fine = check_entry(&entry).is_ok();
+    let (kind, data) = if fine { (entry.kind, entry.data) } else { (pb::ENTRY_NORMAL, None) };
+    entry_to_raft(pb::Entry { kind, data, ..entry })
+}
+
+/// An entry whose kind is known.
 pub(super) fn entry_to_raft(entry: pb::Entry) -> eraftpb::Entry {
     let entry_type = match entry.kind {
         pb::ENTRY_CONF_CHANGE => eraftpb::EntryType::EntryConfChange,

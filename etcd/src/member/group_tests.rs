@@ -24,6 +24,8 @@ pub(super) struct Node {
     installed: u32,
     /// Its disk never ends what it has to do after a snapshot was installed.
     slow: bool,
+    /// Entries that meant nothing.
+    pub(super) passed_over: Vec<u64>,
 }
 
 /// A cluster on one stack: what one says the others hear in the same order.
@@ -35,6 +37,8 @@ pub(super) struct Group {
     /// Forwarded proposals do not arrive by themselves, but are kept in `late`.
     pub(super) keeps_proposals: bool,
     pub(super) late: Vec<Message>,
+    /// A member has taken something from nobody of the group, and says what the others cannot believe.
+    pub(super) lied_to: bool,
 }
 
 fn image(store: &Store) -> Vec<u8> {
@@ -44,12 +48,17 @@ fn image(store: &Store) -> Vec<u8> {
 }
 
 fn node(id: MemberId, entries: Vec<pb::Entry>) -> Node {
+    let state = pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 };
+    node_of(id, entries, state)
+}
+
+pub(super) fn node_of(id: MemberId, entries: Vec<pb::Entry>, state: pb::HardState) -> Node {
     let store = Store::new(HISTORY);
     let start = Start {
         id,
         cluster_id: ClusterId(9),
         snapshot: pb::SnapshotMetadata::default(),
-        state: pb::HardState { term: 1, vote: 0, commit: entries.len() as u64 },
+        state,
         entries,
         election_ticks: 10,
         seed: id.0,
@@ -65,6 +74,7 @@ fn node(id: MemberId, entries: Vec<pb::Entry>) -> Node {
         saved: None,
         installed: 0,
         slow: false,
+        passed_over: Vec::new(),
     }
 }
 
@@ -90,9 +100,10 @@ impl Node {
                     self.installed += 1;
                 }
                 Output::Apply(committed) => {
-                    let done = &mut self.done;
+                    let (done, passed_over) = (&mut self.done, &mut self.passed_over);
                     self.member.apply(committed, &mut self.store, UnixNanos(2), |applied| match applied {
                         Applied::Request(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
+                        Applied::PassedOver { index, .. } => passed_over.push(index),
                         _ => {}
                     });
                 }
@@ -104,7 +115,7 @@ impl Node {
 }
 
 impl Group {
-    fn of(count: u64) -> Group {
+    pub(super) fn of(count: u64) -> Group {
         let ids = 1..=count;
         let entries: Vec<pb::Entry> = ids
             .clone()
@@ -117,6 +128,7 @@ impl Group {
             cut_off: BTreeSet::new(),
             keeps_proposals: false,
             late: Vec::new(),
+            lied_to: false,
         }
     }
 
@@ -161,7 +173,8 @@ impl Group {
     pub(super) fn deliver(&mut self, message: &Message, to: MemberId) {
         let received = Message::decode(self.bytes(message).freeze()).unwrap();
         if let Some(node) = self.nodes.get_mut(&to) {
-            node.member.step(received);
+            let stepped = node.member.step(received);
+            assert!(stepped.is_ok() || self.lied_to, "{stepped:?}");
         }
     }
 
@@ -185,7 +198,7 @@ impl Group {
         for _ in 0..times {
             for (id, node) in &mut self.nodes {
                 if !self.cut_off.contains(id) {
-                    node.member.tick();
+                    node.member.tick(UnixNanos(1));
                 }
             }
             self.settle();
@@ -325,7 +338,9 @@ fn what_no_member_sends_does_no_harm() {
         from_nobody(0),
     ] {
         let bytes = prost::Message::encode_to_vec(&message);
-        group.at(1).member.step(Message::decode(bytes.into()).unwrap());
+        if let Ok(message) = Message::decode(bytes.into()) {
+            let _ = group.at(1).member.step(message);
+        }
         group.settle();
     }
     group.tick(40);
@@ -392,9 +407,9 @@ fn entries_that_are_forgotten_already_are_answered() {
     group.save_snapshot(3);
     let commit = group.at(3).member.status().commit;
     let entries = vec![pb::Entry { kind: pb::ENTRY_NORMAL, term: 2, index: 5, data: None }];
-    let late = Message::append(MemberId(1), MemberId(3), 2, 4, commit, entries);
+    let late = Message::append(MemberId(1), MemberId(3), 2, 4, commit, entries).unwrap();
     let node = group.at(3);
-    node.member.step(late);
+    node.member.step(late).unwrap();
     let mut said = VecDeque::new();
     node.turn(&mut said);
     let answers: Vec<(Kind, u64)> = said.iter().map(|message| (message.kind(), message.index())).collect();
@@ -408,7 +423,7 @@ fn who_does_not_know_yet_that_all_are_of_one_kind_is_not_locked_out() {
     group.at(2).member.set_extended(true);
     group.cut_off.insert(MemberId(3));
     for _ in 0..40 {
-        group.at(3).member.tick();
+        group.at(3).member.tick(UnixNanos(1));
         group.settle();
     }
     assert!(group.at(3).member.status().term > group.at(1).member.status().term);

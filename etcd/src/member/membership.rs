@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use shared::error::ApiError;
 use shared::id::{ClusterId, MemberId};
-use shared::pb;
 use shared::store::{Expiry, Store};
 use shared::time::UnixNanos;
+
+use super::content::{ChangeKind, MemberChange};
 
 /// A member as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,9 @@ pub enum ConfigureError {
     /// There is no such member.
     #[error("membership: ID not found")]
     IdNotFound,
+    /// The change means nothing to this cluster. All members pass over it.
+    #[error("membership: the change cannot be carried out")]
+    Impossible,
 }
 
 /// A change would leave the cluster without a majority of started members.
@@ -98,7 +103,7 @@ struct Attributes {
     features: String,
 }
 
-/// The context of a [`pb::ConfChange`] that adds or updates a member. The id is a decimal number above 2^53.
+/// The context of a [`pb::ConfChange`](shared::pb::ConfChange) that adds or updates a member. The id is a decimal number above 2^53.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ConfChangeContext {
     pub(crate) id: u64,
@@ -127,9 +132,9 @@ pub(crate) fn attributes_value(name: &str, client_urls: &[String], features: Str
     encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec(), features })
 }
 
-/// Whether a path of the store is some member's attributes.
-pub(crate) fn is_attributes_path(path: &[u8]) -> bool {
-    path.strip_prefix(b"/0/members/").is_some_and(|rest| rest.ends_with(b"/attributes"))
+/// Whose attributes a path of the store holds, if it is such a path.
+pub(super) fn attributes_id(path: &[u8]) -> Option<MemberId> {
+    id_of(path.strip_prefix(b"/0/members/")?.strip_suffix(b"/attributes")?)
 }
 
 /// Where the cluster's version stands in the store.
@@ -174,17 +179,17 @@ impl Membership {
     }
 
     /// Whether a change is possible. Deterministic: all members decide alike at the same entry.
-    pub fn check(&self, change: &pb::ConfChange, peer_urls: &[String]) -> Result<(), ConfigureError> {
-        let id = MemberId(change.node_id);
+    pub fn check(&self, change: &MemberChange, peer_urls: &[String]) -> Result<(), ConfigureError> {
+        let id = change.member;
         if self.removed.contains(&id) {
             return Err(ConfigureError::IdRemoved);
         }
         let known = self.members.contains_key(&id);
         match change.kind {
-            pb::ADD_NODE if known => return Err(ConfigureError::IdExists),
-            pb::REMOVE_NODE | pb::UPDATE_NODE if !known => return Err(ConfigureError::IdNotFound),
-            pb::REMOVE_NODE => return Ok(()),
-            _ => {}
+            ChangeKind::Add if known => return Err(ConfigureError::IdExists),
+            ChangeKind::Remove | ChangeKind::Update if !known => return Err(ConfigureError::IdNotFound),
+            ChangeKind::Remove => return Ok(()),
+            ChangeKind::Add | ChangeKind::Update => {}
         }
         let others = self.members.values().filter(|peer| peer.id != id);
         let taken = others.flat_map(|peer| &peer.peer_urls).any(|url| peer_urls.contains(url));
@@ -194,25 +199,30 @@ impl Membership {
 
 /// Writes an accepted change into the store, as all members do at the same entry.
 ///
-/// `change` has passed [`Membership::check`], so the store cannot refuse it.
-pub(super) fn write_change(store: &mut Store, change: &pb::ConfChange, peer_urls: &[String], now: UnixNanos) {
-    let id = MemberId(change.node_id);
+/// # Errors
+/// If the store has something else in the place of the member: then nothing has changed. Only a log that another
+/// program wrote can bring that about.
+pub(super) fn write_change(
+    store: &mut Store,
+    change: &MemberChange,
+    peer_urls: &[String],
+    now: UnixNanos,
+) -> Result<(), ApiError> {
+    let id = change.member;
     let path = format!("/0/members/{id}/raftAttributes");
     let value = encode(&RaftAttributes { peer_urls: peer_urls.to_vec() });
-    let written = match change.kind {
-        pb::ADD_NODE => store.create(path.as_bytes(), false, &value, false, Expiry::default(), now),
-        pb::UPDATE_NODE => store.update(path.as_bytes(), &value, Expiry::default(), now),
-        _ => {
+    match change.kind {
+        ChangeKind::Add => store.create(path.as_bytes(), false, &value, false, Expiry::default(), now)?,
+        ChangeKind::Update => store.update(path.as_bytes(), &value, Expiry::default(), now)?,
+        ChangeKind::Remove => {
             let member = format!("/0/members/{id}");
             let tombstone = format!("/0/removed_members/{id}");
-            store
-                .delete(member.as_bytes(), true, true, now)
-                .and_then(|_| store.create(tombstone.as_bytes(), false, b"", false, Expiry::default(), now))
+            let removed = store.delete(member.as_bytes(), true, true, now)?;
+            // A key in the place of the folder keeps the tombstone out; the member is gone all the same.
+            store.create(tombstone.as_bytes(), false, b"", false, Expiry::default(), now).unwrap_or(removed)
         }
     };
-    if let Err(error) = written {
-        unreachable!("a checked change of member {id} was refused by the store: {error}");
-    }
+    Ok(())
 }
 
 /// JSON of one of our own types, which always can be written.
@@ -223,8 +233,11 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     }
 }
 
+/// The member that a name in the store stands for. An id has one name only, or two folders could be one member.
 fn id_of(name: &[u8]) -> Option<MemberId> {
-    u64::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok().map(MemberId)
+    let name = std::str::from_utf8(name).ok()?;
+    let id = MemberId(u64::from_str_radix(name, 16).ok()?);
+    (id.to_string() == name).then_some(id)
 }
 
 /// The names and nodes of a directory's children, none if it is not there.

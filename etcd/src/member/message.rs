@@ -5,14 +5,18 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 use shared::id::MemberId;
 use shared::pb;
 use shared::wal::EntryRef;
 
-use super::convert;
+use super::content::{Content, Meaningless, Proposal};
+use super::{bounds, convert};
 
 /// A message to or from another member.
+///
+/// One from another member was checked as far as that needs no knowledge of the log. What it proposes was written
+/// anew by this program, and what it appends means something.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message(pub(super) eraftpb::Message);
 
@@ -41,33 +45,83 @@ pub enum Kind {
     Local,
 }
 
+impl Kind {
+    pub(super) fn of(kind: MessageType) -> Kind {
+        match kind {
+            MessageType::MsgPropose => Kind::Propose,
+            MessageType::MsgAppend => Kind::Append,
+            MessageType::MsgAppendResponse => Kind::AppendResponse,
+            MessageType::MsgRequestVote => Kind::Vote,
+            MessageType::MsgRequestVoteResponse => Kind::VoteResponse,
+            MessageType::MsgSnapshot => Kind::Snapshot,
+            MessageType::MsgHeartbeat => Kind::Heartbeat,
+            MessageType::MsgHeartbeatResponse => Kind::HeartbeatResponse,
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum => Kind::Local,
+            MessageType::MsgTransferLeader
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => Kind::Extension,
+        }
+    }
+}
+
 /// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// They are no protobuf, or hold what no etcd writes.
     #[error("{0}")]
     Malformed(String),
+    /// One of its entries means nothing.
+    #[error("{0}")]
+    Meaningless(#[from] Meaningless),
     /// A message of a later time. It is passed over.
     #[error("messages of kind {0} are not known")]
     UnknownKind(i32),
 }
 
+/// What a message says of itself, where no member is to take it: nothing else of it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageHead {
+    /// The number of its kind.
+    pub kind: i32,
+    /// What its snapshot stands for, if it brings one.
+    pub snapshot_index: Option<u64>,
+}
+
+impl MessageHead {
+    /// Reads it from the bytes of a message.
+    ///
+    /// # Errors
+    /// If they are no message.
+    pub fn decode(bytes: Bytes) -> Result<MessageHead, MessageError> {
+        bounds::survey(&bytes).map_err(MessageError::Malformed)?;
+        let message =
+            pb::Message::decode(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
+        let is_snapshot = message.kind == MessageType::MsgSnapshot as i32;
+        let snapshot_index = is_snapshot.then_some(message.snapshot.metadata.index);
+        Ok(MessageHead { kind: message.kind, snapshot_index })
+    }
+}
+
 impl Message {
     /// Reads one message. Its data share `bytes`.
+    ///
+    /// # Errors
+    /// If it is broken, or no member sends such a message: an entry means nothing, or a number cannot be.
     pub fn decode(bytes: Bytes) -> Result<Message, MessageError> {
+        bounds::survey(&bytes).map_err(MessageError::Malformed)?;
         let message =
             pb::Message::decode(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
         let Some(kind) = kind_from_number(message.kind) else {
             return Err(MessageError::UnknownKind(message.kind));
         };
-        if let Some(entry) = message
-            .entries
-            .iter()
-            .find(|entry| !matches!(entry.kind, pb::ENTRY_NORMAL | pb::ENTRY_CONF_CHANGE))
-        {
-            return Err(MessageError::Malformed(format!("an entry of kind {}", entry.kind)));
-        }
-        let entries: Vec<_> = message.entries.into_iter().map(convert::entry_to_raft).collect();
+        let entries = entries(kind, message.entries)?;
         let mut raft = eraftpb::Message {
             msg_type: kind,
             to: message.to,
@@ -86,11 +140,14 @@ impl Message {
         if kind == MessageType::MsgSnapshot {
             raft.set_snapshot(convert::snapshot_to_raft(message.snapshot));
         }
-        Ok(Message(raft))
+        Message::checked(raft)
     }
 
     /// A message that appends entries, put together from what a stream tells piece by piece. Entries are of
     /// one term, which is also that of the entry at `index`.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
     pub fn append(
         from: MemberId,
         to: MemberId,
@@ -98,9 +155,8 @@ impl Message {
         index: u64,
         commit: u64,
         entries: Vec<pb::Entry>,
-    ) -> Message {
-        let entries: Vec<_> = entries.into_iter().map(convert::entry_to_raft).collect();
-        Message(eraftpb::Message {
+    ) -> Result<Message, MessageError> {
+        Message::checked(eraftpb::Message {
             msg_type: MessageType::MsgAppend,
             from: from.0,
             to: to.0,
@@ -108,9 +164,14 @@ impl Message {
             log_term: term,
             index,
             commit,
-            entries: entries.into(),
+            entries: self::entries(MessageType::MsgAppend, entries)?.into(),
             ..eraftpb::Message::default()
         })
+    }
+
+    fn checked(message: eraftpb::Message) -> Result<Message, MessageError> {
+        bounds::check(&message).map_err(MessageError::Malformed)?;
+        Ok(Message(message))
     }
 
     /// Appends the message's bytes to `out`. Of a snapshot these are only what stands around the store: see
@@ -177,27 +238,7 @@ impl Message {
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        match self.0.msg_type {
-            MessageType::MsgPropose => Kind::Propose,
-            MessageType::MsgAppend => Kind::Append,
-            MessageType::MsgAppendResponse => Kind::AppendResponse,
-            MessageType::MsgRequestVote => Kind::Vote,
-            MessageType::MsgRequestVoteResponse => Kind::VoteResponse,
-            MessageType::MsgSnapshot => Kind::Snapshot,
-            MessageType::MsgHeartbeat => Kind::Heartbeat,
-            MessageType::MsgHeartbeatResponse => Kind::HeartbeatResponse,
-            MessageType::MsgHup
-            | MessageType::MsgBeat
-            | MessageType::MsgUnreachable
-            | MessageType::MsgSnapStatus
-            | MessageType::MsgCheckQuorum => Kind::Local,
-            MessageType::MsgTransferLeader
-            | MessageType::MsgTimeoutNow
-            | MessageType::MsgReadIndex
-            | MessageType::MsgReadIndexResp
-            | MessageType::MsgRequestPreVote
-            | MessageType::MsgRequestPreVoteResponse => Kind::Extension,
-        }
+        Kind::of(self.0.msg_type)
     }
 
     /// Whether it brings entries or what stands for them.
@@ -254,6 +295,28 @@ impl Message {
     pub fn snapshot(&self) -> Option<pb::SnapshotMetadata> {
         let is_one = self.0.msg_type == MessageType::MsgSnapshot;
         is_one.then(|| convert::snapshot_from_raft(self.0.get_snapshot()).metadata)
+    }
+}
+
+/// Reads the entries of a message. Only kinds that have any keep them.
+fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::Entry>, MessageError> {
+    match kind {
+        MessageType::MsgPropose => {
+            entries.into_iter().map(|entry| Ok(Proposal::parse(entry)?.to_entry())).collect()
+        }
+        MessageType::MsgAppend => {
+            let parsed = |entry: pb::Entry| {
+                Content::parse(entry.kind, entry.data.clone().unwrap_or_default())?;
+                Ok(convert::entry_to_raft(entry))
+            };
+            entries.into_iter().map(parsed).collect()
+        }
+        MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => {
+            let read =
+                |entry: pb::Entry| convert::proposal(EntryType::EntryNormal, entry.data.unwrap_or_default());
+            Ok(entries.into_iter().map(read).collect())
+        }
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -327,6 +390,11 @@ mod tests {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
     }
 
+    fn put(path: &str) -> Vec<u8> {
+        let path = path.to_owned().into();
+        pb::Request { method: "PUT".into(), path, ..Default::default() }.encode_to_vec()
+    }
+
     fn encoded(message: &Message) -> Bytes {
         let mut out = BytesMut::new();
         message.encode(&mut out);
@@ -348,10 +416,10 @@ mod tests {
     #[test]
     fn entries_come_back_as_they_went() {
         let entries = vec![
-            pb::Entry { kind: 0, term: 3, index: 8, data: Some("x".into()) },
-            pb::Entry { kind: 1, term: 3, index: 9, data: None },
+            pb::Entry { kind: 0, term: 3, index: 8, data: Some(put("/1/a").into()) },
+            pb::Entry { kind: 0, term: 3, index: 9, data: None },
         ];
-        let message = Message::append(MemberId(1), MemberId(2), 3, 7, 6, entries.clone());
+        let message = Message::append(MemberId(1), MemberId(2), 3, 7, 6, entries.clone()).unwrap();
         let got = Message::decode(encoded(&message)).unwrap();
         assert_eq!(got, message);
         assert_eq!(got.entries().collect::<Vec<_>>(), entries.iter().map(EntryRef::from).collect::<Vec<_>>());
@@ -386,7 +454,7 @@ mod tests {
     #[test]
     fn what_no_etcd_writes_is_refused() {
         assert_eq!(Message::decode(bytes("0863")), Err(MessageError::UnknownKind(99)));
-        assert!(matches!(Message::decode(bytes("0803 3a02 0802")), Err(MessageError::Malformed(_))));
+        assert_eq!(Message::decode(bytes("0803 3a02 0802")), Err(Meaningless::Kind(2).into()));
         assert!(matches!(Message::decode(bytes("08")), Err(MessageError::Malformed(_))));
         assert!(Message::decode(Bytes::new()).unwrap().is_local());
     }

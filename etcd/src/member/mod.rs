@@ -11,6 +11,10 @@
 //! Consensus is the `raft` crate. None of its types leaves this module but the opaque [`Message`] and
 //! [`Committed`].
 
+mod acceptance;
+mod apply;
+mod bounds;
+mod content;
 mod convert;
 mod log;
 mod membership;
@@ -20,8 +24,7 @@ mod request_ids;
 mod silence;
 
 use bytes::{Bytes, BytesMut};
-use prost::Message as _;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, MessageType};
 use raft::{RawNode, StateRole};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -33,12 +36,17 @@ use shared::store::Store;
 use shared::time::UnixNanos;
 use shared::wal::EntryRef;
 
+pub use self::acceptance::Refusal;
+pub(crate) use self::bounds::ENTRIES_MAX;
+use self::bounds::TermBound;
+pub use self::bounds::{INDEX_MAX, TERM_MAX};
+pub use self::content::{ChangeKind, Meaningless, MemberChange, check_entry};
 use self::log::EntryLog;
 pub(crate) use self::membership::{
-    ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, is_attributes_path, value,
+    ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, value,
 };
 pub use self::membership::{ConfigureError, Membership, Peer, TooFewStarted};
-pub use self::message::{Kind, Message, MessageError, encode_entry, entry_len};
+pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;
 pub use self::silence::{Dead, Look, Silence};
@@ -48,8 +56,6 @@ pub const CATCH_UP_ENTRIES: u64 = 5000;
 
 /// Bytes of entries in one message to a follower.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
-/// Terms and indexes beyond this are nobody's: counting on from them must not overflow.
-const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// Unanswered append messages to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 512;
 
@@ -157,6 +163,13 @@ pub enum Applied {
     OutsideKeys,
     /// A new leader's first entry.
     NewTerm,
+    /// An entry that means nothing. All members pass over it.
+    PassedOver {
+        /// The entry.
+        index: u64,
+        /// Why it means nothing.
+        why: Meaningless,
+    },
 }
 
 /// There is no leader to take a proposal. It may be tried again.
@@ -279,6 +292,8 @@ pub struct Member {
     told_commit: u64,
     /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
     installing: Option<BatchId>,
+    /// The terms that can be.
+    terms: TermBound,
 }
 
 impl Member {
@@ -298,7 +313,8 @@ impl Member {
         );
         state.commit = state.commit.max(snapshot.0);
         state.term = state.term.max(snapshot.1);
-        let entries = start.entries.into_iter().map(convert::entry_to_raft);
+        assert!(state.term <= TERM_MAX, "no election could follow term {}", state.term);
+        let entries = start.entries.into_iter().map(convert::entry_from_disk);
         let mut log = EntryLog::new(snapshot, voters.clone(), convert::state_to_raft(state), entries);
         if snapshot.0 > 0 {
             log.set_newest_snapshot(pb::SnapshotMetadata {
@@ -347,6 +363,7 @@ impl Member {
             succession: None,
             told_commit: 0,
             installing: None,
+            terms: TermBound::new(state.term, start.now),
         }
     }
 
@@ -467,13 +484,13 @@ impl Member {
     /// and has no leader yet.
     pub fn hasten(&mut self) {
         for _ in 1..self.election_ticks {
-            self.tick();
+            self.pass_tick();
         }
     }
 
     /// Starts an election now, for a member that need not wait for others. One that cannot be elected does not.
     pub fn campaign(&mut self) {
-        if self.installing.is_some() || !self.raft.raft.promotable() {
+        if !self.may_stand() || !self.raft.raft.promotable() {
             return;
         }
         // The only error is a state in which the election would be pointless; the next timeout tries again.
@@ -510,103 +527,6 @@ impl Member {
         Some(MemberId(to))
     }
 
-    /// A message from another member. Those that raft does not want are dropped, and those that no member
-    /// sends in order.
-    pub fn step(&mut self, message: Message) {
-        let Some(mut message) = self.acceptable(message.0) else { return };
-        if !self.extended && self.is_of_lower_leader(&message) {
-            self.tell_own_term(message.from);
-        }
-        match message.msg_type {
-            MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
-                // With those of this member's own clients, in one message to all followers. One that is bound to
-                // another term came too late.
-                if [0, self.raft.raft.term].contains(&message.log_term) {
-                    self.proposals.forward(message.log_term, message.take_entries());
-                }
-                return;
-            }
-            // Its member proposes it again, if it is lost by that: see `proposals`.
-            MessageType::MsgPropose if message.log_term != 0 => return,
-            MessageType::MsgSnapshot => self.be_listed(&mut message),
-            MessageType::MsgTimeoutNow if self.installing.is_some() => return,
-            // Raft refuses while a change of the members waits to be applied, such as the one that took the old
-            // leader out.
-            MessageType::MsgTimeoutNow if self.applied < self.raft.raft.raft_log.committed => {
-                self.succession = Some(message);
-                return;
-            }
-            _ => {}
-        }
-        let _ = self.raft.step(message);
-    }
-
-    /// Whether somebody leads in a term that is over for this member.
-    fn is_of_lower_leader(&self, message: &eraftpb::Message) -> bool {
-        let leads = matches!(message.msg_type, MessageType::MsgAppend | MessageType::MsgHeartbeat);
-        leads && message.term < self.raft.raft.term
-    }
-
-    /// Tells a leader that its term is over. The raft crate does so only while it checks the quorum itself, and
-    /// the others may do that while this member does not know yet that it may: they would not hear its
-    /// candidature, nor it their leader.
-    fn tell_own_term(&mut self, leader: u64) {
-        let term = self.raft.raft.term;
-        self.raft.raft.msgs.push(eraftpb::Message {
-            msg_type: MessageType::MsgAppendResponse,
-            to: leader,
-            from: self.id.0,
-            term,
-            ..eraftpb::Message::default()
-        });
-    }
-
-    /// The message in a form that cannot upset raft, which trusts its peers.
-    fn acceptable(&self, mut message: eraftpb::Message) -> Option<eraftpb::Message> {
-        let log = &self.raft.raft.raft_log;
-        let entries = message.entries.len();
-        let far = [message.term, message.index, message.commit].iter().any(|number| *number > NUMBER_MAX);
-        if far || message.from == self.id.0 || message.from == raft::INVALID_ID {
-            return None;
-        }
-        let fine = match message.msg_type {
-            MessageType::MsgHup
-            | MessageType::MsgBeat
-            | MessageType::MsgUnreachable
-            | MessageType::MsgSnapStatus
-            | MessageType::MsgCheckQuorum => false,
-            MessageType::MsgPropose => entries > 0,
-            MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => entries == 1,
-            MessageType::MsgAppendResponse => message.reject || message.index <= log.last_index(),
-            MessageType::MsgAppend => {
-                let mut next = message.index;
-                message.entries.iter().all(|entry| {
-                    next += 1;
-                    // Of entries that the log no longer has the term is 0: the answer says how far it is.
-                    let replaces_committed = next <= log.committed
-                        && log.term(next).is_ok_and(|term| term != 0 && term != entry.term);
-                    entry.index == next && entry.term <= NUMBER_MAX && !replaces_committed
-                })
-            }
-            MessageType::MsgSnapshot => message.get_snapshot().get_metadata().index > 0,
-            MessageType::MsgHeartbeat => {
-                message.commit = message.commit.min(log.last_index());
-                true
-            }
-            _ => true,
-        };
-        fine.then_some(message)
-    }
-
-    /// Names this member in a snapshot's list of members, without a vote, if that is older than the member:
-    /// the raft crate would refuse the snapshot, which Go sends all the same. The entry that adds it follows.
-    fn be_listed(&self, message: &mut eraftpb::Message) {
-        let state = message.mut_snapshot().mut_metadata().mut_conf_state();
-        if !state.voters.contains(&self.id.0) {
-            state.learners.push(self.id.0);
-        }
-    }
-
     /// Messages to a member do not arrive.
     pub fn unreachable(&mut self, id: MemberId) {
         self.raft.report_unreachable(id.0);
@@ -641,13 +561,35 @@ impl Member {
         self.proposals.covered(metadata.term, self.election_ticks);
     }
 
-    /// One heartbeat interval has passed. It does not count while a snapshot is being installed: until that is on
-    /// disk the log does not reach back to what raft has applied, and no election can begin.
-    pub fn tick(&mut self) {
+    /// One heartbeat interval has passed, and it is `now`. It does not count while a snapshot is being installed:
+    /// until that is on disk the log does not reach back to what raft has applied, and no election can begin.
+    pub fn tick(&mut self, now: UnixNanos) {
+        self.terms.pass(now);
         self.proposals.tick();
-        if self.installing.is_none() {
+        self.pass_tick();
+    }
+
+    fn pass_tick(&mut self) {
+        if self.raft.raft.state == StateRole::Leader || self.may_stand() {
             self.raft.tick();
         }
+    }
+
+    /// Whether the log and the disk allow an election. A candidate that no other member can refuse its vote leads at
+    /// once, and a leader's log must be on its disk.
+    fn may_stand(&self) -> bool {
+        !self.is_installing() && (self.is_on_disk() || !self.raft.raft.prs().is_singleton())
+    }
+
+    /// Whether a snapshot is on its way into the place of the log.
+    fn is_installing(&self) -> bool {
+        self.installing.is_some() || self.raft.raft.snap().is_some()
+    }
+
+    /// Whether all entries of the log are on this member's disk.
+    fn is_on_disk(&self) -> bool {
+        let log = &self.raft.raft.raft_log;
+        log.persisted >= log.last_index()
     }
 
     /// Everything up to this batch is on disk.
@@ -753,154 +695,6 @@ impl Member {
         let written = std::mem::replace(&mut self.written, state);
         (state != written).then_some(state)
     }
-
-    /// Applies committed entries to the store in their order and tells what became of each.
-    ///
-    /// `now` is only shown (the remaining TTL in answers); what happens depends on the entries alone.
-    pub fn apply(
-        &mut self,
-        committed: Committed,
-        store: &mut Store,
-        now: UnixNanos,
-        mut done: impl FnMut(Applied),
-    ) {
-        for entry in committed.0 {
-            assert!(
-                entry.index == self.applied + 1,
-                "gap in the log: applied {}, got {}",
-                self.applied,
-                entry.index
-            );
-            (self.applied, self.applied_term) = (entry.index, entry.term);
-            self.proposals.reached(entry.term, self.extended, self.election_ticks);
-            match entry.entry_type {
-                EntryType::EntryNormal if entry.data.is_empty() => done(Applied::NewTerm),
-                EntryType::EntryNormal => self.apply_request(&entry.data, store, now, &mut done),
-                _ => self.apply_change(&entry, store, now, &mut done),
-            }
-        }
-        self.raft.advance_apply_to(self.applied);
-        if let Some(message) = self.succession.take() {
-            let _ = self.raft.step(message);
-        }
-    }
-
-    fn apply_request(
-        &mut self,
-        data: &Bytes,
-        store: &mut Store,
-        now: UnixNanos,
-        done: &mut impl FnMut(Applied),
-    ) {
-        let request = match pb::Request::decode(data.clone()) {
-            Ok(request) => request,
-            Err(error) => panic!("entry {} holds no request: {error}", self.applied),
-        };
-        if self.ids.may_be_own(request.id) {
-            self.proposals.forget(request.id);
-        }
-        let of_cluster = request.path.starts_with(b"/0/") && &request.method[..] == b"PUT";
-        if of_cluster && is_attributes_path(&request.path) && self.is_of_removed(&request.path) {
-            return;
-        }
-        let result = store.apply_quietly(&request, now);
-        if !request.path.starts_with(b"/1/") {
-            done(Applied::OutsideKeys);
-        }
-        if of_cluster {
-            self.membership = Membership::from_store(self.membership.cluster_id, store);
-            done(Applied::AttributesChanged);
-        }
-        done(Applied::Request(request.id, result));
-    }
-
-    /// Whether a path `/0/members/ID/attributes` is that of a member that was removed.
-    fn is_of_removed(&self, path: &[u8]) -> bool {
-        let id = path.split(|byte| *byte == b'/').nth(3);
-        let id = id.and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| id.parse().ok());
-        id.is_some_and(|id: MemberId| self.membership.removed.contains(&id))
-    }
-
-    fn apply_change(
-        &mut self,
-        entry: &eraftpb::Entry,
-        store: &mut Store,
-        now: UnixNanos,
-        done: &mut impl FnMut(Applied),
-    ) {
-        let change = match pb::ConfChange::decode(entry.data.clone()) {
-            Ok(change) => change,
-            Err(error) => panic!("entry {} holds no change of members: {error}", entry.index),
-        };
-        let context = change.context.as_deref().unwrap_or_default();
-        let peer_urls = match serde_json::from_slice::<ConfChangeContext>(context) {
-            Ok(context) => context.peer_urls,
-            Err(_) => Vec::new(),
-        };
-        let checked = self.membership.check(&change, &peer_urls);
-        if checked.is_ok() {
-            self.change_voters(&change);
-            membership::write_change(store, &change, &peer_urls, now);
-            self.membership = Membership::from_store(self.membership.cluster_id, store);
-            done(Applied::MemberChanged { kind: change.kind, id: MemberId(change.node_id), peer_urls });
-        }
-        self.proposals.forget(change.id);
-        done(Applied::Configured(change.id, checked));
-        if checked.is_ok() && change.kind == pb::REMOVE_NODE && change.node_id == self.id.0 {
-            self.removed_self = true;
-            self.leave_the_lead();
-            done(Applied::RemovedSelf);
-        }
-    }
-
-    /// A leader that is no member any more tells the others that this is decided, lets one of them take over, and
-    /// leads no longer: the raft crate cannot bear a leader outside its own group.
-    fn leave_the_lead(&mut self) {
-        if self.raft.raft.state != StateRole::Leader || self.conf_state.contains(&self.id.0) {
-            return;
-        }
-        if self.conf_state.iter().any(|voter| *voter != self.id.0) {
-            self.tell_commit();
-            if self.extended {
-                self.transfer(|_| true);
-            }
-        }
-        let term = self.raft.raft.term;
-        self.raft.raft.become_follower(term, raft::INVALID_ID);
-    }
-
-    /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
-    /// number of that kind for a learner's.
-    fn change_voters(&mut self, change: &pb::ConfChange) {
-        let voter = change.node_id;
-        match change.kind {
-            pb::ADD_NODE => {
-                self.change_voter(eraftpb::ConfChangeType::AddNode, voter);
-                // A forced start removes all voters before it adds the one that is to go on.
-                if let Some(last) = self.last_voter_removed.take().filter(|last| *last != voter) {
-                    self.change_voter(eraftpb::ConfChangeType::RemoveNode, last);
-                }
-            }
-            // Raft refuses to lose its last voter.
-            pb::REMOVE_NODE if self.conf_state == [voter] => {
-                self.conf_state.clear();
-                self.last_voter_removed = Some(voter);
-            }
-            pb::REMOVE_NODE => self.change_voter(eraftpb::ConfChangeType::RemoveNode, voter),
-            _ => {}
-        }
-    }
-
-    fn change_voter(&mut self, change_type: eraftpb::ConfChangeType, node_id: u64) {
-        let change = eraftpb::ConfChange { change_type, node_id, ..eraftpb::ConfChange::default() };
-        match self.raft.apply_conf_change(&change) {
-            Ok(state) => {
-                self.conf_state = state.voters;
-                self.conf_state.sort_unstable();
-            }
-            Err(error) => panic!("raft refuses a change of members that was checked: {error}"),
-        }
-    }
 }
 
 /// Drops messages that raft addresses to nobody or to this member.
@@ -937,6 +731,8 @@ fn keep_last_answers(messages: &mut Vec<Message>) {
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod proposal_tests;
 #[cfg(test)]

@@ -219,8 +219,10 @@ fn the_last_voter_may_remove_itself() {
 fn a_forced_start_replaces_the_only_voter() {
     let mut lone = Lone::bootstrapped();
     lone.turn();
-    let mut start =
-        |kind, id| lone.member.change_voters(&pb::ConfChange { kind, node_id: id, ..Default::default() });
+    let mut start = |kind, id| {
+        let change = MemberChange::new(pb::ConfChange { kind, node_id: id, ..Default::default() }).unwrap();
+        lone.member.change_voters(&change).unwrap();
+    };
     start(pb::REMOVE_NODE, ID.0);
     start(pb::ADD_NODE, OTHER.0);
     assert_eq!(lone.voters(), [OTHER.0]);
@@ -247,7 +249,7 @@ fn a_read_index_never_comes_without_a_quorum() {
     lone.configure(change(pb::ADD_NODE, OTHER, "http://b:1")).unwrap();
     lone.member.read_index().unwrap();
     for _ in 0..100 {
-        lone.member.tick();
+        lone.member.tick(UnixNanos(1));
         while let Some(output) = lone.member.poll() {
             assert!(!matches!(output, Output::ReadReady { .. }));
         }

@@ -17,7 +17,7 @@ use shared::pb;
 use super::frames::{
     FRAME_BYTES_MAX, FrameError, LENGTH, Received, after, next_length, next_message, write_message,
 };
-use crate::member::{Message, encode_entry, entry_len};
+use crate::member::{ENTRIES_MAX, Kind, Message, encode_entry, entry_len};
 
 const ALIVE: u8 = 0;
 const ENTRIES: u8 = 1;
@@ -25,9 +25,6 @@ const WHOLE: u8 = 2;
 
 /// The frame that says the link is alive.
 pub(super) const LINK_HEARTBEAT: [u8; 1] = [ALIVE];
-
-/// Entries in one frame. Even empty ones take 14 bytes of the 1 MiB that a leader sends at once.
-const ENTRIES_MAX: u64 = 1 << 18;
 
 /// Room for entries that is made on the word of the other side alone.
 const ENTRIES_TRUSTED: usize = 256;
@@ -109,6 +106,9 @@ impl AppendReader {
                 Some(&ENTRIES) => {
                     body.advance(1);
                     let rest = body.get_u64();
+                    if self.known.term == 0 {
+                        return Err(FrameError::Unannounced);
+                    }
                     if rest > ENTRIES_MAX {
                         return Err(FrameError::TooMany(rest));
                     }
@@ -128,6 +128,9 @@ impl AppendReader {
         }
         body.advance(1);
         let Some((Some(message), bytes)) = next_message(body)? else { return Ok(Some(Received::Nothing)) };
+        if message.kind() != Kind::Append {
+            return Err(FrameError::Kind(message.kind()));
+        }
         self.known = AppendWriter::after(&message);
         Ok(Some(Received::Message(message, bytes + 1)))
     }
@@ -156,17 +159,13 @@ impl AppendReader {
         let commit = body.get_u64();
         let Some(Open { entries, bytes, .. }) = self.open.take() else { return Ok(None) };
         let index = self.known.index.wrapping_sub(entries.len() as u64);
-        let message = Message::append(self.from, self.to, self.known.term, index, commit, entries);
+        let message = Message::append(self.from, self.to, self.known.term, index, commit, entries)?;
         Ok(Some(Received::Message(message, bytes + LENGTH)))
     }
 }
 
 fn read_entry(bytes: BytesMut) -> Result<pb::Entry, FrameError> {
-    let entry = pb::Entry::decode(bytes.freeze()).map_err(|error| FrameError::Entry(error.to_string()))?;
-    if !matches!(entry.kind, pb::ENTRY_NORMAL | pb::ENTRY_CONF_CHANGE) {
-        return Err(FrameError::Entry(format!("its kind is {}", entry.kind)));
-    }
-    Ok(entry)
+    pb::Entry::decode(bytes.freeze()).map_err(|error| FrameError::Entry(error.to_string()))
 }
 
 #[cfg(test)]
@@ -181,12 +180,13 @@ mod tests {
         FrameReader::Append(AppendReader::new(FROM, TO))
     }
 
-    fn entry(term: u64, index: u64, data: &str) -> pb::Entry {
-        pb::Entry { kind: 0, term, index, data: Some(data.to_owned().into()) }
+    fn entry(term: u64, index: u64, val: &str) -> pb::Entry {
+        let request = pb::Request { val: val.to_owned().into(), ..pb::Request::default() };
+        pb::Entry { kind: 0, term, index, data: Some(request.encode_to_vec().into()) }
     }
 
     fn append(term: u64, index: u64, commit: u64, entries: Vec<pb::Entry>) -> Message {
-        Message::append(FROM, TO, term, index, commit, entries)
+        Message::append(FROM, TO, term, index, commit, entries).unwrap()
     }
 
     fn read_all(mut body: BytesMut, piece: usize) -> Vec<Received> {
@@ -207,7 +207,7 @@ mod tests {
         let body = bytes(
             "02 0000000000000035 0803 10bac6e882dd87efdd9a01 18a2a4b48fb4b4929b64 2002 2801 3003
              3a06 080010021804 4003 4a08 12060a0010001800 5000 5800
-             01 0000000000000002 0000000000000009 080010021805220161 0000000000000009 080010021806220162
+             01 0000000000000002 000000000000000a 08001002180522020801 000000000000000a 08001002180622020802
              0000000000000004
              01 0000000000000000 0000000000000006 00",
         );
@@ -215,8 +215,9 @@ mod tests {
             let got = read_all(body.clone(), piece);
             let Received::Message(first, 62) = &got[0] else { panic!("{:?}", got[0]) };
             assert_eq!((first.from(), first.to(), first.log_term()), (FROM, TO, 1));
-            let second = append(2, 4, 4, vec![entry(2, 5, "a"), entry(2, 6, "b")]);
-            assert_eq!(got[1], Received::Message(second, 1 + 8 + 2 * 17 + 8));
+            let with_id = |index, id| pb::Entry { data: Some(vec![8, id].into()), ..entry(2, index, "") };
+            let second = append(2, 4, 4, vec![with_id(5, 1), with_id(6, 2)]);
+            assert_eq!(got[1], Received::Message(second, 1 + 8 + 2 * 18 + 8));
             assert_eq!(got[2], Received::Message(append(2, 6, 6, Vec::new()), 17));
             assert_eq!(got[3], Received::Nothing);
         }
@@ -262,16 +263,35 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_without_making_room_for_it() {
-        let refused = |hex: &str| reader().next(&mut bytes(hex)).unwrap_err();
+        let refused = |hex: &str| {
+            let mut reader = reader();
+            let mut body = BytesMut::new();
+            AppendWriter::default().write(&append(2, 4, 3, Vec::new()), &mut body);
+            reader.next(&mut body).unwrap().unwrap();
+            reader.next(&mut bytes(hex)).unwrap_err()
+        };
         assert_eq!(refused("03"), FrameError::Type(3));
         assert_eq!(refused("01 ffffffffffffffff"), FrameError::TooMany(u64::MAX));
         assert!(matches!(refused("01 0000000000000001 7fffffffffffffff"), FrameError::TooLong(_)));
         assert!(matches!(refused("02 7fffffffffffffff"), FrameError::TooLong(_)));
         assert!(matches!(refused("02 0000000000000001 08"), FrameError::Message(_)));
-        let gap = "01 0000000000000001 0000000000000006 080010021805 0000000000000000";
-        assert_eq!(refused(gap), FrameError::Gap { wanted: 1, found: 5 });
-        let kind = "01 0000000000000001 0000000000000006 080210021801 0000000000000000";
-        assert!(matches!(refused(kind), FrameError::Entry(_)));
+        let frame = |entry: &str| format!("01 0000000000000001 {:016x} {entry} {:016x}", entry.len() / 2, 0);
+        assert_eq!(refused(&frame("080010021804")), FrameError::Gap { wanted: 5, found: 4 });
+        // Of no known kind, of another term than the stream's, and no request.
+        for entry in
+            ["080210021805", "080010011805", "080010031805", "080010021805220161", "08011002180522020803"]
+        {
+            assert!(matches!(refused(&frame(entry)), FrameError::Message(_)), "{entry}");
+        }
+    }
+
+    /// Nothing but a whole append says where entries belong.
+    #[test]
+    fn a_stream_begins_with_an_append() {
+        let entries = "01 0000000000000001 0000000000000006 080010021801 0000000000000000";
+        assert_eq!(reader().next(&mut bytes(entries)).unwrap_err(), FrameError::Unannounced);
+        let heartbeat = "02 0000000000000008 0808 1001 1802 2002";
+        assert_eq!(reader().next(&mut bytes(heartbeat)).unwrap_err(), FrameError::Kind(Kind::Heartbeat));
     }
 
     proptest::proptest! {

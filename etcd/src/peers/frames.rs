@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::appends::AppendReader;
-use crate::member::{Kind, Message, MessageError};
+use crate::member::{Kind, Message, MessageError, MessageHead};
 
 /// The longest frame that is taken. A leader sends 1 MiB of entries at once, unless a single one is larger (a
 /// client's value has 10 MiB at most); proposals that a follower forwards may stand together.
@@ -73,6 +73,12 @@ pub(super) enum FrameError {
     /// Not a type of frame.
     #[error("failed to parse type {0} in msgappv2 stream")]
     Type(u8),
+    /// A stream of appends brought something else.
+    #[error("a message of kind {0:?} in msgappv2 stream")]
+    Kind(Kind),
+    /// Entries before the message that says where they belong.
+    #[error("entries in msgappv2 stream before a whole message")]
+    Unannounced,
     /// Not a message.
     #[error(transparent)]
     Message(#[from] MessageError),
@@ -133,11 +139,18 @@ pub(super) fn next_message(body: &mut BytesMut) -> Result<Option<(Option<Message
     let Some(length) = next_length(body)? else { return Ok(None) };
     body.advance(LENGTH);
     let message = match Message::decode(body.split_to(length).freeze()) {
-        Ok(message) => Some(check(message)?),
+        Ok(message) => Some(message),
         Err(MessageError::UnknownKind(_)) => None,
         Err(error) => return Err(error.into()),
     };
     Ok(Some((message, length + LENGTH)))
+}
+
+/// What a message that is not to be taken says of itself.
+pub(super) fn next_head(body: &mut BytesMut) -> Result<Option<MessageHead>, FrameError> {
+    let Some(length) = next_length(body)? else { return Ok(None) };
+    body.advance(LENGTH);
+    Ok(Some(MessageHead::decode(body.split_to(length).freeze())?))
 }
 
 /// The length at the front of `body`, if all that it announces is there too.
@@ -149,20 +162,6 @@ pub(super) fn next_length(body: &[u8]) -> Result<Option<usize>, FrameError> {
         return Err(FrameError::TooLong(announced));
     }
     Ok((body.len() - LENGTH >= length).then_some(length))
-}
-
-/// Refuses an append whose entries are not in a row: consensus takes that for granted.
-pub(super) fn check(message: Message) -> Result<Message, FrameError> {
-    if message.kind() == Kind::Append {
-        let mut wanted = message.index();
-        for entry in message.entries() {
-            wanted = after(wanted)?;
-            if entry.index != wanted {
-                return Err(FrameError::Gap { wanted, found: entry.index });
-            }
-        }
-    }
-    Ok(message)
 }
 
 /// The index after `index`. The last one there is has none.
@@ -236,7 +235,7 @@ pub(super) mod tests {
         use shared::id::MemberId;
         let entry = |index| shared::pb::Entry { kind: 0, term: 1, index, data: None };
         let append = |entries| Message::append(MemberId(1), MemberId(2), 1, 4, 4, entries);
-        assert!(check(append(vec![entry(5), entry(6)])).is_ok());
-        assert_eq!(check(append(vec![entry(5), entry(7)])), Err(FrameError::Gap { wanted: 6, found: 7 }));
+        assert!(append(vec![entry(5), entry(6)]).is_ok());
+        assert!(append(vec![entry(5), entry(7)]).is_err());
     }
 }

@@ -344,8 +344,10 @@ mod tests {
     use super::*;
 
     fn append(index: u64, bytes: usize) -> Message {
-        let entry = pb::Entry { kind: 0, term: 1, index: index + 1, data: Some(vec![7; bytes].into()) };
-        Message::append(MemberId(1), MemberId(2), 1, index, 0, vec![entry])
+        let request = pb::Request { val: vec![7; bytes].into(), ..pb::Request::default() };
+        let data = prost::Message::encode_to_vec(&request);
+        let entry = pb::Entry { kind: 0, term: 1, index: index + 2, data: Some(data.into()) };
+        Message::append(MemberId(1), MemberId(2), 1, index + 1, 0, vec![entry]).unwrap()
     }
 
     fn heartbeat() -> Message {

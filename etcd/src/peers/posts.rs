@@ -14,7 +14,7 @@ use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
 use crate::connections::Slot;
 use crate::log;
-use crate::member::{Kind, Message, MessageError};
+use crate::member::{Message, MessageError, MessageHead};
 
 /// `POST /raft`.
 pub(super) async fn message<R: Roster>(
@@ -27,6 +27,7 @@ pub(super) async fn message<R: Roster>(
         Err(Refusal::Aborted) => return Err(Abort),
         Err(Refusal::Answered(status, text)) => return Ok(pages::error(status, text)),
     }
+    let named = text(request.headers(), "x-server-from").unwrap_or("nobody").escape_debug().to_string();
     let sender = text(request.headers(), "x-server-from").and_then(|id| id.parse::<MemberId>().ok());
     let sender = sender.and_then(|id| shared.transport.peer(id));
     if let Some(sender) = &sender {
@@ -40,16 +41,12 @@ pub(super) async fn message<R: Roster>(
         }
     };
     let bytes = body.len();
-    let decoded = match Message::decode(body) {
-        Ok(message) => frames::check(message).map_err(|error| error.to_string()),
+    let message = match Message::decode(body) {
+        Ok(message) => message,
         // Of a later time than ours; the sender need not know.
         Err(MessageError::UnknownKind(_)) => return Ok(no_content()),
-        Err(error) => Err(error.to_string()),
-    };
-    let message = match decoded {
-        Ok(message) => message,
         Err(reason) => {
-            log::error!("rafthttp", "failed to unmarshal raft message ({reason})");
+            log::error!("rafthttp", "failed to unmarshal raft message from {named} ({reason})");
             return Ok(pages::error(StatusCode::BAD_REQUEST, "error unmarshaling raft message"));
         }
     };
@@ -77,20 +74,18 @@ pub(super) async fn snapshot<R: Roster>(
         Err(Refusal::Aborted) => return Err(Abort),
         Err(Refusal::Answered(status, text)) => return Ok(pages::error(status, text)),
     }
-    let message = match read_head(PacedBody::new(request.into_body(), slot)).await {
-        Ok(message) => message,
+    let head = match read_head(PacedBody::new(request.into_body(), slot)).await {
+        Ok(head) => head,
         Err(reason) => {
             let text = format!("failed to decode raft message ({reason})");
             log::error!("rafthttp", "{text}");
             return Ok(pages::error(StatusCode::BAD_REQUEST, &text));
         }
     };
-    let Some(metadata) = message.as_ref().and_then(Message::snapshot) else {
-        let kind = message.map_or(Kind::Extension, |message| message.kind());
-        log::error!("rafthttp", "unexpected raft message type {kind:?} on snapshot path");
+    let Some(index) = head.snapshot_index else {
+        log::error!("rafthttp", "unexpected raft message type {} on snapshot path", head.kind);
         return Ok(pages::error(StatusCode::BAD_REQUEST, "wrong raft message type"));
     };
-    let index = metadata.index;
     log::error!(
         "rafthttp",
         "refused a database snapshot of index {index}: this member keeps no v3 data; start the sender without its v3 experiment"
@@ -101,12 +96,12 @@ pub(super) async fn snapshot<R: Roster>(
     ))
 }
 
-/// Reads the message at the front of a body. `None` if it is of an unknown kind.
-async fn read_head(mut body: PacedBody<'_>) -> Result<Option<Message>, String> {
+/// Reads the message at the front of a body.
+async fn read_head(mut body: PacedBody<'_>) -> Result<MessageHead, String> {
     let mut head = BytesMut::new();
     loop {
-        match frames::next_message(&mut head) {
-            Ok(Some((message, _))) => return Ok(message),
+        match frames::next_head(&mut head) {
+            Ok(Some(message)) => return Ok(message),
             Ok(None) => {}
             Err(error) => return Err(error.to_string()),
         }

@@ -22,6 +22,7 @@ use super::handle::{Call, Inner};
 use super::log_thread::{Done, Job, LogThread};
 use super::network::Links;
 use super::reads::{self, Read, Reads};
+use super::refusals::Refusals;
 use super::slow::{Path, Slow, Stages, What, obstacle};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
@@ -193,6 +194,7 @@ pub(super) struct MemberLoop<D: Disk> {
     parsed: Option<UnboundedSender<Parsed>>,
     /// Who is silent, where that matters.
     dead_members: Option<Box<DeadMembers>>,
+    refusals: Refusals,
 }
 
 impl<D: Disk> MemberLoop<D> {
@@ -233,6 +235,7 @@ impl<D: Disk> MemberLoop<D> {
             links,
             parsed: None,
             dead_members,
+            refusals: Refusals::default(),
         }
     }
 
@@ -337,7 +340,7 @@ impl<D: Disk> MemberLoop<D> {
                 if let Some(dead) = &mut self.dead_members {
                     dead.heard(message.from());
                 }
-                self.member.step(message);
+                self.step(message);
             }
             Inbound::Unreachable(id) => self.member.unreachable(id),
             Inbound::Gone(id) => self.member.peer_is_gone(id),
@@ -346,6 +349,15 @@ impl<D: Disk> MemberLoop<D> {
             Inbound::Fatal(why) => return Some(Ended::Refused(why)),
         }
         None
+    }
+
+    /// Hands a message to the member; whether it is one that members send.
+    fn step(&mut self, message: Message) -> bool {
+        let stepped = self.member.step(message);
+        if let Err(refusal) = &stepped {
+            self.refusals.add(refusal, Instant::now());
+        }
+        stepped.is_ok()
     }
 
     /// Reads the store out of a snapshot before raft hears of it, aside: what is no store is not worth a step.
@@ -368,7 +380,9 @@ impl<D: Disk> MemberLoop<D> {
             Ok(store) => {
                 let before = self.member.log_end();
                 self.received = Some(Offered { index: metadata.index, store, before });
-                self.member.step(message);
+                if !self.step(message) {
+                    self.received = None;
+                }
             }
             Err(error) => log::error!(
                 "etcdserver",
@@ -512,7 +526,7 @@ impl<D: Disk> MemberLoop<D> {
     }
 
     fn tick(&mut self) {
-        self.member.tick();
+        self.member.tick(clock::now());
         let progress = self.member.progress();
         if self.slow.threshold().is_some() {
             self.slow.set_obstacle(obstacle(&self.member, &progress));
@@ -738,6 +752,12 @@ impl<D: Disk> MemberLoop<D> {
                 Applied::NewTerm => new_term = true,
                 Applied::OutsideKeys => auth_may_differ = true,
                 Applied::RemovedSelf => removed = true,
+                Applied::PassedOver { index, why } => {
+                    log::error!(
+                        "etcdserver",
+                        "entry {index} of the log is passed over, as by all members: {why}"
+                    );
+                }
             });
             if auth_may_differ {
                 self.inner.auth.follow(&store);

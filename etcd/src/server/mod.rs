@@ -16,6 +16,7 @@ mod member_loop;
 mod network;
 mod publish;
 mod reads;
+mod refusals;
 pub(crate) mod signals;
 mod slow;
 mod snapshots;

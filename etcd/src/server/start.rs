@@ -19,7 +19,9 @@ use super::data_dir::Layout;
 use super::log_place;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, Line};
-use crate::member::{ConfChangeContext, Peer, Start, value as member_value};
+use crate::member::{
+    ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value,
+};
 
 /// The highest cluster version that this server can be part of.
 const VERSION_MAX: (u64, u64) = (2, 3);
@@ -62,8 +64,11 @@ pub(super) enum StartError {
     Downgrade(String),
     #[error("{0}")]
     Begin(#[from] BeginError),
-    #[error("entry {index} of the log holds no {what}: {source}")]
-    Entry { index: u64, what: &'static str, source: prost::DecodeError },
+    #[error(
+        "the {what} {number} of the data directory is beyond what any cluster comes to: no election or entry could \
+         follow; remove the directory and join anew, or take a backup from another member"
+    )]
+    Number { what: &'static str, number: u64 },
     #[error(
         "the log in {} was never begun: its first start was cut off, and had other flags than this one; remove it \
          to start anew",
@@ -236,6 +241,8 @@ fn restart<D: Disk>(
         write_first(&mut wal, &first.0, first.1)?;
         (recovered.entries, recovered.state) = first;
     }
+    check_numbers(&recovered, &snapshot)?;
+    tell_meaningless(&recovered.entries);
     check_version(&store, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
@@ -273,6 +280,34 @@ fn restart<D: Disk>(
         now: UnixNanos::ZERO,
     };
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+}
+
+/// Refuses terms and indexes that cannot be counted on from.
+fn check_numbers(recovered: &Recovered, snapshot: &pb::SnapshotMetadata) -> Result<(), StartError> {
+    let entries = recovered.entries.iter();
+    let terms = entries.clone().map(|entry| entry.term).chain([recovered.state.term, snapshot.term]);
+    if let Some(number) = terms.into_iter().find(|term| *term > TERM_MAX) {
+        return Err(StartError::Number { what: "term", number });
+    }
+    let indexes = entries.map(|entry| entry.index).chain([snapshot.index]);
+    match indexes.into_iter().find(|index| *index > INDEX_MAX) {
+        Some(number) => Err(StartError::Number { what: "index", number }),
+        None => Ok(()),
+    }
+}
+
+/// Names the entries that mean nothing, which a former version took from anyone who reached its peer port. No member
+/// carries them out.
+fn tell_meaningless(entries: &[pb::Entry]) {
+    for entry in entries {
+        if let Err(why) = check_entry(entry) {
+            log::error!(
+                "etcdserver",
+                "entry {} of the log is passed over, as by all members: {why}",
+                entry.index
+            );
+        }
+    }
 }
 
 /// What a first start would have written after making the log, had it not been cut off.
@@ -317,7 +352,7 @@ fn force_alone<D: Disk>(
 ) -> Result<pb::HardState, StartError> {
     // A member that was alone has decided all that is in its log, whatever its last commit index says. And 0.x
     // noted its commit index when members changed or it stopped: what it had acknowledged since is above it.
-    let was_alone = voters(snapshot, entries)? == BTreeSet::from([id.0]);
+    let was_alone = voters(snapshot, entries) == BTreeSet::from([id.0]);
     if !was_alone && !keeps_all {
         let before = entries.len();
         entries.retain(|entry| entry.index <= state.commit);
@@ -331,7 +366,7 @@ fn force_alone<D: Disk>(
         last += 1;
         added.push(conf_change_entry(state.term, last, &change));
     };
-    let voters = voters(snapshot, entries)?;
+    let voters = voters(snapshot, entries);
     for other in voters.iter().filter(|voter| **voter != id.0) {
         add(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: *other, context: None });
     }
@@ -348,22 +383,18 @@ fn force_alone<D: Disk>(
 }
 
 /// The voters after all of `entries`.
-fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> Result<BTreeSet<u64>, StartError> {
+fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> BTreeSet<u64> {
     let mut voters: BTreeSet<u64> = snapshot.conf_state.nodes.iter().copied().collect();
     for entry in entries.iter().filter(|entry| entry.kind == pb::ENTRY_CONF_CHANGE) {
-        let data = entry.data.clone().unwrap_or_default();
-        let change = pb::ConfChange::decode(data).map_err(|source| StartError::Entry {
-            index: entry.index,
-            what: "change of members",
-            source,
-        })?;
+        // One that means nothing changes nobody.
+        let Ok(change) = pb::ConfChange::decode(entry.data.clone().unwrap_or_default()) else { continue };
         match change.kind {
             pb::ADD_NODE => drop(voters.insert(change.node_id)),
             pb::REMOVE_NODE => drop(voters.remove(&change.node_id)),
             _ => {}
         }
     }
-    Ok(voters)
+    voters
 }
 
 pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) -> pb::Entry {
@@ -373,7 +404,7 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
 
 /// Refuses a directory whose cluster has moved on to a version that this server does not know.
 fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
-    let Some(version) = last_value(store, entries, b"/0/version")? else { return Ok(()) };
+    let Some(version) = last_value(store, entries, b"/0/version") else { return Ok(()) };
     let version = String::from_utf8_lossy(&version).into_owned();
     let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -381,18 +412,15 @@ fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError>
 }
 
 /// What a key will hold once all entries are applied, if they only ever set it.
-fn last_value(store: &Store, entries: &[pb::Entry], path: &[u8]) -> Result<Option<Bytes>, StartError> {
+fn last_value(store: &Store, entries: &[pb::Entry], path: &[u8]) -> Option<Bytes> {
     let mut value = member_value(store, path).map(Bytes::from);
     for entry in entries.iter().filter(|entry| entry.kind == pb::ENTRY_NORMAL) {
-        let Some(data) = entry.data.clone().filter(|data| !data.is_empty()) else { continue };
-        let request = pb::Request::decode(data).map_err(|source| StartError::Entry {
-            index: entry.index,
-            what: "request",
-            source,
-        })?;
+        let data = entry.data.clone().unwrap_or_default();
+        // One that means nothing sets nothing.
+        let Ok(request) = pb::Request::decode(data) else { continue };
         if request.path == path && matches!(&request.method[..], b"PUT" | b"POST") {
             value = Some(request.val);
         }
     }
-    Ok(value)
+    value
 }

@@ -271,7 +271,7 @@ impl World {
         let expires = host.ticks.is_multiple_of(EXPIRY_TICKS);
         let faster = i64::try_from(TICK).unwrap_or(0) * host.drift / 1_000_000;
         if let Some(process) = &mut host.process {
-            process.member.tick();
+            process.member.tick(clock);
             if expires {
                 process.expire(clock);
             }

@@ -176,12 +176,16 @@ async fn pair() -> (Node, Node) {
     (one, two)
 }
 
-fn entry(index: u64, data: Vec<u8>) -> pb::Entry {
-    pb::Entry { kind: 0, term: 2, index, data: Some(data.into()) }
+/// An entry that sets a key to `val`.
+fn entry(index: u64, val: Vec<u8>) -> pb::Entry {
+    let request =
+        pb::Request { method: "PUT".into(), path: "/1/a".into(), val: val.into(), ..Default::default() };
+    pb::Entry { kind: 0, term: 2, index, data: Some(request.encode_to_vec().into()) }
 }
 
-fn append(from: &Node, to: &Node, index: u64, data: Vec<u8>) -> Message {
-    Message::append(from.id, to.id, 2, index, index, vec![entry(index + 1, data)])
+/// One entry behind the one at `index + 1`.
+fn append(from: &Node, to: &Node, index: u64, val: Vec<u8>) -> Message {
+    Message::append(from.id, to.id, 2, index + 1, index, vec![entry(index + 2, val)]).unwrap()
 }
 
 /// A message of a kind without entries, told from others by its index.
@@ -196,7 +200,8 @@ const HEARTBEAT: i32 = 8;
 
 /// A snapshot as consensus hands it out, and the bytes of its file.
 fn snapshot(from: MemberId, to: MemberId, index: u64, data: Vec<u8>) -> (Message, Vec<u8>) {
-    let metadata = pb::SnapshotMetadata { index, term: 2, ..pb::SnapshotMetadata::default() };
+    let conf_state = pb::ConfState { nodes: vec![from.0, to.0] };
+    let metadata = pb::SnapshotMetadata { index, term: 2, conf_state };
     let head = pb::Snapshot { data: None, metadata: metadata.clone() };
     let message = pb::Message {
         kind: SNAPSHOT,

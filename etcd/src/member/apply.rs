@@ -1,0 +1,170 @@
+//! What committed entries do to the store, to the members and to consensus.
+//!
+//! All members do the same at the same entry. So an entry that means nothing, which only a log of another program or
+//! of an earlier version can hold, is passed over by all of them alike.
+
+use raft::eraftpb;
+use raft::{INVALID_ID, StateRole};
+use shared::pb;
+use shared::store::Store;
+use shared::time::UnixNanos;
+
+use super::content::{ChangeKind, Content, Meaningless, MemberChange, is_forgery};
+use super::membership::{self, Membership, attributes_id};
+use super::{Applied, Committed, ConfigureError, Member};
+
+impl Member {
+    /// Applies committed entries to the store in their order and tells what became of each.
+    ///
+    /// `now` is only shown (the remaining TTL in answers); what happens depends on the entries alone.
+    pub fn apply(
+        &mut self,
+        committed: Committed,
+        store: &mut Store,
+        now: UnixNanos,
+        mut done: impl FnMut(Applied),
+    ) {
+        for entry in committed.0 {
+            assert!(
+                entry.index == self.applied + 1,
+                "gap in the log: applied {}, got {}",
+                self.applied,
+                entry.index
+            );
+            (self.applied, self.applied_term) = (entry.index, entry.term);
+            self.proposals.reached(entry.term, self.extended, self.election_ticks);
+            let applied = match Content::of(&entry) {
+                Ok(Content::Empty) => {
+                    done(Applied::NewTerm);
+                    Ok(())
+                }
+                Ok(Content::Request(request)) => self.apply_request(&request, store, now, &mut done),
+                Ok(Content::Change(change)) => self.apply_change(&change, store, now, &mut done),
+                Err(why) => Err(why),
+            };
+            if let Err(why) = applied {
+                done(Applied::PassedOver { index: entry.index, why });
+            }
+        }
+        self.raft.advance_apply_to(self.applied);
+        if let Some(message) = self.succession.take() {
+            self.succeed(message);
+        }
+    }
+
+    fn apply_request(
+        &mut self,
+        request: &pb::Request,
+        store: &mut Store,
+        now: UnixNanos,
+        done: &mut impl FnMut(Applied),
+    ) -> Result<(), Meaningless> {
+        if self.ids.may_be_own(request.id) {
+            self.proposals.forget(request.id);
+        }
+        if is_forgery(request) {
+            return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
+        }
+        let of_cluster = request.path.starts_with(b"/0/") && &request.method[..] == b"PUT";
+        if let Some(member) = attributes_id(&request.path).filter(|_| of_cluster) {
+            if self.membership.removed.contains(&member) {
+                return Ok(());
+            }
+            if !self.membership.members.contains_key(&member) {
+                // It would become a member by this alone.
+                return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
+            }
+        }
+        let result = store.apply_quietly(request, now);
+        if !request.path.starts_with(b"/1/") {
+            done(Applied::OutsideKeys);
+        }
+        if of_cluster {
+            self.membership = Membership::from_store(self.membership.cluster_id, store);
+            done(Applied::AttributesChanged);
+        }
+        done(Applied::Request(request.id, result));
+        Ok(())
+    }
+
+    fn apply_change(
+        &mut self,
+        change: &MemberChange,
+        store: &mut Store,
+        now: UnixNanos,
+        done: &mut impl FnMut(Applied),
+    ) -> Result<(), Meaningless> {
+        self.proposals.forget(change.id);
+        let peer_urls = change.peer_urls();
+        let checked = self.membership.check(change, &peer_urls);
+        if checked.is_err() {
+            done(Applied::Configured(change.id, checked));
+            return Ok(());
+        }
+        if let Err(error) = membership::write_change(store, change, &peer_urls, now) {
+            done(Applied::Configured(change.id, Err(ConfigureError::Impossible)));
+            return Err(Meaningless::Store(error));
+        }
+        let counted = self.change_voters(change);
+        self.membership = Membership::from_store(self.membership.cluster_id, store);
+        done(Applied::MemberChanged { kind: change.kind.number(), id: change.member, peer_urls });
+        done(Applied::Configured(change.id, Ok(())));
+        if change.kind == ChangeKind::Remove && change.member == self.id {
+            self.removed_self = true;
+            self.leave_the_lead();
+            done(Applied::RemovedSelf);
+        }
+        counted
+    }
+
+    /// A leader that is no member any more tells the others that this is decided, lets one of them take over, and
+    /// leads no longer: the raft crate cannot bear a leader outside its own group.
+    fn leave_the_lead(&mut self) {
+        if self.raft.raft.state != StateRole::Leader || self.conf_state.contains(&self.id.0) {
+            return;
+        }
+        if self.conf_state.iter().any(|voter| *voter != self.id.0) {
+            self.tell_commit();
+            if self.extended {
+                self.transfer(|_| true);
+            }
+        }
+        let term = self.raft.raft.term;
+        self.raft.raft.become_follower(term, INVALID_ID);
+    }
+
+    /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
+    /// number of that kind for a learner's.
+    pub(super) fn change_voters(&mut self, change: &MemberChange) -> Result<(), Meaningless> {
+        let voter = change.member.0;
+        match change.kind {
+            ChangeKind::Add => {
+                self.change_voter(eraftpb::ConfChangeType::AddNode, voter)?;
+                // A forced start removes all voters before it adds the one that is to go on.
+                if let Some(last) = self.last_voter_removed.take().filter(|last| *last != voter) {
+                    self.change_voter(eraftpb::ConfChangeType::RemoveNode, last)?;
+                }
+            }
+            // Raft refuses to lose its last voter.
+            ChangeKind::Remove if self.raft.raft.prs().conf().to_conf_state().voters == [voter] => {
+                self.conf_state.clear();
+                self.last_voter_removed = Some(voter);
+            }
+            ChangeKind::Remove => self.change_voter(eraftpb::ConfChangeType::RemoveNode, voter)?,
+            ChangeKind::Update => {}
+        }
+        Ok(())
+    }
+
+    fn change_voter(
+        &mut self,
+        change_type: eraftpb::ConfChangeType,
+        node_id: u64,
+    ) -> Result<(), Meaningless> {
+        let change = eraftpb::ConfChange { change_type, node_id, ..eraftpb::ConfChange::default() };
+        let state = self.raft.apply_conf_change(&change);
+        self.conf_state = state.map_err(|error| Meaningless::Consensus(error.to_string()))?.voters;
+        self.conf_state.sort_unstable();
+        Ok(())
+    }
+}

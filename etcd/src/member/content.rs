@@ -1,0 +1,266 @@
+//! What the entries of the log hold: parsed where bytes come in, with our own decoder, into types that know no
+//! other kinds than those that etcd writes.
+//!
+//! The `raft` crate looks into the changes of members that it is asked to propose. So an entry that comes in as a
+//! proposal is written anew from its parsed form ([`Proposal::to_entry`]), and the crate sees only bytes that this
+//! program wrote. Entries that a leader appends keep their bytes: the logs of all members are alike.
+
+use bytes::Bytes;
+use prost::Message as _;
+use raft::eraftpb;
+use shared::id::MemberId;
+use shared::pb;
+use shared::store::clean_path;
+
+use super::convert;
+use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
+use crate::version;
+
+/// The methods of requests that stand in the log.
+const METHODS: [&[u8]; 5] = [b"PUT", b"POST", b"DELETE", b"QGET", b"SYNC"];
+
+/// Why an entry means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Meaningless {
+    /// It is neither a request nor a change of the members.
+    #[error("an entry of kind {0}")]
+    Kind(i32),
+    /// Its data are not what its kind says.
+    #[error("no {what} ({error})")]
+    Data {
+        /// A request, or a change of members.
+        what: &'static str,
+        /// What the decoder says.
+        error: prost::DecodeError,
+    },
+    /// A change that is neither an addition, a removal nor an update.
+    #[error("a change of members of kind {0}")]
+    ChangeKind(i32),
+    /// No member can have the id 0.
+    #[error("a change of member 0")]
+    NoMember,
+    /// What a change says of a member is not JSON of that member.
+    #[error("a change of member {0} without its description")]
+    Context(MemberId),
+    /// A proposal without data.
+    #[error("an empty proposal")]
+    Empty,
+    /// A method that no server writes to the log.
+    #[error("a request with the method {0:?}")]
+    Method(String),
+    /// A path that no server asks another to change.
+    #[error("a request that changes {0:?}")]
+    Path(String),
+    /// The store has something else where members are kept.
+    #[error("a change that the store refuses: {0}")]
+    Store(shared::error::ApiError),
+    /// Consensus cannot do what is asked.
+    #[error("a change that consensus refuses: {0}")]
+    Consensus(String),
+}
+
+/// What a change of the members does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// A member is added.
+    Add,
+    /// A member is removed, for ever.
+    Remove,
+    /// A member has other peer URLs.
+    Update,
+}
+
+impl ChangeKind {
+    fn from_number(number: i32) -> Option<ChangeKind> {
+        match number {
+            pb::ADD_NODE => Some(ChangeKind::Add),
+            pb::REMOVE_NODE => Some(ChangeKind::Remove),
+            pb::UPDATE_NODE => Some(ChangeKind::Update),
+            _ => None,
+        }
+    }
+
+    /// Its number in a [`pb::ConfChange`].
+    pub fn number(self) -> i32 {
+        match self {
+            ChangeKind::Add => pb::ADD_NODE,
+            ChangeKind::Remove => pb::REMOVE_NODE,
+            ChangeKind::Update => pb::UPDATE_NODE,
+        }
+    }
+}
+
+/// A change of the members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberChange {
+    /// Identifies the waiting client.
+    pub id: u64,
+    /// What it does.
+    pub kind: ChangeKind,
+    /// The member it is about, never 0.
+    pub member: MemberId,
+    /// The member as JSON, absent for a removal.
+    context: Option<Bytes>,
+}
+
+impl MemberChange {
+    /// Takes a change whose kind is known and whose member can be one.
+    pub(super) fn new(change: pb::ConfChange) -> Result<MemberChange, Meaningless> {
+        let kind = ChangeKind::from_number(change.kind).ok_or(Meaningless::ChangeKind(change.kind))?;
+        if change.node_id == 0 {
+            return Err(Meaningless::NoMember);
+        }
+        Ok(MemberChange { id: change.id, kind, member: MemberId(change.node_id), context: change.context })
+    }
+
+    fn parse(data: Bytes) -> Result<MemberChange, Meaningless> {
+        let what = "change of members";
+        MemberChange::new(pb::ConfChange::decode(data).map_err(|error| Meaningless::Data { what, error })?)
+    }
+
+    /// The member's peer URLs after the change; none if what describes it cannot be read.
+    pub(super) fn peer_urls(&self) -> Vec<String> {
+        self.described().map(|context| context.peer_urls).unwrap_or_default()
+    }
+
+    fn described(&self) -> Option<ConfChangeContext> {
+        serde_json::from_slice(self.context.as_deref()?).ok()
+    }
+
+    fn to_pb(&self) -> pb::ConfChange {
+        pb::ConfChange {
+            id: self.id,
+            kind: self.kind.number(),
+            node_id: self.member.0,
+            context: self.context.clone(),
+        }
+    }
+}
+
+/// What an entry of the log holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Content {
+    /// Nothing: a new leader's first entry.
+    Empty,
+    /// A request to the store.
+    Request(pb::Request),
+    /// A change of the members.
+    Change(MemberChange),
+}
+
+impl Content {
+    /// Reads the data of an entry of a [`pb::Entry`]'s kind.
+    pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, Meaningless> {
+        match kind {
+            pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Empty),
+            pb::ENTRY_NORMAL => parse_request(data).map(Content::Request),
+            pb::ENTRY_CONF_CHANGE => MemberChange::parse(data).map(Content::Change),
+            kind => Err(Meaningless::Kind(kind)),
+        }
+    }
+
+    /// Reads an entry that this member has in its log.
+    pub(super) fn of(entry: &eraftpb::Entry) -> Result<Content, Meaningless> {
+        Content::parse(entry.entry_type as i32, entry.data.clone())
+    }
+}
+
+fn parse_request(data: Bytes) -> Result<pb::Request, Meaningless> {
+    pb::Request::decode(data).map_err(|error| Meaningless::Data { what: "request", error })
+}
+
+/// What an entry of the log means, for who reads a log before a member does.
+///
+/// # Errors
+/// If it means nothing: all members pass over it.
+pub fn check_entry(entry: &pb::Entry) -> Result<(), Meaningless> {
+    Content::parse(entry.kind, entry.data.clone().unwrap_or_default()).map(drop)
+}
+
+/// What a member asks the leader to put into the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Proposal {
+    /// A request to the store.
+    Request(pb::Request),
+    /// A change of the members.
+    Change(MemberChange),
+}
+
+impl Proposal {
+    /// Reads what another member passes on. Only what servers pass on is taken: their clients' requests, their own
+    /// attributes, the cluster's version, and changes of members that say who it is.
+    pub(super) fn parse(entry: pb::Entry) -> Result<Proposal, Meaningless> {
+        match Content::parse(entry.kind, entry.data.unwrap_or_default())? {
+            Content::Empty => Err(Meaningless::Empty),
+            Content::Request(request) => {
+                check_forwarded(&request)?;
+                Ok(Proposal::Request(request))
+            }
+            Content::Change(change) => {
+                let describes = |context: ConfChangeContext| context.id == change.member.0;
+                if change.kind != ChangeKind::Remove && !change.described().is_some_and(describes) {
+                    return Err(Meaningless::Context(change.member));
+                }
+                Ok(Proposal::Change(change))
+            }
+        }
+    }
+
+    /// The entry to propose, written anew: none of its bytes come from outside but values of known fields.
+    pub(super) fn to_entry(&self) -> eraftpb::Entry {
+        let (kind, data) = match self {
+            Proposal::Request(request) => (eraftpb::EntryType::EntryNormal, request.encode_to_vec()),
+            Proposal::Change(change) => (eraftpb::EntryType::EntryConfChange, change.to_pb().encode_to_vec()),
+        };
+        convert::proposal(kind, data.into())
+    }
+}
+
+/// Whether a server would ask another to put this request into the log.
+fn check_forwarded(request: &pb::Request) -> Result<(), Meaningless> {
+    if !METHODS.contains(&&*request.method) {
+        return Err(Meaningless::Method(request.method.escape_ascii().to_string()));
+    }
+    let path = clean_path(&request.path);
+    let reads = matches!(&request.method[..], b"QGET" | b"SYNC");
+    let of_clients = is_within(&path, b"/1") || is_within(&path, b"/2");
+    let of_servers = is_own_data(&request.path) && is_plain_put(request) && is_known_version(request);
+    if reads || of_clients || of_servers {
+        Ok(())
+    } else {
+        Err(Meaningless::Path(request.path.escape_ascii().to_string()))
+    }
+}
+
+/// Whether a path below `/0` is one that servers write by requests.
+fn is_own_data(path: &[u8]) -> bool {
+    path == VERSION_PATH || attributes_id(path).is_some()
+}
+
+/// A PUT that can only set a value, for ever.
+fn is_plain_put(request: &pb::Request) -> bool {
+    &request.method[..] == b"PUT"
+        && !request.dir
+        && request.expiration == 0
+        && request.prev_exist.is_none()
+        && request.prev_index == 0
+        && request.prev_value.is_empty()
+}
+
+/// Whether the request sets a version only if this server can be part of a cluster of that version: another one
+/// would end all members that are like it.
+fn is_known_version(request: &pb::Request) -> bool {
+    &request.path[..] != VERSION_PATH || std::str::from_utf8(&request.val).is_ok_and(version::is_of_cluster)
+}
+
+/// Whether a request would change what only changes of members and the server's own requests may change. No server
+/// writes such an entry.
+pub(super) fn is_forgery(request: &pb::Request) -> bool {
+    let changes = matches!(&request.method[..], b"PUT" | b"POST" | b"DELETE");
+    changes && is_within(&clean_path(&request.path), b"/0") && !is_own_data(&request.path)
+}
+
+/// Whether a clean path is `folder` or below it.
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
