@@ -16,6 +16,7 @@ mod apply;
 mod bounds;
 mod content;
 mod convert;
+pub mod fuzz;
 mod log;
 mod membership;
 mod message;

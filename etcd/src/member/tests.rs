@@ -1,6 +1,8 @@
 //! What the `raft` crate does otherwise than Go's raft, and what the member makes of it; and that nothing is
 //! promised before it is durable.
 
+use prost::Message as _;
+
 use super::*;
 
 /// A member with its store and a disk that syncs when it is told to.

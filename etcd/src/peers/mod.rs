@@ -17,6 +17,7 @@ mod body;
 mod chunks;
 mod features;
 mod frames;
+pub mod fuzz;
 mod group;
 mod inbound;
 pub mod info;
