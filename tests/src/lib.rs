@@ -18,6 +18,7 @@ pub mod clock;
 pub mod examples;
 pub mod failure;
 pub mod files;
+pub mod guarded;
 pub mod http;
 pub mod json;
 pub mod load;

@@ -1,84 +1,13 @@
 //! What a client without the right to do so tries against a server with authentication switched on.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tests::http::{Connection, Request, Response};
+use tests::guarded::{LIMIT, WONDER, ask, by, change, guarded, put, read_status};
+use tests::http::Connection;
 use tests::process::{Process, clean_environment, describe};
 use tests::server::Server;
 use tests::{Check, Context, fail, files, programs};
-
-/// What one answer may take.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// `wonder`, hashed by Go.
-const WONDER: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let at = (group >> (18 - 6 * digit)) & 63;
-            out.push(if digit <= chunk.len() { char::from(ALPHABET[at as usize]) } else { '=' });
-        }
-    }
-    out
-}
-
-/// A request of a user, `NAME:PASSWORD`; of a guest if that is empty.
-fn by(who: &str, method: &str, target: &str) -> Request {
-    let mut request = Request::new(method, target);
-    if !who.is_empty() {
-        let value = format!("Basic {}", base64(who.as_bytes()));
-        request.headers.push(("Authorization".to_owned(), value));
-    }
-    request
-}
-
-fn with_body(mut request: Request, body: impl Into<Vec<u8>>) -> Request {
-    request.body = body.into();
-    request
-}
-
-fn ask(member: &Server, who: &str, method: &str, target: &str, body: &str) -> Check<Response> {
-    member.send(&with_body(by(who, method, target), body))
-}
-
-/// The same, which must succeed.
-fn change(member: &Server, who: &str, page: &str, body: &str) -> Check {
-    let response = ask(member, who, "PUT", &format!("/v2/auth/{page}"), body)?;
-    if !matches!(response.status, 200 | 201) {
-        fail!("{page} {body}: {} {}", response.status, response.text());
-    }
-    Ok(())
-}
-
-fn put(who: &str, key: &str, value: &str) -> Request {
-    by(who, "PUT", &format!("/v2/keys{key}")).form(&[("value", value)])
-}
-
-fn read_status(member: &Server, who: &str, key: &str) -> Check<u16> {
-    Ok(member.send(&by(who, "GET", &format!("/v2/keys{key}")))?.status)
-}
-
-/// A member with the users `root` and `ann`, whose role may read and write `/pub/*`, guests that may do the same, and
-/// authentication switched on.
-fn guarded(name: &str) -> Check<(tempfile::TempDir, Server)> {
-    let folder = files::scratch(name)?;
-    let member = Server::new(folder.path(), "m")?.started()?;
-    member.set("/secret", "s")?;
-    change(&member, "", "users/root", r#"{"user":"root","password":"rootpw"}"#)?;
-    let pub_only = r#""permissions":{"kv":{"read":["/pub/*"],"write":["/pub/*"]}}"#;
-    for role in ["pub", "guest"] {
-        change(&member, "", &format!("roles/{role}"), &format!(r#"{{"role":"{role}",{pub_only}}}"#))?;
-    }
-    change(&member, "", "users/ann", r#"{"user":"ann","password":"annpw","roles":["pub"]}"#)?;
-    change(&member, "", "enable", "")?;
-    Ok((folder, member))
-}
 
 #[test]
 fn who_may_write_a_key_does_not_become_root_by_it() -> Check {
@@ -251,5 +180,191 @@ fn etcdctl_says_in_words_what_is_not_a_name() -> Check {
     assert!(value.contains(r#""value":"x""#), "{value}");
     assert!(member.call("GET", "/v2/auth/enable")?.text().contains("false"));
     member.call("GET", "/version").context("the member lives")?;
+    Ok(())
+}
+
+/// Logins that come at once.
+const FLOOD: usize = 600;
+
+/// How many of them may be computed while somebody else logs in. All that wait would be some hundred.
+const COMPUTED_MAX: usize = 40;
+
+/// Sends logins with wrong passwords at once, and does not wait for the answers.
+fn flood(member: &Server, who: impl Fn(usize) -> String) -> Check<Vec<Connection>> {
+    let mut logins = (0..FLOOD)
+        .map(|_| Connection::open(member.client_port, LIMIT))
+        .collect::<Check<Vec<Connection>>>()?;
+    for (number, connection) in logins.iter_mut().enumerate() {
+        connection.send(&by(&who(number), "GET", "/v2/keys/pub/x").bytes(&member.host()))?;
+    }
+    Ok(logins)
+}
+
+/// A right login of a user `uN`, which must not wait for many others.
+fn login(member: &Server, number: usize) -> Check {
+    let computed = || {
+        let said = member.said();
+        ["auth: incorrect password", "auth: no such user"]
+            .map(|words| said.matches(words).count())
+            .iter()
+            .sum()
+    };
+    let before: usize = computed();
+    assert_eq!(read_status(member, &format!("u{number}:u{number}pw"), "/pub/x")?, 404);
+    let meanwhile: usize = computed() - before;
+    if meanwhile > COMPUTED_MAX {
+        fail!("{meanwhile} wrong passwords were computed before the right one");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_wrong_passwords_holds_up_nobody_else() -> Check {
+    let (_folder, mut member) = guarded("auth-flood")?;
+    for user in ["u0", "u1", "u2"] {
+        let body = format!(r#"{{"user":"{user}","password":"{user}pw","roles":["pub"]}}"#);
+        change(&member, "root:rootpw", &format!("users/{user}"), &body)?;
+    }
+    // Wrong passwords of one user, and of users that are not there, each another: all from this machine.
+    let wrong = flood(&member, |number| format!("root:wrong{number}"))?;
+    login(&member, 0)?;
+    let unknown = flood(&member, |number| format!("nobody{number}:x{number}"))?;
+    login(&member, 1)?;
+    // Those of clients that have left are not computed.
+    drop((wrong, unknown));
+    login(&member, 2)?;
+    assert_eq!(read_status(&member, "root:rootpw", "/secret")?, 200);
+    // Beyond the bound the answer says so.
+    let mut later = flood(&member, |number| format!("root:later{number}"))?;
+    let refused =
+        later.iter_mut().map(|connection| connection.response("GET")).find_map(|response| match response {
+            Ok(response) if response.status == 503 => Some(response),
+            _ => None,
+        });
+    let refused = refused.context("no login was refused")?;
+    assert_eq!(refused.header("Retry-After").as_deref(), Some("1"));
+    assert!(refused.text().contains(r#""errorCode":110"#), "{}", refused.text());
+    // What is computed does not keep the process.
+    let begun = Instant::now();
+    let ended = describe(member.stop());
+    assert!(!ended.contains('9'), "it had to be killed after {:?}: {ended}", begun.elapsed());
+    Ok(())
+}
+
+/// Less than any comparison of a password takes, and more than an answer without one.
+const COMPARISON_MIN: Duration = Duration::from_millis(8);
+
+#[test]
+fn unknown_users_are_computed_like_wrong_passwords() -> Check {
+    let (_folder, member) = guarded("auth-time")?;
+    for who in ["ann", "nobody", "..", "", "../../1/pub/evil", "a\\0b"] {
+        for number in 0..3 {
+            let begun = Instant::now();
+            assert_eq!(read_status(&member, &format!("{who}:wrong{number}"), "/pub/x")?, 401);
+            // A busy machine makes it longer, and no machine compares in that time.
+            let took = begun.elapsed();
+            assert!(took > COMPARISON_MIN, "{who:?}: {took:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A watch that has begun.
+fn watch(member: &Server, who: &str, target: &str) -> Check<Connection> {
+    let mut connection = Connection::open(member.client_port, LIMIT)?;
+    connection.send(&by(who, "GET", target).bytes(&member.host()))?;
+    let head = connection.head()?;
+    if head.status != 200 {
+        fail!("{who:?} {target}: {}", head.status);
+    }
+    Ok(connection)
+}
+
+#[test]
+fn a_watch_ends_with_the_right_to_it() -> Check {
+    let folder = files::scratch("auth-watch")?;
+    let member = Server::new(folder.path(), "m")?.started()?;
+    let targets = [
+        "/v2/keys/secret?wait=true",
+        "/v2/keys/secret?wait=true&stream=true",
+        "/v2/keys/?wait=true&recursive=true&stream=true",
+        "/v1/watch/secret",
+        "/mod/dashboard/api/keys/secret?wait=true",
+    ];
+    // Begun before there is any authentication.
+    let mut guests: Vec<Connection> =
+        targets.iter().map(|target| watch(&member, "", target)).collect::<Check<_>>()?;
+    let mut wrong = watch(&member, "root:wrong", targets[0])?;
+    let mut root = watch(&member, "root:rootpw", targets[0])?;
+    let mut stranger = watch(&member, "", "/v2/keys/pub/a?wait=true")?;
+    change(&member, "", "users/root", r#"{"user":"root","password":"rootpw"}"#)?;
+    let permissions = r#""permissions":{"kv":{"read":["/pub/*"],"write":["/pub/*"]}}"#;
+    for role in ["pub", "guest"] {
+        change(&member, "", &format!("roles/{role}"), &format!(r#"{{"role":"{role}",{permissions}}}"#))?;
+    }
+    change(&member, "", "users/ann", r#"{"user":"ann","password":"annpw","roles":["pub"]}"#)?;
+    change(&member, "", "enable", "")?;
+    for guest in guests.iter_mut().chain([&mut wrong]) {
+        guest.expect_closed(LIMIT)?;
+    }
+    assert!(matches!(member.send(&put("root:rootpw", "/secret", "1"))?.status, 200 | 201));
+    let event = root.chunk()?.context("an event")?;
+    assert!(String::from_utf8_lossy(&event).contains(r#""value":"1""#));
+
+    // A right that is taken, a password that is changed, a user that is removed.
+    let begin = || watch(&member, "ann:annpw", "/v2/keys/pub/b?wait=true&stream=true");
+    let event = |connection: &mut Connection, value: &str| -> Check {
+        assert_eq!(member.send(&put("root:rootpw", "/pub/b", value))?.status / 100, 2);
+        let event = connection.chunk()?.context("an event")?;
+        assert!(String::from_utf8_lossy(&event).contains(&format!(r#""value":"{value}""#)));
+        Ok(())
+    };
+    let mut ann = begin()?;
+    event(&mut ann, "1")?;
+    // Of no concern to this watch.
+    change(&member, "root:rootpw", "roles/other", r#"{"role":"other"}"#)?;
+    event(&mut ann, "2")?;
+    change(&member, "root:rootpw", "users/ann", r#"{"user":"ann","revoke":["pub"]}"#)?;
+    assert_eq!(member.send(&put("root:rootpw", "/pub/b", "3"))?.status, 200);
+    ann.expect_closed(LIMIT)?;
+    assert_eq!(read_status(&member, "ann:annpw", "/pub/b")?, 401);
+    change(&member, "root:rootpw", "users/ann", r#"{"user":"ann","grant":["pub"]}"#)?;
+    let mut ann = begin()?;
+    change(&member, "root:rootpw", "users/ann", r#"{"user":"ann","password":"new"}"#)?;
+    ann.expect_closed(LIMIT)?;
+    let mut ann = watch(&member, "ann:new", "/v2/keys/pub/b?wait=true")?;
+    assert_eq!(ask(&member, "root:rootpw", "DELETE", "/v2/auth/users/ann", "")?.status, 200);
+    ann.expect_closed(LIMIT)?;
+    // Whoever still may goes on.
+    assert_eq!(member.send(&put("root:rootpw", "/pub/a", "9"))?.status, 201);
+    let event = stranger.chunk()?.context("an event")?;
+    assert!(String::from_utf8_lossy(&event).contains(r#""value":"9""#));
+    Ok(())
+}
+
+#[test]
+fn a_wait_for_a_lock_ends_with_the_right_to_it() -> Check {
+    let (_folder, member) = guarded("auth-lock")?;
+    let locks =
+        r#"{"role":"pub","grant":{"kv":{"read":["/_etcd/mod/lock/*"],"write":["/_etcd/mod/lock/*"]}}}"#;
+    change(&member, "root:rootpw", "roles/pub", locks)?;
+    let held = member.send(&by("root:rootpw", "POST", "/mod/v2/lock/x?ttl=100"))?;
+    assert_eq!(held.status, 200);
+    let mut waiting = Connection::open(member.client_port, LIMIT)?;
+    waiting.send(&by("ann:annpw", "POST", "/mod/v2/lock/x?ttl=100&value=ann").bytes(&member.host()))?;
+    let begun = Instant::now();
+    let queue = "/v2/keys/_etcd/mod/lock/x";
+    while !member.send(&by("root:rootpw", "GET", queue))?.text().contains(r#""value":"ann""#) {
+        assert!(begun.elapsed() < LIMIT, "ann does not wait");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    change(&member, "root:rootpw", "users/ann", r#"{"user":"ann","revoke":["pub"]}"#)?;
+    let answer = waiting.response("POST")?;
+    assert_eq!((answer.status, answer.text()), (401, r#"{"message":"Insufficient credentials"}"#.to_owned()));
+    // Its place is given up.
+    while member.send(&by("root:rootpw", "GET", queue))?.text().contains(r#""value":"ann""#) {
+        assert!(begun.elapsed() < LIMIT, "ann still waits");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }

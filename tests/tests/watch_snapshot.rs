@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tests::guarded;
 use tests::http::{Connection, PATIENCE, Request};
 use tests::json::Json;
 use tests::server::{START_LIMIT, Server, cluster};
@@ -61,8 +62,13 @@ fn fail_to_change(member: &Server, count: usize) -> Check {
 }
 
 fn watch(member: &Server, query: &str) -> Check<Connection> {
+    watch_by("", member, query)
+}
+
+/// A watch of this user, a guest if that is empty.
+fn watch_by(who: &str, member: &Server, query: &str) -> Check<Connection> {
     let mut connection = Connection::open(member.client_port, PATIENCE)?;
-    connection.send(&Request::new("GET", format!("/v2/keys{query}")).bytes(&member.host()))?;
+    connection.send(&guarded::by(who, "GET", &format!("/v2/keys{query}")).bytes(&member.host()))?;
     let head = connection.head()?;
     if head.status != 200 {
         fail!("{query} was answered with {}", head.status);
@@ -105,13 +111,18 @@ fn snapshot(members: &mut [Server], meanwhile: impl Fn(&Server) -> Check) -> Che
     Ok(())
 }
 
-#[test]
-fn watches_at_a_follower_that_gets_a_snapshot_miss_nothing() -> Check {
-    let folder = files::scratch("watch-snapshot")?;
+fn three(folder: &str) -> Check<(tempfile::TempDir, Vec<Server>)> {
+    let folder = files::scratch(folder)?;
     let names = ["m1", "m2", "m3"].map(str::to_owned);
     let count = SNAPSHOT_COUNT.to_string();
     let args = ["--snapshot-count", &count, "--heartbeat-interval", "50", "--election-timeout", "500"];
-    let mut members = cluster(folder.path(), &names, &args.map(str::to_owned))?;
+    let members = cluster(folder.path(), &names, &args.map(str::to_owned))?;
+    Ok((folder, members))
+}
+
+#[test]
+fn watches_at_a_follower_that_gets_a_snapshot_miss_nothing() -> Check {
+    let (_folder, mut members) = three("watch-snapshot")?;
     let start = members[2].index()?;
 
     // First the snapshot's history reaches back far enough.
@@ -150,5 +161,30 @@ fn watches_at_a_follower_that_gets_a_snapshot_miss_nothing() -> Check {
     later.set_patience(Some(Duration::from_millis(200)))?;
     assert!(later.chunk().is_err());
     later.expect_closed(Duration::from_millis(200)).expect_err("it goes on");
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_tells_nobody_what_they_may_not_see_any_more() -> Check {
+    let (_folder, mut members) = three("watch-snapshot-auth")?;
+    guarded::change(&members[0], "", "users/root", r#"{"user":"root","password":"rootpw"}"#)?;
+    let permissions = r#""permissions":{"kv":{"read":["/pub/*"],"write":["/*"]}}"#;
+    guarded::change(&members[0], "", "roles/guest", &format!(r#"{{"role":"guest",{permissions}}}"#))?;
+    let mut guest = watch(&members[2], "/?wait=true&stream=true&recursive=true")?;
+    let mut silent = watch(&members[2], "/nothing?wait=true")?;
+    let mut public = watch(&members[2], "/pub/x?wait=true&stream=true")?;
+    let mut root = watch_by("root:rootpw", &members[2], "/secret?wait=true&stream=true")?;
+    snapshot(&mut members, |member| {
+        fail_to_change(member, ENTRIES)?;
+        guarded::change(member, "", "enable", "")?;
+        for key in ["/secret", "/pub/x"] {
+            assert_eq!(member.send(&guarded::put("", key, "1"))?.status, 201);
+        }
+        Ok(())
+    })?;
+    assert_eq!((next(&mut guest)?, next(&mut silent)?), (None, None));
+    let seen =
+        (next(&mut root)?.context("root is closed")?, next(&mut public)?.context("guests are closed")?);
+    assert_eq!(seen.1, seen.0 + 1);
     Ok(())
 }

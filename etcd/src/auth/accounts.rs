@@ -11,8 +11,10 @@ use shared::error::Code;
 use shared::event::Event;
 use shared::{json, pb};
 
+use super::basic::Credentials;
+use super::passwords::{self, Busy, Check};
 use super::switch::{SWITCH_PATH, Switch};
-use super::{Auth, AuthError, Refusal, Role, Unfit, User};
+use super::{Auth, AuthError, Caller, Refusal, Role, Unfit, User};
 use crate::http::Backend;
 use crate::log;
 
@@ -27,15 +29,26 @@ pub(crate) struct UserChange {
     pub(crate) created: bool,
 }
 
-/// Users and roles, as this member knows them. Cheap to make.
+/// Users and roles, as this member knows them, for somebody who wants to know or change something. Cheap to make.
 pub(crate) struct Accounts<'a, B> {
     auth: &'a Auth,
     backend: &'a B,
+    caller: Caller<'a>,
 }
 
 impl<'a, B: Backend> Accounts<'a, B> {
-    pub(crate) fn new(auth: &'a Auth, backend: &'a B) -> Accounts<'a, B> {
-        Accounts { auth, backend }
+    pub(crate) fn new(auth: &'a Auth, backend: &'a B, caller: Caller<'a>) -> Accounts<'a, B> {
+        Accounts { auth, backend, caller }
+    }
+
+    /// Who sends the request.
+    pub(super) fn caller(&self) -> Caller<'a> {
+        self.caller
+    }
+
+    /// Of what is stored here.
+    pub(super) fn generation(&self) -> u64 {
+        self.backend.auth_generation().get()
     }
 
     /// Whether auth is on.
@@ -112,9 +125,25 @@ impl<'a, B: Backend> Accounts<'a, B> {
         }
     }
 
-    /// Whether a password is this user's.
-    pub(crate) async fn fits(&self, password: &[u8], user: &User) -> bool {
-        self.auth.passwords.fits(password, &user.password).await
+    /// Whether a password is this user's. That takes the same time if there is no user.
+    pub(super) async fn fits(&self, credentials: &Credentials, user: Option<&User>) -> Result<bool, Busy> {
+        let check = Check {
+            name: credentials.user.as_ref().map_or_else(String::as_str, UserName::as_str),
+            password: &credentials.password,
+            hash: user.map(|user| user.password.as_str()),
+            usual_cost: self.usual_cost(),
+            caller: self.caller,
+        };
+        self.auth.passwords.fits(check).await
+    }
+
+    /// What the hashes of this cluster cost: those of the user `root`.
+    fn usual_cost(&self) -> u32 {
+        let root = UserName::root();
+        // A look that the store's statistics do not show, since the original does not look.
+        let record = self.backend.store_for_auth().peek(user_path(&root).as_bytes()).map(<[u8]>::to_vec);
+        let user = record.and_then(|record| User::from_record(&root, &record).ok());
+        user.and_then(|user| passwords::cost(&user.password)).unwrap_or(passwords::COST)
     }
 
     /// Makes a user, or changes the one that is there.
@@ -132,7 +161,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if user.password.is_empty() {
             return Err(Refusal::PasswordEmpty(user.name.to_string()).into());
         }
-        user.password = self.auth.passwords.hash(&user.password).await?;
+        user.password = self.hash(&user).await?;
         self.set(&user_path(&user.name), &user, false)
             .await
             .map_err(|error| on(Code::NodeExist, error, || Refusal::UserExists(user.name.to_string())))?;
@@ -145,7 +174,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         let before = self.user(&change.name)?;
         let mut after = before.changed(&change)?;
         if !change.password.is_empty() {
-            after.password = self.auth.passwords.hash(&change.password).await?;
+            after.password = self.hash(&change).await?;
         }
         if after == before {
             return Err(Refusal::UserUnchanged.into());
@@ -153,6 +182,10 @@ impl<'a, B: Backend> Accounts<'a, B> {
         self.set(&user_path(&after.name), &after, true).await?;
         log::notice!("auth", "updated user {}", after.name);
         Ok(after)
+    }
+
+    async fn hash(&self, user: &User) -> Result<String, AuthError> {
+        self.auth.passwords.hash(user.name.as_str(), &user.password, self.caller).await
     }
 
     /// Removes a user.

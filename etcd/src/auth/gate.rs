@@ -1,73 +1,78 @@
 //! Who may do what: the two questions that pages ask before they do anything.
 
-use http::{HeaderValue, Method};
+use http::Method;
 use shared::account::RoleName;
 
 use super::accounts::Accounts;
 use super::basic::{self, Credentials};
+use super::passwords::Busy;
 use super::{Access, User};
 use crate::http::Backend;
 use crate::log;
 
-/// Whether somebody with this `Authorization` has the role `root`. Everybody does while auth is off.
-pub(crate) async fn is_root<B: Backend>(
-    accounts: &Accounts<'_, B>,
-    authorization: Option<&HeaderValue>,
-    page: &str,
-) -> bool {
-    if !accounts.look().is_on() {
-        return true;
-    }
-    let Some(credentials) = authorization.and_then(|value| basic::parse(value.as_bytes())) else {
-        return false;
-    };
-    let Some(user) = authenticated(accounts, &credentials).await else { return false };
-    let is_root = user.is_root();
-    if !is_root {
-        log::warning!("etcdhttp", "auth: user {} does not have the root role for {page}.", user.name);
-    }
-    is_root
+/// Why somebody is not let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// They have no right to it, or are not who they say.
+    NoRight,
+    /// It cannot be found out now: too many passwords are being checked.
+    Busy,
 }
 
-/// Whether somebody with this `Authorization`, or as a guest without one, has the right to do this. The caller has
-/// seen that auth is on.
-pub(crate) async fn may<B: Backend>(
-    accounts: &Accounts<'_, B>,
-    authorization: Option<&HeaderValue>,
-    access: Access<'_>,
-) -> bool {
+impl From<Busy> for Denied {
+    fn from(_: Busy) -> Denied {
+        Denied::Busy
+    }
+}
+
+/// Whether the caller has the role `root`. Everybody does while auth is off.
+pub(crate) async fn is_root<B: Backend>(accounts: &Accounts<'_, B>, page: &str) -> Result<(), Denied> {
+    if !accounts.look().is_on() {
+        return Ok(());
+    }
+    let authorization = accounts.caller().authorization;
+    let credentials =
+        authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or(Denied::NoRight)?;
+    let user = authenticated(accounts, &credentials).await?;
+    if user.is_root() {
+        return Ok(());
+    }
+    log::warning!("etcdhttp", "auth: user {} does not have the root role for {page}.", user.name);
+    Err(Denied::NoRight)
+}
+
+/// Whether the caller, who is a guest without an `Authorization`, has the right to do this. Whoever asks has seen that
+/// auth is on.
+pub(crate) async fn may<B: Backend>(accounts: &Accounts<'_, B>, access: Access<'_>) -> Result<(), Denied> {
     let key = || String::from_utf8_lossy(access.key);
-    let Some(value) = authorization.filter(|value| !value.is_empty()) else {
+    let Some(value) = accounts.caller().authorization.filter(|value| !value.is_empty()) else {
         // The original does not ask guests for the right to all that is below.
         let access = Access { recursive: false, ..access };
-        let may = accounts.role(&RoleName::guest()).is_ok_and(|guest| guest.allows(access));
-        if !may {
-            log::warning!("etcdhttp", "auth: invalid access for unauthenticated user on resource {}.", key());
+        if accounts.role(&RoleName::guest()).is_ok_and(|guest| guest.allows(access)) {
+            return Ok(());
         }
-        return may;
+        log::warning!("etcdhttp", "auth: invalid access for unauthenticated user on resource {}.", key());
+        return Err(Denied::NoRight);
     };
     let Some(credentials) = basic::parse(value.as_bytes()) else {
         log::warning!("etcdhttp", "auth: malformed basic auth encoding");
-        return false;
+        return Err(Denied::NoRight);
     };
-    let Some(user) = authenticated(accounts, &credentials).await else { return false };
+    let user = authenticated(accounts, &credentials).await?;
     let mut roles = user.roles.iter().flatten();
-    let may = roles.any(|role| accounts.role_of_user(role).is_ok_and(|role| role.allows(access)));
-    if !may {
-        log::warning!("etcdhttp", "auth: invalid access for user {} on key {}.", user.name, key());
+    if roles.any(|role| accounts.role_of_user(role).is_ok_and(|role| role.allows(access))) {
+        return Ok(());
     }
-    may
+    log::warning!("etcdhttp", "auth: invalid access for user {} on key {}.", user.name, key());
+    Err(Denied::NoRight)
 }
 
-/// Whether this `Authorization` names a user, with the right password.
-pub(crate) async fn is_known<B: Backend>(
-    accounts: &Accounts<'_, B>,
-    authorization: Option<&HeaderValue>,
-) -> bool {
-    match authorization.and_then(|value| basic::parse(value.as_bytes())) {
-        Some(credentials) => authenticated(accounts, &credentials).await.is_some(),
-        None => false,
-    }
+/// Whether the caller names a user, with the right password.
+pub(crate) async fn is_known<B: Backend>(accounts: &Accounts<'_, B>) -> Result<(), Denied> {
+    let authorization = accounts.caller().authorization;
+    let credentials =
+        authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or(Denied::NoRight)?;
+    authenticated(accounts, &credentials).await.map(drop)
 }
 
 /// Whether a request of this method only reads.
@@ -76,15 +81,27 @@ pub(crate) fn only_reads(method: &Method) -> bool {
 }
 
 /// The user with these credentials, if there is one.
-async fn authenticated<B: Backend>(accounts: &Accounts<'_, B>, credentials: &Credentials) -> Option<User> {
-    let user = credentials.user.as_ref().ok().and_then(|name| accounts.user(name).ok());
-    let Some(user) = user else {
-        log::warning!("etcdhttp", "auth: no such user: {}.", credentials.shown_user());
-        return None;
-    };
-    if !accounts.fits(&credentials.password, &user).await {
-        log::warning!("etcdhttp", "auth: incorrect password for user: {}.", user.name);
-        return None;
+async fn authenticated<B: Backend>(
+    accounts: &Accounts<'_, B>,
+    credentials: &Credentials,
+) -> Result<User, Denied> {
+    loop {
+        let generation = accounts.generation();
+        let user = credentials.user.as_ref().ok().and_then(|name| accounts.user(name).ok());
+        let fits = accounts.fits(credentials, user.as_ref()).await.inspect_err(|why| {
+            log::warning!("etcdhttp", "auth: user {}: {why}.", credentials.shown_user());
+        })?;
+        let Some(user) = user else {
+            log::warning!("etcdhttp", "auth: no such user: {}.", credentials.shown_user());
+            return Err(Denied::NoRight);
+        };
+        if !fits {
+            log::warning!("etcdhttp", "auth: incorrect password for user: {}.", user.name);
+            return Err(Denied::NoRight);
+        }
+        // While this one waited for its turn, its user may have been changed.
+        if accounts.generation() == generation {
+            return Ok(user);
+        }
     }
-    Some(user)
 }

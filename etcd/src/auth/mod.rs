@@ -21,26 +21,29 @@ mod basic;
 pub mod fuzz;
 mod gate;
 mod passwords;
+mod queue;
 mod records;
 mod rights;
 mod switch;
 #[cfg(test)]
 mod tests;
 
-use http::StatusCode;
+use std::net::IpAddr;
+
+use http::{HeaderValue, StatusCode};
 use shared::account::NameError;
 use shared::error::ApiError;
 
-use crate::http::{SubmitError, Unavailable};
+use crate::http::{Flow, SubmitError, Unavailable};
 
 pub(crate) use self::accounts::{Accounts, UserChange};
-pub(crate) use self::gate::{is_known, is_root, may, only_reads};
+pub(crate) use self::gate::{Denied, is_known, is_root, may, only_reads};
 pub(crate) use self::records::{Role, Unfit, User, is_empty};
 pub(crate) use self::rights::Access;
 pub(crate) use self::switch::SharedSwitch;
-pub use self::switch::Switch;
+pub use self::switch::{Generation, Switch};
 
-use self::passwords::Passwords;
+use self::passwords::{Busy, Passwords};
 
 /// What all requests share.
 #[derive(Debug, Default)]
@@ -48,6 +51,34 @@ pub(crate) struct Auth {
     passwords: Passwords,
     /// This process has seen to it that the directories are there.
     directories: std::sync::atomic::AtomicBool,
+}
+
+impl Auth {
+    /// No password is checked any more: the process ends, and nobody is to wait for it.
+    pub(crate) fn close(&self) {
+        self.passwords.close();
+    }
+}
+
+/// Who sends a request, as far as its connection and its head tell.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Caller<'a> {
+    /// The `Authorization` header.
+    pub(crate) authorization: Option<&'a HeaderValue>,
+    /// Where the connection comes from.
+    pub(crate) source: Option<IpAddr>,
+    /// The connection, if it is to be seen when the client closes it.
+    pub(crate) connection: Option<&'a Flow>,
+}
+
+impl Caller<'_> {
+    /// Whether the client has closed the connection, or its half of it.
+    async fn has_left(self) -> bool {
+        match self.connection {
+            Some(connection) => connection.client_has_left().await,
+            None => false,
+        }
+    }
 }
 
 /// Why users or roles were not read or changed.
@@ -73,6 +104,9 @@ pub(crate) enum AuthError {
     /// The password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
     Hash(String),
+    /// Too many passwords are hashed and compared.
+    #[error(transparent)]
+    Busy(#[from] Busy),
 }
 
 impl From<SubmitError> for AuthError {

@@ -1,36 +1,69 @@
 //! Passwords: their hashes, and the proofs that are known already.
 //!
-//! A bcrypt hash takes tens of milliseconds on purpose. It is computed on the blocking pool, a few at a time, and a
-//! password that fitted is remembered: not the password, but a keyed hash of it together with the stored hash that
-//! it fitted to. So a changed password is another question, and whoever reads the memory of the process finds
-//! nothing to log in with elsewhere.
+//! A bcrypt hash takes tens of milliseconds on purpose. It is computed on a thread of its own, a few at a time and in
+//! an order that [`queue`](super::queue) decides, and a password that fitted is remembered: not the password, but a
+//! keyed hash of it together with the stored hash that it fitted to. So a changed password is another question, and
+//! whoever reads the memory of the process finds nothing to log in with elsewhere.
+//!
+//! **Invariant:** a check of a user that does not exist, or whose stored hash is of no use, waits for its turn and is
+//! computed like any other. **Invariant:** nothing waits for these threads when the process ends.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use tokio::sync::Semaphore;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
-use super::AuthError;
+use super::queue::{Queue, Source, Ticket, Who};
+use super::{AuthError, Caller};
+use crate::log;
 
 /// What the original's hashes cost: two to the power of this many rounds.
-const COST: u32 = 10;
+pub(super) const COST: u32 = 10;
+
+/// The most that a stored hash may cost: about a second of a processor for one comparison. Each step doubles that, and
+/// clients give up after a few seconds.
+const COST_MAX: u32 = 14;
+
+/// The least that bcrypt knows.
+const COST_MIN: u32 = 4;
+
+/// Characters of a hash: its version and cost, the salt and the digest.
+const HASH_BYTES: usize = 60;
 
 /// How many proofs are remembered; the oldest goes first.
 const KNOWN_MAX: usize = 1024;
 
-/// A keyed hash of a stored hash and the password that fits it.
+/// How long a check waits at most. Clients wait for less.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A keyed hash of a user's name, a stored hash and the password that fits it.
 type Proof = [u8; 32];
+
+/// Too many checks wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being checked, try again later")]
+pub(crate) struct Busy;
 
 #[derive(Debug)]
 pub(super) struct Passwords {
     /// Of this process. Without one, because the system has no random numbers, nothing is remembered.
     key: Option<hmac::Key>,
     known: Mutex<Known>,
-    /// How many may be computed at a time: one processor is left to those who have no password to show.
-    turns: Arc<Semaphore>,
+    /// Stored hashes of which the log has told that they are of no use.
+    reported: Mutex<Known>,
+    /// Checks that wait or are computed: equal ones share the result.
+    shared: Mutex<HashMap<Proof, watch::Receiver<Option<bool>>>>,
+    desk: Arc<Desk>,
+    /// Makes numbers of names, others in each process.
+    numbers: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +74,10 @@ struct Known {
 }
 
 impl Known {
-    fn add(&mut self, proof: Proof) {
+    /// Whether it is a new one.
+    fn add(&mut self, proof: Proof) -> bool {
         if !self.proofs.insert(proof) {
-            return;
+            return false;
         }
         self.order.push_back(proof);
         if self.order.len() > KNOWN_MAX
@@ -51,102 +85,439 @@ impl Known {
         {
             self.proofs.remove(&oldest);
         }
+        true
     }
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
         Passwords {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
             known: Mutex::default(),
-            turns: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
+            reported: Mutex::default(),
+            shared: Mutex::default(),
+            // One processor is left to those who have no password to show.
+            desk: Arc::new(Desk::new(processors.saturating_sub(1).max(1))),
+            numbers: RandomState::new(),
         }
     }
 }
 
+/// What is asked of [`Passwords::fits`].
+pub(super) struct Check<'a> {
+    /// The name in the request, of whomever.
+    pub(super) name: &'a str,
+    pub(super) password: &'a [u8],
+    /// What is stored for the user, if there is one.
+    pub(super) hash: Option<&'a str>,
+    /// What to compute where there is nothing to compare with.
+    pub(super) usual_cost: u32,
+    pub(super) caller: Caller<'a>,
+}
+
 impl Passwords {
-    /// Whether a password fits a stored hash. What is stored and is no hash fits nothing.
-    pub(super) async fn fits(&self, password: &[u8], hash: &str) -> bool {
-        let proof = self.proof(password, hash);
-        let is_known = || proof.is_some_and(|proof| self.known.lock().proofs.contains(&proof));
-        if is_known() {
-            return true;
-        }
-        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
-        // Somebody else may have asked the same while this one waited.
-        if is_known() {
-            return true;
-        }
-        let (password, hash) = (password.to_vec(), hash.to_owned());
-        let fits = tokio::task::spawn_blocking(move || {
-            let fits = bcrypt::verify(password, &hash).unwrap_or(false);
-            // Also where nobody waits for the answer any more.
-            drop(turn);
-            fits
-        });
-        let fits = fits.await.unwrap_or(false);
-        if fits && let Some(proof) = proof {
-            self.known.lock().add(proof);
-        }
-        fits
+    /// Whether a password fits a stored hash.
+    pub(super) async fn fits(&self, check: Check<'_>) -> Result<bool, Busy> {
+        let usable = check.hash.filter(|hash| self.is_usable(hash, check.name));
+        let hash = usable.map_or_else(|| dummy(check.usual_cost), str::to_owned);
+        let fits = timeout(WAIT_TIME_MAX, self.compare(&check, hash)).await.unwrap_or(Err(Busy))?;
+        Ok(fits && usable.is_some())
     }
 
-    /// The hash that is stored for a password.
-    pub(super) async fn hash(&self, password: &str) -> Result<String, AuthError> {
-        let turn = self.turns.clone().acquire_owned().await;
+    async fn compare(&self, check: &Check<'_>, hash: String) -> Result<bool, Busy> {
+        let proof = self.proof(check.name, check.password, &hash);
+        loop {
+            // Somebody else may have asked the same while this one waited.
+            if proof.is_some_and(|proof| self.known.lock().proofs.contains(&proof)) {
+                return Ok(true);
+            }
+            let result = match proof.map(|proof| self.share(proof)) {
+                None => None,
+                Some(Share::Lead(lead)) => Some(lead),
+                Some(Share::Follow(mut result)) => match result.wait_for(Option::is_some).await {
+                    Ok(fits) => return Ok(*fits == Some(true)),
+                    // Whoever led has gone away.
+                    Err(_) => continue,
+                },
+            };
+            let turn = self.desk.turn(self.who(check.name, check.caller), check.caller).await?;
+            let (password, hash) = (check.password.to_vec(), hash.clone());
+            let fits = turn.compute(move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
+            if fits && let Some(proof) = proof {
+                self.known.lock().add(proof);
+            }
+            if let Some(lead) = result {
+                lead.result.send_replace(Some(fits));
+            }
+            return Ok(fits);
+        }
+    }
+
+    /// The hash that is stored for a new password of this user.
+    pub(super) async fn hash(
+        &self,
+        name: &str,
+        password: &str,
+        caller: Caller<'_>,
+    ) -> Result<String, AuthError> {
+        let turn = self.desk.turn(self.who(name, caller), caller);
+        let turn = timeout(WAIT_TIME_MAX, turn).await.unwrap_or(Err(Busy))?;
         let password = password.to_owned();
-        let hashed = tokio::task::spawn_blocking(move || {
-            let parts = bcrypt::hash_with_result(password, COST);
-            drop(turn);
-            parts
-        });
-        let parts = hashed.await.map_err(|error| AuthError::Hash(error.to_string()))?;
+        let parts = turn.compute(move || bcrypt::hash_with_result(password, COST)).await?;
         let parts = parts.map_err(|error| AuthError::Hash(error.to_string()))?;
         // The letter that Go writes.
         Ok(parts.format_for_version(bcrypt::Version::TwoA))
     }
 
-    fn proof(&self, password: &[u8], hash: &str) -> Option<Proof> {
+    /// Sends away all that wait, and all that come.
+    pub(super) fn close(&self) {
+        let mut state = self.desk.0.lock();
+        state.closed = true;
+        state.waiting.clear();
+    }
+
+    fn who(&self, name: &str, caller: Caller<'_>) -> Who {
+        Who { source: Source::of(caller.source), user: self.numbers.hash_one(name) }
+    }
+
+    /// Whether a stored hash can be compared with. The log tells once of each that cannot.
+    fn is_usable(&self, hash: &str, name: &str) -> bool {
+        let why = match cost(hash) {
+            Some(cost) if cost <= COST_MAX => return true,
+            Some(cost) => format!("it costs 2^{cost} rounds, and at most 2^{COST_MAX} are computed"),
+            None => "it is not a bcrypt hash".to_owned(),
+        };
+        if self.proof(name, b"", hash).is_none_or(|proof| self.reported.lock().add(proof)) {
+            log::error!(
+                "auth",
+                "the password hash of user {name} is not accepted ({why}): give the user a new password"
+            );
+        }
+        false
+    }
+
+    /// Takes part in the check with this proof.
+    fn share(&self, proof: Proof) -> Share<'_> {
+        let mut shared = self.shared.lock();
+        if let Some(result) = shared.get(&proof) {
+            return Share::Follow(result.clone());
+        }
+        let (result, seen) = watch::channel(None);
+        shared.insert(proof, seen);
+        Share::Lead(Lead { passwords: self, proof, result })
+    }
+
+    fn proof(&self, name: &str, password: &[u8], hash: &str) -> Option<Proof> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
-        // The length keeps the end of one apart from the start of the other.
-        context.update(&(hash.len() as u64).to_le_bytes());
-        context.update(hash.as_bytes());
+        // The name too: all users that are not there have one hash, and are not to be told from others by that.
+        for text in [name, hash] {
+            // The length keeps the end of one apart from the start of the other.
+            context.update(&(text.len() as u64).to_le_bytes());
+            context.update(text.as_bytes());
+        }
         context.update(password);
         context.sign().as_ref().try_into().ok()
     }
 }
 
+/// The cost in a hash; none for what is not a hash.
+pub(super) fn cost(hash: &str) -> Option<u32> {
+    let mut parts = hash.split('$');
+    let (Some(""), Some(version), Some(cost), Some(rest), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
+    let known = matches!(version, "2a" | "2b" | "2x" | "2y") && digits;
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
+    let whole = hash.len() == HASH_BYTES && rest.bytes().all(base64);
+    cost.parse().ok().filter(|cost| known && whole && *cost >= COST_MIN)
+}
+
+/// A hash of this cost that no password is known for.
+fn dummy(cost: u32) -> String {
+    let cost = cost.clamp(COST_MIN, COST_MAX);
+    format!("$2a${cost:02}$HD7Nhmkhvrsn5arHARu3ju{}", ".".repeat(31))
+}
+
+/// How a check goes on.
+enum Share<'a> {
+    /// It is computed.
+    Lead(Lead<'a>),
+    /// An equal one is; its result comes here.
+    Follow(watch::Receiver<Option<bool>>),
+}
+
+/// A check that others wait for.
+struct Lead<'a> {
+    passwords: &'a Passwords,
+    proof: Proof,
+    result: watch::Sender<Option<bool>>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.passwords.shared.lock().remove(&self.proof);
+    }
+}
+
+/// Where checks wait for their turns.
+#[derive(Debug)]
+struct Desk(Mutex<DeskState>);
+
+#[derive(Debug)]
+struct DeskState {
+    queue: Queue,
+    /// Whoever waits with a ticket. One that is dropped has lost its place.
+    waiting: HashMap<Ticket, oneshot::Sender<Turn>>,
+    /// The process ends: nobody gets a turn any more.
+    closed: bool,
+}
+
+impl Desk {
+    fn new(slots: usize) -> Desk {
+        Desk(Mutex::new(DeskState { queue: Queue::new(slots), waiting: HashMap::new(), closed: false }))
+    }
+
+    /// Waits for a turn. A client that closes its connection meanwhile gets none.
+    async fn turn(self: &Arc<Desk>, who: Who, caller: Caller<'_>) -> Result<Turn, Busy> {
+        let (sender, mut receiver) = oneshot::channel();
+        let seat = {
+            let mut state = self.0.lock();
+            if state.closed {
+                return Err(Busy);
+            }
+            let (ticket, displaced) = state.queue.enter(who);
+            state.waiting.insert(ticket, sender);
+            if let Some(displaced) = displaced {
+                state.waiting.remove(&displaced);
+            }
+            Seat { desk: self.clone(), ticket }
+        };
+        self.call_next();
+        if let Ok(turn) = receiver.try_recv() {
+            return Ok(turn);
+        }
+        let turn = receiver.await.map_err(|_| Busy)?;
+        drop(seat);
+        if caller.has_left().await { Err(Busy) } else { Ok(turn) }
+    }
+
+    /// Gives turns to those whose turn it is.
+    fn call_next(self: &Arc<Desk>) {
+        loop {
+            let next = {
+                let mut state = self.0.lock();
+                if state.closed {
+                    return;
+                }
+                let Some(ticket) = state.queue.next() else { return };
+                state.waiting.remove(&ticket)
+            };
+            let turn = Turn(self.clone());
+            // Whoever has gone away gives the turn back as it is dropped.
+            if let Some(next) = next {
+                let _ = next.send(turn);
+            }
+        }
+    }
+}
+
+/// A place in the queue; dropped, it is given up.
+struct Seat {
+    desk: Arc<Desk>,
+    ticket: Ticket,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.desk.0.lock();
+        state.queue.leave(self.ticket);
+        state.waiting.remove(&self.ticket);
+    }
+}
+
+/// The leave to compute; dropped, somebody else has it.
+#[derive(Debug)]
+struct Turn(Arc<Desk>);
+
+impl Turn {
+    /// Computes on a thread of its own, to its end also where nobody waits for it any more.
+    async fn compute<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+        let (sender, receiver) = oneshot::channel();
+        let turn = self;
+        let started = thread::Builder::new().name("password".to_owned()).spawn(move || {
+            let _ = sender.send(work());
+            drop(turn);
+        });
+        started.map_err(|error| {
+            log::error!("auth", "cannot start a thread to check a password: {error}");
+            Busy
+        })?;
+        receiver.await.map_err(|_| Busy)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.lock().queue.done();
+        self.0.call_next();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Of `wonder`, by Go.
     const GO_HASH: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
 
+    async fn fits(passwords: &Passwords, password: &[u8], hash: &str) -> bool {
+        let hash = Some(hash);
+        let check = Check { name: "ann", password, hash, usual_cost: COST, caller: Caller::default() };
+        passwords.fits(check).await.unwrap()
+    }
+
+    async fn hash(passwords: &Passwords, password: &str) -> String {
+        passwords.hash("ann", password, Caller::default()).await.unwrap()
+    }
+
     #[tokio::test]
     async fn go_and_we_understand_each_other() {
         let passwords = Passwords::default();
-        assert!(passwords.fits(b"wonder", GO_HASH).await);
-        assert!(!passwords.fits(b"Wonder", GO_HASH).await);
-        let hash = passwords.hash("secret").await.unwrap();
-        assert!(hash.starts_with("$2a$10$") && hash.len() == 60, "{hash}");
-        assert!(passwords.fits(b"secret", &hash).await);
+        assert!(fits(&passwords, b"wonder", GO_HASH).await);
+        assert!(!fits(&passwords, b"Wonder", GO_HASH).await);
+        let secret = hash(&passwords, "secret").await;
+        assert!(secret.starts_with("$2a$10$") && secret.len() == 60, "{secret}");
+        assert!(fits(&passwords, b"secret", &secret).await);
         for odd in ["", "true", "$2a$10$", "$2a$99$NLeHwNXY9vBs/UlxLYsUAOKjnZ7IfHOfdcyDSzM0Ol5pjIdBtGLsq"] {
-            assert!(!passwords.fits(b"", odd).await, "{odd}");
+            assert!(!fits(&passwords, b"", odd).await, "{odd}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_costs_too_much_is_not_computed_and_told_once() {
+        let passwords = Passwords::default();
+        let begun = Instant::now();
+        for cost in [15, 20, 31] {
+            let hash = GO_HASH.replace("$10$", &format!("${cost}$"));
+            assert!(!fits(&passwords, b"wonder", &hash).await, "{cost}");
+            assert!(!fits(&passwords, b"wonder", &hash).await, "{cost}");
+        }
+        // With 2^31 rounds it would be days.
+        assert!(begun.elapsed() < Duration::from_secs(600));
+        assert_eq!(passwords.reported.lock().proofs.len(), 3);
+        assert_eq!(passwords.known.lock().proofs.len(), 0);
+    }
+
+    #[test]
+    fn hashes_are_read() {
+        assert_eq!(cost(GO_HASH), Some(10));
+        assert_eq!(cost(&GO_HASH.replace("2a", "2y")), Some(10));
+        assert_eq!(cost(&dummy(12)), Some(12));
+        assert_eq!((cost(&dummy(31)), cost(&dummy(0))), (Some(COST_MAX), Some(COST_MIN)));
+        for odd in [
+            "",
+            "$",
+            "$2a$10$x",
+            &GO_HASH.replace("2a", "1"),
+            &GO_HASH.replace("$10$", "$ 9$"),
+            &GO_HASH.replace("$10$", "$03$"),
+            &GO_HASH.replace("$10$", "$+9$"),
+            &GO_HASH.replace('8', "!"),
+            &format!("{GO_HASH}a"),
+        ] {
+            assert_eq!(cost(odd), None, "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_that_is_not_there_is_checked_like_any_other() {
+        let passwords = Passwords::default();
+        let check = || Check {
+            name: "nobody",
+            password: b"x",
+            hash: None,
+            usual_cost: COST,
+            caller: Caller::default(),
+        };
+        assert_eq!(passwords.fits(check()).await, Ok(false));
+        // It takes its turn: with the only slot taken, it waits.
+        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
+        let turn = passwords.desk.turn(passwords.who("ann", Caller::default()), Caller::default()).await;
+        let waits = timeout(Duration::from_millis(50), passwords.fits(check())).await;
+        assert!(waits.is_err(), "{waits:?}");
+        drop(turn);
+        assert_eq!(passwords.fits(check()).await, Ok(false));
     }
 
     #[tokio::test]
     async fn only_what_fitted_is_remembered_and_only_for_that_hash() {
         let passwords = Passwords::default();
-        let (first, second) = (passwords.hash("p").await.unwrap(), passwords.hash("q").await.unwrap());
-        assert!(!passwords.fits(b"q", &first).await);
+        let (first, second) = (hash(&passwords, "p").await, hash(&passwords, "q").await);
+        assert!(!fits(&passwords, b"q", &first).await);
         assert_eq!(passwords.known.lock().proofs.len(), 0);
-        assert!(passwords.fits(b"p", &first).await);
-        assert!(passwords.fits(b"p", &first).await);
+        assert!(fits(&passwords, b"p", &first).await);
+        assert!(fits(&passwords, b"p", &first).await);
         assert_eq!(passwords.known.lock().proofs.len(), 1);
-        assert!(!passwords.fits(b"p", &second).await, "the password was changed");
+        assert!(!fits(&passwords, b"p", &second).await, "the password was changed");
+        assert!(passwords.shared.lock().is_empty(), "nothing is left of it");
+    }
+
+    #[tokio::test]
+    async fn equal_checks_are_computed_once() {
+        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
+        let turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
+        let many = async {
+            tokio::join!(
+                fits(&passwords, b"wonder", GO_HASH),
+                fits(&passwords, b"wonder", GO_HASH),
+                fits(&passwords, b"other", GO_HASH),
+                async {
+                    tokio::task::yield_now().await;
+                    let waiting = passwords.desk.0.lock().waiting.len();
+                    drop(turn);
+                    waiting
+                }
+            )
+        };
+        assert_eq!(many.await, (true, true, false, 2));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_is_not_computed() {
+        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
+        let turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
+        assert!(timeout(Duration::from_millis(20), fits(&passwords, b"x", GO_HASH)).await.is_err());
+        let state = passwords.desk.0.lock();
+        assert!(state.waiting.is_empty());
+        drop(state);
+        drop(turn);
+        assert!(passwords.desk.0.lock().queue.next().is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_when_the_process_ends() {
+        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
+        let _turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
+        let check = |password| Check {
+            name: "ann",
+            password,
+            hash: Some(GO_HASH),
+            usual_cost: COST,
+            caller: Caller::default(),
+        };
+        let waits = passwords.fits(check(b"x"));
+        let (waits, ()) = tokio::join!(waits, async {
+            tokio::task::yield_now().await;
+            passwords.close();
+        });
+        assert_eq!(waits, Err(Busy));
+        assert_eq!(passwords.fits(check(b"y")).await, Err(Busy));
     }
 
     #[test]
@@ -158,8 +529,8 @@ mod tests {
             proof
         };
         for number in 0..=KNOWN_MAX {
-            known.add(proof(number));
-            known.add(proof(number));
+            assert!(known.add(proof(number)));
+            assert!(!known.add(proof(number)));
         }
         assert_eq!((known.proofs.len(), known.order.len()), (KNOWN_MAX, KNOWN_MAX));
         assert!(!known.proofs.contains(&proof(0)) && known.proofs.contains(&proof(KNOWN_MAX)));

@@ -1,8 +1,10 @@
 //! Whether auth is on, known without asking the store.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use shared::store::Store;
+use tokio::sync::Notify;
 
 /// Where it stands in the store: `true` or `false`, or nothing as long as nobody made a user or a role.
 pub(crate) const SWITCH_PATH: &str = "/2/enabled";
@@ -38,23 +40,66 @@ impl Switch {
 ///
 /// **Invariant:** it follows the store before anybody can see what the store has become.
 #[derive(Debug)]
-pub(crate) struct SharedSwitch(AtomicU8);
+pub(crate) struct SharedSwitch {
+    switch: AtomicU8,
+    generation: Generation,
+}
 
 impl SharedSwitch {
     pub(crate) fn of(store: &Store) -> SharedSwitch {
-        SharedSwitch(AtomicU8::new(Switch::of(store) as u8))
+        SharedSwitch { switch: AtomicU8::new(Switch::of(store) as u8), generation: Generation::default() }
     }
 
     /// To be called by whoever has changed the store, while nobody else can look into it.
     pub(crate) fn follow(&self, store: &Store) {
-        self.0.store(Switch::of(store) as u8, Ordering::Release);
+        self.switch.store(Switch::of(store) as u8, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> Switch {
-        match self.0.load(Ordering::Acquire) {
+        match self.switch.load(Ordering::Acquire) {
             value if value == Switch::On as u8 => Switch::On,
             value if value == Switch::Off as u8 => Switch::Off,
             _ => Switch::Never,
+        }
+    }
+
+    /// Of what is stored about users, roles and the switch.
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+}
+
+/// A number that moves whenever a user, a role or the switch may have changed: whoever was let in looks again then.
+///
+/// **Invariant:** it moves before an event of a later entry can reach a watcher.
+#[derive(Debug, Default)]
+pub struct Generation {
+    number: AtomicU64,
+    moved: Notify,
+}
+
+impl Generation {
+    /// The number now.
+    pub(crate) fn get(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Something may have changed.
+    pub(crate) fn advance(&self) {
+        self.number.fetch_add(1, Ordering::AcqRel);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until the number is another than `seen`.
+    pub(crate) async fn wait(&self, seen: u64) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            // From here on nothing is missed.
+            moved.as_mut().enable();
+            if self.get() != seen {
+                return;
+            }
+            moved.await;
         }
     }
 }

@@ -7,7 +7,7 @@ use shared::account::{RoleName, UserName};
 use shared::pb;
 use shared::time::UnixNanos;
 
-use super::{Access, Accounts, Auth, AuthError, Role, Unfit, User, UserChange, is_root, may};
+use super::{Access, Accounts, Auth, AuthError, Caller, Denied, Role, Unfit, User, UserChange, is_root, may};
 use crate::http::Backend;
 use crate::http::stand_in::StandIn;
 
@@ -36,7 +36,12 @@ impl Place {
     }
 
     fn accounts(&self) -> Accounts<'_, StandIn> {
-        Accounts::new(&self.auth, &self.backend)
+        Accounts::new(&self.auth, &self.backend, Caller::default())
+    }
+
+    /// The same for somebody with this header.
+    fn of<'a>(&'a self, authorization: Option<&'a HeaderValue>) -> Accounts<'a, StandIn> {
+        Accounts::new(&self.auth, &self.backend, Caller { authorization, ..Caller::default() })
     }
 
     async fn put_user(&self, json: &str) -> Result<UserChange, AuthError> {
@@ -73,11 +78,13 @@ impl Place {
             writes: how.contains("write"),
             recursive: how.contains("recursive"),
         };
-        may(&self.accounts(), header(who).as_ref(), access).await
+        let header = header(who);
+        may(&self.of(header.as_ref()), access).await.is_ok()
     }
 
     async fn is_root(&self, who: &str) -> bool {
-        is_root(&self.accounts(), header(who).as_ref(), "a test").await
+        let header = header(who);
+        is_root(&self.of(header.as_ref()), "a test").await.is_ok()
     }
 }
 
@@ -164,8 +171,9 @@ async fn guests_may_what_their_role_allows_and_need_no_star_for_recursion() {
     assert!(!place.may("", "read", "/one").await);
     let empty = HeaderValue::from_static("");
     let access = Access { key: b"/one", writes: false, recursive: false };
-    assert!(!may(&place.accounts(), Some(&empty), access).await, "an empty header is a guest's");
-    assert!(!may(&place.accounts(), Some(&HeaderValue::from_static("Bearer x")), access).await);
+    assert!(may(&place.of(Some(&empty)), access).await.is_err(), "an empty header is a guest's");
+    let bearer = HeaderValue::from_static("Bearer x");
+    assert_eq!(may(&place.of(Some(&bearer)), access).await, Err(Denied::NoRight));
 }
 
 #[tokio::test]
@@ -254,6 +262,38 @@ async fn a_record_counts_under_its_own_name_only() {
     assert!(!place.may("ann:annpw", "write", "/other").await);
     // It can be removed.
     place.accounts().delete_user(&user_name("bob")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stored_hash_that_is_of_no_use_lets_nobody_in() {
+    let place = Place::ready().await;
+    for hash in [&WONDER.replace("$10$", "$31$"), &WONDER.replace("$10$", "$15$"), "wonder", ""] {
+        let record = format!(r#"{{"user":"sly","password":"{hash}","roles":["root"]}}"#);
+        place.write("/2/users/sly", &record);
+        assert!(
+            !place.is_root("sly:wonder").await && !place.may("sly:wonder", "read", "/app/x").await,
+            "{hash}"
+        );
+        assert!(!place.is_root("sly:").await, "{hash}");
+    }
+    // A new password mends it.
+    place.put_user(r#"{"user":"sly","password":"new"}"#).await.unwrap();
+    assert!(place.is_root("sly:new").await);
+}
+
+#[tokio::test]
+async fn the_generation_moves_with_what_is_stored() {
+    let place = Place::ready().await;
+    let seen = place.backend.auth_generation().get();
+    place.write("/1/pub/x", "v");
+    assert_eq!(place.backend.auth_generation().get(), seen);
+    let waits = place.backend.auth_generation().wait(seen);
+    let (first, ()) = tokio::join!(waits, async {
+        place.change_user(r#"{"user":"ann","revoke":["app"]}"#).await.unwrap();
+    });
+    let () = first;
+    assert_ne!(place.backend.auth_generation().get(), seen);
+    place.backend.auth_generation().wait(seen).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! `/v2/auth/*`: users, roles, and the switch that makes them count.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use shared::account::{RoleName, UserName};
+use shared::error::{ApiError, Code};
 use shared::json;
 
 use super::Context;
@@ -10,7 +12,7 @@ use super::backend::{Backend, Unavailable};
 use super::exchange::Asked;
 use super::form::Form;
 use super::reply::{self, Response};
-use crate::auth::{self, Accounts, AuthError, Refusal, Role, Unfit, User, UserChange, is_empty};
+use crate::auth::{self, Accounts, AuthError, Denied, Refusal, Role, Unfit, User, UserChange, is_empty};
 use crate::log;
 
 /// A user as reads show it: with what each role allows.
@@ -71,13 +73,45 @@ struct Admitted<'a, B> {
 }
 
 /// Whether the client may change members, users and roles. The log tells if not.
-pub(super) async fn is_root<B: Backend>(context: &Context<B>, asked: &Asked<'_>, page: &str) -> bool {
-    auth::is_root(&Accounts::new(&context.auth, &context.backend), asked.authorization.as_ref(), page).await
+pub(super) async fn is_root<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    page: &str,
+) -> Result<(), Denied> {
+    auth::is_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
+}
+
+/// The status and the words for those who are not let through.
+fn words(denied: Denied) -> (StatusCode, &'static str) {
+    match denied {
+        Denied::NoRight => (StatusCode::UNAUTHORIZED, "Insufficient credentials"),
+        Denied::Busy => (StatusCode::SERVICE_UNAVAILABLE, BUSY),
+    }
+}
+
+const BUSY: &str = "too many passwords are being checked, try again later";
+
+/// When those are to come again for whom there is no time now.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+fn with_retry(mut headers: HeaderMap, status: StatusCode) -> HeaderMap {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    headers
 }
 
 /// The answer to those who have no right to a page.
-pub(super) fn refuse(headers: HeaderMap) -> Response {
-    reply::message(headers, StatusCode::UNAUTHORIZED, "Insufficient credentials")
+pub(super) fn refuse(headers: HeaderMap, denied: Denied) -> Response {
+    let (status, text) = words(denied);
+    reply::message(with_retry(headers, status), status, text)
+}
+
+/// The answer to those who have no right to a key.
+pub(super) fn refuse_key(headers: HeaderMap, denied: Denied) -> Response {
+    let (status, text) = words(denied);
+    let error = ApiError::new(Code::Unauthorized, text, 0);
+    reply::api_error_as(with_retry(headers, status), status, &error)
 }
 
 /// What the records of a page are.
@@ -183,13 +217,13 @@ fn is_any_of(asked: &Asked<'_>) -> bool {
 /// Lets those pass who are root, and everybody while auth is off.
 async fn admit<'a, B: Backend>(
     context: &'a Context<B>,
-    asked: &Asked<'_>,
+    asked: &'a Asked<'_>,
     headers: HeaderMap,
 ) -> Result<Admitted<'a, B>, Response> {
-    if !is_root(context, asked, "/v2/auth").await {
-        return Err(refuse(headers));
+    if let Err(denied) = is_root(context, asked, "/v2/auth").await {
+        return Err(refuse(headers, denied));
     }
-    let accounts = Accounts::new(&context.auth, &context.backend);
+    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
     Ok(Admitted { accounts, headers: with_cluster(context, headers) })
 }
 
@@ -366,6 +400,7 @@ fn failed(headers: HeaderMap, error: &AuthError) -> Response {
             log::error!("etcdhttp", "{error}");
             internal_error(headers)
         }
+        AuthError::Busy(_) => refuse(headers, Denied::Busy),
         AuthError::Unavailable(_) | AuthError::Record { .. } | AuthError::Hash(_) => {
             log::error!("etcdhttp", "got unexpected response error ({error})");
             internal_error(headers)

@@ -11,7 +11,7 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
-use crate::auth::Switch;
+use crate::auth::{Generation, Switch};
 use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
 use crate::metrics::Figures;
 use crate::peers;
@@ -39,6 +39,9 @@ pub trait Backend: Send + Sync + 'static {
     /// As [`auth`](Backend::auth), and the store's statistics show that somebody looked: the original reads the
     /// switch for each request that could need rights.
     fn look_for_auth(&self) -> Switch;
+
+    /// Moves whenever what [`auth`](Backend::auth) tells, a user or a role may have changed.
+    fn auth_generation(&self) -> &Generation;
 
     /// As [`store`](Backend::store), for a look that is only a part of what a client waits for.
     fn store_for_auth(&self) -> RwLockReadGuard<'_, Store>;

@@ -130,7 +130,7 @@ pub(super) async fn run<S: Site>(
             Some(Takeover::Watch(watch)) => {
                 let _counted = watch_thread.map(WatchThread::count_on_main);
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                let ended = poll_fn(|cx| watch.poll(socket, carry, wire, clock, &mut stop, cx)).await;
+                let ended = poll_fn(|cx| watch.poll(socket, carry, site, &mut stop, cx)).await;
                 // One event ends many long polls at once. What comes next on this connection waits until all
                 // of them have their answer.
                 yield_now().await;

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
-use shared::error::{ApiError, Code};
+use shared::error::ApiError;
 use shared::net::Dialer;
 use shared::store::Nodes;
 
@@ -16,7 +16,7 @@ use super::backend::Backend;
 use super::exchange::Asked;
 use super::form::{self, parse_bool};
 use super::reply::{self, Response};
-use crate::auth::{self, Access, Accounts};
+use crate::auth::{self, Access, Accounts, Denied};
 use crate::config::DashboardMode;
 use crate::dashboard::{self, Asset, SearchWish};
 
@@ -201,19 +201,30 @@ struct Session {
 }
 
 async fn session<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
-    let accounts = Accounts::new(&context.auth, &context.backend);
+    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
     let auth = context.backend.auth().is_on();
-    let known = auth && auth::is_known(&accounts, asked.authorization.as_ref()).await;
-    json(headers, &Session { auth, known })
+    let known = match auth {
+        true => auth::is_known(&accounts).await,
+        false => Err(Denied::NoRight),
+    };
+    if known == Err(Denied::Busy) {
+        return super::auth::refuse(headers, Denied::Busy);
+    }
+    json(headers, &Session { auth, known: known.is_ok() })
 }
 
 /// Whether the client may read this.
-async fn may<B: Backend>(context: &Context<B>, asked: &Asked<'_>, key: &[u8], recursive: bool) -> bool {
+async fn may<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    key: &[u8],
+    recursive: bool,
+) -> Result<(), Denied> {
     if !context.backend.look_for_auth().is_on() {
-        return true;
+        return Ok(());
     }
-    let accounts = Accounts::new(&context.auth, &context.backend);
-    auth::may(&accounts, asked.authorization.as_ref(), Access { key, writes: false, recursive }).await
+    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+    auth::may(&accounts, Access { key, writes: false, recursive }).await
 }
 
 async fn node<B: Backend>(
@@ -225,8 +236,8 @@ async fn node<B: Backend>(
     let Ok([hidden, after]) = form::values(["hidden", "after"], b"", asked.query.as_bytes()) else {
         return not_understood(headers);
     };
-    if !may(context, asked, key, false).await {
-        return no_right(headers);
+    if let Err(denied) = may(context, asked, key, false).await {
+        return super::auth::refuse_key(headers, denied);
     }
     let (key, hidden, after) = (key.to_vec(), is_true(&hidden), after.into_owned());
     on_the_side(context, headers, move |nodes| dashboard::list(&nodes, &key, hidden, &after)).await
@@ -245,8 +256,8 @@ async fn search<B: Backend>(
     if text.is_empty() || text.len() > SEARCH_BYTES_MAX {
         return reply::message(headers, StatusCode::BAD_REQUEST, "text must have 1 to 1024 bytes");
     }
-    if !may(context, asked, under, true).await {
-        return no_right(headers);
+    if let Err(denied) = may(context, asked, under, true).await {
+        return super::auth::refuse_key(headers, denied);
     }
     let (hidden, values) = (is_true(&hidden), is_true(&values));
     let wish = SearchWish { under: under.to_vec(), text: text.into_owned(), hidden, values };
@@ -282,10 +293,6 @@ fn is_true(text: &[u8]) -> bool {
 
 fn not_understood(headers: HeaderMap) -> Response {
     reply::message(headers, StatusCode::BAD_REQUEST, "the query cannot be read")
-}
-
-fn no_right(headers: HeaderMap) -> Response {
-    reply::api_error(headers, &ApiError::new(Code::Unauthorized, "Insufficient credentials", 0))
 }
 
 /// Whether the path of a request may carry an `If-None-Match` that counts.

@@ -1,6 +1,7 @@
 //! One request and its answer: the checks that all pages share, the route, the body.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use super::{
     machines, media_type, members, metrics_page, modules,
 };
 use super::{path, pprof, stats, version};
+use crate::auth::Caller;
 
 /// How much of a body that nobody wants is read, so that the connection can go on.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
@@ -31,6 +33,8 @@ const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 pub(crate) struct Exchange<B> {
     pub(super) context: Arc<Context<B>>,
     pub(super) flow: Arc<Flow>,
+    /// Where the client is, if that can be told.
+    pub(super) source: Option<IpAddr>,
     /// The connection is one by TLS.
     pub(super) encrypted: bool,
 }
@@ -138,10 +142,25 @@ pub(super) struct Asked<'a> {
     pub(super) query: &'a str,
     /// The `Content-Type`, empty for none.
     pub(super) content_type: &'a [u8],
-    /// The `Authorization`, if auth is on.
+    /// The `Authorization`, if auth is on, or if it may be by the time that it matters.
     pub(super) authorization: Option<HeaderValue>,
+    /// Where the client is, if that can be told.
+    pub(super) source: Option<IpAddr>,
+    /// The connection that the request came on.
+    pub(super) flow: &'a Flow,
     pub(super) body: Whole,
     pub(super) framing: Framing,
+}
+
+impl Asked<'_> {
+    /// Who sends it.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller {
+            authorization: self.authorization.as_ref(),
+            source: self.source,
+            connection: Some(self.flow),
+        }
+    }
 }
 
 /// The body of a request that arrived whole: no page ever sees a part of one.
@@ -213,7 +232,11 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
     let mut headers = std::mem::take(&mut head.headers);
     let content_type = headers.remove(CONTENT_TYPE);
     let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
-    let authorization = if context.backend.auth().is_on() { headers.remove(AUTHORIZATION) } else { None };
+    let authorization = if context.backend.auth().is_on() || keys::may_watch(&path, query) {
+        headers.remove(AUTHORIZATION)
+    } else {
+        None
+    };
     let known = if dashboard::is_cached(&path) { headers.remove(IF_NONE_MATCH) } else { None };
     headers.clear();
     let mut headers = allowing(headers, origin);
@@ -252,7 +275,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
     };
     let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
-    let asked = Asked { method, rest, query, content_type, authorization, body, framing };
+    let (source, flow) = (exchange.source, &*exchange.flow);
+    let asked = Asked { method, rest, query, content_type, authorization, source, flow, body, framing };
     Page::Ready(match route {
         Route::Keys(_) | Route::DashboardKeys => {
             let api = match route {
@@ -274,10 +298,10 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
-        Route::Lock | Route::Leader if !Box::pin(modules::may(context, &asked)).await => {
-            auth::refuse(headers)
-        }
-        Route::Lock | Route::Leader => return modules::begin(exchange, route, &asked, headers),
+        Route::Lock | Route::Leader => match Box::pin(modules::may(context, &asked)).await {
+            Ok(pass) => return modules::begin(exchange, route, asked, headers, pass),
+            Err(denied) => auth::refuse(headers, denied),
+        },
         Route::Admin => Box::pin(legacy_admin::answer_client(context, asked, headers)).await,
         Route::LeaderUrl => legacy_pages::answer_leader(context, &asked, headers),
         Route::Peers => legacy_pages::answer_peers(context, &asked, headers),

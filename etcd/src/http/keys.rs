@@ -20,10 +20,11 @@ use super::media_type;
 use super::metrics::Counted;
 use super::progress::Progress;
 use super::reply::{self, Response};
+use super::right::Right;
 use super::v1;
 use super::v1_dialect::{self, Dialect, Doing};
 use super::watch::Watch;
-use crate::auth::{self, Access, Accounts};
+use crate::auth::{self, Access, Accounts, Caller, Denied};
 use crate::log;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -187,6 +188,11 @@ fn form<'a>(
     Form::parse(in_body, query).map_err(|error| refusal(Code::InvalidForm, &error.to_string()))
 }
 
+/// Whether a request with this path and query could be a watch.
+pub(super) fn may_watch(path: &[u8], query: &str) -> bool {
+    path.starts_with(b"/v1/watch") || memchr::memmem::find(query.as_bytes(), b"wait").is_some()
+}
+
 /// The path in the store of a key: with its prefix, without a slash at the end.
 fn store_path(rest: &[u8]) -> Vec<u8> {
     let rest = rest.strip_suffix(b"/").unwrap_or(rest);
@@ -274,7 +280,15 @@ pub(super) fn begin<B: Backend>(
         _ if *method == Method::HEAD => Counted::Head,
         _ => Counted::Get,
     };
-    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api, doing };
+    // Before anything is looked at that it is about.
+    let generation = context.backend.auth_generation().get();
+    let right = match &request {
+        KeysRequest::Watch { recursive, .. } => {
+            Some(Right::new(asked.rest, *recursive, asked.authorization.as_ref(), generation))
+        }
+        _ => None,
+    };
+    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api, doing, right };
     if context.backend.look_for_auth().is_on() {
         let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
         return Begun::Guarded(Box::new(Guarded { parsed, key, writes, authorization: asked.authorization }));
@@ -339,12 +353,20 @@ impl Guarded {
             KeysRequest::Read { recursive, .. } | KeysRequest::Watch { recursive, .. } => *recursive,
             KeysRequest::Write(request) => request.recursive,
         };
-        let accounts = Accounts::new(&context.auth, &context.backend);
-        if auth::may(&accounts, authorization.as_ref(), Access { key: &key, writes, recursive }).await {
-            return parsed.carry_out(exchange);
+        let caller = Caller {
+            authorization: authorization.as_ref(),
+            source: exchange.source,
+            connection: Some(&exchange.flow),
+        };
+        let accounts = Accounts::new(&context.auth, &context.backend, caller);
+        match auth::may(&accounts, Access { key: &key, writes, recursive }).await {
+            Ok(()) => parsed.carry_out(exchange),
+            Err(Denied::NoRight) => {
+                let error = refusal(Code::Unauthorized, "Insufficient credentials");
+                Page::Ready(refuse(context, parsed.headers, &error, parsed.doing.as_deref()))
+            }
+            Err(Denied::Busy) => Page::Ready(super::auth::refuse_key(parsed.headers, Denied::Busy)),
         }
-        let error = refusal(Code::Unauthorized, "Insufficient credentials");
-        Page::Ready(refuse(context, parsed.headers, &error, parsed.doing.as_deref()))
     }
 }
 
@@ -358,11 +380,13 @@ struct Parsed {
     framing: Framing,
     api: Api,
     doing: Option<Box<Doing>>,
+    /// The right to it, if it is a watch.
+    right: Option<Right>,
 }
 
 impl Parsed {
     fn carry_out<B: Backend>(self, exchange: &Exchange<B>) -> Page {
-        let Parsed { request, mut headers, counted, began, now, framing, api, doing } = self;
+        let Parsed { request, mut headers, counted, began, now, framing, api, doing, right } = self;
         let context = &*exchange.context;
         match request {
             KeysRequest::Read { path, recursive, sorted } => {
@@ -377,6 +401,7 @@ impl Parsed {
                 Page::Submitted(Submission { request, headers, counted, began, api, doing })
             }
             KeysRequest::Watch { path, recursive, stream, since, progress } => {
+                let right = right.unwrap_or_else(|| unreachable!("a watch is parsed with its right"));
                 match context.backend.watch(&path, recursive, stream, since) {
                     Err(error) => {
                         let error =
@@ -390,7 +415,7 @@ impl Parsed {
                     Ok(watcher) if api == Api::V2 => {
                         event_headers(context, &mut headers, watcher.start_index());
                         progress.announce(&mut headers);
-                        let watch = Watch::new(watcher, stream, framing, &headers, now);
+                        let watch = Watch::new((watcher, right), stream, framing, &headers, now);
                         exchange.flow.watches(watch.with_progress(progress));
                         Page::Watched
                     }
@@ -402,7 +427,7 @@ impl Parsed {
                             let index = dialect.watch_index(event, || context.backend.store().index());
                             v1::render(event, index, now, dialect).into()
                         });
-                        let watch = Watch::new(watcher, stream, framing, &headers, now);
+                        let watch = Watch::new((watcher, right), stream, framing, &headers, now);
                         exchange.flow.watches(watch.with_form(form));
                         Page::Watched
                     }

@@ -156,8 +156,8 @@ pub(super) async fn answer_client<B: Backend>(
     mut headers: HeaderMap,
 ) -> Response {
     let changes = !matches!(*asked.method, Method::GET | Method::HEAD);
-    if changes && !auth::is_root(context, &asked, "/v2/admin").await {
-        return auth::refuse(headers);
+    if changes && let Err(denied) = auth::is_root(context, &asked, "/v2/admin").await {
+        return auth::refuse(headers, denied);
     }
     let answer = answer(&context.backend, asked.method, asked.rest, &asked.body).await;
     if !answer.content_type.is_empty() {

@@ -50,8 +50,10 @@ pub(super) async fn answer<B: Backend>(
     if !matches!(*asked.method, Method::GET | Method::POST | Method::DELETE | Method::PUT) {
         return reply::method_not_allowed(headers, "GET,POST,DELETE,PUT");
     }
-    if *asked.method != Method::GET && !auth::is_root(context, &asked, "/v2/members").await {
-        return auth::refuse(headers);
+    if *asked.method != Method::GET
+        && let Err(denied) = auth::is_root(context, &asked, "/v2/members").await
+    {
+        return auth::refuse(headers, denied);
     }
     headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
     let name = asked.rest.strip_prefix(b"/").unwrap_or(asked.rest);

@@ -47,6 +47,7 @@ mod pprof;
 mod progress;
 pub(crate) mod reply;
 mod request_line;
+mod right;
 mod route;
 mod site;
 #[cfg(test)]
@@ -150,6 +151,13 @@ pub struct Context<B> {
     process_metrics: Arc<ProcessMetrics>,
     metrics: metrics::Metrics,
     cluster_id: HeaderValue,
+}
+
+impl<B> Context<B> {
+    /// Refuses those who wait for their password to be checked, since the server stops.
+    pub(crate) fn stop_logins(&self) {
+        self.auth.close();
+    }
 }
 
 impl<B: Backend> Context<B> {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Context;
 use super::backend::Backend;
@@ -17,7 +17,7 @@ use super::form::{self, parse_u64};
 use super::reply;
 use super::route::Route;
 use super::waiting::Waiting;
-use crate::auth::{self, Accounts};
+use crate::auth::{self, Accounts, Caller, Denied};
 use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
 use crate::modules::{Access, LockPath};
 
@@ -41,24 +41,59 @@ enum Wish {
     },
 }
 
+/// A request for a lock that was let through, in this generation of users and roles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    generation: u64,
+}
+
 /// Whether the client may use this lock. With auth on, that takes a right to its directory.
-pub(super) async fn may<B: Backend>(context: &Context<B>, asked: &Asked<'_>) -> bool {
+pub(super) async fn may<B: Backend>(context: &Context<B>, asked: &Asked<'_>) -> Result<Pass, Denied> {
+    let pass = Pass { generation: context.backend.auth_generation().get() };
     if !context.backend.look_for_auth().is_on() {
-        return true;
+        return Ok(pass);
     }
-    let Some(lock) = LockPath::new(asked.rest) else { return true };
-    let accounts = Accounts::new(&context.auth, &context.backend);
+    let Some(lock) = LockPath::new(asked.rest) else { return Ok(pass) };
     let writes = !auth::only_reads(asked.method);
-    let access = auth::Access { key: lock.key(), writes, recursive: false };
-    auth::may(&accounts, asked.authorization.as_ref(), access).await
+    allows(context, &lock, writes, asked.caller()).await.map(|()| pass)
+}
+
+async fn allows<B: Backend>(
+    context: &Context<B>,
+    lock: &LockPath,
+    writes: bool,
+    caller: Caller<'_>,
+) -> Result<(), Denied> {
+    let accounts = Accounts::new(&context.auth, &context.backend, caller);
+    auth::may(&accounts, auth::Access { key: lock.key(), writes, recursive: false }).await
+}
+
+/// Waits until the client has no right to this lock any more.
+async fn right_is_lost<B: Backend>(
+    context: Arc<Context<B>>,
+    lock: LockPath,
+    writes: bool,
+    authorization: Option<HeaderValue>,
+    pass: Pass,
+) {
+    let mut seen = pass.generation;
+    loop {
+        context.backend.auth_generation().wait(seen).await;
+        seen = context.backend.auth_generation().get();
+        let caller = Caller { authorization: authorization.as_ref(), ..Caller::default() };
+        if context.backend.auth().is_on() && allows(&context, &lock, writes, caller).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Answers a request for a lock or a leader, or begins to wait.
 pub(super) fn begin<B: Backend>(
     exchange: &Exchange<B>,
     route: Route,
-    asked: &Asked<'_>,
+    mut asked: Asked<'_>,
     headers: HeaderMap,
+    pass: Pass,
 ) -> Page {
     let Some(lock) = LockPath::new(asked.rest) else { return Page::Ready(reply::not_found(headers)) };
     let method = asked.method.clone();
@@ -72,8 +107,10 @@ pub(super) fn begin<B: Backend>(
         return Page::Ready(reply::api_error(headers, &error));
     }
     let leader = route == Route::Leader;
-    let wish = if leader { parse_leader(asked) } else { parse_lock(asked) };
+    let wish = if leader { parse_leader(&asked) } else { parse_lock(&asked) };
     let context = exchange.context.clone();
+    let writes = !auth::only_reads(&method);
+    let lost = right_is_lost(context.clone(), lock.clone(), writes, asked.authorization.take(), pass);
     // What waits is not only who waits for a lock: all of these go through the log.
     let work = async move {
         let done = match wish {
@@ -93,6 +130,14 @@ pub(super) fn begin<B: Backend>(
         match done {
             Ok(text) => (StatusCode::OK, text),
             Err((status, why)) => (status, format!("{why}\n").into_bytes()),
+        }
+    };
+    let work = async move {
+        // In this order: whoever has lost the right does not win the lock after that.
+        tokio::select! {
+            biased;
+            () = lost => (StatusCode::UNAUTHORIZED, br#"{"message":"Insufficient credentials"}"#.to_vec()),
+            done = work => done,
         }
     };
     exchange.flow.waits(Waiting::new(work, asked.framing, headers));
@@ -232,10 +277,14 @@ async fn carry_out<B: Backend>(
 #[cfg(test)]
 mod tests {
     use super::super::exchange::{Framing, Whole};
+    use super::super::flow::Flow;
     use super::*;
 
     fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
+        let flow = Flow::default();
         let asked = Asked {
+            source: None,
+            flow: &flow,
             method: &method,
             rest: b"/foo",
             query,

@@ -92,8 +92,8 @@ pub(super) async fn answer<B: Backend>(
     if !context.pprof {
         return reply::not_found(headers);
     }
-    if !auth::is_root(context, &asked, "/debug/pprof").await {
-        return auth::refuse(headers);
+    if let Err(denied) = auth::is_root(context, &asked, "/debug/pprof").await {
+        return auth::refuse(headers, denied);
     }
     page(&asked, context.backend.clock()).await.with(headers)
 }

@@ -20,6 +20,7 @@ use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::exchange::{self, Exchange};
 use super::flow::Flow;
 use super::output::Output;
+use super::right::{GoesOn, Right};
 use super::watch_thread::WatchThread;
 use super::{Context, plain_get, reply};
 
@@ -48,6 +49,16 @@ pub(crate) trait Site: Send + Sync + 'static {
 
     /// The time, for a watch that takes its connection over.
     fn clock(&self) -> UnixNanos;
+
+    /// Moves whenever those who watch may have lost their right to it.
+    fn rights_generation(&self) -> u64 {
+        0
+    }
+
+    /// Whether somebody who watches may go on.
+    fn may_go_on(self: &Arc<Self>, _right: &Right) -> GoesOn {
+        Box::pin(std::future::ready(true))
+    }
 
     /// Answers the requests that `bytes` begin with, as far as that can be done at once and without the HTTP
     /// library. How many bytes they were; `out` has something in it unless that is 0.
@@ -131,8 +142,16 @@ impl<B: Backend> Site for Context<B> {
         plain_get::answer(self, bytes, out)
     }
 
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, _: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
-        Exchange { context: self, flow, encrypted }
+    fn rights_generation(&self) -> u64 {
+        self.backend.auth_generation().get()
+    }
+
+    fn may_go_on(self: &Arc<Self>, right: &Right) -> GoesOn {
+        right.look(self.clone())
+    }
+
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
+        Exchange { context: self, flow, source: client.map(|client| client.ip()), encrypted }
     }
 
     async fn answer(

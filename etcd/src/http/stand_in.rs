@@ -12,7 +12,7 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
-use crate::auth::Switch;
+use crate::auth::{Generation, Switch};
 use crate::http::{Backend, ChangeError, SubmitError};
 use crate::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
 use crate::peers;
@@ -28,6 +28,7 @@ pub(crate) struct StandIn {
     index: AtomicU64,
     clock: fn() -> UnixNanos,
     started: UnixNanos,
+    generation: Generation,
     /// Held for writing, it keeps what is submitted waiting.
     pub(crate) gate: tokio::sync::RwLock<()>,
 }
@@ -53,6 +54,7 @@ impl StandIn {
             index: AtomicU64::new(4),
             clock,
             started: clock(),
+            generation: Generation::default(),
             gate: tokio::sync::RwLock::default(),
         };
         stand_in.writes_member(ID);
@@ -61,7 +63,12 @@ impl StandIn {
 
     pub(crate) fn apply(&self, request: &pb::Request) -> Result<Event, ApiError> {
         self.index.fetch_add(1, Ordering::Relaxed);
-        self.store.write().apply(request, (self.clock)())
+        let mut store = self.store.write();
+        if request.path.starts_with(b"/2") {
+            self.generation.advance();
+            store.wake_watchers();
+        }
+        store.apply(request, (self.clock)())
     }
 
     /// Its store becomes what a snapshot holds.
@@ -109,6 +116,10 @@ impl Backend for StandIn {
         let switch = self.auth();
         self.store.read().count_read(switch != Switch::Never);
         switch
+    }
+
+    fn auth_generation(&self) -> &Generation {
+        &self.generation
     }
 
     fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {

@@ -23,7 +23,8 @@ use super::date::http_date;
 use super::exchange::Framing;
 use super::output::Output;
 use super::progress::{Notices, Progress};
-use super::site::Wire;
+use super::right::{Guard, Right};
+use super::site::Site;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -36,6 +37,9 @@ const CARRY_BYTES_MAX: usize = 64 * 1024;
 /// All that it needs is in here: where there are thousands of them, an event touches little memory of each.
 pub(super) struct Watch {
     watcher: Watcher,
+    guard: Guard,
+    /// An event that waits until it is known whether the client may see it.
+    held: Option<Arc<Event>>,
     stream: bool,
     chunked: bool,
     keep_alive: bool,
@@ -58,10 +62,20 @@ pub(super) enum Ended {
     Closed,
 }
 
+/// What came of a look for events.
+enum Gathered {
+    /// More may come.
+    More,
+    /// No event comes any more.
+    Last,
+    /// The client may see no more.
+    Denied,
+}
+
 impl Watch {
     /// An answer with these headers.
     pub(super) fn new(
-        watcher: Watcher,
+        (watcher, right): (Watcher, Right),
         stream: bool,
         framing: Framing,
         headers: &HeaderMap,
@@ -80,7 +94,9 @@ impl Watch {
             (false, _) => b"\r\n\r\n",
         });
         let out = Output::of(head);
-        Watch { watcher, stream, chunked, keep_alive, over: false, out, form: None, notices: None }
+        let guard = Guard::new(right);
+        let (over, form, notices, held) = (false, None, None, None);
+        Watch { watcher, guard, held, stream, chunked, keep_alive, over, out, form, notices }
     }
 
     /// The same with notices while nothing happens, if the client asks for them.
@@ -94,22 +110,27 @@ impl Watch {
     }
 
     /// Answers until the last event, the client's end or ours. Input goes to `carry`.
-    pub(super) fn poll(
+    pub(super) fn poll<S: Site>(
         &mut self,
         socket: &mut Stream,
         carry: &mut BytesMut,
-        wire: &Wire,
-        clock: impl Fn() -> UnixNanos,
+        site: &Arc<S>,
         stop: &mut Stop<'_, '_>,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
+        let wire = site.wire();
         loop {
             // The answer is cut, not ended: the client is to see that there may be more to come.
             if stop.poll(cx) {
                 return Poll::Ready(Ended::Closed);
             }
             if !self.over {
-                self.over = !self.gather(&clock, cx);
+                match self.gather(site, cx) {
+                    Gathered::More => {}
+                    Gathered::Last => self.over = true,
+                    // Cut as well: whoever asks again is told why. Its head has left long ago.
+                    Gathered::Denied => return Poll::Ready(Ended::Closed),
+                }
                 let silent = !self.over && self.out.is_empty();
                 if silent && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
                     self.push_notice();
@@ -132,29 +153,44 @@ impl Watch {
         }
     }
 
-    /// Takes the events that are there, up to a write's worth. Whether more may come.
-    fn gather(&mut self, clock: impl Fn() -> UnixNanos, cx: &mut Context<'_>) -> bool {
+    /// Takes the events that are there, up to a write's worth, as long as the client may see them.
+    fn gather<S: Site>(&mut self, site: &Arc<S>, cx: &mut Context<'_>) -> Gathered {
         while self.out.large.is_none() && self.out.small.len() < WRITE_BYTES {
-            match self.watcher.poll_next(cx) {
-                Poll::Pending => return true,
+            let next = match self.held.take() {
+                Some(event) => Poll::Ready(Some(event)),
+                None => self.watcher.poll_next(cx),
+            };
+            // After the event was taken: whatever took the right before it happened is seen here.
+            match self.guard.poll(site, cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Gathered::Denied,
+                Poll::Pending => {
+                    if let Poll::Ready(Some(event)) = next {
+                        self.held = Some(event);
+                    }
+                    return Gathered::More;
+                }
+            }
+            match next {
+                Poll::Pending => return Gathered::More,
                 Poll::Ready(None) if self.watcher.has_gap() => {
                     // Cut, not ended: the client is to see that there were events which it did not get.
                     self.keep_alive = false;
-                    return false;
+                    return Gathered::Last;
                 }
                 Poll::Ready(None) => {
                     self.push_end();
-                    return false;
+                    return Gathered::Last;
                 }
                 Poll::Ready(Some(event)) => {
-                    self.push(&event, clock());
+                    self.push(&event, site.clock());
                     if !self.stream {
-                        return false;
+                        return Gathered::Last;
                     }
                 }
             }
         }
-        true
+        Gathered::More
     }
 
     fn push(&mut self, event: &Arc<Event>, now: UnixNanos) {

@@ -77,7 +77,7 @@ impl Member {
         }
         let result = store.apply_quietly(request, now);
         if !request.path.starts_with(b"/1/") {
-            done(Applied::OutsideKeys);
+            done(Applied::OutsideKeys { auth: concerns_auth(&request.path) });
         }
         if of_cluster {
             self.membership = Membership::from_store(self.membership.cluster_id, store);
@@ -167,4 +167,11 @@ impl Member {
         self.conf_state.sort_unstable();
         Ok(())
     }
+}
+
+/// Whether users, roles or their switch are at this path, or below it.
+fn concerns_auth(path: &[u8]) -> bool {
+    // A request to expire keys has no path.
+    let clean = shared::store::clean_path(path);
+    !path.is_empty() && (*clean == *b"/" || *clean == *b"/2" || clean.starts_with(b"/2/"))
 }

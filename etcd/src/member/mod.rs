@@ -161,7 +161,10 @@ pub enum Applied {
         peer_urls: Vec<String>,
     },
     /// Something outside the clients' keys may have changed: the server's own data.
-    OutsideKeys,
+    OutsideKeys {
+        /// Users, roles or the switch may have.
+        auth: bool,
+    },
     /// A new leader's first entry.
     NewTerm,
     /// An entry that means nothing. All members pass over it.

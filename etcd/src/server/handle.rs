@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ages::Ages;
 use super::clock;
-use crate::auth::{SharedSwitch, Switch};
+use crate::auth::{Generation, SharedSwitch, Switch};
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
 use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status, TooFewStarted};
@@ -222,6 +222,10 @@ impl Backend for Handle {
         let switch = self.inner.auth.get();
         self.inner.store.read().count_read(switch != Switch::Never);
         switch
+    }
+
+    fn auth_generation(&self) -> &Generation {
+        self.inner.auth.generation()
     }
 
     fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {

@@ -718,7 +718,8 @@ impl<D: Disk> MemberLoop<D> {
         let mut membership_changed = false;
         let mut new_term = false;
         let mut removed = false;
-        let mut auth_may_differ = false;
+        let (mut outside_keys, mut auth_may_differ) = (false, false);
+        let auth = &self.inner.auth;
         let mut slow: Vec<(Path, What)> = Vec::new();
         let wakeups = {
             let mut store = self.inner.store.write();
@@ -750,7 +751,14 @@ impl<D: Disk> MemberLoop<D> {
                     log_member(&self.inner, kind, id, &peer_urls);
                 }
                 Applied::NewTerm => new_term = true,
-                Applied::OutsideKeys => auth_may_differ = true,
+                Applied::OutsideKeys { auth: concerned } => {
+                    outside_keys = true;
+                    if concerned {
+                        auth_may_differ = true;
+                        // Before the next entry: its events are for those who may still see them.
+                        auth.generation().advance();
+                    }
+                }
                 Applied::RemovedSelf => removed = true,
                 Applied::PassedOver { index, why } => {
                     log::error!(
@@ -759,8 +767,13 @@ impl<D: Disk> MemberLoop<D> {
                     );
                 }
             });
-            if auth_may_differ {
+            if outside_keys {
                 self.inner.auth.follow(&store);
+            }
+            if auth_may_differ {
+                // Once more, for those who looked before the switch had followed.
+                self.inner.auth.generation().advance();
+                store.wake_watchers();
             }
             store.take_wakeups()
         };
@@ -834,8 +847,11 @@ impl<D: Disk> MemberLoop<D> {
         self.snapshotter.install(received).await?;
         let (ended, wakeups) = {
             let mut inner = self.inner.store.write();
+            // Before the events that were missed: they are for those who may still see them.
+            self.inner.auth.follow(&store);
+            self.inner.auth.generation().advance();
             let ended = inner.adopt(store);
-            self.inner.auth.follow(&inner);
+            inner.wake_watchers();
             (ended, inner.take_wakeups())
         };
         self.member.installed(&metadata, &self.inner.store.read());

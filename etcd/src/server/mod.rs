@@ -232,6 +232,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     }
     stop.send_replace(true);
     fall_silent.send_replace(true);
+    context.stop_logins();
     tasks.abort_all();
     let closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -108,6 +108,17 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(socket) => socket.stream.get_ref().0,
+        }
+    }
+
+    /// Whether the other side has closed the connection, or its half of it, as far as the runtime was told.
+    #[must_use]
+    pub fn is_read_closed(&self) -> bool {
+        let ready = pin!(self.tcp().ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
         }
     }
 

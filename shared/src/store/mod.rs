@@ -181,6 +181,12 @@ impl Store {
         Wakeups(std::mem::take(&mut self.wakers))
     }
 
+    /// Wakes all watchers by [`take_wakeups`](Store::take_wakeups), though there is no event: what they may see can be
+    /// another. O(watchers).
+    pub fn wake_watchers(&mut self) {
+        self.hub.wake_all(&mut self.wakers);
+    }
+
     /// Watches a node, or with `recursive` all below it too: for the first event, or with `stream` for all.
     ///
     /// `since` is the first index of interest, 0 for the next event. A past one is served from the history:

@@ -203,6 +203,18 @@ impl Hub {
         }
     }
 
+    /// Adds all that wait for an event to `wakers`, though there is none.
+    pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
+        if self.count() == 0 {
+            return;
+        }
+        let registry = self.registry.lock();
+        let lists = registry.paths.values().flat_map(|watched| [&watched.exact, &watched.recursive]);
+        for queue in lists.flat_map(|list| &list.entries).filter_map(|entry| entry.queue.as_ref()) {
+            wakers.extend(queue.0.lock().waker.take());
+        }
+    }
+
     /// Tells an event to all watchers that want it. Of a removal, `removal` says which nodes there were below
     /// the event's path. Those to be woken are added to `wakers`.
     pub(crate) fn notify(&self, event: &Arc<Event>, removal: Option<Existed<'_>>, wakers: &mut Vec<Waker>) {

@@ -548,7 +548,7 @@ fn hash_applied(applied: &Applied) -> Option<u64> {
         }
         Applied::NewTerm => 5,
         Applied::AttributesChanged => 6,
-        Applied::OutsideKeys => 7,
+        Applied::OutsideKeys { .. } => 7,
         Applied::PassedOver { index, .. } => mix(8, *index),
         // The others do not hear of it.
         Applied::RemovedSelf => return None,

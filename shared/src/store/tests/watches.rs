@@ -393,3 +393,25 @@ fn a_snapshot_of_the_same_index_changes_nothing_for_watchers() {
     set(&mut store, "/1/a", "");
     assert_eq!(indexes(&mut watcher), [2]);
 }
+
+#[test]
+fn all_can_be_woken_without_an_event() {
+    let mut store = Store::new(100);
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(Arc::clone(&alarm));
+    let mut watchers: Vec<Watcher> = [("/1/a", false), ("/1/a", true), ("/1/b/c", true)]
+        .map(|(path, recursive)| store.watch(path.as_bytes(), recursive, true, 0).unwrap())
+        .into();
+    for watcher in &mut watchers {
+        assert!(watcher.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    }
+    store.wake_watchers();
+    assert_eq!(alarm.rings(), 0, "not before the store's locks are given back");
+    store.take_wakeups().wake();
+    assert_eq!(alarm.rings(), 3);
+    // Only who waits is woken.
+    store.wake_watchers();
+    store.take_wakeups().wake();
+    assert_eq!(alarm.rings(), 3);
+    assert_eq!((store.watchers(), watchers.iter().any(Watcher::is_closed)), (3, false));
+}

@@ -1,0 +1,332 @@
+//! Whose password is compared next.
+//!
+//! A comparison takes tens of milliseconds of a processor, and anybody can ask for one. So what waits is bounded, and
+//! turns are shared out: first among sources, then among the users that a source names, by whose last turn is the
+//! longest ago. Where none of them had one, turns alternate between the check that came first and the one that came
+//! last: a flood neither starves those that wait nor holds up those that come later.
+//!
+//! **Invariant:** nothing here depends on whether a user exists.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+/// Checks that wait, of all sources. With that many the last would wait for a minute on one processor, which is
+/// longer than clients do.
+pub(super) const WAITING_MAX: usize = 1024;
+
+/// Checks of one source that wait. A proxy is one source for all of its clients.
+pub(super) const SOURCE_WAITING_MAX: usize = 256;
+
+/// Checks of one user from one source that wait. Equal passwords wait as one.
+pub(super) const USER_WAITING_MAX: usize = 16;
+
+/// Last turns that are remembered; beyond it all are forgotten.
+const TURNS_MAX: usize = 4096;
+
+/// An address that requests come from: an IPv4 address, or a network of IPv6, of which one host has many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Source(u128);
+
+impl Source {
+    /// Of a client, if its address is known.
+    pub(super) fn of(address: Option<IpAddr>) -> Source {
+        const HOSTS_OF_A_NETWORK: u128 = u64::MAX as u128;
+        match address.map(|address| address.to_canonical()) {
+            None => Source(0),
+            Some(IpAddr::V4(address)) => Source(address.to_ipv6_mapped().to_bits()),
+            Some(IpAddr::V6(address)) => Source(address.to_bits() & !HOSTS_OF_A_NETWORK),
+        }
+    }
+}
+
+/// Who a check is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Who {
+    pub(super) source: Source,
+    /// A number that stands for the name in the request.
+    pub(super) user: u64,
+}
+
+/// A check that waits or has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+/// The checks that wait, and how many are computed.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// How many may be computed at a time.
+    slots: usize,
+    running: usize,
+    /// In the order in which they came.
+    waiting: Vec<(Ticket, Who)>,
+    last_ticket: u64,
+    turn: u64,
+    turns_of_sources: HashMap<Source, u64>,
+    turns_of_users: HashMap<Who, u64>,
+}
+
+impl Queue {
+    /// With room for `slots` computations at a time.
+    pub(super) fn new(slots: usize) -> Queue {
+        Queue {
+            slots,
+            running: 0,
+            waiting: Vec::new(),
+            last_ticket: 0,
+            turn: 0,
+            turns_of_sources: HashMap::new(),
+            turns_of_users: HashMap::new(),
+        }
+    }
+
+    /// A check begins to wait. Where there is no room for it another one has to go: the one that has waited longest of
+    /// the user, or of the source, that has the most waiting. Its client is the likeliest to have given up.
+    pub(super) fn enter(&mut self, who: Who) -> (Ticket, Option<Ticket>) {
+        let of_source = self.count(|other| other.source == who.source);
+        let displaced = if self.count(|other| other == who) >= USER_WAITING_MAX {
+            self.oldest(|other| other == who)
+        } else if of_source >= SOURCE_WAITING_MAX {
+            self.oldest_of_busiest_user(who.source)
+        } else if self.waiting.len() >= WAITING_MAX {
+            let source = busiest(self.waiting.iter().map(|(_, who)| who.source));
+            source.and_then(|source| self.oldest_of_busiest_user(source))
+        } else {
+            None
+        };
+        if let Some(displaced) = displaced {
+            self.leave(displaced);
+        }
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.waiting.push((ticket, who));
+        (ticket, displaced)
+    }
+
+    /// The check whose turn it is, if there is one and it can be computed now. [`done`](Queue::done) ends the turn.
+    pub(super) fn next(&mut self) -> Option<Ticket> {
+        if self.running >= self.slots || self.waiting.is_empty() {
+            return None;
+        }
+        self.turn += 1;
+        let newest = self.turn.is_multiple_of(2);
+        let candidates = || self.waiting.iter().map(|(_, who)| *who);
+        let source = choose(candidates().map(|who| who.source), &self.turns_of_sources, newest)?;
+        let who = choose(candidates().filter(|who| who.source == source), &self.turns_of_users, newest)?;
+        let mut of_user = (0..self.waiting.len()).filter(|at| self.waiting[*at].1 == who);
+        let at = if newest { of_user.next_back() } else { of_user.next() }?;
+        let (ticket, _) = self.waiting.remove(at);
+        if self.turns_of_users.len() >= TURNS_MAX {
+            self.forget_turns();
+        }
+        self.turns_of_sources.insert(source, self.turn);
+        self.turns_of_users.insert(who, self.turn);
+        self.running += 1;
+        Some(ticket)
+    }
+
+    /// A check that waits no longer.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
+            self.waiting.remove(at);
+        }
+    }
+
+    /// A turn is over.
+    pub(super) fn done(&mut self) {
+        assert!(self.running > 0, "a turn ends that never began");
+        self.running -= 1;
+        if self.running == 0 && self.waiting.is_empty() {
+            self.forget_turns();
+        }
+    }
+
+    fn forget_turns(&mut self) {
+        self.turns_of_sources.clear();
+        self.turns_of_users.clear();
+    }
+
+    fn count(&self, matches: impl Fn(Who) -> bool) -> usize {
+        self.waiting.iter().filter(|(_, who)| matches(*who)).count()
+    }
+
+    fn oldest(&self, matches: impl Fn(Who) -> bool) -> Option<Ticket> {
+        self.waiting.iter().find(|(_, who)| matches(*who)).map(|(ticket, _)| *ticket)
+    }
+
+    fn oldest_of_busiest_user(&self, source: Source) -> Option<Ticket> {
+        let of_source = self.waiting.iter().map(|(_, who)| *who).filter(|who| who.source == source);
+        let who = busiest(of_source)?;
+        self.oldest(|other| other == who)
+    }
+}
+
+/// The key that had its last turn the longest ago; of several the first one, or the last.
+fn choose<K: Hash + Eq + Copy>(
+    keys: impl DoubleEndedIterator<Item = K>,
+    turns: &HashMap<K, u64>,
+    newest: bool,
+) -> Option<K> {
+    let last_turn = |key: &K| turns.get(key).copied().unwrap_or(0);
+    // Of equal ones the first is returned.
+    if newest { keys.rev().min_by_key(last_turn) } else { keys.min_by_key(last_turn) }
+}
+
+/// The key that comes most often; of several the one that came first.
+fn busiest<K: Hash + Eq + Copy>(keys: impl Iterator<Item = K>) -> Option<K> {
+    let (mut counts, mut order, mut known) = (HashMap::new(), Vec::new(), HashSet::new());
+    for key in keys {
+        *counts.entry(key).or_insert(0_usize) += 1;
+        if known.insert(key) {
+            order.push(key);
+        }
+    }
+    // Of equal ones the last is returned: from the end, that is the one that came first.
+    order.into_iter().rev().max_by_key(|key| counts[key])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(number: u8) -> Source {
+        Source::of(Some(IpAddr::from([10, 0, 0, number])))
+    }
+
+    fn who(from: u8, user: u64) -> Who {
+        Who { source: source(from), user }
+    }
+
+    /// Lets `who` in, who finds room.
+    fn enter(queue: &mut Queue, who: Who) -> Ticket {
+        let (ticket, displaced) = queue.enter(who);
+        assert_eq!(displaced, None, "there is room");
+        ticket
+    }
+
+    /// How many turns pass until this one has its own, of a queue that computes one after the other.
+    fn turns_until(queue: &mut Queue, wanted: Ticket) -> usize {
+        for turns in 1..=WAITING_MAX {
+            let ticket = queue.next().expect("somebody waits");
+            queue.done();
+            if ticket == wanted {
+                return turns;
+            }
+        }
+        panic!("{wanted:?} has no turn");
+    }
+
+    #[test]
+    fn networks_of_ipv6_are_one_source() {
+        let of = |text: &str| Source::of(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
+    }
+
+    #[test]
+    fn no_more_run_than_there_are_slots() {
+        let mut queue = Queue::new(2);
+        for user in 0..3 {
+            enter(&mut queue, who(1, user));
+        }
+        assert!(queue.next().is_some() && queue.next().is_some());
+        assert_eq!(queue.next(), None);
+        queue.done();
+        assert!(queue.next().is_some());
+    }
+
+    #[test]
+    fn a_flood_for_one_user_holds_up_no_other() {
+        let mut queue = Queue::new(1);
+        let mut displaced = 0;
+        for _ in 0..600 {
+            displaced += usize::from(queue.enter(who(1, 7)).1.is_some());
+        }
+        assert_eq!(displaced, 600 - USER_WAITING_MAX);
+        let other = enter(&mut queue, who(1, 8));
+        assert!(turns_until(&mut queue, other) <= 2);
+    }
+
+    #[test]
+    fn a_flood_of_names_holds_up_neither_another_source_nor_who_comes_last() {
+        let mut queue = Queue::new(1);
+        for user in 0..600 {
+            queue.enter(who(1, user));
+        }
+        let last = queue.enter(who(1, 1000)).0;
+        let elsewhere = enter(&mut queue, who(2, 0));
+        assert!(turns_until(&mut queue, elsewhere) <= 2);
+        assert!(turns_until(&mut queue, last) <= 3);
+    }
+
+    #[test]
+    fn names_that_had_their_turn_come_after_those_that_did_not() {
+        let mut queue = Queue::new(1);
+        // Each name comes again as soon as it was answered.
+        for user in 0..50 {
+            enter(&mut queue, who(1, user));
+        }
+        let answered: Vec<Ticket> =
+            (0..50).filter_map(|_| queue.next().inspect(|_| queue.running -= 1)).collect();
+        assert_eq!(answered.len(), 50);
+        for user in 0..50 {
+            enter(&mut queue, who(1, user));
+        }
+        let new = enter(&mut queue, who(1, 99));
+        for user in 0..50 {
+            enter(&mut queue, who(1, user));
+        }
+        assert_eq!(turns_until(&mut queue, new), 1);
+    }
+
+    #[test]
+    fn who_waits_has_a_turn_while_others_keep_coming() {
+        let mut queue = Queue::new(1);
+        let first = enter(&mut queue, who(1, 0));
+        for user in 1..100 {
+            queue.enter(who(1, user));
+            let ticket = queue.next().unwrap();
+            queue.running -= 1;
+            if ticket == first {
+                return;
+            }
+        }
+        panic!("the first one starves");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_busiest_pays() {
+        let mut queue = Queue::new(1);
+        let rare = enter(&mut queue, who(9, 1));
+        for from in 0..8 {
+            for user in 0..1000 {
+                queue.enter(who(from, user));
+            }
+        }
+        assert_eq!(queue.waiting.len(), WAITING_MAX);
+        for from in 0..8 {
+            assert!(queue.count(|who| who.source == source(from)) <= SOURCE_WAITING_MAX);
+        }
+        assert!(queue.count(|other| other == who(9, 1)) == 1, "a source with one check keeps it");
+        assert!(turns_until(&mut queue, rare) <= 9);
+        for _ in 0..10_000 {
+            let Some(_) = queue.next() else { break };
+            queue.done();
+        }
+        assert!(queue.waiting.is_empty() && queue.turns_of_users.is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn who_leaves_has_no_turn() {
+        let mut queue = Queue::new(1);
+        let (first, second) = (enter(&mut queue, who(1, 1)), enter(&mut queue, who(1, 1)));
+        queue.leave(first);
+        queue.leave(first);
+        assert_eq!(queue.next(), Some(second));
+        queue.leave(second);
+        queue.done();
+        assert_eq!(queue.next(), None);
+    }
+}
