@@ -368,3 +368,23 @@ fn a_wait_for_a_lock_ends_with_the_right_to_it() -> Check {
     }
     Ok(())
 }
+
+#[test]
+fn what_shows_or_changes_the_process_is_for_root() -> Check {
+    let (_folder, member) = guarded("auth-process")?;
+    let level = |who: &str| -> Check<u16> {
+        Ok(ask(&member, who, "PUT", "/config/local/log", r#"{"Level":"INFO"}"#)?.status)
+    };
+    assert_eq!((level("")?, level("ann:annpw")?, level("root:wrong")?), (401, 401, 401));
+    assert_eq!(level("root:rootpw")?, 204);
+    let shows_flags = |who: &str| -> Check<bool> {
+        let response = member.send(&by(who, "GET", "/debug/vars"))?;
+        assert!(response.status == 200 && response.text().contains("raft.status"));
+        Ok(response.text().contains("data-dir"))
+    };
+    assert_eq!((shows_flags("")?, shows_flags("ann:annpw")?, shows_flags("root:x")?), (false, false, false));
+    assert!(shows_flags("root:rootpw")?);
+    assert_eq!(ask(&member, "root:rootpw", "DELETE", "/v2/auth/enable", "")?.status, 200);
+    assert!(shows_flags("")? && level("")? == 204);
+    Ok(())
+}

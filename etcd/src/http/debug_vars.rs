@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Context;
+use super::auth;
 use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
@@ -15,7 +16,8 @@ use crate::version::OWN;
 
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-pub(super) fn answer<B: Backend>(
+/// Shows them; with auth on the command line to `root` only, for it may tell of paths, addresses and passwords.
+pub(super) async fn answer<B: Backend>(
     context: &Context<B>,
     asked: &Asked<'_>,
     mut headers: HeaderMap,
@@ -23,7 +25,13 @@ pub(super) fn answer<B: Backend>(
     if *asked.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
-    let arguments: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let shows_all = !context.backend.auth().is_on()
+        || asked.authorization.is_some() && auth::is_root(context, asked, "/debug/vars").await.is_ok();
+    let arguments: Vec<_> = if shows_all {
+        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
+    } else {
+        Vec::new()
+    };
     let variables = [
         // Strings can always be written.
         ("cmdline", shared::json::to_string(&arguments).unwrap_or_default()),

@@ -319,8 +319,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
         Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
         Route::Pprof => Box::pin(pprof::answer(context, asked, headers)).await,
-        Route::DebugVars => debug_vars::answer(context, &asked, headers),
-        Route::LogLevel => log_level::answer(context, &asked, headers),
+        Route::DebugVars => Box::pin(debug_vars::answer(context, &asked, headers)).await,
+        Route::LogLevel => Box::pin(log_level::answer(context, &asked, headers)).await,
         Route::Nowhere => reply::not_found(headers),
     })
 }

@@ -3,14 +3,26 @@
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Context;
+use super::auth;
+use super::backend::Backend;
 use super::exchange::Asked;
 use super::go_json;
 use super::reply::{self, Response};
 use crate::log::{self, Level};
 
-pub(super) fn answer<B>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
+/// Changes the level. With auth on that is for `root`: a verbose log fills disks, a silent one hides what happens.
+pub(super) async fn answer<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
     if *asked.method != Method::PUT {
         return reply::method_not_allowed(headers, "PUT");
+    }
+    if context.backend.auth().is_on()
+        && let Err(denied) = auth::is_root(context, asked, "/config/local/log").await
+    {
+        return auth::refuse(headers, denied);
     }
     let Some(level) = go_json::first_string_at(&asked.body, "Level") else {
         return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid json body");
