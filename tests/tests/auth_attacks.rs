@@ -1,10 +1,12 @@
 //! What a client without the right to do so tries against a server with authentication switched on.
 
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::guarded::{LIMIT, WONDER, ask, by, change, guarded, put, read_status};
-use tests::http::Connection;
+use tests::http::{Connection, Request};
 use tests::process::{Process, clean_environment, describe};
 use tests::server::Server;
 use tests::{Check, Context, fail, files, programs};
@@ -386,5 +388,77 @@ fn what_shows_or_changes_the_process_is_for_root() -> Check {
     assert!(shows_flags("root:rootpw")?);
     assert_eq!(ask(&member, "root:rootpw", "DELETE", "/v2/auth/enable", "")?.status, 200);
     assert!(shows_flags("")? && level("")? == 204);
+    Ok(())
+}
+
+#[test]
+fn a_strangers_large_body_is_not_taken_in() -> Check {
+    let (_folder, member) = guarded("auth-body")?;
+    const FORM: &str = "application/x-www-form-urlencoded";
+    const JSON: &str = "application/json";
+    for (who, target, kind) in [
+        ("", "/v2/keys/secret", FORM),
+        ("ann:annpw", "/v2/keys/secret", FORM),
+        ("ann:wrong", "/v2/keys/pub/x", FORM),
+        ("", "/v1/keys/secret", FORM),
+        ("", "/mod/dashboard/api/keys/secret", FORM),
+        ("", "/mod/v2/lock/x", FORM),
+        ("", "/v2/auth/users/x", JSON),
+        ("ann:annpw", "/v2/members/1", JSON),
+        ("", "/v2/admin/config", JSON),
+        ("", "/config/local/log", JSON),
+        // No page wants these.
+        ("", "/v2/keys/secret", "text/plain"),
+        ("", "/v2/members", "text/plain"),
+        ("", "/mod/v2/lock/x", "text/plain"),
+    ] {
+        let mut request = by(who, "PUT", target);
+        request.headers.push(("Content-Type".to_owned(), kind.to_owned()));
+        request.headers.push(("Content-Length".to_owned(), "1000000".to_owned()));
+        request.body = b"value=".to_vec();
+        let mut connection = Connection::open(member.client_port, LIMIT)?;
+        // The rest never comes.
+        let response = connection.call(&request, &member.host())?;
+        assert_eq!(response.status, 401, "{who:?} {target}: {}", response.text());
+    }
+    // Whoever may write it does.
+    let value = "v".repeat(1_000_000);
+    assert_eq!(member.send(&put("ann:annpw", "/pub/large", &value))?.status, 201);
+    assert_eq!(member.send(&put("", "/pub/large", &value))?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn bodies_of_all_connections_share_a_room() -> Check {
+    let folder = files::scratch("auth-bodies")?;
+    let member = Server::new(folder.path(), "m")?.started()?;
+    let length = 16 * 1000 * 1000;
+    let head = format!(
+        "PUT /v2/keys/x HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\nvalue="
+    );
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, member.client_port))?;
+        socket.set_write_timeout(Some(LIMIT))?;
+        socket.write_all(head.as_bytes())?;
+        // All but the end.
+        socket.write_all(&vec![b'v'; length - 6 - 1])?;
+        held.push(socket);
+    }
+    let value = "v".repeat(8 * 1000 * 1000);
+    let mut last = Connection::open(member.client_port, LIMIT)?;
+    let request = Request::new("PUT", "/v2/keys/y").form(&[("value", &value)]);
+    // The server may answer before it has read all of it.
+    let _ = last.send(&request.bytes(&member.host()));
+    let response = last.response("PUT")?;
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert!(response.text().contains("too many large requests"), "{}", response.text());
+    // Small ones need no room, and there is some again when the others have gone.
+    member.set("/small", "v")?;
+    drop(held);
+    let begun = Instant::now();
+    while member.send(&request)?.status != 201 {
+        assert!(begun.elapsed() < LIMIT, "the room is not given back");
+    }
     Ok(())
 }

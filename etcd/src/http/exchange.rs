@@ -14,17 +14,23 @@ use hyper::body::Incoming;
 use shared::error::{ApiError, Code};
 
 use super::backend::Backend;
+use super::bodies::{Bodies, Room};
 use super::browsers::Forbidden;
 use super::flow::Flow;
 use super::keys::Api;
 use super::reply::{self, BadRequest, Response};
 use super::route::Route;
+use super::site::Wire;
 use super::{
     Context, auth, cors, dashboard, debug_vars, health, keys, legacy_admin, legacy_pages, log_level,
     machines, media_type, members, metrics_page, modules,
 };
 use super::{path, pprof, stats, version};
-use crate::auth::Caller;
+use crate::auth::{Access, Accounts, Caller, Denied, may};
+
+/// A body up to this length is read before it is known who sends it: the answers to such a request come in the order of
+/// the original.
+const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// How much of a body that nobody wants is read, so that the connection can go on.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
@@ -256,27 +262,36 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
-    let mut framing = framing;
     let limit = context.wire.limits.body_bytes_max;
     // A client that waits for leave to send its body is answered without being asked for it.
     let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
-    let received = if body.is_end_stream() {
-        Ok(Whole::default())
-    } else if route.wants_body(&head.method, content_type) {
-        read(&exchange.flow, limit, body).await
-    } else if waits || route.changes_nothing(&head.method) {
-        framing.keep_alive &= discard(&exchange.flow, body, expects, framing, &mut headers).await;
-        Ok(Whole::default())
-    } else {
-        read_over(&exchange.flow, limit, body).await
-    };
-    let body = match received {
-        Ok(body) => body,
-        Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
-    };
+    let wants = route.wants_body(&head.method, content_type);
     let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
-    let (source, flow) = (exchange.source, &*exchange.flow);
-    let asked = Asked { method, rest, query, content_type, authorization, source, flow, body, framing };
+    let (source, flow, none) = (exchange.source, &*exchange.flow, Whole::default());
+    let mut asked =
+        Asked { method, rest, query, content_type, authorization, source, flow, body: none, framing };
+    // It goes with the request: while a password is checked, the body waits too.
+    let mut _room = None;
+    if body.is_end_stream() {
+    } else if !wants && (waits || route.changes_nothing(&head.method)) {
+        asked.framing.keep_alive &= discard(flow, body, expects, framing, &mut headers).await;
+    } else {
+        // A stranger's large body is not taken in.
+        if is_large(body)
+            && let Err(denied) = Box::pin(admit_body(context, route, &asked)).await
+        {
+            leave_body(exchange, &mut headers);
+            return Page::Ready(deny(context, route, denied, headers));
+        }
+        let received = match wants {
+            true => read(flow, &context.wire, body).await,
+            false => read_over(flow, limit, body).await.map(|whole| (whole, None)),
+        };
+        match received {
+            Ok((whole, room)) => (asked.body, _room) = (whole, room),
+            Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
+        }
+    }
     Page::Ready(match route {
         Route::Keys(_) | Route::DashboardKeys => {
             let api = match route {
@@ -382,6 +397,8 @@ pub(crate) enum BodyError {
     TooLarge,
     /// The client went away, or its framing is broken.
     Broken,
+    /// Others take all that may be taken at a time.
+    NoRoom,
 }
 
 impl BodyError {
@@ -390,19 +407,26 @@ impl BodyError {
         match self {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "unexpected EOF"),
+            BodyError::NoRoom => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many large requests at the same time, try again later")
+            }
         }
     }
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn read(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Whole, BodyError> {
+/// Reads a body of at most as many bytes as there may be. What comes with it is to be kept for as long as the body.
+pub(crate) async fn read(
+    flow: &Flow,
+    wire: &Wire,
+    body: &mut Incoming,
+) -> Result<(Whole, Option<Room>), BodyError> {
     flow.reads_body(true);
-    let read = read_up_to(limit, body).await;
+    let mut room = None;
+    let read = read_up_to(wire.body_bytes_max(), wire.bodies(), &mut room, body).await;
     flow.reads_body(false);
-    if let Ok(bytes) = &read {
-        flow.body_ends(bytes.len() as u64);
-    }
-    read.map(Whole)
+    let bytes = read?;
+    flow.body_ends(bytes.len() as u64);
+    Ok((Whole(bytes), room))
 }
 
 /// Reads a body of at most `limit` bytes that no page wants: only its end counts. Without the end the request is
@@ -430,7 +454,12 @@ async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Who
     read
 }
 
-async fn read_up_to(limit: usize, body: &mut Incoming) -> Result<Bytes, BodyError> {
+async fn read_up_to(
+    limit: usize,
+    bodies: &Bodies,
+    room: &mut Option<Room>,
+    body: &mut Incoming,
+) -> Result<Bytes, BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
         return Err(BodyError::TooLarge);
@@ -446,8 +475,13 @@ async fn read_up_to(limit: usize, body: &mut Incoming) -> Result<Bytes, BodyErro
             // Most bodies come in one piece, which need not be copied.
             first = data;
         } else {
+            // What really came counts, not what is announced: memory is taken as it is written to.
+            let bytes = first.len().max(whole.len()) + data.len();
+            if !bodies.take(room, bytes).await {
+                return Err(BodyError::NoRoom);
+            }
             if whole.is_empty() {
-                whole.reserve(announced.max(first.len() + data.len()));
+                whole.reserve(announced.max(bytes));
                 whole.extend_from_slice(&std::mem::take(&mut first));
             }
             whole.extend_from_slice(&data);
@@ -501,8 +535,7 @@ fn refuse_body<B: Backend>(
     route: Route,
     mut headers: HeaderMap,
 ) -> Response {
-    exchange.flow.leaves_unread();
-    reply::close(&mut headers);
+    leave_body(exchange, &mut headers);
     let (status, cause) = why.tell();
     match route {
         Route::Keys(Api::V2) => {
@@ -510,6 +543,49 @@ fn refuse_body<B: Backend>(
             reply::api_error_as(headers, status, &ApiError::new(Code::InvalidForm, cause, 0))
         }
         _ => reply::message(headers, status, cause),
+    }
+}
+
+/// The rest of the body is not read: the connection ends with the answer.
+fn leave_body<B>(exchange: &Exchange<B>, headers: &mut HeaderMap) {
+    exchange.flow.leaves_unread();
+    reply::close(headers);
+}
+
+/// Whether a body is, or may be, so large that its sender is looked at before it is read. Of smaller ones the page
+/// decides in its own order.
+fn is_large(body: &Incoming) -> bool {
+    body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BODY_BYTES_MAX)
+}
+
+/// Whether somebody who sends such a request could have a right to it, whatever is in its body. That the page checks.
+async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Asked<'_>) -> Result<(), Denied> {
+    if !context.backend.auth().is_on() {
+        return Ok(());
+    }
+    match route {
+        Route::Keys(_) | Route::DashboardKeys => {
+            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            // A watch of v1 comes by POST.
+            let writes = route != Route::Keys(Api::V1Watch);
+            may(&accounts, Access { key: asked.rest, writes, recursive: false }).await
+        }
+        Route::Lock | Route::Leader => modules::may(context, asked).await.map(drop),
+        _ => auth::is_root(context, asked, "a request with a large body").await,
+    }
+}
+
+/// The answer to those who have no right to what they ask.
+fn deny<B>(context: &Context<B>, route: Route, denied: Denied, mut headers: HeaderMap) -> Response {
+    match route {
+        Route::Keys(api) => {
+            if api == Api::V2 {
+                headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+            }
+            auth::refuse_key(headers, denied)
+        }
+        Route::DashboardKeys => auth::refuse_key(headers, denied),
+        _ => auth::refuse(headers, denied),
     }
 }
 

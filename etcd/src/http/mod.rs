@@ -13,6 +13,7 @@
 
 mod auth;
 mod backend;
+mod bodies;
 mod browsers;
 mod connection;
 mod cors;

@@ -16,6 +16,7 @@ use shared::time::UnixNanos;
 
 use super::Limits;
 use super::backend::Backend;
+use super::bodies::Bodies;
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::exchange::{self, Exchange};
 use super::flow::Flow;
@@ -79,6 +80,7 @@ pub(crate) trait Site: Send + Sync + 'static {
 /// How connections are spoken on.
 pub(crate) struct Wire {
     pub(super) limits: Limits,
+    bodies: Bodies,
     pub(super) http: http1::Builder,
     /// The same for requests with many header lines.
     pub(super) http_of_many_lines: http1::Builder,
@@ -101,6 +103,7 @@ impl Wire {
         http_of_many_lines.max_headers(HEADER_LINES_MAX);
         Wire {
             limits,
+            bodies: Bodies::new(limits.body_bytes_max),
             http,
             http_of_many_lines,
             look_interval: LOOK_INTERVAL,
@@ -118,6 +121,11 @@ impl Wire {
     /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
     pub(super) fn patience(&self) -> Duration {
         self.look_interval * STALLED_LOOKS_MAX
+    }
+
+    /// The room for bodies.
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
     }
 
     /// The longest body of a request, in bytes.

@@ -182,11 +182,12 @@ impl Exchange {
             own(reply::message(exchange::allowing(headers, origin.clone()), status, text))
         };
 
-        let body = if body.is_end_stream() {
-            Bytes::new()
+        // The room is kept until the request is answered: it may be sent several times.
+        let (body, _room) = if body.is_end_stream() {
+            (Bytes::new(), None)
         } else {
-            match exchange::read(&self.flow, proxy.wire.body_bytes_max(), &mut body).await {
-                Ok(whole) => whole.into_bytes(),
+            match exchange::read(&self.flow, &proxy.wire, &mut body).await {
+                Ok((whole, room)) => (whole.into_bytes(), room),
                 Err(why) => {
                     self.flow.leaves_unread();
                     let mut headers = exchange::blank(&mut head);
@@ -297,7 +298,7 @@ fn own(response: reply::Response) -> Response<Body> {
 fn unreadable(why: BodyError) -> (StatusCode, &'static str) {
     let (status, cause) = why.tell();
     match why {
-        BodyError::TooLarge => (status, cause),
+        BodyError::TooLarge | BodyError::NoRoom => (status, cause),
         BodyError::Broken => (StatusCode::INTERNAL_SERVER_ERROR, cause),
     }
 }
