@@ -24,7 +24,7 @@ use super::flow::{Flow, Takeover};
 use super::front::Front;
 use super::listener::Listening;
 use super::output::Output;
-use super::site::Site;
+use super::site::{HeadRoom, Site};
 use super::waiting;
 use super::watch::Ended;
 use super::watch_thread::WatchThread;
@@ -119,7 +119,7 @@ pub(super) async fn run<S: Site>(
     let notified = pin!(listening.stop.notified());
     let mut stop = Stop { listening, slot, notified, registered: false };
     let mut arriving = 0;
-    let mut many_lines = false;
+    let mut room = HeadRoom::Usual;
     loop {
         let (wire, clock) = (site.wire(), || site.clock());
         let ended = match &mut connection.takeover {
@@ -151,12 +151,12 @@ pub(super) async fn run<S: Site>(
         if carry.is_empty() {
             carry = rest(&mut socket, &**site, &mut stop).await?;
         }
-        match Box::pin(speak(socket, carry, site, &mut stop, arriving, many_lines)).await {
+        match Box::pin(speak(socket, carry, site, &mut stop, arriving, room)).await {
             Spoken::Closed => return None,
             Spoken::Crowded(back, looks) => {
                 connection = back;
                 arriving = looks;
-                many_lines = true;
+                room = room.next().unwrap_or(room);
                 continue;
             }
             Spoken::Quiet(back, looks) => {
@@ -170,7 +170,7 @@ pub(super) async fn run<S: Site>(
             }
         }
         if connection.carry.is_empty() {
-            many_lines = false;
+            room = HeadRoom::Usual;
             if connection.takeover.is_none() {
                 slot.enter(Phase::Idle);
             }
@@ -191,24 +191,23 @@ enum Spoken {
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
-/// has been arriving for that number of looks already, and may have `many_lines`.
+/// has been arriving for that number of looks already, and its head may need `room`.
 async fn speak<S: Site>(
     socket: Stream,
     carry: BytesMut,
     site: &Arc<S>,
     stop: &mut Stop<'_, '_>,
     arriving: u32,
-    many_lines: bool,
+    room: HeadRoom,
 ) -> Spoken {
     let wire = site.wire();
     let flow = Arc::new(Flow::new(stop.slot.clone()));
     let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
-    let front = Front::new(site.clone(), socket, carry, flow.clone(), many_lines);
+    let front = Front::new(site.clone(), socket, carry, flow.clone(), room);
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
     // connection's state is not where there are many.
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));
-    let http = if many_lines { &wire.http_of_many_lines } else { &wire.http };
-    let mut connection = http.serve_connection(front, service);
+    let mut connection = wire.http(room).serve_connection(front, service);
     let mut look = pin!(sleep(wire.look_interval));
     let mut looks = Looks { arriving, ..Looks::default() };
     let mut look_again = true;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::flow::Flow;
 use super::output::Output;
 use super::request_line::{self, RequestLine};
-use super::site::{SHORT_HEAD_BYTES, Site};
+use super::site::{HeadRoom, Site};
 
 /// Bytes that one read takes from the socket.
 const READ_BYTES_MAX: usize = 16 * 1024;
@@ -39,8 +39,8 @@ pub(super) struct Front<S> {
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
     state: State,
-    /// The library parses requests with many header lines.
-    takes_many_lines: bool,
+    /// What the library has room for.
+    room: HeadRoom,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,11 +62,11 @@ impl<S: Site> Front<S> {
         socket: Stream,
         carry: BytesMut,
         flow: Arc<Flow>,
-        takes_many_lines: bool,
+        room: HeadRoom,
     ) -> Front<S> {
         let out = Output::default();
         let state = State::Passing;
-        let mut front = Front { site, socket, flow, out, held: carry, state, takes_many_lines };
+        let mut front = Front { site, socket, flow, out, held: carry, state, room };
         front.look_at_held();
         front
     }
@@ -103,7 +103,7 @@ impl<S: Site> Front<S> {
 
     /// Whether bytes that are to be handed on must wait for a library with more room.
     fn is_crowded_by(&self, bytes: &[u8]) -> bool {
-        let crowded = !self.takes_many_lines && self.flow.outgrows(bytes, SHORT_HEAD_BYTES);
+        let crowded = self.room.next().is_some() && self.flow.outgrows(bytes, self.room.bytes());
         if crowded {
             self.flow.crowds();
         }

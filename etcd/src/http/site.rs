@@ -28,15 +28,44 @@ use super::{Context, plain_get, reply};
 /// The least that the HTTP library takes for its buffers.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
 
-/// Header lines that a request may have. To parse one costs room for as many; so this is for the few whose head is
-/// longer than [`SHORT_HEAD_BYTES`], in which more than [`HEADER_LINES_SHORT`] lines do not fit.
-const HEADER_LINES_MAX: usize = 16 * 1024;
-
-/// Header lines of usual requests, and of whatever members and proxies say to each other.
+/// Header lines of whatever members and proxies say to each other.
 pub(crate) const HEADER_LINES_SHORT: usize = 1000;
 
-/// A head of this length has at most [`HEADER_LINES_SHORT`] lines: the shortest takes three bytes.
-pub(super) const SHORT_HEAD_BYTES: usize = 3 * HEADER_LINES_SHORT;
+/// How many header lines the HTTP library has room for. It makes room for all of them anew for each request, so there
+/// are three sizes; a head that may not fit goes on with the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadRoom {
+    /// What the library keeps on its stack.
+    Usual,
+    /// As many as members and proxies may send.
+    Long,
+    /// As many as a request may have at all.
+    Crowded,
+}
+
+impl HeadRoom {
+    fn lines(self) -> usize {
+        match self {
+            HeadRoom::Usual => 100,
+            HeadRoom::Long => HEADER_LINES_SHORT,
+            HeadRoom::Crowded => 16 * 1024,
+        }
+    }
+
+    /// A head of this length fits, whatever its lines: the shortest takes three bytes.
+    pub(super) fn bytes(self) -> usize {
+        3 * self.lines()
+    }
+
+    /// The next larger one, if there is one.
+    pub(super) fn next(self) -> Option<HeadRoom> {
+        match self {
+            HeadRoom::Usual => Some(HeadRoom::Long),
+            HeadRoom::Long => Some(HeadRoom::Crowded),
+            HeadRoom::Crowded => None,
+        }
+    }
+}
 
 /// What answers requests.
 pub(crate) trait Site: Send + Sync + 'static {
@@ -81,9 +110,7 @@ pub(crate) trait Site: Send + Sync + 'static {
 pub(crate) struct Wire {
     pub(super) limits: Limits,
     bodies: Bodies,
-    pub(super) http: http1::Builder,
-    /// The same for requests with many header lines.
-    pub(super) http_of_many_lines: http1::Builder,
+    http: [http1::Builder; 3],
     pub(crate) look_interval: Duration,
     pub(super) watch_thread: WatchThread,
 }
@@ -97,15 +124,17 @@ impl Wire {
             // Who closes its side behind a request still wants the answer.
             .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
-            .max_header_size(limits.head_bytes_max)
-            .max_headers(HEADER_LINES_SHORT);
-        let mut http_of_many_lines = http.clone();
-        http_of_many_lines.max_headers(HEADER_LINES_MAX);
+            .max_header_size(limits.head_bytes_max);
+        let with_room = |room: HeadRoom| {
+            let mut http = http.clone();
+            http.max_headers(room.lines());
+            http
+        };
+        let http = [http.clone(), with_room(HeadRoom::Long), with_room(HeadRoom::Crowded)];
         Wire {
             limits,
             bodies: Bodies::new(limits.body_bytes_max),
             http,
-            http_of_many_lines,
             look_interval: LOOK_INTERVAL,
             watch_thread: WatchThread::default(),
         }
@@ -113,14 +142,20 @@ impl Wire {
 
     /// Gives requests up when their client closes its side: what answers them may wait for ever.
     pub(crate) fn forgetting_who_leaves(mut self) -> Wire {
-        self.http.half_close(false);
-        self.http_of_many_lines.half_close(false);
+        for http in &mut self.http {
+            http.half_close(false);
+        }
         self
     }
 
     /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
     pub(super) fn patience(&self) -> Duration {
         self.look_interval * STALLED_LOOKS_MAX
+    }
+
+    /// The HTTP library with that much room.
+    pub(super) fn http(&self, room: HeadRoom) -> &http1::Builder {
+        &self.http[room as usize]
     }
 
     /// The room for bodies.
