@@ -142,10 +142,10 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Checks that the path at which the file was opened still leads to this file. It does not once the file or a
     /// folder above it was removed or renamed, or another disk was mounted there: the next process would not find
-    /// what is written now.
+    /// what is written now. Checks also that no other program has made the file shorter than it was left.
     ///
     /// # Errors
-    /// One of which [`DiskError::is_displaced`] is true, or the system's if it cannot look.
+    /// One of which [`DiskError::is_displaced`] is true, one that names the lengths, or the system's if it cannot look.
     fn check_in_place(&self) -> Result<(), DiskError>;
 
     /// Takes the advisory lock that keeps other processes out, without waiting.

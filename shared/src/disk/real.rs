@@ -21,6 +21,8 @@ pub struct RealFile {
     path: PathBuf,
     /// Device and number, which no other file has as long as this one is open.
     identity: (u64, u64),
+    /// As far as this file is known to reach: it was so long when it was opened, or was written up to there since.
+    end: u64,
     sync_failed: bool,
 }
 
@@ -31,6 +33,10 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> DiskError {
 
 fn identity(stat: &fs::Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+fn size(stat: &fs::Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// What stands where a regular file should.
@@ -67,8 +73,8 @@ impl Disk for RealDisk {
         if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {
             return Err(not_regular(path, Some(&stat)));
         }
-        let identity = identity(&stat);
-        Ok(RealFile { fd, path: path.to_owned(), identity, sync_failed: false })
+        let (identity, end) = (identity(&stat), size(&stat));
+        Ok(RealFile { fd, path: path.to_owned(), identity, end, sync_failed: false })
     }
 
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError> {
@@ -138,7 +144,7 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> Result<u64, DiskError> {
         let stat = fs::fstat(&self.fd).map_err(self.failed("stat"))?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        Ok(size(&stat))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
@@ -168,6 +174,7 @@ impl DiskFile for RealFile {
                 n => done += n,
             }
         }
+        self.end = self.end.max(offset + bytes.len() as u64);
         Ok(())
     }
 
@@ -180,7 +187,9 @@ impl DiskFile for RealFile {
 
     fn truncate(&mut self, len: u64) -> Result<(), DiskError> {
         self.check_writable("truncate")?;
-        retry(|| fs::ftruncate(&self.fd, len)).map_err(self.failed("truncate"))
+        retry(|| fs::ftruncate(&self.fd, len)).map_err(self.failed("truncate"))?;
+        self.end = len;
+        Ok(())
     }
 
     fn allocate(&mut self, len: u64) -> Result<(), DiskError> {
@@ -192,6 +201,11 @@ impl DiskFile for RealFile {
 
     fn check_in_place(&self) -> Result<(), DiskError> {
         match fs::stat(&self.path) {
+            Ok(stat) if identity(&stat) == self.identity && size(&stat) < self.end => {
+                let (is, was) = (size(&stat), self.end);
+                let reason = format!("it has {is} bytes, and had {was}: another program has cut it off");
+                Err(DiskError::new("check", &self.path, io::Error::new(io::ErrorKind::InvalidData, reason)))
+            }
             Ok(stat) if identity(&stat) == self.identity => Ok(()),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::displaced(&self.path)),
             Err(errno) => Err(self.failed("stat")(errno)),
@@ -217,6 +231,26 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_another_program_cuts_off_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut file = RealDisk.open(&path, Open::Create).unwrap();
+        file.append(b"0123456789").unwrap();
+        file.check_in_place().unwrap();
+        file.truncate(8).unwrap();
+        file.check_in_place().unwrap();
+        let other = RealDisk.open(&path, Open::Append).unwrap();
+        fs::ftruncate(&other.fd, 5).unwrap();
+        for checked in [&file, &other] {
+            let error = checked.check_in_place().unwrap_err();
+            assert!(error.to_string().contains("it has 5 bytes, and had 8"), "{error}");
+            assert!(!error.is_displaced());
+        }
+        file.append(b"ab").unwrap();
+        assert!(file.check_in_place().is_err(), "what is written behind the cut does not mend it");
+    }
 
     #[test]
     fn what_is_no_regular_file_is_refused_and_not_waited_for() {

@@ -16,8 +16,9 @@ const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// Segments that one sync looks for at their paths, at most: the last one, and of those before it that a start needs
-/// as many, in turn. There are rarely more than two.
-const LOOKED_FOR_PER_SYNC_MAX: usize = 4;
+/// as many, in turn. There are rarely more than two; of a log of gigabytes without a snapshot all are looked for, at
+/// about a microsecond each.
+const LOOKED_FOR_PER_SYNC_MAX: usize = 64;
 
 /// A log that is open for appending.
 ///
