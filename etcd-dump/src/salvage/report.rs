@@ -8,7 +8,7 @@ use shared::id::{ClusterId, MemberId};
 use shared::store::Store;
 use shared::wal::{End, Flaw};
 
-use super::log::{Log, Segment, SegmentState};
+use super::log::{Log, Run, Segment, SegmentState};
 use super::plan::Plan;
 use super::snapshots::Snapshot;
 use super::unused::Unused;
@@ -214,6 +214,13 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     }
     if missing.is_empty() {
         missing = damage_behind(plan, log);
+    }
+    let reach = log.runs.iter().map(Run::last).chain(log.marks.iter().map(|at| at.index)).max().unwrap_or(0);
+    if missing.is_empty() && reach < plan.start.index {
+        missing.push(Missing::thing(format!(
+            "the log ends at entry {reach}, before the snapshot of entry {}: entries after that may have been in it",
+            plan.start.index
+        )));
     }
     missing
 }

@@ -571,3 +571,28 @@ fn power_may_fail_at_any_moment() {
     }
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
+
+#[test]
+fn a_log_that_ends_before_its_snapshot_has_lost_entries() {
+    let old = Old::new(history(12), &[8], u64::MAX);
+    let segment = old.segments().pop().unwrap();
+    // Behind a whole record: nothing of what follows is left.
+    let whole = old.disk.contents(&segment).unwrap();
+    let key = format!("value of {}", 5);
+    let in_fifth = whole.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+    let ends: Vec<usize> = (in_fifth..whole.len()).filter(|end| whole_records(&whole[..*end])).collect();
+    old.change(&segment, |bytes| bytes.truncate(ends[0]));
+    let (report, last) = old.saved();
+    assert_eq!(last, 8);
+    assert!(!report.whole && report.to_string().contains("the log ends at entry"), "{report}");
+}
+
+/// Whether a log ends behind a whole record.
+fn whole_records(mut log: &[u8]) -> bool {
+    while let Some((length, rest)) = log.split_first_chunk::<8>() {
+        let length = usize::try_from(i64::from_le_bytes(*length)).unwrap();
+        let Some(rest) = rest.get(length..) else { return false };
+        log = rest;
+    }
+    log.is_empty()
+}
