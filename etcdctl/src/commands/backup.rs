@@ -10,7 +10,7 @@ use shared::disk::{Disk, DiskError, RealDisk};
 use shared::pb;
 use shared::snap::{SnapError, Snapshots};
 use shared::time::UnixNanos;
-use shared::wal::{self, EntryRef, Inspected, Stream, Wal, WalError};
+use shared::wal::{self, End, EntryRef, Inspected, Stream, Wal, WalError};
 
 /// Where the log of the copy is built. The name does not end in `.tmp`: to servers, this is a (bad) log.
 const PARTIAL: &str = "backup.partial";
@@ -169,6 +169,13 @@ fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
             source.log.state.commit
         ));
         source.log.state.commit = last;
+    }
+    if source.log.end == End::Torn {
+        source.notices.push(format!(
+            "The log ends in a part of a record ({} from byte {} on), which is not in the copy; a crash leaves such.",
+            source.log.last_file.display(),
+            source.log.end_offset
+        ));
     }
     if disk.kind(&from.snap.join("db"))?.is_some() {
         source.notices.push("The keys of the v3 API (member/snap/db) are not in the copy.".to_owned());
