@@ -1,10 +1,14 @@
 //! What the bodies of all requests take together while they come in and until they are understood.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Room is counted in these.
 const UNIT_BYTES: usize = 1024;
@@ -15,19 +19,37 @@ const ROOM_BYTES_MIN: usize = 64 << 20;
 /// How many bodies of the greatest length there is room for.
 const LONGEST_BODIES: usize = 4;
 
-/// How long a body may wait for room. One that is half in holds what it has, so it must not be long.
+/// How long a body may wait for room, all in all. One that is half in holds what it has, so it must not be long.
 const ROOM_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How often a body that has room is looked at while others wait for some; shorter than they wait.
+const PACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What has to come of it in that time: 8 KiB a second. Otherwise it gives up its room.
+const PACE_BYTES_MIN: usize = 8 * 1024;
 
 /// The room for bodies of all connections. A body that came in one piece lies in its connection's buffer, and takes none.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     room: Arc<Semaphore>,
+    /// How many bodies wait for some.
+    waiting: AtomicUsize,
     /// How long a body waits for some.
     patience: Duration,
 }
 
 /// What one body has of it; dropped, it is given back.
 pub(crate) type Room = OwnedSemaphorePermit;
+
+/// A body that comes in and shares the room.
+pub(super) struct Incomer<'b> {
+    bodies: &'b Bodies,
+    /// How long it may still wait.
+    patience: Duration,
+    /// Since when its pace is measured, and what has come since.
+    since: Instant,
+    bytes: usize,
+}
 
 impl Bodies {
     /// For bodies of up to `body_bytes_max` each.
@@ -37,19 +59,61 @@ impl Bodies {
     }
 
     fn of(units: usize, patience: Duration) -> Bodies {
-        Bodies { room: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))), patience }
+        let room = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Bodies { room, waiting: AtomicUsize::new(0), patience }
     }
 
-    /// Makes `room` large enough for this many bytes; false if there is none for too long.
-    pub(super) async fn take(&self, room: &mut Option<Room>, bytes: usize) -> bool {
+    /// A body begins to come in.
+    pub(super) fn incomer(&self) -> Incomer<'_> {
+        Incomer { bodies: self, patience: self.patience, since: Instant::now(), bytes: 0 }
+    }
+
+    /// Waits for room, and is counted meanwhile.
+    async fn acquire(&self, units: u32, patience: Duration) -> Option<Room> {
+        struct Counted<'c>(&'c AtomicUsize);
+        impl Drop for Counted<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let _counted = Counted(&self.waiting);
+        timeout(patience, self.room.clone().acquire_many_owned(units)).await.ok()?.ok()
+    }
+}
+
+impl Incomer<'_> {
+    /// The next part of the body. `None` if the body is too slow to keep its room while others wait for some.
+    pub(super) async fn next<B: Body + Unpin>(
+        &mut self,
+        body: &mut B,
+        room: Option<&Room>,
+    ) -> Option<Option<Result<Frame<B::Data>, B::Error>>> {
+        if room.is_none() {
+            return Some(body.frame().await);
+        }
+        loop {
+            if let Ok(frame) = timeout_at(self.since + PACE_INTERVAL, body.frame()).await {
+                return Some(frame);
+            }
+            if self.bytes < PACE_BYTES_MIN && self.bodies.waiting.load(Relaxed) > 0 {
+                return None;
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+
+    /// Makes `room` large enough for `bytes` in all, of which `new` have just come; false if there is none for too long.
+    pub(super) async fn take(&mut self, room: &mut Option<Room>, bytes: usize, new: usize) -> bool {
+        self.bytes += new;
         let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let Some(more) = bytes.div_ceil(UNIT_BYTES).checked_sub(has).filter(|more| *more > 0) else {
             return true;
         };
         let Ok(more) = u32::try_from(more) else { return false };
-        let Ok(Ok(more)) = timeout(self.patience, self.room.clone().acquire_many_owned(more)).await else {
-            return false;
-        };
+        let begun = Instant::now();
+        let Some(more) = self.bodies.acquire(more, self.patience).await else { return false };
+        self.patience = self.patience.saturating_sub(begun.elapsed());
         match room {
             Some(room) => room.merge(more),
             None => *room = Some(more),
@@ -65,14 +129,45 @@ mod tests {
     #[tokio::test]
     async fn all_bodies_share_one_room() {
         let bodies = Bodies::of(3, Duration::from_millis(20));
+        let take = async |room: &mut Option<Room>, bytes| bodies.incomer().take(room, bytes, 0).await;
         let (mut first, mut second) = (None, None);
-        assert!(bodies.take(&mut first, 1).await && bodies.take(&mut first, 2 * UNIT_BYTES).await);
+        assert!(take(&mut first, 1).await && take(&mut first, 2 * UNIT_BYTES).await);
         assert_eq!(first.as_ref().map(Room::num_permits), Some(2));
-        assert!(bodies.take(&mut first, 5).await, "what it has is enough");
-        assert!(bodies.take(&mut second, UNIT_BYTES).await);
-        assert!(!bodies.take(&mut second, UNIT_BYTES + 1).await, "there is no more");
+        assert!(take(&mut first, 5).await, "what it has is enough");
+        assert!(take(&mut second, UNIT_BYTES).await);
+        assert!(!take(&mut second, UNIT_BYTES + 1).await, "there is no more");
         drop(first);
-        assert!(bodies.take(&mut second, 3 * UNIT_BYTES).await, "it was given back");
-        assert!(!bodies.take(&mut None, 4 * UNIT_BYTES).await);
+        assert!(take(&mut second, 3 * UNIT_BYTES).await, "it was given back");
+        assert!(!take(&mut None, 4 * UNIT_BYTES).await);
+    }
+
+    /// A body of which nothing ever comes.
+    struct Stalled;
+
+    impl Body for Stalled {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<bytes::Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stalled_body_keeps_its_room_until_another_one_waits() {
+        let bodies = Arc::new(Bodies::of(3, ROOM_TIME_MAX));
+        let (mut stalled, mut room) = (bodies.incomer(), None);
+        assert!(stalled.take(&mut room, 3 * UNIT_BYTES, 3 * UNIT_BYTES).await);
+        let mut body = Stalled;
+        let waits = timeout(2 * PACE_INTERVAL, stalled.next(&mut body, room.as_ref()));
+        assert!(waits.await.is_err(), "nobody wants its room");
+        let others = bodies.clone();
+        let other = tokio::spawn(async move { others.incomer().take(&mut None, UNIT_BYTES, 0).await });
+        assert!(stalled.next(&mut Stalled, room.as_ref()).await.is_none());
+        drop(room);
+        assert!(other.await.unwrap());
     }
 }

@@ -466,7 +466,8 @@ async fn read_up_to(
     }
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
+    let mut incomer = bodies.incomer();
+    while let Some(frame) = incomer.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)? {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if first.len().max(whole.len()) + data.len() > limit {
             return Err(BodyError::TooLarge);
@@ -477,7 +478,7 @@ async fn read_up_to(
         } else {
             // What really came counts, not what is announced: memory is taken as it is written to.
             let bytes = first.len().max(whole.len()) + data.len();
-            if !bodies.take(room, bytes).await {
+            if !incomer.take(room, bytes, data.len()).await {
                 return Err(BodyError::NoRoom);
             }
             if whole.is_empty() {
