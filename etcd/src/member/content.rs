@@ -51,6 +51,9 @@ pub enum Meaningless {
     /// A path that no server asks another to change.
     #[error("a request that changes {0:?}")]
     Path(String),
+    /// A version that no cluster with this member in it has.
+    #[error("a cluster version {0:?}")]
+    Version(String),
     /// The store has something else where members are kept.
     #[error("a change that the store refuses: {0}")]
     Store(shared::error::ApiError),
@@ -156,6 +159,17 @@ impl Content {
             pb::ENTRY_NORMAL => parse_request(data).map(Content::Request),
             pb::ENTRY_CONF_CHANGE => MemberChange::parse(data).map(Content::Change),
             kind => Err(Meaningless::Kind(kind)),
+        }
+    }
+
+    /// Whether a leader may append it. A leader asks all members before it raises the cluster's version, so it never
+    /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
+    pub(super) fn check_appended(&self) -> Result<(), Meaningless> {
+        match self {
+            Content::Request(request) if &request.method[..] == b"PUT" && !is_known_version(request) => {
+                Err(Meaningless::Version(request.val.escape_ascii().to_string()))
+            }
+            _ => Ok(()),
         }
     }
 

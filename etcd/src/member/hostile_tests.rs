@@ -114,7 +114,21 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     }
     for (version, fine) in [("2.3.0", true), ("2.2.0", true), ("3.0.0", false), ("9", false), ("", false)] {
         let request = put("/0/version", version).encode_to_vec();
-        assert_eq!(decoded(&proposal(vec![normal(request)])).is_ok(), fine, "{version}");
+        assert_eq!(decoded(&proposal(vec![normal(request.clone())])).is_ok(), fine, "{version}");
+        // A leader does not raise the version beyond what its members speak.
+        let entries = vec![pb::Entry { term: 2, index: 5, ..normal(request) }];
+        let (log_term, index) = (2, 4);
+        let append = pb::Message {
+            kind: APPEND,
+            from: 1,
+            to: 2,
+            term: 2,
+            log_term,
+            index,
+            entries,
+            ..Default::default()
+        };
+        assert_eq!(decoded(&append).is_ok(), fine, "{version}");
     }
     let expiring = pb::Request { expiration: 1, ..put("/0/members/2/attributes", "{}") };
     assert!(decoded(&proposal(vec![normal(expiring.encode_to_vec())])).is_err());

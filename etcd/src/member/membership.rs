@@ -9,6 +9,7 @@ use shared::store::{Expiry, Store};
 use shared::time::UnixNanos;
 
 use super::content::{ChangeKind, MemberChange};
+use crate::version;
 
 /// A member as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,20 @@ pub struct TooFewStarted {
     pub started: usize,
     /// How many make a majority after it.
     pub quorum: usize,
+}
+
+/// Why the store of a snapshot is not that of the cluster that the snapshot is for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotOfCluster {
+    /// A voter that the store does not know.
+    #[error("its voter {0} is not among its members")]
+    Unknown(MemberId),
+    /// A voter that the store says is removed.
+    #[error("its voter {0} is among its removed members")]
+    Removed(MemberId),
+    /// The cluster's version is not one that this server speaks.
+    #[error("its cluster version is {0:?}")]
+    Version(String),
 }
 
 impl TooFewStarted {
@@ -156,6 +171,28 @@ impl Membership {
         }
         membership.version = value(store, VERSION_PATH).and_then(|version| String::from_utf8(version).ok());
         membership
+    }
+
+    /// Whether the store of a snapshot is that of a cluster with these voters. Both say who the members are, and a
+    /// member that took two answers could never elect a leader again.
+    ///
+    /// # Errors
+    /// What they disagree on, or that the cluster has a version that this server does not speak.
+    pub fn check_voters(&self, voters: &[u64]) -> Result<(), NotOfCluster> {
+        for voter in voters.iter().map(|id| MemberId(*id)) {
+            if self.removed.contains(&voter) {
+                return Err(NotOfCluster::Removed(voter));
+            }
+            if !self.members.contains_key(&voter) {
+                return Err(NotOfCluster::Unknown(voter));
+            }
+        }
+        match self.version.as_deref() {
+            Some(version) if !version::is_of_cluster(version) => {
+                Err(NotOfCluster::Version(version.escape_default().to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether enough members are started that the cluster keeps its majority with one more member that is not.
@@ -282,6 +319,22 @@ mod tests {
         assert!(membership(3, 0).bears_loss_of(MemberId(1)).is_ok());
         assert!(membership(2, 1).bears_loss_of(MemberId(1)).is_err());
         assert!(membership(2, 1).bears_loss_of(MemberId(3)).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_that_contradicts_itself_is_recognised() {
+        let mut store = membership(3, 0);
+        assert_eq!(store.check_voters(&[1, 2, 3]), Ok(()));
+        assert_eq!(store.check_voters(&[1, 4]), Err(NotOfCluster::Unknown(MemberId(4))));
+        for (version, fits) in
+            [("2.3.0", true), ("2.0.0", true), ("2.4.0", false), ("9.9.0", false), ("x", false)]
+        {
+            store.version = Some(version.to_owned());
+            assert_eq!(store.check_voters(&[1, 2, 3]).is_ok(), fits, "{version}");
+        }
+        store.version = None;
+        store.removed.insert(MemberId(2));
+        assert_eq!(store.check_voters(&[1, 2]), Err(NotOfCluster::Removed(MemberId(2))));
     }
 
     #[test]

@@ -306,7 +306,7 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
         }
         MessageType::MsgAppend => {
             let parsed = |entry: pb::Entry| {
-                Content::parse(entry.kind, entry.data.clone().unwrap_or_default())?;
+                Content::parse(entry.kind, entry.data.clone().unwrap_or_default())?.check_appended()?;
                 Ok(convert::entry_to_raft(entry))
             };
             entries.into_iter().map(parsed).collect()

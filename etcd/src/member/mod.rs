@@ -46,7 +46,7 @@ use self::log::EntryLog;
 pub(crate) use self::membership::{
     ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, value,
 };
-pub use self::membership::{ConfigureError, Membership, Peer, TooFewStarted};
+pub use self::membership::{ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted};
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;

@@ -28,7 +28,8 @@ use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
 use crate::log;
 use crate::member::{
-    Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Message, Output, Received, RequestId, Role,
+    Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Membership, Message, Output, Received,
+    RequestId, Role,
 };
 use crate::metrics::Metrics;
 use crate::peers::Inbound;
@@ -376,7 +377,12 @@ impl<D: Disk> MemberLoop<D> {
     fn step_snapshot(&mut self, Parsed { message, store }: Parsed) -> Option<Ended> {
         self.parsing = false;
         let metadata = message.snapshot()?;
-        match store {
+        let voters = &metadata.conf_state.nodes;
+        let checked = store.and_then(|store| {
+            let members = Membership::from_store(self.inner.cluster_id, &store);
+            members.check_voters(voters).map(|()| store).map_err(|error| error.to_string())
+        });
+        match checked {
             Ok(store) => {
                 let before = self.member.log_end();
                 self.received = Some(Offered { index: metadata.index, store, before });
