@@ -306,7 +306,12 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
         }
         MessageType::MsgAppend => {
             let parsed = |entry: pb::Entry| {
-                Content::parse(entry.kind, entry.data.clone().unwrap_or_default())?.check_appended()?;
+                match Content::parse(entry.kind, entry.data.clone().unwrap_or_default()) {
+                    Ok(content) => content.check_appended()?,
+                    // A client of a Go leader can ask for it: that leader's log has it, and all pass over it.
+                    Err(Meaningless::NoMember) => {}
+                    Err(why) => return Err(why.into()),
+                }
                 Ok(convert::entry_to_raft(entry))
             };
             entries.into_iter().map(parsed).collect()

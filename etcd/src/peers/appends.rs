@@ -277,9 +277,9 @@ mod tests {
         assert!(matches!(refused("02 0000000000000001 08"), FrameError::Message(_)));
         let frame = |entry: &str| format!("01 0000000000000001 {:016x} {entry} {:016x}", entry.len() / 2, 0);
         assert_eq!(refused(&frame("080010021804")), FrameError::Gap { wanted: 5, found: 4 });
-        // Of no known kind, of another term than the stream's, and no request.
+        // Of no known kind, of another term than the stream's, no request, and a change of no known kind.
         for entry in
-            ["080210021805", "080010011805", "080010031805", "080010021805220161", "08011002180522020803"]
+            ["080210021805", "080010011805", "080010031805", "080010021805220161", "08011002180522021003"]
         {
             assert!(matches!(refused(&frame(entry)), FrameError::Message(_)), "{entry}");
         }

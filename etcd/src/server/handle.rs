@@ -19,7 +19,9 @@ use super::clock;
 use crate::auth::{Generation, SharedSwitch, Switch};
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{ConfChangeContext, Membership, Peer, Progress, Role, Status, TooFewStarted};
+use crate::member::{
+    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
+};
 use crate::metrics::{Figures, HistoryReach};
 use crate::peers::{self, Transport};
 
@@ -187,6 +189,10 @@ impl Handle {
     }
 
     async fn change(&self, kind: i32, id: MemberId, peer_urls: Option<&[String]>) -> Result<(), ChangeError> {
+        // No member has it, and no entry of the log may name it.
+        if id.0 == 0 {
+            return Err(ChangeError::Refused(ConfigureError::IdNotFound));
+        }
         let context = peer_urls.map(|urls| {
             let context = ConfChangeContext { id: id.0, peer_urls: urls.to_vec(), ..Default::default() };
             context.encode().into()
