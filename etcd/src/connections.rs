@@ -80,8 +80,9 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "file descriptor limit[{limit}] of etcd process is too low, and should be set higher than {reserved} to ensure \
-     internal usage: raise it with 'ulimit -n 65536', or LimitNOFILE= in a systemd unit",
-    reserved = DESCRIPTORS_RESERVED + SLOTS_MIN
+     internal usage, by {SLOTS_MIN} at least for connections: raise it with 'ulimit -n 65536', or LimitNOFILE= in a \
+     systemd unit",
+    reserved = DESCRIPTORS_RESERVED
 )]
 pub(crate) struct TooFewDescriptors {
     limit: u64,

@@ -55,11 +55,18 @@ impl Guess {
 }
 
 /// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
-pub(crate) async fn mistakes(settings: &Settings, error: &CliError, met: bool) -> Vec<String> {
+///
+/// `met` and `scheme_differs` are those of the session.
+pub(crate) async fn mistakes(
+    settings: &Settings,
+    error: &CliError,
+    met: bool,
+    scheme_differs: bool,
+) -> Vec<String> {
     let is_about_reaching = is_about_reaching(error, met);
     // Of a cluster's health the published URLs are asked, whatever the flags say.
     let is_about_health = matches!(error, CliError::Unhealthy);
-    let is_odd = is_about_health || (met && settings.sync && is_odd_answer(error));
+    let is_odd = is_about_health || (met && scheme_differs && is_odd_answer(error));
     if !is_about_reaching && !is_odd {
         return Vec::new();
     }

@@ -69,10 +69,11 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
             let outcome = runtime.block_on(async {
-                let mut session = Session { settings: &settings, out, met: false };
+                let mut session = Session { settings: &settings, out, met: false, scheme_differs: false };
                 let outcome = command.run(&mut session).await;
                 if let Err(error) = &outcome {
-                    hints.extend(guess::mistakes(&settings, error, session.met).await);
+                    hints
+                        .extend(guess::mistakes(&settings, error, session.met, session.scheme_differs).await);
                 }
                 outcome
             });

@@ -19,6 +19,8 @@ pub(crate) struct Session<'a> {
     pub(crate) out: &'a mut Output,
     /// Whether the endpoints that were given have answered as a cluster does.
     pub(crate) met: bool,
+    /// Whether the members then published URLs of a scheme that none of those endpoints has.
+    pub(crate) scheme_differs: bool,
 }
 
 impl Session<'_> {
@@ -29,10 +31,17 @@ impl Session<'_> {
             self.debug(|| format!("start to sync cluster using endpoints({})", client.endpoints().join(",")));
             self.sync(&client).await?;
             self.met = true;
+            self.scheme_differs = self.published_scheme_differs(&client);
             self.debug(|| format!("got endpoints({}) after sync", client.endpoints().join(",")));
         }
         self.show_endpoints(&client);
         Ok(client)
+    }
+
+    fn published_scheme_differs(&self, client: &Client) -> bool {
+        let is_tls = |url: &String| url.starts_with("https:");
+        let given = |tls: bool| self.settings.endpoints.iter().any(|url| is_tls(url) == tls);
+        client.endpoints().iter().any(|url| !given(is_tls(url)))
     }
 
     /// A client of the endpoints as they are given.
