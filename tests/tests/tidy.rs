@@ -200,7 +200,7 @@ fn licences_are_those_of_deny_toml() -> Check {
     let allowed: Vec<&str> =
         deny["licenses"]["allow"].as_array().into_iter().flatten().filter_map(toml::Value::as_str).collect();
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .args(["metadata", "--format-version=1", "--locked"])
         .current_dir(files::repository())
         .output()?;
     if !output.status.success() {
