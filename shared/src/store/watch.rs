@@ -223,40 +223,14 @@ impl Hub {
         }
         let mut registry = self.registry.lock();
         let mut told = Told { event, wakers, left: 0, limit: 0 };
-        let mut empty: Vec<Arc<[u8]>> = Vec::new();
         if let Some(existed) = removal {
             // As in the original, a removal is first told to the watchers of each node that goes and then
             // to all that the event concerns: a stream on the very path gets it twice.
-            let from = (Bound::Included(&*event.key), Bound::Unbounded);
-            let begins_alike = |path: &[u8]| path.starts_with(&event.key);
-            for (path, watched) in
-                registry.paths.range_mut::<[u8], _>(from).take_while(|(path, _)| begins_alike(path))
-            {
-                if **path == *event.key || is_below(&event.key, path) && existed(path) {
-                    told.tell(&mut watched.exact);
-                    told.tell(&mut watched.recursive);
-                    if watched.is_empty() {
-                        empty.push(Arc::clone(path));
-                    }
-                }
-            }
+            told.tell_down(&mut registry, |path| {
+                *path == *event.key || is_below(&event.key, path) && existed(path)
+            });
         }
-        for path in prefixes(&event.key) {
-            let Some(watched) = registry.paths.get_mut(path) else { continue };
-            let itself = path.len() == event.key.len();
-            if itself {
-                told.tell(&mut watched.exact);
-            }
-            if itself || !is_hidden_below(path, &event.key) {
-                told.tell(&mut watched.recursive);
-            }
-            if watched.is_empty() {
-                empty.push(Arc::from(path));
-            }
-        }
-        for path in empty {
-            registry.paths.remove(&path);
-        }
+        told.tell_up(&mut registry);
         self.count.fetch_sub(told.left, Relaxed);
     }
 
@@ -277,35 +251,18 @@ impl Hub {
                 left += watched.exact.end_with_gap(misses, wakers)
                     + watched.recursive.end_with_gap(misses, wakers);
             }
+            registry.paths.retain(|_, watched| !watched.is_empty());
         }
         let ended = left;
         let limit = WATCHER_QUEUE_MAX + history.len();
         for event in history.after(from).filter(|event| !event.refresh) {
             let mut told = Told { event, wakers, left: 0, limit };
-            for path in prefixes(&event.key) {
-                let Some(watched) = registry.paths.get_mut(path) else { continue };
-                let itself = path.len() == event.key.len();
-                if itself {
-                    told.tell(&mut watched.exact);
-                }
-                if itself || !is_hidden_below(path, &event.key) {
-                    told.tell(&mut watched.recursive);
-                }
-            }
+            told.tell_up(&mut registry);
             if removed_dir(event) {
-                let from = (Bound::Excluded(&*event.key), Bound::Unbounded);
-                let begins_alike = |path: &[u8]| path.starts_with(&event.key);
-                let below = registry.paths.range_mut::<[u8], _>(from);
-                for (path, watched) in below.take_while(|(path, _)| begins_alike(path)) {
-                    if is_below(&event.key, path) {
-                        told.tell(&mut watched.exact);
-                        told.tell(&mut watched.recursive);
-                    }
-                }
+                told.tell_down(&mut registry, |path| is_below(&event.key, path));
             }
             left += told.left;
         }
-        registry.paths.retain(|_, watched| !watched.is_empty());
         self.count.fetch_sub(left, Relaxed);
         ended
     }
@@ -322,6 +279,43 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Tells the watchers of the event's path, and of those above it the ones that want what is below too.
+    fn tell_up(&mut self, registry: &mut Registry) {
+        for path in prefixes(&self.event.key) {
+            let Some(watched) = registry.paths.get_mut(path) else { continue };
+            let itself = path.len() == self.event.key.len();
+            if itself {
+                self.tell(&mut watched.exact);
+            }
+            if itself || !is_hidden_below(path, &self.event.key) {
+                self.tell(&mut watched.recursive);
+            }
+            if watched.is_empty() {
+                registry.paths.remove(path);
+            }
+        }
+    }
+
+    /// Tells the watchers of those paths that begin with the event's and are concerned.
+    fn tell_down(&mut self, registry: &mut Registry, concerned: impl Fn(&[u8]) -> bool) {
+        let event = self.event;
+        let key: &[u8] = &event.key;
+        let mut empty: Vec<Arc<[u8]>> = Vec::new();
+        let from = registry.paths.range_mut::<[u8], _>((Bound::Included(key), Bound::Unbounded));
+        for (path, watched) in from.take_while(|(path, _)| path.starts_with(key)) {
+            if concerned(path) {
+                self.tell(&mut watched.exact);
+                self.tell(&mut watched.recursive);
+                if watched.is_empty() {
+                    empty.push(Arc::clone(path));
+                }
+            }
+        }
+        for path in empty {
+            registry.paths.remove(&path);
+        }
+    }
+
     fn tell(&mut self, list: &mut List) {
         if list.entries.is_empty() {
             return;
