@@ -249,18 +249,6 @@ impl Slow {
 impl Line {
     fn write(&self) {
         match self {
-            Line::Request { what, stages, answered, obstacle } if obstacle.is_empty() => log::warning!(
-                "etcdserver",
-                json_method = %String::from_utf8_lossy(&what.method),
-                json_key = %Key(&what.path),
-                json_answered = *answered,
-                json_took_ms = millis(stages.sum()),
-                json_queue_ms = millis(stages.queue),
-                json_disk_ms = millis(stages.disk),
-                json_peers_ms = millis(stages.peers),
-                json_apply_ms = millis(stages.apply),
-                "{self}"
-            ),
             Line::Request { what, stages, answered, obstacle } => log::warning!(
                 "etcdserver",
                 json_method = %String::from_utf8_lossy(&what.method),
@@ -271,7 +259,7 @@ impl Line {
                 json_disk_ms = millis(stages.disk),
                 json_peers_ms = millis(stages.peers),
                 json_apply_ms = millis(stages.apply),
-                json_obstacle = %obstacle,
+                json_obstacle = (!obstacle.is_empty()).then_some(&**obstacle),
                 "{self}"
             ),
             Line::More { count, longest } => {
