@@ -5,7 +5,8 @@
 //! listener accepts holds a [`Slot`], and there are fewer slots than the limit on descriptors allows. When all slots
 //! are taken, connections without a request are closed for the next one: first those that never sent a byte, then
 //! those between two requests, then those whose request is still arriving; in each group the one that was silent for
-//! longest. A request that is being answered, a watch and a stream of another member are never cut.
+//! longest. A request that is being answered, a watch and a stream of another member are never cut. What a connection
+//! does is told to its [`Activity`].
 //!
 //! **Invariant:** clients cannot take the slots of other members, nor members those of clients.
 
@@ -148,19 +149,26 @@ struct Open {
 #[derive(Debug, Default)]
 struct Group {
     /// By the order in which they came.
-    connections: BTreeMap<u64, Arc<State>>,
+    connections: BTreeMap<u64, Arc<Activity>>,
     /// Found by the last look at all of them, and not asked to go yet; the first goes first.
-    candidates: VecDeque<Arc<State>>,
+    candidates: VecDeque<Arc<Activity>>,
 }
 
+/// What one connection does, and what it is asked to do.
+///
+/// All that is kept of a connection is in here: there may be tens of thousands.
 #[derive(Debug)]
-struct State {
+pub(crate) struct Activity {
     phase: AtomicU8,
-    /// When it last did something, by the shared clock.
-    active: AtomicU64,
     /// It is to go, unless it has something to do.
     asked: AtomicBool,
+    closed: AtomicBool,
+    port: Port,
+    /// When it last did something, by the shared clock.
+    active: AtomicU64,
     waker: Mutex<Option<Waker>>,
+    number: u64,
+    slots: ConnectionSlots,
 }
 
 impl ConnectionSlots {
@@ -267,14 +275,31 @@ impl ConnectionSlots {
         }
         let number = open.next;
         open.next += 1;
-        let state = Arc::new(State {
+        let activity = Arc::new(Activity {
             phase: AtomicU8::new(Phase::Silent as u8),
-            active: AtomicU64::new(shared.clock.fetch_add(1, Relaxed)),
             asked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            port,
+            active: AtomicU64::new(shared.clock.fetch_add(1, Relaxed)),
             waker: Mutex::new(None),
+            number,
+            slots: self.clone(),
         });
-        open.group(port).connections.insert(number, state.clone());
-        Some(Slot { state, slots: self.clone(), port, number })
+        open.group(port).connections.insert(number, activity.clone());
+        Some(Slot(activity))
+    }
+
+    /// Wakes the tasks of all connections of a port, for something that they look at by themselves.
+    pub(crate) fn wake(&self, port: Port) {
+        let wakers: Vec<Waker> = {
+            let mut open = self.0.open.lock();
+            open.group(port)
+                .connections
+                .values()
+                .filter_map(|activity| activity.waker.lock().clone())
+                .collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Asks the connection that can be spared best to go. Whether there is one.
@@ -356,62 +381,49 @@ impl Open {
 
 impl Group {
     /// The connection that can be spared best, if any can be.
-    fn next_to_go(&mut self) -> Option<Arc<State>> {
-        if let Some(state) = self.next_candidate() {
-            return Some(state);
+    fn next_to_go(&mut self) -> Option<Arc<Activity>> {
+        if let Some(candidate) = self.next_candidate() {
+            return Some(candidate);
         }
-        let spare = |state: &&Arc<State>| state.phase() != Phase::Busy && !state.asked.load(Relaxed);
-        let mut found: Vec<_> = self.connections.values().filter(spare).cloned().collect();
-        let first = found.iter().map(|state| state.phase()).min()?;
-        found.retain(|state| state.phase() == first);
-        found.sort_by_key(|state| state.active.load(Relaxed));
+        let mut found: Vec<_> = self.connections.values().filter(|one| one.can_be_asked()).cloned().collect();
+        let first = found.iter().map(|one| one.phase()).min()?;
+        found.retain(|one| one.phase() == first);
+        found.sort_by_key(|one| one.active.load(Relaxed));
         found.truncate((self.connections.len() / CANDIDATES_PART).max(1));
         self.candidates = found.into();
         self.next_candidate()
     }
 
-    fn next_candidate(&mut self) -> Option<Arc<State>> {
-        while let Some(state) = self.candidates.pop_front() {
-            // The slot and we: one that is gone has a slot no more. One that does something is no candidate.
-            let is_open = Arc::strong_count(&state) > 1;
-            if is_open && state.phase() != Phase::Busy && !state.asked.load(Relaxed) {
-                return Some(state);
-            }
-        }
-        None
+    fn next_candidate(&mut self) -> Option<Arc<Activity>> {
+        // One that is gone by now, or does something, is no candidate.
+        std::iter::from_fn(|| self.candidates.pop_front()).find(|one| one.can_be_asked())
     }
 }
 
-impl State {
+impl Activity {
     fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)]
     }
-}
 
-/// One connection's leave to be open. Dropped together with the connection's socket, and not before.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    state: Arc<State>,
-    slots: ConnectionSlots,
-    port: Port,
-    number: u64,
-}
+    /// Whether it is open, has nothing to do and was not asked to go yet.
+    fn can_be_asked(&self) -> bool {
+        self.phase() != Phase::Busy && !self.asked.load(Relaxed) && !self.closed.load(Relaxed)
+    }
 
-impl Slot {
     /// The connection does this from now on, or goes on with it.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.state.phase.store(phase as u8, Relaxed);
+        self.phase.store(phase as u8, Relaxed);
         if phase == Phase::Busy {
             // It has something to do: another one goes.
-            self.state.asked.store(false, Relaxed);
+            self.asked.store(false, Relaxed);
         } else {
-            self.state.active.store(self.slots.0.clock.fetch_add(1, Relaxed), Relaxed);
+            self.active.store(self.slots.0.clock.fetch_add(1, Relaxed), Relaxed);
         }
     }
 
-    /// Lets the connection's task know when it is to go.
+    /// Has the connection's task woken when it is to go, and when [all](ConnectionSlots::wake) are.
     pub(crate) fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.state.waker.lock();
+        let mut waker = self.waker.lock();
         if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
@@ -419,7 +431,7 @@ impl Slot {
 
     /// Whether the connection is to be closed to make room.
     pub(crate) fn must_go(&self) -> bool {
-        self.state.asked.load(Relaxed) && self.state.phase() != Phase::Busy
+        self.asked.load(Relaxed) && self.phase() != Phase::Busy
     }
 
     /// Waits until the connection is to go.
@@ -440,7 +452,7 @@ impl Slot {
         let mut byte = [MaybeUninit::uninit()];
         let heard = SockRef::from(socket).peek(&mut byte).is_ok_and(|read| read > 0);
         if heard {
-            self.state.asked.store(false, Relaxed);
+            self.asked.store(false, Relaxed);
         }
         !heard
     }
@@ -464,10 +476,23 @@ impl Slot {
     }
 }
 
+/// One connection's leave to be open. Dropped together with the connection's socket, and not before.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Activity>);
+
+impl Slot {
+    /// What its connection does.
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.0
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.0.open.lock().group(self.port).connections.remove(&self.number);
-        self.slots.0.freed.notify_waiters();
+        let Activity { closed, port, number, slots, .. } = &*self.0;
+        closed.store(true, Relaxed);
+        slots.0.open.lock().group(*port).connections.remove(number);
+        slots.0.freed.notify_waiters();
     }
 }
 

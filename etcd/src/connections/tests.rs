@@ -40,22 +40,22 @@ async fn who_never_spoke_goes_first_then_who_is_idle_and_never_who_is_busy() {
     let held = fill(&slots, Port::Clients);
     assert_eq!(held.len(), 30);
     for slot in &held {
-        slot.enter(Phase::Busy);
+        slot.activity().enter(Phase::Busy);
     }
     assert!(!slots.make_room(Port::Clients));
-    held[3].enter(Phase::Receiving);
-    held[4].enter(Phase::Arriving);
-    held[5].enter(Phase::Idle);
-    held[6].enter(Phase::Idle);
-    held[5].enter(Phase::Idle);
-    held[7].enter(Phase::Silent);
+    held[3].activity().enter(Phase::Receiving);
+    held[4].activity().enter(Phase::Arriving);
+    held[5].activity().enter(Phase::Idle);
+    held[6].activity().enter(Phase::Idle);
+    held[5].activity().enter(Phase::Idle);
+    held[7].activity().enter(Phase::Silent);
     for wanted in [7, 6, 5, 4, 3] {
         assert!(slots.make_room(Port::Clients));
-        let asked: Vec<usize> = (0..30).filter(|at| held[*at].must_go()).collect();
+        let asked: Vec<usize> = (0..30).filter(|at| held[*at].activity().must_go()).collect();
         assert_eq!(asked, [wanted]);
-        held[wanted].told_to_go().await;
+        held[wanted].activity().told_to_go().await;
         // It has something to do after all, and another one is asked.
-        held[wanted].enter(Phase::Busy);
+        held[wanted].activity().enter(Phase::Busy);
     }
     assert!(!slots.make_room(Port::Clients));
 }
@@ -65,12 +65,12 @@ async fn a_new_connection_takes_the_place_of_one_that_goes() {
     let slots = ConnectionSlots::new(40);
     let mut going = Vec::new();
     for slot in fill(&slots, Port::Clients) {
-        going.push(tokio::spawn(async move { slot.told_to_go().await }));
+        going.push(tokio::spawn(async move { slot.activity().told_to_go().await }));
     }
     tokio::task::yield_now().await;
     for _ in 0..100 {
         let slot = slots.enter(Port::Clients).await;
-        going.push(tokio::spawn(async move { slot.told_to_go().await }));
+        going.push(tokio::spawn(async move { slot.activity().told_to_go().await }));
         assert!(open(&slots, Port::Clients) <= 30);
     }
     let gone = going.iter().filter(|task| task.is_finished()).count();
@@ -81,7 +81,7 @@ async fn a_new_connection_takes_the_place_of_one_that_goes() {
 async fn when_all_are_busy_the_next_one_waits() {
     let slots = ConnectionSlots::new(40);
     let held = fill(&slots, Port::Peers);
-    held.iter().for_each(|slot| slot.enter(Phase::Busy));
+    held.iter().for_each(|slot| slot.activity().enter(Phase::Busy));
     let there = slots.clone();
     let waiting = tokio::spawn(async move { there.enter(Port::Peers).await });
     sleep(4 * ROOM_PAUSE).await;

@@ -16,7 +16,6 @@ use bytes::{Bytes, BytesMut};
 use hyper::service::service_fn;
 use shared::net::{self, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::futures::Notified;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,7 +27,7 @@ use super::site::{HeadRoom, Site};
 use super::waiting;
 use super::watch::Ended;
 use super::watch_thread::WatchThread;
-use crate::connections::{Phase, Slot};
+use crate::connections::{Activity, Phase};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,28 +44,26 @@ const LOOK_BYTES_MIN: u64 = 80 * 1024;
 const LINGER_TIME: Duration = Duration::from_millis(500);
 
 /// The sign that all connections are to end.
-pub(super) struct Stop<'p, 'n> {
+pub(super) struct Stop<'n> {
     listening: &'n Listening,
-    slot: &'n Arc<Slot>,
-    notified: Pin<&'p mut Notified<'n>>,
+    activity: &'n Arc<Activity>,
     registered: bool,
 }
 
-impl Stop<'_, '_> {
+impl Stop<'_> {
     /// Whether the server stops. The task is woken when it does.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.registered {
             self.registered = true;
             // A task's waker stays the same, so that once is enough.
-            let _ = self.notified.as_mut().poll(cx);
-            self.slot.register(cx);
+            self.activity.register(cx);
         }
         self.listening.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether the connection is to be closed because another one needs its room.
     fn makes_room(&self) -> bool {
-        self.slot.must_go()
+        self.activity.must_go()
     }
 }
 
@@ -81,8 +78,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// At its first byte.
-    pub(super) fn new(socket: Stream) -> Connection {
-        Connection { socket, carry: BytesMut::new(), takeover: None }
+    pub(super) fn new(socket: Stream) -> Box<Connection> {
+        Connection::before(socket, BytesMut::new(), None)
+    }
+
+    /// Boxed: in the state of a task it would have several places, of which all but one are empty.
+    fn before(socket: Stream, carry: BytesMut, takeover: Option<Takeover>) -> Box<Connection> {
+        Box::new(Connection { socket, carry, takeover })
     }
 
     /// Takes the connection out of the runtime of this thread.
@@ -101,23 +103,22 @@ pub(super) struct Detached {
 
 impl Detached {
     /// Lets the runtime of this thread have the connection.
-    pub(super) fn attach(self) -> io::Result<Connection> {
+    pub(super) fn attach(self) -> io::Result<Box<Connection>> {
         let Detached { socket, carry, takeover } = self;
-        Ok(Connection { socket: socket.attach()?, carry, takeover })
+        Ok(Connection::before(socket.attach()?, carry, takeover))
     }
 }
 
 /// Serves a connection until it ends. On the main thread, which has a watch_thread, it may also come to a watch that is
 /// better off elsewhere: then it is returned.
 pub(super) async fn run<S: Site>(
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     site: &Arc<S>,
     listening: &Listening,
-    slot: &Arc<Slot>,
+    activity: &Arc<Activity>,
     watch_thread: Option<&WatchThread>,
-) -> Option<Connection> {
-    let notified = pin!(listening.stop.notified());
-    let mut stop = Stop { listening, slot, notified, registered: false };
+) -> Option<Box<Connection>> {
+    let mut stop = Stop { listening, activity, registered: false };
     let mut arriving = 0;
     let mut room = HeadRoom::Usual;
     loop {
@@ -143,10 +144,10 @@ pub(super) async fn run<S: Site>(
         };
         match ended {
             Some(Ended::Closed) => return None,
-            Some(_) => slot.enter(Phase::Idle),
+            Some(_) => activity.enter(Phase::Idle),
             None => {}
         }
-        let Connection { mut socket, mut carry, .. } = connection;
+        let Connection { mut socket, mut carry, .. } = *connection;
         // The library and its buffers come once there is something to read.
         if carry.is_empty() {
             carry = rest(&mut socket, &**site, &mut stop).await?;
@@ -172,7 +173,7 @@ pub(super) async fn run<S: Site>(
         if connection.carry.is_empty() {
             room = HeadRoom::Usual;
             if connection.takeover.is_none() {
-                slot.enter(Phase::Idle);
+                activity.enter(Phase::Idle);
             }
         }
     }
@@ -183,11 +184,11 @@ enum Spoken {
     /// The connection is over.
     Closed,
     /// Nothing is going on. A part of a request that is here has been arriving for this number of looks.
-    Quiet(Connection, u32),
+    Quiet(Box<Connection>, u32),
     /// A request comes with many header lines. It has been arriving for this number of looks.
-    Crowded(Connection, u32),
+    Crowded(Box<Connection>, u32),
     /// A watch or a wait begins.
-    TakenOver(Connection),
+    TakenOver(Box<Connection>),
 }
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
@@ -196,12 +197,12 @@ async fn speak<S: Site>(
     socket: Stream,
     carry: BytesMut,
     site: &Arc<S>,
-    stop: &mut Stop<'_, '_>,
+    stop: &mut Stop<'_>,
     arriving: u32,
     room: HeadRoom,
 ) -> Spoken {
     let wire = site.wire();
-    let flow = Arc::new(Flow::new(stop.slot.clone()));
+    let flow = Arc::new(Flow::new(stop.activity.clone()));
     let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
     let front = Front::new(site.clone(), socket, carry, flow.clone(), room);
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
@@ -256,16 +257,13 @@ async fn speak<S: Site>(
         }
         End::Cut => Spoken::Closed,
         End::Crowded => {
-            let connection = Connection { socket, carry: join(parts.read_buf, held), takeover: None };
-            Spoken::Crowded(connection, looks.arriving)
+            Spoken::Crowded(Connection::before(socket, join(parts.read_buf, held), None), looks.arriving)
         }
         End::Quiet => {
-            let connection = Connection { socket, carry: join(parts.read_buf, held), takeover: None };
-            Spoken::Quiet(connection, looks.arriving)
+            Spoken::Quiet(Connection::before(socket, join(parts.read_buf, held), None), looks.arriving)
         }
         End::TakenOver => {
-            let takeover = flow.take_over();
-            Spoken::TakenOver(Connection { socket, carry: join(parts.read_buf, held), takeover })
+            Spoken::TakenOver(Connection::before(socket, join(parts.read_buf, held), flow.take_over()))
         }
     }
 }
@@ -357,7 +355,7 @@ impl Looks {
 ///
 /// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
 /// gone.
-async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -> Option<BytesMut> {
+async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_>) -> Option<BytesMut> {
     let mut out = Output::default();
     let mut left = BytesMut::new();
     poll_fn(|cx| {
@@ -379,14 +377,16 @@ async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_, '_>) -
             let mut space = [const { MaybeUninit::uninit() }; 2048];
             let mut buf = ReadBuf::uninit(&mut space);
             let read = match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
-                Poll::Pending if stop.slot.must_go_unless_heard(socket.tcp()) => return Poll::Ready(None),
+                Poll::Pending if stop.activity.must_go_unless_heard(socket.tcp()) => {
+                    return Poll::Ready(None);
+                }
                 read => ready!(read),
             };
             let bytes = buf.filled();
             if read.is_err() || bytes.is_empty() {
                 return Poll::Ready(None);
             }
-            stop.slot.enter(Phase::Idle);
+            stop.activity.enter(Phase::Idle);
             let used = site.answer_at_once(bytes, &mut out);
             left.extend_from_slice(&bytes[used..]);
         }

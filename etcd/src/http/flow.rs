@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::waiting::Waiting;
 use super::watch::Watch;
-use crate::connections::{Phase, Slot};
+use crate::connections::{Activity, Phase};
 
 /// What takes a connection over from the HTTP library.
 pub(super) enum Takeover {
@@ -53,14 +53,14 @@ pub(crate) struct Flow {
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
     /// What the other connections' need for room is to know of this one.
-    slot: Option<Arc<Slot>>,
+    connection: Option<Arc<Activity>>,
 }
 
 impl Flow {
     /// At the first byte of a connection, or of a later request on it.
-    pub(super) fn new(slot: Arc<Slot>) -> Flow {
-        slot.enter(Phase::Arriving);
-        Flow { slot: Some(slot), ..Flow::at_head() }
+    pub(super) fn new(connection: Arc<Activity>) -> Flow {
+        connection.enter(Phase::Arriving);
+        Flow { connection: Some(connection), ..Flow::at_head() }
     }
 
     pub(super) fn at_head() -> Flow {
@@ -70,8 +70,8 @@ impl Flow {
     }
 
     fn enter(&self, phase: Phase) {
-        if let Some(slot) = &self.slot {
-            slot.enter(phase);
+        if let Some(connection) = &self.connection {
+            connection.enter(phase);
         }
     }
 

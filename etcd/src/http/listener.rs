@@ -19,10 +19,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// What a listener's connections share with it.
 #[derive(Default)]
 pub(super) struct Listening {
-    /// All connections are to end.
+    /// All connections are to end. Each looks at it when it is woken, see [`ConnectionSlots::wake`].
     pub(super) stopping: AtomicBool,
-    /// Tells of it.
-    pub(super) stop: Notify,
     open: AtomicUsize,
     closed: Notify,
 }
@@ -47,7 +45,7 @@ pub(crate) async fn serve<S: Site>(
     }
     drop(listener);
     listening.stopping.store(true, Ordering::Relaxed);
-    listening.stop.notify_waiters();
+    slots.wake(Port::Clients);
     while listening.open.load(Ordering::Acquire) > 0 {
         listening.closed.notified().await;
     }
@@ -69,19 +67,20 @@ async fn greet<S: Site>(
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
-    if acceptor.is_tls() && !open.slot.first_byte(&socket).await {
+    let activity = open.slot.activity();
+    if acceptor.is_tls() && !activity.first_byte(&socket).await {
         return;
     }
     let accepted = tokio::select! {
         biased;
         accepted = acceptor.accept(socket) => accepted,
-        () = open.slot.told_to_go() => return,
+        () = activity.told_to_go() => return,
     };
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = accepted else { return };
-    open.slot.enter(Phase::Silent);
+    activity.enter(Phase::Silent);
     let watch_thread = &site.wire().watch_thread;
-    let served = run(Connection::new(stream), &site, &listening, &open.slot, Some(watch_thread)).await;
+    let served = run(Connection::new(stream), &site, &listening, activity, Some(watch_thread)).await;
     let Some(connection) = served else { return };
     // One that cannot move is closed, and its client comes again.
     let Ok(detached) = connection.detach() else { return };
@@ -90,21 +89,21 @@ async fn greet<S: Site>(
     watch_thread.spawn(async move {
         let (open, _moved) = held;
         if let Ok(connection) = detached.attach() {
-            run(connection, &there, &listening, &open.slot, None).await;
+            run(connection, &there, &listening, open.slot.activity(), None).await;
         }
     });
 }
 
 /// Counts an open connection.
 struct Open {
-    slot: Arc<Slot>,
+    slot: Slot,
     listening: Arc<Listening>,
 }
 
 impl Open {
     fn new(listening: &Arc<Listening>, slot: Slot) -> Open {
         listening.open.fetch_add(1, Ordering::Relaxed);
-        Open { slot: Arc::new(slot), listening: listening.clone() }
+        Open { slot, listening: listening.clone() }
     }
 }
 

@@ -49,8 +49,14 @@ impl Right {
 /// A watch's right, and the look at it that goes on.
 pub(super) struct Guard {
     right: Right,
-    /// The generation that it is about.
-    look: Option<(u64, GoesOn)>,
+    look: Option<Box<Look>>,
+}
+
+/// A look at a right.
+struct Look {
+    /// What it is about.
+    generation: u64,
+    goes_on: GoesOn,
 }
 
 impl Guard {
@@ -62,9 +68,9 @@ impl Guard {
     /// Whether the watch may go on. One load, as long as nothing has changed.
     pub(super) fn poll<S: Site>(&mut self, site: &Arc<S>, cx: &mut TaskContext<'_>) -> Poll<bool> {
         loop {
-            if let Some((generation, look)) = &mut self.look {
-                let Poll::Ready(goes_on) = look.as_mut().poll(cx) else { return Poll::Pending };
-                self.right.seen = *generation;
+            if let Some(look) = &mut self.look {
+                let Poll::Ready(goes_on) = look.goes_on.as_mut().poll(cx) else { return Poll::Pending };
+                self.right.seen = look.generation;
                 self.look = None;
                 if !goes_on {
                     return Poll::Ready(false);
@@ -74,7 +80,7 @@ impl Guard {
             if now == self.right.seen {
                 return Poll::Ready(true);
             }
-            self.look = Some((now, site.may_go_on(&self.right)));
+            self.look = Some(Box::new(Look { generation: now, goes_on: site.may_go_on(&self.right) }));
         }
     }
 }

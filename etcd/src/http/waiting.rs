@@ -51,7 +51,7 @@ pub(super) async fn run(
     carry: &mut BytesMut,
     wire: &Wire,
     clock: impl Fn() -> UnixNanos,
-    stop: &mut Stop<'_, '_>,
+    stop: &mut Stop<'_>,
 ) -> Ended {
     let Waiting { work, keep_alive, head, headers } = waiting;
     let done = poll_fn(|cx: &mut Context<'_>| {

@@ -46,6 +46,12 @@ pub(super) struct Watch {
     /// No event comes any more.
     over: bool,
     out: Output,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few watches have.
+#[derive(Default)]
+struct Extra {
     form: Option<Box<EventForm>>,
     notices: Option<Notices>,
 }
@@ -95,18 +101,25 @@ impl Watch {
         });
         let out = Output::of(head);
         let guard = Guard::new(right);
-        let (over, form, notices, held) = (false, None, None, None);
-        Watch { watcher, guard, held, stream, chunked, keep_alive, over, out, form, notices }
+        Watch { watcher, guard, held: None, stream, chunked, keep_alive, over: false, out, extra: None }
     }
 
     /// The same with notices while nothing happens, if the client asks for them.
-    pub(super) fn with_progress(self, progress: Progress) -> Watch {
-        Watch { notices: progress.notices(), ..self }
+    pub(super) fn with_progress(mut self, progress: Progress) -> Watch {
+        if let Some(notices) = progress.notices() {
+            self.extra.get_or_insert_default().notices = Some(notices);
+        }
+        self
     }
 
     /// The same with events in another form than that of v2.
-    pub(super) fn with_form(self, form: Box<EventForm>) -> Watch {
-        Watch { form: Some(form), ..self }
+    pub(super) fn with_form(mut self, form: Box<EventForm>) -> Watch {
+        self.extra.get_or_insert_default().form = Some(form);
+        self
+    }
+
+    fn notices(&mut self) -> Option<&mut Notices> {
+        self.extra.as_mut()?.notices.as_mut()
     }
 
     /// Answers until the last event, the client's end or ours. Input goes to `carry`.
@@ -115,7 +128,7 @@ impl Watch {
         socket: &mut Stream,
         carry: &mut BytesMut,
         site: &Arc<S>,
-        stop: &mut Stop<'_, '_>,
+        stop: &mut Stop<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         let wire = site.wire();
@@ -132,7 +145,7 @@ impl Watch {
                     Gathered::Denied => return Poll::Ready(Ended::Closed),
                 }
                 let silent = !self.over && self.out.is_empty();
-                if silent && self.notices.as_mut().is_some_and(|notices| notices.is_due(cx)) {
+                if silent && self.notices().is_some_and(|notices| notices.is_due(cx)) {
                     self.push_notice();
                 }
             }
@@ -141,7 +154,7 @@ impl Watch {
                     return Poll::Ready(Ended::Closed);
                 }
                 // Whatever was written shows that the connection is alive.
-                if let Some(notices) = &mut self.notices {
+                if let Some(notices) = self.notices() {
                     notices.restart();
                 }
             } else if !self.over {
@@ -194,7 +207,7 @@ impl Watch {
     }
 
     fn push(&mut self, event: &Arc<Event>, now: UnixNanos) {
-        let body = match &self.form {
+        let body = match self.extra.as_ref().and_then(|extra| extra.form.as_ref()) {
             None => event.rendered(now),
             Some(form) => form(event, now),
         };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::frames::FRAME_BYTES_MAX;
 use super::socket::STALL_TIME_MAX;
-use crate::connections::{Phase, Slot};
+use crate::connections::{Activity, Phase};
 
 /// The longest message: a snapshot is one, and holds the whole store.
 pub(super) const BODY_BYTES_MAX: u64 = 2 << 30;
@@ -75,7 +75,11 @@ impl BodyRoom {
     ///
     /// # Errors
     /// In words, for a body that is too long, comes too slowly, breaks off, or finds no room.
-    pub(super) async fn read(&self, body: Incoming, slot: &Slot) -> Result<(Taken<'_>, Bytes), String> {
+    pub(super) async fn read(
+        &self,
+        body: Incoming,
+        activity: &Activity,
+    ) -> Result<(Taken<'_>, Bytes), String> {
         // A body that does not tell its length is no snapshot.
         let announced = body.size_hint().exact();
         let length_max = announced.unwrap_or(FRAME_BYTES_MAX as u64);
@@ -83,7 +87,7 @@ impl BodyRoom {
             return Err(format!("{length_max} bytes; at most {BODY_BYTES_MAX} are taken"));
         }
         let mut taken = Taken::default();
-        let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, slot));
+        let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, activity));
         // Up to here there is room.
         let mut room = SMALL_BYTES_MAX;
         while let Some(piece) = body.next().await? {
@@ -123,13 +127,13 @@ fn units(bytes: u64) -> Option<u32> {
 /// A body that has to keep a pace: a connection is held by who sends, not by who lets us wait.
 pub(super) struct PacedBody<'s> {
     body: Incoming,
-    slot: &'s Slot,
+    activity: &'s Activity,
     pace: Pace,
 }
 
 impl<'s> PacedBody<'s> {
-    pub(super) fn new(body: Incoming, slot: &'s Slot) -> PacedBody<'s> {
-        PacedBody { body, slot, pace: Pace::new(Instant::now()) }
+    pub(super) fn new(body: Incoming, activity: &'s Activity) -> PacedBody<'s> {
+        PacedBody { body, activity, pace: Pace::new(Instant::now()) }
     }
 
     /// The next bytes; `None` at the end.
@@ -138,9 +142,9 @@ impl<'s> PacedBody<'s> {
     /// In words, when it breaks off or does not keep its pace.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
-            self.slot.enter(Phase::Receiving);
+            self.activity.enter(Phase::Receiving);
             let frame = timeout(self.pace.patience(Instant::now()), self.body.frame()).await;
-            self.slot.enter(Phase::Busy);
+            self.activity.enter(Phase::Busy);
             match frame {
                 Err(_) => return Err("i/o timeout".to_owned()),
                 Ok(None) => return Ok(None),

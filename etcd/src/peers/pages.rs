@@ -12,7 +12,7 @@ use shared::json;
 use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
-use crate::connections::Slot;
+use crate::connections::Activity;
 use crate::http::Backend;
 use crate::http::{AdminAnswer, legacy_admin};
 use crate::member::{ConfChangeContext, Membership};
@@ -135,11 +135,11 @@ pub(super) fn client_url(context: &Context, members: &Membership) -> Answer {
 pub(super) async fn admin<R: Roster>(
     shared: &Shared<R>,
     request: Request<Incoming>,
-    slot: &Slot,
+    activity: &Activity,
 ) -> Result<Answer, Abort> {
     let (head, body) = request.into_parts();
     let Ok(path) = crate::http::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
-    let body = PacedBody::new(body, slot).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
+    let body = PacedBody::new(body, activity).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
     let rest = match path.strip_prefix(b"/remove/") {
         Some(name) => [b"/machines/", name].concat(),
         None => path.strip_prefix(b"/v2/admin").unwrap_or_default().to_vec(),

@@ -12,7 +12,7 @@ use super::features::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
 use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
-use crate::connections::Slot;
+use crate::connections::Activity;
 use crate::log;
 use crate::member::{Message, MessageError, MessageHead};
 
@@ -20,7 +20,7 @@ use crate::member::{Message, MessageError, MessageHead};
 pub(super) async fn message<R: Roster>(
     shared: &Shared<R>,
     request: Request<Incoming>,
-    slot: &Slot,
+    activity: &Activity,
 ) -> Result<Answer, Abort> {
     match compatible(shared, request.headers()) {
         Ok(()) => {}
@@ -33,7 +33,7 @@ pub(super) async fn message<R: Roster>(
     if let Some(sender) = &sender {
         sender.status.set_features(Features::parse(text(request.headers(), FEATURES_HEADER)));
     }
-    let (_room, body) = match shared.room.read(request.into_body(), slot).await {
+    let (_room, body) = match shared.room.read(request.into_body(), activity).await {
         Ok(read) => read,
         Err(reason) => {
             log::error!("rafthttp", "failed to read raft message ({reason})");
@@ -67,14 +67,14 @@ pub(super) async fn message<R: Roster>(
 pub(super) async fn snapshot<R: Roster>(
     shared: &Shared<R>,
     request: Request<Incoming>,
-    slot: &Slot,
+    activity: &Activity,
 ) -> Result<Answer, Abort> {
     match compatible(shared, request.headers()) {
         Ok(()) => {}
         Err(Refusal::Aborted) => return Err(Abort),
         Err(Refusal::Answered(status, text)) => return Ok(pages::error(status, text)),
     }
-    let head = match read_head(PacedBody::new(request.into_body(), slot)).await {
+    let head = match read_head(PacedBody::new(request.into_body(), activity)).await {
         Ok(head) => head,
         Err(reason) => {
             let text = format!("failed to decode raft message ({reason})");

@@ -28,7 +28,7 @@ use super::pages::{self, Answer, Roster};
 use super::posts;
 use super::versions;
 use super::writer::{self, StreamStart};
-use crate::connections::{ConnectionSlots, Phase, Port, Slot};
+use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::http::{HEADER_LINES_SHORT, exchange};
 use crate::log;
 use crate::version::SPOKEN;
@@ -69,7 +69,7 @@ pub(crate) async fn serve<R: Roster>(
         };
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         connections.spawn(async move {
-            converse(socket, acceptor, shared, &slot).await;
+            converse(socket, acceptor, shared, slot.activity()).await;
             // Behind the socket: a slot stands for a descriptor.
             drop(slot);
         });
@@ -77,26 +77,31 @@ pub(crate) async fn serve<R: Roster>(
     }
 }
 
-async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<Shared<R>>, slot: &Slot) {
+async fn converse<R: Roster>(
+    socket: TcpStream,
+    acceptor: Acceptor,
+    shared: Arc<Shared<R>>,
+    activity: &Activity,
+) {
     // A socket without it is slower, and serves all the same.
     let _ = socket.set_nodelay(true);
     // What went wrong with a peer's connection is the peer's affair: it dials again.
-    if timeout(HEAD_TIME_MAX, slot.first_byte(&socket)).await != Ok(true) {
+    if timeout(HEAD_TIME_MAX, activity.first_byte(&socket)).await != Ok(true) {
         return;
     }
     let accepted = tokio::select! {
         biased;
         accepted = timeout(HEAD_TIME_MAX, acceptor.accept(socket)) => accepted,
-        () = slot.told_to_go() => return,
+        () = activity.told_to_go() => return,
     };
     let Ok(Ok(stream)) = accepted else { return };
     let takeover = Arc::new(Takeover::default());
     let service = service_fn(|request| {
-        let answered = answer(shared.clone(), request, takeover.clone(), slot);
+        let answered = answer(shared.clone(), request, takeover.clone(), activity);
         async move {
-            slot.enter(Phase::Busy);
+            activity.enter(Phase::Busy);
             let answered = answered.await;
-            slot.enter(Phase::Idle);
+            activity.enter(Phase::Idle);
             answered
         }
     });
@@ -115,8 +120,8 @@ async fn converse<R: Roster>(socket: TcpStream, acceptor: Acceptor, shared: Arc<
         if let Some(start) = takeover.lock().take() {
             return Poll::Ready(Some(start));
         }
-        slot.register(cx);
-        if slot.must_go() { Poll::Ready(None) } else { Poll::Pending }
+        activity.register(cx);
+        if activity.must_go() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
     if let Some(start) = start {
@@ -129,7 +134,7 @@ async fn answer<R: Roster>(
     shared: Arc<Shared<R>>,
     request: Request<Incoming>,
     takeover: Arc<Takeover>,
-    slot: &Slot,
+    activity: &Activity,
 ) -> Result<Answer, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Ok(pages::no_host());
@@ -155,17 +160,17 @@ async fn answer<R: Roster>(
             return Ok(pages::method_not_allowed("DELETE"));
         }
         _ if path.starts_with("/v2/admin/") || path.starts_with("/remove/") => {
-            return Box::pin(pages::admin(&shared, request, slot)).await;
+            return Box::pin(pages::admin(&shared, request, activity)).await;
         }
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
             return Ok(pages::method_not_allowed("POST"));
         }
         "/raft" => {
-            let answer = posts::message(&shared, request, slot).await?;
+            let answer = posts::message(&shared, request, activity).await?;
             return Ok(with_cluster_id(&shared, answer));
         }
         "/raft/snapshot" => {
-            let answer = posts::snapshot(&shared, request, slot).await?;
+            let answer = posts::snapshot(&shared, request, activity).await?;
             return Ok(with_cluster_id(&shared, answer));
         }
         _ if path.starts_with("/raft/stream/") && *method != Method::GET => {
