@@ -46,8 +46,8 @@ pub(super) struct Incomer<'b> {
     bodies: &'b Bodies,
     /// How long it may still wait.
     patience: Duration,
-    /// Since when its pace is measured, and what has come since.
-    since: Instant,
+    /// Since when its pace is measured, which begins with its room, and what has come since.
+    since: Option<Instant>,
     bytes: usize,
 }
 
@@ -65,7 +65,7 @@ impl Bodies {
 
     /// A body begins to come in.
     pub(super) fn incomer(&self) -> Incomer<'_> {
-        Incomer { bodies: self, patience: self.patience, since: Instant::now(), bytes: 0 }
+        Incomer { bodies: self, patience: self.patience, since: None, bytes: 0 }
     }
 
     /// Waits for room, and is counted meanwhile.
@@ -93,13 +93,14 @@ impl Incomer<'_> {
             return Some(body.frame().await);
         }
         loop {
-            if let Ok(frame) = timeout_at(self.since + PACE_INTERVAL, body.frame()).await {
+            let since = *self.since.get_or_insert_with(Instant::now);
+            if let Ok(frame) = timeout_at(since + PACE_INTERVAL, body.frame()).await {
                 return Some(frame);
             }
             if self.bytes < PACE_BYTES_MIN && self.bodies.waiting.load(Relaxed) > 0 {
                 return None;
             }
-            (self.since, self.bytes) = (Instant::now(), 0);
+            (self.since, self.bytes) = (Some(Instant::now()), 0);
         }
     }
 

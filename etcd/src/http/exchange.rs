@@ -467,7 +467,10 @@ async fn read_up_to(
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     let mut incomer = bodies.incomer();
-    while let Some(frame) = incomer.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)? {
+    // Of a body whose length was announced the last byte is its end.
+    while !body.is_end_stream()
+        && let Some(frame) = incomer.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)?
+    {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if first.len().max(whole.len()) + data.len() > limit {
             return Err(BodyError::TooLarge);

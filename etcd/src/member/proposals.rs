@@ -45,7 +45,14 @@ struct Proposal {
     waits: Option<RequestId>,
     /// It may happen twice, as a read may.
     repeatable: bool,
-    entry: Entry,
+    content: Encoded,
+}
+
+/// The kind of an entry and its data. An entry of raft's takes four times the memory.
+#[derive(Debug, Clone)]
+pub(super) struct Encoded {
+    kind: EntryType,
+    data: Bytes,
 }
 
 #[derive(Debug)]
@@ -55,7 +62,7 @@ struct UnderWay {
     /// The member's term when it was handed to raft.
     term: u64,
     route: Route,
-    entry: Entry,
+    content: Encoded,
 }
 
 /// How a proposal came to a leader.
@@ -78,13 +85,13 @@ pub(super) struct Taken {
 
 impl Proposals {
     /// Adds one for which a client waits. A `repeatable` one may happen twice.
-    pub(super) fn push(&mut self, id: RequestId, repeatable: bool, entry: Entry) {
-        self.fresh.push(Proposal { waits: Some(id), repeatable, entry });
+    pub(super) fn push(&mut self, id: RequestId, repeatable: bool, content: Encoded) {
+        self.fresh.push(Proposal { waits: Some(id), repeatable, content });
     }
 
     /// Adds one that is not proposed again, whatever becomes of it.
-    pub(super) fn push_once(&mut self, entry: Entry) {
-        self.fresh.push(Proposal { waits: None, repeatable: false, entry });
+    pub(super) fn push_once(&mut self, content: Encoded) {
+        self.fresh.push(Proposal { waits: None, repeatable: false, content });
     }
 
     /// Adds those that another member sent to this leader, bound to a term or to none (0).
@@ -100,8 +107,8 @@ impl Proposals {
 
     /// Whether a change of the members is among those of this member.
     pub(super) fn has_change(&self) -> bool {
-        let fresh = self.fresh.iter().map(|proposal| &proposal.entry);
-        fresh.chain(self.under_way.iter().map(|under_way| &under_way.entry)).any(is_change)
+        let fresh = self.fresh.iter().map(|proposal| &proposal.content);
+        fresh.chain(self.under_way.iter().map(|under_way| &under_way.content)).any(Encoded::is_change)
     }
 
     /// Forgets those of other members but for such as are bound to `term`, or to none: they would come too late.
@@ -117,22 +124,23 @@ impl Proposals {
     /// Takes what is to be handed to raft now, in the member's `term`. Of changes of the members at most one, and none
     /// unless `may_change`: raft would swallow it.
     pub(super) fn take(&mut self, term: u64, route: Route, may_change: bool) -> Taken {
-        let fresh = self.fresh.iter().map(|proposal| &proposal.entry);
-        let changes = fresh.chain(self.forwarded.iter().map(|(_, entry)| entry)).any(is_change);
-        let changing = changes && self.under_way.iter().any(|under_way| is_change(&under_way.entry));
+        let changes = self.fresh.iter().any(|proposal| proposal.content.is_change())
+            || self.forwarded.iter().any(|(_, entry)| is_change(entry.entry_type));
+        let changing = changes && self.under_way.iter().any(|under_way| under_way.content.is_change());
         let mut may_change = may_change && !changing;
-        let mut goes = |entry: &Entry| !is_change(entry) || std::mem::replace(&mut may_change, false);
+        let mut goes = |kind: EntryType| !is_change(kind) || std::mem::replace(&mut may_change, false);
         let before = self.under_way.len();
         let mut entries = Vec::with_capacity(self.fresh.len() + self.forwarded.len());
-        for Proposal { waits, repeatable, entry } in
-            self.fresh.extract_if(.., |proposal| goes(&proposal.entry))
+        for Proposal { waits, repeatable, content } in
+            self.fresh.extract_if(.., |proposal| goes(proposal.content.kind))
         {
+            entries.push(convert::proposal(content.kind, content.data.clone()));
             if let Some(id) = waits {
-                self.under_way.push_back(UnderWay { id, repeatable, term, route, entry: entry.clone() });
+                self.under_way.push_back(UnderWay { id, repeatable, term, route, content });
             }
-            entries.push(entry);
         }
-        entries.extend(self.forwarded.extract_if(.., |(_, entry)| goes(entry)).map(|(_, entry)| entry));
+        let goes = |(_, entry): &mut (u64, Entry)| goes(entry.entry_type);
+        entries.extend(self.forwarded.extract_if(.., goes).map(|(_, entry)| entry));
         Taken { entries, before }
     }
 
@@ -207,12 +215,18 @@ impl Proposals {
 
 impl UnderWay {
     fn again(self) -> Proposal {
-        Proposal { waits: Some(self.id), repeatable: self.repeatable, entry: self.entry }
+        Proposal { waits: Some(self.id), repeatable: self.repeatable, content: self.content }
     }
 }
 
-fn is_change(entry: &Entry) -> bool {
-    entry.entry_type == EntryType::EntryConfChange
+impl Encoded {
+    fn is_change(&self) -> bool {
+        is_change(self.kind)
+    }
+}
+
+fn is_change(kind: EntryType) -> bool {
+    kind == EntryType::EntryConfChange
 }
 
 impl Member {
@@ -225,42 +239,42 @@ impl Member {
 
     /// The same for a caller that keeps parts of the request.
     pub fn propose_from(&mut self, request: &mut pb::Request) -> RequestId {
-        let entry = self.request_entry(request);
-        self.proposals.push(request.id, &request.method[..] == b"QGET", entry);
+        let content = self.encode_request(request);
+        self.proposals.push(request.id, &request.method[..] == b"QGET", content);
         request.id
     }
 
     /// The same for a request that nobody waits for: it is not proposed again.
     pub fn propose_once(&mut self, mut request: pb::Request) {
-        let entry = self.request_entry(&mut request);
-        self.proposals.push_once(entry);
+        let content = self.encode_request(&mut request);
+        self.proposals.push_once(content);
     }
 
-    fn request_entry(&mut self, request: &mut pb::Request) -> eraftpb::Entry {
+    fn encode_request(&mut self, request: &mut pb::Request) -> Encoded {
         request.id = self.ids.next();
         self.encoded.reserve(request.encoded_len());
         if let Err(error) = request.encode(&mut self.encoded) {
             unreachable!("a growing buffer has room: {error}");
         }
-        convert::proposal(EntryType::EntryNormal, self.encoded.split().freeze())
+        Encoded { kind: EntryType::EntryNormal, data: self.encoded.split().freeze() }
     }
 
     /// Asks for a change of the members; like [`Member::propose`]. One follows the other.
     pub fn configure(&mut self, mut change: pb::ConfChange) -> RequestId {
-        let entry = self.change_entry(&mut change);
-        self.proposals.push(change.id, false, entry);
+        let content = self.encode_change(&mut change);
+        self.proposals.push(change.id, false, content);
         change.id
     }
 
     /// The same for a change that nobody waits for: it is not proposed again.
     pub fn configure_once(&mut self, mut change: pb::ConfChange) {
-        let entry = self.change_entry(&mut change);
-        self.proposals.push_once(entry);
+        let content = self.encode_change(&mut change);
+        self.proposals.push_once(content);
     }
 
-    fn change_entry(&mut self, change: &mut pb::ConfChange) -> eraftpb::Entry {
+    fn encode_change(&mut self, change: &mut pb::ConfChange) -> Encoded {
         change.id = self.ids.next();
-        convert::proposal(EntryType::EntryConfChange, Bytes::from(change.encode_to_vec()))
+        Encoded { kind: EntryType::EntryConfChange, data: Bytes::from(change.encode_to_vec()) }
     }
 
     /// Nobody waits for the proposal any more: it is not proposed again. It may still be applied.
