@@ -1,6 +1,6 @@
 //! Texts in the form that Go prints them.
 
-use shared::flags;
+use shared::quote::quote;
 use shared::time::UnixNanos;
 
 /// Appends bytes quoted as Go's `%q` does a string: what is no UTF-8 byte by byte, what is not printable escaped.
@@ -36,7 +36,7 @@ fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Whole characters none of which is plain.
 fn escape_run(out: &mut Vec<u8>, run: &[u8]) {
-    let quoted = flags::quote(&String::from_utf8_lossy(run));
+    let quoted = quote(run);
     out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn time(unix_nanos: i64) -> String {
 mod tests {
     use super::*;
 
-    fn quote(bytes: &[u8]) -> String {
+    fn quoted(bytes: &[u8]) -> String {
         let mut out = Vec::new();
         quote_into(&mut out, bytes);
         String::from_utf8(out).unwrap()
@@ -103,14 +103,14 @@ mod tests {
 
     #[test]
     fn quotes_as_go_does() {
-        assert_eq!(quote(b"a b\tc\nd"), r#""a b\tc\nd""#);
-        assert_eq!(quote("\"\\\0\x01\u{2028}<&>".as_bytes()), r#""\"\\\x00\x01\u2028<&>""#);
-        assert_eq!(quote(b"\x07\x08\x0b\x0c\r\x7f\xff\xe2\x82"), r#""\a\b\v\f\r\x7f\xff\xe2\x82""#);
+        assert_eq!(quoted(b"a b\tc\nd"), r#""a b\tc\nd""#);
+        assert_eq!(quoted("\"\\\0\x01\u{2028}<&>".as_bytes()), r#""\"\\\x00\x01\u2028<&>""#);
+        assert_eq!(quoted(b"\x07\x08\x0b\x0c\r\x7f\xff\xe2\x82"), r#""\a\b\v\f\r\x7f\xff\xe2\x82""#);
         // Letters, marks, symbols and U+FFFD are printed; other spaces, private and unassigned ones are not.
-        assert_eq!(quote("é☃e\u{301}\u{fffd}".as_bytes()), "\"é☃e\u{301}\u{fffd}\"");
-        assert_eq!(quote("\u{301}x".as_bytes()), "\"\u{301}x\"");
-        assert_eq!(quote("\u{a0}\u{200b}\u{e000}\u{ad}".as_bytes()), r#""\u00a0\u200b\ue000\u00ad""#);
-        assert_eq!(quote("\u{1f600}\u{10ffff}".as_bytes()), "\"\u{1f600}\\U0010ffff\"");
+        assert_eq!(quoted("é☃e\u{301}\u{fffd}".as_bytes()), "\"é☃e\u{301}\u{fffd}\"");
+        assert_eq!(quoted("\u{301}x".as_bytes()), "\"\u{301}x\"");
+        assert_eq!(quoted("\u{a0}\u{200b}\u{e000}\u{ad}".as_bytes()), r#""\u00a0\u200b\ue000\u00ad""#);
+        assert_eq!(quoted("\u{1f600}\u{10ffff}".as_bytes()), "\"\u{1f600}\\U0010ffff\"");
     }
 
     #[test]

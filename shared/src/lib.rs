@@ -16,6 +16,7 @@ pub mod json;
 pub mod legacy;
 pub mod net;
 pub mod pb;
+pub mod quote;
 pub mod replay;
 pub mod snap;
 pub mod store;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::flags::quote;
+use crate::quote::quote;
 
 /// Why a list of URLs is refused; the texts are etcd's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -324,7 +324,7 @@ fn check_host(address: &str) -> Result<(), String> {
         return Err(format!("invalid URL escape {}", quote(&host[at..at + 3])));
     }
     let bad = host.chars().chain(zone.chars()).find(|c| c.is_ascii() && !is_host_char(*c));
-    bad.map_or(Ok(()), |bad| Err(format!("invalid character {} in host name", quote(&bad.to_string()))))
+    bad.map_or(Ok(()), |bad| Err(format!("invalid character {} in host name", quote(bad.to_string()))))
 }
 
 /// What Go lets pass in a host.

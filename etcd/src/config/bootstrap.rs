@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use shared::flags::quote;
+use shared::quote::quote;
 use shared::url::{InitialCluster, Url};
 
 use crate::log::{Level, Line};

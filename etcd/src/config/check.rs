@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::flags::quote;
 use shared::net::Role;
+use shared::quote::quote;
 use shared::url::{InitialCluster, Scheme, UrlError, Urls};
 
 use super::address::IpPort;

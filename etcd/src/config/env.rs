@@ -1,6 +1,7 @@
 //! Settings from the environment: `ETCD_MAX_WALS` for `-max-wals`.
 
-use shared::flags::{Flag, Kind, quote};
+use shared::flags::{Flag, Kind};
+use shared::quote::quote;
 use shared::suggest::closest;
 
 use super::flags::FLAGS;

@@ -5,7 +5,8 @@
 //! commas between. The file comes last: what the command line or the environment says, in the new words or in
 //! the old, goes before it.
 
-use shared::flags::{Flag, Kind, quote};
+use shared::flags::{Flag, Kind};
+use shared::quote::quote;
 use shared::suggest::closest;
 use toml::{Table, Value};
 

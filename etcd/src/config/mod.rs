@@ -28,7 +28,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::flags::{FlagError, Values, document, quote};
+use shared::flags::{FlagError, Values, document};
+use shared::quote::quote;
 use shared::url::{InitialCluster, Urls};
 
 use crate::log::{Format, Level, Levels, info};

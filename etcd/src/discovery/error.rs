@@ -59,7 +59,7 @@ impl DiscoveryError {
             DiscoveryError::DuplicateId => vec![
                 error(format!(
                     "member {} has previously registered with discovery service token ({url}).",
-                    shared::flags::quote(&config.name)
+                    shared::quote::quote(&config.name)
                 )),
                 error(format!(
                     "But etcd could not find valid cluster configuration in the given data dir ({}).",

@@ -85,7 +85,7 @@ impl Service {
     /// The service and token of a URL. Nothing is sent yet.
     pub fn new(discovery: &Discovery) -> Result<Service, DiscoveryError> {
         let invalid =
-            |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::flags::quote(&discovery.url)));
+            |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::quote::quote(&discovery.url)));
         let url = Url::parse(&discovery.url).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("the URL of a discovery token begins with http:// or https://"));

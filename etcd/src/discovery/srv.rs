@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use shared::client::{SrvError, SrvLookup, SrvRecord};
-use shared::flags::quote;
+use shared::quote::quote;
 use shared::url::{InitialCluster, UrlError, Urls};
 
 use crate::config::Config;

@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
-use shared::flags::quote;
+use shared::quote::quote;
 
 use super::cors::Cors;
 use super::path;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::text;
+use shared::quote::quote;
 
 /// The parameters that the API knows. Any other is checked and forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl fmt::Display for FormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FormError::Semicolon => f.write_str("invalid semicolon separator in query"),
-            FormError::Escape(bytes) => write!(f, "invalid URL escape {}", text::quote(bytes)),
+            FormError::Escape(bytes) => write!(f, "invalid URL escape {}", quote(bytes)),
         }
     }
 }

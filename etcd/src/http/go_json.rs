@@ -4,7 +4,7 @@
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::text;
+use shared::quote::quote;
 
 /// The list of strings that is the member `peerURLs` of the object in `body`; empty if it is not there.
 pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
@@ -119,7 +119,7 @@ fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
         b'\'' => "\\'".to_owned(),
         b'"' => "\"".to_owned(),
         // Go looks at one byte, as a character of its own.
-        found => text::quote(char::from(found).to_string().as_bytes()).trim_matches('"').to_owned(),
+        found => quote(char::from(found).to_string()).trim_matches('"').to_owned(),
     };
     format!("invalid character '{found}' {place}")
 }

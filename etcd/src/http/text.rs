@@ -1,4 +1,4 @@
-//! Small forms of text that Go programs write and clients may compare: quoted strings, escaped URLs, HTML.
+//! Small forms of text that Go programs write and clients may compare: escaped URLs, HTML, durations.
 
 use std::fmt::Write;
 
@@ -30,55 +30,6 @@ pub(super) fn push_html(out: &mut String, text: &str) {
             '"' => out.push_str("&#34;"),
             '\'' => out.push_str("&#39;"),
             _ => out.push(character),
-        }
-    }
-}
-
-/// `bytes` between quotes as Go's `%q` writes them: control characters escaped, what is no UTF-8 as `\xNN`.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            push_quoted(&mut out, character);
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-    out.push('"');
-    out
-}
-
-fn push_quoted(out: &mut String, character: char) {
-    match character {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\u{7}' => out.push_str("\\a"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\u{b}' => out.push_str("\\v"),
-        ' '..='~' => out.push(character),
-        '\0'..='\u{7f}' => {
-            let _ = write!(out, "\\x{:02x}", u32::from(character));
-        }
-        _ => {
-            // Rust escapes what it takes for unprintable, as Go does; the forms of the escapes differ. A letter
-            // before it keeps it from escaping combining marks.
-            let mut pair = String::from("a");
-            pair.push(character);
-            match (pair.escape_debug().count(), u32::from(character)) {
-                (2, _) => out.push(character),
-                (_, code @ 0..=0xffff) => {
-                    let _ = write!(out, "\\u{code:04x}");
-                }
-                (_, code) => {
-                    let _ = write!(out, "\\U{code:08x}");
-                }
-            }
         }
     }
 }
@@ -119,16 +70,6 @@ fn fraction(value: u64, unit: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quotes_as_go_does() {
-        assert_eq!(quote(b"%zz"), r#""%zz""#);
-        assert_eq!(quote(b"a\"\\\n\x00\x7f"), r#""a\"\\\n\x00\x7f""#);
-        assert_eq!(quote("é\u{2028}😀".as_bytes()), "\"é\\u2028😀\"");
-        assert_eq!(quote("e\u{301}".as_bytes()), "\"e\u{301}\"");
-        assert_eq!(quote(b"%\xff\xfe"), r#""%\xff\xfe""#);
-        assert_eq!(quote("\u{e0001}".as_bytes()), r#""\U000e0001""#);
-    }
 
     #[test]
     fn escapes_what_a_path_may_not_hold() {

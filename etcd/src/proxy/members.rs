@@ -113,6 +113,6 @@ pub(super) fn shown(list: &[String]) -> String {
 }
 
 fn quoted(list: &[String]) -> String {
-    let quoted: Vec<String> = list.iter().map(|text| shared::flags::quote(text).to_string()).collect();
+    let quoted: Vec<String> = list.iter().map(|text| shared::quote::quote(text).to_string()).collect();
     shown(&quoted)
 }

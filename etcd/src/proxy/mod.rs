@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 use shared::disk::{Disk, RealDisk};
-use shared::flags::quote;
+use shared::quote::quote;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -170,7 +170,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     let peer_urls = match file.read()? {
         Some(urls) => {
             let path = file.path().to_string_lossy();
-            let path = quote(&path);
+            let path = quote(&*path);
             let ignored = [
                 (config.discovery.is_some(), "discovery token"),
                 (config.discovery_srv.is_some(), "DNS SRV discovery"),

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
-use shared::flags::quote;
+use shared::quote::quote;
 use shared::url::Urls;
 use socket2::SockRef;
 

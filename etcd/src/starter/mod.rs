@@ -169,7 +169,7 @@ fn verdict(given: &Given) -> Result<(Verdict, &'static str), StarterError> {
         dir => data::look(&RealDisk, Path::new(dir))
             .map_err(|error| StarterError::Data { dir: dir.to_owned(), error })?,
     };
-    log::info!("starter", "found {} in {}", describe(&data), shared::flags::quote(dir));
+    log::info!("starter", "found {} in {}", describe(&data), shared::quote::quote(dir));
     match decide::step(given, &data) {
         Step::Start(verdict) => {
             Ok((verdict, "The data are those of 0.4, and no `etcdctl upgrade` is written down in them"))

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use shared::client::{ClientError, Member as Known, quote};
+use shared::client::{ClientError, Member as Known};
+use shared::quote::quote;
 
 use super::lonely;
 use super::replace::Replace;
@@ -121,7 +122,7 @@ pub(super) fn start_settings(name: &str, id: &str, members: &[Known]) -> String 
     format!(
         "\nETCD_NAME={}\nETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
         quote(name),
-        quote(&initial_cluster(name, id, members))
+        quote(initial_cluster(name, id, members))
     )
 }
 

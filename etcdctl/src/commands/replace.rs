@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use shared::client::{Client, ClientError, Endpoint, Member, quote};
+use shared::client::{Client, ClientError, Endpoint, Member};
+use shared::quote::quote;
 use shared::url::{Scheme, Url, Urls};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};

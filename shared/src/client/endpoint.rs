@@ -6,8 +6,9 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::error::ClientError;
-use super::text::{canonical_path, escape_path, quote};
+use super::text::{canonical_path, escape_path};
 use crate::net::Target;
+use crate::quote::quote;
 
 /// The URL of one member: `http://10.0.0.1:2379`. A text without a scheme means `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub use members::{HealthError, Member};
 pub use modules::{ModuleError, Queue};
 pub use page::Page;
 pub use srv::{SrvError, SrvLookup, SrvRecord, discover};
-pub use text::{canonical_path, quote};
+pub use text::canonical_path;
 pub use watch::{Notice, Watched, Watcher};
 
 use endpoint::{Origin, parse_url};

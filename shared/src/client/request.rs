@@ -5,7 +5,8 @@ use http::{HeaderValue, Method, header};
 use http_body_util::Full;
 
 use super::endpoint::Endpoint;
-use super::text::{Form, quote};
+use super::text::Form;
+use crate::quote::quote;
 
 /// What the bodies of the keys API are.
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
@@ -58,7 +59,7 @@ impl Request {
         let mut command = format!("curl -X {} {url}", self.method);
         if let Some(body) = &self.body {
             command.push_str(" -d ");
-            command.push_str(&quote(&String::from_utf8_lossy(body)));
+            command.push_str(&quote(&*String::from_utf8_lossy(body)));
         }
         command
     }

@@ -1,9 +1,7 @@
-//! Texts as they stand on the wire: paths, queries, forms, and Go's quotes.
+//! Texts as they stand on the wire: paths, queries and forms.
 //!
 //! The bytes are those that the original client sends. A key may hold any bytes, so everything here takes
 //! bytes; what comes out is ASCII.
-
-use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
@@ -80,28 +78,6 @@ impl Form {
     }
 }
 
-/// The text in double quotes, escaped as Go's `%q` does.
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_ascii_control() => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,10 +113,5 @@ mod tests {
         form.add("ttl", "100");
         assert_eq!(form.encode(), "ttl=100&value=two+words+%26+more%2B%25");
         assert_eq!(Form::default().encode(), "");
-    }
-
-    #[test]
-    fn quotes_are_those_of_go() {
-        assert_eq!(quote("a\"b\\c\n\u{1}é"), r#""a\"b\\c\n\x01é""#);
     }
 }

@@ -16,7 +16,7 @@ use url::Url;
 use super::Credentials;
 use super::endpoint::Origin;
 use super::error::{ClientError, RequestError};
-use super::text::quote;
+use crate::quote::quote;
 
 /// Of a proxy's answer to `CONNECT`; what a proxy says beyond that is not for us.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;

@@ -18,7 +18,7 @@ mod value;
 
 pub use documents::document;
 pub use parse::{FlagError, Values};
-pub use value::{Kind, ValueError, quote};
+pub use value::{Kind, ValueError};
 
 use crate::suggest::closest;
 

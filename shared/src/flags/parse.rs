@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::value::{Kind, Value, ValueError, quote};
+use super::value::{Kind, Value, ValueError};
 use super::{Flag, FlagSet};
+use crate::quote::quote;
 
 /// Why a command line could not be read. The texts are those of Go's `flag` package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,7 +111,7 @@ impl FlagSet {
 }
 
 fn into_text(word: OsString) -> Result<String, FlagError> {
-    word.into_string().map_err(|word| FlagError::NotText(quote(&word.to_string_lossy())))
+    word.into_string().map_err(|word| FlagError::NotText(quote(&*word.to_string_lossy())))
 }
 
 /// Takes a word apart into a flag's name and the value in the same word; `None` if it is no flag.

@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
+use crate::quote::quote;
 
 fn refuse_zz(text: &str) -> Result<(), String> {
     if text.contains("%zz") { Err(format!("invalid URL escape {}", quote(text))) } else { Ok(()) }
@@ -218,21 +219,6 @@ fn other_sources_set_values_by_the_same_rules() {
     assert_eq!(values.number("max-wals"), 9);
     assert_eq!(values.set(wals, "nine").unwrap_err().to_string(), "parse error");
     assert_eq!(values.number("max-wals"), 9);
-}
-
-#[test]
-fn quotes_as_go_does() {
-    for (text, quoted) in [
-        ("plain", r#""plain""#),
-        ("a\"b\\c", r#""a\"b\\c""#),
-        ("\u{7}\u{8}\u{c}\n\r\t\u{b}\u{1}\u{7f}", r#""\a\b\f\n\r\t\v\x01\x7f""#),
-        ("é ü ß 日本", r#""é ü ß 日本""#),
-        ("e\u{301}'", "\"e\u{301}'\""),
-        ("\u{a0}\u{85}\u{200b}\u{2028}\u{feff}", r#""\u00a0\u0085\u200b\u2028\ufeff""#),
-        ("\u{e0001}", r#""\U000e0001""#),
-    ] {
-        assert_eq!(quote(text), quoted);
-    }
 }
 
 #[test]

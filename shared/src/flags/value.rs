@@ -1,7 +1,5 @@
 //! The values of flags: how each kind is read, and what is said when it cannot be.
 
-use std::fmt::Write as _;
-
 /// What values a flag takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -137,43 +135,4 @@ fn read_magnitude(text: &str) -> Result<u64, ValueError> {
         after_digit = true;
     }
     if after_digit { Ok(value) } else { Err(ValueError::Syntax) }
-}
-
-/// The text in double quotes, unprintable characters escaped, as Go's `%q` writes it.
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            '\0'..='\u{1f}' | '\u{7f}' => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            _ if is_printable(c) => out.push(c),
-            '\0'..='\u{ffff}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            _ => {
-                let _ = write!(out, "\\U{:08x}", u32::from(c));
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Letters, marks, numbers, punctuation, symbols and the plain space.
-fn is_printable(c: char) -> bool {
-    // `escape_debug` leaves printable characters alone, and escapes a combining mark only at the start of a
-    // text: behind a letter it is asked about in its usual place.
-    !c.is_control() && c != '\u{a0}' && (c == '\'' || format!("a{c}").escape_debug().count() == 2)
 }
