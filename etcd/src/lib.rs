@@ -7,7 +7,6 @@ mod dashboard;
 pub mod discovery;
 pub mod http;
 pub mod log;
-pub mod member;
 pub mod metrics;
 mod modules;
 pub mod peers;

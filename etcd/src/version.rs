@@ -1,23 +1,6 @@
-//! Which etcd this server speaks as, and what it is itself.
+//! What this program is: its version, and the commit that it was built from.
 
-/// The version that clients and members are told: their code compares it.
-pub const SPOKEN: &str = "2.3.8";
-
-/// The highest version of a cluster, major and minor, that this server can be part of.
-const CLUSTER_MAX: (u64, u64) = (2, 3);
-
-/// Whether a cluster's version, such as `2.3.0`, is beyond this server.
-pub fn is_too_new(cluster: &str) -> bool {
-    let mut parts = cluster.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) > CLUSTER_MAX
-}
-
-/// Whether this is the version of a cluster, such as `2.3.0`, that this server can be part of.
-pub fn is_of_cluster(version: &str) -> bool {
-    let parts: Vec<&str> = version.split('.').collect();
-    let is_number = |part: &&str| part.len() <= 9 && part.parse::<u64>().is_ok();
-    parts.len() == 3 && parts.iter().all(is_number) && !is_too_new(version)
-}
+use node::version::SPOKEN;
 
 /// Our own version.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");

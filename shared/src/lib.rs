@@ -4,16 +4,19 @@
 //! `net`: time, bytes and order come in as arguments.
 
 pub mod account;
+#[cfg(feature = "net")]
 pub mod client;
 pub mod disk;
 pub mod entry;
 pub mod error;
 pub mod event;
+#[cfg(feature = "flags")]
 pub mod flags;
 pub mod fuzz;
 pub mod id;
 pub mod json;
 pub mod legacy;
+#[cfg(feature = "net")]
 pub mod net;
 pub mod pb;
 pub mod quote;

@@ -1,5 +1,5 @@
-//! What compilers do not check: files that nothing includes, calls that must not be made, paths of somebody's
-//! machine, links that lead nowhere, licences, exceptions without a reason.
+//! What compilers do not check: files that nothing includes, calls that must not be made, what the core depends on,
+//! paths of somebody's machine, links that lead nowhere, licences, exceptions without a reason.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,42 @@ fn nothing_is_parsed_by_the_raft_crates_protobuf() -> Check {
     let sources: Vec<PathBuf> =
         with_ending("rs")?.into_iter().filter(|path| !path.ends_with("tests/tests/tidy.rs")).collect();
     none(&lines(&sources, call)?, "calls of protobuf's own decoder")
+}
+
+/// The crates that the core may use itself, and those that stand for I/O, clocks and tasks: it must not get at them by
+/// way of others either.
+const CORE_USES: [&str; 10] =
+    ["bytes", "memchr", "prost", "raft", "rand", "serde", "serde_json", "shared", "slog", "thiserror"];
+const CORE_NEVER_USES: [&str; 9] =
+    ["clap", "hyper", "mio", "reqwest", "rustls", "socket2", "tokio", "tonic", "tracing-subscriber"];
+
+#[test]
+fn the_core_does_no_io_and_reads_no_clock() -> Check {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--package=node", "--edges=normal", "--prefix=depth", "--format= {p}", "--locked"])
+        .current_dir(files::repository())
+        .output()?;
+    if !output.status.success() {
+        fail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut found = Vec::new();
+    for line in text.lines().skip(1) {
+        let mut words = line.split_whitespace();
+        let (Some(depth), Some(name)) = (words.next(), words.next()) else { continue };
+        if depth == "1" && !CORE_USES.contains(&name) || CORE_NEVER_USES.contains(&name) {
+            found.push(format!("etcd/node depends on {name}"));
+        }
+    }
+    if text.lines().count() < CORE_USES.len() {
+        fail!("cargo tree shows no tree: {text}");
+    }
+    let core = files::repository().join("etcd/node/src");
+    let sources: Vec<PathBuf> =
+        with_ending("rs")?.into_iter().filter(|path| path.starts_with(&core)).collect();
+    let effects = r"\bstd::(fs|net|thread|process|env)\b|\b(Instant|SystemTime)\b|\brand::(rng|random)\b";
+    found.extend(lines(&sources, effects)?);
+    none(&found, "what the core must leave to others")
 }
 
 #[test]

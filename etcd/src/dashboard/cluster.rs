@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::report::{Follower, Report, Traffic};
 use crate::http::Backend;
-use crate::member::Peer;
 use crate::peers::info;
+use node::member::Peer;
 
 /// How long one URL may take.
 const URL_TIME_MAX: Duration = Duration::from_millis(1200);

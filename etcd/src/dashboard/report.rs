@@ -9,8 +9,8 @@ use shared::pb;
 use tokio::time::timeout;
 
 use crate::http::Backend;
-use crate::member::Role;
 use crate::version;
+use node::member::Role;
 
 /// How long a majority may take to answer.
 const PATIENCE: Duration = Duration::from_millis(750);
@@ -102,7 +102,7 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
     Report {
         id: status.id.to_string(),
         name: backend.name().to_owned(),
-        version: version::SPOKEN.to_owned(),
+        version: node::version::SPOKEN.to_owned(),
         program: format!("etcd-rs {}", version::OWN),
         role: match status.role {
             Role::Leader => "leader",

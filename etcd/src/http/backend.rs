@@ -12,9 +12,9 @@ use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
 use crate::auth::{Generation, Switch};
-use crate::member::{ConfigureError, Membership, Peer, Progress, Status};
 use crate::metrics::Figures;
 use crate::peers;
+use node::member::{ConfigureError, Membership, Peer, Progress, Status};
 
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {

@@ -22,7 +22,7 @@ use super::go_json;
 use super::legacy_machines::machines;
 use super::reply::{self, Response};
 use super::stats::{Number, number};
-use crate::member::{Membership, Peer};
+use node::member::{Membership, Peer};
 
 /// Where the settings are in the store.
 const CONFIG: &[u8] = b"/1/_etcd/config";

@@ -10,7 +10,7 @@ use shared::event::Event;
 
 use super::Context;
 use super::backend::Backend;
-use crate::member::{Membership, Peer};
+use node::member::{Membership, Peer};
 
 /// The directory.
 const MACHINES: &str = "/1/_etcd/machines";

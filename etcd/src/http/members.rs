@@ -13,7 +13,7 @@ use super::go_json;
 use super::media_type;
 use super::reply::{self, Response};
 use crate::log;
-use crate::member::{ConfigureError, Peer};
+use node::member::{ConfigureError, Peer};
 
 #[derive(Serialize)]
 struct Member<'a> {

@@ -12,7 +12,7 @@ use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
 use crate::metrics::{self, Process, Standing, StoreCounts};
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 

@@ -14,8 +14,8 @@ use shared::time::UnixNanos;
 
 use crate::auth::{Generation, Switch};
 use crate::http::{Backend, ChangeError, SubmitError};
-use crate::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
 use crate::peers;
+use node::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
 
 /// The member's id.
 const ID: MemberId = MemberId(0xa553_2e44_7404_284a);

@@ -15,8 +15,8 @@ use super::legacy_machines::machines;
 use super::legacy_pages;
 use super::reply::{self, Response};
 use super::text;
-use crate::member::{Membership, Role};
 use crate::peers::FollowerStats;
+use node::member::{Membership, Role};
 
 #[derive(Serialize)]
 struct SelfStats<'a> {

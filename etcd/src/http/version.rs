@@ -10,7 +10,7 @@ use super::Context;
 use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
     if *asked.method != Method::GET {

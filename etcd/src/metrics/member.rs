@@ -4,7 +4,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, float, gauge, labelled};
 use super::store::HistoryReach;
-use crate::member::{Progress, Role, Status};
+use node::member::{Progress, Role, Status};
 
 /// What a running member knows of itself and counts nowhere; asked for when somebody looks.
 #[derive(Debug, Clone, Default)]

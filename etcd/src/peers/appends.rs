@@ -17,7 +17,7 @@ use shared::pb;
 use super::frames::{
     FRAME_BYTES_MAX, FrameError, LENGTH, Received, after, next_length, next_message, write_message,
 };
-use crate::member::{ENTRIES_MAX, Kind, Message, encode_entry, entry_len};
+use node::member::{ENTRIES_MAX, Kind, Message, encode_entry, entry_len};
 
 const ALIVE: u8 = 0;
 const ENTRIES: u8 = 1;

@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::appends::AppendReader;
-use crate::member::{Kind, Message, MessageError, MessageHead};
+use node::member::{Kind, Message, MessageError, MessageHead};
 
 /// The longest frame that is taken. A leader sends 1 MiB of entries at once, unless a single one is larger (a
 /// client's value has 10 MiB at most); proposals that a follower forwards may stand together.

@@ -6,7 +6,7 @@ use shared::id::MemberId;
 
 use super::appends::AppendReader;
 use super::frames::{FrameReader, Received, next_head};
-use crate::member::fuzz::{Attack, Choices};
+use node::member::fuzz::{Attack, Choices};
 
 /// Frames on one stream at most.
 const FRAMES_MAX: usize = 40;

@@ -27,8 +27,8 @@ use super::stats::{Counter, Follower, Stats};
 use super::status::Status;
 use super::{probing, reader};
 use crate::log;
-use crate::member::{Kind, Message};
 use crate::metrics::{Timers, families};
+use node::member::{Kind, Message};
 
 /// What a dial may take beside the share of the election timeout.
 const DIAL_TIME: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use shared::id::MemberId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::member::Message;
+use node::member::Message;
 
 /// What the transport tells the member.
 #[derive(Debug)]

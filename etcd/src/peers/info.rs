@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use crate::http::HEADER_LINES_SHORT;
 use crate::log;
-use crate::member::Peer;
+use node::member::Peer;
 
 /// More than the list of any cluster that can agree on something.
 const ANSWER_BYTES_MAX: usize = 4 << 20;

@@ -14,8 +14,8 @@ use prometheus::{Histogram, HistogramOpts};
 use shared::id::MemberId;
 
 use super::frames::StreamKind;
-use crate::member::Kind;
 use crate::metrics::families::{float, labelled};
+use node::member::Kind;
 
 /// Ways of a message to a peer, as Go calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

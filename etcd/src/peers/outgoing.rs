@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::appends::{self, AppendWriter};
 use super::frames::{self, FRAME_BYTES_MAX, StreamKind, write_message};
-use crate::member::{Kind, Message};
+use node::member::{Kind, Message};
 
 /// Messages that wait for one stream. Raft sends again what is dropped beyond.
 const MESSAGES_MAX: usize = 4096;

@@ -15,8 +15,8 @@ use super::serve::{Abort, Shared};
 use crate::connections::Activity;
 use crate::http::Backend;
 use crate::http::{AdminAnswer, legacy_admin};
-use crate::member::{ConfChangeContext, Membership};
-use crate::version::SPOKEN;
+use node::member::{ConfChangeContext, Membership};
+use node::version::SPOKEN;
 
 /// More than any settings of a cluster need.
 const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;

@@ -21,7 +21,7 @@ use super::measures::Way;
 use super::requests::{Answer, Link};
 use super::socket::write_all;
 use crate::log;
-use crate::member::{Kind, Message};
+use node::member::{Kind, Message};
 
 /// Requests under way to one peer.
 pub(super) const WORKERS: usize = 4;

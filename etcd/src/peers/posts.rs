@@ -14,7 +14,7 @@ use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
 use crate::connections::Activity;
 use crate::log;
-use crate::member::{Message, MessageError, MessageHead};
+use node::member::{Message, MessageError, MessageHead};
 
 /// `POST /raft`.
 pub(super) async fn message<R: Roster>(

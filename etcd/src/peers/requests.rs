@@ -18,7 +18,7 @@ use super::chunks::Body;
 use super::features::{FEATURES_HEADER, Features};
 use super::socket::{self, STALL_TIME_MAX};
 use super::versions::MIN_CLUSTER_VERSION;
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 /// The longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

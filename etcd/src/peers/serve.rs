@@ -31,7 +31,7 @@ use super::writer::{self, StreamStart};
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::http::{HEADER_LINES_SHORT, exchange};
 use crate::log;
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 /// How long a peer may take to send the head of a request, or to agree on keys.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! Which versions go together: what the headers of a request say about its sender.
 
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 /// The oldest cluster that we take part in.
 pub(super) const MIN_CLUSTER_VERSION: &str = "2.2.0";

@@ -20,7 +20,7 @@ use super::frames::StreamKind;
 use super::group::{self, Destination};
 use super::outgoing::{Batch, Generation, Outgoing};
 use super::socket::{STALL_TIME_MAX, within, write_all};
-use crate::version::SPOKEN;
+use node::version::SPOKEN;
 
 /// A link says that it is alive three times before the other side takes it for dead.
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);

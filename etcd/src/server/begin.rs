@@ -20,8 +20,8 @@ use super::start::{Opened, StartError, conf_change_entry};
 use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twice, located};
 use crate::discovery::{self, DiscoveryError, Service, SrvClusterError};
 use crate::log::{self, Level, Line};
-use crate::member::{ConfChangeContext, Peer};
 use crate::peers::info::{self, InfoError, RemoteCluster, Version};
+use node::member::{ConfChangeContext, Peer};
 
 /// How long another member may take to say whether it knows this one from before.
 const BOOTSTRAPPED_TIME_MAX: Duration = Duration::from_secs(1);

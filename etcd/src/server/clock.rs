@@ -1,8 +1,10 @@
 //! The only place that asks what time it is.
 #![expect(clippy::disallowed_methods, reason = "this file is the clock")]
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use node::time::Moment;
 use shared::time::UnixNanos;
 
 /// The time now. A clock before 1970 or after 2262 counts as the nearest time that fits.
@@ -12,4 +14,10 @@ pub fn now() -> UnixNanos {
         Err(_) => 0,
     };
     UnixNanos(nanos)
+}
+
+/// The moment now, counted from the first time that anybody asked.
+pub(super) fn moment() -> Moment {
+    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Moment::after(BEGINNING.elapsed())
 }

@@ -15,7 +15,7 @@ use super::begin::{Beginning, Founding};
 use super::data_dir::{self, Layout};
 use super::start::{self, Opened};
 use crate::config::{self, Config, Invocation};
-use crate::member::{Applied, Member, Output, RequestId};
+use node::member::{Applied, Member, Output, RequestId};
 
 /// When a member counts a batch as durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,8 +145,8 @@ impl Life {
 }
 
 /// What is left where a start was taken out.
-fn nothing() -> crate::member::Start {
-    crate::member::Start {
+fn nothing() -> node::member::Start {
+    node::member::Start {
         id: shared::id::MemberId(0),
         cluster_id: shared::id::ClusterId(0),
         snapshot: pb::SnapshotMetadata::default(),

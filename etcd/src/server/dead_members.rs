@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use shared::id::MemberId;
 use shared::pb;
-use tokio::time::Instant;
 
 use crate::log;
-use crate::member::{Look, Member, Role, Silence};
+use node::member::{Look, Member, Role, Silence};
+use node::time::Moment;
 
 /// How often a leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -17,25 +17,25 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct DeadMembers {
     silence: Silence,
-    next_look: Instant,
+    next_look: Moment,
     alive_within: Duration,
 }
 
 impl DeadMembers {
     /// Begins to listen. Members that live are heard at least once in an election timeout.
-    pub(super) fn new(election: Duration, now: Instant) -> DeadMembers {
+    pub(super) fn new(election: Duration, now: Moment) -> DeadMembers {
         DeadMembers { silence: Silence::default(), next_look: now, alive_within: election }
     }
 
     /// A message came from this member.
-    pub(super) fn heard(&mut self, id: MemberId) {
-        self.silence.heard(id, Instant::now());
+    pub(super) fn heard(&mut self, id: MemberId, now: Moment) {
+        self.silence.heard(id, now);
     }
 
     /// The removal to propose now, if any; `delay` tells for how long a dead one was silent.
     pub(super) fn look(
         &mut self,
-        now: Instant,
+        now: Moment,
         member: &Member,
         delay: impl FnOnce() -> Duration,
     ) -> Option<pb::ConfChange> {

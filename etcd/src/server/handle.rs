@@ -19,11 +19,11 @@ use super::clock;
 use crate::auth::{Generation, SharedSwitch, Switch};
 use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{
-    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
-};
 use crate::metrics::{Figures, HistoryReach};
 use crate::peers::{self, Transport};
+use node::member::{
+    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
+};
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
 pub(super) const CALLS_WAITING_MAX: usize = 16 * 1024;

@@ -13,8 +13,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::log;
-use crate::member::Batch;
 use crate::metrics::Metrics;
+use node::member::Batch;
 
 /// After so long without work, what nobody waits for is written too: the last commit index. A backup, or a start
 /// that is forced, goes by it.

@@ -27,13 +27,13 @@ use super::slow::{Path, Slow, Stages, What, obstacle};
 use super::snapshots::{self, Snapshotter};
 use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
 use crate::log;
-use crate::member::{
+use crate::metrics::Metrics;
+use crate::peers::Inbound;
+use node::member::{
     Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Membership, Message, Output, Received,
     RequestId, Role,
 };
-use crate::metrics::Metrics;
-use crate::peers::Inbound;
-use crate::version::{self, SPOKEN};
+use node::version::{self, SPOKEN};
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
 const CALLS_PER_TURN_MAX: usize = 1024;
@@ -209,7 +209,8 @@ impl<D: Disk> MemberLoop<D> {
     ) -> MemberLoop<D> {
         let now = Instant::now();
         let Hands { log, snapshotter, links } = hands;
-        let dead_members = config.remove_dead.then(|| Box::new(DeadMembers::new(config.election, now)));
+        let dead_members =
+            config.remove_dead.then(|| Box::new(DeadMembers::new(config.election, clock::moment())));
         let slow_request = config.slow_request;
         MemberLoop {
             member,
@@ -339,7 +340,7 @@ impl<D: Disk> MemberLoop<D> {
                     self.append_heard.get_or_insert_with(Instant::now);
                 }
                 if let Some(dead) = &mut self.dead_members {
-                    dead.heard(message.from());
+                    dead.heard(message.from(), clock::moment());
                 }
                 self.step(message);
             }
@@ -573,18 +574,18 @@ impl<D: Disk> MemberLoop<D> {
             self.note_age(now);
             self.propose_expiry(clock::now());
         }
-        self.remove_dead_members(now);
+        self.remove_dead_members();
         self.replace_lost_snapshot();
     }
 
     /// A leader removes one that has been silent for as long as the cluster's settings say.
-    fn remove_dead_members(&mut self, now: Instant) {
+    fn remove_dead_members(&mut self) {
         let Some(dead) = &mut self.dead_members else { return };
         if self.ending.is_some() {
             return;
         }
         let inner = &self.inner;
-        if let Some(change) = dead.look(now, &self.member, || remove_delay(&inner.store.read())) {
+        if let Some(change) = dead.look(clock::moment(), &self.member, || remove_delay(&inner.store.read())) {
             self.member.configure_once(change);
         }
     }
@@ -986,7 +987,7 @@ fn log_version(before: Option<&str>, now: &str) {
     }
 }
 
-fn log_leader(before: &crate::member::Status, now: &crate::member::Status) {
+fn log_leader(before: &node::member::Status, now: &node::member::Status) {
     let (id, term) = (now.id, now.term);
     match (before.leader.0, now.leader.0) {
         (0, _) => {

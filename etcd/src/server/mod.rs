@@ -56,11 +56,11 @@ use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::http;
 use crate::log::{self, LogControl};
-use crate::member::{Member, Message};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::security::{self, Door};
 use crate::service::{Managed, Taken, keep_informed};
+use node::member::{Member, Message};
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use shared::id::MemberId;
 
-use crate::member::{Membership, Message, Peer};
 use crate::peers::Features;
+use node::member::{Membership, Message, Peer};
 
 /// Carries messages to other members.
 pub(super) trait Network: Send + Sync + 'static {

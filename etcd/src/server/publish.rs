@@ -6,8 +6,8 @@ use super::handle::Handle;
 use crate::config::Config;
 use crate::http::{Backend, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{attributes_path, attributes_value};
 use crate::peers::Features;
+use node::member::{attributes_path, attributes_value};
 
 /// Publishes name, client URLs and what this member understands, again and again until the cluster has taken them.
 /// `peer_urls` are those that the flags ask for, none if they ask for nothing.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::slow::{Slow, Stages};
 use crate::http::{SubmitError, Unavailable};
-use crate::member::{Member, RequestId};
+use node::member::{Member, RequestId};
 
 /// A client that waits for what is read.
 pub(super) struct Read {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::log;
-use crate::member::Refusal;
+use node::member::Refusal;
 
 /// The shortest time between two lines.
 const PAUSE: Duration = Duration::from_secs(1);

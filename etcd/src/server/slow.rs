@@ -12,7 +12,7 @@ use shared::pb;
 use tokio::time::Instant;
 
 use crate::log;
-use crate::member::{BatchId, Member, Progress, Role};
+use node::member::{BatchId, Member, Progress, Role};
 
 /// Lines in a [`WINDOW`]; what is more is counted.
 const LINES_MAX: u32 = 5;

@@ -11,8 +11,8 @@ use shared::store::Image;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::log;
-use crate::member::Received;
 use crate::metrics::Metrics;
+use node::member::Received;
 
 /// What a finished snapshot stands for, or why there is none.
 pub(super) struct Saved(pub(super) Result<pb::SnapshotMetadata, SnapError>);

@@ -19,9 +19,7 @@ use super::data_dir::Layout;
 use super::log_place;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, Line};
-use crate::member::{
-    ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value,
-};
+use node::member::{ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value};
 
 /// The highest cluster version that this server can be part of.
 const VERSION_MAX: (u64, u64) = (2, 3);

@@ -11,8 +11,8 @@ use super::handle::Handle;
 use super::member_loop::Notice;
 use crate::http::{Backend, SubmitError, Unavailable};
 use crate::log;
-use crate::member::{Membership, Role, VERSION_PATH};
 use crate::peers::info::{Version, version_of};
+use node::member::{Membership, Role, VERSION_PATH};
 
 /// How often a leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(4);

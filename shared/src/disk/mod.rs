@@ -17,6 +17,7 @@ mod sim;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "net")]
 pub(crate) use error::is_out_of_descriptors;
 pub use error::{DiskError, reason};
 pub use limit::report_size_limit;

@@ -1,6 +1,6 @@
 //! What goes wrong, and when it ends.
 
-use etcd::member::Role;
+use node::member::Role;
 use rand::RngExt;
 use shared::disk::{Fault, Verb};
 use shared::id::MemberId;

@@ -1,7 +1,7 @@
 //! Messages on their way: sent, lost, told of, delivered.
 
 use bytes::{Bytes, BytesMut};
-use etcd::member::{Kind, Message, Refusal};
+use node::member::{Kind, Message, Refusal};
 use prost::Message as _;
 use rand::RngExt;
 use shared::id::MemberId;

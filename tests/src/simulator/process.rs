@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use bytes::Bytes;
-use etcd::member::{Applied, Batch, Committed, Member, Message, Output, Received, RequestId, Role, Start};
+use node::member::{Applied, Batch, Committed, Member, Message, Output, Received, RequestId, Role, Start};
 use prost::Message as _;
 use shared::disk::{Disk, Fault, SimDisk, Verb};
 use shared::error::ApiError;

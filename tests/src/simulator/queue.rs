@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use etcd::member::Message;
+use node::member::Message;
 use shared::id::MemberId;
 
 use super::clients::Wish;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use etcd::member::Role;
+use node::member::Role;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shared::disk::SimDisk;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::member::Kind;
+use node::member::Kind;
 
 /// A process that ends with the test, and its data.
 struct Original {

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::pages::Roster;
 use super::{Inbound, Local, SnapshotSource, Transport, serve};
 use crate::connections::ConnectionSlots;
-use crate::member::{Membership, Message, Peer};
+use node::member::{Membership, Message, Peer};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
 const TIME_MAX: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@ use tokio::net::TcpStream;
 
 use super::super::Features;
 use super::*;
-use crate::member::Kind;
+use node::member::Kind;
 
 #[tokio::test]
 async fn messages_go_both_ways_and_keep_their_order() {

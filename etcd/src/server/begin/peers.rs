@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::{BeginError, JOIN_TIME_MAX, Joining, is_compatible};
 use crate::config::{Config, PeerList};
 use crate::log;
-use crate::member::Peer;
 use crate::peers::info::{self, RemoteCluster};
+use node::member::Peer;
 
 /// More than the list of any cluster.
 const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;

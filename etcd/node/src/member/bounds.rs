@@ -18,7 +18,7 @@ pub const TERM_MAX: u64 = u64::MAX - (1 << 33);
 const SNAPSHOT_INDEX_MAX: u64 = INDEX_MAX / 2;
 
 /// Entries in one message. Even empty ones take 14 bytes of the 1 MiB that a leader sends at once.
-pub(crate) const ENTRIES_MAX: u64 = 1 << 18;
+pub const ENTRIES_MAX: u64 = 1 << 18;
 
 /// Voters in a snapshot. A cluster has a handful; this many could not even connect to each other.
 const VOTERS_MAX: usize = 256;

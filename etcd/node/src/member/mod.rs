@@ -38,15 +38,14 @@ use shared::time::UnixNanos;
 use shared::wal::EntryRef;
 
 pub use self::acceptance::Refusal;
-pub(crate) use self::bounds::ENTRIES_MAX;
 use self::bounds::TermBound;
-pub use self::bounds::{INDEX_MAX, TERM_MAX};
+pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
 pub use self::content::{ChangeKind, Meaningless, MemberChange, check_entry};
 use self::log::EntryLog;
-pub(crate) use self::membership::{
-    ConfChangeContext, VERSION_PATH, attributes_path, attributes_value, value,
+pub use self::membership::{
+    ConfChangeContext, ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted, VERSION_PATH,
+    attributes_path, attributes_value, value,
 };
-pub use self::membership::{ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted};
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;
@@ -107,10 +106,9 @@ pub struct Received {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId(u64);
 
-#[cfg(test)]
 impl BatchId {
-    /// The batch with this number, which no member made.
-    pub(crate) fn of(number: u64) -> BatchId {
+    /// The batch with this number, for tests of what handles batches.
+    pub fn of(number: u64) -> BatchId {
         BatchId(number)
     }
 }

@@ -120,30 +120,34 @@ struct Attributes {
 
 /// The context of a [`pb::ConfChange`](shared::pb::ConfChange) that adds or updates a member. The id is a decimal number above 2^53.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct ConfChangeContext {
-    pub(crate) id: u64,
+pub struct ConfChangeContext {
+    /// The member.
+    pub id: u64,
+    /// Where other members reach it.
     #[serde(rename = "peerURLs", default)]
-    pub(crate) peer_urls: Vec<String>,
+    pub peer_urls: Vec<String>,
+    /// Its name; the original leaves it to the member's own attributes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) name: String,
+    pub name: String,
+    /// Where clients reach it, likewise.
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) client_urls: Vec<String>,
+    pub client_urls: Vec<String>,
 }
 
 impl ConfChangeContext {
     /// As it stands in the log.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 }
 
 /// Where a member's own attributes stand in the store.
-pub(crate) fn attributes_path(id: MemberId) -> String {
+pub fn attributes_path(id: MemberId) -> String {
     format!("/0/members/{id}/attributes")
 }
 
 /// What a member publishes of itself at [`attributes_path`].
-pub(crate) fn attributes_value(name: &str, client_urls: &[String], features: String) -> Vec<u8> {
+pub fn attributes_value(name: &str, client_urls: &[String], features: String) -> Vec<u8> {
     encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec(), features })
 }
 
@@ -153,7 +157,7 @@ pub(super) fn attributes_id(path: &[u8]) -> Option<MemberId> {
 }
 
 /// Where the cluster's version stands in the store.
-pub(crate) const VERSION_PATH: &[u8] = b"/0/version";
+pub const VERSION_PATH: &[u8] = b"/0/version";
 
 impl Membership {
     /// Reads the members out of the store.
@@ -286,7 +290,7 @@ fn ids_below(store: &Store, path: &[u8]) -> Vec<MemberId> {
 }
 
 /// The value of a key, none if it is not there.
-pub(crate) fn value(store: &Store, path: &[u8]) -> Option<Vec<u8>> {
+pub fn value(store: &Store, path: &[u8]) -> Option<Vec<u8>> {
     let event = store.get(path, false, false).ok()?;
     event.node().value().map(<[u8]>::to_vec)
 }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::id::MemberId;
-use tokio::time::Instant;
 
 use super::{Membership, Peer};
+use crate::time::Moment;
 
 /// Who looks less often than this has slept, and cannot tell whether others were silent meanwhile.
 const LOOK_GAP_MAX: Duration = Duration::from_secs(10);
@@ -22,15 +22,15 @@ const LOOK_GAP_MAX: Duration = Duration::from_secs(10);
 pub struct Silence {
     /// The term in which it leads; 0 for none.
     term: u64,
-    looked: Option<Instant>,
+    looked: Option<Moment>,
     others: BTreeMap<MemberId, Contact>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Contact {
     /// Since when it would have been heard.
-    since: Instant,
-    heard: Option<Instant>,
+    since: Moment,
+    heard: Option<Moment>,
 }
 
 /// A member to remove.
@@ -59,7 +59,7 @@ pub struct Look<'a> {
 
 impl Silence {
     /// A message came from `id`.
-    pub fn heard(&mut self, id: MemberId, now: Instant) {
+    pub fn heard(&mut self, id: MemberId, now: Moment) {
         if let Some(contact) = self.others.get_mut(&id) {
             contact.heard = Some(now);
         }
@@ -74,8 +74,8 @@ impl Silence {
 
     /// The member that has been silent for longest, if that is too long and the cluster can do without it. To be asked
     /// again and again while this member leads; the first time nobody is dead.
-    pub fn look(&mut self, look: Look<'_>, now: Instant) -> Option<Dead> {
-        let slept = self.looked.is_some_and(|last| now.duration_since(last) > LOOK_GAP_MAX);
+    pub fn look(&mut self, look: Look<'_>, now: Moment) -> Option<Dead> {
+        let slept = self.looked.is_some_and(|last| now - last > LOOK_GAP_MAX);
         if self.term != look.term || slept {
             *self = Silence { term: look.term, ..Silence::default() };
         }
@@ -85,9 +85,7 @@ impl Silence {
         for id in members.members.keys().filter(|id| **id != own) {
             self.others.entry(*id).or_insert(Contact { since: now, heard: None });
         }
-        let is_alive = |contact: &Contact| {
-            contact.heard.is_some_and(|heard| now.duration_since(heard) < look.alive_within)
-        };
+        let is_alive = |contact: &Contact| contact.heard.is_some_and(|heard| now - heard < look.alive_within);
         let alive = 1 + self.others.values().filter(|contact| is_alive(contact)).count();
         if !members.members.contains_key(&own) || alive <= members.members.len() / 2 {
             return None;
@@ -97,7 +95,7 @@ impl Silence {
         let dead = self.others.iter().filter(|(id, contact)| started(id) && !is_alive(contact));
         let silent = dead.map(|(id, contact)| {
             let last = contact.heard.map_or(contact.since, |heard| heard.max(contact.since));
-            Dead { id: *id, silent_for: now.duration_since(last) }
+            Dead { id: *id, silent_for: now - last }
         });
         silent
             .filter(|dead| dead.silent_for >= look.dead_after)
@@ -115,7 +113,7 @@ mod tests {
     struct Case {
         silence: Silence,
         members: Membership,
-        start: Instant,
+        start: Moment,
         term: u64,
     }
 
@@ -127,10 +125,10 @@ mod tests {
                 let peer = Peer { id: MemberId(n), name, peer_urls: Vec::new(), client_urls: Vec::new() };
                 members.members.insert(MemberId(n), peer);
             }
-            Case { silence: Silence::default(), members, start: Instant::now(), term: 2 }
+            Case { silence: Silence::default(), members, start: Moment::default(), term: 2 }
         }
 
-        fn at(&self, seconds: u64) -> Instant {
+        fn at(&self, seconds: u64) -> Moment {
             self.start + Duration::from_secs(seconds)
         }
 
