@@ -13,9 +13,9 @@ use shared::{json, pb};
 
 use super::basic::Credentials;
 use super::passwords::{self, Busy, Check};
-use super::switch::{SWITCH_PATH, Switch};
 use super::{Auth, AuthError, Caller, Refusal, Role, Unfit, User};
-use crate::http::Backend;
+use crate::backend::Backend;
+use crate::backend::{SWITCH_PATH, Switch};
 use crate::log;
 
 /// The directories of auth's data, in the order in which they are made.

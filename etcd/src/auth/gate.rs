@@ -7,7 +7,7 @@ use super::accounts::Accounts;
 use super::basic::{self, Credentials};
 use super::passwords::Busy;
 use super::{Access, User};
-use crate::http::Backend;
+use crate::backend::Backend;
 use crate::log;
 
 /// Why somebody is not let through.

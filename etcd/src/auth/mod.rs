@@ -24,7 +24,6 @@ mod passwords;
 mod queue;
 mod records;
 mod rights;
-mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -34,14 +33,13 @@ use http::{HeaderValue, StatusCode};
 use shared::account::NameError;
 use shared::error::ApiError;
 
-use crate::http::{Flow, SubmitError, Unavailable};
+use crate::backend::{SubmitError, Unavailable};
+use crate::http::Flow;
 
 pub(crate) use self::accounts::{Accounts, UserChange};
 pub(crate) use self::gate::{Denied, is_known, is_root, may, only_reads};
 pub(crate) use self::records::{Role, Unfit, User, is_empty};
 pub(crate) use self::rights::Access;
-pub(crate) use self::switch::SharedSwitch;
-pub use self::switch::{Generation, Switch};
 
 use self::passwords::{Busy, Passwords};
 

@@ -8,8 +8,8 @@ use shared::pb;
 use shared::time::UnixNanos;
 
 use super::{Access, Accounts, Auth, AuthError, Caller, Denied, Role, Unfit, User, UserChange, is_root, may};
-use crate::http::Backend;
-use crate::http::stand_in::StandIn;
+use crate::backend::Backend;
+use crate::backend::stand_in::StandIn;
 
 struct Place {
     auth: Auth,

@@ -7,15 +7,15 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use node::member::Peer;
 use serde::{Deserialize, Serialize};
 use shared::net::Dialer;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::report::{Follower, Report, Traffic};
-use crate::http::Backend;
+use crate::backend::Backend;
 use crate::peers::info;
-use node::member::Peer;
 
 /// How long one URL may take.
 const URL_TIME_MAX: Duration = Duration::from_millis(1200);

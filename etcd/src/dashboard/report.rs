@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::member::Role;
 use serde::{Deserialize, Serialize};
 use shared::id::MemberId;
 use shared::pb;
 use tokio::time::timeout;
 
-use crate::http::Backend;
+use crate::backend::Backend;
 use crate::version;
-use node::member::Role;
 
 /// How long a majority may take to answer.
 const PATIENCE: Duration = Duration::from_millis(750);
@@ -94,7 +94,7 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
             matched: progress.iter().find(|progress| progress.id == *id).map(|progress| progress.matched),
         }));
     }
-    let direction = |traffic: crate::peers::Traffic| Traffic {
+    let direction = |traffic: crate::metrics::Traffic| Traffic {
         count: traffic.count,
         per_second: traffic.messages_per_second,
         bytes_per_second: traffic.bytes_per_second,
@@ -138,8 +138,8 @@ async fn problem<B: Backend>(backend: &B) -> Option<String> {
     };
     match timeout(PATIENCE, backend.submit(read)).await {
         Err(_) => Some(format!("no majority answered within {} ms", PATIENCE.as_millis())),
-        Ok(Err(crate::http::SubmitError::Unavailable(why))) => Some(why.to_string()),
+        Ok(Err(crate::backend::SubmitError::Unavailable(why))) => Some(why.to_string()),
         // That there is no such key is an answer too.
-        Ok(Ok(_) | Err(crate::http::SubmitError::Api(_))) => None,
+        Ok(Ok(_) | Err(crate::backend::SubmitError::Api(_))) => None,
     }
 }

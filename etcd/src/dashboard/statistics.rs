@@ -6,7 +6,7 @@ use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::http::Backend;
+use crate::backend::Backend;
 use crate::metrics::{Metrics, Process};
 
 /// What is told of the process's counters; the rest is on `/metrics`.

@@ -8,11 +8,11 @@ use shared::error::{ApiError, Code};
 use shared::json;
 
 use super::Context;
-use super::backend::{Backend, Unavailable};
 use super::exchange::Asked;
 use super::form::Form;
 use super::reply::{self, Response};
 use crate::auth::{self, Accounts, AuthError, Denied, Refusal, Role, Unfit, User, UserChange, is_empty};
+use crate::backend::{Backend, Unavailable};
 use crate::log;
 
 /// A user as reads show it: with what each role allows.

@@ -12,11 +12,11 @@ use shared::net::Dialer;
 use shared::store::Nodes;
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::form::{self, parse_bool};
 use super::reply::{self, Response};
 use crate::auth::{self, Access, Accounts, Denied};
+use crate::backend::Backend;
 use crate::config::DashboardMode;
 use crate::dashboard::{self, Asset, SearchWish};
 

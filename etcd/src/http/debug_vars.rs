@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Context;
 use super::auth;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
 use super::stats::state_name;
+use crate::backend::Backend;
 use crate::metrics::{Process, descriptor_limit};
 use crate::version::OWN;
 

@@ -13,7 +13,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use shared::error::{ApiError, Code};
 
-use super::backend::Backend;
 use super::bodies::{Bodies, Room};
 use super::browsers::Forbidden;
 use super::flow::Flow;
@@ -27,6 +26,7 @@ use super::{
 };
 use super::{path, pprof, stats, version};
 use crate::auth::{Access, Accounts, Caller, Denied, may};
+use crate::backend::Backend;
 
 /// A body up to this length is read before it is known who sends it: the answers to such a request come in the order of
 /// the original.

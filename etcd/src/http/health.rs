@@ -13,9 +13,9 @@ use shared::pb;
 use tokio::time::timeout;
 
 use super::Context;
-use super::backend::{Backend, SubmitError};
 use super::exchange::Asked;
 use super::reply::{self, Response};
+use crate::backend::{Backend, SubmitError};
 
 /// How long the log may take to move, or a quorum to answer.
 const PATIENCE: Duration = Duration::from_millis(750);

@@ -11,7 +11,6 @@ use shared::pb;
 use shared::time::UnixNanos;
 
 use super::Context;
-use super::backend::{Backend, SubmitError};
 use super::depth;
 use super::exchange::{Asked, Exchange, Framing, Page};
 use super::form::{Form, Param, parse_bool, parse_u64};
@@ -25,6 +24,7 @@ use super::v1;
 use super::v1_dialect::{self, Dialect, Doing};
 use super::watch::Watch;
 use crate::auth::{self, Access, Accounts, Caller, Denied};
+use crate::backend::{Backend, SubmitError};
 use crate::log;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -501,9 +501,9 @@ impl Submission {
 }
 
 /// How the log tells of a cluster that did not answer.
-fn unavailable(why: &super::backend::Unavailable) -> String {
+fn unavailable(why: &crate::backend::Unavailable) -> String {
     match why {
-        super::backend::Unavailable::LeaderLost => why.to_string(),
+        crate::backend::Unavailable::LeaderLost => why.to_string(),
         _ => format!("got unexpected response error ({why})"),
     }
 }

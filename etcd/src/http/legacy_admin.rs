@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use node::member::{Membership, Peer};
 use serde::Serialize;
 use serde_json::Value;
 use shared::pb;
@@ -16,13 +17,12 @@ use shared::store::Store;
 
 use super::Context;
 use super::auth;
-use super::backend::{Backend, SubmitError};
 use super::exchange::Asked;
 use super::go_json;
 use super::legacy_machines::machines;
 use super::reply::{self, Response};
 use super::stats::{Number, number};
-use node::member::{Membership, Peer};
+use crate::backend::{Backend, SubmitError};
 
 /// Where the settings are in the store.
 const CONFIG: &[u8] = b"/1/_etcd/config";

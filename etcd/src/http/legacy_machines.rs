@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use node::member::{Membership, Peer};
 use shared::event::Event;
 
 use super::Context;
-use super::backend::Backend;
-use node::member::{Membership, Peer};
+use crate::backend::Backend;
 
 /// The directory.
 const MACHINES: &str = "/1/_etcd/machines";

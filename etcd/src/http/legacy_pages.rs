@@ -5,9 +5,9 @@ use http::{HeaderMap, Method, StatusCode};
 use shared::error::{ApiError, Code};
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
+use crate::backend::Backend;
 
 /// The leader's peer URL.
 pub(super) fn answer_leader<B: Backend>(

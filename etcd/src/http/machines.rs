@@ -4,9 +4,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
+use crate::backend::Backend;
 
 pub(super) fn answer<B: Backend>(
     context: &Context<B>,

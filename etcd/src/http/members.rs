@@ -1,19 +1,19 @@
 //! `/v2/members`: who is in the cluster, and changes of that.
 
 use http::{HeaderMap, Method, StatusCode};
+use node::member::{ConfigureError, Peer};
 use serde::Serialize;
 use shared::id::MemberId;
 use shared::url::Urls;
 
 use super::Context;
 use super::auth;
-use super::backend::{Backend, ChangeError};
 use super::exchange::Asked;
 use super::go_json;
 use super::media_type;
 use super::reply::{self, Response};
+use crate::backend::{Backend, ChangeError};
 use crate::log;
-use node::member::{ConfigureError, Peer};
 
 #[derive(Serialize)]
 struct Member<'a> {

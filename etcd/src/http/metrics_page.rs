@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use node::version::SPOKEN;
 use prometheus::proto::MetricFamily;
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
+use crate::backend::Backend;
 use crate::metrics::{self, Process, Standing, StoreCounts};
-use node::version::SPOKEN;
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 

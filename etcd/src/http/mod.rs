@@ -12,7 +12,6 @@
 //! request does to the store, and nothing here knows that raft exists, apart from two numbers in headers.
 
 mod auth;
-mod backend;
 mod bodies;
 mod browsers;
 mod connection;
@@ -51,8 +50,6 @@ mod request_line;
 mod right;
 mod route;
 mod site;
-#[cfg(test)]
-pub(crate) mod stand_in;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -69,12 +66,12 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::auth::Auth;
+use crate::backend::Backend;
 use crate::config::{Config, DashboardMode, V1Dialect};
 use crate::dashboard::Dashboard;
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 
-pub use self::backend::{Backend, ChangeError, SubmitError, Unavailable};
 pub use self::browsers::BrowserRules;
 pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;

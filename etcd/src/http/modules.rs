@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Context;
-use super::backend::Backend;
 use super::depth;
 use super::exchange::{Asked, Exchange, Page};
 use super::form::{self, parse_u64};
@@ -18,6 +17,7 @@ use super::reply;
 use super::route::Route;
 use super::waiting::Waiting;
 use crate::auth::{self, Accounts, Caller, Denied};
+use crate::backend::Backend;
 use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
 use crate::modules::{Access, LockPath};
 

@@ -18,7 +18,6 @@ use shared::error::ApiError;
 use shared::event::Event;
 use shared::time::UnixNanos;
 
-use super::backend::Backend;
 use super::date::http_date;
 use super::exchange::is_host_byte;
 use super::keys::{self, KeysRequest};
@@ -26,6 +25,7 @@ use super::metrics::Counted;
 use super::output::{Output, push_status_line};
 use super::pieces::Made;
 use super::{Context, path, reply};
+use crate::backend::Backend;
 
 /// Headers that a plain request may have.
 const HEADERS_MAX: usize = 16;

@@ -13,9 +13,9 @@ use shared::time::UnixNanos;
 
 use super::Context;
 use super::auth;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
+use crate::backend::Backend;
 use crate::profiles::cpu::{CpuError, Sampling};
 use crate::profiles::threads::{self, Thread};
 use crate::profiles::{self, heap};

@@ -7,9 +7,9 @@ use std::task::{Context as TaskContext, Poll};
 use http::HeaderValue;
 
 use super::Context;
-use super::backend::Backend;
 use super::site::Site;
 use crate::auth::{self, Access, Accounts, Caller};
+use crate::backend::Backend;
 
 /// Whether a watch may go on. It may take a while: the password may have to be checked.
 pub(crate) type GoesOn = Pin<Box<dyn Future<Output = bool> + Send>>;

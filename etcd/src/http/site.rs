@@ -15,7 +15,6 @@ use hyper::server::conn::http1;
 use shared::time::UnixNanos;
 
 use super::Limits;
-use super::backend::Backend;
 use super::bodies::Bodies;
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::exchange::{self, Exchange};
@@ -24,6 +23,7 @@ use super::output::Output;
 use super::right::{GoesOn, Right};
 use super::watch_thread::WatchThread;
 use super::{Context, plain_get, reply};
+use crate::backend::Backend;
 
 /// The least that the HTTP library takes for its buffers.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;

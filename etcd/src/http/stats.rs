@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
+use node::member::{Membership, Role};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::id::MemberId;
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::legacy_machines::machines;
 use super::legacy_pages;
 use super::reply::{self, Response};
 use super::text;
-use crate::peers::FollowerStats;
-use node::member::{Membership, Role};
+use crate::backend::Backend;
+use crate::metrics::FollowerStats;
 
 #[derive(Serialize)]
 struct SelfStats<'a> {

@@ -21,8 +21,9 @@ mod framing;
 mod head;
 mod listings;
 
-use super::stand_in::StandIn;
-use super::{Backend as _, Context, Cors, Limits, Options, ProcessMetrics, serve};
+use super::{Context, Cors, Limits, Options, ProcessMetrics, serve};
+use crate::backend::Backend as _;
+use crate::backend::stand_in::StandIn;
 use crate::connections::ConnectionSlots;
 
 /// No test waits longer for anything.
@@ -79,7 +80,7 @@ impl Server {
     }
 
     fn watchers(&self) -> u64 {
-        use super::Backend;
+        use crate::backend::Backend;
         self.context.backend.store().watchers()
     }
 

@@ -4,13 +4,13 @@
 //! until it is 2 and make room for a proxy then; so do starters that look for what a cluster runs.
 
 use http::{HeaderMap, Method, StatusCode};
+use node::version::SPOKEN;
 use shared::json;
 
 use super::Context;
-use super::backend::Backend;
 use super::exchange::Asked;
 use super::reply::{self, Response};
-use node::version::SPOKEN;
+use crate::backend::Backend;
 
 pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
     if *asked.method != Method::GET {

@@ -1,10 +1,10 @@
 //! A member's place in its group, under the names of etcd 3.x where they mean the same.
 
+use node::member::{Progress, Role, Status};
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, float, gauge, labelled};
 use super::store::HistoryReach;
-use node::member::{Progress, Role, Status};
 
 /// What a running member knows of itself and counts nowhere; asked for when somebody looks.
 #[derive(Debug, Clone, Default)]

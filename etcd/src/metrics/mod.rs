@@ -10,6 +10,7 @@ mod member;
 mod process;
 mod store;
 mod timer;
+pub(crate) mod traffic;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub use legacy::Timers;
 pub use member::{Figures, Standing};
 pub use process::{Process, descriptor_limit};
 pub use store::{HistoryReach, LastCensus, StoreCounts};
+pub use traffic::{FollowerStats, PeerStats, Traffic};
 
 /// The type of the page.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;

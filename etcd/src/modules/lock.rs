@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Access;
 use super::place::{Place, lifetime};
 use super::queue::{Entry, LockPath, agreed, by_value};
-use crate::http::{Backend as _, SubmitError, Unavailable};
+use crate::backend::{Backend as _, SubmitError, Unavailable};
 
 /// The longest time to live, in seconds: a year. It bounds what a forgotten lock can cost.
 pub(crate) const TTL_SECONDS_MAX: u64 = 366 * 24 * 3600;

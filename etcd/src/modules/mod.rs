@@ -23,7 +23,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use crate::http::Backend;
+use crate::backend::Backend;
 
 pub(crate) use queue::LockPath;
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Access;
 use super::lock::LockError;
 use super::queue::{ANONYMOUS, Entry, LockPath, agreed, by_value, seen};
-use crate::http::{Backend as _, SubmitError};
+use crate::backend::{Backend as _, SubmitError};
 
 /// How long to wait before the cluster is asked again when it did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use shared::pb;
 use shared::time::UnixNanos;
 
 use super::Access;
-use crate::http::{Backend as _, SubmitError};
+use crate::backend::{Backend as _, SubmitError};
 
 /// Where all locks are: the store's prefix of client keys, then where 0.2 kept them.
 const LOCKS: &str = "/1/_etcd/mod/lock";

@@ -12,8 +12,8 @@ use super::lock::{Acquire, LockError, Which, acquire, holder, release, renew};
 use super::place::Leaving;
 use super::queue::{Entry, seen};
 use super::{Access, LockPath};
-use crate::http::Backend as _;
-use crate::http::stand_in::StandIn;
+use crate::backend::Backend as _;
+use crate::backend::stand_in::StandIn;
 
 const NOW: i64 = 1_795_258_886_000_000_000;
 

@@ -10,6 +10,7 @@
 //! sets them to its term and its last entry; what follows in the same term needs neither.
 
 use bytes::{Buf, BufMut, BytesMut};
+use node::member::{ENTRIES_MAX, Kind, Message, encode_entry, entry_len};
 use prost::Message as _;
 use shared::id::MemberId;
 use shared::pb;
@@ -17,7 +18,6 @@ use shared::pb;
 use super::frames::{
     FRAME_BYTES_MAX, FrameError, LENGTH, Received, after, next_length, next_message, write_message,
 };
-use node::member::{ENTRIES_MAX, Kind, Message, encode_entry, entry_len};
 
 const ALIVE: u8 = 0;
 const ENTRIES: u8 = 1;

@@ -8,9 +8,9 @@
 //! aside for them, and a frame that is not all there yet costs nothing.
 
 use bytes::{Buf, BufMut, BytesMut};
+use node::member::{Kind, Message, MessageError, MessageHead};
 
 use super::appends::AppendReader;
-use node::member::{Kind, Message, MessageError, MessageHead};
 
 /// The longest frame that is taken. A leader sends 1 MiB of entries at once, unless a single one is larger (a
 /// client's value has 10 MiB at most); proposals that a follower forwards may stand together.

@@ -1,12 +1,12 @@
 //! A body for fuzzers: streams of peers, and the heads of posted snapshots, against living members.
 
 use bytes::{BufMut, BytesMut};
+use node::member::fuzz::{Attack, Choices};
 use prost::Message as _;
 use shared::id::MemberId;
 
 use super::appends::AppendReader;
 use super::frames::{FrameReader, Received, next_head};
-use node::member::fuzz::{Attack, Choices};
 
 /// Frames on one stream at most.
 const FRAMES_MAX: usize = 40;

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use node::member::{Kind, Message};
 use parking_lot::{Mutex, RwLock};
 use prometheus::proto::MetricFamily;
 use shared::id::{ClusterId, MemberId};
@@ -23,12 +24,11 @@ use super::outgoing::{Outgoing, Refused};
 use super::picker::Picker;
 use super::pipeline::{self, Pipeline};
 use super::requests::Credentials;
-use super::stats::{Counter, Follower, Stats};
 use super::status::Status;
 use super::{probing, reader};
 use crate::log;
+use crate::metrics::traffic::{Counter, Follower, PeerStats};
 use crate::metrics::{Timers, families};
-use node::member::{Kind, Message};
 
 /// What a dial may take beside the share of the election timeout.
 const DIAL_TIME: Duration = Duration::from_secs(1);
@@ -272,11 +272,11 @@ impl Transport {
     }
 
     /// Numbers about the traffic so far.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> PeerStats {
         let now = Instant::now();
         let group = self.0.group.read();
         let followers = group.peers.iter().map(|(id, peer)| (*id, peer.destination.follower.stats()));
-        Stats {
+        PeerStats {
             followers: followers.collect(),
             sent: self.0.context.sent.traffic(now),
             received: self.0.context.received.traffic(now),

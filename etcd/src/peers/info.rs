@@ -18,6 +18,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use node::member::Peer;
 use serde::Deserialize;
 use shared::id::{ClusterId, MemberId};
 use shared::net::Dialer;
@@ -26,7 +27,6 @@ use tokio::time::timeout;
 
 use crate::http::HEADER_LINES_SHORT;
 use crate::log;
-use node::member::Peer;
 
 /// More than the list of any cluster that can agree on something.
 const ANSWER_BYTES_MAX: usize = 4 << 20;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::time::Duration;
 
+use node::member::Kind;
 use prometheus::core::Collector;
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts};
@@ -15,7 +16,6 @@ use shared::id::MemberId;
 
 use super::frames::StreamKind;
 use crate::metrics::families::{float, labelled};
-use node::member::Kind;
 
 /// Ways of a message to a peer, as Go calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

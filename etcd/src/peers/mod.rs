@@ -32,7 +32,6 @@ mod reader;
 mod requests;
 mod serve;
 mod socket;
-mod stats;
 mod status;
 mod versions;
 mod writer;
@@ -42,7 +41,6 @@ pub use group::{Local, SnapshotSource, Transport};
 pub use inbound::Inbound;
 pub use pages::Roster;
 pub(crate) use serve::serve;
-pub use stats::{FollowerStats, Stats, Traffic};
 
 #[cfg(test)]
 mod tests;

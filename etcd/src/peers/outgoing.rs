@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, BytesMut};
+use node::member::{Kind, Message};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::appends::{self, AppendWriter};
 use super::frames::{self, FRAME_BYTES_MAX, StreamKind, write_message};
-use node::member::{Kind, Message};
 
 /// Messages that wait for one stream. Raft sends again what is dropped beyond.
 const MESSAGES_MAX: usize = 4096;

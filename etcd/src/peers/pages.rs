@@ -7,16 +7,16 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use node::member::{ConfChangeContext, Membership};
+use node::version::SPOKEN;
 use shared::json;
 
 use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
+use crate::backend::Backend;
 use crate::connections::Activity;
-use crate::http::Backend;
 use crate::http::{AdminAnswer, legacy_admin};
-use node::member::{ConfChangeContext, Membership};
-use node::version::SPOKEN;
 
 /// More than any settings of a cluster need.
 const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;

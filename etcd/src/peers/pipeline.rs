@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use node::member::{Kind, Message};
 use parking_lot::Mutex;
 use shared::net::io_reason;
 use shared::url::Url;
@@ -21,7 +22,6 @@ use super::measures::Way;
 use super::requests::{Answer, Link};
 use super::socket::write_all;
 use crate::log;
-use node::member::{Kind, Message};
 
 /// Requests under way to one peer.
 pub(super) const WORKERS: usize = 4;

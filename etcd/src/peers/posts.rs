@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use node::member::{Message, MessageError, MessageHead};
 use shared::id::MemberId;
 use tokio::time::Instant;
 
@@ -14,7 +15,6 @@ use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
 use crate::connections::Activity;
 use crate::log;
-use node::member::{Message, MessageError, MessageHead};
 
 /// `POST /raft`.
 pub(super) async fn message<R: Roster>(

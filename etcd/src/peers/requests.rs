@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
+use node::version::SPOKEN;
 use shared::id::{ClusterId, MemberId};
 use shared::net::{Dialer, Stream};
 use shared::url::Url;
@@ -18,7 +19,6 @@ use super::chunks::Body;
 use super::features::{FEATURES_HEADER, Features};
 use super::socket::{self, STALL_TIME_MAX};
 use super::versions::MIN_CLUSTER_VERSION;
-use node::version::SPOKEN;
 
 /// The longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use node::version::SPOKEN;
 use parking_lot::Mutex;
 use shared::id::MemberId;
 use shared::net::Acceptor;
@@ -31,7 +32,6 @@ use super::writer::{self, StreamStart};
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::http::{HEADER_LINES_SHORT, exchange};
 use crate::log;
-use node::version::SPOKEN;
 
 /// How long a peer may take to send the head of a request, or to agree on keys.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);

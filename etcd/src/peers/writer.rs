@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use node::version::SPOKEN;
 use shared::net::{Stream, io_reason};
 use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -20,7 +21,6 @@ use super::frames::StreamKind;
 use super::group::{self, Destination};
 use super::outgoing::{Batch, Generation, Outgoing};
 use super::socket::{STALL_TIME_MAX, within, write_all};
-use node::version::SPOKEN;
 
 /// A link says that it is alive three times before the other side takes it for dead.
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);

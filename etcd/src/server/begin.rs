@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use node::member::{ConfChangeContext, Peer};
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
 use shared::net::Dialer;
@@ -21,7 +22,6 @@ use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twi
 use crate::discovery::{self, DiscoveryError, Service, SrvClusterError};
 use crate::log::{self, Level, Line};
 use crate::peers::info::{self, InfoError, RemoteCluster, Version};
-use node::member::{ConfChangeContext, Peer};
 
 /// How long another member may take to say whether it knows this one from before.
 const BOOTSTRAPPED_TIME_MAX: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use node::member::{Applied, Member, Output, RequestId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shared::disk::SimDisk;
@@ -15,7 +16,6 @@ use super::begin::{Beginning, Founding};
 use super::data_dir::{self, Layout};
 use super::start::{self, Opened};
 use crate::config::{self, Config, Invocation};
-use node::member::{Applied, Member, Output, RequestId};
 
 /// When a member counts a batch as durable.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use node::member::{Look, Member, Role, Silence};
+use node::time::Moment;
 use shared::id::MemberId;
 use shared::pb;
 
 use crate::log;
-use node::member::{Look, Member, Role, Silence};
-use node::time::Moment;
 
 /// How often a leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use node::member::{
+    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
+};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
@@ -16,14 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ages::Ages;
 use super::clock;
-use crate::auth::{Generation, SharedSwitch, Switch};
-use crate::http::{Backend, ChangeError, SubmitError, Unavailable};
+use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
+use crate::backend::{Generation, SharedSwitch, Switch};
 use crate::log;
-use crate::metrics::{Figures, HistoryReach};
-use crate::peers::{self, Transport};
-use node::member::{
-    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
-};
+use crate::metrics::{Figures, HistoryReach, PeerStats};
+use crate::peers::Transport;
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
 pub(super) const CALLS_WAITING_MAX: usize = 16 * 1024;
@@ -262,7 +262,7 @@ impl Backend for Handle {
         self.inner.progress.lock().clone()
     }
 
-    fn traffic(&self) -> peers::Stats {
+    fn traffic(&self) -> PeerStats {
         self.inner.transport.stats()
     }
 

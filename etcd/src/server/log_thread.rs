@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use node::member::Batch;
 use parking_lot::Mutex;
 use shared::disk::Disk;
 use shared::pb;
@@ -14,7 +15,6 @@ use tokio::sync::oneshot;
 
 use crate::log;
 use crate::metrics::Metrics;
-use node::member::Batch;
 
 /// After so long without work, what nobody waits for is written too: the last commit index. A backup, or a start
 /// that is forced, goes by it.

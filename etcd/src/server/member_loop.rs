@@ -5,6 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use node::member::{
+    Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Membership, Message, Output, Received,
+    RequestId, Role,
+};
+use node::version::{self, SPOKEN};
 use shared::disk::Disk;
 use shared::event::Event;
 use shared::id::MemberId;
@@ -25,15 +30,11 @@ use super::reads::{self, Read, Reads};
 use super::refusals::Refusals;
 use super::slow::{Path, Slow, Stages, What, obstacle};
 use super::snapshots::{self, Snapshotter};
-use crate::http::{ChangeError, SubmitError, Unavailable, remove_delay};
+use crate::backend::{ChangeError, SubmitError, Unavailable};
+use crate::http::remove_delay;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::peers::Inbound;
-use node::member::{
-    Applied, Batch, BatchId, Committed, Kind, LogEnd, Member, Membership, Message, Output, Received,
-    RequestId, Role,
-};
-use node::version::{self, SPOKEN};
 
 /// Calls taken in one turn. The member steps them together and the log syncs them together.
 const CALLS_PER_TURN_MAX: usize = 1024;

@@ -29,6 +29,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use node::member::{Member, Message};
 use parking_lot::{Mutex, RwLock};
 use shared::disk::{Disk, PatientDisk, RealDisk};
 use shared::id::MemberId;
@@ -51,7 +52,7 @@ use self::network::{Links, Network};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
-use crate::auth::SharedSwitch;
+use crate::backend::SharedSwitch;
 use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::http;
@@ -60,7 +61,6 @@ use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::security::{self, Door};
 use crate::service::{Managed, Taken, keep_informed};
-use node::member::{Member, Message};
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);

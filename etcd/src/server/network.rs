@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use node::member::{Membership, Message, Peer};
 use shared::id::MemberId;
 
 use crate::peers::Features;
-use node::member::{Membership, Message, Peer};
 
 /// Carries messages to other members.
 pub(super) trait Network: Send + Sync + 'static {

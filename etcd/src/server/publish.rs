@@ -1,13 +1,13 @@
 //! What a member tells its cluster of itself, through the log as any client would.
 
+use node::member::{attributes_path, attributes_value};
 use shared::pb;
 
 use super::handle::Handle;
+use crate::backend::{Backend, SubmitError, Unavailable};
 use crate::config::Config;
-use crate::http::{Backend, SubmitError, Unavailable};
 use crate::log;
 use crate::peers::Features;
-use node::member::{attributes_path, attributes_value};
 
 /// Publishes name, client URLs and what this member understands, again and again until the cluster has taken them.
 /// `peer_urls` are those that the flags ask for, none if they ask for nothing.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use node::member::{Member, RequestId};
 use shared::event::Event;
 use shared::pb;
 use shared::store::Store;
@@ -10,8 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::slow::{Slow, Stages};
-use crate::http::{SubmitError, Unavailable};
-use node::member::{Member, RequestId};
+use crate::backend::{SubmitError, Unavailable};
 
 /// A client that waits for what is read.
 pub(super) struct Read {

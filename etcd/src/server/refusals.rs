@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use node::member::Refusal;
 use tokio::time::Instant;
 
 use crate::log;
-use node::member::Refusal;
 
 /// The shortest time between two lines.
 const PAUSE: Duration = Duration::from_secs(1);

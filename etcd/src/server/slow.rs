@@ -7,12 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::member::{BatchId, Member, Progress, Role};
 use shared::id::MemberId;
 use shared::pb;
 use tokio::time::Instant;
 
 use crate::log;
-use node::member::{BatchId, Member, Progress, Role};
 
 /// Lines in a [`WINDOW`]; what is more is counted.
 const LINES_MAX: u32 = 5;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use node::member::Received;
 use shared::disk::Disk;
 use shared::pb;
 use shared::snap::{SnapError, Snapshots};
@@ -12,7 +13,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::log;
 use crate::metrics::Metrics;
-use node::member::Received;
 
 /// What a finished snapshot stands for, or why there is none.
 pub(super) struct Saved(pub(super) Result<pb::SnapshotMetadata, SnapError>);

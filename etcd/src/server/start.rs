@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use node::member::{ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value};
 use prost::Message as _;
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
@@ -19,7 +20,6 @@ use super::data_dir::Layout;
 use super::log_place;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, Line};
-use node::member::{ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value};
 
 /// The highest cluster version that this server can be part of.
 const VERSION_MAX: (u64, u64) = (2, 3);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use node::member::{Membership, Role, VERSION_PATH};
 use shared::net::Dialer;
 use shared::pb;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -9,10 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::Handle;
 use super::member_loop::Notice;
-use crate::http::{Backend, SubmitError, Unavailable};
+use crate::backend::{Backend, SubmitError, Unavailable};
 use crate::log;
 use crate::peers::info::{Version, version_of};
-use node::member::{Membership, Role, VERSION_PATH};
 
 /// How often a leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(4);

@@ -2,11 +2,11 @@
 
 use std::process::{Child, Command, Stdio};
 
+use node::member::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use node::member::Kind;
 
 /// A process that ends with the test, and its data.
 struct Original {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::member::{Membership, Message, Peer};
 use parking_lot::Mutex;
 use prost::Message as _;
 use shared::id::{ClusterId, MemberId};
@@ -26,7 +27,6 @@ use tokio::time::timeout;
 use super::pages::Roster;
 use super::{Inbound, Local, SnapshotSource, Transport, serve};
 use crate::connections::ConnectionSlots;
-use node::member::{Membership, Message, Peer};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
 const TIME_MAX: Duration = Duration::from_secs(10);

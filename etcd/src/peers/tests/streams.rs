@@ -1,9 +1,9 @@
+use node::member::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::super::Features;
 use super::*;
-use node::member::Kind;
 
 #[tokio::test]
 async fn messages_go_both_ways_and_keep_their_order() {

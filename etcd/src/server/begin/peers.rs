@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use node::member::Peer;
 use shared::client::{Client, ClientError, Credentials, Options};
 use shared::disk::{Disk, read_file};
 use shared::id::MemberId;
@@ -13,7 +14,6 @@ use super::{BeginError, JOIN_TIME_MAX, Joining, is_compatible};
 use crate::config::{Config, PeerList};
 use crate::log;
 use crate::peers::info::{self, RemoteCluster};
-use node::member::Peer;
 
 /// More than the list of any cluster.
 const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use node::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
@@ -12,10 +13,9 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
-use crate::auth::{Generation, Switch};
-use crate::http::{Backend, ChangeError, SubmitError};
-use crate::peers;
-use node::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
+use crate::backend::{Backend, ChangeError, SubmitError};
+use crate::backend::{Generation, Switch};
+use crate::metrics::PeerStats;
 
 /// The member's id.
 const ID: MemberId = MemberId(0xa553_2e44_7404_284a);
@@ -157,8 +157,8 @@ impl Backend for StandIn {
         Arc::new(self.members.lock().clone())
     }
 
-    fn traffic(&self) -> peers::Stats {
-        peers::Stats::default()
+    fn traffic(&self) -> PeerStats {
+        PeerStats::default()
     }
 
     fn progress(&self) -> Vec<Progress> {

@@ -1,8 +1,14 @@
-//! What the pages need of the member behind them.
+//! What an API may ask of the running member, and why it may get no answer. Every API stands on this and none on
+//! another.
+
+#[cfg(test)]
+pub(crate) mod stand_in;
+mod switch;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use node::member::{ConfigureError, Membership, Peer, Progress, Status};
 use parking_lot::RwLockReadGuard;
 use shared::error::ApiError;
 use shared::event::Event;
@@ -11,10 +17,10 @@ use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 
-use crate::auth::{Generation, Switch};
-use crate::metrics::Figures;
-use crate::peers;
-use node::member::{ConfigureError, Membership, Peer, Progress, Status};
+use crate::metrics::{Figures, PeerStats};
+
+pub use self::switch::{Generation, Switch};
+pub(crate) use self::switch::{SWITCH_PATH, SharedSwitch};
 
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {
@@ -65,7 +71,7 @@ pub trait Backend: Send + Sync + 'static {
     fn progress(&self) -> Vec<Progress>;
 
     /// What has passed between this member and the others.
-    fn traffic(&self) -> peers::Stats;
+    fn traffic(&self) -> PeerStats;
 
     /// What is measured only when somebody looks.
     fn figures(&self) -> Figures {

@@ -18,7 +18,7 @@ const RATE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What has passed between this member and the others.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Stats {
+pub struct PeerStats {
     /// How appends to each peer fare.
     pub followers: BTreeMap<MemberId, FollowerStats>,
     /// Appends sent.
@@ -75,7 +75,7 @@ pub struct Traffic {
 
 /// Keeps a peer's [`FollowerStats`].
 #[derive(Debug, Default)]
-pub(super) struct Follower(Mutex<Timing>);
+pub(crate) struct Follower(Mutex<Timing>);
 
 #[derive(Debug, Default)]
 struct Timing {
@@ -88,7 +88,7 @@ struct Timing {
 
 impl Follower {
     /// An append with entries up to `index` goes out.
-    pub(super) fn sent(&self, index: u64, now: Instant) {
+    pub(crate) fn sent(&self, index: u64, now: Instant) {
         let mut timing = self.0.lock();
         timing.stats.success += 1;
         if timing.sample.is_none_or(|(_, since)| now.duration_since(since) > SAMPLE_TIME_MAX) {
@@ -97,14 +97,14 @@ impl Follower {
     }
 
     /// An append did not get there.
-    pub(super) fn failed(&self) {
+    pub(crate) fn failed(&self) {
         let mut timing = self.0.lock();
         timing.stats.fail += 1;
         timing.sample = None;
     }
 
     /// The peer has all entries up to `index`. How long that took, if it was timed.
-    pub(super) fn answered(&self, index: u64, now: Instant) -> Option<Duration> {
+    pub(crate) fn answered(&self, index: u64, now: Instant) -> Option<Duration> {
         let mut timing = self.0.lock();
         let (_, since) = timing.sample.take_if(|(wanted, _)| index >= *wanted)?;
         let took = now.duration_since(since);
@@ -122,14 +122,14 @@ impl Follower {
         Some(took)
     }
 
-    pub(super) fn stats(&self) -> FollowerStats {
+    pub(crate) fn stats(&self) -> FollowerStats {
         self.0.lock().stats
     }
 }
 
 /// Keeps the [`Traffic`] of one direction.
 #[derive(Debug, Default)]
-pub(super) struct Counter(Mutex<Counts>);
+pub(crate) struct Counter(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -141,7 +141,7 @@ struct Counts {
 
 impl Counter {
     /// Some appends passed.
-    pub(super) fn add(&self, messages: u64, bytes: usize, now: Instant) {
+    pub(crate) fn add(&self, messages: u64, bytes: usize, now: Instant) {
         let mut counts = self.0.lock();
         counts.messages += messages;
         counts.bytes += bytes as u64;
@@ -154,7 +154,7 @@ impl Counter {
         }
     }
 
-    pub(super) fn traffic(&self, now: Instant) -> Traffic {
+    pub(crate) fn traffic(&self, now: Instant) -> Traffic {
         let mut counts = self.0.lock();
         if counts.points.back().is_some_and(|(last, ..)| now.duration_since(*last) > RATE_TIME_MAX) {
             counts.points.clear();
