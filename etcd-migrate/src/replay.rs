@@ -11,9 +11,10 @@ use prost::Message as _;
 use shared::id::MemberId;
 use shared::legacy::command::{CompareAndSwap, Create, Join, TestAndSet};
 use shared::legacy::{Command, Time};
-use shared::pb::{self, Request};
+use shared::pb;
 use shared::store::{Expiry, Image, Store, clean_path};
 use shared::time::UnixNanos;
+use shared::v2::{Request, Verb};
 
 use crate::registry::{Joined, MACHINES, Registry};
 
@@ -166,21 +167,21 @@ impl Replay {
             }
             Command::Delete(delete) => {
                 let (dir, recursive) = (delete.dir, delete.recursive);
-                self.request(Request { method: "DELETE".into(), dir, recursive, ..put(&delete.key) })
+                self.request(Request { verb: Verb::Delete, dir, recursive, ..put(&delete.key) })
             }
             Command::TestAndSet(swap) => self.test_and_set(swap),
             Command::CompareAndSwap(swap) => self.compare_and_swap(swap),
             Command::CompareAndDelete(delete) => {
                 let prev_value = text(&delete.prev_value);
                 let prev_index = delete.prev_index;
-                self.request(Request { method: "DELETE".into(), prev_value, prev_index, ..put(&delete.key) })
+                self.request(Request { verb: Verb::Delete, prev_value, prev_index, ..put(&delete.key) })
             }
             Command::Sync(sync) => {
                 let time = sync.time.unix_nanos().0;
-                self.request(Request { method: "SYNC".into(), path: "".into(), time, ..Request::default() })
+                self.request(Request { verb: Verb::Sync, time, ..Request::default() })
             }
             Command::Get(get) => Change::Request(Box::new(Request {
-                method: "QGET".into(),
+                verb: Verb::QuorumGet,
                 recursive: get.recursive,
                 sorted: get.sorted,
                 ..put(&get.key)
@@ -191,13 +192,17 @@ impl Replay {
 
     fn encode(&mut self, change: &Change) -> Converted<'_> {
         self.data.clear();
-        // A vector takes all.
-        let (kind, encoded) = match change {
+        let kind = match change {
             Change::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
-            Change::Request(request) => (pb::ENTRY_NORMAL, request.encode(&mut self.data)),
-            Change::Members(change) => (pb::ENTRY_CONF_CHANGE, change.encode(&mut self.data)),
+            Change::Request(request) => {
+                request.encode(&mut self.data);
+                pb::ENTRY_NORMAL
+            }
+            Change::Members(change) => {
+                assert!(change.encode(&mut self.data).is_ok(), "a vector takes all");
+                pb::ENTRY_CONF_CHANGE
+            }
         };
-        assert!(encoded.is_ok(), "a vector ran full");
         Converted { kind, data: Some(&self.data) }
     }
 
@@ -325,7 +330,7 @@ impl Replay {
 
 /// A `PUT` of a key of 0.x; most requests are one with some more said.
 fn put(key: &str) -> Request {
-    Request { method: "PUT".into(), path: below_1(key), ..Request::default() }
+    Request::new(Verb::Put, below_1(key))
 }
 
 /// The path of 2.x for a key of 0.x, which may lack its first slash.

@@ -4,15 +4,15 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use shared::pb::Request;
 use shared::store::{HISTORY_LENGTH_DEFAULT, Store};
 use shared::time::UnixNanos;
+use shared::v2::{Request, Verb};
 
 const NOW: UnixNanos = UnixNanos(1_704_067_200_000_000_000);
 const KEYS: u64 = 200_000;
 
 fn put(path: String, value: &Bytes) -> Request {
-    Request { method: "PUT".into(), path: path.into(), val: value.clone(), ..Request::default() }
+    Request { verb: Verb::Put, path: path.into(), val: value.clone(), ..Request::default() }
 }
 
 /// Keys in an order in which neighbours are far from each other.
@@ -71,7 +71,7 @@ fn apply(c: &mut Criterion) {
         });
         group.bench_function("create and delete a key", |b| {
             let create = put("/1/bench/00100000x".into(), &Bytes::from_static(b"v"));
-            let delete = Request { method: "DELETE".into(), ..create.clone() };
+            let delete = Request { verb: Verb::Delete, ..create.clone() };
             b.iter(|| {
                 let made = store.apply(&create, NOW);
                 (made, store.apply(&delete, NOW))

@@ -4,15 +4,15 @@ use std::hint::black_box;
 use std::task::{Context, Waker};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use shared::pb::Request;
 use shared::store::{HISTORY_LENGTH_DEFAULT, Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2::{Request, Verb};
 
 const NOW: UnixNanos = UnixNanos(1_704_067_200_000_000_000);
 
 fn put(path: &str) -> Request {
     Request {
-        method: "PUT".into(),
+        verb: Verb::Put,
         path: path.to_owned().into(),
         val: vec![b'v'; 64].into(),
         ..Request::default()

@@ -1,8 +1,8 @@
 //! How many bytes of memory a key and a watcher take: `cargo run --release -p shared --example store_memory`.
 
-use shared::pb::Request;
 use shared::store::{HISTORY_LENGTH_DEFAULT, Store};
 use shared::time::UnixNanos;
+use shared::v2::{Request, Verb};
 
 const KEYS: u32 = 200_000;
 const WATCHERS: u32 = 10_000;
@@ -19,7 +19,7 @@ fn main() {
     let mut store = Store::new(HISTORY_LENGTH_DEFAULT);
     let mut put = |path: String, length: usize| {
         let val = vec![b'v'; length].into();
-        let request = Request { method: "PUT".into(), path: path.into(), val, ..Request::default() };
+        let request = Request { verb: Verb::Put, path: path.into(), val, ..Request::default() };
         assert!(store.apply(&request, now).is_ok(), "a plain set");
     };
     for number in 0..2_000 {

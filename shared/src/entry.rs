@@ -9,10 +9,8 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::pb;
+use crate::v2::Verb;
 use crate::wal::Frames;
-
-/// The methods that the log of a 2.x server holds.
-const METHODS: [&[u8]; 5] = [b"PUT", b"POST", b"DELETE", b"QGET", b"SYNC"];
 
 /// What an entry holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,7 +124,7 @@ pub fn content(entry: &pb::Entry, frames: Frames) -> Result<Content, ContentErro
         pb::ENTRY_NORMAL => {
             let request = pb::Request::decode(data.clone()).map_err(|_| error("request"));
             match request {
-                Ok(request) if METHODS.contains(&&*request.method) => Ok(Content::Request(request)),
+                Ok(request) if Verb::of(&request.method).is_some() => Ok(Content::Request(request)),
                 // The fields that a v2 request always has are none of the union.
                 request if frames == Frames::Any => union(data).map_or(request.map(Content::Request), Ok),
                 request => request.map(Content::Request),
@@ -246,7 +244,7 @@ mod tests {
 
     #[test]
     fn requests_of_v2_stand_alone_or_in_the_union() {
-        for method in METHODS {
+        for method in ["PUT", "POST", "DELETE", "QGET", "SYNC"].map(str::as_bytes) {
             let wanted = Ok(Content::Request(request(method)));
             let alone = normal(request(method).encode_to_vec());
             assert_eq!(content(&alone, Frames::V2), wanted);

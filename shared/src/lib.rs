@@ -26,4 +26,5 @@ pub mod store;
 pub mod suggest;
 pub mod time;
 pub mod url;
+pub mod v2;
 pub mod wal;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use shared::error::{ApiError, Code};
 use shared::event::{Action, Event, NodeView};
-use shared::pb::Request;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2::{Request, Verb};
 
 const HISTORY_LENGTH: usize = 12;
 const SECOND: i64 = 1_000_000_000;
@@ -248,25 +248,24 @@ impl Model {
         let refresh = request.refresh == Some(true);
         let compares = request.prev_index > 0 || !prev_value.is_empty();
         let value = (!request.dir).then_some(val.as_str());
-        match (&*request.method, request.prev_exist) {
-            (b"SYNC", _) => self.expire(request.time),
-            (b"QGET", _) => return self.find(&path).map(drop),
-            (b"POST", _) => {
+        match (request.verb, request.prev_exist) {
+            (Verb::Sync, _) => self.expire(request.time),
+            (Verb::QuorumGet, _) => return self.find(&path).map(drop),
+            (Verb::Post, _) => {
                 let path = format!("{path}/{:020}", self.index + 1);
                 return self.make(Action::Create, &path, value, expiration, refresh);
             }
-            (b"PUT", Some(false)) => return self.make(Action::Create, &path, value, expiration, refresh),
-            (b"PUT", _) if compares => {
+            (Verb::Put, Some(false)) => return self.make(Action::Create, &path, value, expiration, refresh),
+            (Verb::Put, _) if compares => {
                 let compare = Some((prev_value.as_str(), request.prev_index));
                 return self.change(&path, compare, &val, expiration, refresh);
             }
-            (b"PUT", Some(true)) => return self.change(&path, None, &val, expiration, refresh),
-            (b"PUT", None) => return self.make(Action::Set, &path, value, expiration, refresh),
-            (b"DELETE", _) if compares => {
+            (Verb::Put, Some(true)) => return self.change(&path, None, &val, expiration, refresh),
+            (Verb::Put, None) => return self.make(Action::Set, &path, value, expiration, refresh),
+            (Verb::Delete, _) if compares => {
                 return self.compare_and_delete(&path, &prev_value, request.prev_index);
             }
-            (b"DELETE", _) => return self.delete(&path, request.dir, request.recursive),
-            other => panic!("{other:?}"),
+            (Verb::Delete, _) => return self.delete(&path, request.dir, request.recursive),
         }
         Ok(())
     }
@@ -381,7 +380,16 @@ fn expiration() -> impl Strategy<Value = i64> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let method = prop::sample::select(vec!["PUT", "PUT", "PUT", "PUT", "POST", "DELETE", "DELETE", "QGET"]);
+    let verb = prop::sample::select(vec![
+        Verb::Put,
+        Verb::Put,
+        Verb::Put,
+        Verb::Put,
+        Verb::Post,
+        Verb::Delete,
+        Verb::Delete,
+        Verb::QuorumGet,
+    ]);
     let booleans = (
         prop::bool::weighted(0.15),
         prop::bool::weighted(0.5),
@@ -390,10 +398,10 @@ fn request() -> impl Strategy<Value = Request> {
     );
     let compared =
         (prop_oneof![3 => Just(String::new()), 1 => value()], prop_oneof![4 => Just(0), 1 => 1..20_u64]);
-    (method, path(), value(), expiration(), booleans, compared).prop_map(
-        |(method, path, val, expiration, (dir, recursive, prev_exist, refresh), (prev_value, prev_index))| {
+    (verb, path(), value(), expiration(), booleans, compared).prop_map(
+        |(verb, path, val, expiration, (dir, recursive, prev_exist, refresh), (prev_value, prev_index))| {
             Request {
-                method: method.into(),
+                verb,
                 path: path.into(),
                 val: val.into(),
                 dir,
@@ -412,7 +420,7 @@ fn request() -> impl Strategy<Value = Request> {
 fn step() -> impl Strategy<Value = Step> {
     let sync = (0..60_i64).prop_map(|tenth| {
         let time = START + tenth * SECOND / 10;
-        Step::Apply(Request { method: "SYNC".into(), time, ..Request::default() })
+        Step::Apply(Request { verb: Verb::Sync, time, ..Request::default() })
     });
     let watched = prop_oneof![
         4 => path(),
@@ -495,7 +503,7 @@ proptest! {
         let json = image(&store);
         let mut recovered = Store::recover(&json, HISTORY_LENGTH).unwrap();
         prop_assert_eq!(image(&recovered), json);
-        let sync = Request { method: "SYNC".into(), time: START + 3 * SECOND, ..Request::default() };
+        let sync = Request { verb: Verb::Sync, time: START + 3 * SECOND, ..Request::default() };
         for store in [&mut store, &mut recovered] {
             store.apply(&sync, now).unwrap();
         }

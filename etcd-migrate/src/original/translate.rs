@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use shared::id::MemberId;
 use shared::legacy::{Command, Time};
-use shared::pb::{self, Request};
+use shared::pb;
 use shared::url::Urls;
+use shared::v2::{Request, Verb};
 
 use super::refuse;
 use crate::error::MigrateError;
@@ -41,7 +42,7 @@ pub(super) fn translate(
             val: bytes(&set.value),
             dir: set.dir == Some(true),
             expiration: seconds(set.expire_time),
-            ..request("PUT", &set.key)
+            ..request(Verb::Put, &set.key)
         },
         Command::Create(create) => Request {
             val: bytes(&create.value),
@@ -49,31 +50,31 @@ pub(super) fn translate(
             expiration: seconds(create.expire_time),
             // It should be false.
             prev_exist: (!create.unique).then_some(true),
-            ..request(if create.unique { "POST" } else { "PUT" }, &create.key)
+            ..request(if create.unique { Verb::Post } else { Verb::Put }, &create.key)
         },
         Command::Update(update) => Request {
             val: bytes(&update.value),
             prev_exist: Some(true),
             expiration: seconds(update.expire_time),
-            ..request("PUT", &update.key)
+            ..request(Verb::Put, &update.key)
         },
         Command::Delete(delete) => {
-            Request { dir: delete.dir, recursive: delete.recursive, ..request("DELETE", &delete.key) }
+            Request { dir: delete.dir, recursive: delete.recursive, ..request(Verb::Delete, &delete.key) }
         }
         Command::CompareAndSwap(swap) => Request {
             val: bytes(&swap.value),
             prev_value: bytes(&swap.prev_value),
             prev_index: swap.prev_index,
             expiration: seconds(swap.expire_time),
-            ..request("PUT", &swap.key)
+            ..request(Verb::Put, &swap.key)
         },
         Command::CompareAndDelete(delete) => Request {
             prev_value: bytes(&delete.prev_value),
             prev_index: delete.prev_index,
-            ..request("DELETE", &delete.key)
+            ..request(Verb::Delete, &delete.key)
         },
         Command::Sync(sync) => {
-            Request { method: "SYNC".into(), time: sync.time.unix_nanos().0, ..Request::default() }
+            Request { verb: Verb::Sync, time: sync.time.unix_nanos().0, ..Request::default() }
         }
         Command::TestAndSet(_) | Command::Get(_) | Command::Watch(_) => {
             return refuse(format!("unregistered command type {}", command.name()));
@@ -82,8 +83,8 @@ pub(super) fn translate(
     Ok((pb::ENTRY_NORMAL, request.encode_to_vec()))
 }
 
-fn request(method: &'static str, key: &str) -> Request {
-    Request { method: method.into(), path: below_1(key), ..Request::default() }
+fn request(verb: Verb, key: &str) -> Request {
+    Request::new(verb, below_1(key))
 }
 
 fn bytes(text: &str) -> bytes::Bytes {

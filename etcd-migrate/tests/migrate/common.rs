@@ -115,7 +115,8 @@ impl Member {
             if entry.kind == pb::ENTRY_CONF_CHANGE {
                 self.change(&pb::ConfChange::decode(data).unwrap());
             } else if !data.is_empty() {
-                let _ = self.store.apply(&pb::Request::decode(data).unwrap(), UnixNanos(0));
+                let request = pb::Request::decode(data).unwrap().try_into().unwrap();
+                let _ = self.store.apply(&request, UnixNanos(0));
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::account::{RoleName, UserName};
 use shared::error::Code;
 use shared::event::Event;
-use shared::{json, pb};
+use shared::{json, v2};
 
 use super::basic::Credentials;
 use super::passwords::{self, Busy, Check};
@@ -272,11 +272,11 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     async fn delete(&self, path: &str) -> Result<Event, AuthError> {
         self.make_directories().await?;
-        let request = pb::Request {
-            method: Bytes::from_static(b"DELETE"),
+        let request = v2::Request {
+            verb: v2::Verb::Delete,
             path: Bytes::copy_from_slice(path.as_bytes()),
             prev_exist: Some(true),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         Ok(self.backend.submit(request).await?)
     }
@@ -301,13 +301,13 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 
     async fn put(&self, path: &str, val: Bytes, dir: bool, exists: bool) -> Result<Event, AuthError> {
-        let request = pb::Request {
-            method: Bytes::from_static(b"PUT"),
+        let request = v2::Request {
+            verb: v2::Verb::Put,
             path: Bytes::copy_from_slice(path.as_bytes()),
             val,
             dir,
             prev_exist: Some(exists),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         Ok(self.backend.submit(request).await?)
     }

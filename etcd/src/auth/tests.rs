@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use shared::account::{RoleName, UserName};
-use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::{Access, Accounts, Auth, AuthError, Caller, Denied, Role, Unfit, User, UserChange, is_root, may};
 use crate::backend::Backend;
@@ -63,7 +63,7 @@ impl Place {
     /// Puts a record into the store as it is.
     fn write(&self, path: &str, value: &str) {
         let (path, val) = (path.to_owned().into(), value.to_owned().into());
-        let request = pb::Request { method: "PUT".into(), path, val, ..pb::Request::default() };
+        let request = v2::Request { verb: v2::Verb::Put, path, val, ..v2::Request::default() };
         self.backend.apply(&request).unwrap();
     }
 

@@ -13,9 +13,9 @@ use parking_lot::RwLockReadGuard;
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
-use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2;
 
 use crate::metrics::{Figures, PeerStats};
 
@@ -25,12 +25,12 @@ pub(crate) use self::switch::{SWITCH_PATH, SharedSwitch};
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {
     /// Carries out a write or a quorum read and waits until it is applied here.
-    fn submit(&self, request: pb::Request) -> impl Future<Output = Result<Event, SubmitError>> + Send;
+    fn submit(&self, request: v2::Request) -> impl Future<Output = Result<Event, SubmitError>> + Send;
 
     /// The same for a request that came at `began`, as the log tells if it is slow.
     fn submit_begun(
         &self,
-        request: pb::Request,
+        request: v2::Request,
         _began: Instant,
     ) -> impl Future<Output = Result<Event, SubmitError>> + Send {
         self.submit(request)

@@ -9,9 +9,9 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
-use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2;
 
 use crate::backend::{Backend, ChangeError, SubmitError};
 use crate::backend::{Generation, Switch};
@@ -61,7 +61,7 @@ impl StandIn {
         stand_in
     }
 
-    pub(crate) fn apply(&self, request: &pb::Request) -> Result<Event, ApiError> {
+    pub(crate) fn apply(&self, request: &v2::Request) -> Result<Event, ApiError> {
         self.index.fetch_add(1, Ordering::Relaxed);
         let mut store = self.store.write();
         if request.path.starts_with(b"/2") {
@@ -80,7 +80,7 @@ impl StandIn {
 
     fn writes_member(&self, id: MemberId) {
         let path = Bytes::from(format!("/0/members/{id}/raftAttributes"));
-        let request = pb::Request { method: Bytes::from_static(b"PUT"), path, ..pb::Request::default() };
+        let request = v2::Request { verb: v2::Verb::Put, path, ..v2::Request::default() };
         let _ = self.apply(&request);
     }
 
@@ -98,7 +98,7 @@ impl StandIn {
 }
 
 impl Backend for StandIn {
-    async fn submit(&self, request: pb::Request) -> Result<Event, SubmitError> {
+    async fn submit(&self, request: v2::Request) -> Result<Event, SubmitError> {
         let _open = self.gate.read().await;
         tokio::task::yield_now().await;
         Ok(self.apply(&request)?)

@@ -106,8 +106,8 @@ impl Generation {
 
 #[cfg(test)]
 mod tests {
-    use shared::pb;
     use shared::time::UnixNanos;
+    use shared::v2;
 
     use super::*;
 
@@ -121,7 +121,7 @@ mod tests {
             if !value.is_empty() {
                 let path = SWITCH_PATH.into();
                 let request =
-                    pb::Request { method: "PUT".into(), path, val: value.into(), ..pb::Request::default() };
+                    v2::Request { verb: v2::Verb::Put, path, val: value.into(), ..v2::Request::default() };
                 store.apply(&request, UnixNanos(0)).unwrap();
             }
             shared.follow(&store);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use node::member::Role;
 use serde::{Deserialize, Serialize};
 use shared::id::MemberId;
-use shared::pb;
+use shared::v2;
 use tokio::time::timeout;
 
 use crate::backend::Backend;
@@ -130,11 +130,11 @@ async fn problem<B: Backend>(backend: &B) -> Option<String> {
     if backend.status().leader == MemberId(0) {
         return Some("it knows no leader: an election goes on, or a majority cannot be reached".to_owned());
     }
-    let read = pb::Request {
-        method: Bytes::from_static(b"QGET"),
+    let read = v2::Request {
+        verb: v2::Verb::QuorumGet,
         path: Bytes::from_static(PROBE),
         quorum: true,
-        ..pb::Request::default()
+        ..v2::Request::default()
     };
     match timeout(PATIENCE, backend.submit(read)).await {
         Err(_) => Some(format!("no majority answered within {} ms", PATIENCE.as_millis())),

@@ -6,8 +6,8 @@
 //! Keys that are deeper already are read, changed and deleted as before.
 
 use shared::error::{ApiError, Code};
-use shared::pb;
 use shared::store::clean_path;
+use shared::v2::{self, Verb};
 
 use super::keys::refusal;
 
@@ -15,11 +15,11 @@ use super::keys::refusal;
 ///
 /// # Errors
 /// 209, with the depth and the limit.
-pub(super) fn check(request: &pb::Request, levels_max: usize) -> Result<(), ApiError> {
-    match &*request.method {
+pub(super) fn check(request: &v2::Request, levels_max: usize) -> Result<(), ApiError> {
+    match request.verb {
         // The name that the node gets is one level more.
-        b"POST" => check_levels(&request.path, 1, levels_max),
-        b"PUT" if may_create(request) => check_levels(&request.path, 0, levels_max),
+        Verb::Post => check_levels(&request.path, 1, levels_max),
+        Verb::Put if may_create(request) => check_levels(&request.path, 0, levels_max),
         _ => Ok(()),
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn check_levels(path: &[u8], more: usize, levels_max: usize) -> Resul
 }
 
 /// Whether a PUT makes the key where there is none. Not if it changes what must be there.
-fn may_create(request: &pb::Request) -> bool {
+fn may_create(request: &v2::Request) -> bool {
     let compares = request.prev_index > 0 || !request.prev_value.is_empty();
     match request.prev_exist {
         Some(exists) => !exists,
@@ -51,16 +51,16 @@ fn may_create(request: &pb::Request) -> bool {
 mod tests {
     use super::*;
 
-    fn deep(method: &'static str, levels: usize) -> pb::Request {
+    fn deep(verb: Verb, levels: usize) -> v2::Request {
         let path = format!("/1{}", "/d".repeat(levels)).into();
-        pb::Request { method: method.into(), path, ..pb::Request::default() }
+        v2::Request { verb, path, ..v2::Request::default() }
     }
 
     #[test]
     fn a_new_key_may_be_as_deep_as_the_limit() {
-        for (method, most) in [("PUT", 10), ("POST", 9)] {
-            assert_eq!(check(&deep(method, most), 10), Ok(()), "{method}");
-            let error = check(&deep(method, most + 1), 10).unwrap_err();
+        for (verb, most) in [(Verb::Put, 10), (Verb::Post, 9)] {
+            assert_eq!(check(&deep(verb, most), 10), Ok(()), "{verb:?}");
+            let error = check(&deep(verb, most + 1), 10).unwrap_err();
             assert_eq!(error.code, Code::InvalidField);
             let cause = "the key has 11 levels; at most 10 are taken (-max-key-depth)";
             assert_eq!(String::from_utf8(error.cause).unwrap(), cause);
@@ -70,20 +70,20 @@ mod tests {
     #[test]
     fn what_counts_are_names() {
         let path = format!("/1{}/x/", "//./d/../d".repeat(8));
-        let request = pb::Request { path: path.into(), ..deep("PUT", 0) };
+        let request = v2::Request { path: path.into(), ..deep(Verb::Put, 0) };
         assert_eq!(check(&request, 9), Ok(()));
         assert!(check(&request, 8).is_err());
     }
 
     #[test]
     fn what_is_there_already_is_changed_and_deleted() {
-        for method in ["DELETE", "QGET"] {
-            assert_eq!(check(&deep(method, 100), 10), Ok(()), "{method}");
+        for verb in [Verb::Delete, Verb::QuorumGet] {
+            assert_eq!(check(&deep(verb, 100), 10), Ok(()), "{verb:?}");
         }
-        let put = || deep("PUT", 100);
-        assert_eq!(check(&pb::Request { prev_exist: Some(true), ..put() }, 10), Ok(()));
-        assert_eq!(check(&pb::Request { prev_index: 7, ..put() }, 10), Ok(()));
-        assert_eq!(check(&pb::Request { prev_value: "v".into(), ..put() }, 10), Ok(()));
-        assert!(check(&pb::Request { prev_exist: Some(false), prev_index: 7, ..put() }, 10).is_err());
+        let put = || deep(Verb::Put, 100);
+        assert_eq!(check(&v2::Request { prev_exist: Some(true), ..put() }, 10), Ok(()));
+        assert_eq!(check(&v2::Request { prev_index: 7, ..put() }, 10), Ok(()));
+        assert_eq!(check(&v2::Request { prev_value: "v".into(), ..put() }, 10), Ok(()));
+        assert!(check(&v2::Request { prev_exist: Some(false), prev_index: 7, ..put() }, 10).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use http::Method;
 use shared::time::UnixNanos;
+use shared::v2::Verb;
 
 use super::form::Form;
 use super::keys::{KeysRequest, parse};
@@ -95,7 +96,7 @@ pub fn fuzz_keys_request(input: &[u8]) {
     match parse(&method, below, query, content_type, body, UnixNanos(1)) {
         Ok(KeysRequest::Write(request)) => {
             assert!(request.path.starts_with(b"/1"));
-            assert!(!request.wait || &request.method[..] == b"QGET");
+            assert!(!request.wait || request.verb == Verb::QuorumGet);
             assert!(request.refresh != Some(true) || request.val.is_empty());
         }
         Ok(KeysRequest::Read { path, .. } | KeysRequest::Watch { path, .. }) => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, StatusCode};
 use shared::id::MemberId;
-use shared::pb;
+use shared::v2;
 use tokio::time::timeout;
 
 use super::Context;
@@ -43,7 +43,7 @@ pub(super) async fn answer<B: Backend>(
 
 /// Whether an entry that changes nothing gets through: one that expires what had expired in 1970.
 async fn log_moves<B: Backend>(context: &Context<B>) -> bool {
-    let nothing = pb::Request { method: Bytes::from_static(b"SYNC"), ..pb::Request::default() };
+    let nothing = v2::Request { verb: v2::Verb::Sync, ..v2::Request::default() };
     matches!(timeout(PATIENCE, context.backend.submit(nothing)).await, Ok(Ok(_)))
 }
 
@@ -93,10 +93,10 @@ impl Check {
                 lag => Err(format!("{lag} committed entries are not applied yet")),
             },
             Check::LinearizableRead => {
-                let read = pb::Request {
-                    method: Bytes::from_static(b"QGET"),
+                let read = v2::Request {
+                    verb: v2::Verb::QuorumGet,
                     path: Bytes::from_static(b"/0/version"),
-                    ..pb::Request::default()
+                    ..v2::Request::default()
                 };
                 match timeout(PATIENCE, backend.submit(read)).await {
                     // That nothing stands there is an answer too.

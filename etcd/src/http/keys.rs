@@ -7,8 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use shared::error::{ApiError, Code};
 use shared::event::Event;
-use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2::{self, Verb};
 
 use super::Context;
 use super::depth;
@@ -43,7 +43,7 @@ pub(super) enum KeysRequest {
     /// The event with index `since`, or the next one if that is 0.
     Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: Progress },
     /// Through the log: a write, or a read that must not be stale.
-    Write(pb::Request),
+    Write(v2::Request),
 }
 
 impl KeysRequest {
@@ -124,22 +124,22 @@ pub(super) fn parse(
     }
 
     let path = store_path(rest);
-    let method = match *method {
+    let verb = match *method {
         // A read through the log does not wait, whatever else is asked.
-        Method::GET if quorum => Bytes::from_static(b"QGET"),
+        Method::GET if quorum => Verb::QuorumGet,
         Method::GET if wait => {
             let progress = Progress::asked(query)
                 .map_err(|()| refusal(Code::InvalidField, "invalid value for \"progress\""))?;
             return Ok(KeysRequest::Watch { path, recursive, stream, since, progress });
         }
         Method::GET | Method::HEAD => return Ok(KeysRequest::Read { path, recursive, sorted }),
-        Method::PUT => Bytes::from_static(b"PUT"),
-        Method::POST => Bytes::from_static(b"POST"),
-        _ => Bytes::from_static(b"DELETE"),
+        Method::PUT => Verb::Put,
+        Method::POST => Verb::Post,
+        _ => Verb::Delete,
     };
-    Ok(KeysRequest::Write(pb::Request {
+    Ok(KeysRequest::Write(v2::Request {
         id: 0,
-        method,
+        verb,
         path: path.into(),
         // Copied: the value may live long, and the buffer that it came in is many times larger.
         val: Bytes::copy_from_slice(value),
@@ -276,7 +276,7 @@ pub(super) fn begin<B: Backend>(
     };
     let doing = doing(context, api, &asked, Some(&request));
     let counted = match &request {
-        KeysRequest::Write(request) => Counted::of(&request.method),
+        KeysRequest::Write(request) => Counted::of(request.verb),
         _ if *method == Method::HEAD => Counted::Head,
         _ => Counted::Get,
     };
@@ -392,7 +392,7 @@ impl Parsed {
             KeysRequest::Read { path, recursive, sorted } => {
                 context.metrics.received(counted);
                 let event = look(context, &path, recursive, sorted);
-                let request = pb::Request::default();
+                let request = v2::Request::default();
                 let pending = Submission { request, headers, counted, began, api, doing };
                 Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
             }
@@ -454,7 +454,7 @@ pub(super) fn look<B: Backend>(
 
 /// A request for the log, with all that its answer needs.
 pub(super) struct Submission {
-    request: pb::Request,
+    request: v2::Request,
     headers: HeaderMap,
     counted: Counted,
     began: Instant,
@@ -549,7 +549,7 @@ mod tests {
             .map_err(|error| (error.code, String::from_utf8(error.cause).unwrap()))
     }
 
-    fn written(method: Method, rest: &str, query: &str, body: &str) -> pb::Request {
+    fn written(method: Method, rest: &str, query: &str, body: &str) -> v2::Request {
         match parsed(method, rest, query, body) {
             Ok(KeysRequest::Write(request)) => request,
             other => panic!("{other:?}"),
@@ -577,7 +577,7 @@ mod tests {
         assert_eq!(parsed(Method::GET, "/a", "wait=true&recursive=t", ""), watch(false, 0));
         assert_eq!(parsed(Method::GET, "/a", "wait=1&recursive=1&stream=1&waitIndex=7", ""), watch(true, 7));
         let quorum = written(Method::GET, "/a", "wait=true&quorum=true", "");
-        assert_eq!((&quorum.method[..], quorum.wait, quorum.quorum), (&b"QGET"[..], true, true));
+        assert_eq!((quorum.verb, quorum.wait, quorum.quorum), (Verb::QuorumGet, true, true));
         for method in [Method::HEAD, Method::PUT, Method::POST, Method::DELETE] {
             let cause = "\"wait\" can only be used with GET requests".to_owned();
             assert_eq!(parsed(method, "/a", "wait=true", ""), Err((Code::InvalidField, cause)));
@@ -587,24 +587,21 @@ mod tests {
     #[test]
     fn writes() {
         let put = written(Method::PUT, "/a", "prevExist=false&ttl=9", "value=x+y&dir=false&prevIndex=3");
-        let wanted = pb::Request {
-            method: "PUT".into(),
+        let wanted = v2::Request {
+            verb: Verb::Put,
             path: "/1/a".into(),
             val: "x y".into(),
             prev_index: 3,
             prev_exist: Some(false),
             expiration: NOW.0 + 9_000_000_000,
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         assert_eq!(put, wanted);
         let delete = written(Method::DELETE, "/a", "recursive=true&prevValue=v", "prevValue=nothing");
-        assert_eq!(
-            (&delete.method[..], &delete.prev_value[..], delete.recursive),
-            (&b"DELETE"[..], &b"v"[..], true)
-        );
+        assert_eq!((delete.verb, &delete.prev_value[..], delete.recursive), (Verb::Delete, &b"v"[..], true));
         let refresh = written(Method::PUT, "/a", "refresh=true&ttl=1&value=", "");
         assert_eq!((refresh.refresh, &refresh.val[..]), (Some(true), &b""[..]));
-        assert_eq!(written(Method::POST, "/q", "", "value=1").method, "POST");
+        assert_eq!(written(Method::POST, "/q", "", "value=1").verb, Verb::Post);
         assert_eq!(written(Method::PUT, "/a", "ttl=", "").expiration, 0);
     }
 

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use node::member::{Membership, Peer};
 use serde::Serialize;
 use serde_json::Value;
-use shared::pb;
 use shared::store::Store;
+use shared::v2;
 
 use super::Context;
 use super::auth;
@@ -215,11 +215,11 @@ async fn configure<B: Backend>(backend: &B, body: &[u8]) -> AdminAnswer {
         Err(why) => return AdminAnswer::text(StatusCode::INTERNAL_SERVER_ERROR, &why),
     };
     let wanted = ClusterConfig::read(backend).with(&members);
-    let request = pb::Request {
-        method: Bytes::from_static(b"PUT"),
+    let request = v2::Request {
+        verb: v2::Verb::Put,
         path: Bytes::from_static(CONFIG),
         val: wanted.to_json().into(),
-        ..pb::Request::default()
+        ..v2::Request::default()
     };
     match backend.submit(request).await {
         Ok(_) => config(wanted),

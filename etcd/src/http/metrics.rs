@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use shared::v2::Verb;
 
 /// What a request counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +21,12 @@ const KINDS: usize = 6;
 
 impl Counted {
     /// What a request of the log counts as.
-    pub(super) fn of(method: &[u8]) -> Counted {
-        match method {
-            b"PUT" => Counted::Put,
-            b"POST" => Counted::Post,
-            b"DELETE" => Counted::Delete,
-            _ => Counted::QuorumGet,
+    pub(super) fn of(verb: Verb) -> Counted {
+        match verb {
+            Verb::Put => Counted::Put,
+            Verb::Post => Counted::Post,
+            Verb::Delete => Counted::Delete,
+            Verb::QuorumGet | Verb::Sync => Counted::QuorumGet,
         }
     }
 

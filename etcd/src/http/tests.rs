@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use prometheus::proto::Metric;
 use shared::net::{Acceptor, ClientTlsFiles, Dialer, ServerTlsFiles, Stream};
-use shared::pb;
 use shared::store::Store;
 use shared::time::UnixNanos;
+use shared::v2;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,7 +75,7 @@ impl Server {
     fn put(&self, key: &str, value: &str) {
         let path = format!("/1{key}").into();
         let val = value.to_owned().into();
-        let request = pb::Request { method: "PUT".into(), path, val, ..pb::Request::default() };
+        let request = v2::Request { verb: v2::Verb::Put, path, val, ..v2::Request::default() };
         self.context.backend.apply(&request).unwrap();
     }
 
@@ -287,11 +287,11 @@ async fn who_may_not_read_or_reads_across_origins_is_no_plain_reader() {
     assert!(head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), "{head}");
 
     let server = Server::start().await;
-    let request = pb::Request {
-        method: "PUT".into(),
+    let request = v2::Request {
+        verb: v2::Verb::Put,
         path: "/2/enabled".into(),
         val: "true".into(),
-        ..pb::Request::default()
+        ..v2::Request::default()
     };
     server.context.backend.apply(&request).unwrap();
     let (head, _, _) = read_with(&server, "/v2/keys/a", "Accept: */*").await;

@@ -9,9 +9,9 @@ use http::{HeaderMap, Method, StatusCode};
 use shared::error::{ApiError, Code, client_path};
 use shared::event::{Event, NodeView};
 use shared::json;
-use shared::pb;
 use shared::store::EXPIRATION_MIN;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::form::{Form, Param, parse_u64};
 use super::keys::{KeysRequest, expiration, refusal};
@@ -24,7 +24,7 @@ use super::v1_dialect::{Dialect, whole_seconds};
 const SET: &str = "Set";
 
 /// A write: plain, or on the condition that the key has the value `prevValue`, or is not there if that is empty.
-pub(super) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<pb::Request, ApiError> {
+pub(super) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<v2::Request, ApiError> {
     let value = form.get(Param::Value).unwrap_or_default();
     if value.is_empty() {
         return Err(refusal(Code::ValueRequired, SET));
@@ -34,20 +34,20 @@ pub(super) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<pb::
         text => expires(now, seconds(text).ok_or_else(|| refusal(Code::TtlNaN, SET))?),
     };
     let prev_value = form.get(Param::PrevValue);
-    Ok(pb::Request {
-        method: Bytes::from_static(b"PUT"),
+    Ok(v2::Request {
+        verb: v2::Verb::Put,
         path: path.into(),
         val: Bytes::copy_from_slice(value),
         expiration,
         prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
         prev_exist: prev_value.is_some_and(<[u8]>::is_empty).then_some(false),
-        ..pb::Request::default()
+        ..v2::Request::default()
     })
 }
 
 /// The end of a key. Directories stay.
-pub(super) fn delete(path: Vec<u8>) -> pb::Request {
-    pb::Request { method: Bytes::from_static(b"DELETE"), path: path.into(), ..pb::Request::default() }
+pub(super) fn delete(path: Vec<u8>) -> v2::Request {
+    v2::Request { verb: v2::Verb::Delete, path: path.into(), ..v2::Request::default() }
 }
 
 /// A wait for one event of the key itself; sent by `POST`, from `index` on.

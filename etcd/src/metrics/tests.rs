@@ -169,14 +169,15 @@ fn other_parts_register_their_own() {
 
 #[test]
 fn the_store_is_counted_as_it_was_used() {
-    use shared::pb::Request;
     use shared::store::Store;
     use shared::time::UnixNanos;
+    use shared::v2::{Request, Verb};
 
     let mut store = Store::new(10);
-    for (method, path) in [("PUT", "/1/a"), ("PUT", "/1/b"), ("DELETE", "/1/a"), ("DELETE", "/1/missing")] {
-        let request =
-            Request { method: method.into(), path: path.into(), val: "x".into(), ..Request::default() };
+    let writes =
+        [(Verb::Put, "/1/a"), (Verb::Put, "/1/b"), (Verb::Delete, "/1/a"), (Verb::Delete, "/1/missing")];
+    for (verb, path) in writes {
+        let request = Request { val: "x".into(), ..Request::new(verb, path) };
         let _ = store.apply(&request, UnixNanos(1));
     }
     let _ = store.get(b"/1/b", false, false);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::error::{ApiError, Code};
-use shared::pb;
+use shared::v2;
 use tokio::time::timeout;
 
 use super::Access;
@@ -118,11 +118,8 @@ pub(crate) async fn renew<A: Access>(
 /// Takes a place out of the queue.
 pub(crate) async fn release<A: Access>(access: &A, lock: &LockPath, which: &Which) -> Result<(), LockError> {
     let entry = find(access, lock, which).await?;
-    let request = pb::Request {
-        method: Bytes::from_static(b"DELETE"),
-        path: lock.below(&entry.name),
-        ..pb::Request::default()
-    };
+    let request =
+        v2::Request { verb: v2::Verb::Delete, path: lock.below(&entry.name), ..v2::Request::default() };
     access.member().submit(request).await?;
     Ok(())
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::error::{ApiError, Code};
 use shared::event::Action;
-use shared::pb;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
+use shared::v2;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -77,14 +77,14 @@ enum Heard {
 }
 
 /// The write that gives a place `ttl_seconds` from now on, and changes nothing else. Its expiration is its mark.
-pub(super) fn lifetime<A: Access>(access: &A, path: Bytes, ttl_seconds: u64) -> pb::Request {
-    pb::Request {
-        method: Bytes::from_static(b"PUT"),
+pub(super) fn lifetime<A: Access>(access: &A, path: Bytes, ttl_seconds: u64) -> v2::Request {
+    v2::Request {
+        verb: v2::Verb::Put,
         path,
         prev_exist: Some(true),
         refresh: Some(true),
         expiration: mark(access, ttl_seconds).0,
-        ..pb::Request::default()
+        ..v2::Request::default()
     }
 }
 
@@ -190,12 +190,12 @@ impl<A: Access> Place<A> {
         let mark = mark(&self.access, self.ttl_seconds);
         // What a creation writes is the request's own, answered or not.
         self.traces = Some(Traces { confirmed: Some(mark), pending: None, shared: false });
-        let request = pb::Request {
-            method: Bytes::from_static(b"POST"),
+        let request = v2::Request {
+            verb: v2::Verb::Post,
             path: self.lock.as_bytes().to_vec().into(),
             val: self.value.clone().into(),
             expiration: mark.0,
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         let event = self.access.member().submit(request).await.inspect_err(|error| {
             if matches!(error, SubmitError::Api(_)) {
@@ -411,11 +411,11 @@ impl<A: Access> Leaving<A> {
                     return;
                 }
             }
-            let request = pb::Request {
-                method: Bytes::from_static(b"DELETE"),
+            let request = v2::Request {
+                verb: v2::Verb::Delete,
                 path: self.lock.below(&entry.name),
                 prev_index: entry.modified,
-                ..pb::Request::default()
+                ..v2::Request::default()
             };
             match self.access.member().submit(request).await {
                 Ok(_) => return,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use shared::error::Code;
 use shared::event::{Event, NodeView};
-use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::Access;
 use crate::backend::{Backend as _, SubmitError};
@@ -94,12 +94,12 @@ pub(super) fn seen(access: &impl Access, lock: &LockPath) -> Vec<Entry> {
 
 /// The queue as a majority knows it. A lock that nobody ever asked for has an empty one.
 pub(super) async fn agreed(access: &impl Access, lock: &LockPath) -> Result<Vec<Entry>, SubmitError> {
-    let request = pb::Request {
-        method: Bytes::from_static(b"QGET"),
+    let request = v2::Request {
+        verb: v2::Verb::QuorumGet,
         path: lock.as_bytes().to_vec().into(),
         sorted: true,
         quorum: true,
-        ..pb::Request::default()
+        ..v2::Request::default()
     };
     match access.member().submit(request).await {
         Ok(event) => Ok(entries(&event)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -67,7 +67,7 @@ impl Lock {
     /// All that expires within so many seconds does so.
     fn passes(&self, seconds: i64) {
         let time = NOW + seconds * 1_000_000_000;
-        let request = pb::Request { method: "SYNC".into(), time, ..pb::Request::default() };
+        let request = v2::Request { verb: v2::Verb::Sync, time, ..v2::Request::default() };
         self.member.apply(&request).unwrap();
     }
 }
@@ -176,12 +176,12 @@ async fn a_place_whose_making_nobody_answered_is_found_and_removed() {
     sleep(Duration::from_millis(20)).await;
     let others = UnixNanos(mark.0 + 1);
     for expiration in [mark, others] {
-        let request = pb::Request {
-            method: "POST".into(),
+        let request = v2::Request {
+            verb: v2::Verb::Post,
             path: lock.path.as_bytes().to_vec().into(),
             val: "v".into(),
             expiration: expiration.0,
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         lock.member.submit(request).await.unwrap();
     }

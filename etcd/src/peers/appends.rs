@@ -170,6 +170,7 @@ fn read_entry(bytes: BytesMut) -> Result<pb::Entry, FrameError> {
 
 #[cfg(test)]
 mod tests {
+
     use super::super::frames::{FrameReader, tests::bytes};
     use super::*;
 
@@ -181,6 +182,7 @@ mod tests {
     }
 
     fn entry(term: u64, index: u64, val: &str) -> pb::Entry {
+        // As the recorded entries, without a verb.
         let request = pb::Request { val: val.to_owned().into(), ..pb::Request::default() };
         pb::Entry { kind: 0, term, index, data: Some(request.encode_to_vec().into()) }
     }

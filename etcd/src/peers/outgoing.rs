@@ -340,12 +340,13 @@ fn seal(chunk: &mut BytesMut) {
 mod tests {
     use shared::id::MemberId;
     use shared::pb;
+    use shared::v2;
 
     use super::*;
 
     fn append(index: u64, bytes: usize) -> Message {
-        let request = pb::Request { val: vec![7; bytes].into(), ..pb::Request::default() };
-        let data = prost::Message::encode_to_vec(&request);
+        let request = v2::Request { val: vec![7; bytes].into(), ..v2::Request::default() };
+        let data = request.encode_to_vec();
         let entry = pb::Entry { kind: 0, term: 1, index: index + 2, data: Some(data.into()) };
         Message::append(MemberId(1), MemberId(2), 1, index + 1, 0, vec![entry]).unwrap()
     }

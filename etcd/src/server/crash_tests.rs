@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use shared::disk::SimDisk;
 use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::begin::{Beginning, Founding};
 use super::data_dir::{self, Layout};
@@ -84,11 +85,11 @@ impl Life {
     }
 
     fn write(&mut self, key: String, value: String) {
-        let request = pb::Request {
-            method: "PUT".into(),
+        let request = v2::Request {
+            verb: v2::Verb::Put,
             path: format!("/1/{key}").into(),
             val: value.clone().into(),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         let id = self.opened.member.propose(request);
         self.pending.insert(id, (key, value));

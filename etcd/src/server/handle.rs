@@ -15,6 +15,7 @@ use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ages::Ages;
@@ -116,7 +117,7 @@ impl SharedStatus {
 /// A request to the member's loop, with the place for its answer.
 pub(super) enum Call {
     /// With the time when it came, if that is known.
-    Submit(pb::Request, Option<Instant>, oneshot::Sender<Result<Event, SubmitError>>),
+    Submit(v2::Request, Option<Instant>, oneshot::Sender<Result<Event, SubmitError>>),
     Configure(pb::ConfChange, oneshot::Sender<Result<(), ChangeError>>),
     /// To be told that the loop turns.
     Turn(oneshot::Sender<()>),
@@ -151,8 +152,8 @@ impl Handle {
         }
     }
 
-    async fn ask(&self, request: pb::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
-        if &request.method[..] == b"QGET" && self.inner.status.reads_are_current() {
+    async fn ask(&self, request: v2::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
+        if request.verb == v2::Verb::QuorumGet && self.inner.status.reads_are_current() {
             let store = self.inner.store.read();
             return Ok(store.get(&request.path, request.recursive, request.sorted)?);
         }
@@ -207,11 +208,11 @@ impl Handle {
 }
 
 impl Backend for Handle {
-    async fn submit(&self, request: pb::Request) -> Result<Event, SubmitError> {
+    async fn submit(&self, request: v2::Request) -> Result<Event, SubmitError> {
         self.ask(request, None).await
     }
 
-    async fn submit_begun(&self, request: pb::Request, began: Instant) -> Result<Event, SubmitError> {
+    async fn submit_begun(&self, request: v2::Request, began: Instant) -> Result<Event, SubmitError> {
         self.ask(request, Some(began)).await
     }
 

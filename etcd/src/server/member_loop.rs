@@ -16,6 +16,7 @@ use shared::id::MemberId;
 use shared::pb;
 use shared::store::Store;
 use shared::time::UnixNanos;
+use shared::v2;
 use shared::wal::WalError;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -508,7 +509,7 @@ impl<D: Disk> MemberLoop<D> {
                 return None;
             }
             Call::Submit(request, _, reply)
-                if &request.method[..] == b"QGET" && self.member.offers_read_index() =>
+                if request.verb == v2::Verb::QuorumGet && self.member.offers_read_index() =>
             {
                 self.reads.push(Read { request, reply, deadline, asked: None });
                 return None;
@@ -642,7 +643,7 @@ impl<D: Disk> MemberLoop<D> {
         let is_watched = !self.member.offers_read_index() && now.0 - self.last_sync.0 >= SYNC_INTERVAL_NANOS;
         if is_watched || self.inner.store.read().has_expired(now) {
             self.last_sync = now;
-            let sync = pb::Request { method: "SYNC".into(), time: now.0, ..pb::Request::default() };
+            let sync = v2::Request { verb: v2::Verb::Sync, time: now.0, ..v2::Request::default() };
             self.member.propose_once(sync);
         }
     }

@@ -1,7 +1,7 @@
 //! What a member tells its cluster of itself, through the log as any client would.
 
 use node::member::{attributes_path, attributes_value};
-use shared::pb;
+use shared::v2;
 
 use super::handle::Handle;
 use crate::backend::{Backend, SubmitError, Unavailable};
@@ -17,11 +17,11 @@ pub(super) async fn attributes(
     client_urls: Vec<String>,
     peer_urls: Option<Vec<String>>,
 ) {
-    let request = pb::Request {
-        method: "PUT".into(),
+    let request = v2::Request {
+        verb: v2::Verb::Put,
         path: attributes_path(handle.id()).into(),
         val: attributes_value(&name, &client_urls, Features::OURS.to_string()).into(),
-        ..pb::Request::default()
+        ..v2::Request::default()
     };
     loop {
         match handle.submit(request.clone()).await {

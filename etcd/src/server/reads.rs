@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use node::member::{Member, RequestId};
 use shared::event::Event;
-use shared::pb;
 use shared::store::Store;
+use shared::v2;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::backend::{SubmitError, Unavailable};
 
 /// A client that waits for what is read.
 pub(super) struct Read {
-    pub(super) request: pb::Request,
+    pub(super) request: v2::Request,
     pub(super) reply: oneshot::Sender<Result<Event, SubmitError>>,
     pub(super) deadline: Instant,
     /// When the cluster was first asked for it.
@@ -71,7 +71,7 @@ impl Reads {
         applied: u64,
         timeout: Duration,
         slow: &mut Slow,
-        store: impl Fn(&pb::Request) -> Result<Event, SubmitError>,
+        store: impl Fn(&v2::Request) -> Result<Event, SubmitError>,
     ) {
         while self.ready.front().is_some_and(|ready| ready.index <= applied) {
             let Some(Ready { asked, since, reads, .. }) = self.ready.pop_front() else { break };
@@ -132,6 +132,6 @@ impl Reads {
 }
 
 /// What a read finds.
-pub(super) fn read(store: &Store, request: &pb::Request) -> Result<Event, SubmitError> {
+pub(super) fn read(store: &Store, request: &v2::Request) -> Result<Event, SubmitError> {
     Ok(store.get(&request.path, request.recursive, request.sorted)?)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use node::member::{BatchId, Member, Progress, Role};
 use shared::id::MemberId;
-use shared::pb;
+use shared::v2::{self, Verb};
 use tokio::time::Instant;
 
 use crate::log;
@@ -29,19 +29,19 @@ const PATH_CHARS_MAX: usize = 200;
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct What {
-    method: Bytes,
+    verb: Verb,
     path: Bytes,
 }
 
 impl What {
     /// A change of the members.
     pub(super) fn members() -> What {
-        What { method: Bytes::from_static(b"POST"), path: Bytes::from_static(b"/0/members") }
+        What { verb: Verb::Post, path: Bytes::from_static(b"/0/members") }
     }
 
     /// Takes from a request what a line needs.
-    pub(super) fn of(request: &mut pb::Request) -> What {
-        What { method: std::mem::take(&mut request.method), path: std::mem::take(&mut request.path) }
+    pub(super) fn of(request: &mut v2::Request) -> What {
+        What { verb: request.verb, path: std::mem::take(&mut request.path) }
     }
 }
 
@@ -200,7 +200,7 @@ impl Slow {
     /// The same for a read, of which nothing else is needed any more.
     pub(super) fn tell_read(
         &mut self,
-        request: &mut pb::Request,
+        request: &mut v2::Request,
         stages: Stages,
         answered: bool,
         now: Instant,
@@ -251,7 +251,7 @@ impl Line {
         match self {
             Line::Request { what, stages, answered, obstacle } => log::warning!(
                 "etcdserver",
-                json_method = %String::from_utf8_lossy(&what.method),
+                json_method = what.verb.name(),
                 json_key = %Key(&what.path),
                 json_answered = *answered,
                 json_took_ms = millis(stages.sum()),
@@ -277,7 +277,7 @@ impl fmt::Display for Line {
                 write!(
                     f,
                     "slow request: {} {} {took} {:.1}ms (queue {:.1}ms, disk {:.1}ms, peers {:.1}ms, apply {:.1}ms)",
-                    String::from_utf8_lossy(&what.method),
+                    what.verb.name(),
                     Key(&what.path),
                     millis(stages.sum()),
                     millis(stages.queue),

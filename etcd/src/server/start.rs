@@ -13,6 +13,7 @@ use shared::pb;
 use shared::snap::{SnapError, Snapshots};
 use shared::store::Store;
 use shared::time::UnixNanos;
+use shared::v2::Verb;
 use shared::wal::{EntryRef, Recovered, Wal, WalError};
 
 use super::begin::{BeginError, Beginning, Founding, Joining};
@@ -416,7 +417,7 @@ fn last_value(store: &Store, entries: &[pb::Entry], path: &[u8]) -> Option<Bytes
         let data = entry.data.clone().unwrap_or_default();
         // One that means nothing sets nothing.
         let Ok(request) = pb::Request::decode(data) else { continue };
-        if request.path == path && matches!(&request.method[..], b"PUT" | b"POST") {
+        if request.path == path && matches!(Verb::of(&request.method), Some(Verb::Put | Verb::Post)) {
             value = Some(request.val);
         }
     }

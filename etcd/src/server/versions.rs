@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use node::member::{Membership, Role, VERSION_PATH};
 use shared::net::Dialer;
-use shared::pb;
+use shared::v2;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -59,11 +59,11 @@ pub(super) async fn keep(handle: Handle, dialer: Dialer, mut notices: UnboundedR
                 short(wanted)
             ),
         }
-        let request = pb::Request {
-            method: "PUT".into(),
+        let request = v2::Request {
+            verb: v2::Verb::Put,
             path: VERSION_PATH.into(),
             val: format!("{}.{}.0", wanted.major, wanted.minor).into(),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         match handle.submit(request).await {
             Ok(_) => {}

@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 pub use members::{change, is_of_removed, is_removed, members, publish};
 
 use crate::entry::{Content, ContentError, content};
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::event::Event;
 use crate::pb;
 use crate::store::{RecoverError, Store};
 use crate::time::UnixNanos;
+use crate::v2;
 use crate::wal::Frames;
 
 /// Remaining times are shown to nobody here.
@@ -101,7 +102,10 @@ impl Replay {
             Content::Empty => Applied::Nothing,
             Content::Request(request) if is_of_removed(&self.store, &request) => Applied::OfRemoved(request),
             Content::Request(request) => {
-                let result = self.store.apply(&request, NOW);
+                let result = match v2::Request::try_from(request.clone()) {
+                    Ok(request) => self.store.apply(&request, NOW),
+                    Err(error) => Err(ApiError::new(Code::RaftInternal, error.to_string(), 0)),
+                };
                 Applied::Request(request, result)
             }
             Content::V3(request) => {

@@ -10,8 +10,8 @@ use super::tree::Found;
 use super::{Expiry, Store};
 use crate::error::{ApiError, Code};
 use crate::event::{Action, Content, Event, EventNode, ttl_seconds};
-use crate::pb::Request;
 use crate::time::UnixNanos;
+use crate::v2::{Request, Verb};
 
 /// The directories that cannot be changed themselves.
 const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
@@ -54,24 +54,23 @@ impl Store {
             at: (request.expiration != 0).then_some(UnixNanos(request.expiration)),
             refresh: request.refresh == Some(true),
         };
-        let compares = *prev_index > 0 || !prev_value.is_empty();
-        match &*request.method {
-            b"POST" => self.create(path, *dir, val, true, expiry, now),
-            b"PUT" => match request.prev_exist {
+        let compares = request.compares();
+        match request.verb {
+            Verb::Post => self.create(path, *dir, val, true, expiry, now),
+            Verb::Put => match request.prev_exist {
                 Some(false) => self.create(path, *dir, val, false, expiry, now),
                 _ if compares => self.compare_and_swap(path, prev_value, *prev_index, val, expiry, now),
                 Some(true) => self.update(path, val, expiry, now),
                 None => self.set(path, *dir, val, expiry, now),
             },
-            b"DELETE" if compares => self.compare_and_delete(path, prev_value, *prev_index, now),
-            b"DELETE" => self.delete(path, *dir, request.recursive, now),
-            b"QGET" => self.get(path, request.recursive, request.sorted),
-            b"SYNC" => {
+            Verb::Delete if compares => self.compare_and_delete(path, prev_value, *prev_index, now),
+            Verb::Delete => self.delete(path, *dir, request.recursive, now),
+            Verb::QuorumGet => self.get(path, request.recursive, request.sorted),
+            Verb::Sync => {
                 self.delete_expired(UnixNanos(request.time), now);
                 self.garbage.sweep(SWEEP_BRANCHES_PER_SYNC);
                 Ok(Event::nothing(self.index))
             }
-            _ => Err(ApiError::new(Code::RaftInternal, "etcdserver: unknown method", 0)),
         }
     }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use shared::error::Code;
-use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::history::{self, Call, OPERATIONS_MAX, Operation, Outcome, Value, Verdict};
 use super::oracle::Violation;
@@ -21,7 +21,7 @@ const UNANSWERED_PER_KEY: usize = 10;
 /// What a client wants a member to do.
 pub(super) enum Wish {
     /// An entry: a write, or a read that takes the way of writes.
-    Entry(pb::Request),
+    Entry(v2::Request),
     /// A quorum read without an entry, of this path.
     Read(Bytes),
 }
@@ -185,10 +185,10 @@ impl Clients {
     ) -> (Wish, String, (usize, usize)) {
         let key = &mut self.keys[at];
         let path = Bytes::from(format!("/1/k{at}"));
-        let mut request = pb::Request { method: "PUT".into(), path: path.clone(), ..pb::Request::default() };
+        let mut request = v2::Request { verb: v2::Verb::Put, path: path.clone(), ..v2::Request::default() };
         let value = |value: Value| Bytes::from(format!("v{value}"));
         // A compare names the value or, just as well, its index.
-        let expect = |request: &mut pb::Request, wanted: Value, by_index: bool| match key
+        let expect = |request: &mut v2::Request, wanted: Value, by_index: bool| match key
             .seen
             .iter()
             .find(|(seen, _)| *seen == wanted)
@@ -198,7 +198,7 @@ impl Clients {
         };
         let by_index = rng.random_bool(0.5);
         match call {
-            Call::Read => request.method = "QGET".into(),
+            Call::Read => request.verb = v2::Verb::QuorumGet,
             Call::Put(new) => request.val = value(new),
             Call::Create(new) => (request.val, request.prev_exist) = (value(new), Some(false)),
             Call::Update(new) => (request.val, request.prev_exist) = (value(new), Some(true)),
@@ -206,9 +206,9 @@ impl Clients {
                 request.val = value(new);
                 expect(&mut request, old, by_index);
             }
-            Call::Delete => request.method = "DELETE".into(),
+            Call::Delete => request.verb = v2::Verb::Delete,
             Call::DeleteIf(old) => {
-                request.method = "DELETE".into();
+                request.verb = v2::Verb::Delete;
                 expect(&mut request, old, by_index);
             }
         }
@@ -220,12 +220,12 @@ impl Clients {
     }
 
     /// Something that no history is kept of: the stores are compared anyway.
-    fn aside(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (pb::Request, String) {
+    fn aside(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (v2::Request, String) {
         self.next_value += 1;
-        let mut request = pb::Request {
-            method: "PUT".into(),
+        let mut request = v2::Request {
+            verb: v2::Verb::Put,
             val: format!("v{}", self.next_value).into(),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         let told = match rng.random_range(0..10) {
             0..5 => {
@@ -242,12 +242,12 @@ impl Clients {
                 "Update of the folder of such keys".to_owned()
             }
             6..9 => {
-                request.method = "POST".into();
+                request.verb = v2::Verb::Post;
                 request.path = "/1/queue".into();
                 "Post".to_owned()
             }
             _ => {
-                request.method = "DELETE".into();
+                request.verb = v2::Verb::Delete;
                 request.path = "/1/queue".into();
                 request.recursive = true;
                 "Delete of the queue".to_owned()

@@ -14,6 +14,7 @@ use shared::pb;
 use shared::snap::Snapshots;
 use shared::store::{Image, Store, Watcher};
 use shared::time::UnixNanos;
+use shared::v2;
 use shared::wal::{EntryRef, Wal};
 
 use super::oracle::{Entries, Oracle, Violation};
@@ -224,7 +225,7 @@ impl Process {
     }
 
     /// Hands a write, or a read that takes the way of writes, to the member. False if nobody can take it now.
-    pub(super) fn submit(&mut self, request: pb::Request, ticket: Ticket) -> bool {
+    pub(super) fn submit(&mut self, request: v2::Request, ticket: Ticket) -> bool {
         if !self.member.takes_proposals() {
             return false;
         }
@@ -260,11 +261,7 @@ impl Process {
         if self.bug == Some(Bug::OwnExpiry) {
             self.store.delete_expired(now, now);
         } else if self.member.status().role == Role::Leader {
-            self.member.propose_once(pb::Request {
-                method: "SYNC".into(),
-                time: now.0,
-                ..Default::default()
-            });
+            self.member.propose_once(v2::Request { verb: v2::Verb::Sync, time: now.0, ..Default::default() });
         }
     }
 

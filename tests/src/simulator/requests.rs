@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 use shared::id::MemberId;
-use shared::pb;
+use shared::v2;
 
 use super::clients::Wish;
 use super::oracle::Violation;
@@ -61,8 +61,10 @@ impl World {
             Wish::Read(path) => {
                 // Who cannot ask without an entry asks with one.
                 process.read(path.clone(), ticket, &mut self.effects)
-                    || process
-                        .submit(pb::Request { method: "QGET".into(), path, ..pb::Request::default() }, ticket)
+                    || process.submit(
+                        v2::Request { verb: v2::Verb::QuorumGet, path, ..v2::Request::default() },
+                        ticket,
+                    )
             }
         };
         self.turn(id)?;

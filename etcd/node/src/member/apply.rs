@@ -5,9 +5,9 @@
 
 use raft::eraftpb;
 use raft::{INVALID_ID, StateRole};
-use shared::pb;
 use shared::store::Store;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::content::{ChangeKind, Content, Meaningless, MemberChange, is_forgery};
 use super::membership::{self, Membership, attributes_id};
@@ -54,7 +54,7 @@ impl Member {
 
     fn apply_request(
         &mut self,
-        request: &pb::Request,
+        request: &v2::Request,
         store: &mut Store,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
@@ -65,7 +65,7 @@ impl Member {
         if is_forgery(request) {
             return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
         }
-        let of_cluster = request.path.starts_with(b"/0/") && &request.method[..] == b"PUT";
+        let of_cluster = request.path.starts_with(b"/0/") && request.verb == v2::Verb::Put;
         if let Some(member) = attributes_id(&request.path).filter(|_| of_cluster) {
             if self.membership.removed.contains(&member) {
                 return Ok(());

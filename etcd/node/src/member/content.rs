@@ -11,13 +11,11 @@ use raft::eraftpb;
 use shared::id::MemberId;
 use shared::pb;
 use shared::store::clean_path;
+use shared::v2::{self, UnknownVerb, Verb};
 
 use super::convert;
 use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
 use crate::version;
-
-/// The methods of requests that stand in the log.
-const METHODS: [&[u8]; 5] = [b"PUT", b"POST", b"DELETE", b"QGET", b"SYNC"];
 
 /// Why an entry means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,9 +43,9 @@ pub enum Meaningless {
     /// A proposal without data.
     #[error("an empty proposal")]
     Empty,
-    /// A method that no server writes to the log.
-    #[error("a request with the method {0:?}")]
-    Method(String),
+    /// A verb that no server writes to the log.
+    #[error(transparent)]
+    Verb(#[from] UnknownVerb),
     /// A path that no server asks another to change.
     #[error("a request that changes {0:?}")]
     Path(String),
@@ -146,7 +144,7 @@ pub(super) enum Content {
     /// Nothing: a new leader's first entry.
     Empty,
     /// A request to the store.
-    Request(pb::Request),
+    Request(v2::Request),
     /// A change of the members.
     Change(MemberChange),
 }
@@ -166,7 +164,7 @@ impl Content {
     /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
     pub(super) fn check_appended(&self) -> Result<(), Meaningless> {
         match self {
-            Content::Request(request) if &request.method[..] == b"PUT" && !is_known_version(request) => {
+            Content::Request(request) if request.verb == Verb::Put && !is_known_version(request) => {
                 Err(Meaningless::Version(request.val.escape_ascii().to_string()))
             }
             _ => Ok(()),
@@ -179,8 +177,9 @@ impl Content {
     }
 }
 
-fn parse_request(data: Bytes) -> Result<pb::Request, Meaningless> {
-    pb::Request::decode(data).map_err(|error| Meaningless::Data { what: "request", error })
+fn parse_request(data: Bytes) -> Result<v2::Request, Meaningless> {
+    let request = pb::Request::decode(data).map_err(|error| Meaningless::Data { what: "request", error })?;
+    Ok(v2::Request::try_from(request)?)
 }
 
 /// What an entry of the log means, for who reads a log before a member does.
@@ -195,7 +194,7 @@ pub fn check_entry(entry: &pb::Entry) -> Result<(), Meaningless> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Proposal {
     /// A request to the store.
-    Request(pb::Request),
+    Request(v2::Request),
     /// A change of the members.
     Change(MemberChange),
 }
@@ -231,15 +230,11 @@ impl Proposal {
 }
 
 /// Whether a server would ask another to put this request into the log.
-fn check_forwarded(request: &pb::Request) -> Result<(), Meaningless> {
-    if !METHODS.contains(&&*request.method) {
-        return Err(Meaningless::Method(request.method.escape_ascii().to_string()));
-    }
+fn check_forwarded(request: &v2::Request) -> Result<(), Meaningless> {
     let path = clean_path(&request.path);
-    let reads = matches!(&request.method[..], b"QGET" | b"SYNC");
     let of_clients = is_within(&path, b"/1") || is_within(&path, b"/2");
     let of_servers = is_own_data(&request.path) && is_plain_put(request) && is_known_version(request);
-    if reads || of_clients || of_servers {
+    if !request.verb.writes() || of_clients || of_servers {
         Ok(())
     } else {
         Err(Meaningless::Path(request.path.escape_ascii().to_string()))
@@ -252,8 +247,8 @@ fn is_own_data(path: &[u8]) -> bool {
 }
 
 /// A PUT that can only set a value, for ever.
-fn is_plain_put(request: &pb::Request) -> bool {
-    &request.method[..] == b"PUT"
+fn is_plain_put(request: &v2::Request) -> bool {
+    request.verb == Verb::Put
         && !request.dir
         && request.expiration == 0
         && request.prev_exist.is_none()
@@ -263,17 +258,19 @@ fn is_plain_put(request: &pb::Request) -> bool {
 
 /// Whether the request sets a version only if this server can be part of a cluster of that version: another one
 /// would end all members that are like it.
-fn is_known_version(request: &pb::Request) -> bool {
+fn is_known_version(request: &v2::Request) -> bool {
     &request.path[..] != VERSION_PATH || std::str::from_utf8(&request.val).is_ok_and(version::is_of_cluster)
 }
 
 /// Whether a request would change what only changes of members and the server's own requests may change. No server
 /// writes such an entry.
-pub(super) fn is_forgery(request: &pb::Request) -> bool {
-    let changes = matches!(&request.method[..], b"PUT" | b"POST" | b"DELETE");
+pub(super) fn is_forgery(request: &v2::Request) -> bool {
     // Nearly all paths are those of keys, and without a `..` there is no way out of these.
     let of_keys = request.path.starts_with(b"/1/") && memchr::memchr(b'.', &request.path).is_none();
-    changes && !of_keys && is_within(&clean_path(&request.path), b"/0") && !is_own_data(&request.path)
+    request.verb.writes()
+        && !of_keys
+        && is_within(&clean_path(&request.path), b"/0")
+        && !is_own_data(&request.path)
 }
 
 /// Whether a clean path is `folder` or below it.

@@ -11,6 +11,7 @@ use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::store::Store;
 use shared::time::UnixNanos;
+use shared::v2;
 
 use super::{BatchId, INDEX_MAX, LogEnd, Member, Message, Output, Start, Status};
 
@@ -283,11 +284,11 @@ impl Attack {
     }
 
     fn propose(&mut self, id: u64) {
-        let request = pb::Request {
-            method: "PUT".into(),
+        let request = v2::Request {
+            verb: v2::Verb::Put,
             path: "/1/good".into(),
             val: "v".into(),
-            ..pb::Request::default()
+            ..v2::Request::default()
         };
         self.with(id, |living| {
             if living.member.takes_proposals() {
@@ -337,7 +338,7 @@ impl Attack {
             self.turn(id, true);
             let Some(living) = self.members.get(&id) else { continue };
             let (term, end) = (living.member.status().term + 1, living.member.log_end());
-            let request = pb::Request { path: "/1/last".into(), method: "PUT".into(), ..Default::default() };
+            let request = v2::Request { path: "/1/last".into(), verb: v2::Verb::Put, ..Default::default() };
             let data = Some(request.encode_to_vec().into());
             let index = end.last_index + 1;
             let message = pb::Message {

@@ -5,6 +5,7 @@ use prost::Message as _;
 use shared::id::MemberId;
 use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2::{self, UnknownVerb};
 
 use super::group_tests::{Group, node_of};
 use super::tests::{change, change_entry, put};
@@ -95,12 +96,12 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     assert!(decoded(&append).is_ok());
     let odd = |method: &'static str, path: &str| {
         decoded(&proposal(vec![normal(
-            pb::Request { method: method.into(), ..put(path, "v") }.encode_to_vec(),
+            pb::Request { method: method.into(), ..put(path, "v").into() }.encode_to_vec(),
         )]))
     };
     assert!(odd("PUT", "/1/a").is_ok() && odd("SYNC", "").is_ok() && odd("QGET", "/0/version").is_ok());
     assert!(odd("PUT", "/2/enabled").is_ok() && odd("PUT", "/0/members/2/attributes").is_ok());
-    assert_eq!(odd("GET", "/1/a"), Err(Meaningless::Method("GET".to_owned()).into()));
+    assert_eq!(odd("GET", "/1/a"), Err(Meaningless::Verb(UnknownVerb("GET".into())).into()));
     for path in [
         "/0/members/9/raftAttributes",
         "/0/members/9",
@@ -137,7 +138,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
         };
         assert_eq!(decoded(&append).is_ok(), fine, "{version}");
     }
-    let expiring = pb::Request { expiration: 1, ..put("/0/members/2/attributes", "{}") };
+    let expiring = v2::Request { expiration: 1, ..put("/0/members/2/attributes", "{}") };
     assert!(decoded(&proposal(vec![normal(expiring.encode_to_vec())])).is_err());
     assert!(decoded(&proposal(vec![normal("")])).is_err());
     let nobody = pb::ConfChange { context: None, ..change(pb::ADD_NODE, MemberId(9), "") };
@@ -344,7 +345,10 @@ fn entries_that_mean_nothing_are_passed_over_by_all() {
         ("PUT", "/1/../0/members/6"),
         ("POST", "/0/members"),
     ] {
-        add(normal(pb::Request { method: method.into(), ..put(path, "x") }.encode_to_vec()), &mut entries);
+        add(
+            normal(pb::Request { method: method.into(), ..put(path, "x").into() }.encode_to_vec()),
+            &mut entries,
+        );
     }
     for (kind, id) in [(pb::ADD_NODE, 9), (pb::REMOVE_NODE, 9), (pb::UPDATE_NODE, 8), (pb::REMOVE_NODE, 7)] {
         add(changing(change(kind, MemberId(id), "http://m9:1").encode_to_vec()), &mut entries);

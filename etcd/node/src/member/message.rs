@@ -308,8 +308,9 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
             let parsed = |entry: pb::Entry| {
                 match Content::parse(entry.kind, entry.data.clone().unwrap_or_default()) {
                     Ok(content) => content.check_appended()?,
-                    // A client of a Go leader can ask for it: that leader's log has it, and all pass over it.
-                    Err(Meaningless::NoMember) => {}
+                    // A client of a Go leader can ask for the one, and a Go leader takes the other: its log has
+                    // them, and all pass over them.
+                    Err(Meaningless::NoMember | Meaningless::Verb(_)) => {}
                     Err(why) => return Err(why.into()),
                 }
                 Ok(convert::entry_to_raft(entry))
@@ -388,6 +389,8 @@ fn kind_from_number(number: i32) -> Option<MessageType> {
 
 #[cfg(test)]
 mod tests {
+    use shared::v2;
+
     use super::*;
 
     fn bytes(hex: &str) -> Bytes {
@@ -397,7 +400,7 @@ mod tests {
 
     fn put(path: &str) -> Vec<u8> {
         let path = path.to_owned().into();
-        pb::Request { method: "PUT".into(), path, ..Default::default() }.encode_to_vec()
+        v2::Request { verb: v2::Verb::Put, path, ..Default::default() }.encode_to_vec()
     }
 
     fn encoded(message: &Message) -> Bytes {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use shared::id::MemberId;
 use shared::pb;
+use shared::v2;
 
 use super::group_tests::Group;
 use super::tests::{change, put};
@@ -20,12 +21,12 @@ fn led(extended: bool) -> Group {
 }
 
 /// Puts another value into the queue each time it happens.
-fn post(value: &str) -> pb::Request {
-    pb::Request {
-        method: "POST".into(),
+fn post(value: &str) -> v2::Request {
+    v2::Request {
+        verb: v2::Verb::Post,
         path: "/1/queue".into(),
         val: Bytes::from(value.to_owned()),
-        ..pb::Request::default()
+        ..v2::Request::default()
     }
 }
 
@@ -188,7 +189,7 @@ fn a_read_through_the_log_is_proposed_again_with_members_of_any_kind() {
     let mut group = led(false);
     group.put(1, "k", "v");
     group.cut_off.insert(MemberId(1));
-    let read = pb::Request { method: "QGET".into(), path: "/1/k".into(), ..pb::Request::default() };
+    let read = v2::Request { verb: v2::Verb::QuorumGet, path: "/1/k".into(), ..v2::Request::default() };
     let id = group.at(2).member.propose(read);
     group.settle();
     depose(&mut group);
@@ -202,7 +203,7 @@ fn what_a_snapshot_may_cover_is_given_up_soon() {
     // It arrives, but its member hears of nothing until there is a snapshot.
     group.keeps_proposals = true;
     let covered = group.at(3).member.propose(post("covered"));
-    let read = pb::Request { method: "QGET".into(), path: "/1".into(), ..pb::Request::default() };
+    let read = v2::Request { verb: v2::Verb::QuorumGet, path: "/1".into(), ..v2::Request::default() };
     let read = group.at(3).member.propose(read);
     group.settle();
     group.keeps_proposals = false;

@@ -16,6 +16,7 @@ use prost::Message as _;
 use raft::StateRole;
 use raft::eraftpb::{self, Entry, EntryType, MessageType};
 use shared::pb;
+use shared::v2;
 
 use super::{Member, RequestId, convert};
 
@@ -233,29 +234,27 @@ impl Member {
     /// Asks for `request` to become an entry. Its id is set here and comes back in [`Applied::Request`], if it ever
     /// commits. Requests of one turn travel together; they leave with the next [`Member::poll`] that knows a leader.
     /// One that was lost with a leader is proposed again, until it is applied or [forgotten](Member::forget).
-    pub fn propose(&mut self, mut request: pb::Request) -> RequestId {
+    pub fn propose(&mut self, mut request: v2::Request) -> RequestId {
         self.propose_from(&mut request)
     }
 
     /// The same for a caller that keeps parts of the request.
-    pub fn propose_from(&mut self, request: &mut pb::Request) -> RequestId {
+    pub fn propose_from(&mut self, request: &mut v2::Request) -> RequestId {
         let content = self.encode_request(request);
-        self.proposals.push(request.id, &request.method[..] == b"QGET", content);
+        self.proposals.push(request.id, request.verb == v2::Verb::QuorumGet, content);
         request.id
     }
 
     /// The same for a request that nobody waits for: it is not proposed again.
-    pub fn propose_once(&mut self, mut request: pb::Request) {
+    pub fn propose_once(&mut self, mut request: v2::Request) {
         let content = self.encode_request(&mut request);
         self.proposals.push_once(content);
     }
 
-    fn encode_request(&mut self, request: &mut pb::Request) -> Encoded {
+    fn encode_request(&mut self, request: &mut v2::Request) -> Encoded {
         request.id = self.ids.next();
-        self.encoded.reserve(request.encoded_len());
-        if let Err(error) = request.encode(&mut self.encoded) {
-            unreachable!("a growing buffer has room: {error}");
-        }
+        self.encoded.reserve(request.encoded_len_max());
+        request.encode(&mut self.encoded);
         Encoded { kind: EntryType::EntryNormal, data: self.encoded.split().freeze() }
     }
 

@@ -2,6 +2,7 @@
 //! promised before it is durable.
 
 use prost::Message as _;
+use shared::v2;
 
 use super::*;
 
@@ -28,12 +29,12 @@ pub(super) fn change(kind: i32, id: MemberId, url: &str) -> pb::ConfChange {
     pb::ConfChange { id: 0, kind, node_id: id.0, context: Some(context.encode().into()) }
 }
 
-pub(super) fn put(path: &str, value: &str) -> pb::Request {
-    pb::Request {
-        method: "PUT".into(),
+pub(super) fn put(path: &str, value: &str) -> v2::Request {
+    v2::Request {
+        verb: v2::Verb::Put,
         path: path.to_owned().into(),
         val: value.to_owned().into(),
-        ..pb::Request::default()
+        ..v2::Request::default()
     }
 }
 

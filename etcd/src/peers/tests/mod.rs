@@ -19,6 +19,7 @@ use shared::id::{ClusterId, MemberId};
 use shared::net::{Acceptor, Dialer};
 use shared::pb;
 use shared::time::UnixNanos;
+use shared::v2;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -179,7 +180,7 @@ async fn pair() -> (Node, Node) {
 /// An entry that sets a key to `val`.
 fn entry(index: u64, val: Vec<u8>) -> pb::Entry {
     let request =
-        pb::Request { method: "PUT".into(), path: "/1/a".into(), val: val.into(), ..Default::default() };
+        v2::Request { verb: v2::Verb::Put, path: "/1/a".into(), val: val.into(), ..Default::default() };
     pb::Entry { kind: 0, term: 2, index, data: Some(request.encode_to_vec().into()) }
 }
 

@@ -3,8 +3,8 @@
 use super::{Expiry, Image, Store, Watcher};
 use crate::error::ApiError;
 use crate::event::Event;
-use crate::pb::Request;
 use crate::time::UnixNanos;
+use crate::v2::{Request, Verb};
 
 mod listings;
 mod snapshots;
@@ -32,7 +32,7 @@ fn after(seconds: i64) -> Expiry {
 
 fn request(method: &str, path: &str, val: &str) -> Request {
     Request {
-        method: method.to_owned().into(),
+        verb: Verb::of(method.as_bytes()).unwrap(),
         path: path.to_owned().into(),
         val: val.to_owned().into(),
         ..Request::default()
