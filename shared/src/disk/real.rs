@@ -132,6 +132,16 @@ impl RealFile {
         failed(verb, &self.path)
     }
 
+    /// Whether the file is as long as it was.
+    fn check_length(&self, verb: &'static str, stat: &fs::Stat) -> Result<(), DiskError> {
+        let (is, was) = (size(stat), self.end);
+        if is >= was {
+            return Ok(());
+        }
+        let reason = format!("it has {is} bytes, and had {was}: another program has cut it off");
+        Err(DiskError::new(verb, &self.path, io::Error::new(io::ErrorKind::InvalidData, reason)))
+    }
+
     fn check_writable(&self, verb: &'static str) -> Result<(), DiskError> {
         if self.sync_failed { Err(DiskError::after_failed_sync(verb, &self.path)) } else { Ok(()) }
     }
@@ -166,6 +176,9 @@ impl DiskFile for RealFile {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.check_writable("write")?;
+        // Before the write, which makes the file as long as it should be, with a hole in the place of what was cut off.
+        let stat = fs::fstat(&self.fd).map_err(self.failed("stat"))?;
+        self.check_length("write", &stat)?;
         let mut done = 0;
         while done < bytes.len() {
             let at = offset + done as u64;
@@ -201,12 +214,7 @@ impl DiskFile for RealFile {
 
     fn check_in_place(&self) -> Result<(), DiskError> {
         match fs::stat(&self.path) {
-            Ok(stat) if identity(&stat) == self.identity && size(&stat) < self.end => {
-                let (is, was) = (size(&stat), self.end);
-                let reason = format!("it has {is} bytes, and had {was}: another program has cut it off");
-                Err(DiskError::new("check", &self.path, io::Error::new(io::ErrorKind::InvalidData, reason)))
-            }
-            Ok(stat) if identity(&stat) == self.identity => Ok(()),
+            Ok(stat) if identity(&stat) == self.identity => self.check_length("check", &stat),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::displaced(&self.path)),
             Err(errno) => Err(self.failed("stat")(errno)),
         }
@@ -248,8 +256,11 @@ mod tests {
             assert!(error.to_string().contains("it has 5 bytes, and had 8"), "{error}");
             assert!(!error.is_displaced());
         }
-        file.append(b"ab").unwrap();
-        assert!(file.check_in_place().is_err(), "what is written behind the cut does not mend it");
+        // What is written behind the cut would hide it.
+        for error in [file.append(b"ab").unwrap_err(), file.write_at(8, b"ab").unwrap_err()] {
+            assert!(error.to_string().contains("it has 5 bytes, and had 8"), "{error}");
+        }
+        assert!(file.check_in_place().is_err());
     }
 
     #[test]

@@ -230,11 +230,13 @@ impl Scan {
         if place >= 2 {
             return Ok(());
         }
-        // Without its head. A crash may leave that of a segment that was just begun: nothing was in it yet. A log of
-        // nothing else does not say whose it is, which is found out later.
+        // Without its head. A crash of 2.0 to 2.2 may leave that of a segment that was just begun: nothing was in it yet.
+        // But nothing but zeros is what is left of one that had a head, and entries. A log of nothing else does not say
+        // whose it is, which is found out later.
         let is_begun = position.name.is_some_and(|name| name.is_after(self.last_index));
         let is_empty = !reader.has_record_after(offset).map_err(|error| (offset, error.into()))?;
-        self.headless = position.is_last && !position.is_first && is_begun && is_empty;
+        let was_wiped = self.end == End::Zeros && place == 0;
+        self.headless = position.is_last && !position.is_first && is_begun && is_empty && !was_wiped;
         let is_only = position.is_first && position.is_last;
         if self.headless || is_only { Ok(()) } else { Err((0, Damage::Head.into())) }
     }
@@ -375,7 +377,11 @@ impl<D: Disk> Wal<D> {
         let disk = self.disk().clone();
         let file = self.tail_mut();
         let (path, len) = (file.path().to_owned(), file.len()?);
-        tracing::info!(target: "wal", "repairing {}, which has no head", path.display());
+        tracing::warn!(
+            target: "wal",
+            "repairing {}, which has no head: unless a crash left it so, the entries that were in it are lost",
+            path.display()
+        );
         let copy = if end == End::Torn { set_aside(&disk, file, 0)? } else { None };
         self.replace_tail()?;
         Ok(Repaired { file: path, kept_bytes: self.tail_len(), cut_bytes: len, copy })

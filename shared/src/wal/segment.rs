@@ -58,9 +58,24 @@ pub(crate) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentName>, Wa
 }
 
 /// The segments that hold the entries after `index`: the last that may hold it, and all that follow.
+///
+/// A segment that begins with a lower index than one before it is not where reading starts, as long as there is another
+/// choice. A log is hardly ever written so, but a copied or renamed file looks like it, and only the sums of the
+/// segments before it can tell.
+///
+/// # Errors
+/// If one of them is missing.
 pub(crate) fn select(names: &[SegmentName], dir: &Path, index: u64) -> Result<Vec<SegmentName>, WalError> {
     let missing = || WalError::FileNotFound(PathBuf::from(dir));
-    let first = names.iter().rposition(|name| name.index <= index).ok_or_else(missing)?;
+    let mut highest = 0;
+    let in_order = names.iter().map(|name| {
+        highest = highest.max(name.index);
+        name.index == highest
+    });
+    let in_order: Vec<bool> = in_order.collect();
+    let may_hold = |place: &usize| names[*place].index <= index;
+    let first = (0..names.len()).rev().filter(may_hold).find(|place| in_order[*place]);
+    let first = first.or_else(|| (0..names.len()).rev().find(may_hold)).ok_or_else(missing)?;
     let selected = &names[first..];
     let joined = selected.windows(2).all(|pair| pair[0].seq.checked_add(1) == Some(pair[1].seq));
     if joined { Ok(selected.to_vec()) } else { Err(missing()) }
@@ -100,6 +115,14 @@ mod tests {
         assert_eq!(select(&all, dir, 10).unwrap(), all[1..]);
         assert_eq!(select(&all, dir, 99).unwrap(), all[2..]);
         assert!(matches!(select(&all[1..], dir, 9), Err(WalError::FileNotFound(_))));
+        // The last one may be a copy of another one: the sums tell, if those before it are read too.
+        let copied = [name(0, 0), name(1, 10), name(2, 20), name(3, 10)];
+        assert_eq!(select(&copied, dir, 15).unwrap(), copied[1..]);
+        assert_eq!(select(&copied, dir, 25).unwrap(), copied[2..]);
+        // Nothing is left before it.
+        assert_eq!(select(&copied[2..], dir, 15).unwrap(), copied[3..]);
+        let renamed = [name(0, 0), name(2, 20), name(3, 10)];
+        assert!(matches!(select(&renamed, dir, 15), Err(WalError::FileNotFound(_))));
         let gap = [name(0, 0), name(2, 20)];
         assert!(matches!(select(&gap, dir, 0), Err(WalError::FileNotFound(_))));
         assert_eq!(select(&gap, dir, 20).unwrap(), gap[1..]);

@@ -189,7 +189,8 @@ impl<D: Disk> Stream<D> {
                     let follows = std::mem::replace(&mut self.follows, true);
                     let is_next = self.name.is_some_and(|name| name.is_after(self.last_index));
                     // What a crash left of a segment that was just begun.
-                    let was_begun = is_empty && is_last && follows && is_next;
+                    let was_wiped = self.end == End::Zeros && self.place == 0;
+                    let was_begun = is_empty && is_last && follows && is_next && !was_wiped;
                     if self.place < HEAD_RECORDS && !was_begun {
                         self.offset = 0;
                         return Err(self.damaged(Damage::Head));
