@@ -111,6 +111,12 @@ pub(crate) enum SalvageError {
     Nothing,
     #[error("{} is not empty; give a directory that does not exist", .0.display())]
     InTheWay(PathBuf),
+    #[error(
+        "{} would be written first, and is something else than what an interrupted salvage left; give another directory, \
+         or move it away",
+        .0.display()
+    )]
+    DraftInTheWay(PathBuf),
     #[error("{} is in {}, which must not be written", out.display(), dir.display())]
     Within { out: PathBuf, dir: PathBuf },
     #[error("member {member} cannot be removed or added: the snapshot and its store name other members")]
@@ -128,7 +134,13 @@ pub(crate) enum SalvageError {
 impl SalvageError {
     /// Whether it is a fault of the command line.
     fn is_usage(&self) -> bool {
-        matches!(self, SalvageError::NoDirectory(_) | SalvageError::InTheWay(_) | SalvageError::Within { .. })
+        matches!(
+            self,
+            SalvageError::NoDirectory(_)
+                | SalvageError::InTheWay(_)
+                | SalvageError::DraftInTheWay(_)
+                | SalvageError::Within { .. }
+        )
     }
 
     /// Whether the directory is one that nothing can be made of.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use shared::disk::{Disk, DiskError, Kind};
+use shared::disk::{Disk, DiskError, Kind, is_link};
 use shared::pb;
 use shared::snap::Snapshots;
 use shared::wal::{EntryRef, Wal};
@@ -109,11 +109,12 @@ pub(crate) fn remove_draft<D: Disk>(disk: &D, data_dir: &Path) -> Result<(), Dis
     remove_all(disk, &draft_dir(data_dir))
 }
 
-/// Removes a folder with all below it, if it is there. Ours are two levels deep; the stack is our own anyway.
+/// Removes a folder with all below it, if it is there; of links the link and not what it leads to. Ours are two levels
+/// deep; the stack is our own anyway.
 fn remove_all<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
     match disk.kind(dir)? {
         None => return Ok(()),
-        Some(Kind::Dir) => {}
+        Some(Kind::Dir) if !is_link(disk, dir)? => {}
         Some(_) => return disk.remove(dir),
     }
     let mut waiting = vec![(dir.to_owned(), false)];
@@ -126,7 +127,7 @@ fn remove_all<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
         for name in disk.list(&dir)? {
             let path = dir.join(name);
             match disk.kind(&path)? {
-                Some(Kind::Dir) => waiting.push((path, false)),
+                Some(Kind::Dir) if !is_link(disk, &path)? => waiting.push((path, false)),
                 Some(_) => disk.remove(&path)?,
                 None => {}
             }

@@ -494,7 +494,14 @@ fn places_that_are_refused() {
     let other = salvage(&old.disk, Path::new("/full"), None, Path::new(OUT)).1.unwrap();
     assert!(matches!(other, SalvageError::NotAMember(_)) && other.is_nothing());
     // An empty directory is taken, with what an interrupted run has left in it; the log may be elsewhere.
-    old.disk.plant(&Path::new(OUT).join("member.salvaging/snap/x"), b"x").unwrap();
+    // What has the draft's name but was not left by such a run is left alone.
+    let draft = Path::new(OUT).join("member.salvaging");
+    old.disk.plant(&draft.join("snap/x"), b"x").unwrap();
+    assert!(matches!(refused(OUT), SalvageError::DraftInTheWay(found) if found == draft));
+    old.disk.plant(Path::new("/fresh.salvaging/member/wal/x"), b"x").unwrap();
+    assert!(matches!(refused("/fresh"), SalvageError::DraftInTheWay(_)));
+    assert!(old.disk.contents(Path::new("/fresh.salvaging/member/wal/x")).is_ok());
+    old.disk.plant(&draft.join("unfinished-salvage"), b"").unwrap();
     old.disk.create_dir_all(Path::new(OUT)).unwrap();
     old.disk.create_dir_all(Path::new("/bare/member")).unwrap();
     let (report, error) = salvage(&old.disk, Path::new("/bare"), Some(&wal_dir()), Path::new(OUT));

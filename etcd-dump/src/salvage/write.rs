@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use shared::disk::{Disk, Kind, parent_of};
+use shared::disk::{Disk, Kind, Open, is_link, parent_of};
 use shared::snap::{self, Snapshots};
 use shared::wal::{self, EntryRef, Record, Stream, Wal};
 
@@ -18,6 +18,9 @@ const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// The draft in a directory that is there already.
 const DRAFT_WITHIN: &str = "member.salvaging";
 
+/// Tells a draft from anything else that has its name.
+const MARK: &str = "unfinished-salvage";
+
 /// Checks that nothing is where the new directory shall be, and that it is not within the old one.
 ///
 /// # Errors
@@ -27,10 +30,11 @@ pub(super) fn check_place<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(
         return Err(SalvageError::Within { out: out.to_owned(), dir: dir.to_owned() });
     }
     match disk.kind(out)? {
-        None => Ok(()),
-        Some(Kind::Dir) if disk.list(out)?.iter().all(|name| name == DRAFT_WITHIN) => Ok(()),
-        Some(_) => Err(SalvageError::InTheWay(out.to_owned())),
+        None => {}
+        Some(Kind::Dir) if disk.list(out)?.iter().all(|name| name == DRAFT_WITHIN) => {}
+        Some(_) => return Err(SalvageError::InTheWay(out.to_owned())),
     }
+    check_draft(disk, &Draft::of(disk, out)?)
 }
 
 /// A path without links and dots, as far as it leads to something.
@@ -57,15 +61,25 @@ pub(super) fn write<D: Disk>(
 ) -> Result<(), SalvageError> {
     let draft = Draft::of(disk, out)?;
     remove_draft(disk, &draft)?;
-    let written = write_draft(disk, log, snapshots, plan, &draft.member).and_then(|()| {
+    let written = begin(disk, &draft).and_then(|()| {
+        write_draft(disk, log, snapshots, plan, &draft.member)?;
         disk.rename(&draft.dir, &draft.place)?;
-        Ok(disk.sync_dir(parent_of(&draft.place))?)
+        disk.sync_dir(parent_of(&draft.place))?;
+        disk.remove(&draft.place.join(MARK))?;
+        Ok(disk.sync_dir(&draft.place)?)
     });
     if written.is_err() {
         // The first error counts; what is left is removed by the next run.
         let _ = remove_draft(disk, &draft);
     }
     written
+}
+
+/// Makes the draft's folder, with the mark in it.
+fn begin<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
+    disk.create_dir_all(&draft.dir)?;
+    disk.open(&draft.dir.join(MARK), Open::Create)?;
+    Ok(())
 }
 
 fn write_draft<D: Disk>(
@@ -109,14 +123,29 @@ impl Draft {
     }
 }
 
+/// Checks that what has the draft's name, if anything has, is what an interrupted run left.
+fn check_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
+    let dir = &draft.dir;
+    let is_ours = match disk.kind(dir)? {
+        None => true,
+        Some(Kind::Dir) if !is_link(disk, dir)? => {
+            let names = disk.list(dir)?;
+            names.is_empty() || names.iter().any(|name| name == MARK)
+        }
+        Some(_) => false,
+    };
+    if is_ours { Ok(()) } else { Err(SalvageError::DraftInTheWay(dir.clone())) }
+}
+
 /// Removes what an earlier run left that was interrupted; nothing else.
 fn remove_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
+    check_draft(disk, draft)?;
     let Draft { dir, member, .. } = draft;
     if disk.kind(dir)?.is_none() {
         return Ok(());
     }
     for dir in [member.join("snap"), member.join("wal")] {
-        if disk.kind(&dir)? == Some(Kind::Dir) {
+        if disk.kind(&dir)? == Some(Kind::Dir) && !is_link(disk, &dir)? {
             for name in disk.list(&dir)? {
                 disk.remove(&dir.join(name))?;
             }
@@ -125,6 +154,10 @@ fn remove_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     }
     if member != dir && disk.kind(member)?.is_some() {
         disk.remove_dir(member)?;
+    }
+    // Last: whatever else is left is still told from what is not ours.
+    if disk.kind(&dir.join(MARK))?.is_some() {
+        disk.remove(&dir.join(MARK))?;
     }
     Ok(disk.remove_dir(dir)?)
 }

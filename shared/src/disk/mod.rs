@@ -164,6 +164,15 @@ pub fn parent_of(path: &Path) -> &Path {
     }
 }
 
+/// Whether a path is a symbolic link. Something must be there, and its folder too.
+///
+/// # Errors
+/// What the disk refuses.
+pub fn is_link<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
+    let Some(name) = path.file_name() else { return Ok(false) };
+    Ok(disk.canonical(path)? != disk.canonical(parent_of(path))?.join(name))
+}
+
 /// Removes the files in `dir` whose names end in one of `suffixes`: what a crash left unfinished.
 pub(crate) fn remove_ends_with<D: Disk>(disk: &D, dir: &Path, suffixes: &[&str]) -> Result<(), DiskError> {
     for name in disk.list(dir)? {
