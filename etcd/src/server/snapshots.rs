@@ -27,13 +27,22 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// How often the newest snapshot is looked for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A snapshot's file, as this server knows it.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    term: u64,
+    index: u64,
+    /// Its bytes when it was first looked for.
+    len: Option<u64>,
+}
+
 /// Where the server stands with its snapshots.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
     done: UnboundedSender<Saved>,
     last: u64,
-    /// The newest one that was saved or loaded, by term and index, if there is one.
-    newest: Option<(u64, u64)>,
+    /// The newest one that was saved or loaded, if there is one.
+    newest: Option<Newest>,
     next_check: Instant,
     /// Taken, but not saved before the log holds its mark.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
@@ -57,7 +66,7 @@ impl<D: Disk> Snapshotter<D> {
             files: Arc::new(files),
             done,
             last: from.index,
-            newest: (from.index > 0).then_some((from.term, from.index)),
+            newest: (from.index > 0).then_some(Newest { term: from.term, index: from.index, len: None }),
             next_check: now,
             prepared: None,
             saving: None,
@@ -79,17 +88,25 @@ impl<D: Disk> Snapshotter<D> {
     /// what the member knows: true once, and another snapshot is due with the next entry, or at once.
     pub(super) fn has_lost_newest(&mut self) -> bool {
         let now = Instant::now();
-        let Some((term, index)) = self.newest.filter(|_| now >= self.next_check) else { return false };
+        let Some(newest) = self.newest.as_mut().filter(|_| now >= self.next_check) else { return false };
         self.next_check = now + CHECK_INTERVAL;
         // A disk that cannot be asked is one that the next write fails on.
-        if self.files.has(term, index).unwrap_or(true) {
-            return false;
+        let Ok(found) = self.files.file_len(newest.term, newest.index) else { return false };
+        let (index, dir) = (newest.index, self.files.dir().display());
+        match (found, *newest.len.get_or_insert(found.unwrap_or_default())) {
+            (None, _) => {
+                log::error!(
+                    "etcdserver",
+                    "the snapshot at index {index} is no longer in {dir}; another one is saved"
+                );
+            }
+            (Some(is), was) if is != was => log::error!(
+                "etcdserver",
+                "the snapshot at index {index} in {dir} has {is} bytes, and had {was}: another program has changed it; \
+                 another one is saved"
+            ),
+            (Some(_), _) => return false,
         }
-        log::error!(
-            "etcdserver",
-            "the snapshot at index {index} is no longer in {}; another one is saved",
-            self.files.dir().display()
-        );
         (self.newest, self.last, self.rest_until) = (None, 0, now);
         true
     }
@@ -149,14 +166,14 @@ impl<D: Disk> Snapshotter<D> {
             Err(error) => return Err(error.to_string()),
         }
         self.last = self.last.max(index);
-        self.newest = Some(name);
+        self.newest = Some(Newest { term: name.0, index: name.1, len: None });
         Ok(())
     }
 
     /// The snapshot of an entry is safe.
     pub(super) fn saved(&mut self, term: u64, index: u64) {
         if index >= self.last {
-            (self.last, self.newest) = (index, Some((term, index)));
+            (self.last, self.newest) = (index, Some(Newest { term, index, len: None }));
         }
         let now = Instant::now();
         self.rest_until = now + REST_MAX.min(REST_FACTOR * now.duration_since(self.began));

@@ -69,6 +69,13 @@ pub(super) enum StartError {
     )]
     Number { what: &'static str, number: u64 },
     #[error(
+        "{snap} has, or had, a snapshot of entry {known}, but what can be read of it and of the log in {wal} ends with \
+         entry {last}: a start would lose what was acknowledged between them",
+        snap = snap.display(),
+        wal = wal.display()
+    )]
+    LogTooShort { snap: PathBuf, wal: PathBuf, known: u64, last: u64 },
+    #[error(
         "the log in {} was never begun: its first start was cut off, and had other flags than this one; remove it \
          to start anew",
         .0.display()
@@ -93,7 +100,9 @@ impl StartError {
     fn is_damage(&self) -> bool {
         match self {
             StartError::Wal(error) => !matches!(error, WalError::Disk(_) | WalError::Exists(_)),
-            StartError::Snapshot(SnapError::Broken { .. }) | StartError::Store(_) => true,
+            StartError::Snapshot(SnapError::Broken { .. })
+            | StartError::Store(_)
+            | StartError::LogTooShort { .. } => true,
             _ => false,
         }
     }
@@ -234,6 +243,7 @@ fn restart<D: Disk>(
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, at)?;
+    check_end(disk, layout, &recovered, snapshot.index)?;
     if recovered.state == pb::HardState::default() && snapshot.index == 0 {
         // The first start was cut off between the log and its first entries. Nobody was answered yet.
         let first = first_again(layout, config, &recovered)?;
@@ -279,6 +289,23 @@ fn restart<D: Disk>(
         now: UnixNanos::ZERO,
     };
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+}
+
+/// Refuses a log that ends before an entry of which there was a snapshot: that entry was committed, and clients may have
+/// been told so.
+fn check_end<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    recovered: &Recovered,
+    snapshot_index: u64,
+) -> Result<(), StartError> {
+    let last = recovered.entries.last().map_or(snapshot_index, |entry| entry.index);
+    let known = shared::snap::highest_index(disk, &layout.snap)?;
+    if known > last {
+        let (snap, wal) = (layout.snap.clone(), layout.wal.clone());
+        return Err(StartError::LogTooShort { snap, wal, known, last });
+    }
+    Ok(())
 }
 
 /// Refuses terms and indexes that cannot be counted on from.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use shared::disk::{Disk, DiskError, RealDisk};
 use shared::pb;
-use shared::snap::{SnapError, Snapshots};
+use shared::snap::{self, SnapError, Snapshots};
 use shared::time::UnixNanos;
 use shared::wal::{self, End, EntryRef, Inspected, Stream, Wal, WalError};
 
@@ -37,6 +37,13 @@ pub(crate) enum BackupError {
     Newer(PathBuf),
     #[error("{}: a segment without a record, the entries that were in it are lost; see etcd-dump salvage", .0.display())]
     Headless(PathBuf),
+    #[error(
+        "{snap} has, or had, a snapshot of entry {known}, but what can be read of it and of the log in {wal} ends with \
+         entry {last}: the copy would lack what came between them; see etcd-dump salvage",
+        snap = snap.display(),
+        wal = wal.display()
+    )]
+    LogTooShort { snap: PathBuf, wal: PathBuf, known: u64, last: u64 },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -134,6 +141,11 @@ fn read<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
 
 fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
     let mut notices = Vec::new();
+    // Before the log is read: a server may be writing both.
+    let known = match snap::highest_index(disk, &from.snap) {
+        Err(error) if error.is_not_found() => 0,
+        known => known?,
+    };
     let snapshots = Snapshots::new(disk.clone(), &from.snap);
     let newest =
         snapshots.peek_newest(|error| notices.push(format!("An older snapshot is taken: {error}")))?;
@@ -163,6 +175,9 @@ fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
         ));
     }
     let last = source.last_index();
+    if known > last {
+        return Err(BackupError::LogTooShort { snap: from.snap.clone(), wal: from.wal.clone(), known, last });
+    }
     if source.log.state.commit > last {
         source.notices.push(format!(
             "The log says that entry {} is committed but ends with {last}; what is missing is not in the copy.",

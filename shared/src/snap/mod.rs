@@ -12,7 +12,7 @@ mod peek;
 mod save;
 mod send;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub use load::{Flaw, decode, read};
 pub use peek::peek;
 pub use send::open_data;
 
-use crate::disk::{Disk, DiskError, Kind};
+use crate::disk::{Disk, DiskError, DiskFile as _, Kind, Open};
 
 /// A failure to save or to load a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +60,16 @@ impl<D: Disk> Snapshots<D> {
         &self.dir
     }
 
-    /// Whether a file has the name of the snapshot of an entry. It is not opened.
+    /// How long the file of the snapshot of an entry is, in bytes; `None` if there is none.
     ///
     /// # Errors
     /// If the system cannot look.
-    pub fn has(&self, term: u64, index: u64) -> Result<bool, SnapError> {
-        Ok(self.disk.kind(&self.dir.join(file_name(term, index)))? == Some(Kind::File))
+    pub fn file_len(&self, term: u64, index: u64) -> Result<Option<u64>, SnapError> {
+        let path = self.dir.join(file_name(term, index));
+        if self.disk.kind(&path)? != Some(Kind::File) {
+            return Ok(None);
+        }
+        Ok(Some(self.disk.open(&path, Open::Read)?.len()?))
     }
 }
 
@@ -82,6 +86,19 @@ pub fn purge<D: Disk>(disk: &D, dir: &Path, keep: usize) -> Result<Vec<PathBuf>,
 pub fn newest_index<D: Disk>(disk: &D, dir: &Path) -> Result<Option<u64>, SnapError> {
     let names = disk.list(dir)?;
     Ok(names.iter().rev().find_map(|name| index_of(name)))
+}
+
+/// The highest index in the names of the snapshots in `dir`, also of those that were set aside as broken: every entry up
+/// to it was committed once. 0 if there are none.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn highest_index<D: Disk>(disk: &D, dir: &Path) -> Result<u64, DiskError> {
+    let index = |name: &OsString| {
+        let name = name.to_str()?;
+        index_of(OsStr::new(name.strip_suffix(".broken").unwrap_or(name)))
+    };
+    Ok(disk.list(dir)?.iter().filter_map(index).max().unwrap_or(0))
 }
 
 /// The index in the name of a snapshot.

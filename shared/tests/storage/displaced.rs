@@ -167,12 +167,12 @@ fn segments_are_kept_for_the_newest_snapshot_that_is_there() {
         snapshots.save(1, index, &pb::ConfState::default(), |out| out.write_all(b"{}")).unwrap();
         wal.release_before(index);
     }
-    assert!(snapshots.has(1, 8).unwrap());
+    assert!(snapshots.file_len(1, 8).unwrap().is_some());
     let newest = || snap::newest_index(&disk, snapshots.dir()).unwrap();
     assert_eq!(newest(), Some(8));
     // Somebody removes the newest one: the log is to reach back to the one before, or to its start.
     disk.remove(&snapshots.dir().join(snap::file_name(1, 8))).unwrap();
-    assert!(!snapshots.has(1, 8).unwrap());
+    assert!(snapshots.file_len(1, 8).unwrap().is_none());
     let at = pb::WalSnapshot { index: newest().unwrap(), term: 1 };
     assert_eq!(at.index, 3);
     let purge = |index| wal::purge(&disk, dir(), 1, index).unwrap().len();
