@@ -149,6 +149,91 @@ fn a_snapshot_that_is_removed_is_replaced() -> Check {
 }
 
 #[test]
+fn a_snapshot_that_is_cut_off_is_replaced() -> Check {
+    let folder = files::scratch("cutsnap")?;
+    let server = Server::new(folder.path(), "m1")?.with_args(["--snapshot-count", "20"]).started()?;
+    let snap = member_dir(&server, "snap");
+    while ending(&snap, ".snap")?.is_empty() {
+        server.set("/a", "1")?;
+    }
+    // The server knows its length once it has looked at it.
+    thread::sleep(Duration::from_millis(2500));
+    let newest = ending(&snap, ".snap")?.pop().context("a snapshot")?;
+    OpenOptions::new().write(true).open(&newest).context("open")?.set_len(10).context("truncate")?;
+    wait_for("another snapshot", || {
+        let newest = ending(&snap, ".snap")?.pop().context("a snapshot")?;
+        Ok(fs::metadata(&newest).context("stat")?.len() > 10)
+    })?;
+    if !server.said().contains("has 10 bytes, and had") {
+        fail!("nothing says so: {}", server.last_words());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_is_cut_off_while_it_is_written_takes_nothing_more() -> Check {
+    for left in [0, 100] {
+        let folder = files::scratch("cutlog")?;
+        let mut server = Server::new(folder.path(), "m1")?.started()?;
+        for number in 0..20 {
+            server.set("/a", &number.to_string())?;
+        }
+        let segment = ending(&member_dir(&server, "wal"), ".wal")?.remove(0);
+        OpenOptions::new().write(true).open(&segment).context("open")?.set_len(left).context("truncate")?;
+        if let Ok(response) = server.set("/b", "1") {
+            fail!("acknowledged: {}", response.text());
+        }
+        ends_with(&mut server, &format!("it has {left} bytes, and had"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_ends_before_a_snapshot_is_refused() -> Check {
+    let folder = files::scratch("shortlog")?;
+    let mut server = Server::new(folder.path(), "m1")?.started()?;
+    server.set("/a", "1")?;
+    server.stop().context("it does not stop")?;
+    // What is left of a snapshot of an entry that the log does not have.
+    let lost = member_dir(&server, "snap").join("0000000000000002-0000000000000100.snap.broken");
+    files::write(&lost, "x")?;
+    refuses(&mut server, "a snapshot of entry 256, but what can be read of it and of the log in")?;
+    let backup = Command::new(&programs::find()?.etcdctl)
+        .args(["backup", "--data-dir"])
+        .arg(&server.data_dir)
+        .arg("--backup-dir")
+        .arg(folder.path().join("copy"))
+        .output()
+        .context("etcdctl")?;
+    if backup.status.success() || !String::from_utf8_lossy(&backup.stderr).contains("a snapshot of entry 256")
+    {
+        fail!("{}: {}", backup.status, String::from_utf8_lossy(&backup.stderr));
+    }
+    fs::remove_file(&lost).context("rm")?;
+    server.start()?;
+    server.wait_ready(START_LIMIT)
+}
+
+#[test]
+fn a_log_whose_disk_is_not_mounted_in_the_usual_place_is_missed() -> Check {
+    let folder = files::scratch("usual")?;
+    let mut server = Server::new(folder.path(), "m1")?.started()?;
+    server.set("/a", "1")?;
+    server.stop().context("it does not stop")?;
+    let (wal, away) = (member_dir(&server, "wal"), folder.path().join("away"));
+    RenameOnly(&wal).to(&away)?;
+    fs::create_dir(&wal).context("mkdir")?;
+    refuses(&mut server, "and there is none now")?;
+    fs::remove_dir(&wal).context("rmdir")?;
+    RenameOnly(&away).to(&wal)?;
+    let server = server.started()?;
+    if !server.call("GET", "/v2/keys/a")?.text().contains("\"1\"") {
+        fail!("an acknowledged write is gone");
+    }
+    Ok(())
+}
+
+#[test]
 fn snapshots_without_their_log_are_no_new_member() -> Check {
     let folder = files::scratch("loglost")?;
     let mut server = Server::new(folder.path(), "m1")?.with_args(["--snapshot-count", "20"]).started()?;

@@ -3,8 +3,9 @@
 //! A data dir whose log is not where it is looked for must not be taken for a new one: the member would begin empty,
 //! acknowledge writes, and find the old log again at a later start.
 //!
-//! With `-wal-dir` the log is outside the data dir, often on a disk of its own. A note in `member/wal-dir` says where;
-//! it is written after the log was made and before anything is acknowledged. Other releases pass over it.
+//! With `-wal-dir` the log is outside the data dir, often on a disk of its own; and a disk may be mounted on `member/wal`.
+//! A note in `member/wal-dir` says where the log is. It is written after the log was made and before anything is
+//! acknowledged. Other releases pass over it.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -17,6 +18,8 @@ use super::data_dir::{DataDirError, Layout};
 
 /// The note's name in the folder of the member.
 const NOTE: &str = "wal-dir";
+/// The log's usual name in that folder.
+const USUAL: &str = "wal";
 /// More than any path takes.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -122,9 +125,6 @@ pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirErr
     if is_dangling(disk, &layout.wal)? {
         return Err(LogPlaceError::Dangling(layout.wal.clone()).into());
     }
-    if let Some(noted) = noted {
-        return Err(LogPlaceError::Gone { noted, data: layout.data.clone() }.into());
-    }
     // The first layout of 2.0 kept them in the data dir itself.
     for snap in [&layout.snap, &layout.data.join("snap")] {
         if holds_snapshots(disk, snap)? {
@@ -132,26 +132,27 @@ pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirErr
             return Err(LogPlaceError::SnapshotsAlone { snap, wal, data }.into());
         }
     }
-    Ok(())
+    match noted {
+        Some(noted) => Err(LogPlaceError::Gone { noted, data: layout.data.clone() }.into()),
+        None => Ok(()),
+    }
 }
 
-/// Notes where the log is, if that is not its usual place. The log is there already.
+/// Notes where the log is; of its usual place only the name, as the data dir may be moved. The log is there already.
 pub(super) fn note<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
     let path = layout.member.join(NOTE);
-    let is_usual = is_same(disk, &layout.wal, &layout.member.join("wal"));
-    let noted = read_note(disk, layout)?;
-    if is_usual {
-        if noted.is_some() {
-            disk.remove(&path)?;
-            disk.sync_dir(&layout.member)?;
-        }
+    let usual = layout.member.join(USUAL);
+    let is_usual = is_same(disk, &layout.wal, &usual);
+    let place = if is_usual {
+        usual
+    } else {
+        std::path::absolute(&layout.wal).unwrap_or_else(|_| layout.wal.clone())
+    };
+    if read_note(disk, layout)?.as_ref() == Some(&place) {
         return Ok(());
     }
-    let place = std::path::absolute(&layout.wal).unwrap_or_else(|_| layout.wal.clone());
-    if noted.as_ref() == Some(&place) {
-        return Ok(());
-    }
-    let mut text = place.into_os_string().into_vec();
+    let text = if is_usual { PathBuf::from(USUAL) } else { place };
+    let mut text = text.into_os_string().into_vec();
     text.push(b'\n');
     disk::write_file(disk, &path, &text)
 }
@@ -165,7 +166,9 @@ fn read_note<D: Disk>(disk: &D, layout: &Layout) -> Result<Option<PathBuf>, Disk
     if text.last() == Some(&b'\n') {
         text.pop();
     }
-    Ok(Some(PathBuf::from(OsString::from_vec(text))).filter(|path| !path.as_os_str().is_empty()))
+    let path = PathBuf::from(OsString::from_vec(text));
+    // What is not absolute is in the folder of the member.
+    Ok((!path.as_os_str().is_empty()).then(|| layout.member.join(path)))
 }
 
 /// Whether two paths lead to one folder.

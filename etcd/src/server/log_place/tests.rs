@@ -119,7 +119,13 @@ fn the_note_tells_of_a_log_outside_the_data_dir() {
     disk.plant(Path::new(&format!("/d/member/wal/{SEGMENT}")), b"x").unwrap();
     assert_eq!(why(None), "");
     note(&disk, &layout(None)).unwrap();
-    assert_eq!(disk.kind(Path::new("/d/member/wal-dir")).unwrap(), None);
+    assert_eq!(disk.contents(Path::new("/d/member/wal-dir")).unwrap(), b"wal\n");
+    // A disk may be mounted there as well, and the data dir may be moved.
+    disk.remove(Path::new(&format!("/d/member/wal/{SEGMENT}"))).unwrap();
+    assert!(why(None).contains("was in /d/member/wal, and there is none now"), "{}", why(None));
+    disk.rename(Path::new("/d"), Path::new("/e")).unwrap();
+    let moved = prepare(&disk, &Layout::new(Path::new("/e"), None)).unwrap_err().to_string();
+    assert!(moved.contains("was in /e/member/wal, and there is none now"), "{moved}");
 }
 
 #[test]
@@ -162,6 +168,6 @@ fn links_are_followed_and_told_when_they_lead_nowhere() {
     for wal_dir in [None, Some(real.as_path())] {
         prepare(&disk, &layout(wal_dir)).unwrap();
         note(&disk, &layout(wal_dir)).unwrap();
-        assert_eq!(disk.kind(&member.join(NOTE)).unwrap(), None);
+        assert_eq!(std::fs::read(member.join(NOTE)).unwrap(), b"wal\n");
     }
 }
