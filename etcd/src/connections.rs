@@ -131,7 +131,7 @@ struct Shared {
     /// and clients leave it at least this one.
     peers_reserved: usize,
     open: Mutex<Open>,
-    /// A slot became free.
+    /// A slot became free, or the connection that was asked to go does not.
     freed: Notify,
     /// Counts what connections do: a connection with a lower number was silent for longer.
     clock: AtomicU64,
@@ -257,7 +257,7 @@ impl ConnectionSlots {
                      descriptors): {what}"
                 );
             }
-            // A connection that found something to do instead of going says nothing.
+            // One that goes, or finds something to do instead, says so; one that is slow to go is not waited for.
             let _ = timeout(ROOM_PAUSE, freed).await;
         }
     }
@@ -414,8 +414,10 @@ impl Activity {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
         if phase == Phase::Busy {
-            // It has something to do: another one goes.
-            self.asked.store(false, Relaxed);
+            // It has something to do: another one goes, and whoever waits for room is to ask it at once.
+            if self.asked.swap(false, Relaxed) {
+                self.slots.0.freed.notify_waiters();
+            }
         } else {
             self.active.store(self.slots.0.clock.fetch_add(1, Relaxed), Relaxed);
         }
@@ -453,6 +455,7 @@ impl Activity {
         let heard = SockRef::from(socket).peek(&mut byte).is_ok_and(|read| read > 0);
         if heard {
             self.asked.store(false, Relaxed);
+            self.slots.0.freed.notify_waiters();
         }
         !heard
     }

@@ -1,7 +1,9 @@
 //! Takes connections in, and sees them off when the server stops.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use shared::net::Acceptor;
@@ -11,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, run};
 use super::site::Site;
-use crate::connections::{ConnectionSlots, Phase, Port, Slot};
+use crate::connections::{Activity, ConnectionSlots, Phase, Port, Slot};
 
 /// How often the kernel asks a silent client whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -68,14 +70,22 @@ async fn greet<S: Site>(
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
     let activity = open.slot.activity();
-    if acceptor.is_tls() && !activity.first_byte(&socket).await {
-        return;
-    }
+    let handshake = async {
+        if acceptor.is_tls() && !activity.first_byte(&socket).await {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            accepted = acceptor.accept(socket) => Some(accepted),
+            () = activity.told_to_go() => None,
+        }
+    };
     let accepted = tokio::select! {
         biased;
-        accepted = acceptor.accept(socket) => accepted,
-        () = activity.told_to_go() => return,
+        accepted = handshake => accepted,
+        () = stopping(&listening, activity) => return,
     };
+    let Some(accepted) = accepted else { return };
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = accepted else { return };
     activity.enter(Phase::Silent);
@@ -92,6 +102,15 @@ async fn greet<S: Site>(
             run(connection, &there, &listening, open.slot.activity(), None).await;
         }
     });
+}
+
+/// Waits until all connections are to end.
+async fn stopping(listening: &Listening, activity: &Activity) {
+    poll_fn(|cx| {
+        activity.register(cx);
+        if listening.stopping.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Counts an open connection.
