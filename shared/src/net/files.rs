@@ -1,6 +1,7 @@
 //! Certificates, keys and authorities: from PEM files to what the TLS library works with.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -291,8 +292,18 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// More than any bundle of authorities takes; a device might never end.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    fs::read(path).map_err(|error| {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = match read {
+        Ok(len) if len as u64 > FILE_BYTES_MAX => Err(io::ErrorKind::FileTooLarge.into()),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(error),
+    };
+    read.map_err(|error: io::Error| {
         let (path, reason) = (show(path), io_reason(&error));
         if is_out_of_descriptors(&error) {
             TlsFileError::NoDescriptor { path, reason }
