@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes};
 use prost::encoding;
 
 use crate::pb;
+use crate::store::clean_path;
 
 /// What a request does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +96,18 @@ pub struct Request {
     pub refresh: Option<bool>,
 }
 
+/// How many levels below the root of the clients' keys a node is that lies `more` levels below `path`, if these are more
+/// than `max`. The path has the store's prefix, which is no level of theirs.
+#[must_use]
+pub fn levels_beyond(path: &[u8], more: usize, max: usize) -> Option<usize> {
+    // A path that is not clean has fewer levels than slashes.
+    if memchr::memchr_iter(b'/', path).count() + more <= max {
+        return None;
+    }
+    let levels = memchr::memchr_iter(b'/', &clean_path(path)).count().saturating_sub(1) + more;
+    (levels > max).then_some(levels)
+}
+
 /// A verb that no server writes to the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a request with the method {:?}", .0.escape_ascii().to_string())]
@@ -110,6 +123,25 @@ impl Request {
     #[must_use]
     pub fn compares(&self) -> bool {
         self.prev_index > 0 || !self.prev_value.is_empty()
+    }
+
+    /// Whether it may make a node where there is none. Not if it changes what must be there.
+    #[must_use]
+    pub fn may_create(&self) -> bool {
+        match (self.verb, self.prev_exist) {
+            (Verb::Post, _) => true,
+            (Verb::Put, Some(exists)) => !exists,
+            (Verb::Put, None) => !self.compares(),
+            _ => false,
+        }
+    }
+
+    /// How many levels below the root of the clients' keys a node would be that it makes, if these are more than `max`.
+    #[must_use]
+    pub fn levels_beyond(&self, max: usize) -> Option<usize> {
+        // The name that a POST finds is one level more.
+        let more = usize::from(self.verb == Verb::Post);
+        self.may_create().then(|| levels_beyond(&self.path, more, max)).flatten()
     }
 
     /// Appends its form in the log: the bytes of the [`pb::Request`] that says the same.

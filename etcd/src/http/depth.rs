@@ -2,12 +2,11 @@
 //!
 //! A listing and a snapshot show each node with its whole path, so their size grows with the square of the depth: one
 //! request of 64 KB could make a gigabyte of either. The limit is checked here, before anything is proposed, and
-//! never where the log is applied: all members must do alike, also with entries of a member that has another limit.
+//! by a leader for what other members pass on, and never where the log is applied: all members must do alike, also with entries of a member that has another limit.
 //! Keys that are deeper already are read, changed and deleted as before.
 
 use shared::error::{ApiError, Code};
-use shared::store::clean_path;
-use shared::v2::{self, Verb};
+use shared::v2;
 
 use super::keys::refusal;
 
@@ -16,39 +15,23 @@ use super::keys::refusal;
 /// # Errors
 /// 209, with the depth and the limit.
 pub(super) fn check(request: &v2::Request, levels_max: usize) -> Result<(), ApiError> {
-    match request.verb {
-        // The name that the node gets is one level more.
-        Verb::Post => check_levels(&request.path, 1, levels_max),
-        Verb::Put if may_create(request) => check_levels(&request.path, 0, levels_max),
-        _ => Ok(()),
-    }
+    request.levels_beyond(levels_max).map_or(Ok(()), |levels| Err(too_deep(levels, levels_max)))
 }
 
 /// The same for a node `more` levels below `path`, which has the store's prefix.
 pub(super) fn check_levels(path: &[u8], more: usize, levels_max: usize) -> Result<(), ApiError> {
-    // The prefix is a level too, which no client sees; and a path that is not clean has fewer levels than slashes.
-    if memchr::memchr_iter(b'/', path).count() + more <= levels_max {
-        return Ok(());
-    }
-    let levels = memchr::memchr_iter(b'/', &clean_path(path)).count().saturating_sub(1) + more;
-    if levels <= levels_max {
-        return Ok(());
-    }
-    let cause = format!("the key has {levels} levels; at most {levels_max} are taken (-max-key-depth)");
-    Err(refusal(Code::InvalidField, &cause))
+    v2::levels_beyond(path, more, levels_max).map_or(Ok(()), |levels| Err(too_deep(levels, levels_max)))
 }
 
-/// Whether a PUT makes the key where there is none. Not if it changes what must be there.
-fn may_create(request: &v2::Request) -> bool {
-    let compares = request.prev_index > 0 || !request.prev_value.is_empty();
-    match request.prev_exist {
-        Some(exists) => !exists,
-        None => !compares,
-    }
+fn too_deep(levels: usize, levels_max: usize) -> ApiError {
+    let cause = format!("the key has {levels} levels; at most {levels_max} are taken (-max-key-depth)");
+    refusal(Code::InvalidField, &cause)
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::v2::Verb;
+
     use super::*;
 
     fn deep(verb: Verb, levels: usize) -> v2::Request {

@@ -284,7 +284,8 @@ fn start_member<D: Disk>(
     let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
     let founded = shared::pb::HardState { term: 1, vote: 0, commit: opened.start.entries.len() as u64 };
     let is_new = !opened.start.entries.is_empty() && opened.start.state == founded;
-    let member = Member::new(opened.start, &opened.store, &log::raft_logger());
+    let mut member = Member::new(opened.start, &opened.store, &log::raft_logger());
+    member.set_key_levels_max(config.key_levels_max);
     let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
     log::info!(
         "etcdserver",

@@ -8,6 +8,7 @@ use raft::eraftpb::{self, MessageType};
 use raft::{INVALID_ID, StateRole};
 use shared::id::MemberId;
 
+use super::content::Content;
 use super::message::Message;
 use super::{Kind, Member};
 
@@ -98,6 +99,14 @@ impl Member {
         let _ = self.raft.step(message);
     }
 
+    /// Whether a proposal could make a key of more levels than are taken.
+    fn is_too_deep(&self, entry: &eraftpb::Entry) -> bool {
+        let max = self.key_levels_max;
+        // Nearly all have fewer slashes in all.
+        memchr::memchr_iter(b'/', &entry.data).count() > max
+            && matches!(Content::of(entry), Ok(Content::Request(request)) if request.levels_beyond(max).is_some())
+    }
+
     /// Whether somebody leads in a term that is over for this member.
     fn is_of_lower_leader(&self, message: &eraftpb::Message) -> bool {
         let leads = matches!(message.msg_type, MessageType::MsgAppend | MessageType::MsgHeartbeat);
@@ -148,6 +157,9 @@ impl Member {
                 let is_member = self.membership.members.contains_key(&from);
                 if !is_member && raft.prs().get(from.0).is_none() {
                     return Err(Refusal::Stranger { from, kind });
+                }
+                if message.entries.iter().any(|entry| self.is_too_deep(entry)) {
+                    return nonsense("of a key with more levels than this member takes (-max-key-depth)");
                 }
             }
             MessageType::MsgReadIndex if raft.pending_read_count() >= READS_PENDING_MAX => return Ok(None),

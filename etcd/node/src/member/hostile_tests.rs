@@ -170,6 +170,23 @@ fn a_message_with_a_hundred_million_entries_costs_no_memory() {
 }
 
 #[test]
+fn keys_beyond_the_limit_on_levels_are_refused() {
+    let mut group = Group::led(3);
+    group.at(1).member.set_key_levels_max(10);
+    let mut stepped = |request: v2::Request| {
+        let message = decoded(&proposal(vec![normal(request.encode_to_vec())])).unwrap();
+        group.at(1).member.step(message)
+    };
+    let deep = |levels: usize| put(&format!("/1{}", "/d".repeat(levels)), &"/".repeat(100));
+    assert_eq!(stepped(deep(10)), Ok(()));
+    assert!(matches!(stepped(deep(11)), Err(Refusal::Nonsense { .. })));
+    assert!(matches!(stepped(deep(15_000)), Err(Refusal::Nonsense { .. })));
+    // What is there already is changed and deleted.
+    assert_eq!(stepped(v2::Request { prev_exist: Some(true), ..deep(11) }), Ok(()));
+    assert_eq!(stepped(v2::Request { verb: v2::Verb::Delete, ..deep(11) }), Ok(()));
+}
+
+#[test]
 fn proposals_of_strangers_are_refused() {
     let mut group = Group::led(3);
     let entry = normal(put("/1/evil", "v").encode_to_vec());

@@ -286,6 +286,8 @@ pub struct Member {
     removed_self: bool,
     /// All members are of our kind, see [`Member::set_extended`].
     extended: bool,
+    /// How deep a key may be that another member asks this leader to make.
+    key_levels_max: usize,
     /// How many entries stay in memory below a snapshot.
     catch_up_entries: u64,
     /// A leader that hands over wants this member to follow it, once all that is committed is applied.
@@ -361,6 +363,7 @@ impl Member {
             outputs: Vec::new(),
             removed_self: false,
             extended: false,
+            key_levels_max: usize::MAX,
             catch_up_entries: CATCH_UP_ENTRIES,
             succession: None,
             told_commit: 0,
@@ -438,6 +441,11 @@ impl Member {
         let log = self.raft.mut_store();
         log.set_newest_snapshot(metadata);
         log.compact(index.saturating_sub(keep));
+    }
+
+    /// Refuses what other members ask it to propose if that could make a key of more levels; without a limit at first.
+    pub fn set_key_levels_max(&mut self, levels: usize) {
+        self.key_levels_max = levels;
     }
 
     /// Keeps another number of entries below a snapshot than [`CATCH_UP_ENTRIES`]: simulations send snapshots
