@@ -28,6 +28,10 @@ pub(crate) struct Replayed {
 /// # Errors
 /// If there is neither a snapshot to begin with nor the beginning of the log.
 pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
+    let known = match snap::highest_index(&RealDisk, &files.snap) {
+        Err(error) if error.is_not_found() => 0,
+        known => known?,
+    };
     let replay = newest(&files.snap, to.unwrap_or(u64::MAX))?;
     let at = replay.applied();
     let log = Log::read(&files.wal, Part::After(at.index), Some(at))?;
@@ -56,6 +60,11 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
     made.missing = made.missing.or(checked.err());
     if wanted > last && made.missing.is_none() {
         made.missing = Some(anyhow!("the log ends at entry {last}, {wanted} is not there"));
+    }
+    if to.is_none() && known > last && made.missing.is_none() {
+        made.missing = Some(anyhow!(
+            "the log ends at entry {last}, and there is, or was, a snapshot of entry {known}: what came between them is lost"
+        ));
     }
     Ok(made)
 }

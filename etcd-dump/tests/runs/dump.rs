@@ -177,6 +177,19 @@ fn broken_snapshots_are_passed_over() {
 }
 
 #[test]
+fn a_snapshot_of_a_later_entry_tells_that_some_are_lost() {
+    let mut directory = Directory::with_keys();
+    let name = directory.snapshot(2, 256, "{\"Root\":{}}");
+    damage(&directory.snap_dir().join(name), |bytes| bytes[20] ^= 1);
+    for words in [&["--store"][..], &["export"]] {
+        let (status, out, error) = run(&[words, &[directory.path()]].concat());
+        assert!(status == 1 && out.contains("/ttl"), "{words:?}: {out}");
+        assert!(error.contains("a snapshot of entry 256"), "{error}");
+    }
+    assert_eq!(run(&["--store", "--to", "4", directory.path()]).0, 0);
+}
+
+#[test]
 fn the_log_may_be_elsewhere() {
     let directory = Directory::with_keys();
     let elsewhere = tempfile::tempdir().unwrap();
