@@ -226,7 +226,9 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         return Page::Ready(forbid(&exchange.flow, &forbidden, head, body).await);
     }
     if head.method == Method::OPTIONS {
-        let headers = allowing(blank(&mut head), origin);
+        let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
+        let mut headers = allowing(blank(&mut head), origin);
+        discard(&exchange.flow, body, expects, framing, &mut headers).await;
         return Page::Ready(reply::empty(headers, StatusCode::OK));
     }
     let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {

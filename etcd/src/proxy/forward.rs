@@ -110,6 +110,7 @@ impl Exchange {
         if &*path == b"*" {
             let mut headers = exchange::blank(&mut head);
             if head.method == Method::OPTIONS {
+                exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
                 return own(reply::empty(headers, StatusCode::OK));
             }
             reply::close(&mut headers);
