@@ -51,7 +51,7 @@ pub(super) async fn answer<B: Backend>(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (mut head, mut body) = request.into_parts();
-    exchange.flow.begins(!body.is_end_stream());
+    exchange.flow.begins(body.size_hint().exact());
     let page = match check(&head) {
         Err(bad) => Page::Ready(reply::bad_request(blank(&mut head), bad)),
         Ok(()) => page(&exchange, head, &mut body).await,
@@ -426,9 +426,7 @@ pub(crate) async fn read(
     let mut room = None;
     let read = read_up_to(wire.body_bytes_max(), wire.bodies(), &mut room, body).await;
     flow.reads_body(false);
-    let bytes = read?;
-    flow.body_ends(bytes.len() as u64);
-    Ok((Whole(bytes), room))
+    Ok((Whole(read?), room))
 }
 
 /// Reads a body of at most `limit` bytes that no page wants: only its end counts. Without the end the request is
@@ -450,9 +448,6 @@ async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Who
         }
     };
     flow.reads_body(false);
-    if read.is_ok() {
-        flow.body_ends(length as u64);
-    }
     read
 }
 
@@ -526,7 +521,6 @@ pub(crate) async fn discard(
         };
         flow.reads_body(false);
         if ended {
-            flow.body_ends(UNWANTED_BYTES_MAX - left);
             return true;
         }
     }

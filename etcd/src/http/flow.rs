@@ -3,7 +3,7 @@
 //! Both sides live in one task, so the atomics are never contended; they only let the two share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -19,17 +19,31 @@ pub(super) enum Takeover {
     Wait(Box<Waiting>),
 }
 
+/// Instead of a length.
+const IN_CHUNKS: u64 = u64::MAX;
+
+/// What the socket's side waits for before it gives the HTTP library more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// A head is parsed.
+    Parsed = 1,
+    /// Nothing is being answered, and all answers have left.
+    Idle = 2,
+}
+
 /// Where a connection stands.
 #[derive(Default)]
 pub(crate) struct Flow {
-    /// The next byte to be read is certainly the first of a request.
-    at_head: AtomicBool,
-    /// Bytes handed to the HTTP library since the last request's first one.
+    /// Something of a head was handed to the HTTP library, which has not parsed it yet.
+    in_head: AtomicBool,
+    /// Bytes handed to the library since the last request's first one.
     delivered: AtomicU64,
-    /// How many of them were its head; 0 if that was not seen.
-    head: AtomicU64,
-    /// Whether what was handed over last ends with an empty line.
-    ends_blank: AtomicBool,
+    /// Something came along with the head, behind it.
+    is_followed: AtomicBool,
+    /// How long the body of the last request is; [`IN_CHUNKS`] if its end tells.
+    body: AtomicU64,
+    /// What must happen before the library can be given more, an [`Until`]; 0 for nothing.
+    postponed: AtomicU8,
     /// Bytes were written that the library has not seen off yet.
     unflushed: AtomicBool,
     /// Counts reads, writes and requests; it only matters whether it moves.
@@ -60,13 +74,7 @@ impl Flow {
     /// At the first byte of a connection, or of a later request on it.
     pub(super) fn new(connection: Arc<Activity>) -> Flow {
         connection.enter(Phase::Arriving);
-        Flow { connection: Some(connection), ..Flow::at_head() }
-    }
-
-    pub(super) fn at_head() -> Flow {
-        let flow = Flow::default();
-        flow.at_head.store(true, Relaxed);
-        flow
+        Flow { connection: Some(connection), ..Flow::default() }
     }
 
     fn enter(&self, phase: Phase) {
@@ -77,58 +85,52 @@ impl Flow {
 
     // The socket's side.
 
-    pub(super) fn is_at_head(&self) -> bool {
-        self.at_head.load(Relaxed)
-    }
-
-    /// These bytes go to the library.
-    pub(super) fn delivers(&self, bytes: &[u8]) {
+    /// So many bytes go to the library. `is_first` if a request begins with them.
+    pub(super) fn delivers(&self, bytes: usize, is_first: bool) {
         self.moves();
-        let before = if self.at_head.swap(false, Relaxed) {
-            self.head.store(0, Relaxed);
+        if is_first {
+            self.in_head.store(true, Relaxed);
+            self.is_followed.store(false, Relaxed);
+            self.delivered.store(0, Relaxed);
             if !self.answering.load(Relaxed) {
                 self.enter(Phase::Arriving);
             }
-            0
-        } else {
-            if self.reading_body.load(Relaxed) {
-                self.enter(Phase::Receiving);
-            }
-            self.delivered.load(Relaxed)
-        };
-        let after = before + bytes.len() as u64;
-        self.delivered.store(after, Relaxed);
-        let ends_blank = bytes.ends_with(b"\r\n\r\n") || bytes.ends_with(b"\n\n");
-        self.ends_blank.store(ends_blank, Relaxed);
-        if self.head.load(Relaxed) == 0 {
-            let end = if ends_blank { Some(bytes.len()) } else { end_of_head(bytes) };
-            if let Some(end) = end {
-                self.head.store(before + end as u64, Relaxed);
-            }
+        } else if self.reading_body.load(Relaxed) {
+            self.enter(Phase::Receiving);
         }
+        self.delivered.store(self.delivered.load(Relaxed) + bytes as u64, Relaxed);
+    }
+
+    /// The head is handed over, and something behind it is here.
+    pub(super) fn follows(&self) {
+        self.is_followed.store(true, Relaxed);
+    }
+
+    /// Whether the library has not parsed yet what it has of a head.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.in_head.load(Relaxed)
+    }
+
+    /// How long the last request's body is; `None` if it comes in chunks.
+    pub(super) fn body(&self) -> Option<u64> {
+        Some(self.body.load(Relaxed)).filter(|bytes| *bytes != IN_CHUNKS)
+    }
+
+    /// There is something that the library gets only later. It must be asked again then.
+    pub(super) fn postpones(&self, until: Until) {
+        self.postponed.store(until as u8, Relaxed);
     }
 
     /// Whether a part of a request's first line is held back.
     pub(super) fn holds(&self, holding: bool) {
         self.holding.store(holding, Relaxed);
-    }
-
-    /// Whether `bytes`, which come next, belong to a head that is longer than `limit`; no answer is under way.
-    pub(super) fn outgrows(&self, bytes: &[u8], limit: usize) -> bool {
-        let before = match (self.at_head.load(Relaxed), self.head.load(Relaxed)) {
-            (true, _) => 0,
-            (false, 0) => self.delivered.load(Relaxed),
-            // Of what follows another request in the same piece it is not known where it begins.
-            (false, _) => return false,
-        };
-        let limit = limit as u64;
-        if bytes.is_empty() || self.answering.load(Relaxed) || before + bytes.len() as u64 <= limit {
-            return false;
+        if holding {
+            // What came before it is no merit of this request.
+            self.delivered.store(0, Relaxed);
         }
-        end_of_head(bytes).is_none_or(|end| before + end as u64 > limit)
     }
 
-    /// Such a head waits for another parser.
+    /// A head waits for another parser.
     pub(super) fn crowds(&self) {
         self.crowded.store(true, Relaxed);
     }
@@ -172,17 +174,14 @@ impl Flow {
         self.client_left.load(Relaxed)
     }
 
-    /// A request's head is read.
-    pub(crate) fn begins(&self, has_body: bool) {
+    /// A request's head is read. Its body has this length in bytes; `None` if it comes in chunks.
+    pub(crate) fn begins(&self, body: Option<u64>) {
         self.moves();
+        self.in_head.store(false, Relaxed);
+        self.body.store(body.unwrap_or(IN_CHUNKS), Relaxed);
         self.answering.store(true, Relaxed);
         self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.enter(Phase::Busy);
-        // What was read last ends with an empty line, and this request is over: either nothing is left to
-        // parse, or whole requests are. A part of a head cannot be left.
-        if !has_body && self.ends_blank.load(Relaxed) {
-            self.at_head.store(true, Relaxed);
-        }
     }
 
     pub(super) fn reads_body(&self, reads: bool) {
@@ -192,16 +191,7 @@ impl Flow {
 
     /// Whether some of the request's body came along with its head.
     pub(super) fn has_body_begun(&self) -> bool {
-        let head = self.head.load(Relaxed);
-        head != 0 && self.delivered.load(Relaxed) > head
-    }
-
-    /// The request's body is read, all of its `bytes`.
-    pub(super) fn body_ends(&self, bytes: u64) {
-        let head = self.head.load(Relaxed);
-        if head != 0 && self.delivered.load(Relaxed) == head + bytes {
-            self.at_head.store(true, Relaxed);
-        }
+        self.is_followed.load(Relaxed)
     }
 
     /// The request is answered.
@@ -240,6 +230,17 @@ impl Flow {
         self.takeover.lock().take()
     }
 
+    /// Whether the library is to be asked again for what it wants to read: what had to happen before has happened.
+    pub(super) fn resumes(&self) -> bool {
+        let postponed = self.postponed.load(Relaxed);
+        let resumes = (postponed == Until::Parsed as u8 && !self.in_head.load(Relaxed))
+            || (postponed == Until::Idle as u8 && self.is_idle());
+        if resumes {
+            self.postponed.store(0, Relaxed);
+        }
+        resumes
+    }
+
     pub(super) fn activity(&self) -> u32 {
         self.activity.load(Relaxed)
     }
@@ -256,8 +257,7 @@ impl Flow {
 
     /// Whether a part of a request is here and the rest is not.
     pub(super) fn is_arriving(&self) -> bool {
-        let in_head = !self.at_head.load(Relaxed) && !self.answering.load(Relaxed);
-        in_head || self.holding.load(Relaxed) || self.reading_body.load(Relaxed)
+        self.in_head.load(Relaxed) || self.holding.load(Relaxed) || self.reading_body.load(Relaxed)
     }
 
     /// How many requests have begun, so that one can be told from the next.
@@ -282,61 +282,5 @@ impl Flow {
     fn moves(&self) {
         // No read-modify-write: there is but one task.
         self.activity.store(self.activity.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-}
-
-/// Where the first head in `bytes` ends.
-fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = memchr::memchr(b'\n', &bytes[from..]) {
-        from += at + 1;
-        match &bytes[from..] {
-            [b'\n', ..] => return Some(from + 1),
-            [b'\r', b'\n', ..] => return Some(from + 2),
-            _ => {}
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_without_a_body_leads_to_the_next_head() {
-        let flow = Flow::at_head();
-        assert!(flow.is_at_head());
-        flow.delivers(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(!flow.is_at_head() && !flow.has_body_begun());
-        flow.begins(false);
-        assert!(flow.is_at_head());
-    }
-
-    #[test]
-    fn a_body_leads_to_the_next_head_if_nothing_follows_it() {
-        let flow = Flow::at_head();
-        flow.delivers(b"PUT / HTTP/1.1\r\nContent-Length: 7\r\n\r\nval");
-        flow.begins(true);
-        assert!(flow.has_body_begun());
-        flow.delivers(b"ue=1");
-        flow.body_ends(7);
-        assert!(flow.is_at_head());
-        // A second request's head came along with the body.
-        flow.delivers(b"PUT / HTTP/1.1\nContent-Length: 1\n\nxGET / HT");
-        flow.begins(true);
-        flow.body_ends(1);
-        assert!(!flow.is_at_head());
-        flow.delivers(b"TP/1.1\r\n\r\n");
-        flow.begins(false);
-        assert!(flow.is_at_head());
-    }
-
-    #[test]
-    fn a_head_of_which_the_start_came_with_another_is_not_taken_for_one() {
-        let flow = Flow::at_head();
-        flow.delivers(b"GET / HTTP/1.1\r\n\r\nGET /");
-        flow.begins(false);
-        assert!(!flow.is_at_head());
     }
 }

@@ -1,9 +1,11 @@
 //! The side of a connection that the HTTP library reads from and writes to.
 //!
 //! It answers plain reads itself (see [`plain_get`](super::plain_get)), repairs request lines (see
-//! [`request_line`](super::request_line)) and notes where the connection stands. It does so only where a request
-//! certainly begins: bytes of bodies pass untouched, and where several requests come at once only the first that is
-//! not plain is looked at.
+//! [`request_line`](super::request_line)) and notes where the connection stands.
+//!
+//! **Invariant:** it looks at bytes, and changes them, only at a request's first one, and while the library has no
+//! other to parse or to answer. The library gets one request at a time, of which it has said itself where the body
+//! ends (see [`Place`]): what comes behind that waits here. So it does not matter in how many pieces the bytes come.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,8 +18,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use shared::net::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::flow::Flow;
+use super::flow::{Flow, Until};
 use super::output::Output;
+use super::place::Place;
 use super::request_line::{self, RequestLine};
 use super::site::{HeadRoom, Site};
 
@@ -38,6 +41,8 @@ pub(super) struct Front<S> {
     out: Output,
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
+    /// Where `held` begins, or else what is read next.
+    place: Place,
     state: State,
     /// What the library has room for.
     room: HeadRoom,
@@ -45,7 +50,7 @@ pub(super) struct Front<S> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Bytes go on as they come.
+    /// Bytes go on as soon as the library may have them.
     Passing,
     /// `held` begins a request whose first line is not whole yet.
     Holding,
@@ -65,10 +70,7 @@ impl<S: Site> Front<S> {
         room: HeadRoom,
     ) -> Front<S> {
         let out = Output::default();
-        let state = State::Passing;
-        let mut front = Front { site, socket, flow, out, held: carry, state, room };
-        front.look_at_held();
-        front
+        Front { site, socket, flow, out, held: carry, place: Place::Start, state: State::Passing, room }
     }
 
     /// The socket, and what is read of it but was not handed on.
@@ -80,9 +82,6 @@ impl<S: Site> Front<S> {
     fn look_at_held(&mut self) {
         self.state = State::Passing;
         self.flow.holds(false);
-        if self.held.is_empty() {
-            return;
-        }
         match request_line::check(&self.held) {
             RequestLine::Fine => {}
             // What is too long is for the library to refuse.
@@ -101,24 +100,54 @@ impl<S: Site> Front<S> {
         }
     }
 
-    /// Whether bytes that are to be handed on must wait for a library with more room.
-    fn is_crowded_by(&self, bytes: &[u8]) -> bool {
-        let crowded = self.room.next().is_some() && self.flow.outgrows(bytes, self.room.bytes());
-        if crowded {
-            self.flow.crowds();
+    /// Learns from the library where the request ends whose head it has parsed.
+    fn follow(&mut self) {
+        if self.place.is_in_head() && !self.flow.is_in_head() {
+            self.place.is_parsed(self.flow.body());
         }
-        crowded
     }
 
-    /// Hands on what is held.
-    fn deliver_held(&mut self, buf: &mut ReadBufCursor<'_>) {
-        let bytes = &self.held[..self.held.len().min(buf.remaining())];
-        self.flow.delivers(bytes);
-        buf.put_slice(bytes);
-        self.held.advance(bytes.len());
-        if self.held.is_empty() {
-            self.held = BytesMut::new();
+    /// What must happen before the library gets what comes next.
+    fn waits_for(&self) -> Option<Until> {
+        match self.place {
+            Place::Start if !self.flow.is_idle() => Some(Until::Idle),
+            place if place.awaits_parsing() => Some(Until::Parsed),
+            _ => None,
         }
+    }
+
+    /// How many of `bytes`, which come next, the library gets now: they are on their way. `None` if it must have more
+    /// room before.
+    fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
+        let is_first = match self.place {
+            Place::Start => true,
+            Place::Unknown => self.flow.is_idle(),
+            _ => false,
+        };
+        let Some(portion) = self.place.pass(bytes, self.room.lines_max()) else {
+            self.flow.crowds();
+            self.state = State::Crowded;
+            return None;
+        };
+        self.flow.delivers(portion.bytes, is_first);
+        if portion.is_followed {
+            self.flow.follows();
+        }
+        Some(portion.bytes)
+    }
+
+    /// Hands on what is held, as far as it goes. Whether it was anything.
+    fn deliver_held(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
+        let mut held = std::mem::take(&mut self.held);
+        let passed = self.pass(&held[..held.len().min(buf.remaining())]);
+        if let Some(bytes) = passed {
+            buf.put_slice(&held[..bytes]);
+            held.advance(bytes);
+        }
+        if !held.is_empty() {
+            self.held = held;
+        }
+        passed.is_some()
     }
 
     /// Sees off what answers plain reads.
@@ -162,51 +191,59 @@ impl<S: Site> Read for Front<S> {
                 State::Refusing(written) => return this.poll_refuse(cx, written),
                 // The connection's owner looks after each poll.
                 State::Crowded => return Poll::Pending,
-                State::Passing if this.is_crowded_by(&this.held) => {
-                    this.state = State::Crowded;
-                    continue;
+                State::Passing | State::Holding => {}
+            }
+            this.follow();
+            let waits_for = this.waits_for();
+            if let Some(until) = waits_for
+                && (until == Until::Parsed || !this.held.is_empty())
+            {
+                this.flow.postpones(until);
+                return Poll::Pending;
+            }
+            if this.state == State::Passing && !this.held.is_empty() {
+                if this.place == Place::Start {
+                    this.look_at_held();
                 }
-                State::Passing if !this.held.is_empty() => {
-                    this.deliver_held(&mut buf);
+                if this.state == State::Passing && this.deliver_held(&mut buf) {
                     return Poll::Ready(Ok(()));
                 }
-                _ => {}
+                continue;
             }
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES_MAX];
             let limit = READ_BYTES_MAX.min(buf.remaining());
             let mut fresh = ReadBuf::uninit(&mut space[..limit]);
             ready!(Pin::new(&mut this.socket).poll_read(cx, &mut fresh))?;
             let bytes = fresh.filled();
-            if this.state == State::Holding {
-                if bytes.is_empty() {
-                    this.state = State::Passing;
-                } else {
-                    this.held.extend_from_slice(bytes);
-                    this.look_at_held();
+            if bytes.is_empty() {
+                if this.held.is_empty() {
+                    return Poll::Ready(Ok(()));
                 }
+                // The rest of the first line never comes. The library says what is to be said.
+                this.place = Place::Unknown;
+                this.state = State::Passing;
                 continue;
             }
-            if this.flow.is_at_head() && !bytes.is_empty() {
-                // What was asked before comes first. A plain read does not count as activity: who does nothing else
-                // needs the library no longer.
-                let is_next = this.flow.is_idle();
-                let used = if is_next { this.site.answer_at_once(bytes, &mut this.out) } else { 0 };
+            if this.state == State::Holding || waits_for.is_some() {
+                this.held.extend_from_slice(bytes);
+                this.state = State::Passing;
+                continue;
+            }
+            if this.place == Place::Start {
+                // A plain read does not count as activity: who does nothing else needs the library no longer.
+                let used = this.site.answer_at_once(bytes, &mut this.out);
                 if used > 0 || request_line::check(bytes) != RequestLine::Fine {
                     this.held.extend_from_slice(&bytes[used..]);
-                    this.look_at_held();
                     continue;
                 }
             }
-            if !bytes.is_empty() {
-                if this.is_crowded_by(bytes) {
-                    this.held.extend_from_slice(bytes);
-                    this.state = State::Crowded;
-                    continue;
-                }
-                this.flow.delivers(bytes);
-                buf.put_slice(bytes);
+            let passed = this.pass(bytes);
+            let (now, later) = bytes.split_at(passed.unwrap_or(0));
+            this.held.extend_from_slice(later);
+            if passed.is_some() {
+                buf.put_slice(now);
+                return Poll::Ready(Ok(()));
             }
-            return Poll::Ready(Ok(()));
         }
     }
 }

@@ -42,6 +42,7 @@ mod modules;
 mod output;
 pub(crate) mod path;
 mod pieces;
+mod place;
 mod plain_get;
 mod pprof;
 mod progress;

@@ -52,9 +52,10 @@ impl HeadRoom {
         }
     }
 
-    /// A head of this length fits, whatever its lines: the shortest takes three bytes.
-    pub(super) fn bytes(self) -> usize {
-        3 * self.lines()
+    /// How many lines a head may have to be sure of the room; `None` if there is no larger room.
+    pub(super) fn lines_max(self) -> Option<usize> {
+        // The first line is none of the headers, and the last of them may have begun.
+        self.next().map(|_| self.lines())
     }
 
     /// The next larger one, if there is one.

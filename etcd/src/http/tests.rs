@@ -20,6 +20,7 @@ mod depth;
 mod framing;
 mod head;
 mod listings;
+mod pipelines;
 
 use super::{Context, Cors, Limits, Options, ProcessMetrics, serve};
 use crate::backend::Backend as _;

@@ -77,7 +77,7 @@ impl Site for Proxy {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         let (head, body) = request.into_parts();
-        exchange.flow.begins(!body.is_end_stream());
+        exchange.flow.begins(body.size_hint().exact());
         let response = exchange.answer(head, body).await;
         if let Body::Own(_) = response.body() {
             exchange.flow.ends();

@@ -285,6 +285,51 @@ async fn a_request_reaches_the_member_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_later_request_that_comes_in_two_pieces_reaches_the_member_as_it_was() {
+    let member = Member::ok().await;
+    let proxy = Running::start(&[], &[&member]).await;
+    for first in
+        ["GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n", "DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n"]
+    {
+        for sent in
+            ["value=abc", "GET /{}{}{} HTTP/1.1\nvalue", "XX / HTTP/9.9\n...", "GET / HTTP/1.1\r\n\r\n"]
+        {
+            let before = member.seen().len();
+            let mut client = proxy.connect().await;
+            let head =
+                format!("PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", sent.len());
+            client.ask(&format!("{first}{head}")).await;
+            let (now, later) = sent.split_at(7);
+            client.send(now).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer = client.ask(&format!("{later}GET /v2/keys/#{{}} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{sent:?}: {answer}");
+            client.until("\r\n\r\nok").await;
+            let seen = member.seen().split_off(before);
+            assert_eq!(body(&seen[1]), sent);
+            assert!(seen[2].starts_with("GET /v2/keys/%23%7b%7d HTTP/1.1\r\n"), "{}", seen[2]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_refused_behind_the_answers_before() {
+    let member = Member::ok().await;
+    member.gate.forget_permits(1_000_000);
+    let proxy = Running::start(&[], &[&member]).await;
+    let mut client = proxy.connect().await;
+    client.send("GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    member.wait_seen(1).await;
+    client.send("GET /v2/keys/a HTTP/7.0\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    member.gate.add_permits(1);
+    let answers = client.rest().await;
+    let (first, second) = answers.split_once("\r\n\r\nok").unwrap_or_else(|| panic!("{answers}"));
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{answers}");
+    assert!(second.starts_with("HTTP/1.1 505 "), "{answers}");
+}
+
+#[tokio::test]
 async fn an_answer_reaches_the_client_as_it_was() {
     let answer = "HTTP/1.1 412 Whatever\r\nX-Etcd-Index: 7\r\nX-Raft-Term: 2\r\nKeep-Alive: 1\r\nUpgrade: x\r\n\
                   Connection: keep-alive\r\nContent-Length: 3\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\

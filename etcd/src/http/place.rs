@@ -1,0 +1,374 @@
+//! Where a connection's next byte stands among its requests, as the HTTP library sees them.
+//!
+//! The library is given a request's head and not a byte of what comes behind its body: the rest waits until it has
+//! parsed the head and said how long the body is. So it never has bytes of the next request while it is busy with
+//! this one, and the next request's first byte is known for what it is, however the bytes came in.
+
+/// Where the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before a request: the library has used up all that it was given.
+    Start,
+    /// In a request's head.
+    Head(Head),
+    /// Behind a head that the library is about to parse. `ahead` bytes behind it were handed over already, of the
+    /// `body` bytes that the head seems to announce.
+    Parsed { ahead: u64, body: u64 },
+    /// In a body of which so many bytes are to come.
+    Body(u64),
+    /// In a body that comes in chunks.
+    Chunks(Chunks),
+    /// Somewhere: the library has seen another end than we have, and what comes is for it alone.
+    Unknown,
+}
+
+/// What is handed over at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Portion {
+    /// So many bytes.
+    pub(super) bytes: usize,
+    /// A head ends in them, and something behind it is here as well.
+    pub(super) is_followed: bool,
+}
+
+impl Place {
+    /// How many of `bytes`, which come next, go to the library now; they count as handed over. `None` if they belong
+    /// to a head that may have more lines than `lines_max`.
+    pub(super) fn pass(&mut self, bytes: &[u8], lines_max: Option<usize>) -> Option<Portion> {
+        let mut is_followed = false;
+        let passed = match self {
+            Place::Start | Place::Head(_) => {
+                let is_whole = matches!(self, Place::Start);
+                let mut head = if let Place::Head(head) = self { *head } else { Head::default() };
+                let end = head.end(bytes);
+                if lines_max.is_some_and(|most| head.lines > most) {
+                    return None;
+                }
+                match end {
+                    None => {
+                        *self = Place::Head(head);
+                        bytes.len()
+                    }
+                    Some(end) => {
+                        let (head, rest) = bytes.split_at(end);
+                        is_followed = !rest.is_empty();
+                        // The usual body comes with its head and goes on with it.
+                        let body = if is_whole && is_followed { announced(head).unwrap_or(0) } else { 0 };
+                        let ahead = at_most(body, rest.len());
+                        *self = Place::Parsed { ahead: ahead as u64, body };
+                        end + ahead
+                    }
+                }
+            }
+            Place::Parsed { ahead, body } => {
+                let more = at_most(*body - *ahead, bytes.len());
+                *ahead += more as u64;
+                more
+            }
+            Place::Body(left) => {
+                let passed = at_most(*left, bytes.len());
+                *left -= passed as u64;
+                if *left == 0 {
+                    *self = Place::Start;
+                }
+                passed
+            }
+            Place::Chunks(chunks) => match chunks.end(bytes) {
+                Ok(None) => bytes.len(),
+                Ok(Some(end)) => {
+                    *self = Place::Start;
+                    end
+                }
+                // The library refuses them too.
+                Err(Broken) => {
+                    *self = Place::Unknown;
+                    bytes.len()
+                }
+            },
+            Place::Unknown => bytes.len(),
+        };
+        Some(Portion { bytes: passed, is_followed })
+    }
+
+    /// The library has parsed a head, and says how long the body is; `None` if it comes in chunks.
+    pub(super) fn is_parsed(&mut self, body: Option<u64>) {
+        *self = match (*self, body) {
+            (Place::Parsed { ahead, .. }, Some(body)) => match body.checked_sub(ahead) {
+                Some(0) => Place::Start,
+                Some(left) => Place::Body(left),
+                None => Place::Unknown,
+            },
+            (Place::Parsed { ahead: 0, .. }, None) => Place::Chunks(Chunks::default()),
+            _ => Place::Unknown,
+        };
+    }
+
+    /// Whether nothing can be handed over before the library has parsed what it has.
+    pub(super) fn awaits_parsing(&self) -> bool {
+        matches!(self, Place::Parsed { ahead, body } if ahead == body)
+    }
+
+    /// Whether a head is being handed over, or was and is not known to be parsed.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self, Place::Head(_) | Place::Parsed { .. })
+    }
+}
+
+fn at_most(most: u64, bytes: usize) -> usize {
+    usize::try_from(most).map_or(bytes, |most| most.min(bytes))
+}
+
+/// A head as far as it has come. Lines end with a newline, before which a carriage return may stand; empty ones before
+/// the first are skipped. What else might end a line the library refuses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    line: Line,
+    /// Lines that have ended, without the empty ones before the first.
+    lines: usize,
+    /// A line that is not empty has begun.
+    has_begun: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Line {
+    /// Nothing of it is here.
+    #[default]
+    Start,
+    /// A carriage return is.
+    Return,
+    /// It is not empty.
+    Within,
+}
+
+impl Head {
+    /// Where in `bytes`, which come next, the head ends; `None` if further on.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            match (self.line, byte) {
+                (Line::Start | Line::Return, b'\n') => {
+                    at += 1;
+                    self.line = Line::Start;
+                    if self.has_begun {
+                        return Some(at);
+                    }
+                }
+                (Line::Start, b'\r') => {
+                    at += 1;
+                    self.line = Line::Return;
+                }
+                _ => {
+                    self.has_begun = true;
+                    self.line = Line::Within;
+                    at += memchr::memchr(b'\n', &bytes[at..])? + 1;
+                    self.lines += 1;
+                    self.line = Line::Start;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// How long a body this whole head seems to announce. It is a guess, to hand over as much as can be at a time: what
+/// counts is what the library says.
+fn announced(head: &[u8]) -> Option<u64> {
+    let mut announced = None;
+    let mut rest = head;
+    while let Some(newline) = memchr::memchr(b'\n', rest) {
+        let line = &rest[..newline];
+        rest = &rest[newline + 1..];
+        let is = |name: &[u8]| {
+            line.len() > name.len()
+                && line[name.len()] == b':'
+                && line[..name.len()].eq_ignore_ascii_case(name)
+        };
+        match line.first() {
+            Some(b'C' | b'c') if is(b"Content-Length") => {
+                let value = line[b"Content-Length:".len()..].trim_ascii();
+                announced = Some(std::str::from_utf8(value).ok()?.parse().ok()?);
+            }
+            Some(b'T' | b't') if is(b"Transfer-Encoding") => return None,
+            _ => {}
+        }
+    }
+    announced
+}
+
+/// A body in chunks as far as it has come, by the same rules as the library's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Chunks {
+    state: Chunk,
+    /// The size of the chunk, or what is left of it.
+    size: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Chunk {
+    #[default]
+    Start,
+    Size,
+    /// Blanks behind the size.
+    Blank,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// Behind the last chunk, or a trailer: another one, or the end.
+    Last,
+    Trailer,
+    TrailerLf,
+    EndLf,
+}
+
+/// The chunks are none.
+struct Broken;
+
+impl Chunks {
+    /// Where in `bytes`, which come next, the body ends; `None` if further on.
+    fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Broken> {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
+            self.state = match (self.state, byte) {
+                (Chunk::Start | Chunk::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                    let digit = (*byte as char).to_digit(16).ok_or(Broken)?;
+                    let shifted = self.size.checked_mul(16).ok_or(Broken)?;
+                    self.size = shifted + u64::from(digit);
+                    Chunk::Size
+                }
+                (Chunk::Size | Chunk::Blank, b' ' | b'\t') => Chunk::Blank,
+                (Chunk::Size | Chunk::Blank, b';') => Chunk::Extension,
+                (Chunk::Size | Chunk::Blank | Chunk::Extension, b'\r') => Chunk::SizeLf,
+                (Chunk::Extension, b'\n') => return Err(Broken),
+                (Chunk::Extension, _) => Chunk::Extension,
+                (Chunk::SizeLf, b'\n') if self.size == 0 => Chunk::Last,
+                (Chunk::SizeLf, b'\n') => Chunk::Data,
+                (Chunk::Data, _) => {
+                    let passed = at_most(self.size, bytes.len() - (at - 1));
+                    at += passed - 1;
+                    self.size -= passed as u64;
+                    if self.size == 0 { Chunk::DataCr } else { Chunk::Data }
+                }
+                (Chunk::DataCr, b'\r') => Chunk::DataLf,
+                (Chunk::DataLf, b'\n') => Chunk::Start,
+                (Chunk::Last, b'\r') => Chunk::EndLf,
+                (Chunk::Trailer, b'\r') => Chunk::TrailerLf,
+                (Chunk::Last | Chunk::Trailer, _) => Chunk::Trailer,
+                (Chunk::TrailerLf, b'\n') => Chunk::Last,
+                (Chunk::EndLf, b'\n') => return Ok(Some(at)),
+                _ => return Err(Broken),
+            };
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands `bytes` over in these pieces and lets the library parse each head, whose bodies are `bodies`. Where the
+    /// requests end.
+    fn ends(bytes: &[u8], pieces: &[usize], bodies: &[Option<u64>]) -> Vec<usize> {
+        let (mut place, mut bodies) = (Place::Start, bodies.iter());
+        let (mut ends, mut at) = (Vec::new(), 0);
+        for piece in pieces {
+            let mut piece = &bytes[at..at + piece];
+            while !piece.is_empty() {
+                if place.awaits_parsing() {
+                    place.is_parsed(*bodies.next().unwrap());
+                    if place == Place::Start {
+                        ends.push(at);
+                    }
+                }
+                let passed = place.pass(piece, None).unwrap().bytes;
+                assert!(passed > 0, "{place:?}");
+                at += passed;
+                piece = &piece[passed..];
+                if place == Place::Start {
+                    ends.push(at);
+                }
+            }
+        }
+        if place.awaits_parsing() {
+            place.is_parsed(*bodies.next().unwrap());
+        }
+        assert_eq!(place, Place::Start);
+        if ends.last() != Some(&at) {
+            ends.push(at);
+        }
+        ends
+    }
+
+    #[test]
+    fn requests_end_at_the_same_bytes_however_they_come() {
+        let requests = [
+            ("\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", Some(0)),
+            ("PUT / HTTP/1.1\nContent-Length: 6\n\n\n\n\r\n\r\n", Some(6)),
+            (
+                "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x\r\n\n\n\r\n\r\n0\r\nA: b\r\n\r\n",
+                None,
+            ),
+            ("DELETE / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", Some(0)),
+            ("PUT / HTTP/1.1\r\nCONTENT-LENGTH:\t1\r\nA: b\n\r\nx", Some(1)),
+            ("PUT / HTTP/1.1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n00\r\n\r\n", None),
+        ];
+        let bytes: Vec<u8> = requests.iter().flat_map(|(request, _)| request.bytes()).collect();
+        let bodies = requests.map(|(_, body)| body);
+        let mut end = 0;
+        let wanted = requests.map(|(request, _)| {
+            end += request.len();
+            end
+        });
+        assert_eq!(ends(&bytes, &[bytes.len()], &bodies), wanted);
+        assert_eq!(ends(&bytes, &vec![1; bytes.len()], &bodies), wanted);
+        for first in 1..bytes.len() {
+            assert_eq!(ends(&bytes, &[first, bytes.len() - first], &bodies), wanted, "{first}");
+        }
+    }
+
+    #[test]
+    fn the_library_s_word_counts() {
+        let request = b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n";
+        let parsed = |body| {
+            let mut place = Place::Start;
+            let portion = place.pass(request, None).unwrap();
+            assert_eq!(&request[portion.bytes..], b"GET / HTTP/1.1\r\n\r\n");
+            assert!(portion.is_followed && place.awaits_parsing());
+            place.is_parsed(body);
+            place
+        };
+        assert_eq!(parsed(Some(3)), Place::Start);
+        assert_eq!(parsed(Some(5)), Place::Body(2));
+        assert_eq!(parsed(Some(2)), Place::Unknown);
+        assert_eq!(parsed(None), Place::Unknown);
+        // It has parsed what has not ended.
+        let mut place = Place::Start;
+        place.pass(b"GET / HTTP/1.1\r\n", None);
+        place.is_parsed(Some(0));
+        assert_eq!(place, Place::Unknown);
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_the_library_s_to_refuse() {
+        for bytes in [
+            "x",
+            "\r\n",
+            "1\n",
+            "1;\n",
+            "1\r\r",
+            "1\r\nab",
+            "1\r\na\rb",
+            "0\r\nA\r\r",
+            "0\r\n\rA",
+            "1 2",
+            "fffffffffffffffff",
+        ] {
+            let mut place = Place::Chunks(Chunks::default());
+            assert_eq!(place.pass(bytes.as_bytes(), None).unwrap().bytes, bytes.len());
+            assert_eq!(place, Place::Unknown, "{bytes:?}");
+        }
+    }
+}
