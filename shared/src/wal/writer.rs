@@ -15,15 +15,15 @@ const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that one big batch has made larger than this is given back.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
-/// Segments that one sync looks for at their paths, at most: the last one, and of those before it that a start needs
+/// Segments that one write looks for at their paths, at most: the last one, and of those before it that a start needs
 /// as many, in turn. There are rarely more than two; of a log of gigabytes without a snapshot all are looked for, at
 /// about a microsecond each.
-const LOOKED_FOR_PER_SYNC_MAX: usize = 64;
+const LOOKED_FOR_PER_WRITE_MAX: usize = 64;
 
 /// A log that is open for appending.
 ///
 /// [`Wal::append`] only encodes; [`Wal::sync`] writes and makes durable. Entries count only after the sync: it fails
-/// also if the segment is no longer at its path, as the next start would not find the entries.
+/// also if the segment is no longer at its path, or was cut off, as the next start would not find the entries.
 /// It holds the locks of all segments that may still be needed, see [`Wal::release_before`].
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
@@ -33,7 +33,7 @@ pub struct Wal<D: Disk> {
     held: Vec<(SegmentName, D::File)>,
     /// The index of the snapshot that the next start continues from, as far as this log was told.
     snapshot_index: u64,
-    /// Which of the older segments the next sync looks for.
+    /// Which of the older segments the next write looks for.
     next_looked_for: usize,
     tail_len: u64,
     segment_bytes: u64,
@@ -311,6 +311,9 @@ impl<D: Disk> Wal<D> {
         if self.encoder.buffer.is_empty() {
             return Ok(());
         }
+        // Before the write, which would make one that was cut off as long as it was. And while the way to it is still in
+        // the processor's cache: after a sync it costs ten times as much.
+        self.look_for_some()?;
         let (last, at) = (self.held.len() - 1, self.tail_len);
         self.held[last].1.write_at(at, &self.encoder.buffer)?;
         self.tail_len += self.encoder.buffer.len() as u64;
@@ -322,7 +325,6 @@ impl<D: Disk> Wal<D> {
     fn write_and_sync(&mut self) -> Result<(), DiskError> {
         self.write()?;
         self.tail_mut().sync()?;
-        self.look_for_some()?;
         self.must_sync = false;
         Ok(())
     }
@@ -337,7 +339,7 @@ impl<D: Disk> Wal<D> {
         let last = self.held.len() - 1;
         self.held[last].1.check_in_place()?;
         let older = &self.held[self.first_needed()..last];
-        for _ in 0..older.len().min(LOOKED_FOR_PER_SYNC_MAX - 1) {
+        for _ in 0..older.len().min(LOOKED_FOR_PER_WRITE_MAX - 1) {
             self.next_looked_for = (self.next_looked_for + 1) % older.len();
             older[self.next_looked_for].1.check_in_place()?;
         }
