@@ -1,6 +1,6 @@
 //! Where the files of a member are in a directory, and what can be said when they are not there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shared::disk::{Disk, DiskError, DiskFile as _, Kind, Open};
 
@@ -49,4 +49,15 @@ pub(crate) fn headless_segment<D: Disk>(disk: &D, file: &Path) -> String {
         len => format!("holds no record in its {len} bytes"),
     };
     format!("{} {what}: the entries that were in it are lost", file.display())
+}
+
+/// A path without links and dots, as far as it leads to something.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for known in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (std::fs::canonicalize(known), absolute.strip_prefix(known)) {
+            return real.components().chain(rest.components()).collect();
+        }
+    }
+    absolute
 }

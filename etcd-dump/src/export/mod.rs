@@ -17,6 +17,7 @@ use shared::store::Store;
 use crate::command_line::{Command, Line, UsageError};
 use crate::dump::{Found, look};
 use crate::old;
+use crate::place::resolved;
 use crate::replay::replay;
 use crate::tree::walk;
 use lines::Writer;
@@ -126,6 +127,7 @@ fn run(line: &Line) -> Result<ExitCode> {
             source.write(out)
         }
         file => {
+            source.check_output(Path::new(file))?;
             let mut file = OutputFile::create(Path::new(file))?;
             // After an error nothing of it stays.
             source.write(&mut file).and_then(|()| Ok(file.finish()?))
@@ -165,6 +167,22 @@ impl Source {
         };
         let hidden = values.texts("hidden").map(str::to_owned).collect();
         Ok(Source::Server { options: Box::new(options), hidden, quorum: values.switch("quorum") })
+    }
+
+    /// Refuses to write among the files that are read.
+    fn check_output(&self, out: &Path) -> Result<(), UsageError> {
+        let Source::Dir { dir, wal_dir, .. } = self else { return Ok(()) };
+        let out = resolved(out);
+        let is_within = |folder: &Path| out.starts_with(resolved(folder));
+        // Those of 2.x, and of 0.x.
+        let mut own = ["member", "log", "conf", "snapshot"].iter().map(|name| dir.join(name));
+        if own.any(|folder| is_within(&folder)) || wal_dir.as_deref().is_some_and(is_within) {
+            let (out, dir) = (out.display(), dir.display());
+            return Err(UsageError::Other(format!(
+                "{out} is among the files of {dir}, which must not be written"
+            )));
+        }
+        Ok(())
     }
 
     fn write(self, out: impl Write) -> Result<()> {

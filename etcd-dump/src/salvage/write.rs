@@ -11,6 +11,7 @@ use super::SalvageError;
 use super::log::Log;
 use super::plan::{EntryReader, Plan};
 use super::snapshots::Snapshot;
+use crate::place::resolved;
 
 /// Bytes of entries that are written and synced at once.
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
@@ -35,17 +36,6 @@ pub(super) fn check_place<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(
         Some(_) => return Err(SalvageError::InTheWay(out.to_owned())),
     }
     check_draft(disk, &Draft::of(disk, out)?)
-}
-
-/// A path without links and dots, as far as it leads to something.
-fn resolved(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for known in absolute.ancestors() {
-        if let (Ok(real), Ok(rest)) = (std::fs::canonicalize(known), absolute.strip_prefix(known)) {
-            return real.components().chain(rest.components()).collect();
-        }
-    }
-    absolute
 }
 
 /// Writes what the plan says. On return all of it is durable, and has been read again.

@@ -190,6 +190,18 @@ fn a_snapshot_of_a_later_entry_tells_that_some_are_lost() {
 }
 
 #[test]
+fn an_export_does_not_overwrite_what_it_reads() {
+    let directory = Directory::with_keys();
+    let wanted = good(&["export", directory.path()]);
+    let log = directory.segments().remove(0);
+    for out in [log.clone(), directory.snap_dir().join("new"), log.parent().unwrap().join("../wal/new")] {
+        let (status, _, error) = run(&["export", directory.path(), "-o", out.to_str().unwrap()]);
+        assert!(status == 2 && error.contains("must not be written"), "{}: {error}", out.display());
+    }
+    assert_eq!(good(&["export", directory.path()]), wanted);
+}
+
+#[test]
 fn the_log_may_be_elsewhere() {
     let directory = Directory::with_keys();
     let elsewhere = tempfile::tempdir().unwrap();
