@@ -49,7 +49,7 @@ struct Proposal {
     content: Encoded,
 }
 
-/// The kind of an entry and its data. An entry of raft's takes four times the memory.
+/// The kind of an entry and its data: what of it is known before raft gives it a term and an index.
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
     kind: EntryType,
