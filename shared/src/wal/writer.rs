@@ -311,8 +311,9 @@ impl<D: Disk> Wal<D> {
         if self.encoder.buffer.is_empty() {
             return Ok(());
         }
-        // Before the write, which would make one that was cut off as long as it was. And while the way to it is still in
-        // the processor's cache: after a sync it costs ten times as much.
+        // Before the write, which would make one that was cut off as long as it was. After the sync the look would be a
+        // tenth of a write with one client. One that loses its name in between is noticed by the next write, or within a
+        // second, and written back.
         self.look_for_some()?;
         let (last, at) = (self.held.len() - 1, self.tail_len);
         self.held[last].1.write_at(at, &self.encoder.buffer)?;
