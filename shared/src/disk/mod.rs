@@ -59,6 +59,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// What stands at `path`, `None` where nothing does.
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError>;
 
+    /// How long the regular file at `path` is, in bytes, without opening it; `None` where there is none.
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError>;
+
     /// The path of what stands at `path`, without symbolic links: two paths with the same one are one place.
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError>;
 

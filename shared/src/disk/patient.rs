@@ -76,6 +76,10 @@ impl<D: Disk> Disk for PatientDisk<D> {
         self.disk.kind(path)
     }
 
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        self.disk.file_len(path)
+    }
+
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
         self.disk.canonical(path)
     }

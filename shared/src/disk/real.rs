@@ -89,6 +89,16 @@ impl Disk for RealDisk {
         }
     }
 
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        match fs::stat(path) {
+            Ok(stat) if fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile => {
+                Ok(Some(u64::try_from(stat.st_size).unwrap_or(0)))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed("stat", path)(errno)),
+        }
+    }
+
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
         std::fs::canonicalize(path).map_err(|error| DiskError::new("stat", path, error))
     }

@@ -65,11 +65,7 @@ impl<D: Disk> Snapshots<D> {
     /// # Errors
     /// If the system cannot look.
     pub fn file_len(&self, term: u64, index: u64) -> Result<Option<u64>, SnapError> {
-        let path = self.dir.join(file_name(term, index));
-        if self.disk.kind(&path)? != Some(Kind::File) {
-            return Ok(None);
-        }
-        Ok(Some(self.disk.open(&path, Open::Read)?.len()?))
+        Ok(self.disk.file_len(&self.dir.join(file_name(term, index)))?)
     }
 }
 

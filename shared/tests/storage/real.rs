@@ -77,6 +77,8 @@ fn errors_name_verb_and_path() {
     let none = temporary.path().join("none");
     assert_eq!(RealDisk.kind(&none).unwrap(), None);
     assert_eq!(RealDisk.kind(temporary.path()).unwrap(), Some(Kind::Dir));
+    let lengths = [&none, temporary.path(), &file].map(|path| RealDisk.file_len(path).unwrap());
+    assert_eq!(lengths, [None, None, Some(1)]);
     let error = RealDisk.remove(&none).unwrap_err();
     assert_eq!(error.to_string(), format!("remove {}: no such file or directory", none.display()));
     assert!(!wal::exists(&RealDisk, &none).unwrap());

@@ -168,6 +168,15 @@ impl Disk for SimDisk {
         }
     }
 
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        let state = self.state.lock();
+        match state.lookup(path).map(|node| &state.nodes[node]) {
+            Ok(Node::File(file)) => Ok(Some(file.now.len() as u64)),
+            Ok(Node::Dir { .. }) | Err(io::ErrorKind::NotFound) => Ok(None),
+            Err(kind) => Err(DiskError::new("stat", path, kind.into())),
+        }
+    }
+
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
         // It has no links.
         let found = self.state.lock().lookup(path);
