@@ -20,7 +20,7 @@ pub use load::{Flaw, decode, read};
 pub use peek::peek;
 pub use send::open_data;
 
-use crate::disk::{Disk, DiskError, DiskFile as _, Kind, Open};
+use crate::disk::{Disk, DiskError};
 
 /// A failure to save or to load a snapshot.
 #[derive(Debug, thiserror::Error)]
