@@ -11,7 +11,7 @@ use shared::net::Stream;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::pieces::Rest;
+use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, Rest};
 
 /// What is about to be written: small things together, a large body by itself and uncopied.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Output {
     pub(super) large: Option<(Bytes, &'static [u8])>,
     /// Comes after those, in chunks that are made as they are sent.
     pub(super) rest: Option<Rest>,
+    /// How long the last chunk was made: longer and longer, as long as the client keeps up.
+    piece_bytes: usize,
     /// How much of `small` and `large` is written.
     position: usize,
     /// How many bytes were written at all.
@@ -85,14 +87,19 @@ impl Output {
 
     fn poll_all(&mut self, socket: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_parts(socket, cx))?;
+            let written = self.poll_parts(socket, cx);
+            if written.is_pending() {
+                self.piece_bytes = PIECE_BYTES;
+            }
+            ready!(written)?;
             let Some(rest) = &mut self.rest else { return Pin::new(socket).poll_flush(cx) };
             if std::mem::take(&mut self.yields) {
                 self.yielded = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let (piece, is_last) = rest.next();
+            self.piece_bytes = (2 * self.piece_bytes).clamp(PIECE_BYTES, PIECE_BYTES_MAX);
+            let (piece, is_last) = rest.next(self.piece_bytes);
             self.small.clear();
             self.position = 0;
             self.push_chunk(piece, is_last);

@@ -9,6 +9,9 @@ use shared::event::Rendering;
 /// About how many bytes are made at once.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
+/// The same for a client that takes each piece at once.
+pub(super) const PIECE_BYTES_MAX: usize = 4 * PIECE_BYTES;
+
 /// As much as most listings need.
 const FIRST_BYTES: usize = 1024;
 
@@ -49,10 +52,10 @@ impl Made {
 }
 
 impl Rest {
-    /// The next piece, and whether it is the last one.
-    pub(super) fn next(&mut self) -> (Vec<u8>, bool) {
-        let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-        let more = self.0.write(&mut piece, PIECE_BYTES);
+    /// The next piece, of about so many bytes, and whether it is the last one.
+    pub(super) fn next(&mut self, bytes: usize) -> (Vec<u8>, bool) {
+        let mut piece = Vec::with_capacity(bytes + bytes / 8);
+        let more = self.0.write(&mut piece, bytes);
         (piece, !more)
     }
 }

@@ -17,7 +17,7 @@ use shared::error::ApiError;
 use shared::json;
 
 use super::flow::Flow;
-use super::pieces::{Made, Pieces, Rest};
+use super::pieces::{Made, PIECE_BYTES, Pieces, Rest};
 use super::text;
 
 /// An answer of any page.
@@ -100,7 +100,7 @@ impl PiecesBody {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let (piece, is_last) = rest.next();
+            let (piece, is_last) = rest.next(PIECE_BYTES);
             self.next = piece;
             if is_last {
                 self.rest = None;
