@@ -68,6 +68,10 @@ impl Disk for NoDisk {
         Ok(Some(Kind::Dir))
     }
 
+    fn file_len(&self, _: &Path) -> Result<Option<u64>, DiskError> {
+        Ok(None)
+    }
+
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
         Ok(path.to_owned())
     }

@@ -82,9 +82,17 @@ impl SimDisk {
         self.state.lock().faults.push(fault);
     }
 
-    /// Takes back the failures that have not come yet.
+    /// Takes back the failures that have not come yet. Power that has failed stays away.
     pub fn forget_faults(&self) {
-        self.state.lock().faults.clear();
+        let mut state = self.state.lock();
+        state.faults.clear();
+        state.power.take_if(|left| *left > 0);
+    }
+
+    /// Whether the power has failed, and [`SimDisk::crash`] did not follow yet.
+    #[must_use]
+    pub fn is_without_power(&self) -> bool {
+        self.state.lock().power == Some(0)
     }
 
     /// Lets the power fail after `changes` more changing operations; until [`SimDisk::crash`] all others fail.

@@ -240,6 +240,10 @@ impl State {
             if sector_start >= offset.max(durable.len()) {
                 kept = sector_start - offset;
                 zeros = self.up_to(bytes.len() - kept);
+            } else if offset == durable.len() {
+                // The new length is there and the sector is the old one: zeros from the old end on.
+                kept = 0;
+                zeros = self.up_to(bytes.len());
             }
         }
         apply(durable, &Change::Write { offset, bytes: bytes[..kept].to_vec() });
