@@ -19,6 +19,7 @@ pub mod legacy;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod pb;
+pub mod planted;
 pub mod quote;
 pub mod replay;
 pub mod snap;

@@ -10,6 +10,7 @@ use super::tree::Found;
 use super::{Expiry, Store};
 use crate::error::{ApiError, Code};
 use crate::event::{Action, Content, Event, EventNode, ttl_seconds};
+use crate::planted::{Bug, is_planted};
 use crate::time::UnixNanos;
 use crate::v2::{Request, Verb};
 
@@ -67,7 +68,8 @@ impl Store {
             Verb::Delete => self.delete(path, *dir, request.recursive, now),
             Verb::QuorumGet => self.get(path, request.recursive, request.sorted),
             Verb::Sync => {
-                self.delete_expired(UnixNanos(request.time), now);
+                let cutoff = if is_planted(Bug::OwnExpiry) { now } else { UnixNanos(request.time) };
+                self.delete_expired(cutoff, now);
                 self.garbage.sweep(SWEEP_BRANCHES_PER_SYNC);
                 Ok(Event::nothing(self.index))
             }
@@ -448,7 +450,8 @@ impl Wanted<'_> {
     /// # Errors
     /// 101 with what was wanted and what is there.
     fn check(self, key: &Key, index: u64) -> Result<(), ApiError> {
-        let modified = key.meta().modified;
+        let meta = key.meta();
+        let modified = if is_planted(Bug::CompareWrongIndex) { meta.created } else { meta.modified };
         let value_differs = !self.value.is_empty() && self.value != key.value();
         let index_differs = self.index != 0 && self.index != modified;
         if !value_differs && !index_differs {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SegmentName, WalError};
 use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::planted::{Bug, is_planted};
 
 /// Removes the oldest segments in `dir` until at most `keep` are left; returns what it removed.
 ///
@@ -17,6 +18,7 @@ pub fn purge<D: Disk>(
     keep: usize,
     snapshot_index: u64,
 ) -> Result<Vec<PathBuf>, WalError> {
+    let snapshot_index = if is_planted(Bug::LogCutEarly) { u64::MAX } else { snapshot_index };
     let names = disk.list(dir)?;
     let segments: Vec<SegmentName> = names.iter().filter_map(|name| SegmentName::parse(name)).collect();
     let needed = segments.iter().rev().find(|name| name.index <= snapshot_index).or(segments.first());

@@ -7,6 +7,7 @@ use super::segment::SegmentName;
 use super::{WalError, exists};
 use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full};
 use crate::pb;
+use crate::planted::{Bug, is_planted};
 
 /// A segment that has reached this length is closed and the next one begun, as in etcd 2.3.
 pub const SEGMENT_BYTES: u64 = 64_000_000;
@@ -160,6 +161,8 @@ impl<D: Disk> Wal<D> {
         }
         if let Some(state) = state.filter(|state| *state != pb::HardState::default()) {
             self.must_sync |= (state.term, state.vote) != (self.state.term, self.state.vote);
+            let state =
+                pb::HardState { vote: if is_planted(Bug::VoteNotSaved) { 0 } else { state.vote }, ..state };
             self.encoder.state(&state);
             self.state = state;
         }
@@ -270,6 +273,11 @@ impl<D: Disk> Wal<D> {
         &mut self.held[last].1
     }
 
+    /// Goes on behind so many bytes of the last segment, whatever they are.
+    pub(super) fn keep_tail(&mut self, len: u64) {
+        self.tail_len = len;
+    }
+
     /// How long the last segment is.
     pub(super) fn tail_len(&self) -> u64 {
         self.tail_len
@@ -325,7 +333,9 @@ impl<D: Disk> Wal<D> {
 
     fn write_and_sync(&mut self) -> Result<(), DiskError> {
         self.write()?;
-        self.tail_mut().sync()?;
+        if !is_planted(Bug::AckBeforeSync) {
+            self.tail_mut().sync()?;
+        }
         self.must_sync = false;
         Ok(())
     }
@@ -396,7 +406,9 @@ fn create_segment<D: Disk>(
     file.sync()?;
     drop(file);
     disk.rename(&temporary, &path)?;
-    disk.sync_dir(dir)?;
+    if !is_planted(Bug::NoFolderSync) {
+        disk.sync_dir(dir)?;
+    }
     let mut file = disk.open(&path, Open::Append)?;
     file.lock()?;
     Ok(file)
