@@ -1,6 +1,22 @@
 //! One member of a cluster, as a value: nothing in this crate reads a clock, opens a file or a socket, or starts a
 //! thread. Time, messages and what the disk did come in as arguments; what is to be done comes out.
+//!
+//! - [`Node`] is what a server, or a simulator, drives: it knows who waits for what, and what time does to them.
+//! - [`member`] is consensus, the members, and what their entries do.
+//! - A [`Command`] is what an entry asks of the [`StateMachine`].
 
+mod command;
+mod dead_members;
+mod machine;
 pub mod member;
+mod node;
+mod reads;
+mod refusals;
+pub mod slow;
+mod snapshots;
 pub mod time;
 pub mod version;
+
+pub use command::{Command, Outcome};
+pub use machine::StateMachine;
+pub use node::{Action, Answered, Call, Changes, Config, End, Node, Notice, Unavailable};

@@ -1,7 +1,9 @@
-//! Time that only passes: what deadlines and intervals are measured with.
+//! The time, as whoever drives a member tells it.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
+
+use shared::time::UnixNanos;
 
 /// A moment on a clock that never goes back, as the time since some fixed beginning. Whoever drives a member reads the
 /// clock, or makes the time up.
@@ -23,6 +25,15 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// So long before; the beginning if that would be before it.
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, time: Duration) -> Moment {
+        Moment(self.0.saturating_sub(time))
+    }
+}
+
 /// The time between two moments; zero if the second one is the later.
 impl Sub for Moment {
     type Output = Duration;
@@ -30,4 +41,13 @@ impl Sub for Moment {
     fn sub(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For intervals and deadlines.
+    pub moment: Moment,
+    /// For what is written into the log and shown: the time of day, which may be turned.
+    pub wall: UnixNanos,
 }

@@ -8,6 +8,7 @@ mod switch;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use node::Unavailable;
 use node::member::{ConfigureError, Membership, Peer, Progress, Status};
 use parking_lot::RwLockReadGuard;
 use shared::error::ApiError;
@@ -127,18 +128,4 @@ pub enum ChangeError {
     /// More members would have to be up to risk it (`-strict-reconfig-check`).
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
-}
-
-/// Why the cluster did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// No majority answered in time.
-    #[error("etcdserver: request timed out")]
-    Timeout,
-    /// The leader was lost while the request was on its way.
-    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
-    LeaderLost,
-    /// The member is stopping.
-    #[error("etcdserver: server stopped")]
-    Stopped,
 }

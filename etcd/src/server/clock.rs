@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use node::time::Moment;
+use node::time::{Moment, Now};
 use shared::time::UnixNanos;
 
 /// The time now. A clock before 1970 or after 2262 counts as the nearest time that fits.
@@ -16,8 +16,19 @@ pub fn now() -> UnixNanos {
     UnixNanos(nanos)
 }
 
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The moment now, counted from the first time that anybody asked.
 pub(super) fn moment() -> Moment {
-    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
-    Moment::after(BEGINNING.elapsed())
+    moment_of(Instant::now())
+}
+
+/// When that was, on the same clock.
+pub(super) fn moment_of(instant: Instant) -> Moment {
+    Moment::after(instant.saturating_duration_since(*BEGINNING))
+}
+
+/// Both clocks.
+pub(super) fn both() -> Now {
+    Now { moment: moment(), wall: now() }
 }

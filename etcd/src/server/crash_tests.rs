@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use node::Outcome;
 use node::member::{Applied, Member, Output, RequestId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,7 +112,7 @@ impl Life {
                 }
                 Output::Apply(committed) => {
                     member.apply(committed, &mut files.store, UnixNanos(2), |applied| {
-                        if let Applied::Request(id, Ok(_)) = applied {
+                        if let Applied::Command(id, Outcome::V2(Ok(_))) = applied {
                             acked.extend(self.pending.remove(&id));
                         }
                     });

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use node::member::{
-    ConfChangeContext, ConfigureError, Membership, Peer, Progress, Role, Status, TooFewStarted,
-};
+use node::member::{ConfigureError, MemberChange, Membership, Peer, Progress, Role, Status, TooFewStarted};
+use node::{Call, Command};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
-use shared::pb;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use shared::v2;
@@ -20,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ages::Ages;
 use super::clock;
+use super::node_loop::Caller;
 use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::backend::{Generation, SharedSwitch, Switch};
 use crate::log;
@@ -48,7 +47,7 @@ pub(super) struct Inner {
     pub(super) membership: ArcSwap<Membership>,
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
-    pub(super) calls: mpsc::Sender<Call>,
+    pub(super) calls: mpsc::Sender<Order>,
     /// How often the store or the loop was asked since the last batch was written: whether anybody would have
     /// to wait for a sync on the main thread.
     pub(super) asked: AtomicU64,
@@ -114,11 +113,10 @@ impl SharedStatus {
     }
 }
 
-/// A request to the member's loop, with the place for its answer.
-pub(super) enum Call {
-    /// With the time when it came, if that is known.
-    Submit(v2::Request, Option<Instant>, oneshot::Sender<Result<Event, SubmitError>>),
-    Configure(pb::ConfChange, oneshot::Sender<Result<(), ChangeError>>),
+/// What the loop is asked for.
+pub(super) enum Order {
+    /// Something of the node.
+    Call(Call<Caller>),
     /// To be told that the loop turns.
     Turn(oneshot::Sender<()>),
 }
@@ -159,7 +157,9 @@ impl Handle {
         }
         self.inner.asked.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        if self.inner.calls.send(Call::Submit(request, began, reply)).await.is_err() {
+        let (command, caller) = (Command::V2(request), Caller::Submit(reply));
+        let call = Call::Propose { command, began: began.map(clock::moment_of), caller };
+        if self.inner.calls.send(Order::Call(call)).await.is_err() {
             return Err(Unavailable::Stopped.into());
         }
         answer.await.unwrap_or(Err(SubmitError::Unavailable(Unavailable::Stopped)))
@@ -168,7 +168,7 @@ impl Handle {
     /// Returns once the member's loop has taken this call, and not while it hangs.
     pub(super) async fn turn(&self) {
         let (reply, answer) = oneshot::channel();
-        if self.inner.calls.send(Call::Turn(reply)).await.is_err() || answer.await.is_err() {
+        if self.inner.calls.send(Order::Turn(reply)).await.is_err() || answer.await.is_err() {
             // The loop has ended; whoever waits for its end says so.
             std::future::pending().await
         }
@@ -189,18 +189,14 @@ impl Handle {
         })
     }
 
-    async fn change(&self, kind: i32, id: MemberId, peer_urls: Option<&[String]>) -> Result<(), ChangeError> {
+    async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
         // No member has it, and no entry of the log may name it.
-        if id.0 == 0 {
+        if change.member.0 == 0 {
             return Err(ChangeError::Refused(ConfigureError::IdNotFound));
         }
-        let context = peer_urls.map(|urls| {
-            let context = ConfChangeContext { id: id.0, peer_urls: urls.to_vec(), ..Default::default() };
-            context.encode().into()
-        });
-        let change = pb::ConfChange { id: 0, kind, node_id: id.0, context };
         let (reply, answer) = oneshot::channel();
-        if self.inner.calls.send(Call::Configure(change, reply)).await.is_err() {
+        let call = Call::Configure { change, caller: Caller::Configure(reply) };
+        if self.inner.calls.send(Order::Call(call)).await.is_err() {
             return Err(Unavailable::Stopped.into());
         }
         answer.await.unwrap_or(Err(ChangeError::Unavailable(Unavailable::Stopped)))
@@ -299,16 +295,16 @@ impl Backend for Handle {
         // The time makes the id differ from that of an earlier member with the same URLs.
         let seconds = clock::now().0 / 1_000_000_000;
         let id = MemberId::compute(&peer_urls, "", Some(seconds));
-        self.change(pb::ADD_NODE, id, Some(&peer_urls)).await?;
+        self.change(MemberChange::add(id, &peer_urls)).await?;
         Ok(Peer { id, name: String::new(), peer_urls, client_urls: Vec::new() })
     }
 
     async fn remove_member(&self, id: MemberId) -> Result<(), ChangeError> {
         self.check_started("remove", || self.members().bears_loss_of(id))?;
-        self.change(pb::REMOVE_NODE, id, None).await
+        self.change(MemberChange::remove(id)).await
     }
 
     async fn update_member(&self, id: MemberId, peer_urls: Vec<String>) -> Result<(), ChangeError> {
-        self.change(pb::UPDATE_NODE, id, Some(&peer_urls)).await
+        self.change(MemberChange::update(id, &peer_urls)).await
     }
 }

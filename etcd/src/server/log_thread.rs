@@ -40,7 +40,7 @@ pub(super) enum Job {
     /// Mark in the log that a snapshot is about to be saved; tell when that is durable.
     MarkSnapshot(pb::WalSnapshot),
     /// The same for one that another member sent; who waits for it is told directly, also what the disk refused.
-    MarkReceived(pb::WalSnapshot, oneshot::Sender<Result<(), String>>),
+    MarkReceived(pb::WalSnapshot, oneshot::Sender<Result<(), WalError>>),
     /// Segments that hold only entries below the index may go.
     Release(u64),
 }
@@ -225,9 +225,15 @@ fn run<D: Disk>(
                 Job::MarkReceived(at, marked) => {
                     let result =
                         sync(&mut writer, &mut batches, done).and_then(|()| writer.wal.append_snapshot(at));
+                    if let Err(error) = &result {
+                        save_displaced(&writer.wal, error);
+                    }
+                    let failed = result.is_err();
                     // Nobody listens once the server stops.
-                    let _ = marked.send(result.as_ref().map_err(ToString::to_string).copied());
-                    result?;
+                    let _ = marked.send(result);
+                    if failed {
+                        return Ok(());
+                    }
                 }
                 Job::Release(index) => {
                     writer.wal.release_before(index);

@@ -8,17 +8,15 @@ mod clock;
 #[cfg(test)]
 mod crash_tests;
 pub(crate) mod data_dir;
-mod dead_members;
+mod fatal;
 mod handle;
 pub(crate) mod log_place;
 mod log_thread;
-mod member_loop;
 mod network;
+mod node_loop;
+mod notices;
 mod publish;
-mod reads;
-mod refusals;
 pub(crate) mod signals;
-mod slow;
 mod snapshots;
 mod start;
 mod versions;
@@ -34,6 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use shared::disk::{Disk, PatientDisk, RealDisk};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
+use shared::store::Store;
 use shared::url::Urls;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,8 +46,8 @@ pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 pub use self::log_place::LogPlaceError;
 use self::log_thread::LogThread;
-use self::member_loop::{Ended, Hands, Listeners, LoopConfig, MemberLoop, Notice};
 use self::network::{Links, Network};
+use self::node_loop::{Ended, Hands, Listeners, Node, NodeLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
@@ -61,6 +60,9 @@ use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::security::{self, Door};
 use crate::service::{Managed, Taken, keep_informed};
+
+/// Beside twice the election timeout, what a client's request may take.
+const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
 /// How often files that are no longer needed are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -165,7 +167,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let (stop, stopping) = watch::channel(false);
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
     let (fall_silent, silent) = watch::channel(false);
-    let Running { handle, notices, ready, transport, mut member_loop } =
+    let Running { handle, notices, ready, transport, mut node_loop } =
         start_member(opened, &config, &layout, &dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
@@ -207,7 +209,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let mut exit = Exit::Failed;
     let ended = loop {
         tokio::select! {
-            ended = &mut member_loop => break ended?,
+            ended = &mut node_loop => break ended?,
             signal = signals.next() => {
                 exit = Exit::Signal(signal);
                 manager.stopping();
@@ -245,7 +247,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
             log::info!("etcdserver", "the data-dir used by this member must be removed.");
             Ok(Exit::Removed)
         }
-        Ended::Disk(_) | Ended::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
+        Ended::Fatal(_) | Ended::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
     }
 }
 
@@ -259,7 +261,7 @@ struct Running {
     notices: mpsc::UnboundedReceiver<Notice>,
     ready: oneshot::Receiver<()>,
     transport: Transport,
-    member_loop: JoinHandle<Ended>,
+    node_loop: JoinHandle<Ended>,
 }
 
 fn start_member<D: Disk>(
@@ -324,19 +326,20 @@ fn start_member<D: Disk>(
     let handle = Handle::new(inner.clone());
     let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
     let snapshotter = Snapshotter::new(opened.snapshots, from, saved, metrics.clone());
-    let loop_config = LoopConfig {
-        heartbeat: config.heartbeat(),
+    let node_config = node::Config {
         election: config.election(),
+        request_timeout: REQUEST_TIMEOUT_BASE + 2 * config.election(),
         snapshot_count: config.snapshot_count,
-        is_new,
-        remove_dead: config.remove_dead_members,
         slow_request: config.slow_request,
+        dead_after: config.remove_dead_members.then_some(http::remove_delay as fn(&Store) -> Duration),
     };
+    let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
-    let member_loop =
-        MemberLoop::new(member, inner, loop_config, Hands { log, snapshotter, links }, listeners, metrics);
-    let member_loop = tokio::spawn(member_loop.run(calls_taken, written, snapshots_saved, inbound, stopping));
-    Ok(Running { handle, notices, ready, transport, member_loop })
+    let hands = Hands { log, snapshotter, links };
+    let node_loop = NodeLoop::new(node, inner, config.heartbeat(), hands, listeners, metrics);
+    let node_loop =
+        tokio::spawn(node_loop.run(is_new, calls_taken, written, snapshots_saved, inbound, stopping));
+    Ok(Running { handle, notices, ready, transport, node_loop })
 }
 
 /// The member's snapshots, for followers that are far behind.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::Handle;
-use super::member_loop::Notice;
+use super::node_loop::Notice;
 use crate::backend::{Backend, SubmitError, Unavailable};
 use crate::log;
 use crate::peers::info::{Version, version_of};

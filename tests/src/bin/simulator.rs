@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use shared::planted::UnknownBug;
 use tests::simulator::{self, Bug, Options, Report};
 
 const USAGE: &str = "\
@@ -59,7 +60,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--from" => arguments.from = number(value()?)?,
             "--seed" => (arguments.from, arguments.seeds) = (number(value()?)?, 1),
             "--jobs" => arguments.jobs = number(value()?)?.max(1),
-            "--bug" => arguments.bug = Some(value()?.parse()?),
+            "--bug" => arguments.bug = Some(value()?.parse().map_err(|error: UnknownBug| error.to_string())?),
             "--trace" => arguments.trace = true,
             _ => return Err(format!("what is {word}?")),
         }

@@ -18,13 +18,8 @@ const CALLS_PER_KEY: usize = OPERATIONS_MAX - 12;
 /// or so many of its writes were never answered: each of them may have happened at any time.
 const UNANSWERED_PER_KEY: usize = 10;
 
-/// What a client wants a member to do.
-pub(super) enum Wish {
-    /// An entry: a write, or a read that takes the way of writes.
-    Entry(v2::Request),
-    /// A quorum read without an entry, of this path.
-    Read(Bytes),
-}
+/// What a client wants a member to do: a write or a quorum read.
+pub(super) struct Wish(pub(super) v2::Request);
 
 /// What is done at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +125,7 @@ impl Clients {
             }
             None if rng.random_bool(0.2) => {
                 let (request, told) = self.aside(clock, rng);
-                (Wish::Entry(request), told, None)
+                (Wish(request), told, None)
             }
             None => {
                 let slot = rng.random_range(0..self.current.len());
@@ -214,9 +209,7 @@ impl Clients {
         }
         let operation = Operation { client, call, called: event, returned: None };
         key.operations.push(operation);
-        let wish =
-            if call == Call::Read && rng.random_bool(0.7) { Wish::Read(path) } else { Wish::Entry(request) };
-        (wish, format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
+        (Wish(request), format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
     }
 
     /// Something that no history is kept of: the stores are compared anyway.
@@ -254,16 +247,6 @@ impl Clients {
             }
         };
         (request, told)
-    }
-
-    /// The request was refused before anything could come of it.
-    pub(super) fn refused(&mut self, ticket: Ticket) {
-        let client = &mut self.list[ticket.0];
-        if let Some(Some((key, at))) = client.waits.take() {
-            // The last one called on this key: nothing has happened since.
-            let refused = self.keys[key].operations.split_off(at);
-            self.again(key, refused[0].call);
-        }
     }
 
     /// Nobody will ever say what became of it.

@@ -1,6 +1,7 @@
 //! What goes wrong, and when it ends.
 
-use node::member::Role;
+use node::Call;
+use node::member::{ChangeKind, Role};
 use rand::RngExt;
 use shared::disk::{Fault, Verb};
 use shared::id::MemberId;
@@ -52,7 +53,7 @@ impl World {
     fn victim(&mut self) -> Option<MemberId> {
         let running = self.running();
         let leads = |id: &&MemberId| {
-            self.process(**id).is_some_and(|process| process.member.status().role == Role::Leader)
+            self.process(**id).is_some_and(|process| process.node.member().status().role == Role::Leader)
         };
         let leader = running.iter().find(leads).copied();
         if running.is_empty() {
@@ -89,6 +90,7 @@ impl World {
         host.paused_until = 0;
         host.disk.forget_faults();
         host.disk_fails = false;
+        let power = power || host.disk.is_without_power();
         match (power, amid) {
             (true, true) => process.lose_power(&host.disk, operations),
             (true, false) => {
@@ -227,10 +229,10 @@ impl World {
         if self.hosts.get(&asked).is_some_and(|host| host.paused_until > self.now) {
             return Ok(());
         }
-        let Some(process) = self.process(asked).filter(|process| process.takes_changes()) else {
+        let Some(process) = self.process(asked).filter(|process| !process.is_installing()) else {
             return Ok(());
         };
-        let members: Vec<MemberId> = process.member.membership().members.keys().copied().collect();
+        let members: Vec<MemberId> = process.node.membership().members.keys().copied().collect();
         if members.is_empty() {
             return Ok(());
         }
@@ -245,11 +247,16 @@ impl World {
             _ => process::change(pb::UPDATE_NODE, any, self.urls),
         };
         self.say(|| {
-            let word = ["add", "remove", "update"][usize::try_from(change.kind).unwrap_or(0)];
-            format!("{} is asked to {word} {}", name(asked), name(MemberId(change.node_id)))
+            let word = match change.kind {
+                ChangeKind::Add => "add",
+                ChangeKind::Remove => "remove",
+                ChangeKind::Update => "update",
+            };
+            format!("{} is asked to {word} {}", name(asked), name(change.member))
         });
+        let now = self.clocks(asked).moment;
         if let Some(process) = self.hosts.get_mut(&asked).and_then(|host| host.process.as_mut()) {
-            process.member.configure(change);
+            process.node.call(Call::Configure { change, caller: None }, now);
         }
         self.turn(asked)
     }
@@ -280,7 +287,7 @@ impl World {
             let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
                 continue;
             };
-            if let Some(to) = process.member.transfer(|_| true) {
+            if let Some(to) = process.node.transfer(|_| true) {
                 self.say(|| format!("{} hands over to {}", name(id), name(to)));
                 self.turn(id)?;
             }
@@ -292,8 +299,8 @@ impl World {
     fn switch_features(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-            let extended = !process.member.is_extended();
-            process.member.set_extended(extended);
+            let extended = !process.node.member().is_extended();
+            process.node.set_extended(extended);
             self.say(|| format!("{} takes all for its kind: {extended}", name(id)));
         }
         self.turn(id)
@@ -309,10 +316,10 @@ impl World {
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             if let Some(host) = self.hosts.get_mut(&id) {
                 if let Some(process) = &mut host.process {
-                    process.member.set_extended(self.plan.extended);
+                    process.node.set_extended(self.plan.extended);
                 }
                 host.disk.forget_faults();
-                host.disk_fails = false;
+                host.disk_fails = host.disk.is_without_power();
                 host.slow = (0, 0);
                 host.paused_until = host.paused_until.min(self.now);
             }

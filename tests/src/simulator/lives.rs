@@ -12,9 +12,9 @@ use super::world::{World, name};
 
 impl World {
     pub(super) fn start(&mut self, id: MemberId) -> Result<(), Violation> {
-        let clock = self.clock(id);
+        let now = self.clocks(id);
         let seed = self.rng.random();
-        let (bug, plan) = (self.bug, self.plan.clone());
+        let plan = self.plan.clone();
         // The power may fail once more, in the middle of the start.
         let fails = self.healed_at.is_none() && self.now > 0 && self.rng.random_bool(0.05);
         let operations = self.rng.random_range(0..12);
@@ -24,7 +24,7 @@ impl World {
         if fails {
             host.disk.fail_power_after(operations);
         }
-        let begin = Begin { id, founders: &self.founders, plan: &plan, seed, now: clock, bug };
+        let begin = Begin { id, founders: &self.founders, plan: &plan, seed, now };
         let started = Process::start(&host.disk, &begin, &self.oracle);
         if fails {
             drop(started);
@@ -74,7 +74,7 @@ impl World {
     }
 
     pub(super) fn members_changed(&mut self, here: MemberId, kind: i32, id: MemberId) {
-        let Some(member) = self.process(here).map(|process| &process.member) else { return };
+        let Some(member) = self.process(here).map(|process| process.node.member()) else { return };
         let (applied, members) = (member.status().applied, member.membership().members.clone());
         self.say(|| format!("{} has applied a change of kind {kind} of {}", name(here), name(id)));
         self.oracle.members_are(applied, members.into_keys());
@@ -98,8 +98,8 @@ impl World {
 
     /// Ends a process. What it was told to do, but has not begun, never happens.
     pub(super) fn stop(&mut self, id: MemberId) -> Option<Process> {
-        let process = self.hosts.get_mut(&id)?.process.take()?;
-        for ticket in process.forsaken() {
+        let mut process = self.hosts.get_mut(&id)?.process.take()?;
+        for ticket in process.node.take_callers().into_iter().flatten() {
             self.give_up(ticket);
         }
         Some(process)

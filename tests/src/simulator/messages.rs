@@ -1,14 +1,13 @@
 //! Messages on their way: sent, lost, told of, delivered.
 
-use bytes::{Bytes, BytesMut};
-use node::member::{Kind, Message, Refusal};
-use prost::Message as _;
+use bytes::BytesMut;
+use node::member::{Kind, Message};
+use node::time::Now;
 use rand::RngExt;
 use shared::id::MemberId;
-use shared::pb;
 
 use super::oracle::Violation;
-use super::plan::{Bug, MILLISECOND, SECOND};
+use super::plan::{MILLISECOND, SECOND};
 use super::process::Process;
 use super::queue::What;
 use super::world::{World, name};
@@ -48,9 +47,9 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn deliver(&mut self, mut message: Message) -> Result<(), Violation> {
+    pub(super) fn deliver(&mut self, message: Message) -> Result<(), Violation> {
         let (from, to) = (message.from(), message.to());
-        let bug = self.bug;
+        let now = self.clocks(to).moment;
         // The power may fail amid the installation of a snapshot.
         let is_snapshot = message.kind() == Kind::Snapshot;
         let fails = is_snapshot && self.healed_at.is_none() && self.rng.random_bool(0.15);
@@ -62,41 +61,21 @@ impl World {
         let Some(process) = self.hosts.get_mut(&to).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
-        if process.member.membership().removed.contains(&from) {
+        if process.node.membership().removed.contains(&from) {
             if !self.network.is_cut((to, from)) {
                 self.after(MILLISECOND, What::Expelled(from));
             }
             return Ok(());
         }
-        if bug == Some(Bug::NoCommitCheck) && message.kind() == Kind::Append {
-            message = changed(&message, |plain| {
-                plain.commit = plain.entries.last().map_or(plain.commit, |last| last.index.max(plain.commit));
-            })?;
-        }
-        if bug == Some(Bug::LateProposals) && message.kind() == Kind::Propose {
-            message = changed(&message, |plain| plain.log_term = 0)?;
-        }
         self.trace.say(self.now, || told(&message));
-        match process.member.step(message) {
-            // A new leader may not know a new member yet; and with a planted bug it is not the messages' fault.
-            Ok(()) | Err(Refusal::Stranger { .. }) => {}
-            Err(_) if bug.is_some() => {}
-            Err(refusal) => return Err(Violation::new(format!("what a member sends is refused: {refusal}"))),
-        }
-        if !fails {
-            return self.turn(to);
-        }
-        if let Some(host) = self.hosts.get(&to) {
+        process.node.receive(message, now);
+        if fails && let Some(host) = self.hosts.get_mut(&to) {
+            // The process finds out with what it does next.
             host.disk.fail_power_after(operations);
+            host.disk_fails = true;
+            self.say(|| format!("{} is about to lose its power", name(to)));
         }
-        self.turn(to)?;
-        self.say(|| format!("{} loses its power", name(to)));
-        self.stop(to);
-        if let Some(host) = self.hosts.get(&to) {
-            host.disk.crash();
-        }
-        self.start_after(to, 10 * MILLISECOND);
-        Ok(())
+        self.turn(to)
     }
 
     /// Something that a process hears, if it is still the one of that life.
@@ -104,13 +83,14 @@ impl World {
         &mut self,
         id: MemberId,
         life: u64,
-        what: impl FnOnce(&mut Process),
+        what: impl FnOnce(&mut Process, Now),
     ) -> Result<(), Violation> {
         if !self.is_current(id, life) {
             return Ok(());
         }
+        let now = self.clocks(id);
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-            what(process);
+            what(process, now);
         }
         self.turn(id)
     }
@@ -140,15 +120,4 @@ fn through_bytes(message: &Message) -> Result<Message, Violation> {
         return Err(Violation::new(format!("a message is another one after its way: {message:?}, {read:?}")));
     }
     Ok(read)
-}
-
-/// The message with something else in it.
-fn changed(message: &Message, change: impl FnOnce(&mut pb::Message)) -> Result<Message, Violation> {
-    let broken =
-        |what: &dyn std::fmt::Display| Violation::new(format!("a message cannot be changed: {what}"));
-    let mut bytes = BytesMut::new();
-    message.encode(&mut bytes);
-    let mut plain = pb::Message::decode(bytes.freeze()).map_err(|error| broken(&error))?;
-    change(&mut plain);
-    Message::decode(Bytes::from(plain.encode_to_vec())).map_err(|error| broken(&error))
 }

@@ -26,8 +26,11 @@ mod world;
 
 use std::cell::Cell;
 
+use shared::planted::plant;
+
 pub use oracle::Violation;
-pub use plan::{Bug, Micros};
+pub use plan::Micros;
+pub use shared::planted::Bug;
 
 use world::World;
 
@@ -81,7 +84,9 @@ impl Report {
 /// ([`say_seed_at_panic`]) there is no report.
 pub fn run(options: Options) -> Report {
     RUNNING.set(Some(options.seed));
+    plant(options.bug);
     let done = std::panic::catch_unwind(|| run_unguarded(options));
+    plant(None);
     RUNNING.set(None);
     done.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -119,7 +124,7 @@ pub fn say_seed_at_panic() {
 }
 
 fn run_unguarded(options: Options) -> Report {
-    let mut world = World::new(options.seed, options.bug, options.trace);
+    let mut world = World::new(options.seed, options.bug.is_some(), options.trace);
     let mut result = world.run();
     let mut gave_up = 0;
     if result.is_ok() {

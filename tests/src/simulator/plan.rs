@@ -1,8 +1,5 @@
 //! What one run is made of: everything that differs from seed to seed, drawn before the run begins.
 
-use std::fmt;
-use std::str::FromStr;
-
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -18,63 +15,6 @@ pub(super) const SECOND: Micros = 1000 * MILLISECOND;
 pub(super) const TICK: Micros = 100 * MILLISECOND;
 /// Ticks without word from a leader before a member asks for votes; up to twice as many.
 pub(super) const ELECTION_TICKS: usize = 10;
-
-/// A mistake that is made on purpose, so that the checks can be seen to notice it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Bug {
-    /// Entries count as durable, and promises leave, before the log is synced.
-    AckBeforeSync,
-    /// A follower takes all that it is sent for committed, whatever the leader says of it.
-    NoCommitCheck,
-    /// Who takes itself for the leader answers quorum reads from its store, and asks nobody.
-    StaleRead,
-    /// The log does not hold for whom a member voted.
-    LostVote,
-    /// Each member lets keys expire by its own clock.
-    OwnExpiry,
-    /// A leader appends forwarded proposals that were meant for another term.
-    LateProposals,
-}
-
-impl Bug {
-    /// All of them.
-    pub const ALL: [Bug; 6] = [
-        Bug::AckBeforeSync,
-        Bug::NoCommitCheck,
-        Bug::StaleRead,
-        Bug::LostVote,
-        Bug::OwnExpiry,
-        Bug::LateProposals,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Bug::AckBeforeSync => "ack-before-sync",
-            Bug::NoCommitCheck => "no-commit-check",
-            Bug::StaleRead => "stale-read",
-            Bug::LostVote => "lost-vote",
-            Bug::OwnExpiry => "own-expiry",
-            Bug::LateProposals => "late-proposals",
-        }
-    }
-}
-
-impl fmt::Display for Bug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Bug {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Bug, String> {
-        Bug::ALL.into_iter().find(|bug| bug.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
-            format!("no bug is called {name:?}; there are {}", names.join(", "))
-        })
-    }
-}
 
 /// How long messages take and what becomes of them.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +69,8 @@ pub(super) struct Plan {
     pub(super) sync: (Micros, Micros),
     /// A segment of the log is closed at this length.
     pub(super) segment_bytes: u64,
+    /// How long a member looks for an answer to a request.
+    pub(super) request_timeout: Micros,
     /// Entries between two snapshots.
     pub(super) snapshot_count: u64,
     /// Entries that stay in memory below a snapshot.
@@ -192,19 +134,7 @@ impl Plan {
             extended: rng.random_bool(0.6),
             wire: rng.random_bool(0.3),
             drift: rng.random_range(0..30_000),
+            request_timeout: rng.random_range(SECOND..7 * SECOND),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bugs_are_known_by_their_names() {
-        for bug in Bug::ALL {
-            assert_eq!(bug.to_string().parse(), Ok(bug));
-        }
-        assert!("none".parse::<Bug>().unwrap_err().contains("stale-read"));
     }
 }

@@ -1,10 +1,13 @@
-//! One life of a member: what the server's loop, its log's thread and its snapshots' thread do, one step at a time.
+//! One life of a member: the node that a server runs, and one step at a time what the server's loop, its log's thread
+//! and its snapshots' thread do for it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use node::member::{Applied, Batch, Committed, Member, Message, Output, Received, RequestId, Role, Start};
+use node::member::{Applied, Batch, Committed, Member, MemberChange, Message, Received, Refusal, Start};
+use node::time::{Moment, Now};
+use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
 use prost::Message as _;
 use shared::disk::{Disk, Fault, SimDisk, Verb};
 use shared::error::ApiError;
@@ -13,12 +16,10 @@ use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::snap::Snapshots;
 use shared::store::{Image, Store, Watcher};
-use shared::time::UnixNanos;
-use shared::v2;
 use shared::wal::{EntryRef, Wal};
 
 use super::oracle::{Entries, Oracle, Violation};
-use super::plan::{Bug, ELECTION_TICKS, Plan};
+use super::plan::{ELECTION_TICKS, Micros, Plan, TICK};
 use super::trace::{hash_bytes, mix};
 
 const WAL: &str = "/d/wal";
@@ -38,8 +39,10 @@ pub(super) enum Effect {
     Send(Message),
     /// Something waits for the disk.
     WriteDue,
-    /// A snapshot was taken; it is to be saved.
+    /// A snapshot is to be saved.
     SaveDue,
+    /// The state in a snapshot's message is to be read.
+    ReadDue(Message),
     Answer(Ticket, Answer),
     /// Nobody can say what became of a request.
     GivenUp(Ticket),
@@ -48,8 +51,10 @@ pub(super) enum Effect {
         kind: i32,
         id: MemberId,
     },
-    /// It was this one that was removed.
-    Removed,
+    /// A message was refused.
+    Refused(Refusal),
+    /// It has come to its end.
+    Ended(End),
     /// A snapshot from the leader has taken the place of the store.
     Installed(u64),
 }
@@ -80,12 +85,13 @@ impl From<Violation> for Halt {
 enum Job {
     Write(Batch),
     MarkSnapshot(pb::WalSnapshot),
+    MarkReceived(pb::WalSnapshot),
     Release(u64),
 }
 
-/// A member with its store and its files.
+/// A node with its store and its files.
 pub(super) struct Process {
-    pub(super) member: Member,
+    pub(super) node: Node<Store, Option<Ticket>>,
     pub(super) store: Store,
     disk: SimDisk,
     wal: Wal<SimDisk>,
@@ -100,14 +106,16 @@ pub(super) struct Process {
     jobs: Vec<Job>,
     /// What the disk is at work on.
     writing: Option<Vec<Job>>,
-    last_snapshot: u64,
+    /// A snapshot that was taken, and is not marked yet.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
+    /// One that is being saved.
     saving: Option<(pb::SnapshotMetadata, Image)>,
-    snapshot_count: u64,
-    waiting: BTreeMap<RequestId, Ticket>,
-    reads_asked: BTreeMap<RequestId, (Ticket, Bytes)>,
-    reads_ready: VecDeque<(u64, Ticket, Bytes)>,
-    bug: Option<Bug>,
+    /// One of another member that is to be saved.
+    received: Option<Received>,
+    /// One that was saved while another member's took its place.
+    saved_meanwhile: Option<pb::SnapshotMetadata>,
+    /// Another member's snapshot is on its way into the place of log and store: nothing else happens.
+    installing: Option<pb::WalSnapshot>,
 }
 
 /// What a process is started with, beside what its disk holds.
@@ -117,8 +125,7 @@ pub(super) struct Begin<'a> {
     pub(super) founders: &'a [MemberId],
     pub(super) plan: &'a Plan,
     pub(super) seed: u64,
-    pub(super) now: UnixNanos,
-    pub(super) bug: Option<Bug>,
+    pub(super) now: Now,
 }
 
 /// The members that a cluster begins with.
@@ -127,10 +134,13 @@ pub(super) fn founders(plan: &Plan) -> Vec<MemberId> {
 }
 
 /// The change that adds a member, or gives it other peer URLs.
-pub(super) fn change(kind: i32, id: MemberId, version: u64) -> pb::ConfChange {
-    let context = format!(r#"{{"id":{},"peerURLs":["http://m{}:{version}"]}}"#, id.0, id.0);
-    let context = (kind != pb::REMOVE_NODE).then(|| Bytes::from(context));
-    pb::ConfChange { id: 0, kind, node_id: id.0, context }
+pub(super) fn change(kind: i32, id: MemberId, version: u64) -> MemberChange {
+    let urls = [format!("http://m{}:{version}", id.0)];
+    match kind {
+        pb::ADD_NODE => MemberChange::add(id, &urls),
+        pb::REMOVE_NODE => MemberChange::remove(id),
+        _ => MemberChange::update(id, &urls),
+    }
 }
 
 /// What a new cluster's logs begin with.
@@ -149,7 +159,7 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
 impl Process {
     /// Starts a member on what its disk holds: nothing, or what an earlier life has left.
     pub(super) fn start(disk: &SimDisk, begin: &Begin<'_>, oracle: &Oracle) -> Result<Process, Violation> {
-        let &Begin { id, founders, plan, seed, now, bug } = begin;
+        let &Begin { id, founders, plan, seed, now } = begin;
         let broken = |what: &dyn std::fmt::Display| {
             Violation::new(format!("{} does not start: {what}", super::world::name(id)))
         };
@@ -183,7 +193,6 @@ impl Process {
         }
         let log = Entries::new(snapshot.index, entries.iter().map(EntryRef::from));
         let chain = oracle.chain_at(snapshot.index);
-        let last_snapshot = snapshot.index;
         let watcher = watch(&store);
         let start = Start {
             id,
@@ -193,16 +202,20 @@ impl Process {
             entries,
             election_ticks: ELECTION_TICKS,
             seed,
-            now,
+            now: now.wall,
         };
         let mut member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
         member.set_catch_up_entries(plan.catch_up);
         member.set_extended(plan.extended);
-        if !exists {
-            member.hasten();
-        }
+        let config = node::Config {
+            election: micros(ELECTION_TICKS as u64 * TICK),
+            request_timeout: micros(plan.request_timeout),
+            snapshot_count: plan.snapshot_count,
+            slow_request: Duration::from_millis(500),
+            dead_after: None,
+        };
         Ok(Process {
-            member,
+            node: Node::new(member, config, now.moment),
             store,
             disk: disk.clone(),
             wal,
@@ -213,135 +226,117 @@ impl Process {
             chain,
             jobs: Vec::new(),
             writing: None,
-            last_snapshot,
             prepared: None,
             saving: None,
-            snapshot_count: plan.snapshot_count,
-            waiting: BTreeMap::new(),
-            reads_asked: BTreeMap::new(),
-            reads_ready: VecDeque::new(),
-            bug,
+            received: None,
+            saved_meanwhile: None,
+            installing: None,
         })
     }
 
-    /// Hands a write, or a read that takes the way of writes, to the member. False if nobody can take it now.
-    pub(super) fn submit(&mut self, request: v2::Request, ticket: Ticket) -> bool {
-        if !self.member.takes_proposals() {
-            return false;
-        }
-        let id = self.member.propose(request);
-        self.waiting.insert(id, ticket);
-        true
+    /// Whether nothing is to happen but what the disk does.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
     }
 
-    /// Asks for a quorum read without an entry. False if this member cannot do that now.
-    pub(super) fn read(&mut self, path: Bytes, ticket: Ticket, out: &mut Vec<Effect>) -> bool {
-        if self.bug == Some(Bug::StaleRead) && self.member.status().role == Role::Leader {
-            out.push(Effect::Answer(ticket, self.store.get(&path, false, false)));
-            return true;
-        }
-        if !self.member.offers_read_index() {
-            return false;
-        }
-        let Ok(id) = self.member.read_index() else { return false };
-        self.reads_asked.insert(id, (ticket, path));
-        true
+    /// Hands a client's command to the node.
+    pub(super) fn submit(&mut self, command: impl Into<Command>, ticket: Ticket, now: Moment) {
+        let call = Call::Propose { command: command.into(), began: None, caller: Some(ticket) };
+        self.node.call(call, now);
     }
 
-    /// Whether a change of the members can be asked for.
-    pub(super) fn takes_changes(&self) -> bool {
-        self.member.takes_proposals() && !self.member.is_configuring()
+    /// One heartbeat interval has passed.
+    pub(super) fn tick(&mut self, now: Now) {
+        self.node.tick(now, &self.store);
     }
 
-    /// What a leader does every now and then: lets go of keys whose time is up.
-    pub(super) fn expire(&mut self, now: UnixNanos) {
-        if !self.store.has_expired(now) {
-            return;
-        }
-        if self.bug == Some(Bug::OwnExpiry) {
-            self.store.delete_expired(now, now);
-        } else if self.member.status().role == Role::Leader {
-            self.member.propose_once(v2::Request { verb: v2::Verb::Sync, time: now.0, ..Default::default() });
-        }
+    /// The state in a snapshot's message is read.
+    pub(super) fn read_snapshot(&mut self, message: Message, now: Moment) {
+        let store =
+            Store::recover(&message.snapshot_data(), HISTORY_LENGTH).map_err(|error| error.to_string());
+        self.node.snapshot_read(message, store, now);
     }
 
-    /// Does what the member says until it has nothing more to say.
-    pub(super) fn turn(
-        &mut self,
-        now: UnixNanos,
-        oracle: &mut Oracle,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Halt> {
-        while let Some(output) = self.member.poll() {
-            match output {
-                Output::Send(messages) => out.extend(messages.into_iter().map(Effect::Send)),
-                Output::Install(received) => self.install(&received, oracle, out)?,
-                Output::Persist(batch) => self.persist(batch, out),
-                Output::Apply(committed) => self.apply(committed, now, oracle, out)?,
-                Output::ReadReady { id, index } => {
-                    if let Some((ticket, path)) = self.reads_asked.remove(&id) {
-                        self.reads_ready.push_back((index, ticket, path));
-                    }
+    /// Does what the node says until it has nothing more to say.
+    pub(super) fn turn(&mut self, now: Now, oracle: &mut Oracle, out: &mut Vec<Effect>) -> Result<(), Halt> {
+        while let Some(action) = self.node.poll(now.moment) {
+            match action {
+                Action::Send(messages) => out.extend(messages.into_iter().map(Effect::Send)),
+                Action::Persist(batch) => {
+                    self.entries.append(batch.entries());
+                    self.ask(Job::Write(batch), out);
                 }
-                Output::GivenUp(ids) => {
-                    let tickets = ids.iter().filter_map(|id| self.waiting.remove(id));
-                    out.extend(tickets.map(Effect::GivenUp));
+                Action::Apply(committed) => self.apply(committed, now, oracle, out)?,
+                Action::Read(request, ticket) => {
+                    let answer = self.store.get(&request.path, request.recursive, request.sorted);
+                    out.extend(ticket.map(|ticket| Effect::Answer(ticket, answer)));
+                }
+                Action::Unanswered { caller, .. } => out.extend(caller.map(Effect::GivenUp)),
+                Action::ReadSnapshot(message) => out.push(Effect::ReadDue(message)),
+                Action::MarkReceived(at) => {
+                    self.installing = Some(at);
+                    self.ask(Job::MarkReceived(at), out);
+                }
+                Action::SaveReceived(received) => {
+                    self.received = Some(received);
+                    out.push(Effect::SaveDue);
+                }
+                Action::Install(store) => self.install(*store, now, oracle, out)?,
+                Action::TakeSnapshot(at) => {
+                    // Known from now on to those who get it.
+                    oracle.compare(self.node.member().status().id, at.index, &self.store)?;
+                    let mark = pb::WalSnapshot { index: at.index, term: at.term };
+                    self.prepared = Some((at, self.store.image()));
+                    self.ask(Job::MarkSnapshot(mark), out);
+                }
+                Action::SaveSnapshot => {
+                    self.saving = self.prepared.take();
+                    out.push(Effect::SaveDue);
+                }
+                Action::ReleaseLog(index) => self.ask(Job::Release(index), out),
+                Action::Tell(Notice::Refused { refusal, .. }) => out.push(Effect::Refused(refusal)),
+                Action::Tell(Notice::SnapshotRefused { why, .. }) => {
+                    return Err(Violation::new(format!("a snapshot of a member is refused: {why}")).into());
+                }
+                Action::Tell(_) => {}
+                Action::End(end) => {
+                    out.push(Effect::Ended(end));
+                    break;
                 }
             }
         }
-        let applied = self.member.status().applied;
-        let store = &self.store;
-        self.reads_ready.retain(|(index, ticket, path)| {
-            let ready = *index <= applied;
-            if ready {
-                out.push(Effect::Answer(*ticket, store.get(path, false, false)));
-            }
-            !ready
-        });
         Ok(())
     }
 
-    /// Puts a snapshot from the leader in the place of log and store, at once: nothing else goes on meanwhile.
+    fn ask(&mut self, job: Job, out: &mut Vec<Effect>) {
+        self.jobs.push(job);
+        out.push(Effect::WriteDue);
+    }
+
+    /// Puts a snapshot from the leader in the place of the store. It is marked in the log, and saved.
     fn install(
         &mut self,
-        received: &Received,
+        store: Store,
+        now: Now,
         oracle: &mut Oracle,
         out: &mut Vec<Effect>,
     ) -> Result<(), Halt> {
-        let Received { metadata: at, data } = received;
-        let id = self.member.status().id;
-        // What the log was asked to hold before comes before the mark.
-        while self.writing.is_some() || !self.jobs.is_empty() {
-            self.end_write(out)?;
-            self.begin_write();
-        }
-        self.wal.append_snapshot(pb::WalSnapshot { index: at.index, term: at.term }).map_err(|_| Stopped)?;
-        self.snapshots
-            .save(at.term, at.index, &at.conf_state, |out| out.write_all(data))
-            .map_err(|_| Stopped)?;
-        let store = Store::recover(data, HISTORY_LENGTH)
-            .map_err(|error| Violation::new(format!("{id} gets a snapshot that cannot be read: {error}")))?;
-        self.store.adopt(store);
+        let Some(at) = self.installing.take() else {
+            return Err(Violation::new("a snapshot is installed that was not marked".to_owned()).into());
+        };
+        let id = self.node.member().status().id;
+        self.store.install(store);
         self.tell_events(oracle)?;
-        self.member.installed(at, &self.store);
+        self.node.installed(&self.store, now.moment);
         self.entries.restart_after(at.index);
         self.chain = oracle.chain_at(at.index);
-        self.last_snapshot = self.last_snapshot.max(at.index);
         out.push(Effect::Installed(at.index));
-        oracle.state(id, &self.member.tail(), self.chain, &self.store)?;
-        Ok(oracle.compare(id, at.index, &self.store)?)
-    }
-
-    fn persist(&mut self, mut batch: Batch, out: &mut Vec<Effect>) {
-        self.entries.append(batch.entries());
-        if self.bug == Some(Bug::AckBeforeSync) {
-            if batch.must_sync {
-                self.member.persisted(batch.id);
-            }
-            out.extend(batch.then_send.drain(..).map(Effect::Send));
+        oracle.state(id, &self.node.member().tail(), self.chain, &self.store)?;
+        oracle.compare(id, at.index, &self.store)?;
+        if let Some(saved) = self.saved_meanwhile.take() {
+            self.node.snapshot_saved(saved, now.moment);
         }
-        self.jobs.push(Job::Write(batch));
-        out.push(Effect::WriteDue);
+        Ok(())
     }
 
     /// Begins to write all that waits; false if the disk is still at work, or nothing waits.
@@ -354,23 +349,23 @@ impl Process {
     }
 
     /// The disk has done what it was at work on.
-    pub(super) fn end_write(&mut self, out: &mut Vec<Effect>) -> Result<(), Stopped> {
+    pub(super) fn end_write(&mut self, now: Moment, out: &mut Vec<Effect>) -> Result<(), Stopped> {
         let mut unsynced = Vec::new();
         for job in self.writing.take().unwrap_or_default() {
             match job {
                 Job::Write(batch) => {
-                    let mut state = batch.state;
-                    if let (Some(state), Some(Bug::LostVote)) = (&mut state, self.bug) {
-                        state.vote = 0;
-                    }
-                    self.wal.append(batch.entries(), state);
+                    self.wal.append(batch.entries(), batch.state);
                     unsynced.push(batch);
                 }
                 Job::MarkSnapshot(at) => {
-                    self.sync(&mut unsynced, out)?;
+                    self.sync(&mut unsynced, now)?;
                     self.wal.append_snapshot(at).map_err(|_| Stopped)?;
-                    self.saving = self.prepared.take();
-                    out.push(Effect::SaveDue);
+                    self.node.snapshot_marked(at, now);
+                }
+                Job::MarkReceived(at) => {
+                    self.sync(&mut unsynced, now)?;
+                    self.wal.append_snapshot(at).map_err(|_| Stopped)?;
+                    self.node.received_marked();
                 }
                 Job::Release(index) => {
                     self.wal.release_before(index);
@@ -383,22 +378,19 @@ impl Process {
                 }
             }
         }
-        self.sync(&mut unsynced, out)?;
+        self.sync(&mut unsynced, now)?;
         if !self.jobs.is_empty() {
             out.push(Effect::WriteDue);
         }
         Ok(())
     }
 
-    fn sync(&mut self, batches: &mut Vec<Batch>, out: &mut Vec<Effect>) -> Result<(), Stopped> {
+    fn sync(&mut self, batches: &mut Vec<Batch>, now: Moment) -> Result<(), Stopped> {
         if batches.iter().any(|batch| batch.must_sync) {
             self.wal.sync().map_err(|_| Stopped)?;
         }
         for batch in batches.drain(..) {
-            if batch.must_sync && self.bug != Some(Bug::AckBeforeSync) {
-                self.member.persisted(batch.id);
-            }
-            out.extend(batch.then_send.into_iter().map(Effect::Send));
+            self.node.written(batch, now);
         }
         Ok(())
     }
@@ -413,14 +405,14 @@ impl Process {
     pub(super) fn die_writing(mut self, disk: &SimDisk, before: Verb) {
         disk.inject(Fault { verb: before, after: 0, kind: std::io::ErrorKind::BrokenPipe });
         // Whatever it would have said, nobody hears it.
-        let _ = self.end_write(&mut Vec::new());
+        let _ = self.end_write(Moment::default(), &mut Vec::new());
         disk.forget_faults();
     }
 
     /// The power fails after some more of the operations that the disk is at work on.
     pub(super) fn lose_power(mut self, disk: &SimDisk, operations: u64) {
         disk.fail_power_after(operations);
-        let _ = self.end_write(&mut Vec::new());
+        let _ = self.end_write(Moment::default(), &mut Vec::new());
         drop(self);
         disk.crash();
     }
@@ -428,37 +420,34 @@ impl Process {
     fn apply(
         &mut self,
         committed: Committed,
-        now: UnixNanos,
+        now: Now,
         oracle: &mut Oracle,
         out: &mut Vec<Effect>,
     ) -> Result<(), Violation> {
-        let before = self.member.status().applied;
-        let (waiting, chain) = (&mut self.waiting, &mut self.chain);
-        self.member.apply(committed, &mut self.store, now, |applied| {
+        let before = self.node.member().status().applied;
+        let chain = &mut self.chain;
+        let _ = self.node.apply(committed, &mut self.store, now, |applied, answered| {
             if let Some(hash) = hash_applied(&applied) {
                 *chain = mix(*chain, hash);
             }
             match applied {
-                Applied::Request(id, answer) => {
-                    if let Some(ticket) = waiting.remove(&id) {
-                        out.push(Effect::Answer(ticket, answer));
-                    }
+                Applied::Command(_, Outcome::V2(answer)) => {
+                    let ticket = answered.and_then(|answered| answered.caller);
+                    out.extend(ticket.map(|ticket| Effect::Answer(ticket, answer)));
                 }
                 Applied::MemberChanged { kind, id, .. } => out.push(Effect::Changed { kind, id }),
-                Applied::RemovedSelf => out.push(Effect::Removed),
                 _ => {}
             }
         });
-        let tail = self.member.tail();
-        oracle.applied(self.member.status().id, &self.entries, before, tail.index)?;
+        let (id, tail) = (self.node.member().status().id, self.node.member().tail());
+        oracle.applied(id, &self.entries, before, tail.index)?;
         self.tell_events(oracle)?;
-        oracle.state(self.member.status().id, &tail, self.chain, &self.store)?;
-        self.snapshot_if_due(tail, oracle, out)
+        oracle.state(id, &tail, self.chain, &self.store)
     }
 
     /// All members' stores tell the same of each of their indexes.
     fn tell_events(&mut self, oracle: &mut Oracle) -> Result<(), Violation> {
-        let id = self.member.status().id;
+        let id = self.node.member().status().id;
         while let Some(event) = self.watcher.try_next() {
             oracle.event(id, &event)?;
             oracle.silent(id, self.told, event.index)?;
@@ -473,25 +462,6 @@ impl Process {
         Ok(())
     }
 
-    fn snapshot_if_due(
-        &mut self,
-        tail: pb::SnapshotMetadata,
-        oracle: &mut Oracle,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Violation> {
-        let free = self.prepared.is_none() && self.saving.is_none();
-        if !free || tail.index.saturating_sub(self.last_snapshot) <= self.snapshot_count {
-            return Ok(());
-        }
-        // Known from now on to those who get it.
-        oracle.compare(self.member.status().id, tail.index, &self.store)?;
-        let at = pb::WalSnapshot { index: tail.index, term: tail.term };
-        self.prepared = Some((tail, self.store.image()));
-        self.jobs.push(Job::MarkSnapshot(at));
-        out.push(Effect::WriteDue);
-        Ok(())
-    }
-
     /// A message that carries a snapshot, with the store from the file that it speaks of. None if there is no
     /// such file any more.
     pub(super) fn with_snapshot(&self, message: &Message) -> Option<Message> {
@@ -503,25 +473,30 @@ impl Process {
         Message::decode(bytes.into()).ok()
     }
 
-    /// Saves the snapshot that was taken.
-    pub(super) fn save(&mut self, out: &mut Vec<Effect>) -> Result<(), Stopped> {
-        let Some((at, image)) = self.saving.take() else { return Ok(()) };
-        self.snapshots
-            .save(at.term, at.index, &at.conf_state, |out| image.write_json(out))
-            .map_err(|_| Stopped)?;
-        self.last_snapshot = self.last_snapshot.max(at.index);
-        self.jobs.push(Job::Release(at.index));
-        self.member.snapshot_saved(at);
-        out.push(Effect::WriteDue);
+    /// Saves the snapshot that was taken, or the one that another member sent.
+    pub(super) fn save(&mut self, now: Moment) -> Result<(), Stopped> {
+        if let Some((at, image)) = self.saving.take() {
+            self.snapshots
+                .save(at.term, at.index, &at.conf_state, |out| image.write_json(out))
+                .map_err(|_| Stopped)?;
+            if self.is_installing() {
+                self.saved_meanwhile = Some(at);
+            } else {
+                self.node.snapshot_saved(at, now);
+            }
+        } else if let Some(Received { metadata: at, data }) = self.received.take() {
+            self.snapshots
+                .save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
+                .map_err(|_| Stopped)?;
+            self.node.received_saved();
+        }
         Ok(())
     }
+}
 
-    /// Clients that will never be answered by this process.
-    pub(super) fn forsaken(&self) -> Vec<Ticket> {
-        let reads = self.reads_asked.values().map(|(ticket, _)| ticket);
-        let ready = self.reads_ready.iter().map(|(_, ticket, _)| ticket);
-        self.waiting.values().chain(reads).chain(ready).copied().collect()
-    }
+/// So much simulated time.
+pub(super) fn micros(time: Micros) -> Duration {
+    Duration::from_micros(time)
 }
 
 /// A watch of all that clients can change.
@@ -535,8 +510,8 @@ fn watch(store: &Store) -> Watcher {
 /// What an entry did, as far as it must be alike everywhere.
 fn hash_applied(applied: &Applied) -> Option<u64> {
     Some(match applied {
-        Applied::Request(id, Ok(event)) => mix(mix(1, *id), hash_event(event)),
-        Applied::Request(id, Err(error)) => {
+        Applied::Command(id, Outcome::V2(Ok(event))) => mix(mix(1, *id), hash_event(event)),
+        Applied::Command(id, Outcome::V2(Err(error))) => {
             mix(mix(2, *id), mix(mix(error.index, u64::from(error.code())), hash_bytes(&error.cause)))
         }
         Applied::Configured(id, result) => mix(mix(3, *id), u64::from(result.is_ok())),

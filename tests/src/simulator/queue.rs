@@ -29,6 +29,8 @@ pub(super) enum What {
     Deadline(Ticket),
     /// A member is told by others that it is none.
     Expelled(MemberId),
+    /// The state in a snapshot's message is read.
+    SnapshotRead(MemberId, u64, Box<Message>),
     /// A member hears that a snapshot for another one did, or did not, arrive.
     SnapshotSent(MemberId, u64, MemberId, bool),
     /// A member hears that messages to another one do not arrive.

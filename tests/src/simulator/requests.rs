@@ -2,7 +2,6 @@
 
 use rand::RngExt;
 use shared::id::MemberId;
-use shared::v2;
 
 use super::clients::Wish;
 use super::oracle::Violation;
@@ -41,34 +40,20 @@ impl World {
         if let Some(until) = self.is_paused(id) {
             let life = self.hosts.get(&id).map_or(0, |host| host.life);
             self.at(until, What::Arrive(id, life, ticket, wish));
-        } else if !self.submit(id, ticket, wish)? {
-            self.say(|| format!("{} cannot take it", name(id)));
-            self.clients.refused(ticket);
-            self.think(client);
-            return Ok(());
+        } else {
+            self.submit(id, ticket, wish)?;
         }
         let delay = self.between(PATIENCE);
         self.after(delay, What::Deadline(ticket));
         Ok(())
     }
 
-    pub(super) fn submit(&mut self, id: MemberId, ticket: Ticket, wish: Wish) -> Result<bool, Violation> {
-        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
-            return Ok(false);
-        };
-        let taken = match wish {
-            Wish::Entry(request) => process.submit(request, ticket),
-            Wish::Read(path) => {
-                // Who cannot ask without an entry asks with one.
-                process.read(path.clone(), ticket, &mut self.effects)
-                    || process.submit(
-                        v2::Request { verb: v2::Verb::QuorumGet, path, ..v2::Request::default() },
-                        ticket,
-                    )
-            }
-        };
-        self.turn(id)?;
-        Ok(taken)
+    pub(super) fn submit(&mut self, id: MemberId, ticket: Ticket, wish: Wish) -> Result<(), Violation> {
+        let now = self.clocks(id).moment;
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
+            process.submit(wish.0, ticket, now);
+        }
+        self.turn(id)
     }
 
     pub(super) fn think(&mut self, client: usize) {

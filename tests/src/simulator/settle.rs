@@ -28,7 +28,7 @@ impl World {
         // One that was removed may not have heard of it yet.
         for (id, host) in &self.hosts {
             if let Some(process) = &host.process
-                && process.member.status().applied == applied
+                && process.node.member().status().applied == applied
             {
                 self.oracle.compare(*id, applied, &process.store)?;
             }
@@ -45,7 +45,7 @@ impl World {
         }
         let mut found = None;
         for id in self.oracle.members() {
-            let status = self.process(*id)?.member.status();
+            let status = self.process(*id)?.node.member().status();
             if status.leader.0 == 0 || *found.get_or_insert(status.applied) != status.applied {
                 return None;
             }
@@ -59,7 +59,7 @@ impl World {
             text.push_str(&format!("\n  {}: ", name(*id)));
             match &host.process {
                 Some(process) => {
-                    let s = process.member.status();
+                    let s = process.node.member().status();
                     text.push_str(&format!(
                         "{:?}, term {}, leader {}, committed {}, applied {}",
                         s.role,

@@ -7,10 +7,12 @@
 use raft::eraftpb::{self, MessageType};
 use raft::{INVALID_ID, StateRole};
 use shared::id::MemberId;
+use shared::planted::{Bug, is_planted};
 
 use super::content::Content;
 use super::message::Message;
 use super::{Kind, Member};
+use crate::command::Command;
 
 /// Reads of followers that a leader keeps until it knows that it still leads. Followers ask again.
 const READS_PENDING_MAX: usize = 16 * 1024;
@@ -57,6 +59,7 @@ impl Member {
     /// If no member sends such a message. It is dropped too.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         let Some(mut message) = self.acceptable(message.0)? else { return Ok(()) };
+        self.spoil(&mut message);
         if !self.extended && self.is_of_lower_leader(&message) {
             self.tell_own_term(message.from);
         }
@@ -64,8 +67,9 @@ impl Member {
             MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
                 // With those of this member's own clients, in one message to all followers. One that is bound to
                 // another term came too late.
-                if [0, self.raft.raft.term].contains(&message.log_term) {
-                    self.proposals.forward(message.log_term, message.take_entries());
+                let bound_to = if is_planted(Bug::LateProposals) { 0 } else { message.log_term };
+                if [0, self.raft.raft.term].contains(&bound_to) {
+                    self.proposals.forward(bound_to, message.take_entries());
                 }
                 return Ok(());
             }
@@ -81,6 +85,24 @@ impl Member {
         // What raft refuses has come too late, or from a member that is none any more.
         let _ = self.raft.step(message);
         Ok(())
+    }
+
+    /// Makes the mistakes that concern messages, where one is planted.
+    fn spoil(&mut self, message: &mut eraftpb::Message) {
+        let term = self.raft.raft.term;
+        match message.msg_type {
+            MessageType::MsgAppend if is_planted(Bug::CommitOffByOne) => message.commit += 1,
+            MessageType::MsgAppend if is_planted(Bug::NoTermCheck) && message.term < term => {
+                message.term = term;
+            }
+            MessageType::MsgAppendResponse if is_planted(Bug::CountedTwice) && !message.reject => {
+                let other = self.conf_state.iter().find(|id| ![message.from, self.id.0].contains(*id));
+                if let Some(other) = other {
+                    let _ = self.raft.step(eraftpb::Message { from: *other, ..message.clone() });
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The leader hands over to this member.
@@ -104,7 +126,7 @@ impl Member {
         let max = self.key_levels_max;
         // Nearly all have fewer slashes in all.
         memchr::memchr_iter(b'/', &entry.data).count() > max
-            && matches!(Content::of(entry), Ok(Content::Request(request)) if request.levels_beyond(max).is_some())
+            && matches!(Content::of(entry), Ok(Content::Command(Command::V2(request))) if request.levels_beyond(max).is_some())
     }
 
     /// Whether somebody leads in a term that is over for this member.

@@ -5,22 +5,24 @@
 
 use raft::eraftpb;
 use raft::{INVALID_ID, StateRole};
-use shared::store::Store;
+use shared::planted::{Bug, is_planted};
 use shared::time::UnixNanos;
 use shared::v2;
 
 use super::content::{ChangeKind, Content, Meaningless, MemberChange, is_forgery};
 use super::membership::{self, Membership, attributes_id};
 use super::{Applied, Committed, ConfigureError, Member};
+use crate::command::Command;
+use crate::machine::StateMachine;
 
 impl Member {
-    /// Applies committed entries to the store in their order and tells what became of each.
+    /// Applies committed entries to the state machine in their order and tells what became of each.
     ///
     /// `now` is only shown (the remaining TTL in answers); what happens depends on the entries alone.
     pub fn apply(
         &mut self,
         committed: Committed,
-        store: &mut Store,
+        machine: &mut impl StateMachine,
         now: UnixNanos,
         mut done: impl FnMut(Applied),
     ) {
@@ -34,12 +36,12 @@ impl Member {
             (self.applied, self.applied_term) = (entry.index, entry.term);
             self.proposals.reached(entry.term, self.extended, self.election_ticks);
             let applied = match Content::of(&entry) {
-                Ok(Content::Empty) => {
+                Ok(Content::Command(Command::Nothing)) => {
                     done(Applied::NewTerm);
                     Ok(())
                 }
-                Ok(Content::Request(request)) => self.apply_request(&request, store, now, &mut done),
-                Ok(Content::Change(change)) => self.apply_change(&change, store, now, &mut done),
+                Ok(Content::Command(command)) => self.apply_command(&command, machine, now, &mut done),
+                Ok(Content::Change(change)) => self.apply_change(&change, machine, now, &mut done),
                 Err(why) => Err(why),
             };
             if let Err(why) = applied {
@@ -52,10 +54,24 @@ impl Member {
         }
     }
 
+    fn apply_command(
+        &mut self,
+        command: &Command,
+        machine: &mut impl StateMachine,
+        now: UnixNanos,
+        done: &mut impl FnMut(Applied),
+    ) -> Result<(), Meaningless> {
+        match command {
+            Command::Nothing => Ok(()),
+            Command::V2(request) => self.apply_request(request, command, machine, now, done),
+        }
+    }
+
     fn apply_request(
         &mut self,
         request: &v2::Request,
-        store: &mut Store,
+        command: &Command,
+        machine: &mut impl StateMachine,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
     ) -> Result<(), Meaningless> {
@@ -75,22 +91,27 @@ impl Member {
                 return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
             }
         }
-        let result = store.apply_quietly(request, now);
+        let outcome = machine.apply(self.applied, command, now);
+        if is_planted(Bug::AppliedTwice) && std::mem::take(&mut self.is_first_entry) {
+            machine.apply(self.applied, command, now);
+        }
         if !request.path.starts_with(b"/1/") {
             done(Applied::OutsideKeys { auth: concerns_auth(&request.path) });
         }
         if of_cluster {
-            self.membership = Membership::from_store(self.membership.cluster_id, store);
+            self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
             done(Applied::AttributesChanged);
         }
-        done(Applied::Request(request.id, result));
+        if let Some(outcome) = outcome {
+            done(Applied::Command(request.id, outcome));
+        }
         Ok(())
     }
 
     fn apply_change(
         &mut self,
         change: &MemberChange,
-        store: &mut Store,
+        machine: &mut impl StateMachine,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
     ) -> Result<(), Meaningless> {
@@ -101,12 +122,12 @@ impl Member {
             done(Applied::Configured(change.id, checked));
             return Ok(());
         }
-        if let Err(error) = membership::write_change(store, change, &peer_urls, now) {
+        if let Err(error) = membership::write_change(machine.tree_mut(), change, &peer_urls, now) {
             done(Applied::Configured(change.id, Err(ConfigureError::Impossible)));
             return Err(Meaningless::Store(error));
         }
         let counted = self.change_voters(change);
-        self.membership = Membership::from_store(self.membership.cluster_id, store);
+        self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
         done(Applied::MemberChanged { kind: change.kind.number(), id: change.member, peer_urls });
         done(Applied::Configured(change.id, Ok(())));
         if change.kind == ChangeKind::Remove && change.member == self.id {
@@ -163,7 +184,12 @@ impl Member {
     ) -> Result<(), Meaningless> {
         let change = eraftpb::ConfChange { change_type, node_id, ..eraftpb::ConfChange::default() };
         let state = self.raft.apply_conf_change(&change);
-        self.conf_state = state.map_err(|error| Meaningless::Consensus(error.to_string()))?.voters;
+        let state = state.map_err(|error| Meaningless::Consensus(error.to_string()))?;
+        let removes = change_type == eraftpb::ConfChangeType::RemoveNode;
+        if removes && is_planted(Bug::LostRemoval) {
+            return Ok(());
+        }
+        self.conf_state = state.voters;
         self.conf_state.sort_unstable();
         Ok(())
     }

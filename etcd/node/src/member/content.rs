@@ -5,7 +5,7 @@
 //! proposal is written anew from its parsed form ([`Proposal::to_entry`]), and the crate sees only bytes that this
 //! program wrote. Entries that a leader appends keep their bytes: the logs of all members are alike.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use raft::eraftpb;
 use shared::id::MemberId;
@@ -15,6 +15,7 @@ use shared::v2::{self, UnknownVerb, Verb};
 
 use super::convert;
 use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
+use crate::command::Command;
 use crate::version;
 
 /// Why an entry means nothing.
@@ -105,18 +106,33 @@ pub struct MemberChange {
 }
 
 impl MemberChange {
-    /// Takes a change whose kind is known and whose member can be one.
-    pub(super) fn new(change: pb::ConfChange) -> Result<MemberChange, Meaningless> {
-        let kind = ChangeKind::from_number(change.kind).ok_or(Meaningless::ChangeKind(change.kind))?;
-        if change.node_id == 0 {
-            return Err(Meaningless::NoMember);
-        }
-        Ok(MemberChange { id: change.id, kind, member: MemberId(change.node_id), context: change.context })
+    /// Adds a member that others reach at these URLs.
+    #[must_use]
+    pub fn add(member: MemberId, peer_urls: &[String]) -> MemberChange {
+        MemberChange::describing(ChangeKind::Add, member, peer_urls)
+    }
+
+    /// Gives a member other peer URLs.
+    #[must_use]
+    pub fn update(member: MemberId, peer_urls: &[String]) -> MemberChange {
+        MemberChange::describing(ChangeKind::Update, member, peer_urls)
+    }
+
+    /// Removes a member.
+    #[must_use]
+    pub fn remove(member: MemberId) -> MemberChange {
+        MemberChange { id: 0, kind: ChangeKind::Remove, member, context: None }
+    }
+
+    fn describing(kind: ChangeKind, member: MemberId, peer_urls: &[String]) -> MemberChange {
+        let context =
+            ConfChangeContext { id: member.0, peer_urls: peer_urls.to_vec(), ..ConfChangeContext::default() };
+        MemberChange { id: 0, kind, member, context: Some(context.encode().into()) }
     }
 
     fn parse(data: Bytes) -> Result<MemberChange, Meaningless> {
         let what = "change of members";
-        MemberChange::new(pb::ConfChange::decode(data).map_err(|error| Meaningless::Data { what, error })?)
+        pb::ConfChange::decode(data).map_err(|error| Meaningless::Data { what, error })?.try_into()
     }
 
     /// The member's peer URLs after the change; none if what describes it cannot be read.
@@ -128,23 +144,36 @@ impl MemberChange {
         serde_json::from_slice(self.context.as_deref()?).ok()
     }
 
-    fn to_pb(&self) -> pb::ConfChange {
-        pb::ConfChange {
+    /// Writes it as it stands in the log.
+    pub fn encode_to_vec(&self) -> Vec<u8> {
+        let change = pb::ConfChange {
             id: self.id,
             kind: self.kind.number(),
             node_id: self.member.0,
             context: self.context.clone(),
+        };
+        change.encode_to_vec()
+    }
+}
+
+impl TryFrom<pb::ConfChange> for MemberChange {
+    type Error = Meaningless;
+
+    /// Takes a change whose kind is known and whose member can be one.
+    fn try_from(change: pb::ConfChange) -> Result<MemberChange, Meaningless> {
+        let kind = ChangeKind::from_number(change.kind).ok_or(Meaningless::ChangeKind(change.kind))?;
+        if change.node_id == 0 {
+            return Err(Meaningless::NoMember);
         }
+        Ok(MemberChange { id: change.id, kind, member: MemberId(change.node_id), context: change.context })
     }
 }
 
 /// What an entry of the log holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Content {
-    /// Nothing: a new leader's first entry.
-    Empty,
-    /// A request to the store.
-    Request(v2::Request),
+    /// What the state machine is to do.
+    Command(Command),
     /// A change of the members.
     Change(MemberChange),
 }
@@ -153,8 +182,8 @@ impl Content {
     /// Reads the data of an entry of a [`pb::Entry`]'s kind.
     pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, Meaningless> {
         match kind {
-            pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Empty),
-            pb::ENTRY_NORMAL => parse_request(data).map(Content::Request),
+            pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Command(Command::Nothing)),
+            pb::ENTRY_NORMAL => Ok(Content::Command(Command::V2(parse_request(data)?))),
             pb::ENTRY_CONF_CHANGE => MemberChange::parse(data).map(Content::Change),
             kind => Err(Meaningless::Kind(kind)),
         }
@@ -164,7 +193,9 @@ impl Content {
     /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
     pub(super) fn check_appended(&self) -> Result<(), Meaningless> {
         match self {
-            Content::Request(request) if request.verb == Verb::Put && !is_known_version(request) => {
+            Content::Command(Command::V2(request))
+                if request.verb == Verb::Put && !is_known_version(request) =>
+            {
                 Err(Meaningless::Version(request.val.escape_ascii().to_string()))
             }
             _ => Ok(()),
@@ -192,40 +223,38 @@ pub fn check_entry(entry: &pb::Entry) -> Result<(), Meaningless> {
 
 /// What a member asks the leader to put into the log.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Proposal {
-    /// A request to the store.
-    Request(v2::Request),
-    /// A change of the members.
-    Change(MemberChange),
-}
+pub(super) struct Proposal(Content);
 
 impl Proposal {
     /// Reads what another member passes on. Only what servers pass on is taken: their clients' requests, their own
     /// attributes, the cluster's version, and changes of members that say who it is.
     pub(super) fn parse(entry: pb::Entry) -> Result<Proposal, Meaningless> {
-        match Content::parse(entry.kind, entry.data.unwrap_or_default())? {
-            Content::Empty => Err(Meaningless::Empty),
-            Content::Request(request) => {
-                check_forwarded(&request)?;
-                Ok(Proposal::Request(request))
-            }
+        let content = Content::parse(entry.kind, entry.data.unwrap_or_default())?;
+        match &content {
+            Content::Command(Command::Nothing) => return Err(Meaningless::Empty),
+            Content::Command(Command::V2(request)) => check_forwarded(request)?,
             Content::Change(change) => {
                 let describes = |context: ConfChangeContext| context.id == change.member.0;
                 if change.kind != ChangeKind::Remove && !change.described().is_some_and(describes) {
                     return Err(Meaningless::Context(change.member));
                 }
-                Ok(Proposal::Change(change))
             }
         }
+        Ok(Proposal(content))
     }
 
     /// The entry to propose, written anew: none of its bytes come from outside but values of known fields.
     pub(super) fn to_entry(&self) -> eraftpb::Entry {
-        let (kind, data) = match self {
-            Proposal::Request(request) => (eraftpb::EntryType::EntryNormal, request.encode_to_vec()),
-            Proposal::Change(change) => (eraftpb::EntryType::EntryConfChange, change.to_pb().encode_to_vec()),
-        };
-        convert::proposal(kind, data.into())
+        match &self.0 {
+            Content::Command(command) => {
+                let mut data = BytesMut::new();
+                command.encode(&mut data);
+                convert::proposal(eraftpb::EntryType::EntryNormal, data.freeze())
+            }
+            Content::Change(change) => {
+                convert::proposal(eraftpb::EntryType::EntryConfChange, change.encode_to_vec().into())
+            }
+        }
     }
 }
 

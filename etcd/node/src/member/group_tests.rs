@@ -102,7 +102,7 @@ impl Node {
                 Output::Apply(committed) => {
                     let (done, passed_over) = (&mut self.done, &mut self.passed_over);
                     self.member.apply(committed, &mut self.store, UnixNanos(2), |applied| match applied {
-                        Applied::Request(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
+                        Applied::Command(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
                         Applied::PassedOver { index, .. } => passed_over.push(index),
                         _ => {}
                     });
@@ -213,7 +213,7 @@ impl Group {
     }
 
     pub(super) fn configure(&mut self, at: u64, change: pb::ConfChange) {
-        let id = self.at(at).member.configure(change);
+        let id = self.at(at).member.configure(change.try_into().unwrap());
         self.settle();
         assert!(self.at(at).done.contains(&id));
     }

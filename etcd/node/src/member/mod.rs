@@ -29,10 +29,9 @@ use raft::eraftpb::{self, MessageType};
 use raft::{RawNode, StateRole};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use shared::error::ApiError;
-use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
 use shared::pb;
+use shared::planted::{Bug, is_planted};
 use shared::store::Store;
 use shared::time::UnixNanos;
 use shared::wal::EntryRef;
@@ -50,6 +49,7 @@ pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, 
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;
 pub use self::silence::{Dead, Look, Silence};
+use crate::command::Outcome;
 
 /// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
 pub const CATCH_UP_ENTRIES: u64 = 5000;
@@ -141,8 +141,8 @@ pub enum Output {
 /// What became of a proposal.
 #[derive(Debug)]
 pub enum Applied {
-    /// The store's answer.
-    Request(RequestId, Result<Event, ApiError>),
+    /// What a command came to.
+    Command(RequestId, Outcome),
     /// The member as it is now, or was; or why the change was refused.
     Configured(RequestId, Result<(), ConfigureError>),
     /// This member is no longer one of the cluster: it must stop.
@@ -298,6 +298,8 @@ pub struct Member {
     installing: Option<BatchId>,
     /// The terms that can be.
     terms: TermBound,
+    /// It began with a snapshot, and has applied no command since.
+    is_first_entry: bool,
 }
 
 impl Member {
@@ -369,6 +371,7 @@ impl Member {
             told_commit: 0,
             installing: None,
             terms: TermBound::new(state.term, start.now),
+            is_first_entry: snapshot.0 > 0,
         }
     }
 
@@ -486,6 +489,11 @@ impl Member {
             return Err(NoLeader);
         }
         let id = self.ids.next();
+        if is_planted(Bug::OldLeaderReads) && raft.state == StateRole::Leader {
+            let index = raft.raft_log.committed;
+            self.outputs.push(Output::ReadReady { id, index });
+            return Ok(id);
+        }
         self.raft.read_index(id.to_be_bytes().to_vec());
         Ok(id)
     }

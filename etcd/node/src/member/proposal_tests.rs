@@ -243,7 +243,13 @@ fn changes_of_the_members_are_proposed_again_and_follow_each_other() {
     group.cut_off.insert(MemberId(1));
     let ids = [(2, 3), (2, 2), (3, 1)].map(|(at, changed)| {
         let url = format!("http://m{changed}:2");
-        (at, group.at(at).member.configure(change(pb::UPDATE_NODE, MemberId(changed), &url)))
+        (
+            at,
+            group
+                .at(at)
+                .member
+                .configure(change(pb::UPDATE_NODE, MemberId(changed), &url).try_into().unwrap()),
+        )
     });
     group.settle();
     depose(&mut group);

@@ -12,13 +12,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use prost::Message as _;
 use raft::StateRole;
 use raft::eraftpb::{self, Entry, EntryType, MessageType};
-use shared::pb;
-use shared::v2;
 
-use super::{Member, RequestId, convert};
+use super::{Member, MemberChange, RequestId, convert};
+use crate::command::Command;
 
 /// Entries of other members that wait here while this leader takes no proposals. Beyond it they are dropped; their
 /// member proposes them again to the next leader.
@@ -231,49 +229,46 @@ fn is_change(kind: EntryType) -> bool {
 }
 
 impl Member {
-    /// Asks for `request` to become an entry. Its id is set here and comes back in [`Applied::Request`], if it ever
-    /// commits. Requests of one turn travel together; they leave with the next [`Member::poll`] that knows a leader.
+    /// Asks for `command` to become an entry. Its id is set here and comes back in [`Applied::Command`], if it ever
+    /// commits. Commands of one turn travel together; they leave with the next [`Member::poll`] that knows a leader.
     /// One that was lost with a leader is proposed again, until it is applied or [forgotten](Member::forget).
-    pub fn propose(&mut self, mut request: v2::Request) -> RequestId {
-        self.propose_from(&mut request)
+    pub fn propose(&mut self, command: impl Into<Command>) -> RequestId {
+        let command = command.into();
+        let is_read = command.is_read();
+        let (id, content) = self.encode_command(command);
+        self.proposals.push(id, is_read, content);
+        id
     }
 
-    /// The same for a caller that keeps parts of the request.
-    pub fn propose_from(&mut self, request: &mut v2::Request) -> RequestId {
-        let content = self.encode_request(request);
-        self.proposals.push(request.id, request.verb == v2::Verb::QuorumGet, content);
-        request.id
-    }
-
-    /// The same for a request that nobody waits for: it is not proposed again.
-    pub fn propose_once(&mut self, mut request: v2::Request) {
-        let content = self.encode_request(&mut request);
+    /// The same for a command that nobody waits for: it is not proposed again.
+    pub fn propose_once(&mut self, command: impl Into<Command>) {
+        let (_, content) = self.encode_command(command.into());
         self.proposals.push_once(content);
     }
 
-    fn encode_request(&mut self, request: &mut v2::Request) -> Encoded {
-        request.id = self.ids.next();
-        self.encoded.reserve(request.encoded_len_max());
-        request.encode(&mut self.encoded);
-        Encoded { kind: EntryType::EntryNormal, data: self.encoded.split().freeze() }
+    fn encode_command(&mut self, mut command: Command) -> (RequestId, Encoded) {
+        let id = self.ids.next();
+        command.set_id(id);
+        command.encode(&mut self.encoded);
+        (id, Encoded { kind: EntryType::EntryNormal, data: self.encoded.split().freeze() })
     }
 
     /// Asks for a change of the members; like [`Member::propose`]. One follows the other.
-    pub fn configure(&mut self, mut change: pb::ConfChange) -> RequestId {
-        let content = self.encode_change(&mut change);
-        self.proposals.push(change.id, false, content);
-        change.id
+    pub fn configure(&mut self, change: MemberChange) -> RequestId {
+        let (id, content) = self.encode_change(change);
+        self.proposals.push(id, false, content);
+        id
     }
 
     /// The same for a change that nobody waits for: it is not proposed again.
-    pub fn configure_once(&mut self, mut change: pb::ConfChange) {
-        let content = self.encode_change(&mut change);
+    pub fn configure_once(&mut self, change: MemberChange) {
+        let (_, content) = self.encode_change(change);
         self.proposals.push_once(content);
     }
 
-    fn encode_change(&mut self, change: &mut pb::ConfChange) -> Encoded {
+    fn encode_change(&mut self, mut change: MemberChange) -> (RequestId, Encoded) {
         change.id = self.ids.next();
-        Encoded { kind: EntryType::EntryConfChange, data: Bytes::from(change.encode_to_vec()) }
+        (change.id, Encoded { kind: EntryType::EntryConfChange, data: Bytes::from(change.encode_to_vec()) })
     }
 
     /// Nobody waits for the proposal any more: it is not proposed again. It may still be applied.

@@ -1,6 +1,7 @@
 //! Numbers that tell waiting requests apart, across members and restarts.
 
 use shared::id::MemberId;
+use shared::planted::{Bug, is_planted};
 use shared::time::UnixNanos;
 
 /// Hands out request ids as etcd 2.3 forms them: the low 16 bits of the member's id, 40 bits of the start's
@@ -13,6 +14,7 @@ pub(super) struct RequestIds {
 
 impl RequestIds {
     pub(super) fn new(member: MemberId, now: UnixNanos) -> Self {
+        let now = if is_planted(Bug::RequestIdReused) { UnixNanos(0) } else { now };
         let millis = u64::try_from(now.0 / 1_000_000).unwrap_or(0);
         RequestIds { prefix: member.0 << 48, next: (millis << 8) & LOW_48_BITS }
     }

@@ -109,7 +109,7 @@ impl Lone {
     }
 
     fn configure(&mut self, change: pb::ConfChange) -> Result<(), ConfigureError> {
-        let id = self.member.configure(change);
+        let id = self.member.configure(change.try_into().unwrap());
         self.settle();
         let result = self.applied.iter().find_map(|applied| match applied {
             Applied::Configured(done, result) if *done == id => Some(*result),
@@ -145,7 +145,7 @@ fn nothing_is_answered_before_it_is_synced() {
     assert!(lone.store.get(b"/1/a", false, false).is_err());
     lone.sync();
     lone.turn();
-    assert!(matches!(&lone.applied[..], [Applied::Request(done, Ok(_))] if *done == id));
+    assert!(matches!(&lone.applied[..], [Applied::Command(done, Outcome::V2(Ok(_)))] if *done == id));
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn later_batches_do_not_wait_for_the_sync_of_earlier_ones() {
     assert_eq!(lone.unsynced.len(), 2);
     lone.member.persisted(lone.unsynced[0]);
     lone.turn();
-    assert!(matches!(&lone.applied[..], [Applied::Request(done, Ok(_))] if *done == first));
+    assert!(matches!(&lone.applied[..], [Applied::Command(done, Outcome::V2(Ok(_)))] if *done == first));
     lone.settle();
-    assert!(matches!(&lone.applied[1..], [Applied::Request(done, Ok(_))] if *done == second));
+    assert!(matches!(&lone.applied[1..], [Applied::Command(done, Outcome::V2(Ok(_)))] if *done == second));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_member_that_never_comes_costs_the_quorum() {
 #[test]
 fn a_second_change_would_be_swallowed_while_one_is_under_way() {
     let mut lone = Lone::leading();
-    lone.member.configure(change(pb::ADD_NODE, OTHER, "http://b:1"));
+    lone.member.configure(change(pb::ADD_NODE, OTHER, "http://b:1").try_into().unwrap());
     assert!(lone.member.is_configuring());
     lone.turn();
     assert!(lone.member.is_configuring());
@@ -223,7 +223,8 @@ fn a_forced_start_replaces_the_only_voter() {
     let mut lone = Lone::bootstrapped();
     lone.turn();
     let mut start = |kind, id| {
-        let change = MemberChange::new(pb::ConfChange { kind, node_id: id, ..Default::default() }).unwrap();
+        let change =
+            MemberChange::try_from(pb::ConfChange { kind, node_id: id, ..Default::default() }).unwrap();
         lone.member.change_voters(&change).unwrap();
     };
     start(pb::REMOVE_NODE, ID.0);

@@ -7,12 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::member::{BatchId, Member, Progress, Role};
 use shared::id::MemberId;
 use shared::v2::{self, Verb};
-use tokio::time::Instant;
 
-use crate::log;
+use crate::command::Command;
+use crate::member::{BatchId, Member, Progress, Role};
+use crate::time::Moment;
 
 /// Lines in a [`WINDOW`]; what is more is counted.
 const LINES_MAX: u32 = 5;
@@ -28,87 +28,119 @@ const PATH_CHARS_MAX: usize = 200;
 
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct What {
+pub struct Label {
     verb: Verb,
     path: Bytes,
 }
 
-impl What {
-    /// A change of the members.
-    pub(super) fn members() -> What {
-        What { verb: Verb::Post, path: Bytes::from_static(b"/0/members") }
+impl Label {
+    /// The method, as in the log.
+    pub fn method(&self) -> &'static str {
+        self.verb.name()
     }
 
-    /// Takes from a request what a line needs.
-    pub(super) fn of(request: &mut v2::Request) -> What {
-        What { verb: request.verb, path: std::mem::take(&mut request.path) }
+    /// The key as clients know it, cut off if it is long.
+    pub fn key(&self) -> impl fmt::Display + '_ {
+        Key(&self.path)
+    }
+
+    /// A change of the members.
+    pub(crate) fn members() -> Label {
+        Label { verb: Verb::Post, path: Bytes::from_static(b"/0/members") }
+    }
+
+    /// What a line needs of a command.
+    pub(crate) fn of(command: &Command) -> Label {
+        match command {
+            Command::Nothing => Label::default(),
+            Command::V2(request) => Label::of_request(request),
+        }
+    }
+
+    /// The same of a request.
+    pub(crate) fn of_request(request: &v2::Request) -> Label {
+        Label { verb: request.verb, path: request.path.clone() }
     }
 }
 
 /// Where the time of a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Stages {
+pub struct Stages {
     /// Before it was proposed.
-    pub(super) queue: Duration,
+    pub queue: Duration,
     /// Until it was in this member's log, if the others did not have it before.
-    pub(super) disk: Duration,
+    pub disk: Duration,
     /// Until a majority had it and this member knew.
-    pub(super) peers: Duration,
+    pub peers: Duration,
     /// Until it was carried out.
-    pub(super) apply: Duration,
+    pub apply: Duration,
 }
 
 impl Stages {
-    fn sum(self) -> Duration {
+    /// All of them.
+    pub fn sum(self) -> Duration {
         self.queue + self.disk + self.peers + self.apply
     }
 }
 
 /// When a write was where.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Path {
-    pub(super) came: Instant,
-    pub(super) proposed: Instant,
+pub(crate) struct Times {
+    pub(crate) came: Moment,
+    pub(crate) proposed: Moment,
 }
 
 /// A batch for the log.
+#[derive(Debug)]
 struct Logged {
     id: BatchId,
     last_index: u64,
-    handed: Instant,
-    durable: Option<Instant>,
+    handed: Moment,
+    durable: Option<Moment>,
 }
 
-/// A line of the log.
+/// What there is to tell of slow requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Line {
+pub enum SlowLine {
+    /// Of one.
     Request {
-        what: What,
+        /// What was asked for.
+        label: Label,
+        /// Where its time went.
         stages: Stages,
+        /// Whether it has an answer.
         answered: bool,
         /// What kept it from an answer, if that is known and is not this member itself; else empty.
         obstacle: String,
     },
-    /// So many had no line of their own; the slowest of them took so long.
-    More { count: u64, longest: Duration },
+    /// Of those that had no line of their own.
+    More {
+        /// How many they were.
+        count: u64,
+        /// How long the slowest of them took.
+        longest: Duration,
+    },
 }
 
 /// Knows what is slow, and tells of it.
-pub(super) struct Slow {
+#[derive(Debug)]
+pub(crate) struct Slow {
     /// From here on a request is slow; `None` if nobody wants to know.
     threshold: Option<Duration>,
     /// Those with entries that are not applied yet, in their order.
     batches: VecDeque<Logged>,
-    window_ends: Option<Instant>,
+    window_ends: Option<Moment>,
     lines: u32,
     more: u64,
     longest: Duration,
     obstacle: String,
+    /// Lines that nobody has taken yet.
+    told: Vec<SlowLine>,
 }
 
 impl Slow {
     /// With a threshold of zero nothing is slow.
-    pub(super) fn new(threshold: Duration) -> Slow {
+    pub(crate) fn new(threshold: Duration) -> Slow {
         Slow {
             threshold: Some(threshold).filter(|threshold| !threshold.is_zero()),
             batches: VecDeque::new(),
@@ -117,44 +149,50 @@ impl Slow {
             more: 0,
             longest: Duration::ZERO,
             obstacle: String::new(),
+            told: Vec::new(),
         }
     }
 
+    /// The lines since the last time.
+    pub(crate) fn take_lines(&mut self) -> std::vec::Drain<'_, SlowLine> {
+        self.told.drain(..)
+    }
+
     /// What keeps requests from being committed now, for those that get no answer; empty if nothing is known.
-    pub(super) fn set_obstacle(&mut self, obstacle: String) {
+    pub(crate) fn set_obstacle(&mut self, obstacle: String) {
         self.obstacle = obstacle;
     }
 
     /// From which time on a request is worth a line, if anybody wants to know.
-    pub(super) fn threshold(&self) -> Option<Duration> {
+    pub(crate) fn threshold(&self) -> Option<Duration> {
         self.threshold
     }
 
     /// A batch whose last entry has this index was handed to the log.
-    pub(super) fn handed(&mut self, id: BatchId, last_index: Option<u64>, now: impl FnOnce() -> Instant) {
+    pub(crate) fn handed(&mut self, id: BatchId, last_index: Option<u64>, now: Moment) {
         let Some(last_index) = last_index.filter(|_| self.threshold.is_some()) else { return };
         if self.batches.len() == BATCHES_MAX {
             self.batches.pop_front();
         }
-        self.batches.push_back(Logged { id, last_index, handed: now(), durable: None });
+        self.batches.push_back(Logged { id, last_index, handed: now, durable: None });
     }
 
     /// This batch, and with it all before, was durable at `at`.
-    pub(super) fn durable(&mut self, id: BatchId, at: Instant) {
+    pub(crate) fn durable(&mut self, id: BatchId, at: Moment) {
         for batch in self.batches.iter_mut().take_while(|batch| batch.id <= id) {
             batch.durable.get_or_insert(at);
         }
     }
 
     /// Everything up to this index is applied, and told.
-    pub(super) fn applied(&mut self, index: u64) {
+    pub(crate) fn applied(&mut self, index: u64) {
         while self.batches.front().is_some_and(|batch| batch.last_index <= index) {
             self.batches.pop_front();
         }
     }
 
     /// Where the time of a write went that was committed with entries up to `index`, and carried out when `done`.
-    pub(super) fn stages(&self, path: Path, index: u64, committed: Instant, done: Instant) -> Stages {
+    pub(crate) fn stages(&self, path: Times, index: u64, committed: Moment, done: Moment) -> Stages {
         // Those handed over before it was proposed do not hold it.
         let mut batches = self.batches.iter().filter(|batch| batch.handed >= path.proposed);
         let first = batches.next();
@@ -167,7 +205,7 @@ impl Slow {
                 break;
             };
             // Between two batches the disk rests.
-            disk += durable.saturating_duration_since(batch.handed.max(free));
+            disk += durable - batch.handed.max(free);
             free = free.max(durable);
         }
         Self::of_path(path, disk, committed, done)
@@ -175,13 +213,13 @@ impl Slow {
 
     /// The same for a write that has no answer yet. Of the log only the batch counts that holds its entry: entries that
     /// came later tell nothing about it.
-    pub(super) fn stages_so_far(&self, path: Path, now: Instant) -> Stages {
+    pub(crate) fn stages_so_far(&self, path: Times, now: Moment) -> Stages {
         let own = self.batches.iter().find(|batch| batch.handed >= path.proposed);
         let disk = own.map_or(Duration::ZERO, |batch| batch.durable.unwrap_or(now) - batch.handed);
         Self::of_path(path, disk, now, now)
     }
 
-    fn of_path(path: Path, disk: Duration, committed: Instant, done: Instant) -> Stages {
+    fn of_path(path: Times, disk: Duration, committed: Moment, done: Moment) -> Stages {
         Stages {
             queue: path.proposed - path.came,
             disk,
@@ -190,34 +228,26 @@ impl Slow {
         }
     }
 
-    /// Writes a line about a request, if it is slow and there were not too many.
-    pub(super) fn tell(&mut self, what: &What, stages: Stages, answered: bool, now: Instant) {
-        if let Some(line) = self.line(what, stages, answered, now) {
-            line.write();
-        }
+    /// Has a line for a request, if it is slow and there were not too many.
+    pub(crate) fn tell(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) {
+        let line = self.line(label, stages, answered, now);
+        self.told.extend(line);
     }
 
-    /// The same for a read, of which nothing else is needed any more.
-    pub(super) fn tell_read(
-        &mut self,
-        request: &mut v2::Request,
-        stages: Stages,
-        answered: bool,
-        now: Instant,
-    ) {
+    /// The same for a read.
+    pub(crate) fn tell_read(&mut self, request: &v2::Request, stages: Stages, answered: bool, now: Moment) {
         if self.threshold.is_some_and(|threshold| stages.sum() >= threshold) {
-            self.tell(&What::of(request), stages, answered, now);
+            self.tell(&Label::of_request(request), stages, answered, now);
         }
     }
 
-    /// Writes how many had no line, when it is time for that. To be called now and then.
-    pub(super) fn tick(&mut self, now: Instant) {
-        if let Some(line) = self.rest(now) {
-            line.write();
-        }
+    /// Tells how many had no line, when it is time for that. To be called now and then.
+    pub(crate) fn tick(&mut self, now: Moment) {
+        let line = self.rest(now);
+        self.told.extend(line);
     }
 
-    fn line(&mut self, what: &What, stages: Stages, answered: bool, now: Instant) -> Option<Line> {
+    fn line(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) -> Option<SlowLine> {
         if stages.sum() < self.threshold? {
             return None;
         }
@@ -233,52 +263,29 @@ impl Slow {
         self.lines += 1;
         let others_are_late = !answered && stages.disk + stages.apply < stages.sum() / 2;
         let obstacle = if others_are_late { self.obstacle.clone() } else { String::new() };
-        Some(Line::Request { what: what.clone(), stages, answered, obstacle })
+        Some(SlowLine::Request { label: label.clone(), stages, answered, obstacle })
     }
 
-    fn rest(&mut self, now: Instant) -> Option<Line> {
+    fn rest(&mut self, now: Moment) -> Option<SlowLine> {
         if self.more == 0 || self.window_ends.is_some_and(|ends| now < ends) {
             return None;
         }
-        let line = Line::More { count: self.more, longest: self.longest };
+        let line = SlowLine::More { count: self.more, longest: self.longest };
         (self.more, self.longest, self.window_ends) = (0, Duration::ZERO, None);
         Some(line)
     }
 }
 
-impl Line {
-    fn write(&self) {
-        match self {
-            Line::Request { what, stages, answered, obstacle } => log::warning!(
-                "etcdserver",
-                json_method = what.verb.name(),
-                json_key = %Key(&what.path),
-                json_answered = *answered,
-                json_took_ms = millis(stages.sum()),
-                json_queue_ms = millis(stages.queue),
-                json_disk_ms = millis(stages.disk),
-                json_peers_ms = millis(stages.peers),
-                json_apply_ms = millis(stages.apply),
-                json_obstacle = (!obstacle.is_empty()).then_some(&**obstacle),
-                "{self}"
-            ),
-            Line::More { count, longest } => {
-                log::warning!("etcdserver", json_count = *count, json_longest_ms = millis(*longest), "{self}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Line {
+impl fmt::Display for SlowLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Line::Request { what, stages, answered, obstacle } => {
+            SlowLine::Request { label, stages, answered, obstacle } => {
                 let took = if *answered { "took" } else { "has no answer after" };
                 write!(
                     f,
                     "slow request: {} {} {took} {:.1}ms (queue {:.1}ms, disk {:.1}ms, peers {:.1}ms, apply {:.1}ms)",
-                    what.verb.name(),
-                    Key(&what.path),
+                    label.method(),
+                    label.key(),
                     millis(stages.sum()),
                     millis(stages.queue),
                     millis(stages.disk),
@@ -287,7 +294,7 @@ impl fmt::Display for Line {
                 )?;
                 if obstacle.is_empty() { Ok(()) } else { write!(f, ": {obstacle}") }
             }
-            Line::More { count, longest } => {
+            SlowLine::More { count, longest } => {
                 write!(f, "{count} more slow requests, the slowest took {:.1}ms", millis(*longest))
             }
         }
@@ -295,7 +302,7 @@ impl fmt::Display for Line {
 }
 
 /// What keeps requests from being committed now; empty if nothing is known.
-pub(super) fn obstacle(member: &Member, progress: &[Progress]) -> String {
+pub(crate) fn obstacle(member: &Member, progress: &[Progress]) -> String {
     let (status, members) = (member.status(), &member.membership().members);
     let label = |id: MemberId| match members.get(&id) {
         Some(peer) if !peer.name.is_empty() => format!("{id} ({})", peer.name),
@@ -319,7 +326,7 @@ pub(super) fn obstacle(member: &Member, progress: &[Progress]) -> String {
 }
 
 /// Milliseconds, exact to a microsecond.
-fn millis(duration: Duration) -> f64 {
+pub fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 

@@ -2,8 +2,8 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-fn put(key: &str) -> What {
-    What { verb: Verb::Put, path: format!("/1{key}").into() }
+fn put(key: &str) -> Label {
+    Label { verb: Verb::Put, path: format!("/1{key}").into() }
 }
 
 fn slow() -> Slow {
@@ -14,20 +14,20 @@ fn waited(queue: u32) -> Stages {
     Stages { queue: queue * MS, ..Stages::default() }
 }
 
-fn lines(slow: &mut Slow, count: usize, took: u32, now: Instant) -> usize {
+fn lines(slow: &mut Slow, count: usize, took: u32, now: Moment) -> usize {
     (0..count).filter(|_| slow.line(&put("/a"), waited(took), true, now).is_some()).count()
 }
 
 #[test]
 fn time_is_told_where_it_went() {
-    let start = Instant::now();
+    let start = Moment::default();
     let at = |ms: u32| start + ms * MS;
-    let path = Path { came: at(0), proposed: at(10) };
+    let path = Times { came: at(0), proposed: at(10) };
     let mut slow = slow();
     // The entry of somebody else, then its own.
-    slow.handed(BatchId::of(1), Some(4), || at(5));
-    slow.handed(BatchId::of(2), Some(5), || at(11));
-    slow.handed(BatchId::of(3), Some(6), || at(300));
+    slow.handed(BatchId::of(1), Some(4), at(5));
+    slow.handed(BatchId::of(2), Some(5), at(11));
+    slow.handed(BatchId::of(3), Some(6), at(300));
     slow.durable(BatchId::of(1), at(8));
     slow.durable(BatchId::of(2), at(111));
     let stages = slow.stages(path, 5, at(700), at(703));
@@ -56,14 +56,14 @@ fn time_is_told_where_it_went() {
 #[test]
 fn a_line_says_it() {
     let stages = Stages { queue: MS / 10, disk: 700 * MS, peers: 12 * MS, apply: Duration::ZERO };
-    let line = Line::Request { what: put("/a b"), stages, answered: true, obstacle: String::new() };
+    let line = SlowLine::Request { label: put("/a b"), stages, answered: true, obstacle: String::new() };
     assert_eq!(
         line.to_string(),
         "slow request: PUT /a b took 712.1ms (queue 0.1ms, disk 700.0ms, peers 12.0ms, apply 0.0ms)"
     );
-    let what = What { verb: Verb::QuorumGet, path: "/1".into() };
+    let label = Label { verb: Verb::QuorumGet, path: "/1".into() };
     let line =
-        Line::Request { what, stages: waited(7000), answered: false, obstacle: "no leader".to_owned() }
+        SlowLine::Request { label, stages: waited(7000), answered: false, obstacle: "no leader".to_owned() }
             .to_string();
     assert!(line.starts_with("slow request: QGET / has no answer after 7000.0ms (queue 7000.0ms,"), "{line}");
     assert!(line.ends_with(", apply 0.0ms): no leader"), "{line}");
@@ -74,15 +74,15 @@ fn a_line_says_it() {
 
 #[test]
 fn the_disk_is_not_blamed_where_others_do_not_answer() {
-    let start = Instant::now();
+    let start = Moment::default();
     let at = |ms: u32| start + ms * MS;
-    let path = Path { came: at(0), proposed: at(1) };
+    let path = Times { came: at(0), proposed: at(1) };
     let mut slow = slow();
     slow.set_obstacle("waiting for 2 (m2)".to_owned());
-    slow.handed(BatchId::of(1), Some(4), || at(1));
+    slow.handed(BatchId::of(1), Some(4), at(1));
     slow.durable(BatchId::of(1), at(6));
     // Somebody tries again, seconds later.
-    slow.handed(BatchId::of(2), Some(5), || at(5000));
+    slow.handed(BatchId::of(2), Some(5), at(5000));
     slow.durable(BatchId::of(2), at(5005));
     let so_far = slow.stages_so_far(path, at(7001));
     assert_eq!(so_far, Stages { queue: MS, disk: 5 * MS, peers: 6995 * MS, apply: Duration::ZERO });
@@ -94,8 +94,8 @@ fn the_disk_is_not_blamed_where_others_do_not_answer() {
     let line = slow.line(&put("/a"), done, true, at(6001)).unwrap().to_string();
     assert!(line.ends_with("apply 0.0ms)"), "{line}");
     // Here it is the disk.
-    let path = Path { came: at(8000), proposed: at(8000) };
-    slow.handed(BatchId::of(3), Some(6), || at(8001));
+    let path = Times { came: at(8000), proposed: at(8000) };
+    slow.handed(BatchId::of(3), Some(6), at(8001));
     let so_far = slow.stages_so_far(path, at(15_000));
     assert_eq!((so_far.disk, so_far.peers), (6999 * MS, MS));
     assert!(slow.line(&put("/a"), so_far, false, at(15_000)).unwrap().to_string().ends_with("apply 0.0ms)"));
@@ -103,18 +103,19 @@ fn the_disk_is_not_blamed_where_others_do_not_answer() {
 
 #[test]
 fn only_what_is_slow_is_told() {
-    let now = Instant::now();
+    let now = Moment::default();
     let mut slow = slow();
     assert_eq!(slow.line(&put("/a"), waited(499), true, now), None);
     assert!(slow.line(&put("/a"), waited(500), true, now).is_some());
     let mut off = Slow::new(Duration::ZERO);
     assert_eq!(off.line(&put("/a"), waited(1_000_000), true, now), None);
-    off.handed(BatchId::of(1), Some(1), || unreachable!("nobody asks"));
+    off.handed(BatchId::of(1), Some(1), now);
+    assert_eq!(off.batches.len(), 0);
 }
 
 #[test]
 fn too_many_are_counted() {
-    let start = Instant::now();
+    let start = Moment::default();
     let mut slow = slow();
     assert_eq!(lines(&mut slow, 100, 600, start), 5);
     assert_eq!(lines(&mut slow, 1, 900, start + WINDOW / 2), 0);
@@ -137,11 +138,11 @@ fn too_many_are_counted() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let now = Instant::now();
+    let now = Moment::default();
     let mut slow = slow();
     for number in 0..3 * BATCHES_MAX as u64 {
-        slow.handed(BatchId::of(number), Some(number), || now);
-        slow.handed(BatchId::of(number), None, || unreachable!("no entries"));
+        slow.handed(BatchId::of(number), Some(number), now);
+        slow.handed(BatchId::of(number), None, now);
     }
     assert_eq!(slow.batches.len(), BATCHES_MAX);
 }

@@ -3,19 +3,17 @@
 
 use std::time::Duration;
 
-use node::member::{Look, Member, Role, Silence};
-use node::time::Moment;
 use shared::id::MemberId;
-use shared::pb;
 
-use crate::log;
+use crate::member::{Dead, Look, Member, Role, Silence};
+use crate::time::Moment;
 
 /// How often a leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the loop keeps for it.
+/// What a node keeps for it.
 #[derive(Debug)]
-pub(super) struct DeadMembers {
+pub(crate) struct DeadMembers {
     silence: Silence,
     next_look: Moment,
     alive_within: Duration,
@@ -23,22 +21,22 @@ pub(super) struct DeadMembers {
 
 impl DeadMembers {
     /// Begins to listen. Members that live are heard at least once in an election timeout.
-    pub(super) fn new(election: Duration, now: Moment) -> DeadMembers {
+    pub(crate) fn new(election: Duration, now: Moment) -> DeadMembers {
         DeadMembers { silence: Silence::default(), next_look: now, alive_within: election }
     }
 
     /// A message came from this member.
-    pub(super) fn heard(&mut self, id: MemberId, now: Moment) {
+    pub(crate) fn heard(&mut self, id: MemberId, now: Moment) {
         self.silence.heard(id, now);
     }
 
-    /// The removal to propose now, if any; `delay` tells for how long a dead one was silent.
-    pub(super) fn look(
+    /// The member to remove now, if any; `delay` tells for how long a dead one was silent.
+    pub(crate) fn look(
         &mut self,
         now: Moment,
         member: &Member,
         delay: impl FnOnce() -> Duration,
-    ) -> Option<pb::ConfChange> {
+    ) -> Option<Dead> {
         let status = member.status();
         if status.role != Role::Leader {
             self.silence.forget();
@@ -61,13 +59,6 @@ impl DeadMembers {
         if member.is_configuring() || !member.takes_proposals() {
             return None;
         }
-        let name = members.members.get(&dead.id).map_or("", |peer| &peer.name);
-        log::warning!(
-            "etcdserver",
-            "removing member {} ({name}): nothing was heard of it for {} s (-remove-dead-members)",
-            dead.id,
-            dead.silent_for.as_secs()
-        );
-        Some(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: dead.id.0, context: None })
+        Some(dead)
     }
 }

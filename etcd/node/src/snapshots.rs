@@ -1,0 +1,120 @@
+//! When a snapshot is taken, and what has become of it.
+
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// After a snapshot the disk and the processor belong to the clients for so many times as long as it took: under
+/// a load that fills the snapshot count many times a second, snapshots would otherwise follow each other.
+const REST_FACTOR: u32 = 20;
+
+/// But no longer than this: a large store's log is not to grow without end beside its snapshots.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// Where a node stands with its snapshots.
+#[derive(Debug)]
+pub(crate) struct SnapshotPolicy {
+    /// Entries after which another one is due.
+    count: u64,
+    /// The index of the last one.
+    last: u64,
+    /// The index of one that is taken, marked or saved.
+    under_way: Option<u64>,
+    /// When the saving of the last one began, and until when there is no other.
+    began: Moment,
+    rest_until: Moment,
+}
+
+impl SnapshotPolicy {
+    /// `last` is the index of the one that the node begins with, 0 for none.
+    pub(crate) fn new(count: u64, last: u64, now: Moment) -> SnapshotPolicy {
+        SnapshotPolicy { count, last, under_way: None, began: now, rest_until: now }
+    }
+
+    pub(crate) fn last_index(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether more entries than the count were applied since the last one, and none is under way or just done.
+    pub(crate) fn is_due(&self, applied: u64, now: Moment) -> bool {
+        applied.saturating_sub(self.last) > self.count && self.under_way.is_none() && now >= self.rest_until
+    }
+
+    /// Whether another one can take the place of one that is lost: not while one is under way, which will.
+    pub(crate) fn can_replace(&self, applied: u64) -> bool {
+        applied > 0 && self.under_way.is_none()
+    }
+
+    pub(crate) fn taken(&mut self, index: u64) {
+        self.under_way = Some(index);
+    }
+
+    /// The log holds the mark of the one at `index`. Whether it is to be saved: not if another member's took its place.
+    pub(crate) fn marked(&mut self, index: u64, now: Moment) -> bool {
+        self.began = now;
+        self.under_way == Some(index)
+    }
+
+    pub(crate) fn saved(&mut self, index: u64, now: Moment) {
+        self.last = self.last.max(index);
+        self.under_way = None;
+        self.rest_until = now + REST_MAX.min(REST_FACTOR * (now - self.began));
+    }
+
+    /// It could not be begun: the next entry tries again, and the log keeps all that is needed meanwhile.
+    pub(crate) fn given_up(&mut self) {
+        self.under_way = None;
+    }
+
+    /// One that another member sent is saved. What was under way is none any more.
+    pub(crate) fn installed(&mut self, index: u64) {
+        self.last = self.last.max(index);
+        self.under_way = None;
+    }
+
+    /// The last one is no longer there, or no longer whole.
+    pub(crate) fn lost(&mut self, now: Moment) {
+        self.last = 0;
+        self.rest_until = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Moment {
+        Moment::after(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_snapshot_follows_so_many_entries_and_a_rest() {
+        let mut policy = SnapshotPolicy::new(10, 5, at(0));
+        assert!(!policy.is_due(15, at(0)));
+        assert!(policy.is_due(16, at(0)));
+        policy.taken(16);
+        assert!(!policy.is_due(100, at(1)));
+        assert!(!policy.marked(15, at(1)) && policy.marked(16, at(10)));
+        policy.saved(16, at(20));
+        assert!(!policy.is_due(100, at(219)), "twenty times as long as it took");
+        assert!(policy.is_due(100, at(220)));
+        policy.taken(100);
+        assert!(policy.marked(100, at(1000)));
+        policy.saved(100, at(5000));
+        assert!(policy.is_due(200, at(7000)), "and no longer than two seconds");
+    }
+
+    #[test]
+    fn a_lost_snapshot_is_replaced_at_once_but_not_beside_another() {
+        let mut policy = SnapshotPolicy::new(10, 16, at(0));
+        policy.saved(16, at(0));
+        policy.lost(at(1));
+        assert!(policy.can_replace(17));
+        assert!(policy.is_due(17, at(1)));
+        policy.taken(17);
+        policy.lost(at(2));
+        assert!(!policy.can_replace(17));
+        policy.given_up();
+        assert!(policy.can_replace(17));
+    }
+}

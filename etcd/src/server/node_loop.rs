@@ -1,0 +1,554 @@
+//! The task that owns the [`Node`]: takes what is waiting, lets the node think, carries out what it says.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use node::member::{Applied, Batch, Committed, Kind, Message, Received, Role};
+use node::version::SPOKEN;
+use node::{Action, End, Outcome, StateMachine as _, Unavailable};
+use shared::disk::Disk;
+use shared::event::Event;
+use shared::pb;
+use shared::store::Store;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::clock;
+use super::fatal::Fatal;
+use super::handle::{Inner, Order};
+use super::log_thread::{Done, Job, LogThread};
+use super::network::Links;
+use super::notices::{log_leader, log_member, log_notice, log_version};
+use super::snapshots::{self, Snapshotter};
+use crate::backend::{ChangeError, SubmitError};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::peers::Inbound;
+
+/// Calls taken in one turn. The member steps them together and the log syncs them together.
+const CALLS_PER_TURN_MAX: usize = 1024;
+
+/// Messages taken in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 1024;
+
+/// How often the age of the watch history is noted.
+const AGE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often the store and the loop are asked for one write.
+const ASKED_BY_A_WRITE: u64 = 1;
+
+/// The node of a server.
+pub(super) type Node = node::Node<Store, Caller>;
+
+/// What the loop works with.
+pub(super) struct Hands<D: Disk> {
+    pub(super) log: LogThread<D>,
+    pub(super) snapshotter: Snapshotter<D>,
+    pub(super) links: Links,
+}
+
+/// A snapshot message and the store that it holds.
+struct Parsed {
+    message: Message,
+    store: Result<Store, String>,
+}
+
+/// Who hears of what the loop does.
+pub(super) struct Listeners {
+    pub(super) notices: UnboundedSender<Notice>,
+    /// Told once all that was ever acknowledged here is applied.
+    pub(super) ready: oneshot::Sender<()>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("stopped")]
+    Stopped,
+    /// A change of the members took this one out.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
+    /// Another member says that this one is none any more.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster has moved on to a version that this server does not speak.
+    #[error(
+        "cluster cannot be downgraded (current version: {SPOKEN} is lower than determined cluster version: {0})."
+    )]
+    TooOld(String),
+    /// The log or a snapshot cannot be written.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+impl From<End> for Ended {
+    fn from(end: End) -> Ended {
+        match end {
+            End::Stopped => Ended::Stopped,
+            End::Removed => Ended::Removed,
+            End::TooOld(version) => Ended::TooOld(version),
+        }
+    }
+}
+
+/// What the rest of the server hears from the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// A new leader's first entry is applied here; whether that leader is this member.
+    NewTerm { leads: bool },
+}
+
+/// Who waits for the node's answer. One that has gone is not told.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// For what a command came to.
+    Submit(oneshot::Sender<Result<Event, SubmitError>>),
+    /// For a change of the members.
+    Configure(oneshot::Sender<Result<(), ChangeError>>),
+}
+
+impl Caller {
+    fn unavailable(self, why: Unavailable) {
+        match self {
+            Caller::Submit(reply) => drop(reply.send(Err(why.into()))),
+            Caller::Configure(reply) => drop(reply.send(Err(why.into()))),
+        }
+    }
+}
+
+pub(super) struct NodeLoop<D: Disk> {
+    node: Node,
+    inner: Arc<Inner>,
+    heartbeat: Duration,
+    log: LogThread<D>,
+    snapshotter: Snapshotter<D>,
+    notices: UnboundedSender<Notice>,
+    /// Told once all that was ever acknowledged here is applied.
+    ready: Option<oneshot::Sender<()>>,
+    metrics: Arc<Metrics>,
+    /// When the first append came that is not answered yet, if appends are timed.
+    append_heard: Option<Instant>,
+    next_age: Instant,
+    links: Links,
+    /// Where snapshots go whose text was read.
+    parsed: UnboundedSender<Parsed>,
+    snapshots_parsed: UnboundedReceiver<Parsed>,
+}
+
+impl<D: Disk> NodeLoop<D> {
+    pub(super) fn new(
+        node: Node,
+        inner: Arc<Inner>,
+        heartbeat: Duration,
+        hands: Hands<D>,
+        listeners: Listeners,
+        metrics: Arc<Metrics>,
+    ) -> NodeLoop<D> {
+        let Hands { log, snapshotter, links } = hands;
+        let (parsed, snapshots_parsed) = mpsc::unbounded_channel();
+        NodeLoop {
+            node,
+            inner,
+            heartbeat,
+            log,
+            snapshotter,
+            notices: listeners.notices,
+            ready: Some(listeners.ready),
+            metrics,
+            append_heard: None,
+            next_age: Instant::now(),
+            links,
+            parsed,
+            snapshots_parsed,
+        }
+    }
+
+    /// Runs until told to stop, or until the disk fails or the member is removed. Requests that wait then are
+    /// answered before it returns. `is_new` says that nobody leads the cluster yet.
+    pub(super) async fn run(
+        mut self,
+        is_new: bool,
+        mut orders: Receiver<Order>,
+        mut written: UnboundedReceiver<Done>,
+        mut saved: UnboundedReceiver<snapshots::Saved>,
+        mut inbound: Receiver<Inbound>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Ended {
+        let mut ticks = tokio::time::interval(self.heartbeat);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.links.follow(self.node.membership());
+        if let Err(ended) = self.begin(is_new).await {
+            return self.end(ended);
+        }
+        let mut stopping = false;
+        let ended = loop {
+            // Time first: it must pass under any load. Whatever wakes the loop, all that waits is taken in.
+            let heard = tokio::select! {
+                biased;
+                _ = ticks.tick() => {
+                    self.tick();
+                    Ok(())
+                }
+                _ = stop.changed(), if !stopping => {
+                    stopping = true;
+                    let links = &self.links;
+                    self.node.stop(|id| links.is_extended(id), clock::moment());
+                    Ok(())
+                }
+                Some(done) = written.recv() => self.log_says(done),
+                Some(inbound) = inbound.recv() => self.hear(inbound),
+                Some(order) = orders.recv() => {
+                    self.take(order);
+                    Ok(())
+                }
+                Some(saved) = saved.recv() => self.snapshot_saved(saved),
+                Some(Parsed { message, store }) = self.snapshots_parsed.recv() => {
+                    self.node.snapshot_read(message, store, clock::moment());
+                    Ok(())
+                }
+            };
+            let taken = heard.and_then(|()| self.take_in(&mut written, &mut inbound, &mut orders));
+            let carried_out = match taken {
+                Ok(()) => self.carry_out().await,
+                Err(ended) => Err(ended),
+            };
+            if let Err(ended) = carried_out {
+                break ended;
+            }
+        };
+        self.end(ended)
+    }
+
+    async fn begin(&mut self, is_new: bool) -> Result<(), Ended> {
+        self.carry_out().await?;
+        self.node.begin(is_new);
+        self.carry_out().await
+    }
+
+    /// Takes what else waits, so that the node thinks about all of it once.
+    fn take_in(
+        &mut self,
+        written: &mut UnboundedReceiver<Done>,
+        inbound: &mut Receiver<Inbound>,
+        orders: &mut Receiver<Order>,
+    ) -> Result<(), Ended> {
+        while let Ok(done) = written.try_recv() {
+            self.log_says(done)?;
+        }
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Ok(inbound) = inbound.try_recv() else { break };
+            self.hear(inbound)?;
+        }
+        for _ in 0..CALLS_PER_TURN_MAX {
+            let Ok(order) = orders.try_recv() else { break };
+            self.take(order);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Call(call) => self.node.call(call, clock::moment()),
+            Order::Turn(reply) => drop(reply.send(())),
+        }
+    }
+
+    /// What the network has to say. The end, if another member says that this one is none any more.
+    fn hear(&mut self, inbound: Inbound) -> Result<(), Ended> {
+        match inbound {
+            Inbound::Message(message) => {
+                if self.metrics.timers().is_some() && message.kind() == Kind::Append {
+                    self.append_heard.get_or_insert_with(Instant::now);
+                }
+                self.node.receive(message, clock::moment());
+            }
+            Inbound::Unreachable(id) => self.node.unreachable(id),
+            Inbound::Gone(id) => self.node.peer_is_gone(id),
+            Inbound::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),
+            // What Go members do not understand is used as long as there is none among the members.
+            Inbound::PeerChanged => self.node.set_extended(self.links.all_extended()),
+            Inbound::Fatal(why) => return Err(Ended::Refused(why)),
+        }
+        Ok(())
+    }
+
+    fn log_says(&mut self, done: Done) -> Result<(), Ended> {
+        match done {
+            Done::Failed(error) => return Err(Fatal::from(error).into()),
+            Done::Written(batch, at) => self.node.written(batch, clock::moment_of(at)),
+            Done::Marked(at) => self.node.snapshot_marked(at, clock::moment()),
+            Done::Released => {}
+        }
+        self.log.answered();
+        Ok(())
+    }
+
+    fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Result<(), Ended> {
+        let metadata = saved.0.map_err(Fatal::from)?;
+        self.snapshotter.saved(metadata.term, metadata.index);
+        self.node.snapshot_saved(metadata, clock::moment());
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let now = clock::both();
+        self.node.tick(now, &self.inner.store.read());
+        self.node.progress().clone_into(&mut self.inner.progress.lock());
+        if self.snapshotter.has_lost_newest() {
+            self.node.snapshot_lost(now.moment);
+        }
+        let instant = Instant::now();
+        if instant >= self.next_age {
+            self.next_age = instant + AGE_INTERVAL;
+            self.note_age(instant);
+        }
+    }
+
+    /// Remembers when the store came to its index: the watch history is to tell how far back it reaches.
+    fn note_age(&self, now: Instant) {
+        let (index, oldest) = {
+            let store = self.inner.store.read();
+            (store.index(), store.history_reach().1)
+        };
+        self.inner.ages.lock().note(index, oldest, now.into_std());
+    }
+
+    /// Does what the node says until it has nothing more to say.
+    async fn carry_out(&mut self) -> Result<(), Ended> {
+        let mut spoke = false;
+        while let Some(action) = self.node.poll(clock::moment()) {
+            spoke = true;
+            match action {
+                Action::Send(messages) => self.send(messages),
+                Action::Persist(batch) => self.persist(batch)?,
+                Action::Apply(committed) => self.apply(committed),
+                Action::Read(request, caller) => self.read(&request, caller),
+                Action::Unanswered { caller, why, proposed } => {
+                    if proposed {
+                        self.metrics.proposal_failed();
+                    }
+                    caller.unavailable(why);
+                }
+                Action::ReadSnapshot(message) => self.parse_snapshot(message),
+                Action::MarkReceived(at) => self.mark_received(at).await?,
+                Action::SaveReceived(received) => self.save_received(received).await?,
+                Action::Install(store) => self.install(*store),
+                Action::TakeSnapshot(at) => self.take_snapshot(at),
+                Action::SaveSnapshot => {
+                    if !self.snapshotter.save() {
+                        self.node.snapshot_given_up();
+                    }
+                }
+                Action::ReleaseLog(index) => self.log.send(Job::Release(index)),
+                Action::Tell(notice) => log_notice(self.inner.id, &notice),
+                Action::End(end) => return Err(end.into()),
+            }
+        }
+        self.metrics.proposals_pending(self.node.waiting());
+        self.metrics.queues(self.log.under_way(), self.node.held());
+        if spoke {
+            self.publish_status();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        if let (Some(heard), Some(timers)) = (self.append_heard, self.metrics.timers())
+            && messages.iter().any(|message| message.kind() == Kind::AppendResponse)
+        {
+            timers.append_handled(heard.elapsed());
+            self.append_heard = None;
+        }
+        self.links.send(messages);
+    }
+
+    /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
+    fn persist(&mut self, batch: Batch) -> Result<(), Fatal> {
+        let others =
+            self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.node.waiting() > 1;
+        let status = self.node.member().status();
+        // A leader of others has sent its entries on, and they are to leave before it waits for its own disk.
+        let may_wait = status.alone || status.role == Role::Follower;
+        if batch.must_sync
+            && !others
+            && may_wait
+            && let Some(result) = self.log.write_now(&batch)
+        {
+            let at = result?;
+            self.node.written(batch, clock::moment_of(at));
+            return Ok(());
+        }
+        self.log.send(Job::Write(batch));
+        Ok(())
+    }
+
+    fn apply(&mut self, committed: Committed) {
+        let instant = Instant::now();
+        let (mut outside_keys, mut auth_may_differ) = (false, false);
+        let auth = &self.inner.auth;
+        let (changes, wakeups) = {
+            let mut store = self.inner.store.write();
+            let changes = self.node.apply(committed, &mut store, clock::both(), |applied, answered| {
+                let caller = answered.map(|answered| {
+                    self.metrics.proposal_committed(answered.waited);
+                    answered.caller
+                });
+                match applied {
+                    Applied::Command(_, Outcome::V2(result)) => {
+                        if let Some(Caller::Submit(reply)) = caller {
+                            let _ = reply.send(result.map_err(SubmitError::Api));
+                        }
+                    }
+                    Applied::Configured(_, result) => {
+                        if let Some(Caller::Configure(reply)) = caller {
+                            let _ = reply.send(result.map_err(ChangeError::Refused));
+                        }
+                    }
+                    Applied::MemberChanged { kind, id, peer_urls } => {
+                        log_member(&self.inner, kind, id, &peer_urls);
+                    }
+                    Applied::OutsideKeys { auth: concerned } => {
+                        outside_keys = true;
+                        if concerned {
+                            auth_may_differ = true;
+                            // Before the next entry: its events are for those who may still see them.
+                            auth.generation().advance();
+                        }
+                    }
+                    Applied::PassedOver { index, why } => log::error!(
+                        "etcdserver",
+                        "entry {index} of the log is passed over, as by all members: {why}"
+                    ),
+                    Applied::AttributesChanged | Applied::NewTerm | Applied::RemovedSelf => {}
+                }
+            });
+            if outside_keys {
+                self.inner.auth.follow(&store);
+            }
+            if auth_may_differ {
+                // Once more, for those who looked before the switch had followed.
+                self.inner.auth.generation().advance();
+                store.wake_watchers();
+            }
+            (changes, store.take_wakeups())
+        };
+        if changes.membership {
+            self.members_changed();
+        }
+        // Before the answers can be read: a client that saw its write must see it again.
+        self.publish_status();
+        wakeups.wake();
+        self.metrics.applied(instant.elapsed());
+        if changes.new_term {
+            let leads = self.node.member().status().role == Role::Leader;
+            let _ = self.notices.send(Notice::NewTerm { leads });
+        }
+    }
+
+    fn read(&self, request: &shared::v2::Request, caller: Caller) {
+        if let Caller::Submit(reply) = caller {
+            let event = self.inner.store.read().get(&request.path, request.recursive, request.sorted);
+            let _ = reply.send(event.map_err(SubmitError::Api));
+        }
+    }
+
+    /// Reads the store out of a snapshot, aside: what is no store the node does not take.
+    fn parse_snapshot(&self, message: Message) {
+        let parsed = self.parsed.clone();
+        let history = self.inner.store.read().history_length();
+        tokio::task::spawn_blocking(move || {
+            let data = message.snapshot_data();
+            let store = Store::recover(&data, history).map_err(|error| error.to_string());
+            // Nobody listens once the loop has ended.
+            let _ = parsed.send(Parsed { message, store });
+        });
+    }
+
+    // A snapshot from the leader takes the place of log and store. Nothing else happens meanwhile but answers from the
+    // old store.
+
+    async fn mark_received(&mut self, at: pb::WalSnapshot) -> Result<(), Fatal> {
+        let (marked, is_marked) = oneshot::channel();
+        self.log.send_uncounted(Job::MarkReceived(at, marked));
+        is_marked.await.map_err(|_| Fatal::Panicked("the log's thread"))??;
+        self.node.received_marked();
+        Ok(())
+    }
+
+    async fn save_received(&mut self, received: Received) -> Result<(), Fatal> {
+        self.snapshotter.save_received(received).await?;
+        self.node.received_saved();
+        Ok(())
+    }
+
+    fn install(&mut self, store: Store) {
+        let (ended, wakeups) = {
+            let mut inner = self.inner.store.write();
+            // Before the events that were missed: they are for those who may still see them.
+            self.inner.auth.follow(&store);
+            self.inner.auth.generation().advance();
+            let ended = inner.install(store);
+            inner.wake_watchers();
+            (ended, inner.take_wakeups())
+        };
+        self.node.installed(&self.inner.store.read(), clock::moment());
+        self.members_changed();
+        // Before the events can be read: who saw a change must see it again.
+        self.publish_status();
+        wakeups.wake();
+        if ended > 0 {
+            log::warning!(
+                "etcdserver",
+                "{ended} watches end: the snapshot's history does not reach back to the events that they missed"
+            );
+        }
+    }
+
+    fn take_snapshot(&mut self, at: pb::SnapshotMetadata) {
+        let mark = pb::WalSnapshot { index: at.index, term: at.term };
+        let image = self.inner.store.read().image();
+        self.snapshotter.prepare(at, image);
+        self.log.send(Job::MarkSnapshot(mark));
+    }
+
+    /// The members are others than before.
+    fn members_changed(&mut self) {
+        let membership = Arc::new(self.node.membership().clone());
+        log_version(&self.inner.membership.load(), &membership);
+        self.links.follow(&membership);
+        self.node.set_extended(self.links.all_extended());
+        self.inner.membership.store(membership);
+    }
+
+    fn publish_status(&mut self) {
+        let status = self.node.member().status();
+        // Of several members none can know what was acknowledged elsewhere.
+        if (status.current || !status.alone)
+            && let Some(ready) = self.ready.take()
+        {
+            let _ = ready.send(());
+        }
+        let before = self.inner.status.load(status.id);
+        self.inner.status.store(&status);
+        if before.leader != status.leader {
+            if status.leader.0 != 0 {
+                self.metrics.leader_changed();
+            }
+            let since = u64::try_from(clock::now().0).unwrap_or(0);
+            self.inner.leader_since.store(since, Ordering::Relaxed);
+            log_leader(&before, &status);
+        }
+    }
+
+    /// Answers all that wait and closes the log.
+    fn end(mut self, ended: Ended) -> Ended {
+        for caller in self.node.take_callers() {
+            caller.unavailable(Unavailable::Stopped);
+        }
+        self.log.close();
+        self.snapshotter.close();
+        ended
+    }
+}
