@@ -1,7 +1,6 @@
 //! All other members, as far as messages to them and from them go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,12 +40,23 @@ const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a snapshot comes from when a peer needs one.
 pub trait SnapshotSource: Send + Sync + 'static {
-    /// The bytes of a `raftpb.Snapshot` of that term and index: how many, and the file from its present position
-    /// on. Called on a thread that may wait for the disk.
+    /// The bytes of a `raftpb.Snapshot` of that term and index. Called on a thread that may wait for the disk.
     ///
     /// # Errors
     /// When there is no such snapshot any more.
-    fn open(&self, term: u64, index: u64) -> io::Result<(u64, File)>;
+    fn open(&self, term: u64, index: u64) -> io::Result<Box<dyn SnapshotBytes>>;
+}
+
+/// Bytes that are read as they are sent.
+pub trait SnapshotBytes: Send {
+    /// How many there are.
+    fn length(&self) -> u64;
+
+    /// Fills `buf` with those from `offset` on. Called on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
 
 /// The member that the transport works for.

@@ -37,7 +37,7 @@ mod versions;
 mod writer;
 
 pub use features::Features;
-pub use group::{Local, SnapshotSource, Transport};
+pub use group::{Local, SnapshotBytes, SnapshotSource, Transport};
 pub use inbound::Inbound;
 pub use pages::Roster;
 pub(crate) use serve::serve;

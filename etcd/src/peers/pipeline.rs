@@ -4,8 +4,7 @@
 //! socket piece by piece; the others carry on meanwhile.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use shared::net::io_reason;
 use shared::url::Url;
 use tokio::sync::Notify;
 
-use super::group::{Context, Destination};
+use super::group::{Context, Destination, SnapshotBytes};
 use super::inbound::Inbound;
 use super::measures::Way;
 use super::requests::{Answer, Link};
@@ -254,8 +253,7 @@ enum Body {
     /// Bytes before and after those of a file.
     Around {
         before: bytes::Bytes,
-        file: File,
-        length: u64,
+        file: Box<dyn SnapshotBytes>,
         after: bytes::Bytes,
     },
 }
@@ -269,16 +267,15 @@ impl Body {
         };
         let source = context.snapshots.clone();
         let opened = tokio::task::spawn_blocking(move || source.open(snapshot.term, snapshot.index)).await;
-        let (length, file) =
-            opened.map_err(io::Error::other).and_then(|opened| opened).map_err(PostError::Snapshot)?;
-        let (before, after) = message.encode_around_snapshot(length);
-        Ok(Body::Around { before, file, length, after })
+        let file = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(PostError::Snapshot)?;
+        let (before, after) = message.encode_around_snapshot(file.length());
+        Ok(Body::Around { before, file, after })
     }
 
     fn length(&self) -> u64 {
         match self {
             Body::Whole(bytes) => bytes.len() as u64,
-            Body::Around { before, length, after, .. } => before.len() as u64 + length + after.len() as u64,
+            Body::Around { before, file, after } => before.len() as u64 + file.length() + after.len() as u64,
         }
     }
 
@@ -289,10 +286,10 @@ impl Body {
                 first.extend_from_slice(&bytes);
                 write_all(&mut link.stream, &first).await?;
             }
-            Body::Around { before, file, length, after } => {
+            Body::Around { before, file, after } => {
                 first.extend_from_slice(&before);
                 write_all(&mut link.stream, &first).await?;
-                send_file(file, length, link).await?;
+                send_file(file, link).await?;
                 write_all(&mut link.stream, &after).await?;
             }
         }
@@ -300,19 +297,20 @@ impl Body {
     }
 }
 
-/// Sends `length` bytes of a file, read by a thread that may wait for the disk.
-async fn send_file(file: File, length: u64, link: &mut Link) -> Result<(), PostError> {
-    let (mut file, mut piece, mut left) = (file, Vec::new(), length);
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+/// Sends a snapshot's bytes, read by a thread that may wait for the disk.
+async fn send_file(file: Box<dyn SnapshotBytes>, link: &mut Link) -> Result<(), PostError> {
+    let (mut file, mut piece, mut at) = (file, Vec::new(), 0);
+    let length = file.length();
+    while at < length {
+        let wanted = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let read = tokio::task::spawn_blocking(move || {
             piece.resize(wanted, 0);
-            file.read_exact(&mut piece).map(|()| (file, piece))
+            file.read_at(at, &mut piece).map(|()| (file, piece))
         });
         (file, piece) =
             read.await.map_err(io::Error::other).and_then(|read| read).map_err(PostError::Snapshot)?;
         write_all(&mut link.stream, &piece).await?;
-        left -= wanted as u64;
+        at += wanted as u64;
     }
     Ok(())
 }

@@ -21,7 +21,6 @@ mod snapshots;
 mod start;
 mod versions;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -29,9 +28,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use node::member::{Member, Message};
 use parking_lot::{Mutex, RwLock};
-use shared::disk::{Disk, PatientDisk, RealDisk};
+use shared::disk::{Disk, DiskFile, PatientDisk, RealDisk};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
+use shared::snap::{SnapshotData, Snapshots};
 use shared::store::Store;
 use shared::url::Urls;
 use tokio::net::TcpListener;
@@ -168,7 +168,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
     let (fall_silent, silent) = watch::channel(false);
     let Running { handle, notices, ready, transport, mut node_loop } =
-        start_member(opened, &config, &layout, &dialer, metrics.clone(), stopping.clone())?;
+        start_member(opened, &config, &dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::attributes(
@@ -267,7 +267,6 @@ struct Running {
 fn start_member<D: Disk>(
     opened: start::Opened<D>,
     config: &Config,
-    layout: &Layout,
     dialer: &Dialer,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
@@ -300,7 +299,7 @@ fn start_member<D: Disk>(
         peer_urls: config.advertise_peer_urls.to_strings(),
         clock: clock::now,
     };
-    let files = Arc::new(SnapshotFiles { dir: layout.snap.clone() });
+    let files = Arc::new(SnapshotFiles(opened.snapshots.clone()));
     let transport = Transport::new(local, dialer.clone(), files, heard, config.election());
     let ages = Ages::since(opened.store.index(), Instant::now());
     if let Some(timers) = metrics.timers() {
@@ -343,13 +342,24 @@ fn start_member<D: Disk>(
 }
 
 /// The member's snapshots, for followers that are far behind.
-struct SnapshotFiles {
-    dir: PathBuf,
+struct SnapshotFiles<D: Disk>(Snapshots<D>);
+
+impl<D: Disk> peers::SnapshotSource for SnapshotFiles<D> {
+    fn open(&self, term: u64, index: u64) -> std::io::Result<Box<dyn peers::SnapshotBytes>> {
+        Ok(Box::new(OpenSnapshot(self.0.open_data(term, index)?)))
+    }
 }
 
-impl peers::SnapshotSource for SnapshotFiles {
-    fn open(&self, term: u64, index: u64) -> std::io::Result<(u64, std::fs::File)> {
-        shared::snap::open_data(&self.dir, term, index)
+/// One of them, while it is sent.
+struct OpenSnapshot<F>(SnapshotData<F>);
+
+impl<F: DiskFile> peers::SnapshotBytes for OpenSnapshot<F> {
+    fn length(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.0.read_at(offset, buf)
     }
 }
 

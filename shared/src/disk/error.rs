@@ -14,6 +14,12 @@ pub struct DiskError {
     source: io::Error,
 }
 
+impl From<DiskError> for io::Error {
+    fn from(error: DiskError) -> io::Error {
+        io::Error::new(error.kind(), error)
+    }
+}
+
 impl DiskError {
     /// An error of `verb` (a word such as `open` or `fsync`) on `path`.
     #[must_use]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use load::{Flaw, decode, read};
 pub use peek::peek;
-pub use send::open_data;
+pub use send::SnapshotData;
 
 use crate::disk::{Disk, DiskError};
 

@@ -1,56 +1,76 @@
 //! A snapshot's file as another member is to get it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io;
 
-use rustix::fs::OFlags;
-
-use super::file_name;
+use super::{Snapshots, file_name};
+use crate::disk::{Disk, DiskError, DiskFile, Open};
 
 /// More than the head of any snapshot file takes: two keys, a sum, a length.
 const HEAD_BYTES_MAX: usize = 32;
 
-/// Opens the snapshot of an entry at the bytes of its `raftpb.Snapshot`, and tells how many they are. They are
-/// read once to compare their sum: a flaw of the disk must not spread to another member.
-///
-/// # Errors
-/// When there is no such file, it cannot be read, or its sum is wrong.
-pub fn open_data(dir: &Path, term: u64, index: u64) -> io::Result<(u64, File)> {
-    // A FIFO of that name would be waited for.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(flags).open(dir.join(file_name(term, index)))?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(broken());
-    }
-    let size = metadata.len();
-    let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
-    file.by_ref().take(HEAD_BYTES_MAX as u64).read_to_end(&mut head)?;
-    let (crc, len, start) = read_head(&head).ok_or_else(broken)?;
-    if start.checked_add(len) != Some(size) {
-        return Err(broken());
-    }
-    file.seek(SeekFrom::Start(start))?;
-    let mut reader = BufReader::with_capacity(1 << 20, &mut file);
-    let mut sum = 0;
-    loop {
-        let bytes = io::BufRead::fill_buf(&mut reader)?;
-        if bytes.is_empty() {
-            break;
+/// Bytes read from the disk at once while the sum is compared.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The bytes of a `raftpb.Snapshot`, in the file that holds them.
+#[derive(Debug)]
+pub struct SnapshotData<F> {
+    file: F,
+    /// Where they begin.
+    start: u64,
+    len: u64,
+}
+
+impl<D: Disk> Snapshots<D> {
+    /// Opens the snapshot of an entry at the bytes of its `raftpb.Snapshot`. They are read once to compare their sum: a
+    /// flaw of the disk must not spread to another member.
+    ///
+    /// # Errors
+    /// When there is no such file, it cannot be read, or its sum is wrong.
+    pub fn open_data(&self, term: u64, index: u64) -> io::Result<SnapshotData<D::File>> {
+        let file = self.disk.open(&self.dir.join(file_name(term, index)), Open::Read)?;
+        let mut head = [0; HEAD_BYTES_MAX];
+        let read = file.read_at(0, &mut head)?;
+        let (crc, len, start) = read_head(&head[..read]).ok_or_else(broken)?;
+        if start.checked_add(len) != Some(file.len()?) {
+            return Err(broken());
         }
-        sum = crc32c::crc32c_append(sum, bytes);
-        let read = bytes.len();
-        io::BufRead::consume(&mut reader, read);
+        let data = SnapshotData { file, start, len };
+        if data.sum()? == crc { Ok(data) } else { Err(broken()) }
     }
-    drop(reader);
-    if sum != crc {
-        return Err(broken());
+}
+
+impl<F: DiskFile> SnapshotData<F> {
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        self.len
     }
-    file.seek(SeekFrom::Start(start))?;
-    Ok((len, file))
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `buf` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are fewer.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let read = self.file.read_at(self.start + offset, buf)?;
+        if read == buf.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn sum(&self) -> Result<u32, DiskError> {
+        let (mut sum, mut at) = (0, self.start);
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let read = self.file.read_at(at, &mut piece)?;
+            if read == 0 {
+                return Ok(sum);
+            }
+            sum = crc32c::crc32c_append(sum, &piece[..read]);
+            at += read as u64;
+        }
+    }
 }
 
 fn broken() -> io::Error {
@@ -74,8 +94,6 @@ pub(super) fn read_head(mut head: &[u8]) -> Option<(u32, u64, u64)> {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test makes its files as it likes")]
 mod tests {
-    use std::io::Write as _;
-
     use prost::Message as _;
 
     use super::*;
@@ -89,14 +107,14 @@ mod tests {
         let state = pb::ConfState { nodes: vec![1, 2] };
         let snapshots = Snapshots::new(RealDisk, dir.path());
         snapshots.save(2, 7, &state, |out| out.write_all(b"{\"a\":1}")).unwrap();
-        let (len, mut file) = open_data(dir.path(), 2, 7).unwrap();
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes.len() as u64, len);
+        let data = snapshots.open_data(2, 7).unwrap();
+        let mut bytes = vec![0; usize::try_from(data.len()).unwrap()];
+        data.read_at(0, &mut bytes).unwrap();
+        assert!(data.read_at(1, &mut bytes.clone()).is_err(), "there are no more");
         let snapshot = pb::Snapshot::decode(&bytes[..]).unwrap();
         assert_eq!(snapshot.data.as_deref(), Some(&b"{\"a\":1}"[..]));
         assert_eq!(snapshot.metadata.index, 7);
-        assert_eq!(open_data(dir.path(), 2, 8).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(snapshots.open_data(2, 8).unwrap_err().kind(), io::ErrorKind::NotFound);
 
         let path = dir.path().join(file_name(2, 7));
         let whole = std::fs::read(&path).unwrap();
@@ -104,9 +122,9 @@ mod tests {
             let mut flawed = whole.clone();
             flawed[at] ^= 1;
             std::fs::write(&path, &flawed).unwrap();
-            assert!(open_data(dir.path(), 2, 7).is_err(), "a flaw at byte {at} was not seen");
+            assert!(snapshots.open_data(2, 7).is_err(), "a flaw at byte {at} was not seen");
         }
-        File::create(&path).unwrap().write_all(&whole[..5]).unwrap();
-        assert!(open_data(dir.path(), 2, 7).is_err());
+        std::fs::write(&path, &whole[..5]).unwrap();
+        assert!(snapshots.open_data(2, 7).is_err());
     }
 }

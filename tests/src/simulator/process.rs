@@ -8,7 +8,6 @@ use bytes::Bytes;
 use node::member::{Applied, Batch, Committed, Member, MemberChange, Message, Received, Refusal, Start};
 use node::time::{Moment, Now};
 use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
-use prost::Message as _;
 use shared::disk::{Disk, Fault, SimDisk, Verb};
 use shared::error::ApiError;
 use shared::event::Event;
@@ -466,8 +465,9 @@ impl Process {
     /// such file any more.
     pub(super) fn with_snapshot(&self, message: &Message) -> Option<Message> {
         let at = message.snapshot()?;
-        let file = Path::new(SNAP).join(shared::snap::file_name(at.term, at.index));
-        let snapshot = shared::snap::read(&self.disk, &file).ok()?.encode_to_vec();
+        let data = self.snapshots.open_data(at.term, at.index).ok()?;
+        let mut snapshot = vec![0; usize::try_from(data.len()).ok()?];
+        data.read_at(0, &mut snapshot).ok()?;
         let (before, after) = message.encode_around_snapshot(snapshot.len() as u64);
         let bytes = [&before[..], &snapshot, &after].concat();
         Message::decode(bytes.into()).ok()

@@ -5,8 +5,7 @@ mod go;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::pages::Roster;
-use super::{Inbound, Local, SnapshotSource, Transport, serve};
+use super::{Inbound, Local, SnapshotBytes, SnapshotSource, Transport, serve};
 use crate::connections::ConnectionSlots;
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
@@ -41,20 +40,27 @@ impl Roster for Members {
     }
 }
 
-/// Snapshots in memory, written to a file without a name when asked for.
+/// Snapshots in memory.
 #[derive(Default)]
 struct Snapshots(Mutex<BTreeMap<u64, Vec<u8>>>);
 
 impl SnapshotSource for Snapshots {
-    fn open(&self, _: u64, index: u64) -> io::Result<(u64, File)> {
-        let snapshots = self.0.lock();
-        let bytes = snapshots.get(&index).ok_or(io::ErrorKind::NotFound)?;
-        let path = std::env::temp_dir().join(format!("peers-{}-{index}.snap", std::process::id()));
-        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        std::fs::remove_file(path)?;
-        file.write_all(bytes)?;
-        io::Seek::rewind(&mut file)?;
-        Ok((bytes.len() as u64, file))
+    fn open(&self, _: u64, index: u64) -> io::Result<Box<dyn SnapshotBytes>> {
+        let bytes = self.0.lock().get(&index).cloned().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(bytes))
+    }
+}
+
+impl SnapshotBytes for Vec<u8> {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.get(from..from + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
     }
 }
 
