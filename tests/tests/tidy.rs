@@ -1,5 +1,5 @@
 //! What compilers do not check: files that nothing includes, calls that must not be made, what the core depends on,
-//! paths of somebody's machine, links that lead nowhere, licences, exceptions without a reason.
+//! paths of somebody's machine, links that lead nowhere, invariants without a test, licences, exceptions without a reason.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -226,6 +226,31 @@ fn links_lead_somewhere() -> Check {
         }
     }
     none(&found, "links that lead nowhere")
+}
+
+#[test]
+fn every_invariant_is_held_by_tests_that_are_there() -> Check {
+    let page = files::read(&files::repository().join("Documentation/architecture.md"))?;
+    let invariants = page
+        .split("## Invariants")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .context("invariants")?;
+    let sources = with_ending("rs")?;
+    let sources: Vec<String> = sources.iter().map(|path| files::read(path)).collect::<Check<_>>()?;
+    let is_test = |name: &str| {
+        let declared = [format!("fn {name}("), format!("    {name}: ")];
+        sources.iter().any(|source| declared.iter().any(|declared| source.contains(declared)))
+    };
+    let mut missing = Vec::new();
+    for invariant in invariants.split("\n- ").skip(1) {
+        let Some((_, held)) = invariant.split_once("Held") else {
+            missing.push(format!("no test: {invariant}"));
+            continue;
+        };
+        missing.extend(held.split('`').skip(1).step_by(2).filter(|name| !is_test(name)).map(str::to_owned));
+    }
+    none(&missing, "tests that architecture.md names")
 }
 
 /// What `cargo deny check licenses` would say, without the program.
