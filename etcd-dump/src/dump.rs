@@ -50,7 +50,7 @@ pub(crate) fn run(line: &Line) -> Result<ExitCode> {
 fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
     let to = (what.to < u64::MAX).then_some(what.to);
     let (format, lengths) = (what.format, what.lengths);
-    match (look(&what.data_dir, what.wal_dir.as_deref(), what.old)?, what.view) {
+    match (read_data_dir(&what.data_dir, what.wal_dir.as_deref(), what.old)?, what.view) {
         (Found::Member(files), View::Log) => raft_log::dump(&files, what, out)?,
         (Found::Old(dir), View::Log) => old::dump(&dir, what, out)?,
         (Found::Member(files), View::Store) => {
@@ -80,7 +80,7 @@ fn status(is_good: bool) -> ExitCode {
 ///
 /// # Errors
 /// If it is not there, or none that etcd made.
-pub(crate) fn look(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<Found> {
+pub(crate) fn read_data_dir(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<Found> {
     if let Some(problem) = no_directory(&RealDisk, data_dir)? {
         bail!(problem);
     }
@@ -94,7 +94,7 @@ pub(crate) fn look(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result
         }
     }
     let what = if old { "etcd 0.x member" } else { "etcd member" };
-    match legacy::look(&RealDisk, data_dir) {
+    match legacy::detect(&RealDisk, data_dir) {
         Ok(legacy::Found::Nothing) => {
             let missing = match old {
                 true => "no log, no snapshot",

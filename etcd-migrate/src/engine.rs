@@ -5,7 +5,7 @@ use std::path::Path;
 use shared::disk::{Disk, DiskFile, Kind, Open};
 use shared::id::MemberId;
 use shared::legacy::log::{LogEntry, Reader};
-use shared::legacy::{Command, FileError, Found, LogError, log_path, look};
+use shared::legacy::{Command, FileError, Found, LogError, detect, log_path};
 use shared::{pb, wal};
 
 use crate::error::MigrateError;
@@ -35,7 +35,7 @@ pub(crate) fn migrate<D: Disk>(
     if let Some(already) = already(disk, data_dir)? {
         return Ok(Report { data_dir: data_dir.to_owned(), already: Some(already), ..Report::default() });
     }
-    match look(disk, data_dir) {
+    match detect(disk, data_dir) {
         Ok(Found::Member) => {}
         Ok(Found::Standby(_)) => return Err(MigrateError::Standby(data_dir.to_owned())),
         Ok(Found::Nothing) => return Err(MigrateError::Nothing(data_dir.to_owned())),

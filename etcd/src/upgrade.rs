@@ -90,7 +90,7 @@ pub fn bring_up(config: &mut Config) -> Result<(), UpgradeError> {
     if role_of(&RealDisk, &config.data_dir)?.is_some() {
         return Ok(());
     }
-    match legacy::look(&RealDisk, &config.data_dir)? {
+    match legacy::detect(&RealDisk, &config.data_dir)? {
         Found::Nothing => Ok(()),
         Found::Member => migrate(config),
         Found::Standby(standby) => become_proxy(config, &standby),

@@ -6,7 +6,7 @@
 //!
 //! - [`programs`], [`ports`], [`process`], [`server`]: find, start, stop and kill programs;
 //! - [`http`], [`json`], [`clock`]: speak to them with control over every byte, read what they answer;
-//! - [`replay`]: plays recorded scenarios and compares; [`examples`]: those of the documentation;
+//! - [`recorded`]: plays recorded scenarios and compares; [`examples`]: those of the documentation;
 //! - [`prometheus`]: pages of measures, and expressions over them;
 //! - [`browser`]: a real one, for the dashboard;
 //! - [`load`]: writers that remember what was acknowledged.
@@ -27,7 +27,7 @@ pub mod pprof;
 pub mod process;
 pub mod programs;
 pub mod prometheus;
-pub mod replay;
+pub mod recorded;
 pub mod server;
 pub mod simulator;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tests::replay::ctl::case::Wanted;
-use tests::replay::ctl::player::{self, Nodes};
-use tests::replay::ctl::{Place, scenarios};
-use tests::replay::{self, Played, passes, play_all};
+use tests::recorded::ctl::case::Wanted;
+use tests::recorded::ctl::player::{self, Nodes};
+use tests::recorded::ctl::{Place, scenarios};
+use tests::recorded::{self, Played, passes, play_all};
 use tests::{Check, Failure, files, programs};
 
 /// What etcd 2.3.8 itself does not do as recorded: the recording is of another version.
@@ -23,7 +23,7 @@ fn runs_are_as_recorded() -> Check {
     }
     let results = play_all(
         &scenarios,
-        replay::jobs(),
+        recorded::jobs(),
         |scenario| scenario.steps.len() + if scenario.nodes > 1 { 1000 } else { 0 },
         |_| Place::new(&programs.etcdctl),
         |place, scenario| match place {
@@ -35,7 +35,7 @@ fn runs_are_as_recorded() -> Check {
     if programs.foreign {
         return passes::demand_all(&results);
     }
-    passes::judge(&files::data("etcdctl.passes"), &results, replay::complete())
+    passes::judge(&files::data("etcdctl.passes"), &results, recorded::complete())
 }
 
 /// The runner itself must be able to fail: a client that says nothing passes where nothing is recorded.

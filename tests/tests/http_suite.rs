@@ -1,8 +1,8 @@
 //! The recorded HTTP scenarios, against our server (or another: see [`tests::programs`]).
 
-use tests::replay::http::case::Scenario;
-use tests::replay::http::{Place, player, scenarios};
-use tests::replay::{self, passes, play_all};
+use tests::recorded::http::case::Scenario;
+use tests::recorded::http::{Place, player, scenarios};
+use tests::recorded::{self, passes, play_all};
 use tests::server::Server;
 use tests::{Check, files, programs};
 
@@ -11,7 +11,7 @@ fn answers_are_as_recorded() -> Check {
     let scenarios = scenarios(&files::data("http"))?;
     let results = play_all(
         &scenarios,
-        replay::jobs(),
+        recorded::jobs(),
         // Long ones first; those that share a server go last, in whatever gaps there are.
         |scenario| if scenario.fresh { 1000 + scenario.steps.len() } else { scenario.steps.len() },
         Place::new,
@@ -21,7 +21,7 @@ fn answers_are_as_recorded() -> Check {
     if programs::find()?.foreign {
         return passes::demand_all(&results);
     }
-    passes::judge(&files::data("http.passes"), &results, replay::complete())
+    passes::judge(&files::data("http.passes"), &results, recorded::complete())
 }
 
 /// The runner itself must be able to fail: nobody listens, nothing passes.

@@ -10,8 +10,8 @@ use shared::legacy::{self, snapshot};
 use tempfile::TempDir;
 use tests::http::{Request, call};
 use tests::process::{Process, clean_environment, describe};
-use tests::replay::ctl::stub::{Hang, Stub};
-use tests::replay::ctl::text::Names;
+use tests::recorded::ctl::stub::{Hang, Stub};
+use tests::recorded::ctl::text::Names;
 use tests::server::Server;
 use tests::{Check, Context, fail, files, ports, programs};
 

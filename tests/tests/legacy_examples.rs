@@ -179,7 +179,7 @@ fn ask(asked: &Asked, step: &Step, marks: &Marks) -> Check<(Response, u64)> {
     Ok((answer, asked.leader.index()?))
 }
 
-fn replay(name: &str) -> Check {
+fn compare_with_recording(name: &str) -> Check {
     let text = files::read(&files::data(&format!("legacy/{name}.json")))?;
     let recording: Recording = serde_json::from_str(&text).context(name)?;
     let folder = files::scratch(name)?;
@@ -218,40 +218,40 @@ fn replay(name: &str) -> Check {
 
 #[test]
 fn the_v1_api_of_0_4() -> Check {
-    replay("v1-0.4")
+    compare_with_recording("v1-0.4")
 }
 
 #[test]
 fn the_v1_api_of_0_1() -> Check {
-    replay("v1-0.1")
+    compare_with_recording("v1-0.1")
 }
 
 #[test]
 fn the_first_page_of_0_1() -> Check {
-    replay("page-0.1")
+    compare_with_recording("page-0.1")
 }
 
 #[test]
 fn followers_of_0_4() -> Check {
-    replay("followers-0.4")
+    compare_with_recording("followers-0.4")
 }
 
 #[test]
 fn the_pages_of_0_4() -> Check {
-    replay("pages-0.4")
+    compare_with_recording("pages-0.4")
 }
 
 #[test]
 fn the_v2_keys_of_0_4() -> Check {
-    replay("keys-0.4")
+    compare_with_recording("keys-0.4")
 }
 
 #[test]
 fn the_peer_port_of_0_4() -> Check {
-    replay("peer-port-0.4")
+    compare_with_recording("peer-port-0.4")
 }
 
 #[test]
 fn the_modules_of_0_2() -> Check {
-    replay("modules-0.2")
+    compare_with_recording("modules-0.2")
 }

@@ -34,7 +34,7 @@ fn clusters_keep_what_they_promise() -> Check {
         .iter()
         .filter_map(|report| {
             let violation = report.result.as_ref().err()?;
-            Some(format!("seed {}: {violation}\n  replay: {}", report.seed, report.replay(None)))
+            Some(format!("seed {}: {violation}\n  run it again: {}", report.seed, report.rerun_command(None)))
         })
         .collect();
     if !failed.is_empty() {

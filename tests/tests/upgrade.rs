@@ -3,10 +3,10 @@
 use std::process::Command;
 
 use tests::process::clean_environment;
-use tests::replay::ctl::case::TlsFront;
-use tests::replay::ctl::stub::Stub;
-use tests::replay::ctl::text::Names;
-use tests::replay::ctl::tls::Front;
+use tests::recorded::ctl::case::TlsFront;
+use tests::recorded::ctl::stub::Stub;
+use tests::recorded::ctl::text::Names;
+use tests::recorded::ctl::tls::Front;
 use tests::{Check, Context, files, ports, programs};
 
 /// A peer that answers by a script.

@@ -15,7 +15,7 @@ use shared::net::{ClientTlsFiles, Role};
 use shared::store::Store;
 
 use crate::command_line::{Command, Line, UsageError};
-use crate::dump::{Found, look};
+use crate::dump::{Found, read_data_dir};
 use crate::old;
 use crate::place::resolved;
 use crate::replay::replay;
@@ -189,7 +189,7 @@ impl Source {
         let mut writer = Writer::new(out);
         match self {
             Source::Dir { dir, wal_dir, old } => {
-                let (index, missing) = match look(&dir, wal_dir.as_deref(), old)? {
+                let (index, missing) = match read_data_dir(&dir, wal_dir.as_deref(), old)? {
                     Found::Member(files) => {
                         let made = replay(&files, None)?;
                         (write_store(made.replay.store(), &mut writer)?, made.missing)

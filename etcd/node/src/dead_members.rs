@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use shared::id::MemberId;
 
-use crate::member::{Dead, Look, Member, Role, Silence};
+use crate::member::{Dead, Member, Observation, Role, Silence};
 use crate::time::Moment;
 
 /// How often a leader looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a node keeps for it.
 #[derive(Debug)]
 pub(crate) struct DeadMembers {
     silence: Silence,
-    next_look: Moment,
+    next_check: Moment,
     alive_within: Duration,
 }
 
 impl DeadMembers {
     /// Begins to listen. Members that live are heard at least once in an election timeout.
     pub(crate) fn new(election: Duration, now: Moment) -> DeadMembers {
-        DeadMembers { silence: Silence::default(), next_look: now, alive_within: election }
+        DeadMembers { silence: Silence::default(), next_check: now, alive_within: election }
     }
 
     /// A message came from this member.
@@ -31,7 +31,7 @@ impl DeadMembers {
     }
 
     /// The member to remove now, if any; `delay` tells for how long a dead one was silent.
-    pub(crate) fn look(
+    pub(crate) fn find_dead(
         &mut self,
         now: Moment,
         member: &Member,
@@ -42,19 +42,19 @@ impl DeadMembers {
             self.silence.forget();
             return None;
         }
-        if now < self.next_look {
+        if now < self.next_check {
             return None;
         }
-        self.next_look = now + LOOK_INTERVAL;
+        self.next_check = now + CHECK_INTERVAL;
         let members = member.membership();
-        let look = Look {
+        let observation = Observation {
             own: status.id,
             term: status.term,
             members,
             alive_within: self.alive_within,
             dead_after: delay(),
         };
-        let dead = self.silence.look(look, now)?;
+        let dead = self.silence.find_dead(observation, now)?;
         // One change at a time: while one is on its way nobody knows who counts.
         if member.is_configuring() || !member.takes_proposals() {
             return None;

@@ -362,7 +362,7 @@ impl<M: StateMachine, C> Node<M, C> {
         if self.member.status().alone {
             self.member.campaign();
         } else if is_new {
-            self.member.hasten();
+            self.member.shorten_first_election();
         }
     }
 
@@ -853,7 +853,7 @@ impl<M: StateMachine, C> Node<M, C> {
         if self.ending.is_some() {
             return;
         }
-        let Some(dead) = dead.look(now, &self.member, || delay(machine)) else { return };
+        let Some(dead) = dead.find_dead(now, &self.member, || delay(machine)) else { return };
         let name = self.membership().members.get(&dead.id).map(|peer| peer.name.clone()).unwrap_or_default();
         self.tell(Notice::RemovesDead { id: dead.id, name, silent_for: dead.silent_for });
         self.member.configure_once(MemberChange::remove(dead.id));

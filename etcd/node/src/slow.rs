@@ -243,7 +243,7 @@ impl Slow {
 
     /// Tells how many had no line, when it is time for that. To be called now and then.
     pub(crate) fn tick(&mut self, now: Moment) {
-        let line = self.rest(now);
+        let line = self.summary(now);
         self.told.extend(line);
     }
 
@@ -266,7 +266,7 @@ impl Slow {
         Some(SlowLine::Request { label: label.clone(), stages, answered, obstacle })
     }
 
-    fn rest(&mut self, now: Moment) -> Option<SlowLine> {
+    fn summary(&mut self, now: Moment) -> Option<SlowLine> {
         if self.more == 0 || self.window_ends.is_some_and(|ends| now < ends) {
             return None;
         }

@@ -35,9 +35,9 @@ impl Start {
     /// Gives the log its levels and writes the lines; then the server may begin.
     pub fn announce(self, log: &LogControl) -> Config {
         log.set_format(self.format);
-        log::replay(&self.before);
+        log::write_lines(&self.before);
         log.replace(self.levels);
-        log::replay(&self.after);
+        log::write_lines(&self.after);
         self.config
     }
 }
@@ -61,7 +61,7 @@ impl Farewell {
     /// Says it all.
     pub fn say(self, log: &LogControl) -> ExitCode {
         log.set_format(self.format);
-        log::replay(&self.lines);
+        log::write_lines(&self.lines);
         // Whoever closed a pipe does not want to know. A disk that is full is a failure.
         let _ = io::stderr().write_all(self.error.as_bytes());
         let mut out = io::stdout().lock();

@@ -109,7 +109,7 @@ pub fn start(clock: fn() -> UnixNanos) -> LogControl {
 /// Writes lines that were collected before, if their level is wanted.
 ///
 /// The package is not known where the macro stands, so each of those that configuration speaks for has a place.
-pub fn replay(lines: &[Line]) {
+pub fn write_lines(lines: &[Line]) {
     for Line { level, package, text } in lines {
         match *package {
             "flags" => emit!("flags", *level, text),

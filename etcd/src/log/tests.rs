@@ -169,7 +169,10 @@ fn collected_lines_are_written_later() {
     let line = |level, package| Line { level, package, text: "x".to_owned() };
     let collected =
         [line(Level::Warning, "flags"), line(Level::Debug, "etcdmain"), line(Level::Notice, "etcdmain")];
-    assert_eq!(texts(Levels::all(Level::Info), |_| replay(&collected)), ["W | flags: x", "N | etcdmain: x"]);
+    assert_eq!(
+        texts(Levels::all(Level::Info), |_| write_lines(&collected)),
+        ["W | flags: x", "N | etcdmain: x"]
+    );
 }
 
 #[test]

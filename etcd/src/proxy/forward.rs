@@ -203,7 +203,7 @@ impl Exchange {
         if let Err(refused) = proxy.hops.add(&mut head.headers) {
             proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
             let text = refused.text();
-            proxy.hush.error(&text, began);
+            proxy.rate_limited_log.error(&text, began);
             return match refused {
                 Refused::Loop => comes_back(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text)),
                 Refused::TooFar => refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text),
@@ -257,12 +257,12 @@ impl Exchange {
         if tried == 0 {
             proxy.metrics.dropped(counted, Dropped::ZeroEndpoints);
             let text = "zero endpoints currently available";
-            proxy.hush.info(text, began);
+            proxy.rate_limited_log.info(text, began);
             return refuse(HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, &format!("proxy: {text}"));
         }
         proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
         let text = format!("unable to get response from {tried} endpoint(s)");
-        proxy.hush.info(&text, Instant::now());
+        proxy.rate_limited_log.info(&text, Instant::now());
         refuse(HeaderMap::new(), StatusCode::BAD_GATEWAY, &format!("proxy: {text}"))
     }
 

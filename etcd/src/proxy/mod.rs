@@ -15,10 +15,10 @@ mod cluster_file;
 mod director;
 mod forward;
 mod hops;
-mod hush;
 mod members;
 mod metrics;
 mod premature;
+mod rate_limited_log;
 #[cfg(test)]
 mod tests;
 mod timed;
@@ -36,8 +36,8 @@ use tokio::task::JoinSet;
 use self::cluster_file::ClusterFile;
 use self::director::Director;
 use self::hops::Hops;
-use self::hush::Hush;
 use self::members::{Members, shown};
+use self::rate_limited_log::RateLimitedLog;
 use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
@@ -60,7 +60,7 @@ pub(crate) struct Proxy {
     connector: Connector,
     metrics: metrics::Metrics,
     process_metrics: ProcessMetrics,
-    hush: Hush,
+    rate_limited_log: RateLimitedLog,
     hops: Hops,
     stopping: watch::Receiver<bool>,
 }
@@ -88,7 +88,7 @@ impl Proxy {
             connector,
             metrics: metrics::Metrics::new(process_metrics.registry())?,
             process_metrics,
-            hush: Hush::new(),
+            rate_limited_log: RateLimitedLog::new(),
             hops: Hops::new(),
             stopping,
         })

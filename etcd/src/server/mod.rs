@@ -100,7 +100,7 @@ pub fn run(config: Config, log: LogControl, service: &Managed) -> Exit {
         Ok(exit) => exit,
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => {
-                log::replay(&error.lines());
+                log::write_lines(&error.lines());
                 Exit::Failed
             }
             Err(error) => fail(&format!("{error:#}")),

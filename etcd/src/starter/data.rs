@@ -77,7 +77,7 @@ pub(super) fn look<D: Disk>(disk: &D, dir: &Path) -> Result<Data, DataError> {
     if has("proxy") {
         return Ok(Data::Proxy);
     }
-    Ok(match legacy::look(disk, dir)? {
+    Ok(match legacy::detect(disk, dir)? {
         Found::Nothing => Data::Nothing,
         Found::Standby(info) => Data::Standby(info),
         Found::Member => Data::Old { next: next_version(disk, dir)? },

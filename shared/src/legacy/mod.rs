@@ -16,12 +16,12 @@ pub mod files;
 pub mod log;
 pub mod snapshot;
 
-mod look;
+mod detect;
 mod time;
 
 pub use command::{Command, CommandError};
+pub use detect::{Found, conf, conf_path, detect, info, log_path, snapshot_dir, standby_info};
 pub use files::{Conf, FileError, Info, StandbyInfo, StandbyMember};
 pub use log::{LogEntry, LogError};
-pub use look::{Found, conf, conf_path, info, log_path, look, snapshot_dir, standby_info};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use time::Time;

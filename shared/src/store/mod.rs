@@ -17,7 +17,7 @@ use path::clean;
 use stats::Counters;
 use tree::Tree;
 use ttl::Expirations;
-use watch::{Hub, Wish};
+use watch::{Hub, Subscription};
 
 use crate::time::UnixNanos;
 
@@ -209,7 +209,7 @@ impl Store {
             backlog.push_back(event);
             backlog.extend(self.history.rest(at, &path, recursive));
         }
-        Ok(self.hub.watch(Wish { path: &path, recursive, stream, since, start_index, backlog }))
+        Ok(self.hub.watch(Subscription { path: &path, recursive, stream, since, start_index, backlog }))
     }
 
     /// The tree as it is now, with an empty history: for those who count. O(1).

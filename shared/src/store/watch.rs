@@ -80,10 +80,10 @@ pub struct Watcher {
     queue: Arc<Queue>,
     start_index: u64,
     /// Where it is registered, if it is.
-    place: Option<Place>,
+    registration: Option<Registration>,
 }
 
-struct Place {
+struct Registration {
     hub: Arc<Hub>,
     path: Arc<[u8]>,
     recursive: bool,
@@ -132,14 +132,14 @@ impl Watcher {
     /// A watch that is over with this event.
     pub(crate) fn done(event: Arc<Event>, start_index: u64) -> Watcher {
         let state = QueueState { events: VecDeque::from([event]), closed: true, ..QueueState::default() };
-        Watcher { queue: Arc::new(Queue(Mutex::new(state))), start_index, place: None }
+        Watcher { queue: Arc::new(Queue(Mutex::new(state))), start_index, registration: None }
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            place.hub.leave(&place);
+        if let Some(registration) = self.registration.take() {
+            registration.hub.leave(&registration);
         }
     }
 }
@@ -148,7 +148,7 @@ impl Drop for Watcher {
 pub(crate) type Existed<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// What a watcher wants.
-pub(crate) struct Wish<'a> {
+pub(crate) struct Subscription<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) recursive: bool,
     pub(crate) stream: bool,
@@ -167,7 +167,7 @@ impl Hub {
     }
 
     /// Registers a watcher.
-    pub(crate) fn watch(self: &Arc<Hub>, wish: Wish<'_>) -> Watcher {
+    pub(crate) fn watch(self: &Arc<Hub>, wish: Subscription<'_>) -> Watcher {
         let state = QueueState {
             limit: WATCHER_QUEUE_MAX + wish.backlog.len(),
             events: wish.backlog,
@@ -188,18 +188,18 @@ impl Hub {
         }
         list.entries.push(entry);
         self.count.fetch_add(1, Relaxed);
-        let place = Place { hub: Arc::clone(self), path, recursive: wish.recursive, id };
-        Watcher { queue, start_index: wish.start_index, place: Some(place) }
+        let registration = Registration { hub: Arc::clone(self), path, recursive: wish.recursive, id };
+        Watcher { queue, start_index: wish.start_index, registration: Some(registration) }
     }
 
     /// Takes out a watcher that was dropped.
-    fn leave(&self, place: &Place) {
+    fn leave(&self, registration: &Registration) {
         let mut registry = self.registry.lock();
-        let Some(watched) = registry.paths.get_mut(&place.path) else { return };
-        if watched.list(place.recursive).leave(place.id) {
+        let Some(watched) = registry.paths.get_mut(&registration.path) else { return };
+        if watched.list(registration.recursive).leave(registration.id) {
             self.count.fetch_sub(1, Relaxed);
             if watched.is_empty() {
-                registry.paths.remove(&place.path);
+                registry.paths.remove(&registration.path);
             }
         }
     }
@@ -223,16 +223,16 @@ impl Hub {
             return;
         }
         let mut registry = self.registry.lock();
-        let mut told = Told { event, wakers, left: 0, limit: 0 };
+        let mut delivery = Delivery { event, wakers, left: 0, limit: 0 };
         if let Some(existed) = removal {
             // As in the original, a removal is first told to the watchers of each node that goes and then
             // to all that the event concerns: a stream on the very path gets it twice.
-            told.tell_down(&mut registry, |path| {
+            delivery.tell_down(&mut registry, |path| {
                 *path == *event.key || is_below(&event.key, path) && existed(path)
             });
         }
-        told.tell_up(&mut registry);
-        self.count.fetch_sub(told.left, Relaxed);
+        delivery.tell_up(&mut registry);
+        self.count.fetch_sub(delivery.left, Relaxed);
     }
 
     /// Brings all watchers from index `from` to `to`, which the store has reached at one go: each gets the events of
@@ -257,12 +257,12 @@ impl Hub {
         let ended = left;
         let limit = WATCHER_QUEUE_MAX + history.len();
         for event in history.after(from).filter(|event| !event.refresh) {
-            let mut told = Told { event, wakers, left: 0, limit };
-            told.tell_up(&mut registry);
+            let mut delivery = Delivery { event, wakers, left: 0, limit };
+            delivery.tell_up(&mut registry);
             if removed_dir(event) {
-                told.tell_down(&mut registry, |path| is_below(&event.key, path));
+                delivery.tell_down(&mut registry, |path| is_below(&event.key, path));
             }
-            left += told.left;
+            left += delivery.left;
         }
         self.count.fetch_sub(left, Relaxed);
         ended
@@ -270,7 +270,7 @@ impl Hub {
 }
 
 /// An event on its way.
-struct Told<'a> {
+struct Delivery<'a> {
     event: &'a Arc<Event>,
     wakers: &'a mut Vec<Waker>,
     /// How many watchers were taken out.
@@ -279,7 +279,7 @@ struct Told<'a> {
     limit: usize,
 }
 
-impl Told<'_> {
+impl Delivery<'_> {
     /// Tells the watchers of the event's path, and of those above it the ones that want what is below too.
     fn tell_up(&mut self, registry: &mut Registry) {
         for path in prefixes(&self.event.key) {

@@ -93,7 +93,7 @@ pub fn inspect_damaged<D: Disk>(
     dir: &Path,
     after: u64,
 ) -> Result<(Inspected, Option<WalError>), WalError> {
-    look(disk, dir, after, Frames::V2)
+    inspect_frames(disk, dir, after, Frames::V2)
 }
 
 /// As [`inspect_damaged`], but it reads logs of 3.x too. A server does not open those.
@@ -105,10 +105,10 @@ pub fn inspect_any<D: Disk>(
     dir: &Path,
     after: u64,
 ) -> Result<(Inspected, Option<WalError>), WalError> {
-    look(disk, dir, after, Frames::Any)
+    inspect_frames(disk, dir, after, Frames::Any)
 }
 
-fn look<D: Disk>(
+fn inspect_frames<D: Disk>(
     disk: &D,
     dir: &Path,
     after: u64,

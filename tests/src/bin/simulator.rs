@@ -93,7 +93,7 @@ fn simulate_one(arguments: &Arguments, seed: u64) -> Report {
         println!("trace hash {:016x}, {} events", report.hash, report.events);
     }
     if let Err(violation) = &report.result {
-        println!("seed {seed} failed: {violation}\n  replay: {}", report.replay(arguments.bug));
+        println!("seed {seed} failed: {violation}\n  run it again: {}", report.rerun_command(arguments.bug));
     }
     report
 }

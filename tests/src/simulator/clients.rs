@@ -19,7 +19,7 @@ const CALLS_PER_KEY: usize = OPERATIONS_MAX - 12;
 const UNANSWERED_PER_KEY: usize = 10;
 
 /// What a client wants a member to do: a write or a quorum read.
-pub(super) struct Wish(pub(super) v2::Request);
+pub(super) struct Request(pub(super) v2::Request);
 
 /// What is done at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,33 +111,33 @@ impl Clients {
         event: u64,
         clock: UnixNanos,
         rng: &mut StdRng,
-    ) -> Option<(Ticket, Wish, String)> {
+    ) -> Option<(Ticket, Request, String)> {
         let ticket = (client, self.list[client].number + 1);
-        let (wish, told, waits) = match &mut self.last_calls {
+        let (request, told, waits) = match &mut self.last_calls {
             Some(keys) => {
                 let (key, last) = keys.pop_front()?;
                 let call = match last {
                     Last::Read => Call::Read,
                     Last::Write => Call::Put(self.fresh()),
                 };
-                let (wish, told, at) = self.call_key(client, key, call, event, rng);
-                (wish, told, Some(at))
+                let (request, told, at) = self.call_key(client, key, call, event, rng);
+                (request, told, Some(at))
             }
             None if rng.random_bool(0.2) => {
                 let (request, told) = self.aside(clock, rng);
-                (Wish(request), told, None)
+                (Request(request), told, None)
             }
             None => {
                 let slot = rng.random_range(0..self.current.len());
                 let key = self.usable(slot);
                 let call = self.choose(key, rng);
-                let (wish, told, at) = self.call_key(client, key, call, event, rng);
-                (wish, told, Some(at))
+                let (request, told, at) = self.call_key(client, key, call, event, rng);
+                (request, told, Some(at))
             }
         };
         self.list[client].number = ticket.1;
         self.list[client].waits = Some(waits);
-        Some((ticket, wish, told))
+        Some((ticket, request, told))
     }
 
     /// The key in use at a place, a new one if the old one has enough.
@@ -177,7 +177,7 @@ impl Clients {
         call: Call,
         event: u64,
         rng: &mut StdRng,
-    ) -> (Wish, String, (usize, usize)) {
+    ) -> (Request, String, (usize, usize)) {
         let key = &mut self.keys[at];
         let path = Bytes::from(format!("/1/k{at}"));
         let mut request = v2::Request { verb: v2::Verb::Put, path: path.clone(), ..v2::Request::default() };
@@ -209,7 +209,7 @@ impl Clients {
         }
         let operation = Operation { client, call, called: event, returned: None };
         key.operations.push(operation);
-        (Wish(request), format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
+        (Request(request), format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
     }
 
     /// Something that no history is kept of: the stores are compared anyway.

@@ -74,7 +74,7 @@ pub struct Report {
 
 impl Report {
     /// The command that shows this run.
-    pub fn replay(&self, bug: Option<Bug>) -> String {
+    pub fn rerun_command(&self, bug: Option<Bug>) -> String {
         let bug = bug.map_or(String::new(), |bug| format!(" --bug {bug}"));
         format!("cargo run -p tests --bin simulator -- --seed {}{bug} --trace", self.seed)
     }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use node::member::Message;
 use shared::id::MemberId;
 
-use super::clients::Wish;
+use super::clients::Request;
 use super::plan::Micros;
 use super::process::Ticket;
 
@@ -24,7 +24,7 @@ pub(super) enum What {
     /// A client asks for the next thing.
     Client(usize),
     /// A request reaches a host that was paused.
-    Arrive(MemberId, u64, Ticket, Wish),
+    Arrive(MemberId, u64, Ticket, Request),
     /// A client gives up waiting.
     Deadline(Ticket),
     /// A member is told by others that it is none.

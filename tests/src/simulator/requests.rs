@@ -3,7 +3,7 @@
 use rand::RngExt;
 use shared::id::MemberId;
 
-use super::clients::Wish;
+use super::clients::Request;
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND};
 use super::process::Ticket;
@@ -33,25 +33,25 @@ impl World {
             _ => {}
         }
         let (clock, event) = (self.clock(id), self.moment());
-        let Some((ticket, wish, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
+        let Some((ticket, request, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
             return Ok(());
         };
         self.say(|| format!("client {client} asks {}: {told}", name(id)));
         if let Some(until) = self.is_paused(id) {
             let life = self.hosts.get(&id).map_or(0, |host| host.life);
-            self.at(until, What::Arrive(id, life, ticket, wish));
+            self.at(until, What::Arrive(id, life, ticket, request));
         } else {
-            self.submit(id, ticket, wish)?;
+            self.submit(id, ticket, request)?;
         }
         let delay = self.between(PATIENCE);
         self.after(delay, What::Deadline(ticket));
         Ok(())
     }
 
-    pub(super) fn submit(&mut self, id: MemberId, ticket: Ticket, wish: Wish) -> Result<(), Violation> {
+    pub(super) fn submit(&mut self, id: MemberId, ticket: Ticket, request: Request) -> Result<(), Violation> {
         let now = self.clocks(id).moment;
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-            process.submit(wish.0, ticket, now);
+            process.submit(request.0, ticket, now);
         }
         self.turn(id)
     }

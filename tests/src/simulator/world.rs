@@ -248,9 +248,9 @@ impl World {
                 Ok(())
             }
             What::Client(client) => self.client(client),
-            What::Arrive(id, life, ticket, wish) => {
+            What::Arrive(id, life, ticket, request) => {
                 if self.is_current(id, life) {
-                    self.submit(id, ticket, wish)
+                    self.submit(id, ticket, request)
                 } else {
                     self.give_up(ticket);
                     Ok(())

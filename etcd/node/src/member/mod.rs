@@ -48,7 +48,7 @@ pub use self::membership::{
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;
-pub use self::silence::{Dead, Look, Silence};
+pub use self::silence::{Dead, Observation, Silence};
 use crate::command::Outcome;
 
 /// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
@@ -500,7 +500,7 @@ impl Member {
 
     /// Lets nearly all of the time pass after which it asks for votes: for the members of a cluster that is new,
     /// and has no leader yet.
-    pub fn hasten(&mut self) {
+    pub fn shorten_first_election(&mut self) {
         for _ in 1..self.election_ticks {
             self.pass_tick();
         }

@@ -15,7 +15,7 @@ use super::{Membership, Peer};
 use crate::time::Moment;
 
 /// Who looks less often than this has slept, and cannot tell whether others were silent meanwhile.
-const LOOK_GAP_MAX: Duration = Duration::from_secs(10);
+const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(10);
 
 /// What a leader has heard of the others.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub struct Dead {
 
 /// What a leader goes by when it looks.
 #[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
+pub struct Observation<'a> {
     /// This member.
     pub own: MemberId,
     /// The term in which it leads.
@@ -74,18 +74,19 @@ impl Silence {
 
     /// The member that has been silent for longest, if that is too long and the cluster can do without it. To be asked
     /// again and again while this member leads; the first time nobody is dead.
-    pub fn look(&mut self, look: Look<'_>, now: Moment) -> Option<Dead> {
-        let slept = self.looked.is_some_and(|last| now - last > LOOK_GAP_MAX);
-        if self.term != look.term || slept {
-            *self = Silence { term: look.term, ..Silence::default() };
+    pub fn find_dead(&mut self, observation: Observation<'_>, now: Moment) -> Option<Dead> {
+        let slept = self.looked.is_some_and(|last| now - last > OBSERVATION_GAP_MAX);
+        if self.term != observation.term || slept {
+            *self = Silence { term: observation.term, ..Silence::default() };
         }
         self.looked = Some(now);
-        let Look { own, members, .. } = look;
+        let Observation { own, members, .. } = observation;
         self.others.retain(|id, _| members.members.contains_key(id));
         for id in members.members.keys().filter(|id| **id != own) {
             self.others.entry(*id).or_insert(Contact { since: now, heard: None });
         }
-        let is_alive = |contact: &Contact| contact.heard.is_some_and(|heard| now - heard < look.alive_within);
+        let is_alive =
+            |contact: &Contact| contact.heard.is_some_and(|heard| now - heard < observation.alive_within);
         let alive = 1 + self.others.values().filter(|contact| is_alive(contact)).count();
         if !members.members.contains_key(&own) || alive <= members.members.len() / 2 {
             return None;
@@ -98,7 +99,7 @@ impl Silence {
             Dead { id: *id, silent_for: now - last }
         });
         silent
-            .filter(|dead| dead.silent_for >= look.dead_after)
+            .filter(|dead| dead.silent_for >= observation.dead_after)
             .max_by_key(|dead| (dead.silent_for, std::cmp::Reverse(dead.id)))
     }
 }
@@ -139,14 +140,14 @@ mod tests {
                 for id in heard {
                     self.silence.heard(MemberId(*id), now);
                 }
-                let look = Look {
+                let look = Observation {
                     own: OWN,
                     term: self.term,
                     members: &self.members,
                     alive_within: Duration::from_secs(1),
                     dead_after: Duration::from_secs(5),
                 };
-                if let Some(dead) = self.silence.look(look, now) {
+                if let Some(dead) = self.silence.find_dead(look, now) {
                     return Some((dead.id.0, second));
                 }
             }

@@ -13,7 +13,7 @@ use super::text::Names;
 use super::tls::Front;
 use crate::http::Request;
 use crate::json::Json;
-use crate::replay::Played;
+use crate::recorded::Played;
 use crate::server::{START_LIMIT, Server};
 use crate::{Check, Context, clock, files, ports};
 

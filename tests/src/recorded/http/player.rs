@@ -12,7 +12,7 @@ use super::expect::differences;
 use super::template::{Context, Value};
 use crate::http::{self, Connection, PATIENCE, Request, Response};
 use crate::json::Json;
-use crate::replay::Played;
+use crate::recorded::Played;
 use crate::server::{START_LIMIT, Server};
 use crate::{Check, Context as _, clock, fail};
 

@@ -67,7 +67,7 @@ pub fn info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Info>, FileErro
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub fn look<D: Disk>(disk: &D, data_dir: &Path) -> Result<Found, FileError> {
+pub fn detect<D: Disk>(disk: &D, data_dir: &Path) -> Result<Found, FileError> {
     match disk.kind(data_dir)? {
         Some(Kind::Dir) => {}
         _ => return Ok(Found::Nothing),
@@ -96,7 +96,7 @@ mod tests {
         for (name, text) in files {
             disk.plant(&Path::new("/d").join(name), text.as_bytes()).unwrap();
         }
-        look(&disk, Path::new("/d")).unwrap()
+        detect(&disk, Path::new("/d")).unwrap()
     }
 
     #[test]

@@ -8,30 +8,30 @@ use crate::log;
 
 /// Writes a line at most once a second.
 #[derive(Debug)]
-pub(super) struct Hush {
+pub(super) struct RateLimitedLog {
     began: Instant,
     /// The second in which the next line may be written.
     next: AtomicU64,
 }
 
-impl Hush {
-    pub(super) fn new() -> Hush {
-        Hush { began: Instant::now(), next: AtomicU64::new(0) }
+impl RateLimitedLog {
+    pub(super) fn new() -> RateLimitedLog {
+        RateLimitedLog { began: Instant::now(), next: AtomicU64::new(0) }
     }
 
     pub(super) fn info(&self, text: &str, now: Instant) {
-        if self.may_speak(now) {
+        if self.may_write(now) {
             log::info!("proxy", "{text}");
         }
     }
 
     pub(super) fn error(&self, text: &str, now: Instant) {
-        if self.may_speak(now) {
+        if self.may_write(now) {
             log::error!("proxy", "{text}");
         }
     }
 
-    fn may_speak(&self, now: Instant) -> bool {
+    fn may_write(&self, now: Instant) -> bool {
         let second = now.saturating_duration_since(self.began).as_secs();
         let next = self.next.load(Relaxed);
         second >= next && self.next.compare_exchange(next, second + 1, Relaxed, Relaxed).is_ok()
@@ -46,9 +46,13 @@ mod tests {
 
     #[test]
     fn one_line_a_second() {
-        let hush = Hush::new();
+        let rate_limited_log = RateLimitedLog::new();
         for (after, wanted) in [(0, true), (999, false), (1500, true), (1999, false), (2000, true)] {
-            assert_eq!(hush.may_speak(hush.began + Duration::from_millis(after)), wanted, "{after}");
+            assert_eq!(
+                rate_limited_log.may_write(rate_limited_log.began + Duration::from_millis(after)),
+                wanted,
+                "{after}"
+            );
         }
     }
 }
