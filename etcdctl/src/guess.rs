@@ -5,7 +5,7 @@
 //! nobody listens or nobody answers word for word: these get hints on a terminal only.
 
 use std::env;
-use std::io::{IsTerminal as _, stderr};
+use std::io::{ErrorKind, IsTerminal as _, stderr};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 use shared::client::{Client, ClientError, Endpoint, Options, Page, RequestError};
-use shared::net::{self, Target};
+use shared::net::{self, Target, TlsCause};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -361,13 +361,11 @@ async fn failed(client: &Client, target: &Target, error: &RequestError) -> Optio
         RequestError::Lookup { host, .. } => Some(Guess::new(format!(
             "the name {host} has no address: is it spelt right, and does the DNS know it here?"
         ))),
-        RequestError::Dial { reason, .. } if reason == "connection refused" => {
-            Some(refused(client, target).await)
-        }
+        RequestError::Dial { kind: ErrorKind::ConnectionRefused, .. } => Some(refused(client, target).await),
         RequestError::Dial { reason, .. } => Some(Guess::recorded(format!(
             "the host cannot be reached ({reason}): is the address right, is the host up, is there a firewall in between?"
         ))),
-        RequestError::Tls(text) => refused_by_tls(client, target, text).await,
+        RequestError::Tls(failure) => refused_by_tls(client, target, failure.cause()).await,
         RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_) if !target.tls => {
             match net::presented(target, QUESTION_TIME_MAX).await {
                 Ok(_) => Some(speaks_tls(target)),
@@ -397,25 +395,21 @@ async fn refused(client: &Client, target: &Target) -> Guess {
     )
 }
 
-async fn refused_by_tls(client: &Client, target: &Target, text: &str) -> Option<Guess> {
-    if text.contains("does not look like a TLS handshake")
-        && let Some(guess) = plain(client, target).await
-    {
-        return Some(guess);
-    }
-    if text.contains("unknown authority") {
-        let shown = net::presented(target, QUESTION_TIME_MAX).await.ok()?;
-        return Some(Guess::new(format!(
-            "the server's certificate is signed by {}: give the file of that authority with --ca-file",
-            shown.issuer
-        )));
-    }
-    if text.contains("set --cert-file") {
-        return Some(Guess::new(
+async fn refused_by_tls(client: &Client, target: &Target, cause: TlsCause) -> Option<Guess> {
+    match cause {
+        TlsCause::NotTls => plain(client, target).await,
+        TlsCause::UnknownAuthority => {
+            let shown = net::presented(target, QUESTION_TIME_MAX).await.ok()?;
+            Some(Guess::new(format!(
+                "the server's certificate is signed by {}: give the file of that authority with --ca-file",
+                shown.issuer
+            )))
+        }
+        TlsCause::CertificateWanted => Some(Guess::new(
             "the server asks for a certificate: give one that its authority has signed with --cert-file and --key-file",
-        ));
+        )),
+        TlsCause::Other => None,
     }
-    None
 }
 
 /// Whether a port that was taken for a TLS one speaks plain HTTP.
@@ -447,7 +441,11 @@ mod tests {
 
     #[test]
     fn refusals_of_a_cluster_are_no_mystery() {
-        let refused = || RequestError::Dial { address: "a:1".into(), reason: "connection refused".into() };
+        let refused = || RequestError::Dial {
+            address: "a:1".into(),
+            reason: "connection refused".into(),
+            kind: ErrorKind::ConnectionRefused,
+        };
         let leaderless = || RequestError::NoLeader { endpoint: "a:1".into() };
         assert!(is_about_reaching(
             &CliError::Server(ClientError::Unavailable(vec![refused(), leaderless()])),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use crate::net::{DialError, TlsFileError};
+use crate::net::{DialError, TlsFailure, TlsFileError};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,8 @@ pub enum RequestError {
         address: String,
         /// What the system said.
         reason: String,
+        /// Its kind.
+        kind: std::io::ErrorKind,
     },
     /// The connection broke.
     #[error("read tcp {address}: {reason}")]
@@ -144,8 +146,8 @@ pub enum RequestError {
         status: String,
     },
     /// TLS could not be agreed on.
-    #[error("{0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// What came back is not HTTP, or the request cannot be said in HTTP.
     #[error("{0}")]
     Http(String),
@@ -194,10 +196,10 @@ impl From<DialError> for RequestError {
     fn from(error: DialError) -> RequestError {
         match error {
             DialError::Lookup { host, reason } => RequestError::Lookup { host, reason },
-            DialError::Connect { address, reason, .. } => RequestError::Dial { address, reason },
+            DialError::Connect { address, reason, kind } => RequestError::Dial { address, reason, kind },
             DialError::Broken { address, reason } => RequestError::Read { address, reason },
             DialError::Eof { address } => RequestError::Eof { address },
-            DialError::Tls(text) => RequestError::Tls(text),
+            DialError::Tls(failure) => RequestError::Tls(failure),
             error @ DialError::Port(_) => RequestError::Http(error.to_string()),
         }
     }
@@ -213,6 +215,7 @@ mod tests {
         let refused = || RequestError::Dial {
             address: "127.0.0.1:1".into(),
             reason: io_reason(&std::io::Error::from_raw_os_error(111)),
+            kind: std::io::ErrorKind::ConnectionRefused,
         };
         let error = ClientError::Unavailable(vec![
             refused(),

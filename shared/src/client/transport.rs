@@ -193,7 +193,7 @@ impl Transport {
 
     fn broken_io(&self, origin: &Origin, error: &io::Error) -> RequestError {
         if let Some(failure) = TlsFailure::of(error) {
-            return RequestError::Tls(failure.to_string());
+            return RequestError::Tls(failure.clone());
         }
         let address = origin.authority.clone();
         if error.kind() == io::ErrorKind::UnexpectedEof {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::explain::Side;
+use super::explain::{Side, TlsFailure};
 use super::files::{Identity, Role, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
 use super::stream::{Encrypted, Stream};
@@ -81,8 +81,8 @@ pub enum AcceptError {
     #[error("{}", io_reason(.0))]
     Io(#[from] io::Error),
     /// The two sides do not agree.
-    #[error("{0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// The other side does not encrypt, and was told to.
     #[error("client sent an HTTP request to an HTTPS server")]
     Plain,

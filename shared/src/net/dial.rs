@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::explain::Side;
+use super::explain::{Side, TlsFailure};
 use super::files::{ClientTlsFiles, Identity, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
 use super::stream::{Encrypted, Stream};
@@ -107,8 +107,8 @@ pub enum DialError {
         address: String,
     },
     /// The two sides do not agree, or do not trust each other.
-    #[error("{0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
 }
 
 impl DialError {
@@ -197,7 +197,7 @@ impl Dialer {
     }
 
     fn tls(&self) -> Result<&Tls, DialError> {
-        let refusal = || DialError::Tls("tls: this connection is to be plain: use an http URL".to_owned());
+        let refusal = || TlsFailure::other("tls: this connection is to be plain: use an http URL").into();
         self.tls.as_deref().ok_or_else(refusal)
     }
 }
@@ -205,10 +205,10 @@ impl Dialer {
 impl Tls {
     async fn encrypt(&self, target: &Target, socket: TcpStream) -> Result<Stream, DialError> {
         let loaded = self.watched.current();
-        let config = loaded.config().map_err(DialError::Tls)?;
+        let config = loaded.config().map_err(TlsFailure::other)?;
         let host = if target.host.is_empty() { "localhost" } else { &target.host };
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| DialError::Tls(format!("tls: {host} is no name of a server")))?;
+            .map_err(|_| TlsFailure::other(format!("tls: {host} is no name of a server")))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
         let address = target.authority();
         match timeout(HANDSHAKE_TIME_MAX, noting(handshake)).await {

@@ -1,9 +1,54 @@
 //! What went wrong between the two sides of a TLS connection, and what to do about it.
 
-use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose};
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose, OtherError};
+use webpki::Error as ChainError;
 
 use super::certificate::{Facts, date};
 use super::files::{Identity, Role, VERSION_1, no_usage, weak};
+
+/// A failure of TLS: its cause, as far as a program can act on it, and the text for people.
+///
+/// With TLS 1.3 a server says only after the handshake that it refuses a certificate, so reads and writes may fail by
+/// it, too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct TlsFailure {
+    cause: TlsCause,
+    text: String,
+}
+
+/// What a failure of TLS is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsCause {
+    /// The other side does not speak TLS.
+    NotTls,
+    /// Nobody whom this side trusts has signed the other side's certificate.
+    UnknownAuthority,
+    /// The server wants a certificate, and this side, which could be given one, has none.
+    CertificateWanted,
+    /// Anything else.
+    Other,
+}
+
+impl TlsFailure {
+    pub(super) fn other(text: impl Into<String>) -> TlsFailure {
+        TlsFailure { cause: TlsCause::Other, text: text.into() }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn cause(&self) -> TlsCause {
+        self.cause
+    }
+
+    /// What an error of a [`Stream`](super::Stream) is about, if it is about TLS.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&TlsFailure> {
+        error.get_ref()?.downcast_ref()
+    }
+}
 
 /// This side of a connection.
 #[derive(Debug)]
@@ -16,9 +61,35 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// An error in words: what it is, in those of Go, and what to look at. `other` is what the other side showed,
-    /// if that was refused.
-    pub(super) fn explain(&self, error: &rustls::Error, other: Option<&Facts>) -> String {
+    /// An error with a text: what it is, in the words of Go, and what to look at. `other` is what the other side
+    /// showed, if that was refused.
+    pub(super) fn explain(&self, error: &rustls::Error, other: Option<&Facts>) -> TlsFailure {
+        TlsFailure { cause: self.cause(error), text: self.text(error, other) }
+    }
+
+    fn cause(&self, error: &rustls::Error) -> TlsCause {
+        match error {
+            rustls::Error::InvalidMessage(_) => TlsCause::NotTls,
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsCause::UnknownAuthority,
+            rustls::Error::AlertReceived(alert) if self.lacks_certificate(*alert) => {
+                TlsCause::CertificateWanted
+            }
+            _ => TlsCause::Other,
+        }
+    }
+
+    /// Whether an alert may mean that the server wants a certificate, where this side has none and could have one.
+    fn lacks_certificate(&self, alert: AlertDescription) -> bool {
+        let may_be = matches!(
+            alert,
+            AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::HandshakeFailure
+        );
+        may_be && self.dialled && self.own.is_none() && self.role != Role::Outside
+    }
+
+    fn text(&self, error: &rustls::Error, other: Option<&Facts>) -> String {
         match error {
             rustls::Error::InvalidCertificate(reason) => format!("x509: {}", self.refused(reason, other)),
             rustls::Error::AlertReceived(alert) => {
@@ -97,24 +168,19 @@ impl Side {
                 "cannot verify signature: {whose} is not signed by who it says, or by an RSA key of less than 2048 \
                  bits"
             ),
-            reason => {
-                // The library keeps its own kinds of error out of its interface.
-                let inner = format!("{reason:?}");
-                if inner.contains("UnsupportedCertVersion") {
+            reason => match chain_error(reason) {
+                Some(ChainError::UnsupportedCertVersion) => {
                     format!("certificate cannot be used: {whose} {VERSION_1}")
-                } else if inner.contains("CaUsedAsEndEntity") {
-                    format!(
-                        "certificate cannot be used: {whose} is an authority's own (CA:TRUE): use one that the \
-                         authority has signed"
-                    )
-                } else if inner.contains("EndEntityUsedAsCa") {
-                    format!(
-                        "certificate cannot be used: {whose} is signed by one that is no authority's (not CA:TRUE)"
-                    )
-                } else {
-                    format!("certificate cannot be used: {whose}: {reason}")
                 }
-            }
+                Some(ChainError::CaUsedAsEndEntity) => format!(
+                    "certificate cannot be used: {whose} is an authority's own (CA:TRUE): use one that the \
+                     authority has signed"
+                ),
+                Some(ChainError::EndEntityUsedAsCa) => format!(
+                    "certificate cannot be used: {whose} is signed by one that is no authority's (not CA:TRUE)"
+                ),
+                _ => format!("certificate cannot be used: {whose}: {reason}"),
+            },
         }
     }
 
@@ -148,11 +214,7 @@ impl Side {
     fn hint(&self, alert: AlertDescription) -> String {
         match alert {
             AlertDescription::ProtocolVersion => " (TLS 1.2 and 1.3 are spoken here)".to_owned(),
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::HandshakeFailure
-                if self.dialled && self.own.is_none() && self.role != Role::Outside =>
-            {
+            alert if self.lacks_certificate(alert) => {
                 let (cert, key) = (self.role.cert_flag(), self.role.key_flag());
                 format!(" (the server may ask for a certificate: set {cert} and {key})")
             }
@@ -180,6 +242,15 @@ impl Side {
         } else {
             format!(" (the other side refuses {path})")
         }
+    }
+}
+
+/// What the library that looks at chains of certificates says, where the TLS library has no name of its own for it.
+/// The two have to be of versions that belong together: else this is never anything.
+fn chain_error(error: &CertificateError) -> Option<&ChainError> {
+    match error {
+        CertificateError::Other(OtherError(inner)) => inner.downcast_ref(),
+        _ => None,
     }
 }
 
@@ -221,6 +292,8 @@ fn alert_words(alert: AlertDescription) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -236,11 +309,36 @@ mod tests {
         let side = Side { role: Role::Tool, dialled: true, own: None };
         let text = side.explain(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired), None);
         assert_eq!(
-            text,
+            text.to_string(),
             "remote error: tls: certificate required (the server may ask for a certificate: set --cert-file and \
              --key-file)"
         );
+        assert_eq!(text.cause(), TlsCause::CertificateWanted);
         let text = side.explain(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), None);
-        assert_eq!(text, "x509: certificate signed by unknown authority (see --ca-file)");
+        assert_eq!(text.to_string(), "x509: certificate signed by unknown authority (see --ca-file)");
+        assert_eq!(text.cause(), TlsCause::UnknownAuthority);
+    }
+
+    #[test]
+    fn what_a_chain_is_refused_for_has_a_text_of_its_own() {
+        let side = Side { role: Role::Tool, dialled: true, own: None };
+        let refusal = |reason: ChainError| {
+            let reason = CertificateError::Other(OtherError(Arc::new(reason)));
+            side.explain(&rustls::Error::InvalidCertificate(reason), None)
+        };
+        let start = "x509: certificate cannot be used: the other side's certificate";
+        for (reason, rest) in [
+            (ChainError::UnsupportedCertVersion, " is of X.509 version 1"),
+            (
+                ChainError::CaUsedAsEndEntity,
+                " is an authority's own (CA:TRUE): use one that the authority has signed",
+            ),
+            (ChainError::EndEntityUsedAsCa, " is signed by one that is no authority's (not CA:TRUE)"),
+            (ChainError::BadDer, ": "),
+        ] {
+            let refusal = refusal(reason);
+            assert!(refusal.to_string().starts_with(&format!("{start}{rest}")), "{refusal}");
+            assert_eq!(refusal.cause(), TlsCause::Other);
+        }
     }
 }

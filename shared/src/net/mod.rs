@@ -16,9 +16,10 @@ mod watched;
 
 pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
+pub use explain::{TlsCause, TlsFailure};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
 pub use presented::{Presented, certificates_in, presented};
-pub use stream::{Detached, Encrypted, Stream, TlsFailure};
+pub use stream::{Detached, Encrypted, Stream};
 
 /// What the system said, in the words of Go: `connection refused`.
 #[must_use]

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::certificate::{Facts, date};
 use super::dial::{DialError, Target, connect_tcp};
+use super::explain::TlsFailure;
 use super::files::{TlsFileError, read_certificates};
 
 /// One certificate, by its own words.
@@ -59,7 +60,7 @@ pub async fn presented(target: &Target, time_max: Duration) -> Result<Presented,
     let socket = connect_tcp(target, time_max).await?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let seen = Arc::new(Onlooker { provider: provider.clone(), seen: Mutex::default() });
-    let tls = |reason: String| DialError::Tls(format!("tls: {reason}"));
+    let tls = |reason: String| DialError::Tls(TlsFailure::other(format!("tls: {reason}")));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| tls(error.to_string()))?

@@ -28,20 +28,6 @@ pub struct Encrypted {
     side: Arc<Side>,
 }
 
-/// An error of a connection that comes from TLS, in words. With TLS 1.3 a server says only after the handshake
-/// that it refuses a certificate, so reads and writes may fail by it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TlsFailure(String);
-
-impl TlsFailure {
-    /// What an error of a [`Stream`] is about, if it is about TLS.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Option<&TlsFailure> {
-        error.get_ref()?.downcast_ref()
-    }
-}
-
 impl Encrypted {
     pub(super) fn new(stream: impl Into<TlsStream<TcpStream>>, side: Arc<Side>) -> Encrypted {
         Encrypted { stream: stream.into(), side }
@@ -49,7 +35,7 @@ impl Encrypted {
 
     fn tell(&self, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(tls) => io::Error::new(error.kind(), TlsFailure(self.side.explain(tls, None))),
+            Some(tls) => io::Error::new(error.kind(), self.side.explain(tls, None)),
             // The other side hung up, and did not say so by TLS before.
             None if error.kind() == io::ErrorKind::UnexpectedEof => {
                 io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF")

@@ -296,6 +296,54 @@ async fn an_authority_is_no_server() {
     assert_has(&dialled, &["CN=self is an authority's own (CA:TRUE)"]);
 }
 
+#[tokio::test]
+async fn who_is_no_authority_signs_nobody() {
+    let ca = Authority::new("ca");
+    let mut middle = params(&["localhost"], "middle");
+    middle.is_ca = IsCa::ExplicitNoCa;
+    let (key, own_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let chain = middle.signed_by(&key, &ca.issuer).unwrap().pem();
+    let own = params(&["localhost"], "below").signed_by(&own_key, &Issuer::new(middle, key)).unwrap();
+    let pair = (ca.dir.path().join("below.crt"), ca.dir.path().join("below.key"));
+    write(&pair.0, &(own.pem() + &chain));
+    write(&pair.1, &own_key.serialize_pem());
+    let (dialled, _) = talk(&ca.acceptor(&pair, false), &ca.dialer(None), "localhost").await.failures();
+    assert_has(&dialled, &["CN=below is signed by one that is no authority's (not CA:TRUE)"]);
+}
+
+#[tokio::test]
+async fn a_failure_has_its_cause() {
+    let (ca, stranger) = (Authority::new("ca"), Authority::new("stranger"));
+    let server = ca.issue("server");
+    let cause = async |acceptor: Acceptor, dialer: Dialer| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target =
+            Target { tls: true, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = acceptor.accept(socket).await {
+                let _ = stream.write_all(b"hello").await;
+            }
+        };
+        let dial = async {
+            match dialer.connect(&target, TIME).await {
+                Ok(mut stream) => {
+                    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+                    TlsFailure::of(&error).unwrap().cause()
+                }
+                Err(DialError::Tls(failure)) => failure.cause(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        tokio::join!(accept, dial).1
+    };
+    assert_eq!(cause(ca.acceptor(&server, false), stranger.dialer(None)).await, TlsCause::UnknownAuthority);
+    assert_eq!(cause(ca.acceptor(&server, true), ca.dialer(None)).await, TlsCause::CertificateWanted);
+    assert_eq!(cause(Acceptor::plain(), ca.dialer(None)).await, TlsCause::NotTls);
+    let elsewhere = ca.issue_as("elsewhere", params(&["db.example"], "elsewhere"));
+    assert_eq!(cause(ca.acceptor(&elsewhere, false), ca.dialer(None)).await, TlsCause::Other);
+}
+
 fn old(name: &str) -> PathBuf {
     Path::new(OLD).join(name)
 }
