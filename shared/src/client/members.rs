@@ -141,7 +141,7 @@ impl Client {
         let request = Request::new(Method::GET, "/health");
         let failed = |error| HealthError::Request { url: request.url(&endpoint).0, error };
         let answer = self.follow(&endpoint, &request, None).await.map_err(failed)?;
-        let body = self.transport.body(answer).await.map_err(failed)?;
+        let body = answer.body().await.map_err(failed)?;
         read_health(&body).ok_or(HealthError::NotHealth)
     }
 
@@ -155,7 +155,7 @@ impl Client {
         let endpoint = Endpoint::parse(peer_url)?;
         let request = Request::new(Method::GET, "/v2/admin/next-internal-version");
         let answer = self.follow(&endpoint, &request, self.trace.as_ref()).await?;
-        Ok(answer.response.status().as_u16())
+        Ok(answer.status().as_u16())
     }
 
     /// The endpoints of a cluster of etcd 0.4, which has another way to tell them.
@@ -167,7 +167,7 @@ impl Client {
         for endpoint in self.known().endpoints {
             let request = Request::new(Method::GET, "/v2/peers");
             let outcome = match self.follow(&endpoint, &request, None).await {
-                Ok(answer) if answer.response.status() == StatusCode::OK => self.transport.body(answer).await,
+                Ok(answer) if answer.status() == StatusCode::OK => answer.body().await,
                 Ok(_) => {
                     failed = None;
                     continue;

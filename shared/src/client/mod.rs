@@ -15,11 +15,11 @@ mod keys;
 mod members;
 mod modules;
 mod page;
+mod proxy;
 mod request;
 mod srv;
 mod text;
 mod transport;
-mod via;
 mod watch;
 
 use std::fmt;
@@ -46,7 +46,6 @@ pub use watch::{Notice, Watched, Watcher};
 use endpoint::{Origin, parse_url};
 use request::Request;
 use transport::{Answer, Transport};
-use via::Via;
 
 use crate::net::{ClientTlsFiles, Dialer};
 
@@ -132,10 +131,10 @@ impl Client {
     pub fn new(options: Options) -> Result<Client, ClientError> {
         let known = Known::new(&options.endpoints)?;
         let dialer = Dialer::new(&options.tls)?;
-        let via = options.http_proxy.as_deref().map(Via::parse).transpose()?;
+        let proxy = options.http_proxy.as_deref().map(proxy::parse).transpose()?;
         let dial_timeout = options.dial_timeout.unwrap_or(DIAL_TIMEOUT).min(DIAL_TIMEOUT);
         Ok(Client {
-            transport: Transport::new(dialer, dial_timeout, via),
+            transport: Transport::new(dialer, dial_timeout, proxy),
             known: Mutex::new(known),
             cluster: Mutex::new(None),
             header_timeout: options.header_timeout,
@@ -194,9 +193,9 @@ impl Client {
     /// Sends a call and reads the answer.
     async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
         self.exchange(request, async |_, answer| {
-            let status = answer.response.status();
-            let headers = answer.response.headers().clone();
-            Ok(Reply { status, headers, body: self.transport.body(answer).await? })
+            let status = answer.status();
+            let headers = answer.headers().clone();
+            Ok(Reply { status, headers, body: answer.body().await? })
         })
         .await
     }
@@ -236,7 +235,7 @@ impl Client {
     /// Sends a call to one endpoint; a status that tells of the member and not of the call is an error.
     async fn ask(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, RequestError> {
         let answer = self.follow(endpoint, request, self.trace.as_ref()).await?;
-        let status = answer.response.status();
+        let status = answer.status();
         let is_answer = request.takes_500 && status == StatusCode::INTERNAL_SERVER_ERROR;
         if is_answer || !status.is_server_error() {
             return Ok(answer);
@@ -267,10 +266,10 @@ impl Client {
                 trace(&request.curl(&url));
             }
             let answer = self.one_request(endpoint, request, &origin, &target).await?;
-            if !answer.response.status().is_redirection() {
+            if !answer.status().is_redirection() {
                 return Ok(answer);
             }
-            (url, target, origin) = redirected(&url, answer.response.headers())?;
+            (url, target, origin) = redirected(&url, answer.headers())?;
         }
         Err(RequestError::TooManyRedirects)
     }
@@ -283,10 +282,10 @@ impl Client {
         origin: &Origin,
         target: &str,
     ) -> Result<Answer, RequestError> {
-        let http = request
+        let question = request
             .to_http(&origin.authority, target, self.authorization.as_ref())
             .map_err(|error| RequestError::Http(error.to_string()))?;
-        let answer = self.transport.round_trip(origin, http);
+        let answer = self.transport.round_trip(origin, &question);
         match self.header_timeout {
             Some(limit) if !request.wait => tokio::time::timeout(limit, answer)
                 .await

@@ -45,9 +45,9 @@ impl Client {
         request.wait = true;
         let started = Instant::now();
         let answer = self.follow(endpoint, &request, self.trace.as_ref()).await?;
-        let status = answer.response.status().as_u16();
-        let headers = answer.response.headers().clone();
-        let body = self.transport.body_within(answer, bytes_max).await?;
+        let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
+        let body = answer.body_within(bytes_max).await?;
         Ok(Page { status, headers, body, took: started.elapsed() })
     }
 }

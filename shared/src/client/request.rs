@@ -1,11 +1,11 @@
 //! One call of the API, before it is known which member it goes to.
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, header};
-use http_body_util::Full;
+use http::Method;
+use http::header::{self, HeaderMap, HeaderValue, InvalidHeaderValue};
 
 use super::endpoint::Endpoint;
 use super::text::Form;
+use crate::net::Question;
 use crate::quote::quote;
 
 /// What the bodies of the keys API are.
@@ -70,18 +70,18 @@ impl Request {
         authority: &str,
         target: &str,
         authorization: Option<&HeaderValue>,
-    ) -> Result<http::Request<Full<Bytes>>, http::Error> {
-        let mut builder = http::Request::builder()
-            .method(self.method.clone())
-            .uri(target)
-            .header(header::HOST, authority)
-            .header(header::USER_AGENT, concat!("etcd-rs/", env!("CARGO_PKG_VERSION")));
+    ) -> Result<Question, InvalidHeaderValue> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(authority)?);
+        let program = HeaderValue::from_static(concat!("etcd-rs/", env!("CARGO_PKG_VERSION")));
+        headers.insert(header::USER_AGENT, program);
         if let Some(content_type) = self.content_type {
-            builder = builder.header(header::CONTENT_TYPE, content_type);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if let Some(authorization) = authorization {
-            builder = builder.header(header::AUTHORIZATION, authorization);
+            headers.insert(header::AUTHORIZATION, authorization.clone());
         }
-        builder.body(Full::from(self.body.clone().unwrap_or_default()))
+        let body = self.body.clone().unwrap_or_default().into();
+        Ok(Question { method: self.method.clone(), path: target.to_owned(), headers, body })
     }
 }

@@ -148,8 +148,8 @@ impl Watcher<'_> {
         }
         request.wait = true;
         let answer = self.client.exchange(&request, async |_, answer| Ok(answer)).await?;
-        let status = answer.response.status();
-        let headers = answer.response.headers().clone();
+        let status = answer.status();
+        let headers = answer.headers().clone();
         if status == StatusCode::OK {
             self.opened = true;
             self.told = false;
@@ -161,8 +161,8 @@ impl Watcher<'_> {
             }
         }
         let body = match silence_max(&headers) {
-            Some(silence) => self.client.transport.body_with_signs(answer, silence).await,
-            None => self.client.transport.body(answer).await,
+            Some(silence) => answer.body_with_signs(silence).await,
+            None => answer.body().await,
         };
         read_response(status, &headers, &body.map_err(|error| ClientError::Unavailable(vec![error]))?)
     }
@@ -339,6 +339,7 @@ mod tests {
         tokio::spawn(async move {
             let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
                 stream.write_all(promised(answer(200, 7, 100, "\n")).as_bytes()).await.unwrap();
                 held.push(stream);
             }

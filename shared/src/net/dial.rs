@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::SingleCertAndKey;
@@ -20,17 +21,17 @@ use super::explain::{Side, TlsFailure};
 use super::files::{ClientTlsFiles, Identity, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
 use super::stream::{Encrypted, Stream};
-use super::verify::{CheckServer, noting};
+use super::verify::{CheckServer, NobodyKnown, noting};
 use super::watched::Watched;
 use crate::url::{Scheme, Url};
 
 /// A connection may be silent for days; a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
+pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE_RETRIES: u32 = 3;
 
 /// As long as the original waits for the other side's part of a TLS handshake.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How to reach others. Clones share everything.
 ///
@@ -48,7 +49,7 @@ struct Tls {
 
 /// All that a TLS connection needs.
 #[derive(Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     provider: Arc<CryptoProvider>,
     side: Arc<Side>,
     /// `None`: the system's, read at the first connection.
@@ -143,6 +144,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The host; to Go no host at all is the own one.
+    pub(super) fn host_or_own(&self) -> &str {
+        if self.host.is_empty() { "localhost" } else { &self.host }
+    }
+}
+
 impl Dialer {
     /// Reaches `http` URLs only.
     #[must_use]
@@ -182,18 +190,14 @@ impl Dialer {
             return connect_tcp(target, time_max).await.map(Stream::Plain);
         }
         // Before there is a connection to drop.
-        self.tls()?;
+        let tls = self.tls()?;
         let socket = connect_tcp(target, time_max).await?;
-        self.secure(target, socket).await
+        Box::pin(tls.encrypt(target, socket)).await
     }
 
-    /// Agrees on keys with a host, over a connection that leads there (through a proxy, say). Takes up to ten
-    /// seconds.
-    ///
-    /// # Errors
-    /// When the two sides do not agree, or do not trust each other.
-    pub async fn secure(&self, target: &Target, socket: TcpStream) -> Result<Stream, DialError> {
-        Box::pin(self.tls()?.encrypt(target, socket)).await
+    /// What a TLS connection needs, as the files are now.
+    pub(super) fn loaded(&self) -> Result<Arc<Loaded>, DialError> {
+        Ok(self.tls()?.watched.current())
     }
 
     fn tls(&self) -> Result<&Tls, DialError> {
@@ -206,7 +210,7 @@ impl Tls {
     async fn encrypt(&self, target: &Target, socket: TcpStream) -> Result<Stream, DialError> {
         let loaded = self.watched.current();
         let config = loaded.config().map_err(TlsFailure::other)?;
-        let host = if target.host.is_empty() { "localhost" } else { &target.host };
+        let host = target.host_or_own();
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| TlsFailure::other(format!("tls: {host} is no name of a server")))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
@@ -235,8 +239,12 @@ impl Loaded {
         Ok(Loaded { provider, side, roots, accept_common_name, config: OnceLock::new() })
     }
 
+    pub(super) fn side(&self) -> Arc<Side> {
+        self.side.clone()
+    }
+
     /// The configuration for connections. The first call may read the system's authorities.
-    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
         self.config.get_or_init(|| self.build().map_err(|error| format!("tls: {error}"))).clone()
     }
 
@@ -244,16 +252,16 @@ impl Loaded {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?;
         let roots = self.roots.clone().unwrap_or_else(system_authorities);
-        let builder = if roots.is_empty() {
-            // Such a verifier cannot be made; without authorities everybody is unknown.
-            builder.with_root_certificates(roots)
+        // The library's own verifier cannot be made without authorities.
+        let inner: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
+            Arc::new(NobodyKnown(self.provider.clone()))
         } else {
-            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
                 .build()
-                .map_err(|error| rustls::Error::General(error.to_string()))?;
-            let check = CheckServer { inner, accept_common_name: self.accept_common_name };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(check))
+                .map_err(|error| rustls::Error::General(error.to_string()))?
         };
+        let check = CheckServer { inner, accept_common_name: self.accept_common_name };
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(check));
         Ok(Arc::new(match &self.side.own {
             Some(own) => {
                 let resolver = SingleCertAndKey::from(own.key.clone());
@@ -262,6 +270,13 @@ impl Loaded {
             None => builder.with_no_client_auth(),
         }))
     }
+}
+
+/// The configuration of who encrypts nothing: it trusts nobody.
+pub(super) fn plain_config() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// Tries the host's addresses one after the other; each gets its share of the time.
@@ -287,13 +302,12 @@ pub(super) async fn connect_tcp(target: &Target, time_max: Duration) -> Result<T
     }))
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, DialError> {
+/// The addresses of a host.
+pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, DialError> {
     if let Ok(address) = target.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, target.port)]);
     }
-    // To Go no host at all is the own one.
-    let host = if target.host.is_empty() { "localhost" } else { &target.host };
-    match tokio::net::lookup_host((host, target.port)).await {
+    match tokio::net::lookup_host((target.host_or_own(), target.port)).await {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => {
             let text = io_reason(&error);

@@ -1,7 +1,5 @@
 //! What went wrong between the two sides of a TLS connection, and what to do about it.
 
-use std::io;
-
 use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose, OtherError};
 use webpki::Error as ChainError;
 
@@ -10,8 +8,8 @@ use super::files::{Identity, Role, VERSION_1, no_usage, weak};
 
 /// A failure of TLS: its cause, as far as a program can act on it, and the text for people.
 ///
-/// With TLS 1.3 a server says only after the handshake that it refuses a certificate, so reads and writes may fail by
-/// it, too.
+/// With TLS 1.3 a server says only after the handshake that it refuses a certificate, so reads and writes of a
+/// [`Stream`](super::Stream) may fail by it, too: it is in their [`std::io::Error`] then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct TlsFailure {
@@ -41,12 +39,6 @@ impl TlsFailure {
     #[must_use]
     pub fn cause(&self) -> TlsCause {
         self.cause
-    }
-
-    /// What an error of a [`Stream`](super::Stream) is about, if it is about TLS.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Option<&TlsFailure> {
-        error.get_ref()?.downcast_ref()
     }
 }
 

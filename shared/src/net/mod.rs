@@ -8,6 +8,7 @@ mod certificate;
 mod dial;
 mod explain;
 mod files;
+mod http;
 mod presented;
 mod stream;
 mod turns;
@@ -18,6 +19,7 @@ pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
 pub use explain::{TlsCause, TlsFailure};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
+pub use http::{HttpAnswer, HttpClient, HttpError, HttpOptions, Proxy, Question};
 pub use presented::{Presented, certificates_in, presented};
 pub use stream::{Detached, Encrypted, Stream};
 

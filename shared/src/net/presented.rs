@@ -67,8 +67,8 @@ pub async fn presented(target: &Target, time_max: Duration) -> Result<Presented,
         .dangerous()
         .with_custom_certificate_verifier(seen.clone())
         .with_no_client_auth();
-    let host = if target.host.is_empty() { "localhost" } else { &target.host };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| tls(error.to_string()))?;
+    let name =
+        ServerName::try_from(target.host_or_own().to_owned()).map_err(|error| tls(error.to_string()))?;
     let handshake = timeout(time_max, TlsConnector::from(Arc::new(config)).connect(name, socket)).await;
     // Where a client's certificate is asked for the handshake fails, but the server has shown its own before.
     let shown = seen.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();

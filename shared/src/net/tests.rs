@@ -329,7 +329,7 @@ async fn a_failure_has_its_cause() {
             match dialer.connect(&target, TIME).await {
                 Ok(mut stream) => {
                     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
-                    TlsFailure::of(&error).unwrap().cause()
+                    error.get_ref().unwrap().downcast_ref::<TlsFailure>().unwrap().cause()
                 }
                 Err(DialError::Tls(failure)) => failure.cause(),
                 Err(error) => panic!("{error}"),

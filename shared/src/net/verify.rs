@@ -3,34 +3,53 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate::Facts;
 
+/// What is seen of a handshake. The library's calls and errors have no place for it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Set when this side begins to speak TLS.
+    begun: Arc<AtomicBool>,
+    /// Whose certificate was refused.
+    refused: RefCell<Option<Facts>>,
+}
+
 tokio::task_local! {
-    /// Whose certificate was refused in the handshake that runs. The library's errors have no place for it.
-    static REFUSED: RefCell<Option<Facts>>;
+    /// The handshake that runs.
+    static SEEN: Seen;
 }
 
 /// Runs a handshake; when it fails because of a certificate, also tells whose that is.
 pub(super) async fn noting<T>(handshake: impl Future<Output = T>) -> (T, Option<Facts>) {
-    REFUSED.scope(RefCell::default(), async { (handshake.await, REFUSED.with(RefCell::take)) }).await
+    noting_from(Arc::default(), handshake).await
+}
+
+/// The same for what connects first, and sets `begun` when the handshake begins.
+pub(super) async fn noting_from<T>(
+    begun: Arc<AtomicBool>,
+    handshake: impl Future<Output = T>,
+) -> (T, Option<Facts>) {
+    let seen = Seen { begun, refused: RefCell::default() };
+    SEEN.scope(seen, async { (handshake.await, SEEN.with(|seen| seen.refused.take())) }).await
 }
 
 fn note(certificate: &CertificateDer<'_>) {
     // Outside of `noting` nobody asks.
-    let _ = REFUSED.try_with(|refused| *refused.borrow_mut() = Facts::read(certificate));
+    let _ = SEEN.try_with(|seen| *seen.refused.borrow_mut() = Facts::read(certificate));
 }
 
 /// Checks servers.
 #[derive(Debug)]
 pub(super) struct CheckServer {
-    pub(super) inner: Arc<WebPkiServerVerifier>,
+    pub(super) inner: Arc<dyn ServerCertVerifier>,
     /// Whether a common name counts where there are no DNS names.
     pub(super) accept_common_name: bool,
 }
@@ -92,7 +111,48 @@ impl ServerCertVerifier for CheckServer {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        // They stand in the first message of the handshake.
+        let _ = SEEN.try_with(|seen| seen.begun.store(true, Ordering::Relaxed));
         self.inner.supported_verify_schemes()
+    }
+}
+
+/// Where there is no authority at all: nobody is known.
+#[derive(Debug)]
+pub(super) struct NobodyKnown(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NobodyKnown {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
