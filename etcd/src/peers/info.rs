@@ -6,22 +6,17 @@
 //! cannot be understood is an error of that one URL.
 
 use std::fmt;
-use std::io;
 use std::num::ParseIntError;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
 use node::member::Peer;
 use serde::Deserialize;
 use shared::id::{ClusterId, MemberId};
-use shared::net::Dialer;
+use shared::net::{Dialer, HttpClient, HttpError, HttpOptions, Question, Target};
 use shared::url::Url;
 use tokio::time::timeout;
 
@@ -133,34 +128,22 @@ pub(crate) async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration)
     }
 }
 
-async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<Answer, String> {
-    let stream = dialer.dial(url, limit).await.map_err(|error| error.to_string())?;
-    let mut http = http1::Builder::new();
-    http.title_case_headers(true).max_headers(HEADER_LINES_SHORT);
-    let handshake = http.handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
-    let request = Request::get(path).header(HOST, url.address()).body(Empty::<Bytes>::new());
-    let exchange = async {
-        let request = request.map_err(io::Error::other)?;
-        whole(sender.send_request(request).await.map_err(io::Error::other)?).await
+async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+    let options =
+        HttpOptions { dial_timeout: limit, header_lines_max: HEADER_LINES_SHORT, idle_max: 0, proxy: None };
+    let host =
+        HeaderValue::from_str(url.address()).map_err(|error| HttpError::Malformed(error.to_string()))?;
+    let question = Question {
+        method: Method::GET,
+        path: path.to_owned(),
+        headers: HeaderMap::from_iter([(HOST, host)]),
+        body: Bytes::new(),
     };
-    // The connection is driven here, so that it goes with the question.
-    tokio::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer.map_err(|error| deepest(&error)),
-        _ = connection => exchange.await.map_err(|error| deepest(&error)),
-    }
-}
-
-/// What is behind an error: the HTTP library says little more than that there was one.
-fn deepest(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), deepest)
-}
-
-async fn whole(answer: Response<Incoming>) -> io::Result<Answer> {
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?;
-    Ok(Response::from_parts(head, body.to_bytes()))
+    let answer = HttpClient::new(dialer.clone(), options).send(&Target::of(url)?, &question).await?;
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let mut whole = Response::new(answer.body(ANSWER_BYTES_MAX).await?);
+    (*whole.status_mut(), *whole.headers_mut()) = (status, headers);
+    Ok(whole)
 }
 
 /// A member as `/members` tells of it: its id is a decimal number.
