@@ -6,6 +6,7 @@ pub mod config;
 mod connections;
 mod dashboard;
 pub mod discovery;
+mod go_json;
 pub mod http;
 pub mod log;
 pub mod metrics;

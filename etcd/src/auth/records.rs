@@ -8,7 +8,7 @@ use shared::account::{NameError, RoleName, UserName};
 
 use super::Refusal;
 use super::rights::{Access, Patterned, Patterns, Permissions, added};
-use crate::http::go_json;
+use crate::go_json;
 
 /// Why a text is not the user or the role of a given name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

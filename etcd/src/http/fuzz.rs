@@ -7,7 +7,8 @@ use shared::v2::Verb;
 use super::form::Form;
 use super::keys::{KeysRequest, parse};
 use super::request_line::{self, RequestLine};
-use super::{go_json, media_type, path, plain_get, text};
+use super::{media_type, path, plain_get, text};
+use crate::go_json;
 
 /// Reads `input` as a form and, after its first newline, a query.
 ///

@@ -18,11 +18,10 @@ use shared::v2;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::go_json;
 use super::legacy_machines::machines;
 use super::reply::{self, Response};
-use super::stats::{Number, number};
 use crate::backend::{Backend, SubmitError};
+use crate::go_json::{self, Number, number};
 
 /// Where the settings are in the store.
 const CONFIG: &[u8] = b"/1/_etcd/config";

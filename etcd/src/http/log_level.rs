@@ -5,9 +5,9 @@ use http::{HeaderMap, Method, StatusCode};
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::go_json;
 use super::reply::{self, Response};
 use crate::backend::Backend;
+use crate::go_json;
 use crate::log::{self, Level};
 
 /// Changes the level. With auth on that is for `root`: a verbose log fills disks, a silent one hides what happens.

@@ -9,10 +9,10 @@ use shared::url::Urls;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::go_json;
 use super::media_type;
 use super::reply::{self, Response};
 use crate::backend::{Backend, ChangeError};
+use crate::go_json;
 use crate::log;
 
 #[derive(Serialize)]

@@ -25,7 +25,6 @@ mod flow;
 mod form;
 mod front;
 pub mod fuzz;
-pub(crate) mod go_json;
 mod health;
 mod keys;
 pub(crate) mod legacy_admin;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared::disk::{Disk, DiskError, DiskFile, Open, parent_of};
 use shared::json;
 
-use crate::http::go_json;
+use crate::go_json;
 
 /// The file. It is replaced as a whole: a crash leaves the old or the new one.
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
-//! JSON of requests, read as Go's `encoding/json` reads it: names of members in any case, the last one
-//! counts, `null` is nothing. Errors come in its words, as far as clients are likely to see them.
+//! JSON as Go's `encoding/json` has it. Read: names of members in any case, the last one counts, `null` is nothing;
+//! errors come in its words, as far as clients are likely to see them. Written: numbers.
 
 use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 use shared::quote::quote;
 
@@ -41,7 +42,7 @@ pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
 
 /// The string that is the member `name` of the object that `body` begins with; what follows is not looked
 /// at. Empty if it is not there, `None` if `body` does not begin with such an object.
-pub(super) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
+pub(crate) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
     match first_value(body)? {
         Value::Null => Some(String::new()),
         Value::Object(members) => match member(&members, name) {
@@ -76,7 +77,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// The members of the object that `body` begins with; what follows is not looked at. None for `null`.
-pub(super) fn first_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
+pub(crate) fn first_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
     let body = String::from_utf8_lossy(body);
     match serde_json::Deserializer::from_str(&body).into_iter::<Value>().next() {
         None => Err("EOF".to_owned()),
@@ -122,6 +123,17 @@ fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
         found => quote(char::from(found).to_string()).trim_matches('"').to_owned(),
     };
     format!("invalid character '{found}' {place}")
+}
+
+/// A number in the text that it has in JSON.
+pub(crate) type Number = Box<RawValue>;
+
+/// A number as Go writes it: without a point where there is nothing behind it, with an exponent only far out.
+pub(crate) fn number(value: f64) -> Number {
+    let far = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
+    let text = if far { format!("{value:e}") } else { value.to_string() };
+    // The text of a number is JSON.
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]
@@ -186,6 +198,12 @@ mod tests {
         ] {
             assert_eq!(first_object(body.as_bytes()), Err(wanted.to_owned()), "{body}");
         }
+    }
+
+    #[test]
+    fn numbers_look_as_gos_do() {
+        let texts = [0.0, 1.0, 0.25, 9_223_372_036_854_775_808.0].map(|value| number(value).get().to_owned());
+        assert_eq!(texts, ["0", "1", "0.25", "9223372036854776000"]);
     }
 
     #[test]
