@@ -10,6 +10,8 @@
 //!
 //! **Invariant:** clients cannot take the slots of other members, nor members those of clients.
 
+mod presence;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -28,6 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::log;
 use crate::metrics::descriptor_limit;
+
+pub(crate) use self::presence::Presence;
 
 /// Descriptors that are kept for everything but accepted connections.
 ///

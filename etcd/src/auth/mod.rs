@@ -34,7 +34,7 @@ use shared::account::NameError;
 use shared::error::ApiError;
 
 use crate::backend::{SubmitError, Unavailable};
-use crate::http::Flow;
+use crate::connections::Presence;
 
 pub(crate) use self::accounts::{Accounts, UserChange};
 pub(crate) use self::gate::{Denied, is_known, is_root, may, only_reads};
@@ -65,15 +65,15 @@ pub(crate) struct Caller<'a> {
     pub(crate) authorization: Option<&'a HeaderValue>,
     /// Where the connection comes from.
     pub(crate) source: Option<IpAddr>,
-    /// The connection, if it is to be seen when the client closes it.
-    pub(crate) connection: Option<&'a Flow>,
+    /// Whether its client is still there, if that is to be seen.
+    pub(crate) connection: Option<&'a Presence>,
 }
 
 impl Caller<'_> {
     /// Whether the client has closed the connection, or its half of it.
     async fn has_left(self) -> bool {
         match self.connection {
-            Some(connection) => connection.client_has_left().await,
+            Some(connection) => connection.has_left().await,
             None => false,
         }
     }

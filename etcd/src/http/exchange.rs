@@ -164,7 +164,7 @@ impl Asked<'_> {
         Caller {
             authorization: self.authorization.as_ref(),
             source: self.source,
-            connection: Some(self.flow),
+            connection: Some(self.flow.client()),
         }
     }
 }

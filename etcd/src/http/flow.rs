@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::waiting::Waiting;
 use super::watch::Watch;
-use crate::connections::{Activity, Phase};
+use crate::connections::{Activity, Phase, Presence};
 
 /// What takes a connection over from the HTTP library.
 pub(super) enum Takeover {
@@ -60,10 +60,8 @@ pub(crate) struct Flow {
     crowded: AtomicBool,
     /// Counts requests whose head was read.
     begun: AtomicU32,
-    /// Somebody wants to know whether the client is still there.
-    asks_for_client: AtomicBool,
-    /// The client has closed its side, as far as was asked.
-    client_left: AtomicBool,
+    /// Whether the client is still there.
+    client: Presence,
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
     /// What the other connections' need for room is to know of this one.
@@ -153,26 +151,12 @@ impl Flow {
         self.unflushed.store(false, Relaxed);
     }
 
-    /// Whether the client is to be looked for.
-    pub(super) fn asks_for_client(&self) -> bool {
-        self.asks_for_client.load(Relaxed)
-    }
-
-    /// Whether the client has closed its side.
-    pub(super) fn client_is_found(&self, left: bool) {
-        self.client_left.store(left, Relaxed);
+    /// Whether the client is still there: asked by the answering side, found out by this one.
+    pub(crate) fn client(&self) -> &Presence {
+        &self.client
     }
 
     // The answering side.
-
-    /// Whether the client has closed its side of the connection.
-    pub(crate) async fn client_has_left(&self) -> bool {
-        self.asks_for_client.store(true, Relaxed);
-        // The socket's side looks whenever the connection's task has run, and this is a part of that task.
-        tokio::task::yield_now().await;
-        self.asks_for_client.store(false, Relaxed);
-        self.client_left.load(Relaxed)
-    }
 
     /// A request's head is read. Its body has this length in bytes; `None` if it comes in chunks.
     pub(crate) fn begins(&self, body: Option<u64>) {

@@ -259,8 +259,9 @@ impl<S: Site> Write for Front<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.flow.asks_for_client() {
-            this.flow.client_is_found(this.socket.is_read_closed());
+        let client = this.flow.client();
+        if client.is_asked_for() {
+            client.found(this.socket.is_read_closed());
         }
         ready!(this.poll_out(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;

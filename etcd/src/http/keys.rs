@@ -356,7 +356,7 @@ impl Guarded {
         let caller = Caller {
             authorization: authorization.as_ref(),
             source: exchange.source,
-            connection: Some(&exchange.flow),
+            connection: Some(exchange.flow.client()),
         };
         let accounts = Accounts::new(&context.auth, &context.backend, caller);
         match auth::may(&accounts, Access { key: &key, writes, recursive }).await {
