@@ -1,6 +1,7 @@
 //! What an API may ask of the running member, and why it may get no answer. Every API stands on this and none on
 //! another.
 
+mod settings;
 #[cfg(test)]
 pub(crate) mod stand_in;
 mod switch;
@@ -20,6 +21,7 @@ use shared::v2;
 
 use crate::metrics::{Figures, PeerStats};
 
+pub(crate) use self::settings::{ClusterConfig, remove_delay};
 pub use self::switch::{Generation, Switch};
 pub(crate) use self::switch::{SWITCH_PATH, SharedSwitch};
 

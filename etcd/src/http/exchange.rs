@@ -21,8 +21,8 @@ use super::reply::{self, BadRequest, Response};
 use super::route::Route;
 use super::site::Wire;
 use super::{
-    Context, auth, cors, dashboard, debug_vars, health, keys, legacy_admin, legacy_pages, log_level,
-    machines, media_type, members, metrics_page, modules,
+    Context, admin, auth, cors, dashboard, debug_vars, health, keys, legacy_pages, log_level, machines,
+    media_type, members, metrics_page, modules,
 };
 use super::{path, pprof, stats, version};
 use crate::auth::{Access, Accounts, Caller, Denied, may};
@@ -319,7 +319,7 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
             Ok(pass) => return modules::begin(exchange, route, asked, headers, pass),
             Err(denied) => auth::refuse(headers, denied),
         },
-        Route::Admin => Box::pin(legacy_admin::answer_client(context, asked, headers)).await,
+        Route::Admin => Box::pin(admin::answer(context, asked, headers)).await,
         Route::LeaderUrl => legacy_pages::answer_leader(context, &asked, headers),
         Route::Peers => legacy_pages::answer_peers(context, &asked, headers),
         Route::V1StatsSelf => stats::answer_self_v1(context, &asked, headers),

@@ -11,6 +11,7 @@
 //! not the member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a
 //! request does to the store, and nothing here knows that raft exists, apart from two numbers in headers.
 
+mod admin;
 mod auth;
 mod bodies;
 mod browsers;
@@ -27,7 +28,6 @@ mod front;
 pub mod fuzz;
 mod health;
 mod keys;
-pub(crate) mod legacy_admin;
 mod legacy_machines;
 mod legacy_pages;
 mod listener;
@@ -75,7 +75,6 @@ use crate::metrics::Metrics as ProcessMetrics;
 pub use self::browsers::BrowserRules;
 pub use self::cors::Cors;
 pub(crate) use self::flow::Flow;
-pub use self::legacy_admin::{AdminAnswer, remove_delay};
 pub(crate) use self::listener::serve;
 pub(crate) use self::metrics_page::graphite;
 pub(crate) use self::site::{HEADER_LINES_SHORT, Site, Wire};

@@ -14,9 +14,9 @@ use shared::json;
 use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
+use crate::admin::{self, AdminAnswer};
 use crate::backend::Backend;
 use crate::connections::Activity;
-use crate::http::{AdminAnswer, legacy_admin};
 
 /// More than any settings of a cluster need.
 const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
@@ -51,7 +51,7 @@ impl<B: Backend> Roster for B {
         if !matches!(*method, Method::GET | Method::HEAD) && self.look_for_auth().is_on() {
             return AdminAnswer::wants_root();
         }
-        legacy_admin::answer(self, method, path, body).await
+        admin::answer(self, method, path, body).await
     }
 }
 

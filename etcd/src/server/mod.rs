@@ -51,7 +51,7 @@ use self::node_loop::{Ended, Hands, Listeners, Node, NodeLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
-use crate::backend::SharedSwitch;
+use crate::backend::{self, SharedSwitch};
 use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::http;
@@ -330,7 +330,7 @@ fn start_member<D: Disk>(
         request_timeout: REQUEST_TIMEOUT_BASE + 2 * config.election(),
         snapshot_count: config.snapshot_count,
         slow_request: config.slow_request,
-        dead_after: config.remove_dead_members.then_some(http::remove_delay as fn(&Store) -> Duration),
+        dead_after: config.remove_dead_members.then_some(backend::remove_delay as fn(&Store) -> Duration),
     };
     let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);

@@ -1,98 +1,21 @@
 //! `/v2/admin` of 0.4: the settings of the cluster, and its members by name.
 //!
-//! 0.4 has it on the peer port; here clients' ports have it too. The settings are kept as 0.4 keeps them, in a hidden
-//! key, so that all members and a migrated cluster know them. This server has no standbys: only the remove delay is
-//! made use of, and that only where `-remove-dead-members` says so.
+//! 0.4 has it on the peer port; here clients' ports have it too. Both hand the request over and get an answer that
+//! knows neither port.
 
-use std::time::Duration;
+mod machines;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use node::member::{Membership, Peer};
 use serde::Serialize;
-use serde_json::Value;
-use shared::store::Store;
-use shared::v2;
 
-use super::Context;
-use super::auth;
-use super::exchange::Asked;
-use super::legacy_machines::machines;
-use super::reply::{self, Response};
-use crate::backend::{Backend, SubmitError};
-use crate::go_json::{self, Number, number};
+use crate::backend::{Backend, ClusterConfig, SubmitError};
+use crate::go_json;
 
-/// Where the settings are in the store.
-const CONFIG: &[u8] = b"/1/_etcd/config";
+pub(crate) use self::machines::machines;
 
 /// Bytes of the answer to a removal: the commit index, as a number of variable length, and zeroes.
 const REMOVED_BYTES: usize = 8;
-
-/// The settings that 0.4's clusters agree on.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct ClusterConfig {
-    /// How many members there may be; further ones are standbys.
-    active_size: f64,
-    /// After how many seconds of silence a member becomes a standby.
-    remove_delay: f64,
-    /// Seconds between two looks of a standby at the cluster.
-    sync_interval: f64,
-}
-
-impl Default for ClusterConfig {
-    fn default() -> ClusterConfig {
-        ClusterConfig { active_size: 9.0, remove_delay: 1800.0, sync_interval: 5.0 }
-    }
-}
-
-impl ClusterConfig {
-    /// The settings with those that `members` names; each at least what makes sense.
-    fn with(self, members: &serde_json::Map<String, Value>) -> ClusterConfig {
-        let given = |name, otherwise| members.get(name).and_then(Value::as_f64).unwrap_or(otherwise);
-        ClusterConfig {
-            active_size: given("activeSize", self.active_size).trunc().max(3.0),
-            remove_delay: given("removeDelay", self.remove_delay).max(2.0),
-            sync_interval: given("syncInterval", self.sync_interval).max(1.0),
-        }
-    }
-
-    /// The settings in force.
-    fn read<B: Backend>(backend: &B) -> ClusterConfig {
-        ClusterConfig::of(&backend.store())
-    }
-
-    fn of(store: &Store) -> ClusterConfig {
-        let event = store.get(CONFIG, false, false).ok();
-        let text = event.as_ref().and_then(|event| event.node().value());
-        match text.map(go_json::first_object) {
-            Some(Ok(members)) => ClusterConfig::default().with(&members),
-            _ => ClusterConfig::default(),
-        }
-    }
-
-    fn to_json(self) -> Vec<u8> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Form {
-            active_size: Number,
-            remove_delay: Number,
-            sync_interval: Number,
-        }
-        let form = Form {
-            active_size: number(self.active_size),
-            remove_delay: number(self.remove_delay),
-            sync_interval: number(self.sync_interval),
-        };
-        // Numbers can always be written.
-        shared::json::to_vec(&form).unwrap_or_default()
-    }
-}
-
-/// After how long a silence a member is to be removed, as the cluster's settings say.
-pub fn remove_delay(store: &Store) -> Duration {
-    Duration::try_from_secs_f64(ClusterConfig::of(store).remove_delay).unwrap_or(Duration::MAX)
-}
 
 /// A member as these pages show it.
 #[derive(Serialize)]
@@ -148,23 +71,6 @@ impl AdminAnswer {
     }
 }
 
-/// Answers a client. With auth on, what changes the cluster is for `root`.
-pub(super) async fn answer_client<B: Backend>(
-    context: &Context<B>,
-    asked: Asked<'_>,
-    mut headers: HeaderMap,
-) -> Response {
-    let changes = !matches!(*asked.method, Method::GET | Method::HEAD);
-    if changes && let Err(denied) = auth::is_root(context, &asked, "/v2/admin").await {
-        return auth::refuse(headers, denied);
-    }
-    let answer = answer(&context.backend, asked.method, asked.rest, &asked.body).await;
-    if !answer.content_type.is_empty() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    }
-    reply::answer(headers, answer.status, answer.body)
-}
-
 /// Answers a request for the path `rest` below `/v2/admin`, unescaped.
 pub(crate) async fn answer<B: Backend>(
     backend: &B,
@@ -214,13 +120,7 @@ async fn configure<B: Backend>(backend: &B, body: &[u8]) -> AdminAnswer {
         Err(why) => return AdminAnswer::text(StatusCode::INTERNAL_SERVER_ERROR, &why),
     };
     let wanted = ClusterConfig::read(backend).with(&members);
-    let request = v2::Request {
-        verb: v2::Verb::Put,
-        path: Bytes::from_static(CONFIG),
-        val: wanted.to_json().into(),
-        ..v2::Request::default()
-    };
-    match backend.submit(request).await {
+    match backend.submit(wanted.request()).await {
         Ok(_) => config(wanted),
         Err(SubmitError::Api(error)) => {
             let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -296,24 +196,6 @@ impl<'a> Machine<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_are_taken_by_their_exact_names_and_held_above_the_least() {
-        let with = |text: &str| {
-            let members = go_json::first_object(text.as_bytes()).unwrap();
-            String::from_utf8(ClusterConfig::default().with(&members).to_json()).unwrap()
-        };
-        assert_eq!(with("{}"), r#"{"activeSize":9,"removeDelay":1800,"syncInterval":5}"#);
-        assert_eq!(
-            with(r#"{"activeSize":5.9,"removeDelay":2.5,"ActiveSize":7}"#),
-            r#"{"activeSize":5,"removeDelay":2.5,"syncInterval":5}"#
-        );
-        assert_eq!(
-            with(r#"{"activeSize":-1,"removeDelay":0,"syncInterval":0.1}"#),
-            r#"{"activeSize":3,"removeDelay":2,"syncInterval":1}"#
-        );
-        assert_eq!(with(r#"{"activeSize":"5"}"#), r#"{"activeSize":9,"removeDelay":1800,"syncInterval":5}"#);
-    }
 
     #[test]
     fn a_commit_index_is_told_in_eight_bytes() {
