@@ -1,5 +1,6 @@
 //! The server: a member of a replicated key-value store that speaks the etcd v2 API, or a proxy before members.
 
+mod addresses;
 pub mod admin;
 pub mod auth;
 pub mod backend;

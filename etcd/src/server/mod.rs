@@ -1,7 +1,6 @@
 //! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
 //! brings all of them to an end in the right order.
 
-pub(crate) mod addresses;
 mod ages;
 mod begin;
 mod clock;
@@ -38,7 +37,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::addresses::addresses;
 use self::ages::Ages;
 pub use self::clock::now;
 pub use self::data_dir::{DataDirError, Layout, Role, role_of};
@@ -51,6 +49,7 @@ use self::node_loop::{Ended, Hands, Listeners, Node, NodeLoop, Notice};
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
+use crate::addresses::{self, addresses};
 use crate::backend::{self, SharedSwitch};
 use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};

@@ -11,8 +11,8 @@ use shared::quote::quote;
 use shared::url::Urls;
 use socket2::SockRef;
 
+use crate::addresses::addresses;
 use crate::log;
-use crate::server::addresses::addresses;
 
 /// The first descriptor that is handed over.
 const FIRST: usize = 3;

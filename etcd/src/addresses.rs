@@ -50,7 +50,7 @@ fn unknown(host: &str, port: u16, error: &io::Error) -> String {
 ///
 /// # Errors
 /// In the words of the original.
-pub(super) fn listen_at(addresses: &[SocketAddr]) -> Result<TcpListener, String> {
+pub(crate) fn listen_at(addresses: &[SocketAddr]) -> Result<TcpListener, String> {
     let mut failure = String::new();
     for address in addresses {
         match bind(*address) {
