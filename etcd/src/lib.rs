@@ -20,5 +20,6 @@ pub mod security;
 pub mod server;
 pub mod service;
 pub mod starter;
+pub mod transport;
 pub mod upgrade;
 pub mod version;

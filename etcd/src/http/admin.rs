@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::admin;
 use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
 
 /// Answers a client. With auth on, what changes the cluster is for `root`.
 pub(super) async fn answer<B: Backend>(

@@ -9,11 +9,11 @@ use shared::json;
 
 use super::Context;
 use super::exchange::Asked;
-use super::form::Form;
-use super::reply::{self, Response};
 use crate::auth::{self, Accounts, AuthError, Denied, Refusal, Role, Unfit, User, UserChange, is_empty};
 use crate::backend::{Backend, Unavailable};
 use crate::log;
+use crate::transport::form::Form;
+use crate::transport::reply::{self, Response};
 
 /// A user as reads show it: with what each role allows.
 #[derive(Serialize)]

@@ -13,12 +13,12 @@ use shared::store::Nodes;
 
 use super::Context;
 use super::exchange::Asked;
-use super::form::{self, parse_bool};
-use super::reply::{self, Response};
 use crate::auth::{self, Access, Accounts, Denied};
 use crate::backend::Backend;
 use crate::config::DashboardMode;
 use crate::dashboard::{self, Asset, SearchWish};
+use crate::transport::form::{self, parse_bool};
+use crate::transport::reply::{self, Response};
 
 /// The page may use its own files and ask its own server, and nothing else; nobody may put it into a frame.
 const POLICY: HeaderValue = HeaderValue::from_static(

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use super::stats::state_name;
 use crate::backend::Backend;
 use crate::metrics::{Process, descriptor_limit};
+use crate::transport::reply::{self, Response};
 use crate::version::OWN;
 
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");

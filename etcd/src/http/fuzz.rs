@@ -4,11 +4,12 @@ use http::Method;
 use shared::time::UnixNanos;
 use shared::v2::Verb;
 
-use super::form::Form;
 use super::keys::{KeysRequest, parse};
-use super::request_line::{self, RequestLine};
-use super::{media_type, path, plain_get, text};
+use super::plain_get;
 use crate::go_json;
+use crate::transport::form::Form;
+use crate::transport::request_line::{self, RequestLine};
+use crate::transport::{media_type, path, text};
 
 /// Reads `input` as a form and, after its first newline, a query.
 ///

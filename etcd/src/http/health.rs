@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::{Backend, SubmitError};
+use crate::transport::reply::{self, Response};
 
 /// How long the log may take to move, or a quorum to answer.
 const PATIENCE: Duration = Duration::from_millis(750);

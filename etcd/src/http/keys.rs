@@ -12,20 +12,21 @@ use shared::v2::{self, Verb};
 
 use super::Context;
 use super::depth;
-use super::exchange::{Asked, Exchange, Framing, Page};
-use super::form::{Form, Param, parse_bool, parse_u64};
+use super::exchange::{Asked, Exchange, Page};
 use super::legacy_machines;
-use super::media_type;
 use super::metrics::Counted;
-use super::progress::Progress;
-use super::reply::{self, Response};
-use super::right::Right;
 use super::v1;
 use super::v1_dialect::{self, Dialect, Doing};
-use super::watch::Watch;
 use crate::auth::{self, Access, Accounts, Caller, Denied};
 use crate::backend::{Backend, SubmitError};
 use crate::log;
+use crate::transport::form::{Form, Param, parse_bool, parse_u64};
+use crate::transport::media_type;
+use crate::transport::progress::Progress;
+use crate::transport::reply::{self, Response};
+use crate::transport::request::Framing;
+use crate::transport::right::Right;
+use crate::transport::watch::Watch;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 

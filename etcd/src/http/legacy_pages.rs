@@ -6,8 +6,8 @@ use shared::error::{ApiError, Code};
 
 use super::Context;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
 
 /// The leader's peer URL.
 pub(super) fn answer_leader<B: Backend>(

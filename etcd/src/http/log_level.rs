@@ -5,10 +5,10 @@ use http::{HeaderMap, Method, StatusCode};
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
 use crate::go_json;
 use crate::log::{self, Level};
+use crate::transport::reply::{self, Response};
 
 /// Changes the level. With auth on that is for `root`: a verbose log fills disks, a silent one hides what happens.
 pub(super) async fn answer<B: Backend>(

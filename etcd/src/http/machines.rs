@@ -5,8 +5,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Context;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
 
 pub(super) fn answer<B: Backend>(
     context: &Context<B>,

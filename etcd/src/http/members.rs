@@ -9,11 +9,11 @@ use shared::url::Urls;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::media_type;
-use super::reply::{self, Response};
 use crate::backend::{Backend, ChangeError};
 use crate::go_json;
 use crate::log;
+use crate::transport::media_type;
+use crate::transport::reply::{self, Response};
 
 #[derive(Serialize)]
 struct Member<'a> {

@@ -10,9 +10,9 @@ use prometheus::proto::MetricFamily;
 
 use super::Context;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
 use crate::metrics::{self, Process, Standing, StoreCounts};
+use crate::transport::reply::{self, Response};
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 

@@ -1,11 +1,7 @@
-//! The client's side of the server: HTTP/1.1 and the v2 API.
+//! The client's side of the member: the pages.
 //!
-//! ```text
-//! listener ─▶ connection ─▶ front ─▶ hyper ─▶ exchange ─▶ route ─▶ keys, members, stats, …
-//!             │    ▲                                                  │
-//!             │    └───────────────── watch ◀─────────────────────────┘
-//!             └─▶ plain_get
-//! ```
+//! [`transport`](crate::transport) hands a request over ([`Site`]), [`exchange`] looks which page it is for ([`route`]), and
+//! the page answers.
 //!
 //! A request is parsed once, where it comes in; after that it is a typed value. The pages know a [`Backend`],
 //! not the member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a
@@ -13,57 +9,41 @@
 
 mod admin;
 mod auth;
-mod bodies;
-mod browsers;
-mod connection;
-mod cors;
 mod dashboard;
-mod date;
 mod debug_vars;
 mod depth;
 pub(crate) mod exchange;
-mod flow;
-mod form;
-mod front;
 pub mod fuzz;
 mod health;
 mod keys;
 mod legacy_machines;
 mod legacy_pages;
-mod listener;
 mod log_level;
 mod machines;
-mod media_type;
 mod members;
 mod metrics;
 mod metrics_page;
 mod modules;
-mod output;
-pub(crate) mod path;
-mod pieces;
-mod place;
 mod plain_get;
 mod pprof;
-mod progress;
-pub(crate) mod reply;
-mod request_line;
 mod right;
 mod route;
-mod site;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod text;
 mod v1;
 mod v1_dialect;
 mod version;
-mod waiting;
-mod watch;
-mod watch_thread;
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use shared::time::UnixNanos;
+
+use self::exchange::Exchange;
 
 use crate::auth::Auth;
 use crate::backend::Backend;
@@ -71,30 +51,12 @@ use crate::config::{Config, DashboardMode, V1Dialect};
 use crate::dashboard::Dashboard;
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
+use crate::transport::output::Output;
+use crate::transport::right::{GoesOn, Right};
+use crate::transport::{BrowserRules, Flow, Limits, Site, Wire, reply};
 
-pub use self::browsers::BrowserRules;
-pub use self::cors::Cors;
-pub(crate) use self::flow::Flow;
-pub(crate) use self::listener::serve;
 pub(crate) use self::metrics_page::graphite;
-pub(crate) use self::site::{HEADER_LINES_SHORT, Site, Wire};
-
-/// How large requests may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// A request's first line and headers, in bytes; at least 8192. Beyond it the answer is 431.
-    pub head_bytes_max: usize,
-    /// A request's body, in bytes. Beyond it the answer is 413.
-    pub body_bytes_max: usize,
-    /// Levels of a new key below the root. Beyond it the answer is 400.
-    pub key_levels_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { head_bytes_max: 128 * 1024, body_bytes_max: 16 * 1024 * 1024, key_levels_max: 1000 }
-    }
-}
+pub(crate) use self::route::area;
 
 /// How clients are served.
 #[derive(Debug, Clone, Default)]
@@ -119,11 +81,7 @@ impl From<&Config> for Options {
     fn from(config: &Config) -> Options {
         Options {
             browsers: BrowserRules::new(config),
-            limits: Limits {
-                head_bytes_max: config.request_header_bytes_max,
-                body_bytes_max: config.request_body_bytes_max,
-                key_levels_max: config.key_levels_max,
-            },
+            limits: Limits::from(config),
             dashboard: config.dashboard,
             internal_version: config.allow_legacy,
             trace: config.trace,
@@ -191,5 +149,41 @@ impl<B: Backend> Context<B> {
             metrics,
             cluster_id,
         })
+    }
+}
+
+impl<B: Backend> Site for Context<B> {
+    type Exchange = Exchange<B>;
+    type Body = reply::Body;
+
+    fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    fn clock(&self) -> UnixNanos {
+        self.backend.clock()
+    }
+
+    fn answer_at_once(&self, bytes: &[u8], out: &mut Output) -> usize {
+        plain_get::answer(self, bytes, out)
+    }
+
+    fn rights_generation(&self) -> u64 {
+        self.backend.auth_generation().get()
+    }
+
+    fn may_go_on(self: &Arc<Self>, right: &Right) -> GoesOn {
+        right::look(right, self.clone())
+    }
+
+    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
+        Exchange { context: self, flow, source: client.map(|client| client.ip()), encrypted }
+    }
+
+    async fn answer(
+        exchange: Arc<Exchange<B>>,
+        request: Request<Incoming>,
+    ) -> Result<reply::Response, Infallible> {
+        exchange::answer(exchange, request).await
     }
 }

@@ -12,14 +12,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::Context;
 use super::depth;
 use super::exchange::{Asked, Exchange, Page};
-use super::form::{self, parse_u64};
-use super::reply;
 use super::route::Route;
-use super::waiting::Waiting;
 use crate::auth::{self, Accounts, Caller, Denied};
 use crate::backend::Backend;
 use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
 use crate::modules::{Access, LockPath};
+use crate::transport::form::{self, parse_u64};
+use crate::transport::reply;
+use crate::transport::waiting::Waiting;
 
 impl<B: Backend> Access for Arc<Context<B>> {
     type Member = B;
@@ -276,9 +276,9 @@ async fn carry_out<B: Backend>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::exchange::{Framing, Whole};
-    use super::super::flow::Flow;
     use super::*;
+    use crate::transport::Flow;
+    use crate::transport::request::{Framing, Whole};
 
     fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
         let flow = Flow::default();

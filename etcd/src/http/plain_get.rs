@@ -18,14 +18,15 @@ use shared::error::ApiError;
 use shared::event::Event;
 use shared::time::UnixNanos;
 
-use super::date::http_date;
-use super::exchange::is_host_byte;
+use super::Context;
 use super::keys::{self, KeysRequest};
 use super::metrics::Counted;
-use super::output::{Output, push_status_line};
-use super::pieces::Made;
-use super::{Context, path, reply};
 use crate::backend::Backend;
+use crate::transport::date::http_date;
+use crate::transport::output::{Output, push_status_line};
+use crate::transport::pieces::Made;
+use crate::transport::request::is_host_byte;
+use crate::transport::{path, reply};
 
 /// Headers that a plain request may have.
 const HEADERS_MAX: usize = 16;

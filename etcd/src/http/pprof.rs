@@ -14,11 +14,11 @@ use shared::time::UnixNanos;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
 use crate::profiles::cpu::{CpuError, Sampling};
 use crate::profiles::threads::{self, Thread};
 use crate::profiles::{self, heap};
+use crate::transport::reply::{self, Response};
 
 /// How long a CPU profile is taken if nobody says it, in seconds.
 const SECONDS: u64 = 30;

@@ -1,86 +1,22 @@
-//! The right to a watch, which is looked at again when users, roles or the switch may have changed.
+//! Whether somebody who watches still has the right to.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
-
-use http::HeaderValue;
 
 use super::Context;
-use super::site::Site;
 use crate::auth::{self, Access, Accounts, Caller};
 use crate::backend::Backend;
+use crate::transport::right::{GoesOn, Right};
 
-/// Whether a watch may go on. It may take a while: the password may have to be checked.
-pub(crate) type GoesOn = Pin<Box<dyn Future<Output = bool> + Send>>;
-
-/// Who watches what.
-#[derive(Debug)]
-pub(crate) struct Right {
-    /// The path below `/v2/keys`, with the slash at its end if there is one.
-    key: Box<[u8]>,
-    recursive: bool,
-    /// Boxed: most have none, and there may be many watches.
-    authorization: Option<Box<HeaderValue>>,
-    /// The generation in which the right was there.
-    seen: u64,
-}
-
-impl Right {
-    /// A right that was there in the generation `seen`.
-    pub(super) fn new(key: &[u8], recursive: bool, authorization: Option<&HeaderValue>, seen: u64) -> Right {
-        Right { key: key.into(), recursive, authorization: authorization.cloned().map(Box::new), seen }
-    }
-
-    /// Whether it is still there.
-    pub(super) fn look<B: Backend>(&self, context: Arc<Context<B>>) -> GoesOn {
-        let (key, recursive, authorization) = (self.key.clone(), self.recursive, self.authorization.clone());
-        Box::pin(async move {
-            if !context.backend.auth().is_on() {
-                return true;
-            }
-            let caller = Caller { authorization: authorization.as_deref(), ..Caller::default() };
-            let accounts = Accounts::new(&context.auth, &context.backend, caller);
-            auth::may(&accounts, Access { key: &key, writes: false, recursive }).await.is_ok()
-        })
-    }
-}
-
-/// A watch's right, and the look at it that goes on.
-pub(super) struct Guard {
-    right: Right,
-    look: Option<Box<Look>>,
-}
-
-/// A look at a right.
-struct Look {
-    /// What it is about.
-    generation: u64,
-    goes_on: GoesOn,
-}
-
-impl Guard {
-    /// Of a right that is there.
-    pub(super) fn new(right: Right) -> Guard {
-        Guard { right, look: None }
-    }
-
-    /// Whether the watch may go on. One load, as long as nothing has changed.
-    pub(super) fn poll<S: Site>(&mut self, site: &Arc<S>, cx: &mut TaskContext<'_>) -> Poll<bool> {
-        loop {
-            if let Some(look) = &mut self.look {
-                let Poll::Ready(goes_on) = look.goes_on.as_mut().poll(cx) else { return Poll::Pending };
-                self.right.seen = look.generation;
-                self.look = None;
-                if !goes_on {
-                    return Poll::Ready(false);
-                }
-            }
-            let now = site.rights_generation();
-            if now == self.right.seen {
-                return Poll::Ready(true);
-            }
-            self.look = Some(Box::new(Look { generation: now, goes_on: site.may_go_on(&self.right) }));
+/// Whether a watch's right is still there.
+pub(super) fn look<B: Backend>(right: &Right, context: Arc<Context<B>>) -> GoesOn {
+    let (key, recursive) = (Box::<[u8]>::from(right.key()), right.is_recursive());
+    let authorization = right.authorization().cloned().map(Box::new);
+    Box::pin(async move {
+        if !context.backend.auth().is_on() {
+            return true;
         }
-    }
+        let caller = Caller { authorization: authorization.as_deref(), ..Caller::default() };
+        let accounts = Accounts::new(&context.auth, &context.backend, caller);
+        auth::may(&accounts, Access { key: &key, writes: false, recursive }).await.is_ok()
+    })
 }

@@ -2,6 +2,7 @@
 
 use super::auth::Family;
 use super::keys::Api;
+use crate::transport::browsers::Area;
 
 /// A page, or a family of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,15 @@ impl Route {
 
 fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(prefix).filter(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
+/// What the page at a path is about, for the rules on web pages.
+pub(crate) fn area(path: &[u8]) -> Area {
+    match Route::of(path).0 {
+        Route::Keys(_) => Area::Keys,
+        Route::Dashboard | Route::DashboardApi | Route::DashboardKeys => Area::Dashboard,
+        _ => Area::Else,
+    }
 }
 
 #[cfg(test)]

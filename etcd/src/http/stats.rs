@@ -11,12 +11,12 @@ use shared::id::MemberId;
 use super::Context;
 use super::exchange::Asked;
 use super::legacy_pages;
-use super::reply::{self, Response};
-use super::text;
 use crate::admin::machines;
 use crate::backend::Backend;
 use crate::go_json::{Number, number};
 use crate::metrics::FollowerStats;
+use crate::transport::reply::{self, Response};
+use crate::transport::text;
 
 #[derive(Serialize)]
 struct SelfStats<'a> {

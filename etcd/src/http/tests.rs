@@ -22,10 +22,11 @@ mod head;
 mod listings;
 mod pipelines;
 
-use super::{Context, Cors, Limits, Options, ProcessMetrics, serve};
+use super::{Context, Options, ProcessMetrics};
 use crate::backend::Backend as _;
 use crate::backend::stand_in::StandIn;
 use crate::connections::ConnectionSlots;
+use crate::transport::{Cors, Limits, serve};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -13,12 +13,12 @@ use shared::store::EXPIRATION_MIN;
 use shared::time::UnixNanos;
 use shared::v2;
 
-use super::form::{Form, Param, parse_u64};
 use super::keys::{KeysRequest, expiration, refusal};
-use super::pieces::Pieces;
-use super::progress::Progress;
-use super::reply::{self, Response};
 use super::v1_dialect::{Dialect, whole_seconds};
+use crate::transport::form::{Form, Param, parse_u64};
+use crate::transport::pieces::Pieces;
+use crate::transport::progress::Progress;
+use crate::transport::reply::{self, Response};
 
 /// What the errors of a write without sense are about.
 const SET: &str = "Set";

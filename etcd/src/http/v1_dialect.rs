@@ -12,8 +12,8 @@ use shared::event::{Action, Event};
 use shared::json;
 use shared::time::UnixNanos;
 
-use super::reply::{self, Response};
 pub(super) use crate::config::V1Dialect as Dialect;
+use crate::transport::reply::{self, Response};
 
 impl Dialect {
     /// What an action is called.

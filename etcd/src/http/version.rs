@@ -9,8 +9,8 @@ use shared::json;
 
 use super::Context;
 use super::exchange::Asked;
-use super::reply::{self, Response};
 use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
 
 pub(super) fn answer<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
     if *asked.method != Method::GET {

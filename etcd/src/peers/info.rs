@@ -20,8 +20,8 @@ use shared::net::{Dialer, HttpClient, HttpError, HttpOptions, Question, Target};
 use shared::url::Url;
 use tokio::time::timeout;
 
-use crate::http::HEADER_LINES_SHORT;
 use crate::log;
+use crate::transport::HEADER_LINES_SHORT;
 
 /// More than the list of any cluster that can agree on something.
 const ANSWER_BYTES_MAX: usize = 4 << 20;

@@ -138,7 +138,7 @@ pub(super) async fn admin<R: Roster>(
     activity: &Activity,
 ) -> Result<Answer, Abort> {
     let (head, body) = request.into_parts();
-    let Ok(path) = crate::http::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
+    let Ok(path) = crate::transport::path::unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
     let body = PacedBody::new(body, activity).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
     let rest = match path.strip_prefix(b"/remove/") {
         Some(name) => [b"/machines/", name].concat(),

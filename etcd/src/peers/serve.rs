@@ -30,8 +30,8 @@ use super::posts;
 use super::versions;
 use super::writer::{self, StreamStart};
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
-use crate::http::{HEADER_LINES_SHORT, exchange};
 use crate::log;
+use crate::transport::{HEADER_LINES_SHORT, request};
 
 /// How long a peer may take to send the head of a request, or to agree on keys.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -139,7 +139,7 @@ async fn answer<R: Roster>(
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Ok(pages::no_host());
     }
-    if !exchange::is_chunked_alone(request.headers()) {
+    if !request::is_chunked_alone(request.headers()) {
         return Ok(pages::unknown_coding());
     }
     let (path, method) = (request.uri().path(), request.method());

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::premature::Premature;
 use super::upstream::Lease;
-use crate::http::{Flow, reply};
+use crate::transport::{Flow, reply};
 
 /// Ends a body before its time.
 pub(super) type Until = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -24,11 +24,11 @@ use super::hops::{LOOP, Refused};
 use super::metrics::{Counted, Dropped};
 use super::premature::Premature;
 use super::upstream::Outgoing;
-use crate::http::exchange::{self, BodyError, Expects, Framing};
-use crate::http::reply::{self, BadRequest};
-use crate::http::{Flow, Site, Wire, path};
 use crate::log;
 use crate::metrics;
+use crate::transport::reply::{self, BadRequest};
+use crate::transport::request::{self, BodyError, Expects, Framing};
+use crate::transport::{Flow, Site, Wire, path};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -97,35 +97,35 @@ enum Local {
 
 impl Exchange {
     async fn answer(&self, mut head: Parts, mut body: Incoming) -> Response<Body> {
-        if let Err(bad) = exchange::check(&head) {
-            return own(reply::bad_request(exchange::blank(&mut head), bad));
+        if let Err(bad) = request::check(&head) {
+            return own(reply::bad_request(request::blank(&mut head), bad));
         }
-        if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted) {
-            return own(exchange::forbid(&self.flow, &forbidden, head, &mut body).await);
+        if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted, crate::http::area) {
+            return own(request::forbid(&self.flow, &forbidden, head, &mut body).await);
         }
         let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-            return own(reply::bad_request(exchange::blank(&mut head), BadRequest::Malformed));
+            return own(reply::bad_request(request::blank(&mut head), BadRequest::Malformed));
         };
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
         if &*path == b"*" {
-            let mut headers = exchange::blank(&mut head);
+            let mut headers = request::blank(&mut head);
             if head.method == Method::OPTIONS {
-                exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
+                request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
                 return own(reply::empty(headers, StatusCode::OK));
             }
             reply::close(&mut headers);
             return own(reply::empty(headers, StatusCode::BAD_REQUEST));
         }
         if expects == Expects::Else {
-            let mut headers = exchange::blank(&mut head);
+            let mut headers = request::blank(&mut head);
             reply::close(&mut headers);
             return own(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
         }
         if head.method != Method::CONNECT
             && let Some(clean) = path::cleaned(&path)
         {
-            let mut headers = exchange::blank(&mut head);
-            exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
+            let mut headers = request::blank(&mut head);
+            request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
             return own(reply::moved(headers, &head.method, &clean, head.uri.query()));
         }
         let origin = self.proxy.browsers.cors.allowed(&head.headers);
@@ -138,8 +138,8 @@ impl Exchange {
             // The target of CONNECT is no page.
             _ => Local::Nowhere,
         };
-        let mut headers = exchange::blank(&mut head);
-        exchange::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
+        let mut headers = request::blank(&mut head);
+        request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
         own(self.local(local, &head.method, headers))
     }
 
@@ -152,9 +152,9 @@ impl Exchange {
             }
             Local::Nowhere => reply::not_found(headers),
             Local::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
-            Local::Options(origin) => reply::empty(exchange::allowing(headers, origin), StatusCode::OK),
+            Local::Options(origin) => reply::empty(request::allowing(headers, origin), StatusCode::OK),
             Local::Endpoints(origin) => {
-                let mut headers = exchange::allowing(headers, origin);
+                let mut headers = request::allowing(headers, origin);
                 if !matches!(*method, Method::GET | Method::HEAD) {
                     return reply::method_not_allowed(headers, "GET");
                 }
@@ -180,18 +180,18 @@ impl Exchange {
         let counted = Counted::of(&head.method);
         proxy.metrics.requested(counted);
         let refuse = |headers, status, text: &str| {
-            own(reply::message(exchange::allowing(headers, origin.clone()), status, text))
+            own(reply::message(request::allowing(headers, origin.clone()), status, text))
         };
 
         // The room is kept until the request is answered: it may be sent several times.
         let (body, _room) = if body.is_end_stream() {
             (Bytes::new(), None)
         } else {
-            match exchange::read(&self.flow, &proxy.wire, &mut body).await {
+            match request::read(&self.flow, &proxy.wire, &mut body).await {
                 Ok((whole, room)) => (whole.into_bytes(), room),
                 Err(why) => {
                     self.flow.leaves_unread();
-                    let mut headers = exchange::blank(&mut head);
+                    let mut headers = request::blank(&mut head);
                     reply::close(&mut headers);
                     let (status, cause) = unreadable(why);
                     let text = format!("proxy: failed to read request body: {cause}");
@@ -334,7 +334,7 @@ fn append_origin(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     if origin.is_none() {
         return;
     }
-    for (name, value) in &exchange::allowing(HeaderMap::new(), origin) {
+    for (name, value) in &request::allowing(HeaderMap::new(), origin) {
         headers.append(name, value.clone());
     }
 }

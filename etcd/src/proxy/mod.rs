@@ -1,7 +1,7 @@
 //! A proxy: it takes clients' requests, and passes them on to the members of a cluster that it is not part of.
 //!
 //! ```text
-//! http::listener ─▶ connection ─▶ forward ─▶ director: which endpoint? ─▶ upstream ─▶ a member
+//! transport::listener ─▶ connection ─▶ forward ─▶ director: which endpoint? ─▶ upstream ─▶ a member
 //!                        ▲                       ▲                            │
 //!                        └──────── body ◀────────┼────────────────────────────┘
 //!                                             members: who is there? every 30 s
@@ -42,7 +42,6 @@ use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, Service};
-use crate::http::{self, BrowserRules, Options, Wire};
 use crate::log;
 use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
 use crate::security::{self, Door};
@@ -50,6 +49,7 @@ use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
 use crate::service::{Managed, keep_informed};
+use crate::transport::{self, BrowserRules, Limits, Wire};
 
 /// What all connections share.
 pub(crate) struct Proxy {
@@ -73,12 +73,11 @@ impl Proxy {
         stopping: watch::Receiver<bool>,
         idle_max: usize,
     ) -> anyhow::Result<Proxy> {
-        let Options { browsers, limits, .. } = config.into();
         let process_metrics = ProcessMetrics::new();
         Ok(Proxy {
             // A watch that is passed on ends with its client.
-            wire: Wire::new(limits).forgetting_who_leaves(),
-            browsers: browsers.without_dashboard(),
+            wire: Wire::new(Limits::from(config)).forgetting_who_leaves(),
+            browsers: BrowserRules::new(config).without_dashboard(),
             readonly: config.proxy.mode == ProxyMode::Readonly,
             director: Arc::new(Director::new(
                 config.proxy.failure_wait,
@@ -220,7 +219,13 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     });
     let mut connections = JoinSet::new();
     for (listener, acceptor) in listeners {
-        connections.spawn(http::serve(listener, acceptor, proxy.clone(), stopping.clone(), slots.clone()));
+        connections.spawn(transport::serve(
+            listener,
+            acceptor,
+            proxy.clone(),
+            stopping.clone(),
+            slots.clone(),
+        ));
     }
     let summary = || proxy.summary();
     manager.ready(&summary());

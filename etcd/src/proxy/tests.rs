@@ -56,7 +56,7 @@ impl Running {
         let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
-        let served = tokio::spawn(http::serve(
+        let served = tokio::spawn(transport::serve(
             listener,
             Acceptor::plain(),
             proxy.clone(),

@@ -20,7 +20,7 @@ use shared::url::Url;
 
 use super::timed::Timed;
 use crate::config::ProxyConfig;
-use crate::http::HEADER_LINES_SHORT;
+use crate::transport::HEADER_LINES_SHORT;
 
 /// Idle connections that are kept for one endpoint, unless descriptors are short: as many requests at a time cost no
 /// new connection.

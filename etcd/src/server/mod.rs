@@ -59,6 +59,7 @@ use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::security::{self, Door};
 use crate::service::{Managed, Taken, keep_informed};
+use crate::transport;
 
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
@@ -220,7 +221,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
             Ok(()) = &mut ready, if !waiting.is_empty() => {
                 for (listener, acceptor) in waiting.drain(..) {
                     let served =
-                        http::serve(listener, acceptor, context.clone(), stopping.clone(), slots.clone());
+                        transport::serve(listener, acceptor, context.clone(), stopping.clone(), slots.clone());
                     connections.spawn(served);
                 }
                 manager.ready(&watched.summary());

@@ -15,8 +15,8 @@ use shared::time::UnixNanos;
 
 use super::connection::Stop;
 use super::date::http_date;
-use super::exchange::Framing;
 use super::output::{Output, push_status_line};
+use super::request::Framing;
 use super::site::Wire;
 use super::watch::{Ended, poll_client, push_headers};
 
@@ -24,7 +24,7 @@ use super::watch::{Ended, poll_client, push_headers};
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
 
 /// A request that is about to take its connection over.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     work: Work,
     keep_alive: bool,
     /// The answer has no body, though it tells the length of one.
@@ -34,7 +34,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// An answer in plain text, with these headers besides its own, once `work` is done.
-    pub(super) fn new(
+    pub(crate) fn new(
         work: impl Future<Output = (StatusCode, Vec<u8>)> + Send + 'static,
         framing: Framing,
         headers: HeaderMap,

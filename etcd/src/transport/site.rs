@@ -14,16 +14,40 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use shared::time::UnixNanos;
 
-use super::Limits;
 use super::bodies::Bodies;
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
-use super::exchange::{self, Exchange};
 use super::flow::Flow;
 use super::output::Output;
 use super::right::{GoesOn, Right};
 use super::watch_thread::WatchThread;
-use super::{Context, plain_get, reply};
-use crate::backend::Backend;
+use crate::config::Config;
+
+/// How large requests may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's first line and headers, in bytes; at least 8192. Beyond it the answer is 431.
+    pub head_bytes_max: usize,
+    /// A request's body, in bytes. Beyond it the answer is 413.
+    pub body_bytes_max: usize,
+    /// Levels of a new key below the root. Beyond it the answer is 400.
+    pub key_levels_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { head_bytes_max: 128 * 1024, body_bytes_max: 16 * 1024 * 1024, key_levels_max: 1000 }
+    }
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Limits {
+        Limits {
+            head_bytes_max: config.request_header_bytes_max,
+            body_bytes_max: config.request_body_bytes_max,
+            key_levels_max: config.key_levels_max,
+        }
+    }
+}
 
 /// The least that the HTTP library takes for its buffers.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
@@ -109,11 +133,11 @@ pub(crate) trait Site: Send + Sync + 'static {
 
 /// How connections are spoken on.
 pub(crate) struct Wire {
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
     bodies: Bodies,
     http: [http1::Builder; 3],
     pub(crate) look_interval: Duration,
-    pub(super) watch_thread: WatchThread,
+    pub(crate) watch_thread: WatchThread,
 }
 
 impl Wire {
@@ -150,7 +174,7 @@ impl Wire {
     }
 
     /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.look_interval * STALLED_LOOKS_MAX
     }
 
@@ -167,41 +191,5 @@ impl Wire {
     /// The longest body of a request, in bytes.
     pub(crate) fn body_bytes_max(&self) -> usize {
         self.limits.body_bytes_max
-    }
-}
-
-impl<B: Backend> Site for Context<B> {
-    type Exchange = Exchange<B>;
-    type Body = reply::Body;
-
-    fn wire(&self) -> &Wire {
-        &self.wire
-    }
-
-    fn clock(&self) -> UnixNanos {
-        self.backend.clock()
-    }
-
-    fn answer_at_once(&self, bytes: &[u8], out: &mut Output) -> usize {
-        plain_get::answer(self, bytes, out)
-    }
-
-    fn rights_generation(&self) -> u64 {
-        self.backend.auth_generation().get()
-    }
-
-    fn may_go_on(self: &Arc<Self>, right: &Right) -> GoesOn {
-        right.look(self.clone())
-    }
-
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
-        Exchange { context: self, flow, source: client.map(|client| client.ip()), encrypted }
-    }
-
-    async fn answer(
-        exchange: Arc<Exchange<B>>,
-        request: Request<Incoming>,
-    ) -> Result<reply::Response, Infallible> {
-        exchange::answer(exchange, request).await
     }
 }

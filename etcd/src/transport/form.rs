@@ -10,7 +10,7 @@ use shared::quote::quote;
 
 /// The parameters that the API knows. Any other is checked and forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Param {
+pub(crate) enum Param {
     /// The value to set.
     Value,
     /// The value that a compare wants.
@@ -67,13 +67,13 @@ impl Param {
 
 /// The parameters of one request. What needs no unescaping is borrowed from it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Form<'a> {
+pub(crate) struct Form<'a> {
     first: [Option<Cow<'a, [u8]>>; PARAMS],
 }
 
 /// Why parameters cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FormError {
+pub(crate) enum FormError {
     /// A `;` where only `&` separates.
     Semicolon,
     /// A `%` without two hexadecimal digits; up to three bytes from there on.
@@ -91,7 +91,7 @@ impl fmt::Display for FormError {
 
 impl<'a> Form<'a> {
     /// Reads a form body, empty where there is none, and a query. Errors of the body come first.
-    pub(super) fn parse(body: &'a [u8], query: &'a [u8]) -> Result<Form<'a>, FormError> {
+    pub(crate) fn parse(body: &'a [u8], query: &'a [u8]) -> Result<Form<'a>, FormError> {
         let mut form = Form::default();
         let body_error = form.take_pairs(body);
         let query_error = form.take_pairs(query);
@@ -102,7 +102,7 @@ impl<'a> Form<'a> {
     }
 
     /// The same for v1, where what cannot be read is passed over.
-    pub(super) fn parse_what_can_be(body: &'a [u8], query: &'a [u8]) -> Form<'a> {
+    pub(crate) fn parse_what_can_be(body: &'a [u8], query: &'a [u8]) -> Form<'a> {
         let mut form = Form::default();
         let _ = form.take_pairs(body);
         let _ = form.take_pairs(query);
@@ -110,7 +110,7 @@ impl<'a> Form<'a> {
     }
 
     /// The parameter's first value, `None` where the request does not name it.
-    pub(super) fn get(&self, param: Param) -> Option<&[u8]> {
+    pub(crate) fn get(&self, param: Param) -> Option<&[u8]> {
         self.first[param as usize].as_deref()
     }
 
@@ -143,7 +143,7 @@ impl<'a> Form<'a> {
 }
 
 /// The first values of these parameters, empty for none, read as [`Form::parse`] reads.
-pub(super) fn values<'a, const N: usize>(
+pub(crate) fn values<'a, const N: usize>(
     names: [&str; N],
     body: &'a [u8],
     query: &'a [u8],
@@ -209,7 +209,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 /// A boolean in one of the twelve spellings that Go's `strconv` reads.
-pub(super) fn parse_bool(bytes: &[u8]) -> Option<bool> {
+pub(crate) fn parse_bool(bytes: &[u8]) -> Option<bool> {
     match bytes {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
         b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
@@ -218,7 +218,7 @@ pub(super) fn parse_bool(bytes: &[u8]) -> Option<bool> {
 }
 
 /// A decimal number of up to 64 bits, without a sign.
-pub(super) fn parse_u64(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn parse_u64(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;
     }

@@ -27,7 +27,6 @@ use shared::quote::quote;
 use super::cors::Cors;
 use super::path;
 use super::reply::{self, Response};
-use super::route::Route;
 use crate::config::Config;
 use crate::log;
 
@@ -69,7 +68,7 @@ pub(crate) enum Forbidden {
 
 /// What a page is about, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Area {
+pub(crate) enum Area {
     Keys,
     Dashboard,
     Else,
@@ -111,16 +110,21 @@ impl BrowserRules {
     }
 
     /// Whether requests for some hosts are refused, whatever they want.
-    pub(super) fn limits_hosts(&self) -> bool {
+    pub(crate) fn limits_hosts(&self) -> bool {
         !self.hosts.any
     }
 
-    /// Whether to answer a request, which came by TLS or not.
+    /// Whether to answer a request, which came by TLS or not. `area_of` tells what the page at a path is about.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn check(&self, head: &Parts, encrypted: bool) -> Result<(), Forbidden> {
-        let area = path::unescape(head.uri.path().as_bytes()).map_or(Area::Else, |path| Area::of(&path));
+    pub(crate) fn check(
+        &self,
+        head: &Parts,
+        encrypted: bool,
+        area_of: impl FnOnce(&[u8]) -> Area,
+    ) -> Result<(), Forbidden> {
+        let area = path::unescape(head.uri.path().as_bytes()).map_or(Area::Else, |path| area_of(&path));
         let checked = self.check_host(head, area, encrypted).and_then(|()| self.check_origin(head, area));
         if let Err(forbidden) = &checked {
             self.log(forbidden);
@@ -184,16 +188,6 @@ impl BrowserRules {
         if logged.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
             *logged = Some(now);
             log::warning!("etcdhttp", "refused a request: {}", forbidden.text());
-        }
-    }
-}
-
-impl Area {
-    fn of(path: &[u8]) -> Area {
-        match Route::of(path).0 {
-            Route::Keys(_) => Area::Keys,
-            Route::Dashboard | Route::DashboardApi | Route::DashboardKeys => Area::Dashboard,
-            _ => Area::Else,
         }
     }
 }
@@ -283,7 +277,7 @@ mod tests {
     }
 
     fn status(rules: &BrowserRules, head: &Parts) -> u16 {
-        let checked = rules.check(head, false);
+        let checked = rules.check(head, false, crate::http::area);
         checked.map_or_else(|why| why.response(HeaderMap::new()).status().as_u16(), |()| 200)
     }
 
@@ -371,7 +365,7 @@ mod tests {
         let absolute = head("GET", "http://evil.example/v2/keys", "etcd.example", &[]);
         assert_eq!(status(&listed, &absolute), 421);
         let encrypted = head("GET", "/v2/keys/a", "evil.example", &[]);
-        assert_eq!(listed.check(&encrypted, true), Ok(()));
+        assert_eq!(listed.check(&encrypted, true, crate::http::area), Ok(()));
         for open in [rules(&[], &[], false), rules(&["*"], &[], false), rules(&["a", "*"], &[], false)] {
             assert_eq!(status(&open, &head("GET", "/v2/keys/a", "evil.example", &[])), 200);
         }

@@ -174,7 +174,7 @@ impl Flow {
     }
 
     /// Whether some of the request's body came along with its head.
-    pub(super) fn has_body_begun(&self) -> bool {
+    pub(crate) fn has_body_begun(&self) -> bool {
         self.is_followed.load(Relaxed)
     }
 
@@ -189,12 +189,12 @@ impl Flow {
     }
 
     /// The answer is a watch: it takes the connection over.
-    pub(super) fn watches(&self, watch: Watch) {
+    pub(crate) fn watches(&self, watch: Watch) {
         self.takes_over(Takeover::Watch(Box::new(watch)));
     }
 
     /// The answer is long in coming: it takes the connection over.
-    pub(super) fn waits(&self, waiting: Waiting) {
+    pub(crate) fn waits(&self, waiting: Waiting) {
         self.takes_over(Takeover::Wait(Box::new(waiting)));
     }
 

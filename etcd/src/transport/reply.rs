@@ -27,21 +27,21 @@ pub(crate) type Response = http::Response<Body>;
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// The members' cluster.
-pub(super) const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
+pub(crate) const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
 /// The store's index.
-pub(super) const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
+pub(crate) const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 /// The last committed entry of the log.
-pub(super) const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
+pub(crate) const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 /// The member's term.
-pub(super) const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
+pub(crate) const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 
 /// The content type of most answers.
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The content type of errors that know no JSON.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// Keeps browsers from guessing what a text is.
-pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+pub(crate) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// The body of an answer.
@@ -67,7 +67,7 @@ pub(crate) struct PiecesBody {
 
 impl Body {
     /// Whether the body itself tells `flow` when the request is answered: it will take its time.
-    pub(super) fn holds(&mut self, flow: &Arc<Flow>) -> bool {
+    pub(crate) fn holds(&mut self, flow: &Arc<Flow>) -> bool {
         match self {
             Body::Whole(_) => false,
             Body::Pieces(pieces) => {
@@ -154,7 +154,7 @@ pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Byt
 }
 
 /// An answer that may be long: what is more than a piece of it is made while it is sent, in chunks.
-pub(super) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
+pub(crate) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
     match Made::begin(pieces) {
         Made::Whole(whole) => answer(headers, status, whole),
         Made::Begun(next, rest) => {
@@ -177,7 +177,7 @@ pub(crate) fn empty(headers: HeaderMap, status: StatusCode) -> Response {
 }
 
 /// A JSON answer.
-pub(super) fn json(mut headers: HeaderMap, status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn json(mut headers: HeaderMap, status: StatusCode, body: Vec<u8>) -> Response {
     headers.insert(CONTENT_TYPE, JSON);
     answer(headers, status, body)
 }
@@ -211,24 +211,24 @@ pub(crate) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRe
 }
 
 /// A numbered error, with its own status.
-pub(super) fn api_error(headers: HeaderMap, error: &ApiError) -> Response {
+pub(crate) fn api_error(headers: HeaderMap, error: &ApiError) -> Response {
     api_error_as(headers, status_of(error), error)
 }
 
 /// The status of an answer with a numbered error.
-pub(super) fn status_of(error: &ApiError) -> StatusCode {
+pub(crate) fn status_of(error: &ApiError) -> StatusCode {
     StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The body of an answer with a numbered error.
-pub(super) fn body_of(error: &ApiError) -> Vec<u8> {
+pub(crate) fn body_of(error: &ApiError) -> Vec<u8> {
     let mut body = error.to_json();
     body.push(b'\n');
     body
 }
 
 /// A numbered error with a status that only this layer knows.
-pub(super) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &ApiError) -> Response {
+pub(crate) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &ApiError) -> Response {
     headers.insert(X_ETCD_INDEX, number(error.index));
     json(headers, status, body_of(error))
 }
@@ -323,7 +323,7 @@ thread_local! {
 }
 
 /// A number as a header's value.
-pub(super) fn number(number: u64) -> HeaderValue {
+pub(crate) fn number(number: u64) -> HeaderValue {
     NUMBER_VALUES.with_borrow_mut(|values| {
         // The remainder is below NUMBERS.
         let slot = &mut values[usize::try_from(number % NUMBERS as u64).unwrap_or_default()];

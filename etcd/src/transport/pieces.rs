@@ -16,7 +16,7 @@ pub(super) const PIECE_BYTES_MAX: usize = 4 * PIECE_BYTES;
 const FIRST_BYTES: usize = 1024;
 
 /// What makes an answer piece by piece.
-pub(super) trait Pieces: Send {
+pub(crate) trait Pieces: Send {
     /// Appends the next piece: until `out` has `bytes` bytes or more; what one key needs goes in whole. False once all
     /// is written.
     fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool;
@@ -29,7 +29,7 @@ impl Pieces for Rendering {
 }
 
 /// An answer of which the first piece is made.
-pub(super) enum Made {
+pub(crate) enum Made {
     /// There is no more of it.
     Whole(Vec<u8>),
     /// The rest is made as it is sent.
@@ -37,11 +37,11 @@ pub(super) enum Made {
 }
 
 /// What is still to be made of an answer.
-pub(super) struct Rest(Box<dyn Pieces>);
+pub(crate) struct Rest(Box<dyn Pieces>);
 
 impl Made {
     /// Makes the first piece.
-    pub(super) fn begin(mut pieces: impl Pieces + 'static) -> Made {
+    pub(crate) fn begin(mut pieces: impl Pieces + 'static) -> Made {
         let mut first = Vec::with_capacity(FIRST_BYTES);
         if pieces.write(&mut first, PIECE_BYTES) {
             Made::Begun(first, Rest(Box::new(pieces)))

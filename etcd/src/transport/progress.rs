@@ -26,14 +26,14 @@ const INTERVAL_MAX: u64 = 3600;
 
 /// How often a client wants to hear that its watch is alive: seconds, or never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Progress(Option<NonZeroU16>);
+pub(crate) struct Progress(Option<NonZeroU16>);
 
 impl Progress {
     /// What a watch's query asks for: `progress=30`, `30s`, `5m` or `1h`, moved to between a second and an hour.
     ///
     /// # Errors
     /// When the value is none of these.
-    pub(super) fn asked(query: &[u8]) -> Result<Progress, ()> {
+    pub(crate) fn asked(query: &[u8]) -> Result<Progress, ()> {
         const NAME: &str = "progress";
         // Nearly nobody asks: do not read the query once more for that.
         if memchr::memmem::find(query, NAME.as_bytes()).is_none() {
@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// Tells the client that it will hear from us.
-    pub(super) fn announce(self, headers: &mut HeaderMap) {
+    pub(crate) fn announce(self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.0 {
             headers.insert(X_ETCD_PROGRESS, reply::number(u64::from(seconds.get())));
         }

@@ -52,7 +52,7 @@ pub(crate) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a path has no empty, `.` or `..` elements.
-pub(super) fn is_clean(path: &[u8]) -> bool {
+pub(crate) fn is_clean(path: &[u8]) -> bool {
     if path.first() != Some(&b'/') {
         return false;
     }

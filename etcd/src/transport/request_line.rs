@@ -7,7 +7,7 @@
 
 /// What is to be done with a request line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RequestLine {
+pub(crate) enum RequestLine {
     /// It may go on as it is. What is wrong with it, if anything, the library says.
     Fine,
     /// Its end is not there yet.
@@ -19,7 +19,7 @@ pub(super) enum RequestLine {
 }
 
 /// Looks at the line that `bytes` begin with.
-pub(super) fn check(bytes: &[u8]) -> RequestLine {
+pub(crate) fn check(bytes: &[u8]) -> RequestLine {
     let Some(newline) = memchr::memchr(b'\n', bytes) else { return RequestLine::Partial };
     let line = bytes[..newline].strip_suffix(b"\r").unwrap_or(&bytes[..newline]);
     let Some(method_end) = memchr::memchr(b' ', line) else { return RequestLine::Fine };

@@ -11,7 +11,7 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 
 /// The origins that `-cors` allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cors {
+pub(crate) struct Cors {
     any: bool,
     origins: Vec<HeaderValue>,
 }
@@ -19,7 +19,7 @@ pub struct Cors {
 impl Cors {
     /// Allows these origins, compared byte for byte; `*` allows all. An origin that no header can hold never
     /// matches.
-    pub fn new<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Cors {
+    pub(crate) fn new<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Cors {
         let mut cors = Cors::default();
         for origin in origins {
             match origin.as_ref().trim() {
@@ -42,7 +42,7 @@ impl Cors {
     }
 
     /// Whether any page may read an answer.
-    pub(super) fn allows_any(&self) -> bool {
+    pub(crate) fn allows_any(&self) -> bool {
         self.any || !self.origins.is_empty()
     }
 

@@ -20,9 +20,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Stop;
 use super::date::http_date;
-use super::exchange::Framing;
 use super::output::Output;
 use super::progress::{Notices, Progress};
+use super::request::Framing;
 use super::right::{Guard, Right};
 use super::site::Site;
 
@@ -35,7 +35,7 @@ const CARRY_BYTES_MAX: usize = 64 * 1024;
 /// A watch that takes its connection over.
 ///
 /// All that it needs is in here: where there are thousands of them, an event touches little memory of each.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     watcher: Watcher,
     guard: Guard,
     /// An event that waits until it is known whether the client may see it.
@@ -80,7 +80,7 @@ enum Gathered {
 
 impl Watch {
     /// An answer with these headers.
-    pub(super) fn new(
+    pub(crate) fn new(
         (watcher, right): (Watcher, Right),
         stream: bool,
         framing: Framing,
@@ -105,7 +105,7 @@ impl Watch {
     }
 
     /// The same with notices while nothing happens, if the client asks for them.
-    pub(super) fn with_progress(mut self, progress: Progress) -> Watch {
+    pub(crate) fn with_progress(mut self, progress: Progress) -> Watch {
         if let Some(notices) = progress.notices() {
             self.extra.get_or_insert_default().notices = Some(notices);
         }
@@ -113,7 +113,7 @@ impl Watch {
     }
 
     /// The same with events in another form than that of v2.
-    pub(super) fn with_form(mut self, form: Box<EventForm>) -> Watch {
+    pub(crate) fn with_form(mut self, form: Box<EventForm>) -> Watch {
         self.extra.get_or_insert_default().form = Some(form);
         self
     }

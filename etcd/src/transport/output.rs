@@ -16,11 +16,11 @@ use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, Rest};
 /// What is about to be written: small things together, a large body by itself and uncopied.
 #[derive(Default)]
 pub(crate) struct Output {
-    pub(super) small: Vec<u8>,
+    pub(crate) small: Vec<u8>,
     /// Comes after `small`, with what ends it.
-    pub(super) large: Option<(Bytes, &'static [u8])>,
+    pub(crate) large: Option<(Bytes, &'static [u8])>,
     /// Comes after those, in chunks that are made as they are sent.
-    pub(super) rest: Option<Rest>,
+    pub(crate) rest: Option<Rest>,
     /// How long the last chunk was made: longer and longer, as long as the client keeps up.
     piece_bytes: usize,
     /// How much of `small` and `large` is written.
@@ -46,7 +46,7 @@ impl Output {
     }
 
     /// Whether another answer may be put behind what is here.
-    pub(super) fn takes_more(&self, bytes_max: usize) -> bool {
+    pub(crate) fn takes_more(&self, bytes_max: usize) -> bool {
         self.large.is_none() && self.rest.is_none() && self.small.len() < bytes_max
     }
 
@@ -108,7 +108,7 @@ impl Output {
     }
 
     /// Adds a chunk, and if it is the last one the end of the chunks.
-    pub(super) fn push_chunk(&mut self, piece: Vec<u8>, is_last: bool) {
+    pub(crate) fn push_chunk(&mut self, piece: Vec<u8>, is_last: bool) {
         // Writing into a vector cannot fail.
         let _ = write!(self.small, "{:x}\r\n", piece.len());
         self.large = Some((piece.into(), if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }));
@@ -142,7 +142,7 @@ impl Output {
 }
 
 /// `HTTP/1.1 404 Not Found`, with the end of its line.
-pub(super) fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {
+pub(crate) fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');

@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// `now` as HTTP has it: `Sat, 21 Nov 2026 11:01:26 GMT`.
-pub(super) fn http_date(now: UnixNanos) -> [u8; LENGTH] {
+pub(crate) fn http_date(now: UnixNanos) -> [u8; LENGTH] {
     let second = now.0.div_euclid(1_000_000_000);
     let (last, date) = LAST.get();
     if second == last {

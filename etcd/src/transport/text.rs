@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Appends `path` as it stands in a URL: what a path may not hold literally as `%XX`, upper-case.
-pub(super) fn push_url_path(out: &mut String, path: &[u8]) {
+pub(crate) fn push_url_path(out: &mut String, path: &[u8]) {
     for &byte in path {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(byte)),
@@ -35,7 +35,7 @@ pub(super) fn push_html(out: &mut String, text: &str) {
 }
 
 /// A length of time as Go prints it: `1h2m3.5s`, `12.3ms`, `4µs`.
-pub(super) fn duration(nanos: i64) -> String {
+pub(crate) fn duration(nanos: i64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let sign = if nanos < 0 { "-" } else { "" };
     let nanos = nanos.unsigned_abs();

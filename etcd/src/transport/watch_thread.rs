@@ -26,7 +26,7 @@ type Spawn = Box<dyn FnOnce() + Send>;
 
 /// The second thread, which starts when it is first needed, and how many watches are where.
 #[derive(Default)]
-pub(super) struct WatchThread {
+pub(crate) struct WatchThread {
     /// Watches on the main thread.
     on_main: Arc<AtomicUsize>,
     /// Open connections that moved to the second thread.
@@ -63,7 +63,7 @@ impl WatchThread {
 
     /// How many connections live on the second thread.
     #[cfg(test)]
-    pub(super) fn moved(&self) -> usize {
+    pub(crate) fn moved(&self) -> usize {
         self.moved.load(Relaxed)
     }
 

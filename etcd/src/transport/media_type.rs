@@ -3,17 +3,17 @@
 //! Go's server reads the header strictly, so that a malformed one refuses a request that would do without.
 
 /// The content type of a form.
-pub(super) const FORM: &[u8] = b"application/x-www-form-urlencoded";
+pub(crate) const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Whether a body of this content type is JSON, in whatever charset it says: JSON is UTF-8.
-pub(super) fn is_json(content_type: &[u8]) -> bool {
+pub(crate) fn is_json(content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     let (base, params) = content_type.split_at(end);
     base.trim_ascii().eq_ignore_ascii_case(b"application/json") && check_params(params).is_ok()
 }
 
 /// Whether a body of this content type is a form; the text of the error that a malformed header is.
-pub(super) fn is_form(content_type: &[u8]) -> Result<bool, &'static str> {
+pub(crate) fn is_form(content_type: &[u8]) -> Result<bool, &'static str> {
     if content_type == FORM {
         return Ok(true);
     }

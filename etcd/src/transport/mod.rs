@@ -1,0 +1,45 @@
+//! The HTTP side of the server, whatever it serves: connections, requests and answers, before it is known what is asked
+//! for.
+//!
+//! ```text
+//! listener ─▶ connection ─▶ front ─▶ hyper ─▶ Site::answer ─▶ the pages of a member, or a proxy
+//!             │    ▲                               │
+//!             │    └──────────── watch ◀───────────┘
+//!             └─▶ Site::answer_at_once
+//! ```
+//!
+//! What is served is a [`Site`], the only way from here to the pages. **Invariant:** nothing here knows a page, nor the
+//! member.
+
+mod bodies;
+pub(crate) mod browsers;
+mod connection;
+pub(crate) mod cors;
+pub(crate) mod date;
+mod flow;
+pub(crate) mod form;
+mod front;
+mod listener;
+pub(crate) mod media_type;
+pub(crate) mod output;
+pub(crate) mod path;
+pub(crate) mod pieces;
+mod place;
+pub(crate) mod progress;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod request_line;
+pub(crate) mod right;
+mod site;
+pub(crate) mod text;
+pub(crate) mod waiting;
+pub(crate) mod watch;
+mod watch_thread;
+
+pub use self::browsers::BrowserRules;
+#[cfg(test)]
+pub(crate) use self::cors::Cors;
+pub(crate) use self::flow::Flow;
+pub(crate) use self::listener::serve;
+pub use self::site::Limits;
+pub(crate) use self::site::{HEADER_LINES_SHORT, Site, Wire};
