@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use node::member::{Membership, Peer};
 use serde::Serialize;
 
+use crate::auth::Authorized;
 use crate::backend::{Backend, ClusterConfig, SubmitError};
 use crate::go_json;
 
@@ -71,41 +72,52 @@ impl AdminAnswer {
     }
 }
 
-/// Answers a request for the path `rest` below `/v2/admin`, unescaped.
-pub(crate) async fn answer<B: Backend>(
-    backend: &B,
-    method: &Method,
-    rest: &[u8],
-    body: &[u8],
-) -> AdminAnswer {
-    let machine = rest.strip_prefix(b"/machines/").filter(|name| !name.is_empty());
-    // The library leaves the body of an answer to HEAD out.
-    let get = Method::GET;
-    let method = if *method == Method::HEAD { &get } else { method };
-    match (method, rest, machine) {
-        (&Method::GET, b"/config", _) => config(ClusterConfig::read(backend)),
+/// A request that changes the settings or the members.
+pub(crate) struct Change<'a> {
+    /// Anything but `GET` and `HEAD`.
+    pub(crate) method: &'a Method,
+    /// The path below `/v2/admin`, unescaped.
+    pub(crate) rest: &'a [u8],
+    /// The request's body.
+    pub(crate) body: &'a [u8],
+}
+
+/// Answers a request that only reads, for the path `rest` below `/v2/admin`, unescaped.
+pub(crate) fn read<B: Backend>(backend: &B, rest: &[u8]) -> AdminAnswer {
+    if rest == b"/config" {
+        return config(ClusterConfig::read(backend));
+    }
+    let (members, leader) = (backend.members(), backend.status().leader);
+    if rest == b"/machines" {
+        let mut machines: Vec<Machine<'_>> = machines(&members)
+            .into_iter()
+            .map(|(name, peer)| Machine::new(name, peer, peer.id == leader))
+            .collect();
+        machines.sort_by(|one, other| one.name.cmp(&other.name));
+        return AdminAnswer::line(&machines);
+    }
+    let Some(name) = machine(rest) else { return AdminAnswer::not_found() };
+    match named(&members, name) {
+        Ok(found) => {
+            AdminAnswer::line(&found.map(|(name, peer)| Machine::new(name, peer, peer.id == leader)))
+        }
+        Err(ambiguous) => ambiguous,
+    }
+}
+
+/// Answers a request that changes something.
+pub(crate) async fn change<B: Backend>(backend: &B, change: Authorized<Change<'_>>) -> AdminAnswer {
+    let Change { method, rest, body } = change.into_inner();
+    match (method, rest, machine(rest)) {
         (&Method::PUT, b"/config", _) => configure(backend, body).await,
-        (&Method::GET, b"/machines", _) => {
-            let (members, leader) = (backend.members(), backend.status().leader);
-            let mut machines: Vec<Machine<'_>> = machines(&members)
-                .into_iter()
-                .map(|(name, peer)| Machine::new(name, peer, peer.id == leader))
-                .collect();
-            machines.sort_by(|one, other| one.name.cmp(&other.name));
-            AdminAnswer::line(&machines)
-        }
-        (&Method::GET, _, Some(name)) => {
-            let (members, leader) = (backend.members(), backend.status().leader);
-            match named(&members, name) {
-                Ok(found) => {
-                    AdminAnswer::line(&found.map(|(name, peer)| Machine::new(name, peer, peer.id == leader)))
-                }
-                Err(ambiguous) => ambiguous,
-            }
-        }
         (&Method::DELETE, _, Some(name)) => remove(backend, name).await,
         _ => AdminAnswer::not_found(),
     }
+}
+
+/// The name of the member that a path is for.
+fn machine(rest: &[u8]) -> Option<&[u8]> {
+    rest.strip_prefix(b"/machines/").filter(|name| !name.is_empty())
 }
 
 fn config(config: ClusterConfig) -> AdminAnswer {

@@ -7,7 +7,7 @@ use super::accounts::Accounts;
 use super::basic::{self, Credentials};
 use super::passwords::Busy;
 use super::{Access, User};
-use crate::backend::Backend;
+use crate::backend::{Backend, Switch};
 use crate::log;
 
 /// Why somebody is not let through.
@@ -23,6 +23,70 @@ impl From<Busy> for Denied {
     fn from(_: Busy) -> Denied {
         Denied::Busy
     }
+}
+
+/// Something that takes a right.
+pub(crate) trait Restricted {
+    /// The right.
+    fn access(&self) -> Access<'_>;
+}
+
+/// What somebody asks for who has the right to it.
+///
+/// **Invariant:** made in this file only, after a look at the switch, the user and the roles. What works for a client takes
+/// this and not the request, so that no page can forget to ask.
+#[derive(Debug)]
+pub(crate) struct Authorized<T>(T);
+
+impl<T> Authorized<T> {
+    /// While auth is off everybody may do everything.
+    ///
+    /// # Errors
+    /// The request itself, if auth is on.
+    pub(crate) fn while_off(switch: Switch, request: T) -> Result<Authorized<T>, T> {
+        if switch.is_on() { Err(request) } else { Ok(Authorized(request)) }
+    }
+
+    /// A part of it, or the same in another form.
+    pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> Authorized<U> {
+        Authorized(form(self.0))
+    }
+
+    /// What was asked for, to do it.
+    pub(crate) fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Authorized<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Lets a request pass if the caller has the right that it takes. Whoever asks has seen that auth is on.
+///
+/// # Errors
+/// The request, and why it is not let through.
+pub(crate) async fn admit<B: Backend, T: Restricted>(
+    accounts: &Accounts<'_, B>,
+    request: T,
+) -> Result<Authorized<T>, (T, Denied)> {
+    match may(accounts, request.access()).await {
+        Ok(()) => Ok(Authorized(request)),
+        Err(denied) => Err((request, denied)),
+    }
+}
+
+/// Lets a request for a page pass if the caller has the role `root`. Everybody does while auth is off.
+pub(crate) async fn admit_root<B: Backend, T>(
+    accounts: &Accounts<'_, B>,
+    page: &str,
+    request: T,
+) -> Result<Authorized<T>, Denied> {
+    is_root(accounts, page).await.map(|()| Authorized(request))
 }
 
 /// Whether the caller has the role `root`. Everybody does while auth is off.

@@ -14,7 +14,8 @@
 //! [`RoleName`](shared::account::RoleName), and a record counts only if it names itself so.
 //!
 //! **Invariant:** a page through which keys can be reached asks [`may`] before it does anything, one that changes the
-//! cluster asks [`is_root`]. The `Authorization` header is kept for them only while auth is on.
+//! cluster asks [`is_root`]. What does the work takes an [`Authorized`] request, which only the gate makes. The
+//! `Authorization` header is kept for them only while auth is on.
 
 mod accounts;
 mod basic;
@@ -37,7 +38,9 @@ use crate::backend::{SubmitError, Unavailable};
 use crate::connections::Presence;
 
 pub(crate) use self::accounts::{Accounts, UserChange};
-pub(crate) use self::gate::{Denied, is_known, is_root, may, only_reads};
+pub(crate) use self::gate::{
+    Authorized, Denied, Restricted, admit, admit_root, is_known, is_root, may, only_reads,
+};
 pub(crate) use self::records::{Role, Unfit, User, is_empty};
 pub(crate) use self::rights::Access;
 

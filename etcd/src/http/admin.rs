@@ -1,12 +1,13 @@
 //! `/v2/admin` of 0.4 on clients' ports.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
-use crate::admin;
+use crate::admin::{self, Change};
+use crate::auth::only_reads;
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
 
@@ -16,11 +17,17 @@ pub(super) async fn answer<B: Backend>(
     asked: Asked<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    let changes = !matches!(*asked.method, Method::GET | Method::HEAD);
-    if changes && let Err(denied) = auth::is_root(context, &asked, "/v2/admin").await {
-        return auth::refuse(headers, denied);
-    }
-    let answer = admin::answer(&context.backend, asked.method, asked.rest, &asked.body).await;
+    let answer = if only_reads(asked.method) {
+        admin::read(&context.backend, asked.rest)
+    } else {
+        match auth::admit_root(context, &asked, "/v2/admin").await {
+            Ok(asked) => {
+                let change = asked.map(|Asked { method, rest, body, .. }| Change { method, rest, body });
+                admin::change(&context.backend, change).await
+            }
+            Err(denied) => return auth::refuse(headers, denied),
+        }
+    };
     if !answer.content_type.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     }

@@ -9,7 +9,9 @@ use shared::json;
 
 use super::Context;
 use super::exchange::Asked;
-use crate::auth::{self, Accounts, AuthError, Denied, Refusal, Role, Unfit, User, UserChange, is_empty};
+use crate::auth::{
+    self, Accounts, AuthError, Authorized, Denied, Refusal, Role, Unfit, User, UserChange, is_empty,
+};
 use crate::backend::{Backend, Unavailable};
 use crate::log;
 use crate::transport::form::Form;
@@ -68,7 +70,7 @@ impl Place {
 
 /// A request that may be answered: auth is known in the cluster, and the client has the rights for it.
 struct Admitted<'a, B> {
-    accounts: Accounts<'a, B>,
+    accounts: Authorized<Accounts<'a, B>>,
     headers: HeaderMap,
 }
 
@@ -79,6 +81,15 @@ pub(super) async fn is_root<B: Backend>(
     page: &str,
 ) -> Result<(), Denied> {
     auth::is_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
+}
+
+/// Lets a request pass if its client may change members, users and roles. The log tells if not.
+pub(super) async fn admit_root<'a, B: Backend>(
+    context: &Context<B>,
+    asked: &'a Asked<'a>,
+    page: &str,
+) -> Result<Authorized<&'a Asked<'a>>, Denied> {
+    auth::admit_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page, asked).await
 }
 
 /// The status and the words for those who are not let through.
@@ -220,10 +231,11 @@ async fn admit<'a, B: Backend>(
     asked: &'a Asked<'_>,
     headers: HeaderMap,
 ) -> Result<Admitted<'a, B>, Response> {
-    if let Err(denied) = is_root(context, asked, "/v2/auth").await {
-        return Err(refuse(headers, denied));
-    }
-    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+    let asked = match admit_root(context, asked, "/v2/auth").await {
+        Ok(asked) => asked,
+        Err(denied) => return Err(refuse(headers, denied)),
+    };
+    let accounts = asked.map(|asked| Accounts::new(&context.auth, &context.backend, asked.caller()));
     Ok(Admitted { accounts, headers: with_cluster(context, headers) })
 }
 
@@ -290,7 +302,7 @@ fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
 
 fn show_user<B: Backend>(
     asked: &Asked<'_>,
-    accounts: &Accounts<'_, B>,
+    accounts: &Authorized<Accounts<'_, B>>,
     name: &UserName,
     headers: HeaderMap,
 ) -> Response {
@@ -313,7 +325,7 @@ fn has_query(asked: &Asked<'_>) -> bool {
 /// Makes a user, or changes one: with `grant` or `revoke` in the body it must be there, with `roles` it must not.
 async fn put_user<B: Backend>(
     asked: &Asked<'_>,
-    accounts: &Accounts<'_, B>,
+    accounts: &Authorized<Accounts<'_, B>>,
     name: &UserName,
     headers: HeaderMap,
 ) -> Response {
@@ -345,7 +357,7 @@ async fn put_user<B: Backend>(
 /// Makes a role, or changes one if the body grants or revokes something.
 async fn put_role<B: Backend>(
     asked: &Asked<'_>,
-    accounts: &Accounts<'_, B>,
+    accounts: &Authorized<Accounts<'_, B>>,
     name: &RoleName,
     headers: HeaderMap,
 ) -> Response {

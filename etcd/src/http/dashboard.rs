@@ -13,7 +13,7 @@ use shared::store::Nodes;
 
 use super::Context;
 use super::exchange::Asked;
-use crate::auth::{self, Access, Accounts, Denied};
+use crate::auth::{self, Access, Accounts, Authorized, Denied, Restricted};
 use crate::backend::Backend;
 use crate::config::DashboardMode;
 use crate::dashboard::{self, Asset, SearchWish};
@@ -213,18 +213,32 @@ async fn session<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: H
     json(headers, &Session { auth, known: known.is_ok() })
 }
 
-/// Whether the client may read this.
-async fn may<B: Backend>(
+/// A request for what stands below a key, and whether all of it is meant.
+struct Reading<T> {
+    key: Vec<u8>,
+    recursive: bool,
+    request: T,
+}
+
+impl<T> Restricted for Reading<T> {
+    fn access(&self) -> Access<'_> {
+        Access { key: &self.key, writes: false, recursive: self.recursive }
+    }
+}
+
+/// Lets a request pass if the client may read what it is for.
+async fn admit<B: Backend, T>(
     context: &Context<B>,
     asked: &Asked<'_>,
-    key: &[u8],
-    recursive: bool,
-) -> Result<(), Denied> {
-    if !context.backend.look_for_auth().is_on() {
-        return Ok(());
+    reading: Reading<T>,
+) -> Result<Authorized<Reading<T>>, Denied> {
+    match Authorized::while_off(context.backend.look_for_auth(), reading) {
+        Ok(reading) => Ok(reading),
+        Err(reading) => {
+            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            auth::admit(&accounts, reading).await.map_err(|(_, denied)| denied)
+        }
     }
-    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
-    auth::may(&accounts, Access { key, writes: false, recursive }).await
 }
 
 async fn node<B: Backend>(
@@ -236,11 +250,17 @@ async fn node<B: Backend>(
     let Ok([hidden, after]) = form::values(["hidden", "after"], b"", asked.query.as_bytes()) else {
         return not_understood(headers);
     };
-    if let Err(denied) = may(context, asked, key, false).await {
-        return super::auth::refuse_key(headers, denied);
+    let request = (is_true(&hidden), after.into_owned());
+    let reading = Reading { key: key.to_vec(), recursive: false, request };
+    match admit(context, asked, reading).await {
+        Err(denied) => super::auth::refuse_key(headers, denied),
+        Ok(reading) => {
+            on_the_side(context, headers, reading, |nodes, Reading { key, request: (hidden, after), .. }| {
+                dashboard::list(&nodes, &key, hidden, &after)
+            })
+            .await
+        }
     }
-    let (key, hidden, after) = (key.to_vec(), is_true(&hidden), after.into_owned());
-    on_the_side(context, headers, move |nodes| dashboard::list(&nodes, &key, hidden, &after)).await
 }
 
 async fn search<B: Backend>(
@@ -256,25 +276,32 @@ async fn search<B: Backend>(
     if text.is_empty() || text.len() > SEARCH_BYTES_MAX {
         return reply::message(headers, StatusCode::BAD_REQUEST, "text must have 1 to 1024 bytes");
     }
-    if let Err(denied) = may(context, asked, under, true).await {
-        return super::auth::refuse_key(headers, denied);
+    let request = (text.into_owned(), is_true(&hidden), is_true(&values));
+    let reading = Reading { key: under.to_vec(), recursive: true, request };
+    match admit(context, asked, reading).await {
+        Err(denied) => super::auth::refuse_key(headers, denied),
+        Ok(reading) => {
+            on_the_side(context, headers, reading, |nodes, Reading { key: under, request, .. }| {
+                let (text, hidden, values) = request;
+                dashboard::search(&nodes, &SearchWish { under, text, hidden, values })
+            })
+            .await
+        }
     }
-    let (hidden, values) = (is_true(&hidden), is_true(&values));
-    let wish = SearchWish { under: under.to_vec(), text: text.into_owned(), hidden, values };
-    on_the_side(context, headers, move |nodes| dashboard::search(&nodes, &wish)).await
 }
 
 /// Works on the blocking pool: it may take as long as there are keys.
-async fn on_the_side<B: Backend, T: Serialize + Send + 'static>(
+async fn on_the_side<B: Backend, R: Send + 'static, T: Serialize + Send + 'static>(
     context: &Context<B>,
     headers: HeaderMap,
-    work: impl FnOnce(Nodes) -> Result<T, ApiError> + Send + 'static,
+    request: Authorized<R>,
+    work: impl FnOnce(Nodes, R) -> Result<T, ApiError> + Send + 'static,
 ) -> Response {
     // Nobody closes the semaphore. The leave goes with the work, which goes on when the client has left.
     let leave = context.dashboard.on_the_side.clone().acquire_owned().await;
     let nodes = context.backend.store().nodes();
     let written = tokio::task::spawn_blocking(move || {
-        let written = work(nodes).map(|found| shared::json::to_vec(&found));
+        let written = work(nodes, request.into_inner()).map(|found| shared::json::to_vec(&found));
         drop(leave);
         written
     });

@@ -200,8 +200,8 @@ async fn page<B: Backend>(exchange: &Arc<Exchange<B>>, mut head: Parts, body: &m
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
-        Route::Lock | Route::Leader => match Box::pin(modules::may(context, &asked)).await {
-            Ok(pass) => return modules::begin(exchange, route, asked, headers, pass),
+        Route::Lock | Route::Leader => match Box::pin(modules::admit(context, &asked)).await {
+            Ok(using) => return modules::begin(exchange, route, asked, headers, using),
             Err(denied) => auth::refuse(headers, denied),
         },
         Route::Admin => Box::pin(admin::answer(context, asked, headers)).await,
@@ -268,7 +268,7 @@ async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Aske
             let writes = route != Route::Keys(Api::V1Watch);
             may(&accounts, Access { key: asked.rest, writes, recursive: false }).await
         }
-        Route::Lock | Route::Leader => modules::may(context, asked).await.map(drop),
+        Route::Lock | Route::Leader => modules::admit(context, asked).await.map(drop),
         _ => auth::is_root(context, asked, "a request with a large body").await,
     }
 }

@@ -17,7 +17,7 @@ use super::legacy_machines;
 use super::metrics::Counted;
 use super::v1;
 use super::v1_dialect::{self, Dialect, Doing};
-use crate::auth::{self, Access, Accounts, Caller, Denied};
+use crate::auth::{self, Access, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::{Backend, SubmitError};
 use crate::log;
 use crate::transport::form::{Form, Param, parse_bool, parse_u64};
@@ -290,11 +290,14 @@ pub(super) fn begin<B: Backend>(
         _ => None,
     };
     let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api, doing, right };
-    if context.backend.look_for_auth().is_on() {
-        let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
-        return Begun::Guarded(Box::new(Guarded { parsed, key, writes, authorization: asked.authorization }));
+    match Authorized::while_off(context.backend.look_for_auth(), parsed) {
+        Ok(parsed) => Begun::Page(carry_out(parsed, exchange)),
+        Err(parsed) => {
+            let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
+            let wanted = Wanted { parsed, key, writes };
+            Begun::Guarded(Box::new(Guarded { wanted, authorization: asked.authorization }))
+        }
     }
-    Begun::Page(parsed.carry_out(exchange))
 }
 
 /// What the errors of 0.1 tell about a request; nobody else's do.
@@ -338,35 +341,48 @@ fn refuse<B: Backend>(
 
 /// A request that is carried out only for those who have the right to it.
 pub(super) struct Guarded {
+    wanted: Wanted,
+    authorization: Option<HeaderValue>,
+}
+
+/// A request and the right that it takes.
+struct Wanted {
     parsed: Parsed,
     /// The path below `/v2/keys`, with the slash at its end if there is one.
     key: Vec<u8>,
     writes: bool,
-    authorization: Option<HeaderValue>,
+}
+
+impl Restricted for Wanted {
+    fn access(&self) -> Access<'_> {
+        let recursive = match &self.parsed.request {
+            KeysRequest::Read { recursive, .. } | KeysRequest::Watch { recursive, .. } => *recursive,
+            KeysRequest::Write(request) => request.recursive,
+        };
+        Access { key: &self.key, writes: self.writes, recursive }
+    }
 }
 
 impl Guarded {
     /// Carries it out, or refuses it.
     pub(super) async fn pass<B: Backend>(self, exchange: &Exchange<B>) -> Page {
-        let Guarded { parsed, key, writes, authorization } = self;
+        let Guarded { wanted, authorization } = self;
         let context = &*exchange.context;
-        let recursive = match &parsed.request {
-            KeysRequest::Read { recursive, .. } | KeysRequest::Watch { recursive, .. } => *recursive,
-            KeysRequest::Write(request) => request.recursive,
-        };
         let caller = Caller {
             authorization: authorization.as_ref(),
             source: exchange.source,
             connection: Some(exchange.flow.client()),
         };
         let accounts = Accounts::new(&context.auth, &context.backend, caller);
-        match auth::may(&accounts, Access { key: &key, writes, recursive }).await {
-            Ok(()) => parsed.carry_out(exchange),
-            Err(Denied::NoRight) => {
+        match auth::admit(&accounts, wanted).await {
+            Ok(wanted) => carry_out(wanted.map(|wanted| wanted.parsed), exchange),
+            Err((Wanted { parsed, .. }, Denied::NoRight)) => {
                 let error = refusal(Code::Unauthorized, "Insufficient credentials");
                 Page::Ready(refuse(context, parsed.headers, &error, parsed.doing.as_deref()))
             }
-            Err(Denied::Busy) => Page::Ready(super::auth::refuse_key(parsed.headers, Denied::Busy)),
+            Err((Wanted { parsed, .. }, Denied::Busy)) => {
+                Page::Ready(super::auth::refuse_key(parsed.headers, Denied::Busy))
+            }
         }
     }
 }
@@ -385,53 +401,50 @@ struct Parsed {
     right: Option<Right>,
 }
 
-impl Parsed {
-    fn carry_out<B: Backend>(self, exchange: &Exchange<B>) -> Page {
-        let Parsed { request, mut headers, counted, began, now, framing, api, doing, right } = self;
-        let context = &*exchange.context;
-        match request {
-            KeysRequest::Read { path, recursive, sorted } => {
-                context.metrics.received(counted);
-                let event = look(context, &path, recursive, sorted);
-                let request = v2::Request::default();
-                let pending = Submission { request, headers, counted, began, api, doing };
-                Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
-            }
-            KeysRequest::Write(request) => {
-                context.metrics.received(counted);
-                Page::Submitted(Submission { request, headers, counted, began, api, doing })
-            }
-            KeysRequest::Watch { path, recursive, stream, since, progress } => {
-                let right = right.unwrap_or_else(|| unreachable!("a watch is parsed with its right"));
-                match context.backend.watch(&path, recursive, stream, since) {
-                    Err(error) => {
-                        let error =
-                            if api == Api::V2 { error } else { v1::watch_refusal(&path, error.index) };
-                        context.metrics.failed(counted, error.http_status());
-                        Page::Ready(refuse(context, headers, &error, doing.as_deref()))
-                    }
-                    Ok(_) if counted == Counted::Head => {
-                        Page::Ready(reply::answer(headers, StatusCode::OK, ""))
-                    }
-                    Ok(watcher) if api == Api::V2 => {
-                        event_headers(context, &mut headers, watcher.start_index());
-                        progress.announce(&mut headers);
-                        let watch = Watch::new((watcher, right), stream, framing, &headers, now);
-                        exchange.flow.watches(watch.with_progress(progress));
-                        Page::Watched
-                    }
-                    Ok(watcher) => {
-                        headers.insert(CONTENT_TYPE, reply::TEXT);
-                        let context = exchange.context.clone();
-                        let form = Box::new(move |event: &Event, now| {
-                            let dialect = context.v1_dialect;
-                            let index = dialect.watch_index(event, || context.backend.store().index());
-                            v1::render(event, index, now, dialect).into()
-                        });
-                        let watch = Watch::new((watcher, right), stream, framing, &headers, now);
-                        exchange.flow.watches(watch.with_form(form));
-                        Page::Watched
-                    }
+/// Does what a request says.
+fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> Page {
+    let Parsed { request, mut headers, counted, began, now, framing, api, doing, right } =
+        parsed.into_inner();
+    let context = &*exchange.context;
+    match request {
+        KeysRequest::Read { path, recursive, sorted } => {
+            context.metrics.received(counted);
+            let event = look(context, &path, recursive, sorted);
+            let request = v2::Request::default();
+            let pending = Submission { request, headers, counted, began, api, doing };
+            Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
+        }
+        KeysRequest::Write(request) => {
+            context.metrics.received(counted);
+            Page::Submitted(Submission { request, headers, counted, began, api, doing })
+        }
+        KeysRequest::Watch { path, recursive, stream, since, progress } => {
+            let right = right.unwrap_or_else(|| unreachable!("a watch is parsed with its right"));
+            match context.backend.watch(&path, recursive, stream, since) {
+                Err(error) => {
+                    let error = if api == Api::V2 { error } else { v1::watch_refusal(&path, error.index) };
+                    context.metrics.failed(counted, error.http_status());
+                    Page::Ready(refuse(context, headers, &error, doing.as_deref()))
+                }
+                Ok(_) if counted == Counted::Head => Page::Ready(reply::answer(headers, StatusCode::OK, "")),
+                Ok(watcher) if api == Api::V2 => {
+                    event_headers(context, &mut headers, watcher.start_index());
+                    progress.announce(&mut headers);
+                    let watch = Watch::new((watcher, right), stream, framing, &headers, now);
+                    exchange.flow.watches(watch.with_progress(progress));
+                    Page::Watched
+                }
+                Ok(watcher) => {
+                    headers.insert(CONTENT_TYPE, reply::TEXT);
+                    let context = exchange.context.clone();
+                    let form = Box::new(move |event: &Event, now| {
+                        let dialect = context.v1_dialect;
+                        let index = dialect.watch_index(event, || context.backend.store().index());
+                        v1::render(event, index, now, dialect).into()
+                    });
+                    let watch = Watch::new((watcher, right), stream, framing, &headers, now);
+                    exchange.flow.watches(watch.with_form(form));
+                    Page::Watched
                 }
             }
         }

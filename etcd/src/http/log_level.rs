@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
+use crate::auth::Authorized;
 use crate::backend::Backend;
 use crate::go_json;
 use crate::log::{self, Level};
@@ -19,11 +20,16 @@ pub(super) async fn answer<B: Backend>(
     if *asked.method != Method::PUT {
         return reply::method_not_allowed(headers, "PUT");
     }
-    if context.backend.auth().is_on()
-        && let Err(denied) = auth::is_root(context, asked, "/config/local/log").await
-    {
-        return auth::refuse(headers, denied);
+    match Authorized::while_off(context.backend.auth(), asked) {
+        Ok(asked) => set(context, &asked, headers),
+        Err(asked) => match auth::admit_root(context, asked, "/config/local/log").await {
+            Ok(asked) => set(context, &asked, headers),
+            Err(denied) => auth::refuse(headers, denied),
+        },
     }
+}
+
+fn set<B>(context: &Context<B>, asked: &Authorized<&Asked<'_>>, headers: HeaderMap) -> Response {
     let Some(level) = go_json::first_string_at(&asked.body, "Level") else {
         return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid json body");
     };

@@ -9,6 +9,7 @@ use shared::url::Urls;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
+use crate::auth::Authorized;
 use crate::backend::{Backend, ChangeError};
 use crate::go_json;
 use crate::log;
@@ -50,24 +51,26 @@ pub(super) async fn answer<B: Backend>(
     if !matches!(*asked.method, Method::GET | Method::POST | Method::DELETE | Method::PUT) {
         return reply::method_not_allowed(headers, "GET,POST,DELETE,PUT");
     }
-    if *asked.method != Method::GET
-        && let Err(denied) = auth::is_root(context, &asked, "/v2/members").await
-    {
-        return auth::refuse(headers, denied);
-    }
-    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
     let name = asked.rest.strip_prefix(b"/").unwrap_or(asked.rest);
-    match *asked.method {
-        Method::GET => read(context, name, headers),
-        Method::POST => add(context, &asked, headers).await,
-        _ => match parse_id(name) {
-            None if name.is_empty() => {
-                reply::text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
-            }
-            None => no_such_member(headers, name),
-            Some(id) if *asked.method == Method::DELETE => remove(context, id, headers).await,
-            Some(id) => update(context, id, &asked, headers).await,
-        },
+    if *asked.method == Method::GET {
+        headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+        return read(context, name, headers);
+    }
+    let asked = match auth::admit_root(context, &asked, "/v2/members").await {
+        Ok(asked) => asked,
+        Err(denied) => return auth::refuse(headers, denied),
+    };
+    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    if *asked.method == Method::POST {
+        return add(context, &asked, headers).await;
+    }
+    match parse_id(name) {
+        None if name.is_empty() => {
+            reply::text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+        }
+        None => no_such_member(headers, name),
+        Some(id) if *asked.method == Method::DELETE => remove(context, asked.map(|_| id), headers).await,
+        Some(id) => update(context, id, &asked, headers).await,
     }
 }
 
@@ -86,7 +89,11 @@ fn read<B: Backend>(context: &Context<B>, name: &[u8], headers: HeaderMap) -> Re
     }
 }
 
-async fn add<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
+async fn add<B: Backend>(
+    context: &Context<B>,
+    asked: &Authorized<&Asked<'_>>,
+    headers: HeaderMap,
+) -> Response {
     let urls = match peer_urls(asked) {
         Ok(urls) => urls,
         Err((status, text)) => return reply::message(headers, status, text),
@@ -100,7 +107,8 @@ async fn add<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: Heade
     }
 }
 
-async fn remove<B: Backend>(context: &Context<B>, id: MemberId, headers: HeaderMap) -> Response {
+async fn remove<B: Backend>(context: &Context<B>, id: Authorized<MemberId>, headers: HeaderMap) -> Response {
+    let id = id.into_inner();
     match context.backend.remove_member(id).await {
         Ok(()) => reply::empty(headers, StatusCode::NO_CONTENT),
         Err(ChangeError::Refused(ConfigureError::IdRemoved)) => {
@@ -116,7 +124,7 @@ async fn remove<B: Backend>(context: &Context<B>, id: MemberId, headers: HeaderM
 async fn update<B: Backend>(
     context: &Context<B>,
     id: MemberId,
-    asked: &Asked<'_>,
+    asked: &Authorized<&Asked<'_>>,
     headers: HeaderMap,
 ) -> Response {
     let urls = match peer_urls(asked) {

@@ -13,7 +13,7 @@ use super::Context;
 use super::depth;
 use super::exchange::{Asked, Exchange, Page};
 use super::route::Route;
-use crate::auth::{self, Accounts, Caller, Denied};
+use crate::auth::{self, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::Backend;
 use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
 use crate::modules::{Access, LockPath};
@@ -41,47 +41,53 @@ enum Wish {
     },
 }
 
-/// A request for a lock that was let through, in this generation of users and roles.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pass {
+/// A lock that somebody would use, and the right that takes: one to its directory.
+#[derive(Debug, Clone)]
+pub(super) struct Use {
+    lock: LockPath,
+    writes: bool,
+    /// The generation of users and roles before anybody looked at the right.
     generation: u64,
 }
 
-/// Whether the client may use this lock. With auth on, that takes a right to its directory.
-pub(super) async fn may<B: Backend>(context: &Context<B>, asked: &Asked<'_>) -> Result<Pass, Denied> {
-    let pass = Pass { generation: context.backend.auth_generation().get() };
-    if !context.backend.look_for_auth().is_on() {
-        return Ok(pass);
+impl Restricted for Use {
+    fn access(&self) -> auth::Access<'_> {
+        auth::Access { key: self.lock.key(), writes: self.writes, recursive: false }
     }
-    let Some(lock) = LockPath::new(asked.rest) else { return Ok(pass) };
-    let writes = !auth::only_reads(asked.method);
-    allows(context, &lock, writes, asked.caller()).await.map(|()| pass)
 }
 
-async fn allows<B: Backend>(
+/// The lock that a request is for, if its client may use it; none if no lock can stand there.
+pub(super) async fn admit<B: Backend>(
     context: &Context<B>,
-    lock: &LockPath,
-    writes: bool,
-    caller: Caller<'_>,
-) -> Result<(), Denied> {
-    let accounts = Accounts::new(&context.auth, &context.backend, caller);
-    auth::may(&accounts, auth::Access { key: lock.key(), writes, recursive: false }).await
+    asked: &Asked<'_>,
+) -> Result<Option<Authorized<Use>>, Denied> {
+    let generation = context.backend.auth_generation().get();
+    let switch = context.backend.look_for_auth();
+    let Some(lock) = LockPath::new(asked.rest) else { return Ok(None) };
+    let wanted = Use { lock, writes: !auth::only_reads(asked.method), generation };
+    match Authorized::while_off(switch, wanted) {
+        Ok(using) => Ok(Some(using)),
+        Err(wanted) => {
+            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            auth::admit(&accounts, wanted).await.map(Some).map_err(|(_, denied)| denied)
+        }
+    }
 }
 
 /// Waits until the client has no right to this lock any more.
 async fn right_is_lost<B: Backend>(
     context: Arc<Context<B>>,
-    lock: LockPath,
-    writes: bool,
+    Use { lock, writes, generation }: Use,
     authorization: Option<HeaderValue>,
-    pass: Pass,
 ) {
-    let mut seen = pass.generation;
+    let access = auth::Access { key: lock.key(), writes, recursive: false };
+    let mut seen = generation;
     loop {
         context.backend.auth_generation().wait(seen).await;
         seen = context.backend.auth_generation().get();
         let caller = Caller { authorization: authorization.as_ref(), ..Caller::default() };
-        if context.backend.auth().is_on() && allows(&context, &lock, writes, caller).await.is_err() {
+        let accounts = Accounts::new(&context.auth, &context.backend, caller);
+        if context.backend.auth().is_on() && auth::may(&accounts, access).await.is_err() {
             return;
         }
     }
@@ -93,24 +99,23 @@ pub(super) fn begin<B: Backend>(
     route: Route,
     mut asked: Asked<'_>,
     headers: HeaderMap,
-    pass: Pass,
+    using: Option<Authorized<Use>>,
 ) -> Page {
-    let Some(lock) = LockPath::new(asked.rest) else { return Page::Ready(reply::not_found(headers)) };
+    let Some(using) = using else { return Page::Ready(reply::not_found(headers)) };
     let method = asked.method.clone();
     if !matches!(method, Method::GET | Method::PUT | Method::POST | Method::DELETE) {
         return Page::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
     }
     if matches!(method, Method::PUT | Method::POST)
         && let Err(error) =
-            depth::check_levels(lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
+            depth::check_levels(using.lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
     {
         return Page::Ready(reply::api_error(headers, &error));
     }
     let leader = route == Route::Leader;
     let wish = if leader { parse_leader(&asked) } else { parse_lock(&asked) };
     let context = exchange.context.clone();
-    let writes = !auth::only_reads(&method);
-    let lost = right_is_lost(context.clone(), lock.clone(), writes, asked.authorization.take(), pass);
+    let lost = right_is_lost(context.clone(), (*using).clone(), asked.authorization.take());
     // What waits is not only who waits for a lock: all of these go through the log.
     let work = async move {
         let done = match wish {
@@ -118,7 +123,7 @@ pub(super) fn begin<B: Backend>(
             Err(Refusal::OfLock(why)) => {
                 Err((StatusCode::INTERNAL_SERVER_ERROR, of_leader(leader, &method, why)))
             }
-            Ok(wish) => carry_out(&context, lock, wish).await.map_err(|(doing, why)| {
+            Ok(wish) => carry_out(&context, using, wish).await.map_err(|(doing, why)| {
                 let status = match why {
                     // Another member may do better: the one thing that is not told as the original does.
                     LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -245,9 +250,10 @@ fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
 /// Does it; what fails comes with what was being done.
 async fn carry_out<B: Backend>(
     context: &Arc<Context<B>>,
-    lock: LockPath,
+    using: Authorized<Use>,
     wish: Wish,
 ) -> Result<Vec<u8>, (&'static str, LockError)> {
+    let Use { lock, .. } = using.into_inner();
     match wish {
         Wish::Acquire(asked) => match acquire(context.clone(), lock, asked).await {
             Ok(index) => Ok(index.to_string().into_bytes()),

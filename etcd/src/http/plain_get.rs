@@ -21,6 +21,7 @@ use shared::time::UnixNanos;
 use super::Context;
 use super::keys::{self, KeysRequest};
 use super::metrics::Counted;
+use crate::auth::Authorized;
 use crate::backend::Backend;
 use crate::transport::date::http_date;
 use crate::transport::output::{Output, push_status_line};
@@ -132,15 +133,17 @@ pub(super) fn answer<B: Backend>(context: &Context<B>, bytes: &[u8], out: &mut O
 fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Output) -> bool {
     let began = Instant::now();
     let now = context.backend.clock();
-    let Ok(KeysRequest::Read { path, recursive, sorted }) =
+    let Ok(request @ KeysRequest::Read { .. }) =
         keys::parse(&Method::GET, get.rest, get.query, b"", b"", now)
     else {
         return false;
     };
     // In this order: who is sent the other way is counted there.
-    if context.backend.auth().is_on() || context.backend.look_for_auth().is_on() {
+    if context.backend.auth().is_on() {
         return false;
     }
+    let Ok(request) = Authorized::while_off(context.backend.look_for_auth(), request) else { return false };
+    let KeysRequest::Read { path, recursive, sorted } = request.into_inner() else { return false };
     context.metrics.received(Counted::Get);
     match keys::look(context, &path, recursive, sorted) {
         Ok(event) => {

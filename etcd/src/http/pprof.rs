@@ -14,6 +14,7 @@ use shared::time::UnixNanos;
 use super::Context;
 use super::auth;
 use super::exchange::Asked;
+use crate::auth::Authorized;
 use crate::backend::Backend;
 use crate::profiles::cpu::{CpuError, Sampling};
 use crate::profiles::threads::{self, Thread};
@@ -92,10 +93,10 @@ pub(super) async fn answer<B: Backend>(
     if !context.pprof {
         return reply::not_found(headers);
     }
-    if let Err(denied) = auth::is_root(context, &asked, "/debug/pprof").await {
-        return auth::refuse(headers, denied);
+    match auth::admit_root(context, &asked, "/debug/pprof").await {
+        Ok(asked) => page(&asked, context.backend.clock()).await.with(headers),
+        Err(denied) => auth::refuse(headers, denied),
     }
-    page(&asked, context.backend.clock()).await.with(headers)
 }
 
 /// Whether the page reads the body of such a request.
@@ -103,7 +104,7 @@ pub(super) fn wants_body(method: &Method) -> bool {
     *method == Method::POST
 }
 
-async fn page(asked: &Asked<'_>, now: UnixNanos) -> Answer {
+async fn page(asked: &Authorized<&Asked<'_>>, now: UnixNanos) -> Answer {
     let query = Query::of(asked.query);
     match asked.rest {
         b"" | b"/" => Answer::Html(index()),

@@ -14,7 +14,8 @@ use shared::json;
 use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
-use crate::admin::{self, AdminAnswer};
+use crate::admin::{self, AdminAnswer, Change};
+use crate::auth::{Authorized, only_reads};
 use crate::backend::Backend;
 use crate::connections::Activity;
 
@@ -48,10 +49,13 @@ impl<B: Backend> Roster for B {
 
     async fn administer(&self, method: &Method, path: &[u8], body: &[u8]) -> AdminAnswer {
         // Nobody says on this port who they are.
-        if !matches!(*method, Method::GET | Method::HEAD) && self.look_for_auth().is_on() {
-            return AdminAnswer::wants_root();
+        if only_reads(method) {
+            return admin::read(self, path);
         }
-        admin::answer(self, method, path, body).await
+        match Authorized::while_off(self.look_for_auth(), Change { method, rest: path, body }) {
+            Ok(change) => admin::change(self, change).await,
+            Err(_) => AdminAnswer::wants_root(),
+        }
     }
 }
 
