@@ -2,6 +2,7 @@
 
 mod addresses;
 pub mod admin;
+pub mod api;
 pub mod auth;
 pub mod backend;
 pub mod config;
@@ -9,7 +10,6 @@ mod connections;
 mod dashboard;
 pub mod discovery;
 mod go_json;
-pub mod http;
 pub mod log;
 pub mod metrics;
 mod modules;

@@ -9,7 +9,7 @@
 //!
 //! The page talks to the server that it came from and to nobody else. All that it asks stands below its own prefix,
 //! so that read-only is more than hidden buttons: a server that is told so refuses writes there, and a reverse proxy
-//! that lets people reach this prefix alone lets them reach nothing else. `http/dashboard.rs` speaks HTTP.
+//! that lets people reach this prefix alone lets them reach nothing else. `api/dashboard.rs` speaks HTTP.
 //!
 //! **Invariant:** what many browsers ask again and again costs as much as if one asked: see [`Shared`].
 

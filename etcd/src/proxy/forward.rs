@@ -100,7 +100,7 @@ impl Exchange {
         if let Err(bad) = request::check(&head) {
             return own(reply::bad_request(request::blank(&mut head), bad));
         }
-        if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted, crate::http::area) {
+        if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted, crate::api::area) {
             return own(request::forbid(&self.flow, &forbidden, head, &mut body).await);
         }
         let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {

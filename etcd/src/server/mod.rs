@@ -50,10 +50,10 @@ use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
 use crate::addresses::{self, addresses};
+use crate::api;
 use crate::backend::{self, SharedSwitch};
 use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
-use crate::http;
 use crate::log::{self, LogControl};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
@@ -197,12 +197,11 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         );
         connections.spawn(served);
     }
-    let context = http::Context::new(handle, &config, metrics, log)?;
+    let context = api::Context::new(handle, &config, metrics, log)?;
     let context = Arc::new(context.with_dialer(dialer_of_clients));
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
-        tasks
-            .spawn(metrics::graphite::send(address, move || http::graphite(context.clone(), prefix.clone())));
+        tasks.spawn(metrics::graphite::send(address, move || api::graphite(context.clone(), prefix.clone())));
     }
     tokio::pin!(ready);
     let mut waiting = client_listeners;

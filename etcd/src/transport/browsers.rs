@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn status(rules: &BrowserRules, head: &Parts) -> u16 {
-        let checked = rules.check(head, false, crate::http::area);
+        let checked = rules.check(head, false, crate::api::area);
         checked.map_or_else(|why| why.response(HeaderMap::new()).status().as_u16(), |()| 200)
     }
 
@@ -365,7 +365,7 @@ mod tests {
         let absolute = head("GET", "http://evil.example/v2/keys", "etcd.example", &[]);
         assert_eq!(status(&listed, &absolute), 421);
         let encrypted = head("GET", "/v2/keys/a", "evil.example", &[]);
-        assert_eq!(listed.check(&encrypted, true, crate::http::area), Ok(()));
+        assert_eq!(listed.check(&encrypted, true, crate::api::area), Ok(()));
         for open in [rules(&[], &[], false), rules(&["*"], &[], false), rules(&["a", "*"], &[], false)] {
             assert_eq!(status(&open, &head("GET", "/v2/keys/a", "evil.example", &[])), 200);
         }

@@ -1,0 +1,315 @@
+//! One request and its answer: the checks that all pages share, the route, the body.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use shared::error::{ApiError, Code};
+
+use super::dashboard;
+use super::ops::{admin, debug_vars, health, log_level, metrics_page, pprof, stats, version};
+use super::page::keys::Api;
+use super::page::{Asked, Context, Exchange, Page, gate};
+use super::route::{Route, area};
+use super::v1::pages;
+use super::v2::{auth, keys, machines, members, modules};
+use crate::auth::{Access, Accounts, Denied, may};
+use crate::backend::Backend;
+use crate::transport::reply::{self, BadRequest, Response};
+use crate::transport::request::{
+    BodyError, Expects, Framing, Whole, allowing, blank, check, discard, forbid, read, read_over,
+};
+use crate::transport::{media_type, path};
+
+/// A body up to this length is read before it is known who sends it: the answers to such a request come in the order of
+/// the original.
+const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Answers a request.
+pub(super) async fn answer<B: Backend>(
+    exchange: Arc<Exchange<B>>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let (mut head, mut body) = request.into_parts();
+    exchange.flow.begins(body.size_hint().exact());
+    let page = match check(&head) {
+        Err(bad) => Page::Ready(reply::bad_request(blank(&mut head), bad)),
+        Ok(()) => page(&exchange, head, &mut body).await,
+    };
+    // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
+    drop(body);
+    let mut response = match page {
+        Page::Ready(response) => response,
+        Page::Submitted(submission) => submission.finish(&exchange.context).await,
+        // The connection takes over; the answer is never missed.
+        Page::Watched => std::future::pending().await,
+    };
+    if !response.body_mut().holds(&exchange.flow) {
+        exchange.flow.ends();
+    }
+    Ok(response)
+}
+
+async fn page<B: Backend>(
+    exchange: &Arc<Exchange<B>>,
+    mut head: Parts,
+    body: &mut Incoming,
+) -> Page<keys::Submission> {
+    let context = &*exchange.context;
+    let origin = context.browsers.cors.allowed(&head.headers);
+    if let Err(forbidden) = context.browsers.check(&head, exchange.encrypted, area) {
+        return Page::Ready(forbid(&exchange.flow, &forbidden, head, body).await);
+    }
+    if head.method == Method::OPTIONS {
+        let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
+        let mut headers = allowing(blank(&mut head), origin);
+        discard(&exchange.flow, body, expects, framing, &mut headers).await;
+        return Page::Ready(reply::empty(headers, StatusCode::OK));
+    }
+    let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
+        return Page::Ready(reply::bad_request(blank(&mut head), BadRequest::Malformed));
+    };
+    let query = head.uri.query().unwrap_or_default();
+    let framing = Framing::of(&head);
+    let expects = Expects::of(&head.headers);
+    let mut headers = std::mem::take(&mut head.headers);
+    let content_type = headers.remove(CONTENT_TYPE);
+    let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
+    let authorization = if context.backend.auth().is_on() || keys::may_watch(&path, query) {
+        headers.remove(AUTHORIZATION)
+    } else {
+        None
+    };
+    let known = if dashboard::is_cached(&path) { headers.remove(IF_NONE_MATCH) } else { None };
+    headers.clear();
+    let mut headers = allowing(headers, origin);
+
+    if &*path == b"*" {
+        reply::close(&mut headers);
+        return Page::Ready(reply::empty(headers, StatusCode::BAD_REQUEST));
+    }
+    if expects == Expects::Else {
+        reply::close(&mut headers);
+        return Page::Ready(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
+    }
+    if head.method != Method::CONNECT
+        && let Some(clean) = path::cleaned(&path)
+    {
+        discard(&exchange.flow, body, expects, framing, &mut headers).await;
+        return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
+    }
+    let (route, rest) = Route::of(&path);
+    let limit = context.wire.limits.body_bytes_max;
+    // A client that waits for leave to send its body is answered without being asked for it.
+    let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
+    let wants = route.wants_body(&head.method, content_type);
+    let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
+    let (source, flow, none) = (exchange.source, &*exchange.flow, Whole::default());
+    let mut asked =
+        Asked { method, rest, query, content_type, authorization, source, flow, body: none, framing };
+    // It goes with the request: while a password is checked, the body waits too.
+    let mut _room = None;
+    if body.is_end_stream() {
+    } else if !wants && (waits || route.changes_nothing(&head.method)) {
+        asked.framing.keep_alive &= discard(flow, body, expects, framing, &mut headers).await;
+    } else {
+        // A stranger's large body is not taken in.
+        if is_large(body)
+            && let Err(denied) = Box::pin(admit_body(context, route, &asked)).await
+        {
+            leave_body(exchange, &mut headers);
+            return Page::Ready(deny(context, route, denied, headers));
+        }
+        let received = match wants {
+            true => read(flow, &context.wire, body).await,
+            false => read_over(flow, limit, body).await.map(|whole| (whole, None)),
+        };
+        match received {
+            Ok((whole, room)) => (asked.body, _room) = (whole, room),
+            Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
+        }
+    }
+    Page::Ready(match route {
+        Route::Keys(_) | Route::DashboardKeys => {
+            let api = match route {
+                Route::Keys(api) => api,
+                _ => Api::V2,
+            };
+            if route == Route::DashboardKeys
+                && let Some((status, why)) = dashboard::refuse(context, &asked)
+            {
+                return Page::Ready(reply::message(headers, status, why));
+            }
+            return match keys::begin(exchange, asked, headers, api) {
+                keys::Begun::Page(page) => page,
+                keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+            };
+        }
+        Route::DashboardApi => Box::pin(dashboard::answer_api(context, asked, headers)).await,
+        Route::Dashboard => dashboard::answer(context, &asked, known, headers),
+        Route::Members => Box::pin(members::answer(context, asked, headers)).await,
+        Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
+        Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
+        Route::Lock | Route::Leader => match Box::pin(modules::admit(context, &asked)).await {
+            Ok(using) => return modules::begin(exchange, route == Route::Leader, asked, headers, using),
+            Err(denied) => gate::refuse(headers, denied),
+        },
+        Route::Admin => Box::pin(admin::answer(context, asked, headers)).await,
+        Route::LeaderUrl => pages::answer_leader(context, &asked, headers),
+        Route::Peers => pages::answer_peers(context, &asked, headers),
+        Route::V1StatsSelf => stats::answer_self_v1(context, &asked, headers),
+        Route::V1StatsLeader => stats::answer_leader_v1(context, &asked, headers),
+        Route::V1StatsStore => stats::answer_store_v1(context, &asked, headers),
+        Route::Machines => machines::answer(context, &asked, headers),
+        Route::StatsSelf => stats::answer_self(context, &asked, headers),
+        Route::StatsLeader => stats::answer_leader(context, &asked, headers),
+        Route::StatsStore => stats::answer_store(context, &asked, headers),
+        Route::Version => version::answer(context, &asked, headers),
+        Route::Health => Box::pin(health::answer(context, asked, headers)).await,
+        Route::Live => Box::pin(health::answer_live(context, asked, headers)).await,
+        Route::Ready => Box::pin(health::answer_ready(context, asked, headers)).await,
+        Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
+        Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
+        Route::Pprof => Box::pin(pprof::answer(context, asked, headers)).await,
+        Route::DebugVars => Box::pin(debug_vars::answer(context, &asked, headers)).await,
+        Route::LogLevel => Box::pin(log_level::answer(context, &asked, headers)).await,
+        Route::Nowhere => reply::not_found(headers),
+    })
+}
+
+fn refuse_body<B: Backend>(
+    exchange: &Exchange<B>,
+    why: BodyError,
+    route: Route,
+    mut headers: HeaderMap,
+) -> Response {
+    leave_body(exchange, &mut headers);
+    let (status, cause) = why.tell();
+    match route {
+        Route::Keys(Api::V2) => {
+            headers.insert(reply::X_ETCD_CLUSTER_ID, exchange.context.cluster_id.clone());
+            reply::api_error_as(headers, status, &ApiError::new(Code::InvalidForm, cause, 0))
+        }
+        _ => reply::message(headers, status, cause),
+    }
+}
+
+/// The rest of the body is not read: the connection ends with the answer.
+fn leave_body<B>(exchange: &Exchange<B>, headers: &mut HeaderMap) {
+    exchange.flow.leaves_unread();
+    reply::close(headers);
+}
+
+/// Whether a body is, or may be, so large that its sender is looked at before it is read. Of smaller ones the page
+/// decides in its own order.
+fn is_large(body: &Incoming) -> bool {
+    body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BODY_BYTES_MAX)
+}
+
+/// Whether somebody who sends such a request could have a right to it, whatever is in its body. That the page checks.
+async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Asked<'_>) -> Result<(), Denied> {
+    if !context.backend.auth().is_on() {
+        return Ok(());
+    }
+    match route {
+        Route::Keys(_) | Route::DashboardKeys => {
+            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            // A watch of v1 comes by POST.
+            let writes = route != Route::Keys(Api::V1Watch);
+            may(&accounts, Access { key: asked.rest, writes, recursive: false }).await
+        }
+        Route::Lock | Route::Leader => modules::admit(context, asked).await.map(drop),
+        _ => gate::is_root(context, asked, "a request with a large body").await,
+    }
+}
+
+/// The answer to those who have no right to what they ask.
+fn deny<B>(context: &Context<B>, route: Route, denied: Denied, mut headers: HeaderMap) -> Response {
+    match route {
+        Route::Keys(api) => {
+            if api == Api::V2 {
+                headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+            }
+            gate::refuse_key(headers, denied)
+        }
+        Route::DashboardKeys => gate::refuse_key(headers, denied),
+        _ => gate::refuse(headers, denied),
+    }
+}
+
+/// What pages that answer `HEAD` are told instead.
+static GET: Method = Method::GET;
+
+impl Route {
+    /// Whether the page answers `HEAD` as `GET`, only without a body, and knows nothing of it. The others tell the two
+    /// apart themselves; of them `/version`, `/v2/members` and `/v2/stats` answer 405 as the original does.
+    fn takes_head(self) -> bool {
+        matches!(
+            self,
+            Route::Auth(_)
+                | Route::AuthEnable
+                | Route::Admin
+                | Route::Lock
+                | Route::Leader
+                | Route::Health
+                | Route::DebugVars
+        )
+    }
+
+    /// Whether the page changes nothing for such a request, so that it may be answered before its body has come.
+    fn changes_nothing(self, method: &Method) -> bool {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return true;
+        }
+        match self {
+            Route::Keys(_)
+            | Route::Members
+            | Route::Auth(_)
+            | Route::AuthEnable
+            | Route::Admin
+            | Route::Lock
+            | Route::Leader
+            | Route::DashboardKeys
+            | Route::LogLevel => false,
+            Route::LeaderUrl
+            | Route::Peers
+            | Route::V1StatsSelf
+            | Route::V1StatsLeader
+            | Route::V1StatsStore
+            | Route::Machines
+            | Route::StatsSelf
+            | Route::StatsLeader
+            | Route::StatsStore
+            | Route::Dashboard
+            | Route::DashboardApi
+            | Route::Version
+            | Route::Health
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::DebugMetrics
+            | Route::Pprof
+            | Route::DebugVars
+            | Route::Nowhere => true,
+        }
+    }
+
+    /// Whether the page reads the body of such a request.
+    fn wants_body(self, method: &Method, content_type: &[u8]) -> bool {
+        match self {
+            Route::Keys(_) | Route::DashboardKeys | Route::Lock | Route::Leader => {
+                matches!(*method, Method::PUT | Method::POST) && media_type::is_form(content_type) == Ok(true)
+            }
+            Route::Members => {
+                matches!(*method, Method::PUT | Method::POST) && media_type::is_json(content_type)
+            }
+            Route::LogLevel | Route::Auth(_) | Route::Admin => *method == Method::PUT,
+            Route::Pprof => pprof::wants_body(method),
+            _ => false,
+        }
+    }
+}

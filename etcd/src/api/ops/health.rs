@@ -1,0 +1,202 @@
+//! `/health`: whether a write would succeed. `/livez` and `/readyz`: how the member is, check by check, as etcd 3.x
+//! tells it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, Method, StatusCode};
+use shared::id::MemberId;
+use shared::v2;
+use tokio::time::timeout;
+
+use crate::api::page::Asked;
+use crate::api::page::Context;
+use crate::backend::{Backend, SubmitError};
+use crate::transport::reply::{self, Response};
+
+/// How long the log may take to move, or a quorum to answer.
+const PATIENCE: Duration = Duration::from_millis(750);
+
+/// A member may be so many committed entries behind with applying them and still be ready, as the original has it
+/// before it refuses proposals.
+const LAG_MAX: u64 = 5000;
+
+pub(crate) async fn answer<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    if *asked.method != Method::GET {
+        return reply::method_not_allowed(headers, "GET");
+    }
+    let is_well = context.backend.status().leader != MemberId(0) && log_moves(context).await;
+    context.process_metrics.health_asked(is_well);
+    if !is_well {
+        return reply::text_error(headers, StatusCode::SERVICE_UNAVAILABLE, "{\"health\": \"false\"}\n");
+    }
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    reply::answer(headers, StatusCode::OK, "{\"health\": \"true\"}")
+}
+
+/// Whether an entry that changes nothing gets through: one that expires what had expired in 1970.
+async fn log_moves<B: Backend>(context: &Context<B>) -> bool {
+    let nothing = v2::Request { verb: v2::Verb::Sync, ..v2::Request::default() };
+    matches!(timeout(PATIENCE, context.backend.submit(nothing)).await, Ok(Ok(_)))
+}
+
+/// One question about the member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// The store answers.
+    SerializableRead,
+    /// A majority agrees on what is to be read.
+    LinearizableRead,
+    /// A leader is known.
+    Leader,
+    /// An entry gets into the log, and is applied.
+    Log,
+    /// What is committed is applied, or nearly.
+    CaughtUp,
+}
+
+impl Check {
+    const LIVE: &[Check] = &[Check::SerializableRead];
+    const READY: &[Check] =
+        &[Check::SerializableRead, Check::Leader, Check::CaughtUp, Check::LinearizableRead, Check::Log];
+
+    fn name(self) -> &'static str {
+        match self {
+            Check::SerializableRead => "serializable_read",
+            Check::LinearizableRead => "linearizable_read",
+            Check::Leader => "leader",
+            Check::Log => "log",
+            Check::CaughtUp => "caught_up",
+        }
+    }
+
+    /// Why the answer is no.
+    async fn run<B: Backend>(self, context: &Context<B>) -> Result<(), String> {
+        let backend = &context.backend;
+        let status = backend.status();
+        match self {
+            Check::SerializableRead => {
+                let _ = backend.store_for_auth().index();
+                Ok(())
+            }
+            Check::Leader if status.leader == MemberId(0) => Err("no leader is known".to_owned()),
+            Check::Leader => Ok(()),
+            Check::CaughtUp => match status.commit.saturating_sub(status.applied) {
+                ..=LAG_MAX => Ok(()),
+                lag => Err(format!("{lag} committed entries are not applied yet")),
+            },
+            Check::LinearizableRead => {
+                let read = v2::Request {
+                    verb: v2::Verb::QuorumGet,
+                    path: Bytes::from_static(b"/0/version"),
+                    ..v2::Request::default()
+                };
+                match timeout(PATIENCE, backend.submit(read)).await {
+                    // That nothing stands there is an answer too.
+                    Ok(Ok(_) | Err(SubmitError::Api(_))) => Ok(()),
+                    Ok(Err(SubmitError::Unavailable(why))) => Err(why.to_string()),
+                    Err(_) => Err(format!("no majority has answered within {PATIENCE:?}")),
+                }
+            }
+            Check::Log if log_moves(context).await => Ok(()),
+            Check::Log => Err(format!("no entry was written and agreed on within {PATIENCE:?}")),
+        }
+    }
+}
+
+/// `/livez` and all below it.
+pub(crate) async fn answer_live<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    run(context, asked, headers, Check::LIVE).await
+}
+
+/// `/readyz` and all below it.
+pub(crate) async fn answer_ready<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    run(context, asked, headers, Check::READY).await
+}
+
+async fn run<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+    checks: &[Check],
+) -> Response {
+    let one = match asked.rest.strip_prefix(b"/") {
+        None => None,
+        Some(name) => match checks.iter().find(|check| check.name().as_bytes() == name) {
+            Some(check) => Some(*check),
+            None => return reply::not_found(headers),
+        },
+    };
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return reply::method_not_allowed(headers, "GET, HEAD");
+    }
+    let wish = Wish::of(asked.query);
+    let mut chosen: Vec<Check> =
+        checks.iter().copied().filter(|check| one.is_none_or(|one| one == *check)).collect();
+    if one.is_none() {
+        chosen.retain(|check| wish.takes(check.name()));
+    }
+    let mut told = String::new();
+    let mut is_well = true;
+    for check in chosen {
+        // Writing into a String cannot fail.
+        let _ = match check.run(context).await {
+            Ok(()) => writeln!(told, "[+]{} ok", check.name()),
+            Err(why) => {
+                is_well = false;
+                writeln!(told, "[-]{} failed: {why}", check.name())
+            }
+        };
+    }
+    if is_well && !wish.verbose {
+        told.clear();
+    }
+    told.push_str(if is_well { "ok\n" } else { "\n" });
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, reply::NOSNIFF);
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::answer(headers, status, told)
+}
+
+/// What a query asks for: `verbose`, `exclude=CHECK`, `allowlist=CHECK`.
+#[derive(Debug, Default)]
+struct Wish {
+    verbose: bool,
+    excluded: BTreeSet<String>,
+    allowed: BTreeSet<String>,
+}
+
+impl Wish {
+    fn of(query: &str) -> Wish {
+        let mut wish = Wish::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "verbose" => wish.verbose = true,
+                "exclude" => drop(wish.excluded.insert(value.to_owned())),
+                "allowlist" => drop(wish.allowed.insert(value.to_owned())),
+                _ => {}
+            }
+        }
+        wish
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        !self.excluded.contains(name) && (self.allowed.is_empty() || self.allowed.contains(name))
+    }
+}

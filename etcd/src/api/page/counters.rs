@@ -1,0 +1,141 @@
+//! Counters of requests for keys, with their children at hand: a request looks no label up.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use shared::v2::Verb;
+
+/// What a request counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Get,
+    Head,
+    QuorumGet,
+    Put,
+    Post,
+    Delete,
+}
+
+const KINDS: usize = 6;
+
+impl Counted {
+    /// What a request of the log counts as.
+    pub(crate) fn of(verb: Verb) -> Counted {
+        match verb {
+            Verb::Put => Counted::Put,
+            Verb::Post => Counted::Post,
+            Verb::Delete => Counted::Delete,
+            Verb::QuorumGet | Verb::Sync => Counted::QuorumGet,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Counted::Get => "GET",
+            Counted::Head => "HEAD",
+            Counted::QuorumGet => "QGET",
+            Counted::Put => "PUT",
+            Counted::Post => "POST",
+            Counted::Delete => "DELETE",
+        }
+    }
+}
+
+/// The counters of requests for keys. What never happened is not on the page.
+pub(crate) struct Metrics {
+    received: IntCounterVec,
+    received_of: [OnceLock<IntCounter>; KINDS],
+    failed: IntCounterVec,
+    failed_404_of: [OnceLock<IntCounter>; KINDS],
+    succeeded: HistogramVec,
+    succeeded_of: [OnceLock<Histogram>; KINDS],
+}
+
+impl Metrics {
+    /// Registers the counters.
+    pub(super) fn new(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+        let received = IntCounterVec::new(
+            Opts::new("etcd_http_received_total", "Requests that were understood, by method; no watches."),
+            &["method"],
+        )?;
+        let failed = IntCounterVec::new(
+            Opts::new(
+                "etcd_http_failed_total",
+                "Requests that ended in an error, by method and HTTP status.",
+            ),
+            &["method", "code"],
+        )?;
+        let succeeded = HistogramVec::new(
+            HistogramOpts::new(
+                "etcd_http_successful_duration_second",
+                "Time from the request to its answer (seconds), of those without an error; no watches.",
+            )
+            .buckets(prometheus::exponential_buckets(0.0005, 2.0, 13)?),
+            &["method"],
+        )?;
+        registry.register(Box::new(received.clone()))?;
+        registry.register(Box::new(failed.clone()))?;
+        registry.register(Box::new(succeeded.clone()))?;
+        Ok(Metrics {
+            received,
+            received_of: Default::default(),
+            failed,
+            failed_404_of: Default::default(),
+            succeeded,
+            succeeded_of: Default::default(),
+        })
+    }
+
+    pub(crate) fn received(&self, kind: Counted) {
+        let child = || self.received.with_label_values(&[kind.label()]);
+        self.received_of[kind as usize].get_or_init(child).inc();
+    }
+
+    pub(crate) fn failed(&self, kind: Counted, status: u16) {
+        let child = || self.failed.with_label_values(&[kind.label(), &status.to_string()]);
+        if status == 404 {
+            // The one error that can come at the rate of reads.
+            self.failed_404_of[kind as usize].get_or_init(child).inc();
+        } else {
+            child().inc();
+        }
+    }
+
+    pub(crate) fn succeeded(&self, kind: Counted, after: Duration) {
+        let child = || self.succeeded.with_label_values(&[kind.label()]);
+        self.succeeded_of[kind as usize].get_or_init(child).observe(after.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::{Encoder, TextEncoder};
+
+    #[test]
+    fn only_what_happened_is_on_the_page() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.received(Counted::Get);
+        metrics.received(Counted::Get);
+        metrics.failed(Counted::Get, 404);
+        metrics.failed(Counted::Put, 412);
+        metrics.succeeded(Counted::QuorumGet, Duration::from_millis(3));
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&registry.gather(), &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for line in [
+            "etcd_http_received_total{method=\"GET\"} 2",
+            "etcd_http_failed_total{code=\"404\",method=\"GET\"} 1",
+            "etcd_http_failed_total{code=\"412\",method=\"PUT\"} 1",
+            "etcd_http_successful_duration_second_bucket{method=\"QGET\",le=\"0.002\"} 0",
+            "etcd_http_successful_duration_second_bucket{method=\"QGET\",le=\"0.004\"} 1",
+            "etcd_http_successful_duration_second_bucket{method=\"QGET\",le=\"2.048\"} 1",
+            "etcd_http_successful_duration_second_count{method=\"QGET\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert!(!page.contains("DELETE"));
+    }
+}

@@ -1,0 +1,61 @@
+//! The gate as the pages meet it, and what those are told whom it does not let through.
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use shared::error::{ApiError, Code};
+
+use super::{Asked, Context};
+use crate::auth::{self, Accounts, Authorized, Denied};
+use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
+
+/// Whether the client may change members, users and roles. The log tells if not.
+pub(crate) async fn is_root<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    page: &str,
+) -> Result<(), Denied> {
+    auth::is_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
+}
+
+/// Lets a request pass if its client may change members, users and roles. The log tells if not.
+pub(crate) async fn admit_root<'a, B: Backend>(
+    context: &Context<B>,
+    asked: &'a Asked<'a>,
+    page: &str,
+) -> Result<Authorized<&'a Asked<'a>>, Denied> {
+    auth::admit_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page, asked).await
+}
+
+/// The status and the words for those who are not let through.
+fn words(denied: Denied) -> (StatusCode, &'static str) {
+    match denied {
+        Denied::NoRight => (StatusCode::UNAUTHORIZED, "Insufficient credentials"),
+        Denied::Busy => (StatusCode::SERVICE_UNAVAILABLE, BUSY),
+    }
+}
+
+const BUSY: &str = "too many passwords are being checked, try again later";
+
+/// When those are to come again for whom there is no time now.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+fn with_retry(mut headers: HeaderMap, status: StatusCode) -> HeaderMap {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    headers
+}
+
+/// The answer to those who have no right to a page.
+pub(crate) fn refuse(headers: HeaderMap, denied: Denied) -> Response {
+    let (status, text) = words(denied);
+    reply::message(with_retry(headers, status), status, text)
+}
+
+/// The answer to those who have no right to a key.
+pub(crate) fn refuse_key(headers: HeaderMap, denied: Denied) -> Response {
+    let (status, text) = words(denied);
+    let error = ApiError::new(Code::Unauthorized, text, 0);
+    reply::api_error_as(with_retry(headers, status), status, &error)
+}

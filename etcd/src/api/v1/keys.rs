@@ -1,0 +1,408 @@
+//! The v1 API of 0.1 to 0.4 on the same keys: what its requests mean, and how its answers look.
+//!
+//! The forms are those of 0.1, or on wish those of 0.4.9: [what tells them apart](super::dialect). An answer is flat,
+//! as it was before nodes knew their directories; a directory is answered with a list of such answers.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use shared::error::{ApiError, Code, client_path};
+use shared::event::{Event, NodeView};
+use shared::json;
+use shared::store::EXPIRATION_MIN;
+use shared::time::UnixNanos;
+use shared::v2;
+
+use super::dialect::{Dialect, whole_seconds};
+use crate::api::page::keys::{KeysRequest, expiration, refusal};
+use crate::transport::form::{Form, Param, parse_u64};
+use crate::transport::pieces::Pieces;
+use crate::transport::progress::Progress;
+use crate::transport::reply::{self, Response};
+
+/// What the errors of a write without sense are about.
+const SET: &str = "Set";
+
+/// A write: plain, or on the condition that the key has the value `prevValue`, or is not there if that is empty.
+pub(crate) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<v2::Request, ApiError> {
+    let value = form.get(Param::Value).unwrap_or_default();
+    if value.is_empty() {
+        return Err(refusal(Code::ValueRequired, SET));
+    }
+    let expiration = match form.get(Param::Ttl).unwrap_or_default() {
+        b"" => 0,
+        text => expires(now, seconds(text).ok_or_else(|| refusal(Code::TtlNaN, SET))?),
+    };
+    let prev_value = form.get(Param::PrevValue);
+    Ok(v2::Request {
+        verb: v2::Verb::Put,
+        path: path.into(),
+        val: Bytes::copy_from_slice(value),
+        expiration,
+        prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
+        prev_exist: prev_value.is_some_and(<[u8]>::is_empty).then_some(false),
+        ..v2::Request::default()
+    })
+}
+
+/// The end of a key. Directories stay.
+pub(crate) fn delete(path: Vec<u8>) -> v2::Request {
+    v2::Request { verb: v2::Verb::Delete, path: path.into(), ..v2::Request::default() }
+}
+
+/// A wait for one event of the key itself; sent by `POST`, from `index` on.
+pub(crate) fn watch(
+    method: &Method,
+    path: Vec<u8>,
+    form: &Form<'_>,
+    dialect: Dialect,
+) -> Result<KeysRequest, ApiError> {
+    let since = match *method {
+        Method::POST => form.get(Param::Index).and_then(parse_u64),
+        _ => Some(0),
+    };
+    let since = since.ok_or_else(|| refusal(Code::IndexNaN, "Watch From Index"))?;
+    let (recursive, progress) = (dialect.watches_below(), Progress::default());
+    Ok(KeysRequest::Watch { path, recursive, stream: false, since, progress })
+}
+
+/// Why a watch does not begin: 0.4 has one answer to whatever it is.
+pub(crate) fn watch_refusal(path: &[u8], index: u64) -> ApiError {
+    ApiError::new(Code::ClientInternal, path, index)
+}
+
+/// When a key with so many seconds to live expires. With less than none that is in the past, but not so long ago that
+/// the store takes it for never.
+fn expires(now: UnixNanos, seconds: i64) -> i64 {
+    match u64::try_from(seconds) {
+        Ok(seconds) => expiration(now, seconds),
+        Err(_) => now.0.saturating_add(seconds.saturating_mul(1_000_000_000)).max(EXPIRATION_MIN.0),
+    }
+}
+
+/// A decimal number with or without a sign.
+fn seconds(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The answer to a request that is carried out.
+pub(crate) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dialect: Dialect) -> Response {
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    if event.node().is_dir() {
+        return reply::pieces(headers, StatusCode::OK, Listing::new(event, event.index, now, dialect));
+    }
+    reply::answer(headers, StatusCode::OK, render(event, event.index, now, dialect))
+}
+
+/// A directory as a list of answers, made in pieces. Holds the directory as it was read.
+struct Listing {
+    event: Event,
+    index: u64,
+    now: UnixNanos,
+    dialect: Dialect,
+    state: ListingState,
+}
+
+enum ListingState {
+    Before,
+    /// Behind the child of this name.
+    Behind(Vec<u8>),
+    Done,
+}
+
+impl Listing {
+    fn new(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Listing {
+        Listing { event: event.clone(), index, now, dialect, state: ListingState::Before }
+    }
+}
+
+impl Pieces for Listing {
+    fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        let Listing { event, index, now, dialect, state } = self;
+        let (last, mut any) = match std::mem::replace(state, ListingState::Done) {
+            ListingState::Done => return false,
+            ListingState::Before => {
+                out.push(b'[');
+                (Vec::new(), false)
+            }
+            ListingState::Behind(last) => (last, true),
+        };
+        let (key, node) = (client_path(event.key()), event.node());
+        // Names of hidden nodes begin with an underscore.
+        let shown = |child: &NodeView<'_>| dialect.lists_hidden() || !child.name().starts_with(b"_");
+        for child in node.children_after(&last).filter(shown) {
+            if any {
+                out.push(b',');
+            }
+            any = true;
+            write_child(out, event, key, &child, *index, *now, *dialect);
+            if out.len() >= bytes {
+                *state = ListingState::Behind(child.name().to_vec());
+                return true;
+            }
+        }
+        out.push(b']');
+        false
+    }
+}
+
+/// An event as v1 shows it, with the store's index `index`. No final newline.
+pub(crate) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Vec<u8> {
+    let node = event.node();
+    let key = client_path(event.key());
+    let mut out = Vec::with_capacity(128 + key.len() + node.value().map_or(0, <[u8]>::len));
+    if node.is_dir() {
+        Listing::new(event, index, now, dialect).write(&mut out, usize::MAX);
+    } else {
+        write_key(&mut out, event, key, index, now, dialect);
+    }
+    out
+}
+
+fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: UnixNanos, dialect: Dialect) {
+    let node = event.node();
+    let prev_value = event.prev().and_then(|prev| prev.value());
+    open(out, dialect.action(event.action));
+    json::write_escaped(out, if key.is_empty() { b"/" } else { key });
+    out.push(b'"');
+    for (name, value) in [("prevValue", prev_value), ("value", node.value())] {
+        if let Some(value) = value {
+            write_name(out, name);
+            json::write_string(out, value);
+        }
+    }
+    if dialect.tells_of_new_key(event) {
+        write_name(out, "newKey");
+        out.extend_from_slice(b"true");
+    }
+    if let Some(expiration) = dialect.expiration(event) {
+        write_times(out, expiration, dialect.ttl(event, now));
+    }
+    close(out, index);
+}
+
+/// When a key goes, and in how many seconds.
+fn write_times(out: &mut Vec<u8>, expiration: UnixNanos, ttl: i64) {
+    write_name(out, "expiration");
+    // As Go shows times in JSON: a string.
+    out.push(b'"');
+    json::write_time(out, expiration);
+    out.push(b'"');
+    if ttl != 0 {
+        write_name(out, "ttl");
+        json::write_i64(out, ttl);
+    }
+}
+
+fn write_child(
+    out: &mut Vec<u8>,
+    read: &Event,
+    dir: &[u8],
+    child: &NodeView<'_>,
+    index: u64,
+    now: UnixNanos,
+    dialect: Dialect,
+) {
+    open(out, dialect.action(read.action));
+    json::write_escaped(out, dir);
+    out.push(b'/');
+    json::write_escaped(out, child.name());
+    out.push(b'"');
+    if child.is_dir() {
+        write_name(out, "dir");
+        out.extend_from_slice(b"true");
+    }
+    if let Some(value) = child.value() {
+        write_name(out, "value");
+        json::write_string(out, value);
+    }
+    if let Some(expiration) = child.expiration().filter(|_| dialect == Dialect::Of01) {
+        write_times(out, expiration, whole_seconds(expiration, now));
+    }
+    close(out, index);
+}
+
+fn open(out: &mut Vec<u8>, action: &str) {
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(action.as_bytes());
+    out.extend_from_slice(b"\",\"key\":\"");
+}
+
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn close(out: &mut Vec<u8>, index: u64) {
+    write_name(out, "index");
+    json::write_u64(out, index);
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::store::Store;
+
+    const NOW: UnixNanos = UnixNanos(1_795_258_886_000_000_000);
+
+    /// What v1 of 0.4 answers to a write of this form.
+    fn put(store: &mut Store, key: &str, form: &str) -> String {
+        let form = Form::parse_what_can_be(form.as_bytes(), b"");
+        let request = match set(format!("/1{key}").into(), &form, NOW) {
+            Ok(request) => request,
+            Err(error) => return format!("{error:?}"),
+        };
+        match store.apply(&request, NOW) {
+            Ok(event) => String::from_utf8(render(&event, event.index, NOW, Dialect::Of04)).unwrap(),
+            Err(error) => String::from_utf8(error.to_json()).unwrap(),
+        }
+    }
+
+    fn read(store: &Store, key: &str) -> String {
+        let event = store.get(format!("/1{key}").as_bytes(), false, false).unwrap();
+        String::from_utf8(render(&event, event.index, NOW, Dialect::Of04)).unwrap()
+    }
+
+    #[test]
+    fn answers_are_those_of_0_4() {
+        let mut store = Store::new(10);
+        assert_eq!(
+            put(&mut store, "/x", "value=1"),
+            r#"{"action":"set","key":"/x","value":"1","newKey":true,"index":1}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=2&ttl=5"),
+            r#"{"action":"set","key":"/x","prevValue":"1","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":5,"index":2}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue=2"),
+            r#"{"action":"testAndSet","key":"/x","prevValue":"2","value":"3","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue=9"),
+            r#"{"errorCode":101,"message":"Compare failed","cause":"[9 != 3]","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/x", "value=3&prevValue="),
+            r#"{"errorCode":105,"message":"Key already exists","cause":"/x","index":3}"#
+        );
+        assert_eq!(
+            put(&mut store, "/dir/y", "value=1&prevValue="),
+            r#"{"action":"testAndSet","key":"/dir/y","value":"1","index":4}"#
+        );
+        put(&mut store, "/_hidden", "value=1");
+        assert_eq!(read(&store, "/x"), r#"{"action":"get","key":"/x","value":"3","index":5}"#);
+        assert_eq!(
+            read(&store, ""),
+            r#"[{"action":"get","key":"/dir","dir":true,"index":5},{"action":"get","key":"/x","value":"3","index":5}]"#
+        );
+        assert_eq!(read(&store, "/dir"), r#"[{"action":"get","key":"/dir/y","value":"1","index":5}]"#);
+        let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
+        assert_eq!(
+            String::from_utf8(render(&gone, gone.index, NOW, Dialect::Of04)).unwrap(),
+            r#"{"action":"delete","key":"/x","prevValue":"3","index":6}"#
+        );
+    }
+
+    /// What 0.1 shows of an event, a second and a half after it.
+    fn of_0_1(event: &Event) -> String {
+        let later = UnixNanos(NOW.0 + 1_500_000_000);
+        String::from_utf8(render(event, event.index, later, Dialect::Of01)).unwrap()
+    }
+
+    #[test]
+    fn answers_are_those_of_0_1() {
+        let mut store = Store::new(10);
+        let mut put = |key: &str, form: &str| {
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            let request = set(format!("/1{key}").into(), &form, NOW).unwrap();
+            of_0_1(&store.apply(&request, NOW).unwrap())
+        };
+        assert_eq!(
+            put("/x", "value=1"),
+            r#"{"action":"SET","key":"/x","value":"1","newKey":true,"index":1}"#
+        );
+        // The time to live is that of the write, also where a watch tells of it later.
+        assert_eq!(
+            put("/x", "value=2&ttl=5"),
+            r#"{"action":"SET","key":"/x","prevValue":"1","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":4,"index":2}"#
+        );
+        assert_eq!(
+            put("/new", "value=1&prevValue="),
+            r#"{"action":"SET","key":"/new","value":"1","newKey":true,"index":3}"#
+        );
+        put("/_hidden", "value=1");
+        // Of 5 s, 3.5 are left.
+        let read = |store: &Store, key: &[u8]| of_0_1(&store.get(key, false, false).unwrap());
+        assert_eq!(
+            read(&store, b"/1/x"),
+            r#"{"action":"GET","key":"/x","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":3,"index":4}"#
+        );
+        assert_eq!(
+            read(&store, b"/1"),
+            concat!(
+                r#"[{"action":"GET","key":"/_hidden","value":"1","index":4},{"action":"GET","key":"/new","value":"1","index":4},"#,
+                r#"{"action":"GET","key":"/x","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":3,"index":4}]"#
+            )
+        );
+        // A key that had a time tells it when it goes.
+        let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
+        assert_eq!(
+            of_0_1(&gone),
+            r#"{"action":"DELETE","key":"/x","prevValue":"2","expiration":"2026-11-21T11:01:31Z","index":5}"#
+        );
+        let gone = store.apply(&delete(b"/1/new".to_vec()), NOW).unwrap();
+        assert_eq!(of_0_1(&gone), r#"{"action":"DELETE","key":"/new","prevValue":"1","index":6}"#);
+    }
+
+    #[test]
+    fn writes_without_sense_are_refused() {
+        for (form, code) in [
+            ("", Code::ValueRequired),
+            ("value=", Code::ValueRequired),
+            ("value=%zz", Code::ValueRequired),
+            ("value=1&ttl=abc", Code::TtlNaN),
+            ("value=1&ttl=1.5", Code::TtlNaN),
+        ] {
+            let parsed = Form::parse_what_can_be(form.as_bytes(), b"");
+            assert_eq!(set(b"/1/x".to_vec(), &parsed, NOW), Err(refusal(code, SET)), "{form}");
+        }
+        let lenient = Form::parse_what_can_be(b"a=%zz&value=1", b"ttl=-1");
+        assert_eq!(set(b"/1/x".to_vec(), &lenient, NOW).unwrap().expiration, NOW.0 - 1_000_000_000);
+    }
+
+    #[test]
+    fn a_time_to_live_is_never_taken_for_another_one() {
+        let expiration = |ttl: &str| {
+            let form = format!("value=1&ttl={ttl}");
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            set(b"/1/x".to_vec(), &form, NOW).unwrap().expiration
+        };
+        for beyond in ["7428113151", "9223372037", "18446744074", "9223372036854775807"] {
+            assert_eq!(expiration(beyond), 0, "{beyond} is never");
+        }
+        assert_eq!(expiration("7428113150"), 9_223_372_036_000_000_000);
+        for over in ["-1", "-1000000000", "-9223372037", "-9223372036854775808"] {
+            assert!((EXPIRATION_MIN.0..NOW.0).contains(&expiration(over)), "{over}");
+        }
+    }
+
+    #[test]
+    fn only_a_post_says_from_where_a_watch_is() {
+        let since = |method: Method, form: &str| {
+            let form = Form::parse_what_can_be(form.as_bytes(), b"");
+            match watch(&method, b"/1/x".to_vec(), &form, Dialect::Of04) {
+                Ok(KeysRequest::Watch { since, recursive: false, stream: false, .. }) => Ok(since),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.code),
+            }
+        };
+        assert_eq!(since(Method::POST, "index=7"), Ok(7));
+        assert_eq!(since(Method::GET, "index=7"), Ok(0));
+        for bad in ["", "index=", "index=x", "index=-1"] {
+            assert_eq!(since(Method::POST, bad), Err(Code::IndexNaN), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! `/v2/auth/*`: users, roles, and the switch that makes them count.
+
+use http::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
+use shared::account::{RoleName, UserName};
+use shared::json;
+
+use crate::api::page::Context;
+use crate::api::page::gate::{admit_root, refuse};
+use crate::api::page::{Asked, Family};
+use crate::auth::{
+    Accounts, AuthError, Authorized, Denied, Refusal, Role, Unfit, User, UserChange, is_empty,
+};
+use crate::backend::{Backend, Unavailable};
+use crate::log;
+use crate::transport::form::Form;
+use crate::transport::reply::{self, Response};
+
+/// A user as reads show it: with what each role allows.
+#[derive(Serialize)]
+struct Shown {
+    user: UserName,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<Role>,
+}
+
+#[derive(Serialize)]
+struct Users {
+    /// Go shows a list that was never begun as `null`.
+    users: Option<Vec<Shown>>,
+}
+
+#[derive(Serialize)]
+struct Roles {
+    roles: Vec<Role>,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+/// What a path below a family's own leads to.
+enum Place {
+    All(Family),
+    User(UserName),
+    Role(RoleName),
+}
+
+impl Place {
+    fn of(family: Family, rest: &[u8]) -> Result<Place, String> {
+        let name = rest.strip_prefix(b"/").unwrap_or(rest);
+        let name = name.strip_suffix(b"/").unwrap_or(name);
+        if name.contains(&b'/') {
+            return Err("Invalid path".to_owned());
+        }
+        let place = match family {
+            _ if name.is_empty() => Ok(Place::All(family)),
+            Family::Users => {
+                UserName::from_bytes(name).map(Place::User).map_err(|why| Refusal::user_name(name, why))
+            }
+            Family::Roles => {
+                RoleName::from_bytes(name).map(Place::Role).map_err(|why| Refusal::role_name(name, why))
+            }
+        };
+        place.map_err(|refusal| refusal.to_string())
+    }
+}
+
+/// A request that may be answered: auth is known in the cluster, and the client has the rights for it.
+struct Admitted<'a, B> {
+    accounts: Authorized<Accounts<'a, B>>,
+    headers: HeaderMap,
+}
+
+/// Answers a request for users or roles.
+pub(crate) async fn answer_family<B: Backend>(
+    context: &Context<B>,
+    family: Family,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_known(context) {
+        return not_capable(headers);
+    }
+    let place = match Place::of(family, asked.rest) {
+        Err(why) => return reply::message(headers, StatusCode::BAD_REQUEST, why),
+        Ok(Place::All(_)) if *asked.method != Method::GET => {
+            return reply::method_not_allowed(headers, "GET");
+        }
+        Ok(Place::User(_) | Place::Role(_)) if !is_any_of(&asked) => {
+            return reply::method_not_allowed(headers, METHODS);
+        }
+        Ok(place) => place,
+    };
+    let admitted = match admit(context, &asked, headers).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    match place {
+        Place::All(Family::Users) => list_users(&asked, admitted),
+        Place::All(Family::Roles) => list_roles(&asked, admitted),
+        Place::User(name) => answer_user(&asked, admitted, &name).await,
+        Place::Role(name) => answer_role(&asked, admitted, &name).await,
+    }
+}
+
+async fn answer_user<B: Backend>(
+    asked: &Asked<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+    name: &UserName,
+) -> Response {
+    match *asked.method {
+        Method::GET => show_user(asked, &accounts, name, headers),
+        Method::PUT => put_user(asked, &accounts, name, headers).await,
+        _ => done(headers, accounts.delete_user(name).await),
+    }
+}
+
+async fn answer_role<B: Backend>(
+    asked: &Asked<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+    name: &RoleName,
+) -> Response {
+    match *asked.method {
+        Method::GET => match accounts.role(name) {
+            Ok(role) => show(headers, StatusCode::OK, &role),
+            Err(error) => failed(headers, &error),
+        },
+        Method::PUT => put_role(asked, &accounts, name, headers).await,
+        _ => done(headers, accounts.delete_role(name).await),
+    }
+}
+
+/// Answers a request for the switch. Everybody may see where it stands.
+pub(crate) async fn answer_switch<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_known(context) {
+        return not_capable(headers);
+    }
+    if !is_any_of(&asked) {
+        return reply::method_not_allowed(headers, METHODS);
+    }
+    if *asked.method == Method::GET {
+        let headers = with_cluster(context, headers);
+        let enabled = context.backend.look_for_auth().is_on();
+        return show(headers, StatusCode::OK, &Enabled { enabled });
+    }
+    let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    // The original looks once more, and its statistics show it.
+    let _ = accounts.look();
+    let switched =
+        if *asked.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
+    done(headers, switched)
+}
+
+const METHODS: &str = "GET,PUT,DELETE";
+
+fn is_any_of(asked: &Asked<'_>) -> bool {
+    matches!(*asked.method, Method::GET | Method::PUT | Method::DELETE)
+}
+
+/// Lets those pass who are root, and everybody while auth is off.
+async fn admit<'a, B: Backend>(
+    context: &'a Context<B>,
+    asked: &'a Asked<'_>,
+    headers: HeaderMap,
+) -> Result<Admitted<'a, B>, Response> {
+    let asked = match admit_root(context, asked, "/v2/auth").await {
+        Ok(asked) => asked,
+        Err(denied) => return Err(refuse(headers, denied)),
+    };
+    let accounts = asked.map(|asked| Accounts::new(&context.auth, &context.backend, asked.caller()));
+    Ok(Admitted { accounts, headers: with_cluster(context, headers) })
+}
+
+fn with_cluster<B>(context: &Context<B>, mut headers: HeaderMap) -> HeaderMap {
+    headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
+    headers
+}
+
+/// Whether all members know of auth: those of 2.0 do not.
+fn is_known<B: Backend>(context: &Context<B>) -> bool {
+    let membership = context.backend.members();
+    let mut parts = membership.version.as_deref().unwrap_or_default().split('.').map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (2, 1),
+        _ => false,
+    }
+}
+
+fn not_capable(headers: HeaderMap) -> Response {
+    let text = "Not capable of accessing auth feature during rolling upgrades.";
+    reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+    let names = match accounts.users() {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(names) => names,
+        Err(error) => return failed(headers, &error),
+    };
+    let shown = names.iter().filter_map(|name| match accounts.user(name) {
+        Ok(User { name: user, roles, .. }) => {
+            // Roles that are gone are not shown here, while the page of the one user is an error then.
+            let roles = roles.iter().flatten().filter_map(|role| accounts.role_of_user(role).ok()).collect();
+            Some(Ok(Shown { user, roles }))
+        }
+        // A record that does not count.
+        Err(AuthError::Refused(Refusal::NoUser(_))) => None,
+        Err(error) => Some(Err(error)),
+    });
+    match shown.collect::<Result<Vec<Shown>, AuthError>>() {
+        Ok(shown) => {
+            let users = Some(shown).filter(|shown| !shown.is_empty());
+            show(headers, StatusCode::OK, &Users { users })
+        }
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+    let names = match accounts.roles() {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(names) => names,
+        Err(error) => return failed(headers, &error),
+    };
+    let shown = names.iter().filter_map(|name| match accounts.role(name) {
+        Err(AuthError::Refused(Refusal::NoRole(_))) => None,
+        other => Some(other),
+    });
+    match shown.collect() {
+        Ok(roles) => show(headers, StatusCode::OK, &Roles { roles }),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn show_user<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Authorized<Accounts<'_, B>>,
+    name: &UserName,
+    headers: HeaderMap,
+) -> Response {
+    let user = match accounts.user(name) {
+        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(user) => user,
+        Err(error) => return failed(headers, &error),
+    };
+    match user.roles.iter().flatten().map(|role| accounts.role_of_user(role)).collect() {
+        Ok(roles) => show(headers, StatusCode::OK, &Shown { user: user.name, roles }),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+/// Whether the query can be read. Nobody wants anything of it; the original stumbles if it cannot.
+fn has_query(asked: &Asked<'_>) -> bool {
+    Form::parse(b"", asked.query.as_bytes()).is_ok()
+}
+
+/// Makes a user, or changes one: with `grant` or `revoke` in the body it must be there, with `roles` it must not.
+async fn put_user<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Authorized<Accounts<'_, B>>,
+    name: &UserName,
+    headers: HeaderMap,
+) -> Response {
+    let user = match User::from_body(name, &asked.body) {
+        Ok(user) => user,
+        Err(why) => return unfit(headers, "User", &why),
+    };
+    let changes = !is_empty(&user.grant) || !is_empty(&user.revoke);
+    let unchanged = |user| UserChange { user, created: false };
+    let result = match (changes, is_empty(&user.roles)) {
+        (true, false) => {
+            let text = "User JSON contains both roles and grant/revoke";
+            return reply::message(headers, StatusCode::BAD_REQUEST, text);
+        }
+        (true, true) => accounts.update_user(user).await.map(unchanged),
+        // The original says 200 here, not 201.
+        (false, false) => accounts.create_user(user).await.map(unchanged),
+        (false, true) => accounts.create_or_update_user(user).await,
+    };
+    match result {
+        Ok(UserChange { user, created }) => {
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            show(headers, status, &User { password: String::new(), ..user })
+        }
+        Err(error) => failed(headers, &error),
+    }
+}
+
+/// Makes a role, or changes one if the body grants or revokes something.
+async fn put_role<B: Backend>(
+    asked: &Asked<'_>,
+    accounts: &Authorized<Accounts<'_, B>>,
+    name: &RoleName,
+    headers: HeaderMap,
+) -> Response {
+    let role = match Role::from_body(name, &asked.body) {
+        Ok(role) => role,
+        Err(why) => return unfit(headers, "Role", &why),
+    };
+    let result = if !role.is_change() {
+        accounts.create_role(&role).await.map(|()| (StatusCode::CREATED, role))
+    } else if !role.permissions.is_empty() {
+        let text = "Role JSON contains both permissions and grant/revoke";
+        return reply::message(headers, StatusCode::BAD_REQUEST, text);
+    } else {
+        accounts.update_role(&role).await.map(|role| (StatusCode::OK, role))
+    };
+    match result {
+        Ok((status, role)) => show(headers, status, &role),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+/// The answer to a body that is not the user or the role of the page.
+fn unfit(headers: HeaderMap, kind: &str, why: &Unfit) -> Response {
+    let text = match why {
+        Unfit::Malformed => "Invalid JSON in request body.".to_owned(),
+        Unfit::OtherName(_) => format!("{kind} JSON name does not match the name in the URL"),
+        Unfit::BadRole { .. } => format!("auth: {why}"),
+    };
+    reply::message(headers, StatusCode::BAD_REQUEST, text)
+}
+
+fn show<T: Serialize>(headers: HeaderMap, status: StatusCode, value: &T) -> Response {
+    // Texts, lists and booleans can always be written.
+    let mut body = json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    reply::json(headers, status, body)
+}
+
+/// The answer to a change that shows nothing.
+fn done(headers: HeaderMap, result: Result<(), AuthError>) -> Response {
+    match result {
+        Ok(()) => reply::json(headers, StatusCode::OK, Vec::new()),
+        Err(error) => failed(headers, &error),
+    }
+}
+
+fn failed(headers: HeaderMap, error: &AuthError) -> Response {
+    match error {
+        AuthError::Refused(refusal) => reply::message(headers, refusal.status(), refusal.to_string()),
+        AuthError::Store(error) => reply::api_error(headers, error),
+        AuthError::Unavailable(Unavailable::LeaderLost) => {
+            log::error!("etcdhttp", "{error}");
+            internal_error(headers)
+        }
+        AuthError::Busy(_) => refuse(headers, Denied::Busy),
+        AuthError::Unavailable(_) | AuthError::Record { .. } | AuthError::Hash(_) => {
+            log::error!("etcdhttp", "got unexpected response error ({error})");
+            internal_error(headers)
+        }
+    }
+}
+
+fn internal_error(headers: HeaderMap) -> Response {
+    reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+}

@@ -1,0 +1,10 @@
+//! `/v2` and `/mod/v2`: keys, members, users and roles, locks.
+
+pub(crate) mod auth;
+mod depth;
+pub(crate) mod keys;
+mod machine_keys;
+pub(crate) mod machines;
+pub(crate) mod members;
+pub(crate) mod modules;
+pub(crate) mod plain_get;

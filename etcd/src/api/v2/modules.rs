@@ -1,0 +1,358 @@
+//! `/mod/v2/lock` and `/mod/v2/leader`: the modules of 0.2, in its words.
+//!
+//! An answer is a text: an index, a value, nothing, or what is wrong. Whatever is wrong has the status 500, as
+//! clients of old expect it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::depth;
+use crate::api::page::Context;
+use crate::api::page::{Asked, Exchange, Page};
+use crate::auth::{self, Accounts, Authorized, Caller, Denied, Restricted};
+use crate::backend::Backend;
+use crate::modules::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
+use crate::modules::{Access, LockPath};
+use crate::transport::form::{self, parse_u64};
+use crate::transport::reply;
+use crate::transport::waiting::Waiting;
+
+impl<B: Backend> Access for Arc<Context<B>> {
+    type Member = B;
+
+    fn member(&self) -> &B {
+        &self.backend
+    }
+}
+
+/// What is asked of a lock.
+#[derive(Debug, PartialEq)]
+enum Wish {
+    Acquire(Acquire),
+    Renew(Which, u64),
+    Release(Which),
+    /// Who holds it: the value, or with `index` the index.
+    Read {
+        index: bool,
+    },
+}
+
+/// A lock that somebody would use, and the right that takes: one to its directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    lock: LockPath,
+    writes: bool,
+    /// The generation of users and roles before anybody looked at the right.
+    generation: u64,
+}
+
+impl Restricted for Use {
+    fn access(&self) -> auth::Access<'_> {
+        auth::Access { key: self.lock.key(), writes: self.writes, recursive: false }
+    }
+}
+
+/// The lock that a request is for, if its client may use it; none if no lock can stand there.
+pub(crate) async fn admit<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+) -> Result<Option<Authorized<Use>>, Denied> {
+    let generation = context.backend.auth_generation().get();
+    let switch = context.backend.look_for_auth();
+    let Some(lock) = LockPath::new(asked.rest) else { return Ok(None) };
+    let wanted = Use { lock, writes: !auth::only_reads(asked.method), generation };
+    match Authorized::while_off(switch, wanted) {
+        Ok(using) => Ok(Some(using)),
+        Err(wanted) => {
+            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            auth::admit(&accounts, wanted).await.map(Some).map_err(|(_, denied)| denied)
+        }
+    }
+}
+
+/// Waits until the client has no right to this lock any more.
+async fn right_is_lost<B: Backend>(
+    context: Arc<Context<B>>,
+    Use { lock, writes, generation }: Use,
+    authorization: Option<HeaderValue>,
+) {
+    let access = auth::Access { key: lock.key(), writes, recursive: false };
+    let mut seen = generation;
+    loop {
+        context.backend.auth_generation().wait(seen).await;
+        seen = context.backend.auth_generation().get();
+        let caller = Caller { authorization: authorization.as_ref(), ..Caller::default() };
+        let accounts = Accounts::new(&context.auth, &context.backend, caller);
+        if context.backend.auth().is_on() && auth::may(&accounts, access).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers a request for a lock or a leader, or begins to wait.
+pub(crate) fn begin<B: Backend, S>(
+    exchange: &Exchange<B>,
+    leader: bool,
+    mut asked: Asked<'_>,
+    headers: HeaderMap,
+    using: Option<Authorized<Use>>,
+) -> Page<S> {
+    let Some(using) = using else { return Page::Ready(reply::not_found(headers)) };
+    let method = asked.method.clone();
+    if !matches!(method, Method::GET | Method::PUT | Method::POST | Method::DELETE) {
+        return Page::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
+    }
+    if matches!(method, Method::PUT | Method::POST)
+        && let Err(error) =
+            depth::check_levels(using.lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
+    {
+        return Page::Ready(reply::api_error(headers, &error));
+    }
+    let wish = if leader { parse_leader(&asked) } else { parse_lock(&asked) };
+    let context = exchange.context.clone();
+    let lost = right_is_lost(context.clone(), (*using).clone(), asked.authorization.take());
+    // What waits is not only who waits for a lock: all of these go through the log.
+    let work = async move {
+        let done = match wish {
+            Err(Refusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
+            Err(Refusal::OfLock(why)) => {
+                Err((StatusCode::INTERNAL_SERVER_ERROR, of_leader(leader, &method, why)))
+            }
+            Ok(wish) => carry_out(&context, using, wish).await.map_err(|(doing, why)| {
+                let status = match why {
+                    // Another member may do better: the one thing that is not told as the original does.
+                    LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                (status, of_leader(leader, &method, format!("{doing} error: {why}")))
+            }),
+        };
+        match done {
+            Ok(text) => (StatusCode::OK, text),
+            Err((status, why)) => (status, format!("{why}\n").into_bytes()),
+        }
+    };
+    let work = async move {
+        // In this order: whoever has lost the right does not win the lock after that.
+        tokio::select! {
+            biased;
+            () = lost => (StatusCode::UNAUTHORIZED, br#"{"message":"Insufficient credentials"}"#.to_vec()),
+            done = work => done,
+        }
+    };
+    exchange.flow.waits(Waiting::new(work, asked.framing, headers));
+    Page::Watched
+}
+
+/// The election passes on what the lock says.
+fn of_leader(leader: bool, method: &Method, why: String) -> String {
+    let verb = match *method {
+        _ if !leader => return why,
+        Method::DELETE => "delete",
+        Method::GET => "get",
+        _ => "set",
+    };
+    format!("{verb} leader error: {why}")
+}
+
+/// Why a request is not understood.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    /// In these words.
+    Whole(String),
+    /// By the lock, in these words.
+    OfLock(String),
+}
+
+fn refused(why: impl Into<String>) -> Refusal {
+    Refusal::OfLock(why.into())
+}
+
+/// The values of these parameters; empty ones are as good as none.
+fn values<'a, const N: usize>(asked: &'a Asked<'_>, names: [&str; N]) -> Result<[Cow<'a, [u8]>; N], Refusal> {
+    let body = if matches!(*asked.method, Method::PUT | Method::POST) { &asked.body[..] } else { b"" };
+    form::values(names, body, asked.query.as_bytes()).map_err(|error| refused(error.to_string()))
+}
+
+fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
+    let [value, index, ttl, timeout, field] = values(asked, ["value", "index", "ttl", "timeout", "field"])?;
+    match *asked.method {
+        Method::POST => Ok(Wish::Acquire(parse_acquire(&value, &ttl, &timeout)?)),
+        Method::PUT => {
+            let ttl_seconds = parse_ttl(&ttl)?;
+            let which = match (index.is_empty(), value.is_empty()) {
+                (true, true) => return Err(refused("renew lock error: index or value required")),
+                (false, true) => Which::Index(index.into_owned()),
+                (true, false) => Which::Value(value.into_owned()),
+                (false, false) => Which::Both(index.into_owned(), value.into_owned()),
+            };
+            Ok(Wish::Renew(which, ttl_seconds))
+        }
+        Method::DELETE => match (index.is_empty(), value.is_empty()) {
+            (true, true) => Err(refused("release lock error: index or value required")),
+            (false, false) => Err(refused("release lock error: index and value cannot both be specified")),
+            (false, true) => Ok(Wish::Release(Which::Index(index.into_owned()))),
+            (true, false) => Ok(Wish::Release(Which::Value(value.into_owned()))),
+        },
+        _ => match &field[..] {
+            b"" | b"value" => Ok(Wish::Read { index: false }),
+            b"index" => Ok(Wish::Read { index: true }),
+            other => {
+                let other = String::from_utf8_lossy(other);
+                Err(refused(format!("read lock error: invalid field: {other}")))
+            }
+        },
+    }
+}
+
+fn parse_leader(asked: &Asked<'_>) -> Result<Wish, Refusal> {
+    if *asked.method == Method::GET {
+        return Ok(Wish::Read { index: false });
+    }
+    let [name, ttl, timeout] = values(asked, ["name", "ttl", "timeout"])?;
+    if name.is_empty() {
+        return Err(Refusal::Whole("leader name required".to_owned()));
+    }
+    if *asked.method == Method::DELETE {
+        return Ok(Wish::Release(Which::Value(name.into_owned())));
+    }
+    Ok(Wish::Acquire(parse_acquire(&name, &ttl, &timeout)?))
+}
+
+fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<Acquire, Refusal> {
+    let patience = match timeout {
+        // The original's own word for "for ever".
+        b"" | b"-1" => None,
+        text => Some(
+            parse_u64(text)
+                .ok_or_else(|| refused(format!("invalid timeout: {}", String::from_utf8_lossy(text))))?,
+        ),
+    };
+    Ok(Acquire {
+        value: value.to_vec(),
+        ttl_seconds: parse_ttl(ttl)?,
+        // Nobody waits for longer than a place can be kept.
+        patience: patience.map(|seconds| Duration::from_secs(seconds.min(TTL_SECONDS_MAX))),
+    })
+}
+
+fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
+    parse_u64(text)
+        .filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| refused(format!("invalid ttl: {}", String::from_utf8_lossy(text))))
+}
+
+/// Does it; what fails comes with what was being done.
+async fn carry_out<B: Backend>(
+    context: &Arc<Context<B>>,
+    using: Authorized<Use>,
+    wish: Wish,
+) -> Result<Vec<u8>, (&'static str, LockError)> {
+    let Use { lock, .. } = using.into_inner();
+    match wish {
+        Wish::Acquire(asked) => match acquire(context.clone(), lock, asked).await {
+            Ok(index) => Ok(index.to_string().into_bytes()),
+            Err(why) => Err(("acquire lock", why)),
+        },
+        Wish::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
+            Ok(()) => Ok(Vec::new()),
+            // The original asks for the value first, where it is not given.
+            Err(why @ LockError::Api(_)) if matches!(which, Which::Index(_)) => {
+                Err(("renew lock value", why))
+            }
+            Err(why) => Err(("renew lock", why)),
+        },
+        Wish::Release(which) => {
+            release(context, &lock, &which).await.map_err(|why| ("release lock", why))?;
+            Ok(Vec::new())
+        }
+        Wish::Read { index } => match holder(context, &lock).await {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some((number, _))) if index => Ok(number.to_string().into_bytes()),
+            Ok(Some((_, value))) => Ok(value),
+            Err(why) => Err(("read lock", why)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Flow;
+    use crate::transport::request::{Framing, Whole};
+
+    fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
+        let flow = Flow::default();
+        let asked = Asked {
+            source: None,
+            flow: &flow,
+            method: &method,
+            rest: b"/foo",
+            query,
+            content_type: b"application/x-www-form-urlencoded",
+            authorization: None,
+            body: Whole::of(body.as_bytes()),
+            framing: Framing { chunked: true, keep_alive: true, head: false },
+        };
+        if leader { parse_leader(&asked) } else { parse_lock(&asked) }
+    }
+
+    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<Wish, Refusal> {
+        let patience = patience.map(Duration::from_secs);
+        Ok(Wish::Acquire(Acquire { value: value.into(), ttl_seconds, patience }))
+    }
+
+    #[test]
+    fn reads_what_is_asked_of_a_lock() {
+        let lock = |method, query, body| asked(method, query, body, false);
+        assert_eq!(lock(Method::POST, "ttl=60", ""), acquiring("", 60, None));
+        assert_eq!(lock(Method::POST, "ttl=60", "value=a+b&timeout=0"), acquiring("a b", 60, Some(0)));
+        assert_eq!(lock(Method::POST, "ttl=60&timeout=-1", ""), acquiring("", 60, None));
+        let (index, value) = (|| Which::Index(b"2".to_vec()), || Which::Value(b"x".to_vec()));
+        assert_eq!(lock(Method::PUT, "ttl=5", "index=2"), Ok(Wish::Renew(index(), 5)));
+        assert_eq!(lock(Method::PUT, "ttl=5&value=x", ""), Ok(Wish::Renew(value(), 5)));
+        assert_eq!(lock(Method::DELETE, "index=2", ""), Ok(Wish::Release(index())));
+        assert_eq!(lock(Method::DELETE, "value=x", ""), Ok(Wish::Release(value())));
+        assert_eq!(lock(Method::GET, "", ""), Ok(Wish::Read { index: false }));
+        assert_eq!(lock(Method::GET, "field=index", ""), Ok(Wish::Read { index: true }));
+    }
+
+    #[test]
+    fn refuses_in_the_originals_words() {
+        let lock = |method, query| match asked(method, query, "", false) {
+            Err(Refusal::OfLock(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        for (query, why) in [
+            ("", "invalid ttl: "),
+            ("ttl=x", "invalid ttl: x"),
+            ("ttl=0", "invalid ttl: 0"),
+            ("ttl=-5", "invalid ttl: -5"),
+            ("ttl=99999999999", "invalid ttl: 99999999999"),
+            ("ttl=5&timeout=soon", "invalid timeout: soon"),
+        ] {
+            assert_eq!(lock(Method::POST, query), why);
+        }
+        assert_eq!(lock(Method::PUT, "ttl=5"), "renew lock error: index or value required");
+        assert_eq!(lock(Method::DELETE, ""), "release lock error: index or value required");
+        assert_eq!(
+            lock(Method::DELETE, "index=1&value=a"),
+            "release lock error: index and value cannot both be specified"
+        );
+        assert_eq!(lock(Method::GET, "field=ttl"), "read lock error: invalid field: ttl");
+    }
+
+    #[test]
+    fn a_leader_has_a_name() {
+        let leader = |method, query| asked(method, query, "", true);
+        assert_eq!(leader(Method::PUT, "name=me&ttl=10"), acquiring("me", 10, None));
+        assert_eq!(leader(Method::POST, "name=me&ttl=10&timeout=3"), acquiring("me", 10, Some(3)));
+        assert_eq!(leader(Method::DELETE, "name=me"), Ok(Wish::Release(Which::Value(b"me".to_vec()))));
+        assert_eq!(leader(Method::PUT, "ttl=10"), Err(Refusal::Whole("leader name required".into())));
+        assert_eq!(leader(Method::PUT, "name=me"), Err(refused("invalid ttl: ")));
+        assert_eq!(of_leader(true, &Method::PUT, "x".into()), "set leader error: x");
+    }
+}
