@@ -85,7 +85,7 @@ fn memory_is_found_with_those_who_hold_it() -> Check {
     let held = heap.sum("inuse_space/bytes");
     assert!(held > 15 << 20, "{held} bytes");
     assert!(heap.sum("alloc_space/bytes") >= held);
-    assert!(heap.has("etcd::transport::") && !heap.has("_rjem"), "{heap:?}");
+    assert!(heap.has("etcd::api::") && !heap.has("_rjem"), "{heap:?}");
     let text = get(port, "/heap?debug=1")?.text();
     assert!(text.starts_with("heap_v2/524288\n"), "{text:.200}");
     Ok(())
