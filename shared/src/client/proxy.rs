@@ -47,10 +47,11 @@ mod tests {
     }
 
     /// What a client says whose proxy gives these answers, one a connection, and what the proxy was sent first.
-    async fn through(user: &str, endpoint: &str, answers: Vec<&'static str>) -> (String, String) {
+    async fn through(proxy: &str, endpoint: &str, answers: Vec<&'static str>) -> (String, String) {
+        let (before, after) = proxy.split_once("PORT").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = tokio::spawn(async move {
+        let served = tokio::spawn(async move {
             let mut first = String::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -65,7 +66,7 @@ mod tests {
         });
         let client = Client::new(Options {
             endpoints: vec![endpoint.to_owned()],
-            http_proxy: Some(format!("{user}{address}")),
+            http_proxy: Some(format!("{before}{}{after}", address.port())),
             ..Options::default()
         })
         .unwrap();
@@ -74,14 +75,14 @@ mod tests {
             Err(error) => error.detail().unwrap_or_else(|| error.to_string()),
         };
         drop(client);
-        (said.replace(&address.to_string(), "PROXY"), proxy.await.unwrap())
+        (said.replace(&address.to_string(), "PROXY"), served.await.unwrap())
     }
 
     #[tokio::test]
     async fn a_plain_request_names_its_host_to_the_proxy() {
         let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
                       {\"action\":\"get\",\"node\":{\"key\":\"/a\",\"value\":\"v\",\"modifiedIndex\":5}}\n";
-        let (said, seen) = through("http://me:pa%3Ass@", "http://h:1", vec![answer]).await;
+        let (said, seen) = through("http://me:pa%3Ass@127.0.0.1:PORT", "http://h:1", vec![answer]).await;
         assert_eq!(said, "v", "{seen}");
         assert!(seen.starts_with("GET http://h:1/v2/keys/a?"), "{seen}");
         assert!(seen.contains("\r\nHost: h:1\r\n"), "{seen}");
@@ -93,12 +94,20 @@ mod tests {
         for (answer, error) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "Proxy Authentication Required"),
             ("HTTP/1.1 403 Not From Here\r\n\r\n", "Not From Here"),
-            ("HTTP/1.1 200 OK\r\n", "unexpected EOF from h:1"),
-            ("hello\r\n\r\n", "malformed HTTP response from h:1: invalid HTTP version parsed"),
+            ("HTTP/1.1 200 OK\r\n", "unexpected EOF from PROXY"),
+            ("hello\r\n\r\n", "malformed HTTP response from the proxy PROXY"),
         ] {
-            let (said, seen) = through("u@", "https://h:1", vec![answer, answer]).await;
+            let (said, seen) = through("u@127.0.0.1:PORT", "https://h:1", vec![answer, answer]).await;
             assert_eq!(said, format!("error #0: {error}\n"));
             assert_eq!(seen, "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nProxy-Authorization: Basic dTo=\r\n\r\n");
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_looked_for_at_all_its_addresses() {
+        // Nobody listens at the IPv6 address of this name, which comes first where there is one.
+        let answer = "HTTP/1.1 403 Not From Here\r\n\r\n";
+        let (said, _) = through("localhost:PORT", "https://h:1", vec![answer, answer]).await;
+        assert_eq!(said, "error #0: Not From Here\n");
     }
 }

@@ -53,12 +53,23 @@ impl Transport {
     ) -> Result<Answer, RequestError> {
         match self.http.send(&origin.target, question).await {
             Ok(answer) => Ok(Answer { answer, authority: origin.authority.clone() }),
-            Err(HttpError::Proxy(reason)) if reason.is_empty() => {
-                let proxy = self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default();
-                Err(RequestError::Http(format!("malformed HTTP response from the proxy {proxy}")))
+            Err(HttpError::Proxy(reason)) if reason.is_empty() => Err(self.nonsense_of_proxy()),
+            Err(HttpError::OfProxy(error)) if matches!(*error, HttpError::Malformed(_)) => {
+                Err(self.nonsense_of_proxy())
             }
+            Err(HttpError::OfProxy(error)) => Err(failed(*error, &self.proxy_authority(), 0)),
             Err(error) => Err(failed(error, &origin.authority, 0)),
         }
+    }
+}
+
+impl Transport {
+    fn proxy_authority(&self) -> String {
+        self.proxy.as_ref().map(Proxy::to_string).unwrap_or_default()
+    }
+
+    fn nonsense_of_proxy(&self) -> RequestError {
+        RequestError::Http(format!("malformed HTTP response from the proxy {}", self.proxy_authority()))
     }
 }
 
@@ -117,7 +128,8 @@ fn failed(error: HttpError, authority: &str, limit: usize) -> RequestError {
             RequestError::Http(format!("malformed HTTP response from {address}: {reason}"))
         }
         // The original says no more than this.
-        HttpError::Proxy(reason) => RequestError::Http(reason),
+        HttpError::Proxy(reason) | HttpError::Unsayable(reason) => RequestError::Http(reason),
+        HttpError::OfProxy(error) => failed(*error, authority, limit),
         HttpError::TooLarge => RequestError::TooLarge { endpoint: address, limit },
     }
 }

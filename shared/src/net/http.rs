@@ -101,12 +101,18 @@ pub enum HttpError {
     /// The other side hung up before its answer was complete.
     #[error("{0}")]
     Closed(String),
-    /// What came back is no HTTP, or the request cannot be said in HTTP.
+    /// What came back is no HTTP.
     #[error("{0}")]
     Malformed(String),
+    /// The request cannot be said in HTTP: nothing was sent.
+    #[error("{0}")]
+    Unsayable(String),
     /// The proxy opens no way to the host: its own words.
     #[error("{0}")]
     Proxy(String),
+    /// The proxy was asked for a way to the host, and failed.
+    #[error("{0}")]
+    OfProxy(Box<HttpError>),
     /// The body is longer than it may be.
     #[error("length limit exceeded")]
     TooLarge,
@@ -126,6 +132,7 @@ impl HttpClient {
     pub async fn send(&self, target: &Target, question: &Question) -> Result<HttpAnswer, HttpError> {
         let (client, side) = if target.tls { self.secure(target)? } else { (self.plain()?, None) };
         let url = url(target, &question.path)?;
+        url.as_str().parse::<http::Uri>().map_err(|error| HttpError::Unsayable(error.to_string()))?;
         if self.options.proxy.is_some() && target.tls && target.host.contains(':') {
             // The library asks the host for the certificate of a name in brackets.
             let why = format!("{} cannot be reached through a proxy: use a name", target.authority());
@@ -174,14 +181,17 @@ impl HttpClient {
         };
         let tcp = self.options.proxy.as_ref().map_or(target, |proxy| &proxy.target);
         let dialling = Dialling::new(tcp, &host, self.options.dial_timeout, None);
-        let answer = dialling.during(client.execute(Request::new(Method::CONNECT, url))).await;
-        match answer {
-            Ok(answer) if answer.status().is_success() => nonsense(),
-            Ok(answer) => HttpError::Proxy(reason(&answer)),
-            Err(error) => match find(&error) {
-                Some(NotConnected::Dial(failure)) => failure.clone().into(),
-                _ => failed(&error, None),
-            },
+        loop {
+            match dialling.during(client.execute(Request::new(Method::CONNECT, url.clone()))).await {
+                Ok(answer) if answer.status().is_success() => return nonsense(),
+                Ok(answer) => return HttpError::Proxy(reason(&answer)),
+                Err(error) => match find(&error) {
+                    // An address at which no proxy listens.
+                    Some(NotConnected::Dial(DialError::Connect { .. })) if dialling.has_next() => {}
+                    Some(NotConnected::Dial(failure)) => return failure.clone().into(),
+                    _ => return HttpError::OfProxy(Box::new(failed(&error, None))),
+                },
+            }
         }
     }
 
@@ -327,7 +337,7 @@ fn failed(error: &reqwest::Error, side: Option<&Side>) -> HttpError {
         return side.explain(tls, None).into();
     }
     if let Some(error) = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last() {
-        return HttpError::Io(same(error));
+        return HttpError::Io(same(error, side.is_some()));
     }
     let text = deepest(error);
     match find::<hyper::Error>(error) {
@@ -339,11 +349,11 @@ fn failed(error: &reqwest::Error, side: Option<&Side>) -> HttpError {
 }
 
 /// The same error once more: one that the system has told, or another.
-fn same(error: &io::Error) -> io::Error {
+fn same(error: &io::Error, over_tls: bool) -> io::Error {
     match (error.raw_os_error(), error.kind()) {
         (Some(code), _) => io::Error::from_raw_os_error(code),
         // The other side hung up, and did not say so by TLS before.
-        (None, kind @ io::ErrorKind::UnexpectedEof) => io::Error::new(kind, "unexpected EOF"),
+        (None, kind @ io::ErrorKind::UnexpectedEof) if over_tls => io::Error::new(kind, "unexpected EOF"),
         (None, kind) => io::Error::new(kind, io_reason(error)),
     }
 }

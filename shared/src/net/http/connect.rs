@@ -168,8 +168,9 @@ impl Dialling {
             return NotConnected::Dial(side.explain(tls, other).into());
         }
         let io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
-        // What went wrong between here and the proxy, or there.
-        if !greeted && self.target.tls && self.tcp != self.target {
+        // What went wrong at the proxy. Where there is none, the next address is tried.
+        let is_unreached = io.is_some_and(|error| is_unreached(error.kind()));
+        if !greeted && self.target.tls && self.tcp != self.target && !is_unreached {
             return NotConnected::Tunnel;
         }
         NotConnected::Dial(match io {
@@ -191,6 +192,20 @@ impl Dialling {
             },
         })
     }
+}
+
+/// Whether an error says that nobody was reached.
+fn is_unreached(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        kind,
+        K::ConnectionRefused
+            | K::HostUnreachable
+            | K::NetworkUnreachable
+            | K::NetworkDown
+            | K::AddrNotAvailable
+            | K::TimedOut
+    )
 }
 
 /// Gives the library the one address that is tried now.

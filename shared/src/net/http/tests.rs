@@ -147,3 +147,12 @@ async fn a_zone_does_not_get_lost() {
     let target = Target { tls: false, host: "::1%1".to_owned(), port };
     assert_eq!(said(&client(), &target, &question(Method::GET, "/")).await.unwrap(), "ok");
 }
+
+#[tokio::test]
+async fn a_request_that_cannot_be_said_is_not_sent() {
+    let (target, taken) = server(async |_, _| {}).await;
+    let long = question(Method::GET, &format!("/{}", "a".repeat(70_000)));
+    let error = said(&client(), &target, &long).await.unwrap_err();
+    assert!(matches!(&error, HttpError::Unsayable(why) if why == "uri too long"), "{error:?}");
+    assert_eq!(taken.load(Ordering::SeqCst), 0);
+}
