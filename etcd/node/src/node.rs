@@ -356,6 +356,11 @@ impl<M: StateMachine, C> Node<M, C> {
         self.held.len()
     }
 
+    /// Whether the state in a snapshot's message is being read: messages of the log are dropped meanwhile.
+    pub fn is_reading_snapshot(&self) -> bool {
+        self.reading_snapshot
+    }
+
     /// All that its log held is applied: a member that is alone becomes the leader without waiting, for nobody else
     /// could. One of a cluster that is new, and that nobody leads yet, waits hardly.
     pub fn begin(&mut self, is_new: bool) {
@@ -403,9 +408,9 @@ impl<M: StateMachine, C> Node<M, C> {
         match checked {
             Ok(machine) => {
                 let before = self.member.log_end();
-                self.offered = Some(Offered { index, machine, before });
+                let earlier = self.offered.replace(Offered { index, machine, before });
                 if !self.step(message, now) {
-                    self.offered = None;
+                    self.offered = earlier;
                 }
             }
             Err(why) => self.tell(Notice::SnapshotRefused { index, from: message.from(), why }),
@@ -659,9 +664,19 @@ impl<M: StateMachine, C> Node<M, C> {
     pub fn take_callers(&mut self) -> Vec<C> {
         let mut waiting: Vec<_> = self.waiting.drain().collect();
         waiting.sort_unstable_by_key(|(id, _)| *id);
+        let unsaid = std::mem::take(&mut self.actions).into_iter().filter_map(|action| match action {
+            Action::Read(_, caller) | Action::Unanswered { caller, .. } => Some(caller),
+            _ => None,
+        });
         let reads = self.reads.take_all().into_iter().map(|read| read.caller);
         let held = std::mem::take(&mut self.held).into_iter().map(|(_, call)| call.into_caller());
-        waiting.into_iter().map(|(_, waiting)| waiting.caller).chain(reads).chain(held).collect()
+        waiting
+            .into_iter()
+            .map(|(_, waiting)| waiting.caller)
+            .chain(reads)
+            .chain(held)
+            .chain(unsaid)
+            .collect()
     }
 
     // How it is done.

@@ -57,7 +57,8 @@ impl SnapshotPolicy {
 
     pub(crate) fn saved(&mut self, index: u64, now: Moment) {
         self.last = self.last.max(index);
-        self.under_way = None;
+        // One whose place another member's took may be told of later than the next one is taken.
+        self.under_way.take_if(|under_way| *under_way == index);
         self.rest_until = now + REST_MAX.min(REST_FACTOR * (now - self.began));
     }
 
@@ -102,6 +103,18 @@ mod tests {
         assert!(policy.marked(100, at(1000)));
         policy.saved(100, at(5000));
         assert!(policy.is_due(200, at(7000)), "and no longer than two seconds");
+    }
+
+    #[test]
+    fn what_is_told_late_does_not_end_the_next_one() {
+        let mut policy = SnapshotPolicy::new(10, 0, at(0));
+        policy.taken(11);
+        // Another member's takes its place, and only then is it known to be saved.
+        policy.installed(40);
+        policy.taken(51);
+        policy.saved(11, at(1));
+        assert!(policy.marked(51, at(2)));
+        assert_eq!(policy.last_index(), 40);
     }
 
     #[test]

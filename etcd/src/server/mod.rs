@@ -232,6 +232,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         manager.stopping();
     }
     stop.send_replace(true);
+    disk.stop_waiting();
     fall_silent.send_replace(true);
     context.stop_logins();
     tasks.abort_all();
@@ -333,10 +334,9 @@ fn start_member<D: Disk>(
     };
     let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
-    let hands = Hands { log, snapshotter, links };
+    let hands = Hands { log, written, snapshotter, links };
     let node_loop = NodeLoop::new(node, inner, config.heartbeat(), hands, listeners, metrics);
-    let node_loop =
-        tokio::spawn(node_loop.run(is_new, calls_taken, written, snapshots_saved, inbound, stopping));
+    let node_loop = tokio::spawn(node_loop.run(is_new, calls_taken, snapshots_saved, inbound, stopping));
     Ok(Running { handle, notices, ready, transport, node_loop })
 }
 

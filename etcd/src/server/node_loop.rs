@@ -45,6 +45,8 @@ pub(super) type Node = node::Node<Store, Caller>;
 /// What the loop works with.
 pub(super) struct Hands<D: Disk> {
     pub(super) log: LogThread<D>,
+    /// What its thread says.
+    pub(super) written: UnboundedReceiver<Done>,
     pub(super) snapshotter: Snapshotter<D>,
     pub(super) links: Links,
 }
@@ -135,6 +137,8 @@ pub(super) struct NodeLoop<D: Disk> {
     /// Where snapshots go whose text was read.
     parsed: UnboundedSender<Parsed>,
     snapshots_parsed: UnboundedReceiver<Parsed>,
+    /// What the log's thread says.
+    written: UnboundedReceiver<Done>,
 }
 
 impl<D: Disk> NodeLoop<D> {
@@ -146,7 +150,7 @@ impl<D: Disk> NodeLoop<D> {
         listeners: Listeners,
         metrics: Arc<Metrics>,
     ) -> NodeLoop<D> {
-        let Hands { log, snapshotter, links } = hands;
+        let Hands { log, written, snapshotter, links } = hands;
         let (parsed, snapshots_parsed) = mpsc::unbounded_channel();
         NodeLoop {
             node,
@@ -162,6 +166,7 @@ impl<D: Disk> NodeLoop<D> {
             links,
             parsed,
             snapshots_parsed,
+            written,
         }
     }
 
@@ -171,7 +176,6 @@ impl<D: Disk> NodeLoop<D> {
         mut self,
         is_new: bool,
         mut orders: Receiver<Order>,
-        mut written: UnboundedReceiver<Done>,
         mut saved: UnboundedReceiver<snapshots::Saved>,
         mut inbound: Receiver<Inbound>,
         mut stop: watch::Receiver<bool>,
@@ -197,7 +201,7 @@ impl<D: Disk> NodeLoop<D> {
                     self.node.stop(|id| links.is_extended(id), clock::moment());
                     Ok(())
                 }
-                Some(done) = written.recv() => self.log_says(done),
+                Some(done) = self.written.recv() => self.log_says(done),
                 Some(inbound) = inbound.recv() => self.hear(inbound),
                 Some(order) = orders.recv() => {
                     self.take(order);
@@ -209,7 +213,7 @@ impl<D: Disk> NodeLoop<D> {
                     Ok(())
                 }
             };
-            let taken = heard.and_then(|()| self.take_in(&mut written, &mut inbound, &mut orders));
+            let taken = heard.and_then(|()| self.take_in(&mut inbound, &mut orders));
             let carried_out = match taken {
                 Ok(()) => self.carry_out().await,
                 Err(ended) => Err(ended),
@@ -230,11 +234,10 @@ impl<D: Disk> NodeLoop<D> {
     /// Takes what else waits, so that the node thinks about all of it once.
     fn take_in(
         &mut self,
-        written: &mut UnboundedReceiver<Done>,
         inbound: &mut Receiver<Inbound>,
         orders: &mut Receiver<Order>,
     ) -> Result<(), Ended> {
-        while let Ok(done) = written.try_recv() {
+        while let Ok(done) = self.written.try_recv() {
             self.log_says(done)?;
         }
         for _ in 0..MESSAGES_PER_TURN_MAX {
@@ -259,7 +262,8 @@ impl<D: Disk> NodeLoop<D> {
     fn hear(&mut self, inbound: Inbound) -> Result<(), Ended> {
         match inbound {
             Inbound::Message(message) => {
-                if self.metrics.timers().is_some() && message.kind() == Kind::Append {
+                let is_append = message.kind() == Kind::Append && !self.node.is_reading_snapshot();
+                if is_append && self.metrics.timers().is_some() {
                     self.append_heard.get_or_insert_with(Instant::now);
                 }
                 self.node.receive(message, clock::moment());
@@ -343,7 +347,10 @@ impl<D: Disk> NodeLoop<D> {
                 }
                 Action::ReleaseLog(index) => self.log.send(Job::Release(index)),
                 Action::Tell(notice) => log_notice(self.inner.id, &notice),
-                Action::End(end) => return Err(end.into()),
+                Action::End(end) => {
+                    self.publish_status();
+                    return Err(end.into());
+                }
             }
         }
         self.metrics.proposals_pending(self.node.waiting());
@@ -472,9 +479,20 @@ impl<D: Disk> NodeLoop<D> {
     async fn mark_received(&mut self, at: pb::WalSnapshot) -> Result<(), Fatal> {
         let (marked, is_marked) = oneshot::channel();
         self.log.send_uncounted(Job::MarkReceived(at, marked));
-        is_marked.await.map_err(|_| Fatal::Panicked("the log's thread"))??;
+        let Ok(marked) = is_marked.await else { return Err(self.why_the_log_ended().await) };
+        marked?;
         self.node.received_marked();
         Ok(())
+    }
+
+    /// The log's thread has ended before it did what it was asked: it has said why.
+    async fn why_the_log_ended(&mut self) -> Fatal {
+        while let Some(done) = self.written.recv().await {
+            if let Done::Failed(error) = done {
+                return error.into();
+            }
+        }
+        Fatal::Panicked("the log's thread")
     }
 
     async fn save_received(&mut self, received: Received) -> Result<(), Fatal> {

@@ -39,7 +39,8 @@ pub(super) struct Snapshotter<D: Disk> {
     next_check: Instant,
     /// Taken, but not saved before the log holds its mark.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
-    saving: Option<JoinHandle<()>>,
+    /// The index of the one that is being saved, and its thread.
+    saving: Option<(u64, JoinHandle<()>)>,
     metrics: Arc<Metrics>,
 }
 
@@ -96,6 +97,7 @@ impl<D: Disk> Snapshotter<D> {
     /// Saves the prepared image on a thread of its own. False if there is no thread to be had.
     pub(super) fn save(&mut self) -> bool {
         let Some((at, image)) = self.prepared.take() else { return false };
+        let index = at.index;
         let (files, done, metrics) = (self.files.clone(), self.done.clone(), self.metrics.clone());
         let spawned = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let started = Instant::now();
@@ -111,7 +113,7 @@ impl<D: Disk> Snapshotter<D> {
         });
         match spawned {
             Ok(thread) => {
-                self.saving = Some(thread);
+                self.saving = Some((index, thread));
                 true
             }
             Err(error) => {
@@ -128,7 +130,7 @@ impl<D: Disk> Snapshotter<D> {
     pub(super) async fn save_received(&mut self, received: Received) -> Result<(), Fatal> {
         // One of our own that is under way uses the same temporary files; it is older than this one.
         self.prepared = None;
-        let (files, saving) = (self.files.clone(), self.saving.take());
+        let (files, saving) = (self.files.clone(), self.saving.take().map(|(_, thread)| thread));
         let (term, index) = (received.metadata.term, received.metadata.index);
         let saved = tokio::task::spawn_blocking(move || {
             join(saving);
@@ -145,12 +147,12 @@ impl<D: Disk> Snapshotter<D> {
         if self.newest.is_none_or(|newest| index >= newest.index) {
             self.newest = Some(Newest { term, index, len: None });
         }
-        join(self.saving.take());
+        join(self.saving.take_if(|(saving, _)| *saving == index).map(|(_, thread)| thread));
     }
 
     /// Waits for one that is under way.
     pub(super) fn close(self) {
-        join(self.saving);
+        join(self.saving.map(|(_, thread)| thread));
     }
 }
 
