@@ -118,6 +118,26 @@ fn nothing_is_parsed_by_the_raft_crates_protobuf() -> Check {
     none(&lines(&sources, call)?, "calls of protobuf's own decoder")
 }
 
+#[test]
+fn no_program_makes_the_planted_mistakes() -> Check {
+    let programs = ["etcd", "etcdctl", "etcd-migrate", "etcd-dump"].map(|name| format!("--package={name}"));
+    let tree = |packages: &[String]| -> Check<String> {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--edges=normal,build,features", "--prefix=none", "--locked"])
+            .args(packages)
+            .current_dir(files::repository())
+            .output()?;
+        if !output.status.success() {
+            fail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let feature = "shared feature \"planted-bugs\"";
+    assert!(tree(&["--package=tests".to_owned()])?.contains(feature), "the tests would notice nothing");
+    assert!(!tree(&programs)?.contains(feature), "a program is built with {feature}");
+    Ok(())
+}
+
 /// The crates that the core may use itself, and those that stand for I/O, clocks and tasks: it must not get at them by
 /// way of others either.
 const CORE_USES: [&str; 10] =
