@@ -122,6 +122,17 @@ fn local_cluster(folder: &Path, port: u16) -> Check<Process> {
     Process::spawn(&mut command, &folder.join("log"))
 }
 
+/// What the members of a local cluster said last.
+fn last_lines(folder: &Path) -> Check<String> {
+    let mut all = String::new();
+    for member in 1..=3 {
+        let log = files::read(&folder.join(format!("cluster/m{member}.log")))?;
+        let lines: Vec<&str> = log.lines().rev().take(6).collect();
+        all.push_str(&format!("m{member}:\n{}\n", lines.into_iter().rev().collect::<Vec<_>>().join("\n")));
+    }
+    Ok(all)
+}
+
 #[test]
 fn one_command_starts_a_cluster_and_ends_it() -> Check {
     let folder = files::scratch("local-cluster")?;
@@ -149,7 +160,7 @@ fn one_command_starts_a_cluster_and_ends_it() -> Check {
         // ^C goes to the whole group; what it started is in sessions of its own.
         cluster.signal(Signal::INT);
         let status = cluster.wait(STOP_LIMIT);
-        assert_eq!(describe(status), "exit 130", "{}", cluster.said());
+        assert_eq!(describe(status), "exit 130", "{}\n{}", cluster.said(), last_lines(folder.path())?);
         for at in 0..6 {
             let connection = std::net::TcpStream::connect(("127.0.0.1", port + at));
             assert!(connection.is_err(), "somebody listens on {}", port + at);
