@@ -5,6 +5,7 @@
 //! - [`member`] is consensus, the members, and what their entries do.
 //! - A [`Command`] is what an entry asks of the [`StateMachine`].
 
+mod action;
 mod command;
 mod dead_members;
 mod machine;
@@ -13,10 +14,11 @@ mod node;
 mod reads;
 mod refusals;
 pub mod slow;
-mod snapshots;
+mod snapshot_policy;
 pub mod time;
 pub mod version;
 
+pub use action::{Action, Answered, Call, Changes, Config, End, Notice, Unavailable};
 pub use command::{Command, Outcome};
 pub use machine::StateMachine;
-pub use node::{Action, Answered, Call, Changes, Config, End, Node, Notice, Unavailable};
+pub use node::Node;

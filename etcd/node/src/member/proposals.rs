@@ -229,7 +229,7 @@ fn is_change(kind: EntryType) -> bool {
 }
 
 impl Member {
-    /// Asks for `command` to become an entry. Its id is set here and comes back in [`Applied::Command`], if it ever
+    /// Asks for `command` to become an entry. Its id is set here and comes back in [`Applied::Command`](super::Applied::Command), if it ever
     /// commits. Commands of one turn travel together; they leave with the next [`Member::poll`] that knows a leader.
     /// One that was lost with a leader is proposed again, until it is applied or [forgotten](Member::forget).
     pub fn propose(&mut self, command: impl Into<Command>) -> RequestId {

@@ -1,0 +1,168 @@
+//! Calls of clients, from the first try to an answer or the end of patience.
+
+use shared::planted::{Bug, is_planted};
+use shared::v2;
+
+use super::Node;
+use crate::action::{Action, Call, Notice, Unavailable};
+use crate::command::Command;
+use crate::machine::StateMachine;
+use crate::member::{RequestId, Role};
+use crate::reads::Read;
+use crate::slow::{Label, Stages, Times};
+use crate::time::Moment;
+
+/// Who waits for an entry.
+#[derive(Debug)]
+pub(super) struct Waiting<C> {
+    pub(super) since: Moment,
+    pub(super) caller: C,
+    pub(super) times: Times,
+    pub(super) label: Label,
+}
+
+impl<M: StateMachine, C> Node<M, C> {
+    pub(super) fn take(&mut self, call: Call<C>, deadline: Moment, now: Moment) {
+        if let Some(call) = self.try_take(call, deadline, now) {
+            self.held.push_back((deadline, call));
+        }
+    }
+
+    /// Hands a call to the member; gives it back when there is nobody to take it now.
+    pub(super) fn try_take(&mut self, call: Call<C>, deadline: Moment, now: Moment) -> Option<Call<C>> {
+        let call = match call {
+            Call::Propose { command: Command::V2(request), caller, .. }
+                if request.verb == v2::Verb::QuorumGet
+                    && is_planted(Bug::StaleRead)
+                    && self.member.status().role == Role::Leader =>
+            {
+                self.actions.push_back(Action::Read(request, caller));
+                return None;
+            }
+            Call::Propose { command: Command::V2(request), caller, .. }
+                if request.verb == v2::Verb::QuorumGet && self.member.offers_read_index() =>
+            {
+                self.reads.push(Read { request, caller, deadline, asked: None });
+                return None;
+            }
+            call => call,
+        };
+        if !self.member.takes_proposals() || self.ending.is_some() {
+            return Some(call);
+        }
+        let since = deadline - self.config.request_timeout;
+        let times = |came: Option<Moment>| Times { came: came.unwrap_or(since), proposed: now };
+        let (id, waiting) = match call {
+            Call::Propose { command, began, caller } => {
+                let label = self.slow.threshold().map(|_| Label::of(&command)).unwrap_or_default();
+                (self.member.propose(command), Waiting { since, caller, times: times(began), label })
+            }
+            // Raft would swallow a second change; it waits for the first.
+            Call::Configure { .. } if self.member.is_configuring() => return Some(call),
+            Call::Configure { change, caller } => {
+                let label = Label::members();
+                (self.member.configure(change), Waiting { since, caller, times: times(None), label })
+            }
+        };
+        self.waiting.insert(id, waiting);
+        self.deadlines.push_back((deadline, id));
+        None
+    }
+
+    pub(super) fn retry_held(&mut self, now: Moment) {
+        for _ in 0..self.held.len() {
+            let Some((deadline, call)) = self.held.pop_front() else { break };
+            if let Some(call) = self.try_take(call, deadline, now) {
+                self.held.push_back((deadline, call));
+            }
+        }
+    }
+
+    /// Asks the cluster for the reads that came in, or writes them to the log where it cannot be asked.
+    pub(super) fn ask_reads(&mut self, now: Moment) {
+        if self.member.offers_read_index() {
+            self.reads.ask(&mut self.member, now);
+            return;
+        }
+        for Read { request, caller, deadline, .. } in self.reads.take_all() {
+            self.take(Call::Propose { command: request.into(), began: None, caller }, deadline, now);
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self, now: Moment) {
+        let (applied, timeout) = (self.member.status().applied, self.config.request_timeout);
+        while let Some(reads) = self.reads.take_applied(applied, now, timeout, &mut self.slow) {
+            self.actions.extend(reads.into_iter().map(|read| Action::Read(read.request, read.caller)));
+        }
+        self.take_slow_lines();
+    }
+
+    /// Gives up on calls whose deadline has passed.
+    pub(super) fn expire_calls(&mut self, now: Moment) {
+        while let Some((deadline, id)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+            self.expire_waiting(id, deadline, now);
+        }
+        while let Some((deadline, call)) = self.held.pop_front_if(|(deadline, _)| *deadline <= now) {
+            if let Call::Propose { command, began, .. } = &call {
+                let came = began.unwrap_or(deadline - self.config.request_timeout);
+                let stages = Stages { queue: now - came, ..Stages::default() };
+                self.slow.tell(&Label::of(command), stages, false, now);
+            }
+            let (caller, why) = (call.into_caller(), Unavailable::Timeout);
+            self.actions.push_back(Action::Unanswered { caller, why, proposed: false });
+        }
+        let timeout = self.config.request_timeout;
+        self.reads.retry(now, self.config.election);
+        for read in self.reads.expire(now, timeout, &mut self.slow) {
+            let why = self.why_none(read.deadline - timeout);
+            self.actions.push_back(Action::Unanswered { caller: read.caller, why, proposed: false });
+        }
+    }
+
+    pub(super) fn expire_waiting(&mut self, id: RequestId, deadline: Moment, now: Moment) {
+        let Some(waiting) = self.waiting.remove(&id) else { return };
+        self.member.forget(id);
+        let stages = self.slow.stages_so_far(waiting.times, now);
+        self.slow.tell(&waiting.label, stages, false, now);
+        let why = self.why_none(deadline - self.config.request_timeout);
+        self.actions.push_back(Action::Unanswered { caller: waiting.caller, why, proposed: true });
+    }
+
+    /// Answers one whose entry may have been lost with a leader, or be covered by a snapshot.
+    pub(super) fn give_up(&mut self, id: RequestId, now: Moment) {
+        if let Some(waiting) = self.waiting.get(&id) {
+            let deadline = waiting.since + self.config.request_timeout;
+            self.expire_waiting(id, deadline, now);
+        }
+    }
+
+    /// Why a request that came at `came` has no answer.
+    pub(super) fn why_none(&self, came: Moment) -> Unavailable {
+        // A leader that was lost within two election timeouts after the request came may have been its end.
+        let before = self.leader_changed - 2 * self.config.election;
+        if before < came && came < self.leader_changed {
+            Unavailable::LeaderLost
+        } else {
+            Unavailable::Timeout
+        }
+    }
+
+    /// Tells of those requests that were slow, of those that were applied last.
+    pub(super) fn tell_slow(&mut self, now: Moment) {
+        if self.slow.threshold().is_none() {
+            return;
+        }
+        let index = self.member.status().applied;
+        for (times, label) in std::mem::take(&mut self.maybe_slow) {
+            let stages = self.slow.stages(times, index, self.applied_at, now);
+            self.slow.tell(&label, stages, true, now);
+        }
+        self.slow.applied(index);
+        self.take_slow_lines();
+    }
+
+    pub(super) fn take_slow_lines(&mut self) {
+        let lines = self.slow.take_lines();
+        self.actions.extend(lines.map(|line| Action::Tell(Notice::Slow(line))));
+    }
+}

@@ -1,0 +1,140 @@
+//! Snapshots: our own, step by step, and those of other members on their way into the place of log and state.
+
+use shared::pb;
+use shared::planted::{Bug, is_planted};
+
+use super::Node;
+use crate::action::{Action, Notice};
+use crate::machine::StateMachine;
+use crate::member::{LogEnd, Membership, Message, Received};
+use crate::time::Moment;
+
+/// The state in the snapshot that was stepped last, for when raft says that it is to be installed.
+#[derive(Debug)]
+pub(super) struct Offered<M> {
+    index: u64,
+    machine: M,
+    /// Where the log ended before.
+    before: LogEnd,
+}
+
+/// A snapshot on its way into the place of log and state. Each step waits for the one before.
+#[derive(Debug)]
+pub(super) enum Installing<M> {
+    Marking { received: Received, machine: Box<M> },
+    Saving { metadata: pb::SnapshotMetadata, machine: Box<M> },
+    Replacing { metadata: pb::SnapshotMetadata },
+}
+
+impl<M: StateMachine, C> Node<M, C> {
+    /// The state in a snapshot's message, or why it is none.
+    pub fn snapshot_read(&mut self, message: Message, machine: Result<M, String>, now: Moment) {
+        self.reading_snapshot = false;
+        let Some(metadata) = message.snapshot() else { return };
+        let cluster_id = self.membership().cluster_id;
+        let checked = machine.and_then(|machine| {
+            let members = Membership::from_store(cluster_id, machine.tree());
+            let checked = members.check_voters(&metadata.conf_state.nodes);
+            checked.map(|()| machine).map_err(|error| error.to_string())
+        });
+        let index = metadata.index;
+        match checked {
+            Ok(machine) => {
+                let before = self.member.log_end();
+                let earlier = self.offered.replace(Offered { index, machine, before });
+                if !self.step(message, now) {
+                    self.offered = earlier;
+                }
+            }
+            Err(why) => self.tell(Notice::SnapshotRefused { index, from: message.from(), why }),
+        }
+    }
+
+    /// The log holds the mark of the snapshot that another member sent.
+    pub fn received_marked(&mut self) {
+        if let Some(Installing::Marking { received, machine }) = self.installing.take() {
+            if is_planted(Bug::InstallBeforeSync) {
+                self.installing = Some(Installing::Replacing { metadata: received.metadata.clone() });
+                self.actions.extend([Action::Install(machine), Action::SaveReceived(received)]);
+                return;
+            }
+            self.installing = Some(Installing::Saving { metadata: received.metadata.clone(), machine });
+            self.actions.push_back(Action::SaveReceived(received));
+        }
+    }
+
+    /// Its file is safe.
+    pub fn received_saved(&mut self) {
+        if let Some(Installing::Saving { metadata, machine }) = self.installing.take() {
+            self.snapshots.installed(metadata.index);
+            self.installing = Some(Installing::Replacing { metadata });
+            self.actions.push_back(Action::Install(machine));
+        }
+    }
+
+    /// Its state has taken the place of the state machine. [`Node::membership`] is new.
+    pub fn installed(&mut self, machine: &M, now: Moment) {
+        if let Some(Installing::Replacing { metadata }) = self.installing.take() {
+            self.member.installed(&metadata, machine.tree());
+            self.check_version();
+            self.note_leader(now);
+            self.tell(Notice::Restored { index: metadata.index });
+        }
+    }
+
+    pub(super) fn begin_install(&mut self, received: Received) {
+        let metadata = &received.metadata;
+        let at = pb::WalSnapshot { index: metadata.index, term: metadata.term };
+        let Some(Offered { machine, before, .. }) =
+            self.offered.take_if(|offered| offered.index == metadata.index)
+        else {
+            // Raft installs what was stepped last, and nothing is stepped without its state.
+            unreachable!("raft installs a snapshot at {} that nobody sent", metadata.index);
+        };
+        let applied = self.member.status().applied;
+        self.tell(Notice::Restoring { at, before, applied });
+        self.installing = Some(Installing::Marking { received, machine: Box::new(machine) });
+        self.actions.push_back(Action::MarkReceived(at));
+    }
+
+    /// The log holds the mark of a snapshot that was taken.
+    pub fn snapshot_marked(&mut self, mark: pb::WalSnapshot, now: Moment) {
+        if is_planted(Bug::LogCutEarly) {
+            self.actions.push_back(Action::ReleaseLog(mark.index));
+        }
+        if self.snapshots.marked(mark.index, now) {
+            self.actions.push_back(Action::SaveSnapshot);
+        }
+    }
+
+    /// A snapshot that was taken is safe.
+    pub fn snapshot_saved(&mut self, metadata: pb::SnapshotMetadata, now: Moment) {
+        let index = metadata.index;
+        self.snapshots.saved(index, now);
+        self.member.snapshot_saved(metadata);
+        self.actions.push_back(Action::ReleaseLog(index));
+        self.tell(Notice::SnapshotSaved { index });
+    }
+
+    /// A snapshot that was taken cannot even be begun to be saved. Another one is taken with the next entry.
+    pub fn snapshot_given_up(&mut self) {
+        self.snapshots.given_up();
+    }
+
+    /// Somebody has removed or changed the newest snapshot. The log alone does not hold what the member knows: another
+    /// one is taken, at once if none is under way.
+    pub fn snapshot_lost(&mut self, now: Moment) {
+        self.snapshots.lost(now);
+        let tail = self.member.tail();
+        if self.snapshots.can_replace(tail.index) {
+            self.take_snapshot(tail);
+        }
+    }
+
+    pub(super) fn take_snapshot(&mut self, tail: pb::SnapshotMetadata) {
+        self.tell(Notice::Snapshotting { applied: tail.index, last: self.snapshots.last_index() });
+        self.snapshots.taken(tail.index);
+        // Nothing may be applied in between.
+        self.actions.push_front(Action::TakeSnapshot(tail));
+    }
+}
