@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use etcd::config::{self, Invocation};
+use etcd::launcher_0_4::{self, Start};
 use etcd::profiles;
 use etcd::proxy;
 use etcd::server::{self, Exit};
-use etcd::service::Managed;
-use etcd::starter::{self, Start};
+use etcd::systemd::Managed;
 use etcd::upgrade;
 use shared::disk::report_size_limit;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let program = words.next().unwrap_or_default();
     // In allow-legacy mode this process may become another program here.
     let Start { words, variables, legacy } =
-        match starter::prepare(&program, words.collect(), std::env::vars_os().collect()) {
+        match launcher_0_4::prepare(&program, words.collect(), std::env::vars_os().collect()) {
             Ok(start) => start,
             Err(error) => {
                 server::fail(&error.to_string());

@@ -14,8 +14,8 @@ use shared::url::{InitialCluster, UrlError, Urls};
 use crate::config::{Config, ProxyMode};
 use crate::log;
 use crate::peers::info::{self, InfoError};
-use crate::security;
 use crate::server::{DataDirError, role_of};
+use crate::tls;
 
 /// How long the members that a standby knew may take to answer, all together.
 const MEMBERS_TIME_MAX: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ fn find_members(config: &Config) -> Result<(), UpgradeError> {
     let urls: Vec<String> =
         config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
     let share = MEMBERS_TIME_MAX / u32::try_from(urls.len().max(1)).unwrap_or(u32::MAX);
-    let dialer = security::dialer(config)?;
+    let dialer = tls::dialer(config)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UpgradeError::Runtime)?;
     match runtime.block_on(info::members_of(&dialer, &urls, share)) {

@@ -15,6 +15,6 @@ fn the_api_answers_as_written() -> Check {
 }
 
 #[test]
-fn the_modules_answer_as_written() -> Check {
-    play("modules.md")
+fn locks_and_elections_answer_as_written() -> Check {
+    play("locks.md")
 }

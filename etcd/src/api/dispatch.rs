@@ -16,7 +16,7 @@ use super::page::keys::Api;
 use super::page::{Asked, Context, Exchange, Page, gate};
 use super::route::{Route, area};
 use super::v1::pages;
-use super::v2::{auth, keys, machines, members, modules};
+use super::v2::{auth, keys, locks, machines, members};
 use crate::auth::{Access, Accounts, Denied, may};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
@@ -154,8 +154,8 @@ async fn page<B: Backend>(
         Route::Members => Box::pin(members::answer(context, asked, headers)).await,
         Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
         Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
-        Route::Lock | Route::Leader => match Box::pin(modules::admit(context, &asked)).await {
-            Ok(using) => return modules::begin(exchange, route == Route::Leader, asked, headers, using),
+        Route::Lock | Route::Leader => match Box::pin(locks::admit(context, &asked)).await {
+            Ok(using) => return locks::begin(exchange, route == Route::Leader, asked, headers, using),
             Err(denied) => gate::refuse(headers, denied),
         },
         Route::Admin => Box::pin(admin::answer(context, asked, headers)).await,
@@ -222,7 +222,7 @@ async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Aske
             let writes = route != Route::Keys(Api::V1Watch);
             may(&accounts, Access { key: asked.rest, writes, recursive: false }).await
         }
-        Route::Lock | Route::Leader => modules::admit(context, asked).await.map(drop),
+        Route::Lock | Route::Leader => locks::admit(context, asked).await.map(drop),
         _ => gate::is_root(context, asked, "a request with a large body").await,
     }
 }

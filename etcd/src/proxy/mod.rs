@@ -44,11 +44,11 @@ use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, Service};
 use crate::log;
 use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
-use crate::security::{self, Door};
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
-use crate::service::{Managed, keep_informed};
+use crate::systemd::{Managed, keep_informed};
+use crate::tls::{self, Acceptors};
 use crate::transport::{self, BrowserRules, Limits, Wire};
 
 /// What all connections share.
@@ -161,11 +161,11 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     let disk = RealDisk;
     let slots =
         ConnectionSlots::of_proxy(raise_descriptor_limit(), config.listen_client_urls.iter().count())?;
-    let door = Door::of_proxy(config)?;
+    let acceptors = Acceptors::of_proxy(config)?;
     disk.create_dir_all(&config.data_dir)?;
     tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
     let file = ClusterFile::in_data_dir(disk, &config.data_dir)?;
-    let connector = Connector::new(security::dialer(config)?, &config.proxy);
+    let connector = Connector::new(tls::dialer(config)?, &config.proxy);
     let peer_urls = match file.read()? {
         Some(urls) => {
             let path = file.path().to_string_lossy();
@@ -205,7 +205,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     let shares = service.sockets.share_out(None, &config.listen_client_urls).await?;
     let what = "proxy: listening for client requests";
     let source = &config.sources.listen_client_urls;
-    let listeners = listen(&config.listen_client_urls, source, what, &door, shares.clients).await?;
+    let listeners = listen(&config.listen_client_urls, source, what, &acceptors, shares.clients).await?;
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }

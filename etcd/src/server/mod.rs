@@ -57,8 +57,8 @@ use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::log::{self, LogControl};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
-use crate::security::{self, Door};
-use crate::service::{Managed, Taken, keep_informed};
+use crate::systemd::{Managed, Taken, keep_informed};
+use crate::tls::{self, Acceptors};
 use crate::transport;
 
 /// Beside twice the election timeout, what a client's request may take.
@@ -132,17 +132,18 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
         cluster = begin::first_members(&disk, &layout, &config) => cluster?,
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     };
-    let peer_door = Door::of_peers(&config)?;
-    let client_door = Door::of_clients(&config)?;
-    let dialer = security::dialer(&config)?;
-    let dialer_of_clients = security::dialer_of_clients(&config, &dialer);
+    let peer_acceptors = Acceptors::of_peers(&config)?;
+    let client_acceptors = Acceptors::of_clients(&config)?;
+    let dialer = tls::dialer(&config)?;
+    let dialer_of_clients = tls::dialer_of_clients(&config, &dialer);
     let shares =
         service.sockets.share_out(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
     let (source, what) = (&config.sources.listen_peer_urls, "listening for peers");
-    let peer_listeners = listen(&config.listen_peer_urls, source, what, &peer_door, shares.peers).await?;
+    let peer_listeners =
+        listen(&config.listen_peer_urls, source, what, &peer_acceptors, shares.peers).await?;
     let (source, what) = (&config.sources.listen_client_urls, "listening for client requests");
     let client_listeners =
-        listen(&config.listen_client_urls, source, what, &client_door, shares.clients).await?;
+        listen(&config.listen_client_urls, source, what, &client_acceptors, shares.clients).await?;
     data_dir::prepare(&disk, &layout)?;
     manager.status("starting: finding out what cluster this member is part of");
     let beginning = tokio::select! {
@@ -418,14 +419,14 @@ pub(crate) async fn listen(
     urls: &Urls,
     source: &str,
     what: &str,
-    door: &Door,
+    acceptors: &Acceptors,
     mut taken: Taken,
 ) -> anyhow::Result<Vec<(TcpListener, Acceptor)>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {
         if let Some(socket) = taken.remove(url.as_str()) {
             log::info!("etcdmain", "{what} on {url}");
-            listeners.push((TcpListener::from_std(socket)?, door.at(url)));
+            listeners.push((TcpListener::from_std(socket)?, acceptors.at(url)));
             continue;
         }
         let listener = match addresses(url).await {
@@ -434,7 +435,7 @@ pub(crate) async fn listen(
         };
         let listener = listener.map_err(|why| anyhow::anyhow!("{why} ({url} of {source})"))?;
         log::info!("etcdmain", "{what} on {url}");
-        listeners.push((listener, door.at(url)));
+        listeners.push((listener, acceptors.at(url)));
     }
     Ok(listeners)
 }

@@ -3,8 +3,8 @@
 pub(crate) mod auth;
 mod depth;
 pub(crate) mod keys;
+pub(crate) mod locks;
 mod machine_keys;
 pub(crate) mod machines;
 pub(crate) mod members;
-pub(crate) mod modules;
 pub(crate) mod plain_get;

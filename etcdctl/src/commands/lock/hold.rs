@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use shared::client::{Client, ClientError, ModuleError, Queue};
+use shared::client::{Client, ClientError, LockError, Queue};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -108,7 +108,7 @@ pub(super) async fn hold(asked: Asked, session: &mut Session<'_>) -> Result<(), 
     };
     // Also where we think that it is lost: it may be there still.
     let released = tokio::time::timeout(patience, client.release(held.queue, held.index)).await;
-    if let (Ok(Err(ModuleError::Client(error))), false) =
+    if let (Ok(Err(LockError::Client(error))), false) =
         (&released, matches!(outcome, Err(CliError::LockLost)))
     {
         let seconds = asked.ttl_seconds;
@@ -143,9 +143,9 @@ async fn win<'a>(client: &'a Client, asked: &'a Asked, patience: Duration) -> Re
             }
             Err(error) => error,
         };
-        let ModuleError::Client(error @ ClientError::Unavailable(_)) = error else {
+        let LockError::Client(error @ ClientError::Unavailable(_)) = error else {
             return Err(match error {
-                ModuleError::Client(error) => CliError::Server(error),
+                LockError::Client(error) => CliError::Server(error),
                 error => CliError::Failed(error.to_string()),
             });
         };
@@ -192,14 +192,12 @@ impl Held<'_> {
                     self.until = sent + self.ttl;
                     return Ok(());
                 }
-                Ok(Err(
-                    error @ (ModuleError::Refused(_) | ModuleError::Missing | ModuleError::Unauthorized),
-                )) => {
+                Ok(Err(error @ (LockError::Refused(_) | LockError::Missing | LockError::Unauthorized))) => {
                     // Others may hold it by now.
                     self.until = self.until.min(Instant::now());
                     return Err(error.to_string());
                 }
-                Ok(Err(ModuleError::Client(error))) => {
+                Ok(Err(LockError::Client(error))) => {
                     last = error
                         .detail()
                         .map_or_else(|| error.to_string(), |detail| detail.trim_end().to_owned());

@@ -6,7 +6,7 @@ mod run;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use shared::client::{ClientError, ModuleError, Queue};
+use shared::client::{ClientError, LockError, Queue};
 
 use self::hold::{Asked, Signals};
 use super::now;
@@ -114,9 +114,9 @@ impl Elect {
 }
 
 /// What the modules say, for those who know the client's errors only.
-fn into_client(error: ModuleError) -> ClientError {
+fn into_client(error: LockError) -> ClientError {
     match error {
-        ModuleError::Client(error) => error,
+        LockError::Client(error) => error,
         error => ClientError::Refused(error.to_string()),
     }
 }

@@ -19,7 +19,7 @@ pub enum Queue {
 
 /// Why a module did not do as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
+pub enum LockError {
     /// It says no, in these words: the lock was not free, the place in the queue is gone.
     #[error("{0}")]
     Refused(String),
@@ -56,14 +56,14 @@ impl Client {
     /// of another member, it goes on at the same place. `wait_seconds` limits the wait; dropping it ends it.
     ///
     /// # Errors
-    /// [`ModuleError::Refused`] when it was not the first in time; so for what is wrong in all calls below.
+    /// [`LockError::Refused`] when it was not the first in time; so for what is wrong in all calls below.
     pub async fn acquire(
         &self,
         queue: &Queue,
         value: &[u8],
         ttl_seconds: u64,
         wait_seconds: Option<u64>,
-    ) -> Result<u64, ModuleError> {
+    ) -> Result<u64, LockError> {
         let (method, name) = match queue {
             Queue::Lock(_) => (Method::POST, "value"),
             Queue::Leader(_) => (Method::PUT, "name"),
@@ -83,8 +83,8 @@ impl Client {
     /// Gives the place with this index its whole time again.
     ///
     /// # Errors
-    /// [`ModuleError::Refused`] when there is no such place any more.
-    pub async fn renew(&self, queue: &Queue, index: u64, ttl_seconds: u64) -> Result<(), ModuleError> {
+    /// [`LockError::Refused`] when there is no such place any more.
+    pub async fn renew(&self, queue: &Queue, index: u64, ttl_seconds: u64) -> Result<(), LockError> {
         let mut form = Form::default();
         form.add("index", index.to_string());
         form.add("ttl", ttl_seconds.to_string());
@@ -95,8 +95,8 @@ impl Client {
     /// Gives the place with this index up.
     ///
     /// # Errors
-    /// [`ModuleError::Refused`] when there is no such place any more.
-    pub async fn release(&self, queue: &Queue, index: u64) -> Result<(), ModuleError> {
+    /// [`LockError::Refused`] when there is no such place any more.
+    pub async fn release(&self, queue: &Queue, index: u64) -> Result<(), LockError> {
         let mut request = Request::new(Method::DELETE, queue.lock_path());
         request.query.add("index", index.to_string());
         self.module(request).await?;
@@ -107,19 +107,19 @@ impl Client {
     ///
     /// # Errors
     /// When no member answers.
-    pub async fn first(&self, queue: &Queue) -> Result<String, ModuleError> {
+    pub async fn first(&self, queue: &Queue) -> Result<String, LockError> {
         self.module(Request::new(Method::GET, queue.path())).await
     }
 
-    async fn module(&self, mut request: Request) -> Result<String, ModuleError> {
+    async fn module(&self, mut request: Request) -> Result<String, LockError> {
         request.takes_500 = true;
         let Reply { status, body, .. } = self.send(&request).await?;
         let text = String::from_utf8_lossy(&body).into_owned();
         match status {
             StatusCode::OK => Ok(text),
-            StatusCode::INTERNAL_SERVER_ERROR => Err(ModuleError::Refused(text.trim_end().to_owned())),
-            StatusCode::NOT_FOUND => Err(ModuleError::Missing),
-            StatusCode::UNAUTHORIZED => Err(ModuleError::Unauthorized),
+            StatusCode::INTERNAL_SERVER_ERROR => Err(LockError::Refused(text.trim_end().to_owned())),
+            StatusCode::NOT_FOUND => Err(LockError::Missing),
+            StatusCode::UNAUTHORIZED => Err(LockError::Unauthorized),
             status => Err(ClientError::UnexpectedStatus(status.as_u16()).into()),
         }
     }

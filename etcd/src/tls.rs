@@ -8,7 +8,7 @@ use crate::log;
 
 /// Why there is no way to take connections in.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum AcceptorsError {
     /// There is an `https` URL, and no certificate.
     #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
     NoCertificate(String),
@@ -19,55 +19,61 @@ pub enum DoorError {
 
 /// What takes connections in at a list of URLs.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct Acceptors {
     /// For the `https` ones.
     tls: Option<Acceptor>,
 }
 
-impl Door {
+impl Acceptors {
     /// A member's, for other members.
     ///
     /// # Errors
     /// When there is an `https` URL, and its files are missing or cannot be used.
-    pub fn of_peers(config: &Config) -> Result<Door, DoorError> {
+    pub fn of_peers(config: &Config) -> Result<Acceptors, AcceptorsError> {
         let (flags, urls) = (&config.peer_tls, &config.listen_peer_urls);
         if !flags.is_empty() {
             log::info!("etcdmain", "peerTLS: {flags}");
         }
         tell_plain(flags, urls, "peer");
-        Door::new(flags, urls, |url| format!("https://{}", url.address()))
+        Acceptors::new(flags, urls, |url| format!("https://{}", url.address()))
     }
 
     /// A member's, for clients.
     ///
     /// # Errors
     /// When there is an `https` URL, and its files are missing or cannot be used.
-    pub fn of_clients(config: &Config) -> Result<Door, DoorError> {
+    pub fn of_clients(config: &Config) -> Result<Acceptors, AcceptorsError> {
         let (flags, urls) = (&config.client_tls, &config.listen_client_urls);
         if !flags.is_empty() {
             log::info!("etcdmain", "clientTLS: {flags}");
         }
         tell_plain(flags, urls, "client");
-        Door::new(flags, urls, |_| "given listener".to_owned())
+        Acceptors::new(flags, urls, |_| "given listener".to_owned())
     }
 
     /// A proxy's, for clients.
     ///
     /// # Errors
     /// When there is an `https` URL, and its files are missing or cannot be used.
-    pub fn of_proxy(config: &Config) -> Result<Door, DoorError> {
-        Door::new(&config.client_tls, &config.listen_client_urls, |url| format!("https://{}", url.address()))
+    pub fn of_proxy(config: &Config) -> Result<Acceptors, AcceptorsError> {
+        Acceptors::new(&config.client_tls, &config.listen_client_urls, |url| {
+            format!("https://{}", url.address())
+        })
     }
 
     /// `name` is what the original calls the listener of a URL: it has two ways to make one.
-    fn new(flags: &TlsFlags, urls: &Urls, name: impl Fn(&Url) -> String) -> Result<Door, DoorError> {
+    fn new(
+        flags: &TlsFlags,
+        urls: &Urls,
+        name: impl Fn(&Url) -> String,
+    ) -> Result<Acceptors, AcceptorsError> {
         let Some(encrypted) = urls.iter().find(|url| url.scheme() == Scheme::Https) else {
-            return Ok(Door { tls: None });
+            return Ok(Acceptors { tls: None });
         };
         if flags.is_empty() {
-            return Err(DoorError::NoCertificate(name(encrypted)));
+            return Err(AcceptorsError::NoCertificate(name(encrypted)));
         }
-        Ok(Door { tls: Some(Acceptor::tls(&flags.server_files())?) })
+        Ok(Acceptors { tls: Some(Acceptor::tls(&flags.server_files())?) })
     }
 
     /// What takes connections in at one of the URLs.
@@ -119,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn door(urls: &str, cert: &str, key: &str) -> Result<Door, String> {
+    fn acceptors(urls: &str, cert: &str, key: &str) -> Result<Acceptors, String> {
         let path = |text: &str| Some(text.into()).filter(|_| !text.is_empty());
         let flags = TlsFlags {
             role: Role::Clients,
@@ -131,22 +137,22 @@ mod tests {
             accept_common_name: false,
         };
         let urls = Urls::parse(urls).unwrap();
-        Door::new(&flags, &urls, |url| url.address().to_owned()).map_err(|error| error.to_string())
+        Acceptors::new(&flags, &urls, |url| url.address().to_owned()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_https_url_needs_a_certificate_and_its_key() {
         let text = "cannot listen on TLS for b:2: KeyFile and CertFile are not presented";
-        assert_eq!(door("http://a:1,https://b:2", "", "").unwrap_err(), text);
+        assert_eq!(acceptors("http://a:1,https://b:2", "", "").unwrap_err(), text);
         let text = "KeyFile and CertFile must both be present[key: , cert: c]";
-        assert_eq!(door("https://b:2", "c", "").unwrap_err(), text);
+        assert_eq!(acceptors("https://b:2", "c", "").unwrap_err(), text);
         let text = "open /nonexistent/c: no such file or directory";
-        assert_eq!(door("https://b:2", "/nonexistent/c", "k").unwrap_err(), text);
+        assert_eq!(acceptors("https://b:2", "/nonexistent/c", "k").unwrap_err(), text);
     }
 
     #[test]
     fn files_are_not_read_for_http_urls() {
-        let door = door("http://a:1", "/nonexistent/c", "").unwrap();
-        assert!(door.tls.is_none());
+        let acceptors = acceptors("http://a:1", "/nonexistent/c", "").unwrap();
+        assert!(acceptors.tls.is_none());
     }
 }
