@@ -103,7 +103,7 @@ const CLIENTS: &str = "what clients saw";
 
 noticed! {
     an_acknowledgement_before_the_sync_is_noticed: AckBeforeSync
-        by [APART, CLIENTS, "no progress", "acknowledged", "a request happened twice"];
+        by [APART, CLIENTS, "no progress", "acknowledged", "a request happened twice", "does not start"];
     a_vote_that_is_not_saved_is_noticed: VoteNotSaved by ["two leaders", APART];
     an_entry_that_is_applied_before_it_is_committed_is_noticed: CommitOffByOne
         by [APART, CLIENTS, "a request happened twice"];

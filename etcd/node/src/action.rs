@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::member::{Batch, Committed, LogEnd, MemberChange, Message, Received, Refusal};
 use crate::slow::SlowLine;
 use crate::time::Moment;
+use crate::version::Version;
 
 /// How a node behaves.
 #[derive(Debug, Clone)]
@@ -24,6 +25,9 @@ pub struct Config<M> {
     pub slow_request: Duration,
     /// Members that were silent for as long as this tells are removed (`-remove-dead-members`); `None` for never.
     pub dead_after: Option<fn(&M) -> Duration>,
+    /// What this member publishes about itself, see [`attributes_value`](crate::member::attributes_value); `None` for
+    /// nothing.
+    pub attributes: Option<Vec<u8>>,
 }
 
 /// What a client asks of a node. `C` is whoever waits for the answer.
@@ -80,6 +84,9 @@ pub enum Action<M, C> {
     TakeSnapshot(pb::SnapshotMetadata),
     /// The image that was taken is to be saved, and synced; then [`Node::snapshot_saved`](crate::Node::snapshot_saved).
     SaveSnapshot,
+    /// All members of [`Node::membership`](crate::Node::membership) are to be asked for their versions; then
+    /// [`Node::versions_known`](crate::Node::versions_known). Other things may happen meanwhile.
+    AskVersions,
     /// A snapshot is safe: what the log holds below this index is no longer needed.
     ReleaseLog(u64),
     /// Somebody should know.
@@ -144,6 +151,19 @@ pub enum Notice {
         /// For how long it was silent.
         silent_for: Duration,
     },
+    /// The cluster has this member's attributes. So this member has applied all that came before its start.
+    Published,
+    /// The cluster did not take this member's attributes. They are proposed again.
+    NotPublished(Unavailable),
+    /// The leader proposes a version for its cluster.
+    RaisesVersion {
+        /// The version that the cluster has.
+        from: Option<Version>,
+        /// The version that it is to have.
+        to: Version,
+    },
+    /// The cluster did not take the version. The leader checks again later.
+    VersionNotRaised(Unavailable),
     /// Pre-votes, check-quorum and read-index are used from now on, or no longer.
     Extended(bool),
     /// A leader hands over before it stops.
@@ -193,8 +213,6 @@ pub struct Answered<C> {
 pub struct Changes {
     /// [`Node::membership`](crate::Node::membership) is another one than before.
     pub membership: bool,
-    /// A new leader's first entry was among them.
-    pub new_term: bool,
 }
 
 impl<C> Call<C> {

@@ -11,6 +11,7 @@ mod dead_members;
 mod machine;
 pub mod member;
 mod node;
+mod publication;
 mod reads;
 mod refusals;
 pub mod slow;

@@ -4,11 +4,14 @@
 //! | command | |
 //! |---|---|
 //! | `cluster members=3 [extended=true] [leader=1] [snapshot-count=N] [catch-up=N]` | new members, of which one leads |
+//! | `publishing [members=3] [extended=true]` | new members without a leader that publish their attributes, and whose leader asks for versions |
+//! | `versions AT LOWEST\|unknown` | the members have answered a leader's question for their versions |
 //! | `put AT KEY=VALUE… [prev-index=N]`, `get AT KEY…` | a client's call; its answer is printed when it comes |
 //! | `add AT ID`, `remove AT ID`, `update AT ID URL` | a change of the members |
 //! | `deliver [from=A] [to=B] [kind=K] [count=N] [quiet=true]` | messages arrive, those of such a kind only, until there are none |
 //! | `drop [from=A] [to=B] [kind=K]` | messages are lost |
 //! | `tick [AT…] [count=N]` | heartbeat intervals pass, at these members or at all |
+//! | `pass [count=N]` | heartbeat intervals pass at all members, and all messages arrive after each |
 //! | `campaign AT`, `transfer AT`, `stop AT`, `kill AT`, `start AT`, `gone AT PEER`, `extend AT on|off` | |
 //! | `hold AT`, `sync AT` | the disk does nothing for a while; it has done all |
 //! | `expire` | a minute passes on all clocks of the day |
@@ -23,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use goldenscript::{Argument, Command, Context, Runner};
-use node::member::{Applied, Batch, Member, MemberChange, Message, Role, Start};
+use node::member::{Applied, Batch, Member, MemberChange, Message, Role, Start, attributes_value};
 use node::time::{Moment, Now};
 use node::{Action, Answered, Call, Config, Node, Notice, Outcome, StateMachine as _};
 use shared::event::Event;
@@ -78,6 +81,7 @@ struct Cluster {
     is_extended: bool,
     snapshot_count: u64,
     catch_up: u64,
+    is_publishing: bool,
     out: String,
 }
 
@@ -126,7 +130,9 @@ impl Cluster {
     }
 
     fn start(&mut self, id: u64) -> Result<(), Failure> {
-        let (now, config) = (self.now(), self.config());
+        let (now, mut config) = (self.now(), self.config());
+        config.attributes =
+            self.is_publishing.then(|| attributes_value(&format!("m{id}"), &url(id), String::new()));
         self.starts += 1;
         let host = self.hosts.entry(id).or_default();
         if host.process.is_some() {
@@ -167,6 +173,7 @@ impl Cluster {
             snapshot_count: self.snapshot_count,
             slow_request: Duration::ZERO,
             dead_after: None,
+            attributes: None,
         }
     }
 
@@ -217,6 +224,8 @@ impl Cluster {
                     host.files.save(at.clone(), data.into());
                     process.node.snapshot_saved(at, now.moment);
                 }
+                Action::AskVersions if self.is_publishing => self.say(format!("{id} asks for versions")),
+                Action::AskVersions => {}
                 Action::ReleaseLog(index) => host.files.entries.retain(|entry| entry.index > index),
                 Action::Tell(notice) => self.note(id, &notice),
                 Action::End(end) => {
@@ -235,6 +244,13 @@ impl Cluster {
             Notice::Restored { index } => self.say(format!("{id} installed snapshot index={index}")),
             Notice::SnapshotSaved { index } => self.say(format!("{id} saved snapshot index={index}")),
             Notice::HandsOver { to } => self.say(format!("{id} hands over to {}", to.0)),
+            Notice::Published => self.say(format!("{id} has published its attributes")),
+            Notice::NotPublished(why) => self.say(format!("{id} has not published its attributes: {why}")),
+            Notice::RaisesVersion { from, to } => {
+                let from = from.map_or("none".to_owned(), |from| from.to_string());
+                self.say(format!("{id} raises the version from {from} to {to}"));
+            }
+            Notice::VersionNotRaised(why) => self.say(format!("{id} has not raised the version: {why}")),
             Notice::Extended(on) => self.say(format!("{id} extended={on}")),
             _ => {}
         }
@@ -341,8 +357,10 @@ impl Cluster {
             };
             let members: Vec<String> =
                 process.node.membership().members.keys().map(|id| id.0.to_string()).collect();
+            let version = process.node.membership().version.as_deref();
+            let version = version.map(|version| format!(" version={version}")).unwrap_or_default();
             lines.push(format!(
-                "{id} {role} term={} leader={} commit={} applied={} members={} store={}",
+                "{id} {role} term={} leader={} commit={} applied={} members={} store={}{version}",
                 status.term,
                 status.leader.0,
                 status.commit,
@@ -534,6 +552,13 @@ impl Cluster {
                 let on = words.0.next_pos() == Some("on");
                 self.process(id)?.node.set_extended(on);
             }
+            "versions" => {
+                let lowest = match words.0.next_pos().ok_or("a version is wanted")? {
+                    "unknown" => None,
+                    version => Some(version.parse()?),
+                };
+                self.process(id)?.node.versions_known(lowest, now);
+            }
             "hold" => self.process(id)?.is_held = true,
             _ => {
                 let host = self.hosts.get_mut(&id).ok_or("no such member")?;
@@ -555,6 +580,10 @@ impl Runner for Cluster {
         let mut words = Words(command.consume_args());
         match command.name.as_str() {
             "cluster" => self.new_cluster(&mut words)?,
+            "publishing" => {
+                self.is_publishing = true;
+                self.new_cluster(&mut words)?;
+            }
             name @ ("put" | "get") => self.client(name, &mut words)?,
             name @ ("add" | "remove" | "update") => self.change(name, &mut words)?,
             "deliver" => {
@@ -575,10 +604,17 @@ impl Runner for Cluster {
                 let ids = if ids.is_empty() { self.hosts.keys().copied().collect() } else { ids };
                 self.tick(&ids, count)?;
             }
+            "pass" => {
+                let ids: Vec<u64> = self.hosts.keys().copied().collect();
+                for _ in 0..words.key("count")?.unwrap_or(1) {
+                    self.tick(&ids, 1)?;
+                    self.deliver(&Which::default(), usize::MAX, true)?;
+                }
+            }
             "expire" => self.turned += 60,
             "state" => self.state(),
             name @ ("start" | "kill" | "stop" | "campaign" | "transfer" | "gone" | "extend" | "hold"
-            | "sync") => {
+            | "sync" | "versions") => {
                 let id = words.id()?;
                 self.lives(name, id, &mut words)?;
             }

@@ -6,14 +6,13 @@
 //! cannot be understood is an error of that one URL.
 
 use std::fmt;
-use std::num::ParseIntError;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use node::member::Peer;
+use node::version::Version;
 use serde::Deserialize;
 use shared::id::{ClusterId, MemberId};
 use shared::net::{Dialer, HttpClient, HttpError, HttpOptions, Question, Target};
@@ -42,17 +41,6 @@ pub struct PeerVersion {
     pub server: Version,
     /// The one that the whole cluster has agreed on; none if it has not yet.
     pub cluster: Option<Version>,
-}
-
-/// A version. What follows the three numbers is not looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// The first number.
-    pub major: u64,
-    /// The second.
-    pub minor: u64,
-    /// The third.
-    pub patch: u64,
 }
 
 /// Why nobody's answer could be used.
@@ -203,23 +191,6 @@ fn read_version(answer: &Answer) -> Result<PeerVersion, String> {
         .map_err(|error| format!("cannot understand the version {:?}: {error}", versions.server))?;
     // A cluster without a version says `not_decided`.
     Ok(PeerVersion { server, cluster: versions.cluster.parse().ok() })
-}
-
-impl FromStr for Version {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Version, ParseIntError> {
-        let numbers = text.split(['-', '+']).next().unwrap_or_default();
-        let mut numbers = numbers.splitn(3, '.');
-        let mut next = || numbers.next().unwrap_or_default().parse();
-        Ok(Version { major: next()?, minor: next()?, patch: next()? })
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use node::member::{ConfChangeContext, Peer};
+use node::version::{CLUSTER_MAX, CLUSTER_MIN};
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
 use shared::net::Dialer;
@@ -21,17 +22,13 @@ use super::start::{Opened, StartError, conf_change_entry};
 use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twice, located};
 use crate::discovery::{self, DiscoveryError, Service, SrvClusterError};
 use crate::log::{self, Level, Line};
-use crate::peers::info::{self, InfoError, RemoteCluster, Version};
+use crate::peers::info::{self, InfoError, RemoteCluster};
 
 /// How long another member may take to say whether it knows this one from before.
 const BOOTSTRAPPED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long another member may take to tell who is in the cluster.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// The versions of clusters that this server can join.
-const VERSION_MIN: Version = Version { major: 2, minor: 2, patch: 0 };
-const VERSION_MAX: Version = Version { major: 2, minor: 3, patch: 0 };
 
 /// Why a running cluster is not the one that is listed.
 const UNMATCHED: &str = "unmatched member while checking PeerURLs";
@@ -354,19 +351,19 @@ async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
             None => {
                 log::error!("etcdserver", "the cluster of member {id} has not decided on its version yet")
             }
-            Some(version) if version < VERSION_MIN => {
+            Some(version) if version < CLUSTER_MIN => {
                 log::warning!(
                     "etcdserver",
                     "the running cluster version({version}) is lower than the minimal cluster \
-                     version({VERSION_MIN}) supported"
+                     version({CLUSTER_MIN}) supported"
                 );
                 return false;
             }
-            Some(version) if version > VERSION_MAX => {
+            Some(version) if version > CLUSTER_MAX => {
                 log::warning!(
                     "etcdserver",
                     "the running cluster version({version}) is higher than the maximum cluster \
-                     version({VERSION_MAX}) supported"
+                     version({CLUSTER_MAX}) supported"
                 );
                 return false;
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use node::member::{ConfigureError, MemberChange, Membership, Peer, Progress, Role, Status, TooFewStarted};
+use node::version::Version;
 use node::{Call, Command};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
@@ -117,6 +118,8 @@ impl SharedStatus {
 pub(super) enum Order {
     /// Something of the node.
     Call(Call<Caller>),
+    /// The lowest version of all members, `None` if one of them did not answer.
+    LowestVersion(Option<Version>),
     /// To be told that the loop turns.
     Turn(oneshot::Sender<()>),
 }

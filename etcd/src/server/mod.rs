@@ -45,7 +45,8 @@ use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 pub use self::log_place::LogPlaceError;
 use self::log_thread::LogThread;
 use self::network::{Links, Network};
-use self::node_loop::{Ended, Hands, Listeners, Node, NodeLoop, Notice};
+use self::node_loop::{Ended, Hands, Node, NodeLoop};
+use self::publish::Publication;
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
@@ -168,17 +169,10 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let (stop, stopping) = watch::channel(false);
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
     let (fall_silent, silent) = watch::channel(false);
-    let Running { handle, notices, ready, transport, mut node_loop } =
-        start_member(opened, &config, &dialer, metrics.clone(), stopping.clone())?;
+    let Running { handle, ready, transport, mut node_loop } =
+        start_member(opened, &config, dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish::attributes(
-        handle.clone(),
-        config.name.clone(),
-        publish::client_urls(&config),
-        publish::peer_urls(&config),
-    ));
-    tasks.spawn(versions::keep(handle.clone(), dialer, notices));
     tasks.spawn(purge(disk.clone(), layout, config.max_snapshots, config.max_wals));
 
     let mut connections = JoinSet::new();
@@ -259,7 +253,6 @@ fn falls_back(config: &Config) -> bool {
 /// A member whose loop runs.
 struct Running {
     handle: Handle,
-    notices: mpsc::UnboundedReceiver<Notice>,
     ready: oneshot::Receiver<()>,
     transport: Transport,
     node_loop: JoinHandle<Ended>,
@@ -268,17 +261,15 @@ struct Running {
 fn start_member<D: Disk>(
     opened: start::Opened<D>,
     config: &Config,
-    dialer: &Dialer,
+    dialer: Dialer,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<Running> {
     let (calls, calls_taken) = mpsc::channel(CALLS_WAITING_MAX);
     let (done, written) = mpsc::unbounded_channel();
     let (saved, snapshots_saved) = mpsc::unbounded_channel();
-    let (noticed, notices) = mpsc::unbounded_channel();
     let (made_ready, ready) = oneshot::channel();
     let (heard, inbound) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let listeners = Listeners { notices: noticed, ready: made_ready };
 
     let started = opened.start.now;
     let from = &opened.start.snapshot;
@@ -335,19 +326,21 @@ fn start_member<D: Disk>(
     };
     let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
-    let hands = Hands { log, written, snapshotter, links };
-    let node_loop = NodeLoop::new(node, inner, config.heartbeat(), hands, listeners, metrics);
+    let hands = Hands { log, written, snapshotter, links, dialer };
+    let node_loop = NodeLoop::new(node, inner, config.heartbeat(), hands, publication, made_ready, metrics);
     let node_loop = tokio::spawn(node_loop.run(is_new, calls_taken, snapshots_saved, inbound, stopping));
-    Ok(Running { handle, notices, ready, transport, node_loop })
+    Ok(Running { handle, ready, transport, node_loop })
 }
 
 /// The member's snapshots, for followers that are far behind.
 struct SnapshotFiles<D: Disk>(Snapshots<D>);
+    let publication = Publication::of(config);
 
 impl<D: Disk> peers::SnapshotSource for SnapshotFiles<D> {
     fn open(&self, term: u64, index: u64) -> std::io::Result<Box<dyn peers::SnapshotBytes>> {
         Ok(Box::new(OpenSnapshot(self.0.open_data(term, index)?)))
     }
+        attributes: Some(publication.value()),
 }
 
 /// One of them, while it is sent.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use node::member::{Applied, Batch, Committed, Kind, Message, Received, Role};
 use node::version::SPOKEN;
-use node::{Action, End, Outcome, StateMachine as _, Unavailable};
+use node::{Action, End, Notice, Outcome, StateMachine as _, Unavailable};
 use shared::disk::Disk;
 use shared::event::Event;
+use shared::net::Dialer;
 use shared::pb;
 use shared::store::Store;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
@@ -21,7 +22,9 @@ use super::handle::{Inner, Order};
 use super::log_thread::{Done, Job, LogThread};
 use super::network::Links;
 use super::notices::{log_leader, log_member, log_notice, log_version};
+use super::publish::Publication;
 use super::snapshots::{self, Snapshotter};
+use super::versions;
 use crate::backend::{ChangeError, SubmitError};
 use crate::log;
 use crate::metrics::Metrics;
@@ -49,19 +52,14 @@ pub(super) struct Hands<D: Disk> {
     pub(super) written: UnboundedReceiver<Done>,
     pub(super) snapshotter: Snapshotter<D>,
     pub(super) links: Links,
+    /// Reaches other members' pages.
+    pub(super) dialer: Dialer,
 }
 
 /// A snapshot message and the store that it holds.
 struct Parsed {
     message: Message,
     store: Result<Store, String>,
-}
-
-/// Who hears of what the loop does.
-pub(super) struct Listeners {
-    pub(super) notices: UnboundedSender<Notice>,
-    /// Told once all that was ever acknowledged here is applied.
-    pub(super) ready: oneshot::Sender<()>,
 }
 
 /// Why the loop ended.
@@ -95,13 +93,6 @@ impl From<End> for Ended {
     }
 }
 
-/// What the rest of the server hears from the loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// A new leader's first entry is applied here; whether that leader is this member.
-    NewTerm { leads: bool },
-}
-
 /// Who waits for the node's answer. One that has gone is not told.
 #[derive(Debug)]
 pub(super) enum Caller {
@@ -126,7 +117,8 @@ pub(super) struct NodeLoop<D: Disk> {
     heartbeat: Duration,
     log: LogThread<D>,
     snapshotter: Snapshotter<D>,
-    notices: UnboundedSender<Notice>,
+    publication: Publication,
+    dialer: Dialer,
     /// Told once all that was ever acknowledged here is applied.
     ready: Option<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
@@ -147,10 +139,11 @@ impl<D: Disk> NodeLoop<D> {
         inner: Arc<Inner>,
         heartbeat: Duration,
         hands: Hands<D>,
-        listeners: Listeners,
+        publication: Publication,
+        ready: oneshot::Sender<()>,
         metrics: Arc<Metrics>,
     ) -> NodeLoop<D> {
-        let Hands { log, written, snapshotter, links } = hands;
+        let Hands { log, written, snapshotter, links, dialer } = hands;
         let (parsed, snapshots_parsed) = mpsc::unbounded_channel();
         NodeLoop {
             node,
@@ -158,8 +151,9 @@ impl<D: Disk> NodeLoop<D> {
             heartbeat,
             log,
             snapshotter,
-            notices: listeners.notices,
-            ready: Some(listeners.ready),
+            publication,
+            dialer,
+            ready: Some(ready),
             metrics,
             append_heard: None,
             next_age: Instant::now(),
@@ -254,6 +248,7 @@ impl<D: Disk> NodeLoop<D> {
     fn take(&mut self, order: Order) {
         match order {
             Order::Call(call) => self.node.call(call, clock::moment()),
+            Order::LowestVersion(lowest) => self.node.versions_known(lowest, clock::moment()),
             Order::Turn(reply) => drop(reply.send(())),
         }
     }
@@ -345,7 +340,11 @@ impl<D: Disk> NodeLoop<D> {
                         self.node.snapshot_given_up();
                     }
                 }
+                Action::AskVersions => self.ask_versions(),
                 Action::ReleaseLog(index) => self.log.send(Job::Release(index)),
+                Action::Tell(Notice::Published) => {
+                    self.publication.log(self.inner.id, self.node.membership());
+                }
                 Action::Tell(notice) => log_notice(self.inner.id, &notice),
                 Action::End(end) => {
                     self.publish_status();
@@ -359,6 +358,17 @@ impl<D: Disk> NodeLoop<D> {
             self.publish_status();
         }
         Ok(())
+    }
+
+    /// Asks the other members, which may take seconds, beside the loop.
+    fn ask_versions(&self) {
+        let (inner, dialer) = (self.inner.clone(), self.dialer.clone());
+        let members = self.node.membership().clone();
+        tokio::spawn(async move {
+            let lowest = versions::lowest(inner.id, &dialer, &members).await;
+            // The loop may have ended meanwhile.
+            let _ = inner.calls.send(Order::LowestVersion(lowest)).await;
+        });
     }
 
     fn send(&mut self, messages: Vec<Message>) {
@@ -448,10 +458,6 @@ impl<D: Disk> NodeLoop<D> {
         self.publish_status();
         wakeups.wake();
         self.metrics.applied(instant.elapsed());
-        if changes.new_term {
-            let leads = self.node.member().status().role == Role::Leader;
-            let _ = self.notices.send(Notice::NewTerm { leads });
-        }
     }
 
     fn read(&self, request: &shared::v2::Request, caller: Caller) {

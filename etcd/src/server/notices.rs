@@ -3,6 +3,7 @@
 use node::Notice;
 use node::member::{Membership, Status};
 use node::slow::{SlowLine, millis};
+use node::version::Version;
 use shared::id::MemberId;
 use shared::pb;
 
@@ -47,6 +48,18 @@ pub(super) fn log_notice(id: MemberId, notice: &Notice) {
             "removing member {id} ({name}): nothing was heard of it for {} s (-remove-dead-members)",
             silent_for.as_secs()
         ),
+        // Its line takes what the server knows: see `Publication::log`.
+        Notice::Published => {}
+        Notice::NotPublished(error) => log::error!("etcdserver", "publish error: {error}"),
+        Notice::RaisesVersion { from: None, to } => {
+            log::info!("etcdserver", "setting up the initial cluster version to {}", short(*to));
+        }
+        Notice::RaisesVersion { from: Some(from), to } => {
+            log::info!("etcdserver", "updating the cluster version from {} to {}", short(*from), short(*to))
+        }
+        Notice::VersionNotRaised(error) => {
+            log::error!("etcdserver", "error updating cluster version ({error})");
+        }
         Notice::Extended(extended) => {
             let what = if *extended { "on: all members know them" } else { "off: not all members know them" };
             log::info!("raft", "pre-vote, check-quorum and read-index are {what}");
@@ -55,6 +68,11 @@ pub(super) fn log_notice(id: MemberId, notice: &Notice) {
             log::info!("etcdserver", "leadership goes to {to} before this member stops");
         }
     }
+}
+
+/// `2.3`, as the log has it.
+fn short(version: Version) -> String {
+    format!("{}.{}", version.major, version.minor)
 }
 
 fn log_slow(line: &SlowLine) {

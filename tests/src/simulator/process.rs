@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::member::{Applied, Batch, Committed, Member, MemberChange, Message, Received, Refusal, Start};
+use node::member::{
+    Applied, Batch, Committed, Member, MemberChange, Message, Received, Refusal, Start, attributes_value,
+};
 use node::time::{Moment, Now};
 use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
 use shared::disk::{Disk, Fault, SimDisk, Verb};
@@ -42,6 +44,8 @@ pub(super) enum Effect {
     SaveDue,
     /// The state in a snapshot's message is to be read.
     ReadDue(Message),
+    /// The members are to be asked for their versions.
+    VersionsDue,
     Answer(Ticket, Answer),
     /// Nobody can say what became of a request.
     GivenUp(Ticket),
@@ -132,9 +136,13 @@ pub(super) fn founders(plan: &Plan) -> Vec<MemberId> {
     (1..=plan.members).map(MemberId).collect()
 }
 
+fn peer_urls(id: MemberId, version: u64) -> [String; 1] {
+    [format!("http://m{}:{version}", id.0)]
+}
+
 /// The change that adds a member, or gives it other peer URLs.
 pub(super) fn change(kind: i32, id: MemberId, version: u64) -> MemberChange {
-    let urls = [format!("http://m{}:{version}", id.0)];
+    let urls = peer_urls(id, version);
     match kind {
         pb::ADD_NODE => MemberChange::add(id, &urls),
         pb::REMOVE_NODE => MemberChange::remove(id),
@@ -212,6 +220,7 @@ impl Process {
             snapshot_count: plan.snapshot_count,
             slow_request: Duration::from_millis(500),
             dead_after: None,
+            attributes: Some(attributes_value(&super::world::name(id), &peer_urls(id, 1), String::new())),
         };
         Ok(Process {
             node: Node::new(member, config, now.moment),
@@ -292,6 +301,7 @@ impl Process {
                     self.saving = self.prepared.take();
                     out.push(Effect::SaveDue);
                 }
+                Action::AskVersions => out.push(Effect::VersionsDue),
                 Action::ReleaseLog(index) => self.ask(Job::Release(index), out),
                 Action::Tell(Notice::Refused { refusal, .. }) => out.push(Effect::Refused(refusal)),
                 Action::Tell(Notice::SnapshotRefused { why, .. }) => {

@@ -31,6 +31,8 @@ pub(super) enum What {
     Expelled(MemberId),
     /// The state in a snapshot's message is read.
     SnapshotRead(MemberId, u64, Box<Message>),
+    /// The members have answered the leader that asks for their versions; whether all of them did.
+    VersionsKnown(MemberId, u64, bool),
     /// A member hears that a snapshot for another one did, or did not, arrive.
     SnapshotSent(MemberId, u64, MemberId, bool),
     /// A member hears that messages to another one do not arrive.

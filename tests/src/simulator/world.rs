@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use node::End;
 use node::member::{Refusal, Role};
 use node::time::{Moment, Now};
+use node::version::CLUSTER_MAX;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shared::disk::SimDisk;
@@ -220,6 +221,7 @@ impl World {
             What::Tick(id, _)
             | What::Arrive(id, ..)
             | What::SnapshotRead(id, ..)
+            | What::VersionsKnown(id, ..)
             | What::SnapshotSent(id, ..)
             | What::Unreachable(id, ..)
             | What::Gone(id, ..) => self.is_paused(*id),
@@ -270,6 +272,9 @@ impl World {
             What::SnapshotRead(id, life, message) => {
                 self.tell(id, life, |process, now| process.read_snapshot(*message, now.moment))
             }
+            What::VersionsKnown(id, life, all) => self.tell(id, life, |process, now| {
+                process.node.versions_known(all.then_some(CLUSTER_MAX), now.moment);
+            }),
             What::Unreachable(id, life, to) => self.tell(id, life, |process, _| process.node.unreachable(to)),
             What::Gone(id, life, from) => self.tell(id, life, |process, _| process.node.peer_is_gone(from)),
             What::Fault if self.healed_at.is_some() => Ok(()),
@@ -411,6 +416,11 @@ impl World {
                 let delay = self.between((0, 50 * MILLISECOND));
                 let life = self.hosts.get(&id).map_or(0, |host| host.life);
                 self.after(delay, What::SnapshotRead(id, life, Box::new(message)));
+            }
+            Effect::VersionsDue => {
+                let (delay, all) = (self.between((0, 200 * MILLISECOND)), self.rng.random_bool(0.5));
+                let life = self.hosts.get(&id).map_or(0, |host| host.life);
+                self.after(delay, What::VersionsKnown(id, life, all));
             }
             Effect::Installed(index) => {
                 self.installed += 1;

@@ -133,6 +133,8 @@ impl<M: StateMachine, C> Node<M, C> {
         if let Some(waiting) = self.waiting.get(&id) {
             let deadline = waiting.since + self.config.request_timeout;
             self.expire_waiting(id, deadline, now);
+        } else {
+            self.restart_own_proposal(id, now);
         }
     }
 

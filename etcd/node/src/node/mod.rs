@@ -7,6 +7,7 @@
 //! The state machine is not the node's: it is shared with those who read it. Where the node needs it, it is an argument.
 
 mod calls;
+mod publish;
 mod snapshots;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use crate::member::{
     Applied, Batch, BatchId, Committed, Kind, Member, MemberChange, Membership, Message, Output, Progress,
     RequestId, Role,
 };
+use crate::publication::{ClusterVersion, OwnProposal};
 use crate::reads::Reads;
 use crate::refusals::Refusals;
 use crate::slow::{self, Label, Slow, Times};
@@ -87,11 +89,17 @@ pub struct Node<M, C> {
     dead_members: Option<Box<DeadMembers>>,
     refusals: Refusals,
     progress: Vec<Progress>,
+    /// This member's attributes, until the cluster has them.
+    attributes: Option<OwnProposal>,
+    cluster_version: ClusterVersion,
 }
 
 impl<M: StateMachine, C> Node<M, C> {
     /// A node around a member that has just been made.
-    pub fn new(member: Member, config: Config<M>, now: Moment) -> Node<M, C> {
+    pub fn new(member: Member, mut config: Config<M>, now: Moment) -> Node<M, C> {
+        let id = member.status().id;
+        let deadline = now + config.request_timeout;
+        let attributes = config.attributes.take();
         let dead_members = config.dead_after.is_some();
         let applied = member.status().applied;
         Node {
@@ -117,6 +125,8 @@ impl<M: StateMachine, C> Node<M, C> {
             dead_members: dead_members.then(|| Box::new(DeadMembers::new(config.election, now))),
             refusals: Refusals::default(),
             progress: Vec::new(),
+            attributes: attributes.map(|value| OwnProposal::attributes(id, value, deadline)),
+            cluster_version: ClusterVersion::new(now),
             member,
             config,
         }
@@ -256,6 +266,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
         self.expire_calls(now.moment);
         self.slow.tick(now.moment);
+        self.expire_own_proposals(now.moment);
         if now.moment >= self.next_expiry {
             self.next_expiry = now.moment + EXPIRY_INTERVAL;
             self.propose_expiry(now, machine);
@@ -276,7 +287,9 @@ impl<M: StateMachine, C> Node<M, C> {
     ) -> Changes {
         let moment = now.moment;
         let mut changes = Changes::default();
-        let mut removed = false;
+        let (mut new_term, mut removed) = (false, false);
+        let (mut published, mut version_raised) = (false, false);
+        let (attributes, version) = (&self.attributes, &self.cluster_version.proposal);
         // Half of it: carrying out comes on top.
         let maybe_slow = self.slow.threshold().map(|threshold| threshold / 2);
         let (waiting, slow) = (&mut self.waiting, &mut self.maybe_slow);
@@ -288,7 +301,7 @@ impl<M: StateMachine, C> Node<M, C> {
                     None
                 }
                 Applied::NewTerm => {
-                    changes.new_term = true;
+                    new_term = true;
                     None
                 }
                 Applied::RemovedSelf => {
@@ -297,6 +310,10 @@ impl<M: StateMachine, C> Node<M, C> {
                 }
                 Applied::OutsideKeys { .. } | Applied::PassedOver { .. } => None,
             };
+            if let Some(id) = id {
+                published |= attributes.as_ref().is_some_and(|own| own.is_proposed_as(id));
+                version_raised |= version.as_ref().is_some_and(|own| own.is_proposed_as(id));
+            }
             let answered = id.and_then(|id| waiting.remove(&id)).map(|waiting| {
                 if maybe_slow.is_some_and(|time| moment - waiting.times.came >= time) {
                     slow.push((waiting.times, waiting.label));
@@ -306,6 +323,13 @@ impl<M: StateMachine, C> Node<M, C> {
             each(applied, answered);
         });
         self.applied_at = moment;
+        if published {
+            self.attributes = None;
+            self.tell(Notice::Published);
+        }
+        if version_raised {
+            self.cluster_version.proposal = None;
+        }
         if changes.membership {
             self.check_version();
         }
@@ -314,9 +338,10 @@ impl<M: StateMachine, C> Node<M, C> {
             let rest = if self.membership().members.is_empty() { Duration::ZERO } else { REMOVED_REST };
             self.ending = Some(Ending::Removed { at: moment + rest });
         }
-        if changes.new_term {
+        if new_term {
             // What the leader before was asked nobody will answer; this one can.
             self.reads.retry(moment, Duration::ZERO);
+            self.cluster_version.check_now(moment);
         }
         self.note_leader(moment);
         let tail = self.member.tail();
@@ -336,6 +361,7 @@ impl<M: StateMachine, C> Node<M, C> {
         if std::mem::take(&mut self.turn_ended) {
             self.retry_held(now);
             self.ask_reads(now);
+            self.make_own_proposals(now);
         }
         self.tell_slow(now);
         loop {

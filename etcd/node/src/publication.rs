@@ -1,0 +1,159 @@
+//! What a node proposes by itself: its own attributes, and as the leader the version of its cluster.
+//!
+//! The version of a cluster is the lowest version of its members. The leader asks all members for theirs when its term
+//! begins and every [`CHECK_INTERVAL`], and raises the cluster's version when all of them allow it; it never goes down.
+
+use std::time::Duration;
+
+use shared::id::MemberId;
+use shared::v2;
+
+use crate::command::Command;
+use crate::member::{Member, RequestId, Role, VERSION_PATH, attributes_path};
+use crate::time::Moment;
+use crate::version::{CLUSTER_MAX, CLUSTER_MIN, Version};
+
+/// How often a leader asks the members for their versions while the cluster's version is below the highest.
+const CHECK_INTERVAL: Duration = Duration::from_secs(4);
+
+/// A proposal of the node's own.
+#[derive(Debug)]
+pub(crate) struct OwnProposal {
+    command: Command,
+    /// The attempt that is on its way.
+    proposed: Option<RequestId>,
+    /// When the attempt counts as failed.
+    deadline: Moment,
+}
+
+impl OwnProposal {
+    /// A put of `value`, which has until `deadline`.
+    pub(crate) fn put(path: Vec<u8>, value: Vec<u8>, deadline: Moment) -> OwnProposal {
+        let request = v2::Request {
+            verb: v2::Verb::Put,
+            path: path.into(),
+            val: value.into(),
+            ..v2::Request::default()
+        };
+        OwnProposal { command: request.into(), proposed: None, deadline }
+    }
+
+    /// The attributes of the member `id`.
+    pub(crate) fn attributes(id: MemberId, value: Vec<u8>, deadline: Moment) -> OwnProposal {
+        OwnProposal::put(attributes_path(id).into_bytes(), value, deadline)
+    }
+
+    /// Hands the command to the member, unless it is on its way or no leader could take it.
+    pub(crate) fn propose(&mut self, member: &mut Member) {
+        if self.proposed.is_none() && member.takes_proposals() {
+            self.proposed = Some(member.propose(self.command.clone()));
+        }
+    }
+
+    /// Whether the entry with this id is the attempt that is on its way.
+    pub(crate) fn is_proposed_as(&self, id: RequestId) -> bool {
+        self.proposed == Some(id)
+    }
+
+    /// Whether the attempt has failed by now.
+    pub(crate) fn is_overdue(&self, now: Moment) -> bool {
+        self.deadline <= now
+    }
+
+    /// Gives the attempt up. The next one has until `deadline`.
+    pub(crate) fn restart(&mut self, member: &mut Member, deadline: Moment) {
+        self.forget(member);
+        self.deadline = deadline;
+    }
+
+    /// Gives the attempt up: the member does not propose it again.
+    pub(crate) fn forget(&mut self, member: &mut Member) {
+        if let Some(id) = self.proposed.take() {
+            member.forget(id);
+        }
+    }
+}
+
+/// The leader's care for the version of its cluster.
+#[derive(Debug)]
+pub(crate) struct ClusterVersion {
+    next_check: Moment,
+    /// The members are being asked for their versions.
+    asking: bool,
+    pub(crate) proposal: Option<OwnProposal>,
+}
+
+impl ClusterVersion {
+    pub(crate) fn new(now: Moment) -> ClusterVersion {
+        ClusterVersion { next_check: now, asking: false, proposal: None }
+    }
+
+    /// A new leader's first entry is applied: if this member is that leader, it checks at once.
+    pub(crate) fn check_now(&mut self, now: Moment) {
+        self.next_check = now;
+    }
+
+    /// Whether all members are to be asked for their versions now.
+    pub(crate) fn begin_check(&mut self, member: &Member, now: Moment) -> bool {
+        if now < self.next_check || self.asking || self.proposal.is_some() {
+            return false;
+        }
+        self.next_check = now + CHECK_INTERVAL;
+        // Nothing is higher than what this member speaks itself.
+        self.asking = member.status().role == Role::Leader
+            && present(member).is_none_or(|present| present.of_cluster() < CLUSTER_MAX);
+        self.asking
+    }
+
+    /// The members have answered; `lowest` is their lowest version, `None` if one of them did not answer. The version
+    /// that the cluster has now, and the one that is proposed, which has until `deadline`.
+    pub(crate) fn decide(
+        &mut self,
+        member: &Member,
+        lowest: Option<Version>,
+        deadline: Moment,
+    ) -> Option<(Option<Version>, Version)> {
+        self.asking = false;
+        if member.status().role != Role::Leader {
+            return None;
+        }
+        let present = present(member);
+        let version = decide(present, lowest)?;
+        let value = version.to_string().into_bytes();
+        self.proposal = Some(OwnProposal::put(VERSION_PATH.to_vec(), value, deadline));
+        Some((present, version))
+    }
+}
+
+/// The cluster's version as of the last applied entry.
+fn present(member: &Member) -> Option<Version> {
+    member.membership().version.as_deref()?.parse().ok()
+}
+
+/// The version that the cluster is to have, if it differs from the present one.
+fn decide(present: Option<Version>, lowest: Option<Version>) -> Option<Version> {
+    // Members that are newer than this one are to speak as it does.
+    let lowest = lowest.map(|lowest| lowest.of_cluster().min(CLUSTER_MAX));
+    match (present, lowest) {
+        (None, lowest) => Some(lowest.unwrap_or(CLUSTER_MIN)),
+        (Some(present), Some(lowest)) => (present.of_cluster() < lowest).then_some(lowest),
+        (Some(_), None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_only_rises_and_waits_for_all() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        assert_eq!(decide(None, Some(version("2.3.8"))), Some(CLUSTER_MAX));
+        assert_eq!(decide(None, Some(version("2.2.5"))), Some(CLUSTER_MIN));
+        assert_eq!(decide(None, None), Some(CLUSTER_MIN));
+        assert_eq!(decide(Some(CLUSTER_MIN), Some(version("2.3.1"))), Some(CLUSTER_MAX));
+        assert_eq!(decide(Some(CLUSTER_MIN), Some(version("3.0.0"))), Some(CLUSTER_MAX));
+        assert_eq!(decide(Some(CLUSTER_MIN), None), None);
+        assert_eq!(decide(Some(CLUSTER_MAX), Some(version("2.2.0"))), None);
+    }
+}
