@@ -129,7 +129,10 @@ async fn page<B: Backend>(
             false => read_over(flow, limit, body).await.map(|whole| (whole, None)),
         };
         match received {
-            Ok((whole, room)) => (asked.body, _room) = (whole, room),
+            Ok((whole, room)) => {
+                context.wire.turn_to_decode(whole.len()).await;
+                (asked.body, _room) = (whole, room);
+            }
             Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
         }
     }

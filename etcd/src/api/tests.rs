@@ -66,8 +66,14 @@ impl Server {
         change(&mut context);
         let context = Arc::new(context);
         let (stop, stopping) = watch::channel(false);
-        let served =
-            tokio::spawn(serve(listener, acceptor, context.clone(), stopping, ConnectionSlots::many()));
+        let served = tokio::spawn(serve(
+            listener,
+            acceptor,
+            context.clone(),
+            stopping,
+            ConnectionSlots::many(),
+            Arc::default(),
+        ));
         Server { context, addr, stop, served }
     }
 

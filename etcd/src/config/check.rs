@@ -143,6 +143,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
         key_levels_max: count(values.number("max-key-depth")),
+        client_threads: flags::client_threads(values.text("client-threads")).unwrap_or_default(),
         slow_request: Duration::from_millis(values.number("slow-request")),
         enable_pprof: values.switch("enable-pprof"),
         sources: Sources {

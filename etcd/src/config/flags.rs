@@ -217,6 +217,13 @@ const LIMITS: Group = Group {
             "1000",
             "How many levels below '/' a new key may be; a write beyond it is answered with 400. From 16 to 32768.",
         ),
+        Flag::new(
+            "client-threads",
+            Kind::Checked(check_client_threads),
+            "auto",
+            "How many threads serve the connections of clients, beside the thread of the member; 0 to 64. 'auto' means \
+             all processors but two, at most 8, and 0 on fewer than four processors.",
+        ),
     ],
 };
 
@@ -531,6 +538,22 @@ fn check_host_port(text: &str) -> Result<(), String> {
 
 fn check_log_format(word: &str) -> Result<(), String> {
     word.parse::<Format>().map(drop)
+}
+
+fn check_client_threads(word: &str) -> Result<(), String> {
+    client_threads(word).map(drop)
+}
+
+/// The threads for clients that the flag asks for; `None` for `auto`.
+///
+/// # Errors
+/// When it is neither a number from 0 to 64 nor `auto`.
+pub(super) fn client_threads(word: &str) -> Result<Option<usize>, String> {
+    match word.parse() {
+        _ if word == "auto" => Ok(None),
+        Ok(count @ 0..=64) => Ok(Some(count)),
+        _ => Err("give a number from 0 to 64, or auto".to_owned()),
+    }
 }
 
 fn check_cors(list: &str) -> Result<(), String> {

@@ -127,6 +127,8 @@ pub struct Config {
     pub request_header_bytes_max: usize,
     /// How many levels below the root a new key may be.
     pub key_levels_max: usize,
+    /// Threads for the connections of clients; `None` for as many as suit the machine.
+    pub client_threads: Option<usize>,
     /// From here on a write or a quorum read is slow enough for a line in the log; zero for never.
     pub slow_request: Duration,
     /// Serve profiles.

@@ -225,6 +225,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
             proxy.clone(),
             stopping.clone(),
             slots.clone(),
+            Arc::default(),
         ));
     }
     let summary = || proxy.summary();

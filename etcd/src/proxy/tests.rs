@@ -62,6 +62,7 @@ impl Running {
             proxy.clone(),
             stopping,
             ConnectionSlots::many(),
+            Arc::default(),
         ));
         Running { proxy, addr, stop, served }
     }

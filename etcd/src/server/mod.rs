@@ -60,7 +60,7 @@ use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
 use crate::systemd::{Managed, Taken, keep_informed};
 use crate::tls::{self, Acceptors};
-use crate::transport;
+use crate::transport::{self, ClientThreads};
 
 /// Beside twice the election timeout, what a client's request may take.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
@@ -194,6 +194,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     }
     let context = api::Context::new(handle, &config, metrics, log)?;
     let context = Arc::new(context.with_dialer(dialer_of_clients));
+    let threads = Arc::new(client_threads(&config)?);
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
         tasks.spawn(metrics::graphite::send(address, move || api::graphite(context.clone(), prefix.clone())));
@@ -214,9 +215,14 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
             // listeners' queues.
             Ok(()) = &mut ready, if !waiting.is_empty() => {
                 for (listener, acceptor) in waiting.drain(..) {
-                    let served =
-                        transport::serve(listener, acceptor, context.clone(), stopping.clone(), slots.clone());
-                    connections.spawn(served);
+                    connections.spawn(transport::serve(
+                        listener,
+                        acceptor,
+                        context.clone(),
+                        stopping.clone(),
+                        slots.clone(),
+                        threads.clone(),
+                    ));
                 }
                 manager.ready(&watched.summary());
             }
@@ -248,6 +254,17 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
 
 fn falls_back(config: &Config) -> bool {
     config.discovery.as_ref().is_some_and(|discovery| discovery.fallback == Fallback::Proxy)
+}
+
+/// The threads for clients that the flags ask for, or that suit the machine.
+fn client_threads(config: &Config) -> anyhow::Result<ClientThreads> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.client_threads.unwrap_or(ClientThreads::suited_to(processors));
+    ClientThreads::start(count).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot start {count} threads for clients: {error}; -client-threads sets their number"
+        )
+    })
 }
 
 /// A member whose loop runs.
@@ -317,11 +334,13 @@ fn start_member<D: Disk>(
     let handle = Handle::new(inner.clone());
     let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
     let snapshotter = Snapshotter::new(opened.snapshots, from, saved, metrics.clone());
+    let publication = Publication::of(config);
     let node_config = node::Config {
         election: config.election(),
         request_timeout: REQUEST_TIMEOUT_BASE + 2 * config.election(),
         snapshot_count: config.snapshot_count,
         slow_request: config.slow_request,
+        attributes: Some(publication.value()),
         dead_after: config.remove_dead_members.then_some(backend::remove_delay as fn(&Store) -> Duration),
     };
     let node = Node::new(member, node_config, clock::moment());
@@ -334,13 +353,11 @@ fn start_member<D: Disk>(
 
 /// The member's snapshots, for followers that are far behind.
 struct SnapshotFiles<D: Disk>(Snapshots<D>);
-    let publication = Publication::of(config);
 
 impl<D: Disk> peers::SnapshotSource for SnapshotFiles<D> {
     fn open(&self, term: u64, index: u64) -> std::io::Result<Box<dyn peers::SnapshotBytes>> {
         Ok(Box::new(OpenSnapshot(self.0.open_data(term, index)?)))
     }
-        attributes: Some(publication.value()),
 }
 
 /// One of them, while it is sent.

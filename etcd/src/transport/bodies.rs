@@ -8,6 +8,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Room is counted in these.
@@ -28,6 +29,9 @@ const PACE_INTERVAL: Duration = Duration::from_secs(1);
 /// What has to come of it in that time: 8 KiB a second. Otherwise it gives up its room.
 const PACE_BYTES_MIN: usize = 8 * 1024;
 
+/// Decoding a body of more bytes than this may take a millisecond.
+pub(super) const LONG_BYTES_MIN: usize = 256 * 1024;
+
 /// The room for bodies of all connections. A body that came in one piece lies in its connection's buffer, and takes none.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -36,6 +40,8 @@ pub(crate) struct Bodies {
     waiting: AtomicUsize,
     /// How long a body waits for some.
     patience: Duration,
+    /// Held by the body that is decoded next.
+    decoding: Semaphore,
 }
 
 /// What one body has of it; dropped, it is given back.
@@ -60,12 +66,22 @@ impl Bodies {
 
     fn of(units: usize, patience: Duration) -> Bodies {
         let room = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Bodies { room, waiting: AtomicUsize::new(0), patience }
+        Bodies { room, waiting: AtomicUsize::new(0), patience, decoding: Semaphore::new(1) }
     }
 
     /// A body begins to come in.
     pub(super) fn incomer(&self) -> Incomer<'_> {
         Incomer { bodies: self, patience: self.patience, since: None, bytes: 0 }
+    }
+
+    /// Waits until a long body may be decoded, which is to be done before the caller waits for anything else.
+    /// To decode a long body keeps its thread busy for milliseconds. So long bodies are decoded one by one, and whatever
+    /// else is ready on the thread, such as the member's loop, has its turn before each.
+    pub(super) async fn turn_to_decode(&self) {
+        if let Ok(turn) = self.decoding.acquire().await {
+            yield_now().await;
+            drop(turn);
+        }
     }
 
     /// Waits for room, and is counted meanwhile.
@@ -140,6 +156,32 @@ mod tests {
         drop(first);
         assert!(take(&mut second, 3 * UNIT_BYTES).await, "it was given back");
         assert!(!take(&mut None, 4 * UNIT_BYTES).await);
+    }
+
+    #[tokio::test]
+    async fn others_have_a_turn_between_two_long_bodies() {
+        let (bodies, turns) = (Arc::new(Bodies::of(3, ROOM_TIME_MAX)), Arc::new(AtomicUsize::new(0)));
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Relaxed);
+                yield_now().await;
+            }
+        });
+        let decode = || {
+            let (bodies, turns) = (bodies.clone(), turns.clone());
+            tokio::spawn(async move {
+                bodies.turn_to_decode().await;
+                turns.load(Relaxed)
+            })
+        };
+        let long: Vec<_> = (0..8).map(|_| decode()).collect();
+        let mut at = Vec::new();
+        for decoded in long {
+            at.push(decoded.await.unwrap());
+        }
+        other.abort();
+        assert!(at.is_sorted_by(|one, next| one < next), "{at:?}");
     }
 
     /// A body of which nothing ever comes.

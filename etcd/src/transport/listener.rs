@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, run};
 use super::site::Site;
+use super::threads::ClientThreads;
 use crate::connections::{Activity, ConnectionSlots, Phase, Port, Slot};
 
 /// How often the kernel asks a silent client whether it is still there.
@@ -35,6 +36,7 @@ pub(crate) async fn serve<S: Site>(
     site: Arc<S>,
     mut stop: watch::Receiver<bool>,
     slots: ConnectionSlots,
+    threads: Arc<ClientThreads>,
 ) {
     let listening = Arc::new(Listening::default());
     loop {
@@ -43,7 +45,23 @@ pub(crate) async fn serve<S: Site>(
             accepted = slots.accept(Port::Clients, &listener) => accepted,
         };
         let open = Open::new(&listening, slot);
-        tokio::spawn(greet(socket, acceptor.clone(), site.clone(), listening.clone(), open));
+        let shared = (acceptor.clone(), site.clone(), listening.clone());
+        match threads.next() {
+            None => {
+                let (acceptor, site, listening) = shared;
+                tokio::spawn(greet(socket, acceptor, site, listening, open, Home::Main));
+            }
+            Some(thread) => {
+                // A socket that cannot change threads is closed, and its client tries again.
+                let Ok(socket) = socket.into_std() else { continue };
+                thread.spawn(move || async move {
+                    let (acceptor, site, listening) = shared;
+                    if let Ok(socket) = TcpStream::from_std(socket) {
+                        greet(socket, acceptor, site, listening, open, Home::Clients).await;
+                    }
+                });
+            }
+        }
     }
     drop(listener);
     listening.stopping.store(true, Ordering::Relaxed);
@@ -58,12 +76,22 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// The thread that serves a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// The main thread, where the member's loop is: many watches move away from it.
+    Main,
+    /// One of the clients' own.
+    Clients,
+}
+
 async fn greet<S: Site>(
     socket: TcpStream,
     acceptor: Acceptor,
     site: Arc<S>,
     listening: Arc<Listening>,
     open: Open,
+    home: Home,
 ) {
     // A connection that cannot be set up so is served all the same.
     let _ = socket.set_nodelay(true);
@@ -90,7 +118,8 @@ async fn greet<S: Site>(
     let Ok(stream) = accepted else { return };
     activity.enter(Phase::Silent);
     let watch_thread = &site.wire().watch_thread;
-    let served = run(Connection::new(stream), &site, &listening, activity, Some(watch_thread)).await;
+    let elsewhere = (home == Home::Main).then_some(watch_thread);
+    let served = run(Connection::new(stream), &site, &listening, activity, elsewhere).await;
     let Some(connection) = served else { return };
     // One that cannot move is closed, and its client comes again.
     let Ok(detached) = connection.detach() else { return };

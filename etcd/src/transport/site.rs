@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use shared::time::UnixNanos;
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, LONG_BYTES_MIN};
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::flow::Flow;
 use super::output::Output;
@@ -186,6 +186,14 @@ impl Wire {
     /// The room for bodies.
     pub(super) fn bodies(&self) -> &Bodies {
         &self.bodies
+    }
+
+    /// Waits until a body of this length may be decoded. The caller then does so before it waits for anything else.
+    pub(crate) async fn turn_to_decode(&self, bytes: usize) {
+        // Few requests have such a body: the others make no room for the wait.
+        if bytes >= LONG_BYTES_MIN {
+            Box::pin(self.bodies.turn_to_decode()).await;
+        }
     }
 
     /// The longest body of a request, in bytes.

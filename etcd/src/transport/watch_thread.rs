@@ -7,22 +7,15 @@
 //! Few watches stay on the main thread, where the member's loop is: to wake another thread takes longer than to
 //! tell a few clients.
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{LocalSet, spawn_local};
-
+use super::threads::ConnectionThread;
 use crate::log;
 
 /// So many watches more than on the second thread are on the main one before any moves.
 const MORE_ON_MAIN: usize = 32;
-
-/// Spawns a connection's task on the thread that it is called on.
-type Spawn = Box<dyn FnOnce() + Send>;
 
 /// The second thread, which starts when it is first needed, and how many watches are where.
 #[derive(Default)]
@@ -32,13 +25,13 @@ pub(crate) struct WatchThread {
     /// Open connections that moved to the second thread.
     moved: Arc<AtomicUsize>,
     /// `None` where there cannot be a second thread.
-    tasks: OnceLock<Option<UnboundedSender<Spawn>>>,
+    thread: OnceLock<Option<ConnectionThread>>,
 }
 
 impl WatchThread {
     /// Whether a watch that is about to begin on the main thread is to move.
     pub(super) fn takes_next(&self) -> bool {
-        self.on_main.load(Relaxed) >= self.moved.load(Relaxed) + MORE_ON_MAIN && self.tasks().is_some()
+        self.on_main.load(Relaxed) >= self.moved.load(Relaxed) + MORE_ON_MAIN && self.thread().is_some()
     }
 
     /// Counts a watch that stays on the main thread, for as long as the answer lives.
@@ -53,11 +46,8 @@ impl WatchThread {
 
     /// Has the second thread serve a connection.
     pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        if let Some(tasks) = self.tasks() {
-            // The thread takes them for as long as any can be sent.
-            let _ = tasks.send(Box::new(move || {
-                spawn_local(connection);
-            }));
+        if let Some(thread) = self.thread() {
+            thread.spawn(move || connection);
         }
     }
 
@@ -67,39 +57,21 @@ impl WatchThread {
         self.moved.load(Relaxed)
     }
 
-    fn tasks(&self) -> Option<&UnboundedSender<Spawn>> {
-        self.tasks.get_or_init(start).as_ref()
+    fn thread(&self) -> Option<&ConnectionThread> {
+        self.thread.get_or_init(start).as_ref()
     }
 }
 
 /// Starts the second thread, if that can be and is of use.
-fn start() -> Option<UnboundedSender<Spawn>> {
+fn start() -> Option<ConnectionThread> {
     if thread::available_parallelism().map_or(1, usize::from) == 1 {
         return None;
     }
-    try_start()
+    ConnectionThread::start("watches".to_owned())
         .inspect_err(|error| {
             log::warning!("etcdhttp", "all watches share one thread, for there can be no second: {error}");
         })
         .ok()
-}
-
-fn try_start() -> io::Result<UnboundedSender<Spawn>> {
-    // Sockets are looked at after each turn of the set: its tasks hide from the runtime how many they are.
-    let runtime = Builder::new_current_thread().enable_all().event_interval(1).build()?;
-    let (sender, tasks) = unbounded_channel();
-    thread::Builder::new().name("watches".to_owned()).spawn(move || run(&runtime, tasks))?;
-    Ok(sender)
-}
-
-/// Serves the connections that come, until none can come any more.
-fn run(runtime: &Runtime, mut tasks: UnboundedReceiver<Spawn>) {
-    // A set wakes the thread once for all of its tasks that an event wakes, where the runtime would for each.
-    LocalSet::new().block_on(runtime, async move {
-        while let Some(spawn) = tasks.recv().await {
-            spawn();
-        }
-    });
 }
 
 /// Something that is counted while this lives.
