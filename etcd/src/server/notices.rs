@@ -1,11 +1,10 @@
 //! What a node has to tell, as lines of the log.
 
 use node::Notice;
-use node::member::{Membership, Status};
+use node::member::{ChangeKind, Membership, Status};
 use node::slow::{SlowLine, millis};
 use node::version::Version;
 use shared::id::MemberId;
-use shared::pb;
 
 use super::handle::Inner;
 use crate::log;
@@ -97,15 +96,17 @@ fn log_slow(line: &SlowLine) {
 }
 
 /// A member was added, removed, or has other peer URLs.
-pub(super) fn log_member(inner: &Inner, kind: i32, id: MemberId, peer_urls: &[String]) {
+pub(super) fn log_member(inner: &Inner, kind: ChangeKind, id: MemberId, peer_urls: &[String]) {
     let (cluster, urls) = (inner.cluster_id, peer_urls.join(" "));
     let local = if id == inner.id { "local " } else { "" };
     match kind {
-        pb::ADD_NODE => {
+        ChangeKind::Add => {
             log::notice!("etcdserver", "added {local}member {id} [{urls}] to cluster {cluster}");
         }
-        pb::REMOVE_NODE => log::notice!("etcdserver", "removed {local}member {id} from cluster {cluster}"),
-        _ => log::notice!("etcdserver", "update {local}member {id} [{urls}] in cluster {cluster}"),
+        ChangeKind::Remove => log::notice!("etcdserver", "removed {local}member {id} from cluster {cluster}"),
+        ChangeKind::Update => {
+            log::notice!("etcdserver", "update {local}member {id} [{urls}] in cluster {cluster}")
+        }
     }
 }
 

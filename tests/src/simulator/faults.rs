@@ -5,7 +5,6 @@ use node::member::{ChangeKind, Role};
 use rand::RngExt;
 use shared::disk::{Fault, Verb};
 use shared::id::MemberId;
-use shared::pb;
 
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, SECOND};
@@ -241,10 +240,10 @@ impl World {
         let change = match self.rng.random_range(0..5) {
             0..2 if members.len() < MEMBERS.1 => {
                 let newest = self.hosts.keys().next_back().map_or(0, |id| id.0);
-                process::change(pb::ADD_NODE, MemberId(newest + 1), self.urls)
+                process::change(ChangeKind::Add, MemberId(newest + 1), self.urls)
             }
-            2..4 if members.len() > MEMBERS.0 => process::change(pb::REMOVE_NODE, any, self.urls),
-            _ => process::change(pb::UPDATE_NODE, any, self.urls),
+            2..4 if members.len() > MEMBERS.0 => process::change(ChangeKind::Remove, any, self.urls),
+            _ => process::change(ChangeKind::Update, any, self.urls),
         };
         self.say(|| {
             let word = match change.kind {

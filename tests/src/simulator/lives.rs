@@ -1,8 +1,8 @@
 //! Processes come and go: starts, stops, and members that are none any more.
 
+use node::member::ChangeKind;
 use rand::RngExt;
 use shared::id::MemberId;
-use shared::pb;
 
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND, TICK};
@@ -73,12 +73,12 @@ impl World {
         self.between((MILLISECOND, most))
     }
 
-    pub(super) fn members_changed(&mut self, here: MemberId, kind: i32, id: MemberId) {
+    pub(super) fn members_changed(&mut self, here: MemberId, kind: ChangeKind, id: MemberId) {
         let Some(member) = self.process(here).map(|process| process.node.member()) else { return };
         let (applied, members) = (member.status().applied, member.membership().members.clone());
-        self.say(|| format!("{} has applied a change of kind {kind} of {}", name(here), name(id)));
+        self.say(|| format!("{} has applied the change {kind:?} of {}", name(here), name(id)));
         self.oracle.members_are(applied, members.into_keys());
-        if kind == pb::ADD_NODE && !self.hosts.contains_key(&id) {
+        if kind == ChangeKind::Add && !self.hosts.contains_key(&id) {
             self.add_host(id);
             let delay = self.between((0, 2 * SECOND));
             self.after(delay, What::Start(id));

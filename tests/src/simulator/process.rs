@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use node::member::{
-    Applied, Batch, Committed, Member, MemberChange, Message, Received, Refusal, Start, attributes_value,
+    Applied, Batch, ChangeKind, Committed, Member, MemberChange, Message, Received, Refusal, Start,
+    attributes_value,
 };
 use node::time::{Moment, Now};
 use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
@@ -51,7 +52,7 @@ pub(super) enum Effect {
     GivenUp(Ticket),
     /// A member was added or removed.
     Changed {
-        kind: i32,
+        kind: ChangeKind,
         id: MemberId,
     },
     /// A message was refused.
@@ -141,12 +142,12 @@ fn peer_urls(id: MemberId, version: u64) -> [String; 1] {
 }
 
 /// The change that adds a member, or gives it other peer URLs.
-pub(super) fn change(kind: i32, id: MemberId, version: u64) -> MemberChange {
+pub(super) fn change(kind: ChangeKind, id: MemberId, version: u64) -> MemberChange {
     let urls = peer_urls(id, version);
     match kind {
-        pb::ADD_NODE => MemberChange::add(id, &urls),
-        pb::REMOVE_NODE => MemberChange::remove(id),
-        _ => MemberChange::update(id, &urls),
+        ChangeKind::Add => MemberChange::add(id, &urls),
+        ChangeKind::Remove => MemberChange::remove(id),
+        ChangeKind::Update => MemberChange::update(id, &urls),
     }
 }
 
@@ -155,7 +156,7 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
     let entries: Vec<pb::Entry> = (1..)
         .zip(founders)
         .map(|(index, id)| {
-            let data = Some(Bytes::from(change(pb::ADD_NODE, *id, 1).encode_to_vec()));
+            let data = Some(Bytes::from(change(ChangeKind::Add, *id, 1).encode_to_vec()));
             pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term: 1, index, data }
         })
         .collect();
@@ -526,7 +527,7 @@ fn hash_applied(applied: &Applied) -> Option<u64> {
         }
         Applied::Configured(id, result) => mix(mix(3, *id), u64::from(result.is_ok())),
         Applied::MemberChanged { kind, id, peer_urls } => {
-            mix(mix(4, id.0), mix(u64::from(kind.unsigned_abs()), hash_bytes(peer_urls.concat().as_bytes())))
+            mix(mix(4, id.0), mix(*kind as u64, hash_bytes(peer_urls.concat().as_bytes())))
         }
         Applied::NewTerm => 5,
         Applied::AttributesChanged => 6,

@@ -128,7 +128,7 @@ impl Member {
         }
         let counted = self.change_voters(change);
         self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
-        done(Applied::MemberChanged { kind: change.kind.number(), id: change.member, peer_urls });
+        done(Applied::MemberChanged { kind: change.kind, id: change.member, peer_urls });
         done(Applied::Configured(change.id, Ok(())));
         if change.kind == ChangeKind::Remove && change.member == self.id {
             self.removed_self = true;

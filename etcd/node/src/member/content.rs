@@ -83,7 +83,7 @@ impl ChangeKind {
     }
 
     /// Its number in a [`pb::ConfChange`].
-    pub fn number(self) -> i32 {
+    fn number(self) -> i32 {
         match self {
             ChangeKind::Add => pb::ADD_NODE,
             ChangeKind::Remove => pb::REMOVE_NODE,

@@ -151,8 +151,8 @@ pub enum Applied {
     AttributesChanged,
     /// A member was added, removed, or has other peer URLs: [`Member::membership`] is new.
     MemberChanged {
-        /// [`pb::ADD_NODE`], [`pb::REMOVE_NODE`] or [`pb::UPDATE_NODE`].
-        kind: i32,
+        /// Which of these.
+        kind: ChangeKind,
         /// The member.
         id: MemberId,
         /// Its peer URLs, none for one that is gone.
