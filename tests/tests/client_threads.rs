@@ -11,6 +11,7 @@ use tests::{Check, Context, fail, files};
 const CONNECTIONS: usize = 24;
 const ROUNDS: usize = 20;
 const WATCHERS: usize = 60;
+const READS: usize = 3000;
 
 fn server(folder: &Path, threads: &str) -> Check<Server> {
     Server::new(folder, "threads")?.with_args(["-client-threads", threads]).started()
@@ -89,6 +90,30 @@ fn watches_on_every_thread_get_each_event_and_end_with_the_server() -> Check {
         watcher.expect_closed(Duration::from_secs(1))?;
     }
     Ok(())
+}
+
+#[test]
+fn reads_that_look_twice_do_not_wait_for_a_write_in_between() -> Check {
+    let folder = files::scratch("client-threads")?;
+    let server = server(folder.path(), "3")?;
+    // No key of this name is in the store: the server looks for one, and then for the members.
+    let read = Request::new("GET", "/v2/keys/_etcd/machines?recursive=true");
+    let write = Request::new("PUT", "/v2/keys/a").form(&[("value", "1")]);
+    std::thread::scope(|scope| {
+        let calls = |request: &Request| {
+            let (request, port, host) = (request.clone(), server.client_port, server.host());
+            scope.spawn(move || -> Check {
+                let mut connection = Connection::open(port, PATIENCE)?;
+                for _ in 0..READS {
+                    let status = connection.call(&request, &host)?.status;
+                    assert!(matches!(status, 200 | 201), "{status}");
+                }
+                Ok(())
+            })
+        };
+        let threads: Vec<_> = [&read, &read, &read, &write, &write, &write].map(calls).into();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| fail!("a client panicked")))
+    })
 }
 
 #[test]

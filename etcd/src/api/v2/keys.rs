@@ -393,7 +393,9 @@ pub(super) fn look<B: Backend>(
     recursive: bool,
     sorted: bool,
 ) -> Result<Event, ApiError> {
-    match context.backend.store().get(path, recursive, sorted) {
+    // The store is left before it is asked again.
+    let found = context.backend.store().get(path, recursive, sorted);
+    match found {
         Err(error) if error.code == Code::KeyNotFound => {
             machine_keys::view(context, path, recursive).ok_or(error)
         }
