@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use node::member::{ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value};
+use node::version::is_too_new;
 use prost::Message as _;
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
@@ -21,9 +22,6 @@ use super::data_dir::Layout;
 use super::log_place;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, Line};
-
-/// The highest cluster version that this server can be part of.
-const VERSION_MAX: (u64, u64) = (2, 3);
 
 /// A member's files, open, and what they hold.
 pub(super) struct Opened<D: Disk> {
@@ -432,9 +430,7 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
 fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
     let Some(version) = last_value(store, entries, b"/0/version") else { return Ok(()) };
     let version = String::from_utf8_lossy(&version).into_owned();
-    let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if found > VERSION_MAX { Err(StartError::Downgrade(version)) } else { Ok(()) }
+    if is_too_new(&version) { Err(StartError::Downgrade(version)) } else { Ok(()) }
 }
 
 /// What a key will hold once all entries are applied, if they only ever set it.
