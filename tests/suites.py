@@ -126,7 +126,7 @@ def judge(listed, cases, parts):
     return lost, more
 
 
-def replay(listed, cases, again, parts):
+def merge_second_run(listed, cases, again, parts):
     """Takes the cases that were lost from a second run; the names of those that it mended."""
     mended = []
     for what in judge(listed, cases, parts)[0]:
@@ -142,7 +142,7 @@ def replay(listed, cases, again, parts):
     return mended
 
 
-def said(lines, name):
+def failure_lines(lines, name):
     """What a runner said on the failures of a case: the line, and those below that are set in."""
     found, inside = [], False
     for line in lines:
@@ -181,9 +181,9 @@ def main():
     if opts.second:
         with open(opts.second, encoding="utf-8", errors="replace") as f:
             second = read_run(f.read().splitlines())
-        for name in replay(listed, cases, second, opts.part):
+        for name in merge_second_run(listed, cases, second, opts.part):
             print("TWICE %s: passed at the second try only" % name)
-            for line in said(lines, name)[:12]:
+            for line in failure_lines(lines, name)[:12]:
                 print("      " + line)
     for line in lines:
         if line.startswith("SKIP "):
@@ -192,7 +192,7 @@ def main():
     for what in lost:
         print("LOST %s" % what)
         name = what.split(": ")[0]
-        for line in said(lines, name)[:12]:
+        for line in failure_lines(lines, name)[:12]:
             print("     " + line)
     for what in more:
         print("MORE passes than %s says: make its line `%s`" % (opts.list, what))

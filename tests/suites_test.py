@@ -47,21 +47,21 @@ class Judging(unittest.TestCase):
         self.assertEqual((lost, more), ([], ["a all", "b 1"]))
 
 
-class Replaying(unittest.TestCase):
-    def replay(self, listed, *again):
+class SecondRun(unittest.TestCase):
+    def merge_second_run(self, listed, *again):
         cases = suites.read_run(HTTP + FLAT)
-        mended = suites.replay(listed, cases, suites.read_run(again), [])
+        mended = suites.merge_second_run(listed, cases, suites.read_run(again), [])
         return mended, [what.split(":")[0] for what in suites.judge(listed, cases, [])[0]]
 
     def test_mended(self):
         listed = {"a": None, "b": {1, 2}, "c": None, "tls/client": None}
         again = ["ok   b.json step 1 [x] ", "ok   b.json step 2 [x] ", "PASS tls/client   1.0s", "FAIL c.json: no"]
-        self.assertEqual(self.replay(listed, *again), (["b", "tls/client"], ["c"]))
+        self.assertEqual(self.merge_second_run(listed, *again), (["b", "tls/client"], ["c"]))
 
     def test_not_mended(self):
-        self.assertEqual(self.replay({"b": {1, 2}}, "FAIL b.json step 1 [x] ", "ok   b.json step 2 [x] "), ([], ["b"]))
-        self.assertEqual(self.replay({"tls/client": None}, "SKIP tls/client   0.0s  no"), ([], ["tls/client"]))
-        self.assertEqual(self.replay({"tls/client": None}), ([], ["tls/client"]))
+        self.assertEqual(self.merge_second_run({"b": {1, 2}}, "FAIL b.json step 1 [x] ", "ok   b.json step 2 [x] "), ([], ["b"]))
+        self.assertEqual(self.merge_second_run({"tls/client": None}, "SKIP tls/client   0.0s  no"), ([], ["tls/client"]))
+        self.assertEqual(self.merge_second_run({"tls/client": None}), ([], ["tls/client"]))
 
 
 class Running(unittest.TestCase):

@@ -11,8 +11,8 @@ use shared::pb::WalSnapshot;
 
 use crate::command_line::Line;
 use crate::flags::{View, What};
+use crate::member_state::rebuild;
 use crate::place::{is_dir, no_directory};
-use crate::replay::replay;
 use crate::{members, old, raft_log, tree, verify};
 
 /// Output is collected up to so many bytes.
@@ -54,7 +54,7 @@ fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
         (Found::Member(files), View::Log) => raft_log::dump(&files, what, out)?,
         (Found::Old(dir), View::Log) => old::dump(&dir, what, out)?,
         (Found::Member(files), View::Store) => {
-            let made = replay(&files, to)?;
+            let made = rebuild(&files, to)?;
             let (store, at) = (made.replay.store(), made.replay.applied());
             tree::show(store, at, members::all(store), format, lengths, out)?;
             made.missing.map_or(Ok(()), Err)?;

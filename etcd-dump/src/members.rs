@@ -65,8 +65,8 @@ fn id_of(name: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use shared::log_replay::change;
     use shared::pb;
-    use shared::replay::change;
     use shared::store::Expiry;
     use shared::time::UnixNanos;
 

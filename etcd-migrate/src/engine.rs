@@ -9,10 +9,10 @@ use shared::legacy::{Command, FileError, Found, LogError, detect, log_path};
 use shared::{pb, wal};
 
 use crate::error::MigrateError;
+use crate::legacy_replay::{Converted, LegacyReplay};
 use crate::output::{Output, member_dir, remove_draft};
 use crate::pace::Pace;
 use crate::registry::Machine;
-use crate::replay::{Converted, Replay};
 use crate::report::{Already, Loss, Report, ReportMember};
 use crate::source::{Check, Source, Start};
 use crate::survey::{Survey, command_error};
@@ -124,7 +124,7 @@ struct Job<'a, D: Disk> {
     data_dir: &'a Path,
     options: &'a Options,
     survey: Survey,
-    replay: Replay,
+    replay: LegacyReplay,
     check: Option<Check>,
     name: String,
     id: MemberId,

@@ -5,7 +5,7 @@
 //! migrated one by one on their machines, each with another start of its log and other snapshots, and agree.
 //!
 //! - `survey` reads the log once: is it whole, who are the members, who is this one, how far is it committed.
-//! - `registry` and `replay` do what 0.x did, entry by entry; `convert` says it in 2.x's terms. Pure.
+//! - `registry` and `legacy_replay` apply each entry as 0.x did and convert it into an entry of 2.x. Pure.
 //! - `engine` reads and writes: all that is new goes to `member.migrating`, which becomes `member` by one rename.
 //! - `tree` replays and writes nothing, for etcd-dump.
 //! - `original` converts byte for byte as etcd-migrate 2.0.13 did.
@@ -16,11 +16,11 @@
 mod engine;
 mod error;
 mod identity;
+mod legacy_replay;
 mod original;
 mod output;
 mod pace;
 mod registry;
-mod replay;
 mod report;
 mod source;
 mod survey;

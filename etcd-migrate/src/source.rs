@@ -11,7 +11,7 @@ use shared::legacy::{
 use shared::store::{Image, Store, is_state_of_0_1};
 
 use crate::error::MigrateError;
-use crate::replay::{HISTORY, Replay};
+use crate::legacy_replay::{HISTORY, LegacyReplay};
 use crate::report::Loss;
 
 /// What there is to migrate from.
@@ -47,7 +47,7 @@ pub(crate) struct Start {
     /// That entry's term, if it is not 0.
     pub(crate) term: u64,
     /// The state after it.
-    pub(crate) replay: Replay,
+    pub(crate) replay: LegacyReplay,
     /// A snapshot of a later entry, to be compared with what the replay makes of the log.
     pub(crate) check: Option<Check>,
 }
@@ -109,7 +109,7 @@ impl Source {
         salvage: bool,
     ) -> Result<Start, MigrateError> {
         let members = self.conf.as_ref().map_or(0, |conf| conf.peers.len() + 1);
-        let empty = || Replay::new(Store::new(HISTORY), members);
+        let empty = || LegacyReplay::new(Store::new(HISTORY), members);
         let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
         let first = match (self.first, self.snapshot.take()) {
             (Some(1), Some(base)) if !beyond(&base) => {
@@ -129,7 +129,12 @@ impl Source {
                         salvage,
                     )?;
                 }
-                return Ok(Start { after: index, term, replay: Replay::new(store, members), check: None });
+                return Ok(Start {
+                    after: index,
+                    term,
+                    replay: LegacyReplay::new(store, members),
+                    check: None,
+                });
             }
             (Some(first), None) => first,
             (None, None) => {

@@ -52,12 +52,12 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
     source.snapshot.take_if(|base| base.index > to);
     let mut start = source.start(data_dir, None, true)?;
     let check = start.check.take().map_or(0, |check| check.index);
-    let mut made = replay(disk, data_dir, start, to)?;
+    let mut made = replay_log(disk, data_dir, start, to)?;
     if check > made.index {
         // The log has lost its end: what the snapshot holds is more.
         source = Source::read(disk, data_dir, true)?;
         start = source.start(data_dir, Some(made.index), true)?;
-        made = replay(disk, data_dir, start, to)?;
+        made = replay_log(disk, data_dir, start, to)?;
     }
     let lost = source.lost.iter().map(ToString::to_string);
     if source.first == Some(1) {
@@ -73,7 +73,7 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
 }
 
 /// Applies the entries behind a start.
-fn replay<D: Disk>(disk: &D, data_dir: &Path, start: Start, to: u64) -> Result<Tree, MigrateError> {
+fn replay_log<D: Disk>(disk: &D, data_dir: &Path, start: Start, to: u64) -> Result<Tree, MigrateError> {
     let Start { after: mut index, mut term, mut replay, .. } = start;
     let (mut missing, mut warnings) = (Vec::new(), Vec::new());
     let path = log_path(data_dir);

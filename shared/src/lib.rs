@@ -16,12 +16,12 @@ pub mod fuzz;
 pub mod id;
 pub mod json;
 pub mod legacy;
+pub mod log_replay;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod pb;
 pub mod planted;
 pub mod quote;
-pub mod replay;
 pub mod snap;
 pub mod store;
 pub mod suggest;

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 use shared::disk::{Disk, Kind};
 use shared::entry::{Content, content};
+use shared::log_replay::LogReplay;
 use shared::pb;
-use shared::replay::Replay;
 use shared::snap::{self, Snapshots};
 use shared::store::Store;
 use shared::wal::{self, End, Frames, Inspected, Stream, WalError};
@@ -153,16 +153,16 @@ fn choose<D: Disk>(
     disk: &D,
     member: &Member,
     findings: &mut Findings,
-) -> Result<(Replay, Option<Inspected>), DoctorError> {
+) -> Result<(LogReplay, Option<Inspected>), DoctorError> {
     if let Some(error) = unreadable_log(disk, &member.wal)? {
         findings.cannot_read(error);
     }
     // A snapshot for the case that no log goes with any.
-    let mut newest: Option<(Replay, SnapshotFindings)> = None;
+    let mut newest: Option<(LogReplay, SnapshotFindings)> = None;
     for name in snapshot_names(disk, member)?.into_iter().rev() {
         let file = member.snap.join(&name);
         let replay = snap::read(disk, &file).map_err(|error| error.to_string()).and_then(|snapshot| {
-            let replay = Replay::from_snapshot(&snapshot, Frames::Any);
+            let replay = LogReplay::from_snapshot(&snapshot, Frames::Any);
             replay.map_err(|error| format!("{}: {error}", file.display()))
         });
         let replay = match replay {
@@ -203,10 +203,10 @@ fn choose<D: Disk>(
         if let Some(damage) = damage {
             findings.cannot_read(damage);
         }
-        return Ok((Replay::new(Frames::Any), Some(log)));
+        return Ok((LogReplay::new(Frames::Any), Some(log)));
     }
     let (replay, snapshot) =
-        newest.map_or_else(|| (Replay::new(Frames::Any), None), |(replay, at)| (replay, Some(at)));
+        newest.map_or_else(|| (LogReplay::new(Frames::Any), None), |(replay, at)| (replay, Some(at)));
     findings.snapshot = snapshot;
     Ok((replay, None))
 }
@@ -266,7 +266,7 @@ fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<OsString>, D
 }
 
 /// Applies the entries behind the snapshot.
-fn follow(mut replay: Replay, log: &Inspected, findings: &mut Findings) -> Replay {
+fn follow(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> LogReplay {
     findings.log.last_index = replay.applied().index;
     let rest = match log.end {
         End::Torn => Some("a part of a record"),

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use shared::disk::{Disk as _, SimDisk};
+use shared::log_replay::LogReplay;
 use shared::pb;
-use shared::replay::Replay;
 use shared::snap::{Snapshots, file_name};
 use shared::wal::{EntryRef, Frames, Wal};
 
@@ -20,7 +20,7 @@ struct V3 {
     disk: SimDisk,
     bytes: Vec<u8>,
     crc: u32,
-    replay: Replay,
+    replay: LogReplay,
     /// Whether snapshots that are taken are kept as files.
     keeps: bool,
 }
@@ -28,7 +28,7 @@ struct V3 {
 impl V3 {
     /// One that has joined and published itself, as 3.5 does.
     fn new() -> V3 {
-        let replay = Replay::new(Frames::Any);
+        let replay = LogReplay::new(Frames::Any);
         let mut made = V3 { disk: SimDisk::new(1), bytes: Vec::new(), crc: 0, replay, keeps: true };
         made.disk.plant(&snap_dir().join("db"), b"bolt").unwrap();
         made.record(4, None);

@@ -16,9 +16,9 @@ use shared::store::Store;
 
 use crate::command_line::{Command, Line, UsageError};
 use crate::dump::{Found, read_data_dir};
+use crate::member_state::rebuild;
 use crate::old;
 use crate::place::resolved;
-use crate::replay::replay;
 use crate::tree::walk;
 use lines::Writer;
 
@@ -191,7 +191,7 @@ impl Source {
             Source::Dir { dir, wal_dir, old } => {
                 let (index, missing) = match read_data_dir(&dir, wal_dir.as_deref(), old)? {
                     Found::Member(files) => {
-                        let made = replay(&files, None)?;
+                        let made = rebuild(&files, None)?;
                         (write_store(made.replay.store(), &mut writer)?, made.missing)
                     }
                     Found::Old(dir) => {

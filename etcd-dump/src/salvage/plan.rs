@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shared::disk::{Disk, Open};
 use shared::id::{ClusterId, MemberId};
+use shared::log_replay::LogReplay;
 use shared::pb;
-use shared::replay::Replay;
 use shared::snap;
 use shared::wal::{self, FileSource, Frames};
 
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     /// The state after all entries.
     pub(super) state: pb::HardState,
     /// The store as it will be, and what is in it.
-    pub(super) replay: Replay,
+    pub(super) replay: LogReplay,
     /// What is odd and costs nothing.
     pub(super) notices: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(super) fn plan<D: Disk>(disk: &D, log: &Log, snapshots: &mut [Snapshot]) -> 
     let (snapshot, start, mut replay) = loop {
         match choose(log, snapshots) {
             None => return Err(SalvageError::Nothing),
-            Some(None) => break (None, pb::WalSnapshot::default(), Replay::new(Frames::V2)),
+            Some(None) => break (None, pb::WalSnapshot::default(), LogReplay::new(Frames::V2)),
             Some(Some(number)) => match recover(disk, &snapshots[number]) {
                 Ok(replay) => break (Some(number), replay.applied(), replay),
                 Err(reason) => snapshots[number].state = Err(reason),
@@ -76,7 +76,7 @@ pub(super) fn plan<D: Disk>(disk: &D, log: &Log, snapshots: &mut [Snapshot]) -> 
             start.index + 1
         ));
     }
-    let (entries, stopped) = replay_entries(disk, &log.segments, placed, &mut replay)?;
+    let (entries, stopped) = apply_entries(disk, &log.segments, placed, &mut replay)?;
     if snapshot.is_none() && entries.is_empty() {
         return Err(SalvageError::Nothing);
     }
@@ -112,17 +112,17 @@ fn continuing(log: &Log, at: pb::WalSnapshot) -> &[Placed] {
 }
 
 /// The store of a snapshot, or why there is none.
-fn recover<D: Disk>(disk: &D, snapshot: &Snapshot) -> Result<Replay, String> {
+fn recover<D: Disk>(disk: &D, snapshot: &Snapshot) -> Result<LogReplay, String> {
     let snapshot = snap::read(disk, &snapshot.path).map_err(|error| error.to_string())?;
-    Replay::from_snapshot(&snapshot, Frames::V2).map_err(|error| error.to_string())
+    LogReplay::from_snapshot(&snapshot, Frames::V2).map_err(|error| error.to_string())
 }
 
 /// Applies entries as long as they can be: a server stops on one that it cannot decode.
-fn replay_entries<D: Disk>(
+fn apply_entries<D: Disk>(
     disk: &D,
     segments: &[Segment],
     placed: &[Placed],
-    replay: &mut Replay,
+    replay: &mut LogReplay,
 ) -> Result<(Vec<Placed>, Option<String>), SalvageError> {
     let mut reader = EntryReader::new(disk, segments);
     for (done, place) in placed.iter().enumerate() {
@@ -166,7 +166,7 @@ impl<'a, D: Disk> EntryReader<'a, D> {
 
 /// The member keeps its id if that is known. The cluster gets another one, so that no member of the old cluster takes
 /// the new one, which may have lost entries that the others have, for its own.
-fn identify(log: &Log, replay: &Replay, notices: &mut Vec<String>) -> Identity {
+fn identify(log: &Log, replay: &LogReplay, notices: &mut Vec<String>) -> Identity {
     let at = replay.applied();
     let voters = replay.voters();
     let known = log.metadata.map(|metadata| metadata.node_id);
@@ -195,7 +195,7 @@ fn identify(log: &Log, replay: &Replay, notices: &mut Vec<String>) -> Identity {
 }
 
 /// The entries that remove all other members, as a forced start writes them; they are applied too.
-fn make_alone(replay: &mut Replay, identity: Identity, term: u64) -> Result<Vec<pb::Entry>, SalvageError> {
+fn make_alone(replay: &mut LogReplay, identity: Identity, term: u64) -> Result<Vec<pb::Entry>, SalvageError> {
     let id = identity.metadata.node_id;
     let others: Vec<u64> = replay.voters().iter().copied().filter(|voter| *voter != id).collect();
     let mut changes: Vec<pb::ConfChange> = others
@@ -218,7 +218,7 @@ fn make_alone(replay: &mut Replay, identity: Identity, term: u64) -> Result<Vec<
         let data = Some(prost::Message::encode_to_vec(&change).into());
         let entry = pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data };
         match replay.apply(&entry) {
-            Ok(shared::replay::Applied::Change(_, true)) => added.push(entry),
+            Ok(shared::log_replay::Applied::Change(_, true)) => added.push(entry),
             _ => return Err(SalvageError::Members { member: MemberId(change.node_id) }),
         }
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use shared::disk::{Disk, Fault, Open, SimDisk, Verb};
 use shared::id::MemberId;
+use shared::log_replay::LogReplay;
 use shared::pb;
-use shared::replay::Replay;
 use shared::snap::{Snapshots, file_name};
 use shared::store::Store;
 use shared::wal::{self, EntryRef, Frames, Wal};
@@ -59,7 +59,7 @@ impl Old {
         disk.create_dir_all(&Path::new(DIR).join("member/snap")).unwrap();
         let mut log = Wal::create(disk.clone(), &wal_dir(), METADATA).unwrap();
         log.set_segment_bytes(segment_bytes);
-        let mut replay = Replay::new(Frames::V2);
+        let mut replay = LogReplay::new(Frames::V2);
         for entry in &entries {
             let state = pb::HardState { term: entry.term, vote: ID, commit: entry.index };
             log.append([EntryRef::from(entry)].into_iter(), Some(state));
@@ -94,7 +94,7 @@ impl Old {
         assert!(error.is_none(), "{error:?}");
         let (replay, metadata) = reopened(&self.disk);
         let last = report.result.as_ref().unwrap().last_index;
-        let mut wanted = Replay::new(Frames::V2);
+        let mut wanted = LogReplay::new(Frames::V2);
         let upto = self.entries.iter().take_while(|entry| entry.index <= last);
         upto.for_each(|entry| drop(wanted.apply(entry).unwrap()));
         assert_eq!(wanted.applied().index, last);
@@ -158,11 +158,11 @@ fn snapshot(term: u64, index: u64) -> PathBuf {
 }
 
 /// Opens the new directory as a server does, and replays it.
-fn reopened(disk: &SimDisk) -> (Replay, pb::Metadata) {
+fn reopened(disk: &SimDisk) -> (LogReplay, pb::Metadata) {
     let snapshots = Snapshots::new(disk.clone(), &Path::new(OUT).join("member/snap"));
     let mut replay = match snapshots.load_newest().unwrap() {
-        Some((snapshot, _)) => Replay::from_snapshot(&snapshot, Frames::V2).unwrap(),
-        None => Replay::new(Frames::V2),
+        Some((snapshot, _)) => LogReplay::from_snapshot(&snapshot, Frames::V2).unwrap(),
+        None => LogReplay::new(Frames::V2),
     };
     let (_, log) = Wal::open(disk.clone(), &Path::new(OUT).join("member/wal"), replay.applied()).unwrap();
     assert_eq!(log.repaired, None);
@@ -385,7 +385,10 @@ fn all_other_members_are_removed() {
     let (replay, metadata) = reopened(&old.disk);
     assert_eq!(metadata.node_id, ID);
     assert_eq!(replay.voters().iter().copied().collect::<Vec<_>>(), [ID]);
-    assert!(shared::replay::is_removed(replay.store(), 20) && shared::replay::is_removed(replay.store(), 30));
+    assert!(
+        shared::log_replay::is_removed(replay.store(), 20)
+            && shared::log_replay::is_removed(replay.store(), 30)
+    );
     assert_eq!((report.whole, report.result.unwrap().members_removed), (true, 2));
 }
 

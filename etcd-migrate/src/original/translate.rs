@@ -11,8 +11,8 @@ use shared::v2::{Request, Verb};
 
 use super::refuse;
 use crate::error::MigrateError;
+use crate::legacy_replay::below_1;
 use crate::registry::Machine;
-use crate::replay::below_1;
 
 /// Kind and data of what a command becomes.
 pub(super) fn translate(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::disk::SimDisk;
-use crate::replay::Replay;
+use crate::log_replay::LogReplay;
 use crate::url::{InitialCluster, Urls};
 use crate::wal::{self, Frames, Reader, Record, Wal};
 use crate::{entry, pb, snap};
@@ -76,7 +76,7 @@ pub fn entry_content(bytes: &[u8]) {
     let [old, any] = [Frames::V2, Frames::Any].map(|frames| entry::content(&entry, frames));
     assert!(old.is_err() || any.is_ok(), "only 2.x reads {old:?}");
     for (frames, content) in [(Frames::V2, old), (Frames::Any, any)] {
-        let mut replay = Replay::new(frames);
+        let mut replay = LogReplay::new(frames);
         let applied = replay.apply(&entry);
         assert!(applied.is_ok() == content.is_ok(), "{content:?} is applied as {applied:?}");
         assert!((replay.applied().index == 1) == applied.is_ok(), "an entry that is refused counts");

@@ -26,7 +26,7 @@ pub(crate) const HISTORY: usize = 1;
 const NOW: UnixNanos = UnixNanos::ZERO;
 
 /// The store and the members after some entry.
-pub(crate) struct Replay {
+pub(crate) struct LegacyReplay {
     store: Store,
     registry: Registry,
     /// The members that were removed, with the store's index of that.
@@ -54,12 +54,12 @@ enum Change {
     Members(pb::ConfChange),
 }
 
-impl Replay {
+impl LegacyReplay {
     /// Goes on after a snapshot, or from an empty store, in a cluster that has so many members at its end.
-    pub(crate) fn new(store: Store, members: usize) -> Replay {
+    pub(crate) fn new(store: Store, members: usize) -> LegacyReplay {
         let mut registry = Registry::from_store(&store);
         registry.expect(members);
-        Replay {
+        LegacyReplay {
             store,
             registry,
             removed: BTreeMap::new(),

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use shared::disk::RealDisk;
 use shared::entry::{Content, content};
+use shared::log_replay::LogReplay;
 use shared::pb;
-use shared::replay::Replay;
 use shared::snap;
 use shared::wal::Frames;
 
@@ -16,8 +16,8 @@ use crate::log::{Item, Log, Part};
 use crate::raft_log::snapshot_names;
 
 /// A tree, and what it is the tree of.
-pub(crate) struct Replayed {
-    pub(crate) replay: Replay,
+pub(crate) struct MemberState {
+    pub(crate) replay: LogReplay,
     /// What should have been there too and is not.
     pub(crate) missing: Option<anyhow::Error>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Replayed {
 ///
 /// # Errors
 /// If there is neither a snapshot to begin with nor the beginning of the log.
-pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
+pub(crate) fn rebuild(files: &Files, to: Option<u64>) -> Result<MemberState> {
     let known = match snap::highest_index(&RealDisk, &files.snap) {
         Err(error) if error.is_not_found() => 0,
         known => known?,
@@ -42,13 +42,13 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
     } else if to.is_none() && log.last > commit {
         note!("etcd-dump: left out, not known to be committed: entries {} to {}", commit + 1, log.last);
     }
-    let mut made = Replayed { replay, missing: None };
+    let mut state = MemberState { replay, missing: None };
     log.each(|item| {
         if let Item::Entry(entry) = item
             && entry.index <= end
-            && let Err(error) = made.replay.apply(&entry)
+            && let Err(error) = state.replay.apply(&entry)
         {
-            made.missing.get_or_insert_with(|| anyhow!(error).context("an entry was left out"));
+            state.missing.get_or_insert_with(|| anyhow!(error).context("an entry was left out"));
         }
         Ok(())
     })?;
@@ -57,20 +57,20 @@ pub(crate) fn replay(files: &Files, to: Option<u64>) -> Result<Replayed> {
         note!("etcd-dump: left out, as a server does when it starts: {tail}");
     }
     let checked = log.check_whole(Some(at));
-    made.missing = made.missing.or(checked.err());
-    if wanted > last && made.missing.is_none() {
-        made.missing = Some(anyhow!("the log ends at entry {last}, {wanted} is not there"));
+    state.missing = state.missing.or(checked.err());
+    if wanted > last && state.missing.is_none() {
+        state.missing = Some(anyhow!("the log ends at entry {last}, {wanted} is not there"));
     }
-    if to.is_none() && known > last && made.missing.is_none() {
-        made.missing = Some(anyhow!(
+    if to.is_none() && known > last && state.missing.is_none() {
+        state.missing = Some(anyhow!(
             "the log ends at entry {last}, and there is, or was, a snapshot of entry {known}: what came between them is lost"
         ));
     }
-    Ok(made)
+    Ok(state)
 }
 
 /// The newest good snapshot up to an entry; nothing at all if there is none.
-fn newest(dir: &Path, to: u64) -> Result<Replay> {
+fn newest(dir: &Path, to: u64) -> Result<LogReplay> {
     for name in snapshot_names(dir)?.into_iter().rev() {
         let file = dir.join(name);
         match read(&file, to) {
@@ -79,16 +79,16 @@ fn newest(dir: &Path, to: u64) -> Result<Replay> {
             Err(error) => note!("etcd-dump: passed over: {error:#}"),
         }
     }
-    Ok(Replay::new(Frames::Any))
+    Ok(LogReplay::new(Frames::Any))
 }
 
 /// Reads a snapshot file, unless it is of a later entry.
-fn read(file: &Path, to: u64) -> Result<Option<Replay>> {
+fn read(file: &Path, to: u64) -> Result<Option<LogReplay>> {
     if snap::peek(&RealDisk, file)?.index > to {
         return Ok(None);
     }
     let snapshot = snap::read(&RealDisk, file)?;
-    let replay = Replay::from_snapshot(&snapshot, Frames::Any);
+    let replay = LogReplay::from_snapshot(&snapshot, Frames::Any);
     replay.map(Some).with_context(|| format!("{} holds no store", file.display()))
 }
 

@@ -21,7 +21,7 @@ use crate::wal::Frames;
 const NOW: UnixNanos = UnixNanos::ZERO;
 
 /// A store and its members at one place of a log.
-pub struct Replay {
+pub struct LogReplay {
     store: Store,
     voters: BTreeSet<u64>,
     applied: pb::WalSnapshot,
@@ -45,12 +45,12 @@ pub enum Applied {
     Changes,
 }
 
-impl Replay {
+impl LogReplay {
     /// Before the first entry of a log.
     #[must_use]
-    pub fn new(frames: Frames) -> Replay {
+    pub fn new(frames: Frames) -> LogReplay {
         let applied = pb::WalSnapshot::default();
-        Replay {
+        LogReplay {
             store: Store::new(crate::store::HISTORY_LENGTH_DEFAULT),
             voters: BTreeSet::new(),
             applied,
@@ -62,10 +62,10 @@ impl Replay {
     ///
     /// # Errors
     /// If its body is no store.
-    pub fn from_snapshot(snapshot: &pb::Snapshot, frames: Frames) -> Result<Replay, RecoverError> {
+    pub fn from_snapshot(snapshot: &pb::Snapshot, frames: Frames) -> Result<LogReplay, RecoverError> {
         let json = snapshot.data.as_deref().unwrap_or_default();
         let metadata = &snapshot.metadata;
-        Ok(Replay {
+        Ok(LogReplay {
             store: Store::recover(json, crate::store::HISTORY_LENGTH_DEFAULT)?,
             voters: metadata.conf_state.nodes.iter().copied().collect(),
             applied: pb::WalSnapshot { index: metadata.index, term: metadata.term },
