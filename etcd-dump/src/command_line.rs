@@ -11,12 +11,12 @@ pub(crate) struct Command {
     /// Its flags. The name is that of the program and the sub-command: `etcd-dump doctor`.
     pub(crate) flags: FlagSet,
     /// Does it. An error that is a [`UsageError`] gives the status 2, others 1.
-    pub(crate) run: fn(&Line) -> anyhow::Result<ExitCode>,
+    pub(crate) run: fn(&CommandLine) -> anyhow::Result<ExitCode>,
 }
 
 /// A command line that was read.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct CommandLine {
     /// The flags.
     pub(crate) values: Values,
     /// The other words.
@@ -43,13 +43,13 @@ impl Command {
     ///
     /// # Errors
     /// [`FlagError::Help`] if the help is asked for, else what makes no sense.
-    pub(crate) fn read(&self, words: impl IntoIterator<Item = OsString>) -> Result<Line, UsageError> {
+    pub(crate) fn read(&self, words: impl IntoIterator<Item = OsString>) -> Result<CommandLine, UsageError> {
         let mut words: Vec<OsString> = words.into_iter().collect();
         let mut operands: Vec<String> = Vec::new();
         loop {
             let values = self.flags.parse(words.iter().cloned())?;
             // Go's rules end the flags at the first other word: take it out and go on behind it.
-            let Some(operand) = values.rest().first() else { return Ok(Line { values, operands }) };
+            let Some(operand) = values.rest().first() else { return Ok(CommandLine { values, operands }) };
             operands.push(operand.clone());
             let at = words.len() - values.rest().len();
             words.remove(at);
@@ -57,7 +57,7 @@ impl Command {
     }
 }
 
-impl Line {
+impl CommandLine {
     /// The only operand, a directory; or the value of the flag `-data-dir`.
     ///
     /// # Errors

@@ -20,12 +20,12 @@ use shared::flags::{Flag, FlagSet, Group};
 use shared::snap::SnapError;
 use shared::wal::WalError;
 
-use crate::command_line::{Command, Line};
-use crate::place::{is_dir, is_legacy, no_directory};
-use crate::say;
+use crate::command_line::{Command, CommandLine};
+use crate::output;
+use crate::paths::{MemberFiles, is_dir, is_legacy_dir, not_a_directory};
 use findings::examine;
 pub(crate) use members::faults as member_faults;
-use report::Text;
+use report::TextReport;
 
 pub(crate) const COMMAND: Command = Command {
     flags: FlagSet {
@@ -97,7 +97,7 @@ pub(crate) enum DoctorError {
     Disk(#[from] DiskError),
 }
 
-fn run(line: &Line) -> Result<ExitCode> {
+fn run(line: &CommandLine) -> Result<ExitCode> {
     let dir = line.data_dir()?;
     let wal_dir = Some(line.values.text("wal-dir")).filter(|dir| !dir.is_empty()).map(Path::new);
     let findings = match find(&RealDisk, &dir, wal_dir).and_then(|member| examine(&RealDisk, &dir, &member)) {
@@ -112,9 +112,9 @@ fn run(line: &Line) -> Result<ExitCode> {
         json.push(b'\n');
         json
     } else {
-        Text { findings: &findings, all: line.values.switch("all") }.to_string().into_bytes()
+        TextReport { findings: &findings, all: line.values.switch("all") }.to_string().into_bytes()
     };
-    say::out(&text)?;
+    output::print(&text)?;
     Ok(match (findings.found, &findings.unreadable) {
         (true, _) if findings.is_start_known => ExitCode::from(FOUND),
         (_, Some(_)) => ExitCode::from(UNREADABLE),
@@ -123,29 +123,26 @@ fn run(line: &Line) -> Result<ExitCode> {
     })
 }
 
-/// The two directories of a member.
-#[derive(Debug)]
-struct Member {
-    snap: PathBuf,
-    wal: PathBuf,
-}
-
 /// Finds them: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
-fn find<D: Disk>(disk: &D, dir: &Path, wal_dir: Option<&Path>) -> std::result::Result<Member, DoctorError> {
-    if let Some(problem) = no_directory(disk, dir)? {
+fn find<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    wal_dir: Option<&Path>,
+) -> std::result::Result<MemberFiles, DoctorError> {
+    if let Some(problem) = not_a_directory(disk, dir)? {
         return Err(DoctorError::NoDirectory(problem));
     }
     for member in [dir.join("member"), dir.to_owned()] {
         let wal = wal_dir.map_or_else(|| member.join("wal"), Path::to_owned);
         let snap = member.join("snap");
         if is_dir(disk, &wal)? && (wal_dir.is_none() || is_dir(disk, &member)?) {
-            return Ok(Member { snap, wal });
+            return Ok(MemberFiles { snap, wal });
         }
         if is_dir(disk, &snap)? {
             return Err(DoctorError::NoLog(wal));
         }
     }
-    if is_legacy(disk, dir)? {
+    if is_legacy_dir(disk, dir)? {
         return Err(DoctorError::Legacy(dir.to_owned()));
     }
     Err(DoctorError::NotAMember(dir.to_owned()))

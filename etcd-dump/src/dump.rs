@@ -9,37 +9,28 @@ use shared::disk::RealDisk;
 use shared::legacy::{self, FileError};
 use shared::pb::WalSnapshot;
 
-use crate::command_line::Line;
-use crate::flags::{View, What};
+use crate::command_line::CommandLine;
+use crate::dump_flags::{DumpOptions, View};
 use crate::member_state::rebuild;
-use crate::place::{is_dir, no_directory};
+use crate::paths::{MemberFiles, is_dir, not_a_directory};
 use crate::{members, old, raft_log, tree, verify};
 
 /// Output is collected up to so many bytes.
 const OUT_BYTES: usize = 256 * 1024;
 
-/// Where the files of a member are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Files {
-    /// The folder of the snapshots.
-    pub(crate) snap: PathBuf,
-    /// The folder of the log.
-    pub(crate) wal: PathBuf,
-}
-
 /// What a directory is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum DataDir {
     /// A member of 2.x or 3.x.
-    Member(Files),
+    Member(MemberFiles),
     /// A member of 0.x, or a standby.
     Old(PathBuf),
 }
 
-pub(crate) fn run(line: &Line) -> Result<ExitCode> {
-    let what = What::new(line)?;
+pub(crate) fn run(line: &CommandLine) -> Result<ExitCode> {
+    let options = DumpOptions::new(line)?;
     let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
-    let shown = show(&what, &mut out);
+    let shown = show(&options, &mut out);
     // What could be read is shown even if the rest could not.
     let flushed = out.flush();
     let status = shown?;
@@ -47,26 +38,26 @@ pub(crate) fn run(line: &Line) -> Result<ExitCode> {
     Ok(status)
 }
 
-fn show(what: &What, out: &mut impl Write) -> Result<ExitCode> {
-    let to = (what.to < u64::MAX).then_some(what.to);
-    let (format, lengths) = (what.format, what.lengths);
-    match (read_data_dir(&what.data_dir, what.wal_dir.as_deref(), what.old)?, what.view) {
-        (Found::Member(files), View::Log) => raft_log::dump(&files, what, out)?,
-        (Found::Old(dir), View::Log) => old::dump(&dir, what, out)?,
-        (Found::Member(files), View::Store) => {
+fn show(options: &DumpOptions, out: &mut impl Write) -> Result<ExitCode> {
+    let to = (options.to < u64::MAX).then_some(options.to);
+    let (format, lengths) = (options.format, options.lengths);
+    match (detect(&options.data_dir, options.wal_dir.as_deref(), options.old)?, options.view) {
+        (DataDir::Member(files), View::Log) => raft_log::dump(&files, options, out)?,
+        (DataDir::Old(dir), View::Log) => old::dump(&dir, options, out)?,
+        (DataDir::Member(files), View::Store) => {
             let made = rebuild(&files, to)?;
             let (store, at) = (made.replay.store(), made.replay.applied());
             tree::show(store, at, members::all(store), format, lengths, out)?;
             made.missing.map_or(Ok(()), Err)?;
         }
-        (Found::Old(dir), View::Store) => {
+        (DataDir::Old(dir), View::Store) => {
             let (made, missing) = old::tree(&dir, to)?;
             let at = WalSnapshot { index: made.index, term: made.term };
             tree::show(&made.store, at, members::of_old(made.members), format, lengths, out)?;
             missing.map_or(Ok(()), Err)?;
         }
-        (Found::Member(files), View::Flaws) => return Ok(status(verify::member(&files, format, out)?)),
-        (Found::Old(dir), View::Flaws) => return Ok(status(old::verify(&dir, format, out)?)),
+        (DataDir::Member(files), View::Verify) => return Ok(status(verify::member(&files, format, out)?)),
+        (DataDir::Old(dir), View::Verify) => return Ok(status(old::verify(&dir, format, out)?)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,8 +71,8 @@ fn status(is_good: bool) -> ExitCode {
 ///
 /// # Errors
 /// If it is not there, or none that etcd made.
-pub(crate) fn read_data_dir(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<Found> {
-    if let Some(problem) = no_directory(&RealDisk, data_dir)? {
+pub(crate) fn detect(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<DataDir> {
+    if let Some(problem) = not_a_directory(&RealDisk, data_dir)? {
         bail!(problem);
     }
     // Below `member`, or, as etcd 2.0.0 had it, in the directory itself.
@@ -90,10 +81,10 @@ pub(crate) fn read_data_dir(data_dir: &Path, wal_dir: Option<&Path>, old: bool) 
     for dir in candidates {
         if !old && is_dir(&RealDisk, &dir.join(holds))? {
             let wal = wal_dir.map_or_else(|| dir.join("wal"), Path::to_owned);
-            return Ok(Found::Member(Files { snap: dir.join("snap"), wal }));
+            return Ok(DataDir::Member(MemberFiles { snap: dir.join("snap"), wal }));
         }
     }
-    let what = if old { "etcd 0.x member" } else { "etcd member" };
+    let kind = if old { "etcd 0.x member" } else { "etcd member" };
     match legacy::detect(&RealDisk, data_dir) {
         Ok(legacy::Found::Nothing) => {
             let missing = match old {
@@ -106,10 +97,10 @@ pub(crate) fn read_data_dir(data_dir: &Path, wal_dir: Option<&Path>, old: bool) 
                 }
                 false => "no member/wal, no log of 0.x",
             };
-            bail!("{} is not the data directory of an {what}: {missing}", data_dir.display())
+            bail!("{} is not the data directory of an {kind}: {missing}", data_dir.display())
         }
         // A damaged file beside the log is told when it is read.
-        Ok(_) | Err(FileError::Damaged { .. }) => Ok(Found::Old(data_dir.to_owned())),
+        Ok(_) | Err(FileError::Damaged { .. }) => Ok(DataDir::Old(data_dir.to_owned())),
         Err(error) => Err(error.into()),
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::flags::Lengths;
+    use crate::dump_flags::Lengths;
 
     fn full(kind: i32, data: Vec<u8>) -> String {
         let entry = pb::Entry { kind, term: 1, index: 1, data: Some(data.into()) };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shared::json;
 use shared::time::UnixNanos;
 
-use crate::flags::Lengths;
+use crate::dump_flags::Lengths;
 use crate::go_text::{quote_into, write_number};
 
 /// Bytes that are shown of a value that is cut.

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use crate::dump_flags::{Format, Lengths};
 use crate::fields::{Fields, Value};
-use crate::flags::{Format, Lengths};
 
 /// A writer of lines, each of which is put together of fields or written as it is.
 pub(crate) struct Lines<'a, W> {

@@ -7,24 +7,24 @@ use shared::disk::{Disk, DiskFile, Open, RealDisk};
 use shared::pb;
 use shared::wal::{self, Damage, End, Frames, Record, SegmentName, Stream, WalError};
 
-use crate::cuts::Cuts;
-use crate::place::headless_segment;
+use crate::overwrites::Overwrites;
+use crate::paths::headless_segment;
 
 /// Which entries of a log are wanted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Part {
+pub(crate) enum EntrySelection {
     /// Those after an index, without a gap: what a server would read.
     After(u64),
     /// Those after an index, as far as they are there. The log may begin later, and where a leader's snapshot took the
     /// place of entries it goes on behind that.
-    Left(u64),
+    Remaining(u64),
 }
 
-impl Part {
+impl EntrySelection {
     /// The entries up to this index are not wanted.
     fn floor(self) -> u64 {
         match self {
-            Part::After(index) | Part::Left(index) => index,
+            EntrySelection::After(index) | EntrySelection::Remaining(index) => index,
         }
     }
 }
@@ -35,7 +35,7 @@ pub(crate) struct Log {
     segments: Vec<SegmentName>,
     /// What is missing before these segments.
     gap: Option<String>,
-    part: Part,
+    selection: EntrySelection,
     /// Whose log it is.
     pub(crate) metadata: Option<pb::Metadata>,
     /// The last hard state; all zero if there is none.
@@ -46,7 +46,7 @@ pub(crate) struct Log {
     pub(crate) damage: Option<WalError>,
     /// How many records are good.
     records: u64,
-    cuts: Cuts,
+    overwrites: Overwrites,
     /// Whether a snapshot mark was looked for and found.
     is_mark_known: bool,
     end: End,
@@ -59,7 +59,7 @@ pub(crate) struct Log {
 }
 
 /// What is shown of a log.
-pub(crate) enum Item {
+pub(crate) enum LogItem {
     /// An entry that stands.
     Entry(pb::Entry),
     /// A snapshot was taken, or came from the leader.
@@ -71,25 +71,25 @@ impl Log {
     ///
     /// # Errors
     /// If there are no segments that can hold the wanted part, or not all of them.
-    pub(crate) fn read(dir: &Path, part: Part, mark: Option<pb::WalSnapshot>) -> Result<Log> {
+    pub(crate) fn read(dir: &Path, selection: EntrySelection, mark: Option<pb::WalSnapshot>) -> Result<Log> {
         let all = wal::segments(&RealDisk, dir).context("the log cannot be read")?;
-        let (segments, gap) = match part {
-            Part::After(index) => {
+        let (segments, gap) = match selection {
+            EntrySelection::After(index) => {
                 (wal::segments_after(&all, dir, index).context("the log cannot be read")?, None)
             }
-            Part::Left(index) => left(&all, dir, index)?,
+            EntrySelection::Remaining(index) => remaining_segments(&all, dir, index)?,
         };
         let mut log = Log {
             dir: dir.to_owned(),
             segments,
             gap,
-            part,
+            selection,
             metadata: None,
             state: pb::HardState::default(),
-            last: part.floor(),
+            last: selection.floor(),
             damage: None,
             records: u64::MAX,
-            cuts: Cuts::new(0),
+            overwrites: Overwrites::new(0),
             is_mark_known: false,
             end: End::Clean,
             end_offset: 0,
@@ -103,7 +103,7 @@ impl Log {
 
     fn outline(&mut self, mark: Option<pb::WalSnapshot>) {
         let mut stream = self.stream();
-        let mut order = Order::new(self.part);
+        let mut order = EntryOrder::new(self.selection);
         let mut records = 0;
         let read = loop {
             match stream.next_record() {
@@ -115,11 +115,11 @@ impl Log {
                 Ok(Some(Record::Snapshot(at))) => {
                     self.is_mark_known |= mark == Some(at);
                     if order.mark(at) {
-                        self.cuts.note(records, 0);
+                        self.overwrites.add(records, 0);
                     }
                 }
                 Ok(Some(Record::Entry(entry))) => match order.entry(&entry) {
-                    Ok(Some(index)) => self.cuts.note(records, index),
+                    Ok(Some(index)) => self.overwrites.add(records, index),
                     Ok(None) => {}
                     Err(damage) => break Err(stream.damaged(damage)),
                 },
@@ -127,7 +127,7 @@ impl Log {
             records += 1;
         };
         self.records = records;
-        self.last = order.last.unwrap_or(self.part.floor());
+        self.last = order.last.unwrap_or(self.selection.floor());
         self.damage = read.err();
         (self.end, self.end_offset) = stream.end();
         self.is_padded = stream.is_padded();
@@ -140,15 +140,15 @@ impl Log {
     }
 
     /// Reads the log once more and hands out what stands, in its order, up to the first error that `each` returns.
-    pub(crate) fn each(&self, mut each: impl FnMut(Item) -> Result<()>) -> Result<()> {
-        let mut cuts = self.cuts.clone();
+    pub(crate) fn each(&self, mut each: impl FnMut(LogItem) -> Result<()>) -> Result<()> {
+        let mut overwrites = self.overwrites.clone();
         let mut from = 0;
         loop {
-            let to = cuts.known_to();
-            self.each_of(from, to.unwrap_or(self.records), &mut cuts, &mut each)?;
+            let to = overwrites.known_until();
+            self.each_of(from, to.unwrap_or(self.records), &mut overwrites, &mut each)?;
             let Some(to) = to else { return Ok(()) };
             from = to;
-            cuts = self.cuts_from(to)?;
+            overwrites = self.overwrites_from(to)?;
         }
     }
 
@@ -157,8 +157,8 @@ impl Log {
         &self,
         from: u64,
         to: u64,
-        cuts: &mut Cuts,
-        each: &mut impl FnMut(Item) -> Result<()>,
+        overwrites: &mut Overwrites,
+        each: &mut impl FnMut(LogItem) -> Result<()>,
     ) -> Result<()> {
         let mut stream = self.stream();
         for at in 0..to {
@@ -168,11 +168,13 @@ impl Log {
             };
             match record {
                 Record::Entry(entry)
-                    if at >= from && entry.index > self.part.floor() && cuts.stands(at, entry.index) =>
+                    if at >= from
+                        && entry.index > self.selection.floor()
+                        && overwrites.is_live(at, entry.index) =>
                 {
-                    each(Item::Entry(entry))?;
+                    each(LogItem::Entry(entry))?;
                 }
-                Record::Snapshot(mark) if at >= from => each(Item::Mark(mark))?,
+                Record::Snapshot(mark) if at >= from => each(LogItem::Mark(mark))?,
                 _ => {}
             }
         }
@@ -180,22 +182,22 @@ impl Log {
     }
 
     /// The cuts behind a record.
-    fn cuts_from(&self, from: u64) -> Result<Cuts> {
+    fn overwrites_from(&self, from: u64) -> Result<Overwrites> {
         let mut stream = self.stream();
-        let mut order = Order::new(self.part);
-        let mut cuts = Cuts::new(from);
+        let mut order = EntryOrder::new(self.selection);
+        let mut overwrites = Overwrites::new(from);
         for at in 0..self.records {
             match stream.next_record()? {
-                Some(Record::Snapshot(mark)) if order.mark(mark) => cuts.note(at, 0),
+                Some(Record::Snapshot(mark)) if order.mark(mark) => overwrites.add(at, 0),
                 Some(Record::Entry(entry)) => {
                     if let Some(index) = order.entry(&entry).map_err(|damage| stream.damaged(damage))? {
-                        cuts.note(at, index);
+                        overwrites.add(at, index);
                     }
                 }
                 _ => {}
             }
         }
-        Ok(cuts)
+        Ok(overwrites)
     }
 
     /// Says what a server would not accept as it is, of a log that is to continue the snapshot `mark`.
@@ -248,7 +250,11 @@ impl Log {
 
 /// The segments that may hold the entry after `index` or a later one, as far as they follow one another up to the end; and
 /// what is missing before them, if others stand there.
-fn left(all: &[SegmentName], dir: &Path, index: u64) -> Result<(Vec<SegmentName>, Option<String>)> {
+fn remaining_segments(
+    all: &[SegmentName],
+    dir: &Path,
+    index: u64,
+) -> Result<(Vec<SegmentName>, Option<String>)> {
     let mut first = all.len().saturating_sub(1);
     while first > 0 && all[first].index > index && all[first - 1].seq.checked_add(1) == Some(all[first].seq) {
         first -= 1;
@@ -263,8 +269,8 @@ fn left(all: &[SegmentName], dir: &Path, index: u64) -> Result<(Vec<SegmentName>
 }
 
 /// The order of entries in a log.
-struct Order {
-    part: Part,
+struct EntryOrder {
+    selection: EntrySelection,
     /// The index of the last entry. `None` if the next one may have any.
     last: Option<u64>,
     /// The greatest index of a snapshot.
@@ -273,19 +279,19 @@ struct Order {
     term_before: Option<u64>,
 }
 
-impl Order {
-    fn new(part: Part) -> Order {
-        let mut order = Order { part, last: None, mark: 0, term_before: None };
-        order.forget();
+impl EntryOrder {
+    fn new(selection: EntrySelection) -> EntryOrder {
+        let mut order = EntryOrder { selection, last: None, mark: 0, term_before: None };
+        order.reset();
         order
     }
 
     /// Takes note of an entry. `Some` if it takes the place of all those from this index on.
     fn entry(&mut self, entry: &pb::Entry) -> Result<Option<u64>, Damage> {
-        let (index, floor) = (entry.index, self.part.floor());
+        let (index, floor) = (entry.index, self.selection.floor());
         // Converted 0.4 logs begin with an entry of index 0.
         if index <= floor {
-            self.forget();
+            self.reset();
             self.term_before = (index == floor).then_some(entry.term);
             return Ok(Some(0));
         }
@@ -302,7 +308,7 @@ impl Order {
 
     /// Whether the entries before this one may be missing: a leader's snapshot took their place.
     fn may_jump(&self, index: u64) -> bool {
-        matches!(self.part, Part::Left(_)) && index - 1 == self.mark
+        matches!(self.selection, EntrySelection::Remaining(_)) && index - 1 == self.mark
     }
 
     /// Takes note of a snapshot; tells whether it takes the place of all entries so far.
@@ -311,18 +317,19 @@ impl Order {
     /// begins behind its snapshot, and tells of that only after its entries.
     fn mark(&mut self, at: pb::WalSnapshot) -> bool {
         self.mark = self.mark.max(at.index);
-        let replaces = at.index == self.part.floor() && self.term_before.is_some_and(|term| term != at.term);
+        let replaces =
+            at.index == self.selection.floor() && self.term_before.is_some_and(|term| term != at.term);
         if replaces {
-            self.forget();
+            self.reset();
         }
         replaces
     }
 
     /// What comes next in the log stands in the place of all entries so far.
-    fn forget(&mut self) {
-        self.last = match self.part {
-            Part::After(index) => Some(index),
-            Part::Left(_) => None,
+    fn reset(&mut self) {
+        self.last = match self.selection {
+            EntrySelection::After(index) => Some(index),
+            EntrySelection::Remaining(_) => None,
         };
     }
 }

@@ -6,23 +6,23 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
-mod say;
+mod output;
 
 mod command_line;
-mod cuts;
 mod doctor;
 mod dump;
+mod dump_flags;
 mod entry;
 mod export;
 mod fields;
-mod flags;
 mod go_text;
 mod lines;
 mod log;
 mod member_state;
 mod members;
 mod old;
-mod place;
+mod overwrites;
+mod paths;
 mod raft_log;
 mod salvage;
 mod text;
@@ -46,14 +46,19 @@ const COMMANDS: [(&str, &Command); 3] =
 fn main() -> ExitCode {
     shared::disk::report_size_limit();
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(asked) = document(
+    if let Some(document_text) = document(
         &words,
-        &[&flags::COMMAND.flags, &export::COMMAND.flags, &doctor::COMMAND.flags, &salvage::COMMAND.flags],
+        &[
+            &dump_flags::COMMAND.flags,
+            &export::COMMAND.flags,
+            &doctor::COMMAND.flags,
+            &salvage::COMMAND.flags,
+        ],
     ) {
-        return asked
+        return document_text
             .map_err(|error| UsageError::Flag(error).into())
-            .and_then(|text| show(&text))
-            .unwrap_or_else(|error| failed(&flags::COMMAND, &error));
+            .and_then(|text| print(&text))
+            .unwrap_or_else(|error| report_failure(&dump_flags::COMMAND, &error));
     }
     let named = words.first().and_then(|word| COMMANDS.iter().find(|(name, _)| *word == **name));
     let command = match named {
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
             words.remove(0);
             command
         }
-        None => &flags::COMMAND,
+        None => &dump_flags::COMMAND,
     };
     // A misspelt command is taken for a directory.
     let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
@@ -71,25 +76,25 @@ fn main() -> ExitCode {
     };
     let result = match command.read(words) {
         Ok(line) => (command.run)(&line),
-        Err(UsageError::Flag(FlagError::Help)) => show(&command.flags.help()),
+        Err(UsageError::Flag(FlagError::Help)) => print(&command.flags.help()),
         Err(error) => Err(error.into()),
     };
     result.unwrap_or_else(|error| {
-        let status = failed(command, &error);
+        let status = report_failure(command, &error);
         if let Some(meant) = meant {
-            note!("Did you mean '{} {meant}'?", flags::COMMAND.flags.program);
+            note!("Did you mean '{} {meant}'?", dump_flags::COMMAND.flags.program);
         }
         status
     })
 }
 
-fn show(text: &str) -> Result<ExitCode> {
-    say::out(text.as_bytes())?;
+fn print(text: &str) -> Result<ExitCode> {
+    output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says what went wrong. A reader that has seen enough (`| head`) is no failure.
-fn failed(command: &Command, error: &anyhow::Error) -> ExitCode {
+fn report_failure(command: &Command, error: &anyhow::Error) -> ExitCode {
     let program = command.flags.program;
     if let Some(error) = error.downcast_ref::<UsageError>() {
         let hint = match error {

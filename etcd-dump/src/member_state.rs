@@ -11,8 +11,8 @@ use shared::pb;
 use shared::snap;
 use shared::wal::Frames;
 
-use crate::dump::Files;
-use crate::log::{Item, Log, Part};
+use crate::log::{EntrySelection, Log, LogItem};
+use crate::paths::MemberFiles;
 use crate::raft_log::snapshot_names;
 
 /// A tree, and what it is the tree of.
@@ -27,14 +27,14 @@ pub(crate) struct MemberState {
 ///
 /// # Errors
 /// If there is neither a snapshot to begin with nor the beginning of the log.
-pub(crate) fn rebuild(files: &Files, to: Option<u64>) -> Result<MemberState> {
+pub(crate) fn rebuild(files: &MemberFiles, to: Option<u64>) -> Result<MemberState> {
     let known = match snap::highest_index(&RealDisk, &files.snap) {
         Err(error) if error.is_not_found() => 0,
         known => known?,
     };
     let replay = newest(&files.snap, to.unwrap_or(u64::MAX))?;
     let at = replay.applied();
-    let log = Log::read(&files.wal, Part::After(at.index), Some(at))?;
+    let log = Log::read(&files.wal, EntrySelection::After(at.index), Some(at))?;
     let commit = committed(&log, replay.voters().clone())?;
     let end = to.unwrap_or(commit).min(log.last);
     if end > commit {
@@ -44,7 +44,7 @@ pub(crate) fn rebuild(files: &Files, to: Option<u64>) -> Result<MemberState> {
     }
     let mut state = MemberState { replay, missing: None };
     log.each(|item| {
-        if let Item::Entry(entry) = item
+        if let LogItem::Entry(entry) = item
             && entry.index <= end
             && let Err(error) = state.replay.apply(&entry)
         {
@@ -98,7 +98,7 @@ fn committed(log: &Log, mut voters: BTreeSet<u64>) -> Result<u64> {
         return Ok(log.state.commit);
     }
     log.each(|item| {
-        let Item::Entry(entry) = item else { return Ok(()) };
+        let LogItem::Entry(entry) = item else { return Ok(()) };
         if entry.kind != pb::ENTRY_NORMAL
             && let Ok(Content::Change(change)) = content(&entry, Frames::Any)
         {

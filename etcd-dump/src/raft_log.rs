@@ -9,32 +9,33 @@ use shared::disk::RealDisk;
 use shared::pb;
 use shared::snap::{self, SnapError, Snapshots};
 
-use crate::dump::Files;
+use crate::dump_flags::{DumpOptions, Format, LogStart};
 use crate::entry::describe;
 use crate::fields::Value;
-use crate::flags::{Format, From, What};
 use crate::lines::Lines;
-use crate::log::{Item, Log, Part};
+use crate::log::{EntrySelection, Log, LogItem};
+use crate::paths::MemberFiles;
 use crate::text;
 
 /// Shows the log of a member. What can be read is written even if the result is an error.
-pub(crate) fn dump(files: &Files, what: &What, out: &mut impl Write) -> Result<()> {
-    let start = Start::find(&what.from, &files.snap)?;
-    let is_text = what.format == Format::Text;
+pub(crate) fn dump(files: &MemberFiles, options: &DumpOptions, out: &mut impl Write) -> Result<()> {
+    let start = StartPoint::find(&options.from, &files.snap)?;
+    let is_text = options.format == Format::Text;
     if is_text {
         out.write_all(start.text().as_bytes())?;
     }
-    let part = if is_text { Part::After(start.index()) } else { Part::Left(start.index()) };
+    let selection =
+        if is_text { EntrySelection::After(start.index()) } else { EntrySelection::Remaining(start.index()) };
     let mark = start.mark();
-    let log = Log::read(&files.wal, part, mark)?;
+    let log = Log::read(&files.wal, selection, mark)?;
     if is_text {
-        out.write_all(text::head(log.metadata, log.state, log.last.min(what.to)).as_bytes())?;
+        out.write_all(text::head(log.metadata, log.state, log.last.min(options.to)).as_bytes())?;
     }
-    let mut shown = Shown { lines: Lines::new(what.format, what.lengths, out), to: what.to };
+    let mut printer = LogPrinter { lines: Lines::new(options.format, options.lengths, out), to: options.to };
     if !is_text {
-        shown.head(&log, &files.snap)?;
+        printer.head(&log, &files.snap)?;
     }
-    log.each(|item| shown.item(&item, start.index()))?;
+    log.each(|item| printer.item(&item, start.index()))?;
     log.check(mark.filter(|_| is_text))
 }
 
@@ -53,60 +54,60 @@ pub(crate) fn snapshot_names(dir: &Path) -> Result<Vec<OsString>> {
 }
 
 /// After which entry the log is shown.
-enum Start {
+enum StartPoint {
     Index(u64),
     /// After a snapshot, or, where there is none, after nothing. The log must know it, or be a fresh one.
     Snapshot(Option<pb::SnapshotMetadata>),
 }
 
-impl Start {
-    fn find(from: &From, dir: &Path) -> Result<Start> {
+impl StartPoint {
+    fn find(from: &LogStart, dir: &Path) -> Result<StartPoint> {
         Ok(match from {
-            From::Beginning => Start::Index(0),
-            From::Index(index) => Start::Index(*index),
-            From::Snapshot(name) => Start::Snapshot(Some(snap::peek(&RealDisk, &dir.join(name))?)),
-            From::NewestSnapshot => {
+            LogStart::Beginning => StartPoint::Index(0),
+            LogStart::Index(index) => StartPoint::Index(*index),
+            LogStart::Snapshot(name) => StartPoint::Snapshot(Some(snap::peek(&RealDisk, &dir.join(name))?)),
+            LogStart::NewestSnapshot => {
                 for name in snapshot_names(dir)?.into_iter().rev() {
                     match snap::peek(&RealDisk, &dir.join(name)) {
-                        Ok(metadata) => return Ok(Start::Snapshot(Some(metadata))),
+                        Ok(metadata) => return Ok(StartPoint::Snapshot(Some(metadata))),
                         Err(error @ SnapError::Broken { .. }) => note!("etcd-dump: passed over: {error}"),
                         Err(error) => return Err(error.into()),
                     }
                 }
-                Start::Snapshot(None)
+                StartPoint::Snapshot(None)
             }
         })
     }
 
     fn index(&self) -> u64 {
         match self {
-            Start::Index(index) => *index,
-            Start::Snapshot(snapshot) => snapshot.as_ref().map_or(0, |at| at.index),
+            StartPoint::Index(index) => *index,
+            StartPoint::Snapshot(snapshot) => snapshot.as_ref().map_or(0, |at| at.index),
         }
     }
 
     fn mark(&self) -> Option<pb::WalSnapshot> {
-        let Start::Snapshot(snapshot) = self else { return None };
+        let StartPoint::Snapshot(snapshot) = self else { return None };
         let at = snapshot.as_ref().map(|at| pb::WalSnapshot { index: at.index, term: at.term });
         Some(at.unwrap_or_default())
     }
 
     fn text(&self) -> String {
         match self {
-            Start::Index(index) => text::index_start(*index),
-            Start::Snapshot(snapshot) => text::snapshot(snapshot.as_ref()),
+            StartPoint::Index(index) => text::index_start(*index),
+            StartPoint::Snapshot(snapshot) => text::snapshot(snapshot.as_ref()),
         }
     }
 }
 
 /// The lines of a log.
-struct Shown<'a, W> {
+struct LogPrinter<'a, W> {
     lines: Lines<'a, W>,
     /// The last index that is shown.
     to: u64,
 }
 
-impl<W: Write> Shown<'_, W> {
+impl<W: Write> LogPrinter<'_, W> {
     /// What stands above the entries, in the forms that show everything.
     fn head(&mut self, log: &Log, snap: &Path) -> Result<()> {
         if let Some(metadata) = log.metadata {
@@ -135,26 +136,26 @@ impl<W: Write> Shown<'_, W> {
     }
 
     /// An entry, or a mark that tells of a snapshot at `from` or later.
-    fn item(&mut self, item: &Item, from: u64) -> Result<()> {
+    fn item(&mut self, item: &LogItem, from: u64) -> Result<()> {
         let is_text = self.lines.is_text();
         match item {
-            Item::Entry(entry) if entry.index > self.to => {}
-            Item::Entry(entry) if is_text => {
+            LogItem::Entry(entry) if entry.index > self.to => {}
+            LogItem::Entry(entry) if is_text => {
                 text::entry(entry, self.lines.lengths, &mut self.lines.line);
                 self.lines.flush()?;
             }
-            Item::Entry(entry) => {
+            LogItem::Entry(entry) => {
                 self.lines.add("index", Value::Number(entry.index));
                 self.lines.add("term", Value::Number(entry.term));
                 describe(entry, &mut self.lines.fields);
                 self.lines.write("entry")?;
             }
-            Item::Mark(at) if !is_text && at.index >= from && at.index <= self.to => {
+            LogItem::Mark(at) if !is_text && at.index >= from && at.index <= self.to => {
                 self.lines.add("index", Value::Number(at.index));
                 self.lines.add("term", Value::Number(at.term));
                 self.lines.write("mark")?;
             }
-            Item::Mark(_) => {}
+            LogItem::Mark(_) => {}
         }
         Ok(())
     }

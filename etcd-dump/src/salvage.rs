@@ -23,9 +23,9 @@ use shared::id::MemberId;
 use shared::snap::SnapError;
 use shared::wal::WalError;
 
-use crate::command_line::{Command, Line, UsageError};
-use crate::place::{is_dir, is_legacy, no_directory};
-use crate::say;
+use crate::command_line::{Command, CommandLine, UsageError};
+use crate::output;
+use crate::paths::{is_dir, is_legacy_dir, not_a_directory};
 use log::Log;
 use report::Report;
 
@@ -83,7 +83,7 @@ const NOTHING: u8 = 3;
 
 /// Where the files of the damaged member are.
 #[derive(Debug, Clone)]
-struct Source {
+struct DamagedMember {
     dir: PathBuf,
     snap: PathBuf,
     wal: PathBuf,
@@ -156,7 +156,7 @@ impl SalvageError {
     }
 }
 
-fn run(line: &Line) -> Result<ExitCode> {
+fn run(line: &CommandLine) -> Result<ExitCode> {
     let (dir, out) = match line.operands.as_slice() {
         // Without a slash at its end: other names are made of it.
         [dir, out] => (Path::new(dir), &*Path::new(out).components().collect::<PathBuf>()),
@@ -176,7 +176,7 @@ fn run(line: &Line) -> Result<ExitCode> {
         } else {
             report.to_string().into_bytes()
         };
-        say::out(&text)?;
+        output::print(&text)?;
     }
     match error {
         None if report.is_some_and(|report| report.whole) => Ok(ExitCode::SUCCESS),
@@ -198,7 +198,7 @@ fn salvage<D: Disk>(
     out: &Path,
 ) -> (Option<Report>, Option<SalvageError>) {
     let found = find(disk, dir, wal_dir).and_then(|source| {
-        write::check_place(disk, dir, out)?;
+        write::check_output(disk, dir, out)?;
         if source.wal.starts_with(out) {
             return Err(SalvageError::InTheWay(out.to_owned()));
         }
@@ -246,7 +246,7 @@ fn salvage<D: Disk>(
 /// Plans and writes.
 fn make<D: Disk>(
     disk: &D,
-    source: &Source,
+    source: &DamagedMember,
     log: Option<&Log>,
     snapshots: &mut [snapshots::Snapshot],
     out: &Path,
@@ -263,18 +263,22 @@ fn make<D: Disk>(
 }
 
 /// Finds the files: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
-fn find<D: Disk>(disk: &D, dir: &Path, wal_dir: Option<&Path>) -> std::result::Result<Source, SalvageError> {
-    if let Some(problem) = no_directory(disk, dir)? {
+fn find<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    wal_dir: Option<&Path>,
+) -> std::result::Result<DamagedMember, SalvageError> {
+    if let Some(problem) = not_a_directory(disk, dir)? {
         return Err(SalvageError::NoDirectory(problem));
     }
     for member in [dir.join("member"), dir.to_owned()] {
         let (snap, wal) = (member.join("snap"), member.join("wal"));
         if is_dir(disk, &snap)? || is_dir(disk, &wal)? || (wal_dir.is_some() && is_dir(disk, &member)?) {
             let wal = wal_dir.map_or(wal, Path::to_owned);
-            return Ok(Source { dir: dir.to_owned(), snap, wal });
+            return Ok(DamagedMember { dir: dir.to_owned(), snap, wal });
         }
     }
-    if is_legacy(disk, dir)? {
+    if is_legacy_dir(disk, dir)? {
         return Err(SalvageError::Legacy(dir.to_owned()));
     }
     Err(SalvageError::NotAMember(dir.to_owned()))

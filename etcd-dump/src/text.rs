@@ -5,7 +5,7 @@ use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::wal::Frames;
 
-use crate::flags::Lengths;
+use crate::dump_flags::Lengths;
 use crate::go_text::{excerpt_into, quote_into, time, write_right};
 
 /// Bytes of a path that are shown at each end, and of a value at its beginning.
@@ -51,7 +51,7 @@ pub(crate) fn head(metadata: Option<pb::Metadata>, state: pb::HardState, last: u
 pub(crate) const COLUMNS: &str = "term\t     index\ttype\tdata\n";
 
 /// Appends term and index of an entry.
-pub(crate) fn place(term: u64, index: u64, out: &mut Vec<u8>) {
+pub(crate) fn position(term: u64, index: u64, out: &mut Vec<u8>) {
     write_right(out, term, 4);
     out.push(b'\t');
     write_right(out, index, 10);
@@ -60,7 +60,7 @@ pub(crate) fn place(term: u64, index: u64, out: &mut Vec<u8>) {
 
 /// Appends an entry.
 pub(crate) fn entry(entry: &pb::Entry, lengths: Lengths, out: &mut Vec<u8>) {
-    place(entry.term, entry.index, out);
+    position(entry.term, entry.index, out);
     match content(entry, Frames::Any) {
         Ok(Content::Empty) => out.extend_from_slice(b"norm\t"),
         Ok(Content::Request(request)) => {

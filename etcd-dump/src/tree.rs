@@ -8,8 +8,8 @@ use shared::event::{Event, NodeView};
 use shared::pb::WalSnapshot;
 use shared::store::Store;
 
+use crate::dump_flags::{Format, Lengths};
 use crate::fields::Value;
-use crate::flags::{Format, Lengths};
 use crate::go_text::quote_into;
 use crate::lines::Lines;
 use crate::members::{self, Member};

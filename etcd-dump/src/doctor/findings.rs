@@ -13,9 +13,9 @@ use shared::snap::{self, Snapshots};
 use shared::store::Store;
 use shared::wal::{self, End, Frames, Inspected, Stream, WalError};
 
+use super::DoctorError;
 use super::members::{self, is_attributes, is_version};
-use super::{DoctorError, Member};
-use crate::place::{headless_segment, is_there};
+use crate::paths::{MemberFiles, exists, headless_segment};
 use crate::tree;
 
 /// What a directory holds of v2.
@@ -36,11 +36,11 @@ pub(crate) struct Findings {
     /// The lowest index of the store at which any of the keys and records was made.
     pub(crate) since: Option<u64>,
     /// All keys of clients, hidden ones too.
-    pub(crate) keys: Vec<Node>,
+    pub(crate) keys: Vec<V2Node>,
     /// The records of users and roles, and the switch.
-    pub(crate) auth: Vec<Node>,
+    pub(crate) auth: Vec<V2Node>,
     /// Whatever else stands in the store beside the members.
-    pub(crate) other: Vec<Node>,
+    pub(crate) other: Vec<V2Node>,
     /// Records of members that 3.6 cannot read, at which it stops.
     pub(crate) members: Vec<String>,
     /// What could not be read, with the files and the reasons.
@@ -80,15 +80,15 @@ pub(crate) struct LogFindings {
     pub(crate) last_index: u64,
     /// v2 requests that 3.6 does not replay.
     pub(crate) v2_requests: u64,
-    pub(crate) first_v2_request: Option<Request>,
-    pub(crate) last_v2_request: Option<Request>,
+    pub(crate) first_v2_request: Option<V2Request>,
+    pub(crate) last_v2_request: Option<V2Request>,
     /// Requests of the v3 API, which are in order.
     pub(crate) v3_requests: u64,
 }
 
 /// A request of the log.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Request {
+pub(crate) struct V2Request {
     pub(crate) index: u64,
     pub(crate) method: String,
     pub(crate) path: String,
@@ -97,7 +97,7 @@ pub(crate) struct Request {
 /// A node of the store, as clients name it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Node {
+pub(crate) struct V2Node {
     pub(crate) key: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) dir: bool,
@@ -111,11 +111,11 @@ pub(crate) struct Node {
 ///
 /// # Errors
 /// If their folders cannot be read at all. A file that cannot be read is a finding.
-pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<Findings, DoctorError> {
+pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &MemberFiles) -> Result<Findings, DoctorError> {
     let mut findings = Findings { dir: dir.display().to_string(), ..Findings::default() };
-    let (replay, log) = choose(disk, member, &mut findings)?;
+    let (replay, log) = choose_snapshot(disk, member, &mut findings)?;
     findings.is_start_known = log.is_some();
-    let is_v3 = is_there(disk, &member.snap.join("db"))?;
+    let is_v3 = exists(disk, &member.snap.join("db"))?;
     let is_padded = log.as_ref().is_some_and(|log| log.padded);
     findings.release = if is_padded || (log.is_none() && is_v3) { "3.x" } else { "2.x" };
     if is_v3 {
@@ -126,7 +126,7 @@ pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<
         findings.members = members::faults(replay.store());
     }
     let replay = match &log {
-        Some(log) => follow(replay, log, &mut findings),
+        Some(log) => apply_log(replay, log, &mut findings),
         None => replay,
     };
     for fault in members::faults(replay.store()) {
@@ -134,7 +134,7 @@ pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<
             findings.members.push(fault);
         }
     }
-    collect(replay.store(), &mut findings);
+    list_nodes(replay.store(), &mut findings);
     let log = &findings.log;
     findings.refused = findings.snapshot.as_ref().is_some_and(|snapshot| snapshot.refused)
         || log.v2_requests > 0
@@ -149,9 +149,9 @@ pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &Member) -> Result<
 ///
 /// Where no record of the log can be read there is no telling which snapshot counts: then the newest good one comes
 /// without a log.
-fn choose<D: Disk>(
+fn choose_snapshot<D: Disk>(
     disk: &D,
-    member: &Member,
+    member: &MemberFiles,
     findings: &mut Findings,
 ) -> Result<(LogReplay, Option<Inspected>), DoctorError> {
     if let Some(error) = unreadable_log(disk, &member.wal)? {
@@ -258,7 +258,7 @@ fn unreadable_log<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, Docto
 }
 
 /// The names of all snapshots, oldest first.
-fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<OsString>, DoctorError> {
+fn snapshot_names<D: Disk>(disk: &D, member: &MemberFiles) -> Result<Vec<OsString>, DoctorError> {
     if disk.kind(&member.snap)? != Some(Kind::Dir) {
         return Ok(Vec::new());
     }
@@ -266,7 +266,7 @@ fn snapshot_names<D: Disk>(disk: &D, member: &Member) -> Result<Vec<OsString>, D
 }
 
 /// Applies the entries behind the snapshot.
-fn follow(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> LogReplay {
+fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> LogReplay {
     findings.log.last_index = replay.applied().index;
     let rest = match log.end {
         End::Torn => Some("a part of a record"),
@@ -283,8 +283,8 @@ fn follow(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> Lo
     }
     for entry in &log.entries {
         match content(entry, Frames::Any) {
-            Ok(Content::Request(request)) if !publishes(&request) => {
-                let request = Request {
+            Ok(Content::Request(request)) if !is_publication(&request) => {
+                let request = V2Request {
                     index: entry.index,
                     method: String::from_utf8_lossy(&request.method).into_owned(),
                     path: String::from_utf8_lossy(&request.path).into_owned(),
@@ -293,11 +293,13 @@ fn follow(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> Lo
                 findings.log.first_v2_request.get_or_insert_with(|| request.clone());
                 findings.log.last_v2_request = Some(request);
             }
-            Ok(Content::Request(request)) if !is_published_well(&request) => findings.members.push(format!(
-                "entry {}: PUT {}: the value is not one that a server writes",
-                entry.index,
-                String::from_utf8_lossy(&request.path)
-            )),
+            Ok(Content::Request(request)) if !is_valid_publication(&request) => {
+                findings.members.push(format!(
+                    "entry {}: PUT {}: the value is not one that a server writes",
+                    entry.index,
+                    String::from_utf8_lossy(&request.path)
+                ))
+            }
             Ok(Content::V3(_)) => findings.log.v3_requests += 1,
             _ => {}
         }
@@ -319,7 +321,7 @@ fn follow(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> Lo
 }
 
 /// Whether a request is one that 3.6 replays: the attributes of a member, or the version of the cluster.
-fn publishes(request: &pb::Request) -> bool {
+fn is_publication(request: &pb::Request) -> bool {
     let path = &request.path[..];
     let is_attributes = || {
         let id = path.strip_prefix(b"/0/members/").and_then(|rest| rest.strip_suffix(b"/attributes"));
@@ -329,7 +331,7 @@ fn publishes(request: &pb::Request) -> bool {
 }
 
 /// Whether what is published can be read by 3.6, which stops otherwise.
-fn is_published_well(request: &pb::Request) -> bool {
+fn is_valid_publication(request: &pb::Request) -> bool {
     match &request.path[..] {
         b"/0/version" => is_version(&request.val),
         _ => is_attributes(&request.val),
@@ -351,7 +353,7 @@ fn is_members_only(store: &Store) -> bool {
 }
 
 /// Lists the nodes that are none of the members'.
-fn collect(store: &Store, findings: &mut Findings) {
+fn list_nodes(store: &Store, findings: &mut Findings) {
     let Ok(listing) = store.get(b"/", true, false) else { return };
     // Collecting cannot fail.
     let _ = tree::walk(&listing, |path, node| {
@@ -362,7 +364,7 @@ fn collect(store: &Store, findings: &mut Findings) {
             (_, _, Some(_)) => (&mut findings.auth, path),
             _ => (&mut findings.other, path),
         };
-        list.push(Node {
+        list.push(V2Node {
             key: String::from_utf8_lossy(key).into_owned(),
             dir: node.is_dir(),
             created_index: node.created_index(),
@@ -376,7 +378,7 @@ fn collect(store: &Store, findings: &mut Findings) {
 }
 
 /// Whether it is more than what the switching on of users leaves behind.
-pub(super) fn is_user_or_role(node: &Node) -> bool {
+pub(super) fn is_user_or_role(node: &V2Node) -> bool {
     let rest = node.key.strip_prefix("/2/users/").or_else(|| node.key.strip_prefix("/2/roles/"));
     rest.is_some_and(|name| !name.is_empty())
 }

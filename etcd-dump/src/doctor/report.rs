@@ -2,19 +2,19 @@
 
 use std::fmt::{self, Display};
 
-use super::findings::{Findings, Node, is_user_or_role};
+use super::findings::{Findings, V2Node, is_user_or_role};
 
 /// How many nodes of a kind are named unless all are asked for.
 const NAMED: usize = 20;
 
 /// The findings as text.
-pub(super) struct Text<'a> {
+pub(super) struct TextReport<'a> {
     pub(super) findings: &'a Findings,
     /// Whether all nodes are named.
     pub(super) all: bool,
 }
 
-impl Display for Text<'_> {
+impl Display for TextReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Findings { dir, release, keys, auth, other, log, .. } = self.findings;
         let directories = keys.iter().filter(|node| node.dir).count();
@@ -62,7 +62,7 @@ impl Display for Text<'_> {
     }
 }
 
-impl Text<'_> {
+impl TextReport<'_> {
     /// Whether there is anything of v2, or a trace of it.
     fn is_v2(&self) -> bool {
         let Findings { snapshot, log, keys, auth, other, .. } = self.findings;
@@ -113,13 +113,13 @@ impl Text<'_> {
         Ok(())
     }
 
-    fn write_nodes(&self, f: &mut fmt::Formatter<'_>, title: &str, nodes: &[Node]) -> fmt::Result {
+    fn write_nodes(&self, f: &mut fmt::Formatter<'_>, title: &str, nodes: &[V2Node]) -> fmt::Result {
         if nodes.is_empty() {
             return Ok(());
         }
         writeln!(f, "\n{title}:\n   created  modified")?;
         let shown = if self.all { nodes.len() } else { nodes.len().min(NAMED) };
-        for Node { key, dir, created_index, modified_index, expiration } in &nodes[..shown] {
+        for V2Node { key, dir, created_index, modified_index, expiration } in &nodes[..shown] {
             let slash = if *dir { "/" } else { "" };
             write!(f, "{created_index:>10}{modified_index:>10}  {}{slash}", key.escape_debug())?;
             match expiration {

@@ -10,8 +10,8 @@ use shared::snap::{Snapshots, file_name};
 use shared::wal::{EntryRef, Frames, Wal};
 
 use super::findings::{Findings, examine};
-use super::report::Text;
-use super::{DoctorError, Member, find};
+use super::report::TextReport;
+use super::{DoctorError, find};
 
 const ID: u64 = 0x1e03_c8d3_5c34_dbbd;
 
@@ -151,7 +151,7 @@ fn look(disk: &SimDisk) -> Findings {
     let findings = examine(disk, Path::new("/d"), &find(disk, Path::new("/d"), None).unwrap()).unwrap();
     // A report of anything has words for it, and says what the numbers say.
     for all in [false, true] {
-        let text = Text { findings: &findings, all }.to_string();
+        let text = TextReport { findings: &findings, all }.to_string();
         assert_eq!(text.contains("refuses to start"), findings.refused, "{text}");
         assert_eq!(text.contains("what to do"), findings.found, "{text}");
         let named = findings.keys.iter().chain(&findings.auth).chain(&findings.other);
@@ -212,7 +212,7 @@ fn keys_in_the_log_and_in_the_snapshot() {
     made.v2("DELETE", "/1/b");
     let findings = made.findings();
     assert_eq!(summary(&findings), (true, true, 0, 0, 2));
-    let text = Text { findings: &findings, all: false }.to_string();
+    let text = TextReport { findings: &findings, all: false }.to_string();
     assert!(text.contains("The keys are gone already"), "{text}");
     // The next snapshot is clean.
     made.snapshot();
@@ -262,7 +262,7 @@ fn hidden_keys_are_lost_without_a_word() {
     made.snapshot();
     let findings = made.findings();
     assert_eq!(summary(&findings), (true, false, 1, 0, 0));
-    let text = Text { findings: &findings, all: false }.to_string();
+    let text = TextReport { findings: &findings, all: false }.to_string();
     assert!(text.contains("nobody could read it any more"), "{text}");
 }
 
@@ -298,7 +298,7 @@ fn unreadable(made: &V3, wanted: &str) -> Findings {
     let findings = look(&made.disk);
     let reason = findings.unreadable.clone().unwrap_or_default();
     assert!(reason.contains(wanted), "{wanted}: {reason:?}");
-    let text = Text { findings: &findings, all: false }.to_string();
+    let text = TextReport { findings: &findings, all: false }.to_string();
     assert!(text.contains(wanted) && !text.contains("There is no v2 data that"), "{text}");
     findings
 }
@@ -375,7 +375,7 @@ fn a_member_that_3_6_cannot_read_is_found() {
     let findings = made.findings();
     assert!(findings.found && findings.refused && findings.keys.is_empty());
     assert_eq!(findings.members, ["/0/members/abc: it has no raftAttributes"]);
-    let text = Text { findings: &findings, all: false }.to_string();
+    let text = TextReport { findings: &findings, all: false }.to_string();
     assert!(text.starts_with("There is no v2 data, but a member that etcd 3.6 cannot read"), "{text}");
 
     // In the log: the record of no member, and one that is not JSON.
@@ -394,7 +394,7 @@ fn every_cut_and_every_flipped_bit_is_survived() {
     made.put("/1/b");
     let snapshot = snap_dir().join(file_name(2, 5));
     let image = made.disk.contents(&snapshot).unwrap();
-    let member = Member { snap: snap_dir(), wal: segment().parent().unwrap().to_owned() };
+    let member = crate::paths::MemberFiles { snap: snap_dir(), wal: segment().parent().unwrap().to_owned() };
     let examined = |log: &[u8], image: &[u8]| {
         made.disk.plant(&segment(), log).unwrap();
         made.disk.plant(&snapshot, image).unwrap();

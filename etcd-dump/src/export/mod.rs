@@ -14,11 +14,11 @@ use shared::flags::{Flag, FlagSet, Group};
 use shared::net::{ClientTlsFiles, Role};
 use shared::store::Store;
 
-use crate::command_line::{Command, Line, UsageError};
-use crate::dump::{Found, read_data_dir};
+use crate::command_line::{Command, CommandLine, UsageError};
+use crate::dump::{DataDir, detect};
 use crate::member_state::rebuild;
 use crate::old;
-use crate::place::resolved;
+use crate::paths::resolved;
 use crate::tree::walk;
 use lines::Writer;
 
@@ -114,13 +114,13 @@ exit status:
 ";
 
 /// Where the keys come from.
-enum Source {
+enum ExportSource {
     Dir { dir: PathBuf, wal_dir: Option<PathBuf>, old: bool },
     Server { options: Box<Options>, hidden: Vec<String>, quorum: bool },
 }
 
-fn run(line: &Line) -> Result<ExitCode> {
-    let source = Source::new(line)?;
+fn run(line: &CommandLine) -> Result<ExitCode> {
+    let source = ExportSource::new(line)?;
     let made = match line.values.text("o") {
         "" | "-" => {
             let out = io::stdout().lock();
@@ -136,8 +136,8 @@ fn run(line: &Line) -> Result<ExitCode> {
     made.map(|()| ExitCode::SUCCESS)
 }
 
-impl Source {
-    fn new(line: &Line) -> Result<Source, UsageError> {
+impl ExportSource {
+    fn new(line: &CommandLine) -> Result<ExportSource, UsageError> {
         let values = &line.values;
         let text = |name: &str| Some(values.text(name)).filter(|text| !text.is_empty());
         let Some(endpoints) = text("endpoint") else {
@@ -147,7 +147,7 @@ impl Source {
             }
             let old = values.switch("old");
             let wal_dir = text("wal-dir").map(PathBuf::from);
-            return line.data_dir().map(|dir| Source::Dir { dir, wal_dir, old });
+            return line.data_dir().map(|dir| ExportSource::Dir { dir, wal_dir, old });
         };
         if let Ok(dir) = line.data_dir() {
             return Err(UsageError::TooMany(dir.display().to_string()));
@@ -166,12 +166,12 @@ impl Source {
             ..Options::default()
         };
         let hidden = values.texts("hidden").map(str::to_owned).collect();
-        Ok(Source::Server { options: Box::new(options), hidden, quorum: values.switch("quorum") })
+        Ok(ExportSource::Server { options: Box::new(options), hidden, quorum: values.switch("quorum") })
     }
 
     /// Refuses to write among the files that are read.
     fn check_output(&self, out: &Path) -> Result<(), UsageError> {
-        let Source::Dir { dir, wal_dir, .. } = self else { return Ok(()) };
+        let ExportSource::Dir { dir, wal_dir, .. } = self else { return Ok(()) };
         let out = resolved(out);
         let is_within = |folder: &Path| out.starts_with(resolved(folder));
         // Those of 2.x, and of 0.x.
@@ -188,13 +188,13 @@ impl Source {
     fn write(self, out: impl Write) -> Result<()> {
         let mut writer = Writer::new(out);
         match self {
-            Source::Dir { dir, wal_dir, old } => {
-                let (index, missing) = match read_data_dir(&dir, wal_dir.as_deref(), old)? {
-                    Found::Member(files) => {
+            ExportSource::Dir { dir, wal_dir, old } => {
+                let (index, missing) = match detect(&dir, wal_dir.as_deref(), old)? {
+                    DataDir::Member(files) => {
                         let made = rebuild(&files, None)?;
                         (write_store(made.replay.store(), &mut writer)?, made.missing)
                     }
-                    Found::Old(dir) => {
+                    DataDir::Old(dir) => {
                         let (made, missing) = old::tree(&dir, None)?;
                         (write_store(&made.store, &mut writer)?, missing)
                     }
@@ -204,7 +204,7 @@ impl Source {
                 }
                 missing.map_or(Ok(()), Err).context("the export is not complete")
             }
-            Source::Server { options, hidden, quorum } => {
+            ExportSource::Server { options, hidden, quorum } => {
                 server::write(*options, &hidden, quorum, &mut writer)
             }
         }

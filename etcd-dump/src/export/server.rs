@@ -30,39 +30,39 @@ pub(super) fn write(
     let client = Client::new(Options { header_timeout: Some(HEADER_TIMEOUT), ..options })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut reading = Reading { client: &client, quorum, writer, index: 0, is_split: false, replaced: 0 };
-        reading.tree("/").await.map_err(told).context("the keys cannot be read")?;
+        let mut export = ServerExport { client: &client, quorum, writer, index: 0, is_split: false, replaced: 0 };
+        export.tree("/").await.map_err(with_detail).context("the keys cannot be read")?;
         for key in hidden {
-            let read = reading.tree(key).await.map_err(told);
+            let read = export.tree(key).await.map_err(with_detail);
             read.with_context(|| format!("the hidden key {key} cannot be read"))?;
         }
-        if reading.is_split {
+        if export.is_split {
             note!(
                 "etcd-dump export: the tree did not come in one answer but folder by folder: it may show keys as they \
                  were at different times"
             );
         }
-        if reading.replaced > 0 {
+        if export.replaced > 0 {
             note!(
                 "etcd-dump export: {} values have the character U+FFFD: a server puts it in the place of bytes that are \
                  no UTF-8, and these are lost; an export of a member's data directory has them",
-                reading.replaced
+                export.replaced
             );
         }
-        let index = reading.index;
-        reading.writer.end(index)
+        let index = export.index;
+        export.writer.end(index)
     })
 }
 
 /// With what each endpoint said.
-fn told(error: anyhow::Error) -> anyhow::Error {
+fn with_detail(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<ClientError>().and_then(ClientError::detail) {
         Some(detail) => anyhow!("{error}: {}", detail.trim_end().replace('\n', "; ")),
         None => error,
     }
 }
 
-struct Reading<'a, W: Write> {
+struct ServerExport<'a, W: Write> {
     client: &'a Client,
     quorum: bool,
     writer: &'a mut Writer<W>,
@@ -75,30 +75,30 @@ struct Reading<'a, W: Write> {
 }
 
 /// What is still to be written.
-enum Waiting {
+enum Pending {
     /// A node with all below it, which was read.
     Read(Node),
     /// A folder that was not.
     Folder(String),
 }
 
-impl<W: Write> Reading<'_, W> {
+impl<W: Write> ServerExport<'_, W> {
     /// Writes a node with all below it. The stack is our own: a tree may be deeper than a thread's.
     async fn tree(&mut self, key: &str) -> Result<()> {
-        let mut waiting = vec![Waiting::Folder(key.to_owned())];
-        while let Some(next) = waiting.pop() {
+        let mut pending = vec![Pending::Folder(key.to_owned())];
+        while let Some(next) = pending.pop() {
             match next {
-                Waiting::Read(node) => self.node(node, |child| waiting.push(Waiting::Read(child)))?,
-                Waiting::Folder(folder) => match self.get(&folder, true).await {
-                    Ok(response) => waiting.push(Waiting::Read(response.node)),
+                Pending::Read(node) => self.node(node, |child| pending.push(Pending::Read(child)))?,
+                Pending::Folder(folder) => match self.get(&folder, true).await {
+                    Ok(response) => pending.push(Pending::Read(response.node)),
                     Err(error) if is_too_much(&error) => {
                         self.is_split = true;
                         let response = self.get(&folder, false).await?;
                         self.node(response.node, |child| {
-                            waiting.push(if child.dir {
-                                Waiting::Folder(child.key)
+                            pending.push(if child.dir {
+                                Pending::Folder(child.key)
                             } else {
-                                Waiting::Read(child)
+                                Pending::Read(child)
                             });
                         })?;
                     }
@@ -112,8 +112,8 @@ impl<W: Write> Reading<'_, W> {
     }
 
     async fn get(&mut self, key: &str, recursive: bool) -> Result<Response, ClientError> {
-        let how = Get { recursive, sorted: true, quorum: self.quorum };
-        let response = self.client.get(key.as_bytes(), how).await?;
+        let options = Get { recursive, sorted: true, quorum: self.quorum };
+        let response = self.client.get(key.as_bytes(), options).await?;
         self.index = self.index.max(response.index);
         Ok(response)
     }

@@ -5,8 +5,8 @@ use shared::legacy::command::ClusterConfig;
 use shared::legacy::log::LogEntry;
 use shared::legacy::{Command, Time};
 
+use crate::dump_flags::Lengths;
 use crate::fields::{Fields, Value};
-use crate::flags::Lengths;
 use crate::text;
 
 /// Appends type and data of an entry, in the way of the table that etcd-dump-logs prints.

@@ -13,32 +13,32 @@ use shared::legacy::{self, Conf, LogError, Snapshot, snapshot};
 
 pub(crate) use verify::verify;
 
+use crate::dump_flags::{DumpOptions, Format, LogStart};
 use crate::fields::Value;
-use crate::flags::{Format, From, What};
 use crate::lines::Lines;
 use crate::text;
 
 /// Shows the log of the 0.x member in `dir`. What can be read is written even if the result is an error.
-pub(crate) fn dump(dir: &Path, what: &What, out: &mut impl Write) -> Result<()> {
-    let start = Start::find(&what.from, &legacy::snapshot_dir(dir))?;
+pub(crate) fn dump(dir: &Path, options: &DumpOptions, out: &mut impl Write) -> Result<()> {
+    let start = StartPoint::find(&options.from, &legacy::snapshot_dir(dir))?;
     let conf = legacy::conf(&RealDisk, dir).unwrap_or_else(|error| {
         note!("etcd-dump: passed over: {error}");
         None
     });
-    let format = what.format;
+    let format = options.format;
     if format == Format::Text {
         out.write_all(start.text().as_bytes())?;
         out.write_all(conf_text(conf.as_ref()).as_bytes())?;
         let last = last_index(dir)?.unwrap_or_else(|| start.index());
-        write!(out, "Log entries:\nlastIndex={}\n{}", last.min(what.to), text::COLUMNS)?;
+        write!(out, "Log entries:\nlastIndex={}\n{}", last.min(options.to), text::COLUMNS)?;
     }
-    let mut lines = Lines::new(format, what.lengths, out);
+    let mut lines = Lines::new(format, options.lengths, out);
     if format != Format::Text {
         head(dir, conf.as_ref(), &mut lines)?;
     }
     let Some(mut reader) = open(dir)? else { return Ok(()) };
     while let Some(entry) = reader.next_entry()? {
-        if entry.index > what.to {
+        if entry.index > options.to {
             return Ok(());
         }
         if entry.index > start.index() {
@@ -79,7 +79,7 @@ fn last_index(dir: &Path) -> Result<Option<u64>> {
 
 fn show(entry: &LogEntry, lines: &mut Lines<'_, impl Write>) -> Result<()> {
     if lines.is_text() {
-        text::place(entry.term, entry.index, &mut lines.line);
+        text::position(entry.term, entry.index, &mut lines.line);
         command::text(entry, lines.lengths, &mut lines.line);
         lines.line.push(b'\n');
         return lines.flush();
@@ -147,19 +147,19 @@ fn conf_text(conf: Option<&Conf>) -> String {
 }
 
 /// After which entry the log is shown.
-enum Start {
+enum StartPoint {
     Index(u64),
     Snapshot(Option<Snapshot>),
 }
 
-impl Start {
-    fn find(from: &From, dir: &Path) -> Result<Start> {
+impl StartPoint {
+    fn find(from: &LogStart, dir: &Path) -> Result<StartPoint> {
         let read = |name: &str| snapshot::read(&RealDisk, &dir.join(name));
         Ok(match from {
-            From::Beginning => Start::Index(0),
-            From::Index(index) => Start::Index(*index),
-            From::Snapshot(name) => Start::Snapshot(Some(without_state(read(name)?))),
-            From::NewestSnapshot => {
+            LogStart::Beginning => StartPoint::Index(0),
+            LogStart::Index(index) => StartPoint::Index(*index),
+            LogStart::Snapshot(name) => StartPoint::Snapshot(Some(without_state(read(name)?))),
+            LogStart::NewestSnapshot => {
                 let mut newest = None;
                 for name in snapshot::names(&RealDisk, dir)?.into_iter().rev() {
                     match read(&name.file_name) {
@@ -170,24 +170,24 @@ impl Start {
                         Err(error) => note!("etcd-dump: passed over: {error}"),
                     }
                 }
-                Start::Snapshot(newest)
+                StartPoint::Snapshot(newest)
             }
         })
     }
 
     fn index(&self) -> u64 {
         match self {
-            Start::Index(index) => *index,
-            Start::Snapshot(snapshot) => snapshot.as_ref().map_or(0, |at| at.last_index),
+            StartPoint::Index(index) => *index,
+            StartPoint::Snapshot(snapshot) => snapshot.as_ref().map_or(0, |at| at.last_index),
         }
     }
 
     fn text(&self) -> String {
         let start = "Start dumping log entries from snapshot.\n";
         match self {
-            Start::Index(index) => text::index_start(*index),
-            Start::Snapshot(None) => format!("Snapshot:\nempty\n{start}"),
-            Start::Snapshot(Some(at)) => {
+            StartPoint::Index(index) => text::index_start(*index),
+            StartPoint::Snapshot(None) => format!("Snapshot:\nempty\n{start}"),
+            StartPoint::Snapshot(Some(at)) => {
                 let (term, index, peers) = (at.last_term, at.last_index, peers(at).join(" "));
                 format!("Snapshot:\nterm={term} index={index} nodes=[{peers}]\n{start}")
             }

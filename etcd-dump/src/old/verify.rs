@@ -10,15 +10,15 @@ use shared::legacy::{self, Command, FileError, LogError, SnapshotError, snapshot
 use shared::store::Store;
 
 use super::open;
-use crate::flags::Format;
-use crate::verify::{Check, Findings};
+use crate::dump_flags::Format;
+use crate::verify::{Check, VerifyReport};
 
 /// Checks the files of the 0.x member in `dir`.
 ///
 /// # Errors
 /// If the output cannot be written. What is wrong with the files is a finding.
 pub(crate) fn verify(dir: &Path, format: Format, out: &mut impl Write) -> Result<bool> {
-    let mut findings = Findings::new(format, out);
+    let mut findings = VerifyReport::new(format, out);
     let conf = small_file(dir, "conf", legacy::conf(&RealDisk, dir), &mut findings)?;
     small_file(dir, "standby_info", legacy::standby_info(&RealDisk, dir), &mut findings)?;
     small_file(dir, "info", legacy::info(&RealDisk, dir), &mut findings)?;
@@ -31,7 +31,7 @@ pub(crate) fn verify(dir: &Path, format: Format, out: &mut impl Write) -> Result
         findings.flaw(Check::Indexes, &path, Some(0), flaw)?;
     }
     let commit = conf.map_or(0, |conf| conf.commit_index);
-    findings.looked(Check::States);
+    findings.count_check(Check::States);
     if commit > last.max(snapshot) {
         let flaw = format!("entry {commit} is committed, the log ends at {}", last.max(snapshot));
         findings.flaw(Check::States, &legacy::conf_path(dir), None, flaw)?;
@@ -44,7 +44,7 @@ fn small_file<T>(
     dir: &Path,
     name: &str,
     read: Result<Option<T>, FileError>,
-    findings: &mut Findings<'_, impl Write>,
+    findings: &mut VerifyReport<'_, impl Write>,
 ) -> Result<Option<T>> {
     match read {
         Ok(Some(content)) => {
@@ -60,13 +60,13 @@ fn small_file<T>(
 }
 
 /// Checks the snapshots; gives the index of the newest good one, 0 if there is none.
-fn snapshots(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<u64> {
+fn snapshots(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<u64> {
     let dir = legacy::snapshot_dir(dir);
     let mut newest = 0;
     for name in snapshot::names(&RealDisk, &dir)? {
         let file = dir.join(&name.file_name);
-        findings.looked(Check::Sums);
-        findings.looked(Check::Snapshots);
+        findings.count_check(Check::Sums);
+        findings.count_check(Check::Snapshots);
         let snapshot = match snapshot::read(&RealDisk, &file) {
             Ok(snapshot) => snapshot,
             Err(SnapshotError::Damaged { flaw, .. }) => {
@@ -97,7 +97,7 @@ fn snapshots(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<u64>
 fn log(
     dir: &Path,
     has_snapshot: bool,
-    findings: &mut Findings<'_, impl Write>,
+    findings: &mut VerifyReport<'_, impl Write>,
 ) -> Result<(Option<u64>, u64)> {
     let path = legacy::log_path(dir);
     let mut reader = match open(dir) {
@@ -148,10 +148,10 @@ fn log(
     Ok((first, last))
 }
 
-fn check_entry(path: &Path, entry: &LogEntry, findings: &mut Findings<'_, impl Write>) -> Result<()> {
+fn check_entry(path: &Path, entry: &LogEntry, findings: &mut VerifyReport<'_, impl Write>) -> Result<()> {
     // That indexes follow one another and terms do not fall is seen by the reader.
     for check in [Check::Indexes, Check::Terms, Check::Entries] {
-        findings.looked(check);
+        findings.count_check(check);
     }
     if let Err(error) = Command::decode(&entry.name, &entry.command) {
         let flaw = format!("entry {}: {error}", entry.index);

@@ -15,7 +15,7 @@ pub(super) const INDEX_MAX: u64 = u64::MAX / 2;
 pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
     /// The readable entries, in the order of their indexes. Between two runs some are missing.
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<EntryRun>,
     /// Whose log it is, if any head is readable.
     pub(super) metadata: Option<pb::Metadata>,
     /// The highest term and commit index of all states.
@@ -56,16 +56,16 @@ pub(super) enum SegmentState {
 
 /// Entries that follow one another.
 #[derive(Debug, Clone)]
-pub(super) struct Run {
+pub(super) struct EntryRun {
     /// The index of the first.
     pub(super) first: u64,
     /// Not empty.
-    pub(super) entries: Vec<Placed>,
+    pub(super) entries: Vec<EntryLocation>,
 }
 
 /// Where an entry is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Placed {
+pub(super) struct EntryLocation {
     pub(super) term: u64,
     /// Which of [`Log::segments`].
     pub(super) segment: usize,
@@ -77,7 +77,7 @@ pub(super) struct Placed {
     pub(super) behind_damage: bool,
 }
 
-impl Run {
+impl EntryRun {
     pub(super) fn last(&self) -> u64 {
         self.first + self.entries.len() as u64 - 1
     }
@@ -87,12 +87,12 @@ impl Run {
     }
 
     /// The entry of an index.
-    pub(super) fn entry(&self, index: u64) -> Option<&Placed> {
+    pub(super) fn entry(&self, index: u64) -> Option<&EntryLocation> {
         self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     /// The entries from an index on.
-    pub(super) fn from(&self, index: u64) -> &[Placed] {
+    pub(super) fn from(&self, index: u64) -> &[EntryLocation] {
         let skip = usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries.get(skip..).unwrap_or_default()
     }
@@ -100,7 +100,7 @@ impl Run {
 
 impl Log {
     /// The run that has the entry `index`.
-    pub(super) fn run_with(&self, index: u64) -> Option<&Run> {
+    pub(super) fn run_with(&self, index: u64) -> Option<&EntryRun> {
         self.runs.iter().find(|run| run.entry(index).is_some())
     }
 }
@@ -110,7 +110,7 @@ impl Log {
 /// # Errors
 /// If the folder cannot be listed. What cannot be read of a segment is told in the result.
 pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> {
-    let mut reading = Reading::default();
+    let mut reader = LogReader::default();
     let mut before: Option<SegmentName> = None;
     // The sum begins with the first segment of a log.
     let mut sum = Some(0);
@@ -120,10 +120,10 @@ pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> 
         if after_gap {
             sum = None;
         }
-        sum = reading.segment(disk, dir, name, sum, after_gap && before.is_some());
+        sum = reader.segment(disk, dir, name, sum, after_gap && before.is_some());
         before = Some(name);
     }
-    Ok(reading.log)
+    Ok(reader.log)
 }
 
 /// Whether a server holds the log in `dir`: it locks the segments that it may still need.
@@ -134,7 +134,7 @@ pub(super) fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> bool {
 }
 
 #[derive(Default)]
-struct Reading {
+struct LogReader {
     log: Log,
     /// Whether something unreadable stands between the last entry and what comes next.
     damaged: bool,
@@ -142,7 +142,7 @@ struct Reading {
     metadata_proven: bool,
 }
 
-impl Reading {
+impl LogReader {
     /// Reads a segment; gives the sum behind it.
     fn segment<D: Disk>(
         &mut self,
@@ -159,15 +159,15 @@ impl Reading {
         self.damaged |= after_gap;
         let result = disk.open(&path, Open::Read).and_then(|file| {
             bytes = file.len()?;
-            wal::survey(FileSource::new(Arc::new(file))?, sum, Frames::Any, &mut |place, record| {
+            wal::survey(FileSource::new(Arc::new(file))?, sum, Frames::Any, &mut |location, record| {
                 records += 1;
-                self.damaged |= place.offset != expected || !place.proven;
-                expected = place.end;
+                self.damaged |= location.offset != expected || !location.proven;
+                expected = location.end;
                 if let Record::Entry(entry) = &record {
                     let (low, high) = entries.unwrap_or((entry.index, entry.index));
                     entries = Some((low.min(entry.index), high.max(entry.index)));
                 }
-                self.record(number, place, record);
+                self.record(number, location, record);
             })
         });
         let (sum, state) = match result {
@@ -186,29 +186,29 @@ impl Reading {
         sum
     }
 
-    fn record(&mut self, segment: usize, place: Place, record: Record) {
+    fn record(&mut self, segment: usize, location: Place, record: Record) {
         match record {
             Record::Metadata(metadata) => {
-                if self.log.metadata.is_none() || (place.proven && !self.metadata_proven) {
+                if self.log.metadata.is_none() || (location.proven && !self.metadata_proven) {
                     self.log.metadata = Some(metadata);
-                    self.metadata_proven = place.proven;
+                    self.metadata_proven = location.proven;
                 }
             }
-            Record::State(state) if place.proven => {
+            Record::State(state) if location.proven => {
                 self.log.state.term = self.log.state.term.max(state.term);
                 self.log.state.commit = self.log.state.commit.max(state.commit.min(INDEX_MAX));
             }
-            Record::Snapshot(at) => self.mark(at, place.proven),
+            Record::Snapshot(at) => self.mark(at, location.proven),
             Record::Entry(entry) => {
-                let placed = Placed {
+                let location = EntryLocation {
                     term: entry.term,
                     segment,
-                    offset: place.offset,
-                    end: place.end,
-                    proven: place.proven,
+                    offset: location.offset,
+                    end: location.end,
+                    proven: location.proven,
                     behind_damage: std::mem::take(&mut self.damaged),
                 };
-                self.entry(&entry, placed);
+                self.entry(&entry, location);
             }
             Record::State(_) | Record::Crc(_) => {}
         }
@@ -220,7 +220,7 @@ impl Reading {
             return;
         }
         self.log.marks.push(at);
-        let other = |entry: &Placed| entry.term != at.term;
+        let other = |entry: &EntryLocation| entry.term != at.term;
         if self.log.run_with(at.index).and_then(|run| run.entry(at.index)).is_some_and(other) {
             self.cut_from(at.index);
         }
@@ -234,24 +234,24 @@ impl Reading {
         }
     }
 
-    fn entry(&mut self, entry: &pb::Entry, placed: Placed) {
+    fn entry(&mut self, entry: &pb::Entry, location: EntryLocation) {
         // Converted 0.4 logs begin with an entry of index 0.
         if entry.index == 0 || entry.index > INDEX_MAX {
             self.damaged |= entry.index > 0;
             return;
         }
         // What nothing proves must not take the place of what is proven.
-        if !placed.proven && self.log.runs.last().is_some_and(|run| entry.index <= run.last()) {
+        if !location.proven && self.log.runs.last().is_some_and(|run| entry.index <= run.last()) {
             self.damaged = true;
             return;
         }
         self.cut_from(entry.index);
         let is_first_of_term = entry.data.as_ref().is_none_or(|data| data.is_empty());
         match self.log.runs.last_mut() {
-            Some(run) if run.last() + 1 == entry.index && follows(run, placed, is_first_of_term) => {
-                run.entries.push(placed);
+            Some(run) if run.last() + 1 == entry.index && follows(run, location, is_first_of_term) => {
+                run.entries.push(location);
             }
-            _ => self.log.runs.push(Run { first: entry.index, entries: vec![placed] }),
+            _ => self.log.runs.push(EntryRun { first: entry.index, entries: vec![location] }),
         }
     }
 }
@@ -260,7 +260,7 @@ impl Reading {
 ///
 /// Behind damage it may be one of another history, whose earlier entries are lost: a term begins with an empty entry,
 /// so one that comes with another is not the first of its term.
-fn follows(run: &Run, placed: Placed, is_first_of_term: bool) -> bool {
+fn follows(run: &EntryRun, location: EntryLocation, is_first_of_term: bool) -> bool {
     let last_term = run.last_term();
-    placed.term == last_term || placed.term > last_term && (!placed.behind_damage || is_first_of_term)
+    location.term == last_term || location.term > last_term && (!location.behind_damage || is_first_of_term)
 }

@@ -10,7 +10,7 @@ use shared::snap;
 use shared::wal::{self, FileSource, Frames};
 
 use super::SalvageError;
-use super::log::{Log, Placed, Segment};
+use super::log::{EntryLocation, Log, Segment};
 use super::snapshots::Snapshot;
 
 /// Where a member is that nobody knows the peer URLs of; the same as of one that is forced to be alone.
@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// The entry that the snapshot ends with.
     pub(super) start: pb::WalSnapshot,
     /// The entries after it.
-    pub(super) entries: Vec<Placed>,
+    pub(super) entries: Vec<EntryLocation>,
     /// Why no more entries are taken although the next one is readable.
     pub(super) stopped: Option<String>,
     /// As whom it goes on.
@@ -69,18 +69,18 @@ pub(super) fn plan<D: Disk>(disk: &D, log: &Log, snapshots: &mut [Snapshot]) -> 
             },
         }
     };
-    let placed = continuing(log, start);
-    if placed.is_empty() && log.run_with(start.index + 1).is_some() {
+    let locations = continuing(log, start);
+    if locations.is_empty() && log.run_with(start.index + 1).is_some() {
         notices.push(format!(
             "the log has an entry {}, but of another history than the snapshot: it is not used",
             start.index + 1
         ));
     }
-    let (entries, stopped) = apply_entries(disk, &log.segments, placed, &mut replay)?;
+    let (entries, stopped) = apply_entries(disk, &log.segments, locations, &mut replay)?;
     if snapshot.is_none() && entries.is_empty() {
         return Err(SalvageError::Nothing);
     }
-    let last_term = entries.last().map_or(start.term, |entry: &Placed| entry.term);
+    let last_term = entries.last().map_or(start.term, |entry: &EntryLocation| entry.term);
     let term = log.state.term.max(last_term).max(1);
     let identity = identify(log, &replay, &mut notices);
     let added = make_alone(&mut replay, identity, term)?;
@@ -101,7 +101,7 @@ fn choose(log: &Log, snapshots: &[Snapshot]) -> Option<Option<usize>> {
 }
 
 /// The entries that continue a snapshot without a gap.
-fn continuing(log: &Log, at: pb::WalSnapshot) -> &[Placed] {
+fn continuing(log: &Log, at: pb::WalSnapshot) -> &[EntryLocation] {
     let Some(run) = log.run_with(at.index + 1) else { return &[] };
     let entries = run.from(at.index + 1);
     let fits = match run.entry(at.index) {
@@ -121,22 +121,22 @@ fn recover<D: Disk>(disk: &D, snapshot: &Snapshot) -> Result<LogReplay, String> 
 fn apply_entries<D: Disk>(
     disk: &D,
     segments: &[Segment],
-    placed: &[Placed],
+    locations: &[EntryLocation],
     replay: &mut LogReplay,
-) -> Result<(Vec<Placed>, Option<String>), SalvageError> {
+) -> Result<(Vec<EntryLocation>, Option<String>), SalvageError> {
     let mut reader = EntryReader::new(disk, segments);
-    for (done, place) in placed.iter().enumerate() {
+    for (done, location) in locations.iter().enumerate() {
         let index = replay.applied().index + 1;
-        let stopped = match reader.read(place)?.filter(|entry| entry.index == index) {
+        let stopped = match reader.read(location)?.filter(|entry| entry.index == index) {
             None => format!("entry {index} could not be read again"),
             Some(entry) => match replay.apply(&entry) {
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             },
         };
-        return Ok((placed[..done].to_vec(), Some(stopped)));
+        return Ok((locations[..done].to_vec(), Some(stopped)));
     }
-    Ok((placed.to_vec(), None))
+    Ok((locations.to_vec(), None))
 }
 
 /// Reads entries from their places.
@@ -152,15 +152,15 @@ impl<'a, D: Disk> EntryReader<'a, D> {
     }
 
     /// The entry there, `None` if the file has changed meanwhile.
-    pub(super) fn read(&mut self, place: &Placed) -> Result<Option<pb::Entry>, SalvageError> {
+    pub(super) fn read(&mut self, location: &EntryLocation) -> Result<Option<pb::Entry>, SalvageError> {
         let source = match &mut self.open {
-            Some((segment, source)) if *segment == place.segment => source,
+            Some((segment, source)) if *segment == location.segment => source,
             open => {
-                let file = self.disk.open(&self.segments[place.segment].path, Open::Read)?;
-                &mut open.insert((place.segment, FileSource::new(Arc::new(file))?)).1
+                let file = self.disk.open(&self.segments[location.segment].path, Open::Read)?;
+                &mut open.insert((location.segment, FileSource::new(Arc::new(file))?)).1
             }
         };
-        Ok(wal::entry_at(source, place.offset, place.end, Frames::V2)?)
+        Ok(wal::entry_at(source, location.offset, location.end, Frames::V2)?)
     }
 }
 

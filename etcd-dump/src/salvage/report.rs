@@ -8,10 +8,10 @@ use shared::id::{ClusterId, MemberId};
 use shared::store::Store;
 use shared::wal::{End, Flaw};
 
-use super::log::{Log, Run, Segment, SegmentState};
+use super::log::{EntryRun, Log, Segment, SegmentState};
 use super::plan::Plan;
 use super::snapshots::Snapshot;
-use super::unused::Unused;
+use super::unused::UnusedWrite;
 use crate::tree;
 
 /// How many writes that are not used are shown as text, and how much of their values.
@@ -27,11 +27,11 @@ pub(crate) struct Report {
     pub(crate) out: Option<String>,
     /// Whether all that the directory ever held is in the new one, as far as can be told.
     pub(crate) whole: bool,
-    pub(crate) result: Option<Outcome>,
+    pub(crate) result: Option<SalvageResult>,
     pub(crate) files: Vec<File>,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<MissingPart>,
     /// Writes that are readable, but not without the entries before them.
-    pub(super) unused: Vec<Unused>,
+    pub(super) unused: Vec<UnusedWrite>,
     /// Whether there are more of them than are told.
     pub(super) more_unused: bool,
     pub(crate) notices: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Report {
 /// What the new directory holds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Outcome {
+pub(crate) struct SalvageResult {
     /// The file's name; `None` if the log reaches back to its start.
     pub(crate) snapshot: Option<String>,
     pub(crate) snapshot_index: u64,
@@ -76,13 +76,13 @@ pub(crate) struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_entry: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) damage: Vec<Damage>,
+    pub(crate) damage: Vec<FileDamage>,
 }
 
 /// A damaged place of a file.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Damage {
+pub(crate) struct FileDamage {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) what: String,
@@ -93,7 +93,7 @@ pub(crate) struct Damage {
 /// Something that is not in the new directory, or may not be.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Missing {
+pub(crate) struct MissingPart {
     pub(crate) what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from_index: Option<u64>,
@@ -101,13 +101,13 @@ pub(crate) struct Missing {
     pub(crate) to_index: Option<u64>,
 }
 
-impl Missing {
-    fn range(what: &str, from: u64, to: u64) -> Missing {
-        Missing { what: what.to_owned(), from_index: Some(from), to_index: Some(to) }
+impl MissingPart {
+    fn range(what: &str, from: u64, to: u64) -> MissingPart {
+        MissingPart { what: what.to_owned(), from_index: Some(from), to_index: Some(to) }
     }
 
-    fn thing(what: String) -> Missing {
-        Missing { what, from_index: None, to_index: None }
+    fn part(what: String) -> MissingPart {
+        MissingPart { what, from_index: None, to_index: None }
     }
 }
 
@@ -145,7 +145,7 @@ impl Report {
         let metadata = plan.identity.metadata;
         let snapshot = plan.snapshot.map(|number| file_name(&snapshots[number].path));
         self.out = Some(out.display().to_string());
-        self.result = Some(Outcome {
+        self.result = Some(SalvageResult {
             snapshot,
             snapshot_index: plan.start.index,
             snapshot_term: plan.start.term,
@@ -160,7 +160,7 @@ impl Report {
             members_removed: plan.added.len() - usize::from(!plan.identity.is_old_member),
         });
         self.missing = missing(plan, log, snapshots);
-        self.missing.extend(unread.into_iter().map(Missing::thing));
+        self.missing.extend(unread.into_iter().map(MissingPart::part));
         self.whole = self.missing.is_empty();
         self.notices.extend(plan.notices.iter().cloned());
         self.notices.extend(unproven(plan));
@@ -181,15 +181,15 @@ fn count(store: &Store, path: &[u8]) -> (u64, u64) {
 }
 
 /// What the files tell of and the new directory has not.
-fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missing> {
+fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<MissingPart> {
     let last = plan.last();
     let mut missing = Vec::new();
     let Some(log) = log else {
-        missing.push(Missing::thing("the log: entries after the snapshot may have been in it".to_owned()));
+        missing.push(MissingPart::part("the log: entries after the snapshot may have been in it".to_owned()));
         return missing;
     };
     if let Some(stopped) = &plan.stopped {
-        missing.push(Missing::thing(format!("what follows entry {last}: {stopped}")));
+        missing.push(MissingPart::part(format!("what follows entry {last}: {stopped}")));
     }
     let beyond: Vec<(u64, u64)> = log
         .runs
@@ -200,9 +200,9 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     let mut next = last + 1;
     for (from, to) in &beyond {
         if next < *from {
-            missing.push(Missing::range("cannot be read", next, from - 1));
+            missing.push(MissingPart::range("cannot be read", next, from - 1));
         }
-        missing.push(Missing::range("readable, but useless without those before", *from, *to));
+        missing.push(MissingPart::range("readable, but useless without those before", *from, *to));
         next = to + 1;
     }
     let named = snapshots.iter().map(|snapshot| (snapshot.index(), "a snapshot that is broken"));
@@ -210,14 +210,15 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     let committed = (log.state.commit, "the commit index in the log");
     let known = named.chain(marks).chain([committed]).max_by_key(|(index, _)| *index);
     if let Some((known, source)) = known.filter(|(known, _)| *known >= next) {
-        missing.push(Missing::range(&format!("not there, though {source} tells of it"), next, known));
+        missing.push(MissingPart::range(&format!("not there, though {source} tells of it"), next, known));
     }
     if missing.is_empty() {
         missing = damage_behind(plan, log);
     }
-    let reach = log.runs.iter().map(Run::last).chain(log.marks.iter().map(|at| at.index)).max().unwrap_or(0);
+    let reach =
+        log.runs.iter().map(EntryRun::last).chain(log.marks.iter().map(|at| at.index)).max().unwrap_or(0);
     if missing.is_empty() && reach < plan.start.index {
-        missing.push(Missing::thing(format!(
+        missing.push(MissingPart::part(format!(
             "the log ends at entry {reach}, before the snapshot of entry {}: entries after that may have been in it",
             plan.start.index
         )));
@@ -226,20 +227,20 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
 }
 
 /// Damage behind the last entry that was taken: what was there may have been entries.
-fn damage_behind(plan: &Plan, log: &Log) -> Vec<Missing> {
+fn damage_behind(plan: &Plan, log: &Log) -> Vec<MissingPart> {
     let (first, end) = plan.entries.last().map_or((0, 0), |entry| (entry.segment, entry.end));
     let mut missing = Vec::new();
     for (number, segment) in log.segments.iter().enumerate().skip(first) {
         let name = file_name(&segment.path);
         let survey = match &segment.state {
             SegmentState::Unreadable(error) => {
-                missing.push(Missing::thing(format!("what follows in {name}: {error}")));
+                missing.push(MissingPart::part(format!("what follows in {name}: {error}")));
                 continue;
             }
             SegmentState::Surveyed(survey) => survey,
         };
         if segment.is_headless() {
-            missing.push(Missing::thing(format!(
+            missing.push(MissingPart::part(format!(
                 "what {name} had: no record is in its {} bytes",
                 segment.bytes
             )));
@@ -247,11 +248,11 @@ fn damage_behind(plan: &Plan, log: &Log) -> Vec<Missing> {
         }
         let behind = |flaw: &&Flaw| !flaw.kept && (number > first || flaw.from >= end);
         for Flaw { from, to, damage, .. } in survey.flaws.iter().filter(behind) {
-            missing.push(Missing::thing(format!("what {name} had in bytes {from} to {to}: {damage}")));
+            missing.push(MissingPart::part(format!("what {name} had in bytes {from} to {to}: {damage}")));
         }
         if survey.end == End::Torn {
             let (from, to) = (survey.end_offset, segment.bytes);
-            missing.push(Missing::thing(format!(
+            missing.push(MissingPart::part(format!(
                 "a part of a record at the end of {name}, bytes {from} to {to}"
             )));
         }
@@ -299,7 +300,7 @@ fn segment_file(segment: &Segment) -> File {
     let state = match &segment.state {
         SegmentState::Unreadable(error) => format!("unreadable: {error}"),
         SegmentState::Surveyed(survey) => {
-            damage.extend(survey.flaws.iter().map(|flaw| Damage {
+            damage.extend(survey.flaws.iter().map(|flaw| FileDamage {
                 from: flaw.from,
                 to: flaw.to,
                 what: flaw.damage.to_string(),
@@ -348,7 +349,7 @@ impl Display for Report {
                 _ => {}
             }
             writeln!(f, ": {}", file.state)?;
-            for Damage { from, to, what, recovered } in &file.damage {
+            for FileDamage { from, to, what, recovered } in &file.damage {
                 let recovered = if *recovered { "; the record could be read all the same" } else { "" };
                 writeln!(f, "    bytes {from} to {to}: {what}{recovered}")?;
             }
@@ -362,7 +363,7 @@ impl Display for Report {
         if !self.missing.is_empty() {
             writeln!(f, "missing:")?;
         }
-        for Missing { what, from_index, to_index } in &self.missing {
+        for MissingPart { what, from_index, to_index } in &self.missing {
             match (from_index, to_index) {
                 (Some(from), Some(to)) if from == to => writeln!(f, "  entry {from}: {what}")?,
                 (Some(from), Some(to)) => writeln!(f, "  entries {from} to {to}: {what}")?,
@@ -377,12 +378,12 @@ impl Display for Report {
     }
 }
 
-fn write_unused(f: &mut fmt::Formatter<'_>, unused: &[Unused]) -> fmt::Result {
+fn write_unused(f: &mut fmt::Formatter<'_>, unused: &[UnusedWrite]) -> fmt::Result {
     if unused.is_empty() {
         return Ok(());
     }
     writeln!(f, "writes that were readable and are not in the new directory:")?;
-    for Unused { index, method, key, value, .. } in unused.iter().take(UNUSED_SHOWN) {
+    for UnusedWrite { index, method, key, value, .. } in unused.iter().take(UNUSED_SHOWN) {
         write!(f, "  entry {index}: {method} {}", key.escape_debug())?;
         match value.char_indices().nth(VALUE_CHARS) {
             None if value.is_empty() => writeln!(f)?,
@@ -396,7 +397,7 @@ fn write_unused(f: &mut fmt::Formatter<'_>, unused: &[Unused]) -> fmt::Result {
     }
 }
 
-fn write_outcome(f: &mut fmt::Formatter<'_>, dir: &str, out: &str, result: &Outcome) -> fmt::Result {
+fn write_outcome(f: &mut fmt::Formatter<'_>, dir: &str, out: &str, result: &SalvageResult) -> fmt::Result {
     writeln!(f, "{out} holds what was readable of {dir}:")?;
     match &result.snapshot {
         Some(name) => writeln!(
@@ -411,7 +412,7 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, dir: &str, out: &str, result: &Outc
         0 => writeln!(f, "  entries    none after it")?,
         count => writeln!(f, "  entries    {first} to {} ({count})", result.last_index)?,
     }
-    let Outcome { keys, directories, store_index, auth_records, .. } = result;
+    let SalvageResult { keys, directories, store_index, auth_records, .. } = result;
     writeln!(f, "  keys       {keys} in {directories} directories, index {store_index}")?;
     if *auth_records > 0 {
         writeln!(f, "  auth       {auth_records} records of users and roles")?;

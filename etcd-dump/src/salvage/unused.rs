@@ -14,7 +14,7 @@ const UNUSED_MAX: usize = 10_000;
 
 /// A write of a client.
 #[derive(Debug, Serialize)]
-pub(super) struct Unused {
+pub(super) struct UnusedWrite {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) method: String,
@@ -26,13 +26,13 @@ pub(super) struct Unused {
 }
 
 /// The writes to keys behind an entry, and whether there are more than are told.
-pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<Unused>, bool) {
+pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<UnusedWrite>, bool) {
     let mut reader = EntryReader::new(disk, &log.segments);
     let mut found = Vec::new();
     for run in log.runs.iter().filter(|run| run.last() > last) {
-        for place in run.from(last + 1) {
+        for location in run.from(last + 1) {
             // What cannot be read any more is none.
-            let Ok(Some(entry)) = reader.read(place) else { continue };
+            let Ok(Some(entry)) = reader.read(location) else { continue };
             let Ok(Content::Request(request)) = content(&entry, Frames::V2) else { continue };
             let Some(write) = write_of(&entry, &request) else { continue };
             if found.len() == UNUSED_MAX {
@@ -44,11 +44,11 @@ pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<Unused>, boo
     (found, false)
 }
 
-fn write_of(entry: &pb::Entry, request: &pb::Request) -> Option<Unused> {
+fn write_of(entry: &pb::Entry, request: &pb::Request) -> Option<UnusedWrite> {
     let key = request.path.strip_prefix(b"/1").filter(|key| key.starts_with(b"/"))?;
     let writes = matches!(&request.method[..], b"PUT" | b"POST" | b"DELETE");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    writes.then(|| Unused {
+    writes.then(|| UnusedWrite {
         index: entry.index,
         term: entry.term,
         method: text(&request.method),

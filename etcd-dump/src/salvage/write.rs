@@ -11,7 +11,7 @@ use super::SalvageError;
 use super::log::Log;
 use super::plan::{EntryReader, Plan};
 use super::snapshots::Snapshot;
-use crate::place::resolved;
+use crate::paths::resolved;
 
 /// Bytes of entries that are written and synced at once.
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
@@ -26,7 +26,7 @@ const MARK: &str = "unfinished-salvage";
 ///
 /// # Errors
 /// What is in the way.
-pub(super) fn check_place<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(), SalvageError> {
+pub(super) fn check_output<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<(), SalvageError> {
     if resolved(out).starts_with(resolved(dir)) {
         return Err(SalvageError::Within { out: out.to_owned(), dir: dir.to_owned() });
     }
@@ -51,12 +51,12 @@ pub(super) fn write<D: Disk>(
 ) -> Result<(), SalvageError> {
     let draft = Draft::of(disk, out)?;
     remove_draft(disk, &draft)?;
-    let written = begin(disk, &draft).and_then(|()| {
+    let written = create_draft(disk, &draft).and_then(|()| {
         write_draft(disk, log, snapshots, plan, &draft.member)?;
-        disk.rename(&draft.dir, &draft.place)?;
-        disk.sync_dir(parent_of(&draft.place))?;
-        disk.remove(&draft.place.join(MARK))?;
-        Ok(disk.sync_dir(&draft.place)?)
+        disk.rename(&draft.dir, &draft.location)?;
+        disk.sync_dir(parent_of(&draft.location))?;
+        disk.remove(&draft.location.join(MARK))?;
+        Ok(disk.sync_dir(&draft.location)?)
     });
     if written.is_err() {
         // The first error counts; what is left is removed by the next run.
@@ -66,7 +66,7 @@ pub(super) fn write<D: Disk>(
 }
 
 /// Makes the draft's folder, with the mark in it.
-fn begin<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
+fn create_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     disk.create_dir_all(&draft.dir)?;
     disk.open(&draft.dir.join(MARK), Open::Create)?;
     Ok(())
@@ -85,7 +85,7 @@ fn write_draft<D: Disk>(
         copy_snapshot(disk, &snapshots[number].path, &snap)?;
     }
     write_log(disk, log, plan, &wal)?;
-    read_again(disk, plan, &wal)
+    check_log(disk, plan, &wal)
 }
 
 /// What is built until it is complete, and gets its name by one rename.
@@ -93,7 +93,7 @@ struct Draft {
     /// Its name until then.
     dir: PathBuf,
     /// Its name from then on.
-    place: PathBuf,
+    location: PathBuf,
     /// The folder in it, or itself, that holds the snapshots and the log.
     member: PathBuf,
 }
@@ -104,12 +104,12 @@ impl Draft {
     fn of<D: Disk>(disk: &D, out: &Path) -> Result<Draft, SalvageError> {
         if disk.kind(out)?.is_some() {
             let dir = out.join(DRAFT_WITHIN);
-            return Ok(Draft { member: dir.clone(), dir, place: out.join("member") });
+            return Ok(Draft { member: dir.clone(), dir, location: out.join("member") });
         }
         let mut name: OsString = out.as_os_str().to_owned();
         name.push(".salvaging");
         let dir = PathBuf::from(name);
-        Ok(Draft { member: dir.join("member"), dir, place: out.to_owned() })
+        Ok(Draft { member: dir.join("member"), dir, location: out.to_owned() })
     }
 }
 
@@ -167,11 +167,12 @@ fn write_log<D: Disk>(disk: &D, log: &Log, plan: &Plan, dir: &Path) -> Result<()
     }
     let mut reader = EntryReader::new(disk, &log.segments);
     let mut waiting = 0;
-    for (index, place) in (plan.start.index + 1..).zip(&plan.entries) {
-        let entry = reader.read(place)?.filter(|entry| entry.index == index && entry.term == place.term);
+    for (index, location) in (plan.start.index + 1..).zip(&plan.entries) {
+        let entry =
+            reader.read(location)?.filter(|entry| entry.index == index && entry.term == location.term);
         let Some(entry) = entry else { return Err(SalvageError::Changed { index }) };
         wal.append(std::iter::once(EntryRef::from(&entry)), None);
-        waiting += place.end - place.offset;
+        waiting += location.end - location.offset;
         if waiting >= BATCH_BYTES {
             wal.sync()?;
             waiting = 0;
@@ -182,7 +183,7 @@ fn write_log<D: Disk>(disk: &D, log: &Log, plan: &Plan, dir: &Path) -> Result<()
 }
 
 /// Reads the log that was written, as a server will.
-fn read_again<D: Disk>(disk: &D, plan: &Plan, dir: &Path) -> Result<(), SalvageError> {
+fn check_log<D: Disk>(disk: &D, plan: &Plan, dir: &Path) -> Result<(), SalvageError> {
     let segments = wal::segments_after(&wal::segments(disk, dir)?, dir, plan.start.index)?;
     let mut records = Stream::new(disk.clone(), dir, segments);
     let (mut last, mut state) = (plan.start.index, None);

@@ -9,12 +9,16 @@ use shared::entry::content;
 use shared::pb;
 use shared::wal::{self, End, Frames, Record, SegmentName, Stream, WalError};
 
-use super::snapshots::Known;
+use super::snapshots::GoodSnapshot;
 use super::terms::Terms;
-use super::{Check, Findings};
+use super::{Check, VerifyReport};
 
 /// Reads all segments in a folder, and compares them with the good snapshots, oldest first.
-pub(crate) fn check(dir: &Path, snapshots: &[Known], findings: &mut Findings<'_, impl Write>) -> Result<()> {
+pub(crate) fn check(
+    dir: &Path,
+    snapshots: &[GoodSnapshot],
+    findings: &mut VerifyReport<'_, impl Write>,
+) -> Result<()> {
     let names = match wal::segments(&RealDisk, dir) {
         Ok(names) if names.is_empty() => {
             return findings.flaw(Check::Files, dir, None, "there are no segments".to_owned());
@@ -26,12 +30,12 @@ pub(crate) fn check(dir: &Path, snapshots: &[Known], findings: &mut Findings<'_,
     for (i, name) in names.iter().enumerate() {
         log.segment(dir, *name, i.checked_sub(1).map(|before| names[before]))?;
     }
-    log.ends(&names)
+    log.check_end(&names)
 }
 
 struct LogCheck<'a, 'b, W> {
-    findings: &'a mut Findings<'b, W>,
-    snapshots: &'a [Known],
+    findings: &'a mut VerifyReport<'b, W>,
+    snapshots: &'a [GoodSnapshot],
     /// Whether a mark of each of them was seen.
     marked: Vec<bool>,
     /// The segment that is being read, and where the last record in it begins.
@@ -63,7 +67,7 @@ struct Counts {
 }
 
 impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
-    fn new(snapshots: &'a [Known], findings: &'a mut Findings<'b, W>) -> LogCheck<'a, 'b, W> {
+    fn new(snapshots: &'a [GoodSnapshot], findings: &'a mut VerifyReport<'b, W>) -> LogCheck<'a, 'b, W> {
         LogCheck {
             findings,
             snapshots,
@@ -90,11 +94,11 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     fn segment(&mut self, dir: &Path, name: SegmentName, before: Option<SegmentName>) -> Result<()> {
         self.file = dir.join(name.to_string());
         self.offset = 0;
-        self.findings.looked(Check::Chain);
+        self.findings.count_check(Check::Chain);
         match before {
             Some(before) if before.seq.checked_add(1) != Some(name.seq) => {
                 self.flaw(Check::Chain, format!("a segment is missing between {before} and this one"))?;
-                self.lost_sight();
+                self.lose_track();
             }
             // The sum at the head of the first one cannot be compared if those before it were purged.
             None if name.seq > 0 => self.crc = None,
@@ -106,7 +110,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             match stream.next_record() {
                 Ok(Some(record)) => {
                     self.offset = stream.offset();
-                    self.findings.looked(Check::Sums);
+                    self.findings.count_check(Check::Sums);
                     counts.records += 1;
                     self.record(record, &mut counts)?;
                 }
@@ -122,7 +126,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             Ok(()) if stream.headless().is_some() => {
                 self.offset = 0;
                 self.flaw(Check::Files, "the segment holds no record: what was in it is lost".to_owned())?;
-                self.lost_sight();
+                self.lose_track();
             }
             Ok(()) if end == End::Clean => {}
             // 3.x prepares its segments with zeros.
@@ -133,11 +137,11 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             }
             Err(WalError::Damaged { damage, .. }) => {
                 self.flaw(Check::Sums, damage.to_string())?;
-                self.lost_sight();
+                self.lose_track();
             }
             Err(error) => {
                 self.flaw(Check::Files, error.to_string())?;
-                self.lost_sight();
+                self.lose_track();
             }
         }
         let about = [
@@ -151,7 +155,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     }
 
     /// What comes next does not follow what came so far.
-    fn lost_sight(&mut self) {
+    fn lose_track(&mut self) {
         self.crc = None;
         self.last = None;
         self.is_lost = true;
@@ -183,7 +187,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     }
 
     fn metadata(&mut self, metadata: pb::Metadata) -> Result<()> {
-        self.findings.looked(Check::Metadata);
+        self.findings.count_check(Check::Metadata);
         let first = *self.metadata.get_or_insert(metadata);
         if first == metadata {
             return Ok(());
@@ -196,7 +200,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     }
 
     fn state(&mut self, state: pb::HardState) -> Result<()> {
-        self.findings.looked(Check::States);
+        self.findings.count_check(Check::States);
         if state.term < self.state.term {
             let (from, to) = (self.state.term, state.term);
             self.flaw(Check::States, format!("the term of the state falls from {from} to {to}"))?;
@@ -210,7 +214,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     }
 
     fn mark(&mut self, mark: pb::WalSnapshot) -> Result<()> {
-        self.findings.looked(Check::Snapshots);
+        self.findings.count_check(Check::Snapshots);
         for (known, marked) in self.snapshots.iter().zip(&mut self.marked) {
             *marked |= known.at == mark;
         }
@@ -232,7 +236,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         if index == 0 && self.first.is_none() {
             return Ok(());
         }
-        self.findings.looked(Check::Indexes);
+        self.findings.count_check(Check::Indexes);
         match self.last {
             Some(last) if index <= last && index <= self.state.commit => {
                 let commit = self.state.commit;
@@ -257,11 +261,11 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         }
         self.last = Some(index);
         self.is_lost = false;
-        self.findings.looked(Check::Terms);
+        self.findings.count_check(Check::Terms);
         if let Some(before) = self.terms.set(index, term).filter(|before| *before > term) {
             self.flaw(Check::Terms, format!("entry {index} has term {term}, the one before it {before}"))?;
         }
-        self.findings.looked(Check::Entries);
+        self.findings.count_check(Check::Entries);
         if let Err(error) = content(entry, Frames::Any) {
             self.flaw(Check::Entries, error.to_string())?;
         }
@@ -269,7 +273,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
     }
 
     /// What can be said only at the end.
-    fn ends(mut self, names: &[SegmentName]) -> Result<()> {
+    fn check_end(mut self, names: &[SegmentName]) -> Result<()> {
         let newest = self.snapshots.last().map(|known| known.at).unwrap_or_default();
         let last = self.last.unwrap_or(newest.index).max(newest.index);
         let pb::HardState { term, commit, .. } = self.state;

@@ -12,10 +12,10 @@ use anyhow::Result;
 use shared::disk::{Disk as _, RealDisk};
 use shared::wal::SegmentName;
 
-use crate::dump::Files;
+use crate::dump_flags::{Format, Lengths};
 use crate::fields::Value;
-use crate::flags::{Format, Lengths};
 use crate::lines::Lines;
+use crate::paths::MemberFiles;
 
 /// What is checked, in the order in which it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,19 +58,19 @@ impl Check {
 }
 
 /// What is found.
-pub(crate) struct Findings<'a, W> {
+pub(crate) struct VerifyReport<'a, W> {
     lines: Lines<'a, W>,
     /// How many things were looked at, and how many flaws they have.
     checked: BTreeMap<Check, [u64; 2]>,
 }
 
-impl<'a, W: Write> Findings<'a, W> {
-    pub(crate) fn new(format: Format, out: &'a mut W) -> Findings<'a, W> {
-        Findings { lines: Lines::new(format, Lengths::Whole, out), checked: BTreeMap::new() }
+impl<'a, W: Write> VerifyReport<'a, W> {
+    pub(crate) fn new(format: Format, out: &'a mut W) -> VerifyReport<'a, W> {
+        VerifyReport { lines: Lines::new(format, Lengths::Whole, out), checked: BTreeMap::new() }
     }
 
     /// Something was looked at.
-    pub(crate) fn looked(&mut self, check: Check) {
+    pub(crate) fn count_check(&mut self, check: Check) {
         self.checked.entry(check).or_default()[0] += 1;
     }
 
@@ -105,7 +105,7 @@ impl<'a, W: Write> Findings<'a, W> {
 
     /// A file was read.
     pub(crate) fn file(&mut self, what: &str, file: &Path, about: &[(&'static str, u64)]) -> Result<()> {
-        self.looked(Check::Files);
+        self.count_check(Check::Files);
         self.place(file, None);
         for (name, number) in about {
             self.lines.add(name, Value::Number(*number));
@@ -115,12 +115,12 @@ impl<'a, W: Write> Findings<'a, W> {
 
     /// Says what was checked; tells whether all is good.
     pub(crate) fn finish(mut self) -> Result<bool> {
-        for (check, [looked, flaws]) in std::mem::take(&mut self.checked) {
+        for (check, [count_check, flaws]) in std::mem::take(&mut self.checked) {
             self.lines.add("check", Value::Word(check.name()));
-            self.lines.add("looked", Value::Number(looked));
+            self.lines.add("looked", Value::Number(count_check));
             self.lines.add("flaws", Value::Number(flaws));
             self.lines.write("checked")?;
-            self.checked.insert(check, [looked, flaws]);
+            self.checked.insert(check, [count_check, flaws]);
         }
         let flaws = self.checked.values().map(|[_, flaws]| flaws).sum();
         self.lines.add("good", Value::Flag(flaws == 0));
@@ -134,8 +134,8 @@ impl<'a, W: Write> Findings<'a, W> {
 ///
 /// # Errors
 /// If the output cannot be written. What is wrong with the files is a finding.
-pub(crate) fn member(files: &Files, format: Format, out: &mut impl Write) -> Result<bool> {
-    let mut findings = Findings::new(format, out);
+pub(crate) fn member(files: &MemberFiles, format: Format, out: &mut impl Write) -> Result<bool> {
+    let mut findings = VerifyReport::new(format, out);
     let known = snapshots::check(&files.snap, &mut findings)?;
     log::check(&files.wal, &known, &mut findings)?;
     for dir in [&files.snap, &files.wal] {
@@ -145,7 +145,7 @@ pub(crate) fn member(files: &Files, format: Format, out: &mut impl Write) -> Res
 }
 
 /// Says which files no check has looked at: what they hold is not among what is good.
-fn passed_over(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<()> {
+fn passed_over(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<()> {
     // A folder that cannot be listed is a flaw already.
     for name in RealDisk.list(dir).unwrap_or_default() {
         let is_checked = name.as_encoded_bytes().ends_with(b".snap") || SegmentName::parse(&name).is_some();

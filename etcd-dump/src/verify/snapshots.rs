@@ -9,18 +9,18 @@ use shared::pb::WalSnapshot;
 use shared::snap::{self, SnapError, Snapshots};
 use shared::store::Store;
 
-use super::{Check, Findings};
+use super::{Check, VerifyReport};
 use crate::doctor::member_faults;
 
 /// A good snapshot.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct GoodSnapshot {
     pub(crate) file: PathBuf,
     pub(crate) at: WalSnapshot,
 }
 
 /// Reads all snapshots in a folder; gives the good ones, oldest first.
-pub(crate) fn check(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Result<Vec<Known>> {
+pub(crate) fn check(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<Vec<GoodSnapshot>> {
     let names = match Snapshots::new(RealDisk, dir).names() {
         Ok(names) => names,
         Err(error) => {
@@ -31,8 +31,8 @@ pub(crate) fn check(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Resu
     let mut known = Vec::new();
     for name in names {
         let file = dir.join(&name);
-        findings.looked(Check::Sums);
-        findings.looked(Check::Snapshots);
+        findings.count_check(Check::Sums);
+        findings.count_check(Check::Snapshots);
         let snapshot = match snap::read(&RealDisk, &file) {
             Ok(snapshot) => snapshot,
             Err(SnapError::Broken { flaw, .. }) => {
@@ -63,7 +63,7 @@ pub(crate) fn check(dir: &Path, findings: &mut Findings<'_, impl Write>) -> Resu
                 for fault in member_faults(&store) {
                     findings.flaw(Check::Snapshots, &file, None, fault)?;
                 }
-                known.push(Known { file, at });
+                known.push(GoodSnapshot { file, at });
             }
             Err(error) => findings.flaw(Check::Snapshots, &file, None, error.to_string())?,
         }

@@ -4,6 +4,15 @@ use std::path::{Path, PathBuf};
 
 use shared::disk::{Disk, DiskError, DiskFile as _, Kind, Open};
 
+/// Where the files of a member are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberFiles {
+    /// The folder of the snapshots.
+    pub(crate) snap: PathBuf,
+    /// The folder of the log.
+    pub(crate) wal: PathBuf,
+}
+
 /// Whether a folder stands at a path. A path that cannot be looked at is an error, not an absent folder.
 ///
 /// # Errors
@@ -16,7 +25,7 @@ pub(crate) fn is_dir<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> 
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn is_there<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
+pub(crate) fn exists<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
     Ok(disk.kind(path)?.is_some())
 }
 
@@ -24,16 +33,16 @@ pub(crate) fn is_there<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn is_legacy<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
-    let is_there = |name: &str| is_there(disk, &dir.join(name));
-    Ok(is_there("log")? && (is_there("conf")? || is_there("snapshot")?))
+pub(crate) fn is_legacy_dir<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
+    let exists = |name: &str| exists(disk, &dir.join(name));
+    Ok(exists("log")? && (exists("conf")? || exists("snapshot")?))
 }
 
 /// What is wrong with a directory that the user named, if it is not one at all.
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn no_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DiskError> {
+pub(crate) fn not_a_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DiskError> {
     Ok(match disk.kind(dir)? {
         Some(Kind::Dir) => None,
         Some(_) => Some(format!("{} is not a directory", dir.display())),

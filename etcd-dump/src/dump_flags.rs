@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use shared::flags::{Flag, FlagSet, Group, Kind};
 
-use crate::command_line::{Command, Line, UsageError};
+use crate::command_line::{Command, CommandLine, UsageError};
 
 /// Which directory, which part of it, and how.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct What {
+pub(crate) struct DumpOptions {
     pub(crate) data_dir: PathBuf,
     /// Where the log is, if it is not in the data directory.
     pub(crate) wal_dir: Option<PathBuf>,
     /// Whether the files of 0.x are meant where those of 2.x stand beside them.
     pub(crate) old: bool,
-    pub(crate) from: From,
+    pub(crate) from: LogStart,
     /// The last index that is shown.
     pub(crate) to: u64,
     pub(crate) view: View,
@@ -24,7 +24,7 @@ pub(crate) struct What {
 
 /// Where the log begins to be shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum LogStart {
     /// Where it begins.
     Beginning,
     /// After the newest snapshot that is good, or at its beginning if there is none.
@@ -43,7 +43,7 @@ pub(crate) enum View {
     /// The tree that they make.
     Store,
     /// What is wrong with the files.
-    Flaws,
+    Verify,
 }
 
 /// In what form.
@@ -195,16 +195,16 @@ exit status:
   2  the command line makes no sense
 ";
 
-impl What {
+impl DumpOptions {
     /// Makes sense of a command line.
-    pub(crate) fn new(line: &Line) -> Result<What, UsageError> {
+    pub(crate) fn new(line: &CommandLine) -> Result<DumpOptions, UsageError> {
         let data_dir = line.data_dir()?;
         let values = &line.values;
         exclude(line, &["from", "index", "start-index", "start-snap", "after-snapshot"])?;
         exclude(line, &["store", "verify"])?;
         let view = match (values.switch("store"), values.switch("verify")) {
             (true, _) => View::Store,
-            (_, true) => View::Flaws,
+            (_, true) => View::Verify,
             _ => View::Log,
         };
         let format = match values.text("format") {
@@ -219,11 +219,11 @@ impl What {
         };
         let index = values.number("index").max(values.number("start-index"));
         let from = match values.text("start-snap") {
-            "" if index > 0 => From::Index(index),
-            "" if values.is_set("from") => From::Index(values.number("from").saturating_sub(1)),
-            "" if format == Format::Text || values.switch("after-snapshot") => From::NewestSnapshot,
-            "" => From::Beginning,
-            name => From::Snapshot(name.to_owned()),
+            "" if index > 0 => LogStart::Index(index),
+            "" if values.is_set("from") => LogStart::Index(values.number("from").saturating_sub(1)),
+            "" if format == Format::Text || values.switch("after-snapshot") => LogStart::NewestSnapshot,
+            "" => LogStart::Beginning,
+            name => LogStart::Snapshot(name.to_owned()),
         };
         let to = match values.number("to") {
             0 => u64::MAX,
@@ -237,7 +237,7 @@ impl What {
                 return Err(UsageError::Both(name, start));
             }
         }
-        if view == View::Flaws {
+        if view == View::Verify {
             let shown = ["to", "values"].into_iter().find(|flag| is_given(line, flag));
             if let Some(shown) = shown {
                 return Err(UsageError::Both("verify", shown));
@@ -245,12 +245,12 @@ impl What {
         }
         let old = values.switch("old");
         let wal_dir = Some(values.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Ok(What { data_dir, wal_dir, old, from, to, view, format, lengths })
+        Ok(DumpOptions { data_dir, wal_dir, old, from, to, view, format, lengths })
     }
 }
 
 /// Whether a flag is set to something else than nothing.
-fn is_given(line: &Line, flag: &str) -> bool {
+fn is_given(line: &CommandLine, flag: &str) -> bool {
     let values = &line.values;
     values.is_set(flag)
         && match COMMAND.flags.find(flag).map(|flag| flag.kind) {
@@ -261,7 +261,7 @@ fn is_given(line: &Line, flag: &str) -> bool {
 }
 
 /// Refuses two of some flags together, but for two names of one.
-fn exclude(line: &Line, flags: &[&'static str]) -> Result<(), UsageError> {
+fn exclude(line: &CommandLine, flags: &[&'static str]) -> Result<(), UsageError> {
     let is_repeated = |flag: &str| flag == "start-index" && is_given(line, "index");
     let mut given = flags.iter().filter(|flag| is_given(line, flag) && !is_repeated(flag));
     match (given.next(), given.next()) {
@@ -278,12 +278,12 @@ mod tests {
 
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<What, UsageError> {
-        COMMAND.read(words.iter().map(OsString::from)).and_then(|line| What::new(&line))
+    fn parse(words: &[&str]) -> Result<DumpOptions, UsageError> {
+        COMMAND.read(words.iter().map(OsString::from)).and_then(|line| DumpOptions::new(&line))
     }
 
-    fn text(from: From) -> Result<What, UsageError> {
-        Ok(What {
+    fn text(from: LogStart) -> Result<DumpOptions, UsageError> {
+        Ok(DumpOptions {
             data_dir: PathBuf::from("d"),
             wal_dir: None,
             old: false,
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn the_directory_may_stand_anywhere() {
         for words in [&["d"][..], &["-data-dir", "d"], &["--data-dir=d"], &["--", "d"]] {
-            assert_eq!(parse(words), text(From::NewestSnapshot), "{words:?}");
+            assert_eq!(parse(words), text(LogStart::NewestSnapshot), "{words:?}");
         }
         for words in [
             &["-index", "7", "d"][..],
@@ -307,25 +307,25 @@ mod tests {
             &["-index", "3", "d", "--index", "7"],
             &["--from", "8", "d"],
         ] {
-            assert_eq!(parse(words), text(From::Index(7)), "{words:?}");
+            assert_eq!(parse(words), text(LogStart::Index(7)), "{words:?}");
         }
-        assert_eq!(parse(&["d", "-start-snap", "x.snap"]), text(From::Snapshot("x.snap".into())));
+        assert_eq!(parse(&["d", "-start-snap", "x.snap"]), text(LogStart::Snapshot("x.snap".into())));
     }
 
     #[test]
     fn the_form_decides_what_is_shown_if_nothing_else_does() {
         let shown = |words: &[&str]| parse(words).map(|what| (what.from, what.lengths)).unwrap();
-        assert_eq!(shown(&["d"]), (From::NewestSnapshot, Lengths::Cut));
-        assert_eq!(shown(&["--format=full", "d"]), (From::Beginning, Lengths::Cut));
-        assert_eq!(shown(&["--format=json", "d"]), (From::Beginning, Lengths::Whole));
+        assert_eq!(shown(&["d"]), (LogStart::NewestSnapshot, Lengths::Cut));
+        assert_eq!(shown(&["--format=full", "d"]), (LogStart::Beginning, Lengths::Cut));
+        assert_eq!(shown(&["--format=json", "d"]), (LogStart::Beginning, Lengths::Whole));
         assert_eq!(
             shown(&["--format=json", "--after-snapshot", "--values=cut", "d"]),
-            (From::NewestSnapshot, Lengths::Cut)
+            (LogStart::NewestSnapshot, Lengths::Cut)
         );
-        assert_eq!(shown(&["--from", "0", "d"]).0, From::Index(0));
+        assert_eq!(shown(&["--from", "0", "d"]).0, LogStart::Index(0));
         assert_eq!(parse(&["--to", "9", "d"]).unwrap().to, 9);
         assert_eq!(parse(&["--store", "d"]).unwrap().view, View::Store);
-        assert_eq!(parse(&["--verify", "d"]).unwrap().view, View::Flaws);
+        assert_eq!(parse(&["--verify", "d"]).unwrap().view, View::Verify);
     }
 
     #[test]

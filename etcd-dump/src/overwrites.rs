@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 
 /// How many cuts are kept: 16 MiB of them. Logs have one for a change of leader at most; a log made of nothing but cuts
 /// is read several times instead.
-const CUTS_MAX: usize = 1 << 20;
+const OVERWRITES_MAX: usize = 1 << 20;
 
 /// From here on the log goes on as if the entries from an index on had never been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
+struct Overwrite {
     /// The number of the record that cuts. Those before it are concerned, not itself.
     at: u64,
     /// Entries of this index and above are gone.
@@ -22,9 +22,9 @@ struct Cut {
 
 /// The places where a log is cut back.
 #[derive(Debug, Clone)]
-pub(crate) struct Cuts {
+pub(crate) struct Overwrites {
     /// Their records and their indexes both ascend.
-    kept: VecDeque<Cut>,
+    kept: VecDeque<Overwrite>,
     kept_max: usize,
     /// Only cuts behind this record are looked at.
     from: u64,
@@ -32,14 +32,14 @@ pub(crate) struct Cuts {
     more: bool,
 }
 
-impl Cuts {
+impl Overwrites {
     /// Those behind the record `from`.
-    pub(crate) fn new(from: u64) -> Cuts {
-        Cuts { kept: VecDeque::new(), kept_max: CUTS_MAX, from, more: false }
+    pub(crate) fn new(from: u64) -> Overwrites {
+        Overwrites { kept: VecDeque::new(), kept_max: OVERWRITES_MAX, from, more: false }
     }
 
     /// Takes note that the record `at` replaces the entries from `index` on. Must be called in the order of records.
-    pub(crate) fn note(&mut self, at: u64, index: u64) {
+    pub(crate) fn add(&mut self, at: u64, index: u64) {
         if at <= self.from {
             return;
         }
@@ -51,17 +51,17 @@ impl Cuts {
         if self.more || self.kept.len() >= self.kept_max {
             self.more = true;
         } else {
-            self.kept.push_back(Cut { at, index });
+            self.kept.push_back(Overwrite { at, index });
         }
     }
 
     /// The record from which on nothing is known, because there was no room for the cuts behind it; `None` if all is.
-    pub(crate) fn known_to(&self) -> Option<u64> {
+    pub(crate) fn known_until(&self) -> Option<u64> {
         self.kept.back().filter(|_| self.more).map(|cut| cut.at)
     }
 
     /// Whether the entry of this index in the record `at` still stands. Must be asked in the order of records.
-    pub(crate) fn stands(&mut self, at: u64, index: u64) -> bool {
+    pub(crate) fn is_live(&mut self, at: u64, index: u64) -> bool {
         while self.kept.front().is_some_and(|cut| cut.at <= at) {
             self.kept.pop_front();
         }
@@ -83,22 +83,22 @@ mod tests {
         all
     }
 
-    /// The same by [`Cuts`] that keep at most so many.
+    /// The same by [`Overwrites`] that keep at most so many.
     fn found(log: &[u64], kept_max: usize) -> Vec<(u64, u64)> {
         let mut all = Vec::new();
         let mut shown = 0;
         loop {
-            let mut cuts = Cuts { kept_max, ..Cuts::new(shown) };
+            let mut overwrites = Overwrites { kept_max, ..Overwrites::new(shown) };
             let mut last = 0;
             for (at, index) in (0..).zip(log) {
                 if *index <= last {
-                    cuts.note(at, *index);
+                    overwrites.add(at, *index);
                 }
                 last = *index;
             }
-            let to = cuts.known_to();
+            let to = overwrites.known_until();
             for (at, index) in (0..).zip(log) {
-                if at >= shown && to.is_none_or(|to| at < to) && cuts.stands(at, *index) {
+                if at >= shown && to.is_none_or(|to| at < to) && overwrites.is_live(at, *index) {
                     all.push((at, *index));
                 }
             }

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 /// A line on standard error, with the arguments of `format!`.
 macro_rules! note {
-    ($($argument:tt)*) => { $crate::say::note(&format!($($argument)*)) };
+    ($($argument:tt)*) => { $crate::output::note(&format!($($argument)*)) };
 }
 
 /// A line on standard error. That its reader is gone is no reason to stop: what is asked for is on standard output.
@@ -16,7 +16,7 @@ pub(crate) fn note(line: &str) {
 ///
 /// # Errors
 /// If it cannot be written, as on a disk that is full.
-pub(crate) fn out(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
