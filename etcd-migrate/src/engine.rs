@@ -10,11 +10,11 @@ use shared::{pb, wal};
 
 use crate::error::MigrateError;
 use crate::legacy_replay::{Converted, LegacyReplay};
-use crate::output::{Output, member_dir, remove_draft};
-use crate::pace::Pace;
+use crate::output::{MigrationOutput, member_dir, remove_draft};
+use crate::progress_counter::ProgressCounter;
 use crate::registry::Machine;
-use crate::report::{Already, Loss, Report, ReportMember};
-use crate::source::{Check, Source, Start};
+use crate::report::{AlreadyMigrated, Loss, Report, ReportMember};
+use crate::source::{ReplayStart, SnapshotCheck, Source};
 use crate::survey::{Survey, command_error};
 use crate::{Options, Progress, identity, original};
 
@@ -32,7 +32,7 @@ pub(crate) fn migrate<D: Disk>(
     if disk.kind(data_dir)? != Some(Kind::Dir) {
         return Err(MigrateError::NoDirectory(data_dir.to_owned()));
     }
-    if let Some(already) = already(disk, data_dir)? {
+    if let Some(already) = find_migrated(disk, data_dir)? {
         return Ok(Report { data_dir: data_dir.to_owned(), already: Some(already), ..Report::default() });
     }
     match detect(disk, data_dir) {
@@ -57,17 +57,17 @@ pub(crate) fn migrate<D: Disk>(
 }
 
 /// Whether a directory has the files of 2.x.
-fn already<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Already>, MigrateError> {
+fn find_migrated<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<AlreadyMigrated>, MigrateError> {
     let member = member_dir(data_dir);
     match disk.kind(&member)? {
         None => {
             let both =
                 disk.kind(&data_dir.join("snap"))?.is_some() && wal::exists(disk, &data_dir.join("wal"))?;
-            Ok(both.then_some(Already::Layout20))
+            Ok(both.then_some(AlreadyMigrated::Layout20))
         }
         Some(Kind::Dir) if wal::exists(disk, &member.join("wal"))? => {
             let is_newer = disk.kind(&member.join("snap/db"))?.is_some();
-            Ok(Some(if is_newer { Already::Newer } else { Already::Member }))
+            Ok(Some(if is_newer { AlreadyMigrated::Newer } else { AlreadyMigrated::Member }))
         }
         Some(_) => Err(MigrateError::InTheWay(member)),
     }
@@ -97,8 +97,9 @@ fn convert<D: Disk>(
     let salvage = options.salvage;
     let mut source = Source::read(disk, data_dir, salvage)?;
     let mut start = source.start(data_dir, None, salvage)?;
-    let survey =
-        |start: &Start| Survey::read(disk, data_dir, start.after, start.replay.registry().clone(), salvage);
+    let survey = |start: &ReplayStart| {
+        Survey::read(disk, data_dir, start.after, start.replay.registry().clone(), salvage)
+    };
     let mut found = survey(&start)?;
     if let Some(check) = start.check.take_if(|check| check.index > found.last) {
         // The log has lost its end: what the snapshot holds is more.
@@ -113,19 +114,19 @@ fn convert<D: Disk>(
             check.index
         ));
     }
-    let mut job = Job::plan(disk, data_dir, options, &mut source, start, found)?;
-    job.run(progress)?;
-    job.report()
+    let mut migration = Migration::plan(disk, data_dir, options, &mut source, start, found)?;
+    migration.run(progress)?;
+    migration.report()
 }
 
 /// A migration that is decided.
-struct Job<'a, D: Disk> {
+struct Migration<'a, D: Disk> {
     disk: &'a D,
     data_dir: &'a Path,
     options: &'a Options,
     survey: Survey,
     replay: LegacyReplay,
-    check: Option<Check>,
+    check: Option<SnapshotCheck>,
     name: String,
     id: MemberId,
     /// Entries up to here are in the state that the replay begins with.
@@ -136,18 +137,18 @@ struct Job<'a, D: Disk> {
     write_from: u64,
     /// Of the last entry that was done.
     last: (u64, u64),
-    out: Option<Output<D>>,
+    out: Option<MigrationOutput<D>>,
 }
 
-impl<'a, D: Disk> Job<'a, D> {
+impl<'a, D: Disk> Migration<'a, D> {
     fn plan(
         disk: &'a D,
         data_dir: &'a Path,
         options: &'a Options,
         source: &mut Source,
-        start: Start,
+        start: ReplayStart,
         mut survey: Survey,
-    ) -> Result<Job<'a, D>, MigrateError> {
+    ) -> Result<Migration<'a, D>, MigrateError> {
         let conf = source.conf.as_ref();
         let evidence = identity::Evidence {
             given: options.name.as_deref(),
@@ -159,10 +160,10 @@ impl<'a, D: Disk> Job<'a, D> {
         survey.registry.check_urls()?;
         let last = survey.last.max(start.after);
         // The first entry of a cluster was committed by its first member alone.
-        let told = conf.map_or(0, |conf| conf.commit_index);
-        if told > last {
+        let conf_commit = conf.map_or(0, |conf| conf.commit_index);
+        if conf_commit > last {
             survey.warnings.push(format!(
-                "\"conf\" says that entry {told} is committed, but the log ends with entry {last}: another member may \
+                "\"conf\" says that entry {conf_commit} is committed, but the log ends with entry {last}: another member may \
                  know the entries that are missing here"
             ));
         }
@@ -171,8 +172,11 @@ impl<'a, D: Disk> Job<'a, D> {
                 "the file \"conf\" is missing: how much of the log is committed shows later".to_owned(),
             );
         }
-        let known =
-            told.max(start.after).max(1).max(start.check.as_ref().map_or(0, |check| check.index)).min(last);
+        let known = conf_commit
+            .max(start.after)
+            .max(1)
+            .max(start.check.as_ref().map_or(0, |check| check.index))
+            .min(last);
         let commit = survey.commit_from(known, &name);
         let Some(url) = survey.address(&name, commit) else {
             let problem = "no entry tells it".to_owned();
@@ -180,7 +184,7 @@ impl<'a, D: Disk> Job<'a, D> {
         };
         let machine = Machine { peer_url: url.to_owned(), client_url: String::new() };
         survey.lost.splice(0..0, source.lost.drain(..));
-        Ok(Job {
+        Ok(Migration {
             disk,
             data_dir,
             options,
@@ -201,7 +205,7 @@ impl<'a, D: Disk> Job<'a, D> {
         progress.begin(self.survey.entries, self.survey.bytes);
         if !self.options.dry_run {
             let metadata = pb::Metadata { node_id: self.id.0, cluster_id: CLUSTER_ID };
-            self.out = Some(Output::create(self.disk, self.data_dir, metadata)?);
+            self.out = Some(MigrationOutput::create(self.disk, self.data_dir, metadata)?);
         }
         if self.commit == self.after {
             self.snapshot()?;
@@ -222,7 +226,7 @@ impl<'a, D: Disk> Job<'a, D> {
         if reader.len() != self.survey.bytes {
             return Err(MigrateError::Changed(path));
         }
-        let mut pace = Pace::new(progress);
+        let mut counter = ProgressCounter::new(progress);
         loop {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
@@ -234,9 +238,9 @@ impl<'a, D: Disk> Job<'a, D> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            pace.entry(reader.offset());
+            counter.entry(reader.offset());
             if entry.index <= self.after {
-                self.same_term(&entry);
+                self.check_term(&entry);
                 continue;
             }
             // Lost entries keep their places, empty.
@@ -255,7 +259,7 @@ impl<'a, D: Disk> Job<'a, D> {
                 Err(error) => return Err(command_error(&path, entry.offset, entry.index, error)),
             }
         }
-        pace.told(reader.offset());
+        counter.report(reader.offset());
         Ok(())
     }
 
@@ -287,7 +291,7 @@ impl<'a, D: Disk> Job<'a, D> {
     }
 
     /// Compares a snapshot with what the replay made of the entries before it.
-    fn compare(&mut self, mut check: Check) {
+    fn compare(&mut self, mut check: SnapshotCheck) {
         let mut mine = self.replay.old_image();
         mine.take_out(b"/1/_etcd");
         check.image.take_out(b"/1/_etcd");
@@ -310,7 +314,7 @@ impl<'a, D: Disk> Job<'a, D> {
     }
 
     /// The entry that a snapshot ends with must be the log's.
-    fn same_term(&mut self, entry: &LogEntry) {
+    fn check_term(&mut self, entry: &LogEntry) {
         if (entry.index, entry.term) != (self.after, self.last.1) && entry.index == self.after {
             self.survey.warnings.push(format!(
                 "the snapshot ends with entry {} of term {}, the log has it with term {}: they may be of two clusters",
@@ -320,7 +324,7 @@ impl<'a, D: Disk> Job<'a, D> {
     }
 
     fn report(self) -> Result<Report, MigrateError> {
-        let Job { survey, replay, .. } = self;
+        let Migration { survey, replay, .. } = self;
         let mut image = replay.image();
         image.take_out(b"/1/_etcd");
         let census = image.census(b"/1");
@@ -331,7 +335,7 @@ impl<'a, D: Disk> Job<'a, D> {
                 replay.clamped()
             ));
         }
-        if replay.old_expirations() {
+        if replay.has_0_1_expirations() {
             warnings.push(
                 "etcd 0.1 did not write down when keys expired: those whose time has come go when the new server starts"
                     .to_owned(),

@@ -8,7 +8,7 @@ use shared::flags::{Flag, FlagError, FlagSet, Group, Values, document};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum Invocation {
     /// To be shown a text.
     Text(String),
     /// To migrate a directory.
@@ -87,17 +87,17 @@ examples:
 ";
 
 /// Reads the words after the program's name. Flags may stand before and after DIR.
-pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
+pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
     let words: Vec<OsString> = words.into_iter().collect();
-    if let Some(asked) = document(&words, &[&FLAGS]) {
-        return Ok(Request::Text(asked?));
+    if let Some(text) = document(&words, &[&FLAGS]) {
+        return Ok(Invocation::Text(text?));
     }
     let values = match parse(words) {
-        Err(FlagError::Help) => return Ok(Request::Text(FLAGS.help())),
+        Err(FlagError::Help) => return Ok(Invocation::Text(FLAGS.help())),
         values => values?,
     };
     if values.switch("version") {
-        return Ok(Request::Text(format!("etcd-migrate Version: {}\n", env!("CARGO_PKG_VERSION"))));
+        return Ok(Invocation::Text(format!("etcd-migrate Version: {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let flag = Some(values.text("data-dir")).filter(|dir| !dir.is_empty());
     let mut dirs = flag.into_iter().chain(values.rest().iter().map(String::as_str));
@@ -114,7 +114,7 @@ pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Request,
     if options.original && options.salvage {
         return Err(UsageError::OriginalAndSalvage);
     }
-    Ok(Request::Migrate(PathBuf::from(dir), options))
+    Ok(Invocation::Migrate(PathBuf::from(dir), options))
 }
 
 /// What was probably meant, where a flag is not known.
@@ -143,13 +143,13 @@ fn parse(mut words: Vec<OsString>) -> Result<Values, FlagError> {
 mod tests {
     use super::*;
 
-    fn request(words: &[&str]) -> Result<Request, UsageError> {
+    fn request(words: &[&str]) -> Result<Invocation, UsageError> {
         read(words.iter().map(OsString::from))
     }
 
     fn options(words: &[&str]) -> Options {
         match request(words) {
-            Ok(Request::Migrate(dir, options)) if dir.as_os_str() == "/d" => options,
+            Ok(Invocation::Migrate(dir, options)) if dir.as_os_str() == "/d" => options,
             other => panic!("{words:?}: {other:?}"),
         }
     }
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_help_teaches() {
-        let Ok(Request::Text(help)) = request(&["--help"]) else { panic!() };
+        let Ok(Invocation::Text(help)) = request(&["--help"]) else { panic!() };
         for part in ["--salvage", "--dry-run", "examples:", "DIR/member", "one by one"] {
             assert!(help.contains(part), "{part}");
         }

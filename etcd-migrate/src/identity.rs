@@ -50,8 +50,9 @@ pub(crate) fn find(evidence: Evidence<'_>, survey: &mut Survey) -> Result<String
     }
     let from_info =
         info.map(|info| info.name.clone()).filter(|name| known(survey, name) && !evidence.is_peer(name));
-    found = found.or(from_info).or_else(|| left_over(survey, |name| evidence.is_peer(name)));
-    found = found.or_else(|| left_over(survey, |name| evidence.is_peer(name) || evidence.was_other(name)));
+    found = found.or(from_info).or_else(|| only_remaining(survey, |name| evidence.is_peer(name)));
+    found =
+        found.or_else(|| only_remaining(survey, |name| evidence.is_peer(name) || evidence.was_other(name)));
     let Some(name) = found else {
         let candidates = survey.names.iter().filter(|(name, _)| !evidence.is_peer(name));
         let others = conf.map(|conf| conf.peers.iter().map(|peer| peer.name.clone()).collect());
@@ -70,7 +71,7 @@ pub(crate) fn find(evidence: Evidence<'_>, survey: &mut Survey) -> Result<String
 
 /// Who is left when the others are taken out, if that is one: of the members, or if all of them are others, of those
 /// that were members once.
-fn left_over(survey: &Survey, is_other: impl Fn(&str) -> bool) -> Option<String> {
+fn only_remaining(survey: &Survey, is_other: impl Fn(&str) -> bool) -> Option<String> {
     let left = |removed: bool| {
         let names = survey.names.iter();
         let mut left = names.filter(|(name, (gone, _))| gone.is_some() == removed && !is_other(name));

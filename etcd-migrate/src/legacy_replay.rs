@@ -16,7 +16,7 @@ use shared::store::{Expiry, Image, Store, clean_path};
 use shared::time::UnixNanos;
 use shared::v2::{Request, Verb};
 
-use crate::registry::{Joined, MACHINES, Registry};
+use crate::registry::{JoinOutcome, MACHINES, Registry};
 
 /// New nodes with an earlier expiration have none, in 0.x as in 2.x: 0.1 said "never" by the start of 1970.
 const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
@@ -34,7 +34,7 @@ pub(crate) struct LegacyReplay {
     /// Expirations that 2.x cannot express: after the year 2262.
     clamped: u64,
     /// Whether a command of 0.1 with an expiration was seen: 0.1 let keys expire without an entry.
-    old_expirations: bool,
+    has_0_1_expirations: bool,
     data: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Converted<'a> {
 }
 
 /// What stands in a change of the members.
-enum Change {
+enum EntryContent {
     Nothing,
     Request(Box<Request>),
     Members(pb::ConfChange),
@@ -58,13 +58,13 @@ impl LegacyReplay {
     /// Goes on after a snapshot, or from an empty store, in a cluster that has so many members at its end.
     pub(crate) fn new(store: Store, members: usize) -> LegacyReplay {
         let mut registry = Registry::from_store(&store);
-        registry.expect(members);
+        registry.raise_active_size(members);
         LegacyReplay {
             store,
             registry,
             removed: BTreeMap::new(),
             clamped: 0,
-            old_expirations: false,
+            has_0_1_expirations: false,
             data: Vec::new(),
         }
     }
@@ -90,8 +90,8 @@ impl LegacyReplay {
     }
 
     /// Whether 0.1 wrote expirations.
-    pub(crate) fn old_expirations(&self) -> bool {
-        self.old_expirations
+    pub(crate) fn has_0_1_expirations(&self) -> bool {
+        self.has_0_1_expirations
     }
 
     /// The store as it is, with the members where 0.x has them.
@@ -146,7 +146,7 @@ impl LegacyReplay {
     /// Does what a command does and says what it is in 2.x.
     pub(crate) fn apply(&mut self, command: &Command<'_>) -> Converted<'_> {
         let change = match command {
-            Command::Nop | Command::Watch(_) => Change::Nothing,
+            Command::Nop | Command::Watch(_) => EntryContent::Nothing,
             Command::Join(join) => self.join(join),
             Command::Remove(remove) => self.remove(&remove.name),
             Command::SetClusterConfig(config) => {
@@ -154,14 +154,14 @@ impl LegacyReplay {
                 self.request(Request { val: val.into(), ..put("/_etcd/config") })
             }
             Command::Set(set) => {
-                self.old_expirations |= set.dir.is_none() && set.expire_time.unix_seconds() > 0;
-                let expiration = self.of_new(set.expire_time);
+                self.has_0_1_expirations |= set.dir.is_none() && set.expire_time.unix_seconds() > 0;
+                let expiration = self.expiration_of_new(set.expire_time);
                 let val = text(&set.value);
                 self.request(Request { val, dir: set.dir == Some(true), expiration, ..put(&set.key) })
             }
             Command::Create(create) => self.create(create),
             Command::Update(update) => {
-                let expiration = self.of_change(update.expire_time);
+                let expiration = self.expiration_of_change(update.expire_time);
                 let val = text(&update.value);
                 self.request(Request { val, expiration, prev_exist: Some(true), ..put(&update.key) })
             }
@@ -180,7 +180,7 @@ impl LegacyReplay {
                 let time = sync.time.unix_nanos().0;
                 self.request(Request { verb: Verb::Sync, time, ..Request::default() })
             }
-            Command::Get(get) => Change::Request(Box::new(Request {
+            Command::Get(get) => EntryContent::Request(Box::new(Request {
                 verb: Verb::QuorumGet,
                 recursive: get.recursive,
                 sorted: get.sorted,
@@ -190,15 +190,15 @@ impl LegacyReplay {
         self.encode(&change)
     }
 
-    fn encode(&mut self, change: &Change) -> Converted<'_> {
+    fn encode(&mut self, change: &EntryContent) -> Converted<'_> {
         self.data.clear();
         let kind = match change {
-            Change::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
-            Change::Request(request) => {
+            EntryContent::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
+            EntryContent::Request(request) => {
                 request.encode(&mut self.data);
                 pb::ENTRY_NORMAL
             }
-            Change::Members(change) => {
+            EntryContent::Members(change) => {
                 assert!(change.encode(&mut self.data).is_ok(), "a vector takes all");
                 pb::ENTRY_CONF_CHANGE
             }
@@ -207,13 +207,13 @@ impl LegacyReplay {
     }
 
     /// Carries out a request. What it answers nobody hears: a refused write is in the log as well.
-    fn request(&mut self, request: Request) -> Change {
+    fn request(&mut self, request: Request) -> EntryContent {
         let _ = self.store.apply_quietly(&request, NOW);
-        Change::Request(Box::new(request))
+        EntryContent::Request(Box::new(request))
     }
 
-    fn create(&mut self, create: &Create<'_>) -> Change {
-        let expiration = self.of_new(create.expire_time);
+    fn create(&mut self, create: &Create<'_>) -> EntryContent {
+        let expiration = self.expiration_of_new(create.expire_time);
         let mut request = Request {
             val: text(&create.value),
             dir: create.dir,
@@ -228,8 +228,8 @@ impl LegacyReplay {
         self.request(request)
     }
 
-    fn compare_and_swap(&mut self, swap: &CompareAndSwap<'_>) -> Change {
-        let expiration = self.of_change(swap.expire_time);
+    fn compare_and_swap(&mut self, swap: &CompareAndSwap<'_>) -> EntryContent {
+        let expiration = self.expiration_of_change(swap.expire_time);
         let mut request = Request {
             val: text(&swap.value),
             expiration,
@@ -240,7 +240,7 @@ impl LegacyReplay {
         if request.prev_value.is_empty() && request.prev_index == 0 {
             // Any key will do, but no directory; 2.x has no such request.
             if self.value(&request.path).is_none() {
-                return Change::Nothing;
+                return EntryContent::Nothing;
             }
             request.prev_exist = Some(true);
         }
@@ -248,9 +248,9 @@ impl LegacyReplay {
     }
 
     /// 0.1's swap: an empty value also fits a key that is not there, and then makes it.
-    fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> Change {
-        self.old_expirations |= swap.expire_time.unix_seconds() > 0;
-        let expiration = self.of_new(swap.expire_time);
+    fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> EntryContent {
+        self.has_0_1_expirations |= swap.expire_time.unix_seconds() > 0;
+        let expiration = self.expiration_of_new(swap.expire_time);
         let mut request = Request {
             val: text(&swap.value),
             expiration,
@@ -264,32 +264,32 @@ impl LegacyReplay {
         self.request(request)
     }
 
-    fn join(&mut self, join: &Join<'_>) -> Change {
+    fn join(&mut self, join: &Join<'_>) -> EntryContent {
         let key = format!("{MACHINES}/{}", join.name);
         let (machine, kind, id) = match self.registry.join(join) {
-            Joined::Known | Joined::Refused => return Change::Nothing,
-            Joined::Added(machine) => {
+            JoinOutcome::Known | JoinOutcome::Refused => return EntryContent::Nothing,
+            JoinOutcome::Added(machine) => {
                 self.write_machine(&key, machine.query().as_bytes(), true);
                 self.removed.remove(&machine.id());
                 let id = machine.id();
                 (machine, pb::ADD_NODE, id)
             }
-            Joined::Moved { from, to } => {
+            JoinOutcome::Moved { from, to } => {
                 self.write_machine(&key, to.query().as_bytes(), false);
                 (to, pb::UPDATE_NODE, from)
             }
         };
         let context = Some(machine.context(id, &join.name).into());
-        Change::Members(pb::ConfChange { id: 0, kind, node_id: id.0, context })
+        EntryContent::Members(pb::ConfChange { id: 0, kind, node_id: id.0, context })
     }
 
-    fn remove(&mut self, name: &str) -> Change {
-        let Some(machine) = self.registry.remove(name) else { return Change::Nothing };
+    fn remove(&mut self, name: &str) -> EntryContent {
+        let Some(machine) = self.registry.remove(name) else { return EntryContent::Nothing };
         let key = format!("{MACHINES}/{name}");
         let _ = self.store.delete(key.as_bytes(), false, false, NOW);
         let id = machine.id();
         self.removed.insert(id, self.store.index());
-        Change::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
+        EntryContent::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
     }
 
     /// Writes a member's key. It can only fail where a client wrote below `/_etcd` by itself.
@@ -308,13 +308,13 @@ impl LegacyReplay {
     }
 
     /// The expiration of a node that is made, 0 for none.
-    fn of_new(&mut self, time: Time) -> i64 {
+    fn expiration_of_new(&mut self, time: Time) -> i64 {
         let nanos = self.nanos(time);
         if nanos < EXPIRATION_MIN { 0 } else { nanos.0 }
     }
 
     /// The expiration of a node that is changed: here any time counts, and 0 says "never".
-    fn of_change(&mut self, time: Time) -> i64 {
+    fn expiration_of_change(&mut self, time: Time) -> i64 {
         match self.nanos(time) {
             _ if time.is_zero() => 0,
             UnixNanos(0) => 1,

@@ -19,7 +19,7 @@ mod identity;
 mod legacy_replay;
 mod original;
 mod output;
-mod pace;
+mod progress_counter;
 mod registry;
 mod report;
 mod source;
@@ -31,7 +31,7 @@ use std::path::Path;
 use shared::disk::Disk;
 
 pub use error::{MigrateError, NameProblem};
-pub use report::{Already, Loss, Report, ReportMember};
+pub use report::{AlreadyMigrated, Loss, Report, ReportMember};
 pub use tree::{Tree, TreeMember, tree};
 
 /// What the caller may choose.

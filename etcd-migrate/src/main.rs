@@ -10,42 +10,42 @@ use std::process::ExitCode;
 
 use shared::disk::{RealDisk, reason};
 
-use flags::Request;
-use progress::Bar;
+use flags::Invocation;
+use progress::TerminalProgress;
 
 fn main() -> ExitCode {
     shared::disk::report_size_limit();
     match flags::read(std::env::args_os().skip(1)) {
-        Ok(Request::Text(text)) => show(&text),
-        Ok(Request::Migrate(dir, options)) => {
-            match etcd_migrate::migrate(&RealDisk, &dir, &options, &mut Bar::default()) {
-                Ok(report) => show(&format!("{report}\n")),
+        Ok(Invocation::Text(text)) => print(&text),
+        Ok(Invocation::Migrate(dir, options)) => {
+            match etcd_migrate::migrate(&RealDisk, &dir, &options, &mut TerminalProgress::default()) {
+                Ok(report) => print(&format!("{report}\n")),
                 Err(error) => {
-                    complain(&format!("{} is not migrated: {error}", dir.display()));
+                    print_error(&format!("{} is not migrated: {error}", dir.display()));
                     ExitCode::FAILURE
                 }
             }
         }
         Err(error) => {
             let hint = flags::hint(&error).map(|hint| format!("{hint}\n")).unwrap_or_default();
-            complain(&format!("{error}\n{hint}Try 'etcd-migrate --help'."));
+            print_error(&format!("{error}\n{hint}Try 'etcd-migrate --help'."));
             ExitCode::from(2)
         }
     }
 }
 
 /// Prints a result. A reader that has closed its pipe has seen enough; a disk that is full is a failure.
-fn show(text: &str) -> ExitCode {
+fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("write to standard output: {}", reason(&error)));
+            print_error(&format!("write to standard output: {}", reason(&error)));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn complain(text: &str) {
+fn print_error(text: &str) {
     let _ = io::stderr().write_all(format!("etcd-migrate: {text}\n").as_bytes());
 }

@@ -24,25 +24,25 @@ fn draft_dir(data_dir: &Path) -> PathBuf {
 }
 
 /// The log and the snapshot that are being written.
-pub(crate) struct Output<D: Disk> {
+pub(crate) struct MigrationOutput<D: Disk> {
     disk: D,
     data_dir: PathBuf,
     wal: Wal<D>,
     waiting: usize,
 }
 
-impl<D: Disk> Output<D> {
+impl<D: Disk> MigrationOutput<D> {
     /// Begins the new directory; what an earlier try left is removed.
     pub(crate) fn create(
         disk: &D,
         data_dir: &Path,
         metadata: pb::Metadata,
-    ) -> Result<Output<D>, MigrateError> {
+    ) -> Result<MigrationOutput<D>, MigrateError> {
         let draft = draft_dir(data_dir);
         remove_all(disk, &draft)?;
         disk.create_dir_all(&draft.join("snap"))?;
         let wal = Wal::create(disk.clone(), &draft.join("wal"), metadata)?;
-        Ok(Output { disk: disk.clone(), data_dir: data_dir.to_owned(), wal, waiting: 0 })
+        Ok(MigrationOutput { disk: disk.clone(), data_dir: data_dir.to_owned(), wal, waiting: 0 })
     }
 
     /// The log itself, for the form of etcd-migrate 2.0.
@@ -92,7 +92,7 @@ impl<D: Disk> Output<D> {
 
     /// Makes all durable and gives the directory its name, as the last thing.
     pub(crate) fn finish(self) -> Result<(), MigrateError> {
-        let Output { disk, data_dir, mut wal, .. } = self;
+        let MigrationOutput { disk, data_dir, mut wal, .. } = self;
         let draft = draft_dir(&data_dir);
         wal.flush()?;
         wal.close()?;

@@ -7,13 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on standard error, if that is a terminal.
 #[derive(Default)]
-pub(crate) struct Bar {
+pub(crate) struct TerminalProgress {
     bar: Option<ProgressBar>,
     entries: u64,
     done: u64,
 }
 
-impl Progress for Bar {
+impl Progress for TerminalProgress {
     fn begin(&mut self, entries: u64, bytes: u64) {
         if !std::io::stderr().is_terminal() {
             return;

@@ -102,7 +102,7 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// What became of a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Joined {
+pub(crate) enum JoinOutcome {
     /// A new member.
     Added(Machine),
     /// A known member came back with another peer URL. Its client URL stays, as 0.4 has it.
@@ -155,7 +155,7 @@ impl Registry {
 
     /// Where nobody has set a limit, one of `members` holds at least: 0.2 took it from a flag, so that what `conf`
     /// lists is all that tells.
-    pub(crate) fn expect(&mut self, members: usize) {
+    pub(crate) fn raise_active_size(&mut self, members: usize) {
         if !self.is_configured {
             self.active_size = self.active_size.max(i64::try_from(members).unwrap_or(i64::MAX));
         }
@@ -175,28 +175,28 @@ impl Registry {
     }
 
     /// A machine wants to be a member.
-    pub(crate) fn join(&mut self, join: &Join<'_>) -> Joined {
+    pub(crate) fn join(&mut self, join: &Join<'_>) -> JoinOutcome {
         if let Some(known) = self.machines.get_mut(&*join.name) {
             if known.peer_url == join.raft_url {
-                return Joined::Known;
+                return JoinOutcome::Known;
             }
             let from = known.id();
             known.peer_url = join.raft_url.clone().into_owned();
-            return Joined::Moved { from, to: known.clone() };
+            return JoinOutcome::Moved { from, to: known.clone() };
         }
         // Names that begin with `_` are hidden, and hidden ones 0.x does not count.
         let visible = self.machines.iter().filter(|(name, _)| !name.starts_with('_'));
         let taken = visible.clone().any(|(_, machine)| machine.peer_url == join.raft_url);
         let count = i64::try_from(visible.count()).unwrap_or(i64::MAX);
         if join.name.is_empty() || taken || count > 0 && count >= self.active_size {
-            return Joined::Refused;
+            return JoinOutcome::Refused;
         }
         let machine = Machine {
             peer_url: join.raft_url.clone().into_owned(),
             client_url: join.etcd_url.clone().into_owned(),
         };
         self.machines.insert(join.name.clone().into_owned(), machine.clone());
-        Joined::Added(machine)
+        JoinOutcome::Added(machine)
     }
 
     /// A member is taken out; `None` if there is none of that name.
@@ -249,20 +249,20 @@ mod tests {
     #[test]
     fn joins_as_0_4_took_them() {
         let mut registry = Registry::default();
-        assert!(matches!(registry.join(&join("a", "http://a:1")), Joined::Added(_)));
+        assert!(matches!(registry.join(&join("a", "http://a:1")), JoinOutcome::Added(_)));
         assert_eq!(registry.sole(), Some("a"));
-        assert_eq!(registry.join(&join("a", "http://a:1")), Joined::Known);
-        assert_eq!(registry.join(&join("b", "http://a:1")), Joined::Refused, "the URL is taken");
-        assert!(matches!(registry.join(&join("b", "http://b:1")), Joined::Added(_)));
-        let Joined::Moved { from, to } = registry.join(&join("b", "http://b:2")) else { panic!() };
+        assert_eq!(registry.join(&join("a", "http://a:1")), JoinOutcome::Known);
+        assert_eq!(registry.join(&join("b", "http://a:1")), JoinOutcome::Refused, "the URL is taken");
+        assert!(matches!(registry.join(&join("b", "http://b:1")), JoinOutcome::Added(_)));
+        let JoinOutcome::Moved { from, to } = registry.join(&join("b", "http://b:2")) else { panic!() };
         assert!(from != to.id() && registry.machines()["b"].id() == to.id());
         let config = ClusterConfig { active_size: 1, remove_delay: 0.5, sync_interval: 1800.0 };
         let text = registry.configure(config);
         assert_eq!(text, r#"{"activeSize":3,"removeDelay":2,"syncInterval":1800}"#);
-        assert!(matches!(registry.join(&join("c", "http://c:1")), Joined::Added(_)));
-        assert_eq!(registry.join(&join("d", "http://d:1")), Joined::Refused, "the cluster is full");
+        assert!(matches!(registry.join(&join("c", "http://c:1")), JoinOutcome::Added(_)));
+        assert_eq!(registry.join(&join("d", "http://d:1")), JoinOutcome::Refused, "the cluster is full");
         assert!(registry.remove("a").is_some() && registry.remove("a").is_none());
-        assert!(matches!(registry.join(&join("d", "http://d:1")), Joined::Added(_)));
+        assert!(matches!(registry.join(&join("d", "http://d:1")), JoinOutcome::Added(_)));
     }
 
     #[test]
@@ -286,11 +286,11 @@ mod tests {
         };
         assert_eq!(fill(&mut Registry::default()), 9);
         let mut told = Registry::default();
-        told.expect(10);
+        told.raise_active_size(10);
         assert_eq!(fill(&mut told), 10);
         let mut set = Registry::default();
         set.configure(ClusterConfig { active_size: 4, remove_delay: 2.0, sync_interval: 1.0 });
-        set.expect(10);
+        set.raise_active_size(10);
         assert_eq!(fill(&mut set), 4);
     }
 

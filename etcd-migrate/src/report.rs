@@ -12,7 +12,7 @@ pub struct Report {
     /// The directory.
     pub data_dir: PathBuf,
     /// Set if the directory was migrated before and nothing was done; then the other fields are empty.
-    pub already: Option<Already>,
+    pub already: Option<AlreadyMigrated>,
     /// Whether nothing was written because that was asked for.
     pub dry_run: bool,
     /// Whether the conversion is that of etcd-migrate 2.0.13. Then keys, directories and TTLs are not counted: what
@@ -48,7 +48,7 @@ pub struct Report {
 
 /// How a directory was found to be migrated already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Already {
+pub enum AlreadyMigrated {
     /// It has `member`, of a 2.x server or of an earlier migration.
     Member,
     /// It has `member` with the database of the v3 API: an etcd that is newer than 2.x was started on it.
@@ -102,19 +102,19 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data_dir = self.data_dir.display();
         match self.already {
-            Some(Already::Member) => {
+            Some(AlreadyMigrated::Member) => {
                 return write!(
                     f,
                     "{data_dir} is migrated already: it has the folder \"member\"; nothing was done"
                 );
             }
-            Some(Already::Newer) => {
+            Some(AlreadyMigrated::Newer) => {
                 return write!(
                     f,
                     "{data_dir} is the data directory of an etcd with the v3 API (\"member/snap/db\"); nothing was done"
                 );
             }
-            Some(Already::Layout20) => {
+            Some(AlreadyMigrated::Layout20) => {
                 return write!(
                     f,
                     "{data_dir} is migrated already: it has the folders \"snap\" and \"wal\" of etcd 2.0, which the \

@@ -23,7 +23,7 @@ pub(crate) struct Source {
     /// What it wrote down when it was a standby, before it became a member again.
     pub(crate) standby: Option<StandbyInfo>,
     /// The newest snapshot that can be read.
-    pub(crate) snapshot: Option<Base>,
+    pub(crate) snapshot: Option<BaseSnapshot>,
     /// The index of the first entry of the log, if there is any.
     pub(crate) first: Option<u64>,
     /// What was lost of all this.
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 }
 
 /// A snapshot.
-pub(crate) struct Base {
+pub(crate) struct BaseSnapshot {
     pub(crate) file: PathBuf,
     pub(crate) index: u64,
     pub(crate) term: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Base {
 }
 
 /// Where the replay begins.
-pub(crate) struct Start {
+pub(crate) struct ReplayStart {
     /// The entry before the first one that is replayed.
     pub(crate) after: u64,
     /// That entry's term, if it is not 0.
@@ -49,11 +49,11 @@ pub(crate) struct Start {
     /// The state after it.
     pub(crate) replay: LegacyReplay,
     /// A snapshot of a later entry, to be compared with what the replay makes of the log.
-    pub(crate) check: Option<Check>,
+    pub(crate) check: Option<SnapshotCheck>,
 }
 
 /// What a snapshot says of an entry that is replayed.
-pub(crate) struct Check {
+pub(crate) struct SnapshotCheck {
     pub(crate) file: PathBuf,
     pub(crate) index: u64,
     pub(crate) image: Image,
@@ -107,18 +107,18 @@ impl Source {
         data_dir: &Path,
         last: Option<u64>,
         salvage: bool,
-    ) -> Result<Start, MigrateError> {
+    ) -> Result<ReplayStart, MigrateError> {
         let members = self.conf.as_ref().map_or(0, |conf| conf.peers.len() + 1);
         let empty = || LegacyReplay::new(Store::new(HISTORY), members);
-        let beyond = |base: &Base| last.is_some_and(|last| base.index > last);
+        let beyond = |base: &BaseSnapshot| last.is_some_and(|last| base.index > last);
         let first = match (self.first, self.snapshot.take()) {
             (Some(1), Some(base)) if !beyond(&base) => {
-                let Base { file, index, store, of_0_1, .. } = base;
-                let check = (!of_0_1).then(|| Check { file, index, image: store.image() });
-                return Ok(Start { after: 0, term: 0, replay: empty(), check });
+                let BaseSnapshot { file, index, store, of_0_1, .. } = base;
+                let check = (!of_0_1).then(|| SnapshotCheck { file, index, image: store.image() });
+                return Ok(ReplayStart { after: 0, term: 0, replay: empty(), check });
             }
-            (Some(1), None) => return Ok(Start { after: 0, term: 0, replay: empty(), check: None }),
-            (first, Some(Base { index, term, store, file, .. })) => {
+            (Some(1), None) => return Ok(ReplayStart { after: 0, term: 0, replay: empty(), check: None }),
+            (first, Some(BaseSnapshot { index, term, store, file, .. })) => {
                 let gap = first.filter(|first| *first > index + 1);
                 if let Some(first) = gap {
                     self.gap(
@@ -129,7 +129,7 @@ impl Source {
                         salvage,
                     )?;
                 }
-                return Ok(Start {
+                return Ok(ReplayStart {
                     after: index,
                     term,
                     replay: LegacyReplay::new(store, members),
@@ -147,7 +147,7 @@ impl Source {
         };
         let before = "no snapshot holds the entries before it".to_owned();
         self.gap(data_dir, first, before, 0, salvage)?;
-        Ok(Start { after: first - 1, term: 0, replay: empty(), check: None })
+        Ok(ReplayStart { after: first - 1, term: 0, replay: empty(), check: None })
     }
 
     /// Entries are missing between `after` and `first`.
@@ -186,7 +186,7 @@ fn small_file<T>(
     }
 }
 
-fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<Base, MigrateError> {
+fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<BaseSnapshot, MigrateError> {
     let snapshot = snapshot::read(disk, file).map_err(|error| match error {
         SnapshotError::Disk(error) => MigrateError::Disk(error),
         error @ SnapshotError::Damaged { .. } => MigrateError::Snapshot {
@@ -200,7 +200,7 @@ fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<B
     let store = Store::recover_legacy(&snapshot.state, HISTORY, true)
         .map_err(|error| MigrateError::Store { file: file.to_owned(), error })?;
     let (index, term) = (snapshot.last_index, snapshot.last_term);
-    Ok(Base { file: file.to_owned(), index, term, store, of_0_1: is_state_of_0_1(&snapshot.state) })
+    Ok(BaseSnapshot { file: file.to_owned(), index, term, store, of_0_1: is_state_of_0_1(&snapshot.state) })
 }
 
 /// The index of the first entry, in a salvage of the first that can be read.

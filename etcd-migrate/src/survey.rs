@@ -9,7 +9,7 @@ use shared::legacy::log::{End, Reader, Rest};
 use shared::legacy::{LogError, log_path};
 
 use crate::error::MigrateError;
-use crate::registry::{Joined, Registry};
+use crate::registry::{JoinOutcome, Registry};
 use crate::report::Loss;
 
 /// What the log holds.
@@ -101,7 +101,7 @@ impl Survey {
                 && matches!(&*entry.name, b"etcd:join" | b"etcd:remove" | b"etcd:setClusterConfig")
             {
                 let result = Command::decode(&entry.name, &entry.command)
-                    .map(|command| survey.members(entry.index, &command));
+                    .map(|command| survey.note_members(entry.index, &command));
                 // In a salvage the second pass tells of it.
                 if let Err(error) = result
                     && !salvage
@@ -127,15 +127,15 @@ impl Survey {
     }
 
     /// Takes note of what an entry does to the members.
-    fn members(&mut self, index: u64, command: &Command<'_>) {
+    fn note_members(&mut self, index: u64, command: &Command<'_>) {
         match command {
             Command::Join(join) => match self.registry.join(join) {
-                Joined::Added(machine) | Joined::Moved { to: machine, .. } => {
+                JoinOutcome::Added(machine) | JoinOutcome::Moved { to: machine, .. } => {
                     let name = join.name.clone().into_owned();
                     self.addresses.push((index, name.clone(), machine.peer_url.clone()));
                     self.names.insert(name, (None, machine.peer_url));
                 }
-                Joined::Known | Joined::Refused => return,
+                JoinOutcome::Known | JoinOutcome::Refused => return,
             },
             Command::Remove(remove) => {
                 if self.registry.remove(&remove.name).is_none() {

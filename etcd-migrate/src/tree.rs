@@ -9,7 +9,7 @@ use shared::legacy::{Command, log_path};
 use shared::store::Store;
 
 use crate::error::MigrateError;
-use crate::source::{Source, Start};
+use crate::source::{ReplayStart, Source};
 use crate::survey::empty_log;
 
 /// What a 0.x server made of its directory.
@@ -52,29 +52,29 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
     source.snapshot.take_if(|base| base.index > to);
     let mut start = source.start(data_dir, None, true)?;
     let check = start.check.take().map_or(0, |check| check.index);
-    let mut made = replay_log(disk, data_dir, start, to)?;
-    if check > made.index {
+    let mut tree = replay_log(disk, data_dir, start, to)?;
+    if check > tree.index {
         // The log has lost its end: what the snapshot holds is more.
         source = Source::read(disk, data_dir, true)?;
-        start = source.start(data_dir, Some(made.index), true)?;
-        made = replay_log(disk, data_dir, start, to)?;
+        start = source.start(data_dir, Some(tree.index), true)?;
+        tree = replay_log(disk, data_dir, start, to)?;
     }
     let lost = source.lost.iter().map(ToString::to_string);
     if source.first == Some(1) {
         // All is in the log, too.
-        made.warnings.extend(lost);
+        tree.warnings.extend(lost);
     } else {
-        made.missing.splice(0..0, lost);
+        tree.missing.splice(0..0, lost);
     }
-    if to < u64::MAX && made.index != to {
-        made.missing.push(format!("the tree is that of entry {}, {to} is not there", made.index));
+    if to < u64::MAX && tree.index != to {
+        tree.missing.push(format!("the tree is that of entry {}, {to} is not there", tree.index));
     }
-    Ok(made)
+    Ok(tree)
 }
 
 /// Applies the entries behind a start.
-fn replay_log<D: Disk>(disk: &D, data_dir: &Path, start: Start, to: u64) -> Result<Tree, MigrateError> {
-    let Start { after: mut index, mut term, mut replay, .. } = start;
+fn replay_log<D: Disk>(disk: &D, data_dir: &Path, start: ReplayStart, to: u64) -> Result<Tree, MigrateError> {
+    let ReplayStart { after: mut index, mut term, mut replay, .. } = start;
     let (mut missing, mut warnings) = (Vec::new(), Vec::new());
     let path = log_path(data_dir);
     if disk.kind(&path)?.is_none() {

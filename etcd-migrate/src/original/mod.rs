@@ -21,14 +21,14 @@ use shared::pb;
 
 use crate::engine::{CLUSTER_ID, TERM_OFFSET};
 use crate::error::MigrateError;
-use crate::output::Output;
-use crate::pace::Pace;
+use crate::output::MigrationOutput;
+use crate::progress_counter::ProgressCounter;
 use crate::report::{Report, ReportMember};
 use crate::survey::empty_log;
 use crate::{Options, Progress};
 
-use snapshot::Snapshot4;
-use translate::{Lossy, machine, translate};
+use snapshot::OriginalSnapshot;
+use translate::{LossCounts, machine, translate};
 
 /// See [`crate::migrate`].
 pub(crate) fn migrate<D: Disk>(
@@ -37,7 +37,7 @@ pub(crate) fn migrate<D: Disk>(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<Report, MigrateError> {
-    let snapshot = Snapshot4::newest(disk, &legacy::snapshot_dir(data_dir))?;
+    let snapshot = OriginalSnapshot::newest(disk, &legacy::snapshot_dir(data_dir))?;
     let conf = match legacy::conf(disk, data_dir) {
         Ok(Some(conf)) => conf,
         Ok(None) => {
@@ -46,7 +46,7 @@ pub(crate) fn migrate<D: Disk>(
         Err(FileError::Disk(error)) => return Err(error.into()),
         Err(error) => return refuse(error.to_string()),
     };
-    let mut log = Log4::survey(disk, data_dir)?;
+    let mut log = OriginalLog::survey(disk, data_dir)?;
     let others: Vec<&str> = conf.peers.iter().map(|peer| peer.name.as_str()).collect();
     let Some((name, id)) = guess(&log.names, snapshot.as_ref(), &others, options.name.as_deref()) else {
         return refuse("Couldn't figure out the node ID from the log or flags, cannot convert".to_owned());
@@ -60,7 +60,7 @@ pub(crate) fn migrate<D: Disk>(
         true => None,
         false => {
             let metadata = pb::Metadata { node_id: id.0, cluster_id: CLUSTER_ID };
-            let mut out = Output::create(disk, data_dir, metadata)?;
+            let mut out = MigrationOutput::create(disk, data_dir, metadata)?;
             out.wal_mut().set_segment_bytes(u64::MAX);
             out.state(state);
             out.append(pb::ENTRY_NORMAL, 0, 0, Some(b""))?;
@@ -72,7 +72,7 @@ pub(crate) fn migrate<D: Disk>(
     log.convert(disk, data_dir, out.as_mut(), progress)?;
     if let Some(mut out) = out {
         match &snapshot {
-            Some(Snapshot4 { at, ids, image, .. }) => {
+            Some(OriginalSnapshot { at, ids, image, .. }) => {
                 out.snapshot(*at, ids.clone(), |file| image.write_json_2_0(file))?
             }
             None => out.mark(pb::WalSnapshot::default())?,
@@ -87,7 +87,7 @@ fn refuse<T>(words: String) -> Result<T, MigrateError> {
 }
 
 /// What the log holds.
-struct Log4 {
+struct OriginalLog {
     first: u64,
     last: (u64, u64),
     entries: u64,
@@ -97,10 +97,10 @@ struct Log4 {
     warnings: Vec<String>,
 }
 
-impl Log4 {
-    fn survey<D: Disk>(disk: &D, data_dir: &Path) -> Result<Log4, MigrateError> {
+impl OriginalLog {
+    fn survey<D: Disk>(disk: &D, data_dir: &Path) -> Result<OriginalLog, MigrateError> {
         let path = log_path(data_dir);
-        let mut log = Log4 {
+        let mut log = OriginalLog {
             first: 0,
             last: (0, 0),
             entries: 0,
@@ -159,26 +159,26 @@ impl Log4 {
         &mut self,
         disk: &D,
         data_dir: &Path,
-        mut out: Option<&mut Output<D>>,
+        mut out: Option<&mut MigrationOutput<D>>,
         progress: &mut dyn Progress,
     ) -> Result<(), MigrateError> {
         let mut reader = Reader::new(disk.open(&log_path(data_dir), Open::Read)?)?;
         let mut ids = BTreeMap::new();
-        let mut lossy = Lossy::default();
-        let mut place = 0;
-        let mut pace = Pace::new(progress);
+        let mut losses = LossCounts::default();
+        let mut index = 0;
+        let mut counter = ProgressCounter::new(progress);
         while let Some(entry) = next(&mut reader)? {
-            let command = decode(&entry, place)?;
-            lossy.count(&command);
+            let command = decode(&entry, index)?;
+            losses.count(&command);
             let (kind, data) = translate(&command, &mut ids)?;
             if let Some(out) = &mut out {
                 out.append(kind, entry.term + TERM_OFFSET, entry.index, Some(&data))?;
             }
-            place += 1;
-            pace.entry(reader.offset());
+            index += 1;
+            counter.entry(reader.offset());
         }
-        pace.told(reader.offset());
-        self.warnings.extend(lossy.warnings());
+        counter.report(reader.offset());
+        self.warnings.extend(losses.warnings());
         Ok(())
     }
 }
@@ -192,21 +192,21 @@ fn next<F: shared::disk::DiskFile>(reader: &mut Reader<F>) -> Result<Option<LogE
 }
 
 /// Decodes the command of the entry at a place, which it counts from 0.
-fn decode(entry: &LogEntry, place: u64) -> Result<Command<'_>, MigrateError> {
-    let refused = |words: String| MigrateError::Original(format!("Error converting entry {place}, {words}"));
+fn decode(entry: &LogEntry, index: u64) -> Result<Command<'_>, MigrateError> {
+    let refusal = |words: String| MigrateError::Original(format!("Error converting entry {index}, {words}"));
     match Command::decode(&entry.name, &entry.command) {
         Ok(Command::TestAndSet(_) | Command::Get(_) | Command::Watch(_)) => {
-            Err(refused(format!("unregistered command type {}", String::from_utf8_lossy(&entry.name))))
+            Err(refusal(format!("unregistered command type {}", String::from_utf8_lossy(&entry.name))))
         }
         Ok(command) => Ok(command),
-        Err(error) => Err(refused(error.to_string())),
+        Err(error) => Err(refusal(error.to_string())),
     }
 }
 
 /// Which member it is: the one with the given name, else who is left when the others are taken out.
 fn guess(
     names: &BTreeMap<String, MemberId>,
-    snapshot: Option<&Snapshot4>,
+    snapshot: Option<&OriginalSnapshot>,
     others: &[&str],
     given: Option<&str>,
 ) -> Option<(String, MemberId)> {
@@ -238,8 +238,8 @@ fn report(
     name: String,
     id: MemberId,
     commit: u64,
-    log: &Log4,
-    snapshot: Option<&Snapshot4>,
+    log: &OriginalLog,
+    snapshot: Option<&OriginalSnapshot>,
 ) -> Report {
     let mut names = log.names.clone();
     names.extend(snapshot.iter().flat_map(|snapshot| snapshot.names.clone()));

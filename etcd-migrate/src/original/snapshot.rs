@@ -15,15 +15,15 @@ use crate::error::MigrateError;
 use crate::registry::{MACHINES, Registry};
 
 /// The newest snapshot, converted.
-pub(super) struct Snapshot4 {
+pub(super) struct OriginalSnapshot {
     pub(super) at: pb::WalSnapshot,
     pub(super) ids: Vec<u64>,
     pub(super) names: BTreeMap<String, MemberId>,
     pub(super) image: Image,
 }
 
-impl Snapshot4 {
-    pub(super) fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Snapshot4>, MigrateError> {
+impl OriginalSnapshot {
+    pub(super) fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<OriginalSnapshot>, MigrateError> {
         if disk.kind(dir)? != Some(Kind::Dir) {
             return Ok(None);
         }
@@ -56,7 +56,7 @@ impl Snapshot4 {
         ids.sort_unstable();
         let image = members_below_0(store.image(), &registry)?;
         let at = pb::WalSnapshot { index: snapshot.last_index, term: snapshot.last_term + TERM_OFFSET };
-        Ok(Some(Snapshot4 { at, ids, names, image }))
+        Ok(Some(OriginalSnapshot { at, ids, names, image }))
     }
 }
 

@@ -106,13 +106,13 @@ pub(super) fn machine(peer_url: &str, client_url: &str) -> Result<Machine, Migra
 
 /// How much of the log the conversion gets wrong.
 #[derive(Default)]
-pub(super) struct Lossy {
+pub(super) struct LossCounts {
     creations: u64,
     expirations: u64,
     settings: u64,
 }
 
-impl Lossy {
+impl LossCounts {
     pub(super) fn count(&mut self, command: &Command<'_>) {
         match command {
             Command::Create(create) => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use etcd_migrate::{Already, Options};
+use etcd_migrate::{AlreadyMigrated, Options};
 use shared::disk::Disk;
 
 use crate::common::{DIR, contents, files, migrate, planted, recorded};
@@ -33,7 +33,7 @@ fn crashes(cluster: &str, member: &str, options: &Options) {
                 );
             }
             let report = migrate(&disk, options).unwrap();
-            assert_eq!(report.already, complete.then_some(Already::Member));
+            assert_eq!(report.already, complete.then_some(AlreadyMigrated::Member));
             assert!(contents(&disk, &member_dir) == want, "change {at}, seed {seed}: another result");
             assert!(disk.kind(&Path::new(DIR).join("member.migrating")).unwrap().is_none());
         }

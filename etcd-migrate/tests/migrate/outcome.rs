@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use etcd_migrate::{Already, MigrateError, Options};
+use etcd_migrate::{AlreadyMigrated, MigrateError, Options};
 use prost::Message as _;
 use shared::disk::Disk;
 use shared::pb;
@@ -216,7 +216,7 @@ fn a_second_migration_does_nothing() {
     let first = migrate(&disk, &Options::default()).unwrap();
     assert_eq!((dry.dry_run, dry.keys), (true, first.keys));
     let before = contents(&disk, Path::new(DIR));
-    assert_eq!(migrate(&disk, &Options::default()).unwrap().already, Some(Already::Member));
+    assert_eq!(migrate(&disk, &Options::default()).unwrap().already, Some(AlreadyMigrated::Member));
     assert!(contents(&disk, Path::new(DIR)) == before);
 }
 
@@ -308,7 +308,7 @@ fn what_stands_in_the_way_is_told() {
     disk.create_dir_all(&Path::new(DIR).join("snap")).unwrap();
     disk.plant(&Path::new(DIR).join("wal/0000000000000000-0000000000000000.wal"), b"").unwrap();
     let report = migrate(&disk, &Options::default()).unwrap();
-    assert_eq!(report.already, Some(Already::Layout20));
+    assert_eq!(report.already, Some(AlreadyMigrated::Layout20));
     assert!(report.to_string().contains("migrated already"));
     let nowhere = etcd_migrate::migrate(&disk, Path::new("/nowhere"), &Options::default(), &mut ());
     assert!(matches!(nowhere, Err(MigrateError::NoDirectory(_))));

@@ -6,27 +6,27 @@ use crate::Progress;
 const ENTRIES: u64 = 2048;
 
 /// What was done since it was told last.
-pub(crate) struct Pace<'a> {
+pub(crate) struct ProgressCounter<'a> {
     progress: &'a mut dyn Progress,
     entries: u64,
     offset: u64,
 }
 
-impl<'a> Pace<'a> {
-    pub(crate) fn new(progress: &'a mut dyn Progress) -> Pace<'a> {
-        Pace { progress, entries: 0, offset: 0 }
+impl<'a> ProgressCounter<'a> {
+    pub(crate) fn new(progress: &'a mut dyn Progress) -> ProgressCounter<'a> {
+        ProgressCounter { progress, entries: 0, offset: 0 }
     }
 
     /// An entry was read; the next one begins at `offset`.
     pub(crate) fn entry(&mut self, offset: u64) {
         self.entries += 1;
         if self.entries >= ENTRIES {
-            self.told(offset);
+            self.report(offset);
         }
     }
 
     /// Tells what is left to be told.
-    pub(crate) fn told(&mut self, offset: u64) {
+    pub(crate) fn report(&mut self, offset: u64) {
         self.progress.advance(self.entries, offset.saturating_sub(self.offset));
         (self.entries, self.offset) = (0, offset);
     }
@@ -50,11 +50,11 @@ mod tests {
         }
 
         let mut sum = Sum::default();
-        let mut pace = Pace::new(&mut sum);
+        let mut counter = ProgressCounter::new(&mut sum);
         for entry in 1..=5000 {
-            pace.entry(entry * 10);
+            counter.entry(entry * 10);
         }
-        pace.told(50_000);
+        counter.report(50_000);
         assert_eq!((sum.0, sum.1, sum.2), (5000, 50_000, 3));
     }
 }
