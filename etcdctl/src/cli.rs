@@ -1,7 +1,7 @@
 //! The command line: every command and flag with its help, once.
 //!
 //! Help, completions and manual pages all come from these definitions. How words become flags and arguments
-//! is told in [`crate::words`]: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
+//! is told in [`crate::command_line`]: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::commands::member::Member;
 use crate::commands::upgrade::Upgrade;
 use crate::commands::watch::Watch;
 use crate::commands::{make, remove, set};
-use crate::go;
+use crate::go_values;
 
 /// Talks to an etcd cluster over its v2 API
 ///
@@ -125,11 +125,11 @@ pub(crate) struct Global {
     pub(crate) username: Option<String>,
 
     /// Time for one request to one member, after which the next one is tried
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go_values::duration)]
     pub(crate) timeout: Duration,
 
     /// Time for the whole command; watches are exempt
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = go::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = go_values::duration)]
     pub(crate) total_timeout: Duration,
 
     /// Show the version

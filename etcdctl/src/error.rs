@@ -44,7 +44,7 @@ pub(crate) enum CliError {
     Failed(String),
     /// What failed has been printed.
     #[error("failed, as told above")]
-    Told,
+    Printed,
     /// The cluster is not well; which members are not has been printed.
     #[error("the cluster is unhealthy")]
     Unhealthy,

@@ -7,27 +7,27 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+mod command_line;
 mod commands;
+mod diagnosis;
 mod error;
-mod go;
-mod guess;
+mod go_values;
 mod output;
 mod password;
 mod session;
 mod settings;
 mod suggest;
-mod words;
 
 use std::env;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::command_line::Invocation;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::words::Asked;
 
 /// The version of etcd whose client this is to scripts.
 const VERSION: &str = "2.3.8";
@@ -49,15 +49,15 @@ fn main() -> ExitCode {
 
 /// Does what the words say. Where that fails, `hints` get what may help.
 fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Result<(), CliError> {
-    match words::read(words)? {
-        Asked::Help(text) => out.text(&text),
-        Asked::Version => out.line(&format!("etcdctl version {VERSION}")),
-        Asked::NoTopic(name, meant) => {
+    match command_line::read(words)? {
+        Invocation::Help(text) => out.text(&text),
+        Invocation::Version => out.line(&format!("etcdctl version {VERSION}")),
+        Invocation::NoTopic(name, meant) => {
             out.line(&format!("No help topic for '{name}'"))?;
             meant.map_or(Ok(()), |meant| out.note(&format!("{meant}\n")))?;
             Err(CliError::NoTopic)
         }
-        Asked::Run(cli) => {
+        Invocation::Run(cli) => {
             for warning in suggest::about_variables(env::vars_os().map(|(name, _)| name)) {
                 out.note(&format!("{warning}\n"))?;
             }
@@ -69,11 +69,19 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
                 .build()
                 .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
             let outcome = runtime.block_on(async {
-                let mut session = Session { settings: &settings, out, met: false, scheme_differs: false };
+                let mut session =
+                    Session { settings: &settings, out, endpoints_answered: false, scheme_differs: false };
                 let outcome = command.run(&mut session).await;
                 if let Err(error) = &outcome {
-                    hints
-                        .extend(guess::mistakes(&settings, error, session.met, session.scheme_differs).await);
+                    hints.extend(
+                        diagnosis::diagnose(
+                            &settings,
+                            error,
+                            session.endpoints_answered,
+                            session.scheme_differs,
+                        )
+                        .await,
+                    );
                 }
                 outcome
             });
@@ -86,7 +94,7 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
 
 fn exit_status(error: &CliError) -> u8 {
     match error {
-        CliError::BadArguments(_) | CliError::Failed(_) | CliError::Told => 1,
+        CliError::BadArguments(_) | CliError::Failed(_) | CliError::Printed => 1,
         CliError::Usage { .. } | CliError::NoTopic | CliError::Format(_) | CliError::Unreachable(_) => 2,
         CliError::Server(_) | CliError::Unpublished { .. } => 4,
         CliError::Unhealthy => 5,
@@ -110,7 +118,7 @@ mod tests {
         for (error, status) in [
             (CliError::BadArguments("key required"), 1),
             (CliError::Failed(String::new()), 1),
-            (CliError::Told, 1),
+            (CliError::Printed, 1),
             (usage, 2),
             (CliError::NoTopic, 2),
             (CliError::Format("yaml".to_owned()), 2),

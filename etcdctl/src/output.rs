@@ -127,7 +127,7 @@ impl Output {
             CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
             CliError::NoTopic
-            | CliError::Told
+            | CliError::Printed
             | CliError::Unhealthy
             | CliError::LockLost
             | CliError::Status(_) => {}

@@ -22,9 +22,9 @@ pub(crate) fn split_or_ask(text: &str, prompt: &str, out: &mut Output) -> Result
 pub(crate) fn ask(prompt: &str, out: &mut Output) -> Result<String, CliError> {
     out.text(prompt)?;
     out.flush()?;
-    let silent = Silent::new();
+    let echo_off = EchoOff::new();
     let line = read_line();
-    drop(silent);
+    drop(echo_off);
     out.line("")?;
     let line = line.map_err(|error| CliError::failed(format!("failed during password entry: {error}")))?;
     Ok(line.trim().to_owned())
@@ -46,22 +46,22 @@ fn read_line() -> io::Result<String> {
 /// While it lives, the terminal does not show what is typed.
 ///
 /// Nor does it send signals: one that ended us here would leave it so.
-struct Silent {
+struct EchoOff {
     before: Option<Termios>,
 }
 
-impl Silent {
-    fn new() -> Silent {
+impl EchoOff {
+    fn new() -> EchoOff {
         let before = tcgetattr(io::stdin()).ok();
         if let Some(mut modes) = before.clone() {
             modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
             let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &modes);
         }
-        Silent { before }
+        EchoOff { before }
     }
 }
 
-impl Drop for Silent {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);

@@ -18,7 +18,7 @@ pub(crate) struct Session<'a> {
     /// Where what it finds goes.
     pub(crate) out: &'a mut Output,
     /// Whether the endpoints that were given have answered as a cluster does.
-    pub(crate) met: bool,
+    pub(crate) endpoints_answered: bool,
     /// Whether the members then published URLs of a scheme that none of those endpoints has.
     pub(crate) scheme_differs: bool,
 }
@@ -30,7 +30,7 @@ impl Session<'_> {
         if self.settings.sync {
             self.debug(|| format!("start to sync cluster using endpoints({})", client.endpoints().join(",")));
             self.sync(&client).await?;
-            self.met = true;
+            self.endpoints_answered = true;
             self.scheme_differs = self.published_scheme_differs(&client);
             self.debug(|| format!("got endpoints({}) after sync", client.endpoints().join(",")));
         }

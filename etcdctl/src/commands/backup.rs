@@ -67,27 +67,27 @@ pub(crate) fn run(
             return Err(BackupError::Missing(name));
         }
     }
-    let place = |data: &Path, wal: &Path| Place {
+    let dirs = |data: &Path, wal: &Path| MemberDirs {
         snap: data.join("member/snap"),
         wal: if is_missing(wal) { data.join("member/wal") } else { wal.to_owned() },
     };
-    backup(&RealDisk, &place(data_dir, wal_dir), &place(backup_dir, backup_wal_dir), now)
+    backup(&RealDisk, &dirs(data_dir, wal_dir), &dirs(backup_dir, backup_wal_dir), now)
 }
 
 /// The two directories of a member.
-struct Place {
+struct MemberDirs {
     snap: PathBuf,
     wal: PathBuf,
 }
 
 /// What is copied.
-struct Source {
+struct BackupSource {
     snapshot: Option<pb::Snapshot>,
     log: Inspected,
     notices: Vec<String>,
 }
 
-impl Source {
+impl BackupSource {
     /// The snapshot that the log continues.
     fn start(&self) -> pb::WalSnapshot {
         self.snapshot.as_ref().map_or(pb::WalSnapshot::default(), |snapshot| pb::WalSnapshot {
@@ -101,7 +101,12 @@ impl Source {
     }
 }
 
-fn backup<D: Disk>(disk: &D, from: &Place, to: &Place, now: UnixNanos) -> Result<Vec<String>, BackupError> {
+fn backup<D: Disk>(
+    disk: &D,
+    from: &MemberDirs,
+    to: &MemberDirs,
+    now: UnixNanos,
+) -> Result<Vec<String>, BackupError> {
     let source = read(disk, from)?;
     if wal::exists(disk, &to.wal)? {
         return Err(WalError::Exists(to.wal.clone()).into());
@@ -129,7 +134,7 @@ fn backup<D: Disk>(disk: &D, from: &Place, to: &Place, now: UnixNanos) -> Result
 }
 
 /// Reads the newest good snapshot and the log after it.
-fn read<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
+fn read<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, BackupError> {
     let mut attempt = 1;
     loop {
         match read_once(disk, from) {
@@ -139,7 +144,7 @@ fn read<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
     }
 }
 
-fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
+fn read_once<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, BackupError> {
     let mut notices = Vec::new();
     // Before the log is read: a server may be writing both.
     let known = match snap::highest_index(disk, &from.snap) {
@@ -163,7 +168,7 @@ fn read_once<D: Disk>(disk: &D, from: &Place) -> Result<Source, BackupError> {
     if let Some(segment) = headless(disk, &from.wal)? {
         return Err(BackupError::Headless(segment));
     }
-    let mut source = Source { snapshot, log, notices };
+    let mut source = BackupSource { snapshot, log, notices };
     let start = source.start();
     if !source.log.snapshots.contains(&start) {
         // etcd 2.0 marks a snapshot in the log after it has stored it.
@@ -222,7 +227,7 @@ fn new_ids(now: UnixNanos) -> pb::Metadata {
 fn write_log<D: Disk>(
     disk: &D,
     dir: &Path,
-    source: &Source,
+    source: &BackupSource,
     metadata: pb::Metadata,
 ) -> Result<(), BackupError> {
     let mut log = Wal::create(disk.clone(), dir, metadata)?;
@@ -251,12 +256,12 @@ mod tests {
     const NOW: UnixNanos = UnixNanos(1_795_247_009_000_000_000);
     const METADATA: pb::Metadata = pb::Metadata { node_id: 1, cluster_id: 2 };
 
-    fn from() -> Place {
-        Place { snap: "/data/member/snap".into(), wal: "/data/member/wal".into() }
+    fn from() -> MemberDirs {
+        MemberDirs { snap: "/data/member/snap".into(), wal: "/data/member/wal".into() }
     }
 
-    fn to() -> Place {
-        Place { snap: "/backup/member/snap".into(), wal: "/backup/member/wal".into() }
+    fn to() -> MemberDirs {
+        MemberDirs { snap: "/backup/member/snap".into(), wal: "/backup/member/wal".into() }
     }
 
     fn entry(index: u64) -> pb::Entry {
@@ -317,7 +322,7 @@ mod tests {
         backup(&disk, &from(), &to(), NOW).unwrap();
         let error = backup(&disk, &from(), &to(), NOW).unwrap_err();
         assert!(matches!(error, BackupError::Wal(WalError::Exists(_))), "{error}");
-        let none = Place { snap: "/none/member/snap".into(), wal: "/none/member/wal".into() };
+        let none = MemberDirs { snap: "/none/member/snap".into(), wal: "/none/member/wal".into() };
         assert!(backup(&disk, &none, &to(), NOW).is_err());
         assert!(matches!(
             run(Path::new(""), Path::new(""), Path::new("b"), Path::new(""), NOW),

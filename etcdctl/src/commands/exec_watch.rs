@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::until_interrupted;
 use super::watch::{first_index, with_progress};
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// A command that is done within this time is waited for, so that quick ones do not overtake each other.
@@ -33,12 +33,12 @@ const ORDER_GRACE: Duration = Duration::from_millis(50);
 #[command(override_usage = "etcdctl exec-watch [OPTIONS] <KEY> -- <COMMAND> [ARGUMENTS]...")]
 pub(crate) struct ExecWatch {
     /// Begin with the first change after this index; 0: with the next one from now on
-    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     after_index: i64,
     /// Have the member send a sign of life after this time of silence; 0: none
     ///
     /// For proxies and firewalls in between that cut idle connections. A connection without the signs is made again.
-    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go_values::duration)]
     progress: Duration,
     /// Also what is below the key
     #[arg(long)]

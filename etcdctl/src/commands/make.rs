@@ -7,7 +7,7 @@ use shared::client;
 
 use super::{ttl_seconds, value_or_stdin};
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// Make a key that is not there yet
@@ -20,7 +20,7 @@ pub(crate) struct Make {
     #[arg(long)]
     in_order: bool,
     /// Seconds until the key disappears; 0: it stays
-    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     ttl: i64,
     /// The key
     key: OsString,
@@ -74,7 +74,7 @@ pub(crate) struct UpdateDir {
 #[derive(Debug, clap::Args)]
 struct Dir {
     /// Seconds until the directory disappears with all that is in it; 0: it stays
-    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     ttl: i64,
     /// The directory, such as /config
     key: OsString,

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use shared::client::{ClientError, Member as Known};
 use shared::quote::quote;
 
-use super::lonely;
 use super::replace::Replace;
+use super::single_member;
 use crate::error::CliError;
 use crate::session::Session;
 
@@ -108,7 +108,7 @@ fn describe(member: &Known, leader: &Known) -> String {
 async fn add(session: &mut Session<'_>, name: &str, peer_urls: &str) -> Result<(), CliError> {
     let client = session.connect().await?;
     let urls: Vec<&str> = peer_urls.split(',').collect();
-    if let Some(warning) = lonely::warning(&client, name, &urls).await {
+    if let Some(warning) = single_member::warning(&client, name, &urls).await {
         session.out.note(&warning)?;
     }
     let new = session.limit(client.add_member_at(&urls)).await.map_err(CliError::failed)?;

@@ -10,12 +10,12 @@ pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod lock;
-mod lonely;
 pub(crate) mod make;
 pub(crate) mod member;
 pub(crate) mod remove;
 pub(crate) mod replace;
 pub(crate) mod set;
+mod single_member;
 pub(crate) mod upgrade;
 pub(crate) mod watch;
 
@@ -83,9 +83,9 @@ fn ttl_seconds(ttl: i64) -> u64 {
 }
 
 /// A failure that is told on standard output, where the original tells it.
-fn told(out: &mut Output, line: &str) -> Result<(), CliError> {
+fn fail_with_line(out: &mut Output, line: &str) -> Result<(), CliError> {
     out.line(line)?;
-    Err(CliError::Told)
+    Err(CliError::Printed)
 }
 
 /// What time it is.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use shared::client;
 
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// Remove a key or a directory
@@ -24,7 +24,7 @@ pub(crate) struct Remove {
     #[arg(long, value_name = "VALUE", default_value = "", hide_default_value = true)]
     with_value: OsString,
     /// Only if this is the key's modified index now; 0: whatever it is
-    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     with_index: i64,
     /// The key
     key: OsString,

@@ -17,8 +17,8 @@ use shared::url::{Scheme, Url, Urls};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lonely;
 use super::member::initial_cluster;
+use super::single_member;
 use crate::error::CliError;
 use crate::output::Format;
 use crate::session::{Session, within};
@@ -26,8 +26,8 @@ use crate::session::{Session, within};
 /// How long a member may take to say that it is well.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often it is looked who is well, before the cluster counts as one without a majority.
-const LOOKS_MAX: usize = 5;
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+const HEALTH_CHECKS_MAX: usize = 5;
+const HEALTH_CHECK_PAUSE: Duration = Duration::from_secs(1);
 /// After the removal of a leader the others elect a new one before they take the addition.
 const ADD_TIME_MAX: Duration = Duration::from_secs(20);
 const ADD_PAUSE: Duration = Duration::from_millis(500);
@@ -56,7 +56,7 @@ pub(crate) struct Replace {
 
 /// Why a member is not replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+enum ReplaceRefusal {
     /// It is the only one.
     Alone,
     /// There is no majority now.
@@ -68,16 +68,16 @@ enum Refusal {
 }
 
 /// Whether a cluster of `all` members, of which `others` are well beside the old one, bears the replacement.
-fn plan(all: usize, others: usize, old_is_well: bool) -> Result<(), Refusal> {
+fn plan(all: usize, others: usize, old_is_well: bool) -> Result<(), ReplaceRefusal> {
     let majority = |members: usize| members / 2 + 1;
     if all <= 1 {
-        Err(Refusal::Alone)
+        Err(ReplaceRefusal::Alone)
     } else if others + usize::from(old_is_well) < majority(all) {
-        Err(Refusal::NoQuorum)
+        Err(ReplaceRefusal::NoQuorum)
     } else if others < majority(all - 1) {
-        Err(Refusal::LostByRemoval)
+        Err(ReplaceRefusal::LostByRemoval)
     } else if others < majority(all) {
-        Err(Refusal::LostUntilStart)
+        Err(ReplaceRefusal::LostUntilStart)
     } else {
         Ok(())
     }
@@ -97,33 +97,33 @@ impl Replace {
         let others: Vec<&Member> = members.iter().filter(|member| member.id != old.id).collect();
         check_names(&others, &name, &urls)?;
 
-        let mut looks = 1;
-        let (well, planned) = loop {
-            let well = well(&client, &members).await;
-            let healthy = others.iter().filter(|member| well.contains_key(&member.id)).count();
-            let planned = plan(members.len(), healthy, well.contains_key(&old.id));
+        let mut checks = 1;
+        let (healthy, planned) = loop {
+            let healthy = healthy_members(&client, &members).await;
+            let others = others.iter().filter(|member| healthy.contains_key(&member.id)).count();
+            let planned = plan(members.len(), others, healthy.contains_key(&old.id));
             // Right after the loss of a leader nobody is well until the others have elected one.
-            if planned != Err(Refusal::NoQuorum) || looks == LOOKS_MAX {
-                break (well, planned);
+            if planned != Err(ReplaceRefusal::NoQuorum) || checks == HEALTH_CHECKS_MAX {
+                break (healthy, planned);
             }
-            looks += 1;
-            sleep(LOOK_PAUSE).await;
+            checks += 1;
+            sleep(HEALTH_CHECK_PAUSE).await;
         };
         match planned {
             Ok(()) => {}
-            Err(Refusal::LostUntilStart) if self.force => {}
-            Err(refusal) => return Err(CliError::Failed(told(refusal, &old, &members, &well))),
+            Err(ReplaceRefusal::LostUntilStart) if self.force => {}
+            Err(refusal) => return Err(CliError::Failed(refusal_text(refusal, &old, &members, &healthy))),
         }
         if let [only] = &others[..] {
             let urls = urls.to_strings();
             let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-            if let Some(warning) = lonely::warning_of(&client, only, &name, &urls).await {
+            if let Some(warning) = single_member::warning_of(&client, only, &name, &urls).await {
                 session.out.note(&warning)?;
             }
         }
         // The old one must not be who is asked when it goes.
         let endpoints: Vec<String> =
-            others.iter().filter_map(|member| well.get(&member.id).cloned()).collect();
+            others.iter().filter_map(|member| healthy.get(&member.id).cloned()).collect();
         client.set_endpoints(&endpoints).map_err(CliError::failed)?;
         remove(session, &client, &old).await?;
         let json = session.settings.format == Format::Json;
@@ -134,10 +134,12 @@ impl Replace {
         let texts = urls.to_strings();
         let new = match add(&client, &old.id, &texts, session.settings.total_timeout).await {
             Ok(new) => new,
-            Err(error) => return Err(CliError::Failed(half_done(&old, &others, &name, &texts, &error))),
+            Err(error) => {
+                return Err(CliError::Failed(removed_only_text(&old, &others, &name, &texts, &error)));
+            }
         };
         let members = with_new(session.limit(client.members()).await.ok(), &others, &new);
-        let start = Start::new(&name, &new.id, &texts, &members, &old);
+        let start = StartCommand::new(&name, &new.id, &texts, &members, &old);
         if json {
             let removed = json!({ "id": old.id, "name": old.name });
             let added = json!({ "id": new.id, "name": name, "peerURLs": texts });
@@ -215,16 +217,16 @@ fn check_names(others: &[&Member], name: &str, urls: &Urls) -> Result<(), CliErr
 }
 
 /// The members that say that they are well, each with a URL at which it says so.
-async fn well(client: &Arc<Client>, members: &[Member]) -> BTreeMap<String, String> {
+async fn healthy_members(client: &Arc<Client>, members: &[Member]) -> BTreeMap<String, String> {
     let mut urls: BTreeMap<String, Option<String>> =
         client.endpoints().into_iter().map(|endpoint| (endpoint, None)).collect();
     for member in members {
         urls.extend(member.client_urls.iter().map(|url| (url.clone(), Some(member.id.clone()))));
     }
-    let mut asked = JoinSet::new();
+    let mut requests = JoinSet::new();
     for (url, listed) in urls {
         let client = client.clone();
-        asked.spawn(async move {
+        requests.spawn(async move {
             let endpoint = Endpoint::parse(&url).ok()?;
             let page = client.page(Method::GET, &endpoint, "/v2/stats/self", &[], PAGE_BYTES_MAX);
             let page = timeout(HEALTH_TIME_MAX, page).await.ok()?.ok()?;
@@ -234,36 +236,41 @@ async fn well(client: &Arc<Client>, members: &[Member]) -> BTreeMap<String, Stri
             healthy.then_some((id, url))
         });
     }
-    let mut well = BTreeMap::new();
-    while let Some(answer) = asked.join_next().await {
-        well.extend(answer.ok().flatten());
+    let mut healthy = BTreeMap::new();
+    while let Some(answer) = requests.join_next().await {
+        healthy.extend(answer.ok().flatten());
     }
-    well
+    healthy
 }
 
 /// Why nothing was done, and what to do.
-fn told(refusal: Refusal, old: &Member, members: &[Member], well: &BTreeMap<String, String>) -> String {
+fn refusal_text(
+    refusal: ReplaceRefusal,
+    old: &Member,
+    members: &[Member],
+    healthy: &BTreeMap<String, String>,
+) -> String {
     let ill: Vec<&str> = members
         .iter()
-        .filter(|member| member.id != old.id && !well.contains_key(&member.id))
+        .filter(|member| member.id != old.id && !healthy.contains_key(&member.id))
         .map(|member| if member.name.is_empty() { member.id.as_str() } else { member.name.as_str() })
         .collect();
     let (all, ill) = (members.len(), ill.join(", "));
     let why = match refusal {
-        Refusal::Alone => {
+        ReplaceRefusal::Alone => {
             "it is the only member. Add the new one with `etcdctl member add`, start it, and remove the old one then".to_owned()
         }
-        Refusal::NoQuorum => format!(
+        ReplaceRefusal::NoQuorum => format!(
             "the cluster has no majority: of {all} members too many are not well (beside it: {}). Start them first; if \
              that cannot be, make a new cluster of one member's data with -force-new-cluster",
             if ill.is_empty() { "none" } else { &ill }
         ),
-        Refusal::LostByRemoval => format!(
+        ReplaceRefusal::LostByRemoval => format!(
             "without it the other {} would have no majority, as these are not well: {ill}. Start them first, or replace \
              one of them instead",
             all - 1
         ),
-        Refusal::LostUntilStart => {
+        ReplaceRefusal::LostUntilStart => {
             let others = if ill.is_empty() { String::new() } else { format!(", as these are not well: {ill}") };
             format!(
                 "nothing could be written from the addition until the new member runs{others}. Add another member first, or \
@@ -328,7 +335,13 @@ fn same(one: &[String], other: &[&str]) -> bool {
 }
 
 /// The old member is gone and the new one is not there: where that leaves the cluster, and how to go on.
-fn half_done(old: &Member, others: &[&Member], name: &str, urls: &[String], error: &ClientError) -> String {
+fn removed_only_text(
+    old: &Member,
+    others: &[&Member],
+    name: &str,
+    urls: &[String],
+    error: &ClientError,
+) -> String {
     let detail = error.detail().unwrap_or_default();
     let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
     format!(
@@ -346,8 +359,8 @@ fn half_done(old: &Member, others: &[&Member], name: &str, urls: &[String], erro
 }
 
 /// The members with the new one among them; as they were known before, if they cannot be asked.
-fn with_new(asked: Option<Vec<Member>>, others: &[&Member], new: &Member) -> Vec<Member> {
-    asked.filter(|members| members.iter().any(|member| member.id == new.id)).unwrap_or_else(|| {
+fn with_new(requests: Option<Vec<Member>>, others: &[&Member], new: &Member) -> Vec<Member> {
+    requests.filter(|members| members.iter().any(|member| member.id == new.id)).unwrap_or_else(|| {
         let mut members: Vec<Member> = others.iter().map(|member| (*member).clone()).collect();
         members.push(new.clone());
         members
@@ -355,16 +368,16 @@ fn with_new(asked: Option<Vec<Member>>, others: &[&Member], new: &Member) -> Vec
 }
 
 /// How the new member is started.
-struct Start {
+struct StartCommand {
     name: String,
     cluster: String,
     peer_urls: Vec<String>,
     client_urls: Vec<String>,
 }
 
-impl Start {
-    fn new(name: &str, id: &str, peer_urls: &[String], members: &[Member], old: &Member) -> Start {
-        Start {
+impl StartCommand {
+    fn new(name: &str, id: &str, peer_urls: &[String], members: &[Member], old: &Member) -> StartCommand {
+        StartCommand {
             name: name.to_owned(),
             cluster: initial_cluster(name, id, members),
             peer_urls: peer_urls.to_vec(),
@@ -470,14 +483,14 @@ mod tests {
             (3, 2, true, Ok(())),
             (5, 3, false, Ok(())),
             (4, 3, false, Ok(())),
-            (1, 0, true, Err(Refusal::Alone)),
-            (3, 1, false, Err(Refusal::NoQuorum)),
-            (2, 1, false, Err(Refusal::NoQuorum)),
-            (5, 2, false, Err(Refusal::NoQuorum)),
-            (3, 1, true, Err(Refusal::LostByRemoval)),
-            (5, 2, true, Err(Refusal::LostByRemoval)),
-            (2, 1, true, Err(Refusal::LostUntilStart)),
-            (4, 2, true, Err(Refusal::LostUntilStart)),
+            (1, 0, true, Err(ReplaceRefusal::Alone)),
+            (3, 1, false, Err(ReplaceRefusal::NoQuorum)),
+            (2, 1, false, Err(ReplaceRefusal::NoQuorum)),
+            (5, 2, false, Err(ReplaceRefusal::NoQuorum)),
+            (3, 1, true, Err(ReplaceRefusal::LostByRemoval)),
+            (5, 2, true, Err(ReplaceRefusal::LostByRemoval)),
+            (2, 1, true, Err(ReplaceRefusal::LostUntilStart)),
+            (4, 2, true, Err(ReplaceRefusal::LostUntilStart)),
         ] {
             assert_eq!(plan(all, others, old_is_well), outcome, "{all} {others} {old_is_well}");
         }
@@ -517,7 +530,7 @@ mod tests {
         let members =
             [member("b2", "", "http://10.0.0.4:2380", &[]), member("a1", "x", "http://10.0.0.1:2380", &[])];
         let old = member("c3", "gone", "http://10.0.0.3:2380", &["https://10.0.0.3:4001"]);
-        let start = Start::new("new one", "b2", &["http://10.0.0.4:2380".to_owned()], &members, &old);
+        let start = StartCommand::new("new one", "b2", &["http://10.0.0.4:2380".to_owned()], &members, &old);
         let command = start.command();
         assert!(
             command.starts_with("etcd \\\n  -name 'new one' \\\n  -data-dir 'new one.etcd' \\\n"),
@@ -546,7 +559,7 @@ mod tests {
         let old = member("c3", "gone", "http://r:1", &[]);
         let (one, two) = (member("a1", "x", "http://p:1", &[]), member("b2", "y", "http://q:1", &[]));
         let urls = ["http://n:1".to_owned(), "http://n:2".to_owned()];
-        let text = half_done(&old, &[&one, &two], "new", &urls, &ClientError::DeadlineExceeded);
+        let text = removed_only_text(&old, &[&one, &two], "new", &urls, &ClientError::DeadlineExceeded);
         assert!(text.contains(
             "Member c3 (gone) is removed, but the new one is not added: context deadline exceeded"
         ));

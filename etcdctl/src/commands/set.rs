@@ -7,7 +7,7 @@ use shared::client;
 
 use super::{ttl_seconds, value_or_stdin};
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// Set the value of a key, whether it is there or not
@@ -19,13 +19,13 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
     /// Seconds until the key disappears; 0: it stays
-    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     ttl: i64,
     /// Only if this is the value now
     #[arg(long, value_name = "VALUE", default_value = "", hide_default_value = true)]
     swap_with_value: OsString,
     /// Only if this is the key's modified index now; 0: whatever it is
-    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     swap_with_index: i64,
     /// The key, such as /config/db
     key: OsString,
@@ -58,7 +58,7 @@ impl Set {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Update {
     /// Seconds until the key disappears; 0: it stays
-    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     ttl: i64,
     /// The key
     key: OsString,

@@ -8,7 +8,7 @@ use shared::client::{Client, ClientError, Options, RequestError, Trace};
 use shared::net::{ClientTlsFiles, Role};
 use tokio::time::{sleep, timeout};
 
-use super::{told, until_interrupted};
+use super::{fail_with_line, until_interrupted};
 use crate::error::CliError;
 use crate::output;
 use crate::session::Session;
@@ -54,7 +54,10 @@ impl Upgrade {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         for (wanted, known, which) in [(&self.old_version, "1", "from"), (&self.new_version, "2", "to")] {
             if wanted != known {
-                return told(session.out, &format!("Do not support upgrade {which} version {wanted}"));
+                return fail_with_line(
+                    session.out,
+                    &format!("Do not support upgrade {which} version {wanted}"),
+                );
             }
         }
         let client = Client::new(Options {
@@ -79,14 +82,14 @@ impl Upgrade {
             Some(Ok(200)) => {
                 session.out.line("Cluster will start upgrading from internal version 1 to 2 in 10 seconds.")
             }
-            Some(Ok(404)) => told(session.out, "Cluster cannot upgrade to 2: version is not 0.4.7"),
+            Some(Ok(404)) => fail_with_line(session.out, "Cluster cannot upgrade to 2: version is not 0.4.7"),
             Some(Ok(_)) => {
                 session.out.line(&format!("Faild upgrade cluster via {}", self.peer_url))?;
-                told(session.out, "run etcdctl cluster-health to check")
+                fail_with_line(session.out, "run etcdctl cluster-health to check")
             }
             Some(Err(error)) => {
                 let text = format!("Failed to send upgrade request to {}: {error}", self.peer_url);
-                told(session.out, &text)
+                fail_with_line(session.out, &text)
             }
         }
     }

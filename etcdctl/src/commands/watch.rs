@@ -8,7 +8,7 @@ use shared::client::{Watched, Watcher};
 
 use super::until_interrupted;
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// Wait until a key changes and print how
@@ -22,12 +22,12 @@ pub(crate) struct Watch {
     #[arg(long)]
     forever: bool,
     /// Begin with the first change after this index; 0: with the next one from now on
-    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go::integer)]
+    #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     after_index: i64,
     /// Have the member send a sign of life after this time of silence; 0: none
     ///
     /// For proxies and firewalls in between that cut idle connections. A connection without the signs is made again.
-    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go_values::duration)]
     progress: Duration,
     /// Also what is below; each change is preceded by a line `[action] key`
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! How long certificates are still valid.
 
+use super::observed::{Certificate, ObservedCluster};
 use super::report::{Finding, count};
-use super::seen::{Certificate, Cluster};
 
 const CHECK: &str = "certificate";
 const DAY: i64 = 86_400;
@@ -11,7 +11,7 @@ const WARNING_DAYS: i64 = 30;
 const PROBLEM_DAYS: i64 = 7;
 
 /// Those of all URLs, and those in files.
-pub(super) fn examine(cluster: &Cluster, now: i64, findings: &mut Vec<Finding>) {
+pub(super) fn examine(cluster: &ObservedCluster, now: i64, findings: &mut Vec<Finding>) {
     let mut seen: Vec<i64> = Vec::new();
     let of_members = cluster.members.iter().flat_map(|member| {
         let certificates = member.certificates.iter();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::observed::{ObservedCluster, ObservedMember};
 use super::report::{Finding, count};
-use super::seen::{Cluster, Seen};
 
 /// More voters than this make writes slower, and bear failures that nobody has.
 const MEMBERS_USUAL_MAX: usize = 7;
@@ -13,7 +13,7 @@ const LAG_WARNING: u64 = 1000;
 const LAG_PROBLEM: u64 = 5000;
 
 /// Everything that is to be said.
-pub(super) fn examine(cluster: &Cluster, now: i64) -> Vec<Finding> {
+pub(super) fn examine(cluster: &ObservedCluster, now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     reachable(cluster, &mut findings);
     if cluster.members.is_empty() {
@@ -32,18 +32,18 @@ pub(super) fn examine(cluster: &Cluster, now: i64) -> Vec<Finding> {
 }
 
 /// The members that were started.
-pub(super) fn started(cluster: &Cluster) -> impl Iterator<Item = &Seen> {
+pub(super) fn started(cluster: &ObservedCluster) -> impl Iterator<Item = &ObservedMember> {
     cluster.members.iter().filter(|member| member.started())
 }
 
 /// The members that answer.
-pub(super) fn answering(cluster: &Cluster) -> impl Iterator<Item = &Seen> {
+pub(super) fn answering(cluster: &ObservedCluster) -> impl Iterator<Item = &ObservedMember> {
     started(cluster).filter(|member| member.url.is_some())
 }
 
-fn reachable(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn reachable(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "reachable";
-    for (url, why) in &cluster.strangers {
+    for (url, why) in &cluster.unknown_endpoints {
         let advice = "give the client URLs of members that run with --endpoints";
         findings.push(Finding::problem(CHECK, format!("the endpoint {url} cannot be asked: {why}"), advice));
     }
@@ -91,7 +91,7 @@ fn reachable(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn one_cluster(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn one_cluster(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "cluster";
     if cluster.ids.len() > 1 {
         let ids: Vec<&str> = cluster.ids.iter().map(String::as_str).collect();
@@ -119,7 +119,7 @@ fn one_cluster(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn quorum(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn quorum(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     let (all, alive) = (cluster.members.len(), answering(cluster).count());
     let needed = all / 2 + 1;
     let text = format!("{}: {needed} needed, {alive} answer", count(all, "member"));
@@ -145,7 +145,7 @@ fn quorum(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn leader(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn leader(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "leader";
     let mut leaders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for member in answering(cluster) {
@@ -190,7 +190,7 @@ fn leader(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn versions(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn versions(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "version";
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for member in answering(cluster) {
@@ -225,7 +225,7 @@ fn versions(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn lag(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn lag(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     let indexes = || answering(cluster).filter_map(|member| Some((member, member.raft_index?)));
     let Some(newest) = indexes().map(|(_, index)| index).max() else { return };
     let mut behind = false;
@@ -246,7 +246,7 @@ fn lag(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn security(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn security(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "auth";
     let on = answering(cluster).any(|member| member.auth == Some(true));
     let plain: Vec<&str> = started(cluster)
@@ -263,7 +263,7 @@ fn security(cluster: &Cluster, findings: &mut Vec<Finding>) {
             advice,
         ));
     }
-    let local: Vec<&Seen> = started(cluster)
+    let local: Vec<&ObservedMember> = started(cluster)
         .filter(|member| member.listed.client_urls.iter().any(|url| is_loopback(url)))
         .collect();
     if !local.is_empty() && local.len() < started(cluster).count() {

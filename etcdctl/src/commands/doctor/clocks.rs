@@ -1,8 +1,8 @@
 //! Whether the clocks agree. Keys expire by the leader's.
 
 use super::checks::answering;
+use super::observed::{ObservedCluster, ObservedMember};
 use super::report::Finding;
-use super::seen::{Cluster, Seen};
 
 const CHECK: &str = "clock";
 /// Milliseconds from which on a difference is worth a word: beyond what a `Date` header leaves open.
@@ -13,8 +13,8 @@ const PROBLEM_MS: i64 = 30_000;
 const ADVICE: &str = "let NTP set the clocks of all machines: keys expire by the leader's clock, and after an election by another one";
 
 /// Members against each other, then all against this machine.
-pub(super) fn examine(cluster: &Cluster, findings: &mut Vec<Finding>) {
-    let mut clocks: Vec<(&Seen, (i64, i64))> =
+pub(super) fn examine(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
+    let mut clocks: Vec<(&ObservedMember, (i64, i64))> =
         answering(cluster).filter_map(|member| Some((member, member.clock_ms?))).collect();
     clocks.sort_by_key(|(_, (least, _))| *least);
     let (Some(first), Some(last)) = (clocks.first(), clocks.last()) else { return };

@@ -1,6 +1,6 @@
 //! The few numbers of `/metrics` that are of interest here.
 
-use super::seen::{Fsync, History};
+use super::observed::{Fsync, History};
 
 /// The log's syncs, as 2.3 calls them and as 3.x does.
 const FSYNC: [&str; 2] = ["etcd_wal_fsync_durations_seconds", "etcd_disk_wal_fsync_duration_seconds"];

@@ -3,13 +3,13 @@
 //! [`ask`] asks everybody at the same time and fills in what was [`seen`]; [`checks`] and the files beside it judge
 //! that, without asking; [`report`] prints what they found.
 
-mod ask;
 mod certificates;
 mod checks;
 mod clocks;
 mod metrics;
+mod observed;
+mod queries;
 mod report;
-mod seen;
 mod speed;
 #[cfg(test)]
 mod tests;
@@ -38,10 +38,10 @@ impl Doctor {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         session.settings.format.check()?;
         let client = Arc::new(session.patient_client().await?);
-        let cluster = ask::everybody(&client, session.settings).await;
+        let cluster = queries::query_cluster(&client, session.settings).await;
         let now = super::now().0.div_euclid(1_000_000_000);
         let findings = checks::examine(&cluster, now);
         let ill = report::print(&cluster, findings, &session.settings.format, session.out)?;
-        if ill { Err(CliError::Told) } else { Ok(()) }
+        if ill { Err(CliError::Printed) } else { Ok(()) }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::seen::Cluster;
+use super::observed::ObservedCluster;
 use crate::error::CliError;
 use crate::output::{Format, Output};
 
@@ -79,7 +79,7 @@ impl Finding {
 
 /// Prints the findings, the worst first. Whether there is a problem among them.
 pub(super) fn print(
-    cluster: &Cluster,
+    cluster: &ObservedCluster,
     mut findings: Vec<Finding>,
     format: &Format,
     out: &mut Output,
@@ -98,7 +98,7 @@ pub(super) fn print(
     Ok(worst == Level::Problem)
 }
 
-fn render(cluster: &Cluster, findings: &[Finding]) -> String {
+fn render(cluster: &ObservedCluster, findings: &[Finding]) -> String {
     let mut out = match cluster.id() {
         Some(id) => format!("cluster {id}: {}\n\n", count(cluster.members.len(), "member")),
         None => String::new(),
@@ -134,12 +134,12 @@ mod tests {
     #[test]
     fn what_to_do_stands_below_what_is_wrong() {
         let findings = [Finding::problem("disk", "slow", "buy another").of("m1"), Finding::ok("size", "3")];
-        let text = render(&Cluster::default(), &findings);
+        let text = render(&ObservedCluster::default(), &findings);
         assert_eq!(
             text,
             "problem  disk          m1: slow\n                       -> buy another\nok       size          3\n\n\
              1 problem, 0 warnings\n"
         );
-        assert!(render(&Cluster::default(), &findings[1..]).ends_with("\nall is well\n"));
+        assert!(render(&ObservedCluster::default(), &findings[1..]).ends_with("\nall is well\n"));
     }
 }

@@ -1,8 +1,8 @@
 //! How fast members, disks and histories are.
 
 use super::checks::answering;
+use super::observed::{History, ObservedCluster, ObservedMember, QuorumRead};
 use super::report::Finding;
-use super::seen::{Cluster, History, QuorumRead, Seen};
 
 /// Seconds from here to a member and back.
 const ROUND_TRIP_WARNING: f64 = 0.1;
@@ -22,14 +22,14 @@ const FSYNC_COUNT_MIN: u64 = 10;
 const HISTORY_AGE_WARNING: f64 = 60.0;
 
 /// All of it.
-pub(super) fn examine(cluster: &Cluster, findings: &mut Vec<Finding>) {
+pub(super) fn examine(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     latency(cluster, findings);
     quorum_reads(cluster, findings);
     disks(cluster, findings);
     histories(cluster, findings);
 }
 
-fn latency(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn latency(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "latency";
     let advice = "look at the network between here and the member, and at its load";
     let mut slowest: f64 = 0.0;
@@ -54,7 +54,7 @@ fn latency(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn quorum_reads(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn quorum_reads(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "quorum read";
     let mut slowest: Option<f64> = None;
     let mut not_allowed = false;
@@ -93,7 +93,7 @@ fn quorum_reads(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn disks(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn disks(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "disk";
     let advice = "give the log (-wal-dir) a disk of its own, an SSD; see who else writes to it; raise -heartbeat-interval and \
                   -election-timeout if it must stay";
@@ -119,9 +119,10 @@ fn disks(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
-fn histories(cluster: &Cluster, findings: &mut Vec<Finding>) {
+fn histories(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     const CHECK: &str = "watch history";
-    let histories = || answering(cluster).filter_map(|member: &Seen| Some((member, member.history?)));
+    let histories =
+        || answering(cluster).filter_map(|member: &ObservedMember| Some((member, member.history?)));
     let mut short = false;
     for (member, History { reach, age, .. }) in histories() {
         let Some(age) = age.filter(|age| *age < HISTORY_AGE_WARNING) else { continue };

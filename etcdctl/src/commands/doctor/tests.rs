@@ -4,20 +4,20 @@ use shared::client::Member;
 use shared::net::Presented;
 
 use super::checks::examine;
+use super::observed::*;
 use super::report::{Finding, Level};
-use super::seen::*;
 
 const NOW: i64 = 1_700_000_000;
 const DAY: i64 = 86_400;
 
-fn member(number: usize) -> Seen {
+fn member(number: usize) -> ObservedMember {
     let listed = Member {
         id: format!("{number}"),
         name: format!("m{number}"),
         peer_urls: vec![format!("http://10.0.0.{number}:2380")],
         client_urls: vec![format!("http://10.0.0.{number}:2379")],
     };
-    Seen {
+    ObservedMember {
         url: Some(listed.client_urls[0].clone()),
         listed,
         version: Some("2.3.8".to_owned()),
@@ -31,16 +31,20 @@ fn member(number: usize) -> Seen {
         quorum_read: Some(QuorumRead::Took(0.002)),
         fsync: Some(Fsync { count: 1000, p99: 0.008 }),
         auth: Some(false),
-        ..Seen::default()
+        ..ObservedMember::default()
     }
 }
 
-fn cluster(size: usize) -> Cluster {
-    Cluster { members: (1..=size).map(member).collect(), ids: ["c1".to_owned()].into(), ..Cluster::default() }
+fn cluster(size: usize) -> ObservedCluster {
+    ObservedCluster {
+        members: (1..=size).map(member).collect(),
+        ids: ["c1".to_owned()].into(),
+        ..ObservedCluster::default()
+    }
 }
 
 /// What is not ok: `problem leader`.
-fn complaints(cluster: &Cluster) -> Vec<String> {
+fn complaints(cluster: &ObservedCluster) -> Vec<String> {
     let bad = |finding: &Finding| finding.level != Level::Ok;
     let findings = examine(cluster, NOW);
     for finding in findings.iter().filter(|finding| bad(finding)) {
@@ -51,7 +55,7 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
 }
 
 /// Complaints about a cluster of three whose second member was changed.
-fn with(change: impl Fn(&mut Seen)) -> Vec<String> {
+fn with(change: impl Fn(&mut ObservedMember)) -> Vec<String> {
     let mut cluster = cluster(3);
     change(&mut cluster.members[1]);
     complaints(&cluster)
@@ -68,7 +72,7 @@ fn clusters_that_are_well_have_no_complaints() {
 
 #[test]
 fn members_that_do_not_answer() {
-    let down = |member: &mut Seen| {
+    let down = |member: &mut ObservedMember| {
         member.url = None;
         member.unreachable = vec![("http://10.0.0.2:2379".to_owned(), "connection refused".to_owned())];
     };
@@ -84,7 +88,10 @@ fn members_that_do_not_answer() {
         member.listed.client_urls.clear();
     });
     assert_eq!(unstarted, ["warning started", "warning quorum"]);
-    let nobody = Cluster { strangers: vec![("http://x:1".into(), "refused".into())], ..Cluster::default() };
+    let nobody = ObservedCluster {
+        unknown_endpoints: vec![("http://x:1".into(), "refused".into())],
+        ..ObservedCluster::default()
+    };
     assert_eq!(complaints(&nobody), ["problem reachable"]);
 }
 
@@ -94,9 +101,9 @@ fn leaders_and_clusters_that_differ() {
     assert_eq!(with(|member| member.leader = Some(String::new())), ["problem leader"]);
     assert_eq!(with(|member| member.healthy = Some(false)), ["problem health"]);
     assert_eq!(with(|member| member.listed.name = "m1".into()), ["warning cluster"]);
-    let mut strangers = cluster(3);
-    strangers.ids.insert("c2".to_owned());
-    assert_eq!(complaints(&strangers), ["problem cluster"]);
+    let mut two_clusters = cluster(3);
+    two_clusters.ids.insert("c2".to_owned());
+    assert_eq!(complaints(&two_clusters), ["problem cluster"]);
     let mut other = cluster(3);
     other.other_lists = vec!["a: 1 2".into(), "b: 1".into()];
     assert_eq!(complaints(&other), ["warning cluster"]);
@@ -170,6 +177,7 @@ fn certificates_that_end() {
 #[test]
 fn passwords_in_clear() {
     assert_eq!(with(|member| member.auth = Some(true)), ["warning auth"]);
-    let local = |member: &mut Seen| member.listed.client_urls = vec!["http://127.0.0.1:2379".into()];
+    let local =
+        |member: &mut ObservedMember| member.listed.client_urls = vec!["http://127.0.0.1:2379".into()];
     assert_eq!(with(local), ["warning published"]);
 }

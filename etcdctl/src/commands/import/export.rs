@@ -18,18 +18,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use shared::time::UnixNanos;
 
-use super::ledger::Place;
-use super::{Content, Found, Item};
+use super::ledger::SourcePosition;
+use super::{ImportNode, NodeContent, SourceItem};
 
 /// The longest line: four times the largest body of a request that a server takes by default.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// Reads an export.
 #[derive(Debug)]
-pub(super) struct Export<R> {
+pub(super) struct ExportReader<R> {
     source: BufReader<R>,
     /// The last line that was read, and the byte behind it.
-    place: Place,
+    position: SourcePosition,
     /// Nodes so far.
     nodes: u64,
     /// Directories whose time is over.
@@ -38,7 +38,7 @@ pub(super) struct Export<R> {
 }
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct ExportLine<'a> {
     #[serde(borrow)]
     key: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -51,34 +51,34 @@ struct Line<'a> {
     value_base64: Option<Cow<'a, str>>,
     #[serde(borrow)]
     expiration: Option<Cow<'a, str>>,
-    end: Option<End>,
+    end: Option<ExportEnd>,
 }
 
 #[derive(Deserialize)]
-struct End {
+struct ExportEnd {
     nodes: u64,
 }
 
 /// What a line is.
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
-    Node { key: Vec<u8>, content: Content, expiration: Option<UnixNanos> },
+enum ParsedLine {
+    Node { key: Vec<u8>, content: NodeContent, expiration: Option<UnixNanos> },
     End { nodes: u64 },
 }
 
 /// What `next_line` came by.
-enum Came {
+enum LineKind {
     Line,
     Blank,
     TooLong,
 }
 
-impl<R: Read> Export<R> {
+impl<R: Read> ExportReader<R> {
     /// Nothing is read yet.
-    pub(super) fn new(source: R) -> Export<R> {
-        Export {
+    pub(super) fn new(source: R) -> ExportReader<R> {
+        ExportReader {
             source: BufReader::with_capacity(256 * 1024, source),
-            place: Place::default(),
+            position: SourcePosition::default(),
             nodes: 0,
             expired: BTreeSet::new(),
             line: Vec::new(),
@@ -91,34 +91,34 @@ impl<R: Read> Export<R> {
         &mut self,
         done: u64,
         now: impl Fn() -> UnixNanos,
-        send: &mut dyn FnMut(Found) -> bool,
+        send: &mut dyn FnMut(SourceItem) -> bool,
     ) {
         loop {
             let found = match self.next_line() {
-                Err(error) => Found::Broken(format!("behind line {}: {error}", self.place.line)),
-                Ok(None) => Found::End(Some(format!(
+                Err(error) => SourceItem::Broken(format!("behind line {}: {error}", self.position.line)),
+                Ok(None) => SourceItem::End(Some(format!(
                     "the export has no end: it was cut off behind line {}, and what followed is missing",
-                    self.place.line
+                    self.position.line
                 ))),
-                Ok(Some(Came::Blank)) => continue,
-                Ok(Some(Came::TooLong)) => {
+                Ok(Some(LineKind::Blank)) => continue,
+                Ok(Some(LineKind::TooLong)) => {
                     self.nodes += 1;
-                    Found::Bad(self.place, format!("the line is longer than {LINE_BYTES_MAX} bytes"))
+                    SourceItem::Bad(self.position, format!("the line is longer than {LINE_BYTES_MAX} bytes"))
                 }
-                Ok(Some(Came::Line)) => match parse(&self.line) {
+                Ok(Some(LineKind::Line)) => match parse(&self.line) {
                     Err(why) => {
                         self.nodes += 1;
-                        Found::Bad(self.place, why)
+                        SourceItem::Bad(self.position, why)
                     }
-                    Ok(Parsed::End { nodes }) => Found::End(self.check_end(nodes)),
-                    Ok(Parsed::Node { key, content, expiration }) => {
+                    Ok(ParsedLine::End { nodes }) => SourceItem::End(self.check_end(nodes)),
+                    Ok(ParsedLine::Node { key, content, expiration }) => {
                         self.nodes += 1;
                         self.node(key, content, expiration, now())
                     }
                 },
             };
-            let is_last = matches!(found, Found::End(_) | Found::Broken(_));
-            let is_done = !is_last && self.place.line <= done;
+            let is_last = matches!(found, SourceItem::End(_) | SourceItem::Broken(_));
+            let is_done = !is_last && self.position.line <= done;
             if !is_done && !send(found) || is_last {
                 return;
             }
@@ -128,18 +128,18 @@ impl<R: Read> Export<R> {
     fn node(
         &mut self,
         key: Vec<u8>,
-        content: Content,
+        content: NodeContent,
         expiration: Option<UnixNanos>,
         now: UnixNanos,
-    ) -> Found {
+    ) -> SourceItem {
         let is_over = expiration.is_some_and(|at| at <= now) || self.is_below_expired(&key);
         if !is_over {
-            return Found::Item(Item { key, content, expiration, place: self.place });
+            return SourceItem::Node(ImportNode { key, content, expiration, position: self.position });
         }
-        if content == Content::Dir {
+        if content == NodeContent::Dir {
             self.expired.insert(key);
         }
-        Found::Expired(self.place)
+        SourceItem::Expired(self.position)
     }
 
     fn is_below_expired(&self, key: &[u8]) -> bool {
@@ -148,7 +148,7 @@ impl<R: Read> Export<R> {
     }
 
     fn check_end(&mut self, nodes: u64) -> Option<String> {
-        let line = self.place.line;
+        let line = self.position.line;
         if nodes != self.nodes {
             return Some(format!(
                 "line {line} says that the export has {nodes} nodes, but {} lines stand before it",
@@ -158,7 +158,7 @@ impl<R: Read> Export<R> {
         loop {
             match self.next_line() {
                 Ok(None) => return None,
-                Ok(Some(Came::Blank)) => {}
+                Ok(Some(LineKind::Blank)) => {}
                 Ok(Some(_)) => {
                     return Some(format!(
                         "something stands behind the end of the export, which is line {line}"
@@ -170,20 +170,20 @@ impl<R: Read> Export<R> {
     }
 
     /// Reads a line without its end into `line`; `None` at the end of the source.
-    fn next_line(&mut self) -> io::Result<Option<Came>> {
+    fn next_line(&mut self) -> io::Result<Option<LineKind>> {
         self.line.clear();
         let read = self.source.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut self.line)? as u64;
         if read == 0 {
             return Ok(None);
         }
-        self.place.line += 1;
-        self.place.end += read;
+        self.position.line += 1;
+        self.position.end += read;
         if read > LINE_BYTES_MAX && self.line.last() != Some(&b'\n') {
-            self.place.end += skip_line(&mut self.source)?;
+            self.position.end += skip_line(&mut self.source)?;
             self.line = Vec::new();
-            return Ok(Some(Came::TooLong));
+            return Ok(Some(LineKind::TooLong));
         }
-        Ok(Some(if self.line.trim_ascii().is_empty() { Came::Blank } else { Came::Line }))
+        Ok(Some(if self.line.trim_ascii().is_empty() { LineKind::Blank } else { LineKind::Line }))
     }
 }
 
@@ -203,13 +203,13 @@ fn skip_line(source: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
-fn parse(line: &[u8]) -> Result<Parsed, String> {
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| {
+fn parse(line: &[u8]) -> Result<ParsedLine, String> {
+    let line: ExportLine<'_> = serde_json::from_slice(line).map_err(|error| {
         // The line that it would name is always the first.
         format!("at byte {}: {}", error.column(), without_place(&error.to_string()))
     })?;
-    if let Some(End { nodes }) = line.end {
-        return Ok(Parsed::End { nodes });
+    if let Some(ExportEnd { nodes }) = line.end {
+        return Ok(ParsedLine::End { nodes });
     }
     let key = match bytes("key", line.key, line.key_base64)? {
         Some(key) if key.starts_with(b"/") => key,
@@ -217,8 +217,8 @@ fn parse(line: &[u8]) -> Result<Parsed, String> {
         None => return Err("it has no key".to_owned()),
     };
     let content = match (line.dir, bytes("value", line.value, line.value_base64)?) {
-        (true, None) => Content::Dir,
-        (false, Some(value)) => Content::Value(value),
+        (true, None) => NodeContent::Dir,
+        (false, Some(value)) => NodeContent::Value(value),
         (true, Some(_)) => return Err(format!("{} is a directory and has a value", key.escape_ascii())),
         (false, None) => {
             return Err(format!("{} has no value and is no directory", key.escape_ascii()));
@@ -228,7 +228,7 @@ fn parse(line: &[u8]) -> Result<Parsed, String> {
         Some(text) => Some(time(&text).ok_or_else(|| format!("{text:?} is no time as in RFC 3339"))?),
         None => None,
     };
-    Ok(Parsed::Node { key, content, expiration })
+    Ok(ParsedLine::Node { key, content, expiration })
 }
 
 /// What stands in a line as text or, where it is none, in base64.
@@ -264,21 +264,26 @@ mod tests {
 
     const NOW: UnixNanos = UnixNanos(1_000_000_000_000_000_000);
 
-    fn read(text: &str, done: u64) -> Vec<Found> {
+    fn read(text: &str, done: u64) -> Vec<SourceItem> {
         let mut all = Vec::new();
-        Export::new(text.as_bytes()).visit(done, || NOW, &mut |found| {
+        ExportReader::new(text.as_bytes()).visit(done, || NOW, &mut |found| {
             all.push(found);
             true
         });
         all
     }
 
-    fn item(line: u64, end: u64, key: &str, content: Content) -> Found {
-        Found::Item(Item { key: key.into(), content, expiration: None, place: Place { line, end } })
+    fn item(line: u64, end: u64, key: &str, content: NodeContent) -> SourceItem {
+        SourceItem::Node(ImportNode {
+            key: key.into(),
+            content,
+            expiration: None,
+            position: SourcePosition { line, end },
+        })
     }
 
-    fn value(bytes: &[u8]) -> Content {
-        Content::Value(bytes.to_vec())
+    fn value(bytes: &[u8]) -> NodeContent {
+        NodeContent::Value(bytes.to_vec())
     }
 
     #[test]
@@ -294,12 +299,12 @@ mod tests {
             read(text, 0),
             [
                 item(1, 62, "/a", value(b"1\n")),
-                item(3, 97, "/d", Content::Dir),
+                item(3, 97, "/d", NodeContent::Dir),
                 item(4, 134, "/d/k", value(b"\xff\0")),
-                Found::End(None),
+                SourceItem::End(None),
             ]
         );
-        assert_eq!(read(text, 3), [item(4, 134, "/d/k", value(b"\xff\0")), Found::End(None)]);
+        assert_eq!(read(text, 3), [item(4, 134, "/d/k", value(b"\xff\0")), SourceItem::End(None)]);
     }
 
     #[test]
@@ -310,12 +315,12 @@ mod tests {
             "{\"key\":\"/dd\",\"value\":\"\",\"expiration\":\"2001-09-09T01:46:40.000000001Z\"}\n",
             "{\"end\":{\"nodes\":3,\"index\":9}}\n",
         );
-        let lines = |found: &[Found]| -> Vec<(bool, u64)> {
+        let lines = |found: &[SourceItem]| -> Vec<(bool, u64)> {
             found
                 .iter()
                 .map(|found| match found {
-                    Found::Expired(place) => (true, place.line),
-                    Found::Item(item) => (false, item.place.line),
+                    SourceItem::Expired(position) => (true, position.line),
+                    SourceItem::Node(item) => (false, item.position.line),
                     _ => (false, 0),
                 })
                 .collect()
@@ -328,7 +333,7 @@ mod tests {
     #[test]
     fn the_end_is_checked() {
         let end = |text: &str| match read(text, 0).pop() {
-            Some(Found::End(Some(why))) => why,
+            Some(SourceItem::End(Some(why))) => why,
             other => panic!("{text}: {other:?}"),
         };
         let node = "{\"key\":\"/a\",\"value\":\"\"}\n";
@@ -356,11 +361,12 @@ mod tests {
         ] {
             let found =
                 read(&format!("{line}\n{{\"key\":\"/z\",\"value\":\"\"}}\n{{\"end\":{{\"nodes\":2}}}}"), 0);
-            let [Found::Bad(place, text), Found::Item(item), Found::End(None)] = &found[..] else {
+            let [SourceItem::Bad(position, text), SourceItem::Node(item), SourceItem::End(None)] = &found[..]
+            else {
                 panic!("{line}: {found:?}")
             };
             assert!(text.contains(why) && !text.contains("at line"), "{line}: {text}");
-            assert_eq!((place.line, item.place.line), (1, 2));
+            assert_eq!((position.line, item.position.line), (1, 2));
         }
     }
 
@@ -369,8 +375,11 @@ mod tests {
         let long = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() + 5000);
         let found =
             read(&format!("{long}\n{{\"key\":\"/z\",\"value\":\"\"}}\n{{\"end\":{{\"nodes\":2}}}}"), 0);
-        let [Found::Bad(place, text), Found::Item(item), Found::End(None)] = &found[..] else { panic!() };
+        let [SourceItem::Bad(position, text), SourceItem::Node(item), SourceItem::End(None)] = &found[..]
+        else {
+            panic!()
+        };
         assert!(text.contains("longer than"), "{text}");
-        assert_eq!((place.end, item.place.line), (LINE_BYTES_MAX + 5001, 2));
+        assert_eq!((position.end, item.position.line), (LINE_BYTES_MAX + 5001, 2));
     }
 }

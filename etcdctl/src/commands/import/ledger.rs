@@ -27,7 +27,7 @@ pub(super) enum Outcome {
 
 /// How far an import has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Standing {
+pub(super) struct ImportProgress {
     /// Lines that are done; of a snapshot, nodes.
     pub(super) lines: u64,
     /// The byte behind them.
@@ -39,7 +39,7 @@ pub(super) struct Standing {
     pub(super) failed: u64,
 }
 
-impl Standing {
+impl ImportProgress {
     /// Nodes that were looked at.
     pub(super) fn nodes(&self) -> u64 {
         self.keys + self.dirs + self.expired + self.kept + self.failed
@@ -59,7 +59,7 @@ impl Standing {
 
 /// Where a node stands in its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
+pub(super) struct SourcePosition {
     /// Its line, from 1 on; in a snapshot, its number.
     pub(super) line: u64,
     /// The byte behind its line.
@@ -69,19 +69,19 @@ pub(super) struct Place {
 /// The books of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    settled: Standing,
+    settled: ImportProgress,
     /// By line: the byte behind it, and what became of it if it is done.
     open: BTreeMap<u64, (u64, Option<Outcome>)>,
 }
 
 impl Ledger {
     /// Goes on from here.
-    pub(super) fn new(settled: Standing) -> Ledger {
+    pub(super) fn new(settled: ImportProgress) -> Ledger {
         Ledger { settled, open: BTreeMap::new() }
     }
 
     /// Everything up to the first node that is not done.
-    pub(super) fn settled(&self) -> Standing {
+    pub(super) fn settled(&self) -> ImportProgress {
         self.settled
     }
 
@@ -91,13 +91,13 @@ impl Ledger {
     }
 
     /// A node is being written. Nodes begin in their order.
-    pub(super) fn begin(&mut self, place: Place) {
-        self.open.insert(place.line, (place.end, None));
+    pub(super) fn begin(&mut self, position: SourcePosition) {
+        self.open.insert(position.line, (position.end, None));
     }
 
     /// A node that began is done.
-    pub(super) fn done(&mut self, place: Place, outcome: Outcome) {
-        if let Some((_, is_done)) = self.open.get_mut(&place.line) {
+    pub(super) fn done(&mut self, position: SourcePosition, outcome: Outcome) {
+        if let Some((_, is_done)) = self.open.get_mut(&position.line) {
             *is_done = Some(outcome);
         }
         while let Some(first) = self.open.first_entry() {
@@ -114,23 +114,24 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn place(line: u64) -> Place {
-        Place { line, end: line * 10 }
+    fn position(line: u64) -> SourcePosition {
+        SourcePosition { line, end: line * 10 }
     }
 
     #[test]
     fn what_is_done_counts_up_to_the_first_that_is_not() {
-        let mut ledger = Ledger::new(Standing { lines: 4, offset: 40, keys: 4, ..Standing::default() });
+        let mut ledger =
+            Ledger::new(ImportProgress { lines: 4, offset: 40, keys: 4, ..ImportProgress::default() });
         for line in 5..=8 {
-            ledger.begin(place(line));
+            ledger.begin(position(line));
         }
-        ledger.done(place(6), Outcome::Failed);
-        ledger.done(place(8), Outcome::Key);
+        ledger.done(position(6), Outcome::Failed);
+        ledger.done(position(8), Outcome::Key);
         assert_eq!((ledger.settled().lines, ledger.settled().failed), (4, 0));
-        ledger.done(place(5), Outcome::Dir);
+        ledger.done(position(5), Outcome::Dir);
         let settled = ledger.settled();
         assert_eq!((settled.lines, settled.offset, settled.dirs, settled.failed), (6, 60, 1, 1));
-        ledger.done(place(7), Outcome::Expired);
+        ledger.done(position(7), Outcome::Expired);
         let settled = ledger.settled();
         assert_eq!((settled.lines, settled.offset, settled.keys, settled.nodes()), (8, 80, 5, 8));
     }
@@ -138,15 +139,15 @@ mod tests {
     #[test]
     fn one_slow_node_does_not_let_the_books_grow_for_ever() {
         let mut ledger = Ledger::default();
-        ledger.begin(place(1));
+        ledger.begin(position(1));
         let mut line = 1;
         while !ledger.is_crowded() {
             line += 1;
-            ledger.begin(place(line));
-            ledger.done(place(line), Outcome::Kept);
+            ledger.begin(position(line));
+            ledger.done(position(line), Outcome::Kept);
         }
         assert!(line <= 5000);
-        ledger.done(place(1), Outcome::Key);
+        ledger.done(position(1), Outcome::Key);
         assert!(!ledger.is_crowded());
         assert_eq!(ledger.settled().lines, line);
     }

@@ -26,17 +26,17 @@ use std::rc::Rc;
 use shared::client::{Client, ClientError};
 use shared::time::UnixNanos;
 
-use self::copy::{Copy, Ending, Manner, log};
-use self::export::Export;
-use self::ledger::{Ledger, Place, Standing};
+use self::copy::{Copy, ImportEnd, Verbosity, log};
+use self::export::ExportReader;
+use self::ledger::{ImportProgress, Ledger, SourcePosition};
 use self::progress::Bar;
 use self::resume::Bookmark;
 use self::snapshot::Snapshot;
-use self::source::{Kind, Source};
+use self::source::{Source, SourceKind};
 use self::write::Writer;
-use super::{now, told};
+use super::{fail_with_line, now};
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// More requests at a time than any cluster has use for.
@@ -90,7 +90,7 @@ pub(crate) struct Import {
 
 /// The value of `-c`.
 fn clients(text: &str) -> Result<usize, String> {
-    let number = go::integer(text)?;
+    let number = go_values::integer(text)?;
     match usize::try_from(number) {
         Ok(clients) if (1..=CLIENTS_MAX).contains(&number) => Ok(clients),
         _ => Err(format!("it must be a number from 1 to {CLIENTS_MAX}")),
@@ -99,30 +99,30 @@ fn clients(text: &str) -> Result<usize, String> {
 
 /// One node of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Item {
+struct ImportNode {
     key: Vec<u8>,
-    content: Content,
+    content: NodeContent,
     expiration: Option<UnixNanos>,
-    place: Place,
+    position: SourcePosition,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Content {
+enum NodeContent {
     Value(Vec<u8>),
     Dir,
 }
 
 /// What reading a source brings.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum SourceItem {
     /// A node to write.
-    Item(Item),
+    Node(ImportNode),
     /// A directory of a snapshot, whose nodes follow.
     Entering(String),
     /// A node that is not there any more: its time is over, or that of a directory above it.
-    Expired(Place),
+    Expired(SourcePosition),
     /// A line that is none of an export.
-    Bad(Place, String),
+    Bad(SourcePosition, String),
     /// All was read. What is wrong with the end, if something is.
     End(Option<String>),
     /// The source cannot be read on.
@@ -134,14 +134,14 @@ impl Import {
         let path = match (&self.file, self.snap.is_empty()) {
             (_, false) => PathBuf::from(&self.snap),
             (Some(file), true) => PathBuf::from(file),
-            (None, true) => return told(session.out, "no snapshot file provided (use --snap)"),
+            (None, true) => return fail_with_line(session.out, "no snapshot file provided (use --snap)"),
         };
         let source = match Source::open(&path) {
             Ok(source) => source,
             Err(error) => return cannot_read(session, &path, &error),
         };
         match source.kind() {
-            Kind::Export => self.export(session, &path, source).await,
+            SourceKind::Export => self.export(session, &path, source).await,
             kind => self.snapshot(session, &path, source, kind).await,
         }
     }
@@ -151,7 +151,7 @@ impl Import {
         session: &mut Session<'_>,
         path: &Path,
         mut source: Source,
-        kind: Kind,
+        kind: SourceKind,
     ) -> Result<(), CliError> {
         if self.resume {
             return Err(CliError::failed("--resume is for exports; a snapshot is imported as a whole"));
@@ -161,12 +161,14 @@ impl Import {
             return cannot_read(session, path, &error);
         }
         let snapshot = match kind {
-            Kind::SnapshotFile => snapshot::state(bytes).and_then(|state| Snapshot::read(&state)),
-            Kind::Store | Kind::Export => Snapshot::read(&bytes),
+            SourceKind::SnapshotFile => snapshot::state(bytes).and_then(|state| Snapshot::read(&state)),
+            SourceKind::Store | SourceKind::Export => Snapshot::read(&bytes),
         };
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
-            Err(why) => return told(session.out, &format!("cannot recover the snapshot file: {why}")),
+            Err(why) => {
+                return fail_with_line(session.out, &format!("cannot recover the snapshot file: {why}"));
+            }
         };
         let clients = self.clients;
         session
@@ -178,26 +180,26 @@ impl Import {
         let copy = Copy {
             writer: self.writer(session.connect().await?, session),
             clients,
-            manner: Manner::Aloud,
+            verbosity: Verbosity::EachKey,
             ledger: Ledger::default(),
             bar: Bar::none(),
             bookmark: None,
         };
-        let (done, ending) = copy.run(move |send| snapshot.visit(self.dirs, now, send)).await;
+        let (done, end) = copy.run(move |send| snapshot.visit(self.dirs, now, send)).await;
         if done.expired > 0 {
             log(&format!("left out, since their time is over: {}", done.expired));
         }
         if done.kept > 0 {
             log(&format!("left alone, since they are there already: {}", done.kept));
         }
-        match ending {
-            Ending::All(_) => session.out.line(&format!("finished importing {} keys", done.keys)),
-            Ending::Interrupted => {
+        match end {
+            ImportEnd::All(_) => session.out.line(&format!("finished importing {} keys", done.keys)),
+            ImportEnd::Interrupted => {
                 Err(CliError::Failed(format!("interrupted: {} keys were written", done.keys)))
             }
-            Ending::Stopped(why) => {
+            ImportEnd::Stopped(why) => {
                 log(&format!("failed to copy key: {why}"));
-                Err(CliError::Told)
+                Err(CliError::Printed)
             }
         }
     }
@@ -212,8 +214,10 @@ impl Import {
             true => Some(Bookmark::of(path, &source).map_err(CliError::Failed)?),
             false => None,
         };
-        let before =
-            bookmark.as_ref().map_or(Ok(Standing::default()), Bookmark::read).map_err(CliError::Failed)?;
+        let before = bookmark
+            .as_ref()
+            .map_or(Ok(ImportProgress::default()), Bookmark::read)
+            .map_err(CliError::Failed)?;
         let clients = self.clients;
         session.out.line(&format!("starting to import {} with {clients} clients", path.display()))?;
         if before.lines > 0 {
@@ -223,25 +227,26 @@ impl Import {
         let copy = Copy {
             writer: self.writer(session.connect().await?, session),
             clients,
-            manner: Manner::Counted,
+            verbosity: Verbosity::Summary,
             ledger: Ledger::new(before),
             bar: Bar::new(source.len()),
             bookmark,
         };
-        let read =
-            move |send: &mut dyn FnMut(Found) -> bool| Export::new(source).visit(before.lines, now, send);
-        let (done, ending) = copy.run(read).await;
-        let how_far = match &ending {
-            Ending::All(_) => "finished importing",
-            Ending::Interrupted | Ending::Stopped(_) => "imported so far:",
+        let read = move |send: &mut dyn FnMut(SourceItem) -> bool| {
+            ExportReader::new(source).visit(before.lines, now, send)
+        };
+        let (done, end) = copy.run(read).await;
+        let how_far = match &end {
+            ImportEnd::All(_) => "finished importing",
+            ImportEnd::Interrupted | ImportEnd::Stopped(_) => "imported so far:",
         };
         session.out.line(&format!("{how_far} {}", counted(done)))?;
-        let why = match ending {
-            Ending::All(None) if done.failed == 0 => return Ok(()),
-            Ending::All(None) => return Err(CliError::Told),
-            Ending::All(Some(why)) => return Err(CliError::Failed(why)),
-            Ending::Interrupted => "interrupted".to_owned(),
-            Ending::Stopped(why) => why,
+        let why = match end {
+            ImportEnd::All(None) if done.failed == 0 => return Ok(()),
+            ImportEnd::All(None) => return Err(CliError::Printed),
+            ImportEnd::All(Some(why)) => return Err(CliError::Failed(why)),
+            ImportEnd::Interrupted => "interrupted".to_owned(),
+            ImportEnd::Stopped(why) => why,
         };
         let advice = match self.resume {
             true => "the same command goes on there",
@@ -262,12 +267,12 @@ fn cannot_read(session: &mut Session<'_>, path: &Path, error: &io::Error) -> Res
     if error.kind() != ErrorKind::NotFound {
         session.out.note(&format!("{error}\n"))?;
     }
-    Err(CliError::Told)
+    Err(CliError::Printed)
 }
 
 /// `3 keys and 1 directory; 2 skipped (1 expired, 1 there already); 0 failed`
-fn counted(done: Standing) -> String {
-    let Standing { keys, dirs, expired, kept, failed, .. } = done;
+fn counted(done: ImportProgress) -> String {
+    let ImportProgress { keys, dirs, expired, kept, failed, .. } = done;
     let number =
         |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
     format!(
@@ -293,7 +298,8 @@ mod tests {
 
     #[test]
     fn what_was_done_is_counted() {
-        let done = Standing { keys: 1, dirs: 2, expired: 3, kept: 4, failed: 5, ..Standing::default() };
+        let done =
+            ImportProgress { keys: 1, dirs: 2, expired: 3, kept: 4, failed: 5, ..ImportProgress::default() };
         assert_eq!(
             counted(done),
             "1 key and 2 directories; 7 skipped (3 expired, 4 there already); 5 failed"

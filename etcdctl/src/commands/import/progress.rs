@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::ledger::Standing;
+use super::ledger::ImportProgress;
 use crate::output;
 
 /// How often it is drawn anew.
@@ -34,7 +34,7 @@ impl Bar {
     }
 
     /// Shows how far it is.
-    pub(super) fn show(&self, done: Standing) {
+    pub(super) fn show(&self, done: ImportProgress) {
         if self.0.is_hidden() {
             return;
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shared::disk::{Disk as _, DiskError, OutputFile, RealDisk, read_file};
 
-use super::ledger::Standing;
+use super::ledger::ImportProgress;
 use super::source::Source;
 
 /// What is added to the name of the source.
@@ -22,21 +22,21 @@ const BOOKMARK_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Bookmark {
     path: PathBuf,
-    source: SourceMark,
+    source: SourceFingerprint,
 }
 
 /// Tells one source from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct SourceMark {
+struct SourceFingerprint {
     bytes: u64,
     /// CRC-32C of its beginning.
     head_crc: u32,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Content {
-    source: SourceMark,
-    done: Standing,
+struct BookmarkContent {
+    source: SourceFingerprint,
+    done: ImportProgress,
 }
 
 impl Bookmark {
@@ -53,7 +53,7 @@ impl Bookmark {
         };
         let mut name = OsString::from(path);
         name.push(ENDING);
-        let source = SourceMark { bytes, head_crc: crc32c::crc32c(source.head()) };
+        let source = SourceFingerprint { bytes, head_crc: crc32c::crc32c(source.head()) };
         Ok(Bookmark { path: PathBuf::from(name), source })
     }
 
@@ -61,13 +61,13 @@ impl Bookmark {
     ///
     /// # Errors
     /// When the bookmark is of another source, or cannot be read.
-    pub(super) fn read(&self) -> Result<Standing, String> {
+    pub(super) fn read(&self) -> Result<ImportProgress, String> {
         let path = self.path.display();
         if RealDisk.kind(&self.path).map_err(|error| error.to_string())?.is_none() {
-            return Ok(Standing::default());
+            return Ok(ImportProgress::default());
         }
         let text = read_file(&RealDisk, &self.path, BOOKMARK_BYTES_MAX).map_err(|error| error.to_string())?;
-        let Content { source, done } = serde_json::from_slice(&text).map_err(|error| {
+        let BookmarkContent { source, done } = serde_json::from_slice(&text).map_err(|error| {
             format!("{path} does not say how far an import has come ({error}): remove it to begin anew")
         })?;
         if source != self.source {
@@ -82,9 +82,9 @@ impl Bookmark {
     ///
     /// # Errors
     /// Those of the disk.
-    pub(super) fn write(&self, done: Standing) -> Result<(), DiskError> {
+    pub(super) fn write(&self, done: ImportProgress) -> Result<(), DiskError> {
         // Numbers only: this cannot fail.
-        let text = serde_json::to_vec(&Content { source: self.source, done }).unwrap_or_default();
+        let text = serde_json::to_vec(&BookmarkContent { source: self.source, done }).unwrap_or_default();
         let mut file = OutputFile::create(&self.path)?;
         file.write_all(&text).map_err(|error| DiskError::new("write", &self.path, error))?;
         file.finish()
@@ -118,9 +118,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dump.jsonl");
         let bookmark = source(&path, b"one\n");
-        assert_eq!(bookmark.read().unwrap(), Standing::default());
-        let done = Standing { lines: 7, offset: 90, keys: 6, failed: 1, ..Standing::default() };
-        bookmark.write(Standing::default()).unwrap();
+        assert_eq!(bookmark.read().unwrap(), ImportProgress::default());
+        let done = ImportProgress { lines: 7, offset: 90, keys: 6, failed: 1, ..ImportProgress::default() };
+        bookmark.write(ImportProgress::default()).unwrap();
         bookmark.write(done).unwrap();
         assert_eq!(bookmark.read().unwrap(), done);
         assert!(source(&path, b"two\n").read().unwrap_err().contains("another file"));
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(bookmark.read().unwrap(), done);
         bookmark.remove().unwrap();
         bookmark.remove().unwrap();
-        assert_eq!(bookmark.read().unwrap(), Standing::default());
+        assert_eq!(bookmark.read().unwrap(), ImportProgress::default());
         assert_eq!(RealDisk.list(folder.path()).unwrap(), ["dump.jsonl"]);
     }
 

@@ -7,8 +7,8 @@ use shared::legacy;
 use shared::store::Store;
 use shared::time::UnixNanos;
 
-use super::ledger::Place;
-use super::{Content, Found, Item};
+use super::ledger::SourcePosition;
+use super::{ImportNode, NodeContent, SourceItem};
 
 /// The parts of a snapshot that are to be imported.
 pub(super) struct Snapshot {
@@ -58,45 +58,50 @@ impl Snapshot {
 
     /// Hands over the nodes, until `send` says that it has enough. Of directories those that have a time to live, and
     /// with `dirs` all: the others come with their keys. `now` decides what is still there.
-    pub(super) fn visit(&self, dirs: bool, now: impl Fn() -> UnixNanos, send: &mut dyn FnMut(Found) -> bool) {
-        let mut place = Place::default();
+    pub(super) fn visit(
+        &self,
+        dirs: bool,
+        now: impl Fn() -> UnixNanos,
+        send: &mut dyn FnMut(SourceItem) -> bool,
+    ) {
+        let mut position = SourcePosition::default();
         for start in &self.starts {
             // They were looked for before.
             let Ok(mut walk) = self.store.walk(start, false) else { continue };
             // A directory whose time is over, with a slash behind it.
             let mut over: Option<Vec<u8>> = None;
             while let Some(node) = walk.step() {
-                place.line += 1;
+                position.line += 1;
                 let is_below = over.as_ref().is_some_and(|above| node.path.starts_with(above));
                 if is_below || node.expiration.is_some_and(|at| at <= now()) {
                     if node.is_dir() && !is_below {
                         over = Some([node.path, b"/"].concat());
                     }
-                    if !send(Found::Expired(place)) {
+                    if !send(SourceItem::Expired(position)) {
                         return;
                     }
                     continue;
                 }
                 let content = match node.value {
-                    Some(value) => Content::Value(value.to_vec()),
+                    Some(value) => NodeContent::Value(value.to_vec()),
                     None => {
                         let path = String::from_utf8_lossy(node.path).into_owned();
-                        if !send(Found::Entering(path)) {
+                        if !send(SourceItem::Entering(path)) {
                             return;
                         }
                         if node.path == b"/" || (node.expiration.is_none() && !dirs) {
                             continue;
                         }
-                        Content::Dir
+                        NodeContent::Dir
                     }
                 };
                 let (key, expiration) = (node.path.to_vec(), node.expiration);
-                if !send(Found::Item(Item { key, content, expiration, place })) {
+                if !send(SourceItem::Node(ImportNode { key, content, expiration, position })) {
                     return;
                 }
             }
         }
-        send(Found::End(None));
+        send(SourceItem::End(None));
     }
 }
 
@@ -123,13 +128,13 @@ mod tests {
         let mut said = Vec::new();
         snapshot.visit(dirs, || NOW, &mut |found| {
             said.push(match found {
-                Found::Entering(path) => format!("in {path}"),
-                Found::Expired(_) => "over".to_owned(),
-                Found::Item(Item { key, content: Content::Dir, .. }) => {
+                SourceItem::Entering(path) => format!("in {path}"),
+                SourceItem::Expired(_) => "over".to_owned(),
+                SourceItem::Node(ImportNode { key, content: NodeContent::Dir, .. }) => {
                     format!("dir {}", String::from_utf8_lossy(&key))
                 }
-                Found::Item(item) => String::from_utf8_lossy(&item.key).into_owned(),
-                Found::End(None) => "end".to_owned(),
+                SourceItem::Node(item) => String::from_utf8_lossy(&item.key).into_owned(),
+                SourceItem::End(None) => "end".to_owned(),
                 other => panic!("{other:?}"),
             });
             true

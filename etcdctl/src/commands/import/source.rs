@@ -24,7 +24,7 @@ const EXPORT_NAMES: [&str; 9] = [
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SourceKind {
     /// A snapshot file of etcd 0.4: a line with a checksum, then JSON.
     SnapshotFile,
     /// The store of etcd 0.4 as JSON, or something that is to be taken for it.
@@ -36,7 +36,7 @@ pub(super) enum Kind {
 /// An open file, or standard input.
 #[derive(Debug)]
 pub(super) struct Source {
-    from: From,
+    input: SourceInput,
     /// The beginning, which was read already.
     head: Vec<u8>,
     /// The next byte to hand out.
@@ -44,7 +44,7 @@ pub(super) struct Source {
 }
 
 #[derive(Debug)]
-enum From {
+enum SourceInput {
     File(RealFile),
     /// A FIFO or a device.
     Stream(fs::File),
@@ -57,17 +57,17 @@ impl Source {
     /// # Errors
     /// Those of the system.
     pub(super) fn open(path: &Path) -> io::Result<Source> {
-        let from = match path.as_os_str().as_encoded_bytes() {
-            b"-" => From::Stdin,
+        let input = match path.as_os_str().as_encoded_bytes() {
+            b"-" => SourceInput::Stdin,
             _ if RealDisk.kind(path).map_err(io_error)? == Some(shared::disk::Kind::Other) => {
                 // What a shell makes of `<(command)`, and /dev/stdin: read once, from its beginning to its end.
-                From::Stream(
+                SourceInput::Stream(
                     fs::File::open(path).map_err(|error| io_error(DiskError::new("open", path, error)))?,
                 )
             }
-            _ => From::File(RealDisk.open(path, Open::Read).map_err(io_error)?),
+            _ => SourceInput::File(RealDisk.open(path, Open::Read).map_err(io_error)?),
         };
-        let mut source = Source { from, head: Vec::new(), offset: 0 };
+        let mut source = Source { input, head: Vec::new(), offset: 0 };
         let mut head = Vec::new();
         source.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         source.head = head;
@@ -76,15 +76,15 @@ impl Source {
     }
 
     /// What it is.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> SourceKind {
         recognise(&self.head)
     }
 
     /// Its length, if that is known.
     pub(super) fn len(&self) -> Option<u64> {
-        match &self.from {
-            From::File(file) => file.len().ok(),
-            From::Stream(_) | From::Stdin => None,
+        match &self.input {
+            SourceInput::File(file) => file.len().ok(),
+            SourceInput::Stream(_) | SourceInput::Stdin => None,
         }
     }
 
@@ -97,11 +97,11 @@ impl Source {
 impl Read for Source {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let in_head = usize::try_from(self.offset).ok().and_then(|offset| self.head.get(offset..));
-        let count = match (in_head, &mut self.from) {
+        let count = match (in_head, &mut self.input) {
             (Some(mut rest @ [_, ..]), _) => rest.read(buf)?,
-            (_, From::File(file)) => file.read_at(self.offset, buf).map_err(io_error)?,
-            (_, From::Stream(file)) => file.read(buf)?,
-            (_, From::Stdin) => io::stdin().read(buf)?,
+            (_, SourceInput::File(file)) => file.read_at(self.offset, buf).map_err(io_error)?,
+            (_, SourceInput::Stream(file)) => file.read(buf)?,
+            (_, SourceInput::Stdin) => io::stdin().read(buf)?,
         };
         self.offset += count as u64;
         Ok(count)
@@ -113,14 +113,18 @@ fn io_error(error: DiskError) -> io::Error {
 }
 
 /// What a file is that begins so.
-fn recognise(head: &[u8]) -> Kind {
+fn recognise(head: &[u8]) -> SourceKind {
     if let Some((checksum, [b'\n', ..])) = head.split_first_chunk::<8>()
         && checksum.iter().all(u8::is_ascii_hexdigit)
     {
-        return Kind::SnapshotFile;
+        return SourceKind::SnapshotFile;
     }
-    let Some(name) = first_name(head) else { return Kind::Store };
-    if EXPORT_NAMES.iter().any(|known| known.as_bytes() == name) { Kind::Export } else { Kind::Store }
+    let Some(name) = first_name(head) else { return SourceKind::Store };
+    if EXPORT_NAMES.iter().any(|known| known.as_bytes() == name) {
+        SourceKind::Export
+    } else {
+        SourceKind::Store
+    }
 }
 
 /// The name of the first member, of JSON that begins with an object.
@@ -136,16 +140,16 @@ mod tests {
     #[test]
     fn the_beginning_tells_what_a_file_is() {
         for (head, kind) in [
-            (&b"1a2b3c4d\n{\"lastIndex\":27"[..], Kind::SnapshotFile),
-            (b"{\"Root\":{\"Path\":\"/\"", Kind::Store),
-            (b"{\"key\":\"/a\",\"value\":\"1\"}\n", Kind::Export),
-            (b"\n { \"value_base64\" : \"\"", Kind::Export),
-            (b"{\"end\":{\"nodes\":0,\"index\":7}}\n", Kind::Export),
-            (b"{\"keys\":1}", Kind::Store),
-            (b"not json", Kind::Store),
-            (b"", Kind::Store),
-            (b"{}", Kind::Store),
-            (b"1a2b3c4x\n", Kind::Store),
+            (&b"1a2b3c4d\n{\"lastIndex\":27"[..], SourceKind::SnapshotFile),
+            (b"{\"Root\":{\"Path\":\"/\"", SourceKind::Store),
+            (b"{\"key\":\"/a\",\"value\":\"1\"}\n", SourceKind::Export),
+            (b"\n { \"value_base64\" : \"\"", SourceKind::Export),
+            (b"{\"end\":{\"nodes\":0,\"index\":7}}\n", SourceKind::Export),
+            (b"{\"keys\":1}", SourceKind::Store),
+            (b"not json", SourceKind::Store),
+            (b"", SourceKind::Store),
+            (b"{}", SourceKind::Store),
+            (b"1a2b3c4x\n", SourceKind::Store),
         ] {
             assert_eq!(recognise(head), kind, "{}", String::from_utf8_lossy(head));
         }

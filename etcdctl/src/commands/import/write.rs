@@ -7,7 +7,7 @@ use shared::time::UnixNanos;
 use tokio::time::sleep;
 
 use super::ledger::Outcome;
-use super::{Content, Item};
+use super::{ImportNode, NodeContent};
 use crate::session::within;
 
 /// The pauses between attempts while nobody answers, some seconds in all: as long as a cluster may take to find
@@ -44,15 +44,15 @@ pub(super) enum Failure {
 
 impl Writer {
     /// Writes one node, and tries again for some time while nobody answers.
-    pub(super) async fn write(&self, item: &Item) -> Result<Outcome, Failure> {
+    pub(super) async fn write(&self, item: &ImportNode) -> Result<Outcome, Failure> {
         let mut pauses = PAUSES_MS.into_iter();
         loop {
             let Some(ttl_seconds) = seconds_left(item.expiration, (self.now)()) else {
                 return Ok(Outcome::Expired);
             };
             let outcome = match &item.content {
-                Content::Value(value) => self.key(&item.key, value, ttl_seconds).await,
-                Content::Dir => self.dir(&item.key, ttl_seconds).await,
+                NodeContent::Value(value) => self.key(&item.key, value, ttl_seconds).await,
+                NodeContent::Dir => self.dir(&item.key, ttl_seconds).await,
             };
             let error = match outcome {
                 Ok(outcome) => return Ok(outcome),

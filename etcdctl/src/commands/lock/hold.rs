@@ -19,7 +19,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What is to be held, and for what.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct LockRequest {
     pub(super) queue: Queue,
     /// As the user has written it.
     pub(super) key: OsString,
@@ -65,7 +65,7 @@ pub(super) fn status_of(signal: i32) -> u8 {
 }
 
 /// A place that is ours.
-pub(super) struct Held<'a> {
+pub(super) struct HeldLock<'a> {
     client: &'a Client,
     queue: &'a Queue,
     pub(super) index: u64,
@@ -75,7 +75,7 @@ pub(super) struct Held<'a> {
 }
 
 /// Waits for the place, holds it, gives it back.
-pub(super) async fn hold(asked: Asked, session: &mut Session<'_>) -> Result<(), CliError> {
+pub(super) async fn hold(request: LockRequest, session: &mut Session<'_>) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     let client = session.connect().await?;
     let patience = session.settings.total_timeout;
@@ -83,25 +83,25 @@ pub(super) async fn hold(asked: Asked, session: &mut Session<'_>) -> Result<(), 
         biased;
         // Nothing to give back: the member sees that we leave the queue.
         signal = signals.next() => return Err(CliError::Status(status_of(signal.as_raw()))),
-        held = win(&client, &asked, patience) => held?,
+        held = acquire(&client, &request, patience) => held?,
     };
-    let outcome = if asked.command.is_empty() {
+    let outcome = if request.command.is_empty() {
         session.out.line(&held.index.to_string())?;
         session.out.flush()?;
         tokio::select! {
             _ = signals.next() => Ok(()),
-            why = held.keep() => Err(why),
+            why = held.keep_renewed() => Err(why),
         }
         .or_else(|why| lost(&why, session))
     } else {
-        match run::run(&asked, &mut held, &mut signals).await {
+        match run::run(&request, &mut held, &mut signals).await {
             Ok(status) => Ok(status),
-            Err(run::Failed::Lost(why)) => lost(&why, session),
-            Err(run::Failed::Start(status, why)) => {
+            Err(run::RunError::Lost(why)) => lost(&why, session),
+            Err(run::RunError::Start(status, why)) => {
                 session.out.note(&format!("{why}\n"))?;
                 Ok(Some(status))
             }
-            Err(run::Failed::Wait(why)) => Err(why),
+            Err(run::RunError::Wait(why)) => Err(why),
         }
         .map(|status| status.filter(|status| *status != 0))
         .and_then(|status| status.map_or(Ok(()), |status| Err(CliError::Status(status))))
@@ -111,7 +111,7 @@ pub(super) async fn hold(asked: Asked, session: &mut Session<'_>) -> Result<(), 
     if let (Ok(Err(LockError::Client(error))), false) =
         (&released, matches!(outcome, Err(CliError::LockLost)))
     {
-        let seconds = asked.ttl_seconds;
+        let seconds = request.ttl_seconds;
         session.out.note(&format!("cannot release the lock, it ends within {seconds} s: {error}\n"))?;
     }
     outcome
@@ -123,18 +123,22 @@ fn lost<T>(why: &str, session: &mut Session<'_>) -> Result<T, CliError> {
 }
 
 /// Waits until the place is ours. A cluster that nobody of answers is given up after `patience`.
-async fn win<'a>(client: &'a Client, asked: &'a Asked, patience: Duration) -> Result<Held<'a>, CliError> {
-    let ttl = Duration::from_secs(asked.ttl_seconds);
+async fn acquire<'a>(
+    client: &'a Client,
+    request: &'a LockRequest,
+    patience: Duration,
+) -> Result<HeldLock<'a>, CliError> {
+    let ttl = Duration::from_secs(request.ttl_seconds);
     let begin = Instant::now();
     let mut silent_since = None;
     loop {
         let sent = Instant::now();
         // What is left of the wait, so that it does not begin anew with each member.
-        let wait = asked.wait_seconds.map(|seconds| seconds.saturating_sub(begin.elapsed().as_secs()));
-        let error = match client.acquire(&asked.queue, &asked.value, asked.ttl_seconds, wait).await {
+        let wait = request.wait_seconds.map(|seconds| seconds.saturating_sub(begin.elapsed().as_secs()));
+        let error = match client.acquire(&request.queue, &request.value, request.ttl_seconds, wait).await {
             Ok(index) => {
                 let until = Instant::now();
-                let mut held = Held { client, queue: &asked.queue, index, ttl, until };
+                let mut held = HeldLock { client, queue: &request.queue, index, ttl, until };
                 match held.renew_until(Instant::now() + ttl).await {
                     Ok(()) => return Ok(held),
                     // Lost again before it was used: back to the end of the queue.
@@ -163,9 +167,9 @@ async fn win<'a>(client: &'a Client, asked: &'a Asked, patience: Duration) -> Re
     }
 }
 
-impl Held<'_> {
+impl HeldLock<'_> {
     /// Renews it at every third of its time, until it is lost or about to be: says why.
-    pub(super) async fn keep(&mut self) -> String {
+    pub(super) async fn keep_renewed(&mut self) -> String {
         loop {
             // Renewed last when its whole time lay ahead.
             sleep_until(self.until - self.ttl * 2 / 3).await;

@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use shared::client::{ClientError, LockError, Queue};
 
-use self::hold::{Asked, Signals};
+use self::hold::{LockRequest, Signals};
 use super::now;
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::session::Session;
 
 /// Hold a lock while a command runs
@@ -32,10 +32,10 @@ use crate::session::Session;
 #[command(override_usage = "etcdctl lock [OPTIONS] <KEY> [COMMAND [ARGUMENTS]...]")]
 pub(crate) struct Lock {
     /// Seconds after which the lock is free when it is no longer renewed, at least 2
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = go_values::integer)]
     ttl: i64,
     /// Give up after so many seconds if it is not our turn by then; 0: do not wait at all
-    #[arg(long, value_name = "SECONDS", value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", value_parser = go_values::integer)]
     wait: Option<i64>,
     /// The name of the lock, with slashes if you like; it is no key of /v2/keys
     key: OsString,
@@ -57,10 +57,10 @@ pub(crate) struct Lock {
 #[command(override_usage = "etcdctl elect [OPTIONS] <NAME> [PROPOSAL [COMMAND [ARGUMENTS]...]]")]
 pub(crate) struct Elect {
     /// Seconds after which another one leads when the leadership is no longer renewed, at least 2
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = go_values::integer)]
     ttl: i64,
     /// Give up after so many seconds if it is not our turn by then; 0: do not wait at all
-    #[arg(long, value_name = "SECONDS", value_parser = go::integer)]
+    #[arg(long, value_name = "SECONDS", value_parser = go_values::integer)]
     wait: Option<i64>,
     /// The name of the election
     name: OsString,
@@ -73,7 +73,7 @@ pub(crate) struct Elect {
 
 impl Lock {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
-        let asked = Asked {
+        let request = LockRequest {
             queue: Queue::Lock(self.key.as_bytes().to_vec()),
             key: self.key,
             value: own_name(),
@@ -81,7 +81,7 @@ impl Lock {
             wait_seconds: self.wait.map(super::ttl_seconds),
             command: command(self.command),
         };
-        hold::hold(asked, session).await
+        hold::hold(request, session).await
     }
 }
 
@@ -101,7 +101,7 @@ impl Elect {
         if proposal.is_empty() {
             return Err(CliError::BadArguments("proposal required"));
         }
-        let asked = Asked {
+        let request = LockRequest {
             queue,
             key: self.name,
             value: proposal.into_vec(),
@@ -109,7 +109,7 @@ impl Elect {
             wait_seconds: self.wait.map(super::ttl_seconds),
             command: command(self.command),
         };
-        hold::hold(asked, session).await
+        hold::hold(request, session).await
     }
 }
 

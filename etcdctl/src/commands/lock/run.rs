@@ -9,14 +9,14 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 
 use super::Signals;
-use super::hold::{Asked, Held, status_of};
+use super::hold::{HeldLock, LockRequest, status_of};
 use crate::error::CliError;
 
 /// How long a command may take to end when its lock is lost already.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a command did not run to its end.
-pub(super) enum Failed {
+pub(super) enum RunError {
     /// The lock was lost; the command is ended.
     Lost(String),
     /// It could not be started: the status to end with, and why.
@@ -27,20 +27,20 @@ pub(super) enum Failed {
 
 /// Runs the command to its end, or until the place is lost. Its status.
 pub(super) async fn run(
-    asked: &Asked,
-    held: &mut Held<'_>,
+    request: &LockRequest,
+    held: &mut HeldLock<'_>,
     signals: &mut Signals,
-) -> Result<Option<u8>, Failed> {
-    let program = &asked.command[0];
+) -> Result<Option<u8>, RunError> {
+    let program = &request.command[0];
     let mut child = Command::new(program)
-        .args(&asked.command[1..])
-        .env("ETCD_LOCK_KEY", &asked.key)
+        .args(&request.command[1..])
+        .env("ETCD_LOCK_KEY", &request.key)
         .env("ETCD_LOCK_INDEX", held.index.to_string())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {
             let status = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-            Failed::Start(status, format!("cannot run {}: {error}", program.to_string_lossy()))
+            RunError::Start(status, format!("cannot run {}: {error}", program.to_string_lossy()))
         })?;
     let lost = loop {
         let id = child.id();
@@ -52,20 +52,20 @@ pub(super) async fn run(
                     send(id, signal);
                 }
             }
-            why = held.keep() => break why,
+            why = held.keep_renewed() => break why,
         }
     };
     // Until its time is over nobody else has it; where it is over already, somebody may.
     let now = Instant::now();
     end(&mut child, if held.until > now { held.until } else { now + GRACE }).await?;
-    Err(Failed::Lost(lost))
+    Err(RunError::Lost(lost))
 }
 
 /// Asks the command to end, and ends it at `deadline`.
-async fn end(child: &mut Child, deadline: Instant) -> Result<(), Failed> {
+async fn end(child: &mut Child, deadline: Instant) -> Result<(), RunError> {
     send(child.id(), Signal::TERM);
     if timeout_at(deadline, child.wait()).await.is_err() {
-        child.kill().await.map_err(|error| Failed::Wait(CliError::failed(error)))?;
+        child.kill().await.map_err(|error| RunError::Wait(CliError::failed(error)))?;
     }
     Ok(())
 }
@@ -77,8 +77,8 @@ fn send(id: Option<u32>, signal: Signal) {
     }
 }
 
-fn status(ended: io::Result<std::process::ExitStatus>) -> Result<Option<u8>, Failed> {
-    let ended = ended.map_err(|error| Failed::Wait(CliError::failed(error)))?;
+fn status(ended: io::Result<std::process::ExitStatus>) -> Result<Option<u8>, RunError> {
+    let ended = ended.map_err(|error| RunError::Wait(CliError::failed(error)))?;
     let code = ended.code().map(|code| u8::try_from(code).unwrap_or(u8::MAX));
     Ok(Some(code.unwrap_or_else(|| status_of(ended.signal().unwrap_or_default()))))
 }

@@ -21,9 +21,9 @@ use crate::error::CliError;
 use crate::settings::Settings;
 
 /// The whole look at one endpoint.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
+const ENDPOINT_TIME_MAX: Duration = Duration::from_secs(3);
 /// One question.
-const QUESTION_TIME_MAX: Duration = Duration::from_millis(1500);
+const QUERY_TIME_MAX: Duration = Duration::from_millis(1500);
 /// More endpoints than this have no mistake in common.
 const ENDPOINTS_MAX: usize = 9;
 /// Nothing that is asked for here is longer.
@@ -35,7 +35,7 @@ const PROXY_VARIABLES: [&str; 6] =
 
 /// What is probably wrong with one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guess {
+pub(crate) struct Diagnosis {
     /// In words, with what to do.
     pub(crate) text: String,
     /// Whether scripts know the error alone, and want nothing behind it.
@@ -44,59 +44,59 @@ pub(crate) struct Guess {
     wrong_scheme: bool,
 }
 
-impl Guess {
-    fn new(text: impl Into<String>) -> Guess {
-        Guess { text: text.into(), recorded: false, wrong_scheme: false }
+impl Diagnosis {
+    fn new(text: impl Into<String>) -> Diagnosis {
+        Diagnosis { text: text.into(), recorded: false, wrong_scheme: false }
     }
 
-    fn recorded(text: impl Into<String>) -> Guess {
-        Guess { text: text.into(), recorded: true, wrong_scheme: false }
+    fn recorded(text: impl Into<String>) -> Diagnosis {
+        Diagnosis { text: text.into(), recorded: true, wrong_scheme: false }
     }
 }
 
 /// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
 ///
-/// `met` and `scheme_differs` are those of the session.
-pub(crate) async fn mistakes(
+/// `endpoints_answered` and `scheme_differs` are those of the session.
+pub(crate) async fn diagnose(
     settings: &Settings,
     error: &CliError,
-    met: bool,
+    endpoints_answered: bool,
     scheme_differs: bool,
 ) -> Vec<String> {
-    let is_about_reaching = is_about_reaching(error, met);
+    let is_about_reaching = is_about_reaching(error, endpoints_answered);
     // Of a cluster's health the published URLs are asked, whatever the flags say.
     let is_about_health = matches!(error, CliError::Unhealthy);
-    let is_odd = is_about_health || (met && scheme_differs && is_odd_answer(error));
+    let is_odd = is_about_health || (endpoints_answered && scheme_differs && is_odd_answer(error));
     if !is_about_reaching && !is_odd {
         return Vec::new();
     }
-    let Some(client) = onlooker(settings) else { return Vec::new() };
-    let mut looks = JoinSet::new();
+    let Some(client) = probe_client(settings) else { return Vec::new() };
+    let mut checks = JoinSet::new();
     for (at, text) in settings.endpoints.iter().take(ENDPOINTS_MAX).enumerate() {
         let (client, text, follow) = (Arc::clone(&client), text.clone(), settings.sync || is_about_health);
-        looks.spawn(async move {
-            let guess = timeout(LOOK_TIME_MAX, look_at(&client, &text, follow)).await;
-            (at, text, guess.unwrap_or_else(|_| Some(silent())))
+        checks.spawn(async move {
+            let diagnosis = timeout(ENDPOINT_TIME_MAX, diagnose_endpoint(&client, &text, follow)).await;
+            (at, text, diagnosis.unwrap_or_else(|_| Some(silent())))
         });
     }
-    let mut found: Vec<(usize, String, Guess)> = Vec::new();
-    while let Some(Ok((at, endpoint, guess))) = looks.join_next().await {
+    let mut found: Vec<(usize, String, Diagnosis)> = Vec::new();
+    while let Some(Ok((at, endpoint, diagnosis))) = checks.join_next().await {
         // A cluster answered, but oddly: only one mistake explains that.
-        let guess = guess.filter(|guess| is_about_reaching || guess.wrong_scheme);
-        found.extend(guess.map(|guess| (at, endpoint, guess)));
+        let diagnosis = diagnosis.filter(|diagnosis| is_about_reaching || diagnosis.wrong_scheme);
+        found.extend(diagnosis.map(|diagnosis| (at, endpoint, diagnosis)));
     }
     found.sort_by_key(|(at, ..)| *at);
-    let guesses = found.into_iter().map(|(_, endpoint, guess)| (endpoint, guess)).collect();
-    lines(guesses, proxy_variable().as_deref(), stderr().is_terminal())
+    let diagnoses = found.into_iter().map(|(_, endpoint, diagnosis)| (endpoint, diagnosis)).collect();
+    lines(diagnoses, proxy_variable().as_deref(), stderr().is_terminal())
 }
 
 /// The guesses as they are printed.
-fn lines(guesses: Vec<(String, Guess)>, proxy: Option<&str>, terminal: bool) -> Vec<String> {
-    let told: Vec<(String, Guess)> =
-        guesses.into_iter().filter(|(_, guess)| terminal || !guess.recorded).collect();
+fn lines(diagnoses: Vec<(String, Diagnosis)>, proxy: Option<&str>, terminal: bool) -> Vec<String> {
+    let shown: Vec<(String, Diagnosis)> =
+        diagnoses.into_iter().filter(|(_, diagnosis)| terminal || !diagnosis.recorded).collect();
     let mut lines: Vec<String> =
-        told.iter().map(|(endpoint, guess)| format!("hint: {endpoint}: {}", guess.text)).collect();
-    if let Some(proxy) = proxy.filter(|_| !told.is_empty()) {
+        shown.iter().map(|(endpoint, diagnosis)| format!("hint: {endpoint}: {}", diagnosis.text)).collect();
+    if let Some(proxy) = proxy.filter(|_| !shown.is_empty()) {
         lines.push(format!(
             "hint: {proxy} is set, but etcdctl goes through no proxy: the members must be reachable from here"
         ));
@@ -111,9 +111,9 @@ fn proxy_variable() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether an error is about reaching a cluster, as opposed to what a cluster answered. `met`: the endpoints that were
+/// Whether an error is about reaching a cluster, as opposed to what a cluster answered. `endpoints_answered`: the endpoints that were
 /// given have answered as a cluster does; then only the URLs that it publishes can be at fault.
-fn is_about_reaching(error: &CliError, met: bool) -> bool {
+fn is_about_reaching(error: &CliError, endpoints_answered: bool) -> bool {
     let unreachable = |error: &RequestError| {
         !matches!(error, RequestError::NoLeader { .. } | RequestError::ServerError { .. })
     };
@@ -129,12 +129,12 @@ fn is_about_reaching(error: &CliError, met: bool) -> bool {
                     | ClientError::UnexpectedStatus(_)
                     | ClientError::DeadlineExceeded
             );
-            !met && odd
+            !endpoints_answered && odd
         }
         // Commands that the original answers without details.
         CliError::Failed(text) => {
             let texts = [ClientError::Unavailable(Vec::new()), ClientError::InvalidJson];
-            !met && texts.iter().any(|known| text.ends_with(&known.to_string()))
+            !endpoints_answered && texts.iter().any(|known| text.ends_with(&known.to_string()))
         }
         _ => false,
     }
@@ -161,49 +161,49 @@ fn is_odd_answer(error: &CliError) -> bool {
 }
 
 /// A client that looks from outside: no user, no trace.
-fn onlooker(settings: &Settings) -> Option<Arc<Client>> {
+fn probe_client(settings: &Settings) -> Option<Arc<Client>> {
     let options = Options {
         endpoints: settings.endpoints.clone(),
         tls: settings.tls.clone(),
-        dial_timeout: Some(QUESTION_TIME_MAX),
+        dial_timeout: Some(QUERY_TIME_MAX),
         ..Options::default()
     };
     Client::new(options).ok().map(Arc::new)
 }
 
-fn silent() -> Guess {
-    Guess::recorded(
+fn silent() -> Diagnosis {
+    Diagnosis::recorded(
         "somebody takes connections in and does not answer: a member that hangs or is overloaded, or a program that is \
          no etcd",
     )
 }
 
 /// Looks at one endpoint. `follow`: also at the URLs that it names, as they are used afterwards.
-pub(crate) async fn look_at(client: &Client, text: &str, follow: bool) -> Option<Guess> {
+pub(crate) async fn diagnose_endpoint(client: &Client, text: &str, follow: bool) -> Option<Diagnosis> {
     let endpoint = Endpoint::parse(text).ok()?;
     let Some(target) = endpoint.target().cloned() else {
-        return Some(Guess::new("URLs of etcd begin with http:// or https://"));
+        return Some(Diagnosis::new("URLs of etcd begin with http:// or https://"));
     };
-    match ask(client, &endpoint, "/v2/members").await {
+    match query(client, &endpoint, "/v2/members").await {
         None => Some(silent()),
         Some(Ok(page)) => match members(&page) {
             Some(urls) if follow => published(client, text, &urls).await,
             Some(_) => None,
-            None => answered(client, &endpoint, &target, &page).await,
+            None => diagnose_response(client, &endpoint, &target, &page).await,
         },
-        Some(Err(error)) => failed(client, &target, &error).await,
+        Some(Err(error)) => diagnose_failure(client, &target, &error).await,
     }
 }
 
 /// `None` when the time is over.
-async fn ask(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Result<Page, RequestError>> {
-    let question = client.page(Method::GET, endpoint, path, &[], PAGE_BYTES_MAX);
-    timeout(QUESTION_TIME_MAX, question).await.ok()
+async fn query(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Result<Page, RequestError>> {
+    let request = client.page(Method::GET, endpoint, path, &[], PAGE_BYTES_MAX);
+    timeout(QUERY_TIME_MAX, request).await.ok()
 }
 
 /// An answer to a question, if it is one.
-async fn ask_json(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Value> {
-    let page = ask(client, endpoint, path).await?.ok()?;
+async fn query_json(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Value> {
+    let page = query(client, endpoint, path).await?.ok()?;
     serde_json::from_slice(&page.body).ok().filter(|_| page.status == 200)
 }
 
@@ -219,32 +219,32 @@ fn client_urls(members: &[Value]) -> Vec<String> {
 }
 
 /// The endpoint is well: can the URLs be reached that it names?
-async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Guess> {
-    let mut troubles = Vec::new();
+async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Diagnosis> {
+    let mut problems = Vec::new();
     for url in urls {
         if url == given {
             return None;
         }
-        troubles.push(trouble(client, url).await?);
+        problems.push(url_problem(client, url).await?);
     }
-    let first = troubles.first()?;
+    let first = problems.first()?;
     let list = urls.join(", ");
-    let right: Option<Vec<&str>> = troubles
+    let right: Option<Vec<&str>> = problems
         .iter()
-        .map(|trouble| match trouble {
-            Trouble::Scheme(right) => Some(right.as_str()),
-            Trouble::Other(_) => None,
+        .map(|url_problem| match url_problem {
+            UrlProblem::Scheme(right) => Some(right.as_str()),
+            UrlProblem::Other(_) => None,
         })
         .collect();
     if let Some(right) = right {
         let (published, spoken) = match first {
-            Trouble::Scheme(right) if right.starts_with("https") => ("http://", "TLS"),
+            UrlProblem::Scheme(right) if right.starts_with("https") => ("http://", "TLS"),
             _ => ("https://", "plain HTTP, without TLS"),
         };
         let right = right.join(",");
-        return Some(Guess {
+        return Some(Diagnosis {
             wrong_scheme: true,
-            ..Guess::new(format!(
+            ..Diagnosis::new(format!(
                 "a cluster answers here, but the client URLs that its members publish begin with {published} ({list}), and \
                  what answers there speaks {spoken}: set -advertise-client-urls of the members to {right}; until then \
                  use --no-sync"
@@ -252,17 +252,17 @@ async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Gues
         });
     }
     let why = match first {
-        Trouble::Other(why) => format!(" ({why})"),
-        Trouble::Scheme(right) => format!(" (it would be {right})"),
+        UrlProblem::Other(why) => format!(" ({why})"),
+        UrlProblem::Scheme(right) => format!(" (it would be {right})"),
     };
-    Some(Guess::new(format!(
+    Some(Diagnosis::new(format!(
         "a cluster answers here, but the client URLs that its members publish cannot be reached from here: {list}{why}. \
          Use --no-sync, or correct -advertise-client-urls of the members"
     )))
 }
 
 /// Why a client URL that members publish is of no use.
-enum Trouble {
+enum UrlProblem {
     /// The port speaks the other scheme: the URL as it should be.
     Scheme(String),
     /// Anything else, in words.
@@ -270,30 +270,30 @@ enum Trouble {
 }
 
 /// What is wrong with a URL that members publish; `None` if it works.
-async fn trouble(client: &Client, url: &str) -> Option<Trouble> {
+async fn url_problem(client: &Client, url: &str) -> Option<UrlProblem> {
     let endpoint = Endpoint::parse(url).ok();
     let target = endpoint.as_ref().and_then(|endpoint| endpoint.target().cloned());
     let (Some(endpoint), Some(target)) = (endpoint, target) else {
-        return Some(Trouble::Other("it is not a URL of http:// or https://".to_owned()));
+        return Some(UrlProblem::Other("it is not a URL of http:// or https://".to_owned()));
     };
-    let error = match ask(client, &endpoint, "/version").await {
-        None => return Some(Trouble::Other("no answer in time".to_owned())),
+    let error = match query(client, &endpoint, "/version").await {
+        None => return Some(UrlProblem::Other("no answer in time".to_owned())),
         Some(Ok(page)) => {
             let is_tls = page.status == 400
                 && String::from_utf8_lossy(&page.body).contains("HTTP request to an HTTPS server");
-            return is_tls.then(|| Trouble::Scheme(format!("https://{}", target.authority())));
+            return is_tls.then(|| UrlProblem::Scheme(format!("https://{}", target.authority())));
         }
         Some(Err(error)) => error,
     };
-    if target.tls && plain(client, &target).await.is_some() {
-        return Some(Trouble::Scheme(format!("http://{}", target.authority())));
+    if target.tls && plain_http_hint(client, &target).await.is_some() {
+        return Some(UrlProblem::Scheme(format!("http://{}", target.authority())));
     }
     let is_cut =
         matches!(error, RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_));
-    if !target.tls && is_cut && net::presented(&target, QUESTION_TIME_MAX).await.is_ok() {
-        return Some(Trouble::Scheme(format!("https://{}", target.authority())));
+    if !target.tls && is_cut && net::presented(&target, QUERY_TIME_MAX).await.is_ok() {
+        return Some(UrlProblem::Scheme(format!("https://{}", target.authority())));
     }
-    Some(Trouble::Other(match (&error, own_machine(&target.host)) {
+    Some(UrlProblem::Other(match (&error, own_machine(&target.host)) {
         (RequestError::Lookup { host, .. }, _) => format!("the name {host} has no address here"),
         (_, Some(what)) => format!("{} is {what}: clients elsewhere cannot use it", target.host),
         _ => error.to_string(),
@@ -312,7 +312,12 @@ fn own_machine(host: &str) -> Option<&'static str> {
 }
 
 /// Somebody speaks HTTP, but has no list of members.
-async fn answered(client: &Client, endpoint: &Endpoint, target: &Target, page: &Page) -> Option<Guess> {
+async fn diagnose_response(
+    client: &Client,
+    endpoint: &Endpoint,
+    target: &Target,
+    page: &Page,
+) -> Option<Diagnosis> {
     let body = String::from_utf8_lossy(&page.body);
     if page.status == 400 && body.contains("HTTP request to an HTTPS server") {
         return Some(speaks_tls(target));
@@ -320,7 +325,7 @@ async fn answered(client: &Client, endpoint: &Endpoint, target: &Target, page: &
     if page.status == 503 || page.status == 500 || body.contains("\"errorCode\"") {
         return None;
     }
-    if let Some(Value::Array(members)) = ask_json(client, endpoint, "/members").await
+    if let Some(Value::Array(members)) = query_json(client, endpoint, "/members").await
         && members.iter().any(|member| member.get("peerURLs").is_some())
     {
         let urls = client_urls(&members);
@@ -328,84 +333,86 @@ async fn answered(client: &Client, endpoint: &Endpoint, target: &Target, page: &
             true => "clients use another one, usually 2379".to_owned(),
             false => format!("clients use {}", urls.join(", ")),
         };
-        return Some(Guess::new(format!("this port is for the other members (a peer URL): {where_to}")));
+        return Some(Diagnosis::new(format!("this port is for the other members (a peer URL): {where_to}")));
     }
-    let version = ask_json(client, endpoint, "/version").await;
+    let version = query_json(client, endpoint, "/version").await;
     let version = version.as_ref().and_then(|version| version.get("etcdserver")?.as_str());
     Some(match version {
-        Some(version) if version.starts_with("3.") => Guess::new(format!(
+        Some(version) if version.starts_with("3.") => Diagnosis::new(format!(
             "etcd {version} answers, without the v2 API: start it with --enable-v2 (up to 3.5; later ones have no v2 API), \
              or use the etcdctl of its version"
         )),
-        Some(version) => Guess::new(format!(
+        Some(version) => Diagnosis::new(format!(
             "etcd {version} answers, but with status {} to a question for its members: is there a proxy in between?",
             page.status
         )),
         None => {
             let server = page.headers.get(http::header::SERVER).and_then(|server| server.to_str().ok());
             let server = server.map(|server| format!(" ({server})")).unwrap_or_default();
-            Guess::new(format!(
+            Diagnosis::new(format!(
                 "an HTTP server answers that is no etcd{server}: is the port right? Clients of etcd use 2379 usually"
             ))
         }
     })
 }
 
-fn speaks_tls(target: &Target) -> Guess {
-    Guess::new(format!("this port speaks TLS: use https://{}", target.authority()))
+fn speaks_tls(target: &Target) -> Diagnosis {
+    Diagnosis::new(format!("this port speaks TLS: use https://{}", target.authority()))
 }
 
 /// There is no answer in HTTP.
-async fn failed(client: &Client, target: &Target, error: &RequestError) -> Option<Guess> {
+async fn diagnose_failure(client: &Client, target: &Target, error: &RequestError) -> Option<Diagnosis> {
     match error {
-        RequestError::Lookup { host, .. } => Some(Guess::new(format!(
+        RequestError::Lookup { host, .. } => Some(Diagnosis::new(format!(
             "the name {host} has no address: is it spelt right, and does the DNS know it here?"
         ))),
-        RequestError::Dial { kind: ErrorKind::ConnectionRefused, .. } => Some(refused(client, target).await),
-        RequestError::Dial { reason, .. } => Some(Guess::recorded(format!(
+        RequestError::Dial { kind: ErrorKind::ConnectionRefused, .. } => {
+            Some(diagnose_refused_connection(client, target).await)
+        }
+        RequestError::Dial { reason, .. } => Some(Diagnosis::recorded(format!(
             "the host cannot be reached ({reason}): is the address right, is the host up, is there a firewall in between?"
         ))),
-        RequestError::Tls(failure) => refused_by_tls(client, target, failure.cause()).await,
+        RequestError::Tls(failure) => diagnose_tls_failure(client, target, failure.cause()).await,
         RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_) if !target.tls => {
-            match net::presented(target, QUESTION_TIME_MAX).await {
+            match net::presented(target, QUERY_TIME_MAX).await {
                 Ok(_) => Some(speaks_tls(target)),
-                Err(_) => Some(Guess::new("what answers here speaks no HTTP: is the port right?")),
+                Err(_) => Some(Diagnosis::new("what answers here speaks no HTTP: is the port right?")),
             }
         }
-        RequestError::Eof { .. } | RequestError::Read { .. } => plain(client, target).await,
+        RequestError::Eof { .. } | RequestError::Read { .. } => plain_http_hint(client, target).await,
         _ => None,
     }
 }
 
-async fn refused(client: &Client, target: &Target) -> Guess {
+async fn diagnose_refused_connection(client: &Client, target: &Target) -> Diagnosis {
     for port in USUAL_PORTS.into_iter().filter(|port| *port != target.port) {
         let other = Target { port, ..target.clone() };
         let scheme = if target.tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", other.authority());
         if let Ok(endpoint) = Endpoint::parse(&url)
-            && let Some(Ok(page)) = ask(client, &endpoint, "/v2/members").await
+            && let Some(Ok(page)) = query(client, &endpoint, "/v2/members").await
             && members(&page).is_some()
         {
-            return Guess::recorded(format!("nobody listens at this port, but an etcd answers at {url}"));
+            return Diagnosis::recorded(format!("nobody listens at this port, but an etcd answers at {url}"));
         }
     }
-    Guess::recorded(
+    Diagnosis::recorded(
         "nobody listens at this port: is etcd running there, does it listen at this address \
          (-listen-client-urls), and is the port right? Clients use 2379 usually",
     )
 }
 
-async fn refused_by_tls(client: &Client, target: &Target, cause: TlsCause) -> Option<Guess> {
+async fn diagnose_tls_failure(client: &Client, target: &Target, cause: TlsCause) -> Option<Diagnosis> {
     match cause {
-        TlsCause::NotTls => plain(client, target).await,
+        TlsCause::NotTls => plain_http_hint(client, target).await,
         TlsCause::UnknownAuthority => {
-            let shown = net::presented(target, QUESTION_TIME_MAX).await.ok()?;
-            Some(Guess::new(format!(
+            let shown = net::presented(target, QUERY_TIME_MAX).await.ok()?;
+            Some(Diagnosis::new(format!(
                 "the server's certificate is signed by {}: give the file of that authority with --ca-file",
                 shown.issuer
             )))
         }
-        TlsCause::CertificateWanted => Some(Guess::new(
+        TlsCause::CertificateWanted => Some(Diagnosis::new(
             "the server asks for a certificate: give one that its authority has signed with --cert-file and --key-file",
         )),
         TlsCause::Other => None,
@@ -413,12 +420,12 @@ async fn refused_by_tls(client: &Client, target: &Target, cause: TlsCause) -> Op
 }
 
 /// Whether a port that was taken for a TLS one speaks plain HTTP.
-async fn plain(client: &Client, target: &Target) -> Option<Guess> {
+async fn plain_http_hint(client: &Client, target: &Target) -> Option<Diagnosis> {
     let url = format!("http://{}", target.authority());
     let endpoint = Endpoint::parse(&url).ok()?;
-    match ask(client, &endpoint, "/version").await? {
+    match query(client, &endpoint, "/version").await? {
         Ok(page) if page.status != 400 => {
-            Some(Guess::new(format!("this port speaks plain HTTP, without TLS: use {url}")))
+            Some(Diagnosis::new(format!("this port speaks plain HTTP, without TLS: use {url}")))
         }
         _ => None,
     }
@@ -430,30 +437,31 @@ mod tests {
 
     #[test]
     fn recorded_errors_get_hints_on_a_terminal_only() {
-        let guesses = || vec![("a:1".to_owned(), Guess::recorded("x")), ("b:1".to_owned(), Guess::new("y"))];
-        assert_eq!(lines(guesses(), None, true), ["hint: a:1: x", "hint: b:1: y"]);
-        assert_eq!(lines(guesses(), None, false), ["hint: b:1: y"]);
-        let only_recorded = || guesses()[..1].to_vec();
+        let diagnoses =
+            || vec![("a:1".to_owned(), Diagnosis::recorded("x")), ("b:1".to_owned(), Diagnosis::new("y"))];
+        assert_eq!(lines(diagnoses(), None, true), ["hint: a:1: x", "hint: b:1: y"]);
+        assert_eq!(lines(diagnoses(), None, false), ["hint: b:1: y"]);
+        let only_recorded = || diagnoses()[..1].to_vec();
         assert!(lines(only_recorded(), Some("HTTP_PROXY"), false).is_empty());
-        let told = lines(only_recorded(), Some("HTTP_PROXY"), true);
-        assert!(told[1].starts_with("hint: HTTP_PROXY is set"), "{told:?}");
+        let shown = lines(only_recorded(), Some("HTTP_PROXY"), true);
+        assert!(shown[1].starts_with("hint: HTTP_PROXY is set"), "{shown:?}");
     }
 
     #[test]
     fn refusals_of_a_cluster_are_no_mystery() {
-        let refused = || RequestError::Dial {
+        let diagnose_refused_connection = || RequestError::Dial {
             address: "a:1".into(),
             reason: "connection refused".into(),
             kind: ErrorKind::ConnectionRefused,
         };
         let leaderless = || RequestError::NoLeader { endpoint: "a:1".into() };
         assert!(is_about_reaching(
-            &CliError::Server(ClientError::Unavailable(vec![refused(), leaderless()])),
+            &CliError::Server(ClientError::Unavailable(vec![diagnose_refused_connection(), leaderless()])),
             true
         ));
-        let failed =
+        let diagnose_failure =
             CliError::Failed(format!("Failed to get leader:  {}", ClientError::Unavailable(Vec::new())));
-        for error in [CliError::Server(ClientError::InvalidJson), failed] {
+        for error in [CliError::Server(ClientError::InvalidJson), diagnose_failure] {
             assert!(is_about_reaching(&error, false) && !is_about_reaching(&error, true), "{error:?}");
         }
         for error in [

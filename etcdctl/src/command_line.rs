@@ -16,12 +16,12 @@ use clap::{Arg, ArgAction, CommandFactory as _, Parser as _};
 
 use crate::cli::Cli;
 use crate::error::CliError;
-use crate::go;
+use crate::go_values;
 use crate::suggest;
 
 /// What a command line asks for.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Invocation {
     /// To run a command.
     Run(Box<Cli>),
     /// To be told how.
@@ -36,18 +36,18 @@ pub(crate) enum Asked {
 ///
 /// # Errors
 /// [`CliError::Usage`] for wrong flags, [`CliError::BadArguments`] for a missing argument.
-pub(crate) fn read(words: Vec<OsString>) -> Result<Asked, CliError> {
+pub(crate) fn read(words: Vec<OsString>) -> Result<Invocation, CliError> {
     let root = Cli::command();
     let mut plain = vec![OsString::from("etcdctl")];
     let mut names: Vec<&str> = Vec::new();
     let mut node = &root;
 
     let mut flags = read_flags(node, &words).map_err(|reason| usage(&names, reason))?;
-    if flags.asks("help") {
-        return Ok(Asked::Help(help(&names)));
+    if flags.is_on("help") {
+        return Ok(Invocation::Help(help(&names)));
     }
-    if flags.asks("version") {
-        return Ok(Asked::Version);
+    if flags.is_on("version") {
+        return Ok(Invocation::Version);
     }
     plain.append(&mut flags.plain);
     Cli::try_parse_from(&plain).map_err(|error| refusal(&names, &error))?;
@@ -55,30 +55,30 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Asked, CliError> {
     let mut words = flags.arguments;
     loop {
         let Some(name) = words.first() else {
-            return Ok(Asked::Help(help(&names)));
+            return Ok(Invocation::Help(help(&names)));
         };
         if name == "help" || name == "h" {
-            return Ok(help_on(node, &names, &words));
+            return Ok(command_help(node, &names, &words));
         }
         let Some(command) = name.to_str().and_then(|name| node.find_subcommand(name)) else {
-            return Ok(no_topic(node, &names, &name.to_string_lossy()));
+            return Ok(unknown_topic(node, &names, &name.to_string_lossy()));
         };
         names.push(command.get_name());
         plain.push(command.get_name().into());
         let group = command.has_subcommands();
         // Behind the first argument may stand a command with flags of its own.
         let keeps_order = group || command.get_arguments().any(Arg::is_trailing_var_arg_set);
-        let ordered = if keeps_order { words[1..].to_vec() } else { in_order(&words) };
+        let ordered = if keeps_order { words[1..].to_vec() } else { reordered(&words) };
         let mut flags = read_flags(command, &ordered).map_err(|reason| usage(&names, reason))?;
-        if flags.asks("help") {
-            return Ok(Asked::Help(help(&names)));
+        if flags.is_on("help") {
+            return Ok(Invocation::Help(help(&names)));
         }
         plain.append(&mut flags.plain);
         if !group {
             plain.push("--".into());
             plain.append(&mut flags.arguments);
             let cli = Cli::try_parse_from(&plain).map_err(|error| refusal(&names, &error))?;
-            return Ok(Asked::Run(Box::new(cli)));
+            return Ok(Invocation::Run(Box::new(cli)));
         }
         words = flags.arguments;
         node = command;
@@ -88,7 +88,7 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Asked, CliError> {
 /// Moves the words in front of a command's first flag behind its flags, or behind what follows them.
 ///
 /// The first word is the command. Up to `--` nothing is told apart but by its first character.
-fn in_order(words: &[OsString]) -> Vec<OsString> {
+fn reordered(words: &[OsString]) -> Vec<OsString> {
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let first_flag = words[..end].iter().position(|word| word.as_bytes().starts_with(b"-"));
     let Some(first_flag) = first_flag else {
@@ -108,7 +108,7 @@ struct Flags {
 }
 
 impl Flags {
-    fn asks(&self, switch: &str) -> bool {
+    fn is_on(&self, switch: &str) -> bool {
         self.on.iter().any(|name| name == switch)
     }
 }
@@ -136,7 +136,7 @@ fn read_flags(command: &clap::Command, words: &[OsString]) -> Result<Flags, Stri
             None => (body, None),
         };
         let name = String::from_utf8_lossy(name).into_owned();
-        let flag = find(command, &name).ok_or_else(|| suggest::unknown_flag(command, &name))?;
+        let flag = find_flag(command, &name).ok_or_else(|| suggest::unknown_flag(command, &name))?;
         let value = match (flag.takes_value(), inline) {
             (true, Some(value)) => value.to_owned(),
             (true, None) => rest.next().ok_or_else(|| format!("flag needs an argument: -{name}"))?.clone(),
@@ -145,7 +145,7 @@ fn read_flags(command: &clap::Command, words: &[OsString]) -> Result<Flags, Stri
         };
         let on = match flag.takes_value() {
             true => None,
-            false => Some(value.to_str().and_then(go::boolean).ok_or_else(|| {
+            false => Some(value.to_str().and_then(go_values::boolean).ok_or_else(|| {
                 format!("invalid boolean value \"{}\" for -{name}", value.to_string_lossy())
             })?),
         };
@@ -158,7 +158,7 @@ fn read_flags(command: &clap::Command, words: &[OsString]) -> Result<Flags, Stri
 
 /// One flag as it was given.
 struct Setting<'a> {
-    flag: Known<'a>,
+    flag: KnownFlag<'a>,
     name: String,
     value: OsString,
     /// Of a switch: whether it is on.
@@ -167,20 +167,20 @@ struct Setting<'a> {
 
 /// A flag that a command knows.
 #[derive(Clone, Copy)]
-enum Known<'a> {
+enum KnownFlag<'a> {
     Defined(&'a Arg),
     Help,
 }
 
-impl Known<'_> {
+impl KnownFlag<'_> {
     fn takes_value(self) -> bool {
-        matches!(self, Known::Defined(arg) if arg.get_action().takes_values())
+        matches!(self, KnownFlag::Defined(arg) if arg.get_action().takes_values())
     }
 
     fn name(self) -> String {
         match self {
-            Known::Help => "help".to_owned(),
-            Known::Defined(arg) => match (arg.get_long(), arg.get_short()) {
+            KnownFlag::Help => "help".to_owned(),
+            KnownFlag::Defined(arg) => match (arg.get_long(), arg.get_short()) {
                 (Some(long), _) => long.to_owned(),
                 (None, short) => short.map(String::from).unwrap_or_default(),
             },
@@ -188,13 +188,13 @@ impl Known<'_> {
     }
 
     fn repeats(self) -> bool {
-        matches!(self, Known::Defined(arg) if matches!(arg.get_action(), ArgAction::Append))
+        matches!(self, KnownFlag::Defined(arg) if matches!(arg.get_action(), ArgAction::Append))
     }
 }
 
-fn find<'a>(command: &'a clap::Command, name: &str) -> Option<Known<'a>> {
+fn find_flag<'a>(command: &'a clap::Command, name: &str) -> Option<KnownFlag<'a>> {
     if matches!(name, "help" | "h") {
-        return Some(Known::Help);
+        return Some(KnownFlag::Help);
     }
     command
         .get_arguments()
@@ -202,7 +202,7 @@ fn find<'a>(command: &'a clap::Command, name: &str) -> Option<Known<'a>> {
             arg.get_long().is_some_and(|long| long == name)
                 || arg.get_short().is_some_and(|short| name.chars().eq([short]))
         })
-        .map(Known::Defined)
+        .map(KnownFlag::Defined)
 }
 
 /// Puts flags into the form for `clap`: the last one of a name counts, unless it is a list.
@@ -222,7 +222,7 @@ fn apply(set: &[Setting<'_>], flags: &mut Flags) -> Result<(), String> {
         let dashes = if name.chars().count() == 1 { "-" } else { "--" };
         match setting.on {
             Some(true) => {
-                if matches!(setting.flag, Known::Defined(_)) {
+                if matches!(setting.flag, KnownFlag::Defined(_)) {
                     flags.plain.push(format!("{dashes}{name}").into());
                 }
                 flags.on.push(name);
@@ -260,7 +260,7 @@ fn render_help(command: &mut clap::Command, names: &[&str]) -> String {
 }
 
 /// What `help` is followed by: the name of a command below `node`.
-fn help_on<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsString]) -> Asked {
+fn command_help<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsString]) -> Invocation {
     let mut names = names.to_vec();
     for word in &words[1..] {
         let word = word.to_string_lossy();
@@ -274,14 +274,14 @@ fn help_on<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsString
             }
             // A command takes no further names: the rest may be its arguments.
             None if !node.has_subcommands() => break,
-            None => return no_topic(node, &names, &word),
+            None => return unknown_topic(node, &names, &word),
         }
     }
-    Asked::Help(help(&names))
+    Invocation::Help(help(&names))
 }
 
-fn no_topic(node: &clap::Command, names: &[&str], word: &str) -> Asked {
-    Asked::NoTopic(word.to_owned(), suggest::command(node, names, word))
+fn unknown_topic(node: &clap::Command, names: &[&str], word: &str) -> Invocation {
+    Invocation::NoTopic(word.to_owned(), suggest::command(node, names, word))
 }
 
 fn usage(names: &[&str], reason: String) -> CliError {
@@ -323,7 +323,7 @@ mod tests {
             Err(reason) => return reason,
         };
         let command = root.find_subcommand(flags.arguments[0].to_str().unwrap()).unwrap();
-        let ordered = in_order(&flags.arguments);
+        let ordered = reordered(&flags.arguments);
         match read_flags(command, &ordered) {
             Ok(own) => {
                 [flags.plain, own.plain, vec!["|".into()], own.arguments].concat().join(OsStr::new(" "))
@@ -334,7 +334,7 @@ mod tests {
         .unwrap()
     }
 
-    fn asked(line: &str) -> Result<Asked, CliError> {
+    fn asked(line: &str) -> Result<Invocation, CliError> {
         read(line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect())
     }
 
@@ -411,9 +411,9 @@ mod tests {
     #[test]
     fn values_and_arguments_may_be_empty_or_any_bytes() {
         let words = ["--ca-file=", "set", "--swap-with-value", "", ""].map(OsString::from).to_vec();
-        assert!(matches!(read(words).unwrap(), Asked::Run(_)));
+        assert!(matches!(read(words).unwrap(), Invocation::Run(_)));
         let words = vec!["set".into(), OsString::from_vec(vec![b'/', 0xff]), OsString::from_vec(vec![0xfe])];
-        assert!(matches!(read(words).unwrap(), Asked::Run(_)));
+        assert!(matches!(read(words).unwrap(), Invocation::Run(_)));
     }
 
     #[test]
@@ -421,13 +421,13 @@ mod tests {
         for line in ["get", "set", "mk --ttl 5", "watch --forever"] {
             assert!(matches!(asked(line), Err(CliError::BadArguments("key required"))), "{line}");
         }
-        assert!(matches!(asked("ls"), Ok(Asked::Run(_))));
+        assert!(matches!(asked("ls"), Ok(Invocation::Run(_))));
     }
 
     #[test]
     fn help_is_given_where_it_is_asked_for() {
         let help = |line: &str| match asked(line) {
-            Ok(Asked::Help(text)) => text,
+            Ok(Invocation::Help(text)) => text,
             other => panic!("{line}: {other:?}"),
         };
         for line in ["", "help", "h", "-h", "--help", "-h get /a", "help help"] {
@@ -445,10 +445,10 @@ mod tests {
         for line in
             ["nosuch", "nosuch get", "help nosuch", "member nosuch", "member help nosuch", "user h nosuch"]
         {
-            assert!(matches!(asked(line), Ok(Asked::NoTopic(name, None)) if name == "nosuch"), "{line}");
+            assert!(matches!(asked(line), Ok(Invocation::NoTopic(name, None)) if name == "nosuch"), "{line}");
         }
         for line in ["--version", "-v", "-version", "-v get"] {
-            assert!(matches!(asked(line), Ok(Asked::Version)), "{line}");
+            assert!(matches!(asked(line), Ok(Invocation::Version)), "{line}");
         }
     }
 

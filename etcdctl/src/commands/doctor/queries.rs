@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::metrics;
-use super::seen::{Certificate, Cluster, History, QuorumRead, Seen};
-use crate::guess;
+use super::observed::{Certificate, History, ObservedCluster, ObservedMember, QuorumRead};
+use crate::diagnosis;
 use crate::settings::Settings;
 
 /// One question. What takes longer counts as no answer.
-const QUESTION_TIME_MAX: Duration = Duration::from_secs(3);
+const QUERY_TIME_MAX: Duration = Duration::from_secs(3);
 /// A quorum read may wait for an election.
 const QUORUM_TIME_MAX: Duration = Duration::from_secs(5);
 /// A watch from the first index is answered at once, or there is nothing to learn from it.
@@ -28,30 +28,30 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Between a member's start and its first event, in seconds.
 const START_SECONDS: f64 = 2.0;
 /// A key that nobody has: the answer is short.
-const NO_KEY: &str = "/v2/keys/_etcdctl_doctor_asks";
+const MISSING_KEY: &str = "/v2/keys/_etcdctl_doctor_asks";
 
 /// Asks everybody. `certificates` is off where nobody is to look at them.
-pub(super) async fn everybody(client: &Arc<Client>, settings: &Settings) -> Cluster {
-    let mut cluster = Cluster { files: files(settings), ..Cluster::default() };
+pub(super) async fn query_cluster(client: &Arc<Client>, settings: &Settings) -> ObservedCluster {
+    let mut cluster = ObservedCluster { files: files(settings), ..ObservedCluster::default() };
     let mut members: BTreeMap<String, Member> = BTreeMap::new();
     let mut endpoints: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut lists: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
-    for (text, met) in in_parallel(client.endpoints(), |text| meet(client.clone(), text)).await {
-        match met {
-            Ok(met) => {
-                cluster.ids.extend(met.cluster_id);
-                let ids = met.members.iter().map(|member| member.id.clone()).collect();
+    for (text, view) in in_parallel(client.endpoints(), |text| query_endpoint(client.clone(), text)).await {
+        match view {
+            Ok(view) => {
+                cluster.ids.extend(view.cluster_id);
+                let ids = view.members.iter().map(|member| member.id.clone()).collect();
                 lists.entry(ids).or_default().push(text.clone());
-                members.extend(met.members.into_iter().map(|member| (member.id.clone(), member)));
-                endpoints.entry(met.id).or_default().push(text);
+                members.extend(view.members.into_iter().map(|member| (member.id.clone(), member)));
+                endpoints.entry(view.id).or_default().push(text);
             }
-            Err(why) => cluster.strangers.push((text, why)),
+            Err(why) => cluster.unknown_endpoints.push((text, why)),
         }
     }
     // An endpoint that is down but that a member publishes is told of as that member.
     let published =
         |url: &str| members.values().any(|member| member.client_urls.iter().any(|other| other == url));
-    cluster.strangers.retain(|(url, _)| !published(url));
+    cluster.unknown_endpoints.retain(|(url, _)| !published(url));
     let members: Vec<(Member, Vec<String>)> = members
         .into_values()
         .map(|member| {
@@ -59,11 +59,11 @@ pub(super) async fn everybody(client: &Arc<Client>, settings: &Settings) -> Clus
             (member, given)
         })
         .collect();
-    let seen = in_parallel(members, |(member, given)| look_at(client.clone(), member, given)).await;
-    for (_, (seen, met)) in seen {
-        if let Some(met) = met {
-            cluster.ids.extend(met.cluster_id);
-            let ids = met.members.iter().map(|member| member.id.clone()).collect();
+    let seen = in_parallel(members, |(member, given)| inspect_member(client.clone(), member, given)).await;
+    for (_, (seen, view)) in seen {
+        if let Some(view) = view {
+            cluster.ids.extend(view.cluster_id);
+            let ids = view.members.iter().map(|member| member.id.clone()).collect();
             lists.entry(ids).or_default().push(seen.label().to_owned());
         }
         cluster.members.push(seen);
@@ -78,46 +78,48 @@ pub(super) async fn everybody(client: &Arc<Client>, settings: &Settings) -> Clus
 
 /// Does the same with each of some things at the same time; the answers come in the order of the things.
 async fn in_parallel<T: Clone + Send + 'static, R: Send + 'static, F: Future<Output = R> + Send + 'static>(
-    things: Vec<T>,
+    items: Vec<T>,
     work: impl Fn(T) -> F,
 ) -> Vec<(T, R)> {
     let mut running = JoinSet::new();
-    for (at, thing) in things.into_iter().enumerate() {
-        let done = work(thing.clone());
-        running.spawn(async move { (at, thing, done.await) });
+    for (at, item) in items.into_iter().enumerate() {
+        let done = work(item.clone());
+        running.spawn(async move { (at, item, done.await) });
     }
     let mut all = Vec::new();
     while let Some(done) = running.join_next().await {
         all.extend(done);
     }
     all.sort_by_key(|(at, ..)| *at);
-    all.into_iter().map(|(_, thing, result)| (thing, result)).collect()
+    all.into_iter().map(|(_, item, result)| (item, result)).collect()
 }
 
 /// What an endpoint says of its cluster.
-struct Met {
+struct EndpointView {
     id: String,
     cluster_id: Option<String>,
     members: Vec<Member>,
 }
 
-async fn meet(client: Arc<Client>, text: String) -> Result<Met, String> {
+async fn query_endpoint(client: Arc<Client>, text: String) -> Result<EndpointView, String> {
     let endpoint = Endpoint::parse(&text).map_err(|error| error.to_string())?;
-    let page = ask(&client, Method::GET, &endpoint, "/v2/members", &[], QUESTION_TIME_MAX).await;
+    let page = query(&client, Method::GET, &endpoint, "/v2/members", &[], QUERY_TIME_MAX).await;
     let list = page.as_ref().ok().and_then(member_list);
     let (Ok(page), Some(members)) = (&page, list) else {
         let cause = match page {
             Ok(page) => format!("it answers with status {} and no list of members", page.status),
             Err(why) => why,
         };
-        let guess =
-            timeout(QUESTION_TIME_MAX * 2, guess::look_at(&client, &text, false)).await.ok().flatten();
-        return Err(guess.map_or(cause.clone(), |guess| format!("{cause}: {}", guess.text)));
+        let diagnosis = timeout(QUERY_TIME_MAX * 2, diagnosis::diagnose_endpoint(&client, &text, false))
+            .await
+            .ok()
+            .flatten();
+        return Err(diagnosis.map_or(cause.clone(), |diagnosis| format!("{cause}: {}", diagnosis.text)));
     };
     let about_itself =
-        json(ask(&client, Method::GET, &endpoint, "/v2/stats/self", &[], QUESTION_TIME_MAX).await);
+        json(query(&client, Method::GET, &endpoint, "/v2/stats/self", &[], QUERY_TIME_MAX).await);
     let id = about_itself.as_ref().and_then(|value| text_of(value, "id")).unwrap_or_default();
-    Ok(Met { id, cluster_id: header(&page.headers, "x-etcd-cluster-id"), members })
+    Ok(EndpointView { id, cluster_id: header(&page.headers, "x-etcd-cluster-id"), members })
 }
 
 fn member_list(page: &Page) -> Option<Vec<Member>> {
@@ -126,8 +128,12 @@ fn member_list(page: &Page) -> Option<Vec<Member>> {
 }
 
 /// Everything about one member; `given` are the endpoints of the command line that are this one.
-async fn look_at(client: Arc<Client>, listed: Member, given: Vec<String>) -> (Seen, Option<Met>) {
-    let mut seen = Seen { listed, ..Seen::default() };
+async fn inspect_member(
+    client: Arc<Client>,
+    listed: Member,
+    given: Vec<String>,
+) -> (ObservedMember, Option<EndpointView>) {
+    let mut seen = ObservedMember { listed, ..ObservedMember::default() };
     let mut urls = seen.listed.client_urls.clone();
     let extra: Vec<String> = given.into_iter().filter(|url| !urls.contains(url)).collect();
     urls.extend(extra.iter().cloned());
@@ -149,28 +155,31 @@ async fn look_at(client: Arc<Client>, listed: Member, given: Vec<String>) -> (Se
     let Some((url, version)) = found else { return (seen, None) };
     seen.version = text_of(&version, "etcdserver");
     seen.cluster_version = text_of(&version, "etcdcluster");
-    let met = question(&client, &url, &mut seen).await;
+    let view = query_member(&client, &url, &mut seen).await;
     seen.url = Some(url);
-    (seen, met)
+    (seen, view)
 }
 
 /// What `/version` says at a URL.
 async fn first_answer(client: &Client, url: &str) -> Result<Value, String> {
     let endpoint = Endpoint::parse(url).map_err(|error| error.to_string())?;
-    match ask(client, Method::GET, &endpoint, "/version", &[], QUESTION_TIME_MAX).await {
+    match query(client, Method::GET, &endpoint, "/version", &[], QUERY_TIME_MAX).await {
         Ok(page) => serde_json::from_slice(&page.body)
             .map_err(|_| format!("it answers with status {}, and not as an etcd", page.status)),
         Err(why) => {
-            let guess = timeout(QUESTION_TIME_MAX, guess::look_at(client, url, false)).await.ok().flatten();
-            Err(guess.map_or(why.clone(), |guess| format!("{why}: {}", guess.text)))
+            let diagnosis = timeout(QUERY_TIME_MAX, diagnosis::diagnose_endpoint(client, url, false))
+                .await
+                .ok()
+                .flatten();
+            Err(diagnosis.map_or(why.clone(), |diagnosis| format!("{why}: {}", diagnosis.text)))
         }
     }
 }
 
 /// All questions to a member that answers.
-async fn question(client: &Arc<Client>, url: &str, seen: &mut Seen) -> Option<Met> {
+async fn query_member(client: &Arc<Client>, url: &str, seen: &mut ObservedMember) -> Option<EndpointView> {
     let endpoint = Endpoint::parse(url).ok()?;
-    let get = |path: &'static str| ask(client, Method::GET, &endpoint, path, &[], QUESTION_TIME_MAX);
+    let get = |path: &'static str| query(client, Method::GET, &endpoint, path, &[], QUERY_TIME_MAX);
     // On the connection that the first question has made, and before the others take turns with it.
     let before = super::super::now().0;
     if let Ok(page) = get("/version").await {
@@ -179,15 +188,15 @@ async fn question(client: &Arc<Client>, url: &str, seen: &mut Seen) -> Option<Me
     }
     let quorum = [("quorum", "true")];
     let watch = [("wait", "true"), ("recursive", "true"), ("waitIndex", "1")];
-    let (own, health, auth, head, quorum, page, oldest, met) = tokio::join!(
+    let (own, health, auth, head, quorum, page, oldest, view) = tokio::join!(
         get("/v2/stats/self"),
         get("/health"),
         get("/v2/auth/enable"),
-        ask(client, Method::HEAD, &endpoint, "/v2/keys/", &[], QUESTION_TIME_MAX),
-        ask(client, Method::GET, &endpoint, NO_KEY, &quorum, QUORUM_TIME_MAX),
+        query(client, Method::HEAD, &endpoint, "/v2/keys/", &[], QUERY_TIME_MAX),
+        query(client, Method::GET, &endpoint, MISSING_KEY, &quorum, QUORUM_TIME_MAX),
         get("/metrics"),
-        ask(client, Method::GET, &endpoint, "/v2/keys/", &watch, WATCH_TIME_MAX),
-        meet(client.clone(), url.to_owned()),
+        query(client, Method::GET, &endpoint, "/v2/keys/", &watch, WATCH_TIME_MAX),
+        query_endpoint(client.clone(), url.to_owned()),
     );
     let own = json(own);
     let leader = own.as_ref().and_then(|own| own.get("leaderInfo"));
@@ -215,9 +224,9 @@ async fn question(client: &Arc<Client>, url: &str, seen: &mut Seen) -> Option<Me
     let page = page.map(|page| String::from_utf8_lossy(&page.body).into_owned()).unwrap_or_default();
     seen.fsync = metrics::fsync(&page);
     let uptime = own.as_ref().and_then(|own| uptime(&text_of(own, "startTime")?));
-    let told = metrics::history(&page).map(|history| known_age(history, uptime));
-    seen.history = told.or_else(|| history(json_of_any(oldest)?, seen.etcd_index?));
-    met.ok()
+    let from_metrics = metrics::history(&page).map(|history| known_age(history, uptime));
+    seen.history = from_metrics.or_else(|| history(json_of_any_status(oldest)?, seen.etcd_index?));
+    view.ok()
 }
 
 /// How long a member runs, in seconds, by its start time.
@@ -255,11 +264,11 @@ async fn certificates(urls: Vec<String>) -> Vec<Certificate> {
         let target = Endpoint::parse(&url).ok()?.target()?.clone();
         target.tls.then_some((url, target))
     });
-    let looks = in_parallel(targets.collect(), |(_, target)| async move {
-        let look = timeout(QUESTION_TIME_MAX, net::presented(&target, QUESTION_TIME_MAX)).await;
-        look.map_err(|_| late(QUESTION_TIME_MAX))?.map_err(|error| error.to_string())
+    let presented = in_parallel(targets.collect(), |(_, target)| async move {
+        let result = timeout(QUERY_TIME_MAX, net::presented(&target, QUERY_TIME_MAX)).await;
+        result.map_err(|_| late(QUERY_TIME_MAX))?.map_err(|error| error.to_string())
     });
-    looks.await.into_iter().map(|((at, _), shown)| Certificate { at, shown }).collect()
+    presented.await.into_iter().map(|((at, _), shown)| Certificate { at, shown }).collect()
 }
 
 /// The certificates in the files that were given.
@@ -277,7 +286,7 @@ fn files(settings: &Settings) -> Vec<Certificate> {
 }
 
 /// One question, with a limit.
-async fn ask(
+async fn query(
     client: &Client,
     method: Method,
     endpoint: &Endpoint,
@@ -299,7 +308,7 @@ fn json(answer: Result<Page, String>) -> Option<Value> {
     answer.ok().filter(|page| page.status == 200).and_then(|page| serde_json::from_slice(&page.body).ok())
 }
 
-fn json_of_any(answer: Result<Page, String>) -> Option<Value> {
+fn json_of_any_status(answer: Result<Page, String>) -> Option<Value> {
     serde_json::from_slice(&answer.ok()?.body).ok()
 }
 

@@ -1,4 +1,4 @@
-//! What the members have answered: values only. [`super::ask`] fills them in, [`super::checks`] judges them.
+//! What the members have answered: values only. [`super::queries`] fills them in, [`super::checks`] judges them.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use shared::net::Presented;
 
 /// All that was seen of a cluster.
 #[derive(Debug, Default)]
-pub(super) struct Cluster {
+pub(super) struct ObservedCluster {
     /// The members, as the members know each other.
-    pub(super) members: Vec<Seen>,
+    pub(super) members: Vec<ObservedMember>,
     /// Whether members differ in whom they know, and who knows whom then.
     pub(super) other_lists: Vec<String>,
     /// Endpoints that were given and of which no member is known: URL and what is wrong.
-    pub(super) strangers: Vec<(String, String)>,
+    pub(super) unknown_endpoints: Vec<(String, String)>,
     /// Certificates in files that were given: the file, and what is in it.
     pub(super) files: Vec<Certificate>,
     /// Cluster ids, as different endpoints told them.
     pub(super) ids: BTreeSet<String>,
 }
 
-impl Cluster {
+impl ObservedCluster {
     /// The cluster's id, if there is one.
     pub(super) fn id(&self) -> Option<&str> {
         self.ids.first().map(String::as_str)
@@ -31,14 +31,14 @@ impl Cluster {
     pub(super) fn leader(&self) -> Option<&str> {
         let id =
             self.members.iter().find_map(|member| member.leader.as_deref().filter(|id| !id.is_empty()))?;
-        self.members.iter().find(|member| member.listed.id == id).map(Seen::label)
+        self.members.iter().find(|member| member.listed.id == id).map(ObservedMember::label)
     }
 }
 
 /// All that was seen of a member.
 #[derive(Debug, Default, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Seen {
+pub(super) struct ObservedMember {
     /// As the cluster lists it.
     #[serde(serialize_with = "member")]
     pub(super) listed: Member,
@@ -74,7 +74,7 @@ pub(super) struct Seen {
     pub(super) certificates: Vec<Certificate>,
 }
 
-impl Seen {
+impl ObservedMember {
     /// Its name; its id when it has none.
     pub(super) fn label(&self) -> &str {
         if self.listed.name.is_empty() { &self.listed.id } else { &self.listed.name }
