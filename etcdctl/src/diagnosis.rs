@@ -290,7 +290,7 @@ async fn url_problem(client: &Client, url: &str) -> Option<UrlProblem> {
     }
     let is_cut =
         matches!(error, RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_));
-    if !target.tls && is_cut && net::presented(&target, QUERY_TIME_MAX).await.is_ok() {
+    if !target.tls && is_cut && net::peer_certificate(&target, QUERY_TIME_MAX).await.is_ok() {
         return Some(UrlProblem::Scheme(format!("https://{}", target.authority())));
     }
     Some(UrlProblem::Other(match (&error, own_machine(&target.host)) {
@@ -374,7 +374,7 @@ async fn diagnose_failure(client: &Client, target: &Target, error: &RequestError
         ))),
         RequestError::Tls(failure) => diagnose_tls_failure(client, target, failure.cause()).await,
         RequestError::Eof { .. } | RequestError::Read { .. } | RequestError::Http(_) if !target.tls => {
-            match net::presented(target, QUERY_TIME_MAX).await {
+            match net::peer_certificate(target, QUERY_TIME_MAX).await {
                 Ok(_) => Some(speaks_tls(target)),
                 Err(_) => Some(Diagnosis::new("what answers here speaks no HTTP: is the port right?")),
             }
@@ -406,7 +406,7 @@ async fn diagnose_tls_failure(client: &Client, target: &Target, cause: TlsCause)
     match cause {
         TlsCause::NotTls => plain_http_hint(client, target).await,
         TlsCause::UnknownAuthority => {
-            let shown = net::presented(target, QUERY_TIME_MAX).await.ok()?;
+            let shown = net::peer_certificate(target, QUERY_TIME_MAX).await.ok()?;
             Some(Diagnosis::new(format!(
                 "the server's certificate is signed by {}: give the file of that authority with --ca-file",
                 shown.issuer

@@ -15,7 +15,7 @@ use node::member::Peer;
 use node::version::Version;
 use serde::Deserialize;
 use shared::id::{ClusterId, MemberId};
-use shared::net::{Dialer, HttpClient, HttpError, HttpOptions, Question, Target};
+use shared::net::{Dialer, HttpClient, HttpError, HttpOptions, HttpRequest, Target};
 use shared::url::Url;
 use tokio::time::timeout;
 
@@ -121,13 +121,13 @@ async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<
         HttpOptions { dial_timeout: limit, header_lines_max: HEADER_LINES_SHORT, idle_max: 0, proxy: None };
     let host =
         HeaderValue::from_str(url.address()).map_err(|error| HttpError::Malformed(error.to_string()))?;
-    let question = Question {
+    let request = HttpRequest {
         method: Method::GET,
         path: path.to_owned(),
         headers: HeaderMap::from_iter([(HOST, host)]),
         body: Bytes::new(),
     };
-    let answer = HttpClient::new(dialer.clone(), options).send(&Target::of(url)?, &question).await?;
+    let answer = HttpClient::new(dialer.clone(), options).send(&Target::of(url)?, &request).await?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     let mut whole = Response::new(answer.body(ANSWER_BYTES_MAX).await?);
     (*whole.status_mut(), *whole.headers_mut()) = (status, headers);

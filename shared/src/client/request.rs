@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderValue, InvalidHeaderValue};
 
 use super::endpoint::Endpoint;
 use super::text::Form;
-use crate::net::Question;
+use crate::net::HttpRequest;
 use crate::quote::quote;
 
 /// What the bodies of the keys API are.
@@ -70,7 +70,7 @@ impl Request {
         authority: &str,
         target: &str,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Question, InvalidHeaderValue> {
+    ) -> Result<HttpRequest, InvalidHeaderValue> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(authority)?);
         let program = HeaderValue::from_static(concat!("etcd-rs/", env!("CARGO_PKG_VERSION")));
@@ -82,6 +82,6 @@ impl Request {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
         let body = self.body.clone().unwrap_or_default().into();
-        Ok(Question { method: self.method.clone(), path: target.to_owned(), headers, body })
+        Ok(HttpRequest { method: self.method.clone(), path: target.to_owned(), headers, body })
     }
 }

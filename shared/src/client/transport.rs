@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::endpoint::Origin;
 use super::error::RequestError;
-use crate::net::{Dialer, HttpAnswer, HttpClient, HttpError, HttpOptions, Proxy, Question, io_reason};
+use crate::net::{Dialer, HttpAnswer, HttpClient, HttpError, HttpOptions, HttpRequest, Proxy, io_reason};
 
 /// Header lines of an answer: a proxy on the way may add some.
 const HEADER_LINES_MAX: usize = 1000;
@@ -49,7 +49,7 @@ impl Transport {
     pub(super) async fn round_trip(
         &self,
         origin: &Origin,
-        question: &Question,
+        question: &HttpRequest,
     ) -> Result<Answer, RequestError> {
         match self.http.send(&origin.target, question).await {
             Ok(answer) => Ok(Answer { answer, authority: origin.authority.clone() }),
@@ -128,7 +128,7 @@ fn failed(error: HttpError, authority: &str, limit: usize) -> RequestError {
             RequestError::Http(format!("malformed HTTP response from {address}: {reason}"))
         }
         // The original says no more than this.
-        HttpError::Proxy(reason) | HttpError::Unsayable(reason) => RequestError::Http(reason),
+        HttpError::Proxy(reason) | HttpError::Unsendable(reason) => RequestError::Http(reason),
         HttpError::OfProxy(error) => failed(*error, authority, limit),
         HttpError::TooLarge => RequestError::TooLarge { endpoint: address, limit },
     }

@@ -16,32 +16,32 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::explain::{Side, TlsFailure};
+use super::explain::{LocalSide, TlsFailure};
 use super::files::{Identity, Role, ServerTlsFiles, TlsFileError, read_authorities, system_authorities};
+use super::handshake_limiter::HandshakeLimiter;
 use super::io_reason;
+use super::reloaded::Reloaded;
 use super::stream::{Encrypted, Stream};
-use super::turns::Turns;
-use super::verify::{CheckClient, noting};
-use super::watched::Watched;
+use super::verify::{ClientVerifier, recording};
 
 /// How long the other side may take to agree on keys.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How requests begin that are not encrypted.
-const PLAIN_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+const PLAIN_REQUEST_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 
 /// The answer to those.
-const SPEAKS_PLAINLY: &[u8] =
+const PLAIN_REQUEST_ANSWER: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// How long we read on after it.
 const PLAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// How long the same refusal of the same host is not told again.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many refusals are remembered, so that they are not told again. Beyond it they are not told at all.
-const COMPLAINTS_MAX: usize = 64;
+const LOGGED_REFUSALS_MAX: usize = 64;
 
 /// Makes a [`Stream`] of each socket that a listener takes in. Clones share everything.
 ///
@@ -55,20 +55,20 @@ pub struct Acceptor {
 #[derive(Debug)]
 struct Tls {
     files: ServerTlsFiles,
-    watched: Watched<Loaded>,
-    complaints: Mutex<Vec<Complaint>>,
-    turns: Turns,
+    tls_files: Reloaded<ServerTlsConfig>,
+    refusals: Mutex<Vec<LoggedRefusal>>,
+    limiter: HandshakeLimiter,
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct ServerTlsConfig {
     config: Arc<ServerConfig>,
-    side: Arc<Side>,
+    side: Arc<LocalSide>,
 }
 
 /// A refusal that was told.
 #[derive(Debug)]
-struct Complaint {
+struct LoggedRefusal {
     host: Option<IpAddr>,
     text: String,
     at: Instant,
@@ -106,16 +106,16 @@ impl Acceptor {
     /// When a file cannot be used, or there is no certificate.
     pub fn tls(files: &ServerTlsFiles) -> Result<Acceptor, TlsFileError> {
         let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
-        let watched = Watched::new(paths, {
+        let tls_files = Reloaded::new(paths, {
             let files = files.clone();
-            move || Loaded::read(&files)
+            move || ServerTlsConfig::read(&files)
         })?;
         Ok(Acceptor {
             tls: Some(Arc::new(Tls {
                 files: files.clone(),
-                watched,
-                complaints: Mutex::default(),
-                turns: Turns::new(),
+                tls_files,
+                refusals: Mutex::default(),
+                limiter: HandshakeLimiter::new(),
             })),
         })
     }
@@ -140,7 +140,8 @@ impl Acceptor {
             let whom = tls.files.role.whom();
             let from = host.as_ref().map_or_else(|_| "?".to_owned(), ToString::to_string);
             // Checks of load balancers connect and hang up; that is no news.
-            if !matches!(error, AcceptError::Io(_)) && tls.is_news(host.ok().map(|host| host.ip()), error) {
+            if !matches!(error, AcceptError::Io(_)) && tls.should_log(host.ok().map(|host| host.ip()), error)
+            {
                 tracing::warn!(target: "transport", "rejected connection of {whom} {from}: {error}");
             } else {
                 tracing::debug!(target: "transport", "rejected connection of {whom} {from}: {error}");
@@ -154,14 +155,14 @@ impl Tls {
     async fn encrypt(&self, mut socket: TcpStream) -> Result<Stream, AcceptError> {
         let mut start = [0; 5];
         let read = socket.peek(&mut start).await?;
-        if PLAIN_STARTS.iter().any(|plain| start[..read] == **plain) {
+        if PLAIN_REQUEST_STARTS.iter().any(|plain| start[..read] == **plain) {
             // Who hangs up with input left resets the connection, and the answer may be lost.
-            let _ = timeout(PLAIN_TIME_MAX, answer_plainly(&mut socket)).await;
+            let _ = timeout(PLAIN_TIME_MAX, answer_plain_request(&mut socket)).await;
             return Err(AcceptError::Plain);
         }
-        let loaded = self.watched.current();
+        let loaded = self.tls_files.current();
         let handshake = TlsAcceptor::from(loaded.config.clone()).accept(socket);
-        match self.turns.take(noting(handshake)).await {
+        match self.limiter.run(recording(handshake)).await {
             (Ok(stream), _) => Ok(Stream::Tls(Box::new(Encrypted::new(stream, loaded.side.clone())))),
             (Err(error), other) => {
                 Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -173,29 +174,29 @@ impl Tls {
     }
 
     /// Whether a refusal was not told for a while.
-    fn is_news(&self, host: Option<IpAddr>, error: &AcceptError) -> bool {
+    fn should_log(&self, host: Option<IpAddr>, error: &AcceptError) -> bool {
         let (text, now) = (error.to_string(), Instant::now());
-        let mut complaints = self.complaints.lock();
-        complaints.retain(|told| now.duration_since(told.at) < COMPLAINT_INTERVAL);
-        let known = complaints.iter().any(|told| told.host == host && told.text == text);
-        if known || complaints.len() == COMPLAINTS_MAX {
+        let mut refusals = self.refusals.lock();
+        refusals.retain(|refusal| now.duration_since(refusal.at) < REFUSAL_LOG_INTERVAL);
+        let already_logged = refusals.iter().any(|refusal| refusal.host == host && refusal.text == text);
+        if already_logged || refusals.len() == LOGGED_REFUSALS_MAX {
             return false;
         }
-        complaints.push(Complaint { host, text, at: now });
+        refusals.push(LoggedRefusal { host, text, at: now });
         true
     }
 }
 
-async fn answer_plainly(socket: &mut TcpStream) -> io::Result<()> {
-    socket.write_all(SPEAKS_PLAINLY).await?;
+async fn answer_plain_request(socket: &mut TcpStream) -> io::Result<()> {
+    socket.write_all(PLAIN_REQUEST_ANSWER).await?;
     socket.shutdown().await?;
     let mut unwanted = [0; 1024];
     while socket.read(&mut unwanted).await? > 0 {}
     Ok(())
 }
 
-impl Loaded {
-    fn read(files: &ServerTlsFiles) -> Result<Loaded, TlsFileError> {
+impl ServerTlsConfig {
+    fn read(files: &ServerTlsFiles) -> Result<ServerTlsConfig, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (cert, key) = (files.cert.as_deref(), files.key.as_deref());
         // Clients of a server often check nothing; members are as strict as we are.
@@ -223,8 +224,8 @@ impl Loaded {
         for fault in own.faults(true, files.role == Role::Peers && files.client_cert_auth) {
             tracing::warn!(target: "transport", "{fault}");
         }
-        let side = Arc::new(Side { role: files.role, dialled: false, own: Some(own) });
-        Ok(Loaded { config, side })
+        let side = Arc::new(LocalSide { role: files.role, dialled: false, own: Some(own) });
+        Ok(ServerTlsConfig { config, side })
     }
 }
 
@@ -232,9 +233,9 @@ fn check_clients(
     roots: rustls::RootCertStore,
     provider: Arc<CryptoProvider>,
     files: &ServerTlsFiles,
-) -> Result<CheckClient, TlsFileError> {
+) -> Result<ClientVerifier, TlsFileError> {
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map(CheckClient)
+        .map(ClientVerifier)
         .map_err(|_| TlsFileError::NoAuthorities(files.role.ca_flag()))
 }

@@ -9,7 +9,7 @@ const NAME_CHARS_MAX: usize = 120;
 
 /// What a certificate says about itself.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(super) struct CertificateFields {
     /// `O=scenario, CN=alice`.
     pub(super) subject: String,
     pub(super) issuer: String,
@@ -30,15 +30,15 @@ pub(super) struct Facts {
     pub(super) weak_hash: Option<&'static str>,
 }
 
-impl Facts {
+impl CertificateFields {
     /// `None` when the bytes are no certificate.
-    pub(super) fn read(der: &[u8]) -> Option<Facts> {
+    pub(super) fn read(der: &[u8]) -> Option<CertificateFields> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let usage = certificate.extended_key_usage().ok().flatten().map(|extension| extension.value);
         let names = certificate.subject_alternative_name().ok().flatten();
         let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
         let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
-        Some(Facts {
+        Some(CertificateFields {
             subject: printable(&certificate.subject().to_string()),
             issuer: printable(&certificate.issuer().to_string()),
             common_name: common_name.map(str::to_owned),
@@ -125,6 +125,6 @@ mod tests {
         assert_eq!(printable("CN=a\nb\u{1b}"), "CN=a?b?");
         assert_eq!(printable(&"x".repeat(1000)).len(), NAME_CHARS_MAX);
         assert_eq!(printable(""), "(no name)");
-        assert!(Facts::read(b"").is_none());
+        assert!(CertificateFields::read(b"").is_none());
     }
 }

@@ -17,12 +17,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::explain::{Side, TlsFailure};
+use super::explain::{LocalSide, TlsFailure};
 use super::files::{ClientTlsFiles, Identity, TlsFileError, read_authorities, system_authorities};
 use super::io_reason;
+use super::reloaded::Reloaded;
 use super::stream::{Encrypted, Stream};
-use super::verify::{CheckServer, NobodyKnown, noting};
-use super::watched::Watched;
+use super::verify::{RejectAllVerifier, ServerVerifier, recording};
 use crate::url::{Scheme, Url};
 
 /// A connection may be silent for days; a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
@@ -44,14 +44,14 @@ pub struct Dialer {
 
 #[derive(Debug)]
 struct Tls {
-    watched: Watched<Loaded>,
+    watched: Reloaded<ClientTlsConfig>,
 }
 
 /// All that a TLS connection needs.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct ClientTlsConfig {
     provider: Arc<CryptoProvider>,
-    side: Arc<Side>,
+    side: Arc<LocalSide>,
     /// `None`: the system's, read at the first connection.
     roots: Option<RootCertStore>,
     accept_common_name: bool,
@@ -165,9 +165,9 @@ impl Dialer {
     /// When a file cannot be used, or one of certificate and key is missing.
     pub fn new(files: &ClientTlsFiles) -> Result<Dialer, TlsFileError> {
         let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
-        let watched = Watched::new(paths, {
+        let watched = Reloaded::new(paths, {
             let files = files.clone();
-            move || Loaded::read(&files)
+            move || ClientTlsConfig::read(&files)
         })?;
         Ok(Dialer { tls: Some(Arc::new(Tls { watched })) })
     }
@@ -196,7 +196,7 @@ impl Dialer {
     }
 
     /// What a TLS connection needs, as the files are now.
-    pub(super) fn loaded(&self) -> Result<Arc<Loaded>, DialError> {
+    pub(super) fn loaded(&self) -> Result<Arc<ClientTlsConfig>, DialError> {
         Ok(self.tls()?.watched.current())
     }
 
@@ -215,7 +215,7 @@ impl Tls {
             .map_err(|_| TlsFailure::other(format!("tls: {host} is no name of a server")))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
         let address = target.authority();
-        match timeout(HANDSHAKE_TIME_MAX, noting(handshake)).await {
+        match timeout(HANDSHAKE_TIME_MAX, recording(handshake)).await {
             Ok((Ok(stream), _)) => Ok(Stream::Tls(Box::new(Encrypted::new(stream, loaded.side.clone())))),
             Ok((Err(error), other)) => {
                 Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -229,17 +229,17 @@ impl Tls {
     }
 }
 
-impl Loaded {
-    fn read(files: &ClientTlsFiles) -> Result<Loaded, TlsFileError> {
+impl ClientTlsConfig {
+    fn read(files: &ClientTlsFiles) -> Result<ClientTlsConfig, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), false, &provider)?;
         let roots = read_authorities(&files.ca)?;
         let accept_common_name = files.accept_common_name;
-        let side = Arc::new(Side { role: files.role, dialled: true, own });
-        Ok(Loaded { provider, side, roots, accept_common_name, config: OnceLock::new() })
+        let side = Arc::new(LocalSide { role: files.role, dialled: true, own });
+        Ok(ClientTlsConfig { provider, side, roots, accept_common_name, config: OnceLock::new() })
     }
 
-    pub(super) fn side(&self) -> Arc<Side> {
+    pub(super) fn side(&self) -> Arc<LocalSide> {
         self.side.clone()
     }
 
@@ -254,13 +254,13 @@ impl Loaded {
         let roots = self.roots.clone().unwrap_or_else(system_authorities);
         // The library's own verifier cannot be made without authorities.
         let inner: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
-            Arc::new(NobodyKnown(self.provider.clone()))
+            Arc::new(RejectAllVerifier(self.provider.clone()))
         } else {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?
         };
-        let check = CheckServer { inner, accept_common_name: self.accept_common_name };
+        let check = ServerVerifier { inner, accept_common_name: self.accept_common_name };
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(check));
         Ok(Arc::new(match &self.side.own {
             Some(own) => {

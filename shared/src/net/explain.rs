@@ -3,7 +3,7 @@
 use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose, OtherError};
 use webpki::Error as ChainError;
 
-use super::certificate::{Facts, date};
+use super::certificate::{CertificateFields, date};
 use super::files::{Identity, Role, VERSION_1, no_usage, weak};
 
 /// A failure of TLS: its cause, as far as a program can act on it, and the text for people.
@@ -44,7 +44,7 @@ impl TlsFailure {
 
 /// This side of a connection.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct LocalSide {
     pub(super) role: Role,
     /// Whether this side dialled.
     pub(super) dialled: bool,
@@ -52,10 +52,10 @@ pub(super) struct Side {
     pub(super) own: Option<Identity>,
 }
 
-impl Side {
+impl LocalSide {
     /// An error with a text: what it is, in the words of Go, and what to look at. `other` is what the other side
     /// showed, if that was refused.
-    pub(super) fn explain(&self, error: &rustls::Error, other: Option<&Facts>) -> TlsFailure {
+    pub(super) fn explain(&self, error: &rustls::Error, other: Option<&CertificateFields>) -> TlsFailure {
         TlsFailure { cause: self.cause(error), text: self.text(error, other) }
     }
 
@@ -81,7 +81,7 @@ impl Side {
         may_be && self.dialled && self.own.is_none() && self.role != Role::Outside
     }
 
-    fn text(&self, error: &rustls::Error, other: Option<&Facts>) -> String {
+    fn text(&self, error: &rustls::Error, other: Option<&CertificateFields>) -> String {
         match error {
             rustls::Error::InvalidCertificate(reason) => format!("x509: {}", self.refused(reason, other)),
             rustls::Error::AlertReceived(alert) => {
@@ -107,16 +107,16 @@ impl Side {
     }
 
     /// Why this side refused the other's certificate.
-    fn refused(&self, reason: &CertificateError, other: Option<&Facts>) -> String {
+    fn refused(&self, reason: &CertificateError, other: Option<&CertificateFields>) -> String {
         let whose = match other {
-            Some(facts) => format!("the certificate {}", facts.subject),
+            Some(fields) => format!("the certificate {}", fields.subject),
             None => "the other side's certificate".to_owned(),
         };
         match reason {
             CertificateError::UnknownIssuer => match other {
-                Some(facts) => format!(
+                Some(fields) => format!(
                     "certificate signed by unknown authority ({whose} is signed by {}; see {})",
-                    facts.issuer,
+                    fields.issuer,
                     self.role.ca_flag()
                 ),
                 None => format!("certificate signed by unknown authority (see {})", self.role.ca_flag()),
@@ -147,7 +147,7 @@ impl Side {
             }
             CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
                 let hash =
-                    other.and_then(|facts| facts.weak_hash).or_else(|| weak_hash(signature_algorithm_id));
+                    other.and_then(|fields| fields.weak_hash).or_else(|| weak_hash(signature_algorithm_id));
                 match hash {
                     Some(hash) => format!("cannot verify signature: {whose} {}", weak(hash)),
                     None => format!(
@@ -177,12 +177,12 @@ impl Side {
     }
 
     /// Why a certificate is not the one of the host that was dialled.
-    fn other_name(&self, host: &str, presented: &[String], other: Option<&Facts>) -> String {
+    fn other_name(&self, host: &str, presented: &[String], other: Option<&CertificateFields>) -> String {
         let is_ip = host.parse::<std::net::IpAddr>().is_ok();
         let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
         let names = names.join(", ");
         match other {
-            Some(facts) if is_ip && !facts.has_ip_addresses => {
+            Some(fields) if is_ip && !fields.has_ip_addresses => {
                 let mut text =
                     format!("cannot validate certificate for {host} because it doesn't contain any IP SANs");
                 if !names.is_empty() {
@@ -190,7 +190,7 @@ impl Side {
                 }
                 text + ": make one whose subjectAltName has this address"
             }
-            Some(facts) if facts.common_name_is(host) && self.role != Role::Outside => format!(
+            Some(fields) if fields.common_name_is(host) && self.role != Role::Outside => format!(
                 "certificate is not valid for {host}: it has no subjectAltName, and its common name alone does not \
                  count: make one with subjectAltName, or see {}",
                 self.role.common_name_flag()
@@ -216,21 +216,21 @@ impl Side {
             | AlertDescription::CertificateUnknown
             | AlertDescription::DecryptError
             | AlertDescription::UnknownCA => {
-                self.own.as_ref().map_or_else(String::new, |own| self.blame(own, alert))
+                self.own.as_ref().map_or_else(String::new, |own| self.likely_refusal_reason(own, alert))
             }
             _ => String::new(),
         }
     }
 
     /// Why the other side may have refused our certificate.
-    fn blame(&self, own: &Identity, alert: AlertDescription) -> String {
+    fn likely_refusal_reason(&self, own: &Identity, alert: AlertDescription) -> String {
         let faults = own.faults(!self.dialled, self.dialled);
         if !faults.is_empty() {
             return format!(" ({})", faults.join("; "));
         }
         let path = own.path.display();
         if alert == AlertDescription::UnknownCA {
-            format!(" (the other side does not know {}, the authority that signed {path})", own.facts.issuer)
+            format!(" (the other side does not know {}, the authority that signed {path})", own.fields.issuer)
         } else {
             format!(" (the other side refuses {path})")
         }
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_show_is_told_what_to_set() {
-        let side = Side { role: Role::Tool, dialled: true, own: None };
+        let side = LocalSide { role: Role::Tool, dialled: true, own: None };
         let text = side.explain(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired), None);
         assert_eq!(
             text.to_string(),
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_a_chain_is_refused_for_has_a_text_of_its_own() {
-        let side = Side { role: Role::Tool, dialled: true, own: None };
+        let side = LocalSide { role: Role::Tool, dialled: true, own: None };
         let refusal = |reason: ChainError| {
             let reason = CertificateError::Other(OtherError(Arc::new(reason)));
             side.explain(&rustls::Error::InvalidCertificate(reason), None)

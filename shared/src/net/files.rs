@@ -12,7 +12,7 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::certificate::{Facts, date, public_key_is};
+use super::certificate::{CertificateFields, date, public_key_is};
 use super::io_reason;
 use crate::disk::is_out_of_descriptors;
 
@@ -163,7 +163,7 @@ pub enum TlsFileError {
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub(super) key: Arc<CertifiedKey>,
-    pub(super) facts: Facts,
+    pub(super) fields: CertificateFields,
     pub(super) path: PathBuf,
 }
 
@@ -177,7 +177,7 @@ impl Identity {
         provider: &CryptoProvider,
     ) -> Result<Option<Identity>, TlsFileError> {
         match (cert, key) {
-            (Some(cert), Some(key)) => Identity::of_pair(cert, key, any_version, provider).map(Some),
+            (Some(cert), Some(key)) => Identity::from_pair(cert, key, any_version, provider).map(Some),
             (None, None) => Ok(None),
             (cert, key) => {
                 let name = |path: Option<&Path>| path.map(show).unwrap_or_default();
@@ -186,7 +186,7 @@ impl Identity {
         }
     }
 
-    fn of_pair(
+    fn from_pair(
         cert: &Path,
         key: &Path,
         any_version: bool,
@@ -195,13 +195,13 @@ impl Identity {
         let certificates = read_certificates(cert)?;
         let broken =
             |path: &Path, reason: &str| TlsFileError::Broken { path: show(path), reason: reason.to_owned() };
-        let facts = certificates.first().and_then(|der| Facts::read(der));
-        let facts = facts.ok_or_else(|| broken(cert, "the certificate in it is damaged"))?;
-        if facts.version < 3 && !any_version {
-            return Err(broken(cert, &format!("the certificate {} {VERSION_1}", facts.subject)));
+        let fields = certificates.first().and_then(|der| CertificateFields::read(der));
+        let fields = fields.ok_or_else(|| broken(cert, "the certificate in it is damaged"))?;
+        if fields.version < 3 && !any_version {
+            return Err(broken(cert, &format!("the certificate {} {VERSION_1}", fields.subject)));
         }
         let der = read_key(key)?;
-        let pair = if facts.version < 3 {
+        let pair = if fields.version < 3 {
             of_version_1(certificates, der, provider)
         } else {
             CertifiedKey::from_der(certificates, der, provider)
@@ -217,34 +217,34 @@ impl Identity {
                  others are ECDSA on P-256 or P-384, or Ed25519)",
             ),
         })?;
-        Ok(Identity { key: Arc::new(key), facts, path: cert.to_owned() })
+        Ok(Identity { key: Arc::new(key), fields, path: cert.to_owned() })
     }
 
     /// What others will not like about the certificate, one sentence each.
     pub(super) fn faults(&self, as_server: bool, as_client: bool) -> Vec<String> {
         let now = DefaultTimeProvider.current_time().map_or(0, |now| now.as_secs());
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let facts = &self.facts;
+        let fields = &self.fields;
         let mut faults = Vec::new();
-        if now > facts.not_after {
-            faults.push(format!("expired on {}", date(facts.not_after)));
+        if now > fields.not_after {
+            faults.push(format!("expired on {}", date(fields.not_after)));
         }
-        if now < facts.not_before {
-            faults.push(format!("is not valid until {}", date(facts.not_before)));
+        if now < fields.not_before {
+            faults.push(format!("is not valid until {}", date(fields.not_before)));
         }
-        if as_server && !facts.server_auth {
+        if as_server && !fields.server_auth {
             faults.push(no_usage("serverAuth"));
         }
-        if as_client && !facts.client_auth {
+        if as_client && !fields.client_auth {
             faults.push(no_usage("clientAuth"));
         }
-        if let Some(hash) = facts.weak_hash {
+        if let Some(hash) = fields.weak_hash {
             faults.push(weak(hash));
         }
-        if facts.version < 3 {
+        if fields.version < 3 {
             faults.push(VERSION_1.to_owned());
         }
-        if as_server && !facts.has_dns_names && !facts.has_ip_addresses {
+        if as_server && !fields.has_dns_names && !fields.has_ip_addresses {
             faults.push(
                 "has no subjectAltName, only a common name, by which many clients do not know a \
                  server: make one with subjectAltName"

@@ -22,9 +22,10 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use super::dial::{
-    DialError, Dialer, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, Loaded, Target, plain_config,
+    ClientTlsConfig, DialError, Dialer, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, Target,
+    plain_config,
 };
-use super::explain::{Side, TlsFailure};
+use super::explain::{LocalSide, TlsFailure};
 use super::io_reason;
 use connect::{Addresses, DialLayer, Dialling, NotConnected};
 
@@ -33,7 +34,7 @@ use connect::{Addresses, DialLayer, Dialling, NotConnected};
 pub struct HttpClient {
     dialer: Dialer,
     options: HttpOptions,
-    made: Mutex<Made>,
+    made: Mutex<Clients>,
 }
 
 /// What a client is to be like.
@@ -60,15 +61,15 @@ pub struct Proxy {
 
 /// What sends requests: made when it is needed first.
 #[derive(Debug, Default)]
-struct Made {
+struct Clients {
     plain: Option<reqwest::Client>,
     /// With the files that it was made from.
-    secure: Option<(Arc<Loaded>, reqwest::Client)>,
+    secure: Option<(Arc<ClientTlsConfig>, reqwest::Client)>,
 }
 
 /// A request.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct HttpRequest {
     /// What to do.
     pub method: Method,
     /// Path and query, escaped.
@@ -83,7 +84,7 @@ pub struct Question {
 #[derive(Debug)]
 pub struct HttpAnswer {
     response: Response,
-    side: Option<Arc<Side>>,
+    side: Option<Arc<LocalSide>>,
 }
 
 /// Why there is no answer, or not all of it.
@@ -106,7 +107,7 @@ pub enum HttpError {
     Malformed(String),
     /// The request cannot be said in HTTP: nothing was sent.
     #[error("{0}")]
-    Unsayable(String),
+    Unsendable(String),
     /// The proxy opens no way to the host: its own words.
     #[error("{0}")]
     Proxy(String),
@@ -129,10 +130,10 @@ impl HttpClient {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&self, target: &Target, question: &Question) -> Result<HttpAnswer, HttpError> {
+    pub async fn send(&self, target: &Target, request: &HttpRequest) -> Result<HttpAnswer, HttpError> {
         let (client, side) = if target.tls { self.secure(target)? } else { (self.plain()?, None) };
-        let url = url(target, &question.path)?;
-        url.as_str().parse::<http::Uri>().map_err(|error| HttpError::Unsayable(error.to_string()))?;
+        let url = url(target, &request.path)?;
+        url.as_str().parse::<http::Uri>().map_err(|error| HttpError::Unsendable(error.to_string()))?;
         if self.options.proxy.is_some() && target.tls && target.host.contains(':') {
             // The library asks the host for the certificate of a name in brackets.
             let why = format!("{} cannot be reached through a proxy: use a name", target.authority());
@@ -142,8 +143,8 @@ impl HttpClient {
         let dialling = Dialling::new(tcp, target, self.options.dial_timeout, side.clone());
         let mut first = None;
         loop {
-            let request = request(question, url.clone());
-            let error = match dialling.during(client.execute(request)).await {
+            let attempt = library_request(request, url.clone());
+            let error = match dialling.during(client.execute(attempt)).await {
                 Ok(response) => return Ok(HttpAnswer { response, side }),
                 Err(error) => error,
             };
@@ -162,7 +163,7 @@ impl HttpClient {
                     // The other side closed the idle connection when the request was on its way: to read again does
                     // no harm.
                     let is_cut = matches!(error, HttpError::Closed(_) | HttpError::Io(_));
-                    if dialling.has_dialled() || !is_cut || !question.method.is_safe() {
+                    if dialling.has_dialled() || !is_cut || !request.method.is_safe() {
                         return Err(error);
                     }
                 }
@@ -207,7 +208,7 @@ impl HttpClient {
     }
 
     /// What encrypts with what the dialler's files hold now.
-    fn secure(&self, target: &Target) -> Result<(reqwest::Client, Option<Arc<Side>>), HttpError> {
+    fn secure(&self, target: &Target) -> Result<(reqwest::Client, Option<Arc<LocalSide>>), HttpError> {
         let loaded = self.dialer.loaded()?;
         let host = target.host_or_own();
         ServerName::try_from(host)
@@ -322,17 +323,17 @@ fn url(target: &Target, path: &str) -> Result<Url, HttpError> {
     .map_err(|error| HttpError::Malformed(error.to_string()))
 }
 
-fn request(question: &Question, url: Url) -> Request {
-    let mut request = Request::new(question.method.clone(), url);
-    request.headers_mut().clone_from(&question.headers);
-    if !question.body.is_empty() {
-        *request.body_mut() = Some(question.body.clone().into());
+fn library_request(request: &HttpRequest, url: Url) -> Request {
+    let mut out = Request::new(request.method.clone(), url);
+    out.headers_mut().clone_from(&request.headers);
+    if !request.body.is_empty() {
+        *out.body_mut() = Some(request.body.clone().into());
     }
-    request
+    out
 }
 
 /// What a connection failed by.
-fn failed(error: &reqwest::Error, side: Option<&Side>) -> HttpError {
+fn failed(error: &reqwest::Error, side: Option<&LocalSide>) -> HttpError {
     if let (Some(tls), Some(side)) = (find::<rustls::Error>(error), side) {
         return side.explain(tls, None).into();
     }

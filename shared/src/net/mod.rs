@@ -8,19 +8,19 @@ mod certificate;
 mod dial;
 mod explain;
 mod files;
+mod handshake_limiter;
 mod http;
-mod presented;
+mod peer_certificate;
+mod reloaded;
 mod stream;
-mod turns;
 mod verify;
-mod watched;
 
 pub use accept::{AcceptError, Acceptor};
 pub use dial::{DialError, Dialer, Target};
 pub use explain::{TlsCause, TlsFailure};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
-pub use http::{HttpAnswer, HttpClient, HttpError, HttpOptions, Proxy, Question};
-pub use presented::{Presented, certificates_in, presented};
+pub use http::{HttpAnswer, HttpClient, HttpError, HttpOptions, HttpRequest, Proxy};
+pub use peer_certificate::{PeerCertificate, certificates_in, peer_certificate};
 pub use stream::{Detached, Encrypted, Stream};
 
 /// What the system said, in the words of Go: `connection refused`.

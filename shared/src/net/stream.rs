@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::explain::Side;
+use super::explain::LocalSide;
 
 /// One connection.
 #[derive(Debug)]
@@ -25,15 +25,15 @@ pub enum Stream {
 #[derive(Debug)]
 pub struct Encrypted {
     stream: TlsStream<TcpStream>,
-    side: Arc<Side>,
+    side: Arc<LocalSide>,
 }
 
 impl Encrypted {
-    pub(super) fn new(stream: impl Into<TlsStream<TcpStream>>, side: Arc<Side>) -> Encrypted {
+    pub(super) fn new(stream: impl Into<TlsStream<TcpStream>>, side: Arc<LocalSide>) -> Encrypted {
         Encrypted { stream: stream.into(), side }
     }
 
-    fn tell(&self, error: io::Error) -> io::Error {
+    fn explained(&self, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(tls) => io::Error::new(error.kind(), self.side.explain(tls, None)),
             // The other side hung up, and did not say so by TLS before.
@@ -48,7 +48,7 @@ impl Encrypted {
         &mut self,
         poll: impl FnOnce(Pin<&mut TlsStream<TcpStream>>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        poll(Pin::new(&mut self.stream)).map_err(|error| self.tell(error))
+        poll(Pin::new(&mut self.stream)).map_err(|error| self.explained(error))
     }
 }
 

@@ -382,7 +382,7 @@ async fn what_is_of_version_1_is_refused_for_just_that() {
     };
     let port = listener.local_addr().unwrap().port();
     let target = Target { tls: true, host: "localhost".into(), port };
-    let (accepted, shown) = tokio::join!(accept, presented(&target, TIME));
+    let (accepted, shown) = tokio::join!(accept, peer_certificate(&target, TIME));
     assert_eq!((accepted, shown.unwrap().subject.as_str()), (Ok(()), "CN=v1"));
 }
 
@@ -515,7 +515,7 @@ async fn whatever_a_server_presents_can_be_looked_at() {
             said
         });
         let target = Target { tls: true, host: "127.0.0.1".to_owned(), port };
-        let shown = presented(&target, TIME).await.unwrap();
+        let shown = peer_certificate(&target, TIME).await.unwrap();
         assert!(shown.subject.contains("CN=old") && shown.issuer.contains("CN=nobody knows me"), "{shown:?}");
         assert_eq!(shown.ends(), "2002-01-01T00:00:00Z", "asks: {asks}");
         assert!(server.await.unwrap().is_empty(), "something was said to a server that nobody trusts");
@@ -531,5 +531,5 @@ async fn whatever_a_server_presents_can_be_looked_at() {
         let _ = socket.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
     });
     let target = Target { tls: false, host: "127.0.0.1".to_owned(), port };
-    assert!(matches!(presented(&target, TIME).await, Err(DialError::Tls(_))));
+    assert!(matches!(peer_certificate(&target, TIME).await, Err(DialError::Tls(_))));
 }

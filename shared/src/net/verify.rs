@@ -11,50 +11,50 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::certificate::Facts;
+use super::certificate::CertificateFields;
 
 /// What is seen of a handshake. The library's calls and errors have no place for it.
 #[derive(Debug, Default)]
-struct Seen {
+struct HandshakeRecord {
     /// Set when this side begins to speak TLS.
     begun: Arc<AtomicBool>,
     /// Whose certificate was refused.
-    refused: RefCell<Option<Facts>>,
+    refused: RefCell<Option<CertificateFields>>,
 }
 
 tokio::task_local! {
     /// The handshake that runs.
-    static SEEN: Seen;
+    static HANDSHAKE: HandshakeRecord;
 }
 
 /// Runs a handshake; when it fails because of a certificate, also tells whose that is.
-pub(super) async fn noting<T>(handshake: impl Future<Output = T>) -> (T, Option<Facts>) {
-    noting_from(Arc::default(), handshake).await
+pub(super) async fn recording<T>(handshake: impl Future<Output = T>) -> (T, Option<CertificateFields>) {
+    recording_from(Arc::default(), handshake).await
 }
 
 /// The same for what connects first, and sets `begun` when the handshake begins.
-pub(super) async fn noting_from<T>(
+pub(super) async fn recording_from<T>(
     begun: Arc<AtomicBool>,
     handshake: impl Future<Output = T>,
-) -> (T, Option<Facts>) {
-    let seen = Seen { begun, refused: RefCell::default() };
-    SEEN.scope(seen, async { (handshake.await, SEEN.with(|seen| seen.refused.take())) }).await
+) -> (T, Option<CertificateFields>) {
+    let record = HandshakeRecord { begun, refused: RefCell::default() };
+    HANDSHAKE.scope(record, async { (handshake.await, HANDSHAKE.with(|record| record.refused.take())) }).await
 }
 
 fn note(certificate: &CertificateDer<'_>) {
-    // Outside of `noting` nobody asks.
-    let _ = SEEN.try_with(|seen| *seen.refused.borrow_mut() = Facts::read(certificate));
+    // Outside of `recording` nobody asks.
+    let _ = HANDSHAKE.try_with(|record| *record.refused.borrow_mut() = CertificateFields::read(certificate));
 }
 
 /// Checks servers.
 #[derive(Debug)]
-pub(super) struct CheckServer {
+pub(super) struct ServerVerifier {
     pub(super) inner: Arc<dyn ServerCertVerifier>,
     /// Whether a common name counts where there are no DNS names.
     pub(super) accept_common_name: bool,
 }
 
-impl CheckServer {
+impl ServerVerifier {
     /// Whether all is well but for the name, and the common name makes up for that.
     fn common_name_counts(
         &self,
@@ -68,11 +68,11 @@ impl CheckServer {
         };
         let ServerName::DnsName(host) = name else { return false };
         self.accept_common_name
-            && Facts::read(certificate).is_some_and(|facts| facts.common_name_is(host.as_ref()))
+            && CertificateFields::read(certificate).is_some_and(|fields| fields.common_name_is(host.as_ref()))
     }
 }
 
-impl ServerCertVerifier for CheckServer {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -112,16 +112,16 @@ impl ServerCertVerifier for CheckServer {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         // They stand in the first message of the handshake.
-        let _ = SEEN.try_with(|seen| seen.begun.store(true, Ordering::Relaxed));
+        let _ = HANDSHAKE.try_with(|record| record.begun.store(true, Ordering::Relaxed));
         self.inner.supported_verify_schemes()
     }
 }
 
 /// Where there is no authority at all: nobody is known.
 #[derive(Debug)]
-pub(super) struct NobodyKnown(pub(super) Arc<CryptoProvider>);
+pub(super) struct RejectAllVerifier(pub(super) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for NobodyKnown {
+impl ServerCertVerifier for RejectAllVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -158,9 +158,9 @@ impl ServerCertVerifier for NobodyKnown {
 
 /// Checks clients, all of which must show a certificate.
 #[derive(Debug)]
-pub(super) struct CheckClient(pub(super) Arc<dyn ClientCertVerifier>);
+pub(super) struct ClientVerifier(pub(super) Arc<dyn ClientCertVerifier>);
 
-impl ClientCertVerifier for CheckClient {
+impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.0.root_hint_subjects()
     }

@@ -49,7 +49,7 @@ fn whole(days: i64) -> usize {
     usize::try_from(days).unwrap_or(0)
 }
 
-fn judge(at: &str, shown: &shared::net::Presented, now: i64) -> Option<Finding> {
+fn judge(at: &str, shown: &shared::net::PeerCertificate, now: i64) -> Option<Finding> {
     let whose = format!("the certificate {} at {at}", shown.subject);
     let advice = "have it signed again and put the new one in its place: members read certificates anew when the files change \
                   (Go members at a restart)";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use shared::client::Member;
-use shared::net::Presented;
+use shared::net::PeerCertificate;
 
 /// All that was seen of a cluster.
 #[derive(Debug, Default)]
@@ -134,11 +134,11 @@ pub(super) struct Certificate {
     pub(super) at: String,
     /// What it says, or why it could not be seen.
     #[serde(serialize_with = "validity")]
-    pub(super) shown: Result<Presented, String>,
+    pub(super) shown: Result<PeerCertificate, String>,
 }
 
 fn validity<S: serde::Serializer>(
-    shown: &Result<Presented, String>,
+    shown: &Result<PeerCertificate, String>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match shown {

@@ -265,7 +265,7 @@ async fn certificates(urls: Vec<String>) -> Vec<Certificate> {
         target.tls.then_some((url, target))
     });
     let presented = in_parallel(targets.collect(), |(_, target)| async move {
-        let result = timeout(QUERY_TIME_MAX, net::presented(&target, QUERY_TIME_MAX)).await;
+        let result = timeout(QUERY_TIME_MAX, net::peer_certificate(&target, QUERY_TIME_MAX)).await;
         result.map_err(|_| late(QUERY_TIME_MAX))?.map_err(|error| error.to_string())
     });
     presented.await.into_iter().map(|((at, _), shown)| Certificate { at, shown }).collect()

@@ -1,7 +1,7 @@
 //! What is found in clusters that are well, and in those that are not.
 
 use shared::client::Member;
-use shared::net::Presented;
+use shared::net::PeerCertificate;
 
 use super::checks::examine;
 use super::observed::*;
@@ -151,7 +151,7 @@ fn what_is_slow() {
 fn certificates_that_end() {
     let certificate = |days: i64| Certificate {
         at: "https://10.0.0.2:2379".into(),
-        shown: Ok(Presented {
+        shown: Ok(PeerCertificate {
             subject: "CN=m2".into(),
             issuer: "CN=ca".into(),
             not_before: NOW - DAY,

@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::super::certificate::Facts;
+use super::super::certificate::CertificateFields;
 use super::super::dial::{DialError, HANDSHAKE_TIME_MAX, Target, resolve};
-use super::super::explain::Side;
+use super::super::explain::LocalSide;
 use super::super::io_reason;
-use super::super::verify::noting_from;
+use super::super::verify::recording_from;
 use super::{causes, find};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -50,7 +50,7 @@ pub(super) struct Dialling {
     /// The host.
     target: Target,
     time_max: Duration,
-    side: Option<Arc<Side>>,
+    side: Option<Arc<LocalSide>>,
     state: Mutex<State>,
 }
 
@@ -68,7 +68,7 @@ impl Dialling {
         tcp: &Target,
         target: &Target,
         time_max: Duration,
-        side: Option<Arc<Side>>,
+        side: Option<Arc<LocalSide>>,
     ) -> Arc<Dialling> {
         let state = Mutex::default();
         Arc::new(Dialling { tcp: tcp.clone(), target: target.clone(), time_max, side, state })
@@ -129,7 +129,7 @@ impl Dialling {
     ) -> Result<T, NotConnected> {
         let (address, share) = self.next_address().await?;
         let greeted = Arc::new(AtomicBool::new(false));
-        let mut connect = pin!(DIALLING.scope(self.clone(), noting_from(greeted.clone(), connect)));
+        let mut connect = pin!(DIALLING.scope(self.clone(), recording_from(greeted.clone(), connect)));
         // TCP has its time, and from the first word of TLS that has its own.
         let tcp = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -162,7 +162,7 @@ impl Dialling {
         error: &(dyn StdError + 'static),
         address: SocketAddr,
         greeted: bool,
-        other: Option<&Facts>,
+        other: Option<&CertificateFields>,
     ) -> NotConnected {
         if let (Some(tls), Some(side)) = (find::<rustls::Error>(error), &self.side) {
             return NotConnected::Dial(side.explain(tls, other).into());

@@ -18,10 +18,10 @@ fn client() -> HttpClient {
     HttpClient::new(Dialer::plain(), options)
 }
 
-fn question(method: Method, path: &str) -> Question {
+fn request(method: Method, path: &str) -> HttpRequest {
     let host = HeaderValue::from_static("The-Host:1");
     let headers = HeaderMap::from_iter([(HOST, host)]);
-    Question { method, path: path.to_owned(), headers, body: Bytes::new() }
+    HttpRequest { method, path: path.to_owned(), headers, body: Bytes::new() }
 }
 
 /// Serves each connection in a task of its own; counts them.
@@ -48,8 +48,8 @@ async fn head(socket: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8(head).unwrap())
 }
 
-async fn said(client: &HttpClient, target: &Target, question: &Question) -> Result<Bytes, HttpError> {
-    client.send(target, question).await?.body(10).await
+async fn said(client: &HttpClient, target: &Target, request: &HttpRequest) -> Result<Bytes, HttpError> {
+    client.send(target, request).await?.body(10).await
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn one_connection_serves_one_request_after_the_other() {
     .await;
     let client = client();
     for _ in 0..50 {
-        assert_eq!(said(&client, &target, &question(Method::PUT, "/a")).await.unwrap(), "ok");
+        assert_eq!(said(&client, &target, &request(Method::PUT, "/a")).await.unwrap(), "ok");
     }
     assert_eq!(taken.load(Ordering::SeqCst), 1);
 }
@@ -82,7 +82,7 @@ async fn an_idle_connection_that_is_cut_costs_a_reader_nothing() {
     .await;
     let client = client();
     for _ in 0..2 {
-        assert_eq!(said(&client, &target, &question(Method::GET, "/a")).await.unwrap(), "ok");
+        assert_eq!(said(&client, &target, &request(Method::GET, "/a")).await.unwrap(), "ok");
     }
     assert_eq!(taken.load(Ordering::SeqCst), 2);
 }
@@ -97,7 +97,7 @@ async fn a_write_is_never_sent_twice() {
     })
     .await;
     let client = client();
-    let write = question(Method::PUT, "/a");
+    let write = request(Method::PUT, "/a");
     said(&client, &target, &write).await.unwrap();
     let error = said(&client, &target, &write).await.unwrap_err();
     assert!(matches!(error, HttpError::Closed(_) | HttpError::Io(_)), "{error:?}");
@@ -114,7 +114,7 @@ async fn what_is_sent_is_what_was_asked_for() {
     .await;
     // All that the texts of keys and queries are made of (see `escape_path`), and a dot that is no folder.
     let path = "/v2/keys/aZ0-_.~$&+,/:;=@%00%2F%C3%A9/.../..a?x=a+b&y=%27%22";
-    let answer = client().send(&target, &question(Method::GET, path)).await.unwrap();
+    let answer = client().send(&target, &request(Method::GET, path)).await.unwrap();
     let head = answer.body(1000).await.unwrap();
     assert_eq!(head, format!("GET {path} HTTP/1.1\r\nHost: The-Host:1\r\nAccept: */*\r\n\r\n"));
 }
@@ -126,7 +126,7 @@ async fn a_body_has_its_limit() {
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n0123456789a").await;
     })
     .await;
-    let error = said(&client(), &target, &question(Method::GET, "/")).await.unwrap_err();
+    let error = said(&client(), &target, &request(Method::GET, "/")).await.unwrap_err();
     assert!(matches!(error, HttpError::TooLarge), "{error:?}");
 }
 
@@ -145,14 +145,14 @@ async fn a_zone_does_not_get_lost() {
         socket.write_all(OK).await.unwrap();
     });
     let target = Target { tls: false, host: "::1%1".to_owned(), port };
-    assert_eq!(said(&client(), &target, &question(Method::GET, "/")).await.unwrap(), "ok");
+    assert_eq!(said(&client(), &target, &request(Method::GET, "/")).await.unwrap(), "ok");
 }
 
 #[tokio::test]
 async fn a_request_that_cannot_be_said_is_not_sent() {
     let (target, taken) = server(async |_, _| {}).await;
-    let long = question(Method::GET, &format!("/{}", "a".repeat(70_000)));
+    let long = request(Method::GET, &format!("/{}", "a".repeat(70_000)));
     let error = said(&client(), &target, &long).await.unwrap_err();
-    assert!(matches!(&error, HttpError::Unsayable(why) if why == "uri too long"), "{error:?}");
+    assert!(matches!(&error, HttpError::Unsendable(why) if why == "uri too long"), "{error:?}");
     assert_eq!(taken.load(Ordering::SeqCst), 0);
 }

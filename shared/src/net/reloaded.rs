@@ -11,41 +11,41 @@ use parking_lot::Mutex;
 use super::files::TlsFileError;
 
 /// What is made of files. Looked at before each use: that costs a `stat` a file.
-pub(super) struct Watched<T> {
+pub(super) struct Reloaded<T> {
     files: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, TlsFileError> + Send + Sync>,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<FileStamp>>,
     current: Arc<T>,
 }
 
 /// What differs when a file is another. A rename gives another inode; what is written in place another time.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     modified: Option<SystemTime>,
     bytes: u64,
     inode: u64,
 }
 
-impl<T> fmt::Debug for Watched<T> {
+impl<T> fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl<T> Watched<T> {
+impl<T> Reloaded<T> {
     /// Loads for the first time.
     pub(super) fn new(
         files: Vec<PathBuf>,
         load: impl Fn() -> Result<T, TlsFileError> + Send + Sync + 'static,
-    ) -> Result<Watched<T>, TlsFileError> {
+    ) -> Result<Reloaded<T>, TlsFileError> {
         // Before the files are read: what changes meanwhile is seen the next time.
         let stamps = stamps(&files);
         let current = Arc::new(load()?);
-        Ok(Watched { files, load: Box::new(load), state: Mutex::new(State { stamps, current }) })
+        Ok(Reloaded { files, load: Box::new(load), state: Mutex::new(State { stamps, current }) })
     }
 
     /// What the files say now; if that cannot be used, what they said last.
@@ -80,10 +80,10 @@ impl<T> Watched<T> {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+fn stamps(files: &[PathBuf]) -> Vec<Option<FileStamp>> {
     let stamp = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
-        Some(Stamp { modified: metadata.modified().ok(), bytes: metadata.len(), inode: inode(&metadata) })
+        Some(FileStamp { modified: metadata.modified().ok(), bytes: metadata.len(), inode: inode(&metadata) })
     };
     files.iter().map(stamp).collect()
 }
@@ -117,7 +117,7 @@ mod tests {
         write("one");
         let file = path.clone();
         let full = std::sync::atomic::AtomicBool::new(false);
-        let watched = Watched::new(vec![path.clone()], move || match fs::read_to_string(&file) {
+        let watched = Reloaded::new(vec![path.clone()], move || match fs::read_to_string(&file) {
             Ok(text) if text == "full" && !full.swap(true, Relaxed) => Err(TlsFileError::NoDescriptor {
                 path: "f".to_owned(),
                 reason: "too many open files".to_owned(),

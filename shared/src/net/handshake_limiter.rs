@@ -14,36 +14,37 @@ use tokio::task::yield_now;
 /// A handshake costs about a millisecond of signing. When a thousand clients come back at once, and their
 /// handshakes run one after the other, a member would miss its heartbeats.
 #[derive(Debug)]
-pub(super) struct Turns(Semaphore);
+pub(super) struct HandshakeLimiter(Semaphore);
 
 /// Tells the wakes of a future from those of its task.
-struct Bell {
-    rung: AtomicBool,
+struct TrackingWaker {
+    woken: AtomicBool,
     task: Waker,
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Bell>) {
-        self.rung.store(true, Ordering::Release);
+impl Wake for TrackingWaker {
+    fn wake(self: Arc<TrackingWaker>) {
+        self.woken.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
 
-impl Turns {
-    pub(super) fn new() -> Turns {
-        Turns(Semaphore::new(1))
+impl HandshakeLimiter {
+    pub(super) fn new() -> HandshakeLimiter {
+        HandshakeLimiter(Semaphore::new(1))
     }
 
     /// Runs a future, each step of it in its turn. To wait for something takes no turn.
-    pub(super) async fn take<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             // Never closed, so there is always a turn.
             let turn = self.0.acquire().await;
-            let (step, bell) = poll_fn(|cx| {
-                let bell = Arc::new(Bell { rung: AtomicBool::new(false), task: cx.waker().clone() });
-                let step = work.as_mut().poll(&mut Context::from_waker(&Waker::from(bell.clone())));
-                Poll::Ready((step, bell))
+            let (step, waker) = poll_fn(|cx| {
+                let waker =
+                    Arc::new(TrackingWaker { woken: AtomicBool::new(false), task: cx.waker().clone() });
+                let step = work.as_mut().poll(&mut Context::from_waker(&Waker::from(waker.clone())));
+                Poll::Ready((step, waker))
             })
             .await;
             // The turn ends when all others on the thread had theirs.
@@ -52,7 +53,7 @@ impl Turns {
             if let Poll::Ready(result) = step {
                 return result;
             }
-            poll_fn(|_| if bell.rung.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending })
+            poll_fn(|_| if waker.woken.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending })
                 .await;
         }
     }
@@ -67,11 +68,11 @@ mod tests {
 
     #[tokio::test]
     async fn others_come_between_two_steps() {
-        let turns = Arc::new(Turns::new());
+        let limiter = Arc::new(HandshakeLimiter::new());
         let steps = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = (0..20)
             .map(|_| {
-                let (turns, steps) = (turns.clone(), steps.clone());
+                let (limiter, steps) = (limiter.clone(), steps.clone());
                 tokio::spawn(async move {
                     let work = async {
                         for _ in 0..3 {
@@ -79,7 +80,7 @@ mod tests {
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
                     };
-                    turns.take(work).await;
+                    limiter.run(work).await;
                 })
             })
             .collect();
@@ -96,10 +97,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_holds_nobody_up() {
-        let turns = Turns::new();
+        let limiter = HandshakeLimiter::new();
         let (done, wait) = tokio::sync::oneshot::channel::<()>();
-        let (waited, ()) = tokio::join!(turns.take(wait), async {
-            assert_eq!(turns.take(async { 7 }).await, 7);
+        let (waited, ()) = tokio::join!(limiter.run(wait), async {
+            assert_eq!(limiter.run(async { 7 }).await, 7);
             done.send(()).unwrap();
         });
         waited.unwrap();

@@ -11,14 +11,14 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::certificate::{Facts, date};
+use super::certificate::{CertificateFields, date};
 use super::dial::{DialError, Target, connect_tcp};
 use super::explain::TlsFailure;
 use super::files::{TlsFileError, read_certificates};
 
 /// One certificate, by its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presented {
+pub struct PeerCertificate {
     /// Whose it is: `O=scenario, CN=alice`.
     pub subject: String,
     /// Who signed it.
@@ -29,10 +29,10 @@ pub struct Presented {
     pub not_after: i64,
 }
 
-impl Presented {
-    fn of(facts: Facts) -> Presented {
-        let Facts { subject, issuer, not_before, not_after, .. } = facts;
-        Presented { subject, issuer, not_before, not_after }
+impl PeerCertificate {
+    fn of(fields: CertificateFields) -> PeerCertificate {
+        let CertificateFields { subject, issuer, not_before, not_after, .. } = fields;
+        PeerCertificate { subject, issuer, not_before, not_after }
     }
 
     /// `not_after` as a date: `2016-01-01T00:00:00Z`.
@@ -46,9 +46,9 @@ impl Presented {
 ///
 /// # Errors
 /// When the file cannot be read, or there is none in it.
-pub fn certificates_in(path: &Path) -> Result<Vec<Presented>, TlsFileError> {
+pub fn certificates_in(path: &Path) -> Result<Vec<PeerCertificate>, TlsFileError> {
     let certificates = read_certificates(path)?;
-    Ok(certificates.iter().filter_map(|der| Facts::read(der)).map(Presented::of).collect())
+    Ok(certificates.iter().filter_map(|der| CertificateFields::read(der)).map(PeerCertificate::of).collect())
 }
 
 /// The certificate that a server shows, whoever signed it and however old it is. The connection is closed without
@@ -56,10 +56,10 @@ pub fn certificates_in(path: &Path) -> Result<Vec<Presented>, TlsFileError> {
 ///
 /// # Errors
 /// When nobody is there, or nobody who speaks TLS.
-pub async fn presented(target: &Target, time_max: Duration) -> Result<Presented, DialError> {
+pub async fn peer_certificate(target: &Target, time_max: Duration) -> Result<PeerCertificate, DialError> {
     let socket = connect_tcp(target, time_max).await?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let seen = Arc::new(Onlooker { provider: provider.clone(), seen: Mutex::default() });
+    let seen = Arc::new(RecordingVerifier { provider: provider.clone(), seen: Mutex::default() });
     let tls = |reason: String| DialError::Tls(TlsFailure::other(format!("tls: {reason}")));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -81,12 +81,12 @@ pub async fn presented(target: &Target, time_max: Duration) -> Result<Presented,
 
 /// Looks at a server's certificate, on connections over which nothing is said.
 #[derive(Debug)]
-struct Onlooker {
+struct RecordingVerifier {
     provider: Arc<CryptoProvider>,
-    seen: Mutex<Option<Presented>>,
+    seen: Mutex<Option<PeerCertificate>>,
 }
 
-impl ServerCertVerifier for Onlooker {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -96,7 +96,7 @@ impl ServerCertVerifier for Onlooker {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *seen = Facts::read(end_entity).map(Presented::of);
+        *seen = CertificateFields::read(end_entity).map(PeerCertificate::of);
         Ok(ServerCertVerified::assertion())
     }
 
