@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use shared::client::{Client, ClientError, Credentials, Get, Node, Options, RequestError, Response};
+use shared::client::{Client, ClientError, Credentials, GetOptions, Node, Options, RequestError, Response};
 
 use super::lines::Writer;
 
@@ -112,7 +112,7 @@ impl<W: Write> ServerExport<'_, W> {
     }
 
     async fn get(&mut self, key: &str, recursive: bool) -> Result<Response, ClientError> {
-        let options = Get { recursive, sorted: true, quorum: self.quorum };
+        let options = GetOptions { recursive, sorted: true, quorum: self.quorum };
         let response = self.client.get(key.as_bytes(), options).await?;
         self.index = self.index.max(response.index);
         Ok(response)

@@ -13,7 +13,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use shared::client::{Client, ClientError, Credentials, Get, Node, Options, Response, Set, Watched};
+use shared::client::{
+    Client, ClientError, Credentials, GetOptions, Node, Options, Response, SetOptions, WatchItem,
+};
 use shared::id::MemberId;
 use shared::net::{ClientTlsFiles, Role};
 use shared::url::InitialCluster;
@@ -118,7 +120,8 @@ impl Service {
     /// # Errors
     /// When the service does not answer, or refuses.
     pub async fn registrations(&self, limit: Duration) -> Result<Vec<String>, DiscoveryError> {
-        let asked = tokio::time::timeout(limit, self.client.get(self.token.as_bytes(), Get::default())).await;
+        let asked =
+            tokio::time::timeout(limit, self.client.get(self.token.as_bytes(), GetOptions::default())).await;
         let nodes = match asked.unwrap_or(Err(ClientError::DeadlineExceeded)) {
             Ok(answer) => answer.node.nodes.unwrap_or_default(),
             Err(ClientError::Api(failure)) if failure.code == KEY_NOT_FOUND => Vec::new(),
@@ -176,12 +179,13 @@ impl Service {
     }
 
     async fn look(&self) -> Result<Status, Failure> {
-        let size = within(self.client.get(self.key("_config/size").as_bytes(), Get::default())).await?;
+        let size =
+            within(self.client.get(self.key("_config/size").as_bytes(), GetOptions::default())).await?;
         let size: usize = match size.node.value.parse() {
             Ok(size) if size > 0 => size,
             _ => return Err(Failure::Final(DiscoveryError::BadSize)),
         };
-        let token = within(self.client.get(self.token.as_bytes(), Get::default())).await?;
+        let token = within(self.client.get(self.token.as_bytes(), GetOptions::default())).await?;
         let (dir, index) = (token.node.key, token.index);
         let mut nodes: Vec<Node> = token.node.nodes.unwrap_or_default();
         nodes.sort_by_key(|node| node.created_index);
@@ -194,7 +198,7 @@ impl Service {
         let key = self.key(id);
         let mut in_doubt = false;
         loop {
-            let create = Set { prev_exist: Some(false), ..Set::default() };
+            let create = SetOptions { prev_exist: Some(false), ..SetOptions::default() };
             match within(self.client.set(key.as_bytes(), value.as_bytes(), create)).await {
                 Ok(response) => return self.seen(&key, response.node.created_index).await,
                 Err(Failure::Final(DiscoveryError::Refused(failure))) if failure.code == NODE_EXIST => {
@@ -262,8 +266,8 @@ impl Service {
             let more = status.size - found;
             log::notice!("discovery", "found {found} peer(s), waiting for {more} more");
             match watcher.next().await {
-                Ok(Watched::Event(event)) => status.follow(*event),
-                Ok(Watched::Notice(notice)) => return Err(Failure::Passing(notice.to_string())),
+                Ok(WatchItem::Event(event)) => status.follow(*event),
+                Ok(WatchItem::Notice(notice)) => return Err(Failure::Passing(notice.to_string())),
                 // So much has happened that the service has forgotten the beginning: look anew.
                 Err(ClientError::Api(failure)) if failure.code == EVENT_INDEX_CLEARED => {
                     return Err(Failure::Passing(String::new()));

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use shared::account::{NameError, RoleName, UserName};
-use shared::client::{Access, Change, Client, canonical_path};
+use shared::client::{Change, Client, KeyPatterns, canonical_path};
 
 use crate::error::CliError;
 use crate::password;
@@ -211,7 +211,7 @@ async fn change_password(session: &mut Session<'_>, name: &UserName) -> Result<(
     session.out.line("Password updated")
 }
 
-async fn change_roles(session: &mut Session<'_>, how: Change, roles: Roles) -> Result<(), CliError> {
+async fn change_roles(session: &mut Session<'_>, change: Change, roles: Roles) -> Result<(), CliError> {
     if roles.roles.is_empty() {
         return Err(CliError::failed("No roles specified; please use `-roles`"));
     }
@@ -219,7 +219,7 @@ async fn change_roles(session: &mut Session<'_>, how: Change, roles: Roles) -> R
     let granted = roles.roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
     let client = connect(session).await?;
     session.limit(client.user(&name)).await.map_err(CliError::failed)?;
-    session.limit(client.change_user(&name, how, &granted)).await.map_err(CliError::failed)?;
+    session.limit(client.change_user(&name, change, &granted)).await.map_err(CliError::failed)?;
     session.out.line(&format!("User {name} updated"))
 }
 
@@ -240,7 +240,7 @@ impl Role {
                 let name = arguments.role()?;
                 let client = connect(session).await?;
                 let role = session.limit(client.role(&name)).await.map_err(CliError::failed)?;
-                let Access { read, write } = role.permissions.kv;
+                let KeyPatterns { read, write } = role.permissions.kv;
                 let list =
                     |paths: Vec<String>| paths.iter().map(|path| format!("\t{path}\n")).collect::<String>();
                 let (read, write) = (list(read), list(write));
@@ -266,7 +266,7 @@ impl Role {
 
 impl Permission {
     /// Checks the flags; the texts are the original's.
-    fn access(&self) -> Result<Access, CliError> {
+    fn access(&self) -> Result<KeyPatterns, CliError> {
         if self.path.is_empty() {
             return Err(CliError::failed("No path specified; please use `-path`"));
         }
@@ -278,19 +278,26 @@ impl Permission {
             return Err(CliError::failed("Please specify exactly one of -read, -write or -readwrite"));
         }
         let paths = |wanted: bool| if wanted { vec![self.path.clone()] } else { Vec::new() };
-        Ok(Access { read: paths(self.read || self.readwrite), write: paths(self.write || self.readwrite) })
+        Ok(KeyPatterns {
+            read: paths(self.read || self.readwrite),
+            write: paths(self.write || self.readwrite),
+        })
     }
 }
 
-async fn change_role(session: &mut Session<'_>, how: Change, permission: Permission) -> Result<(), CliError> {
+async fn change_role(
+    session: &mut Session<'_>,
+    change: Change,
+    permission: Permission,
+) -> Result<(), CliError> {
     let access = permission.access()?;
     let name = permission.role.role()?;
     let client = connect(session).await?;
     let before = session.limit(client.role(&name)).await.map_err(CliError::failed)?;
-    let after = session.limit(client.change_role(&name, how, access)).await.map_err(CliError::failed)?;
+    let after = session.limit(client.change_role(&name, change, access)).await.map_err(CliError::failed)?;
     if before == after {
         // Without an end of the line, as the original has it.
-        session.out.text(match how {
+        session.out.text(match change {
             Change::Grant => "Role unchanged; already granted",
             Change::Revoke => "Role unchanged; already revoked",
         })?;
@@ -322,7 +329,7 @@ async fn connect(session: &mut Session<'_>) -> Result<Client, CliError> {
 mod tests {
     use super::*;
 
-    fn permission(path: &str, read: bool, write: bool, readwrite: bool) -> Result<Access, String> {
+    fn permission(path: &str, read: bool, write: bool, readwrite: bool) -> Result<KeyPatterns, String> {
         let role = Arguments { words: Vec::new() };
         let permission = Permission { path: path.into(), read, write, readwrite, role };
         permission.access().map_err(|error| error.to_string())
@@ -331,9 +338,9 @@ mod tests {
     #[test]
     fn a_permission_is_one_of_three_on_a_clean_path() {
         let paths = || vec!["/a/*".to_owned()];
-        assert_eq!(permission("/a/*", true, false, false), Ok(Access { read: paths(), write: vec![] }));
-        assert_eq!(permission("/a/*", false, true, false), Ok(Access { read: vec![], write: paths() }));
-        assert_eq!(permission("/a/*", false, false, true), Ok(Access { read: paths(), write: paths() }));
+        assert_eq!(permission("/a/*", true, false, false), Ok(KeyPatterns { read: paths(), write: vec![] }));
+        assert_eq!(permission("/a/*", false, true, false), Ok(KeyPatterns { read: vec![], write: paths() }));
+        assert_eq!(permission("/a/*", false, false, true), Ok(KeyPatterns { read: paths(), write: paths() }));
         assert!(permission("/a", true, true, false).unwrap_err().starts_with("Please specify exactly one"));
         assert!(permission("/a", false, false, false).is_err());
         assert_eq!(permission("", true, false, false).unwrap_err(), "No path specified; please use `-path`");

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use shared::client::{Response, Watched, Watcher};
+use shared::client::{Response, WatchItem, Watcher};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -82,8 +82,8 @@ async fn execute(
     let mut running: Vec<Child> = Vec::new();
     loop {
         let response = match watcher.next().await.map_err(CliError::Server)? {
-            Watched::Event(response) => response,
-            Watched::Notice(notice) => {
+            WatchItem::Event(response) => response,
+            WatchItem::Notice(notice) => {
                 session.out.note(&format!("{notice}\n"))?;
                 continue;
             }

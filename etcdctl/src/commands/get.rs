@@ -31,8 +31,8 @@ pub(crate) struct Get {
 impl Get {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         let client = session.connect().await?;
-        let how = client::Get { sorted: self.sort, quorum: self.quorum, recursive: false };
-        let call = client.get(self.key.as_bytes(), how);
+        let options = client::GetOptions { sorted: self.sort, quorum: self.quorum, recursive: false };
+        let call = client.get(self.key.as_bytes(), options);
         let response = session.limit(call).await.map_err(CliError::Server)?;
         if response.node.dir {
             return Err(CliError::Failed(format!("{}: is a directory", response.node.key)));
@@ -69,8 +69,9 @@ impl List {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         let client = session.connect().await?;
         let key = self.key.unwrap_or_else(|| "/".into());
-        let how = client::Get { sorted: self.sort, recursive: self.recursive, quorum: self.quorum };
-        let response = session.limit(client.get(key.as_bytes(), how)).await.map_err(CliError::Server)?;
+        let options =
+            client::GetOptions { sorted: self.sort, recursive: self.recursive, quorum: self.quorum };
+        let response = session.limit(client.get(key.as_bytes(), options)).await.map_err(CliError::Server)?;
         session.out.listing(&response.node, self.p)
     }
 }

@@ -38,8 +38,9 @@ impl Make {
         let response = if self.in_order {
             session.limit(client.create_in_order(key, &value, ttl_seconds)).await
         } else {
-            let how = client::Set { prev_exist: Some(false), ttl_seconds, ..client::Set::default() };
-            session.limit(client.set(key, &value, how)).await
+            let options =
+                client::SetOptions { prev_exist: Some(false), ttl_seconds, ..client::SetOptions::default() };
+            session.limit(client.set(key, &value, options)).await
         };
         session.out.response(&response.map_err(CliError::Server)?, &session.settings.format)
     }
@@ -104,13 +105,13 @@ impl Dir {
     /// Says nothing when it has worked.
     async fn set(self, session: &mut Session<'_>, prev_exist: Option<bool>) -> Result<(), CliError> {
         let client = session.connect().await?;
-        let how = client::Set {
+        let options = client::SetOptions {
             dir: true,
             prev_exist,
             ttl_seconds: ttl_seconds(self.ttl),
-            ..client::Set::default()
+            ..client::SetOptions::default()
         };
-        let call = client.set(self.key.as_bytes(), b"", how);
+        let call = client.set(self.key.as_bytes(), b"", options);
         session.limit(call).await.map(drop).map_err(CliError::Server)
     }
 }

@@ -34,13 +34,13 @@ pub(crate) struct Remove {
 
 impl Remove {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
-        let how = client::Delete {
+        let options = client::DeleteOptions {
             prev_value: self.with_value.into_vec(),
             prev_index: self.with_index.cast_unsigned(),
             dir: self.dir,
             recursive: self.recursive,
         };
-        delete(session, &self.key, how).await
+        delete(session, &self.key, options).await
     }
 }
 
@@ -55,14 +55,18 @@ pub(crate) struct RemoveDir {
 
 impl RemoveDir {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
-        let how = client::Delete { dir: true, ..client::Delete::default() };
-        delete(session, &self.key, how).await
+        let options = client::DeleteOptions { dir: true, ..client::DeleteOptions::default() };
+        delete(session, &self.key, options).await
     }
 }
 
 /// Of a directory, nothing is printed.
-async fn delete(session: &mut Session<'_>, key: &OsString, how: client::Delete) -> Result<(), CliError> {
+async fn delete(
+    session: &mut Session<'_>,
+    key: &OsString,
+    options: client::DeleteOptions,
+) -> Result<(), CliError> {
     let client = session.connect().await?;
-    let response = session.limit(client.delete(key.as_bytes(), how)).await.map_err(CliError::Server)?;
+    let response = session.limit(client.delete(key.as_bytes(), options)).await.map_err(CliError::Server)?;
     if response.node.dir { Ok(()) } else { session.out.response(&response, &session.settings.format) }
 }

@@ -39,14 +39,14 @@ impl Set {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         let value = value_or_stdin(self.value)?;
         let client = session.connect().await?;
-        let how = client::Set {
+        let options = client::SetOptions {
             prev_value: self.swap_with_value.into_vec(),
             // A negative index is sent as the original sends it: it never compares equal.
             prev_index: self.swap_with_index.cast_unsigned(),
             ttl_seconds: ttl_seconds(self.ttl),
-            ..client::Set::default()
+            ..client::SetOptions::default()
         };
-        let call = client.set(self.key.as_bytes(), &value, how);
+        let call = client.set(self.key.as_bytes(), &value, options);
         let response = session.limit(call).await.map_err(CliError::Server)?;
         session.out.response(&response, &session.settings.format)
     }
@@ -72,12 +72,12 @@ impl Update {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         let value = value_or_stdin(self.value)?;
         let client = session.connect().await?;
-        let how = client::Set {
+        let options = client::SetOptions {
             prev_exist: Some(true),
             ttl_seconds: ttl_seconds(self.ttl),
-            ..client::Set::default()
+            ..client::SetOptions::default()
         };
-        let call = client.set(self.key.as_bytes(), &value, how);
+        let call = client.set(self.key.as_bytes(), &value, options);
         let response = session.limit(call).await.map_err(CliError::Server)?;
         session.out.response(&response, &session.settings.format)
     }

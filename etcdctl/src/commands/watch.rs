@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use shared::client::{Watched, Watcher};
+use shared::client::{WatchItem, Watcher};
 
 use super::until_interrupted;
 use crate::error::CliError;
@@ -49,8 +49,8 @@ impl Watch {
     async fn print(&self, mut watcher: Watcher<'_>, session: &mut Session<'_>) -> Result<(), CliError> {
         loop {
             let response = match watcher.next().await.map_err(CliError::Server)? {
-                Watched::Event(response) => response,
-                Watched::Notice(notice) => {
+                WatchItem::Event(response) => response,
+                WatchItem::Notice(notice) => {
                     session.out.note(&format!("{notice}\n"))?;
                     continue;
                 }

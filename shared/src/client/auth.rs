@@ -40,12 +40,12 @@ pub struct Role {
 pub struct Permissions {
     /// With keys.
     #[serde(default)]
-    pub kv: Access,
+    pub kv: KeyPatterns,
 }
 
 /// Keys by what may be done with them; one that ends in `*` stands for all that begin so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
+pub struct KeyPatterns {
     /// May be read.
     #[serde(default, deserialize_with = "list_or_null", serialize_with = "null_if_empty")]
     pub read: Vec<String>,
@@ -65,7 +65,7 @@ pub enum Change {
 
 /// A user as the server is told of one.
 #[derive(Default, Serialize)]
-struct UserOrder<'a> {
+struct UserUpdate<'a> {
     user: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     password: &'a str,
@@ -78,7 +78,7 @@ struct UserOrder<'a> {
 
 /// A role as the server is told of one.
 #[derive(Default, Serialize)]
-struct RoleOrder<'a> {
+struct RoleUpdate<'a> {
     role: &'a str,
     permissions: Permissions,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,15 +90,15 @@ struct RoleOrder<'a> {
 fn role_names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Either {
+    enum RoleOrName {
         Name(String),
         Whole { role: String },
     }
-    let roles: Vec<Either> = list_or_null(deserializer)?;
+    let roles: Vec<RoleOrName> = list_or_null(deserializer)?;
     Ok(roles
         .into_iter()
         .map(|role| match role {
-            Either::Name(name) | Either::Whole { role: name } => name,
+            RoleOrName::Name(name) | RoleOrName::Whole { role: name } => name,
         })
         .collect())
 }
@@ -114,7 +114,7 @@ impl Client {
     /// [`ClientError::Refused`] with the server's words, also for the calls below.
     pub async fn set_auth(&self, enabled: bool) -> Result<(), ClientError> {
         let method = if enabled { Method::PUT } else { Method::DELETE };
-        self.order(Request::new(method, format!("{AUTH}/enable"))).await.map(drop)
+        self.update(Request::new(method, format!("{AUTH}/enable"))).await.map(drop)
     }
 
     /// The names of all users.
@@ -124,24 +124,24 @@ impl Client {
             #[serde(default, deserialize_with = "list_or_null")]
             users: Vec<User>,
         }
-        let users: Users = parse(&self.order(Request::new(Method::GET, format!("{AUTH}/users"))).await?)?;
+        let users: Users = parse(&self.update(Request::new(Method::GET, format!("{AUTH}/users"))).await?)?;
         Ok(users.users.into_iter().map(|user| user.user).collect())
     }
 
     /// One user.
     pub async fn user(&self, name: &UserName) -> Result<User, ClientError> {
-        parse(&self.order(Request::new(Method::GET, user_path(name))).await?)
+        parse(&self.update(Request::new(Method::GET, user_path(name))).await?)
     }
 
     /// Adds a user, or gives one another password.
     pub async fn set_password(&self, name: &UserName, password: &str) -> Result<(), ClientError> {
-        let order = UserOrder { user: name.as_str(), password, ..UserOrder::default() };
-        self.order(json(user_path(name), &order)?).await.map(drop)
+        let update = UserUpdate { user: name.as_str(), password, ..UserUpdate::default() };
+        self.update(json(user_path(name), &update)?).await.map(drop)
     }
 
     /// Removes a user.
     pub async fn remove_user(&self, name: &UserName) -> Result<(), ClientError> {
-        self.order(Request::new(Method::DELETE, user_path(name))).await.map(drop)
+        self.update(Request::new(Method::DELETE, user_path(name))).await.map(drop)
     }
 
     /// Changes the roles of a user.
@@ -151,12 +151,12 @@ impl Client {
         how: Change,
         roles: &[RoleName],
     ) -> Result<(), ClientError> {
-        let mut order = UserOrder { user: name.as_str(), ..UserOrder::default() };
+        let mut update = UserUpdate { user: name.as_str(), ..UserUpdate::default() };
         match how {
-            Change::Grant => order.grant = roles,
-            Change::Revoke => order.revoke = roles,
+            Change::Grant => update.grant = roles,
+            Change::Revoke => update.revoke = roles,
         }
-        self.order(json(user_path(name), &order)?).await.map(drop)
+        self.update(json(user_path(name), &update)?).await.map(drop)
     }
 
     /// The names of all roles.
@@ -178,18 +178,18 @@ impl Client {
 
     /// One role.
     pub async fn role(&self, name: &RoleName) -> Result<Role, ClientError> {
-        parse(&self.order(Request::new(Method::GET, role_path(name))).await?)
+        parse(&self.update(Request::new(Method::GET, role_path(name))).await?)
     }
 
     /// Adds a role that may do nothing.
     pub async fn add_role(&self, name: &RoleName) -> Result<(), ClientError> {
-        let order = RoleOrder { role: name.as_str(), ..RoleOrder::default() };
-        self.order(json(role_path(name), &order)?).await.map(drop)
+        let update = RoleUpdate { role: name.as_str(), ..RoleUpdate::default() };
+        self.update(json(role_path(name), &update)?).await.map(drop)
     }
 
     /// Removes a role.
     pub async fn remove_role(&self, name: &RoleName) -> Result<(), ClientError> {
-        self.order(Request::new(Method::DELETE, role_path(name))).await.map(drop)
+        self.update(Request::new(Method::DELETE, role_path(name))).await.map(drop)
     }
 
     /// Changes what a role may do with keys; the role as it is then.
@@ -197,19 +197,19 @@ impl Client {
         &self,
         name: &RoleName,
         how: Change,
-        access: Access,
+        access: KeyPatterns,
     ) -> Result<Role, ClientError> {
         let permissions = Some(Permissions { kv: access });
-        let mut order = RoleOrder { role: name.as_str(), ..RoleOrder::default() };
+        let mut update = RoleUpdate { role: name.as_str(), ..RoleUpdate::default() };
         match how {
-            Change::Grant => order.grant = permissions,
-            Change::Revoke => order.revoke = permissions,
+            Change::Grant => update.grant = permissions,
+            Change::Revoke => update.revoke = permissions,
         }
-        parse(&self.order(json(role_path(name), &order)?).await?)
+        parse(&self.update(json(role_path(name), &update)?).await?)
     }
 
     /// Sends a call of this part of the API; a refusal has a text.
-    async fn order(&self, request: Request) -> Result<Reply, ClientError> {
+    async fn update(&self, request: Request) -> Result<Reply, ClientError> {
         let reply = self.send(&request).await?;
         match reply.status {
             StatusCode::OK | StatusCode::CREATED => Ok(reply),
@@ -226,8 +226,8 @@ fn role_path(name: &RoleName) -> String {
     format!("{AUTH}/roles/{name}")
 }
 
-fn json(path: String, order: &impl Serialize) -> Result<Request, ClientError> {
-    let body = crate::json::to_string(order).map_err(|_| ClientError::InvalidJson)?;
+fn json(path: String, update: &impl Serialize) -> Result<Request, ClientError> {
+    let body = crate::json::to_string(update).map_err(|_| ClientError::InvalidJson)?;
     Ok(Request::new(Method::PUT, path).with_body(JSON, body))
 }
 
@@ -245,14 +245,14 @@ mod tests {
 
     #[test]
     fn orders_are_those_of_the_original() {
-        let text = |order: &UserOrder<'_>| serde_json::to_string(order).unwrap();
-        let add = UserOrder { user: "u", password: "p", ..UserOrder::default() };
+        let text = |update: &UserUpdate<'_>| serde_json::to_string(update).unwrap();
+        let add = UserUpdate { user: "u", password: "p", ..UserUpdate::default() };
         assert_eq!(text(&add), r#"{"user":"u","password":"p","roles":null}"#);
         let roles = [RoleName::new("r").unwrap()];
-        let grant = UserOrder { user: "u", grant: &roles, ..UserOrder::default() };
+        let grant = UserUpdate { user: "u", grant: &roles, ..UserUpdate::default() };
         assert_eq!(text(&grant), r#"{"user":"u","roles":null,"grant":["r"]}"#);
-        let read = Access { read: vec!["/a/*".into()], write: vec![] };
-        let role = RoleOrder { role: "r", grant: Some(Permissions { kv: read }), ..RoleOrder::default() };
+        let read = KeyPatterns { read: vec!["/a/*".into()], write: vec![] };
+        let role = RoleUpdate { role: "r", grant: Some(Permissions { kv: read }), ..RoleUpdate::default() };
         assert_eq!(
             serde_json::to_string(&role).unwrap(),
             r#"{"role":"r","permissions":{"kv":{"read":null,"write":null}},"grant":{"kv":{"read":["/a/*"],"write":null}}}"#

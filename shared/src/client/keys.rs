@@ -11,7 +11,7 @@ use super::{Client, Reply};
 
 /// How to read.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Get {
+pub struct GetOptions {
     /// With everything below.
     pub recursive: bool,
     /// Each folder in the order of its keys.
@@ -22,7 +22,7 @@ pub struct Get {
 
 /// How to write.
 #[derive(Debug, Clone, Default)]
-pub struct Set {
+pub struct SetOptions {
     /// Only if this is the value now; empty: whatever it is.
     pub prev_value: Vec<u8>,
     /// Only if this is the modified index now; 0: whatever it is.
@@ -37,7 +37,7 @@ pub struct Set {
 
 /// How to delete.
 #[derive(Debug, Clone, Default)]
-pub struct Delete {
+pub struct DeleteOptions {
     /// Only if this is the value now; empty: whatever it is.
     pub prev_value: Vec<u8>,
     /// Only if this is the modified index now; 0: whatever it is.
@@ -111,34 +111,34 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Api`] when the cluster refuses, others when it cannot be asked; so for all calls below.
-    pub async fn get(&self, key: &[u8], how: Get) -> Result<Response, ClientError> {
+    pub async fn get(&self, key: &[u8], options: GetOptions) -> Result<Response, ClientError> {
         let mut request = Request::new(Method::GET, self.key_path(key));
-        request.query.add("recursive", how.recursive.to_string());
-        request.query.add("sorted", how.sorted.to_string());
-        request.query.add("quorum", how.quorum.to_string());
+        request.query.add("recursive", options.recursive.to_string());
+        request.query.add("sorted", options.sorted.to_string());
+        request.query.add("quorum", options.quorum.to_string());
         response(self.send(&request).await?)
     }
 
     /// Sets a key or makes a folder.
-    pub async fn set(&self, key: &[u8], value: &[u8], how: Set) -> Result<Response, ClientError> {
+    pub async fn set(&self, key: &[u8], value: &[u8], options: SetOptions) -> Result<Response, ClientError> {
         let mut query = Form::default();
         let mut form = Form::default();
-        if how.dir {
+        if options.dir {
             query.add("dir", "true");
         } else {
-            if !how.prev_value.is_empty() {
-                query.add("prevValue", how.prev_value);
+            if !options.prev_value.is_empty() {
+                query.add("prevValue", options.prev_value);
             }
             form.add("value", value);
         }
-        if how.prev_index != 0 {
-            query.add("prevIndex", how.prev_index.to_string());
+        if options.prev_index != 0 {
+            query.add("prevIndex", options.prev_index.to_string());
         }
-        if let Some(exist) = how.prev_exist {
+        if let Some(exist) = options.prev_exist {
             query.add("prevExist", exist.to_string());
         }
-        if how.ttl_seconds != 0 {
-            form.add("ttl", how.ttl_seconds.to_string());
+        if options.ttl_seconds != 0 {
+            form.add("ttl", options.ttl_seconds.to_string());
         }
         let mut request = Request::new(Method::PUT, self.key_path(key)).with_body(FORM, form.encode());
         request.query = query;
@@ -162,19 +162,19 @@ impl Client {
     }
 
     /// Deletes a key or a folder.
-    pub async fn delete(&self, key: &[u8], how: Delete) -> Result<Response, ClientError> {
+    pub async fn delete(&self, key: &[u8], options: DeleteOptions) -> Result<Response, ClientError> {
         let mut request = Request::new(Method::DELETE, self.key_path(key));
         request.content_type = Some(FORM);
-        if !how.prev_value.is_empty() {
-            request.query.add("prevValue", how.prev_value);
+        if !options.prev_value.is_empty() {
+            request.query.add("prevValue", options.prev_value);
         }
-        if how.prev_index != 0 {
-            request.query.add("prevIndex", how.prev_index.to_string());
+        if options.prev_index != 0 {
+            request.query.add("prevIndex", options.prev_index.to_string());
         }
-        if how.dir {
+        if options.dir {
             request.query.add("dir", "true");
         }
-        if how.recursive {
+        if options.recursive {
             request.query.add("recursive", "true");
         }
         response(self.send(&request).await?)

@@ -35,7 +35,7 @@ struct Members {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct RefusalBody {
     #[serde(default)]
     message: String,
 }
@@ -198,7 +198,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T, 
 }
 
 pub(super) fn refusal(reply: &Reply) -> ClientError {
-    match parse::<Refusal>(reply) {
+    match parse::<RefusalBody>(reply) {
         Ok(refusal) => ClientError::Refused(refusal.message),
         Err(error) => error,
     }

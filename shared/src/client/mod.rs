@@ -31,17 +31,17 @@ use bytes::Bytes;
 use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 
-pub use auth::{Access, Change, Permissions, Role, User};
+pub use auth::{Change, KeyPatterns, Permissions, Role, User};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use error::{ApiFailure, ClientError, RequestError};
-pub use keys::{Delete, Get, Node, Response, Set};
+pub use keys::{DeleteOptions, GetOptions, Node, Response, SetOptions};
 pub use locks::{LockError, Queue};
 pub use members::{HealthError, Member};
 pub use page::Page;
 pub use srv::{SrvError, SrvLookup, SrvRecord, discover};
 pub use text::canonical_path;
-pub use watch::{Notice, Watched, Watcher};
+pub use watch::{WatchItem, WatchNotice, Watcher};
 
 use endpoint::{Origin, parse_url};
 use request::Request;
@@ -82,7 +82,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client of one cluster.
 pub struct Client {
     transport: Transport,
-    known: Mutex<Known>,
+    known: Mutex<EndpointList>,
     /// The list of members that came last.
     cluster: Mutex<Option<Cluster>>,
     header_timeout: Option<Duration>,
@@ -93,7 +93,7 @@ pub struct Client {
 
 /// The endpoints, in the order in which they are tried.
 #[derive(Debug, Clone)]
-struct Known {
+struct EndpointList {
     endpoints: Vec<Endpoint>,
     /// The one that answered last: an index into `endpoints`, 0 if that is empty.
     pinned: usize,
@@ -129,7 +129,7 @@ impl Client {
     /// When an endpoint or the proxy is no URL or there is no endpoint, or a file of the TLS options cannot be
     /// used.
     pub fn new(options: Options) -> Result<Client, ClientError> {
-        let known = Known::new(&options.endpoints)?;
+        let known = EndpointList::new(&options.endpoints)?;
         let dialer = Dialer::new(&options.tls)?;
         let proxy = options.http_proxy.as_deref().map(proxy::parse).transpose()?;
         let dial_timeout = options.dial_timeout.unwrap_or(DIAL_TIMEOUT).min(DIAL_TIMEOUT);
@@ -154,7 +154,7 @@ impl Client {
     /// # Errors
     /// When one is no URL, or there is none; the old ones stay then.
     pub fn set_endpoints(&self, endpoints: &[String]) -> Result<(), ClientError> {
-        let known = Known::new(endpoints)?;
+        let known = EndpointList::new(endpoints)?;
         *self.lock() = known;
         Ok(())
     }
@@ -182,11 +182,11 @@ impl Client {
         self.cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, EndpointList> {
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn known(&self) -> Known {
+    fn known(&self) -> EndpointList {
         self.lock().clone()
     }
 
@@ -206,7 +206,7 @@ impl Client {
         request: &Request,
         finish: impl AsyncFn(&Endpoint, Answer) -> Result<T, RequestError>,
     ) -> Result<T, ClientError> {
-        let Known { endpoints, pinned } = self.known();
+        let EndpointList { endpoints, pinned } = self.known();
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoints);
         }
@@ -295,9 +295,9 @@ impl Client {
     }
 }
 
-impl Known {
+impl EndpointList {
     /// In random order, so that the clients of a cluster do not all ask the member that is named first.
-    fn new(endpoints: &[String]) -> Result<Known, ClientError> {
+    fn new(endpoints: &[String]) -> Result<EndpointList, ClientError> {
         let mut endpoints =
             endpoints.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
@@ -305,7 +305,7 @@ impl Known {
         }
         let random = RandomState::new();
         endpoints.sort_by_cached_key(|endpoint| random.hash_one(endpoint.to_string()));
-        Ok(Known { endpoints, pinned: 0 })
+        Ok(EndpointList { endpoints, pinned: 0 })
     }
 }
 
@@ -352,13 +352,13 @@ mod tests {
     fn the_order_of_endpoints_is_drawn_and_none_is_lost() {
         let names: Vec<String> = (0..8).map(|n| format!("http://h{n}:1")).collect();
         let orders: Vec<Vec<String>> = (0..20)
-            .map(|_| Known::new(&names).unwrap().endpoints.iter().map(Endpoint::to_string).collect())
+            .map(|_| EndpointList::new(&names).unwrap().endpoints.iter().map(Endpoint::to_string).collect())
             .collect();
         assert!(orders.iter().any(|order| *order != orders[0]));
         for mut order in orders {
             order.sort();
             assert_eq!(order, names);
         }
-        assert!(matches!(Known::new(&[]), Err(ClientError::NoEndpoints)));
+        assert!(matches!(EndpointList::new(&[]), Err(ClientError::NoEndpoints)));
     }
 }

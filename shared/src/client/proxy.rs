@@ -33,7 +33,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::super::{Client, Get, Options};
+    use super::super::{Client, GetOptions, Options};
     use super::*;
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
             ..Options::default()
         })
         .unwrap();
-        let said = match client.get(b"/a", Get::default()).await {
+        let said = match client.get(b"/a", GetOptions::default()).await {
             Ok(response) => response.node.value,
             Err(error) => error.detail().unwrap_or_else(|| error.to_string()),
         };

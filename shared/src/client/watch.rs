@@ -40,7 +40,7 @@ pub struct Watcher<'a> {
     /// Whether a member has accepted the watch: from then on, failures are passing ones.
     opened: bool,
     /// Whether the present loss of connection has been told.
-    told: bool,
+    loss_reported: bool,
     attempts: u32,
     /// Seconds of silence after which members are asked for a sign of life.
     progress: Option<u64>,
@@ -48,16 +48,16 @@ pub struct Watcher<'a> {
 
 /// What a watcher comes back with.
 #[derive(Debug)]
-pub enum Watched {
+pub enum WatchItem {
     /// Something happened to the key.
     Event(Box<Response>),
     /// Something happened to the watch, which goes on.
-    Notice(Notice),
+    Notice(WatchNotice),
 }
 
 /// What happens to a watch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Notice {
+pub enum WatchNotice {
     /// The connection is gone; it is being made again.
     #[error("watch interrupted ({reason}); trying to resume at index {next}")]
     Lost {
@@ -92,7 +92,7 @@ impl Client {
             next: from.unwrap_or(0),
             scanned: 0,
             opened: false,
-            told: false,
+            loss_reported: false,
             attempts: 0,
             progress: None,
         }
@@ -112,7 +112,7 @@ impl Watcher<'_> {
     ///
     /// # Errors
     /// When no member accepts the watch at first, or one answers later that it will not have it.
-    pub async fn next(&mut self) -> Result<Watched, ClientError> {
+    pub async fn next(&mut self) -> Result<WatchItem, ClientError> {
         loop {
             sleep(backoff(self.attempts)).await;
             let started = Instant::now();
@@ -124,13 +124,13 @@ impl Watcher<'_> {
                 Ok(response) => {
                     self.attempts = 0;
                     self.next = response.node.modified_index + 1;
-                    return Ok(Watched::Event(Box::new(response)));
+                    return Ok(WatchItem::Event(Box::new(response)));
                 }
                 Err(error) if !self.opened => return Err(error),
                 Err(error) => {
                     self.attempts += 1;
                     if let Some(notice) = self.recover(error)? {
-                        return Ok(Watched::Notice(notice));
+                        return Ok(WatchItem::Notice(notice));
                     }
                 }
             }
@@ -152,7 +152,7 @@ impl Watcher<'_> {
         let headers = answer.headers().clone();
         if status == StatusCode::OK {
             self.opened = true;
-            self.told = false;
+            self.loss_reported = false;
             if let Some(index) = etcd_index(&headers) {
                 self.scanned = self.scanned.max(index + 1);
                 if self.next == 0 {
@@ -168,7 +168,7 @@ impl Watcher<'_> {
     }
 
     /// Decides whether the watch can go on after a failure, and what is to be told.
-    fn recover(&mut self, error: ClientError) -> Result<Option<Notice>, ClientError> {
+    fn recover(&mut self, error: ClientError) -> Result<Option<WatchNotice>, ClientError> {
         match error {
             // The member closed the watch without an event, as it does when it stops.
             ClientError::EmptyBody => Ok(None),
@@ -180,15 +180,15 @@ impl Watcher<'_> {
                     // A member is there and the next question is another one: no need to wait.
                     self.attempts = 0;
                 }
-                Ok((from < self.next).then(|| Notice::Missed { from, to: self.next - 1 }))
+                Ok((from < self.next).then(|| WatchNotice::Missed { from, to: self.next - 1 }))
             }
             ClientError::Unavailable(errors) if errors.iter().all(RequestError::may_pass) => {
-                if self.told {
+                if self.loss_reported {
                     return Ok(None);
                 }
-                self.told = true;
+                self.loss_reported = true;
                 let reason = errors.iter().map(RequestError::to_string).collect::<Vec<_>>().join("; ");
-                Ok(Some(Notice::Lost { reason, next: self.next }))
+                Ok(Some(WatchNotice::Lost { reason, next: self.next }))
             }
             error => Err(error),
         }
@@ -265,21 +265,21 @@ mod tests {
         answer(400, 5000, body.len(), &body)
     }
 
-    async fn watched(watcher: &mut Watcher<'_>) -> Watched {
+    async fn watched(watcher: &mut Watcher<'_>) -> WatchItem {
         watcher.next().await.unwrap()
     }
 
     async fn expect_event(watcher: &mut Watcher<'_>, index: u64) {
         match watched(watcher).await {
-            Watched::Event(response) => assert_eq!(response.node.modified_index, index),
-            Watched::Notice(notice) => panic!("a notice: {notice}"),
+            WatchItem::Event(response) => assert_eq!(response.node.modified_index, index),
+            WatchItem::Notice(notice) => panic!("a notice: {notice}"),
         }
     }
 
-    async fn expect_notice(watcher: &mut Watcher<'_>) -> Notice {
+    async fn expect_notice(watcher: &mut Watcher<'_>) -> WatchNotice {
         match watched(watcher).await {
-            Watched::Notice(notice) => notice,
-            Watched::Event(response) => panic!("an event: {response:?}"),
+            WatchItem::Notice(notice) => notice,
+            WatchItem::Event(response) => panic!("an event: {response:?}"),
         }
     }
 
@@ -292,7 +292,7 @@ mod tests {
     async fn a_connection_that_breaks_before_the_first_event_leaves_no_gap() {
         let (client, seen) = member(vec![answer(200, 7, 100, "{"), event(9), event(12)]).await;
         let mut watcher = client.watch(b"/k", false, None);
-        assert!(matches!(expect_notice(&mut watcher).await, Notice::Lost { next: 8, .. }));
+        assert!(matches!(expect_notice(&mut watcher).await, WatchNotice::Lost { next: 8, .. }));
         expect_event(&mut watcher, 9).await;
         expect_event(&mut watcher, 12).await;
         assert_eq!(indexes(&seen), ["0", "8", "10"]);
@@ -346,7 +346,7 @@ mod tests {
         });
         let client = Client::new(Options { endpoints: vec![endpoint], ..Options::default() }).unwrap();
         let mut watcher = client.watch(b"/k", false, None).with_progress(1);
-        let Notice::Lost { reason, next } = expect_notice(&mut watcher).await else { panic!() };
+        let WatchNotice::Lost { reason, next } = expect_notice(&mut watcher).await else { panic!() };
         assert!(reason.ends_with("no sign of life for 3 s") && next == 8, "{reason} {next}");
     }
 
@@ -357,7 +357,7 @@ mod tests {
         let (client, seen) = member(answers).await;
         let mut watcher = client.watch(b"/k", false, None);
         expect_event(&mut watcher, 9).await;
-        assert_eq!(expect_notice(&mut watcher).await, Notice::Missed { from: 10, to: 4000 });
+        assert_eq!(expect_notice(&mut watcher).await, WatchNotice::Missed { from: 10, to: 4000 });
         expect_event(&mut watcher, 4005).await;
         expect_notice(&mut watcher).await;
         // Up to 6000 a member had looked and found nothing: nothing is missing.

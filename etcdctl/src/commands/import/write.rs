@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::client::{Client, ClientError, Get, Set};
+use shared::client::{Client, ClientError, GetOptions, SetOptions};
 use shared::time::UnixNanos;
 use tokio::time::sleep;
 
@@ -67,8 +67,12 @@ impl Writer {
     }
 
     async fn key(&self, key: &[u8], value: &[u8], ttl_seconds: u64) -> Result<Outcome, ClientError> {
-        let how = Set { prev_exist: self.keep_existing.then_some(false), ttl_seconds, ..Set::default() };
-        match within(self.limit, self.client.set(key, value, how)).await {
+        let options = SetOptions {
+            prev_exist: self.keep_existing.then_some(false),
+            ttl_seconds,
+            ..SetOptions::default()
+        };
+        match within(self.limit, self.client.set(key, value, options)).await {
             Ok(_) => Ok(Outcome::Key),
             Err(ClientError::Api(failure)) if self.keep_existing && failure.code == NODE_EXIST => {
                 Ok(Outcome::Kept)
@@ -81,13 +85,14 @@ impl Writer {
         if key == b"/" {
             return Ok(Outcome::Dir);
         }
-        let how = |exist| Set { dir: true, prev_exist: Some(exist), ttl_seconds, ..Set::default() };
-        let taken = match within(self.limit, self.client.set(key, b"", how(false))).await {
+        let options =
+            |exist| SetOptions { dir: true, prev_exist: Some(exist), ttl_seconds, ..SetOptions::default() };
+        let taken = match within(self.limit, self.client.set(key, b"", options(false))).await {
             Err(ClientError::Api(failure)) if failure.code == NODE_EXIST => failure,
             outcome => return outcome.map(|_| Outcome::Dir),
         };
         // A request that gives a directory another time would empty a key of that name.
-        let there = within(self.limit, self.client.get(key, Get::default())).await?.node;
+        let there = within(self.limit, self.client.get(key, GetOptions::default())).await?.node;
         if !there.dir {
             return Err(taken.into());
         }
@@ -95,7 +100,7 @@ impl Writer {
             return Ok(Outcome::Kept);
         }
         if ttl_seconds != 0 || there.expiration.is_some() {
-            within(self.limit, self.client.set(key, b"", how(true))).await?;
+            within(self.limit, self.client.set(key, b"", options(true))).await?;
         }
         Ok(Outcome::Dir)
     }
