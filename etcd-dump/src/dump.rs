@@ -86,7 +86,7 @@ pub(crate) fn detect(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Resu
     }
     let kind = if old { "etcd 0.x member" } else { "etcd member" };
     match legacy::detect(&RealDisk, data_dir) {
-        Ok(legacy::Found::Nothing) => {
+        Ok(legacy::LegacyDir::Nothing) => {
             let missing = match old {
                 true => "no log, no snapshot",
                 false if is_dir(&RealDisk, &data_dir.join("proxy"))? => {

@@ -1,7 +1,7 @@
 //! What an entry of a log of 2.x or 3.x holds, as fields.
 
 use serde::{Deserialize, Deserializer};
-use shared::entry::{Content, V3Membership, V3Request, content};
+use shared::entry::{EntryContent, V3Membership, V3Request, content};
 use shared::pb;
 use shared::wal::Frames;
 
@@ -27,11 +27,11 @@ fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
 /// Adds all that is known of what an entry holds.
 pub(crate) fn describe(entry: &pb::Entry, out: &mut Fields) {
     match content(entry, Frames::Any) {
-        Ok(Content::Empty) => out.add("kind", Value::Word("empty")),
-        Ok(Content::Request(request)) => request_fields(&request, out),
-        Ok(Content::V3(request)) => v3_fields(request, out),
-        Ok(Content::Change(change)) => change_fields(&change, out),
-        Ok(Content::Changes) => out.add("kind", Value::Word("changes")),
+        Ok(EntryContent::Empty) => out.add("kind", Value::Word("empty")),
+        Ok(EntryContent::Request(request)) => request_fields(&request, out),
+        Ok(EntryContent::V3(request)) => v3_fields(request, out),
+        Ok(EntryContent::Change(change)) => change_fields(&change, out),
+        Ok(EntryContent::Changes) => out.add("kind", Value::Word("changes")),
         Err(_) => {
             out.add("kind", Value::Word("unreadable"));
             if entry.kind != pb::ENTRY_NORMAL {

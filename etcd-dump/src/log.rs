@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use shared::disk::{Disk, DiskFile, Open, RealDisk};
 use shared::pb;
-use shared::wal::{self, Damage, End, Frames, Record, SegmentName, Stream, WalError};
+use shared::wal::{self, Damage, Frames, Record, SegmentEnd, SegmentName, Stream, WalError};
 
 use crate::overwrites::Overwrites;
 use crate::paths::headless_segment;
@@ -49,7 +49,7 @@ pub(crate) struct Log {
     overwrites: Overwrites,
     /// Whether a snapshot mark was looked for and found.
     is_mark_known: bool,
-    end: End,
+    end: SegmentEnd,
     end_offset: u64,
     /// Whether 3.x has written in it.
     is_padded: bool,
@@ -91,7 +91,7 @@ impl Log {
             records: u64::MAX,
             overwrites: Overwrites::new(0),
             is_mark_known: false,
-            end: End::Clean,
+            end: SegmentEnd::Clean,
             end_offset: 0,
             is_padded: false,
             last_file: dir.to_owned(),
@@ -236,14 +236,14 @@ impl Log {
         let (file, offset) = (self.last_file.display(), self.end_offset);
         Ok(match self.end {
             _ if self.headless.is_some() => None,
-            End::Clean => None,
-            End::Torn => {
+            SegmentEnd::Clean => None,
+            SegmentEnd::Torn => {
                 let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;
                 Some(format!("{file} ends in a part of a record, bytes {offset} to {len}"))
             }
             // 3.x prepares its segments with zeros.
-            End::Zeros if self.is_padded => None,
-            End::Zeros => Some(format!("{file} ends in zero bytes, from byte {offset} on")),
+            SegmentEnd::Zeros if self.is_padded => None,
+            SegmentEnd::Zeros => Some(format!("{file} ends in zero bytes, from byte {offset} on")),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use shared::disk::RealDisk;
-use shared::entry::{Content, content};
+use shared::entry::{EntryContent, content};
 use shared::log_replay::LogReplay;
 use shared::pb;
 use shared::snap;
@@ -100,7 +100,7 @@ fn committed(log: &Log, mut voters: BTreeSet<u64>) -> Result<u64> {
     log.each(|item| {
         let LogItem::Entry(entry) = item else { return Ok(()) };
         if entry.kind != pb::ENTRY_NORMAL
-            && let Ok(Content::Change(change)) = content(&entry, Frames::Any)
+            && let Ok(EntryContent::Change(change)) = content(&entry, Frames::Any)
         {
             match change.kind {
                 pb::ADD_NODE => drop(voters.insert(change.node_id)),

@@ -1,6 +1,6 @@
 //! The form of etcd-dump-logs 2.3.8, misspelt words included: scripts read it.
 
-use shared::entry::{Content, content};
+use shared::entry::{EntryContent, content};
 use shared::id::{ClusterId, MemberId};
 use shared::pb;
 use shared::wal::Frames;
@@ -62,20 +62,20 @@ pub(crate) fn position(term: u64, index: u64, out: &mut Vec<u8>) {
 pub(crate) fn entry(entry: &pb::Entry, lengths: Lengths, out: &mut Vec<u8>) {
     position(entry.term, entry.index, out);
     match content(entry, Frames::Any) {
-        Ok(Content::Empty) => out.extend_from_slice(b"norm\t"),
-        Ok(Content::Request(request)) => {
+        Ok(EntryContent::Empty) => out.extend_from_slice(b"norm\t"),
+        Ok(EntryContent::Request(request)) => {
             out.extend_from_slice(b"norm\t");
             describe(&request, lengths, out);
         }
-        Ok(Content::Change(change)) => {
+        Ok(EntryContent::Change(change)) => {
             let (name, id) = (change_name(change.kind), MemberId(change.node_id));
             out.extend_from_slice(format!("conf\tmethod={name} id={id}").as_bytes());
         }
-        Ok(Content::V3(request)) => {
+        Ok(EntryContent::V3(request)) => {
             out.extend_from_slice(b"norm\t");
             out.extend_from_slice(request.name().as_bytes());
         }
-        Ok(Content::Changes) => out.extend_from_slice(b"conf\tseveral changes"),
+        Ok(EntryContent::Changes) => out.extend_from_slice(b"conf\tseveral changes"),
         Err(_) => {
             let kind = match entry.kind {
                 pb::ENTRY_NORMAL => "norm".to_owned(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use shared::disk::{Disk, DiskFile, Kind, Open};
 use shared::id::MemberId;
 use shared::legacy::log::{LogEntry, Reader};
-use shared::legacy::{Command, FileError, Found, LogError, detect, log_path};
+use shared::legacy::{Command, FileError, LegacyDir, LogError, detect, log_path};
 use shared::{pb, wal};
 
 use crate::error::MigrateError;
@@ -36,9 +36,9 @@ pub(crate) fn migrate<D: Disk>(
         return Ok(Report { data_dir: data_dir.to_owned(), already: Some(already), ..Report::default() });
     }
     match detect(disk, data_dir) {
-        Ok(Found::Member) => {}
-        Ok(Found::Standby(_)) => return Err(MigrateError::Standby(data_dir.to_owned())),
-        Ok(Found::Nothing) => return Err(MigrateError::Nothing(data_dir.to_owned())),
+        Ok(LegacyDir::Member) => {}
+        Ok(LegacyDir::Standby(_)) => return Err(MigrateError::Standby(data_dir.to_owned())),
+        Ok(LegacyDir::Nothing) => return Err(MigrateError::Nothing(data_dir.to_owned())),
         // What is left will tell.
         Err(FileError::Damaged { .. }) if options.salvage => {}
         Err(error) => return Err(error.into()),
@@ -293,8 +293,8 @@ impl<'a, D: Disk> Migration<'a, D> {
     /// Compares a snapshot with what the replay made of the entries before it.
     fn compare(&mut self, mut check: SnapshotCheck) {
         let mut mine = self.replay.old_image();
-        mine.take_out(b"/1/_etcd");
-        check.image.take_out(b"/1/_etcd");
+        mine.remove_node(b"/1/_etcd");
+        check.image.remove_node(b"/1/_etcd");
         let difference = mine.first_difference(&check.image, b"/1");
         let indexes = (mine.index(), check.image.index());
         if let Some(path) = &difference {
@@ -326,8 +326,8 @@ impl<'a, D: Disk> Migration<'a, D> {
     fn report(self) -> Result<Report, MigrateError> {
         let Migration { survey, replay, .. } = self;
         let mut image = replay.image();
-        image.take_out(b"/1/_etcd");
-        let census = image.census(b"/1");
+        image.remove_node(b"/1/_etcd");
+        let count_nodes = image.count_nodes(b"/1");
         let mut warnings = survey.warnings;
         if replay.clamped() > 0 {
             warnings.push(format!(
@@ -361,9 +361,9 @@ impl<'a, D: Disk> Migration<'a, D> {
             name: self.name,
             member_id: self.id,
             members: replay.registry().machines().iter().map(member).collect(),
-            keys: census.keys,
-            directories: census.directories,
-            expiring: census.expiring,
+            keys: count_nodes.keys,
+            directories: count_nodes.directories,
+            expiring: count_nodes.expiring,
             entries: survey.entries,
             first_index: survey.first,
             last_index: self.last.0,

@@ -48,7 +48,7 @@ pub(crate) struct Converted<'a> {
 }
 
 /// What stands in a change of the members.
-enum EntryContent {
+enum Conversion {
     Nothing,
     Request(Box<Request>),
     Members(pb::ConfChange),
@@ -109,13 +109,13 @@ impl LegacyReplay {
             .map(|name| image.indexes(format!("{MACHINES}/{name}").as_bytes()).unwrap_or_default())
             .collect();
         let (created, modified) = image.indexes(MACHINES.as_bytes()).unwrap_or_default();
-        image.take_out(MACHINES.as_bytes());
+        image.remove_node(MACHINES.as_bytes());
         if image.is_empty_dir(b"/1/_etcd") {
-            image.take_out(b"/1/_etcd");
+            image.remove_node(b"/1/_etcd");
         }
         let mut place = |path: &str, value: Option<&[u8]>, created, modified| {
             // Nothing but directories is ever made above these paths.
-            let placed = image.place(path.as_bytes(), value, created, modified);
+            let placed = image.put_node(path.as_bytes(), value, created, modified);
             assert!(placed.is_ok(), "a key stands in the way of {path}");
         };
         place("/0/members", None, created, modified);
@@ -146,7 +146,7 @@ impl LegacyReplay {
     /// Does what a command does and says what it is in 2.x.
     pub(crate) fn apply(&mut self, command: &Command<'_>) -> Converted<'_> {
         let change = match command {
-            Command::Nop | Command::Watch(_) => EntryContent::Nothing,
+            Command::Nop | Command::Watch(_) => Conversion::Nothing,
             Command::Join(join) => self.join(join),
             Command::Remove(remove) => self.remove(&remove.name),
             Command::SetClusterConfig(config) => {
@@ -180,7 +180,7 @@ impl LegacyReplay {
                 let time = sync.time.unix_nanos().0;
                 self.request(Request { verb: Verb::Sync, time, ..Request::default() })
             }
-            Command::Get(get) => EntryContent::Request(Box::new(Request {
+            Command::Get(get) => Conversion::Request(Box::new(Request {
                 verb: Verb::QuorumGet,
                 recursive: get.recursive,
                 sorted: get.sorted,
@@ -190,15 +190,15 @@ impl LegacyReplay {
         self.encode(&change)
     }
 
-    fn encode(&mut self, change: &EntryContent) -> Converted<'_> {
+    fn encode(&mut self, change: &Conversion) -> Converted<'_> {
         self.data.clear();
         let kind = match change {
-            EntryContent::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
-            EntryContent::Request(request) => {
+            Conversion::Nothing => return Converted { kind: pb::ENTRY_NORMAL, data: None },
+            Conversion::Request(request) => {
                 request.encode(&mut self.data);
                 pb::ENTRY_NORMAL
             }
-            EntryContent::Members(change) => {
+            Conversion::Members(change) => {
                 assert!(change.encode(&mut self.data).is_ok(), "a vector takes all");
                 pb::ENTRY_CONF_CHANGE
             }
@@ -207,12 +207,12 @@ impl LegacyReplay {
     }
 
     /// Carries out a request. What it answers nobody hears: a refused write is in the log as well.
-    fn request(&mut self, request: Request) -> EntryContent {
+    fn request(&mut self, request: Request) -> Conversion {
         let _ = self.store.apply_quietly(&request, NOW);
-        EntryContent::Request(Box::new(request))
+        Conversion::Request(Box::new(request))
     }
 
-    fn create(&mut self, create: &Create<'_>) -> EntryContent {
+    fn create(&mut self, create: &Create<'_>) -> Conversion {
         let expiration = self.expiration_of_new(create.expire_time);
         let mut request = Request {
             val: text(&create.value),
@@ -228,7 +228,7 @@ impl LegacyReplay {
         self.request(request)
     }
 
-    fn compare_and_swap(&mut self, swap: &CompareAndSwap<'_>) -> EntryContent {
+    fn compare_and_swap(&mut self, swap: &CompareAndSwap<'_>) -> Conversion {
         let expiration = self.expiration_of_change(swap.expire_time);
         let mut request = Request {
             val: text(&swap.value),
@@ -240,7 +240,7 @@ impl LegacyReplay {
         if request.prev_value.is_empty() && request.prev_index == 0 {
             // Any key will do, but no directory; 2.x has no such request.
             if self.value(&request.path).is_none() {
-                return EntryContent::Nothing;
+                return Conversion::Nothing;
             }
             request.prev_exist = Some(true);
         }
@@ -248,7 +248,7 @@ impl LegacyReplay {
     }
 
     /// 0.1's swap: an empty value also fits a key that is not there, and then makes it.
-    fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> EntryContent {
+    fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> Conversion {
         self.has_0_1_expirations |= swap.expire_time.unix_seconds() > 0;
         let expiration = self.expiration_of_new(swap.expire_time);
         let mut request = Request {
@@ -264,10 +264,10 @@ impl LegacyReplay {
         self.request(request)
     }
 
-    fn join(&mut self, join: &Join<'_>) -> EntryContent {
+    fn join(&mut self, join: &Join<'_>) -> Conversion {
         let key = format!("{MACHINES}/{}", join.name);
         let (machine, kind, id) = match self.registry.join(join) {
-            JoinOutcome::Known | JoinOutcome::Refused => return EntryContent::Nothing,
+            JoinOutcome::Known | JoinOutcome::Refused => return Conversion::Nothing,
             JoinOutcome::Added(machine) => {
                 self.write_machine(&key, machine.query().as_bytes(), true);
                 self.removed.remove(&machine.id());
@@ -280,16 +280,16 @@ impl LegacyReplay {
             }
         };
         let context = Some(machine.context(id, &join.name).into());
-        EntryContent::Members(pb::ConfChange { id: 0, kind, node_id: id.0, context })
+        Conversion::Members(pb::ConfChange { id: 0, kind, node_id: id.0, context })
     }
 
-    fn remove(&mut self, name: &str) -> EntryContent {
-        let Some(machine) = self.registry.remove(name) else { return EntryContent::Nothing };
+    fn remove(&mut self, name: &str) -> Conversion {
+        let Some(machine) = self.registry.remove(name) else { return Conversion::Nothing };
         let key = format!("{MACHINES}/{name}");
         let _ = self.store.delete(key.as_bytes(), false, false, NOW);
         let id = machine.id();
         self.removed.insert(id, self.store.index());
-        EntryContent::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
+        Conversion::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
     }
 
     /// Writes a member's key. It can only fail where a client wrote below `/_etcd` by itself.

@@ -83,8 +83,8 @@ impl Source {
                     let to =
                         disk.open(&file, Open::Read).and_then(|file| shared::disk::DiskFile::len(&file))?;
                     let problem = match &error {
-                        MigrateError::Snapshot { error: SnapshotError::Damaged { flaw, .. }, .. } => {
-                            flaw.to_string()
+                        MigrateError::Snapshot { error: SnapshotError::Damaged { damage, .. }, .. } => {
+                            damage.to_string()
                         }
                         MigrateError::Store { error, .. } => error.to_string(),
                         other => other.to_string(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shared::disk::{Disk, Open};
 use shared::legacy::command::{Command, CommandError};
-use shared::legacy::log::{End, Reader, Rest};
+use shared::legacy::log::{LogEnd, Reader, TornPart};
 use shared::legacy::{LogError, log_path};
 
 use crate::error::MigrateError;
@@ -113,13 +113,13 @@ impl Survey {
         if reader.is_empty() {
             survey.warnings.push(empty_log(&path));
         }
-        if let End::Torn { offset, bytes, rest } = reader.end() {
+        if let LogEnd::Torn { offset, bytes, rest } = reader.end() {
             survey.warnings.push(format!(
                 "{} ends with {} at byte {offset}: {bytes} bytes were left out, as etcd 0.x does when it starts",
                 path.display(),
                 match rest {
-                    Rest::Zeros => "zeros instead of an entry",
-                    Rest::Length | Rest::Body { .. } => "an entry that was never written in full",
+                    TornPart::Zeros => "zeros instead of an entry",
+                    TornPart::Length | TornPart::Body { .. } => "an entry that was never written in full",
                 }
             ));
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use shared::disk::{Disk, Open};
 use shared::id::MemberId;
-use shared::legacy::log::{End, Reader};
+use shared::legacy::log::{LogEnd, Reader};
 use shared::legacy::{Command, log_path};
 use shared::store::Store;
 
@@ -102,7 +102,7 @@ fn replay_log<D: Disk>(disk: &D, data_dir: &Path, start: ReplayStart, to: u64) -
                 Err(error) => missing.push(format!("entry {index} was left out: {error}")),
             }
         }
-        if let End::Torn { offset, bytes, .. } = reader.end() {
+        if let LogEnd::Torn { offset, bytes, .. } = reader.end() {
             let path = path.display();
             warnings.push(format!(
                 "{bytes} bytes from byte {offset} of {path} on are a part of an entry: left out, as 0.x does at its start"

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use etcd_migrate::{MigrateError, Options, Progress, Report};
 use shared::disk::RealDisk;
-use shared::legacy::{self, FileError, Found, StandbyInfo};
+use shared::legacy::{self, FileError, LegacyDir, StandbyInfo};
 use shared::net::TlsFileError;
 use shared::url::{InitialCluster, UrlError, Urls};
 
@@ -91,9 +91,9 @@ pub fn bring_up(config: &mut Config) -> Result<(), UpgradeError> {
         return Ok(());
     }
     match legacy::detect(&RealDisk, &config.data_dir)? {
-        Found::Nothing => Ok(()),
-        Found::Member => migrate(config),
-        Found::Standby(standby) => become_proxy(config, &standby),
+        LegacyDir::Nothing => Ok(()),
+        LegacyDir::Member => migrate(config),
+        LegacyDir::Standby(standby) => become_proxy(config, &standby),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::wal::Frames;
 
 /// What an entry holds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum EntryContent {
     /// Nothing: a new leader's first entry.
     Empty,
     /// A request to the v2 store.
@@ -116,31 +116,33 @@ pub struct ContentError {
 ///
 /// # Errors
 /// If it is no message of the kind that the entry has; a server would not start on it.
-pub fn content(entry: &pb::Entry, frames: Frames) -> Result<Content, ContentError> {
+pub fn content(entry: &pb::Entry, frames: Frames) -> Result<EntryContent, ContentError> {
     let error = |what| ContentError { index: entry.index, what };
     let data = entry.data.clone().unwrap_or_default();
     match entry.kind {
-        pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Empty),
+        pb::ENTRY_NORMAL if data.is_empty() => Ok(EntryContent::Empty),
         pb::ENTRY_NORMAL => {
             let request = pb::Request::decode(data.clone()).map_err(|_| error("request"));
             match request {
-                Ok(request) if Verb::of(&request.method).is_some() => Ok(Content::Request(request)),
+                Ok(request) if Verb::of(&request.method).is_some() => Ok(EntryContent::Request(request)),
                 // The fields that a v2 request always has are none of the union.
-                request if frames == Frames::Any => union(data).map_or(request.map(Content::Request), Ok),
-                request => request.map(Content::Request),
+                request if frames == Frames::Any => {
+                    union(data).map_or(request.map(EntryContent::Request), Ok)
+                }
+                request => request.map(EntryContent::Request),
             }
         }
         pb::ENTRY_CONF_CHANGE => {
             let change = pb::ConfChange::decode(data).map_err(|_| error("change of the members"))?;
-            Ok(Content::Change(change))
+            Ok(EntryContent::Change(change))
         }
-        pb::ENTRY_CONF_CHANGE_V2 if frames == Frames::Any => Ok(Content::Changes),
+        pb::ENTRY_CONF_CHANGE_V2 if frames == Frames::Any => Ok(EntryContent::Changes),
         _ => Err(error("message that this program knows")),
     }
 }
 
 /// Decodes the union.
-fn union(mut data: Bytes) -> Option<Content> {
+fn union(mut data: Bytes) -> Option<EntryContent> {
     let mut request = V3Request { id: 0, field: 0, membership: None };
     let mut v2 = None;
     while data.has_remaining() {
@@ -182,7 +184,7 @@ fn union(mut data: Bytes) -> Option<Content> {
         }
         request.field = field;
     }
-    Some(v2.map_or(Content::V3(request), Content::Request))
+    Some(v2.map_or(EntryContent::V3(request), EntryContent::Request))
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn requests_of_v2_stand_alone_or_in_the_union() {
         for method in ["PUT", "POST", "DELETE", "QGET", "SYNC"].map(str::as_bytes) {
-            let wanted = Ok(Content::Request(request(method)));
+            let wanted = Ok(EntryContent::Request(request(method)));
             let alone = normal(request(method).encode_to_vec());
             assert_eq!(content(&alone, Frames::V2), wanted);
             assert_eq!(content(&alone, Frames::Any), wanted);
@@ -259,7 +261,7 @@ mod tests {
     #[test]
     fn requests_of_v3_are_named() {
         let named = |field, message: &[u8]| match content(&normal(union_of(field, message)), Frames::Any) {
-            Ok(Content::V3(request)) => (request.name(), request.id, request.membership),
+            Ok(EntryContent::V3(request)) => (request.name(), request.id, request.membership),
             other => panic!("{other:?}"),
         };
         assert_eq!(named(4, b"\x0a\x01k\x12\x01v"), ("v3 put", 5, None));
@@ -285,9 +287,9 @@ mod tests {
         assert!(content(&normal(&b"\xff"[..]), Frames::V2).is_err());
         // As servers of 3.x take it: what is no union is a v2 request, whatever its method.
         let odd = content(&normal(union_of(V2, b"\xff")), Frames::Any);
-        assert!(matches!(odd, Ok(Content::Request(request)) if &request.method[..] == b"\xff"));
+        assert!(matches!(odd, Ok(EntryContent::Request(request)) if &request.method[..] == b"\xff"));
         let joint = pb::Entry { kind: pb::ENTRY_CONF_CHANGE_V2, ..normal("") };
-        assert_eq!(content(&joint, Frames::Any), Ok(Content::Changes));
+        assert_eq!(content(&joint, Frames::Any), Ok(EntryContent::Changes));
         assert!(content(&joint, Frames::V2).is_err());
         let change = pb::Entry { kind: pb::ENTRY_CONF_CHANGE, ..normal(&b"\x08"[..]) };
         assert!(content(&change, Frames::Any).is_err());

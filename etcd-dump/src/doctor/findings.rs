@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use shared::disk::{Disk, Kind};
-use shared::entry::{Content, content};
+use shared::entry::{EntryContent, content};
 use shared::log_replay::LogReplay;
 use shared::pb;
 use shared::snap::{self, Snapshots};
 use shared::store::Store;
-use shared::wal::{self, End, Frames, Inspected, Stream, WalError};
+use shared::wal::{self, Frames, Inspected, SegmentEnd, Stream, WalError};
 
 use super::DoctorError;
 use super::members::{self, is_attributes, is_version};
@@ -269,9 +269,9 @@ fn snapshot_names<D: Disk>(disk: &D, member: &MemberFiles) -> Result<Vec<OsStrin
 fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> LogReplay {
     findings.log.last_index = replay.applied().index;
     let rest = match log.end {
-        End::Torn => Some("a part of a record"),
+        SegmentEnd::Torn => Some("a part of a record"),
         // Only 3.x prepares its segments with zeros.
-        End::Zeros if !log.padded => Some("zero bytes"),
+        SegmentEnd::Zeros if !log.padded => Some("zero bytes"),
         _ => None,
     };
     if let Some(rest) = rest {
@@ -283,7 +283,7 @@ fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) ->
     }
     for entry in &log.entries {
         match content(entry, Frames::Any) {
-            Ok(Content::Request(request)) if !is_publication(&request) => {
+            Ok(EntryContent::Request(request)) if !is_publication(&request) => {
                 let request = V2Request {
                     index: entry.index,
                     method: String::from_utf8_lossy(&request.method).into_owned(),
@@ -293,14 +293,14 @@ fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) ->
                 findings.log.first_v2_request.get_or_insert_with(|| request.clone());
                 findings.log.last_v2_request = Some(request);
             }
-            Ok(Content::Request(request)) if !is_valid_publication(&request) => {
+            Ok(EntryContent::Request(request)) if !is_valid_publication(&request) => {
                 findings.members.push(format!(
                     "entry {}: PUT {}: the value is not one that a server writes",
                     entry.index,
                     String::from_utf8_lossy(&request.path)
                 ))
             }
-            Ok(Content::V3(_)) => findings.log.v3_requests += 1,
+            Ok(EntryContent::V3(_)) => findings.log.v3_requests += 1,
             _ => {}
         }
         if let Err(error) = replay.apply(entry) {

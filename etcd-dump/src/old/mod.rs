@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use shared::disk::{Disk, Open, RealDisk};
-use shared::legacy::log::{End, LogEntry, Reader};
+use shared::legacy::log::{LogEnd, LogEntry, Reader};
 use shared::legacy::{self, Conf, LogError, Snapshot, snapshot};
 
 pub(crate) use verify::verify;
@@ -46,8 +46,8 @@ pub(crate) fn dump(dir: &Path, options: &DumpOptions, out: &mut impl Write) -> R
         }
     }
     match reader.end() {
-        End::Clean => Ok(()),
-        End::Torn { offset, bytes, .. } => {
+        LogEnd::Clean => Ok(()),
+        LogEnd::Torn { offset, bytes, .. } => {
             let log = legacy::log_path(dir);
             bail!("{} ends in a part of an entry, {bytes} bytes from byte {offset} on", log.display())
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use shared::disk::RealDisk;
-use shared::legacy::log::{End, LogEntry};
+use shared::legacy::log::{LogEnd, LogEntry};
 use shared::legacy::{self, Command, FileError, LogError, SnapshotError, snapshot};
 use shared::store::Store;
 
@@ -69,8 +69,8 @@ fn snapshots(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<
         findings.count_check(Check::Snapshots);
         let snapshot = match snapshot::read(&RealDisk, &file) {
             Ok(snapshot) => snapshot,
-            Err(SnapshotError::Damaged { flaw, .. }) => {
-                findings.flaw(Check::Sums, &file, None, flaw.to_string())?;
+            Err(SnapshotError::Damaged { damage, .. }) => {
+                findings.flaw(Check::Sums, &file, None, damage.to_string())?;
                 continue;
             }
             Err(error) => {
@@ -138,7 +138,7 @@ fn log(
         let flaw = "the log is empty: what was written after the snapshot is missing".to_owned();
         findings.flaw(Check::Files, &path, Some(0), flaw)?;
     }
-    if let End::Torn { offset, bytes, .. } = reader.end() {
+    if let LogEnd::Torn { offset, bytes, .. } = reader.end() {
         let flaw = format!("the log ends in a part of an entry, {bytes} bytes");
         findings.flaw(Check::Files, &path, Some(offset), flaw)?;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shared::disk::{Disk, DiskError, DiskFile as _, Open};
 use shared::pb;
-use shared::wal::{self, End, FileSource, Frames, Place, Record, SegmentName, Survey};
+use shared::wal::{self, FileSource, Frames, Record, RecordSpan, SegmentEnd, SegmentName, Survey};
 
 /// No log has more entries; whatever has a greater index is damaged.
 pub(super) const INDEX_MAX: u64 = u64::MAX / 2;
@@ -42,7 +42,8 @@ pub(super) struct Segment {
 impl Segment {
     /// Whether the head is missing that a segment has before it gets its name: what was in it is lost.
     pub(super) fn is_headless(&self) -> bool {
-        matches!(&self.state, SegmentState::Surveyed(survey) if survey.flaws.is_empty()) && self.records < 2
+        matches!(&self.state, SegmentState::Surveyed(survey) if survey.damaged_ranges.is_empty())
+            && self.records < 2
     }
 }
 
@@ -173,8 +174,8 @@ impl LogReader {
         let (sum, state) = match result {
             Ok(survey) => {
                 self.log.padded |= survey.padded;
-                let whole = survey.end != End::Torn && survey.end_offset == expected;
-                self.damaged |= !whole || survey.flaws.iter().any(|flaw| !flaw.kept);
+                let whole = survey.end != SegmentEnd::Torn && survey.end_offset == expected;
+                self.damaged |= !whole || survey.damaged_ranges.iter().any(|flaw| !flaw.kept);
                 (survey.sum.filter(|_| whole), SegmentState::Surveyed(survey))
             }
             Err(error) => {
@@ -186,7 +187,7 @@ impl LogReader {
         sum
     }
 
-    fn record(&mut self, segment: usize, location: Place, record: Record) {
+    fn record(&mut self, segment: usize, location: RecordSpan, record: Record) {
         match record {
             Record::Metadata(metadata) => {
                 if self.log.metadata.is_none() || (location.proven && !self.metadata_proven) {

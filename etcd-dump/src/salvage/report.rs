@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use shared::id::{ClusterId, MemberId};
 use shared::store::Store;
-use shared::wal::{End, Flaw};
+use shared::wal::{DamagedRange, SegmentEnd};
 
 use super::log::{EntryRun, Log, Segment, SegmentState};
 use super::plan::Plan;
@@ -246,11 +246,11 @@ fn damage_behind(plan: &Plan, log: &Log) -> Vec<MissingPart> {
             )));
             continue;
         }
-        let behind = |flaw: &&Flaw| !flaw.kept && (number > first || flaw.from >= end);
-        for Flaw { from, to, damage, .. } in survey.flaws.iter().filter(behind) {
+        let behind = |flaw: &&DamagedRange| !flaw.kept && (number > first || flaw.from >= end);
+        for DamagedRange { from, to, damage, .. } in survey.damaged_ranges.iter().filter(behind) {
             missing.push(MissingPart::part(format!("what {name} had in bytes {from} to {to}: {damage}")));
         }
-        if survey.end == End::Torn {
+        if survey.end == SegmentEnd::Torn {
             let (from, to) = (survey.end_offset, segment.bytes);
             missing.push(MissingPart::part(format!(
                 "a part of a record at the end of {name}, bytes {from} to {to}"
@@ -300,7 +300,7 @@ fn segment_file(segment: &Segment) -> File {
     let state = match &segment.state {
         SegmentState::Unreadable(error) => format!("unreadable: {error}"),
         SegmentState::Surveyed(survey) => {
-            damage.extend(survey.flaws.iter().map(|flaw| FileDamage {
+            damage.extend(survey.damaged_ranges.iter().map(|flaw| FileDamage {
                 from: flaw.from,
                 to: flaw.to,
                 what: flaw.damage.to_string(),
@@ -309,9 +309,9 @@ fn segment_file(segment: &Segment) -> File {
             match survey.end {
                 _ if !damage.is_empty() => "damaged",
                 _ if segment.is_headless() => "holds no record",
-                End::Torn => "ends in a part of a record",
-                End::Zeros => "good, zeros at its end",
-                End::Clean => "good",
+                SegmentEnd::Torn => "ends in a part of a record",
+                SegmentEnd::Zeros => "good, zeros at its end",
+                SegmentEnd::Clean => "good",
             }
             .to_owned()
         }

@@ -44,7 +44,7 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Snapshot>, DiskE
                 Err(format!("there is no entry {}", snapshot.metadata.index))
             }
             Ok(snapshot) => Ok(snapshot.metadata),
-            Err(snap::SnapError::Broken { flaw, .. }) => Err(flaw.to_string()),
+            Err(snap::SnapError::Broken { damage, .. }) => Err(damage.to_string()),
             Err(error) => Err(error.to_string()),
         };
         found.push(Snapshot { path, named: parse(stem), state });

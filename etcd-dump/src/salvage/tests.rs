@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use shared::disk::{Disk, Fault, Open, SimDisk, Verb};
+use shared::disk::{Disk, DiskOperation, Fault, Open, SimDisk};
 use shared::id::MemberId;
 use shared::log_replay::LogReplay;
 use shared::pb;
@@ -552,7 +552,11 @@ fn a_disk_that_is_full_leaves_no_draft() {
     let mut refused = 0;
     for after in 0..12 {
         let old = Old::new(history(30), &[20], 1 << 20);
-        old.disk.inject(Fault { verb: Verb::Write, after, kind: std::io::ErrorKind::StorageFull });
+        old.disk.inject(Fault {
+            operation: DiskOperation::Write,
+            after,
+            kind: std::io::ErrorKind::StorageFull,
+        });
         let (_, error) = old.salvage();
         refused += usize::from(error.is_some_and(|error| !error.is_nothing() && !error.is_usage()));
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shared::disk::Disk;
-use shared::entry::{Content, content};
+use shared::entry::{EntryContent, content};
 use shared::pb;
 use shared::wal::Frames;
 
@@ -33,7 +33,7 @@ pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<UnusedWrite>
         for location in run.from(last + 1) {
             // What cannot be read any more is none.
             let Ok(Some(entry)) = reader.read(location) else { continue };
-            let Ok(Content::Request(request)) = content(&entry, Frames::V2) else { continue };
+            let Ok(EntryContent::Request(request)) = content(&entry, Frames::V2) else { continue };
             let Some(write) = write_of(&entry, &request) else { continue };
             if found.len() == UNUSED_MAX {
                 return (found, true);

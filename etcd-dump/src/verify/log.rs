@@ -7,7 +7,7 @@ use anyhow::Result;
 use shared::disk::RealDisk;
 use shared::entry::content;
 use shared::pb;
-use shared::wal::{self, End, Frames, Record, SegmentName, Stream, WalError};
+use shared::wal::{self, Frames, Record, SegmentEnd, SegmentName, Stream, WalError};
 
 use super::snapshots::GoodSnapshot;
 use super::terms::Terms;
@@ -54,7 +54,7 @@ struct LogCheck<'a, 'b, W> {
     is_lost: bool,
     /// The newest mark.
     mark: pb::WalSnapshot,
-    end: End,
+    end: SegmentEnd,
 }
 
 /// What a segment holds.
@@ -82,7 +82,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             terms: Terms::default(),
             is_lost: false,
             mark: pb::WalSnapshot::default(),
-            end: End::Clean,
+            end: SegmentEnd::Clean,
         }
     }
 
@@ -128,11 +128,11 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
                 self.flaw(Check::Files, "the segment holds no record: what was in it is lost".to_owned())?;
                 self.lose_track();
             }
-            Ok(()) if end == End::Clean => {}
+            Ok(()) if end == SegmentEnd::Clean => {}
             // 3.x prepares its segments with zeros.
-            Ok(()) if end == End::Zeros && stream.is_padded() => {}
+            Ok(()) if end == SegmentEnd::Zeros && stream.is_padded() => {}
             Ok(()) => {
-                let what = if end == End::Torn { "a part of a record" } else { "zero bytes" };
+                let what = if end == SegmentEnd::Torn { "a part of a record" } else { "zero bytes" };
                 self.flaw(Check::Files, format!("the segment ends in {what}"))?;
             }
             Err(WalError::Damaged { damage, .. }) => {
@@ -282,7 +282,8 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             self.flaw(Check::States, flaw)?;
         }
         // A state that should have followed the last entry was torn off, too.
-        let last_term = self.last.and_then(|last| self.terms.at(last)).filter(|_| self.end == End::Clean);
+        let last_term =
+            self.last.and_then(|last| self.terms.at(last)).filter(|_| self.end == SegmentEnd::Clean);
         if let Some(last_term) = last_term.filter(|last| *last > term) {
             self.flaw(Check::States, format!("the state has term {term}, the last entry {last_term}"))?;
         }

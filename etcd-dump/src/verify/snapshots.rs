@@ -35,8 +35,8 @@ pub(crate) fn check(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> 
         findings.count_check(Check::Snapshots);
         let snapshot = match snap::read(&RealDisk, &file) {
             Ok(snapshot) => snapshot,
-            Err(SnapError::Broken { flaw, .. }) => {
-                findings.flaw(Check::Sums, &file, None, flaw.to_string())?;
+            Err(SnapError::Broken { damage, .. }) => {
+                findings.flaw(Check::Sums, &file, None, damage.to_string())?;
                 continue;
             }
             Err(error) => {

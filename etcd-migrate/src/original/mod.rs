@@ -15,7 +15,7 @@ use std::path::Path;
 
 use shared::disk::{Disk, Open};
 use shared::id::MemberId;
-use shared::legacy::log::{End, HEAD_BYTES, LogEntry, Reader, Rest};
+use shared::legacy::log::{HEAD_BYTES, LogEnd, LogEntry, Reader, TornPart};
 use shared::legacy::{self, Command, FileError, LogError, conf_path, log_path};
 use shared::pb;
 
@@ -136,20 +136,20 @@ impl OriginalLog {
         }
         match reader.end() {
             // It takes an end before the first byte of a body for the end of the log.
-            End::Torn { offset, rest: Rest::Length, .. }
-            | End::Torn { offset, bytes: 9, rest: Rest::Body { .. } } => {
+            LogEnd::Torn { offset, rest: TornPart::Length, .. }
+            | LogEnd::Torn { offset, bytes: 9, rest: TornPart::Body { .. } } => {
                 const { assert!(HEAD_BYTES == 9) };
                 log.warnings
                     .push(format!("{} ends with a part of an entry at byte {offset}", path.display()));
             }
-            End::Torn { rest: Rest::Body { .. }, .. } => {
+            LogEnd::Torn { rest: TornPart::Body { .. }, .. } => {
                 return refuse("failed decoding next log entry: unexpected EOF".to_owned());
             }
-            End::Torn { rest: Rest::Zeros, .. } => {
+            LogEnd::Torn { rest: TornPart::Zeros, .. } => {
                 return refuse("failed decoding next log entry: expected integer".to_owned());
             }
-            End::Clean if reader.is_empty() => log.warnings.push(empty_log(&path)),
-            End::Clean => {}
+            LogEnd::Clean if reader.is_empty() => log.warnings.push(empty_log(&path)),
+            LogEnd::Clean => {}
         }
         Ok(log)
     }

@@ -28,7 +28,7 @@ impl OriginalSnapshot {
             return Ok(None);
         }
         for name in disk.list(dir)? {
-            if snapshot::Name::parse(&name).is_none() {
+            if snapshot::SnapshotName::parse(&name).is_none() {
                 let name = name.to_string_lossy();
                 return refuse(match name.strip_suffix(".ss") {
                     None => format!("file {name:?} does not have .ss extension"),
@@ -74,7 +74,7 @@ fn members_below_0(mut image: Image, registry: &Registry) -> Result<Image, Migra
         })
         .collect();
     let mut place = |path: &str, value: Option<&[u8]>, (created, modified)| {
-        let placed = image.place(path.as_bytes(), value, created, modified);
+        let placed = image.put_node(path.as_bytes(), value, created, modified);
         assert!(placed.is_ok(), "a key stands in the way of {path}");
     };
     place("/0", None, (created, modified));

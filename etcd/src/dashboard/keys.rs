@@ -10,7 +10,7 @@ use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Serialize;
 use shared::error::ApiError;
-use shared::store::{Nodes, Visited};
+use shared::store::{Nodes, WalkedNode};
 
 /// How many entries of a directory are told at once.
 const ENTRIES_MAX: usize = 500;
@@ -68,7 +68,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn new(node: Visited<'_>, name: String) -> Entry {
+    fn new(node: WalkedNode<'_>, name: String) -> Entry {
         let value = node.value.unwrap_or_default();
         Entry {
             name,

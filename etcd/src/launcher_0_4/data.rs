@@ -4,7 +4,7 @@ use std::path::Path;
 
 use memchr::memmem;
 use shared::disk::{Disk, DiskError, Kind, Open};
-use shared::legacy::{self, Command, CommandError, Found, LogError};
+use shared::legacy::{self, Command, CommandError, LegacyDir, LogError};
 use shared::legacy::{FileError, SnapshotError, log::Reader, snapshot};
 use shared::store::{RecoverError, Store};
 
@@ -78,9 +78,9 @@ pub(super) fn look<D: Disk>(disk: &D, dir: &Path) -> Result<Data, DataError> {
         return Ok(Data::Proxy);
     }
     Ok(match legacy::detect(disk, dir)? {
-        Found::Nothing => Data::Nothing,
-        Found::Standby(info) => Data::Standby(info),
-        Found::Member => Data::Old { next: next_version(disk, dir)? },
+        LegacyDir::Nothing => Data::Nothing,
+        LegacyDir::Standby(info) => Data::Standby(info),
+        LegacyDir::Member => Data::Old { next: next_version(disk, dir)? },
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus::proto::{MetricFamily, MetricType};
 use shared::event::Action;
-use shared::store::{Census, Counter, Stats, Store};
+use shared::store::{Counter, NodeCounts, Stats, Store};
 
 use super::families::{counter, float, gauge, labelled, seconds};
 
@@ -124,7 +124,7 @@ impl HistoryReach {
 }
 
 /// The clients' keys and their bytes.
-pub(super) fn size_families(census: &Census) -> Vec<MetricFamily> {
+pub(super) fn size_families(census: &NodeCounts) -> Vec<MetricFamily> {
     let bytes = census.path_bytes + census.value_bytes;
     let bytes_per_key = if census.keys == 0 { 0.0 } else { float(bytes) / float(census.keys) };
     vec![
@@ -143,7 +143,7 @@ pub struct LastCensus(Mutex<Option<Counted>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Counted {
-    census: Census,
+    census: NodeCounts,
     /// The store's index then.
     index: u64,
     rest_until: Instant,
@@ -164,13 +164,13 @@ impl LastCensus {
     }
 
     /// The count, which ended now and took so long.
-    pub fn counted(&self, census: Census, index: u64, now: Instant, took: Duration) {
+    pub fn counted(&self, census: NodeCounts, index: u64, now: Instant, took: Duration) {
         let rest_until = now + (REST_FACTOR * took).clamp(REST.0, REST.1);
         *self.0.lock() = Some(Counted { census, index, rest_until });
     }
 
     /// The last count.
-    pub fn get(&self) -> Option<Census> {
+    pub fn get(&self) -> Option<NodeCounts> {
         self.0.lock().map(|last| last.census)
     }
 }
@@ -184,25 +184,25 @@ mod tests {
         let (last, now) = (LastCensus::default(), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
         assert!(last.is_due(0, now));
-        last.counted(Census { keys: 9, ..Census::default() }, 7, now, Duration::from_millis(100));
+        last.counted(NodeCounts { keys: 9, ..NodeCounts::default() }, 7, now, Duration::from_millis(100));
         assert_eq!(last.get().map(|census| census.keys), Some(9));
         assert!(!last.is_due(7, after(100_000)), "nothing has changed");
         assert!(!last.is_due(8, after(4_900)));
         assert!(last.is_due(8, after(5_100)));
         assert!(!last.is_due(8, after(5_200)), "one is counting");
-        last.counted(Census::default(), 8, now, Duration::ZERO);
+        last.counted(NodeCounts::default(), 8, now, Duration::ZERO);
         assert!(!last.is_due(9, after(900)) && last.is_due(9, after(1_100)));
     }
 
     #[test]
     fn bytes_per_key_are_an_average() {
-        let census = Census { keys: 4, path_bytes: 10, value_bytes: 20, ..Census::default() };
-        let value = |census: &Census| {
+        let census = NodeCounts { keys: 4, path_bytes: 10, value_bytes: 20, ..NodeCounts::default() };
+        let value = |census: &NodeCounts| {
             let families = size_families(census);
             let family = families.iter().find(|family| family.name() == "etcd_rs_store_bytes_per_key");
             family.unwrap().get_metric()[0].get_gauge().get_value()
         };
         assert_eq!(value(&census), 7.5);
-        assert_eq!(value(&Census::default()), 0.0);
+        assert_eq!(value(&NodeCounts::default()), 0.0);
     }
 }

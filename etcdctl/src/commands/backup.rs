@@ -10,7 +10,7 @@ use shared::disk::{Disk, DiskError, RealDisk};
 use shared::pb;
 use shared::snap::{self, SnapError, Snapshots};
 use shared::time::UnixNanos;
-use shared::wal::{self, End, EntryRef, Inspected, Stream, Wal, WalError};
+use shared::wal::{self, EntryRef, Inspected, SegmentEnd, Stream, Wal, WalError};
 
 /// Where the log of the copy is built. The name does not end in `.tmp`: to servers, this is a (bad) log.
 const PARTIAL: &str = "backup.partial";
@@ -190,7 +190,7 @@ fn read_once<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, Backu
         ));
         source.log.state.commit = last;
     }
-    if source.log.end == End::Torn {
+    if source.log.end == SegmentEnd::Torn {
         source.notices.push(format!(
             "The log ends in a part of a record ({} from byte {} on), which is not in the copy; a crash leaves such.",
             source.log.last_file.display(),

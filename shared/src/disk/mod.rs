@@ -24,7 +24,7 @@ pub use limit::report_size_limit;
 pub use output::OutputFile;
 pub use patient::PatientDisk;
 pub use real::{RealDisk, RealFile};
-pub use sim::{Fault, SimDisk, SimFile, Verb};
+pub use sim::{DiskOperation, Fault, SimDisk, SimFile};
 
 /// How [`Disk::open`] treats a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

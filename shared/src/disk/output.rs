@@ -53,15 +53,15 @@ impl OutputFile {
         let place = follow(path).map_err(failed)?;
         let into = |file: OwnedFd| OutputFile { path: path.to_owned(), file: file.into(), draft: None };
         let target = match place {
-            Place::Descriptor(Some(1)) => {
+            PathTarget::Descriptor(Some(1)) => {
                 return io::stdout().as_fd().try_clone_to_owned().map(into).map_err(|e| error(path, e));
             }
-            Place::Descriptor(Some(2)) => {
+            PathTarget::Descriptor(Some(2)) => {
                 return io::stderr().as_fd().try_clone_to_owned().map(into).map_err(|e| error(path, e));
             }
             // What the descriptor has written so far stays.
-            Place::Descriptor(_) => return open_into(path, OFlags::APPEND).map(into).map_err(failed),
-            Place::Path(target) => target,
+            PathTarget::Descriptor(_) => return open_into(path, OFlags::APPEND).map(into).map_err(failed),
+            PathTarget::Path(target) => target,
         };
         let old = match fs::stat(&target) {
             Ok(stat) => Some(stat),
@@ -126,7 +126,7 @@ fn error(path: &Path, source: io::Error) -> DiskError {
 
 /// Where a path leads.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum PathTarget {
     /// A path whose last part is no link; nothing may be there.
     Path(PathBuf),
     /// An open descriptor, with its number if it is one of this process.
@@ -134,18 +134,18 @@ enum Place {
 }
 
 /// Follows the links at a path, those to nothing too.
-fn follow(path: &Path) -> Result<Place, Errno> {
+fn follow(path: &Path) -> Result<PathTarget, Errno> {
     let mut at = path.to_owned();
     for _ in 0..LINKS_MAX {
         if let Some(number) = descriptor(&at) {
-            return Ok(Place::Descriptor(number));
+            return Ok(PathTarget::Descriptor(number));
         }
         match fs::readlink(&at, Vec::new()) {
             Ok(link) => {
                 at = parent_of(&at).join(OsStr::from_bytes(link.as_bytes()));
             }
             // Not a link, or nothing.
-            Err(Errno::INVAL | Errno::NOENT) => return Ok(Place::Path(at)),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(PathTarget::Path(at)),
             Err(errno) => return Err(errno),
         }
     }

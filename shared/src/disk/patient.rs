@@ -115,7 +115,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::disk::{Fault, SimDisk, Verb};
+    use crate::disk::{DiskOperation, Fault, SimDisk};
 
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
@@ -140,7 +140,11 @@ mod tests {
             });
             assert_eq!((got.is_err(), tries.into_inner()), (true, 1));
         }
-        disk.disk.inject(Fault { verb: Verb::Create, after: 0, kind: io::ErrorKind::StorageFull });
+        disk.disk.inject(Fault {
+            operation: DiskOperation::Create,
+            after: 0,
+            kind: io::ErrorKind::StorageFull,
+        });
         assert!(disk.open(Path::new("/f"), Open::Create).is_err());
     }
 

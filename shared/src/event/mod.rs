@@ -94,12 +94,12 @@ pub(crate) struct EventNode {
     pub(crate) meta: Meta,
     /// Seconds left when it happened. Not used of what was read.
     pub(crate) ttl: i64,
-    pub(crate) content: Content,
+    pub(crate) content: NodeContent,
 }
 
 /// What an event shows of a node.
 #[derive(Clone)]
-pub(crate) enum Content {
+pub(crate) enum NodeContent {
     /// Its indexes only: what is left of a node that went away.
     Gone,
     /// A key with its value.
@@ -123,7 +123,7 @@ impl Event {
 
     /// The answer to what has no answer: a `SYNC`.
     pub fn nothing(index: u64) -> Event {
-        let node = EventNode { meta: Meta::default(), ttl: 0, content: Content::Gone };
+        let node = EventNode { meta: Meta::default(), ttl: 0, content: NodeContent::Gone };
         Event { index, ..Event::new(Action::Get, Arc::from([]), node, None) }
     }
 
@@ -220,23 +220,23 @@ impl EventNode {
     pub(crate) fn of(child: &Child, now: UnixNanos) -> EventNode {
         let meta = child.meta();
         let content = match child {
-            Child::Key(_, key) => Content::Key(key.clone()),
-            Child::Dir(..) => Content::Dir,
+            Child::Key(_, key) => NodeContent::Key(key.clone()),
+            Child::Dir(..) => NodeContent::Dir,
         };
         EventNode { meta, ttl: ttl_seconds(meta.expiration, now), content }
     }
 
     pub(crate) fn is_dir(&self) -> bool {
-        matches!(self.content, Content::Dir | Content::Listing { .. })
+        matches!(self.content, NodeContent::Dir | NodeContent::Listing { .. })
     }
 
     fn view<'a>(&'a self, key: &'a [u8]) -> NodeView<'a> {
         let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let content = match &self.content {
-            Content::Gone => ViewContent::Nothing,
-            Content::Key(key) => ViewContent::Value(key.value()),
-            Content::Dir => ViewContent::Dir(None),
-            Content::Listing { dir, .. } => ViewContent::Dir(Some(dir)),
+            NodeContent::Gone => ViewContent::Nothing,
+            NodeContent::Key(key) => ViewContent::Value(key.value()),
+            NodeContent::Dir => ViewContent::Dir(None),
+            NodeContent::Listing { dir, .. } => ViewContent::Dir(Some(dir)),
         };
         NodeView { name, meta: self.meta, content }
     }

@@ -3,7 +3,7 @@
 
 use triomphe::Arc;
 
-use super::{Action, Content, Event, EventNode};
+use super::{Action, Event, EventNode, NodeContent};
 use crate::error::KEYS_PREFIX;
 use crate::json;
 use crate::store::node::{Child, Dir, Meta};
@@ -28,7 +28,7 @@ const FRAME_BYTES: usize = 256;
 pub(super) fn write_event(out: &mut Vec<u8>, event: &Event, reader: Reader) {
     let values =
         [Some(&event.node), event.prev.as_ref()].into_iter().flatten().map(|node| match &node.content {
-            Content::Key(key) => key.value().len(),
+            NodeContent::Key(key) => key.value().len(),
             _ => 0,
         });
     out.reserve(FRAME_BYTES + 2 * event.key.len() + values.sum::<usize>());
@@ -54,22 +54,22 @@ pub(super) fn write_event(out: &mut Vec<u8>, event: &Event, reader: Reader) {
 
 fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec<u8>, reader: Reader) {
     match &node.content {
-        Content::Listing { dir, recursive } => {
+        NodeContent::Listing { dir, recursive } => {
             let path = std::mem::take(path);
             Listing::new(dir.clone(), *recursive, path, reader).write(out, usize::MAX);
         }
-        Content::Gone => {
+        NodeContent::Gone => {
             open(out, path, reader);
             write_expiration(out, node.meta, node.ttl);
             close(out, node.meta);
         }
-        Content::Dir => {
+        NodeContent::Dir => {
             open(out, path, reader);
             member(out, b"\"dir\":true");
             write_expiration(out, node.meta, node.ttl);
             close(out, node.meta);
         }
-        Content::Key(key) => {
+        NodeContent::Key(key) => {
             // Of what was read the time left is that of the answer, else that of the moment.
             let ttl = match reader {
                 Reader::Client { now } if is_read => ttl_seconds(node.meta.expiration, now),
@@ -91,7 +91,7 @@ pub struct Rendering {
 impl Rendering {
     /// Of what [`Event::write_json`] writes with this `now`, and a newline. `None` for what is no read of a directory.
     pub(super) fn of(event: &Event, now: UnixNanos) -> Option<Rendering> {
-        let Content::Listing { dir, recursive } = &event.node.content else { return None };
+        let NodeContent::Listing { dir, recursive } = &event.node.content else { return None };
         let mut path = Vec::with_capacity(event.key.len() + 16);
         json::write_escaped(&mut path, &event.key);
         let listing = Listing::new(dir.clone(), *recursive, path, Reader::Client { now });

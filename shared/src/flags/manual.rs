@@ -8,7 +8,7 @@ impl FlagSet {
     /// The page: what the help says before the flags, and the flags. `sets` are those of the whole program, for
     /// "see also".
     pub(super) fn manual(&self, sets: &[&FlagSet]) -> String {
-        let mut page = Page(String::new());
+        let mut page = ManPage(String::new());
         let version = env!("CARGO_PKG_VERSION");
         page.line(".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '");
         page.line(&format!(
@@ -51,9 +51,9 @@ fn page_name(set: &FlagSet) -> String {
     set.program.replace(' ', "-")
 }
 
-struct Page(String);
+struct ManPage(String);
 
-impl Page {
+impl ManPage {
     fn line(&mut self, line: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{line}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::disk::{Disk, DiskFile, Open, SimDisk};
-use crate::legacy::log::{self, End, LogEntry, Reader};
+use crate::legacy::log::{self, LogEnd, LogEntry, Reader};
 use crate::legacy::{Command, Conf, Info, StandbyInfo, snapshot};
 use crate::store::Store;
 
@@ -22,7 +22,7 @@ pub fn legacy_log(bytes: &[u8]) {
     let (entries, whole) = good(&mut reader);
     let length = bytes.len() as u64;
     assert!(reader.offset() <= length, "the good entries end at {} of {length}", reader.offset());
-    if let (true, End::Torn { offset, bytes: rest, .. }) = (whole, reader.end()) {
+    if let (true, LogEnd::Torn { offset, bytes: rest, .. }) = (whole, reader.end()) {
         assert!(offset == reader.offset() && offset + rest == length, "a rest of another length");
     }
     let mut written = Vec::new();
@@ -88,7 +88,7 @@ fn legacy_state(json: &[u8]) {
     if let Ok(store) = Store::recover_legacy(json, 8, true) {
         let image = store.image();
         assert!(image.first_difference(&image, b"/").is_none(), "an image differs from itself");
-        let _ = image.census(b"/1");
+        let _ = image.count_nodes(b"/1");
     }
 }
 

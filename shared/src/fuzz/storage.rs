@@ -53,8 +53,9 @@ pub fn wal_survey(bytes: &[u8]) {
         let mut at = 0;
         for (place, record) in &found {
             assert!(at <= place.offset && place.offset < place.end, "{place:?} behind {at}");
-            let told = |to: u64, flaw: &wal::Flaw| if flaw.from <= to { to.max(flaw.to) } else { to };
-            let told = survey.flaws.iter().fold(at, told);
+            let told =
+                |to: u64, damage: &wal::DamagedRange| if damage.from <= to { to.max(damage.to) } else { to };
+            let told = survey.damaged_ranges.iter().fold(at, told);
             assert!(told >= place.offset, "bytes from {told} on are passed over");
             if let Record::Entry(entry) = record {
                 let again = wal::entry_at(&mut bytes.clone(), place.offset, place.end, frames);

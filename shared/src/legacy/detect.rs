@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskFile, Kind, Open};
 
 /// What [`look`] finds of etcd 0.x in a directory.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Found {
+pub enum LegacyDir {
     /// Nothing of it, or nothing but files of a member that never began.
     Nothing,
     /// A member's data.
@@ -67,23 +67,23 @@ pub fn info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Info>, FileErro
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub fn detect<D: Disk>(disk: &D, data_dir: &Path) -> Result<Found, FileError> {
+pub fn detect<D: Disk>(disk: &D, data_dir: &Path) -> Result<LegacyDir, FileError> {
     match disk.kind(data_dir)? {
         Some(Kind::Dir) => {}
-        _ => return Ok(Found::Nothing),
+        _ => return Ok(LegacyDir::Nothing),
     }
     if let Some(standby) = standby_info(disk, data_dir)?.filter(|standby| standby.running) {
-        return Ok(Found::Standby(standby));
+        return Ok(LegacyDir::Standby(standby));
     }
     let log = log_path(data_dir);
     if disk.kind(&log)? == Some(Kind::File) && !disk.open(&log, Open::Read)?.is_empty()? {
-        return Ok(Found::Member);
+        return Ok(LegacyDir::Member);
     }
     if !snapshot::names(disk, &snapshot_dir(data_dir))?.is_empty() {
-        return Ok(Found::Member);
+        return Ok(LegacyDir::Member);
     }
     let began = conf(disk, data_dir)?.is_some_and(|conf| conf.commit_index > 0 || !conf.peers.is_empty());
-    Ok(if began { Found::Member } else { Found::Nothing })
+    Ok(if began { LegacyDir::Member } else { LegacyDir::Nothing })
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::disk::SimDisk;
 
-    fn found(files: &[(&str, &str)]) -> Found {
+    fn found(files: &[(&str, &str)]) -> LegacyDir {
         let disk = SimDisk::new(0);
         for (name, text) in files {
             disk.plant(&Path::new("/d").join(name), text.as_bytes()).unwrap();
@@ -105,18 +105,18 @@ mod tests {
         let member = "{\"Running\":false,\"Cluster\":null,\"SyncInterval\":5}";
         let began = "{\"commitIndex\":3,\"peers\":[]}";
         let never = "{\"commitIndex\":0,\"peers\":[]}";
-        assert_eq!(found(&[]), Found::Nothing);
-        assert_eq!(found(&[("log", ""), ("conf", never)]), Found::Nothing);
-        assert_eq!(found(&[("log", "x")]), Found::Member);
-        assert_eq!(found(&[("log", ""), ("conf", began)]), Found::Member);
-        assert_eq!(found(&[("snapshot/0_9.ss", "")]), Found::Member);
-        assert_eq!(found(&[("snapshot/readme", "")]), Found::Nothing);
+        assert_eq!(found(&[]), LegacyDir::Nothing);
+        assert_eq!(found(&[("log", ""), ("conf", never)]), LegacyDir::Nothing);
+        assert_eq!(found(&[("log", "x")]), LegacyDir::Member);
+        assert_eq!(found(&[("log", ""), ("conf", began)]), LegacyDir::Member);
+        assert_eq!(found(&[("snapshot/0_9.ss", "")]), LegacyDir::Member);
+        assert_eq!(found(&[("snapshot/readme", "")]), LegacyDir::Nothing);
         assert!(matches!(
             found(&[("log", "x"), ("conf", began), ("standby_info", standby)]),
-            Found::Standby(_)
+            LegacyDir::Standby(_)
         ));
-        assert!(matches!(found(&[("standby_info", standby)]), Found::Standby(_)));
-        assert_eq!(found(&[("standby_info", member)]), Found::Nothing);
-        assert_eq!(found(&[("log", "x"), ("standby_info", member)]), Found::Member);
+        assert!(matches!(found(&[("standby_info", standby)]), LegacyDir::Standby(_)));
+        assert_eq!(found(&[("standby_info", member)]), LegacyDir::Nothing);
+        assert_eq!(found(&[("log", "x"), ("standby_info", member)]), LegacyDir::Member);
     }
 }

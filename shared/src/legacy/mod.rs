@@ -20,7 +20,7 @@ mod detect;
 mod time;
 
 pub use command::{Command, CommandError};
-pub use detect::{Found, conf, conf_path, detect, info, log_path, snapshot_dir, standby_info};
+pub use detect::{LegacyDir, conf, conf_path, detect, info, log_path, snapshot_dir, standby_info};
 pub use files::{Conf, FileError, Info, StandbyInfo, StandbyMember};
 pub use log::{LogEntry, LogError};
 pub use snapshot::{Snapshot, SnapshotError};

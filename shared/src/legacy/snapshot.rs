@@ -36,7 +36,7 @@ pub struct Snapshot {
 
 /// The name of a snapshot's file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct SnapshotName {
     /// The term of its last entry.
     pub term: u64,
     /// The index of its last entry.
@@ -52,18 +52,18 @@ pub enum SnapshotError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// It is damaged.
-    #[error("{} is damaged: {flaw}", file.display())]
+    #[error("{} is damaged: {damage}", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
         /// What is wrong.
-        flaw: Flaw,
+        damage: SnapshotDamage,
     },
 }
 
 /// What is wrong with a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum SnapshotDamage {
     /// The file does not begin with a sum.
     #[error("at byte 0 expected 8 hexadecimal digits (the checksum) and a newline, found \"{found}\"")]
     NoChecksum {
@@ -92,7 +92,7 @@ pub enum Flaw {
     #[error(
         "its name tells of entry {index} of term {term}, its content of entry {last_index} of term {last_term}"
     )]
-    Name {
+    SnapshotName {
         /// The index in the name.
         index: u64,
         /// The term in the name.
@@ -104,17 +104,17 @@ pub enum Flaw {
     },
 }
 
-impl Name {
+impl SnapshotName {
     /// Parses a file's name; `None` if it is not that of a snapshot.
     #[must_use]
-    pub fn parse(name: &OsStr) -> Option<Name> {
+    pub fn parse(name: &OsStr) -> Option<SnapshotName> {
         let text = name.to_str()?;
         let (term, index) = text.strip_suffix(".ss")?.split_once('_')?;
         let number = |digits: &str| -> Option<u64> {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| digits.parse().ok())?
         };
-        Some(Name { term: number(term)?, index: number(index)?, file_name: text.to_owned() })
+        Some(SnapshotName { term: number(term)?, index: number(index)?, file_name: text.to_owned() })
     }
 }
 
@@ -123,11 +123,12 @@ impl Name {
 ///
 /// # Errors
 /// Those of the disk.
-pub fn names<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Name>, DiskError> {
+pub fn names<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SnapshotName>, DiskError> {
     if disk.kind(dir)? != Some(Kind::Dir) {
         return Ok(Vec::new());
     }
-    let mut names: Vec<Name> = disk.list(dir)?.iter().filter_map(|name| Name::parse(name)).collect();
+    let mut names: Vec<SnapshotName> =
+        disk.list(dir)?.iter().filter_map(|name| SnapshotName::parse(name)).collect();
     names.sort_unstable();
     Ok(names)
 }
@@ -145,13 +146,13 @@ pub fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<PathBuf>, DiskErro
 /// # Errors
 /// Where it cannot be read or is damaged.
 pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<Snapshot, SnapshotError> {
-    let damaged = |flaw| SnapshotError::Damaged { file: file.to_owned(), flaw };
+    let damaged = |damage| SnapshotError::Damaged { file: file.to_owned(), damage };
     let snapshot = decode(read_file(disk, file, FILE_BYTES_MAX)?).map_err(damaged)?;
-    if let Some(Name { term, index, .. }) = file.file_name().and_then(Name::parse)
+    if let Some(SnapshotName { term, index, .. }) = file.file_name().and_then(SnapshotName::parse)
         && (index, term) != (snapshot.last_index, snapshot.last_term)
     {
         let Snapshot { last_index, last_term, .. } = snapshot;
-        return Err(damaged(Flaw::Name { index, term, last_index, last_term }));
+        return Err(damaged(SnapshotDamage::SnapshotName { index, term, last_index, last_term }));
     }
     Ok(snapshot)
 }
@@ -160,7 +161,7 @@ pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<Snapshot, SnapshotError> {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
+pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, SnapshotDamage> {
     #[derive(Deserialize)]
     struct Content<'a> {
         #[serde(rename = "lastIndex")]
@@ -176,7 +177,7 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
 
     let no_checksum = || {
         let found = &bytes[..bytes.len().min(HEAD_BYTES)];
-        Flaw::NoChecksum { found: found.escape_ascii().to_string() }
+        SnapshotDamage::NoChecksum { found: found.escape_ascii().to_string() }
     };
     let (head, content) = bytes.split_at_checked(HEAD_BYTES).ok_or_else(no_checksum)?;
     let digits = head.strip_suffix(b"\n").filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
@@ -186,13 +187,15 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
         .ok_or_else(no_checksum)?;
     let found = crc32fast::hash(content);
     if found != wanted {
-        return Err(Flaw::Checksum { wanted, found, bytes: bytes.len() });
+        return Err(SnapshotDamage::Checksum { wanted, found, bytes: bytes.len() });
     }
     let content: Content<'_> =
-        serde_json::from_slice(content).map_err(|error| Flaw::Json(error.to_string()))?;
+        serde_json::from_slice(content).map_err(|error| SnapshotDamage::Json(error.to_string()))?;
     let (last_index, last_term) = (content.last_index, content.last_term);
     if last_index.max(last_term) > NUMBER_MAX {
-        return Err(Flaw::Json(format!("lastIndex {last_index} and lastTerm {last_term} are out of range")));
+        return Err(SnapshotDamage::Json(format!(
+            "lastIndex {last_index} and lastTerm {last_term} are out of range"
+        )));
     }
     let peers = content.peers.unwrap_or_default();
     let start = content.state.as_ptr().addr() - bytes.as_ptr().addr();
@@ -203,7 +206,7 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<Snapshot, Flaw> {
 }
 
 /// Decodes the base64 in `bytes[start..end]` to the start of `bytes`; returns how long it is.
-fn decode_base64(bytes: &mut [u8], start: usize, end: usize) -> Result<usize, Flaw> {
+fn decode_base64(bytes: &mut [u8], start: usize, end: usize) -> Result<usize, SnapshotDamage> {
     /// Digits decoded at once, a multiple of 4.
     const DIGITS: usize = 16 * 1024;
     let mut to = 0;
@@ -211,11 +214,15 @@ fn decode_base64(bytes: &mut [u8], start: usize, end: usize) -> Result<usize, Fl
     let mut part = vec![0; DIGITS / 4 * 3];
     while from < end {
         let until = end.min(from + DIGITS);
-        let decoded = base64::engine::general_purpose::STANDARD
-            .decode_slice(&bytes[from..until], &mut part)
-            .map_err(|error| Flaw::State(format!("{error}, counted from digit {}", from - start)))?;
+        let decoded =
+            base64::engine::general_purpose::STANDARD.decode_slice(&bytes[from..until], &mut part).map_err(
+                |error| SnapshotDamage::State(format!("{error}, counted from digit {}", from - start)),
+            )?;
         if until < end && decoded < part.len() {
-            return Err(Flaw::State(format!("it ends at digit {}, but more follows", until - start)));
+            return Err(SnapshotDamage::State(format!(
+                "it ends at digit {}, but more follows",
+                until - start
+            )));
         }
         // What is written is never longer than what was read, so it does not reach what is still to be read.
         bytes[to..to + decoded].copy_from_slice(&part[..decoded]);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 pub use members::{change, is_of_removed, is_removed, members, publish};
 
-use crate::entry::{Content, ContentError, content};
+use crate::entry::{ContentError, EntryContent, content};
 use crate::error::{ApiError, Code};
 use crate::event::Event;
 use crate::pb;
@@ -99,22 +99,24 @@ impl LogReplay {
         let content = content(entry, self.frames)?;
         self.applied = pb::WalSnapshot { index: entry.index, term: entry.term };
         Ok(match content {
-            Content::Empty => Applied::Nothing,
-            Content::Request(request) if is_of_removed(&self.store, &request) => Applied::OfRemoved(request),
-            Content::Request(request) => {
+            EntryContent::Empty => Applied::Nothing,
+            EntryContent::Request(request) if is_of_removed(&self.store, &request) => {
+                Applied::OfRemoved(request)
+            }
+            EntryContent::Request(request) => {
                 let result = match v2::Request::try_from(request.clone()) {
                     Ok(request) => self.store.apply(&request, NOW),
                     Err(error) => Err(ApiError::new(Code::RaftInternal, error.to_string(), 0)),
                 };
                 Applied::Request(request, result)
             }
-            Content::V3(request) => {
+            EntryContent::V3(request) => {
                 if let Some(membership) = &request.membership {
                     publish(&mut self.store, membership);
                 }
                 Applied::V3(request)
             }
-            Content::Change(made) => {
+            EntryContent::Change(made) => {
                 let accepted = change(&mut self.store, &made);
                 match made.kind {
                     pb::ADD_NODE if accepted => drop(self.voters.insert(made.node_id)),
@@ -123,7 +125,7 @@ impl LogReplay {
                 }
                 Applied::Change(made, accepted)
             }
-            Content::Changes => Applied::Changes,
+            EntryContent::Changes => Applied::Changes,
         })
     }
 }

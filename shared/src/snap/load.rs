@@ -16,7 +16,7 @@ const FILE_BYTES_MAX: u64 = 1 << 36;
 /// What is wrong with a snapshot file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Flaw {
+pub enum SnapDamage {
     /// Nothing is in it.
     #[error("unexpected empty snapshot")]
     Empty,
@@ -29,15 +29,15 @@ pub enum Flaw {
 }
 
 /// Decodes the bytes of a snapshot file. The store's JSON is a slice of them.
-pub fn decode(bytes: Bytes) -> Result<pb::Snapshot, Flaw> {
+pub fn decode(bytes: Bytes) -> Result<pb::Snapshot, SnapDamage> {
     if bytes.is_empty() {
-        return Err(Flaw::Empty);
+        return Err(SnapDamage::Empty);
     }
-    let encoding = |error: prost::DecodeError| Flaw::Encoding(error.to_string());
+    let encoding = |error: prost::DecodeError| SnapDamage::Encoding(error.to_string());
     let raw = RawSnapshot::decode(bytes).map_err(encoding)?;
-    let data = raw.data.filter(|data| !data.is_empty()).ok_or(Flaw::Empty)?;
+    let data = raw.data.filter(|data| !data.is_empty()).ok_or(SnapDamage::Empty)?;
     if crc32c::crc32c(&data) != raw.crc {
-        return Err(Flaw::Crc);
+        return Err(SnapDamage::Crc);
     }
     pb::Snapshot::decode(data).map_err(encoding)
 }
@@ -45,7 +45,7 @@ pub fn decode(bytes: Bytes) -> Result<pb::Snapshot, Flaw> {
 /// Reads one snapshot file.
 pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<pb::Snapshot, SnapError> {
     let bytes = read_file(disk, file, FILE_BYTES_MAX)?;
-    decode(Bytes::from(bytes)).map_err(|flaw| SnapError::Broken { file: file.to_owned(), flaw })
+    decode(Bytes::from(bytes)).map_err(|damage| SnapError::Broken { file: file.to_owned(), damage })
 }
 
 impl<D: Disk> Snapshots<D> {

@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use load::{Flaw, decode, read};
+pub use load::{SnapDamage, decode, read};
 pub use peek::peek;
 pub use send::SnapshotData;
 
@@ -30,12 +30,12 @@ pub enum SnapError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A file is no good snapshot.
-    #[error("corrupted snapshot file {}: {flaw}", file.display())]
+    #[error("corrupted snapshot file {}: {damage}", file.display())]
     Broken {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
-        flaw: Flaw,
+        damage: SnapDamage,
     },
     /// The body could not be produced.
     #[error("snapshot body: {0}")]

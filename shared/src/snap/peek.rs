@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost::encoding::decode_varint;
 
 use super::send::read_head;
-use super::{Flaw, SnapError, read};
+use super::{SnapDamage, SnapError, read};
 use crate::disk::{Disk, DiskError, DiskFile, Open};
 use crate::pb;
 
@@ -24,14 +24,14 @@ const METADATA_BYTES_MAX: u64 = 1 << 20;
 pub fn peek<D: Disk>(disk: &D, file: &Path) -> Result<pb::SnapshotMetadata, SnapError> {
     match peek_usual(&disk.open(file, Open::Read)?)? {
         Some(Ok(metadata)) => Ok(metadata),
-        Some(Err(flaw)) => Err(SnapError::Broken { file: file.to_owned(), flaw }),
+        Some(Err(damage)) => Err(SnapError::Broken { file: file.to_owned(), damage }),
         // Broken, or written by somebody who orders fields in another way.
         None => read(disk, file).map(|snapshot| snapshot.metadata),
     }
 }
 
 /// `None` if the fields of the file do not stand where Go and we put them.
-fn peek_usual<F: DiskFile>(file: &F) -> Result<Option<Result<pb::SnapshotMetadata, Flaw>>, DiskError> {
+fn peek_usual<F: DiskFile>(file: &F) -> Result<Option<Result<pb::SnapshotMetadata, SnapDamage>>, DiskError> {
     let mut head = [0; 32];
     let head = read_some(file, 0, &mut head)?;
     let Some((crc, len, start)) = read_head(head) else { return Ok(None) };
@@ -51,7 +51,7 @@ fn peek_usual<F: DiskFile>(file: &F) -> Result<Option<Result<pb::SnapshotMetadat
         at += bytes.len() as u64;
     }
     if sum != crc {
-        return Ok(Some(Err(Flaw::Crc)));
+        return Ok(Some(Err(SnapDamage::Crc)));
     }
     Ok(metadata(file, start, start + len)?.map(Ok))
 }

@@ -6,10 +6,10 @@ use super::children::Children;
 use super::node::{Child, Dir, Key, Meta};
 use super::path::clean;
 use super::stats::Counter;
-use super::tree::Found;
+use super::tree::FoundNode;
 use super::{Expiry, Store};
 use crate::error::{ApiError, Code};
-use crate::event::{Action, Content, Event, EventNode, ttl_seconds};
+use crate::event::{Action, Event, EventNode, NodeContent, ttl_seconds};
 use crate::planted::{Bug, is_planted};
 use crate::time::UnixNanos;
 use crate::v2::{Request, Verb};
@@ -26,7 +26,7 @@ const SWEEP_BRANCHES_PER_SYNC: usize = 512;
 
 /// What a swap or a compared delete wants.
 #[derive(Clone, Copy)]
-struct Wanted<'a> {
+struct Comparison<'a> {
     /// The value, unless empty.
     value: &'a [u8],
     /// The modified index, unless 0.
@@ -89,10 +89,10 @@ impl Store {
         let found = self.tree.get(&path, self.index);
         self.stats.count_read(recursive, found.is_ok());
         let (meta, content) = match found? {
-            Found::Root(dir) | Found::Child(Child::Dir(_, dir)) => {
-                (dir.meta, Content::Listing { dir: dir.clone(), recursive })
+            FoundNode::Root(dir) | FoundNode::Child(Child::Dir(_, dir)) => {
+                (dir.meta, NodeContent::Listing { dir: dir.clone(), recursive })
             }
-            Found::Child(Child::Key(_, key)) => (key.meta(), Content::Key(key.clone())),
+            FoundNode::Child(Child::Key(_, key)) => (key.meta(), NodeContent::Key(key.clone())),
         };
         let node = EventNode { meta, ttl: 0, content };
         Ok(Event { index: self.index, ..Event::new(Action::Get, Arc::from(path), node, None) })
@@ -101,8 +101,8 @@ impl Store {
     /// The value of a key, without counting it as a read; none if there is no key at `path`.
     pub fn peek(&self, path: &[u8]) -> Option<&[u8]> {
         match self.tree.get(&clean(path), self.index).ok()? {
-            Found::Child(Child::Key(_, key)) => Some(key.value()),
-            Found::Root(_) | Found::Child(Child::Dir(..)) => None,
+            FoundNode::Child(Child::Key(_, key)) => Some(key.value()),
+            FoundNode::Root(_) | FoundNode::Child(Child::Dir(..)) => None,
         }
     }
 
@@ -134,8 +134,8 @@ impl Store {
             path.truncate(if root { 0 } else { path.len() });
             path.extend_from_slice(name.as_bytes());
         }
-        let content = if dir { New::Dir } else { New::Key(value) };
-        let result = self.make(Action::Create, &path, content, expiry, now);
+        let content = if dir { NewNode::Dir } else { NewNode::Key(value) };
+        let result = self.make_node(Action::Create, &path, content, expiry, now);
         if matches!(&result, Err(error) if error.code == Code::NotDir) {
             // The original counts this one twice.
             self.stats.count_write(Action::Create, Counter::SetFail);
@@ -157,30 +157,30 @@ impl Store {
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
         let content = match dir {
-            true => New::Dir,
-            false if expiry.refresh => New::SameKey,
-            false => New::Key(value),
+            true => NewNode::Dir,
+            false if expiry.refresh => NewNode::SameKey,
+            false => NewNode::Key(value),
         };
-        let result = self.make(Action::Set, &clean(path), content, expiry, now);
+        let result = self.make_node(Action::Set, &clean(path), content, expiry, now);
         self.count(Action::Set, &result, [Counter::SetSuccess, Counter::SetFail]);
         result
     }
 
     /// Makes a node. A creation refuses what exists, a set what is a directory.
-    fn make(
+    fn make_node(
         &mut self,
         action: Action,
         path: &[u8],
-        new: New<'_>,
+        new: NewNode<'_>,
         expiry: Expiry,
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
         self.check_writable(path)?;
         let index = self.index + 1;
-        let mut place = self.tree.place(path, self.index)?;
+        let mut path_end = self.tree.walk_to(path, self.index)?;
         let mut prev = None;
-        if place.position.is_ok() {
-            let child = place.existing(self.index)?;
+        if path_end.position.is_ok() {
+            let child = path_end.existing(self.index)?;
             match child {
                 _ if action == Action::Create => {
                     return Err(ApiError::new(Code::NodeExist, path, self.index));
@@ -189,28 +189,28 @@ impl Store {
                 Child::Key(..) => prev = Some(EventNode::of(child, now)),
             }
         } else if action == Action::Set && expiry.refresh {
-            return Err(place.missing(self.index));
+            return Err(path_end.missing(self.index));
         }
 
         let expiration = expiry.at.filter(|at| *at >= EXPIRATION_MIN);
         let meta = Meta { created: index, modified: index, expiration };
         let scratch = &mut self.scratch;
-        let mut content = Content::Dir;
-        place.put(index, |name| {
+        let mut content = NodeContent::Dir;
+        path_end.put(index, |name| {
             let value = match new {
-                New::Dir => return Child::dir(Dir::new(name, meta, Children::default())),
-                New::Key(value) => value,
-                New::SameKey => match &prev {
-                    Some(EventNode { content: Content::Key(key), .. }) => key.value(),
+                NewNode::Dir => return Child::dir(Dir::new(name, meta, Children::default())),
+                NewNode::Key(value) => value,
+                NewNode::SameKey => match &prev {
+                    Some(EventNode { content: NodeContent::Key(key), .. }) => key.value(),
                     _ => b"",
                 },
             };
             let key = Key::new(name, value, meta, scratch);
-            content = Content::Key(key.clone());
+            content = NodeContent::Key(key.clone());
             Child::key(key)
         });
         let node = EventNode { meta, ttl: ttl_seconds(expiration, now), content };
-        Ok(self.changed(action, path, node, prev, action == Action::Set && expiry.refresh))
+        Ok(self.record_change(action, path, node, prev, action == Action::Set && expiry.refresh))
     }
 
     /// Changes the value and the expiration of a key, or the expiration of a directory.
@@ -242,8 +242,8 @@ impl Store {
         expiry: Expiry,
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
-        let wanted = Wanted { value: prev_value, index: prev_index };
-        let result = self.change(Action::CompareAndSwap, &clean(path), Some(wanted), value, expiry, now);
+        let comparison = Comparison { value: prev_value, index: prev_index };
+        let result = self.change(Action::CompareAndSwap, &clean(path), Some(comparison), value, expiry, now);
         let counters = [Counter::CompareAndSwapSuccess, Counter::CompareAndSwapFail];
         self.count(Action::CompareAndSwap, &result, counters);
         result
@@ -254,37 +254,37 @@ impl Store {
         &mut self,
         action: Action,
         path: &[u8],
-        wanted: Option<Wanted<'_>>,
+        comparison: Option<Comparison<'_>>,
         value: &[u8],
         expiry: Expiry,
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
         self.check_writable(path)?;
         let index = self.index + 1;
-        let mut place = self.tree.place(path, self.index)?;
-        let child = place.existing(self.index)?;
+        let mut path_end = self.tree.walk_to(path, self.index)?;
+        let child = path_end.existing(self.index)?;
         let prev = EventNode::of(child, now);
         let meta = Meta { modified: index, expiration: expiry.at, ..prev.meta };
         let content = match child {
-            Child::Dir(..) if wanted.is_some() || !value.is_empty() => {
+            Child::Dir(..) if comparison.is_some() || !value.is_empty() => {
                 return Err(ApiError::new(Code::NotFile, path, self.index));
             }
             Child::Dir(_, dir) => {
                 // As in the original, only the event shows the new modified index.
                 triomphe::Arc::make_mut(dir).meta.expiration = expiry.at;
-                Content::Dir
+                NodeContent::Dir
             }
             Child::Key(_, key) => {
-                if let Some(wanted) = wanted {
-                    wanted.check(key, self.index)?;
+                if let Some(comparison) = comparison {
+                    comparison.check(key, self.index)?;
                 }
                 let value = if expiry.refresh { key.value() } else { value };
                 *key = Key::new(key.name(), value, meta, &mut self.scratch);
-                Content::Key(key.clone())
+                NodeContent::Key(key.clone())
             }
         };
         let node = EventNode { meta, ttl: ttl_seconds(meta.expiration, now), content };
-        Ok(self.changed(action, path, node, Some(prev), expiry.refresh))
+        Ok(self.record_change(action, path, node, Some(prev), expiry.refresh))
     }
 
     /// Removes a key; with `dir` also an empty directory, with `recursive` any directory.
@@ -325,10 +325,10 @@ impl Store {
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
         let path = clean(path);
-        let wanted = Wanted { value: prev_value, index: prev_index };
+        let comparison = Comparison { value: prev_value, index: prev_index };
         let check = |child: &Child, index| match child {
             Child::Dir(..) => Err(ApiError::new(Code::NotFile, &*path, index)),
-            Child::Key(_, key) => wanted.check(key, index),
+            Child::Key(_, key) => comparison.check(key, index),
         };
         let result = match &*path {
             // It has no parent to be removed from.
@@ -361,21 +361,21 @@ impl Store {
         check: impl FnOnce(&Child, u64) -> Result<(), ApiError>,
         now: UnixNanos,
     ) -> Result<Event, ApiError> {
-        let mut place = self.tree.place(path, self.index)?;
-        check(place.existing(self.index)?, self.index)?;
-        let Ok(position) = place.position else { return Err(place.missing(self.index)) };
-        let child = place.dir.children.remove_at(&position);
+        let mut path_end = self.tree.walk_to(path, self.index)?;
+        check(path_end.existing(self.index)?, self.index)?;
+        let Ok(position) = path_end.position else { return Err(path_end.missing(self.index)) };
+        let child = path_end.dir.children.remove_at(&position);
 
         self.index += 1;
         let prev = EventNode::of(&child, now);
         let content = match child {
-            Child::Dir(..) if action == Action::Delete => Content::Dir,
-            _ => Content::Gone,
+            Child::Dir(..) if action == Action::Delete => NodeContent::Dir,
+            _ => NodeContent::Gone,
         };
         let meta = Meta { created: prev.meta.created, modified: self.index, expiration: None };
         let node = EventNode { meta, ttl: 0, content };
         let key: Arc<[u8]> = Arc::from(path);
-        self.expirations.note(&key, Some(prev.meta), None);
+        self.expirations.record(&key, Some(prev.meta), None);
         let below = |other: &[u8]| child.below(&other[path.len()..]);
         if let Child::Dir(..) = child {
             self.expirations.forget_below(path, |other| below(other).map(Child::meta));
@@ -394,7 +394,7 @@ impl Store {
     }
 
     /// Takes note of a change that was made at the next index.
-    fn changed(
+    fn record_change(
         &mut self,
         action: Action,
         path: &[u8],
@@ -404,7 +404,7 @@ impl Store {
     ) -> Event {
         self.index += 1;
         let path: Arc<[u8]> = Arc::from(path);
-        self.expirations.note(&path, prev.as_ref().map(|prev| prev.meta), Some(node.meta));
+        self.expirations.record(&path, prev.as_ref().map(|prev| prev.meta), Some(node.meta));
         let event = Event { refresh, ..Event::new(action, path, node, prev) };
         let event = Arc::new(event);
         if !refresh {
@@ -439,14 +439,14 @@ impl Store {
 
 /// What a new node is.
 #[derive(Clone, Copy)]
-enum New<'a> {
+enum NewNode<'a> {
     Dir,
     Key(&'a [u8]),
     /// A key with the value it had.
     SameKey,
 }
 
-impl Wanted<'_> {
+impl Comparison<'_> {
     /// # Errors
     /// 101 with what was wanted and what is there.
     fn check(self, key: &Key, index: u64) -> Result<(), ApiError> {

@@ -11,7 +11,7 @@ use super::history::History;
 use super::image::Image;
 use super::node::{Child, Dir, Key, Meta};
 use super::recover::{RecoverError, expirations, recover, version_0_1};
-use super::tree::{Found, Tree};
+use super::tree::{FoundNode, Tree};
 use super::{INDEX_MAX, Store};
 use crate::error::ApiError;
 use crate::event::{Action, Event};
@@ -21,7 +21,7 @@ const LEGACY_HISTORY: usize = 1000;
 
 /// What lies below a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
+pub struct NodeCounts {
     /// Keys.
     pub keys: u64,
     /// Directories, without the one that was asked for.
@@ -80,8 +80,8 @@ impl Store {
 /// Gives a key the modified index that an event tells of, if it is still the key of that event.
 fn restore_modified(tree: &mut Tree, event: &Event) {
     let after = event.node.meta;
-    let Ok(mut place) = tree.place(&event.key, 0) else { return };
-    let Ok(Child::Key(_, key)) = place.existing(0) else { return };
+    let Ok(mut path_end) = tree.walk_to(&event.key, 0) else { return };
+    let Ok(Child::Key(_, key)) = path_end.existing(0) else { return };
     let meta = key.meta();
     if meta.created == after.created && meta.modified < after.modified {
         let meta = Meta { modified: after.modified, ..meta };
@@ -95,7 +95,7 @@ impl Image {
     ///
     /// # Errors
     /// 104 where a key stands in the way.
-    pub fn place(
+    pub fn put_node(
         &mut self,
         path: &[u8],
         value: Option<&[u8]>,
@@ -103,8 +103,8 @@ impl Image {
         modified: u64,
     ) -> Result<(), ApiError> {
         let meta = Meta { created, modified, expiration: None };
-        let place = self.tree.place(path, self.index)?;
-        place.put(created, |name| match value {
+        let path_end = self.tree.walk_to(path, self.index)?;
+        path_end.put(created, |name| match value {
             Some(value) => Child::key(Key::new(name, value, meta, &mut Vec::new())),
             None => Child::dir(Dir::new(name, meta, Children::default())),
         });
@@ -121,10 +121,10 @@ impl Image {
     }
 
     /// Takes out a node with all below it; whether there was one. The image's index stays.
-    pub fn take_out(&mut self, path: &[u8]) -> bool {
-        let Ok(place) = self.tree.place(path, self.index) else { return false };
-        let Ok(position) = place.position else { return false };
-        place.dir.children.remove_at(&position);
+    pub fn remove_node(&mut self, path: &[u8]) -> bool {
+        let Ok(path_end) = self.tree.walk_to(path, self.index) else { return false };
+        let Ok(position) = path_end.position else { return false };
+        path_end.dir.children.remove_at(&position);
         true
     }
 
@@ -138,16 +138,16 @@ impl Image {
     #[must_use]
     pub fn indexes(&self, path: &[u8]) -> Option<(u64, u64)> {
         let meta = match self.tree.get(path, 0).ok()? {
-            Found::Root(dir) => dir.meta,
-            Found::Child(child) => child.meta(),
+            FoundNode::Root(dir) => dir.meta,
+            FoundNode::Child(child) => child.meta(),
         };
         Some((meta.created, meta.modified))
     }
 
     /// Counts what lies below a clean path, and its bytes. O(nodes).
     #[must_use]
-    pub fn census(&self, path: &[u8]) -> Census {
-        let mut census = Census::default();
+    pub fn count_nodes(&self, path: &[u8]) -> NodeCounts {
+        let mut count_nodes = NodeCounts::default();
         // Each with the length of what goes before its names.
         let mut levels: Vec<(Iter<'_>, usize)> = Vec::new();
         levels.extend(self.dir(path).map(|dir| (dir.children.iter(), 1)));
@@ -156,21 +156,21 @@ impl Image {
                 levels.pop();
                 continue;
             };
-            census.expiring += u64::from(child.meta().expiration.is_some());
+            count_nodes.expiring += u64::from(child.meta().expiration.is_some());
             let length = *length + child.name().len();
             match child {
                 Child::Key(_, key) => {
-                    census.keys += 1;
-                    census.path_bytes += length as u64;
-                    census.value_bytes += key.value().len() as u64;
+                    count_nodes.keys += 1;
+                    count_nodes.path_bytes += length as u64;
+                    count_nodes.value_bytes += key.value().len() as u64;
                 }
                 Child::Dir(_, dir) => {
-                    census.directories += 1;
+                    count_nodes.directories += 1;
                     levels.push((dir.children.iter(), length + 1));
                 }
             }
         }
-        census
+        count_nodes
     }
 
     /// The first path below a clean one at which two images differ in anything but a modified index. O(nodes).
@@ -214,8 +214,8 @@ impl Image {
 
     fn dir(&self, path: &[u8]) -> Option<&Dir> {
         match self.tree.get(path, 0).ok()? {
-            Found::Root(dir) | Found::Child(Child::Dir(_, dir)) => Some(dir),
-            Found::Child(Child::Key(..)) => None,
+            FoundNode::Root(dir) | FoundNode::Child(Child::Dir(_, dir)) => Some(dir),
+            FoundNode::Child(Child::Key(..)) => None,
         }
     }
 }
@@ -237,17 +237,17 @@ mod tests {
         let mut store = Store::new(1);
         store.set(b"/1/a", false, b"v", Expiry::default(), UnixNanos(0)).unwrap();
         let mut image = store.image();
-        image.place(b"/0/members/a1/raftAttributes", Some(b"{}"), 7, 9).unwrap();
-        image.place(b"/0/removed_members", None, 3, 3).unwrap();
-        assert!(image.place(b"/1/a/b", None, 1, 1).is_err());
+        image.put_node(b"/0/members/a1/raftAttributes", Some(b"{}"), 7, 9).unwrap();
+        image.put_node(b"/0/removed_members", None, 3, 3).unwrap();
+        assert!(image.put_node(b"/1/a/b", None, 1, 1).is_err());
         assert_eq!(image.index(), 1);
         assert_eq!(image.indexes(b"/0/members/a1/raftAttributes"), Some((7, 9)));
         assert_eq!(image.indexes(b"/0/members"), Some((7, 7)));
         assert!(image.is_empty_dir(b"/0/removed_members") && !image.is_empty_dir(b"/0/members"));
         let path_bytes = "/members/a1/raftAttributes".len() as u64;
-        let census = Census { keys: 1, directories: 3, expiring: 0, path_bytes, value_bytes: 2 };
-        assert_eq!(image.census(b"/0"), census);
-        assert!(image.take_out(b"/0/members") && !image.take_out(b"/0/members"));
+        let count_nodes = NodeCounts { keys: 1, directories: 3, expiring: 0, path_bytes, value_bytes: 2 };
+        assert_eq!(image.count_nodes(b"/0"), count_nodes);
+        assert!(image.remove_node(b"/0/members") && !image.remove_node(b"/0/members"));
         let mut bare = Vec::new();
         image.write_json_2_0(&mut bare).unwrap();
         let bare = String::from_utf8(bare).unwrap();
@@ -300,8 +300,8 @@ mod tests {
         let as_it_is = Store::recover_legacy(state.as_bytes(), 1, false).unwrap();
         assert_eq!(as_it_is.image().indexes(b"/1/cas"), Some((3, 3)));
         assert_eq!(store.delete_expired(UnixNanos(i64::MAX), UnixNanos(0)), 1);
-        let census = store.image().census(b"/1");
-        assert_eq!((census.keys, census.directories, census.expiring), (2, 0, 0));
+        let count_nodes = store.image().count_nodes(b"/1");
+        assert_eq!((count_nodes.keys, count_nodes.directories, count_nodes.expiring), (2, 0, 0));
     }
 
     #[test]

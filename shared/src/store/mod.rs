@@ -42,12 +42,12 @@ mod tests;
 
 pub use apply::EXPIRATION_MIN;
 pub use image::Image;
-pub use legacy::Census;
+pub use legacy::NodeCounts;
 pub use path::clean as clean_path;
 pub use recover::RecoverError;
 pub use recover::version_0_1::is_0_1 as is_state_of_0_1;
 pub use stats::{Counter, Stats};
-pub use walk::{Nodes, Visited, Walk};
+pub use walk::{Nodes, Walk, WalkedNode};
 pub use watch::{WATCHER_QUEUE_MAX, Watcher};
 
 /// How many events the history keeps unless told otherwise.

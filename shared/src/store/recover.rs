@@ -17,7 +17,7 @@ use super::reader::Reader;
 use super::stats::{Counter, Counters};
 use super::tree::Tree;
 use super::ttl::Expirations;
-use crate::event::{Action, Content, Event, EventNode};
+use crate::event::{Action, Event, EventNode, NodeContent};
 use crate::time::UnixNanos;
 
 /// Why a text is no snapshot of a store.
@@ -126,7 +126,7 @@ fn time(reader: &mut Reader<'_>) -> Result<Option<UnixNanos>> {
 
 /// A node of which the end has not come yet.
 #[derive(Default)]
-struct Open<'a> {
+struct OpenNode<'a> {
     name: Cow<'a, [u8]>,
     meta: Meta,
     value: Cow<'a, [u8]>,
@@ -163,9 +163,9 @@ impl Siblings {
     }
 }
 
-impl<'a> Open<'a> {
-    fn new(name: Cow<'a, [u8]>) -> Open<'a> {
-        Open { name, first_member: true, first_child: true, ..Open::default() }
+impl<'a> OpenNode<'a> {
+    fn new(name: Cow<'a, [u8]>) -> OpenNode<'a> {
+        OpenNode { name, first_member: true, first_child: true, ..OpenNode::default() }
     }
 
     /// Reads a member other than the children.
@@ -201,8 +201,8 @@ impl<'a> Open<'a> {
 /// Reads the root with all below it. The stack is our own: a tree may be deeper than a thread's.
 fn read_tree<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result<Dir> {
     reader.expect(b'{', "no node")?;
-    let mut above: Vec<Open<'a>> = Vec::new();
-    let mut open = Open::new(Cow::Borrowed(b""));
+    let mut above: Vec<OpenNode<'a>> = Vec::new();
+    let mut open = OpenNode::new(Cow::Borrowed(b""));
     loop {
         if open.in_children {
             let Some(name) = reader.member(&mut open.first_child)? else {
@@ -213,7 +213,7 @@ fn read_tree<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result<Dir> 
                 return Err(reader.error("a name that no path leads to"));
             }
             reader.expect(b'{', "no node")?;
-            above.push(std::mem::replace(&mut open, Open::new(name)));
+            above.push(std::mem::replace(&mut open, OpenNode::new(name)));
         } else if let Some(name) = reader.member(&mut open.first_member)? {
             if !name.eq_ignore_ascii_case(b"Children") {
                 open.read_member(reader, &name)?;
@@ -251,14 +251,14 @@ fn read_stats(reader: &mut Reader<'_>) -> Result<Counters> {
 
 /// The ring of events as it stands in a snapshot.
 #[derive(Default)]
-struct Ring {
+struct SnapshotRing {
     slots: Vec<Option<Arc<Event>>>,
     size: usize,
     front: usize,
 }
 
 fn read_history(reader: &mut Reader<'_>, length: usize, scratch: &mut Scratch) -> Result<History> {
-    let mut ring = Ring::default();
+    let mut ring = SnapshotRing::default();
     object(reader, |reader, name| match field(name) {
         b"queue" => object(reader, |reader, name| {
             match field(name) {
@@ -349,9 +349,9 @@ fn read_event_node<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result
         Ok(())
     })?;
     let content = match value {
-        Some(value) => Content::Key(Key::new(b"", &value, meta, &mut scratch.key)),
-        None if dir => Content::Dir,
-        None => Content::Gone,
+        Some(value) => NodeContent::Key(Key::new(b"", &value, meta, &mut scratch.key)),
+        None if dir => NodeContent::Dir,
+        None => NodeContent::Gone,
     };
     Ok((path, EventNode { meta, ttl, content }))
 }
@@ -378,7 +378,7 @@ pub(super) fn expirations(tree: &Tree) -> Expirations {
         path.push(b'/');
         path.extend_from_slice(child.name());
         if meta.expiration.is_some() {
-            all.note(&Arc::from(&*path), None, Some(meta));
+            all.record(&Arc::from(&*path), None, Some(meta));
         }
         if let Some(dir) = dir {
             levels.push((dir.children.iter(), path.len()));

@@ -14,13 +14,13 @@ pub(crate) struct Tree {
 }
 
 /// What a path leads to.
-pub(crate) enum Found<'t> {
+pub(crate) enum FoundNode<'t> {
     Root(&'t Arc<Dir>),
     Child(&'t Child),
 }
 
 /// Where a path ends in a tree that is being changed: below its deepest directory that exists.
-pub(crate) struct Place<'t, 'p> {
+pub(crate) struct PathEnd<'t, 'p> {
     /// That directory; nobody else holds it.
     pub(crate) dir: &'t mut Dir,
     /// The name after it.
@@ -45,19 +45,20 @@ impl Tree {
     ///
     /// # Errors
     /// 100 with the first part of the path that is missing, 104 with the key that stands in the way.
-    pub(crate) fn get(&self, path: &[u8], index: u64) -> Result<Found<'_>, ApiError> {
+    pub(crate) fn get(&self, path: &[u8], index: u64) -> Result<FoundNode<'_>, ApiError> {
         let mut names = names(path);
-        let mut found = Found::Root(&self.root);
+        let mut found = FoundNode::Root(&self.root);
         loop {
             let above = names.walked();
             let Some(name) = names.next() else { return Ok(found) };
             let dir = match found {
-                Found::Root(dir) | Found::Child(Child::Dir(_, dir)) => dir,
-                Found::Child(Child::Key(..)) => return Err(ApiError::new(Code::NotDir, above, index)),
+                FoundNode::Root(dir) | FoundNode::Child(Child::Dir(_, dir)) => dir,
+                FoundNode::Child(Child::Key(..)) => return Err(ApiError::new(Code::NotDir, above, index)),
             };
             let child = dir.children.get(name);
-            found =
-                Found::Child(child.ok_or_else(|| ApiError::new(Code::KeyNotFound, names.walked(), index))?);
+            found = FoundNode::Child(
+                child.ok_or_else(|| ApiError::new(Code::KeyNotFound, names.walked(), index))?,
+            );
         }
     }
 
@@ -66,7 +67,11 @@ impl Tree {
     ///
     /// # Errors
     /// 104 with the key that stands in the way.
-    pub(crate) fn place<'t, 'p>(&'t mut self, path: &'p [u8], index: u64) -> Result<Place<'t, 'p>, ApiError> {
+    pub(crate) fn walk_to<'t, 'p>(
+        &'t mut self,
+        path: &'p [u8],
+        index: u64,
+    ) -> Result<PathEnd<'t, 'p>, ApiError> {
         let mut names = names(path);
         let mut dir = Arc::make_mut(&mut self.root);
         loop {
@@ -74,7 +79,7 @@ impl Tree {
             let position = dir.children.find(name);
             let here = match position {
                 Ok(here) if !names.is_done() => here,
-                _ => return Ok(Place { dir, name, position, rest: names }),
+                _ => return Ok(PathEnd { dir, name, position, rest: names }),
             };
             match dir.children.at_mut(&here) {
                 Child::Dir(_, below) => dir = Arc::make_mut(below),
@@ -84,7 +89,7 @@ impl Tree {
     }
 }
 
-impl Place<'_, '_> {
+impl PathEnd<'_, '_> {
     /// The node there.
     ///
     /// # Errors

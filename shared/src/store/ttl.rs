@@ -14,15 +14,15 @@ use crate::time::UnixNanos;
 /// how a member came to its store.
 #[derive(Default)]
 pub(crate) struct Expirations {
-    by_time: BTreeSet<(Due, Arc<[u8]>)>,
+    by_time: BTreeSet<(ExpiryKey, Arc<[u8]>)>,
     /// For directories that go away with all below them.
     by_path: BTreeSet<Arc<[u8]>>,
 }
 
 /// When a node expires, and the index at which it was created.
-type Due = (UnixNanos, u64);
+type ExpiryKey = (UnixNanos, u64);
 
-fn due(meta: Meta) -> Option<Due> {
+fn expiry_key(meta: Meta) -> Option<ExpiryKey> {
     Some((meta.expiration?, meta.created))
 }
 
@@ -33,17 +33,17 @@ impl Expirations {
     }
 
     /// Takes note of a node that was made, changed or removed: of what it was and of what it is.
-    pub(crate) fn note(&mut self, path: &Arc<[u8]>, before: Option<Meta>, after: Option<Meta>) {
-        let before = before.and_then(due);
-        let after = after.and_then(due);
+    pub(crate) fn record(&mut self, path: &Arc<[u8]>, before: Option<Meta>, after: Option<Meta>) {
+        let before = before.and_then(expiry_key);
+        let after = after.and_then(expiry_key);
         if before == after {
             return;
         }
-        if let Some(due) = before {
-            self.by_time.remove(&(due, Arc::clone(path)));
+        if let Some(expiry_key) = before {
+            self.by_time.remove(&(expiry_key, Arc::clone(path)));
         }
-        if let Some(due) = after {
-            self.by_time.insert((due, Arc::clone(path)));
+        if let Some(expiry_key) = after {
+            self.by_time.insert((expiry_key, Arc::clone(path)));
         }
         match (before, after) {
             (None, Some(_)) => drop(self.by_path.insert(Arc::clone(path))),
@@ -63,7 +63,7 @@ impl Expirations {
         let below = self.by_path.range::<[u8], _>(from).take_while(|path| is_below(dir, path));
         let paths: Vec<Arc<[u8]>> = below.map(Arc::clone).collect();
         for path in paths {
-            self.note(&path, meta(&path), None);
+            self.record(&path, meta(&path), None);
         }
     }
 
@@ -97,16 +97,16 @@ mod tests {
     fn goes_by_time_then_by_age() {
         let mut all = Expirations::default();
         let old = meta(3, Some(50));
-        all.note(&path("/c"), None, Some(old));
-        all.note(&path("/b"), None, Some(meta(9, Some(40))));
-        all.note(&path("/a"), None, Some(meta(4, Some(40))));
-        all.note(&path("/c"), Some(old), Some(meta(10, Some(60))));
-        all.note(&path("/d"), None, Some(meta(11, None)));
+        all.record(&path("/c"), None, Some(old));
+        all.record(&path("/b"), None, Some(meta(9, Some(40))));
+        all.record(&path("/a"), None, Some(meta(4, Some(40))));
+        all.record(&path("/c"), Some(old), Some(meta(10, Some(60))));
+        all.record(&path("/d"), None, Some(meta(11, None)));
         assert_eq!(all.first_until(UnixNanos(39)), None);
         let order = [("/a", meta(4, Some(40))), ("/b", meta(9, Some(40))), ("/c", meta(10, Some(60)))];
         for (left, (name, meta)) in (0..3).rev().zip(order) {
             assert_eq!(all.first_until(UnixNanos(60)), Some(path(name)));
-            all.note(&path(name), Some(meta), None);
+            all.record(&path(name), Some(meta), None);
             assert_eq!(all.check(), left);
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     fn forgets_what_is_below_and_nothing_beside() {
         let mut all = Expirations::default();
         for name in ["/a", "/a!", "/a/x", "/a/x/y", "/a0", "/b"] {
-            all.note(&path(name), None, Some(meta(1, Some(1))));
+            all.record(&path(name), None, Some(meta(1, Some(1))));
         }
         all.forget_below(b"/a", |_| Some(meta(1, Some(1))));
         let left: Vec<_> = all.by_path.iter().map(|path| std::str::from_utf8(path).unwrap()).collect();

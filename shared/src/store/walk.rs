@@ -4,13 +4,13 @@ use super::Store;
 use super::children::Iter;
 use super::node::{Child, Dir, Meta};
 use super::path::clean;
-use super::tree::{Found, Tree};
+use super::tree::{FoundNode, Tree};
 use crate::error::ApiError;
 use crate::time::UnixNanos;
 
 /// A node that a [`Walk`] comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visited<'a> {
+pub struct WalkedNode<'a> {
     /// Its path; that of the root is `/`.
     pub path: &'a [u8],
     /// Its value; `None` for a directory.
@@ -23,7 +23,7 @@ pub struct Visited<'a> {
     pub expiration: Option<UnixNanos>,
 }
 
-impl Visited<'_> {
+impl WalkedNode<'_> {
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.value.is_none()
@@ -89,15 +89,15 @@ impl Nodes {
 fn walk<'a>(tree: &'a Tree, index: u64, path: &[u8], hidden: bool) -> Result<Walk<'a>, ApiError> {
     let path = clean(path);
     let start = match tree.get(&path, index)? {
-        Found::Root(dir) => Start::Dir(dir),
-        Found::Child(child) => Start::Child(child),
+        FoundNode::Root(dir) => Start::Dir(dir),
+        FoundNode::Child(child) => Start::Child(child),
     };
     Ok(Walk { start: Some(start), path: path.into_owned(), levels: Vec::new(), hidden })
 }
 
 impl<'a> Walk<'a> {
     /// The next node, `None` when all were shown.
-    pub fn step(&mut self) -> Option<Visited<'_>> {
+    pub fn step(&mut self) -> Option<WalkedNode<'_>> {
         match self.start.take() {
             Some(Start::Dir(dir)) => return Some(self.dir(dir)),
             Some(Start::Child(child)) => return Some(self.child(child)),
@@ -126,22 +126,22 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn child(&mut self, child: &'a Child) -> Visited<'_> {
+    fn child(&mut self, child: &'a Child) -> WalkedNode<'_> {
         match child {
             Child::Key(_, key) => visited(&self.path, key.meta(), Some(key.value())),
             Child::Dir(_, dir) => self.dir(dir),
         }
     }
 
-    fn dir(&mut self, dir: &'a Dir) -> Visited<'_> {
+    fn dir(&mut self, dir: &'a Dir) -> WalkedNode<'_> {
         self.levels.push((dir.children.iter(), self.path.len()));
         visited(&self.path, dir.meta, None)
     }
 }
 
-fn visited<'a>(path: &'a [u8], meta: Meta, value: Option<&'a [u8]>) -> Visited<'a> {
+fn visited<'a>(path: &'a [u8], meta: Meta, value: Option<&'a [u8]>) -> WalkedNode<'a> {
     let Meta { created, modified, expiration } = meta;
-    Visited { path, value, created, modified, expiration }
+    WalkedNode { path, value, created, modified, expiration }
 }
 
 #[cfg(test)]

@@ -29,13 +29,13 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct Registry {
-    paths: BTreeMap<Arc<[u8]>, Watched>,
+    paths: BTreeMap<Arc<[u8]>, PathWatchers>,
     next_id: u64,
 }
 
 /// The watchers of one path, in the order in which they came.
 #[derive(Default)]
-struct Watched {
+struct PathWatchers {
     /// Those that want the path itself only.
     exact: List,
     /// Those that want what is below too.
@@ -139,13 +139,13 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(registration) = self.registration.take() {
-            registration.hub.leave(&registration);
+            registration.hub.unregister(&registration);
         }
     }
 }
 
 /// Whether a removal took a node with this path.
-pub(crate) type Existed<'a> = &'a dyn Fn(&[u8]) -> bool;
+pub(crate) type WasPresent<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// What a watcher wants.
 pub(crate) struct Subscription<'a> {
@@ -167,10 +167,10 @@ impl Hub {
     }
 
     /// Registers a watcher.
-    pub(crate) fn watch(self: &Arc<Hub>, wish: Subscription<'_>) -> Watcher {
+    pub(crate) fn watch(self: &Arc<Hub>, subscription: Subscription<'_>) -> Watcher {
         let state = QueueState {
-            limit: WATCHER_QUEUE_MAX + wish.backlog.len(),
-            events: wish.backlog,
+            limit: WATCHER_QUEUE_MAX + subscription.backlog.len(),
+            events: subscription.backlog,
             ..QueueState::default()
         };
         let queue = Arc::new(Queue(Mutex::new(state)));
@@ -178,25 +178,31 @@ impl Hub {
         let id = registry.next_id;
         registry.next_id += 1;
         // All watchers of a path share its bytes.
-        let known = registry.paths.get_key_value(wish.path).map(|(path, _)| Arc::clone(path));
-        let path = known.unwrap_or_else(|| Arc::from(wish.path));
-        let entry = Entry { id, since: wish.since, stream: wish.stream, queue: Some(Arc::clone(&queue)) };
-        let list = registry.paths.entry(Arc::clone(&path)).or_default().list(wish.recursive);
+        let known = registry.paths.get_key_value(subscription.path).map(|(path, _)| Arc::clone(path));
+        let path = known.unwrap_or_else(|| Arc::from(subscription.path));
+        let entry = Entry {
+            id,
+            since: subscription.since,
+            stream: subscription.stream,
+            queue: Some(Arc::clone(&queue)),
+        };
+        let list = registry.paths.entry(Arc::clone(&path)).or_default().list(subscription.recursive);
         if list.entries.is_empty() {
             // Most paths have one watcher.
             list.entries.reserve_exact(1);
         }
         list.entries.push(entry);
         self.count.fetch_add(1, Relaxed);
-        let registration = Registration { hub: Arc::clone(self), path, recursive: wish.recursive, id };
-        Watcher { queue, start_index: wish.start_index, registration: Some(registration) }
+        let registration =
+            Registration { hub: Arc::clone(self), path, recursive: subscription.recursive, id };
+        Watcher { queue, start_index: subscription.start_index, registration: Some(registration) }
     }
 
     /// Takes out a watcher that was dropped.
-    fn leave(&self, registration: &Registration) {
+    fn unregister(&self, registration: &Registration) {
         let mut registry = self.registry.lock();
         let Some(watched) = registry.paths.get_mut(&registration.path) else { return };
-        if watched.list(registration.recursive).leave(registration.id) {
+        if watched.list(registration.recursive).unregister(registration.id) {
             self.count.fetch_sub(1, Relaxed);
             if watched.is_empty() {
                 registry.paths.remove(&registration.path);
@@ -218,7 +224,12 @@ impl Hub {
 
     /// Tells an event to all watchers that want it. Of a removal, `removal` says which nodes there were below
     /// the event's path. Those to be woken are added to `wakers`.
-    pub(crate) fn notify(&self, event: &Arc<Event>, removal: Option<Existed<'_>>, wakers: &mut Vec<Waker>) {
+    pub(crate) fn notify(
+        &self,
+        event: &Arc<Event>,
+        removal: Option<WasPresent<'_>>,
+        wakers: &mut Vec<Waker>,
+    ) {
         if self.count() == 0 {
             return;
         }
@@ -227,11 +238,11 @@ impl Hub {
         if let Some(existed) = removal {
             // As in the original, a removal is first told to the watchers of each node that goes and then
             // to all that the event concerns: a stream on the very path gets it twice.
-            delivery.tell_down(&mut registry, |path| {
+            delivery.deliver_down(&mut registry, |path| {
                 *path == *event.key || is_below(&event.key, path) && existed(path)
             });
         }
-        delivery.tell_up(&mut registry);
+        delivery.deliver_up(&mut registry);
         self.count.fetch_sub(delivery.left, Relaxed);
     }
 
@@ -258,9 +269,9 @@ impl Hub {
         let limit = WATCHER_QUEUE_MAX + history.len();
         for event in history.after(from).filter(|event| !event.refresh) {
             let mut delivery = Delivery { event, wakers, left: 0, limit };
-            delivery.tell_up(&mut registry);
+            delivery.deliver_up(&mut registry);
             if removed_dir(event) {
-                delivery.tell_down(&mut registry, |path| is_below(&event.key, path));
+                delivery.deliver_down(&mut registry, |path| is_below(&event.key, path));
             }
             left += delivery.left;
         }
@@ -281,15 +292,15 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     /// Tells the watchers of the event's path, and of those above it the ones that want what is below too.
-    fn tell_up(&mut self, registry: &mut Registry) {
+    fn deliver_up(&mut self, registry: &mut Registry) {
         for path in prefixes(&self.event.key) {
             let Some(watched) = registry.paths.get_mut(path) else { continue };
             let itself = path.len() == self.event.key.len();
             if itself {
-                self.tell(&mut watched.exact);
+                self.deliver(&mut watched.exact);
             }
             if itself || !is_hidden_below(path, &self.event.key) {
-                self.tell(&mut watched.recursive);
+                self.deliver(&mut watched.recursive);
             }
             if watched.is_empty() {
                 registry.paths.remove(path);
@@ -298,15 +309,15 @@ impl Delivery<'_> {
     }
 
     /// Tells the watchers of those paths that begin with the event's and are concerned.
-    fn tell_down(&mut self, registry: &mut Registry, concerned: impl Fn(&[u8]) -> bool) {
+    fn deliver_down(&mut self, registry: &mut Registry, concerned: impl Fn(&[u8]) -> bool) {
         let event = self.event;
         let key: &[u8] = &event.key;
         let mut empty: Vec<Arc<[u8]>> = Vec::new();
         let from = registry.paths.range_mut::<[u8], _>((Bound::Included(key), Bound::Unbounded));
         for (path, watched) in from.take_while(|(path, _)| path.starts_with(key)) {
             if concerned(path) {
-                self.tell(&mut watched.exact);
-                self.tell(&mut watched.recursive);
+                self.deliver(&mut watched.exact);
+                self.deliver(&mut watched.recursive);
                 if watched.is_empty() {
                     empty.push(Arc::clone(path));
                 }
@@ -317,7 +328,7 @@ impl Delivery<'_> {
         }
     }
 
-    fn tell(&mut self, list: &mut List) {
+    fn deliver(&mut self, list: &mut List) {
         if list.entries.is_empty() {
             return;
         }
@@ -342,7 +353,7 @@ impl Delivery<'_> {
     }
 }
 
-impl Watched {
+impl PathWatchers {
     fn list(&mut self, recursive: bool) -> &mut List {
         if recursive { &mut self.recursive } else { &mut self.exact }
     }
@@ -372,7 +383,7 @@ impl List {
     }
 
     /// Marks a watcher as gone; returns whether it was still there.
-    fn leave(&mut self, id: u64) -> bool {
+    fn unregister(&mut self, id: u64) -> bool {
         let Ok(at) = self.entries.binary_search_by_key(&id, |entry| entry.id) else { return false };
         if self.entries[at].queue.take().is_none() {
             return false;

@@ -54,14 +54,14 @@ impl<'a> From<&'a pb::Entry> for EntryRef<'a> {
 }
 
 /// A few bytes without an allocation: the fields of an entry before its data.
-struct Head {
+struct HeadBytes {
     bytes: [u8; 48],
     len: usize,
 }
 
-impl Head {
-    fn new() -> Head {
-        Head { bytes: [0; 48], len: 0 }
+impl HeadBytes {
+    fn new() -> HeadBytes {
+        HeadBytes { bytes: [0; 48], len: 0 }
     }
 
     fn byte(&mut self, byte: u8) {
@@ -102,7 +102,7 @@ impl Encoder {
 
     /// The first record of a segment.
     pub(crate) fn crc_record(&mut self) {
-        let mut head = Head::new();
+        let mut head = HeadBytes::new();
         head.field(0x08, CRC.unsigned_abs());
         head.field(0x10, u64::from(self.crc));
         self.buffer.extend_from_slice(&(head.len as u64).to_le_bytes());
@@ -110,14 +110,14 @@ impl Encoder {
     }
 
     pub(crate) fn metadata(&mut self, metadata: &pb::Metadata) {
-        let mut data = Head::new();
+        let mut data = HeadBytes::new();
         data.field(0x08, metadata.node_id);
         data.field(0x10, metadata.cluster_id);
         self.record(METADATA, data.as_slice(), &[]);
     }
 
     pub(crate) fn state(&mut self, state: &pb::HardState) {
-        let mut data = Head::new();
+        let mut data = HeadBytes::new();
         data.field(0x08, state.term);
         data.field(0x10, state.vote);
         data.field(0x18, state.commit);
@@ -125,14 +125,14 @@ impl Encoder {
     }
 
     pub(crate) fn snapshot(&mut self, at: &pb::WalSnapshot) {
-        let mut data = Head::new();
+        let mut data = HeadBytes::new();
         data.field(0x08, at.index);
         data.field(0x10, at.term);
         self.record(SNAPSHOT, data.as_slice(), &[]);
     }
 
     pub(crate) fn entry(&mut self, entry: &EntryRef<'_>) {
-        let mut head = Head::new();
+        let mut head = HeadBytes::new();
         // A negative enum value is written in ten bytes, as protobuf has it.
         head.field(0x08, i64::from(entry.kind).cast_unsigned());
         head.field(0x10, entry.term);
@@ -147,7 +147,7 @@ impl Encoder {
     fn record(&mut self, kind: i64, first: &[u8], second: &[u8]) {
         self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, first), second);
         let data_len = first.len() + second.len();
-        let mut head = Head::new();
+        let mut head = HeadBytes::new();
         head.field(0x08, kind.unsigned_abs());
         head.field(0x10, u64::from(self.crc));
         head.field(0x1a, data_len as u64);
@@ -165,16 +165,16 @@ impl Encoder {
 /// `start` are the first bytes of a record that claims `record_len` bytes. True if they can be the start of
 /// a record of just that length.
 pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
-    match own_length(start) {
-        OwnLength::Is(own) => own == record_len,
-        OwnLength::CutOff => true,
-        OwnLength::None => false,
+    match record_length(start) {
+        RecordLength::Is(own) => own == record_len,
+        RecordLength::CutOff => true,
+        RecordLength::None => false,
     }
 }
 
 /// How long a record is by its own fields, whatever stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnLength {
+pub(crate) enum RecordLength {
     /// So many bytes.
     Is(u64),
     /// Its fields are not all there; those that are could be those of a record.
@@ -184,7 +184,7 @@ pub(crate) enum OwnLength {
 }
 
 /// Reads the first fields of a record, of which `start` are the first bytes.
-pub(crate) fn own_length(start: &[u8]) -> OwnLength {
+pub(crate) fn record_length(start: &[u8]) -> RecordLength {
     let mut rest = start;
     let mut used = 0u64;
     let mut kind = None;
@@ -192,17 +192,17 @@ pub(crate) fn own_length(start: &[u8]) -> OwnLength {
         match field(&mut rest, tag, &mut used) {
             Field::Value(value) if kind.is_none() => kind = Some(value),
             Field::Value(_) => {}
-            Field::CutOff => return OwnLength::CutOff,
-            Field::Other => return OwnLength::None,
+            Field::CutOff => return RecordLength::CutOff,
+            Field::Other => return RecordLength::None,
         }
     }
     if kind == Some(CRC.unsigned_abs()) {
-        return OwnLength::Is(used);
+        return RecordLength::Is(used);
     }
     match field(&mut rest, 0x1a, &mut used) {
-        Field::Value(data_len) => used.checked_add(data_len).map_or(OwnLength::None, OwnLength::Is),
-        Field::CutOff => OwnLength::CutOff,
-        Field::Other => OwnLength::None,
+        Field::Value(data_len) => used.checked_add(data_len).map_or(RecordLength::None, RecordLength::Is),
+        Field::CutOff => RecordLength::CutOff,
+        Field::Other => RecordLength::None,
     }
 }
 
@@ -268,12 +268,12 @@ struct SnapshotWithMembers {
     #[prost(uint64, required, tag = "2")]
     term: u64,
     #[prost(message, optional, tag = "3")]
-    members: Option<Members>,
+    members: Option<ConfState35>,
 }
 
 /// `raftpb.ConfState` of 3.5.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Members {
+struct ConfState35 {
     #[prost(uint64, repeated, packed = "false", tag = "1")]
     voters: Vec<u64>,
     #[prost(uint64, repeated, packed = "false", tag = "2")]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
-use super::writer::{Found, Wal};
-use super::{Damage, End, Frames, Reader, Record, WalError};
+use super::writer::{LogTail, Wal};
+use super::{Damage, Frames, Reader, Record, SegmentEnd, WalError};
 use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full, parent_of, remove_ends_with};
 use crate::pb;
 use crate::planted::{Bug, is_planted};
@@ -56,7 +56,7 @@ pub struct Inspected {
     /// All snapshots that the segments read tell of, in their order.
     pub snapshots: Vec<pb::WalSnapshot>,
     /// How the last segment ends.
-    pub end: End,
+    pub end: SegmentEnd,
     /// The last segment.
     pub last_file: PathBuf,
     /// Where its last good record ends.
@@ -134,7 +134,7 @@ fn inspect_frames<D: Disk>(
 
 /// Where a segment is among those that are read.
 #[derive(Debug, Clone, Copy)]
-struct Position {
+struct SegmentPosition {
     is_first: bool,
     is_last: bool,
     name: Option<SegmentName>,
@@ -157,7 +157,7 @@ struct Scan {
     /// The index of the last entry, or of a snapshot beyond it.
     last_index: u64,
     crc: u32,
-    end: End,
+    end: SegmentEnd,
     end_offset: u64,
     /// The last segment has no complete head, and nothing is in it.
     headless: bool,
@@ -178,7 +178,7 @@ impl Scan {
             snapshot_index: 0,
             last_index: after,
             crc: 0,
-            end: End::Clean,
+            end: SegmentEnd::Clean,
             end_offset: 0,
             headless: false,
             has_state: false,
@@ -192,8 +192,9 @@ impl Scan {
         for (i, file) in files.iter().enumerate() {
             let reader = Reader::of(FileSource::new(Arc::clone(file))?, self.crc, self.frames);
             let mut reader = reader.following(self.last_index);
-            let place = Position { is_first: i == 0, is_last: i + 1 == files.len(), name: name_of(&**file) };
-            let result = self.read_segment(&mut reader, after, place);
+            let number =
+                SegmentPosition { is_first: i == 0, is_last: i + 1 == files.len(), name: name_of(&**file) };
+            let result = self.read_segment(&mut reader, after, number);
             self.padded |= reader.is_padded();
             result.map_err(|(offset, error)| match error {
                 ReadError::Disk(error) => WalError::Disk(error),
@@ -212,23 +213,23 @@ impl Scan {
         &mut self,
         reader: &mut Reader<FileSource<F>>,
         after: u64,
-        position: Position,
+        position: SegmentPosition,
     ) -> Result<(), (u64, ReadError)> {
         self.has_state = false;
-        let mut place = 0u64;
+        let mut number = 0u64;
         loop {
             let offset = reader.offset();
             let Some(record) = reader.next_record().map_err(|error| (offset, error))? else { break };
-            self.record(place, record, after).map_err(|damage| (offset, damage.into()))?;
-            place += 1;
+            self.record(number, record, after).map_err(|damage| (offset, damage.into()))?;
+            number += 1;
         }
-        self.end = reader.end().unwrap_or(End::Clean);
+        self.end = reader.end().unwrap_or(SegmentEnd::Clean);
         let offset = reader.offset();
         // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
-        if self.end == End::Torn && !position.is_last {
+        if self.end == SegmentEnd::Torn && !position.is_last {
             return Err((offset, reader.torn_damage().into()));
         }
-        if place >= 2 {
+        if number >= 2 {
             return Ok(());
         }
         // Without its head. A crash of 2.0 to 2.2 may leave that of a segment that was just begun: nothing was in it yet.
@@ -236,17 +237,17 @@ impl Scan {
         // whose it is, which is found out later.
         let is_begun = position.name.is_some_and(|name| name.is_after(self.last_index));
         let is_empty = !reader.has_record_after(offset).map_err(|error| (offset, error.into()))?;
-        let was_wiped = self.end == End::Zeros && place == 0;
+        let was_wiped = self.end == SegmentEnd::Zeros && number == 0;
         self.headless = position.is_last && !position.is_first && is_begun && is_empty && !was_wiped;
         let is_only = position.is_first && position.is_last;
         if self.headless || is_only { Ok(()) } else { Err((0, Damage::Head.into())) }
     }
 
-    /// Takes a record over that is the `place`th of its segment.
-    fn record(&mut self, place: u64, record: Record, after: u64) -> Result<(), Damage> {
+    /// Takes a record over that is the `number`th of its segment.
+    fn record(&mut self, number: u64, record: Record, after: u64) -> Result<(), Damage> {
         // The sum does not cover a record's type. These two stand at the head of every segment, in this order,
         // so neither can be taken for another.
-        let good = match place {
+        let good = match number {
             0 => matches!(record, Record::Crc(_)),
             1 => matches!(record, Record::Metadata(_)),
             _ => true,
@@ -279,17 +280,17 @@ impl Scan {
     /// Takes an entry over; one of an index that is there already replaces it and all after it.
     fn entry(&mut self, entry: pb::Entry, after: u64) -> Result<(), Damage> {
         // Converted 0.4 logs begin with an entry of index 0.
-        let Some(place) = after.checked_add(1).and_then(|first| entry.index.checked_sub(first)) else {
+        let Some(number) = after.checked_add(1).and_then(|first| entry.index.checked_sub(first)) else {
             self.forget(after);
             self.term_before = (entry.index == after).then_some(entry.term);
             return Ok(());
         };
         let last = after.saturating_add(self.entries.len() as u64);
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        if place > self.entries.len() {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        if number > self.entries.len() {
             return Err(Damage::Gap { last, found: entry.index });
         }
-        self.entries.truncate(place);
+        self.entries.truncate(number);
         self.last_index = entry.index.max(self.snapshot_index);
         self.entries.push(entry);
         Ok(())
@@ -321,7 +322,7 @@ impl<D: Disk> Wal<D> {
         scan.read(&files, at.index)?;
         let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
         let metadata = scan.check(at, dir, &held)?;
-        let found = Found {
+        let found = LogTail {
             metadata,
             state: scan.state,
             snapshot_index: at.index,
@@ -351,26 +352,26 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Cuts off what follows the last good record.
-    fn repair(&mut self, end: End, end_offset: u64) -> Result<Option<Repaired>, WalError> {
+    fn repair(&mut self, end: SegmentEnd, end_offset: u64) -> Result<Option<Repaired>, WalError> {
         let disk = self.disk().clone();
         let file = self.tail_mut();
         let path = file.path().to_owned();
         let len = file.len()?;
-        if end == End::Clean {
+        if end == SegmentEnd::Clean {
             return Ok(None);
         }
-        if end == End::Torn && is_planted(Bug::TornTailKept)
-            || end == End::Zeros && is_planted(Bug::ZeroTailKept)
+        if end == SegmentEnd::Torn && is_planted(Bug::TornTailKept)
+            || end == SegmentEnd::Zeros && is_planted(Bug::ZeroTailKept)
         {
             self.keep_tail(len);
             return Ok(None);
         }
         let copy = match end {
-            End::Torn => {
+            SegmentEnd::Torn => {
                 tracing::info!(target: "wal", "repairing {}", path.display());
                 set_aside(&disk, file, end_offset)?
             }
-            End::Zeros | End::Clean => None,
+            SegmentEnd::Zeros | SegmentEnd::Clean => None,
         };
         file.truncate(end_offset)?;
         file.sync()?;
@@ -380,7 +381,7 @@ impl<D: Disk> Wal<D> {
 
 impl<D: Disk> Wal<D> {
     /// Replaces the last segment, which has no head and nothing in it, by one that is begun as it should have been.
-    fn begin_last_again(&mut self, end: End) -> Result<Repaired, WalError> {
+    fn begin_last_again(&mut self, end: SegmentEnd) -> Result<Repaired, WalError> {
         let disk = self.disk().clone();
         let file = self.tail_mut();
         let (path, len) = (file.path().to_owned(), file.len()?);
@@ -389,7 +390,7 @@ impl<D: Disk> Wal<D> {
             "repairing {}, which has no head: unless a crash left it so, the entries that were in it are lost",
             path.display()
         );
-        let copy = if end == End::Torn { set_aside(&disk, file, 0)? } else { None };
+        let copy = if end == SegmentEnd::Torn { set_aside(&disk, file, 0)? } else { None };
         self.replace_tail()?;
         Ok(Repaired { file: path, kept_bytes: self.tail_len(), cut_bytes: len, copy })
     }

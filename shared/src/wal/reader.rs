@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Damage;
 use super::codec::{self, LENGTH_BYTES, RawRecord};
-use super::torn::Tear;
+use super::torn::TailKind;
 use crate::disk::{DiskError, DiskFile};
 use crate::pb;
 
@@ -42,7 +42,7 @@ pub enum Record {
 
 /// How the good records of a segment end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum SegmentEnd {
     /// With the file.
     Clean,
     /// Only zero bytes follow.
@@ -52,7 +52,7 @@ pub enum End {
 }
 
 /// The bytes of a segment.
-pub trait Source {
+pub trait SegmentSource {
     /// How many there are.
     fn len(&self) -> u64;
 
@@ -65,7 +65,7 @@ pub trait Source {
     fn window(&mut self, offset: u64, want: usize) -> Result<Bytes, DiskError>;
 }
 
-impl Source for Bytes {
+impl SegmentSource for Bytes {
     fn len(&self) -> u64 {
         Bytes::len(self) as u64
     }
@@ -95,7 +95,7 @@ impl<F: DiskFile> FileSource<F> {
     }
 }
 
-impl<F: DiskFile> Source for FileSource<F> {
+impl<F: DiskFile> SegmentSource for FileSource<F> {
     fn len(&self) -> u64 {
         self.len
     }
@@ -149,12 +149,12 @@ pub struct Reader<S> {
     padded: bool,
     /// The index of the last entry, in this segment or before it, as far as that is known.
     last_index: u64,
-    /// What the last record would be called if others followed it; tells of [`End::Torn`] only.
+    /// What the last record would be called if others followed it; tells of [`SegmentEnd::Torn`] only.
     torn: Damage,
-    end: Option<End>,
+    end: Option<SegmentEnd>,
 }
 
-impl<S: Source> Reader<S> {
+impl<S: SegmentSource> Reader<S> {
     /// A reader that begins with the sum `crc` of the segment before; 0 where reading begins.
     pub fn new(source: S, crc: u32) -> Reader<S> {
         Reader::of(source, crc, Frames::V2)
@@ -210,7 +210,7 @@ impl<S: Source> Reader<S> {
     }
 
     /// How the records end; `None` before [`Reader::next_record`] has said that there are no more.
-    pub fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<SegmentEnd> {
         self.end
     }
 
@@ -221,26 +221,27 @@ impl<S: Source> Reader<S> {
         }
         let left = self.source.len() - self.offset;
         if left == 0 {
-            return Ok(self.ends(End::Clean));
+            return Ok(self.ends(SegmentEnd::Clean));
         }
         let start = self.source.window(self.offset, LENGTH_BYTES + START_BYTES)?;
         let Some((length, start)) = start.split_first_chunk::<LENGTH_BYTES>() else {
             let zeros = start.iter().all(|b| *b == 0);
-            return Ok(self.ends(if zeros { End::Zeros } else { End::Torn }));
+            return Ok(self.ends(if zeros { SegmentEnd::Zeros } else { SegmentEnd::Torn }));
         };
         let claimed = i64::from_le_bytes(*length);
         let frame = Frame::parse(*length, self.frames);
         if frame.is_some_and(|frame| frame.record_len == 0 && frame.pad_len == 0) {
             match self.last_nonzero(self.offset)? {
-                None => return Ok(self.ends(End::Zeros)),
+                None => return Ok(self.ends(SegmentEnd::Zeros)),
                 // 3.x prepares its segments with zeros, and a write that was cut off may have begun behind some.
-                Some(_) if self.padded => return Ok(self.ends(End::Torn)),
+                Some(_) if self.padded => return Ok(self.ends(SegmentEnd::Torn)),
                 Some(_) => {}
             }
         }
         let room = left - LENGTH_BYTES as u64;
-        let whole = frame.filter(|frame| frame.record_len > 0 && frame.record_len + frame.pad_len <= room);
-        let damage = match whole {
+        let record_at =
+            frame.filter(|frame| frame.record_len > 0 && frame.record_len + frame.pad_len <= room);
+        let damage = match record_at {
             Some(frame) => {
                 let record_size = usize::try_from(frame.record_len).unwrap_or(usize::MAX);
                 match self.decode(record_size)? {
@@ -264,17 +265,17 @@ impl<S: Source> Reader<S> {
         }
         let start = &start[..start.len().min(START_BYTES)];
         let start = Bytes::copy_from_slice(start);
-        match self.tear(frame, &start)? {
-            Tear::None => Err(damage.into()),
-            Tear::CutOff => Ok(self.ends(End::Torn)),
-            Tear::Lost => {
+        match self.tail_kind(frame, &start)? {
+            TailKind::None => Err(damage.into()),
+            TailKind::CutOff => Ok(self.ends(SegmentEnd::Torn)),
+            TailKind::Lost => {
                 self.torn = damage;
-                Ok(self.ends(End::Torn))
+                Ok(self.ends(SegmentEnd::Torn))
             }
         }
     }
 
-    fn ends(&mut self, end: End) -> Option<Record> {
+    fn ends(&mut self, end: SegmentEnd) -> Option<Record> {
         self.end = Some(end);
         None
     }

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::codec::{self, LENGTH_BYTES, RawRecord};
 use super::reader::{Frame, typed};
-use super::{Frames, Reader, Source};
+use super::{Frames, Reader, SegmentSource};
 use crate::disk::DiskError;
 
 /// Bytes that are searched at once for the next record.
@@ -17,12 +17,12 @@ const START_BYTES: usize = 4;
 const START_BYTES_MAX: usize = 40;
 
 /// A record that is there in full, whatever its sum says.
-pub(super) struct Whole {
+pub(super) struct CompleteRecord {
     pub(super) raw: RawRecord,
     pub(super) end: u64,
 }
 
-impl Whole {
+impl CompleteRecord {
     pub(super) fn data(&self) -> Bytes {
         self.raw.data.clone().unwrap_or_default()
     }
@@ -33,9 +33,9 @@ impl Whole {
     }
 }
 
-impl<S: Source> Reader<S> {
+impl<S: SegmentSource> Reader<S> {
     /// The record at a place, if it is there in full and its length is true.
-    pub(super) fn whole(&mut self, frames: Frames, at: u64) -> Result<Option<Whole>, DiskError> {
+    pub(super) fn record_at(&mut self, frames: Frames, at: u64) -> Result<Option<CompleteRecord>, DiskError> {
         let left = self.source().len().saturating_sub(at);
         let start = self.source().window(at, START_BYTES_MAX)?;
         let Some((length, start)) = start.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
@@ -55,13 +55,13 @@ impl<S: Source> Reader<S> {
             return Ok(None);
         }
         let raw = RawRecord::decode(window.slice(LENGTH_BYTES..LENGTH_BYTES + size));
-        Ok(raw.ok().map(|raw| Whole { raw, end: at + frame.len() }))
+        Ok(raw.ok().map(|raw| CompleteRecord { raw, end: at + frame.len() }))
     }
 
     /// Whether the record at a place follows the sum `sum`.
     pub(super) fn fits(&mut self, frames: Frames, at: u64, sum: u32) -> Result<bool, DiskError> {
-        let whole = self.whole(frames, at)?;
-        Ok(whole.is_some_and(|whole| whole.raw.crc == whole.sum_after(sum)))
+        let record_at = self.record_at(frames, at)?;
+        Ok(record_at.is_some_and(|record_at| record_at.raw.crc == record_at.sum_after(sum)))
     }
 
     /// The first place from `from` on where a record is: one that another follows, or nothing but zeros.
@@ -85,11 +85,11 @@ impl<S: Source> Reader<S> {
     }
 
     fn is_record(&mut self, frames: Frames, at: u64, len: u64) -> Result<bool, DiskError> {
-        let Some(whole) = self.whole(frames, at)? else { return Ok(false) };
-        if whole.end == len || self.last_nonzero(whole.end)?.is_none() {
-            let crc_alone = whole.raw.kind == codec::CRC && whole.raw.data.is_none();
-            return Ok(crc_alone || typed(whole.raw.kind, whole.data(), frames).is_ok());
+        let Some(record_at) = self.record_at(frames, at)? else { return Ok(false) };
+        if record_at.end == len || self.last_nonzero(record_at.end)?.is_none() {
+            let crc_alone = record_at.raw.kind == codec::CRC && record_at.raw.data.is_none();
+            return Ok(crc_alone || typed(record_at.raw.kind, record_at.data(), frames).is_ok());
         }
-        self.fits(frames, whole.end, whole.raw.crc)
+        self.fits(frames, record_at.end, record_at.raw.crc)
     }
 }

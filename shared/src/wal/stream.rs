@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
-use super::{Damage, End, Frames, Reader, Record, WalError};
+use super::{Damage, Frames, Reader, Record, SegmentEnd, WalError};
 use crate::disk::{Disk, Open};
 use crate::pb;
 
@@ -45,7 +45,7 @@ pub struct Stream<D: Disk> {
     file: PathBuf,
     name: Option<SegmentName>,
     /// How many of its records were read.
-    place: u64,
+    record_number: u64,
     /// Where the last record begins, or the bad one.
     offset: u64,
     /// The sum over all segments before this one.
@@ -55,7 +55,7 @@ pub struct Stream<D: Disk> {
     last_index: u64,
     /// Whether a segment was read to its end.
     follows: bool,
-    end: End,
+    end: SegmentEnd,
     end_offset: u64,
     /// The first segment that ended before its head did.
     headless: Option<PathBuf>,
@@ -83,13 +83,13 @@ impl<D: Disk> Stream<D> {
             reader: None,
             file: dir.to_owned(),
             name: None,
-            place: 0,
+            record_number: 0,
             offset: 0,
             crc: 0,
             metadata: None,
             last_index: 0,
             follows: false,
-            end: End::Clean,
+            end: SegmentEnd::Clean,
             end_offset: 0,
             headless: None,
         }
@@ -116,7 +116,7 @@ impl<D: Disk> Stream<D> {
     }
 
     /// How the last segment that was read to its end ends, and where its good records do.
-    pub fn end(&self) -> (End, u64) {
+    pub fn end(&self) -> (SegmentEnd, u64) {
         (self.end, self.end_offset)
     }
 
@@ -150,7 +150,7 @@ impl<D: Disk> Stream<D> {
             let Some(reader) = &mut self.reader else {
                 let Some(name) = self.waiting.pop_front() else { return Ok(None) };
                 self.file = self.dir.join(name.to_string());
-                (self.place, self.offset) = (0, 0);
+                (self.record_number, self.offset) = (0, 0);
                 let file = self.disk.open(&self.file, Open::Read)?;
                 let reader = Reader::of(FileSource::new(Arc::new(file))?, self.crc, self.frames);
                 self.reader = Some(reader.following(self.last_index));
@@ -163,7 +163,7 @@ impl<D: Disk> Stream<D> {
             match next {
                 Ok(Some(record)) => {
                     self.check(&record).map_err(|damage| self.damaged(damage))?;
-                    self.place += 1;
+                    self.record_number += 1;
                     match &record {
                         Record::Entry(entry) => self.last_index = entry.index,
                         Record::Snapshot(at) => self.last_index = self.last_index.max(at.index),
@@ -172,26 +172,27 @@ impl<D: Disk> Stream<D> {
                     return Ok(Some(record));
                 }
                 Ok(None) => {
-                    self.end = reader.end().unwrap_or(End::Clean);
+                    self.end = reader.end().unwrap_or(SegmentEnd::Clean);
                     self.end_offset = reader.offset();
                     self.crc = reader.crc();
                     let torn = reader.torn_damage();
-                    let is_empty = self.place < HEAD_RECORDS && !reader.has_record_after(self.end_offset)?;
+                    let is_empty =
+                        self.record_number < HEAD_RECORDS && !reader.has_record_after(self.end_offset)?;
                     self.reader = None;
-                    if self.place < HEAD_RECORDS {
+                    if self.record_number < HEAD_RECORDS {
                         self.headless.get_or_insert_with(|| self.file.clone());
                     }
                     let is_last = self.waiting.is_empty();
                     // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
-                    if self.end == End::Torn && !is_last {
+                    if self.end == SegmentEnd::Torn && !is_last {
                         return Err(self.damaged(torn));
                     }
                     let follows = std::mem::replace(&mut self.follows, true);
                     let is_next = self.name.is_some_and(|name| name.is_after(self.last_index));
                     // What a crash left of a segment that was just begun.
-                    let was_wiped = self.end == End::Zeros && self.place == 0;
+                    let was_wiped = self.end == SegmentEnd::Zeros && self.record_number == 0;
                     let was_begun = is_empty && is_last && follows && is_next && !was_wiped;
-                    if self.place < HEAD_RECORDS && !was_begun {
+                    if self.record_number < HEAD_RECORDS && !was_begun {
                         self.offset = 0;
                         return Err(self.damaged(Damage::Head));
                     }
@@ -205,7 +206,7 @@ impl<D: Disk> Stream<D> {
     /// The sum does not cover a record's type. These two stand at the head of every segment, in this order, so neither
     /// can be taken for another.
     fn check(&mut self, record: &Record) -> Result<(), Damage> {
-        let good = match self.place {
+        let good = match self.record_number {
             0 => matches!(record, Record::Crc(_)),
             1 => matches!(record, Record::Metadata(_)),
             _ => true,

@@ -8,14 +8,14 @@ use prost::Message as _;
 
 use super::codec::{self, LENGTH_BYTES, RawRecord};
 use super::reader::{decode_record, typed};
-use super::search::Whole;
-use super::{Damage, End, Frames, ReadError, Reader, Record, Source};
+use super::search::CompleteRecord;
+use super::{Damage, Frames, ReadError, Reader, Record, SegmentEnd, SegmentSource};
 use crate::disk::DiskError;
 use crate::pb;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordSpan {
     /// Its first byte, that of its length, in the segment.
     pub offset: u64,
     /// The first byte behind it.
@@ -26,7 +26,7 @@ pub struct Place {
 
 /// Bytes of a segment that are damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub struct DamagedRange {
     /// Where they begin.
     pub from: u64,
     /// The first readable byte behind them, or the end of the file.
@@ -42,9 +42,9 @@ pub struct Flaw {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// The damaged places, in their order. A torn end is none.
-    pub flaws: Vec<Flaw>,
+    pub damaged_ranges: Vec<DamagedRange>,
     /// How it ends behind its last record.
-    pub end: End,
+    pub end: SegmentEnd,
     /// Where its last record ends.
     pub end_offset: u64,
     /// The sum behind its last record; `None` if that is not known.
@@ -59,24 +59,24 @@ pub struct Survey {
 ///
 /// # Errors
 /// If the system does not give the bytes.
-pub fn survey<S: Source>(
+pub fn survey<S: SegmentSource>(
     source: S,
     sum: Option<u32>,
     frames: Frames,
-    found: &mut dyn FnMut(Place, Record),
+    found: &mut dyn FnMut(RecordSpan, Record),
 ) -> Result<Survey, DiskError> {
     let reader = Reader::of(source, 0, frames);
-    let mut surveyor = Surveyor { reader, frames, at: 0, sum, count: 0, found, flaws: Vec::new() };
+    let mut surveyor = Surveyor { reader, frames, at: 0, sum, count: 0, found, damaged_ranges: Vec::new() };
     let end = surveyor.run()?;
-    let Surveyor { reader, at, sum, flaws, .. } = surveyor;
-    Ok(Survey { flaws, end, end_offset: at, sum, padded: reader.is_padded() })
+    let Surveyor { reader, at, sum, damaged_ranges, .. } = surveyor;
+    Ok(Survey { damaged_ranges, end, end_offset: at, sum, padded: reader.is_padded() })
 }
 
 /// Reads the entry of a record again that [`survey`] has handed out; `None` if it is not there any more.
 ///
 /// # Errors
 /// If the system does not give the bytes.
-pub fn entry_at<S: Source>(
+pub fn entry_at<S: SegmentSource>(
     source: &mut S,
     offset: u64,
     end: u64,
@@ -114,23 +114,23 @@ struct Surveyor<'a, S> {
     sum: Option<u32>,
     /// How many records, readable or not, have come.
     count: u64,
-    found: &'a mut dyn FnMut(Place, Record),
-    flaws: Vec<Flaw>,
+    found: &'a mut dyn FnMut(RecordSpan, Record),
+    damaged_ranges: Vec<DamagedRange>,
 }
 
-impl<S: Source> Surveyor<'_, S> {
-    fn run(&mut self) -> Result<End, DiskError> {
+impl<S: SegmentSource> Surveyor<'_, S> {
+    fn run(&mut self) -> Result<SegmentEnd, DiskError> {
         loop {
             let damage = match self.next() {
                 Ok(Some((record, end, sum))) => {
                     self.give(record, end, sum, self.sum.is_some());
                     continue;
                 }
-                Ok(None) => match self.reader.end().unwrap_or(End::Clean) {
+                Ok(None) => match self.reader.end().unwrap_or(SegmentEnd::Clean) {
                     // Usually nothing follows. But a length that is damaged may point behind the end.
-                    End::Torn => match self.reader.find_record(self.frames, self.at + 1)? {
+                    SegmentEnd::Torn => match self.reader.find_record(self.frames, self.at + 1)? {
                         Some(_) => Damage::UnexpectedEof,
-                        None => return Ok(End::Torn),
+                        None => return Ok(SegmentEnd::Torn),
                     },
                     end => return Ok(end),
                 },
@@ -138,7 +138,7 @@ impl<S: Source> Surveyor<'_, S> {
                 Err(ReadError::Damage(damage)) => damage,
             };
             if !self.recover(damage)? {
-                return Ok(End::Clean);
+                return Ok(SegmentEnd::Clean);
             }
         }
     }
@@ -147,20 +147,20 @@ impl<S: Source> Surveyor<'_, S> {
     fn next(&mut self) -> Result<Option<(Record, u64, u32)>, ReadError> {
         self.reader.seek(self.at, self.sum.unwrap_or(0));
         if self.sum.is_none()
-            && let Some(whole) = self.reader.whole(self.frames, self.at)?
-            && whole.raw.kind != codec::CRC
+            && let Some(record_at) = self.reader.record_at(self.frames, self.at)?
+            && record_at.raw.kind != codec::CRC
         {
             // Nobody knows the sum before this record: it is believed what it says.
-            let record = self.placed(typed(whole.raw.kind, whole.data(), self.frames)?)?;
-            return Ok(Some((record, whole.end, whole.raw.crc)));
+            let record = self.check_position(typed(record_at.raw.kind, record_at.data(), self.frames)?)?;
+            return Ok(Some((record, record_at.end, record_at.raw.crc)));
         }
         let Some(record) = self.reader.next_record()? else { return Ok(None) };
-        Ok(Some((self.placed(record)?, self.reader.offset(), self.reader.crc())))
+        Ok(Some((self.check_position(record)?, self.reader.offset(), self.reader.crc())))
     }
 
     /// The sum does not cover the type, and messages pass for one another: the first record has the sum and the second
     /// the ids, no other.
-    fn placed(&self, record: Record) -> Result<Record, Damage> {
+    fn check_position(&self, record: Record) -> Result<Record, Damage> {
         let wanted = match &record {
             // Behind a hole nobody knows which this is.
             _ if self.sum.is_none() => true,
@@ -172,7 +172,7 @@ impl<S: Source> Surveyor<'_, S> {
     }
 
     fn give(&mut self, record: Record, end: u64, sum: u32, proven: bool) {
-        let place = Place { offset: self.at, end, proven };
+        let place = RecordSpan { offset: self.at, end, proven };
         self.pass(end, Some(sum));
         (self.found)(place, record);
     }
@@ -185,27 +185,30 @@ impl<S: Source> Surveyor<'_, S> {
     /// Goes on behind a record that is not good. False if nothing readable follows.
     fn recover(&mut self, damage: Damage) -> Result<bool, DiskError> {
         let from = self.at;
-        let Some(whole) = self.reader.whole(self.frames, from)? else { return self.search(damage) };
-        let own = self.sum.map(|sum| whole.sum_after(sum));
-        let fits = own == Some(whole.raw.crc);
+        let Some(record_at) = self.reader.record_at(self.frames, from)? else { return self.search(damage) };
+        let own = self.sum.map(|sum| record_at.sum_after(sum));
+        let fits = own == Some(record_at.raw.crc);
         let proven = match own {
-            Some(own) => fits || self.reader.fits(self.frames, whole.end, own)?,
+            Some(own) => fits || self.reader.fits(self.frames, record_at.end, own)?,
             None => false,
         };
         if let Some(own) = own.filter(|_| proven)
-            && let Some(record) = self.retyped(&whole)
+            && let Some(record) = self.read_as_other_type(&record_at)
         {
             // Its sum or its type is damaged, its data are not.
-            self.flaws.push(Flaw { from, to: whole.end, damage, kept: true });
-            self.give(record, whole.end, own, true);
+            self.damaged_ranges.push(DamagedRange { from, to: record_at.end, damage, kept: true });
+            self.give(record, record_at.end, own, true);
             return Ok(true);
         }
-        if self.reader.whole(self.frames, whole.end)?.is_none() {
+        if self.reader.record_at(self.frames, record_at.end)?.is_none() {
             return self.search(damage);
         }
         // The sum that stands in it tells whether the next one is good.
-        self.flaws.push(Flaw { from, to: whole.end, damage, kept: false });
-        self.pass(whole.end, Some(if proven { own.unwrap_or(whole.raw.crc) } else { whole.raw.crc }));
+        self.damaged_ranges.push(DamagedRange { from, to: record_at.end, damage, kept: false });
+        self.pass(
+            record_at.end,
+            Some(if proven { own.unwrap_or(record_at.raw.crc) } else { record_at.raw.crc }),
+        );
         Ok(true)
     }
 
@@ -214,7 +217,7 @@ impl<S: Source> Surveyor<'_, S> {
         let from = self.at;
         let Some(next) = self.reader.find_record(self.frames, from + 1)? else {
             let to = self.reader.source().len();
-            self.flaws.push(Flaw { from, to, damage, kept: false });
+            self.damaged_ranges.push(DamagedRange { from, to, damage, kept: false });
             // What a record of unknown length leaves behind is no part of the log.
             return Ok(false);
         };
@@ -223,7 +226,7 @@ impl<S: Source> Surveyor<'_, S> {
             Some(sum) => self.between(from, next, sum)?,
             None => None,
         };
-        self.flaws.push(Flaw { from, to: next, damage, kept: kept.is_some() });
+        self.damaged_ranges.push(DamagedRange { from, to: next, damage, kept: kept.is_some() });
         match kept {
             Some((record, sum)) => self.give(record, next, sum, true),
             None => {
@@ -243,7 +246,7 @@ impl<S: Source> Surveyor<'_, S> {
             let Some(record) = window.get(LENGTH_BYTES..LENGTH_BYTES + size) else { break };
             let record = decode_record(window.slice_ref(record), sum, self.frames);
             if let Ok((record, sum)) = record
-                && let Ok(record) = self.placed(record)
+                && let Ok(record) = self.check_position(record)
             {
                 return Ok(Some((record, sum)));
             }
@@ -252,16 +255,16 @@ impl<S: Source> Surveyor<'_, S> {
     }
 
     /// What is in a record whose data are proven, though perhaps not its type.
-    fn retyped(&self, whole: &Whole) -> Option<Record> {
-        if self.count == 0 && whole.raw.data.is_none() {
-            return Some(Record::Crc(whole.raw.crc));
+    fn read_as_other_type(&self, record_at: &CompleteRecord) -> Option<Record> {
+        if self.count == 0 && record_at.raw.data.is_none() {
+            return Some(Record::Crc(record_at.raw.crc));
         }
-        let as_it_says =
-            typed(whole.raw.kind, whole.data(), self.frames).and_then(|record| self.placed(record));
+        let as_it_says = typed(record_at.raw.kind, record_at.data(), self.frames)
+            .and_then(|record| self.check_position(record));
         as_it_says.ok().or_else(|| match self.count {
-            1 => codec::message(whole.data(), "metadata").ok().map(Record::Metadata),
+            1 => codec::message(record_at.data(), "metadata").ok().map(Record::Metadata),
             // No other message has as many fields as an entry with data.
-            _ => codec::entry(whole.data(), self.frames)
+            _ => codec::entry(record_at.data(), self.frames)
                 .ok()
                 .filter(|entry| entry.data.is_some())
                 .map(Record::Entry),

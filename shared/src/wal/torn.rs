@@ -13,9 +13,9 @@
 
 use bytes::Bytes;
 
-use super::codec::{self, LENGTH_BYTES, OwnLength};
+use super::codec::{self, LENGTH_BYTES, RecordLength};
 use super::reader::Frame;
-use super::{Frames, Reader, Record, Source};
+use super::{Frames, Reader, Record, SegmentSource};
 use crate::disk::DiskError;
 
 /// What a disk writes whole: a lost write leaves zeros from such a boundary on.
@@ -26,7 +26,7 @@ const LOST_BYTES_MIN: u64 = 2;
 
 /// What a record that is not good may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tear {
+pub(super) enum TailKind {
     /// Damage.
     None,
     /// The first part of the last record.
@@ -35,10 +35,10 @@ pub(super) enum Tear {
     Lost,
 }
 
-impl<S: Source> Reader<S> {
+impl<S: SegmentSource> Reader<S> {
     /// What the record at the offset is, which is not good: `frame` is what its length field says, if that can be,
     /// and `start` are its first bytes.
-    pub(super) fn tear(&mut self, frame: Option<Frame>, start: &Bytes) -> Result<Tear, DiskError> {
+    pub(super) fn tail_kind(&mut self, frame: Option<Frame>, start: &Bytes) -> Result<TailKind, DiskError> {
         let (offset, len) = (self.offset(), self.source().len());
         let frame = frame.filter(|frame| frame.record_len > 0);
         let end = frame.and_then(|frame| {
@@ -47,26 +47,26 @@ impl<S: Source> Reader<S> {
         });
         let is_beyond = end.is_none_or(|end| end > len);
         if is_beyond && frame.is_some_and(|frame| codec::fits_length(start, frame.record_len)) {
-            return Ok(Tear::CutOff);
+            return Ok(TailKind::CutOff);
         }
         if let Some(end) = end
             && self.ends_in_zeros(end)?
         {
-            return Ok(Tear::Lost);
+            return Ok(TailKind::Lost);
         }
         if self.has_gap(end)? {
-            return Ok(if self.is_synced(offset + 1)? { Tear::None } else { Tear::Lost });
+            return Ok(if self.is_synced(offset + 1)? { TailKind::None } else { TailKind::Lost });
         }
         // A length that cannot be true: that of a good record, damaged, or what was never written as one.
         if is_beyond && !self.is_good(start)? && !self.has_record_after(offset)? {
-            return Ok(Tear::Lost);
+            return Ok(TailKind::Lost);
         }
-        Ok(Tear::None)
+        Ok(TailKind::None)
     }
 
     /// Whether the record at the offset is good but for its length.
     fn is_good(&mut self, start: &Bytes) -> Result<bool, DiskError> {
-        let OwnLength::Is(own) = codec::own_length(start) else { return Ok(false) };
+        let RecordLength::Is(own) = codec::record_length(start) else { return Ok(false) };
         let Some(size) = usize::try_from(own).ok().and_then(|own| own.checked_add(LENGTH_BYTES)) else {
             return Ok(false);
         };
@@ -120,15 +120,15 @@ impl<S: Source> Reader<S> {
         let mut at = from;
         while let Some(found) = self.find_record(Frames::Any, at)? {
             at = found;
-            while let Some(whole) = self.whole(Frames::Any, at)? {
-                match super::reader::typed(whole.raw.kind, whole.data(), Frames::Any) {
+            while let Some(record_at) = self.record_at(Frames::Any, at)? {
+                match super::reader::typed(record_at.raw.kind, record_at.data(), Frames::Any) {
                     Ok(Record::State(state)) if state.commit > self.last_index() => return Ok(true),
                     Ok(Record::State(_) | Record::Entry(_)) => {}
                     // A mark is synced apart from what is before it; the others stand at the head of a segment.
                     _ => return Ok(true),
                 }
-                at = whole.end;
-                if !self.fits(Frames::Any, at, whole.raw.crc)? {
+                at = record_at.end;
+                if !self.fits(Frames::Any, at, record_at.raw.crc)? {
                     break;
                 }
             }

@@ -49,7 +49,7 @@ pub struct Wal<D: Disk> {
 }
 
 /// What the records of a log say to the one who continues it.
-pub(super) struct Found {
+pub(super) struct LogTail {
     pub(super) metadata: pb::Metadata,
     pub(super) state: pb::HardState,
     /// Of the snapshot that the log was opened after.
@@ -98,7 +98,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// A log whose segments have been read, to be continued after `found`.
-    pub(super) fn resume(disk: D, dir: &Path, held: Vec<(SegmentName, D::File)>, found: Found) -> Wal<D> {
+    pub(super) fn resume(disk: D, dir: &Path, held: Vec<(SegmentName, D::File)>, found: LogTail) -> Wal<D> {
         assert!(!held.is_empty(), "a log without segments");
         Wal {
             disk,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use shared::disk::{Disk, Fault, SimDisk, Verb};
+use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::pb;
 use shared::snap::{self, Snapshots};
 use shared::wal::{self, EntryRef, Wal};
@@ -225,12 +225,12 @@ fn a_seed_repeats() {
 /// then the power fails.
 #[test]
 fn what_a_start_has_read_is_durable() {
-    for verb in [Verb::Sync, Verb::SyncDir] {
+    for operation in [DiskOperation::Sync, DiskOperation::SyncDir] {
         for seed in 0..20 {
             let disk = SimDisk::new(seed);
             let mut member = start(&disk, &Acknowledged::default()).unwrap();
             member.wal.set_segment_bytes(200);
-            disk.inject(Fault { verb, after: 2, kind: std::io::ErrorKind::BrokenPipe });
+            disk.inject(Fault { operation, after: 2, kind: std::io::ErrorKind::BrokenPipe });
             let mut random = Random(seed);
             while batch(&mut random, &mut member, &mut Acknowledged::default(), Acknowledge::AfterSync)
                 .is_ok()
@@ -241,7 +241,7 @@ fn what_a_start_has_read_is_durable() {
             };
             let before = read(&disk);
             disk.crash();
-            assert_eq!(read(&disk).len(), before.len(), "{verb:?}, seed {seed}");
+            assert_eq!(read(&disk).len(), before.len(), "{operation:?}, seed {seed}");
         }
     }
 }
@@ -253,7 +253,11 @@ fn a_start_after_a_failed_sync_relies_on_the_disk_alone() {
     for seed in 0..40 {
         let disk = SimDisk::new(seed);
         let mut member = start(&disk, &Acknowledged::default()).unwrap();
-        disk.inject(Fault { verb: Verb::Sync, after: 3, kind: std::io::ErrorKind::StorageFull });
+        disk.inject(Fault {
+            operation: DiskOperation::Sync,
+            after: 3,
+            kind: std::io::ErrorKind::StorageFull,
+        });
         let mut random = Random(seed);
         while batch(&mut random, &mut member, &mut Acknowledged::default(), Acknowledge::AfterSync).is_ok() {}
         drop(member);

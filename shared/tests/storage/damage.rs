@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shared::disk::SimDisk;
 use shared::pb;
-use shared::wal::{self, Damage, End, Recovered, Wal, WalError};
+use shared::wal::{self, Damage, Recovered, SegmentEnd, Wal, WalError};
 
 use crate::common::{
     FIRST, GO_2_0_TORN, GO_2_3, GO_2_3_FRESH, METADATA, START, dir, entry, files, refs, state,
@@ -250,7 +250,7 @@ fn a_commit_beyond_the_torn_entry_is_refused() {
     assert!(files(&disk, dir()) == before);
     // To look at it is allowed.
     let inspected = wal::inspect(&disk, dir(), 0).unwrap();
-    assert_eq!((inspected.end, inspected.entries.len()), (End::Torn, 41));
+    assert_eq!((inspected.end, inspected.entries.len()), (SegmentEnd::Torn, 41));
     assert!(files(&disk, dir()) == before);
 }
 
@@ -259,7 +259,7 @@ fn looking_changes_nothing_and_needs_no_lock() {
     let disk = planted(&GO_2_3[..GO_2_3.len() - 3]);
     let before = files(&disk, dir());
     let inspected = wal::inspect(&disk, dir(), 0).unwrap();
-    assert_eq!(inspected.end, End::Torn);
+    assert_eq!(inspected.end, SegmentEnd::Torn);
     assert!(files(&disk, dir()) == before);
     let (wal, recovered) = Wal::open(disk.clone(), dir(), START).unwrap();
     assert!(recovered.repaired.is_some());

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use shared::disk::{Fault, SimDisk, Verb};
+use shared::disk::{DiskOperation, Fault, SimDisk};
 use shared::wal::{Wal, WalError};
 
 use crate::common::{METADATA, START, dir, entry, files, refs};
@@ -13,7 +13,7 @@ fn after_a_failed_sync_nothing_more_is_written() {
     let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
     wal.append(refs(&[entry(1, 1, "a")]), None);
     wal.sync().unwrap();
-    disk.inject(Fault { verb: Verb::Sync, after: 0, kind: ErrorKind::Other });
+    disk.inject(Fault { operation: DiskOperation::Sync, after: 0, kind: ErrorKind::Other });
     wal.append(refs(&[entry(1, 2, "b")]), None);
     let error = wal.sync().unwrap_err();
     assert!(error.to_string().starts_with("fdatasync /member/wal/"), "{error}");
@@ -36,7 +36,7 @@ fn a_full_disk_leaves_a_tail_that_is_repaired() {
     let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
     wal.append(refs(&[entry(1, 1, "a")]), None);
     wal.sync().unwrap();
-    disk.inject(Fault { verb: Verb::Write, after: 0, kind: ErrorKind::StorageFull });
+    disk.inject(Fault { operation: DiskOperation::Write, after: 0, kind: ErrorKind::StorageFull });
     wal.append(refs(&[entry(1, 2, "b")]), None);
     let error = wal.sync().unwrap_err();
     assert!(matches!(&error, WalError::Disk(error) if error.kind() == ErrorKind::StorageFull), "{error}");
@@ -49,25 +49,31 @@ fn a_full_disk_leaves_a_tail_that_is_repaired() {
 
 #[test]
 fn a_failed_cut_loses_nothing() {
-    for verb in [Verb::Create, Verb::Write, Verb::Sync, Verb::Rename, Verb::SyncDir] {
+    for operation in [
+        DiskOperation::Create,
+        DiskOperation::Write,
+        DiskOperation::Sync,
+        DiskOperation::Rename,
+        DiskOperation::SyncDir,
+    ] {
         let disk = SimDisk::new(3);
         let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
         wal.set_segment_bytes(1);
         wal.append(refs(&[entry(1, 1, "a")]), None);
-        let after = u64::from(matches!(verb, Verb::Write | Verb::Sync));
-        disk.inject(Fault { verb, after, kind: ErrorKind::Other });
+        let after = u64::from(matches!(operation, DiskOperation::Write | DiskOperation::Sync));
+        disk.inject(Fault { operation, after, kind: ErrorKind::Other });
         wal.sync().unwrap_err();
-        assert!(matches!(wal.sync(), Err(WalError::Failed)), "{verb:?}");
+        assert!(matches!(wal.sync(), Err(WalError::Failed)), "{operation:?}");
         disk.crash();
         let (mut wal, recovered) = Wal::open(disk.clone(), dir(), START).unwrap();
-        assert_eq!(recovered.entries, [entry(1, 1, "a")], "{verb:?}");
+        assert_eq!(recovered.entries, [entry(1, 1, "a")], "{operation:?}");
         let litter = files(&disk, dir()).iter().any(|(name, _)| name.ends_with(".tmp"));
-        assert!(!litter, "{verb:?}: half a segment is left");
+        assert!(!litter, "{operation:?}: half a segment is left");
         wal.set_segment_bytes(1);
         wal.append(refs(&[entry(1, 2, "b")]), None);
         wal.sync().unwrap();
         drop(wal);
-        assert_eq!(Wal::open(disk, dir(), START).unwrap().1.entries.len(), 2, "{verb:?}");
+        assert_eq!(Wal::open(disk, dir(), START).unwrap().1.entries.len(), 2, "{operation:?}");
     }
 }
 
@@ -75,7 +81,7 @@ fn a_failed_cut_loses_nothing() {
 fn a_disk_without_room_to_reserve_may_have_room_to_write() {
     let disk = SimDisk::new(3);
     Wal::create(disk.clone(), dir(), METADATA).unwrap().close().unwrap();
-    let full = Fault { verb: Verb::Allocate, after: 0, kind: ErrorKind::StorageFull };
+    let full = Fault { operation: DiskOperation::Allocate, after: 0, kind: ErrorKind::StorageFull };
     disk.inject(full);
     let (mut wal, _) = Wal::open(disk.clone(), dir(), START).unwrap();
     wal.set_segment_bytes(1);

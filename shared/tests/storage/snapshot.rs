@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use bytes::Bytes;
-use shared::disk::{Disk, Fault, SimDisk, Verb};
+use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::pb;
 use shared::snap::{self, SnapError, Snapshots};
 
@@ -169,22 +169,22 @@ fn prost_head(bytes: &[u8]) -> Vec<u8> {
 fn a_failure_leaves_no_snapshot_and_no_litter() {
     let big = body(3 << 20, 0);
     let faults = [
-        (Verb::Create, 0),
-        (Verb::Write, 0),
-        (Verb::Write, 1),
-        (Verb::Sync, 0),
-        (Verb::Sync, 1),
-        (Verb::Rename, 0),
+        (DiskOperation::Create, 0),
+        (DiskOperation::Write, 0),
+        (DiskOperation::Write, 1),
+        (DiskOperation::Sync, 0),
+        (DiskOperation::Sync, 1),
+        (DiskOperation::Rename, 0),
     ];
-    for (verb, after) in faults {
+    for (operation, after) in faults {
         let disk = disk();
-        disk.inject(Fault { verb, after, kind: ErrorKind::StorageFull });
+        disk.inject(Fault { operation, after, kind: ErrorKind::StorageFull });
         let error = snapshots(&disk).save(1, 1, &members(), |out| out.write_all(&big)).unwrap_err();
         assert!(
             matches!(&error, SnapError::Disk(error) if error.kind() == ErrorKind::StorageFull),
             "{error}"
         );
-        assert!(files(&disk, Path::new(DIR)).is_empty(), "{verb:?} {after}");
+        assert!(files(&disk, Path::new(DIR)).is_empty(), "{operation:?} {after}");
     }
     let disk = disk();
     let failing = |out: &mut dyn Write| {

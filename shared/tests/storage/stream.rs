@@ -4,13 +4,13 @@ use std::path::Path;
 
 use shared::disk::SimDisk;
 use shared::wal::{
-    Damage, End, Frames, Record, Stream, Wal, WalError, inspect_damaged, segments, segments_after,
+    Damage, Frames, Record, SegmentEnd, Stream, Wal, WalError, inspect_damaged, segments, segments_after,
 };
 
 use crate::common::{DIR, FIRST, GO_2_0_TORN, METADATA, dir, entry, files, refs, state};
 
 /// All records up to the end or the first error, as texts.
-fn read(disk: &SimDisk, frames: Frames) -> (Vec<Record>, Result<(End, u64), String>) {
+fn read(disk: &SimDisk, frames: Frames) -> (Vec<Record>, Result<(SegmentEnd, u64), String>) {
     let names = segments_after(&segments(disk, dir()).unwrap(), dir(), 0).unwrap();
     let mut stream = Stream::of(disk.clone(), dir(), names, frames);
     let mut records = Vec::new();

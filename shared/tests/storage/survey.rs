@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use prost::Message as _;
 use shared::disk::SimDisk;
-use shared::entry::Content;
+use shared::entry::EntryContent;
 use shared::pb;
-use shared::wal::{self, Damage, End, Frames, Place, Reader, Record, Survey, Wal, WalError};
+use shared::wal::{self, Damage, Frames, Reader, Record, RecordSpan, SegmentEnd, Survey, Wal, WalError};
 
 use crate::common::{FIRST, GO_2_3, GO_2_3_FRESH, START, dir, records};
 
-fn survey(bytes: &[u8], sum: Option<u32>) -> (Vec<(Place, Record)>, Survey) {
+fn survey(bytes: &[u8], sum: Option<u32>) -> (Vec<(RecordSpan, Record)>, Survey) {
     let mut found = Vec::new();
     let bytes = Bytes::copy_from_slice(bytes);
     let survey = wal::survey(bytes, sum, Frames::V2, &mut |place, record| found.push((place, record)));
@@ -28,7 +28,7 @@ fn offsets(bytes: &[u8]) -> Vec<usize> {
 }
 
 /// Checks that nothing was found but what there was, in its order; gives how many records are lost.
-fn lost(found: &[(Place, Record)], all: &[Record], what: &str) -> usize {
+fn lost(found: &[(RecordSpan, Record)], all: &[Record], what: &str) -> usize {
     let mut rest = all.iter();
     for (_, record) in found {
         // The sum of a segment's head is nothing that is used of what was found.
@@ -44,7 +44,10 @@ fn lost(found: &[(Place, Record)], all: &[Record], what: &str) -> usize {
 fn a_good_segment_is_found_whole() {
     let (found, told) = survey(GO_2_3, Some(0));
     assert_eq!(lost(&found, &records(GO_2_3), "whole"), 0);
-    assert_eq!((told.end, told.flaws.len(), told.end_offset), (End::Clean, 0, GO_2_3.len() as u64));
+    assert_eq!(
+        (told.end, told.damaged_ranges.len(), told.end_offset),
+        (SegmentEnd::Clean, 0, GO_2_3.len() as u64)
+    );
     assert!(found.iter().all(|(place, _)| place.proven));
     // In the middle of a log the segment itself says with which sum it begins.
     let (again, _) = survey(GO_2_3, None);
@@ -59,7 +62,7 @@ fn every_truncation_loses_the_tail_only() {
         let whole = offsets(GO_2_3).iter().filter(|at| **at <= len).count() - 1;
         assert_eq!(found.len(), whole, "cut at {len}");
         assert_eq!(lost(&found, &all, &format!("cut at {len}")), all.len() - whole);
-        assert!(told.flaws.is_empty(), "cut at {len}");
+        assert!(told.damaged_ranges.is_empty(), "cut at {len}");
     }
 }
 
@@ -77,7 +80,10 @@ fn a_flipped_bit_costs_one_record() {
                 let (found, told) = survey(&bytes, Some(0));
                 let gone = lost(&found, &all, &what);
                 assert!(gone <= 1, "{what}: {gone} records are gone");
-                assert!(gone == 0 || told.end != End::Clean || !told.flaws.is_empty(), "{what}: not told");
+                assert!(
+                    gone == 0 || told.end != SegmentEnd::Clean || !told.damaged_ranges.is_empty(),
+                    "{what}: not told"
+                );
                 let start = starts.iter().rev().find(|start| **start <= at).unwrap();
                 if at - start < 8 && at < last {
                     assert_eq!(gone, 0, "{what}: the length of a record can be made out");
@@ -99,7 +105,7 @@ fn a_hole_costs_what_was_in_it() {
         for (what, bytes) in [("cut", cut), ("over", over)] {
             let (found, told) = survey(&bytes, Some(0));
             assert_eq!(lost(&found, &all, what), 2, "{what} from record {from}");
-            assert_eq!(told.flaws.len(), 1, "{what} from record {from}");
+            assert_eq!(told.damaged_ranges.len(), 1, "{what} from record {from}");
             let first = found.iter().position(|(place, _)| !place.proven);
             assert_eq!(first, Some(from), "{what}: nothing proves the first record behind a hole");
             assert_eq!(found.iter().filter(|(place, _)| !place.proven).count(), 1, "{what}");
@@ -117,7 +123,7 @@ fn records_side_by_side_may_be_damaged() {
     bytes[starts[6] - 1] ^= 1;
     let (found, told) = survey(&bytes, Some(0));
     assert_eq!(lost(&found, &all, "two"), 2);
-    assert!(found.iter().all(|(place, _)| place.proven), "{:?}", told.flaws);
+    assert!(found.iter().all(|(place, _)| place.proven), "{:?}", told.damaged_ranges);
 }
 
 /// The records of a segment as 3.x writes them; a mark names the members too, as in 3.5.
@@ -164,7 +170,7 @@ fn segments_of_3_x_are_read_and_never_opened() {
         }
         assert_eq!(reader.next_record().unwrap(), None);
         assert!(reader.is_padded());
-        assert_eq!(reader.end(), Some(if zeros > 0 { End::Zeros } else { End::Clean }));
+        assert_eq!(reader.end(), Some(if zeros > 0 { SegmentEnd::Zeros } else { SegmentEnd::Clean }));
 
         let disk = SimDisk::new(1);
         disk.plant(FIRST.as_ref(), &bytes).unwrap();
@@ -190,14 +196,14 @@ fn a_write_of_3_x_that_was_cut_off_behind_zeros_is_a_torn_end() {
     bytes.extend([7; 64]);
     let mut reader = Reader::of(Bytes::from(bytes), 0, Frames::Any);
     while reader.next_record().unwrap().is_some() {}
-    assert_eq!(reader.end(), Some(End::Torn));
+    assert_eq!(reader.end(), Some(SegmentEnd::Torn));
     // Of 2.x it is a write that has lost a sector.
     let mut bytes = GO_2_3.to_vec();
     bytes.extend([0; 512]);
     bytes.extend([7; 64]);
     let mut reader = Reader::of(Bytes::from(bytes), 0, Frames::Any);
     while reader.next_record().unwrap().is_some() {}
-    assert_eq!((reader.end(), reader.offset()), (Some(End::Torn), GO_2_3.len() as u64));
+    assert_eq!((reader.end(), reader.offset()), (Some(SegmentEnd::Torn), GO_2_3.len() as u64));
 }
 
 #[test]
@@ -227,15 +233,15 @@ fn a_log_that_go_3_4_wrote() {
     while let Some(record) = reader.next_record().unwrap() {
         let Record::Entry(entry) = record else { continue };
         said.push(match shared::entry::content(&entry, Frames::Any).unwrap() {
-            Content::Empty => "empty".to_owned(),
-            Content::Request(request) => {
+            EntryContent::Empty => "empty".to_owned(),
+            EntryContent::Request(request) => {
                 String::from_utf8([&request.method[..], b" ", &request.path].concat()).unwrap()
             }
-            Content::Change(change) => format!("change of {:x}", change.node_id),
+            EntryContent::Change(change) => format!("change of {:x}", change.node_id),
             other => panic!("{other:?}"),
         });
     }
     let attributes = "PUT /0/members/b5aa2546e8364707/attributes";
     assert_eq!(said, ["change of b5aa2546e8364707", "empty", attributes, "PUT /0/version", "QGET "]);
-    assert_eq!((reader.end(), reader.is_padded()), (Some(End::Zeros), true));
+    assert_eq!((reader.end(), reader.is_padded()), (Some(SegmentEnd::Zeros), true));
 }

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use shared::disk::{Disk, Fault, SimDisk, Verb};
+use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::pb;
 use shared::wal::{self, Damage, Recovered, Wal, WalError};
 
@@ -280,17 +280,23 @@ fn a_full_disk_does_not_keep_a_torn_log_from_its_repair() {
     let tail = [100, 0, 0, 0, 0, 0, 0, 0, 7];
     let torn = [&synced[..], &tail].concat();
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge] {
-        for verb in [Verb::Write, Verb::Create, Verb::Sync, Verb::Rename, Verb::SyncDir] {
+        for operation in [
+            DiskOperation::Write,
+            DiskOperation::Create,
+            DiskOperation::Sync,
+            DiskOperation::Rename,
+            DiskOperation::SyncDir,
+        ] {
             for failures in 1..=2 {
                 let disk = SimDisk::new(1);
                 disk.plant(Path::new(FIRST), &torn).unwrap();
-                (0..failures).for_each(|_| disk.inject(Fault { verb, after: 0, kind }));
-                let what = format!("{failures} failures of {verb:?}: {kind}");
+                (0..failures).for_each(|_| disk.inject(Fault { operation, after: 0, kind }));
+                let what = format!("{failures} failures of {operation:?}: {kind}");
                 let (_, recovered) = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(recovered.entries.len(), 3, "{what}");
                 let copy = recovered.repaired.unwrap().copy;
                 // Of a name that is not synced the file may be there all the same.
-                if verb != Verb::SyncDir {
+                if operation != DiskOperation::SyncDir {
                     let kept = copy.map(|copy| disk.contents(&copy).unwrap());
                     assert_eq!(kept, (failures == 1).then(|| tail.to_vec()), "{what}");
                 }

@@ -3,7 +3,7 @@
 use node::Call;
 use node::member::{ChangeKind, Role};
 use rand::RngExt;
-use shared::disk::{Fault, Verb};
+use shared::disk::{DiskOperation, Fault};
 use shared::id::MemberId;
 
 use super::oracle::Violation;
@@ -82,8 +82,15 @@ impl World {
         self.say(|| format!("{} {}", name(id), if power { "loses its power" } else { "is killed" }));
         let amid = self.rng.random_bool(0.6);
         let operations = self.rng.random_range(0..4);
-        let verbs = [Verb::Sync, Verb::Sync, Verb::Sync, Verb::SyncDir, Verb::Rename, Verb::Write];
-        let verb = verbs[self.rng.random_range(0..verbs.len())];
+        let verbs = [
+            DiskOperation::Sync,
+            DiskOperation::Sync,
+            DiskOperation::Sync,
+            DiskOperation::SyncDir,
+            DiskOperation::Rename,
+            DiskOperation::Write,
+        ];
+        let operation = verbs[self.rng.random_range(0..verbs.len())];
         let Some(process) = self.stop(id) else { return };
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.paused_until = 0;
@@ -96,7 +103,7 @@ impl World {
                 drop(process);
                 host.disk.crash();
             }
-            (false, true) => process.die_writing(&host.disk, verb),
+            (false, true) => process.die_writing(&host.disk, operation),
             (false, false) => drop(process),
         }
         self.spread_end(id);
@@ -129,14 +136,21 @@ impl World {
     /// An operation of a disk will fail: its process stops.
     fn fail_disk(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
-        let verbs = [Verb::Sync, Verb::Sync, Verb::Write, Verb::Rename, Verb::SyncDir, Verb::Create];
-        let verb = verbs[self.rng.random_range(0..verbs.len())];
+        let verbs = [
+            DiskOperation::Sync,
+            DiskOperation::Sync,
+            DiskOperation::Write,
+            DiskOperation::Rename,
+            DiskOperation::SyncDir,
+            DiskOperation::Create,
+        ];
+        let operation = verbs[self.rng.random_range(0..verbs.len())];
         let kind = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other][self.rng.random_range(0..2)];
         let after = self.rng.random_range(0..4);
-        self.say(|| format!("{}: a {verb:?} is going to fail", name(id)));
+        self.say(|| format!("{}: a {operation:?} is going to fail", name(id)));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk_fails = true;
-            host.disk.inject(Fault { verb, after, kind });
+            host.disk.inject(Fault { operation, after, kind });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use node::member::{
 };
 use node::time::{Moment, Now};
 use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
-use shared::disk::{Disk, Fault, SimDisk, Verb};
+use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
@@ -412,8 +412,8 @@ impl Process {
 
     /// The process is killed while the disk is at work, before such an operation: what is written by then is in
     /// the system's cache.
-    pub(super) fn die_writing(mut self, disk: &SimDisk, before: Verb) {
-        disk.inject(Fault { verb: before, after: 0, kind: std::io::ErrorKind::BrokenPipe });
+    pub(super) fn die_writing(mut self, disk: &SimDisk, before: DiskOperation) {
+        disk.inject(Fault { operation: before, after: 0, kind: std::io::ErrorKind::BrokenPipe });
         // Whatever it would have said, nobody hears it.
         let _ = self.end_write(Moment::default(), &mut Vec::new());
         disk.forget_faults();

@@ -81,7 +81,7 @@ async fn count_keys<B: Backend>(context: &Context<B>) {
     };
     let Some(image) = image else { return };
     let index = image.index();
-    let counted = tokio::task::spawn_blocking(move || image.census(KEYS)).await;
+    let counted = tokio::task::spawn_blocking(move || image.count_nodes(KEYS)).await;
     if let Ok(counted) = counted {
         census.counted(counted, index, Instant::now(), began.elapsed());
     }

@@ -31,7 +31,7 @@ pub(super) fn view<B: Backend>(context: &Context<B>, path: &[u8], recursive: boo
         let attributes = format!("/0/members/{}/attributes", peer.id);
         let (created, modified) = image.indexes(attributes.as_bytes()).unwrap_or((1, 1));
         let machine = format!("{MACHINES}/{key}");
-        image.place(machine.as_bytes(), Some(value(peer).as_bytes()), created, modified).ok()?;
+        image.put_node(machine.as_bytes(), Some(value(peer).as_bytes()), created, modified).ok()?;
     }
     image.get(path, recursive).ok()
 }

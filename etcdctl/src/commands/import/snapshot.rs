@@ -22,7 +22,7 @@ pub(super) struct Snapshot {
 /// # Errors
 /// What is wrong with the file.
 pub(super) fn state(file: Vec<u8>) -> Result<Vec<u8>, String> {
-    legacy::snapshot::decode(file).map(|snapshot| snapshot.state).map_err(|flaw| flaw.to_string())
+    legacy::snapshot::decode(file).map(|snapshot| snapshot.state).map_err(|damage| damage.to_string())
 }
 
 impl Snapshot {

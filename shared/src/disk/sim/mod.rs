@@ -20,7 +20,7 @@ use super::{Disk, DiskError, DiskFile, Kind, Open};
 
 /// The operations of a [`SimDisk`] that a [`Fault`] can hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum DiskOperation {
     /// Contents added or overwritten.
     Write,
     /// Contents synced.
@@ -43,7 +43,7 @@ pub enum Verb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// The operation that fails.
-    pub verb: Verb,
+    pub operation: DiskOperation,
     /// How many of them succeed before.
     pub after: u64,
     /// The error; of a write that fails so, half has been written.
@@ -136,15 +136,15 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let node = match (state.file(path), how) {
             (Err(io::ErrorKind::NotFound), Open::Create) => {
-                state.change(Verb::Create).map_err(failed)?;
-                let (dir, name) = state.place(path).map_err(failed)?;
+                state.change(DiskOperation::Create).map_err(failed)?;
+                let (dir, name) = state.locate(path).map_err(failed)?;
                 let node = state.nodes.len();
                 state.nodes.push(Node::File(FileNode::default()));
                 state.rename_now(vec![(dir, name.to_owned(), Some(node))]);
                 node
             }
             (Ok(node), Open::Create) => {
-                state.change(Verb::Truncate).map_err(failed)?;
+                state.change(DiskOperation::Truncate).map_err(failed)?;
                 let file = state.file_node_mut(node);
                 file.now.clear();
                 file.pending.push(Change::Truncate { len: 0 });
@@ -206,8 +206,8 @@ impl Disk for SimDisk {
         if state.lookup(dir).is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists));
         }
-        let (parent, name) = state.place(dir).map_err(failed)?;
-        state.change(Verb::Create).map_err(failed)?;
+        let (parent, name) = state.locate(dir).map_err(failed)?;
+        state.change(DiskOperation::Create).map_err(failed)?;
         let node = state.nodes.len();
         state.nodes.push(Node::Dir { now: BTreeMap::new(), durable: BTreeMap::new() });
         state.rename_now(vec![(parent, name.to_owned(), Some(node))]);
@@ -218,9 +218,9 @@ impl Disk for SimDisk {
         let failed = |kind: io::ErrorKind| DiskError::new("rename", from, kind.into());
         let mut state = self.state.lock();
         let node = state.lookup(from).map_err(failed)?;
-        let (from_dir, from_name) = state.place(from).map_err(failed)?;
-        let (to_dir, to_name) = state.place(to).map_err(failed)?;
-        state.change(Verb::Rename).map_err(failed)?;
+        let (from_dir, from_name) = state.locate(from).map_err(failed)?;
+        let (to_dir, to_name) = state.locate(to).map_err(failed)?;
+        state.change(DiskOperation::Rename).map_err(failed)?;
         if (from_dir, from_name) != (to_dir, to_name) {
             let names =
                 vec![(from_dir, from_name.to_owned(), None), (to_dir, to_name.to_owned(), Some(node))];
@@ -233,8 +233,8 @@ impl Disk for SimDisk {
         let failed = |kind: io::ErrorKind| DiskError::new("remove", path, kind.into());
         let mut state = self.state.lock();
         state.file(path).map_err(failed)?;
-        let (dir, name) = state.place(path).map_err(failed)?;
-        state.change(Verb::Remove).map_err(failed)?;
+        let (dir, name) = state.locate(path).map_err(failed)?;
+        state.change(DiskOperation::Remove).map_err(failed)?;
         state.rename_now(vec![(dir, name.to_owned(), None)]);
         Ok(())
     }
@@ -247,8 +247,8 @@ impl Disk for SimDisk {
             Node::Dir { .. } => return Err(failed(io::ErrorKind::DirectoryNotEmpty)),
             Node::File(_) => return Err(failed(io::ErrorKind::NotADirectory)),
         }
-        let (parent, name) = state.place(dir).map_err(failed)?;
-        state.change(Verb::Remove).map_err(failed)?;
+        let (parent, name) = state.locate(dir).map_err(failed)?;
+        state.change(DiskOperation::Remove).map_err(failed)?;
         state.rename_now(vec![(parent, name.to_owned(), None)]);
         Ok(())
     }
@@ -257,19 +257,24 @@ impl Disk for SimDisk {
         let failed = |kind: io::ErrorKind| DiskError::new("fsync", dir, kind.into());
         let mut state = self.state.lock();
         let node = state.lookup(dir).map_err(failed)?;
-        state.change(Verb::SyncDir).map_err(failed)?;
+        state.change(DiskOperation::SyncDir).map_err(failed)?;
         state.sync_dir(node);
         Ok(())
     }
 }
 
 impl SimFile {
-    fn failed(&self, verb: &'static str) -> impl Fn(io::ErrorKind) -> DiskError {
-        move |kind| DiskError::new(verb, &self.path, kind.into())
+    fn failed(&self, operation: &'static str) -> impl Fn(io::ErrorKind) -> DiskError {
+        move |kind| DiskError::new(operation, &self.path, kind.into())
     }
 
     /// Checks the handle before a change, and counts the change.
-    fn begin(&self, state: &mut State, verb: Verb, word: &'static str) -> Result<(), DiskError> {
+    fn begin(
+        &self,
+        state: &mut State,
+        operation: DiskOperation,
+        word: &'static str,
+    ) -> Result<(), DiskError> {
         if state.life != self.life {
             return Err(self.failed(word)(io::ErrorKind::BrokenPipe));
         }
@@ -279,7 +284,7 @@ impl SimFile {
         if self.sync_failed {
             return Err(DiskError::after_failed_sync(word, &self.path));
         }
-        state.change(verb).map_err(self.failed(word))
+        state.change(operation).map_err(self.failed(word))
     }
 
     fn write(&self, state: &mut State, offset: usize, bytes: &[u8]) {
@@ -319,7 +324,7 @@ impl DiskFile for SimFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.state.lock();
         let at = usize::try_from(offset).map_err(|_| self.failed("write")(io::ErrorKind::FileTooLarge))?;
-        if let Err(error) = self.begin(&mut state, Verb::Write, "write") {
+        if let Err(error) = self.begin(&mut state, DiskOperation::Write, "write") {
             if error.kind() == io::ErrorKind::StorageFull {
                 self.write(&mut state, at, &bytes[..bytes.len() / 2]);
             }
@@ -331,7 +336,7 @@ impl DiskFile for SimFile {
 
     fn sync(&mut self) -> Result<(), DiskError> {
         let mut state = self.state.lock();
-        let begun = self.begin(&mut state, Verb::Sync, "fdatasync");
+        let begun = self.begin(&mut state, DiskOperation::Sync, "fdatasync");
         if state.life != self.life {
             return begun;
         }
@@ -358,7 +363,7 @@ impl DiskFile for SimFile {
 
     fn truncate(&mut self, len: u64) -> Result<(), DiskError> {
         let mut state = self.state.lock();
-        self.begin(&mut state, Verb::Truncate, "truncate")?;
+        self.begin(&mut state, DiskOperation::Truncate, "truncate")?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let file = state.file_node_mut(self.node);
         file.now.truncate(len);
@@ -367,7 +372,7 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&mut self, _len: u64) -> Result<(), DiskError> {
-        self.begin(&mut self.state.lock(), Verb::Allocate, "fallocate")
+        self.begin(&mut self.state.lock(), DiskOperation::Allocate, "fallocate")
     }
 
     fn check_in_place(&self) -> Result<(), DiskError> {
@@ -502,7 +507,7 @@ mod tests {
         disk.plant(path, b"").unwrap();
         let mut file = disk.open(path, Open::Append).unwrap();
         file.append(b"lost").unwrap();
-        disk.inject(Fault { verb: Verb::Sync, after: 0, kind: io::ErrorKind::Other });
+        disk.inject(Fault { operation: DiskOperation::Sync, after: 0, kind: io::ErrorKind::Other });
         file.sync().unwrap_err();
         assert!(file.append(b"x").unwrap_err().is_after_failed_sync());
         assert!(file.sync().unwrap_err().is_after_failed_sync());

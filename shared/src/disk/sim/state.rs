@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
 
-use super::{Fault, Verb};
+use super::{DiskOperation, Fault};
 
 /// Where zeros may begin when a write was lost.
 const SECTOR_BYTES: u64 = 512;
@@ -81,14 +81,15 @@ impl State {
     }
 
     /// Counts a change, and says how it fails if it does.
-    pub(super) fn change(&mut self, verb: Verb) -> Result<(), io::ErrorKind> {
+    pub(super) fn change(&mut self, operation: DiskOperation) -> Result<(), io::ErrorKind> {
         if self.power == Some(0) {
             return Err(io::ErrorKind::BrokenPipe);
         }
         self.power = self.power.map(|left| left - 1);
         self.changes += 1;
         let mut hit = None;
-        for (i, fault) in self.faults.iter_mut().enumerate().filter(|(_, fault)| fault.verb == verb) {
+        for (i, fault) in self.faults.iter_mut().enumerate().filter(|(_, fault)| fault.operation == operation)
+        {
             match fault.after.checked_sub(1) {
                 Some(left) => fault.after = left,
                 None => hit = Some(i),
@@ -113,7 +114,7 @@ impl State {
     }
 
     /// The folder that holds, or would hold, `path`, and its name there.
-    pub(super) fn place<'a>(&self, path: &'a Path) -> Result<(usize, &'a OsStr), io::ErrorKind> {
+    pub(super) fn locate<'a>(&self, path: &'a Path) -> Result<(usize, &'a OsStr), io::ErrorKind> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let dir = self.lookup(path.parent().unwrap_or(Path::new("")))?;
         match &self.nodes[dir] {

@@ -22,12 +22,12 @@ use bytes::Bytes;
 use prost::Message as _;
 
 pub use frame::{HEAD_BYTES, encode};
-pub use problem::{LogError, Problem};
+pub use problem::{EntryProblem, LogError};
 
 use frame::{RawEntry, START_BYTES, fits_length, parse_length, starts_length};
 
 use crate::disk::{DiskError, DiskFile};
-use crate::wal::{FileSource, Source};
+use crate::wal::{FileSource, SegmentSource};
 
 /// No entry takes fewer bytes: a head, two short numbers and the shortest name.
 const ENTRY_BYTES_MIN: u64 = HEAD_BYTES as u64 + 2 + 2 + 2 + 8;
@@ -53,7 +53,7 @@ pub struct LogEntry {
 
 /// How the entries end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum LogEnd {
     /// With the file.
     Clean,
     /// With an entry that was never written in full. 0.x drops it when it starts, and so it was never
@@ -64,13 +64,13 @@ pub enum End {
         /// How many bytes are left there.
         bytes: u64,
         /// What of the entry is there.
-        rest: Rest,
+        rest: TornPart,
     },
 }
 
 /// What is there of a torn entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub enum TornPart {
     /// A part of its length.
     Length,
     /// A part of its body, which should have had so many bytes.
@@ -84,7 +84,7 @@ pub enum Rest {
 
 /// A piece of the log that [`Reader::skip_damage`] passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedRange {
     /// Where it begins.
     pub from: u64,
     /// Where it ends.
@@ -103,7 +103,7 @@ pub struct Reader<F> {
     file: PathBuf,
     offset: u64,
     last: Option<(u64, u64)>,
-    end: End,
+    end: LogEnd,
     ended: bool,
     /// Where the last good entry ends, if entries may be missing before the next one.
     gap_from: Option<u64>,
@@ -122,7 +122,7 @@ impl<F: DiskFile> Reader<F> {
             file: path,
             offset: 0,
             last: None,
-            end: End::Clean,
+            end: LogEnd::Clean,
             ended: false,
             gap_from: None,
         })
@@ -144,7 +144,7 @@ impl<F: DiskFile> Reader<F> {
     }
 
     /// How the entries end, once [`Reader::next_entry`] has said that there are no more.
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> LogEnd {
         self.end
     }
 
@@ -175,7 +175,7 @@ impl<F: DiskFile> Reader<F> {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn skip_damage(&mut self) -> Result<Skipped, DiskError> {
+    pub fn skip_damage(&mut self) -> Result<SkippedRange, DiskError> {
         let from = self.offset;
         let after = self.last.map_or(0, |(index, _)| index);
         self.gap_from.get_or_insert(from);
@@ -197,58 +197,58 @@ impl<F: DiskFile> Reader<F> {
             };
             self.offset = start;
             if let Ok(Some((entry, _))) = self.read_entry()? {
-                return Ok(Skipped { from, to: start, after, next: Some(entry.index) });
+                return Ok(SkippedRange { from, to: start, after, next: Some(entry.index) });
             }
         }
         self.offset = self.len();
         self.ended = true;
-        Ok(Skipped { from, to: self.offset, after, next: None })
+        Ok(SkippedRange { from, to: self.offset, after, next: None })
     }
 
-    fn torn(&mut self, rest: Rest) -> Option<(LogEntry, u64)> {
-        self.end = End::Torn { offset: self.offset, bytes: self.len() - self.offset, rest };
+    fn torn(&mut self, rest: TornPart) -> Option<(LogEntry, u64)> {
+        self.end = LogEnd::Torn { offset: self.offset, bytes: self.len() - self.offset, rest };
         None
     }
 
     /// Reads the entry at the offset; with it, how many bytes it takes.
-    fn read_entry(&mut self) -> Result<Result<Option<(LogEntry, u64)>, Problem>, DiskError> {
+    fn read_entry(&mut self) -> Result<Result<Option<(LogEntry, u64)>, EntryProblem>, DiskError> {
         let left = self.len() - self.offset;
         if left == 0 {
-            self.end = End::Clean;
+            self.end = LogEnd::Clean;
             return Ok(Ok(None));
         }
         let head = self.source.window(self.offset, HEAD_BYTES + START_BYTES)?;
         let Some((length, start)) = head.split_first_chunk::<HEAD_BYTES>() else {
             if left >= HEAD_BYTES as u64 {
-                return Ok(Err(Problem::Shorter));
+                return Ok(Err(EntryProblem::Shorter));
             }
             if starts_length(&head) {
-                return Ok(Ok(self.torn(Rest::Length)));
+                return Ok(Ok(self.torn(TornPart::Length)));
             }
             if self.zeros_within(&head)? {
-                return Ok(Ok(self.torn(Rest::Zeros)));
+                return Ok(Ok(self.torn(TornPart::Zeros)));
             }
             let mut found = [0; HEAD_BYTES];
             found[..head.len()].copy_from_slice(&head);
-            return Ok(Err(Problem::Length(found)));
+            return Ok(Err(EntryProblem::Length(found)));
         };
         let Some(size) = parse_length(length) else {
             if self.zeros_within(length)? {
-                return Ok(Ok(self.torn(Rest::Zeros)));
+                return Ok(Ok(self.torn(TornPart::Zeros)));
             }
-            return Ok(Err(Problem::Length(*length)));
+            return Ok(Err(EntryProblem::Length(*length)));
         };
         let wanted = u64::from(size);
         let room = left - HEAD_BYTES as u64;
         if wanted > room {
             let start = &start[..start.len().min(START_BYTES)];
             if self.only_zeros_from(self.offset + HEAD_BYTES as u64)? {
-                return Ok(Ok(self.torn(Rest::Zeros)));
+                return Ok(Ok(self.torn(TornPart::Zeros)));
             }
             return Ok(if fits_length(start, wanted) {
-                Ok(self.torn(Rest::Body { wanted }))
+                Ok(self.torn(TornPart::Body { wanted }))
             } else {
-                Err(Problem::Fields { length: wanted })
+                Err(EntryProblem::Fields { length: wanted })
             });
         }
         self.decode(size, wanted)
@@ -259,32 +259,32 @@ impl<F: DiskFile> Reader<F> {
         &mut self,
         size: u32,
         wanted: u64,
-    ) -> Result<Result<Option<(LogEntry, u64)>, Problem>, DiskError> {
+    ) -> Result<Result<Option<(LogEntry, u64)>, EntryProblem>, DiskError> {
         let size = HEAD_BYTES + size as usize;
         let window = self.source.window(self.offset, size)?;
         if window.len() < size {
-            return Ok(Err(Problem::Shorter));
+            return Ok(Err(EntryProblem::Shorter));
         }
         let body = window.slice(HEAD_BYTES..size);
         let ends_in_zero = body.last() == Some(&0);
         if ends_in_zero && self.only_zeros_from(self.offset + size as u64)? {
             // Neither a text (it ends with a newline) nor a name ends so: the end was never written.
-            return Ok(Ok(self.torn(Rest::Zeros)));
+            return Ok(Ok(self.torn(TornPart::Zeros)));
         }
-        let Ok(raw) = RawEntry::decode(body) else { return Ok(Err(Problem::Encoding)) };
+        let Ok(raw) = RawEntry::decode(body) else { return Ok(Err(EntryProblem::Encoding)) };
         let numbers = 1..=NUMBER_MAX;
         let good = numbers.contains(&raw.index) && raw.term <= NUMBER_MAX && !raw.name.is_empty();
         if raw.encoded_len() as u64 != wanted || !good {
-            return Ok(Err(Problem::Encoding));
+            return Ok(Err(EntryProblem::Encoding));
         }
         if let Some((index, term)) = self.last {
             // A gap has room for so many entries.
             let missing = self.gap_from.map_or(0, |from| (self.offset - from) / ENTRY_BYTES_MIN);
             if raw.index <= index || raw.index > index + 1 + missing {
-                return Ok(Err(Problem::Index { wanted: index + 1, found: raw.index }));
+                return Ok(Err(EntryProblem::Index { wanted: index + 1, found: raw.index }));
             }
             if raw.term < term {
-                return Ok(Err(Problem::Term { before: term, found: raw.term }));
+                return Ok(Err(EntryProblem::Term { before: term, found: raw.term }));
             }
         }
         let entry = LogEntry {

@@ -8,7 +8,7 @@ use crate::disk::DiskError;
 
 /// What is wrong with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum EntryProblem {
     /// There is no length.
     Length([u8; HEAD_BYTES]),
     /// The length and the fields contradict each other.
@@ -36,28 +36,30 @@ pub enum Problem {
     Shorter,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for EntryProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Length(found) => write!(
+            EntryProblem::Length(found) => write!(
                 f,
                 "expected the length of an entry (8 hexadecimal digits and a newline), found \"{}\"",
                 found.escape_ascii()
             ),
-            Problem::Fields { length } => {
+            EntryProblem::Fields { length } => {
                 write!(
                     f,
                     "expected an entry of {length} bytes, as it says, but its fields have another length"
                 )
             }
-            Problem::Encoding => {
+            EntryProblem::Encoding => {
                 write!(f, "expected an entry (index, term, name and text of a command), found other bytes")
             }
-            Problem::Index { wanted, found } => write!(f, "expected entry {wanted}, found entry {found}"),
-            Problem::Term { before, found } => {
+            EntryProblem::Index { wanted, found } => {
+                write!(f, "expected entry {wanted}, found entry {found}")
+            }
+            EntryProblem::Term { before, found } => {
                 write!(f, "expected an entry of term {before} or later, found one of term {found}")
             }
-            Problem::Shorter => {
+            EntryProblem::Shorter => {
                 write!(f, "expected more bytes: the file has become shorter while it was read")
             }
         }
@@ -78,6 +80,6 @@ pub enum LogError {
         /// Where the bad entry begins.
         offset: u64,
         /// What is wrong with it.
-        problem: Problem,
+        problem: EntryProblem,
     },
 }

@@ -19,7 +19,7 @@ fn three() -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8]) -> (Vec<u64>, Result<End, String>) {
+fn read(bytes: &[u8]) -> (Vec<u64>, Result<LogEnd, String>) {
     let mut reader = reader(bytes);
     let mut found = Vec::new();
     loop {
@@ -41,7 +41,7 @@ fn reads_what_goraft_writes() {
     let entry = reader.next_entry().unwrap().unwrap();
     assert_eq!((entry.index, &*entry.command, entry.offset), (3, &b"{\"key\":\"/abc\"}\n"[..], 23));
     assert!(reader.next_entry().unwrap().is_none());
-    assert_eq!(reader.end(), End::Clean);
+    assert_eq!(reader.end(), LogEnd::Clean);
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn any_cut_is_a_torn_entry() {
         assert_eq!(found.len(), whole, "cut at {cut}");
         let end = end.unwrap();
         if starts.contains(&cut) {
-            assert_eq!(end, End::Clean, "cut at {cut}");
+            assert_eq!(end, LogEnd::Clean, "cut at {cut}");
         } else {
-            let End::Torn { offset, bytes: left, .. } = end else { panic!("cut at {cut}: {end:?}") };
+            let LogEnd::Torn { offset, bytes: left, .. } = end else { panic!("cut at {cut}: {end:?}") };
             assert_eq!(offset + left, cut as u64);
         }
         // Zeros in the place of what is missing.
@@ -71,7 +71,7 @@ fn any_cut_is_a_torn_entry() {
         zeros.resize(bytes.len() + 50, 0);
         let (found, end) = read(&zeros);
         assert_eq!(found.len(), whole, "zeros from {cut}");
-        assert!(matches!(end, Ok(End::Torn { rest: Rest::Zeros, .. })), "zeros from {cut}: {end:?}");
+        assert!(matches!(end, Ok(LogEnd::Torn { rest: TornPart::Zeros, .. })), "zeros from {cut}: {end:?}");
     }
 }
 

@@ -114,7 +114,7 @@ impl Indexes {
 }
 
 /// A node of which the end has not come yet.
-struct Open<'a> {
+struct OpenNode<'a> {
     name: Cow<'a, [u8]>,
     path_length: usize,
     value: Cow<'a, [u8]>,
@@ -128,9 +128,9 @@ struct Open<'a> {
     first_child: bool,
 }
 
-impl<'a> Open<'a> {
-    fn new(name: Cow<'a, [u8]>, path_length: usize) -> Open<'a> {
-        Open {
+impl<'a> OpenNode<'a> {
+    fn new(name: Cow<'a, [u8]>, path_length: usize) -> OpenNode<'a> {
+        OpenNode {
             name,
             path_length,
             value: Cow::Borrowed(b""),
@@ -179,8 +179,8 @@ fn read_tree(reader: &mut Reader<'_>, indexes: &Indexes) -> Result<Dir> {
     reader.expect(b'{', "no node")?;
     let mut scratch = Scratch::default();
     let mut path = Vec::new();
-    let mut above: Vec<Open<'_>> = Vec::new();
-    let mut open = Open::new(Cow::Borrowed(b""), 0);
+    let mut above: Vec<OpenNode<'_>> = Vec::new();
+    let mut open = OpenNode::new(Cow::Borrowed(b""), 0);
     loop {
         if open.in_children {
             let Some(name) = reader.member(&mut open.first_child)? else {
@@ -193,7 +193,7 @@ fn read_tree(reader: &mut Reader<'_>, indexes: &Indexes) -> Result<Dir> {
             reader.expect(b'{', "no node")?;
             path.push(b'/');
             path.extend_from_slice(&name);
-            above.push(std::mem::replace(&mut open, Open::new(name, path.len())));
+            above.push(std::mem::replace(&mut open, OpenNode::new(name, path.len())));
         } else if let Some(name) = reader.member(&mut open.first_member)? {
             if !name.eq_ignore_ascii_case(b"NodeMap") {
                 open.read_member(reader, &name)?;
@@ -260,8 +260,8 @@ mod tests {
         assert_eq!(image.indexes(b"/1/message"), Some((4, 6)));
         assert_eq!(image.indexes(b"/1/foo"), Some((5, 5)));
         assert_eq!(image.indexes(b"/1/old"), Some((3, 3)), "older than all responses");
-        let census = image.census(b"/1");
-        assert_eq!((census.keys, census.directories, census.expiring), (3, 2, 1));
+        let count_nodes = image.count_nodes(b"/1");
+        assert_eq!((count_nodes.keys, count_nodes.directories, count_nodes.expiring), (3, 2, 1));
         for cut in 0..json.len() {
             assert!(recover(&json.as_bytes()[..cut], 1).is_err(), "cut at {cut}");
         }
