@@ -39,31 +39,31 @@ impl Random {
 }
 
 /// What a key may hold: a value, or nothing.
-pub type Content = Option<String>;
+pub type KeyContent = Option<String>;
 
 /// What is known of one key.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KeyState {
     /// What was acknowledged last, with the index of that write.
-    pub acknowledged: Option<(Content, u64)>,
+    pub acknowledged: Option<(KeyContent, u64)>,
     /// A later write whose answer never came.
-    pub in_doubt: Option<Content>,
+    pub in_doubt: Option<KeyContent>,
 }
 
 /// What is known of all keys of a writer.
-pub type Ledger = BTreeMap<String, Known>;
+pub type WriterKeys = BTreeMap<String, KeyState>;
 
 /// How much was acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteCount {
     /// Writes.
     pub count: u64,
     /// Bytes of their values.
     pub bytes: u64,
 }
 
-impl std::ops::AddAssign for Written {
-    fn add_assign(&mut self, other: Written) {
+impl std::ops::AddAssign for WriteCount {
+    fn add_assign(&mut self, other: WriteCount) {
         self.count += other.count;
         self.bytes += other.bytes;
     }
@@ -85,15 +85,15 @@ pub struct Load {
 /// Writers at work.
 pub struct Writers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<(Ledger, Written)>>,
+    threads: Vec<JoinHandle<(WriterKeys, WriteCount)>>,
 }
 
 impl Writers {
     /// Starts writers that go on until they are stopped or the server is gone. `ledgers` is what each knows
     /// from before; there are as many as `load` has threads, or none.
-    pub fn start(port: u16, load: Load, seed: u64, mut ledgers: Vec<Ledger>) -> Self {
+    pub fn start(port: u16, load: Load, seed: u64, mut ledgers: Vec<WriterKeys>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        ledgers.resize(load.threads, Ledger::new());
+        ledgers.resize(load.threads, WriterKeys::new());
         let threads = ledgers
             .into_iter()
             .enumerate()
@@ -102,7 +102,7 @@ impl Writers {
                 let stop = stop.clone();
                 thread::spawn(move || {
                     let random = Random::new(seed.wrapping_mul(1000).wrapping_add(number as u64));
-                    let mut writer = Writer { number, load, random, ledger, written: Written::default() };
+                    let mut writer = Writer { number, load, random, ledger, written: WriteCount::default() };
                     // It ends with the server, and that is what the tests are about.
                     let _ = writer.work(port, &stop);
                     (writer.ledger, writer.written)
@@ -116,10 +116,10 @@ impl Writers {
     ///
     /// # Errors
     /// When a writer panicked.
-    pub fn stop(self) -> Check<(Vec<Ledger>, Written)> {
+    pub fn stop(self) -> Check<(Vec<WriterKeys>, WriteCount)> {
         self.stop.store(true, Ordering::SeqCst);
         let mut ledgers = Vec::new();
-        let mut written = Written::default();
+        let mut written = WriteCount::default();
         for thread in self.threads {
             let (ledger, count) = thread.join().map_err(|_| Failure::new("a writer panicked"))?;
             ledgers.push(ledger);
@@ -133,8 +133,8 @@ struct Writer {
     number: usize,
     load: Load,
     random: Random,
-    ledger: Ledger,
-    written: Written,
+    ledger: WriterKeys,
+    written: WriteCount,
 }
 
 impl Writer {
@@ -168,7 +168,7 @@ impl Writer {
                 fail!("{key}: no modifiedIndex in {}", response.text());
             };
             self.written +=
-                Written { count: 1, bytes: content.as_ref().map_or(0, |value| value.len() as u64) };
+                WriteCount { count: 1, bytes: content.as_ref().map_or(0, |value| value.len() as u64) };
             known.acknowledged = Some((content, u64::try_from(*index).unwrap_or(0)));
             known.in_doubt = None;
         }
@@ -180,7 +180,7 @@ impl Writer {
 ///
 /// # Errors
 /// Names each key that holds something else; and an index that is below an acknowledged one.
-pub fn settle(port: u16, ledgers: &mut [Ledger]) -> Check {
+pub fn settle(port: u16, ledgers: &mut [WriterKeys]) -> Check {
     let host = format!("127.0.0.1:{port}");
     let mut connection = Connection::open(port, Duration::from_secs(30))?;
     let mut wrong = Vec::new();
@@ -210,7 +210,7 @@ pub fn settle(port: u16, ledgers: &mut [Ledger]) -> Check {
         }
         if !fits && !was_in_doubt {
             let cut =
-                |content: &Content| content.as_ref().map(|text| text.chars().take(40).collect::<String>());
+                |content: &KeyContent| content.as_ref().map(|text| text.chars().take(40).collect::<String>());
             wrong.push(format!(
                 "{key}: holds {:?} (index {modified}), acknowledged was {:?}",
                 cut(&content),

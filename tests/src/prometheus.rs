@@ -200,7 +200,7 @@ fn is_name(text: &str, colons: bool) -> bool {
 
 /// What an expression asks for: the names of measures, and the names of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asked {
+pub struct ReferencedNames {
     /// Measures, such as `x_bucket`.
     pub measures: BTreeSet<String>,
     /// Labels in braces and behind `by`, `on` and the like.
@@ -220,8 +220,8 @@ const WORDS: [&str; 6] = ["and", "or", "unless", "offset", "bool", "atan2"];
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn expression(text: &str) -> Check<Asked> {
-    let mut asked = Asked::default();
+pub fn expression(text: &str) -> Check<ReferencedNames> {
+    let mut names = ReferencedNames::default();
     let mut rest = text;
     let mut open = 0_usize;
     while let Some(c) = rest.chars().next() {
@@ -233,15 +233,15 @@ pub fn expression(text: &str) -> Check<Asked> {
                 let inner = rest.strip_prefix('(').context("no labels behind a grouping")?;
                 let (labels, after) = inner.split_once(')').context("labels without an end")?;
                 let labels = labels.split(',').map(str::trim).filter(|label| !label.is_empty());
-                asked.labels.extend(labels.map(str::to_owned));
+                names.labels.extend(labels.map(str::to_owned));
                 rest = after;
             } else if !rest.starts_with('(') && !WORDS.contains(&word) && !AGGREGATIONS.contains(&word) {
-                asked.measures.insert(word.to_owned());
+                names.measures.insert(word.to_owned());
             }
         } else if c.is_ascii_digit() {
             rest = &rest[length(|c| c.is_ascii_alphanumeric() || c == '.')..];
         } else if c == '{' {
-            let end = selector(&rest[1..], &mut asked.labels)?;
+            let end = selector(&rest[1..], &mut names.labels)?;
             rest = &rest[1 + end..];
         } else if c == '[' {
             rest = rest.split_once(']').context("a range without an end")?.1;
@@ -262,7 +262,7 @@ pub fn expression(text: &str) -> Check<Asked> {
     if open > 0 {
         fail!("a parenthesis is not closed in {text}");
     }
-    Ok(asked)
+    Ok(names)
 }
 
 /// Takes the labels out of what follows a brace; how long that is with the closing one.
@@ -334,10 +334,10 @@ mod tests {
     fn names_are_taken_out_of_expressions() {
         let text = "histogram_quantile(0.99, sum by (instance, le) (rate(a_bucket{job=\"x{y\", code=~\"5..\"}[5m]))) > 1e3 \
                     and on(to) b offset 5m / ignoring (z) c == bool 4 * 3600";
-        let asked = expression(text).unwrap();
+        let names = expression(text).unwrap();
         let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(list(&asked.measures), "a_bucket b c");
-        assert_eq!(list(&asked.labels), "code instance job le to z");
+        assert_eq!(list(&names.measures), "a_bucket b c");
+        assert_eq!(list(&names.labels), "code instance job le to z");
         for wrong in ["sum(a", "a)", "a{b}", "a{b=\"c\"", "a[5m", "a # b", "sum by a (b)"] {
             assert!(expression(wrong).is_err(), "{wrong}");
         }

@@ -87,7 +87,7 @@ fn of_pages(member: &str) -> Vec<(&'static str, String, &'static str)> {
 
 /// How a client goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum ClientExit {
     /// It closes its side, and reads what there is to read.
     Fin,
     /// It is gone.
@@ -95,18 +95,18 @@ enum End {
 }
 
 /// Sends what there is of a request, and goes. The answer, where one may come.
-fn break_off(port: u16, head: &str, body: &str, end: End) -> Check<String> {
+fn break_off(port: u16, head: &str, body: &str, end: ClientExit) -> Check<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
-    if end == End::Reset {
+    if end == ClientExit::Reset {
         // With an answer unread, the kernel resets the connection when it is closed.
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")?;
         stream.peek(&mut [0])?;
     }
     // The server may have closed before: it needs no more to refuse the request.
     let sent = stream.write_all(format!("{head}{body}").as_bytes());
-    if end == End::Reset {
+    if end == ClientExit::Reset {
         return Ok(String::new());
     }
     if sent.is_ok() {
@@ -174,7 +174,7 @@ fn prepared(folder: &Path) -> Check<(Server, String)> {
 fn check_all(server: &Server, port: u16, requests: &[(&str, String, &str)], answers: bool) -> Check {
     let before = state(server)?;
     for (method, target, content_type) in requests {
-        let ends = [End::Fin, End::Reset];
+        let ends = [ClientExit::Fin, ClientExit::Reset];
         let broken = BROKEN.iter().chain(&MALFORMED).flat_map(|body| ends.map(|end| (body, end)));
         for ((framing, body), end) in broken {
             let what = format!("{method} {target} ({content_type}; {framing}; {body:?}; {end:?})");
@@ -185,7 +185,7 @@ fn check_all(server: &Server, port: u16, requests: &[(&str, String, &str)], answ
             // A port for members may close without a word; leave to send a body comes before the answer.
             let refused = status.starts_with('4') || status.starts_with('5');
             let is_silent = answer.is_empty() || status == "100";
-            if end == End::Fin && !refused && (answers || !is_silent) {
+            if end == ClientExit::Fin && !refused && (answers || !is_silent) {
                 fail!("{what} was answered {answer:?}");
             }
         }
@@ -273,15 +273,19 @@ fn a_client_that_closes_its_side_behind_a_whole_request_is_answered() -> Check {
         ("PUT", "/v2/admin/config", JSON, "Content-Length: 2", "{}", "200"),
         ("DELETE", "/v2/auth/users/kept", JSON, "Content-Length: 3", "abc", "200"),
     ] {
-        let answer =
-            break_off(server.client_port, &head(method, target, content_type, framing), body, End::Fin)?;
+        let answer = break_off(
+            server.client_port,
+            &head(method, target, content_type, framing),
+            body,
+            ClientExit::Fin,
+        )?;
         assert_eq!(answer.split(' ').nth(1), Some(wanted), "{method} {target}: {answer}");
     }
     // A body that no page wants is read to its end, however long, and the connection goes on.
     let long = "x".repeat(400_000);
     let request = head("PUT", "/v2/keys/long?value=1", "text/plain", "Content-Length: 400000");
     let again = head("GET", "/v2/keys/long", "", "X: y");
-    let answer = break_off(server.client_port, &request, &format!("{long}{again}"), End::Fin)?;
+    let answer = break_off(server.client_port, &request, &format!("{long}{again}"), ClientExit::Fin)?;
     assert_eq!(answer.matches("\"key\":\"/long\"").count(), 2, "{answer}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::http::{self, Request};
-use tests::load::{Ledger, Load, Random, Writers, Written, settle};
+use tests::load::{Load, Random, WriteCount, WriterKeys, Writers, settle};
 use tests::server::{START_LIMIT, Server, cluster};
 use tests::{Check, Context, fail, files, programs};
 
@@ -60,13 +60,13 @@ fn kill_and_restart(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf
 
 fn play(seed: u64, time: Duration, rounds_min: u64, kinds: &[PathBuf], members: &mut [Server]) -> Check {
     let mut random = Random::new(seed);
-    let mut ledgers: Vec<Ledger> = vec![Ledger::new(); WRITERS * members.len()];
-    let (mut written, mut round, mut kills) = (Written::default(), 0, 0);
+    let mut ledgers: Vec<WriterKeys> = vec![WriterKeys::new(); WRITERS * members.len()];
+    let (mut written, mut round, mut kills) = (WriteCount::default(), 0, 0);
     let end = Instant::now() + time;
     while round < rounds_min || Instant::now() < end {
         let mut writers = Vec::new();
         for (at, member) in members.iter().enumerate() {
-            let known: Vec<Ledger> = ledgers.drain(..WRITERS).collect();
+            let known: Vec<WriterKeys> = ledgers.drain(..WRITERS).collect();
             let load = Load { threads: WRITERS, keys: 40, value_bytes: 600, first: at * WRITERS };
             writers.push(Writers::start(member.client_port, load, seed ^ (round << 32) ^ (at as u64), known));
         }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::http::{Connection, Request};
-use tests::load::{Ledger, Load, Random, Writers, Written, settle};
+use tests::load::{Load, Random, WriteCount, WriterKeys, Writers, settle};
 use tests::server::{START_LIMIT, Server};
 use tests::{Check, Context, fail, files};
 
@@ -42,8 +42,8 @@ fn crash_again_and_again(seed: u64, plan: &Plan) -> Check {
     let mut random = Random::new(seed);
     let args = ["--snapshot-count", plan.snapshot_count];
     let mut server = Server::new(folder.path(), "crash")?.with_args(args).started()?;
-    let mut ledgers: Vec<Ledger> = Vec::new();
-    let mut written = Written::default();
+    let mut ledgers: Vec<WriterKeys> = Vec::new();
+    let mut written = WriteCount::default();
     let span = u64::try_from(plan.span.as_millis()).unwrap_or(u64::MAX);
     let mut round = 0;
     while round < rounds || (written.bytes < plan.bytes_min && round < 10 * rounds) {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tests::recorded::ctl::case::Wanted;
+use tests::recorded::ctl::case::ExpectedText;
 use tests::recorded::ctl::player::{self, Nodes};
-use tests::recorded::ctl::{Place, scenarios};
-use tests::recorded::{self, Played, passes, play_all};
+use tests::recorded::ctl::{Worker, scenarios};
+use tests::recorded::{self, ScenarioResult, passes, play_all};
 use tests::{Check, Failure, files, programs};
 
 /// What etcd 2.3.8 itself does not do as recorded: the recording is of another version.
@@ -25,10 +25,12 @@ fn runs_are_as_recorded() -> Check {
         &scenarios,
         recorded::jobs(),
         |scenario| scenario.steps.len() + if scenario.nodes > 1 { 1000 } else { 0 },
-        |_| Place::new(&programs.etcdctl),
-        |place, scenario| match place {
-            Ok(place) => place.play(scenario),
-            Err(why) => Played::all_failed(&scenario.name, scenario.compared_steps(), &why.to_string()),
+        |_| Worker::new(&programs.etcdctl),
+        |worker, scenario| match worker {
+            Ok(worker) => worker.play(scenario),
+            Err(why) => {
+                ScenarioResult::all_failed(&scenario.name, scenario.compared_steps(), &why.to_string())
+            }
         },
     );
     passes::print("etcdctl", &results);
@@ -45,7 +47,7 @@ fn a_silent_client_passes_only_silence() -> Check {
         .into_iter()
         .find(|scenario| scenario.name == "18_wire/requests")
         .ok_or_else(|| Failure::new("no scenario 18_wire/requests"))?;
-    let is_silent = |wanted: &Wanted| matches!(wanted, Wanted::Text(text) if text.is_empty());
+    let is_silent = |wanted: &ExpectedText| matches!(wanted, ExpectedText::Text(text) if text.is_empty());
     let silent: BTreeSet<usize> = scenario
         .compared_steps()
         .filter(|step| {
@@ -53,8 +55,8 @@ fn a_silent_client_passes_only_silence() -> Check {
             answer.exit.unwrap_or(0) == 0 && answer.texts.values().all(is_silent)
         })
         .collect();
-    let played = Place::new(Path::new("/bin/true"))?.play(&scenario);
-    assert_eq!(played.passed, silent);
+    let result = Worker::new(Path::new("/bin/true"))?.play(&scenario);
+    assert_eq!(result.passed, silent);
     assert!(silent.len() < scenario.compared_steps().count() / 4, "{} silent steps", silent.len());
     Ok(())
 }
@@ -67,7 +69,7 @@ fn nothing_passes_on_a_closed_port() -> Check {
     let scenarios = scenarios(&files::data("etcdctl"))?;
     let scenario = scenarios.iter().find(|scenario| scenario.server && !scenario.fresh);
     let scenario = scenario.ok_or_else(|| Failure::new("no scenario with a server"))?;
-    let played = player::play(scenario, &mut nodes, Path::new("/bin/true"), "", "/g", folder.path());
-    assert!(played.is_err(), "played without a server: {played:?}");
+    let result = player::play(scenario, &mut nodes, Path::new("/bin/true"), "", "/g", folder.path());
+    assert!(result.is_err(), "played without a server: {result:?}");
     Ok(())
 }

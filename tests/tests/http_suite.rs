@@ -1,7 +1,7 @@
 //! The recorded HTTP scenarios, against our server (or another: see [`tests::programs`]).
 
 use tests::recorded::http::case::Scenario;
-use tests::recorded::http::{Place, player, scenarios};
+use tests::recorded::http::{Worker, player, scenarios};
 use tests::recorded::{self, passes, play_all};
 use tests::server::Server;
 use tests::{Check, files, programs};
@@ -14,8 +14,8 @@ fn answers_are_as_recorded() -> Check {
         recorded::jobs(),
         // Long ones first; those that share a server go last, in whatever gaps there are.
         |scenario| if scenario.fresh { 1000 + scenario.steps.len() } else { scenario.steps.len() },
-        Place::new,
-        |place, scenario| place.play(scenario),
+        Worker::new,
+        |worker, scenario| worker.play(scenario),
     );
     passes::print("http", &results);
     if programs::find()?.foreign {
@@ -30,9 +30,9 @@ fn nothing_passes_on_a_closed_port() -> Check {
     let folder = files::scratch("closed-port")?;
     let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
     let mut servers = vec![Server::new(folder.path(), "nobody")?];
-    let played = player::play(&scenario, &mut servers);
-    assert_eq!(played.passed.len(), 0, "{:?}", played.passed);
-    assert_eq!(played.failed.len(), scenario.compared_steps().count());
+    let result = player::play(&scenario, &mut servers);
+    assert_eq!(result.passed.len(), 0, "{:?}", result.passed);
+    assert_eq!(result.failed.len(), scenario.compared_steps().count());
     Ok(())
 }
 
@@ -40,10 +40,10 @@ fn nothing_passes_on_a_closed_port() -> Check {
 #[test]
 fn other_answers_are_seen() -> Check {
     let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
-    let mut place = Place::new(9);
-    let first = place.play(&Scenario { fresh: false, ..scenario });
+    let mut worker = Worker::new(9);
+    let first = worker.play(&Scenario { fresh: false, ..scenario });
     let scenario = Scenario::read(&files::data("http/keys_basic.json"))?;
-    let second = place.play(&Scenario { fresh: false, ..scenario });
+    let second = worker.play(&Scenario { fresh: false, ..scenario });
     assert!(
         second.passed.len() < first.passed.len(),
         "{} steps, then {}",

@@ -26,20 +26,20 @@ fn command(server: &Server, words: &[&str]) -> Check<Command> {
 }
 
 /// What a run prints and ends with.
-struct Ran {
+struct RunResult {
     out: String,
     err: String,
     status: Option<i32>,
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
+impl From<Output> for RunResult {
+    fn from(output: Output) -> RunResult {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { out: text(&output.stdout), err: text(&output.stderr), status: output.status.code() }
+        RunResult { out: text(&output.stdout), err: text(&output.stderr), status: output.status.code() }
     }
 }
 
-fn import(server: &Server, words: &[&str]) -> Check<Ran> {
+fn import(server: &Server, words: &[&str]) -> Check<RunResult> {
     Ok(command(server, words)?.output().context("run etcdctl")?.into())
 }
 
@@ -260,7 +260,7 @@ fn a_snapshot_file_of_0_4_is_imported() -> Check {
 
     // From standard input, and with a bit that is wrong.
     let run = command(&server, &["-"])?.stdin(std::fs::File::open(&path)?).stdout(Stdio::piped()).output();
-    let ran = Ran::from(run.context("run etcdctl")?);
+    let ran = RunResult::from(run.context("run etcdctl")?);
     assert!(ran.out.ends_with("finished importing 1 keys\n"), "{}", ran.out);
     let mut bad = file;
     bad[200] ^= 1;

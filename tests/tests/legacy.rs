@@ -10,7 +10,7 @@ use shared::legacy::{self, snapshot};
 use tempfile::TempDir;
 use tests::http::{Request, call};
 use tests::process::{Process, clean_environment, describe};
-use tests::recorded::ctl::stub::{Hang, Stub};
+use tests::recorded::ctl::stub::{SilentServer, Stub};
 use tests::recorded::ctl::text::Names;
 use tests::server::Server;
 use tests::{Check, Context, fail, files, ports, programs};
@@ -295,7 +295,7 @@ fn a_standby_goes_with_its_members() -> Check {
 
     // Nobody says anything: 0.4 goes on asking.
     let port = ports::take()?;
-    let _silent = Hang::listen(port)?;
+    let _silent = SilentServer::listen(port)?;
     let silent = format!("http://127.0.0.1:{port}");
     let machine = Machine::new()?;
     machine.standby(&[(&dead, &dead), (&silent, &silent)])?;

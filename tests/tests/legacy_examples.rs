@@ -74,22 +74,22 @@ fn ok() -> u16 {
 }
 
 /// Who is asked.
-struct Asked {
+struct ServersUnderTest {
     leader: Server,
     others: Vec<Server>,
 }
 
-impl Asked {
-    fn start(folder: &std::path::Path, recording: &Recording) -> Check<Asked> {
+impl ServersUnderTest {
+    fn start(folder: &std::path::Path, recording: &Recording) -> Check<ServersUnderTest> {
         if recording.members < 2 {
             let leader = Server::new(folder, "o1")?.with_args(&recording.args).started()?;
-            return Ok(Asked { leader, others: Vec::new() });
+            return Ok(ServersUnderTest { leader, others: Vec::new() });
         }
         let names: Vec<String> = (1..=recording.members).map(|number| format!("o{number}")).collect();
         let mut members = cluster(folder, &names, &recording.args)?;
         let leader = members[0].call("GET", "/v2/leader")?.text();
         let at = members.iter().position(|member| member.peer_url() == leader).context("a leader")?;
-        Ok(Asked { leader: members.remove(at), others: members })
+        Ok(ServersUnderTest { leader: members.remove(at), others: members })
     }
 
     fn ports(&self, follower: bool) -> (u16, u16) {
@@ -160,10 +160,10 @@ fn request(ask: &str, marks: &Marks) -> Request {
 }
 
 /// The answer to a step, and the store's index behind it.
-fn ask(asked: &Asked, step: &Step, marks: &Marks) -> Check<(Response, u64)> {
-    let (client, peer) = asked.ports(step.follower);
+fn ask(servers: &ServersUnderTest, step: &Step, marks: &Marks) -> Check<(Response, u64)> {
+    let (client, peer) = servers.ports(step.follower);
     let (port, request_of_step) =
-        (if step.peer { peer } else { client }, request(&asked.with_names(&step.ask), marks));
+        (if step.peer { peer } else { client }, request(&servers.with_names(&step.ask), marks));
     let answer = match &step.meanwhile {
         None => call(port, &request_of_step, PATIENCE)?,
         Some(meanwhile) => {
@@ -172,22 +172,22 @@ fn ask(asked: &Asked, step: &Step, marks: &Marks) -> Check<(Response, u64)> {
             if waiting.is_finished() {
                 fail!("it did not wait");
             }
-            asked.leader.send(&request(meanwhile, marks))?;
+            servers.leader.send(&request(meanwhile, marks))?;
             waiting.join().map_err(|_| tests::Failure::new("a thread panicked"))??
         }
     };
-    Ok((answer, asked.leader.index()?))
+    Ok((answer, servers.leader.index()?))
 }
 
 fn compare_with_recording(name: &str) -> Check {
     let text = files::read(&files::data(&format!("legacy/{name}.json")))?;
     let recording: Recording = serde_json::from_str(&text).context(name)?;
     let folder = files::scratch(name)?;
-    let asked = Asked::start(folder.path(), &recording)?;
+    let servers = ServersUnderTest::start(folder.path(), &recording)?;
     let (mut wrong, mut differing, mut marks) = (Vec::new(), 0, Marks::new());
     for step in &recording.steps {
-        let (answer, index) = ask(&asked, step, &marks).context(&step.ask)?;
-        let as_recorded = asked.is(&answer, &step.recorded, index, &marks)?;
+        let (answer, index) = ask(&servers, step, &marks).context(&step.ask)?;
+        let as_recorded = servers.is(&answer, &step.recorded, index, &marks)?;
         let told = || format!("{} answers {} {:?}", step.ask, answer.status, answer.text());
         match &step.here {
             None if as_recorded => {}
@@ -196,7 +196,7 @@ fn compare_with_recording(name: &str) -> Check {
             Some(_) if step.why.is_none() => wrong.push(format!("{}: nothing says why", step.ask)),
             Some(here) => {
                 differing += 1;
-                if !asked.is(&answer, here, index, &marks)? {
+                if !servers.is(&answer, here, index, &marks)? {
                     wrong.push(format!("{}\n  here wanted {:?}", told(), here.body));
                 }
             }

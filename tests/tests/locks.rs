@@ -249,7 +249,7 @@ fn with_auth_on_a_lock_takes_a_right_to_where_it_stands() -> Check {
 
 /// What one run of `etcdctl lock` did inside, from the lines that its command wrote.
 #[derive(Debug, Clone, Default)]
-struct Visit {
+struct LockHold {
     index: u64,
     enter: u128,
     end: Option<u128>,
@@ -257,7 +257,7 @@ struct Visit {
 
 /// How a run of `etcdctl lock` was ended.
 #[derive(Debug, Default)]
-struct Ends {
+struct RunOutcomes {
     done: AtomicU64,
     lost: AtomicU64,
     unreachable: AtomicU64,
@@ -278,15 +278,15 @@ const INSIDE: &str = "
     sleep 0.04 & wait
     say exit";
 
-struct Contest<'a> {
+struct LockContention<'a> {
     endpoints: String,
     folder: &'a Path,
     over: AtomicBool,
     runs: AtomicU64,
-    ends: Ends,
+    ends: RunOutcomes,
 }
 
-impl Contest<'_> {
+impl LockContention<'_> {
     fn start(&self, run: u64) -> Check<Process> {
         let mut command = Command::new(&programs::find()?.etcdctl);
         clean_environment(&mut command);
@@ -368,8 +368,8 @@ impl ReadyAgain for Server {
 }
 
 /// The visits in the order in which they began.
-fn visits(folder: &Path, killed: &BTreeMap<u64, u128>) -> Check<Vec<Visit>> {
-    let mut visits: BTreeMap<u64, Visit> = BTreeMap::new();
+fn visits(folder: &Path, killed: &BTreeMap<u64, u128>) -> Check<Vec<LockHold>> {
+    let mut visits: BTreeMap<u64, LockHold> = BTreeMap::new();
     for line in files::read(&folder.join("visits"))?.lines() {
         let mut words = line.split(' ');
         let what = words.next();
@@ -386,13 +386,13 @@ fn visits(folder: &Path, killed: &BTreeMap<u64, u128>) -> Check<Vec<Visit>> {
     for (run, visit) in &mut visits {
         visit.end = visit.end.or_else(|| killed.get(run).copied());
     }
-    let mut visits: Vec<Visit> = visits.into_values().collect();
+    let mut visits: Vec<LockHold> = visits.into_values().collect();
     visits.sort_by_key(|visit| visit.enter);
     Ok(visits)
 }
 
 /// One at a time, and each with a larger index: in the order of the queue, too, for that is by index.
-fn check(visits: &[Visit]) -> Check {
+fn check(visits: &[LockHold]) -> Check {
     for pair in visits.windows(2) {
         let [before, after] = pair else { continue };
         if after.index <= before.index {
@@ -413,20 +413,21 @@ fn one_at_a_time_and_in_turn_when_leaders_and_clients_are_killed() -> Check {
     let names = ["m1", "m2", "m3"].map(str::to_owned);
     let args = ["--heartbeat-interval", "50", "--election-timeout", "500"].map(str::to_owned);
     let mut members = cluster(folder.path(), &names, &args)?;
-    let contest = Contest {
+    let contention = LockContention {
         endpoints: members.iter().map(Server::client_url).collect::<Vec<_>>().join(","),
         folder: folder.path(),
         over: AtomicBool::new(false),
         runs: AtomicU64::new(0),
-        ends: Ends::default(),
+        ends: RunOutcomes::default(),
     };
     let mut random = Random::new(seed);
     let (kills, killed) = thread::scope(|scope| {
-        let contest = &contest;
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|client| scope.spawn(move || contest.contend(seed ^ (client << 32)))).collect();
+        let contention = &contention;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| scope.spawn(move || contention.contend(seed ^ (client << 32))))
+            .collect();
         let kills = trouble(&mut members, &mut random, time);
-        contest.over.store(true, Ordering::Relaxed);
+        contention.over.store(true, Ordering::Relaxed);
         let mut killed = BTreeMap::new();
         for client in clients {
             killed.extend(client.join().map_err(|_| tests::Failure::new("a client has panicked"))??);
@@ -434,8 +435,8 @@ fn one_at_a_time_and_in_turn_when_leaders_and_clients_are_killed() -> Check {
         Ok::<_, tests::Failure>((kills?, killed))
     })?;
     let visits = visits(folder.path(), &killed)?;
-    println!("seed {seed}: {} visits, {kills} leaders killed, runs: {:?}", visits.len(), contest.ends);
-    let crashed = contest.ends.crashed.load(Ordering::Relaxed);
+    println!("seed {seed}: {} visits, {kills} leaders killed, runs: {:?}", visits.len(), contention.ends);
+    let crashed = contention.ends.crashed.load(Ordering::Relaxed);
     if visits.len() < 20 || kills < 3 || crashed < 2 {
         fail!("seed {seed}: that is no contest");
     }
@@ -449,7 +450,7 @@ fn one_at_a_time_and_in_turn_when_leaders_and_clients_are_killed() -> Check {
 
 #[test]
 fn the_check_sees_what_it_is_for() {
-    let visit = |index, enter, end| Visit { index, enter, end };
+    let visit = |index, enter, end| LockHold { index, enter, end };
     assert!(check(&[visit(1, 10, Some(20)), visit(2, 20, Some(30))]).is_ok());
     for wrong in [
         [visit(1, 10, Some(21)), visit(2, 20, Some(30))],

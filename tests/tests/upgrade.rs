@@ -6,7 +6,7 @@ use tests::process::clean_environment;
 use tests::recorded::ctl::case::TlsFront;
 use tests::recorded::ctl::stub::Stub;
 use tests::recorded::ctl::text::Names;
-use tests::recorded::ctl::tls::Front;
+use tests::recorded::ctl::tls::TlsTerminator;
 use tests::{Check, Context, files, ports, programs};
 
 /// A peer that answers by a script.
@@ -63,7 +63,7 @@ fn upgrade_tells_what_the_cluster_says() -> Check {
     let (port, target) =
         (ports::take()?, leader_url.rsplit(':').next().unwrap_or_default().parse().ok().context("no port")?);
     let front: TlsFront = serde_json::from_str(r#"{"client_auth":true}"#)?;
-    let _front = Front::start(port, target, &certs, &front)?;
+    let _front = TlsTerminator::start(port, target, &certs, &front)?;
     let url = format!("https://127.0.0.1:{port}");
     let flags = [["--peer-ca-file", &ca], ["--peer-cert-file", &cert], ["--peer-key-file", &key]].concat();
     assert_eq!(upgrade(&[flags, vec!["--peer-url", &url]].concat())?.2, Some(0));

@@ -16,7 +16,7 @@ use std::thread;
 
 /// How a scenario went.
 #[derive(Debug, Clone, Default)]
-pub struct Played {
+pub struct ScenarioResult {
     /// The scenario.
     pub name: String,
     /// Steps that compare something, by number from 1, and were as recorded.
@@ -25,11 +25,11 @@ pub struct Played {
     pub failed: BTreeMap<usize, String>,
 }
 
-impl Played {
+impl ScenarioResult {
     /// A scenario whose steps all fail for one reason, such as a server that does not start.
     pub fn all_failed(name: &str, steps: impl IntoIterator<Item = usize>, why: &str) -> Self {
         let failed = steps.into_iter().map(|step| (step, why.to_owned())).collect();
-        Played { name: name.to_owned(), failed, ..Played::default() }
+        ScenarioResult { name: name.to_owned(), failed, ..ScenarioResult::default() }
     }
 }
 
@@ -40,8 +40,8 @@ pub fn play_all<S: Sync, P>(
     threads: usize,
     weight: impl Fn(&S) -> usize,
     new_place: impl Fn(usize) -> P + Sync,
-    play: impl Fn(&mut P, &S) -> Played + Sync,
-) -> Vec<Played> {
+    play: impl Fn(&mut P, &S) -> ScenarioResult + Sync,
+) -> Vec<ScenarioResult> {
     let mut order: Vec<usize> = (0..scenarios.len()).collect();
     order.sort_by_key(|&at| weight(&scenarios[at]));
     let waiting = Mutex::new(order);
@@ -53,8 +53,8 @@ pub fn play_all<S: Sync, P>(
                 let mut place = new_place(number);
                 loop {
                     let Some(at) = lock(waiting).pop() else { break };
-                    let played = play(&mut place, &scenarios[at]);
-                    lock(results).insert(at, played);
+                    let result = play(&mut place, &scenarios[at]);
+                    lock(results).insert(at, result);
                 }
             });
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::Played;
+use super::ScenarioResult;
 use crate::{Check, Context, Failure, fail, files};
 
 /// The steps of one scenario that must pass.
@@ -24,9 +24,9 @@ enum Steps {
 ///
 /// # Errors
 /// Names each step that should pass and does not, and each that passes and is not on the list.
-pub fn judge(path: &Path, results: &[Played], complete: bool) -> Check {
-    if results.iter().all(|played| played.passed.is_empty()) {
-        let why = results.iter().find_map(|played| played.failed.values().next());
+pub fn judge(path: &Path, results: &[ScenarioResult], complete: bool) -> Check {
+    if results.iter().all(|result| result.passed.is_empty()) {
+        let why = results.iter().find_map(|result| result.failed.values().next());
         fail!("nothing passed at all: {}", why.map_or("nothing was played", String::as_str));
     }
     let text = if path.exists() { files::read(path)? } else { String::new() };
@@ -40,8 +40,8 @@ pub fn judge(path: &Path, results: &[Played], complete: bool) -> Check {
         if complete {
             list.clear();
         }
-        for played in results {
-            list.insert(played.name.clone(), steps_of(played));
+        for result in results {
+            list.insert(result.name.clone(), steps_of(result));
         }
         let header: String =
             text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
@@ -60,7 +60,7 @@ pub fn judge(path: &Path, results: &[Played], complete: bool) -> Check {
 ///
 /// # Errors
 /// Names each step that fails.
-pub fn demand_all(results: &[Played]) -> Check {
+pub fn demand_all(results: &[ScenarioResult]) -> Check {
     let report = failures(results);
     if !report.is_empty() {
         fail!("{report}");
@@ -69,34 +69,34 @@ pub fn demand_all(results: &[Played]) -> Check {
 }
 
 /// A paragraph on each step that failed.
-pub fn failures(results: &[Played]) -> String {
+pub fn failures(results: &[ScenarioResult]) -> String {
     let mut report = String::new();
-    for played in results {
-        for (step, why) in &played.failed {
-            let _ = writeln!(report, "FAIL {} step {step}: {why}", played.name);
+    for result in results {
+        for (step, why) in &result.failed {
+            let _ = writeln!(report, "FAIL {} step {step}: {why}", result.name);
         }
     }
     report
 }
 
 /// Prints `NAME suite: N passed, M failed`, over steps; with `VERBOSE=1` every failure before it, listed or not.
-pub fn print(name: &str, results: &[Played]) {
+pub fn print(name: &str, results: &[ScenarioResult]) {
     if std::env::var("VERBOSE").is_ok_and(|value| value == "1") {
         print!("{}", failures(results));
     }
-    let passed: usize = results.iter().map(|played| played.passed.len()).sum();
-    let failed: usize = results.iter().map(|played| played.failed.len()).sum();
+    let passed: usize = results.iter().map(|result| result.passed.len()).sum();
+    let failed: usize = results.iter().map(|result| result.failed.len()).sum();
     println!("{name} suite: {passed} passed, {failed} failed");
 }
 
 /// The report, and how many steps of it are regressions.
-fn compare(list: &BTreeMap<String, Steps>, results: &[Played], complete: bool) -> (String, usize) {
+fn compare(list: &BTreeMap<String, Steps>, results: &[ScenarioResult], complete: bool) -> (String, usize) {
     let mut report = String::new();
     let mut lost = 0;
-    for played in results {
-        let name = &played.name;
+    for result in results {
+        let name = &result.name;
         let listed = list.get(name);
-        for (step, why) in &played.failed {
+        for (step, why) in &result.failed {
             let regression = match listed {
                 Some(Steps::All) => true,
                 Some(Steps::Some(steps)) => steps.contains(step),
@@ -109,13 +109,13 @@ fn compare(list: &BTreeMap<String, Steps>, results: &[Played], complete: bool) -
         }
         if let Some(Steps::Some(steps)) = listed {
             let played_at_all =
-                |step: &&usize| !played.passed.contains(step) && !played.failed.contains_key(step);
+                |step: &&usize| !result.passed.contains(step) && !result.failed.contains_key(step);
             for step in steps.iter().filter(played_at_all) {
                 lost += 1;
                 let _ = writeln!(report, "FAIL {name} step {step}: is on the list and was not played");
             }
         }
-        let grown = match (listed, steps_of(played)) {
+        let grown = match (listed, steps_of(result)) {
             (Some(Steps::All), _) => false,
             (Some(Steps::Some(known)), Steps::Some(now)) => !now.is_subset(known),
             (None, Steps::Some(now)) => !now.is_empty(),
@@ -126,12 +126,12 @@ fn compare(list: &BTreeMap<String, Steps>, results: &[Played], complete: bool) -
                 report,
                 "MORE {} passes than the list says: make its line `{}`",
                 name,
-                line(name, &steps_of(played))
+                line(name, &steps_of(result))
             );
         }
     }
     if complete {
-        for name in list.keys().filter(|name| !results.iter().any(|played| played.name == **name)) {
+        for name in list.keys().filter(|name| !results.iter().any(|result| result.name == **name)) {
             lost += 1;
             let _ = writeln!(report, "FAIL {name}: is on the list, but there is no such scenario");
         }
@@ -139,8 +139,8 @@ fn compare(list: &BTreeMap<String, Steps>, results: &[Played], complete: bool) -
     (report, lost)
 }
 
-fn steps_of(played: &Played) -> Steps {
-    if played.failed.is_empty() { Steps::All } else { Steps::Some(played.passed.clone()) }
+fn steps_of(result: &ScenarioResult) -> Steps {
+    if result.failed.is_empty() { Steps::All } else { Steps::Some(result.passed.clone()) }
 }
 
 fn parse(text: &str) -> Check<BTreeMap<String, Steps>> {
@@ -190,8 +190,8 @@ fn line(name: &str, steps: &Steps) -> String {
 mod tests {
     use super::*;
 
-    fn played(name: &str, passed: &[usize], failed: &[usize]) -> Played {
-        Played {
+    fn result(name: &str, passed: &[usize], failed: &[usize]) -> ScenarioResult {
+        ScenarioResult {
             name: name.into(),
             passed: passed.iter().copied().collect(),
             failed: failed.iter().map(|&step| (step, "differs".to_owned())).collect(),
@@ -210,16 +210,16 @@ mod tests {
     #[test]
     fn what_is_lost_or_gained_is_told() {
         let list = parse("a all\nb 1-2\n").unwrap();
-        let told = |results: &[Played]| compare(&list, results, true);
-        assert_eq!(told(&[played("a", &[1, 2], &[]), played("b", &[1, 2], &[3])]), (String::new(), 0));
+        let told = |results: &[ScenarioResult]| compare(&list, results, true);
+        assert_eq!(told(&[result("a", &[1, 2], &[]), result("b", &[1, 2], &[3])]), (String::new(), 0));
 
-        let (report, lost) = told(&[played("a", &[1], &[2]), played("b", &[1], &[2, 3])]);
+        let (report, lost) = told(&[result("a", &[1], &[2]), result("b", &[1], &[2, 3])]);
         assert_eq!((report.matches("FAIL").count(), lost), (2, 2), "{report}");
 
-        let (report, lost) = told(&[played("a", &[1], &[]), played("b", &[1, 2, 3], &[])]);
+        let (report, lost) = told(&[result("a", &[1], &[]), result("b", &[1, 2, 3], &[])]);
         assert!(report.contains("make its line `b all`") && lost == 0, "{report}");
 
-        let (report, lost) = told(&[played("a", &[1], &[]), played("c", &[1], &[2])]);
+        let (report, lost) = told(&[result("a", &[1], &[]), result("c", &[1], &[2])]);
         assert!(report.contains("make its line `c 1`") && report.contains("FAIL b") && lost == 1, "{report}");
     }
 }

@@ -208,12 +208,12 @@ pub struct Answer {
     /// The exit status.
     pub exit: Option<i32>,
     /// `stdout`, `stderr`, `requests`, `files`.
-    pub texts: BTreeMap<&'static str, Wanted>,
+    pub texts: BTreeMap<&'static str, ExpectedText>,
 }
 
 /// What a text should be.
 #[derive(Debug)]
-pub enum Wanted {
+pub enum ExpectedText {
     /// Word for word, with placeholders.
     Text(String),
     /// As a regular expression says.
@@ -420,8 +420,8 @@ impl StepFile {
 
 impl AnswerFile {
     fn into_answer(self) -> Answer {
-        let pattern = |text: Option<String>| text.map(Wanted::Pattern);
-        let text = |text: Option<String>| text.map(Wanted::Text);
+        let pattern = |text: Option<String>| text.map(ExpectedText::Pattern);
+        let text = |text: Option<String>| text.map(ExpectedText::Text);
         let texts = [
             ("stdout", pattern(self.stdout_re).or(text(self.stdout))),
             ("stderr", pattern(self.stderr_re).or(text(self.stderr))),

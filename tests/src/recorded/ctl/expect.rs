@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::case::{Answer, Step, Wanted};
+use super::case::{Answer, ExpectedText, Step};
 use super::text::Names;
 use crate::Check;
 
@@ -63,7 +63,7 @@ fn mismatch_one(
     if let Some(exit) = outcome.exit {
         let wanted = instead.exit.or(step.answer.exit);
         // The original ends with 0 after a bad word; to say so in the status is better.
-        let names_bad_word = |name: &str| matches!(wanted_text(name), Some(Wanted::Text(text)) if BAD_WORD.iter().any(|said| text.contains(said)));
+        let names_bad_word = |name: &str| matches!(wanted_text(name), Some(ExpectedText::Text(text)) if BAD_WORD.iter().any(|said| text.contains(said)));
         let bad_word = names_bad_word("stdout") || names_bad_word("stderr");
         let as_good = bad_word && matches!(exit, Some(1 | 2 | 3 | 64));
         if wanted != exit && !as_good {
@@ -77,14 +77,14 @@ fn mismatch_one(
         let got = &if advised { without_advice(got) } else { got.clone() };
         let why = match wanted_text(name) {
             None => Some("nothing is recorded".into()),
-            Some(Wanted::Pattern(pattern)) => names.pattern_mismatch(pattern, got)?,
-            Some(Wanted::Text(wanted)) if *name == "stdout" && wanted.contains(HELP) => {
+            Some(ExpectedText::Pattern(pattern)) => names.pattern_mismatch(pattern, got)?,
+            Some(ExpectedText::Text(wanted)) if *name == "stdout" && wanted.contains(HELP) => {
                 help_mismatch(wanted, got)
             }
-            Some(Wanted::Text(wanted)) if step.unordered.iter().any(|text| text == name) => {
+            Some(ExpectedText::Text(wanted)) if step.unordered.iter().any(|text| text == name) => {
                 names.mismatch_unordered(wanted, got, started)?
             }
-            Some(Wanted::Text(wanted)) => names.mismatch(wanted, got, started)?,
+            Some(ExpectedText::Text(wanted)) => names.mismatch(wanted, got, started)?,
         };
         problems.extend(why.map(|why| format!("{name}: {why}")));
     }
@@ -120,7 +120,7 @@ mod tests {
     fn step(stdout: &str, exit: i32) -> Step {
         let answer = Answer {
             exit: Some(exit),
-            texts: [("stdout", Wanted::Text(stdout.into()))].into_iter().collect(),
+            texts: [("stdout", ExpectedText::Text(stdout.into()))].into_iter().collect(),
         };
         Step { action: Action::Rebase, answer, also: Vec::new(), unordered: Vec::new(), timeout: None }
     }

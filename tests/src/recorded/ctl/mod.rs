@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use self::case::Scenario;
 use self::player::Nodes;
-use super::Played;
+use super::ScenarioResult;
 use crate::{Check, files};
 
 /// All scenarios of a folder that are wanted, by name (`FILE/SCENARIO`).
@@ -36,34 +36,38 @@ pub fn scenarios(folder: &Path) -> Check<Vec<Scenario>> {
 }
 
 /// What one thread keeps for its scenarios: the client under test, and a server that many of them share.
-pub struct Place {
+pub struct Worker {
     etcdctl: PathBuf,
     version: String,
     shared: Option<(Nodes, TempDir)>,
     /// How many scenarios were played: each has a key prefix of its own.
-    played: usize,
+    scenarios_played: usize,
 }
 
-impl Place {
+impl Worker {
     /// For a client under test.
     ///
     /// # Errors
     /// When the client cannot be run.
     pub fn new(etcdctl: &Path) -> Check<Self> {
         let version = client::version(etcdctl)?;
-        Ok(Place { etcdctl: etcdctl.to_path_buf(), version, shared: None, played: 0 })
+        Ok(Worker { etcdctl: etcdctl.to_path_buf(), version, shared: None, scenarios_played: 0 })
     }
 
     /// Plays a scenario with the servers it asks for.
-    pub fn play(&mut self, scenario: &Scenario) -> Played {
-        self.played += 1;
+    pub fn play(&mut self, scenario: &Scenario) -> ScenarioResult {
+        self.scenarios_played += 1;
         let result = self.try_play(scenario);
         result.unwrap_or_else(|why| {
-            Played::all_failed(&scenario.name, scenario.compared_steps(), &format!("cannot set up: {why}"))
+            ScenarioResult::all_failed(
+                &scenario.name,
+                scenario.compared_steps(),
+                &format!("cannot set up: {why}"),
+            )
         })
     }
 
-    fn try_play(&mut self, scenario: &Scenario) -> Check<Played> {
+    fn try_play(&mut self, scenario: &Scenario) -> Check<ScenarioResult> {
         let folder = files::scratch("ctl-suite")?;
         let shares = scenario.server && !scenario.fresh;
         let mut own = None;
@@ -82,13 +86,13 @@ impl Place {
             }
             Some(own.insert(nodes))
         };
-        let Some(nodes) = nodes else { return Ok(Played::default()) };
-        let prefix = format!("/g{:03}", self.played);
-        let played = player::play(scenario, nodes, &self.etcdctl, &self.version, &prefix, folder.path())?;
+        let Some(nodes) = nodes else { return Ok(ScenarioResult::default()) };
+        let prefix = format!("/g{:03}", self.scenarios_played);
+        let result = player::play(scenario, nodes, &self.etcdctl, &self.version, &prefix, folder.path())?;
         if shares {
             // Left-overs of a scenario are no business of the next one; a server that is gone is replaced.
             let _ = nodes.main().call("DELETE", &format!("/v2/keys{prefix}?recursive=true"));
         }
-        Ok(played)
+        Ok(result)
     }
 }

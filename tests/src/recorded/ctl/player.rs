@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::case::{Action, Endpoint, Run, Scenario, Step};
 use super::client::{Client, Invocation};
 use super::expect::{Outcome, mismatch};
-use super::stub::{Hang, Stub};
+use super::stub::{SilentServer, Stub};
 use super::text::Names;
-use super::tls::Front;
+use super::tls::TlsTerminator;
 use crate::http::Request;
 use crate::json::Json;
-use crate::recorded::Played;
+use crate::recorded::ScenarioResult;
 use crate::server::{START_LIMIT, Server};
 use crate::{Check, Context, clock, files, ports};
 
@@ -134,7 +134,7 @@ pub fn play(
     version: &str,
     prefix: &str,
     folder: &Path,
-) -> Check<Played> {
+) -> Check<ScenarioResult> {
     let work = folder.join("work");
     let scratch = folder.join("output");
     for folder in [&work, &scratch] {
@@ -153,19 +153,19 @@ pub fn play(
         _tls: None,
     };
     player.set_up(version, prefix)?;
-    let mut played = Played { name: scenario.name.clone(), ..Played::default() };
+    let mut result = ScenarioResult { name: scenario.name.clone(), ..ScenarioResult::default() };
     for (at, step) in scenario.steps.iter().enumerate() {
         match player.step(step).unwrap_or_else(|failure| Some(failure.to_string())) {
             Some(why) => {
-                played.failed.insert(at + 1, format!("{}\n     {why}", describe(step)));
+                result.failed.insert(at + 1, format!("{}\n     {why}", describe(step)));
             }
             None if step.compares() => {
-                played.passed.insert(at + 1);
+                result.passed.insert(at + 1);
             }
             None => {}
         }
     }
-    Ok(played)
+    Ok(result)
 }
 
 fn describe(step: &Step) -> String {
@@ -191,8 +191,8 @@ struct Player<'a> {
     /// Clients that run in the background.
     jobs: BTreeMap<String, Client>,
     stubs: BTreeMap<String, Stub>,
-    _hang: Option<Hang>,
-    _tls: Option<Front>,
+    _hang: Option<SilentServer>,
+    _tls: Option<TlsTerminator>,
 }
 
 impl Player<'_> {
@@ -219,7 +219,7 @@ impl Player<'_> {
         if self.scenario.hang {
             let port = ports::take()?;
             self.names.set("hang_url", format!("http://127.0.0.1:{port}"));
-            self._hang = Some(Hang::listen(port)?);
+            self._hang = Some(SilentServer::listen(port)?);
         }
         let stubs: Vec<(&String, u16)> =
             self.scenario.stubs.keys().map(|name| Ok((name, ports::take()?))).collect::<Check<_>>()?;
@@ -233,7 +233,7 @@ impl Player<'_> {
         if let Some(front) = &self.scenario.tls {
             let port = ports::take()?;
             self.names.set("tls_url", format!("https://127.0.0.1:{port}"));
-            self._tls = Some(Front::start(port, self.nodes.main().client_port, &certs, front)?);
+            self._tls = Some(TlsTerminator::start(port, self.nodes.main().client_port, &certs, front)?);
         }
         for (path, text) in &self.scenario.files {
             files::write(&self.work.join(path), self.names.fill(text)?)?;

@@ -13,18 +13,18 @@ use crate::{Check, Context, Failure};
 
 /// Listens and never answers. Closed when dropped.
 #[derive(Debug)]
-pub struct Hang {
+pub struct SilentServer {
     _listener: TcpListener,
 }
 
-impl Hang {
+impl SilentServer {
     /// On a port of 127.0.0.1.
     ///
     /// # Errors
     /// The system's.
     pub fn listen(port: u16) -> Check<Self> {
         // The system completes connections by itself and keeps what is sent.
-        Ok(Hang { _listener: listen(port)? })
+        Ok(SilentServer { _listener: listen(port)? })
     }
 }
 
@@ -110,7 +110,7 @@ impl State {
     /// Answers the requests of one connection.
     fn serve(&self, connection: &TcpStream) -> Check {
         let mut reader = BufReader::new(connection.try_clone()?);
-        while let Some(request) = Asked::read(&mut reader)? {
+        while let Some(request) = StubRequest::read(&mut reader)? {
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.line());
             let answer = self.answer(&request);
             let body = self.names.fill(&answer.body)?;
@@ -132,7 +132,7 @@ impl State {
         Ok(())
     }
 
-    fn answer(&self, request: &Asked) -> StubAnswer {
+    fn answer(&self, request: &StubRequest) -> StubAnswer {
         let path = request.target.split('?').next().unwrap_or_default();
         let keys = [format!("{} {path}", request.method), path.to_owned(), "*".to_owned()];
         match keys.iter().find_map(|key| self.routes.get(key)) {
@@ -150,7 +150,7 @@ impl State {
 }
 
 /// What a client asked.
-struct Asked {
+struct StubRequest {
     method: String,
     target: String,
     authorization: Option<String>,
@@ -159,7 +159,7 @@ struct Asked {
     closes: bool,
 }
 
-impl Asked {
+impl StubRequest {
     /// The next request; nothing at the end of the connection.
     fn read(reader: &mut impl BufRead) -> Check<Option<Self>> {
         let first = line(reader)?;
@@ -185,7 +185,7 @@ impl Asked {
         } else if let Some(length) = headers.get("content-length").and_then(|length| length.parse().ok()) {
             reader.take(length).read_to_end(&mut body)?;
         }
-        Ok(Some(Asked {
+        Ok(Some(StubRequest {
             method: method.to_owned(),
             target: target.to_owned(),
             authorization: headers.remove("authorization"),

@@ -154,9 +154,9 @@ impl Names {
             let orders: Vec<String> = orders(&items).iter().map(|order| order.join(",")).collect();
             pattern.expression(&format!("(?:{})", orders.join("|")), whole);
         } else if let Some(seconds) = key.strip_prefix("ts+").and_then(|seconds| seconds.parse().ok()) {
-            pattern.check(Later::Time(seconds), "[0-9T:.Z+-]+", whole);
+            pattern.check(DeferredCheck::Time(seconds), "[0-9T:.Z+-]+", whole);
         } else if let Some(seconds) = key.strip_prefix("ttl:").and_then(|seconds| seconds.parse().ok()) {
-            pattern.check(Later::Ttl(seconds), r"\d+", whole);
+            pattern.check(DeferredCheck::Ttl(seconds), r"\d+", whole);
         } else {
             let expression = match key {
                 "any" => r"[^\n]*",
@@ -186,7 +186,7 @@ struct Pattern {
     expression: String,
     /// The text as far as it is known, for messages.
     shown: String,
-    checks: Vec<Later>,
+    checks: Vec<DeferredCheck>,
 }
 
 impl Pattern {
@@ -200,29 +200,29 @@ impl Pattern {
         self.shown.push_str(shown);
     }
 
-    fn check(&mut self, check: Later, expression: &str, shown: &str) {
+    fn check(&mut self, check: DeferredCheck, expression: &str, shown: &str) {
         self.expression(&format!("(?P<c{}>{expression})", self.checks.len()), shown);
         self.checks.push(check);
     }
 }
 
 /// What can only be checked on the text that was found.
-enum Later {
+enum DeferredCheck {
     /// About so many seconds after the start.
     Time(f64),
     /// So many seconds, or up to two less.
     Ttl(i64),
 }
 
-impl Later {
+impl DeferredCheck {
     fn mismatch(&self, text: &str, started: f64) -> Option<String> {
         match self {
-            Later::Time(seconds) => match parse_rfc3339(text) {
+            DeferredCheck::Time(seconds) => match parse_rfc3339(text) {
                 None => Some(format!("{text} is not an RFC 3339 time")),
                 Some(time) => (!(started + seconds - 4.0..=clock::now() + seconds + 2.0).contains(&time))
                     .then(|| format!("time {text} is not about now+{seconds} s")),
             },
-            Later::Ttl(wanted) => {
+            DeferredCheck::Ttl(wanted) => {
                 let fits = text.parse().is_ok_and(|ttl: i64| (wanted - 2..=*wanted).contains(&ttl));
                 (!fits).then(|| format!("ttl {text} is not {wanted} or a little less"))
             }

@@ -17,11 +17,11 @@ use crate::{Check, Context};
 
 /// Terminates TLS until it is dropped.
 #[derive(Debug)]
-pub struct Front {
+pub struct TlsTerminator {
     _acceptor: Acceptor,
 }
 
-impl Front {
+impl TlsTerminator {
     /// Listens on `port` with a certificate of the folder `certs`, and passes on to `target`.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Front {
             drop(serve(&config, &stream, target));
             let _ = stream.shutdown(Shutdown::Both);
         })?;
-        Ok(Front { _acceptor: acceptor })
+        Ok(TlsTerminator { _acceptor: acceptor })
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Step {
     /// What is done.
     pub action: Action,
     /// How answers are compared.
-    pub how: How,
+    pub how: ComparisonOptions,
 }
 
 impl Step {
@@ -92,7 +92,7 @@ pub enum Action {
         /// Which one.
         name: String,
         /// When to look.
-        until: Until,
+        until: WaitCondition,
         /// For how long to wait, in seconds.
         timeout: f64,
         /// What it got.
@@ -122,7 +122,7 @@ pub enum Action {
         /// For how long the answer may take.
         timeout: Option<f64>,
         /// Variables to keep, and where in the answer they are.
-        save: Vec<(String, Place)>,
+        save: Vec<(String, ValueSource)>,
         /// The name under which to keep the whole body.
         save_json: Option<String>,
         /// What is answered.
@@ -145,7 +145,7 @@ pub struct Control {
 
 /// When to look at a waiting request.
 #[derive(Debug, Clone, Copy)]
-pub enum Until {
+pub enum WaitCondition {
     /// When its answer is complete.
     Done,
     /// Now, when nothing must have come.
@@ -174,7 +174,7 @@ pub enum RawItem {
 
 /// Where in an answer a variable is found.
 #[derive(Debug)]
-pub enum Place {
+pub enum ValueSource {
     /// In a header.
     Header(String),
     /// In the JSON body, as `a.b.0`.
@@ -225,7 +225,7 @@ pub enum Body {
 
 /// How the answers of a step are compared.
 #[derive(Debug, Default, Deserialize)]
-pub struct How {
+pub struct ComparisonOptions {
     /// Whether the order of nodes counts.
     #[serde(default)]
     pub ordered: bool,
@@ -337,7 +337,7 @@ struct StepFile {
     #[serde(default)]
     server: usize,
     #[serde(default)]
-    check: How,
+    check: ComparisonOptions,
     method: Option<String>,
     path: Option<String>,
     #[serde(default, deserialize_with = "some_pairs")]
@@ -439,18 +439,20 @@ impl StepFile {
         let expect = *expect;
         if let Some(name) = self.join {
             let until = match (self.pending, self.events) {
-                (true, _) => Until::Pending,
-                (false, None) => Until::Done,
-                (false, Some(count)) => {
-                    Until::Events { count, quiet: self.quiet.unwrap_or(0.15), at_least: self.at_least }
-                }
+                (true, _) => WaitCondition::Pending,
+                (false, None) => WaitCondition::Done,
+                (false, Some(count)) => WaitCondition::Events {
+                    count,
+                    quiet: self.quiet.unwrap_or(0.15),
+                    at_least: self.at_least,
+                },
             };
             return Ok(Action::Join { name, until, timeout: self.timeout.unwrap_or_else(eight), expect });
         }
         let request = self.template()?;
         let place = |text: String| match text.strip_prefix("header:") {
-            Some(header) => Place::Header(header.to_owned()),
-            None => Place::Body(text),
+            Some(header) => ValueSource::Header(header.to_owned()),
+            None => ValueSource::Body(text),
         };
         let save =
             self.save.unwrap_or_default().into_iter().map(|(name, text)| (name, place(text))).collect();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use regex::Regex;
 
-use super::case::{Expect, How};
+use super::case::{ComparisonOptions, Expect};
 use super::template::Context;
 use crate::Check;
 use crate::clock::parse_rfc3339;
@@ -40,7 +40,7 @@ const FAR_SECONDS: f64 = 9.2e9;
 /// When a recorded text names a placeholder that stands for nothing.
 pub fn differences(
     expect: &Expect,
-    how: &How,
+    how: &ComparisonOptions,
     response: &Response,
     context: &Context,
     before: Option<&Json>,
@@ -127,7 +127,14 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn json(&mut self, expect: &Expect, how: &How, value: &Json, text: &str, before: Option<&Json>) -> Check {
+    fn json(
+        &mut self,
+        expect: &Expect,
+        how: &ComparisonOptions,
+        value: &Json,
+        text: &str,
+        before: Option<&Json>,
+    ) -> Check {
         if let Some(wanted) = &expect.json {
             let (mut sorted, mut got) = (wanted.clone(), value.clone());
             for (list, key) in &how.sort {
@@ -424,7 +431,7 @@ mod tests {
         context.set("B", Value::Number(5));
         let headers = vec![("X-Etcd-Index".into(), "6".into())];
         let response = Response { status: 200, headers, body: body.into(), ..Response::default() };
-        differences(&expect, &How::default(), &response, &context, None, false).unwrap()
+        differences(&expect, &ComparisonOptions::default(), &response, &context, None, false).unwrap()
     }
 
     const EXPECT: &str = r#"{"status":200,"headers":{"X-Etcd-Index":"${B+1}"},"nl":true,

@@ -14,7 +14,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use self::case::Scenario;
-use super::Played;
+use super::ScenarioResult;
 use crate::server::{self, Server};
 use crate::{Check, files};
 
@@ -36,24 +36,24 @@ pub fn scenarios(folder: &Path) -> Check<Vec<Scenario>> {
 }
 
 /// What one thread keeps for its scenarios: those that need no fresh server share one.
-pub struct Place {
+pub struct Worker {
     number: usize,
-    shared: Option<Group>,
+    shared: Option<SharedServers>,
 }
 
-struct Group {
+struct SharedServers {
     servers: Vec<Server>,
     _folder: TempDir,
 }
 
-impl Place {
+impl Worker {
     /// For thread `number`.
     pub fn new(number: usize) -> Self {
-        Place { number, shared: None }
+        Worker { number, shared: None }
     }
 
     /// Plays a scenario on the servers it asks for.
-    pub fn play(&mut self, scenario: &Scenario) -> Played {
+    pub fn play(&mut self, scenario: &Scenario) -> ScenarioResult {
         let result = if scenario.fresh {
             self.start(scenario.members, &scenario.server_args)
                 .map(|mut group| player::play(scenario, &mut group.servers))
@@ -61,11 +61,15 @@ impl Place {
             self.shared().map(|group| player::play(scenario, &mut group.servers))
         };
         result.unwrap_or_else(|why| {
-            Played::all_failed(&scenario.name, scenario.compared_steps(), &format!("cannot set up: {why}"))
+            ScenarioResult::all_failed(
+                &scenario.name,
+                scenario.compared_steps(),
+                &format!("cannot set up: {why}"),
+            )
         })
     }
 
-    fn shared(&mut self) -> Check<&mut Group> {
+    fn shared(&mut self) -> Check<&mut SharedServers> {
         if self.shared.as_mut().is_some_and(|group| !group.servers.iter_mut().all(Server::alive)) {
             self.shared = None;
         }
@@ -76,9 +80,9 @@ impl Place {
         Ok(self.shared.insert(group))
     }
 
-    fn start(&self, members: usize, args: &[String]) -> Check<Group> {
+    fn start(&self, members: usize, args: &[String]) -> Check<SharedServers> {
         let folder = files::scratch("http-suite")?;
         let names: Vec<String> = (0..members).map(|n| format!("member{}{n}", self.number)).collect();
-        Ok(Group { servers: server::cluster(folder.path(), &names, args)?, _folder: folder })
+        Ok(SharedServers { servers: server::cluster(folder.path(), &names, args)?, _folder: folder })
     }
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::background::Background;
 use super::case::{
-    Action, Body, Control, Expect, How, Place, Poll, RawItem, Scenario, Step, Template, Until,
+    Action, Body, ComparisonOptions, Control, Expect, Poll, RawItem, Scenario, Step, Template, ValueSource,
+    WaitCondition,
 };
 use super::expect::differences;
 use super::template::{Context, Value};
 use crate::http::{self, Connection, PATIENCE, Request, Response};
 use crate::json::Json;
-use crate::recorded::Played;
+use crate::recorded::ScenarioResult;
 use crate::server::{START_LIMIT, Server};
 use crate::{Check, Context as _, clock, fail};
 
@@ -21,8 +22,8 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 const REDIRECTS_MAX: usize = 3;
 
 /// Plays a scenario on running servers.
-pub fn play(scenario: &Scenario, servers: &mut Vec<Server>) -> Played {
-    let mut played = Played { name: scenario.name.clone(), ..Played::default() };
+pub fn play(scenario: &Scenario, servers: &mut Vec<Server>) -> ScenarioResult {
+    let mut result = ScenarioResult { name: scenario.name.clone(), ..ScenarioResult::default() };
     let mut player = Player {
         servers,
         context: Context { slack: scenario.time_slack, ..Context::default() },
@@ -31,7 +32,7 @@ pub fn play(scenario: &Scenario, servers: &mut Vec<Server>) -> Played {
         raft_index: BTreeMap::new(),
     };
     if let Err(why) = player.set_up(scenario) {
-        return Played::all_failed(
+        return ScenarioResult::all_failed(
             &scenario.name,
             scenario.compared_steps(),
             &format!("cannot set up: {why}"),
@@ -39,20 +40,20 @@ pub fn play(scenario: &Scenario, servers: &mut Vec<Server>) -> Played {
     }
     let end = Instant::now() + scenario.time_limit;
     for (at, step) in scenario.steps.iter().enumerate() {
-        let result = if Instant::now() > end { late() } else { player.step(step) };
-        let wrong = match result {
+        let outcome = if Instant::now() > end { late() } else { player.step(step) };
+        let wrong = match outcome {
             Ok(differences) => differences,
             Err(failure) => vec![player.blame(step, &failure.to_string())],
         };
         if !wrong.is_empty() {
             let note = if step.note.is_empty() { String::new() } else { format!(" ({})", step.note) };
             let lines: Vec<&str> = wrong.iter().map(String::as_str).take(8).collect();
-            played.failed.insert(at + 1, format!("{}{note}\n     {}", describe(step), lines.join("\n     ")));
+            result.failed.insert(at + 1, format!("{}{note}\n     {}", describe(step), lines.join("\n     ")));
         } else if step.compares() {
-            played.passed.insert(at + 1);
+            result.passed.insert(at + 1);
         }
     }
-    played
+    result
 }
 
 fn late() -> Check<Vec<String>> {
@@ -378,15 +379,15 @@ impl Player<'_> {
     fn join(
         &mut self,
         name: &str,
-        until: Until,
+        until: WaitCondition,
         timeout: f64,
         expect: &Expect,
-        how: &How,
+        how: &ComparisonOptions,
     ) -> Check<Vec<String>> {
         let background = self.waiting.get(name).context(format!("{name} was never started"))?;
         let limit = seconds(timeout);
         match until {
-            Until::Pending => {
+            WaitCondition::Pending => {
                 background.wait(seconds(0.4), |progress| progress.done || !progress.response.body.is_empty());
                 let progress = background.progress();
                 if progress.done {
@@ -400,7 +401,7 @@ impl Player<'_> {
                     fail!("an event came, none was expected: {}", event.write_go());
                 }
             }
-            Until::Events { count, quiet, .. } => {
+            WaitCondition::Events { count, quiet, .. } => {
                 background.wait(limit, |progress| progress.done || progress.events().len() >= count);
                 background.wait(seconds(quiet), |progress| progress.done || progress.events().len() > count);
                 let progress = background.progress();
@@ -408,7 +409,7 @@ impl Player<'_> {
                     fail!("the stream ended after {} events ({:?})", progress.events().len(), progress.error);
                 }
             }
-            Until::Done => {
+            WaitCondition::Done => {
                 if !background.wait(limit, |progress| progress.done) {
                     let head = if background.progress().head { "" } else { ", not even headers" };
                     fail!("the waiting request got no complete answer within {timeout} s{head}");
@@ -425,23 +426,28 @@ impl Player<'_> {
         self.context.sent = background.sent;
         self.context.answered = last_piece.unwrap_or_else(clock::now);
         self.context.waited = true;
-        let at_least = matches!(until, Until::Events { at_least: true, .. });
+        let at_least = matches!(until, WaitCondition::Events { at_least: true, .. });
         // Its X-Raft-Index is of when it began: it says nothing about order.
         self.check(expect, how, &response, None, at_least)
     }
 
-    fn keep(&mut self, save: &[(String, Place)], save_json: Option<&str>, response: &Response) -> Check {
+    fn keep(
+        &mut self,
+        save: &[(String, ValueSource)],
+        save_json: Option<&str>,
+        response: &Response,
+    ) -> Check {
         let parse = || Json::parse(&response.text()).context("a body that is no JSON");
         for (name, place) in save {
             let value = match place {
-                Place::Header(header) => response.header(header).map(Json::Text),
-                Place::Body(path) => parse()?.at(path).cloned(),
+                ValueSource::Header(header) => response.header(header).map(Json::Text),
+                ValueSource::Body(path) => parse()?.at(path).cloned(),
             };
             let value = match value {
                 Some(Json::Integer(number)) => Value::Number(number),
                 Some(Json::Text(text)) => text.parse().map_or(Value::Text(text), |number| match place {
-                    Place::Header(_) => Value::Number(number),
-                    Place::Body(_) => Value::Text(number.to_string()),
+                    ValueSource::Header(_) => Value::Number(number),
+                    ValueSource::Body(_) => Value::Text(number.to_string()),
                 }),
                 other => fail!(
                     "cannot save {name}: {place:?} is {other:?} in {}, {}",
@@ -461,7 +467,7 @@ impl Player<'_> {
     fn check(
         &mut self,
         expect: &Expect,
-        how: &How,
+        how: &ComparisonOptions,
         response: &Response,
         server: Option<usize>,
         at_least: bool,
