@@ -18,7 +18,7 @@ use crate::source::{ReplayStart, SnapshotCheck, Source};
 use crate::survey::{Survey, command_error};
 use crate::{Options, Progress, identity, original};
 
-/// The id of every migrated cluster, as etcd-migrate 2.0 has it.
+/// The id of every migrated cluster, as in etcd-migrate 2.0.
 pub(crate) const CLUSTER_ID: u64 = 0x04_add5;
 /// The terms of 0.x begin at 0, which means nothing in 2.x.
 pub(crate) const TERM_OFFSET: u64 = 1;
@@ -39,7 +39,7 @@ pub(crate) fn migrate<D: Disk>(
         Ok(LegacyDir::Member) => {}
         Ok(LegacyDir::Standby(_)) => return Err(MigrateError::Standby(data_dir.to_owned())),
         Ok(LegacyDir::Nothing) => return Err(MigrateError::Nothing(data_dir.to_owned())),
-        // What is left will tell.
+        // With `salvage` the other files decide.
         Err(FileError::Damaged { .. }) if options.salvage => {}
         Err(error) => return Err(error.into()),
     }
@@ -50,7 +50,7 @@ pub(crate) fn migrate<D: Disk>(
     };
     progress.end();
     if migrated.is_err() && !options.dry_run {
-        // The first error counts; a leftover is removed by the next try.
+        // The first error is the one to report; the next run removes what remains.
         let _ = remove_draft(disk, data_dir);
     }
     migrated
@@ -73,7 +73,7 @@ fn find_migrated<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<AlreadyMig
     }
 }
 
-/// Keeps a second migration of the same directory away as long as it is held.
+/// Locks the directory against a second migration, as long as the file is held.
 fn lock<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<D::File>, MigrateError> {
     let log = log_path(data_dir);
     if disk.kind(&log)?.is_none() {
@@ -83,7 +83,7 @@ fn lock<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<D::File>, MigrateEr
     match file.lock() {
         Ok(()) => Ok(Some(file)),
         Err(error) if error.is_locked() => Err(MigrateError::Busy(data_dir.to_owned())),
-        // Not every file system can lock a file that is only read; nothing depends on it but good manners.
+        // Not every file system can lock a file that is open for reading only. The lock is only a precaution.
         Err(_) => Ok(None),
     }
 }
@@ -102,7 +102,7 @@ fn convert<D: Disk>(
     };
     let mut found = survey(&start)?;
     if let Some(check) = start.check.take_if(|check| check.index > found.last) {
-        // The log has lost its end: what the snapshot holds is more.
+        // The log has lost its end: the snapshot is newer.
         source = Source::read(disk, data_dir, salvage)?;
         start = source.start(data_dir, Some(found.last), salvage)?;
         let last = found.last;
@@ -119,7 +119,7 @@ fn convert<D: Disk>(
     migration.report()
 }
 
-/// A migration that is decided.
+/// A migration whose inputs are known.
 struct Migration<'a, D: Disk> {
     disk: &'a D,
     data_dir: &'a Path,
@@ -129,13 +129,13 @@ struct Migration<'a, D: Disk> {
     check: Option<SnapshotCheck>,
     name: String,
     id: MemberId,
-    /// Entries up to here are in the state that the replay begins with.
+    /// Entries up to this index are in the state that the replay begins with.
     after: u64,
-    /// The new snapshot is of this entry.
+    /// The entry of the new snapshot.
     commit: u64,
-    /// Entries from here on are written.
+    /// Entries from this index on are written.
     write_from: u64,
-    /// Of the last entry that was done.
+    /// Index and term of the last entry that was replayed.
     last: (u64, u64),
     out: Option<MigrationOutput<D>>,
 }
@@ -159,7 +159,7 @@ impl<'a, D: Disk> Migration<'a, D> {
         let name = identity::find(evidence, &mut survey)?;
         survey.registry.check_urls()?;
         let last = survey.last.max(start.after);
-        // The first entry of a cluster was committed by its first member alone.
+        // The first entry is always committed: the first member of a cluster commits it alone.
         let conf_commit = conf.map_or(0, |conf| conf.commit_index);
         if conf_commit > last {
             survey.warnings.push(format!(
@@ -232,7 +232,7 @@ impl<'a, D: Disk> Migration<'a, D> {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
                 Err(LogError::Damaged { .. }) if self.options.salvage => {
-                    // The survey has told of it.
+                    // The survey has reported it.
                     reader.skip_damage()?;
                     continue;
                 }
@@ -243,7 +243,7 @@ impl<'a, D: Disk> Migration<'a, D> {
                 self.check_term(&entry);
                 continue;
             }
-            // Lost entries keep their places, empty.
+            // Lost entries become empty ones, so that the indexes stay.
             for index in self.last.0 + 1..entry.index {
                 self.entry(index, self.last.1, &Command::Nop)?;
             }
@@ -290,7 +290,7 @@ impl<'a, D: Disk> Migration<'a, D> {
         out.snapshot(at, self.replay.ids(), |file| image.write_json(file))
     }
 
-    /// Compares a snapshot with what the replay made of the entries before it.
+    /// Compares a snapshot with the replayed state at its entry.
     fn compare(&mut self, mut check: SnapshotCheck) {
         let mut mine = self.replay.old_image();
         mine.remove_node(b"/1/_etcd");
@@ -313,7 +313,7 @@ impl<'a, D: Disk> Migration<'a, D> {
         }
     }
 
-    /// The entry that a snapshot ends with must be the log's.
+    /// Checks that the log's entry at the snapshot's index has the snapshot's term.
     fn check_term(&mut self, entry: &LogEntry) {
         if (entry.index, entry.term) != (self.after, self.last.1) && entry.index == self.after {
             self.survey.warnings.push(format!(

@@ -27,7 +27,7 @@ pub enum MigrateError {
         /// What can be done about it.
         advice: &'static str,
     },
-    /// The store in a snapshot is not one.
+    /// The store in a snapshot is damaged.
     #[error("the store in {} is damaged: {error}; with --salvage it is left out", file.display())]
     Store {
         /// The snapshot.
@@ -68,22 +68,22 @@ pub enum MigrateError {
         /// Up to which entry the log was committed.
         commit: u64,
     },
-    /// It is a standby's.
+    /// The directory is that of a standby.
     #[error(
         "{} belongs to a standby, which holds no data of the cluster: start the 2.x server on it, which \
          makes a proxy of it, or remove it and add a new member", .0.display()
     )]
     Standby(PathBuf),
-    /// Something is in the place of the new directory.
+    /// Something else stands where the new directory belongs.
     #[error("{} is in the way, and is no member's directory: move it away and try again", .0.display())]
     InTheWay(PathBuf),
-    /// Another process works on the directory.
+    /// Another process is migrating the directory.
     #[error("another process is migrating {}: wait until it is done", .0.display())]
     Busy(PathBuf),
     /// The log grew or shrank between the two passes.
     #[error("{} changed while it was read: stop the old server, then try again", .0.display())]
     Changed(PathBuf),
-    /// The log does not reach back to where it would have to.
+    /// The log begins after the first entry that is needed.
     #[error("{} begins with entry {first}, but {before}; {advice}", file.display())]
     Gap {
         /// The log.
@@ -95,10 +95,10 @@ pub enum MigrateError {
         /// What can be done about it.
         advice: &'static str,
     },
-    /// Whose directory it is cannot be found out.
+    /// The name of the member that owns the directory is not known.
     #[error("{0}")]
     Name(NameProblem),
-    /// The member is no longer one.
+    /// The member was removed from its cluster.
     #[error(
         "member {name} was removed from its cluster by entry {index}: migrate the directories of the members that \
          are left, then add this machine as a new member with an empty directory"
@@ -109,7 +109,7 @@ pub enum MigrateError {
         /// The entry.
         index: u64,
     },
-    /// A member's address is none that 2.x could use.
+    /// 2.x cannot use a member's address.
     #[error(
         "member {name} has the peer URL {url:?}: {problem}; a log with it could never have worked. Another member's \
          directory may be better"
@@ -140,7 +140,7 @@ pub struct NameProblem {
     pub given: Option<String>,
     /// The names that it may be, with peer URLs.
     pub candidates: Vec<(String, String)>,
-    /// The names that `conf` tells of, which are those of others.
+    /// The names in `conf`: those of the other members.
     pub others: Vec<String>,
     /// Whether there is a `conf`.
     pub has_conf: bool,

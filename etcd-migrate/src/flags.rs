@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use etcd_migrate::Options;
 use shared::flags::{Flag, FlagError, FlagSet, Group, Values, document};
 
-/// What is asked for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invocation {
-    /// To be shown a text.
+    /// Print a text, such as the help.
     Text(String),
-    /// To migrate a directory.
+    /// Migrate a directory.
     Migrate(PathBuf, Options),
 }
 
-/// A command line that cannot be carried out.
+/// A command line that is not valid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UsageError {
     #[error(transparent)]
@@ -125,7 +125,7 @@ pub(crate) fn hint(error: &UsageError) -> Option<String> {
     }
 }
 
-/// Reading stops at the first word that is no flag: that is put behind the flags after it.
+/// Flag parsing stops at the first operand, so each operand is moved behind the flags after it.
 fn parse(mut words: Vec<OsString>) -> Result<Values, FlagError> {
     for _ in 0..words.len() {
         let values = FLAGS.parse(words.iter().cloned())?;

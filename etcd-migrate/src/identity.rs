@@ -1,20 +1,20 @@
-//! Whose directory it is.
+//! Finds the name of the member that owns a directory.
 
 use shared::legacy::{Conf, Info, StandbyInfo};
 
 use crate::error::{MigrateError, NameProblem};
 use crate::survey::Survey;
 
-/// What the files beside the log tell.
+/// The hints to the member's name outside the log.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Evidence<'a> {
-    /// What the operator says.
+    /// The name that the operator gave.
     pub(crate) given: Option<&'a str>,
-    /// What a member of 0.1 or 0.2 wrote down of itself.
+    /// `info` of 0.1 and 0.2, in which a member stored its own name.
     pub(crate) info: Option<&'a Info>,
-    /// Names the others.
+    /// `conf`, which names the other members.
     pub(crate) conf: Option<&'a Conf>,
-    /// Names the members that there were when this one was a standby.
+    /// `standby_info`, which names the members at the time when this one was a standby.
     pub(crate) standby: Option<&'a StandbyInfo>,
 }
 
@@ -28,13 +28,13 @@ impl Evidence<'_> {
     }
 }
 
-/// The member's name, by what is known of it, in this order: what the operator says, what 0.1 and 0.2 wrote down,
-/// and who is left when the others are taken out.
+/// The member's name, from the first source that has it: the operator, the file `info`, or the only name that remains
+/// when the names of the other members are left out.
 ///
-/// A given name that nobody has is passed over: a server is told its name by a flag that has a default.
+/// A given name that no member has is ignored: the flag of a server that sets it has a default.
 ///
 /// # Errors
-/// Where that leaves nobody or several, and where the member was removed.
+/// If no name or several names remain, or the member was removed.
 pub(crate) fn find(evidence: Evidence<'_>, survey: &mut Survey) -> Result<String, MigrateError> {
     let Evidence { info, conf, .. } = evidence;
     let given = evidence.given.filter(|name| !name.is_empty());
@@ -69,8 +69,8 @@ pub(crate) fn find(evidence: Evidence<'_>, survey: &mut Survey) -> Result<String
     }
 }
 
-/// Who is left when the others are taken out, if that is one: of the members, or if all of them are others, of those
-/// that were members once.
+/// The only name that is not another member's: among the present members, or, if all of these are others, among the
+/// former members.
 fn only_remaining(survey: &Survey, is_other: impl Fn(&str) -> bool) -> Option<String> {
     let left = |removed: bool| {
         let names = survey.names.iter();

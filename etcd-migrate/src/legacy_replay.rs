@@ -1,9 +1,9 @@
-//! Does what 0.x did with an entry, and says it in 2.x's terms. Pure.
+//! Applies an entry as 0.x did, and converts it into an entry of 2.x. Pure.
 //!
-//! The keys stand below `/1` and the members, as in 0.x, below `/1/_etcd/machines`, so that every step of the index
-//! is the one of 0.x. Only the image for the new snapshot has the members where 2.x has them.
+//! The keys are below `/1` and the members, as in 0.x, below `/1/_etcd/machines`, so that every index is that of 0.x.
+//! Only the image for the new snapshot has the members where 2.x has them.
 //!
-//! What an entry becomes depends on nothing but the entry and the state before it, so all members make the same.
+//! The converted entry depends only on the entry and the state before it, so all members produce the same.
 
 use std::collections::BTreeMap;
 
@@ -18,18 +18,18 @@ use shared::v2::{Request, Verb};
 
 use crate::registry::{JoinOutcome, MACHINES, Registry};
 
-/// New nodes with an earlier expiration have none, in 0.x as in 2.x: 0.1 said "never" by the start of 1970.
+/// New nodes with an earlier expiration never expire, in 0.x as in 2.x: 0.1 wrote the start of 1970 for "never".
 const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
-/// One event: a watch that asks for an earlier index is told that it missed something.
+/// One event: a watch from an earlier index gets the error that its events are gone.
 pub(crate) const HISTORY: usize = 1;
-/// The state depends on no clock; only answers that nobody gets here would show it.
+/// The state depends on no clock; only answers, which are dropped here, would show the time.
 const NOW: UnixNanos = UnixNanos::ZERO;
 
 /// The store and the members after some entry.
 pub(crate) struct LegacyReplay {
     store: Store,
     registry: Registry,
-    /// The members that were removed, with the store's index of that.
+    /// The removed members, with the store's index at the removal.
     removed: BTreeMap<MemberId, u64>,
     /// Expirations that 2.x cannot express: after the year 2262.
     clamped: u64,
@@ -38,16 +38,16 @@ pub(crate) struct LegacyReplay {
     data: Vec<u8>,
 }
 
-/// What an entry becomes.
+/// The entry of 2.x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Converted<'a> {
     /// [`pb::ENTRY_NORMAL`] or [`pb::ENTRY_CONF_CHANGE`].
     pub(crate) kind: i32,
-    /// What it holds.
+    /// Its data.
     pub(crate) data: Option<&'a [u8]>,
 }
 
-/// What stands in a change of the members.
+/// The content of a converted entry.
 enum Conversion {
     Nothing,
     Request(Box<Request>),
@@ -55,7 +55,8 @@ enum Conversion {
 }
 
 impl LegacyReplay {
-    /// Goes on after a snapshot, or from an empty store, in a cluster that has so many members at its end.
+    /// Starts from the store of a snapshot, or an empty one, in a cluster that has `members` members at the end of
+    /// the log.
     pub(crate) fn new(store: Store, members: usize) -> LegacyReplay {
         let mut registry = Registry::from_store(&store);
         registry.raise_active_size(members);
@@ -84,7 +85,7 @@ impl LegacyReplay {
         self.store
     }
 
-    /// How many expirations lie too far ahead for 2.x.
+    /// How many expirations are too late for 2.x.
     pub(crate) fn clamped(&self) -> u64 {
         self.clamped
     }
@@ -94,7 +95,7 @@ impl LegacyReplay {
         self.has_0_1_expirations
     }
 
-    /// The store as it is, with the members where 0.x has them.
+    /// The present store, with the members where 0.x has them.
     pub(crate) fn old_image(&self) -> Image {
         self.store.image()
     }
@@ -143,7 +144,7 @@ impl LegacyReplay {
         ids
     }
 
-    /// Does what a command does and says what it is in 2.x.
+    /// Applies a command and returns the entry of 2.x for it.
     pub(crate) fn apply(&mut self, command: &Command<'_>) -> Converted<'_> {
         let change = match command {
             Command::Nop | Command::Watch(_) => Conversion::Nothing,
@@ -206,7 +207,7 @@ impl LegacyReplay {
         Converted { kind, data: Some(&self.data) }
     }
 
-    /// Carries out a request. What it answers nobody hears: a refused write is in the log as well.
+    /// Applies a request. Its answer is ignored: a refused write is an entry of the log as well.
     fn request(&mut self, request: Request) -> Conversion {
         let _ = self.store.apply_quietly(&request, NOW);
         Conversion::Request(Box::new(request))
@@ -222,7 +223,7 @@ impl LegacyReplay {
             ..put(&create.key)
         };
         if create.unique {
-            // The name that 0.x chose; 2.x would choose one of 20 digits.
+            // The name that 0.x chose; 2.x would choose a name of 20 digits.
             request.path = below_1(&format!("{}/{}", create.key, self.store.index() + 1));
         }
         self.request(request)
@@ -238,7 +239,7 @@ impl LegacyReplay {
             ..put(&swap.key)
         };
         if request.prev_value.is_empty() && request.prev_index == 0 {
-            // Any key will do, but no directory; 2.x has no such request.
+            // Matches any key but no directory; 2.x has no such request.
             if self.value(&request.path).is_none() {
                 return Conversion::Nothing;
             }
@@ -247,7 +248,7 @@ impl LegacyReplay {
         self.request(request)
     }
 
-    /// 0.1's swap: an empty value also fits a key that is not there, and then makes it.
+    /// 0.1's swap: an empty previous value also matches a missing key, which is then created.
     fn test_and_set(&mut self, swap: &TestAndSet<'_>) -> Conversion {
         self.has_0_1_expirations |= swap.expire_time.unix_seconds() > 0;
         let expiration = self.expiration_of_new(swap.expire_time);
@@ -292,7 +293,7 @@ impl LegacyReplay {
         Conversion::Members(pb::ConfChange { id: 0, kind: pb::REMOVE_NODE, node_id: id.0, context: None })
     }
 
-    /// Writes a member's key. It can only fail where a client wrote below `/_etcd` by itself.
+    /// Writes a member's key. It can only fail if a client has written below `/_etcd`.
     fn write_machine(&mut self, key: &str, value: &[u8], new: bool) {
         let (key, expiry) = (key.as_bytes(), Expiry::default());
         let _ = match new {
@@ -301,19 +302,19 @@ impl LegacyReplay {
         };
     }
 
-    /// The value of a key, `None` if there is none or a directory.
+    /// The value of a key; `None` if the key is missing or a directory.
     fn value(&self, path: &[u8]) -> Option<Vec<u8>> {
         let event = self.store.get(path, false, false).ok()?;
         event.node().value().map(<[u8]>::to_vec)
     }
 
-    /// The expiration of a node that is made, 0 for none.
+    /// The expiration of a new node, 0 for none.
     fn expiration_of_new(&mut self, time: Time) -> i64 {
         let nanos = self.nanos(time);
         if nanos < EXPIRATION_MIN { 0 } else { nanos.0 }
     }
 
-    /// The expiration of a node that is changed: here any time counts, and 0 says "never".
+    /// The expiration of a changed node: any time is valid, and 0 means "never".
     fn expiration_of_change(&mut self, time: Time) -> i64 {
         match self.nanos(time) {
             _ if time.is_zero() => 0,
@@ -328,7 +329,7 @@ impl LegacyReplay {
     }
 }
 
-/// A `PUT` of a key of 0.x; most requests are one with some more said.
+/// A `PUT` of a key of 0.x; the base of most requests.
 fn put(key: &str) -> Request {
     Request::new(Verb::Put, below_1(key))
 }

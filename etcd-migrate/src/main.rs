@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a result. A reader that has closed its pipe has seen enough; a disk that is full is a failure.
+/// Prints a result. A closed pipe is not an error; a full disk is.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

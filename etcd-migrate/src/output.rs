@@ -1,4 +1,4 @@
-//! The new directory: written under another name, and given its own when everything in it is durable.
+//! The new directory: written under a temporary name, and renamed when everything in it is durable.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use shared::wal::{EntryRef, Wal};
 
 use crate::error::MigrateError;
 
-/// Entries are written when so many bytes of them wait.
+/// Buffered bytes of entries at which they are written.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Where a member's files are in 2.x.
@@ -18,7 +18,7 @@ pub(crate) fn member_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("member")
 }
 
-/// Where they are as long as they are not complete.
+/// Where a member's files are while they are incomplete.
 fn draft_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("member.migrating")
 }
@@ -32,7 +32,7 @@ pub(crate) struct MigrationOutput<D: Disk> {
 }
 
 impl<D: Disk> MigrationOutput<D> {
-    /// Begins the new directory; what an earlier try left is removed.
+    /// Begins the new directory; the files of an unfinished earlier run are removed.
     pub(crate) fn create(
         disk: &D,
         data_dir: &Path,
@@ -90,7 +90,7 @@ impl<D: Disk> MigrationOutput<D> {
         Ok(self.wal.append_snapshot(at)?)
     }
 
-    /// Makes all durable and gives the directory its name, as the last thing.
+    /// Makes everything durable, and renames the directory as the last step.
     pub(crate) fn finish(self) -> Result<(), MigrateError> {
         let MigrationOutput { disk, data_dir, mut wal, .. } = self;
         let draft = draft_dir(&data_dir);
@@ -104,13 +104,13 @@ impl<D: Disk> MigrationOutput<D> {
     }
 }
 
-/// Removes what an unfinished try left.
+/// Removes the files of an unfinished run.
 pub(crate) fn remove_draft<D: Disk>(disk: &D, data_dir: &Path) -> Result<(), DiskError> {
     remove_all(disk, &draft_dir(data_dir))
 }
 
-/// Removes a folder with all below it, if it is there; of links the link and not what it leads to. Ours are two levels
-/// deep; the stack is our own anyway.
+/// Removes a folder with everything in it, if it exists; of a symbolic link, only the link. Uses a stack of its own
+/// instead of recursion.
 fn remove_all<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
     match disk.kind(dir)? {
         None => return Ok(()),

@@ -1,11 +1,11 @@
-//! Tells how far a pass over the log is, now and then.
+//! Reports the progress of a pass over the log at intervals.
 
 use crate::Progress;
 
-/// Progress is told after so many entries.
+/// Entries between two reports.
 const ENTRIES: u64 = 2048;
 
-/// What was done since it was told last.
+/// Entries and bytes since the last report.
 pub(crate) struct ProgressCounter<'a> {
     progress: &'a mut dyn Progress,
     entries: u64,
@@ -17,7 +17,7 @@ impl<'a> ProgressCounter<'a> {
         ProgressCounter { progress, entries: 0, offset: 0 }
     }
 
-    /// An entry was read; the next one begins at `offset`.
+    /// Counts an entry; the next one begins at `offset`.
     pub(crate) fn entry(&mut self, offset: u64) {
         self.entries += 1;
         if self.entries >= ENTRIES {
@@ -25,7 +25,7 @@ impl<'a> ProgressCounter<'a> {
         }
     }
 
-    /// Tells what is left to be told.
+    /// Reports what was counted since the last report.
     pub(crate) fn report(&mut self, offset: u64) {
         self.progress.advance(self.entries, offset.saturating_sub(self.offset));
         (self.entries, self.offset) = (0, offset);

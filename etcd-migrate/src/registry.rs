@@ -1,4 +1,4 @@
-//! Who is a member: what etcd 0.x made of joins and removals. Pure.
+//! The members, after joins and removals as etcd 0.x applied them. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use shared::url::Urls;
 
 use crate::error::MigrateError;
 
-/// How many members a cluster has at most as long as nobody said otherwise.
+/// The most members of a cluster whose settings were never changed.
 const ACTIVE_SIZE_DEFAULT: i64 = 9;
-/// What 0.4 raises lower settings to.
+/// 0.4 raises lower settings to this.
 const ACTIVE_SIZE_MIN: i64 = 3;
 /// The token that member ids are made with: 0.x clusters have none.
 const TOKEN: &str = "etcd-cluster";
@@ -27,7 +27,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The id that 2.x gives a member with this address. All members of a cluster come to it by themselves.
+    /// The id that 2.x gives a member with this address. Each member of a cluster computes it independently.
     pub(crate) fn id(&self) -> MemberId {
         MemberId::compute(std::slice::from_ref(&self.peer_url), TOKEN, None)
     }
@@ -62,7 +62,7 @@ impl Machine {
         json(&Attributes { name, client_urls: [&self.client_url] })
     }
 
-    /// The member as it stands in a change of the members.
+    /// The context of a configuration change about the member.
     pub(crate) fn context(&self, id: MemberId, name: &str) -> Vec<u8> {
         json(&Context { id: id.0, peer_urls: [&self.peer_url], name, client_urls: [&self.client_url] })
     }
@@ -100,16 +100,16 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
     }
 }
 
-/// What became of a join.
+/// The result of a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum JoinOutcome {
     /// A new member.
     Added(Machine),
-    /// A known member came back with another peer URL. Its client URL stays, as 0.4 has it.
+    /// A known member came back with another peer URL. Its client URL stays, as in 0.4.
     Moved {
-        /// The id with the old URL.
+        /// Its id with the old URL.
         from: MemberId,
-        /// As it is now.
+        /// Its new addresses.
         to: Machine,
     },
     /// A known member came back.
@@ -123,7 +123,7 @@ pub(crate) enum JoinOutcome {
 pub(crate) struct Registry {
     machines: BTreeMap<String, Machine>,
     active_size: i64,
-    /// Whether the log or the snapshot says what the limit is.
+    /// Whether the log or the snapshot has set the limit.
     is_configured: bool,
 }
 
@@ -134,7 +134,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The members that a 0.x store tells of, recovered below `/1`.
+    /// The members in a 0.x store that was recovered below `/1`.
     pub(crate) fn from_store(store: &Store) -> Registry {
         let mut registry = Registry::default();
         if let Ok(event) = store.get(MACHINES.as_bytes(), false, false) {
@@ -153,8 +153,8 @@ impl Registry {
         registry
     }
 
-    /// Where nobody has set a limit, one of `members` holds at least: 0.2 took it from a flag, so that what `conf`
-    /// lists is all that tells.
+    /// Raises the limit to at least `members`, unless it was set: in 0.2 the limit was a flag, so only the number of
+    /// members in `conf` shows what it was.
     pub(crate) fn raise_active_size(&mut self, members: usize) {
         if !self.is_configured {
             self.active_size = self.active_size.max(i64::try_from(members).unwrap_or(i64::MAX));
@@ -174,7 +174,7 @@ impl Registry {
         }
     }
 
-    /// A machine wants to be a member.
+    /// Applies the join of a machine.
     pub(crate) fn join(&mut self, join: &Join<'_>) -> JoinOutcome {
         if let Some(known) = self.machines.get_mut(&*join.name) {
             if known.peer_url == join.raft_url {
@@ -184,7 +184,7 @@ impl Registry {
             known.peer_url = join.raft_url.clone().into_owned();
             return JoinOutcome::Moved { from, to: known.clone() };
         }
-        // Names that begin with `_` are hidden, and hidden ones 0.x does not count.
+        // Names that begin with `_` are hidden, and 0.x does not count hidden nodes.
         let visible = self.machines.iter().filter(|(name, _)| !name.starts_with('_'));
         let taken = visible.clone().any(|(_, machine)| machine.peer_url == join.raft_url);
         let count = i64::try_from(visible.count()).unwrap_or(i64::MAX);
@@ -199,12 +199,12 @@ impl Registry {
         JoinOutcome::Added(machine)
     }
 
-    /// A member is taken out; `None` if there is none of that name.
+    /// Removes a member; `None` if no member has the name.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Machine> {
         self.machines.remove(name)
     }
 
-    /// The settings change; returns them as 0.4 writes them down.
+    /// Changes the settings; returns them in the form in which 0.4 stores them.
     pub(crate) fn configure(&mut self, config: ClusterConfig) -> String {
         self.active_size = config.active_size.max(ACTIVE_SIZE_MIN);
         self.is_configured = true;
@@ -218,7 +218,7 @@ impl Registry {
     /// Whether 2.x can use the addresses of all members.
     ///
     /// # Errors
-    /// With the first member whose it cannot.
+    /// Names the first member whose address it cannot use.
     pub(crate) fn check_urls(&self) -> Result<(), MigrateError> {
         for (name, machine) in &self.machines {
             Urls::parse(&machine.peer_url).map_err(|problem| MigrateError::Url {

@@ -1,24 +1,24 @@
-//! What a migration tells at its end.
+//! The result of a migration.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use shared::id::MemberId;
 
-/// What a migration did, or with [`Options::dry_run`](crate::Options::dry_run) would do. Prints as lines for the
+/// What a migration did, or, with [`Options::dry_run`](crate::Options::dry_run), would do. Prints as lines for the
 /// operator.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// The directory.
     pub data_dir: PathBuf,
-    /// Set if the directory was migrated before and nothing was done; then the other fields are empty.
+    /// Set if the directory was already migrated and nothing was done; then the other fields are empty.
     pub already: Option<AlreadyMigrated>,
-    /// Whether nothing was written because that was asked for.
+    /// Whether it was a dry run, which writes nothing.
     pub dry_run: bool,
-    /// Whether the conversion is that of etcd-migrate 2.0.13. Then keys, directories and TTLs are not counted: what
-    /// they are shows when a server replays the log.
+    /// Whether the conversion is that of etcd-migrate 2.0.13. Then keys, directories and TTLs are not counted: only a
+    /// server that replays the log has them.
     pub original: bool,
-    /// Whose directory it is.
+    /// The member's name.
     pub name: String,
     /// The member's id in 2.x.
     pub member_id: MemberId,
@@ -46,12 +46,12 @@ pub struct Report {
     pub lost: Vec<Loss>,
 }
 
-/// How a directory was found to be migrated already.
+/// Why a directory counts as already migrated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlreadyMigrated {
     /// It has `member`, of a 2.x server or of an earlier migration.
     Member,
-    /// It has `member` with the database of the v3 API: an etcd that is newer than 2.x was started on it.
+    /// It has `member` with the database of the v3 API: a newer etcd than 2.x was started on it.
     Newer,
     /// It has `snap` and `wal`, of etcd-migrate 2.0 or of an etcd 2.0.
     Layout20,
@@ -64,7 +64,7 @@ pub struct ReportMember {
     pub name: String,
     /// Its id in 2.x.
     pub id: MemberId,
-    /// Where other members reach it; empty if that was not looked for.
+    /// Where other members reach it; empty after a conversion as etcd-migrate 2.0.13 did it.
     pub peer_url: String,
 }
 
@@ -75,9 +75,9 @@ pub struct Loss {
     pub file: PathBuf,
     /// The first byte of it.
     pub from: u64,
-    /// The byte after it; 0 if it is the whole file, or not there at all.
+    /// The byte after it; 0 if the whole file is lost or missing.
     pub to: u64,
-    /// The indexes of the entries in it, as far as known: first and last.
+    /// The first and the last index of the lost entries, if known.
     pub indexes: Option<(u64, u64)>,
     /// What is wrong with it.
     pub problem: String,

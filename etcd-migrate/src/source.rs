@@ -1,4 +1,4 @@
-//! Reads what stands beside the log, and decides where the replay begins.
+//! Reads the files beside the log, and decides where the replay begins.
 
 use std::path::{Path, PathBuf};
 
@@ -14,29 +14,29 @@ use crate::error::MigrateError;
 use crate::legacy_replay::{HISTORY, LegacyReplay};
 use crate::report::Loss;
 
-/// What there is to migrate from.
+/// The files that a migration reads, except for the log's entries.
 pub(crate) struct Source {
-    /// How far the member knew the log to be committed, and who the others are.
+    /// `conf`: the commit index that the member knew, and the other members.
     pub(crate) conf: Option<Conf>,
-    /// What a member of 0.1 or 0.2 knew of itself.
+    /// `info`: the own name and addresses, of a member of 0.1 or 0.2.
     pub(crate) info: Option<Info>,
-    /// What it wrote down when it was a standby, before it became a member again.
+    /// `standby_info`: what it stored as a standby, before it became a member again.
     pub(crate) standby: Option<StandbyInfo>,
     /// The newest snapshot that can be read.
     pub(crate) snapshot: Option<BaseSnapshot>,
-    /// The index of the first entry of the log, if there is any.
+    /// The index of the log's first entry, if it has any.
     pub(crate) first: Option<u64>,
-    /// What was lost of all this.
+    /// What was lost of these files.
     pub(crate) lost: Vec<Loss>,
 }
 
-/// A snapshot.
+/// A snapshot that the replay may begin with.
 pub(crate) struct BaseSnapshot {
     pub(crate) file: PathBuf,
     pub(crate) index: u64,
     pub(crate) term: u64,
     pub(crate) store: Store,
-    /// Whether 0.1 wrote it, whose nodes have no indexes.
+    /// Whether 0.1 wrote it; nodes of 0.1 have no indexes.
     of_0_1: bool,
 }
 
@@ -44,15 +44,15 @@ pub(crate) struct BaseSnapshot {
 pub(crate) struct ReplayStart {
     /// The entry before the first one that is replayed.
     pub(crate) after: u64,
-    /// That entry's term, if it is not 0.
+    /// That entry's term; 0 if there is no such entry.
     pub(crate) term: u64,
     /// The state after it.
     pub(crate) replay: LegacyReplay,
-    /// A snapshot of a later entry, to be compared with what the replay makes of the log.
+    /// A snapshot of a later entry, to compare the replayed state with.
     pub(crate) check: Option<SnapshotCheck>,
 }
 
-/// What a snapshot says of an entry that is replayed.
+/// The state in a snapshot of an entry that is replayed too.
 pub(crate) struct SnapshotCheck {
     pub(crate) file: PathBuf,
     pub(crate) index: u64,
@@ -60,10 +60,10 @@ pub(crate) struct SnapshotCheck {
 }
 
 impl Source {
-    /// Reads it all but the log.
+    /// Reads everything but the log.
     ///
     /// # Errors
-    /// Where something is damaged and `salvage` is not asked for.
+    /// If something is damaged, without `salvage`.
     pub(crate) fn read<D: Disk>(disk: &D, data_dir: &Path, salvage: bool) -> Result<Source, MigrateError> {
         let mut lost = Vec::new();
         let conf = small_file(legacy::conf(disk, data_dir), salvage, &mut lost)?;
@@ -98,10 +98,10 @@ impl Source {
     }
 
     /// Decides where the replay begins: at the first entry if the log has it, else at the snapshot. `last` is the
-    /// index of the last entry, if it is known: a snapshot beyond it counts more than the log.
+    /// index of the last entry, if known: a snapshot of a later entry is preferred to the log.
     ///
     /// # Errors
-    /// Where the log does not reach back far enough and `salvage` is not asked for.
+    /// If the log begins too late, without `salvage`.
     pub(crate) fn start(
         &mut self,
         data_dir: &Path,
@@ -150,7 +150,7 @@ impl Source {
         Ok(ReplayStart { after: first - 1, term: 0, replay: empty(), check: None })
     }
 
-    /// Entries are missing between `after` and `first`.
+    /// Records that the entries between `after` and `first` are missing; an error without `salvage`.
     fn gap(
         &mut self,
         data_dir: &Path,
@@ -170,7 +170,7 @@ impl Source {
     }
 }
 
-/// What a small file says; in a salvage nothing if it is damaged.
+/// The content of a small file; with `salvage`, `None` if it is damaged.
 fn small_file<T>(
     read: Result<Option<T>, FileError>,
     salvage: bool,
@@ -203,7 +203,7 @@ fn read_snapshot<D: Disk>(disk: &D, file: &Path, first: Option<u64>) -> Result<B
     Ok(BaseSnapshot { file: file.to_owned(), index, term, store, of_0_1: is_state_of_0_1(&snapshot.state) })
 }
 
-/// The index of the first entry, in a salvage of the first that can be read.
+/// The index of the first entry; with `salvage`, of the first readable one.
 fn first_index<D: Disk>(disk: &D, data_dir: &Path, salvage: bool) -> Result<Option<u64>, MigrateError> {
     let path = log_path(data_dir);
     if disk.kind(&path)?.is_none() {

@@ -1,4 +1,4 @@
-//! The first pass over the log: is it whole, what does it hold, who is a member when.
+//! The first pass over the log: whether it is complete, what it holds, and who its members are at each entry.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::error::MigrateError;
 use crate::registry::{JoinOutcome, Registry};
 use crate::report::Loss;
 
-/// What the log holds.
+/// A summary of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Survey {
     /// Index of the first entry, 0 if there is none.
@@ -27,13 +27,13 @@ pub(crate) struct Survey {
     pub(crate) bytes: u64,
     /// The members after the last entry.
     pub(crate) registry: Registry,
-    /// Every name that ever joined or was there, with the entry that removed it, if one did and it did not come
-    /// back, and its last peer URL.
+    /// Every name that ever was a member, with the entry that removed it (unless it came back), and its last peer
+    /// URL.
     pub(crate) names: BTreeMap<String, (Option<u64>, String)>,
-    /// After which entries the members were others, in their order, and who was then the only one; an empty name
-    /// where nobody is known.
+    /// The entries that changed the members, in order, each with the only member after it, if there was just one; an
+    /// empty name if no member was known.
     pub(crate) soles: Vec<(u64, Option<String>)>,
-    /// The peer URLs that members got, and by which entries.
+    /// The peer URLs of the members, each with the entry that set it.
     addresses: Vec<(u64, String, String)>,
     /// What the operator should know.
     pub(crate) warnings: Vec<String>,
@@ -42,11 +42,11 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Reads the log, if there is one. The members before entry `after + 1` are those of `registry`; entries up to
-    /// `after` do not count for them.
+    /// Reads the log, if there is one. `registry` has the members after entry `after`; entries up to that one do not
+    /// change them.
     ///
     /// # Errors
-    /// Where the log is damaged and `salvage` is not asked for.
+    /// If the log is damaged, without `salvage`.
     pub(crate) fn read<D: Disk>(
         disk: &D,
         data_dir: &Path,
@@ -102,7 +102,7 @@ impl Survey {
             {
                 let result = Command::decode(&entry.name, &entry.command)
                     .map(|command| survey.note_members(entry.index, &command));
-                // In a salvage the second pass tells of it.
+                // With `salvage` the second pass reports it.
                 if let Err(error) = result
                     && !salvage
                 {
@@ -126,7 +126,7 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Takes note of what an entry does to the members.
+    /// Records what an entry does to the members.
     fn note_members(&mut self, index: u64, command: &Command<'_>) {
         match command {
             Command::Join(join) => match self.registry.join(join) {
@@ -154,20 +154,20 @@ impl Survey {
         self.soles.push((index, sole(&self.registry)));
     }
 
-    /// The peer URL that a member had after an entry, or if it came later, its first one then.
+    /// The peer URL of a member after an entry, or its first one if it joined later.
     pub(crate) fn address(&self, name: &str, at: u64) -> Option<&str> {
         let mut own = self.addresses.iter().filter(|(_, known, _)| known == name);
         let before = own.clone().take_while(|(index, ..)| *index <= at).last();
         before.or_else(|| own.find(|(index, ..)| *index > at)).map(|(.., url)| url.as_str())
     }
 
-    /// Up to which entry the log is committed for sure, if it is up to `known`: a member that is alone commits its
-    /// entries by itself, up to and with the one that gives it company.
+    /// The index up to which the log is certainly committed, given that it is up to `known`: a single member commits
+    /// its entries alone, up to and including the one that adds a second member.
     pub(crate) fn commit_from(&self, known: u64, own: &str) -> u64 {
         let mut commit = known;
         loop {
             let at = self.soles.partition_point(|(index, _)| *index <= commit);
-            // There is always a member: if none is known, its join is still to come.
+            // There is always a member: if none is known, its join is a later entry.
             let sole = at.checked_sub(1).and_then(|at| self.soles[at].1.as_deref());
             if !sole.is_some_and(|sole| sole == own || sole.is_empty()) {
                 return commit;
@@ -180,7 +180,7 @@ impl Survey {
     }
 }
 
-/// What is said of a log of 0 bytes that stands beside a snapshot.
+/// The warning about a log of 0 bytes beside a snapshot.
 pub(crate) fn empty_log(path: &Path) -> String {
     format!(
         "{} is empty (0 bytes): only the snapshot was taken. Entries after it are missing, unless the member stopped \

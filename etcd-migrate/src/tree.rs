@@ -1,4 +1,4 @@
-//! The keys and members of a 0.x directory, for who only looks.
+//! The keys and members of a 0.x directory, without migrating it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::error::MigrateError;
 use crate::source::{ReplayStart, Source};
 use crate::survey::empty_log;
 
-/// What a 0.x server made of its directory.
+/// The state of a 0.x server that starts on its directory.
 pub struct Tree {
     /// Clients' keys below `/1`, 0.x's own below `/1/_etcd`.
     pub store: Store,
@@ -22,9 +22,9 @@ pub struct Tree {
     pub term: u64,
     /// The members, by name.
     pub members: Vec<TreeMember>,
-    /// What should have been there too and is not.
+    /// What is missing from the state.
     pub missing: Vec<String>,
-    /// What is damaged, but not missed.
+    /// Damage that loses nothing.
     pub warnings: Vec<String>,
 }
 
@@ -41,11 +41,11 @@ pub struct TreeMember {
     pub client_url: String,
 }
 
-/// Replays the directory of a 0.x member up to the entry `to`, `None` for all of its log: 0.x does not keep how far that
-/// is committed. Damage ends the replay and is told by [`Tree::missing`].
+/// Replays the directory of a 0.x member up to the entry `to`; `None` for the whole log, as 0.x does not store a
+/// reliable commit index. Damage ends the replay and is reported in [`Tree::missing`].
 ///
 /// # Errors
-/// Where there is nothing to begin with, or the disk fails.
+/// If there is nothing to start from, or the disk fails.
 pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree, MigrateError> {
     let mut source = Source::read(disk, data_dir, true)?;
     let to = to.unwrap_or(u64::MAX);
@@ -54,14 +54,14 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
     let check = start.check.take().map_or(0, |check| check.index);
     let mut tree = replay_log(disk, data_dir, start, to)?;
     if check > tree.index {
-        // The log has lost its end: what the snapshot holds is more.
+        // The log has lost its end: the snapshot is newer.
         source = Source::read(disk, data_dir, true)?;
         start = source.start(data_dir, Some(tree.index), true)?;
         tree = replay_log(disk, data_dir, start, to)?;
     }
     let lost = source.lost.iter().map(ToString::to_string);
     if source.first == Some(1) {
-        // All is in the log, too.
+        // The log has all of it.
         tree.warnings.extend(lost);
     } else {
         tree.missing.splice(0..0, lost);
@@ -72,7 +72,7 @@ pub fn tree<D: Disk>(disk: &D, data_dir: &Path, to: Option<u64>) -> Result<Tree,
     Ok(tree)
 }
 
-/// Applies the entries behind a start.
+/// Applies the entries after the start.
 fn replay_log<D: Disk>(disk: &D, data_dir: &Path, start: ReplayStart, to: u64) -> Result<Tree, MigrateError> {
     let ReplayStart { after: mut index, mut term, mut replay, .. } = start;
     let (mut missing, mut warnings) = (Vec::new(), Vec::new());

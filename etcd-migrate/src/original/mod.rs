@@ -1,11 +1,11 @@
 //! The conversion of etcd-migrate 2.0.13, byte for byte, with its refusals.
 //!
-//! Members of which it converted some and ours the others would not agree; this way they do. What it loses is told
-//! as warnings: creations that became updates of what is not there, times in seconds that are read as nanoseconds,
-//! and a step of the index for each setting of the cluster.
+//! If it converted some members of a cluster and our own conversion the others, they would not agree; this conversion
+//! makes them agree. What it loses is reported as warnings: creations that became updates of missing keys, times in
+//! seconds that are read as nanoseconds, and one index step for each change of the cluster settings.
 //!
 //! The log of 2.0 is one file: sum, metadata, mark {0, 0}, state, one entry of zeros, the entries, mark of the
-//! snapshot or {0, 0}. Only the list of ids in its snapshot comes in random order there; ours is sorted.
+//! snapshot or {0, 0}. Only the list of ids in its snapshot is in random order in the original; ours is sorted.
 
 mod snapshot;
 mod translate;
@@ -86,13 +86,13 @@ fn refuse<T>(words: String) -> Result<T, MigrateError> {
     Err(MigrateError::Original(words))
 }
 
-/// What the log holds.
+/// A summary of the log.
 struct OriginalLog {
     first: u64,
     last: (u64, u64),
     entries: u64,
     bytes: u64,
-    /// The members by name, as far as the log tells.
+    /// The members by name, as the log names them.
     names: BTreeMap<String, MemberId>,
     warnings: Vec<String>,
 }
@@ -135,7 +135,7 @@ impl OriginalLog {
             log.entries += 1;
         }
         match reader.end() {
-            // It takes an end before the first byte of a body for the end of the log.
+            // The original treats an end before the first byte of a body as the end of the log.
             LogEnd::Torn { offset, rest: TornPart::Length, .. }
             | LogEnd::Torn { offset, bytes: 9, rest: TornPart::Body { .. } } => {
                 const { assert!(HEAD_BYTES == 9) };
@@ -191,7 +191,7 @@ fn next<F: shared::disk::DiskFile>(reader: &mut Reader<F>) -> Result<Option<LogE
     }
 }
 
-/// Decodes the command of the entry at a place, which it counts from 0.
+/// Decodes the command of an entry; `index` is its number in the file, from 0 on, for the error text.
 fn decode(entry: &LogEntry, index: u64) -> Result<Command<'_>, MigrateError> {
     let refusal = |words: String| MigrateError::Original(format!("Error converting entry {index}, {words}"));
     match Command::decode(&entry.name, &entry.command) {
@@ -203,7 +203,7 @@ fn decode(entry: &LogEntry, index: u64) -> Result<Command<'_>, MigrateError> {
     }
 }
 
-/// Which member it is: the one with the given name, else who is left when the others are taken out.
+/// The member: the one with the given name, else the only one that is not another member.
 fn guess(
     names: &BTreeMap<String, MemberId>,
     snapshot: Option<&OriginalSnapshot>,
@@ -220,7 +220,7 @@ fn guess(
     if let Some(snapshot) = snapshot {
         let mut left = snapshot.names.iter().filter(|(name, _)| !others.contains(&name.as_str()));
         if let (Some((only, _)), None) = (left.next(), left.next()) {
-            // It takes any member of the log; who is left is as good as any if it is there.
+            // The original takes any member of the log; we prefer the remaining one if the log has it.
             let found = names.get_key_value(only).or_else(|| names.iter().next());
             if let Some(found) = found {
                 return Some(pair(found));

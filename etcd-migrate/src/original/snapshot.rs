@@ -60,7 +60,7 @@ impl OriginalSnapshot {
     }
 }
 
-/// Adds the members to the tree; where 0.x had them they stay.
+/// Adds the members to the tree; those below `/1/_etcd` stay.
 fn members_below_0(mut image: Image, registry: &Registry) -> Result<Image, MigrateError> {
     let Some((created, modified)) = image.indexes(b"/1/_etcd") else {
         return refuse("it has no answer to a snapshot without members".to_owned());

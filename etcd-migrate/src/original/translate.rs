@@ -1,4 +1,4 @@
-//! What the original conversion makes of each command, and what it gets wrong by that.
+//! How the original conversion translates each command, and what it gets wrong.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::error::MigrateError;
 use crate::legacy_replay::below_1;
 use crate::registry::Machine;
 
-/// Kind and data of what a command becomes.
+/// The kind and the data of the entry for a command.
 pub(super) fn translate(
     command: &Command<'_>,
     ids: &mut BTreeMap<String, MemberId>,
@@ -48,7 +48,7 @@ pub(super) fn translate(
             val: bytes(&create.value),
             dir: create.dir,
             expiration: seconds(create.expire_time),
-            // It should be false.
+            // The original writes true by mistake.
             prev_exist: (!create.unique).then_some(true),
             ..request(if create.unique { Verb::Post } else { Verb::Put }, &create.key)
         },
@@ -104,7 +104,7 @@ pub(super) fn machine(peer_url: &str, client_url: &str) -> Result<Machine, Migra
     Ok(Machine { peer_url: peer_url.to_owned(), client_url: client_url.to_owned() })
 }
 
-/// How much of the log the conversion gets wrong.
+/// Counts what the conversion gets wrong.
 #[derive(Default)]
 pub(super) struct LossCounts {
     creations: u64,
