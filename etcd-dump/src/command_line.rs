@@ -1,4 +1,4 @@
-//! Command lines: flags and operands in any order, help, and what is said of a line that makes no sense.
+//! Command lines: flags and operands in any order, help, and usage errors.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,15 +6,15 @@ use std::process::ExitCode;
 
 use shared::flags::{FlagError, FlagSet, Values};
 
-/// One of the things that the program does.
+/// The program or one of its sub-commands.
 pub(crate) struct Command {
     /// Its flags. The name is that of the program and the sub-command: `etcd-dump doctor`.
     pub(crate) flags: FlagSet,
-    /// Does it. An error that is a [`UsageError`] gives the status 2, others 1.
+    /// Runs the command. A [`UsageError`] gives the exit status 2, any other error 1.
     pub(crate) run: fn(&CommandLine) -> anyhow::Result<ExitCode>,
 }
 
-/// A command line that was read.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct CommandLine {
     /// The flags.
@@ -23,7 +23,7 @@ pub(crate) struct CommandLine {
     pub(crate) operands: Vec<String>,
 }
 
-/// A command line that cannot be carried out.
+/// A command line that is not valid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UsageError {
     #[error(transparent)]
@@ -42,13 +42,13 @@ impl Command {
     /// Reads the words behind the command's name. Operands may stand before, between and after flags.
     ///
     /// # Errors
-    /// [`FlagError::Help`] if the help is asked for, else what makes no sense.
+    /// [`FlagError::Help`] if the user wants the help, else the usage error.
     pub(crate) fn read(&self, words: impl IntoIterator<Item = OsString>) -> Result<CommandLine, UsageError> {
         let mut words: Vec<OsString> = words.into_iter().collect();
         let mut operands: Vec<String> = Vec::new();
         loop {
             let values = self.flags.parse(words.iter().cloned())?;
-            // Go's rules end the flags at the first other word: take it out and go on behind it.
+            // By Go's rules flags end at the first operand: remove it and parse the words after it.
             let Some(operand) = values.rest().first() else { return Ok(CommandLine { values, operands }) };
             operands.push(operand.clone());
             let at = words.len() - values.rest().len();

@@ -1,9 +1,10 @@
 //! `etcd-dump doctor`: whether a data directory holds v2 data that etcd 3.6 would refuse.
 //!
-//! 3.6 keeps its members in the v2 store still, and nothing else. At its start it refuses a snapshot whose store holds
-//! more, and stops at the first v2 request of the log after it, but for those by which members of older versions
-//! publish themselves. It also stops at a member that it cannot read. The same is looked at here; in addition, what 3.6
-//! would pass over in silence. A file that cannot be read may hold anything, so it never counts as free of v2 data.
+//! 3.6 still keeps its members in the v2 store, and nothing else. At its start it refuses a snapshot whose store
+//!   holds more, and stops at the first v2 request of the log after it, except for the requests by which members of
+//!   older versions publish themselves. It also stops at a member record that it cannot read. The doctor checks the
+//!   same, and also reports v2 data that 3.6 would ignore. A file that cannot be read never counts as free of v2
+//!   data.
 
 mod findings;
 mod members;
@@ -123,7 +124,7 @@ fn run(line: &CommandLine) -> Result<ExitCode> {
     })
 }
 
-/// Finds them: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
+/// Finds the files of a member: below `member`, or, as in etcd 2.0.0, in the directory itself.
 fn find<D: Disk>(
     disk: &D,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! `etcd-dump DIR`: finds out what the directory is, and shows what is asked for.
+//! `etcd-dump DIR`: detects the kind of directory, and shows the log, the store or the result of a check.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::member_state::rebuild;
 use crate::paths::{MemberFiles, is_dir, not_a_directory};
 use crate::{members, old, raft_log, tree, verify};
 
-/// Output is collected up to so many bytes.
+/// Size of the output buffer.
 const OUT_BYTES: usize = 256 * 1024;
 
-/// What a directory is.
+/// The kind of a data directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DataDir {
     /// A member of 2.x or 3.x.
@@ -31,7 +31,7 @@ pub(crate) fn run(line: &CommandLine) -> Result<ExitCode> {
     let options = DumpOptions::new(line)?;
     let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
     let shown = show(&options, &mut out);
-    // What could be read is shown even if the rest could not.
+    // What was read is shown even if the rest could not be read.
     let flushed = out.flush();
     let status = shown?;
     flushed?;
@@ -66,16 +66,16 @@ fn status(is_good: bool) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Finds out what a directory is. With `old`, or where there is nothing newer, it is one of 0.x. The log of a member may be
-/// elsewhere.
+/// Detects the kind of a directory. With `old`, or if it holds nothing newer, it is one of 0.x. `wal_dir` is the
+/// folder of the log if that is elsewhere.
 ///
 /// # Errors
-/// If it is not there, or none that etcd made.
+/// If it does not exist, or is not a data directory of etcd.
 pub(crate) fn detect(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Result<DataDir> {
     if let Some(problem) = not_a_directory(&RealDisk, data_dir)? {
         bail!(problem);
     }
-    // Below `member`, or, as etcd 2.0.0 had it, in the directory itself.
+    // Below `member`, or, as in etcd 2.0.0, in the directory itself.
     let candidates = [data_dir.join("member"), data_dir.to_owned()];
     let holds = if wal_dir.is_some() { "snap" } else { "wal" };
     for dir in candidates {
@@ -99,7 +99,7 @@ pub(crate) fn detect(data_dir: &Path, wal_dir: Option<&Path>, old: bool) -> Resu
             };
             bail!("{} is not the data directory of an {kind}: {missing}", data_dir.display())
         }
-        // A damaged file beside the log is told when it is read.
+        // A damaged file beside the log is reported when it is read.
         Ok(_) | Err(FileError::Damaged { .. }) => Ok(DataDir::Old(data_dir.to_owned())),
         Err(error) => Err(error.into()),
     }

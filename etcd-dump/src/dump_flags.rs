@@ -6,13 +6,13 @@ use shared::flags::{Flag, FlagSet, Group, Kind};
 
 use crate::command_line::{Command, CommandLine, UsageError};
 
-/// Which directory, which part of it, and how.
+/// The options of `etcd-dump DIR`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DumpOptions {
     pub(crate) data_dir: PathBuf,
-    /// Where the log is, if it is not in the data directory.
+    /// The folder of the log, if it is not in the data directory.
     pub(crate) wal_dir: Option<PathBuf>,
-    /// Whether the files of 0.x are meant where those of 2.x stand beside them.
+    /// Whether to read the files of 0.x even if there are files of 2.x.
     pub(crate) old: bool,
     pub(crate) from: LogStart,
     /// The last index that is shown.
@@ -22,12 +22,12 @@ pub(crate) struct DumpOptions {
     pub(crate) lengths: Lengths,
 }
 
-/// Where the log begins to be shown.
+/// The first entry that is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LogStart {
-    /// Where it begins.
+    /// From the beginning of the log.
     Beginning,
-    /// After the newest snapshot that is good, or at its beginning if there is none.
+    /// After the newest good snapshot, or from the beginning if there is none.
     NewestSnapshot,
     /// After the snapshot in the file of this name.
     Snapshot(String),
@@ -35,29 +35,29 @@ pub(crate) enum LogStart {
     Index(u64),
 }
 
-/// What of a directory is shown.
+/// What to show of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     /// The entries of the log.
     Log,
-    /// The tree that they make.
+    /// The store after the committed entries.
     Store,
-    /// What is wrong with the files.
+    /// The result of checking the files.
     Verify,
 }
 
-/// In what form.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// That of etcd-dump-logs 2.3.8.
+    /// The format of etcd-dump-logs 2.3.8.
     Text,
-    /// A line for each thing, `name=value`, with all that is known of it.
+    /// A line for each item, `name=value`, with all its fields.
     Full,
     /// The same as JSON lines.
     Json,
 }
 
-/// How much of a value is shown.
+/// How much of a long value is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lengths {
     /// Its beginning.
@@ -196,7 +196,7 @@ exit status:
 ";
 
 impl DumpOptions {
-    /// Makes sense of a command line.
+    /// Converts a command line to options.
     pub(crate) fn new(line: &CommandLine) -> Result<DumpOptions, UsageError> {
         let data_dir = line.data_dir()?;
         let values = &line.values;
@@ -230,7 +230,7 @@ impl DumpOptions {
             to => to,
         };
         if view != View::Log {
-            // The tree needs all entries, and a check looks at all of them.
+            // The store needs all entries, and a check reads all of them.
             let name = if view == View::Store { "store" } else { "verify" };
             let starts = ["from", "index", "start-index", "start-snap", "after-snapshot"];
             if let Some(start) = starts.into_iter().find(|start| is_given(line, start)) {
@@ -249,7 +249,7 @@ impl DumpOptions {
     }
 }
 
-/// Whether a flag is set to something else than nothing.
+/// Whether a flag is set to a value other than an empty, false or zero one.
 fn is_given(line: &CommandLine, flag: &str) -> bool {
     let values = &line.values;
     values.is_set(flag)
@@ -260,7 +260,7 @@ fn is_given(line: &CommandLine, flag: &str) -> bool {
         }
 }
 
-/// Refuses two of some flags together, but for two names of one.
+/// Refuses two of these flags together, except two names of the same flag.
 fn exclude(line: &CommandLine, flags: &[&'static str]) -> Result<(), UsageError> {
     let is_repeated = |flag: &str| flag == "start-index" && is_given(line, "index");
     let mut given = flags.iter().filter(|flag| is_given(line, flag) && !is_repeated(flag));

@@ -1,4 +1,4 @@
-//! What an entry of a log of 2.x or 3.x holds, as fields.
+//! The content of an entry of a log of 2.x or 3.x, as fields.
 
 use serde::{Deserialize, Deserializer};
 use shared::entry::{EntryContent, V3Membership, V3Request, content};
@@ -7,7 +7,7 @@ use shared::wal::Frames;
 
 use crate::fields::{Fields, Value};
 
-/// The member as it stands in the entry that adds or changes it.
+/// The context of a configuration change: the member that it adds or updates.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Context {
@@ -24,7 +24,7 @@ fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Adds all that is known of what an entry holds.
+/// Adds the fields for the content of an entry.
 pub(crate) fn describe(entry: &pb::Entry, out: &mut Fields) {
     match content(entry, Frames::Any) {
         Ok(EntryContent::Empty) => out.add("kind", Value::Word("empty")),
@@ -42,7 +42,7 @@ pub(crate) fn describe(entry: &pb::Entry, out: &mut Fields) {
     }
 }
 
-/// Of a request of 3.x that is none to the v2 store: what it is, and what it changes there all the same.
+/// Of a v3 request: its name, and the membership data that it changes in the v2 store.
 fn v3_fields(request: V3Request, out: &mut Fields) {
     out.add("kind", Value::Word("v3"));
     out.add("method", Value::Text(request.name().into()));
@@ -60,7 +60,7 @@ fn v3_fields(request: V3Request, out: &mut Fields) {
     }
 }
 
-/// What says nothing is left out, but for the value of a write.
+/// Fields with their default value are left out, except the value of a write.
 fn request_fields(request: &pb::Request, out: &mut Fields) {
     out.add("kind", Value::Word("request"));
     out.add("method", Value::Text(request.method.clone()));

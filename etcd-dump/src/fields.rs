@@ -1,6 +1,6 @@
-//! A line as a list of names and values, and its two forms: `name=value` and JSON.
+//! A line as a list of names and values, and its two formats: `name=value` and JSON.
 //!
-//! Both forms have the same names, which do not change: programs read them.
+//! Both formats have the same names, which do not change: programs read them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,25 +11,25 @@ use shared::time::UnixNanos;
 use crate::dump_flags::Lengths;
 use crate::go_text::{quote_into, write_number};
 
-/// Bytes that are shown of a value that is cut.
+/// How many bytes of a truncated value are shown.
 const CUT_BYTES: usize = 128;
 
 /// A value of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    /// A word of ours.
+    /// A fixed word of this program.
     Word(&'static str),
-    /// Any bytes, never cut.
+    /// Any bytes, never truncated.
     Text(Bytes),
-    /// Any bytes, which may be many.
+    /// Any bytes, truncated if there are many.
     Long(Bytes),
     /// A list of texts.
     Texts(Vec<String>),
-    /// A number from 0 on.
+    /// A number without a sign.
     Number(u64),
-    /// Any whole number.
+    /// A number with a sign.
     Signed(i64),
-    /// Any number.
+    /// A number with a fraction.
     Decimal(f64),
     /// An id: hexadecimal, in JSON a string, as it may be above 2^53.
     Id(u64),
@@ -46,7 +46,7 @@ pub(crate) enum Value {
 pub(crate) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
-    /// Begins another line.
+    /// Removes all fields, to begin another line.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -56,20 +56,20 @@ impl Fields {
         self.0.iter().map(|(name, value)| (*name, value))
     }
 
-    /// One more field.
+    /// Adds a field.
     pub(crate) fn add(&mut self, name: &'static str, value: Value) {
         self.0.push((name, value));
     }
 
-    /// One more field, if it is true.
+    /// Adds a field if it is true.
     pub(crate) fn add_flag(&mut self, name: &'static str, value: bool) {
         if value {
             self.add(name, Value::Flag(true));
         }
     }
 
-    /// Appends the line `what name=value name="value"`. What is no word, number or time is quoted; a value that is cut
-    /// has three dots behind its quotes, and a field with its whole length.
+    /// Appends the line `what name=value name="value"`. Values other than words, numbers and times are quoted; a
+    /// truncated value has three dots after its quotes, and a field with its full length.
     pub(crate) fn write_full(&self, what: &str, lengths: Lengths, out: &mut Vec<u8>) {
         out.extend_from_slice(what.as_bytes());
         for (name, value) in &self.0 {
@@ -87,8 +87,8 @@ impl Fields {
         out.push(b'\n');
     }
 
-    /// Appends the line `{"type":"what","name":value}`. Bytes that are no UTF-8 are written in base64, under the name
-    /// with `_base64` behind it; of a value that is cut, the whole length stands under the name with `_bytes`.
+    /// Appends the line `{"type":"what","name":value}`. Bytes that are not UTF-8 are written in base64, and the name
+    /// ends in `_base64`; the full length of a truncated value is a field whose name ends in `_bytes`.
     pub(crate) fn write_json(&self, what: &str, lengths: Lengths, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(what.as_bytes());
@@ -133,7 +133,7 @@ fn write_json_field(name: &str, value: &Value, lengths: Lengths, out: &mut Vec<u
 }
 
 impl Value {
-    /// The whole length, of a value that is cut.
+    /// The full length of a truncated value.
     fn cut_from(&self, lengths: Lengths) -> Option<usize> {
         match self {
             Value::Long(bytes) if lengths == Lengths::Cut && bytes.len() > CUT_BYTES => Some(bytes.len()),
@@ -141,7 +141,7 @@ impl Value {
         }
     }
 
-    /// Appends it in the form `name=value`.
+    /// Appends the value in the format `name=value`.
     pub(crate) fn write_full(&self, lengths: Lengths, out: &mut Vec<u8>) {
         match self {
             Value::Word(word) => out.extend_from_slice(word.as_bytes()),
@@ -163,7 +163,7 @@ impl Value {
         }
     }
 
-    /// In JSON, of what is no text of unknown bytes.
+    /// Appends the value as JSON; `Text` and `Long` must be UTF-8.
     fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Value::Word(word) => json::write_string(out, word.as_bytes()),
@@ -188,12 +188,12 @@ impl Value {
         }
     }
 
-    /// What is written alike in both forms.
+    /// Appends a value that both formats write alike.
     fn write_plain(&self, out: &mut Vec<u8>) {
         match self {
             Value::Number(number) => write_number(out, *number),
             Value::Signed(number) => json::write_i64(out, *number),
-            // JSON of a server's: neither endless nor no number.
+            // It was parsed from JSON, so it is neither infinite nor NaN.
             Value::Decimal(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Value::Flag(true) => out.extend_from_slice(b"true"),
             Value::Flag(false) => out.extend_from_slice(b"false"),
@@ -203,7 +203,7 @@ impl Value {
     }
 }
 
-/// Whether a text can do without quotes: the methods of requests are such.
+/// Whether a text needs no quotes, such as the method of a request.
 fn is_word(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| byte.is_ascii_uppercase())
 }

@@ -1,12 +1,13 @@
-//! Texts in the form that Go prints them.
+//! Texts as Go prints them.
 
 use shared::quote::quote;
 use shared::time::UnixNanos;
 
-/// Appends bytes quoted as Go's `%q` does a string: what is no UTF-8 byte by byte, what is not printable escaped.
+/// Appends bytes quoted as Go's `%q` quotes a string: bytes that are not UTF-8 one by one, unprintable characters
+/// escaped.
 pub(crate) fn quote_into(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    // Nearly all that is ever quoted is plain.
+    // Most texts need no escapes.
     if bytes.iter().copied().all(is_plain) {
         out.extend_from_slice(bytes);
     } else {
@@ -20,7 +21,7 @@ fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
         for run in chunk.valid().as_bytes().chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
             match run {
                 [byte, ..] if is_plain(*byte) => out.extend_from_slice(run),
-                // JSON is full of them.
+                // Frequent in JSON.
                 [byte @ (b'"' | b'\\')] => out.extend_from_slice(&[b'\\', *byte]),
                 run => escape_run(out, run),
             }
@@ -34,13 +35,13 @@ fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Whole characters none of which is plain.
+/// Appends whole characters that all need an escape.
 fn escape_run(out: &mut Vec<u8>, run: &[u8]) {
     let quoted = quote(run);
     out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
 }
 
-/// Whether a byte stands for itself between quotes.
+/// Whether a byte needs no escape.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
@@ -55,7 +56,7 @@ pub(crate) fn excerpt_into(out: &mut Vec<u8>, bytes: &[u8], before: usize, after
     quote_into(out, &bytes[bytes.len() - after..]);
 }
 
-/// Appends a number, at the right of so many columns.
+/// Appends a number, right-aligned in `columns` columns.
 pub(crate) fn write_right(out: &mut Vec<u8>, number: u64, columns: usize) {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(number).as_bytes();

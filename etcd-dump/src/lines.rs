@@ -1,4 +1,4 @@
-//! Writes lines in the form that was asked for.
+//! Writes lines in the chosen format.
 
 use std::io::Write;
 
@@ -7,13 +7,13 @@ use anyhow::Result;
 use crate::dump_flags::{Format, Lengths};
 use crate::fields::{Fields, Value};
 
-/// A writer of lines, each of which is put together of fields or written as it is.
+/// A writer of lines, each made of fields or of raw bytes.
 pub(crate) struct Lines<'a, W> {
     pub(crate) format: Format,
     pub(crate) lengths: Lengths,
-    /// Those of the next line.
+    /// The fields of the next line.
     pub(crate) fields: Fields,
-    /// The next line, where it is not made of fields.
+    /// The bytes of the next line, if it is not made of fields.
     pub(crate) line: Vec<u8>,
     out: &'a mut W,
 }
@@ -23,12 +23,12 @@ impl<'a, W: Write> Lines<'a, W> {
         Lines { format, lengths, fields: Fields::default(), line: Vec::new(), out }
     }
 
-    /// Whether lines are those of etcd-dump-logs, or others that people read.
+    /// Whether the format is text.
     pub(crate) fn is_text(&self) -> bool {
         self.format == Format::Text
     }
 
-    /// One more field of the next line.
+    /// Adds a field to the next line.
     pub(crate) fn add(&mut self, name: &'static str, value: Value) {
         self.fields.add(name, value);
     }

@@ -1,4 +1,5 @@
-//! The log of a member of 2.x or 3.x, read twice and never held: once for its outline, once for its entries.
+//! The log of a member of 2.x or 3.x, read twice and never held in memory: once for its outline, once for its
+//! entries.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +11,18 @@ use shared::wal::{self, Damage, Frames, Record, SegmentEnd, SegmentName, Stream,
 use crate::overwrites::Overwrites;
 use crate::paths::headless_segment;
 
-/// Which entries of a log are wanted.
+/// Which entries of a log to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum EntrySelection {
-    /// Those after an index, without a gap: what a server would read.
+    /// Those after an index, without a gap, as a server reads them.
     After(u64),
-    /// Those after an index, as far as they are there. The log may begin later, and where a leader's snapshot took the
-    /// place of entries it goes on behind that.
+    /// All present entries after an index. The log may begin later, and may have a gap where a leader's snapshot
+    /// replaced entries.
     Remaining(u64),
 }
 
 impl EntrySelection {
-    /// The entries up to this index are not wanted.
+    /// Entries up to this index are left out.
     fn floor(self) -> u64 {
         match self {
             EntrySelection::After(index) | EntrySelection::Remaining(index) => index,
@@ -29,48 +30,48 @@ impl EntrySelection {
     }
 }
 
-/// A log, and what a first reading has told of it.
+/// A log, and its outline from the first pass.
 pub(crate) struct Log {
     dir: PathBuf,
     segments: Vec<SegmentName>,
     /// What is missing before these segments.
     gap: Option<String>,
     selection: EntrySelection,
-    /// Whose log it is.
+    /// The ids of the member and the cluster.
     pub(crate) metadata: Option<pb::Metadata>,
     /// The last hard state; all zero if there is none.
     pub(crate) state: pb::HardState,
-    /// The index of the last entry, or that before the first one that is wanted.
+    /// The index of the last entry; without entries, that of [`EntrySelection`].
     pub(crate) last: u64,
-    /// The damage at which the reading ended.
+    /// The damage at which the pass ended.
     pub(crate) damage: Option<WalError>,
     /// How many records are good.
     records: u64,
     overwrites: Overwrites,
-    /// Whether a snapshot mark was looked for and found.
+    /// Whether the log has the mark of the snapshot that it is to continue.
     is_mark_known: bool,
     end: SegmentEnd,
     end_offset: u64,
-    /// Whether 3.x has written in it.
+    /// Whether the log has padded records, which only 3.x writes.
     is_padded: bool,
     last_file: PathBuf,
     /// The first segment without a head, if there is one.
     headless: Option<PathBuf>,
 }
 
-/// What is shown of a log.
+/// An item of a log.
 pub(crate) enum LogItem {
-    /// An entry that stands.
+    /// An entry that is not overwritten.
     Entry(pb::Entry),
-    /// A snapshot was taken, or came from the leader.
+    /// The mark of a snapshot that was taken or received.
     Mark(pb::WalSnapshot),
 }
 
 impl Log {
-    /// Reads the log in a folder once. If it is damaged, the outline is that of what stands before the damage.
+    /// Reads the log in a folder once. If it is damaged, the outline is that of the records before the damage.
     ///
     /// # Errors
-    /// If there are no segments that can hold the wanted part, or not all of them.
+    /// If segments that hold the selected entries are missing.
     pub(crate) fn read(dir: &Path, selection: EntrySelection, mark: Option<pb::WalSnapshot>) -> Result<Log> {
         let all = wal::segments(&RealDisk, dir).context("the log cannot be read")?;
         let (segments, gap) = match selection {
@@ -139,7 +140,7 @@ impl Log {
         Stream::of(RealDisk, &self.dir, self.segments.iter().copied(), Frames::Any)
     }
 
-    /// Reads the log once more and hands out what stands, in its order, up to the first error that `each` returns.
+    /// Reads the log again and passes its live items to `each`, in order, until `each` returns an error.
     pub(crate) fn each(&self, mut each: impl FnMut(LogItem) -> Result<()>) -> Result<()> {
         let mut overwrites = self.overwrites.clone();
         let mut from = 0;
@@ -152,7 +153,7 @@ impl Log {
         }
     }
 
-    /// Hands out what stands of the records from `from` to before `to`.
+    /// Passes the live items of the records from `from` to before `to` to `each`.
     fn each_of(
         &self,
         from: u64,
@@ -162,7 +163,7 @@ impl Log {
     ) -> Result<()> {
         let mut stream = self.stream();
         for at in 0..to {
-            // What was good a moment ago is there still, unless somebody removed it.
+            // The records were good in the first pass, so they are there unless the file was changed.
             let Some(record) = stream.next_record()? else {
                 bail!("the log became shorter while it was read")
             };
@@ -181,7 +182,7 @@ impl Log {
         Ok(())
     }
 
-    /// The cuts behind a record.
+    /// The overwrites after a record.
     fn overwrites_from(&self, from: u64) -> Result<Overwrites> {
         let mut stream = self.stream();
         let mut order = EntryOrder::new(self.selection);
@@ -200,7 +201,7 @@ impl Log {
         Ok(overwrites)
     }
 
-    /// Says what a server would not accept as it is, of a log that is to continue the snapshot `mark`.
+    /// Reports what a server would not accept of a log that is to continue the snapshot `mark`.
     pub(crate) fn check(self, mark: Option<pb::WalSnapshot>) -> Result<()> {
         let tail = if self.damage.is_none() { self.tail()? } else { None };
         match tail {
@@ -209,7 +210,7 @@ impl Log {
         }
     }
 
-    /// The same, but for what a crash leaves at the end of a log: a server cuts it off.
+    /// As [`check`](Log::check), except for what a crash leaves at the end of a log, which a server cuts off.
     pub(crate) fn check_whole(self, mark: Option<pb::WalSnapshot>) -> Result<()> {
         if let Some(damage) = self.damage {
             return Err(damage).context("the log is damaged, its entries end here");
@@ -231,7 +232,7 @@ impl Log {
         }
     }
 
-    /// What stands behind the last record, if anything.
+    /// Describes the bytes after the last record, if there are any.
     pub(crate) fn tail(&self) -> Result<Option<String>> {
         let (file, offset) = (self.last_file.display(), self.end_offset);
         Ok(match self.end {
@@ -241,15 +242,15 @@ impl Log {
                 let len = RealDisk.open(&self.last_file, Open::Read)?.len()?;
                 Some(format!("{file} ends in a part of a record, bytes {offset} to {len}"))
             }
-            // 3.x prepares its segments with zeros.
+            // 3.x fills its segments with zeros in advance.
             SegmentEnd::Zeros if self.is_padded => None,
             SegmentEnd::Zeros => Some(format!("{file} ends in zero bytes, from byte {offset} on")),
         })
     }
 }
 
-/// The segments that may hold the entry after `index` or a later one, as far as they follow one another up to the end; and
-/// what is missing before them, if others stand there.
+/// The consecutive segments up to the last one that may hold entries after `index`; and what is missing before them,
+/// if there are earlier segments.
 fn remaining_segments(
     all: &[SegmentName],
     dir: &Path,
@@ -268,14 +269,14 @@ fn remaining_segments(
     Ok((all[first..].to_vec(), gap))
 }
 
-/// The order of entries in a log.
+/// Checks the order of entries in a log.
 struct EntryOrder {
     selection: EntrySelection,
     /// The index of the last entry. `None` if the next one may have any.
     last: Option<u64>,
     /// The greatest index of a snapshot.
     mark: u64,
-    /// The term of the entry right before the first one wanted, as the log has it so far.
+    /// The term of the entry right before the first selected one, as far as the log was read.
     term_before: Option<u64>,
 }
 
@@ -286,7 +287,7 @@ impl EntryOrder {
         order
     }
 
-    /// Takes note of an entry. `Some` if it takes the place of all those from this index on.
+    /// Records an entry. `Some` if it replaces the entries from this index on.
     fn entry(&mut self, entry: &pb::Entry) -> Result<Option<u64>, Damage> {
         let (index, floor) = (entry.index, self.selection.floor());
         // Converted 0.4 logs begin with an entry of index 0.
@@ -306,15 +307,15 @@ impl EntryOrder {
         }
     }
 
-    /// Whether the entries before this one may be missing: a leader's snapshot took their place.
+    /// Whether the entries before this one may be missing, because a leader's snapshot replaced them.
     fn may_jump(&self, index: u64) -> bool {
         matches!(self.selection, EntrySelection::Remaining(_)) && index - 1 == self.mark
     }
 
-    /// Takes note of a snapshot; tells whether it takes the place of all entries so far.
+    /// Records the mark of a snapshot; returns whether it replaces all entries so far.
     ///
-    /// One that a leader sent replaced the whole log, unless the log had the entry that it ends with. A backup's log
-    /// begins behind its snapshot, and tells of that only after its entries.
+    /// A snapshot from a leader replaces the whole log, unless the log has the snapshot's last entry. The log of a
+    /// backup begins after its snapshot, and has the mark only after its entries.
     fn mark(&mut self, at: pb::WalSnapshot) -> bool {
         self.mark = self.mark.max(at.index);
         let replaces =
@@ -325,7 +326,7 @@ impl EntryOrder {
         replaces
     }
 
-    /// What comes next in the log stands in the place of all entries so far.
+    /// The next records of the log replace all entries so far.
     fn reset(&mut self) {
         self.last = match self.selection {
             EntrySelection::After(index) => Some(index),

@@ -1,7 +1,7 @@
-//! `etcd-dump` shows what is in the data directory of a member, checks it, and saves what can be saved of it.
+//! `etcd-dump` shows what is in the data directory of a member, checks it, and salvages damaged ones.
 //!
-//! It only reads: it takes no lock, repairs nothing and may look at a running member. `salvage` alone writes, into
-//! a directory of its own.
+//! It only reads: it takes no lock, repairs nothing and may be used on a running member. Only `salvage` writes, into
+//! a new directory.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -39,7 +39,7 @@ use shared::suggest::closest;
 
 use command_line::{Command, UsageError};
 
-/// What the program does beside showing a directory: a first word that is one of these is no directory.
+/// The sub-commands. A first word that is one of these is not a directory.
 const COMMANDS: [(&str, &Command); 3] =
     [("export", &export::COMMAND), ("doctor", &doctor::COMMAND), ("salvage", &salvage::COMMAND)];
 
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         }
         None => &dump_flags::COMMAND,
     };
-    // A misspelt command is taken for a directory.
+    // A misspelt sub-command looks like a directory.
     let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let meant = match named {
         None if !Path::new(&first).exists() => closest(&first, COMMANDS.iter().map(|(name, _)| *name)),
@@ -93,7 +93,7 @@ fn print(text: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what went wrong. A reader that has seen enough (`| head`) is no failure.
+/// Prints an error and returns the exit status. A closed pipe (`| head`) is not a failure.
 fn report_failure(command: &Command, error: &anyhow::Error) -> ExitCode {
     let program = command.flags.program;
     if let Some(error) = error.downcast_ref::<UsageError>() {

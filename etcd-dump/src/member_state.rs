@@ -1,4 +1,4 @@
-//! The tree that a snapshot and the entries after it make.
+//! The store of a member, rebuilt from a snapshot and the entries after it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,18 +15,17 @@ use crate::log::{EntrySelection, Log, LogItem};
 use crate::paths::MemberFiles;
 use crate::raft_log::snapshot_names;
 
-/// A tree, and what it is the tree of.
+/// A store, with the entry that it is the state of.
 pub(crate) struct MemberState {
     pub(crate) replay: LogReplay,
-    /// What should have been there too and is not.
+    /// What is missing from the state.
     pub(crate) missing: Option<anyhow::Error>,
 }
 
-/// Makes the tree of a member, as of the entry `to`; `None`: of the last that is known to
-/// be committed.
+/// Rebuilds the state of a member as of the entry `to`; `None`: of the last entry that is known to be committed.
 ///
 /// # Errors
-/// If there is neither a snapshot to begin with nor the beginning of the log.
+/// If there is neither a snapshot nor the beginning of the log.
 pub(crate) fn rebuild(files: &MemberFiles, to: Option<u64>) -> Result<MemberState> {
     let known = match snap::highest_index(&RealDisk, &files.snap) {
         Err(error) if error.is_not_found() => 0,
@@ -69,7 +68,7 @@ pub(crate) fn rebuild(files: &MemberFiles, to: Option<u64>) -> Result<MemberStat
     Ok(state)
 }
 
-/// The newest good snapshot up to an entry; nothing at all if there is none.
+/// The newest good snapshot up to an entry; an empty state if there is none.
 fn newest(dir: &Path, to: u64) -> Result<LogReplay> {
     for name in snapshot_names(dir)?.into_iter().rev() {
         let file = dir.join(name);
@@ -92,7 +91,7 @@ fn read(file: &Path, to: u64) -> Result<Option<LogReplay>> {
     replay.map(Some).with_context(|| format!("{} holds no store", file.display()))
 }
 
-/// Up to which entry all is known to be committed: as the log says, or to its end if the member was alone.
+/// The index up to which entries are known to be committed: as the log says, or to its end for a single member.
 fn committed(log: &Log, mut voters: BTreeSet<u64>) -> Result<u64> {
     if log.state.commit >= log.last {
         return Ok(log.state.commit);

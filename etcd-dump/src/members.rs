@@ -1,4 +1,4 @@
-//! The members as they stand in a store.
+//! The members in a store.
 
 use shared::id::MemberId;
 use shared::store::Store;
@@ -12,10 +12,10 @@ const REMOVED: &[u8] = b"/0/removed_members";
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: u64,
-    /// Empty until it has started once.
+    /// Empty until the member has started.
     pub(crate) name: String,
     pub(crate) peer_urls: Vec<String>,
-    /// Empty until it has started once.
+    /// Empty until the member has started.
     pub(crate) client_urls: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn of_old(members: Vec<etcd_migrate::TreeMember>) -> Vec<Member> {
         .collect()
 }
 
-/// The ids of those that were members once.
+/// The ids of removed members.
 pub(crate) fn removed(store: &Store) -> Vec<u64> {
     let Ok(listing) = store.get(REMOVED, false, false) else { return Vec::new() };
     let mut ids: Vec<u64> = listing.node().children().filter_map(|node| id_of(node.name())).collect();

@@ -1,51 +1,50 @@
-//! Which entries of a log still stand, found in one reading and kept in bounded memory.
+//! Finds the entries of a log that are not overwritten, in one pass and in bounded memory.
 //!
-//! A leader may overwrite what an earlier one left: an entry with the index of an older one takes the place of that
-//! one and of all after it. Whether an entry stands is known only when the whole log was read. What must be remembered
-//! for it is not the entries but the places where the log was cut back, and of these only the ones whose index is
-//! lower than that of every later one.
+//! A leader may overwrite the entries of an earlier one: an entry with the index of an older one replaces that one
+//! and all after it. So only a pass over the whole log shows whether an entry is live. It is enough to keep the
+//! overwrites instead of the entries, and only those whose index is lower than that of every later overwrite.
 
 use std::collections::VecDeque;
 
-/// How many cuts are kept: 16 MiB of them. Logs have one for a change of leader at most; a log made of nothing but cuts
-/// is read several times instead.
+/// How many overwrites are kept (16 MiB). Logs have at most one for each change of leader; a log with more is read
+/// several times.
 const OVERWRITES_MAX: usize = 1 << 20;
 
-/// From here on the log goes on as if the entries from an index on had never been.
+/// A record that overwrites entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Overwrite {
-    /// The number of the record that cuts. Those before it are concerned, not itself.
+    /// The number of the record that overwrites. Only entries in records before it are overwritten.
     at: u64,
-    /// Entries of this index and above are gone.
+    /// Entries of this index and above are overwritten.
     index: u64,
 }
 
-/// The places where a log is cut back.
+/// The overwrites of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Overwrites {
-    /// Their records and their indexes both ascend.
+    /// Both their records and their indexes ascend.
     kept: VecDeque<Overwrite>,
     kept_max: usize,
-    /// Only cuts behind this record are looked at.
+    /// Only overwrites after this record are kept.
     from: u64,
-    /// Whether there was no room for later ones.
+    /// Whether later ones were dropped for lack of room.
     more: bool,
 }
 
 impl Overwrites {
-    /// Those behind the record `from`.
+    /// Keeps those after the record `from`.
     pub(crate) fn new(from: u64) -> Overwrites {
         Overwrites { kept: VecDeque::new(), kept_max: OVERWRITES_MAX, from, more: false }
     }
 
-    /// Takes note that the record `at` replaces the entries from `index` on. Must be called in the order of records.
+    /// Adds that the record `at` replaces the entries from `index` on. Must be called in the order of records.
     pub(crate) fn add(&mut self, at: u64, index: u64) {
         if at <= self.from {
             return;
         }
         while self.kept.back().is_some_and(|cut| cut.index >= index) {
             self.kept.pop_back();
-            // What there was no room for has a higher index than all that is kept.
+            // The dropped ones have higher indexes than all that are kept, so this one replaces them too.
             self.more = false;
         }
         if self.more || self.kept.len() >= self.kept_max {
@@ -55,12 +54,12 @@ impl Overwrites {
         }
     }
 
-    /// The record from which on nothing is known, because there was no room for the cuts behind it; `None` if all is.
+    /// The record after which overwrites were dropped; `None` if all are kept.
     pub(crate) fn known_until(&self) -> Option<u64> {
         self.kept.back().filter(|_| self.more).map(|cut| cut.at)
     }
 
-    /// Whether the entry of this index in the record `at` still stands. Must be asked in the order of records.
+    /// Whether the entry of this index in the record `at` is not overwritten. Must be called in the order of records.
     pub(crate) fn is_live(&mut self, at: u64, index: u64) -> bool {
         while self.kept.front().is_some_and(|cut| cut.at <= at) {
             self.kept.pop_front();

@@ -1,4 +1,4 @@
-//! Where the files of a member are in a directory, and what can be said when they are not there.
+//! The files of a member in a directory, and the errors when they are missing.
 
 use std::path::{Path, PathBuf};
 
@@ -13,35 +13,35 @@ pub(crate) struct MemberFiles {
     pub(crate) wal: PathBuf,
 }
 
-/// Whether a folder stands at a path. A path that cannot be looked at is an error, not an absent folder.
+/// Whether there is a folder at a path. A path that cannot be checked is an error, not a missing folder.
 ///
 /// # Errors
-/// The system's, as for a folder that this user may not search.
+/// Those of the system, such as for a folder that this user may not search.
 pub(crate) fn is_dir<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
     Ok(disk.kind(path)? == Some(Kind::Dir))
 }
 
-/// Whether anything stands at a path.
+/// Whether there is anything at a path.
 ///
 /// # Errors
-/// The system's.
+/// Those of the system.
 pub(crate) fn exists<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
     Ok(disk.kind(path)?.is_some())
 }
 
-/// Whether the files of a 0.x member stand in a directory: its log, and one of the files that it is never without.
+/// Whether a directory has the files of a 0.x member: its log, and `conf` or snapshots, one of which it always has.
 ///
 /// # Errors
-/// The system's.
+/// Those of the system.
 pub(crate) fn is_legacy_dir<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
     let exists = |name: &str| exists(disk, &dir.join(name));
     Ok(exists("log")? && (exists("conf")? || exists("snapshot")?))
 }
 
-/// What is wrong with a directory that the user named, if it is not one at all.
+/// Why a path that the user gave is not a directory; `None` if it is one.
 ///
 /// # Errors
-/// The system's.
+/// Those of the system.
 pub(crate) fn not_a_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DiskError> {
     Ok(match disk.kind(dir)? {
         Some(Kind::Dir) => None,
@@ -50,7 +50,7 @@ pub(crate) fn not_a_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Option<St
     })
 }
 
-/// Says of a segment without a head what it is: empty, or so many bytes that hold no record.
+/// Describes a segment without a head: empty, or bytes that hold no record.
 pub(crate) fn headless_segment<D: Disk>(disk: &D, file: &Path) -> String {
     let len = disk.open(file, Open::Read).and_then(|file| file.len()).unwrap_or_default();
     let what = match len {
@@ -60,7 +60,7 @@ pub(crate) fn headless_segment<D: Disk>(disk: &D, file: &Path) -> String {
     format!("{} {what}: the entries that were in it are lost", file.display())
 }
 
-/// A path without links and dots, as far as it leads to something.
+/// A path without links and dots, as far as it exists.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for known in absolute.ancestors() {

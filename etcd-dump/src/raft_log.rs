@@ -17,7 +17,7 @@ use crate::log::{EntrySelection, Log, LogItem};
 use crate::paths::MemberFiles;
 use crate::text;
 
-/// Shows the log of a member. What can be read is written even if the result is an error.
+/// Shows the log of a member. Everything readable is written even if the result is an error.
 pub(crate) fn dump(files: &MemberFiles, options: &DumpOptions, out: &mut impl Write) -> Result<()> {
     let start = StartPoint::find(&options.from, &files.snap)?;
     let is_text = options.format == Format::Text;
@@ -39,7 +39,7 @@ pub(crate) fn dump(files: &MemberFiles, options: &DumpOptions, out: &mut impl Wr
     log.check(mark.filter(|_| is_text))
 }
 
-/// The names of the snapshots in a folder, oldest first. There are none where it is missing, which is told.
+/// The names of the snapshots in a folder, oldest first. If the folder is missing, prints that and returns none.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -53,10 +53,10 @@ pub(crate) fn snapshot_names(dir: &Path) -> Result<Vec<OsString>> {
     }
 }
 
-/// After which entry the log is shown.
+/// The entry after which the log is shown.
 enum StartPoint {
     Index(u64),
-    /// After a snapshot, or, where there is none, after nothing. The log must know it, or be a fresh one.
+    /// After a snapshot, or, if there is none, from the first entry. The log must have its mark, or be a fresh one.
     Snapshot(Option<pb::SnapshotMetadata>),
 }
 
@@ -100,7 +100,7 @@ impl StartPoint {
     }
 }
 
-/// The lines of a log.
+/// Prints the lines of a log.
 struct LogPrinter<'a, W> {
     lines: Lines<'a, W>,
     /// The last index that is shown.
@@ -108,7 +108,7 @@ struct LogPrinter<'a, W> {
 }
 
 impl<W: Write> LogPrinter<'_, W> {
-    /// What stands above the entries, in the forms that show everything.
+    /// Writes what comes before the entries, in the formats that show everything.
     fn head(&mut self, log: &Log, snap: &Path) -> Result<()> {
         if let Some(metadata) = log.metadata {
             self.lines.add("member", Value::Id(metadata.node_id));
@@ -135,7 +135,7 @@ impl<W: Write> LogPrinter<'_, W> {
         Ok(())
     }
 
-    /// An entry, or a mark that tells of a snapshot at `from` or later.
+    /// Prints an entry, or the mark of a snapshot at `from` or later.
     fn item(&mut self, item: &LogItem, from: u64) -> Result<()> {
         let is_text = self.lines.is_text();
         match item {

@@ -1,8 +1,8 @@
-//! `etcd-dump salvage`: a directory that starts, from what is readable of a damaged one.
+//! `etcd-dump salvage`: makes a data directory that starts from the readable part of a damaged one.
 //!
-//! The newest good snapshot is taken with the entries that continue it without a gap; without one, the log from its
-//! start. Whether an entry was committed is not asked: the new directory is that of a cluster of one, which decides
-//! alone. The damaged directory is only read.
+//! It takes the newest good snapshot and the entries that follow it without a gap; without a snapshot, the log from
+//! its start. It takes uncommitted entries too: the new directory is that of a cluster of one, which commits alone.
+//! The damaged directory is only read.
 
 mod log;
 mod plan;
@@ -78,7 +78,7 @@ exit status:
   3  nothing could be salvaged
 ";
 
-/// Nothing could be salvaged.
+/// The exit status if nothing could be salvaged.
 const NOTHING: u8 = 3;
 
 /// Where the files of the damaged member are.
@@ -132,7 +132,7 @@ pub(crate) enum SalvageError {
 }
 
 impl SalvageError {
-    /// Whether it is a fault of the command line.
+    /// Whether it is an error of the command line.
     fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -143,7 +143,7 @@ impl SalvageError {
         )
     }
 
-    /// Whether the directory is one that nothing can be made of.
+    /// Whether nothing can be salvaged from the directory.
     fn is_nothing(&self) -> bool {
         matches!(
             self,
@@ -158,7 +158,7 @@ impl SalvageError {
 
 fn run(line: &CommandLine) -> Result<ExitCode> {
     let (dir, out) = match line.operands.as_slice() {
-        // Without a slash at its end: other names are made of it.
+        // Without a slash at its end: other names are derived from it.
         [dir, out] => (Path::new(dir), &*Path::new(out).components().collect::<PathBuf>()),
         [] => return Err(UsageError::NoDirectory.into()),
         [_] => {
@@ -190,7 +190,7 @@ fn run(line: &CommandLine) -> Result<ExitCode> {
     }
 }
 
-/// Makes `out`; the report is there if anything was read.
+/// Makes `out`; returns a report if anything was read.
 fn salvage<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -262,7 +262,7 @@ fn make<D: Disk>(
     Ok(plan)
 }
 
-/// Finds the files: below `member`, or, as etcd 2.0.0 had them, in the directory itself.
+/// Finds the files: below `member`, or, as in etcd 2.0.0, in the directory itself.
 fn find<D: Disk>(
     disk: &D,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! The form of etcd-dump-logs 2.3.8, misspelt words included: scripts read it.
+//! The format of etcd-dump-logs 2.3.8, including its misspelt words: scripts read it.
 
 use shared::entry::{EntryContent, content};
 use shared::id::{ClusterId, MemberId};
@@ -8,11 +8,11 @@ use shared::wal::Frames;
 use crate::dump_flags::Lengths;
 use crate::go_text::{excerpt_into, quote_into, time, write_right};
 
-/// Bytes of a path that are shown at each end, and of a value at its beginning.
+/// How many bytes of a long path are shown at each end, and of a long value at its beginning.
 const PATH_BYTES: usize = 64;
 const VALUE_BYTES: usize = 128;
 
-/// What stands above the entries, about the snapshot.
+/// The lines about the snapshot, before the entries.
 pub(crate) fn snapshot(snapshot: Option<&pb::SnapshotMetadata>) -> String {
     match snapshot {
         Some(at) => {
@@ -30,7 +30,7 @@ pub(crate) fn snapshot(snapshot: Option<&pb::SnapshotMetadata>) -> String {
 
 const SNAPSHOT_START: &str = "Start dupmping log entries from snapshot.\n";
 
-/// The same where no snapshot is asked for.
+/// The line that replaces them when the log is shown from an index.
 pub(crate) fn index_start(index: u64) -> String {
     format!("Start dumping log entries from index {index}.\n")
 }
@@ -93,7 +93,7 @@ fn describe(request: &pb::Request, lengths: Lengths, out: &mut Vec<u8>) {
         return out.extend_from_slice(b"noop");
     }
     out.extend_from_slice(b"method=");
-    // Go prints the method as it is, whatever its bytes; all that the server writes are words.
+    // Go prints the bytes of the method as they are; a server only writes words.
     out.extend_from_slice(String::from_utf8_lossy(&request.method).as_bytes());
     if &request.method[..] == b"SYNC" {
         return out.extend_from_slice(format!(" time=\"{}\"", time(request.time)).as_bytes());

@@ -1,4 +1,4 @@
-//! Shows a tree with its members.
+//! Shows the store with its members.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use crate::lines::Lines;
 use crate::members::{self, Member};
 use crate::text;
 
-/// Shows a store as of an entry, with the members: all of it, in the order of paths.
+/// Shows a whole store as of an entry, with the members, in the order of paths.
 pub(crate) fn show(
     store: &Store,
     at: WalSnapshot,
@@ -37,8 +37,8 @@ pub(crate) fn show(
     walk(&listing, |path, node| lines.node(path, &node))
 }
 
-/// Calls `each` for every node below one that was read with all below it, parents before children, with its path below
-/// that one. The stack is our own: a tree may be deeper than a thread's.
+/// Calls `each` for every node below one that was read recursively, parents before children, with its path relative
+/// to that one. Uses a stack of its own: a tree may be deeper than a thread's stack allows.
 pub(crate) fn walk(listing: &Event, mut each: impl FnMut(&[u8], NodeView<'_>) -> Result<()>) -> Result<()> {
     let mut path = Vec::new();
     let mut levels = vec![(listing.node().children(), 0)];
@@ -58,7 +58,7 @@ pub(crate) fn walk(listing: &Event, mut each: impl FnMut(&[u8], NodeView<'_>) ->
     Ok(())
 }
 
-/// The lines of a tree.
+/// Prints the lines of a store.
 struct Tree<'a, W>(Lines<'a, W>);
 
 impl<W: Write> Tree<'_, W> {
@@ -94,7 +94,7 @@ impl<W: Write> Tree<'_, W> {
         self.0.write("node")
     }
 
-    /// A node in the form for people: path, value, and until when it is there.
+    /// Prints a node as text: path, value, and expiration.
     fn plain_node(&mut self, path: &[u8], node: &NodeView<'_>) -> Result<()> {
         quote_into(&mut self.0.line, path);
         match node.value() {

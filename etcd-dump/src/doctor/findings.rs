@@ -1,4 +1,4 @@
-//! Looks for v2 data.
+//! Finds v2 data in a data directory.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -18,42 +18,41 @@ use super::members::{self, is_attributes, is_version};
 use crate::paths::{MemberFiles, exists, headless_segment};
 use crate::tree;
 
-/// What a directory holds of v2.
+/// The v2 data in a directory.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Findings {
     pub(crate) dir: String,
     /// Which releases wrote the log: `2.x` or `3.x`.
     pub(crate) release: &'static str,
-    /// Whether there is any v2 data, or a v2 request that 3.6 would stumble over.
+    /// Whether there is any v2 data, or a v2 request at which 3.6 would stop.
     pub(crate) found: bool,
     /// Whether 3.6 refuses to start on it.
     pub(crate) refused: bool,
-    /// The snapshot that a server begins with.
+    /// The snapshot that a server loads.
     pub(crate) snapshot: Option<SnapshotFindings>,
-    /// The log behind it.
+    /// The log after it.
     pub(crate) log: LogFindings,
-    /// The lowest index of the store at which any of the keys and records was made.
+    /// The lowest created index of all these keys and records.
     pub(crate) since: Option<u64>,
-    /// All keys of clients, hidden ones too.
+    /// All keys of clients, including hidden ones.
     pub(crate) keys: Vec<V2Node>,
-    /// The records of users and roles, and the switch.
+    /// The records of users and roles, and whether authentication is on.
     pub(crate) auth: Vec<V2Node>,
-    /// Whatever else stands in the store beside the members.
+    /// All other nodes of the store, except the members.
     pub(crate) other: Vec<V2Node>,
-    /// Records of members that 3.6 cannot read, at which it stops.
+    /// Member records that 3.6 cannot read; it stops at them.
     pub(crate) members: Vec<String>,
-    /// What could not be read, with the files and the reasons.
+    /// The files that could not be read, with the reasons.
     pub(crate) unreadable: Option<String>,
-    /// Whether it is known with which snapshot a server begins. If not, the keys are those of the newest one that can
-    /// be read.
+    /// Whether it is known which snapshot a server loads. If not, the keys are those of the newest readable one.
     #[serde(skip)]
     pub(crate) is_start_known: bool,
     pub(crate) notices: Vec<String>,
 }
 
 impl Findings {
-    /// Something cannot be read, so it may hold anything.
+    /// Adds something that cannot be read and may therefore hold v2 data.
     fn cannot_read(&mut self, what: impl Display) {
         match &mut self.unreadable {
             Some(text) => text.push_str(&format!("; {what}")),
@@ -68,25 +67,25 @@ pub(crate) struct SnapshotFindings {
     pub(crate) file: String,
     pub(crate) index: u64,
     pub(crate) term: u64,
-    /// Whether its store holds what 3.6 refuses.
+    /// Whether its store holds data that 3.6 refuses.
     pub(crate) refused: bool,
 }
 
-/// The entries behind the snapshot.
+/// The entries after the snapshot.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LogFindings {
     pub(crate) entries: u64,
     pub(crate) last_index: u64,
-    /// v2 requests that 3.6 does not replay.
+    /// The number of v2 requests that 3.6 does not replay.
     pub(crate) v2_requests: u64,
     pub(crate) first_v2_request: Option<V2Request>,
     pub(crate) last_v2_request: Option<V2Request>,
-    /// Requests of the v3 API, which are in order.
+    /// The number of v3 requests; 3.6 accepts these.
     pub(crate) v3_requests: u64,
 }
 
-/// A request of the log.
+/// A v2 request in the log.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct V2Request {
     pub(crate) index: u64,
@@ -94,7 +93,7 @@ pub(crate) struct V2Request {
     pub(crate) path: String,
 }
 
-/// A node of the store, as clients name it.
+/// A node of the store, with the key that clients use.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct V2Node {
@@ -107,10 +106,10 @@ pub(crate) struct V2Node {
     pub(crate) expiration: Option<String>,
 }
 
-/// Looks at a member's files.
+/// Examines a member's files.
 ///
 /// # Errors
-/// If their folders cannot be read at all. A file that cannot be read is a finding.
+/// If the folders cannot be read at all. A file that cannot be read is a finding.
 pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &MemberFiles) -> Result<Findings, DoctorError> {
     let mut findings = Findings { dir: dir.display().to_string(), ..Findings::default() };
     let (replay, log) = choose_snapshot(disk, member, &mut findings)?;
@@ -145,10 +144,10 @@ pub(super) fn examine<D: Disk>(disk: &D, dir: &Path, member: &MemberFiles) -> Re
     Ok(findings)
 }
 
-/// The newest snapshot that is good and that the log knows, as 3.6 takes it, and the log behind it.
+/// The newest good snapshot that the log has a record of, as 3.6 chooses it, and the log after it.
 ///
-/// Where no record of the log can be read there is no telling which snapshot counts: then the newest good one comes
-/// without a log.
+/// If no record of the log can be read, it is not known which snapshot a server loads: then the newest good one is
+/// returned without a log.
 fn choose_snapshot<D: Disk>(
     disk: &D,
     member: &MemberFiles,
@@ -157,7 +156,7 @@ fn choose_snapshot<D: Disk>(
     if let Some(error) = unreadable_log(disk, &member.wal)? {
         findings.cannot_read(error);
     }
-    // A snapshot for the case that no log goes with any.
+    // The snapshot to return if no log matches any.
     let mut newest: Option<(LogReplay, SnapshotFindings)> = None;
     for name in snapshot_names(disk, member)?.into_iter().rev() {
         let file = member.snap.join(&name);
@@ -211,8 +210,8 @@ fn choose_snapshot<D: Disk>(
     Ok((replay, None))
 }
 
-/// The log behind an entry, with the damage at which it ends. `None` if there is none that begins there, or nothing of
-/// it can be read; then the findings say why.
+/// The log after an entry, with the damage at which it ends. `None` if no log continues there, or nothing of it can
+/// be read; then the findings say why.
 fn read_log<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -221,7 +220,7 @@ fn read_log<D: Disk>(
 ) -> Option<(Inspected, Option<WalError>)> {
     match wal::inspect_any(disk, dir, after) {
         Ok((log, damage)) if log.metadata.is_some() => Some((log, damage)),
-        // Told of the files that have no head; of others the damage tells.
+        // Segments without a head are reported elsewhere; other damage is reported here.
         Ok((_, damage)) => {
             if let Some(damage) = damage {
                 findings.cannot_read(damage);
@@ -240,7 +239,7 @@ fn read_log<D: Disk>(
     }
 }
 
-/// What is wrong with the log as a whole: there is none, or one of its segments has no head.
+/// Why the log as a whole is unreadable: there is none, or one of its segments has no head.
 fn unreadable_log<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DoctorError> {
     let names = wal::segments(disk, dir)?;
     if names.is_empty() {
@@ -248,7 +247,7 @@ fn unreadable_log<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, Docto
     }
     for name in names {
         let mut stream = Stream::of(disk.clone(), dir, [name], Frames::Any);
-        // Damage is told by the reading that uses the records.
+        // Damage is reported when the records are used.
         while stream.offset() == 0 && matches!(stream.next_record(), Ok(Some(_))) {}
         if let Some(file) = stream.headless() {
             return Ok(Some(headless_segment(disk, file)));
@@ -265,12 +264,12 @@ fn snapshot_names<D: Disk>(disk: &D, member: &MemberFiles) -> Result<Vec<OsStrin
     Ok(Snapshots::new(disk.clone(), &member.snap).names()?)
 }
 
-/// Applies the entries behind the snapshot.
+/// Applies the entries after the snapshot.
 fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) -> LogReplay {
     findings.log.last_index = replay.applied().index;
     let rest = match log.end {
         SegmentEnd::Torn => Some("a part of a record"),
-        // Only 3.x prepares its segments with zeros.
+        // Only 3.x fills its segments with zeros in advance.
         SegmentEnd::Zeros if !log.padded => Some("zero bytes"),
         _ => None,
     };
@@ -320,7 +319,7 @@ fn apply_log(mut replay: LogReplay, log: &Inspected, findings: &mut Findings) ->
     replay
 }
 
-/// Whether a request is one that 3.6 replays: the attributes of a member, or the version of the cluster.
+/// Whether 3.6 replays a request: one that writes a member's attributes, or the version of the cluster.
 fn is_publication(request: &pb::Request) -> bool {
     let path = &request.path[..];
     let is_attributes = || {
@@ -330,7 +329,7 @@ fn is_publication(request: &pb::Request) -> bool {
     &request.method[..] == b"PUT" && (path == b"/0/version" || is_attributes())
 }
 
-/// Whether what is published can be read by 3.6, which stops otherwise.
+/// Whether 3.6 can read the published value; otherwise it stops.
 fn is_valid_publication(request: &pb::Request) -> bool {
     match &request.path[..] {
         b"/0/version" => is_version(&request.val),
@@ -338,8 +337,8 @@ fn is_valid_publication(request: &pb::Request) -> bool {
     }
 }
 
-/// Whether a store holds nothing that 3.6 refuses: below `/0` all is welcome, of `/2` what is left when all users and
-/// roles are gone, and of the rest empty directories. It does not see hidden nodes.
+/// Whether a store holds nothing that 3.6 refuses: it accepts everything below `/0`, of `/2` what remains when all
+/// users and roles are removed, and otherwise empty directories. It does not see hidden nodes.
 fn is_members_only(store: &Store) -> bool {
     let Ok(root) = store.get(b"/", true, false) else { return true };
     let seen = |name: &[u8]| !name.starts_with(b"_");
@@ -352,7 +351,7 @@ fn is_members_only(store: &Store) -> bool {
     })
 }
 
-/// Lists the nodes that are none of the members'.
+/// Lists the nodes that do not belong to members.
 fn list_nodes(store: &Store, findings: &mut Findings) {
     let Ok(listing) = store.get(b"/", true, false) else { return };
     // Collecting cannot fail.
@@ -377,7 +376,7 @@ fn list_nodes(store: &Store, findings: &mut Findings) {
     findings.since = all.map(|node| node.created_index).min();
 }
 
-/// Whether it is more than what the switching on of users leaves behind.
+/// Whether a node is a user or a role, and not one of the directories that enabling authentication creates.
 pub(super) fn is_user_or_role(node: &V2Node) -> bool {
     let rest = node.key.strip_prefix("/2/users/").or_else(|| node.key.strip_prefix("/2/roles/"));
     rest.is_some_and(|name| !name.is_empty())

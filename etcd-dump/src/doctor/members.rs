@@ -1,4 +1,4 @@
-//! The records of members in a store that 3.6 cannot read. It stops at the first of them.
+//! Member records in a store that 3.6 cannot read. It stops at the first of them.
 
 use serde_json::Value;
 use shared::event::NodeView;
@@ -9,7 +9,7 @@ const MEMBERS: &[u8] = b"/0/members";
 const REMOVED: &[u8] = b"/0/removed_members";
 const VERSION: &[u8] = b"/0/version";
 
-/// What 3.6 cannot read of the members in a store, each in words.
+/// Describes each member record in a store that 3.6 cannot read.
 pub(crate) fn faults(store: &Store) -> Vec<String> {
     let mut faults = Vec::new();
     if let Ok(listing) = store.get(MEMBERS, true, false) {
@@ -32,7 +32,7 @@ pub(crate) fn faults(store: &Store) -> Vec<String> {
     faults
 }
 
-/// What is wrong with one member.
+/// What is wrong with one member record.
 fn member_faults(member: &NodeView<'_>) -> impl Iterator<Item = String> {
     let mut faults = Vec::new();
     if !is_id(member.name()) {
@@ -60,7 +60,8 @@ fn is_id(name: &[u8]) -> bool {
     std::str::from_utf8(name).is_ok_and(|name| name.parse::<MemberId>().is_ok())
 }
 
-/// Whether Go takes a text for the attributes of a member: an object, or `null`, whose known fields have their types.
+/// Whether Go decodes a text as the attributes of a member: an object, or `null`, whose known fields have the right
+/// types.
 pub(super) fn is_attributes(text: &[u8]) -> bool {
     let is_urls = |value: &Value| match value {
         Value::Null => true,
@@ -81,7 +82,7 @@ pub(super) fn is_attributes(text: &[u8]) -> bool {
     }
 }
 
-/// Whether a text is a version of three numbers, with whatever may stand behind them.
+/// Whether a text is a version of three numbers, possibly with a suffix.
 pub(super) fn is_version(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let numbers = text.split(['-', '+']).next().unwrap_or_default();

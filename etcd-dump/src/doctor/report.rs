@@ -1,16 +1,16 @@
-//! The findings in words.
+//! The findings as text.
 
 use std::fmt::{self, Display};
 
 use super::findings::{Findings, V2Node, is_user_or_role};
 
-/// How many nodes of a kind are named unless all are asked for.
+/// How many nodes of each kind are listed without `--all`.
 const NAMED: usize = 20;
 
 /// The findings as text.
 pub(super) struct TextReport<'a> {
     pub(super) findings: &'a Findings,
-    /// Whether all nodes are named.
+    /// Whether all nodes are listed.
     pub(super) all: bool,
 }
 
@@ -63,7 +63,7 @@ impl Display for TextReport<'_> {
 }
 
 impl TextReport<'_> {
-    /// Whether there is anything of v2, or a trace of it.
+    /// Whether there is v2 data, or v2 requests or a snapshot that 3.6 refuses.
     fn is_v2(&self) -> bool {
         let Findings { snapshot, log, keys, auth, other, .. } = self.findings;
         let is_refused = snapshot.as_ref().is_some_and(|snapshot| snapshot.refused);

@@ -1,4 +1,4 @@
-//! The lines of an export. `etcdctl import` reads them: their form does not change.
+//! The lines of an export. `etcdctl import` reads them, so their format does not change.
 
 use std::io::{BufWriter, Write};
 
@@ -9,7 +9,7 @@ use shared::json;
 
 use crate::go_text::write_number;
 
-/// Lines are collected up to so many bytes.
+/// Size of the output buffer.
 const OUT_BYTES: usize = 256 * 1024;
 
 /// Writes the lines of an export.
@@ -24,8 +24,8 @@ impl<W: Write> Writer<W> {
         Writer { out: BufWriter::with_capacity(OUT_BYTES, out), line: Vec::new(), nodes: 0 }
     }
 
-    /// A key with its value, or a directory, which has none. `expiration` is RFC 3339; `indexes` are the created and
-    /// the modified one.
+    /// Writes a key with its value, or a directory, which has no value. `expiration` is RFC 3339; `indexes` are the
+    /// created and the modified index.
     pub(crate) fn node(
         &mut self,
         key: &[u8],
@@ -47,7 +47,7 @@ impl<W: Write> Writer<W> {
             self.line.extend_from_slice(b",\"expiration\":");
             json::write_string(&mut self.line, expiration.as_bytes());
         }
-        // Directories are made by whoever comes first: their indexes mean nothing.
+        // A directory is created by the first write below it, so its indexes mean nothing.
         if value.is_some() {
             for (name, index) in ["createdIndex", "modifiedIndex"].into_iter().zip(indexes) {
                 self.line.extend_from_slice(format!(",\"{name}\":").as_bytes());
@@ -60,7 +60,8 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// A field of any bytes: those that are no UTF-8 in base64, under the name with `_base64` behind it.
+    /// Writes a field with any bytes. If they are not UTF-8, they are written in base64 and the name ends in
+    /// `_base64`.
     fn bytes(&mut self, name: &str, bytes: &[u8]) {
         let line = &mut self.line;
         line.push(b'"');
@@ -75,7 +76,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// The last line: how many nodes there are, and the store's index.
+    /// Writes the last line: the number of nodes, and the store's index.
     pub(crate) fn end(&mut self, index: u64) -> Result<()> {
         writeln!(self.out, "{{\"end\":{{\"nodes\":{},\"index\":{index}}}}}", self.nodes)?;
         self.out.flush()?;

@@ -113,7 +113,7 @@ exit status:
   2  the command line makes no sense
 ";
 
-/// Where the keys come from.
+/// The source of the keys.
 enum ExportSource {
     Dir { dir: PathBuf, wal_dir: Option<PathBuf>, old: bool },
     Server { options: Box<Options>, hidden: Vec<String>, quorum: bool },
@@ -129,7 +129,7 @@ fn run(line: &CommandLine) -> Result<ExitCode> {
         file => {
             source.check_output(Path::new(file))?;
             let mut file = OutputFile::create(Path::new(file))?;
-            // After an error nothing of it stays.
+            // After an error the file is removed.
             source.write(&mut file).and_then(|()| Ok(file.finish()?))
         }
     };
@@ -169,12 +169,12 @@ impl ExportSource {
         Ok(ExportSource::Server { options: Box::new(options), hidden, quorum: values.switch("quorum") })
     }
 
-    /// Refuses to write among the files that are read.
+    /// Refuses an output file that lies among the files that are read.
     fn check_output(&self, out: &Path) -> Result<(), UsageError> {
         let ExportSource::Dir { dir, wal_dir, .. } = self else { return Ok(()) };
         let out = resolved(out);
         let is_within = |folder: &Path| out.starts_with(resolved(folder));
-        // Those of 2.x, and of 0.x.
+        // The files of 2.x and of 0.x.
         let mut own = ["member", "log", "conf", "snapshot"].iter().map(|name| dir.join(name));
         if own.any(|folder| is_within(&folder)) || wal_dir.as_deref().is_some_and(is_within) {
             let (out, dir) = (out.display(), dir.display());
@@ -211,7 +211,7 @@ impl ExportSource {
     }
 }
 
-/// Writes what stands below `/1`, where the clients' keys are; gives the store's index.
+/// Writes the nodes below `/1`, where the clients' keys are; returns the store's index.
 fn write_store(store: &Store, writer: &mut Writer<impl Write>) -> Result<u64> {
     let listing = store.get(b"/1", true, false).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     walk(&listing, |path, node| {

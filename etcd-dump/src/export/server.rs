@@ -1,4 +1,4 @@
-//! The keys of a running server, through its API.
+//! Reads the keys of a running server through its API.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use shared::client::{Client, ClientError, Credentials, GetOptions, Node, Options
 
 use super::lines::Writer;
 
-/// How long a server may take until it begins to answer: it puts a listing of all keys together first.
+/// How long a server may take until it begins to answer: it collects the listing of all keys first.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The error code of a key that is not there.
+/// The error code for a missing key.
 const KEY_NOT_FOUND: u16 = 100;
 
 /// `NAME:PASSWORD`.
@@ -20,7 +20,7 @@ pub(super) fn credentials(text: &str) -> Credentials {
     Credentials { user: user.to_owned(), password: password.to_owned() }
 }
 
-/// Writes all keys of a server, and the hidden ones that are named.
+/// Writes all keys of a server, and the given hidden keys.
 pub(super) fn write(
     options: Options,
     hidden: &[String],
@@ -54,7 +54,7 @@ pub(super) fn write(
     })
 }
 
-/// With what each endpoint said.
+/// Adds the error of each endpoint to an error.
 fn with_detail(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<ClientError>().and_then(ClientError::detail) {
         Some(detail) => anyhow!("{error}: {}", detail.trim_end().replace('\n', "; ")),
@@ -66,24 +66,25 @@ struct ServerExport<'a, W: Write> {
     client: &'a Client,
     quorum: bool,
     writer: &'a mut Writer<W>,
-    /// The store's index, as the answers told it.
+    /// The highest store index in the answers.
     index: u64,
-    /// Whether one answer was not enough.
+    /// Whether the tree was read in several requests.
     is_split: bool,
-    /// How many values may be other than they are in the store.
+    /// How many values have replacement characters and may differ from those in the store.
     replaced: u64,
 }
 
-/// What is still to be written.
+/// A node that is still to be written.
 enum Pending {
-    /// A node with all below it, which was read.
+    /// A node that was read with everything below it.
     Read(Node),
-    /// A folder that was not.
+    /// A folder that was not read yet.
     Folder(String),
 }
 
 impl<W: Write> ServerExport<'_, W> {
-    /// Writes a node with all below it. The stack is our own: a tree may be deeper than a thread's.
+    /// Writes a node with everything below it. Uses a stack of its own: a tree may be deeper than a thread's stack
+    /// allows.
     async fn tree(&mut self, key: &str) -> Result<()> {
         let mut pending = vec![Pending::Folder(key.to_owned())];
         while let Some(next) = pending.pop() {
@@ -102,7 +103,7 @@ impl<W: Write> ServerExport<'_, W> {
                             });
                         })?;
                     }
-                    // It was there when its folder was listed.
+                    // It was removed after its folder was listed.
                     Err(ClientError::Api(failure)) if failure.code == KEY_NOT_FOUND && folder != key => {}
                     Err(error) => return Err(error.into()),
                 },
@@ -118,9 +119,9 @@ impl<W: Write> ServerExport<'_, W> {
         Ok(response)
     }
 
-    /// Writes a node and hands on its children, the last one first.
+    /// Writes a node and passes its children to `child`, the last one first.
     fn node(&mut self, node: Node, child: impl FnMut(Node)) -> Result<()> {
-        // The root is in every cluster, and no line.
+        // Every cluster has the root: it gets no line.
         if !matches!(node.key.as_str(), "" | "/") {
             self.replaced += u64::from(node.value.contains(char::REPLACEMENT_CHARACTER));
             let value = (!node.dir).then_some(node.value.as_bytes());
@@ -132,7 +133,7 @@ impl<W: Write> ServerExport<'_, W> {
     }
 }
 
-/// Whether a listing is larger than a client takes, or deeper than a reader of JSON goes.
+/// Whether a listing is larger than the client accepts, or nested deeper than the JSON parser accepts.
 fn is_too_much(error: &ClientError) -> bool {
     match error {
         ClientError::InvalidJson => true,

@@ -9,7 +9,7 @@ use crate::dump_flags::Lengths;
 use crate::fields::{Fields, Value};
 use crate::text;
 
-/// Appends type and data of an entry, in the way of the table that etcd-dump-logs prints.
+/// Appends the type and the data of an entry, as in the table that etcd-dump-logs prints.
 pub(super) fn text(entry: &LogEntry, lengths: Lengths, out: &mut Vec<u8>) {
     let command = Command::decode(&entry.name, &entry.command);
     let kind: &[u8] = match command {
@@ -47,7 +47,7 @@ pub(super) fn text(entry: &LogEntry, lengths: Lengths, out: &mut Vec<u8>) {
     }
 }
 
-/// Adds all that is known of what an entry holds.
+/// Adds the fields for the content of an entry.
 pub(super) fn fields(entry: &LogEntry, out: &mut Fields) {
     let command = match Command::decode(&entry.name, &entry.command) {
         Ok(command) => command,
@@ -67,7 +67,7 @@ pub(super) fn fields(entry: &LogEntry, out: &mut Fields) {
     describe(&command, out);
 }
 
-/// The fields of a command, but for its name.
+/// Adds the fields of a command, except its name.
 fn describe(command: &Command<'_>, out: &mut Fields) {
     match command {
         Command::Nop => {}
@@ -133,7 +133,7 @@ fn describe(command: &Command<'_>, out: &mut Fields) {
 fn written(key: &str, value: &str, expires: Time, out: &mut Fields) {
     out.add("path", bytes(key));
     out.add("value", long(value));
-    // 0.1 says "never" by the start of 1970, later ones by that of the year 1.
+    // 0.1 writes the start of 1970 for "never", later versions that of the year 1.
     if expires.unix_seconds() > 0 {
         out.add("expiration", time(expires));
     }

@@ -18,7 +18,7 @@ use crate::fields::Value;
 use crate::lines::Lines;
 use crate::text;
 
-/// Shows the log of the 0.x member in `dir`. What can be read is written even if the result is an error.
+/// Shows the log of the 0.x member in `dir`. Everything readable is written even if the result is an error.
 pub(crate) fn dump(dir: &Path, options: &DumpOptions, out: &mut impl Write) -> Result<()> {
     let start = StartPoint::find(&options.from, &legacy::snapshot_dir(dir))?;
     let conf = legacy::conf(&RealDisk, dir).unwrap_or_else(|error| {
@@ -54,7 +54,7 @@ pub(crate) fn dump(dir: &Path, options: &DumpOptions, out: &mut impl Write) -> R
     }
 }
 
-/// The log, if there is one: machines that were standbys from the start have none.
+/// Opens the log, if there is one: machines that were always standbys have none.
 fn open(dir: &Path) -> Result<Option<Reader<<RealDisk as Disk>::File>>> {
     let log = legacy::log_path(dir);
     if RealDisk.kind(&log)?.is_none() {
@@ -70,7 +70,7 @@ fn last_index(dir: &Path) -> Result<Option<u64>> {
     loop {
         match reader.next_entry() {
             Ok(Some(entry)) => last = Some(entry.index),
-            // Damage is told where the entries end.
+            // Damage is reported after the entries.
             Ok(None) | Err(LogError::Damaged { .. }) => return Ok(last),
             Err(error) => return Err(error.into()),
         }
@@ -90,7 +90,7 @@ fn show(entry: &LogEntry, lines: &mut Lines<'_, impl Write>) -> Result<()> {
     lines.write("entry")
 }
 
-/// What stands above the entries, in the forms that show everything.
+/// Writes what comes before the entries, in the formats that show everything.
 fn head(dir: &Path, conf: Option<&Conf>, lines: &mut Lines<'_, impl Write>) -> Result<()> {
     if let Some(conf) = conf {
         lines.add("commit", Value::Number(conf.commit_index));
@@ -146,7 +146,7 @@ fn conf_text(conf: Option<&Conf>) -> String {
     format!("Conf:\ncommitIndex={} peers=[{}]\n", conf.commit_index, peers.join(" "))
 }
 
-/// After which entry the log is shown.
+/// The entry after which the log is shown.
 enum StartPoint {
     Index(u64),
     Snapshot(Option<Snapshot>),
@@ -200,7 +200,7 @@ fn without_state(snapshot: Snapshot) -> Snapshot {
     Snapshot { state: Vec::new(), ..snapshot }
 }
 
-/// The tree of the 0.x member in `dir`; `None` as `to`: at the end of its log.
+/// The tree of the 0.x member in `dir` as of the entry `to`; `None`: as of the end of its log.
 pub(crate) fn tree(dir: &Path, to: Option<u64>) -> Result<(etcd_migrate::Tree, Option<anyhow::Error>)> {
     let mut tree = etcd_migrate::tree(&RealDisk, dir, to)?;
     for warning in &tree.warnings {

@@ -39,7 +39,7 @@ pub(crate) fn verify(dir: &Path, format: Format, out: &mut impl Write) -> Result
     findings.finish()
 }
 
-/// One of the files beside the log, which may be missing.
+/// Checks one of the files beside the log; it may be missing.
 fn small_file<T>(
     dir: &Path,
     name: &str,
@@ -59,7 +59,7 @@ fn small_file<T>(
     }
 }
 
-/// Checks the snapshots; gives the index of the newest good one, 0 if there is none.
+/// Checks the snapshots; returns the index of the newest good one, 0 if there is none.
 fn snapshots(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<u64> {
     let dir = legacy::snapshot_dir(dir);
     let mut newest = 0;
@@ -93,7 +93,7 @@ fn snapshots(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<
     Ok(newest)
 }
 
-/// Checks the log; gives the indexes of its first and last good entry.
+/// Checks the log; returns the indexes of its first and last good entry.
 fn log(
     dir: &Path,
     has_snapshot: bool,
@@ -102,7 +102,7 @@ fn log(
     let path = legacy::log_path(dir);
     let mut reader = match open(dir) {
         Ok(Some(reader)) => reader,
-        // A machine that was a standby from the start has none.
+        // A machine that was always a standby has no log.
         Ok(None) if !has_snapshot => return Ok((None, 0)),
         Ok(None) => {
             findings.flaw(Check::Files, &path, None, "the log is missing".to_owned())?;
@@ -125,7 +125,7 @@ fn log(
             Ok(None) => break,
             Err(LogError::Damaged { offset, problem, .. }) => {
                 findings.flaw(Check::Entries, &path, Some(offset), problem.to_string())?;
-                // What is behind it is looked at, too.
+                // Check what follows it, too.
                 reader.skip_damage()?;
             }
             Err(error) => {
@@ -149,7 +149,7 @@ fn log(
 }
 
 fn check_entry(path: &Path, entry: &LogEntry, findings: &mut VerifyReport<'_, impl Write>) -> Result<()> {
-    // That indexes follow one another and terms do not fall is seen by the reader.
+    // The reader checks that indexes follow one another and that terms do not fall.
     for check in [Check::Indexes, Check::Terms, Check::Entries] {
         findings.count_check(check);
     }

@@ -1,4 +1,4 @@
-//! What is readable of a log: its entries in runs without gaps, whose log it is, and where it is damaged.
+//! The readable part of a log: its entries in runs without gaps, its metadata, and its damage.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use shared::disk::{Disk, DiskError, DiskFile as _, Open};
 use shared::pb;
 use shared::wal::{self, FileSource, Frames, Record, RecordSpan, SegmentEnd, SegmentName, Survey};
 
-/// No log has more entries; whatever has a greater index is damaged.
+/// No log has more entries; a greater index is damage.
 pub(super) const INDEX_MAX: u64 = u64::MAX / 2;
 
 /// All segments of a log.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
-    /// The readable entries, in the order of their indexes. Between two runs some are missing.
+    /// The readable entries, in the order of their indexes. Between two runs entries are missing.
     pub(super) runs: Vec<EntryRun>,
-    /// Whose log it is, if any head is readable.
+    /// The ids of the member and the cluster, if any head is readable.
     pub(super) metadata: Option<pb::Metadata>,
     /// The highest term and commit index of all states.
     pub(super) state: pb::HardState,
-    /// All snapshots that the log tells of.
+    /// The marks of all snapshots in the log.
     pub(super) marks: Vec<pb::WalSnapshot>,
-    /// Whether 3.x has written in it.
+    /// Whether the log has padded records, which only 3.x writes.
     pub(super) padded: bool,
 }
 
@@ -40,22 +40,22 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Whether the head is missing that a segment has before it gets its name: what was in it is lost.
+    /// Whether the head is missing. A segment has a head before it gets its name, so its contents are lost.
     pub(super) fn is_headless(&self) -> bool {
         matches!(&self.state, SegmentState::Surveyed(survey) if survey.damaged_ranges.is_empty())
             && self.records < 2
     }
 }
 
-/// What became of reading a segment.
+/// The result of reading a segment.
 #[derive(Debug)]
 pub(super) enum SegmentState {
     Surveyed(Survey),
-    /// The system did not give all of its bytes.
+    /// Not all of its bytes could be read.
     Unreadable(DiskError),
 }
 
-/// Entries that follow one another.
+/// Consecutive entries.
 #[derive(Debug, Clone)]
 pub(super) struct EntryRun {
     /// The index of the first.
@@ -68,13 +68,13 @@ pub(super) struct EntryRun {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryLocation {
     pub(super) term: u64,
-    /// Which of [`Log::segments`].
+    /// An index into [`Log::segments`].
     pub(super) segment: usize,
     pub(super) offset: u64,
     pub(super) end: u64,
-    /// Whether a sum proves it.
+    /// Whether a checksum proves that it is as it was written.
     pub(super) proven: bool,
-    /// Whether it stands behind damage.
+    /// Whether damage comes right before it.
     pub(super) behind_damage: bool,
 }
 
@@ -100,7 +100,7 @@ impl EntryRun {
 }
 
 impl Log {
-    /// The run that has the entry `index`.
+    /// The run with the entry `index`.
     pub(super) fn run_with(&self, index: u64) -> Option<&EntryRun> {
         self.runs.iter().find(|run| run.entry(index).is_some())
     }
@@ -109,11 +109,11 @@ impl Log {
 /// Reads all segments in `dir`.
 ///
 /// # Errors
-/// If the folder cannot be listed. What cannot be read of a segment is told in the result.
+/// If the folder cannot be listed. The result says what cannot be read of a segment.
 pub(super) fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Log, wal::WalError> {
     let mut reader = LogReader::default();
     let mut before: Option<SegmentName> = None;
-    // The sum begins with the first segment of a log.
+    // The checksum starts at 0 in the first segment of a log.
     let mut sum = Some(0);
     for name in wal::segments(disk, dir)? {
         let expected = before.map_or(Some(0), |before| before.seq.checked_add(1));
@@ -137,14 +137,14 @@ pub(super) fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> bool {
 #[derive(Default)]
 struct LogReader {
     log: Log,
-    /// Whether something unreadable stands between the last entry and what comes next.
+    /// Whether there is damage between the last entry and the next one.
     damaged: bool,
-    /// Whether ids have come of which a sum proves that they are right.
+    /// Whether a checksum proves the ids.
     metadata_proven: bool,
 }
 
 impl LogReader {
-    /// Reads a segment; gives the sum behind it.
+    /// Reads a segment; returns the checksum after it.
     fn segment<D: Disk>(
         &mut self,
         disk: &D,
@@ -215,7 +215,7 @@ impl LogReader {
         }
     }
 
-    /// A snapshot that a leader sent replaces the log, unless the log has the entry that it ends with.
+    /// A snapshot from a leader replaces the log, unless the log has the snapshot's last entry.
     fn mark(&mut self, at: pb::WalSnapshot, proven: bool) {
         if !proven || at.index > INDEX_MAX {
             return;
@@ -227,7 +227,7 @@ impl LogReader {
         }
     }
 
-    /// Forgets the entries from an index on: others take their place.
+    /// Removes the entries from an index on, which later ones replace.
     fn cut_from(&mut self, index: u64) {
         self.log.runs.retain(|run| run.first < index);
         if let Some(run) = self.log.runs.last_mut() {
@@ -241,7 +241,7 @@ impl LogReader {
             self.damaged |= entry.index > 0;
             return;
         }
-        // What nothing proves must not take the place of what is proven.
+        // An unproven entry must not replace proven ones.
         if !location.proven && self.log.runs.last().is_some_and(|run| entry.index <= run.last()) {
             self.damaged = true;
             return;
@@ -259,8 +259,8 @@ impl LogReader {
 
 /// Whether an entry of the next index continues a run.
 ///
-/// Behind damage it may be one of another history, whose earlier entries are lost: a term begins with an empty entry,
-/// so one that comes with another is not the first of its term.
+/// After damage it may belong to another history, whose earlier entries are lost: a term begins with an empty entry,
+/// so an entry of a new term that is not empty is not the first of its term.
 fn follows(run: &EntryRun, location: EntryLocation, is_first_of_term: bool) -> bool {
     let last_term = run.last_term();
     location.term == last_term || location.term > last_term && (!location.behind_damage || is_first_of_term)

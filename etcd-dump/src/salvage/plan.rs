@@ -1,4 +1,4 @@
-//! Decides what of a damaged directory goes together, and as whom it goes on.
+//! Decides which parts of a damaged directory to use, and the identity of the new member.
 
 use std::sync::Arc;
 
@@ -13,47 +13,47 @@ use super::SalvageError;
 use super::log::{EntryLocation, Log, Segment};
 use super::snapshots::Snapshot;
 
-/// Where a member is that nobody knows the peer URLs of; the same as of one that is forced to be alone.
+/// The peer URLs of a member whose peer URLs are not known; the same as with `-force-new-cluster`.
 const PEER_URLS: [&str; 2] = ["http://localhost:2380", "http://localhost:7001"];
 
-/// What goes into the new directory.
+/// The contents of the new directory.
 pub(super) struct Plan {
-    /// Which of the snapshots; `None` for the beginning of the log.
+    /// The number of the snapshot; `None` for the beginning of the log.
     pub(super) snapshot: Option<usize>,
     /// The entry that the snapshot ends with.
     pub(super) start: pb::WalSnapshot,
     /// The entries after it.
     pub(super) entries: Vec<EntryLocation>,
-    /// Why no more entries are taken although the next one is readable.
+    /// Why the next entry is not used although it is readable.
     pub(super) stopped: Option<String>,
-    /// As whom it goes on.
+    /// The ids of the new member.
     pub(super) identity: Identity,
-    /// The entries that make the member the only one, to be added.
+    /// The entries to add, which remove all other members.
     pub(super) added: Vec<pb::Entry>,
     /// The state after all entries.
     pub(super) state: pb::HardState,
-    /// The store as it will be, and what is in it.
+    /// The state after all entries.
     pub(super) replay: LogReplay,
-    /// What is odd and costs nothing.
+    /// Oddities that lose nothing.
     pub(super) notices: Vec<String>,
 }
 
-/// Who the new directory belongs to.
+/// The ids of the new member and its cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity {
     pub(super) metadata: pb::Metadata,
-    /// Whether it is a member that the old cluster had.
+    /// Whether it is a member of the old cluster.
     pub(super) is_old_member: bool,
 }
 
 impl Plan {
-    /// The last of the old entries that is in the new directory.
+    /// The last old entry in the new directory.
     pub(super) fn last(&self) -> u64 {
         self.start.index + self.entries.len() as u64
     }
 }
 
-/// Finds the newest good snapshot with the entries that continue it, else the log from its start.
+/// Finds the newest good snapshot with the entries that follow it, else the log from its start.
 ///
 /// # Errors
 /// If there is neither.
@@ -88,7 +88,7 @@ pub(super) fn plan<D: Disk>(disk: &D, log: &Log, snapshots: &mut [Snapshot]) -> 
     Ok(Plan { snapshot, start, entries, stopped, identity, added, state, replay, notices })
 }
 
-/// The base from which the most can be had: `Some(None)` for the log's start.
+/// The snapshot from which the most entries can be used; `Some(None)` for the log's start.
 fn choose(log: &Log, snapshots: &[Snapshot]) -> Option<Option<usize>> {
     let good = snapshots.iter().enumerate().filter_map(|(number, snapshot)| {
         let metadata = snapshot.state.as_ref().ok()?;
@@ -100,7 +100,7 @@ fn choose(log: &Log, snapshots: &[Snapshot]) -> Option<Option<usize>> {
     good.chain(start).max_by_key(|(last, index, _)| (*last, *index)).map(|(_, _, base)| base)
 }
 
-/// The entries that continue a snapshot without a gap.
+/// The entries that follow a snapshot without a gap.
 fn continuing(log: &Log, at: pb::WalSnapshot) -> &[EntryLocation] {
     let Some(run) = log.run_with(at.index + 1) else { return &[] };
     let entries = run.from(at.index + 1);
@@ -111,13 +111,13 @@ fn continuing(log: &Log, at: pb::WalSnapshot) -> &[EntryLocation] {
     if fits { entries } else { &[] }
 }
 
-/// The store of a snapshot, or why there is none.
+/// The state of a snapshot, or why it cannot be read.
 fn recover<D: Disk>(disk: &D, snapshot: &Snapshot) -> Result<LogReplay, String> {
     let snapshot = snap::read(disk, &snapshot.path).map_err(|error| error.to_string())?;
     LogReplay::from_snapshot(&snapshot, Frames::V2).map_err(|error| error.to_string())
 }
 
-/// Applies entries as long as they can be: a server stops on one that it cannot decode.
+/// Applies entries up to the first one that cannot be decoded, at which a server would stop.
 fn apply_entries<D: Disk>(
     disk: &D,
     segments: &[Segment],
@@ -139,7 +139,7 @@ fn apply_entries<D: Disk>(
     Ok((locations.to_vec(), None))
 }
 
-/// Reads entries from their places.
+/// Reads entries from their locations.
 pub(super) struct EntryReader<'a, D: Disk> {
     disk: &'a D,
     segments: &'a [Segment],
@@ -151,7 +151,7 @@ impl<'a, D: Disk> EntryReader<'a, D> {
         EntryReader { disk, segments, open: None }
     }
 
-    /// The entry there, `None` if the file has changed meanwhile.
+    /// The entry at a location; `None` if the file has changed meanwhile.
     pub(super) fn read(&mut self, location: &EntryLocation) -> Result<Option<pb::Entry>, SalvageError> {
         let source = match &mut self.open {
             Some((segment, source)) if *segment == location.segment => source,
@@ -164,8 +164,8 @@ impl<'a, D: Disk> EntryReader<'a, D> {
     }
 }
 
-/// The member keeps its id if that is known. The cluster gets another one, so that no member of the old cluster takes
-/// the new one, which may have lost entries that the others have, for its own.
+/// The member keeps its id if that is known. The cluster gets a new id, so that members of the old cluster refuse the
+/// new one, which may lack entries that they have.
 fn identify(log: &Log, replay: &LogReplay, notices: &mut Vec<String>) -> Identity {
     let at = replay.applied();
     let voters = replay.voters();
@@ -194,7 +194,7 @@ fn identify(log: &Log, replay: &LogReplay, notices: &mut Vec<String>) -> Identit
     Identity { metadata, is_old_member: kept.is_some() }
 }
 
-/// The entries that remove all other members, as a forced start writes them; they are applied too.
+/// Makes and applies the entries that remove all other members, as `-force-new-cluster` does.
 fn make_alone(replay: &mut LogReplay, identity: Identity, term: u64) -> Result<Vec<pb::Entry>, SalvageError> {
     let id = identity.metadata.node_id;
     let others: Vec<u64> = replay.voters().iter().copied().filter(|voter| *voter != id).collect();

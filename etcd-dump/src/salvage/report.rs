@@ -1,4 +1,4 @@
-//! What is told after a salvage, as text and as JSON.
+//! The report of a salvage, as text and as JSON.
 
 use std::fmt::{self, Display};
 use std::path::Path;
@@ -14,25 +14,25 @@ use super::snapshots::Snapshot;
 use super::unused::UnusedWrite;
 use crate::tree;
 
-/// How many writes that are not used are shown as text, and how much of their values.
+/// How many unused writes the text shows, and how many characters of their values.
 const UNUSED_SHOWN: usize = 20;
 const VALUE_CHARS: usize = 60;
 
-/// What was found, what was made of it and what is missing.
+/// What was read, what the new directory holds and what is missing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     pub(crate) dir: String,
-    /// Where the new directory is; `None` if none could be made.
+    /// The new directory; `None` if none was made.
     pub(crate) out: Option<String>,
-    /// Whether all that the directory ever held is in the new one, as far as can be told.
+    /// Whether the new directory holds everything that the files show the old one held.
     pub(crate) whole: bool,
     pub(crate) result: Option<SalvageResult>,
     pub(crate) files: Vec<File>,
     pub(crate) missing: Vec<MissingPart>,
-    /// Writes that are readable, but not without the entries before them.
+    /// Writes that are readable but cannot be applied, because entries before them are missing.
     pub(super) unused: Vec<UnusedWrite>,
-    /// Whether there are more of them than are told.
+    /// Whether there are more of them than the list has.
     pub(super) more_unused: bool,
     pub(crate) notices: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct SalvageResult {
     pub(crate) snapshot: Option<String>,
     pub(crate) snapshot_index: u64,
     pub(crate) snapshot_term: u64,
-    /// The entries of the old log behind the snapshot.
+    /// The number of entries of the old log after the snapshot.
     pub(crate) entries: u64,
     pub(crate) last_index: u64,
     /// The store's index, `X-Etcd-Index`.
@@ -53,7 +53,7 @@ pub(crate) struct SalvageResult {
     pub(crate) keys: u64,
     pub(crate) directories: u64,
     pub(crate) auth_records: u64,
-    /// In hexadecimal, as everywhere.
+    /// In hexadecimal.
     pub(crate) member_id: String,
     pub(crate) cluster_id: String,
     /// How many other members the last entries remove.
@@ -65,7 +65,7 @@ pub(crate) struct SalvageResult {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct File {
     pub(crate) name: String,
-    /// `good`, or what is wrong with it as a whole.
+    /// `good`, or what is wrong with the file as a whole.
     pub(crate) state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
@@ -79,18 +79,18 @@ pub(crate) struct File {
     pub(crate) damage: Vec<FileDamage>,
 }
 
-/// A damaged place of a file.
+/// A damaged range of a file.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FileDamage {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) what: String,
-    /// Whether the record there could be read all the same.
+    /// Whether the record there could be read nevertheless.
     pub(crate) recovered: bool,
 }
 
-/// Something that is not in the new directory, or may not be.
+/// Something that is, or may be, missing from the new directory.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MissingPart {
@@ -112,7 +112,7 @@ impl MissingPart {
 }
 
 impl Report {
-    /// Of what was found, before it is known what can be made of it.
+    /// A report of the files, before anything is written.
     pub(super) fn of(dir: &Path, log: Option<&Log>, snapshots: &[Snapshot], notices: Vec<String>) -> Report {
         let mut files: Vec<File> = snapshots.iter().map(snapshot_file).collect();
         files.extend(log.iter().flat_map(|log| &log.segments).map(segment_file));
@@ -129,9 +129,9 @@ impl Report {
         }
     }
 
-    /// Adds what was made of it.
+    /// Adds the new directory.
     ///
-    /// `unread` is what the system did not let us read at all.
+    /// `unread` lists what could not be read at all.
     pub(super) fn add(
         &mut self,
         plan: &Plan,
@@ -167,7 +167,7 @@ impl Report {
     }
 }
 
-/// How many keys and directories are below a directory, hidden ones too.
+/// The number of keys and directories below a directory, including hidden ones.
 fn count(store: &Store, path: &[u8]) -> (u64, u64) {
     let (mut keys, mut directories) = (0, 0);
     if let Ok(listing) = store.get(path, true, false) {
@@ -180,7 +180,7 @@ fn count(store: &Store, path: &[u8]) -> (u64, u64) {
     (keys, directories)
 }
 
-/// What the files tell of and the new directory has not.
+/// What the files mention and the new directory lacks.
 fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<MissingPart> {
     let last = plan.last();
     let mut missing = Vec::new();
@@ -226,7 +226,7 @@ fn missing(plan: &Plan, log: Option<&Log>, snapshots: &[Snapshot]) -> Vec<Missin
     missing
 }
 
-/// Damage behind the last entry that was taken: what was there may have been entries.
+/// Damage after the last used entry: there may have been entries.
 fn damage_behind(plan: &Plan, log: &Log) -> Vec<MissingPart> {
     let (first, end) = plan.entries.last().map_or((0, 0), |entry| (entry.segment, entry.end));
     let mut missing = Vec::new();
@@ -260,7 +260,7 @@ fn damage_behind(plan: &Plan, log: &Log) -> Vec<MissingPart> {
     missing
 }
 
-/// How far what was taken stands behind damage.
+/// Which of the used entries come after damage.
 fn unproven(plan: &Plan) -> Option<String> {
     let index = |at: usize| plan.start.index + 1 + at as u64;
     let first = plan.entries.iter().position(|entry| entry.behind_damage && !entry.proven);

@@ -1,4 +1,4 @@
-//! Which snapshots are there, and which of them are good.
+//! The snapshot files, and which of them are good.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use super::log::INDEX_MAX;
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) path: PathBuf,
-    /// Index and term as the name has them.
+    /// The index and term in the name.
     pub(super) named: Option<pb::WalSnapshot>,
-    /// What it stands for; an error in words if it is broken.
+    /// Its metadata, or why it is broken.
     pub(super) state: Result<pb::SnapshotMetadata, String>,
 }
 
 impl Snapshot {
-    /// The index that it ends with, or would if it were good.
+    /// The index of its last entry; of a broken one, according to its name.
     pub(super) fn index(&self) -> u64 {
         match (&self.state, self.named) {
             (Ok(metadata), _) => metadata.index,
@@ -29,7 +29,7 @@ impl Snapshot {
     }
 }
 
-/// Looks at all snapshot files, those that a server has set aside as broken too; the newest first.
+/// Reads all snapshot files, including those that a server has set aside as broken; the newest first.
 ///
 /// # Errors
 /// If the folder cannot be listed.

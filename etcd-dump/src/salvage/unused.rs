@@ -1,4 +1,4 @@
-//! The writes that are readable and could not be taken: for somebody who wants to make them again by hand.
+//! The readable writes that could not be used, for an operator who wants to repeat them by hand.
 
 use serde::Serialize;
 use shared::disk::Disk;
@@ -9,7 +9,7 @@ use shared::wal::Frames;
 use super::log::Log;
 use super::plan::EntryReader;
 
-/// So many are told; whoever has more to lose has no use for a list.
+/// The longest list of unused writes; a longer one would be of no use.
 const UNUSED_MAX: usize = 10_000;
 
 /// A write of a client.
@@ -18,20 +18,20 @@ pub(super) struct UnusedWrite {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) method: String,
-    /// As clients name it.
+    /// As clients see it.
     pub(super) key: String,
-    /// What is no UTF-8 in it is replaced.
+    /// Bytes that are not UTF-8 are replaced.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) value: String,
 }
 
-/// The writes to keys behind an entry, and whether there are more than are told.
+/// The writes to keys after an entry, and whether there are more than the list has.
 pub(super) fn list<D: Disk>(disk: &D, log: &Log, last: u64) -> (Vec<UnusedWrite>, bool) {
     let mut reader = EntryReader::new(disk, &log.segments);
     let mut found = Vec::new();
     for run in log.runs.iter().filter(|run| run.last() > last) {
         for location in run.from(last + 1) {
-            // What cannot be read any more is none.
+            // Skip what cannot be read any more.
             let Ok(Some(entry)) = reader.read(location) else { continue };
             let Ok(EntryContent::Request(request)) = content(&entry, Frames::V2) else { continue };
             let Some(write) = write_of(&entry, &request) else { continue };

@@ -1,4 +1,4 @@
-//! Writes the new directory: beside its place first, whole and durable before it gets its name.
+//! Writes the new directory: under a temporary name first; it gets its name when it is complete and durable.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::paths::resolved;
 /// Bytes of entries that are written and synced at once.
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The draft in a directory that is there already.
+/// The draft in a directory that already exists.
 const DRAFT_WITHIN: &str = "member.salvaging";
 
-/// Tells a draft from anything else that has its name.
+/// A file that distinguishes a draft from anything else with its name.
 const MARK: &str = "unfinished-salvage";
 
-/// Checks that nothing is where the new directory shall be, and that it is not within the old one.
+/// Checks that nothing is where the new directory will be, and that it is not within the old one.
 ///
 /// # Errors
 /// What is in the way.
@@ -38,10 +38,10 @@ pub(super) fn check_output<D: Disk>(disk: &D, dir: &Path, out: &Path) -> Result<
     check_draft(disk, &Draft::of(disk, out)?)
 }
 
-/// Writes what the plan says. On return all of it is durable, and has been read again.
+/// Writes the new directory. On return all of it is durable, and its log was read back.
 ///
 /// # Errors
-/// If the disk refuses, or what was written does not read as it should; then `out` is not there.
+/// If the disk refuses, or the log that was read back is not as planned; then there is no `out`.
 pub(super) fn write<D: Disk>(
     disk: &D,
     log: &Log,
@@ -59,13 +59,13 @@ pub(super) fn write<D: Disk>(
         Ok(disk.sync_dir(&draft.location)?)
     });
     if written.is_err() {
-        // The first error counts; what is left is removed by the next run.
+        // The first error is the one to report; the next run removes what remains.
         let _ = remove_draft(disk, &draft);
     }
     written
 }
 
-/// Makes the draft's folder, with the mark in it.
+/// Creates the draft's folder, with the mark in it.
 fn create_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     disk.create_dir_all(&draft.dir)?;
     disk.open(&draft.dir.join(MARK), Open::Create)?;
@@ -88,19 +88,19 @@ fn write_draft<D: Disk>(
     check_log(disk, plan, &wal)
 }
 
-/// What is built until it is complete, and gets its name by one rename.
+/// The directory while it is incomplete; one rename gives it its name.
 struct Draft {
-    /// Its name until then.
+    /// Its temporary path.
     dir: PathBuf,
-    /// Its name from then on.
+    /// Its final path.
     location: PathBuf,
-    /// The folder in it, or itself, that holds the snapshots and the log.
+    /// The folder for the snapshots and the log: `dir` itself, or one in it.
     member: PathBuf,
 }
 
 impl Draft {
-    /// A new directory is built beside its place. One that is there and empty stays what it is, a mount point or the
-    /// directory that somebody is in: only `member` is made in it.
+    /// A new directory is built beside its final path. An existing empty directory stays (it may be a mount point or
+    /// a process's current directory): only `member` is made in it.
     fn of<D: Disk>(disk: &D, out: &Path) -> Result<Draft, SalvageError> {
         if disk.kind(out)?.is_some() {
             let dir = out.join(DRAFT_WITHIN);
@@ -113,7 +113,7 @@ impl Draft {
     }
 }
 
-/// Checks that what has the draft's name, if anything has, is what an interrupted run left.
+/// Checks that anything with the draft's name was left by an interrupted run.
 fn check_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     let dir = &draft.dir;
     let is_ours = match disk.kind(dir)? {
@@ -127,7 +127,7 @@ fn check_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     if is_ours { Ok(()) } else { Err(SalvageError::DraftInTheWay(dir.clone())) }
 }
 
-/// Removes what an earlier run left that was interrupted; nothing else.
+/// Removes what an interrupted run left, and nothing else.
 fn remove_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     check_draft(disk, draft)?;
     let Draft { dir, member, .. } = draft;
@@ -145,7 +145,7 @@ fn remove_draft<D: Disk>(disk: &D, draft: &Draft) -> Result<(), SalvageError> {
     if member != dir && disk.kind(member)?.is_some() {
         disk.remove_dir(member)?;
     }
-    // Last: whatever else is left is still told from what is not ours.
+    // Last, so that an incomplete removal still counts as ours.
     if disk.kind(&dir.join(MARK))?.is_some() {
         disk.remove(&dir.join(MARK))?;
     }
@@ -182,7 +182,7 @@ fn write_log<D: Disk>(disk: &D, log: &Log, plan: &Plan, dir: &Path) -> Result<()
     Ok(wal.close()?)
 }
 
-/// Reads the log that was written, as a server will.
+/// Reads the written log back, as a server will.
 fn check_log<D: Disk>(disk: &D, plan: &Plan, dir: &Path) -> Result<(), SalvageError> {
     let segments = wal::segments_after(&wal::segments(disk, dir)?, dir, plan.start.index)?;
     let mut records = Stream::new(disk.clone(), dir, segments);

@@ -36,28 +36,28 @@ pub(crate) fn check(
 struct LogCheck<'a, 'b, W> {
     findings: &'a mut VerifyReport<'b, W>,
     snapshots: &'a [GoodSnapshot],
-    /// Whether a mark of each of them was seen.
+    /// For each snapshot, whether the log has a mark of it.
     marked: Vec<bool>,
-    /// The segment that is being read, and where the last record in it begins.
+    /// The segment that is being read, and the offset of the last record in it.
     file: PathBuf,
     offset: u64,
     metadata: Option<pb::Metadata>,
-    /// The sum at the end of the segment before, unless it was not read to its end.
+    /// The checksum at the end of the previous segment, if that was read to its end.
     crc: Option<u32>,
     state: pb::HardState,
-    /// The first index of the entries that are there without a gap up to the last.
+    /// The first index of the last run of entries without a gap.
     first: Option<u64>,
     /// `None` where the next entry may have any index.
     last: Option<u64>,
     terms: Terms,
-    /// Whether the entries end where damage begins.
+    /// Whether the entries end at damage.
     is_lost: bool,
     /// The newest mark.
     mark: pb::WalSnapshot,
     end: SegmentEnd,
 }
 
-/// What a segment holds.
+/// What was counted in a segment.
 #[derive(Default)]
 struct Counts {
     records: u64,
@@ -90,7 +90,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         self.findings.flaw(check, &self.file, Some(self.offset), flaw)
     }
 
-    /// Reads a segment as far as it is good.
+    /// Reads the good part of a segment.
     fn segment(&mut self, dir: &Path, name: SegmentName, before: Option<SegmentName>) -> Result<()> {
         self.file = dir.join(name.to_string());
         self.offset = 0;
@@ -100,7 +100,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
                 self.flaw(Check::Chain, format!("a segment is missing between {before} and this one"))?;
                 self.lose_track();
             }
-            // The sum at the head of the first one cannot be compared if those before it were purged.
+            // The checksum at the head of the first segment cannot be compared if those before it were purged.
             None if name.seq > 0 => self.crc = None,
             _ => {}
         }
@@ -129,7 +129,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
                 self.lose_track();
             }
             Ok(()) if end == SegmentEnd::Clean => {}
-            // 3.x prepares its segments with zeros.
+            // 3.x fills its segments with zeros in advance.
             Ok(()) if end == SegmentEnd::Zeros && stream.is_padded() => {}
             Ok(()) => {
                 let what = if end == SegmentEnd::Torn { "a part of a record" } else { "zero bytes" };
@@ -154,7 +154,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         self.findings.file("segment", &self.file, &about)
     }
 
-    /// What comes next does not follow what came so far.
+    /// The next record does not continue the records so far.
     fn lose_track(&mut self) {
         self.crc = None;
         self.last = None;
@@ -232,7 +232,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
 
     fn entry(&mut self, entry: &pb::Entry) -> Result<()> {
         let pb::Entry { index, term, .. } = *entry;
-        // Converted 0.4 logs begin with an entry of index 0, which is none.
+        // Converted 0.4 logs begin with an entry of index 0, which does not count.
         if index == 0 && self.first.is_none() {
             return Ok(());
         }
@@ -272,7 +272,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         Ok(())
     }
 
-    /// What can be said only at the end.
+    /// Checks what depends on the whole log.
     fn check_end(mut self, names: &[SegmentName]) -> Result<()> {
         let newest = self.snapshots.last().map(|known| known.at).unwrap_or_default();
         let last = self.last.unwrap_or(newest.index).max(newest.index);
@@ -281,7 +281,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
             let flaw = format!("the state commits entry {commit}, the log ends at {last}");
             self.flaw(Check::States, flaw)?;
         }
-        // A state that should have followed the last entry was torn off, too.
+        // If the log is torn, the state after the last entry may be lost too.
         let last_term =
             self.last.and_then(|last| self.terms.at(last)).filter(|_| self.end == SegmentEnd::Clean);
         if let Some(last_term) = last_term.filter(|last| *last > term) {
@@ -302,7 +302,7 @@ impl<'a, 'b, W: Write> LogCheck<'a, 'b, W> {
         Ok(())
     }
 
-    /// The log must know the snapshots, as far as it goes back.
+    /// Checks that the log has a mark of each snapshot, as far as it goes back.
     fn known(&mut self, names: &[SegmentName]) -> Result<()> {
         let from = names.first().map_or(0, |name| name.index);
         let newest = self.snapshots.len().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! `--verify`: reads every file of a directory to its end and says what is wrong with it.
+//! `--verify`: reads every file of a directory to its end and reports what is wrong with it.
 
 mod log;
 mod snapshots;
@@ -17,31 +17,31 @@ use crate::fields::Value;
 use crate::lines::Lines;
 use crate::paths::MemberFiles;
 
-/// What is checked, in the order in which it is told.
+/// The checks, in the order of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Check {
-    /// Files that are there, can be read and end where they should.
+    /// Files exist, can be read and end where they should.
     Files,
-    /// Sums of records and files.
+    /// Checksums of records and files.
     Sums,
-    /// Segments that follow one another.
+    /// Segments follow one another.
     Chain,
     /// All segments belong to one member.
     Metadata,
-    /// Entries without a gap.
+    /// Entries have no gap.
     Indexes,
-    /// Terms that never fall.
+    /// Terms never fall.
     Terms,
-    /// Entries that can be read.
+    /// Entries can be decoded.
     Entries,
-    /// What was promised, and up to where all is committed.
+    /// Terms and commit indexes of the states.
     States,
-    /// Snapshots that can be read and that the log knows.
+    /// Snapshots can be read, and the log has their marks.
     Snapshots,
 }
 
 impl Check {
-    /// The name that stands in the output.
+    /// The name in the output.
     fn name(self) -> &'static str {
         match self {
             Check::Files => "files",
@@ -57,10 +57,10 @@ impl Check {
     }
 }
 
-/// What is found.
+/// Prints and counts what the checks find.
 pub(crate) struct VerifyReport<'a, W> {
     lines: Lines<'a, W>,
-    /// How many things were looked at, and how many flaws they have.
+    /// For each check, how many items were checked, and how many flaws were found.
     checked: BTreeMap<Check, [u64; 2]>,
 }
 
@@ -69,12 +69,12 @@ impl<'a, W: Write> VerifyReport<'a, W> {
         VerifyReport { lines: Lines::new(format, Lengths::Whole, out), checked: BTreeMap::new() }
     }
 
-    /// Something was looked at.
+    /// Counts an item that was checked.
     pub(crate) fn count_check(&mut self, check: Check) {
         self.checked.entry(check).or_default()[0] += 1;
     }
 
-    /// Something is wrong at a place.
+    /// Reports a flaw.
     pub(crate) fn flaw(
         &mut self,
         check: Check,
@@ -89,7 +89,7 @@ impl<'a, W: Write> VerifyReport<'a, W> {
         self.lines.write("flaw")
     }
 
-    /// Something is worth knowing and nothing is wrong.
+    /// Reports something that is not a flaw.
     pub(crate) fn note(&mut self, file: &Path, note: String) -> Result<()> {
         self.place(file, None);
         self.lines.add("note", Value::Text(note.into()));
@@ -103,7 +103,7 @@ impl<'a, W: Write> VerifyReport<'a, W> {
         }
     }
 
-    /// A file was read.
+    /// Reports a file that was read.
     pub(crate) fn file(&mut self, what: &str, file: &Path, about: &[(&'static str, u64)]) -> Result<()> {
         self.count_check(Check::Files);
         self.place(file, None);
@@ -113,7 +113,7 @@ impl<'a, W: Write> VerifyReport<'a, W> {
         self.lines.write(what)
     }
 
-    /// Says what was checked; tells whether all is good.
+    /// Prints the totals; returns whether there are no flaws.
     pub(crate) fn finish(mut self) -> Result<bool> {
         for (check, [count_check, flaws]) in std::mem::take(&mut self.checked) {
             self.lines.add("check", Value::Word(check.name()));
@@ -144,7 +144,7 @@ pub(crate) fn member(files: &MemberFiles, format: Format, out: &mut impl Write) 
     findings.finish()
 }
 
-/// Says which files no check has looked at: what they hold is not among what is good.
+/// Notes the files that no check covers, so that they do not count as good.
 fn passed_over(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<()> {
     // A folder that cannot be listed is a flaw already.
     for name in RealDisk.list(dir).unwrap_or_default() {

@@ -19,7 +19,7 @@ pub(crate) struct GoodSnapshot {
     pub(crate) at: WalSnapshot,
 }
 
-/// Reads all snapshots in a folder; gives the good ones, oldest first.
+/// Reads all snapshots in a folder; returns the good ones, oldest first.
 pub(crate) fn check(dir: &Path, findings: &mut VerifyReport<'_, impl Write>) -> Result<Vec<GoodSnapshot>> {
     let names = match Snapshots::new(RealDisk, dir).names() {
         Ok(names) => names,

@@ -1,8 +1,8 @@
-//! The term of every entry, as runs of equal ones.
+//! The term of every entry, as runs of equal terms.
 
 use std::collections::VecDeque;
 
-/// How many runs are kept: 16 MiB of them, of the newest entries. No cluster has had so many elections.
+/// How many runs are kept (16 MiB), of the newest entries. No cluster has so many elections.
 const RUNS_MAX: usize = 1 << 20;
 
 /// The terms of the entries of a log.
@@ -14,8 +14,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The last entry has this index and this term; what was at this index and behind it is gone. Gives the term of the
-    /// entry before it.
+    /// Sets the term of the last entry, and removes the entries from this index on. Returns the term of the entry
+    /// before it.
     pub(crate) fn set(&mut self, index: u64, term: u64) -> Option<u64> {
         while self.runs.back().is_some_and(|(first, _)| *first >= index) {
             self.runs.pop_back();
@@ -31,7 +31,7 @@ impl Terms {
         before
     }
 
-    /// Nothing is known of the entries so far.
+    /// Forgets all entries so far.
     pub(crate) fn forget(&mut self) {
         self.runs.clear();
     }
