@@ -1,7 +1,7 @@
 //! The command line: every command and flag with its help, once.
 //!
-//! Help, completions and manual pages all come from these definitions. How words become flags and arguments
-//! is told in [`crate::command_line`]: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
+//! Help, completions and manual pages all come from these definitions. [`crate::command_line`] converts the words to
+//! flags and arguments: `clap` gets them in one order only, flags as `--name=value` first, then `--`.
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -1,12 +1,11 @@
 //! From the words of a command line to a [`Cli`], by the rules of etcdctl 2.3.8.
 //!
-//! Its flags are Go's: one dash or two, `--name=value` or `--name value`, booleans with a value only behind
-//! `=`. Where flags may stand is peculiar, and scripts depend on it: global ones before the command; those of
-//! a command before its arguments or behind them all, and when they stand in the middle, the arguments in
-//! front of them move to the end. `--` ends the flags.
+//! Its flags are Go's: one dash or two, `--name=value` or `--name value`, booleans with a value only after `=`.
+//! Scripts depend on the peculiar order: global flags before the command; those of a command before or after all its
+//! arguments; if they are in the middle, the arguments before them move to the end. `--` ends the flags.
 //!
-//! Nothing of this is known to `clap`. The words are therefore put in order here, by the definitions that `clap`
-//! has of each command, and `clap` reads them in one plain form: `--name=value …  -- argument …`.
+//! `clap` has none of these rules. So the words are reordered here, by `clap`'s definitions of each command, and
+//! `clap` parses them in one plain form: `--name=value …  -- argument …`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -19,16 +18,16 @@ use crate::error::CliError;
 use crate::go_values;
 use crate::suggest;
 
-/// What a command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) enum Invocation {
     /// To run a command.
     Run(Box<Cli>),
-    /// To be told how.
+    /// To print a help text.
     Help(String),
-    /// To be told the version.
+    /// To print the version.
     Version,
-    /// Help on something that there is not, and what was probably meant.
+    /// An unknown command, and the command that was probably meant.
     NoTopic(String, Option<String>),
 }
 
@@ -66,7 +65,7 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Invocation, CliError> {
         names.push(command.get_name());
         plain.push(command.get_name().into());
         let group = command.has_subcommands();
-        // Behind the first argument may stand a command with flags of its own.
+        // A command with its own flags may follow the first argument.
         let keeps_order = group || command.get_arguments().any(Arg::is_trailing_var_arg_set);
         let ordered = if keeps_order { words[1..].to_vec() } else { reordered(&words) };
         let mut flags = read_flags(command, &ordered).map_err(|reason| usage(&names, reason))?;
@@ -85,9 +84,9 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Invocation, CliError> {
     }
 }
 
-/// Moves the words in front of a command's first flag behind its flags, or behind what follows them.
+/// Moves the words before a command's first flag behind its flags and what follows them.
 ///
-/// The first word is the command. Up to `--` nothing is told apart but by its first character.
+/// The first word is the command. Up to `--`, every word that begins with a dash counts as a flag.
 fn reordered(words: &[OsString]) -> Vec<OsString> {
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let first_flag = words[..end].iter().position(|word| word.as_bytes().starts_with(b"-"));
@@ -97,12 +96,12 @@ fn reordered(words: &[OsString]) -> Vec<OsString> {
     [&words[first_flag..end], &words[1..first_flag], &words[end..]].concat()
 }
 
-/// Flags in front of the first word that is none, and what follows.
+/// The flags before the first operand, and what follows.
 #[derive(Debug, Default)]
 struct Flags {
     /// `--name=value`, for `clap`.
     plain: Vec<OsString>,
-    /// Names of switches that are on.
+    /// The names of the switches that are on.
     on: Vec<String>,
     arguments: Vec<OsString>,
 }
@@ -161,7 +160,7 @@ struct Setting<'a> {
     flag: KnownFlag<'a>,
     name: String,
     value: OsString,
-    /// Of a switch: whether it is on.
+    /// For a switch, whether it is on.
     on: Option<bool>,
 }
 
@@ -205,7 +204,7 @@ fn find_flag<'a>(command: &'a clap::Command, name: &str) -> Option<KnownFlag<'a>
         .map(KnownFlag::Defined)
 }
 
-/// Puts flags into the form for `clap`: the last one of a name counts, unless it is a list.
+/// Converts flags to the form for `clap`: the last one of a name counts, unless the flag can be repeated.
 fn apply(set: &[Setting<'_>], flags: &mut Flags) -> Result<(), String> {
     for (at, setting) in set.iter().enumerate() {
         let name = setting.flag.name();
@@ -259,7 +258,7 @@ fn render_help(command: &mut clap::Command, names: &[&str]) -> String {
     }
 }
 
-/// What `help` is followed by: the name of a command below `node`.
+/// The help for the command names that follow `help`, below `node`.
 fn command_help<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsString]) -> Invocation {
     let mut names = names.to_vec();
     for word in &words[1..] {
@@ -272,7 +271,7 @@ fn command_help<'a>(mut node: &'a clap::Command, names: &[&'a str], words: &[OsS
                 names.push(command.get_name());
                 node = command;
             }
-            // A command takes no further names: the rest may be its arguments.
+            // A command without sub-commands: the rest may be its arguments.
             None if !node.has_subcommands() => break,
             None => return unknown_topic(node, &names, &word),
         }
@@ -288,7 +287,7 @@ fn usage(names: &[&str], reason: String) -> CliError {
     CliError::Usage { reason, help: help(names) }
 }
 
-/// What `clap` refused, now that flags and arguments are in order: a value, or a missing argument.
+/// Converts an error of `clap` about the ordered words: an invalid value, or a missing argument.
 fn refusal(names: &[&str], error: &clap::Error) -> CliError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),

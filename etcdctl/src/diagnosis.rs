@@ -1,8 +1,8 @@
-//! When nobody can be reached: what the mistake probably is.
+//! Finds the probable mistake when no member can be reached.
 //!
-//! After a failure each endpoint is looked at once more, from several sides, and what is found is told behind the
-//! error, on standard error. The error itself stays as the original's. Scripts know the texts for an endpoint where
-//! nobody listens or nobody answers word for word: these get hints on a terminal only.
+//! After a failure each endpoint is checked once more in several ways, and the result is printed as a hint after the
+//! error, on standard error. The error itself is the original's. Scripts compare the texts for an endpoint where no
+//! program listens or answers: for these, hints are printed on a terminal only.
 
 use std::env;
 use std::io::{ErrorKind, IsTerminal as _, stderr};
@@ -20,27 +20,27 @@ use tokio::time::timeout;
 use crate::error::CliError;
 use crate::settings::Settings;
 
-/// The whole look at one endpoint.
+/// The time limit for the diagnosis of one endpoint.
 const ENDPOINT_TIME_MAX: Duration = Duration::from_secs(3);
-/// One question.
+/// The time limit of one query.
 const QUERY_TIME_MAX: Duration = Duration::from_millis(1500);
-/// More endpoints than this have no mistake in common.
+/// The most endpoints that are diagnosed.
 const ENDPOINTS_MAX: usize = 9;
-/// Nothing that is asked for here is longer.
+/// The largest answer.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// Where clients find a server unless it is told otherwise: today, and before 2.0.
+/// The default client ports: today, and before 2.0.
 const USUAL_PORTS: [u16; 2] = [2379, 4001];
 const PROXY_VARIABLES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// What is probably wrong with one endpoint.
+/// What is probably wrong with an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnosis {
-    /// In words, with what to do.
+    /// The text of the hint, with advice.
     pub(crate) text: String,
-    /// Whether scripts know the error alone, and want nothing behind it.
+    /// Whether scripts compare the error's output, so that the hint is printed on a terminal only.
     recorded: bool,
-    /// Whether the members publish client URLs of the wrong scheme, which nothing else can explain.
+    /// Whether the members publish client URLs of the wrong scheme.
     wrong_scheme: bool,
 }
 
@@ -54,7 +54,7 @@ impl Diagnosis {
     }
 }
 
-/// Lines that may help after a failure. Empty when the failure is none of the network's, or nothing was found.
+/// Hints after a failure. Empty if the failure is not one of the network, or nothing was found.
 ///
 /// `endpoints_answered` and `scheme_differs` are those of the session.
 pub(crate) async fn diagnose(
@@ -64,7 +64,7 @@ pub(crate) async fn diagnose(
     scheme_differs: bool,
 ) -> Vec<String> {
     let is_about_reaching = is_about_reaching(error, endpoints_answered);
-    // Of a cluster's health the published URLs are asked, whatever the flags say.
+    // `cluster-health` queries the published URLs, whatever the flags say.
     let is_about_health = matches!(error, CliError::Unhealthy);
     let is_odd = is_about_health || (endpoints_answered && scheme_differs && is_odd_answer(error));
     if !is_about_reaching && !is_odd {
@@ -81,7 +81,7 @@ pub(crate) async fn diagnose(
     }
     let mut found: Vec<(usize, String, Diagnosis)> = Vec::new();
     while let Some(Ok((at, endpoint, diagnosis))) = checks.join_next().await {
-        // A cluster answered, but oddly: only one mistake explains that.
+        // If a cluster answered oddly, only a wrong scheme explains that.
         let diagnosis = diagnosis.filter(|diagnosis| is_about_reaching || diagnosis.wrong_scheme);
         found.extend(diagnosis.map(|diagnosis| (at, endpoint, diagnosis)));
     }
@@ -90,7 +90,7 @@ pub(crate) async fn diagnose(
     lines(diagnoses, proxy_variable().as_deref(), stderr().is_terminal())
 }
 
-/// The guesses as they are printed.
+/// The hints as they are printed.
 fn lines(diagnoses: Vec<(String, Diagnosis)>, proxy: Option<&str>, terminal: bool) -> Vec<String> {
     let shown: Vec<(String, Diagnosis)> =
         diagnoses.into_iter().filter(|(_, diagnosis)| terminal || !diagnosis.recorded).collect();
@@ -111,8 +111,8 @@ fn proxy_variable() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether an error is about reaching a cluster, as opposed to what a cluster answered. `endpoints_answered`: the endpoints that were
-/// given have answered as a cluster does; then only the URLs that it publishes can be at fault.
+/// Whether an error is about reaching a cluster, and not a cluster's answer. `endpoints_answered`: the given endpoints
+/// have answered as a cluster does; then only the URLs that it publishes can be wrong.
 fn is_about_reaching(error: &CliError, endpoints_answered: bool) -> bool {
     let unreachable = |error: &RequestError| {
         !matches!(error, RequestError::NoLeader { .. } | RequestError::ServerError { .. })
@@ -131,7 +131,7 @@ fn is_about_reaching(error: &CliError, endpoints_answered: bool) -> bool {
             );
             !endpoints_answered && odd
         }
-        // Commands that the original answers without details.
+        // Errors of commands for which the original prints no details.
         CliError::Failed(text) => {
             let texts = [ClientError::Unavailable(Vec::new()), ClientError::InvalidJson];
             !endpoints_answered && texts.iter().any(|known| text.ends_with(&known.to_string()))
@@ -140,8 +140,8 @@ fn is_about_reaching(error: &CliError, endpoints_answered: bool) -> bool {
     }
 }
 
-/// Whether a failure after the list of members came may be that of a request to a URL of the wrong scheme: a server that
-/// speaks TLS answers a plain request with a text.
+/// Whether a failure after the list of members was received may be that of a request to a URL of the wrong scheme: a
+/// TLS server answers a plain request with a text.
 fn is_odd_answer(error: &CliError) -> bool {
     match error {
         CliError::Server(error) => matches!(
@@ -160,7 +160,7 @@ fn is_odd_answer(error: &CliError) -> bool {
     }
 }
 
-/// A client that looks from outside: no user, no trace.
+/// A client for the diagnosis: without user and trace.
 fn probe_client(settings: &Settings) -> Option<Arc<Client>> {
     let options = Options {
         endpoints: settings.endpoints.clone(),
@@ -178,7 +178,7 @@ fn silent() -> Diagnosis {
     )
 }
 
-/// Looks at one endpoint. `follow`: also at the URLs that it names, as they are used afterwards.
+/// Diagnoses one endpoint. `follow`: also the URLs that its members publish.
 pub(crate) async fn diagnose_endpoint(client: &Client, text: &str, follow: bool) -> Option<Diagnosis> {
     let endpoint = Endpoint::parse(text).ok()?;
     let Some(target) = endpoint.target().cloned() else {
@@ -195,19 +195,19 @@ pub(crate) async fn diagnose_endpoint(client: &Client, text: &str, follow: bool)
     }
 }
 
-/// `None` when the time is over.
+/// Sends a query; `None` on a timeout.
 async fn query(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Result<Page, RequestError>> {
     let request = client.page(Method::GET, endpoint, path, &[], PAGE_BYTES_MAX);
     timeout(QUERY_TIME_MAX, request).await.ok()
 }
 
-/// An answer to a question, if it is one.
+/// The JSON answer to a query, if its status is 200.
 async fn query_json(client: &Client, endpoint: &Endpoint, path: &str) -> Option<Value> {
     let page = query(client, endpoint, path).await?.ok()?;
     serde_json::from_slice(&page.body).ok().filter(|_| page.status == 200)
 }
 
-/// The client URLs in a list of members, if it is one.
+/// The client URLs in a list of members, if the page is one.
 fn members(page: &Page) -> Option<Vec<String>> {
     let list = serde_json::from_slice::<Value>(&page.body).ok().filter(|_| page.status == 200)?;
     Some(client_urls(list.get("members")?.as_array()?))
@@ -218,7 +218,7 @@ fn client_urls(members: &[Value]) -> Vec<String> {
     lists.flatten().filter_map(|url| url.as_str().map(str::to_owned)).collect()
 }
 
-/// The endpoint is well: can the URLs be reached that it names?
+/// Diagnoses the published URLs of an endpoint that works.
 async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Diagnosis> {
     let mut problems = Vec::new();
     for url in urls {
@@ -261,15 +261,15 @@ async fn published(client: &Client, given: &str, urls: &[String]) -> Option<Diag
     )))
 }
 
-/// Why a client URL that members publish is of no use.
+/// Why a published client URL does not work.
 enum UrlProblem {
-    /// The port speaks the other scheme: the URL as it should be.
+    /// The port uses the other scheme: the correct URL.
     Scheme(String),
-    /// Anything else, in words.
+    /// Any other reason, as text.
     Other(String),
 }
 
-/// What is wrong with a URL that members publish; `None` if it works.
+/// Checks a published URL; `None` if it works.
 async fn url_problem(client: &Client, url: &str) -> Option<UrlProblem> {
     let endpoint = Endpoint::parse(url).ok();
     let target = endpoint.as_ref().and_then(|endpoint| endpoint.target().cloned());
@@ -300,7 +300,7 @@ async fn url_problem(client: &Client, url: &str) -> Option<UrlProblem> {
     }))
 }
 
-/// What an address is that means the machine that uses it, whichever that is.
+/// Describes an address that means the machine that uses it; `None` for other addresses.
 fn own_machine(host: &str) -> Option<&'static str> {
     let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
     match address {
@@ -311,7 +311,7 @@ fn own_machine(host: &str) -> Option<&'static str> {
     }
 }
 
-/// Somebody speaks HTTP, but has no list of members.
+/// Diagnoses an HTTP answer that is not a list of members.
 async fn diagnose_response(
     client: &Client,
     endpoint: &Endpoint,
@@ -360,7 +360,7 @@ fn speaks_tls(target: &Target) -> Diagnosis {
     Diagnosis::new(format!("this port speaks TLS: use https://{}", target.authority()))
 }
 
-/// There is no answer in HTTP.
+/// Diagnoses a failure without an HTTP answer.
 async fn diagnose_failure(client: &Client, target: &Target, error: &RequestError) -> Option<Diagnosis> {
     match error {
         RequestError::Lookup { host, .. } => Some(Diagnosis::new(format!(
@@ -419,7 +419,7 @@ async fn diagnose_tls_failure(client: &Client, target: &Target, cause: TlsCause)
     }
 }
 
-/// Whether a port that was taken for a TLS one speaks plain HTTP.
+/// The hint for a TLS URL whose port speaks plain HTTP; `None` if it does not.
 async fn plain_http_hint(client: &Client, target: &Target) -> Option<Diagnosis> {
     let url = format!("http://{}", target.authority());
     let endpoint = Endpoint::parse(&url).ok()?;

@@ -1,13 +1,13 @@
-//! How a run can fail. `main` alone makes an exit status of it, and `output` alone prints it.
+//! The errors of a run. `main` alone converts them to exit statuses, and `output` alone prints them.
 
 use std::io;
 
 use shared::client::ClientError;
 
-/// Why a run ends without what it was asked for.
+/// The error of a run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// A flag that is not known, or whose value is none.
+    /// An unknown flag, or one with an invalid value.
     #[error("{reason}")]
     Usage {
         /// What is wrong with the command line.
@@ -15,43 +15,43 @@ pub(crate) enum CliError {
         /// The help of the command.
         help: String,
     },
-    /// There is no such command; that has been printed.
+    /// There is no such command; this was already printed.
     #[error("no such command")]
     NoTopic,
-    /// The format of the answer does not exist. The command itself was carried out.
+    /// There is no such output format. The command itself was carried out.
     #[error("unsupported output format: {0}")]
     Format(String),
     /// An argument is missing.
     #[error("{0}")]
     BadArguments(&'static str),
-    /// Nobody could be reached.
+    /// No member could be reached.
     #[error("{0}")]
     Unreachable(#[source] ClientError),
-    /// The cluster answered with a refusal, or not as a cluster does.
+    /// The cluster refused, or the answer is not that of a cluster.
     #[error("{0}")]
     Server(#[source] ClientError),
-    /// The members do not say how clients reach them.
+    /// The members publish no client URLs.
     #[error("{error}")]
     Unpublished {
-        /// The endpoints that were asked.
+        /// The endpoints that were queried.
         endpoints: Vec<String>,
-        /// What the call failed with.
+        /// The error of the call.
         #[source]
         error: ClientError,
     },
-    /// Anything that is told in one line.
+    /// Any other error, as a text.
     #[error("{0}")]
     Failed(String),
-    /// What failed has been printed.
+    /// The failure was already printed.
     #[error("failed, as told above")]
     Printed,
-    /// The cluster is not well; which members are not has been printed.
+    /// The cluster is unhealthy; the details were already printed.
     #[error("the cluster is unhealthy")]
     Unhealthy,
-    /// A lock was lost; it has been told.
+    /// A lock was lost; this was already printed.
     #[error("the lock was lost")]
     LockLost,
-    /// What ran for us, or the signal that ended us, has chosen the status.
+    /// The exit status of the command that ran, or of the signal that ended this run.
     #[error("ended with status {0}")]
     Status(u8),
     /// Standard output cannot be written.
@@ -60,7 +60,7 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// A failure that is told by its own text.
+    /// An error with the text of another one.
     pub(crate) fn failed(error: impl ToString) -> CliError {
         CliError::Failed(error.to_string())
     }

@@ -1,8 +1,8 @@
-//! Values of flags as Go reads them: integers with prefixes, and durations.
+//! Values of flags as Go parses them: integers with prefixes, booleans and durations.
 
 use std::time::Duration;
 
-/// What Go's `flag` says of a text that is no value of its kind.
+/// Errors for texts that are not values of the kind.
 const NOT_A_NUMBER: &str = "it must be a whole number, such as 60, 0x3c or 074";
 const NOT_A_DURATION: &str = "it must be a number with a unit, such as 500ms, 1.5s or 2m";
 const TOO_LARGE: &str = "it does not fit into 64 bits";
@@ -28,7 +28,7 @@ pub(crate) fn integer(text: &str) -> Result<i64, String> {
     i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| TOO_LARGE.to_owned())
 }
 
-/// A boolean in one of Go's spellings.
+/// Parses a boolean in one of Go's spellings.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -37,7 +37,7 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A duration: numbers with units, `1h2m3.5s`. A negative one is no time at all.
+/// Parses a duration: numbers with units, `1h2m3.5s`. A negative one becomes zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -81,7 +81,7 @@ fn part_nanos(number: &str, unit: &str) -> Option<u128> {
     if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
         return None;
     }
-    // Beyond the 19 digits of 64 bits nothing fits anyway; of a fraction, nothing counts.
+    // More than the 19 digits of 64 bits would not fit; further digits of a fraction do not matter.
     let whole = if whole.is_empty() { 0 } else { whole.parse::<u128>().ok()? };
     let fraction = &fraction[..fraction.len().min(19)];
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);

@@ -1,8 +1,8 @@
 //! The command-line client of the etcd v2 API.
 //!
-//! A run goes one way: [`words`] puts the command line into order, [`cli`] gives it types, [`settings`] joins
-//! flags and environment, a command of [`commands`] works with the cluster through a [`session`], and [`output`]
-//! prints. This file alone makes exit statuses of failures.
+//! The steps of a run: [`command_line`] reorders the words, [`cli`] gives them types, [`settings`] joins flags and
+//! environment, a command of [`commands`] works with the cluster through a [`session`], and [`output`] prints. This
+//! file alone converts errors to exit statuses.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -29,7 +29,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::settings::Settings;
 
-/// The version of etcd whose client this is to scripts.
+/// The version that `--version` prints, for scripts.
 const VERSION: &str = "2.3.8";
 
 fn main() -> ExitCode {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let done = run(env::args_os().skip(1).collect(), &mut out, &mut hints).and_then(|()| out.flush());
     let Err(error) = done else { return ExitCode::SUCCESS };
     let status = exit_status(&error);
-    // What cannot be told leaves at least its status.
+    // If the error cannot be printed, the exit status remains.
     let _ = out.failure(&error);
     for hint in hints {
         output::note(&format!("{hint}\n"));
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Does what the words say. Where that fails, `hints` get what may help.
+/// Runs the command line. On a failure, adds hints to `hints`.
 fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Result<(), CliError> {
     match command_line::read(words)? {
         Invocation::Help(text) => out.text(&text),
@@ -63,7 +63,7 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
             }
             let settings = Settings::new(cli.global);
             let Some(command) = cli.command else { return Ok(()) };
-            // One thread: a run has one thing to do at a time, and starts many times a second in some scripts.
+            // One thread: a run does one thing at a time, and some scripts start it many times a second.
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -85,7 +85,7 @@ fn run(words: Vec<OsString>, out: &mut Output, hints: &mut Vec<String>) -> Resul
                 }
                 outcome
             });
-            // A name that is still being looked up is not waited for.
+            // Do not wait for a pending name lookup.
             runtime.shutdown_background();
             outcome
         }
@@ -100,7 +100,7 @@ fn exit_status(error: &CliError) -> u8 {
         CliError::Unhealthy => 5,
         CliError::LockLost => 6,
         CliError::Status(status) => *status,
-        // Whoever read our output has seen enough of it.
+        // A closed pipe is not a failure.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         CliError::Output(_) => 1,
     }

@@ -1,4 +1,4 @@
-//! All that is printed, in the forms of etcdctl 2.3.8.
+//! All output, in the formats of etcdctl 2.3.8.
 
 use std::io::{self, BufWriter, Stdout, Write};
 
@@ -7,16 +7,16 @@ use shared::json;
 
 use crate::error::CliError;
 
-/// The form of an answer of the keys API.
+/// The format of an answer of the keys API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Format {
     /// The value alone.
     Simple,
-    /// The fields of the node, as in the head of a mail, then the value.
+    /// The fields of the node, like mail headers, then the value.
     Extended,
     /// One line of JSON.
     Json,
-    /// None of these: an error when there is an answer to print.
+    /// Any other name: an error when there is an answer to print.
     Unknown(String),
 }
 
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// For commands whose whole result is their answer.
+    /// Checks the format, for commands that print nothing but the answer.
     ///
     /// # Errors
     /// [`CliError::Format`] for a format that does not exist.
@@ -40,34 +40,34 @@ impl Format {
     }
 }
 
-/// Standard output, which is collected, and standard error, which is not.
+/// Buffered standard output, and unbuffered standard error.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
 }
 
 impl Output {
-    /// The process's own.
+    /// The streams of this process.
     pub(crate) fn new() -> Output {
         Output { stdout: BufWriter::new(io::stdout()) }
     }
 
-    /// Writes out what is collected.
+    /// Writes the buffer out.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
         Ok(self.stdout.flush()?)
     }
 
-    /// A line on standard output.
+    /// Prints a line on standard output.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), CliError> {
         Ok(writeln!(self.stdout, "{line}")?)
     }
 
-    /// Text that has its own ends of lines.
+    /// Prints text, which has its own newlines, on standard output.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
         Ok(self.stdout.write_all(text.as_bytes())?)
     }
 
-    /// What the keys API answered.
+    /// Prints an answer of the keys API.
     ///
     /// # Errors
     /// [`CliError::Format`] for a format that does not exist.
@@ -78,7 +78,7 @@ impl Output {
         Ok(self.stdout.write_all(&text)?)
     }
 
-    /// What is in a folder, one path a line; with `slashes`, folders end with one.
+    /// Prints the contents of a directory, one path a line; with `slashes`, directories end with a slash.
     pub(crate) fn listing(&mut self, node: &Node, slashes: bool) -> Result<(), CliError> {
         if !node.dir {
             self.line(&node.key)?;
@@ -95,14 +95,14 @@ impl Output {
         Ok(())
     }
 
-    /// Text on standard error, behind all that went to standard output so far.
+    /// Prints text on standard error, after flushing standard output.
     pub(crate) fn note(&mut self, text: &str) -> Result<(), CliError> {
         self.flush()?;
         note(text);
         Ok(())
     }
 
-    /// Tells of a failure.
+    /// Prints an error.
     pub(crate) fn failure(&mut self, error: &CliError) -> Result<(), CliError> {
         match error {
             CliError::Usage { reason, help } => {
@@ -123,7 +123,7 @@ impl Output {
                 "Unsupported output format: {name}\nhint: the formats are simple, extended and json\n"
             ))?,
             CliError::BadArguments(_) => self.note(&format!("Error:  {error}\n"))?,
-            // Nobody reads on.
+            // The pipe is closed.
             CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             CliError::Failed(_) | CliError::Output(_) => self.note(&format!("{error}\n"))?,
             CliError::NoTopic
@@ -136,7 +136,7 @@ impl Output {
     }
 }
 
-/// Text on standard error, at once. A standard error that is closed does not stop us.
+/// Prints text on standard error. A closed standard error is ignored.
 pub(crate) fn note(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Asking for a password.
+//! Password prompts.
 
 use std::io::{self, Read as _};
 
@@ -7,10 +7,10 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use crate::error::CliError;
 use crate::output::Output;
 
-/// What a terminal sends for an interrupt while it does not make a signal of it.
+/// The byte that a terminal sends for Ctrl-C while signals are off.
 const CONTROL_C: u8 = 3;
 
-/// `NAME:PASSWORD` → both; of `NAME` alone, the password is asked for.
+/// Splits `NAME:PASSWORD`; for `NAME` alone, prompts for the password.
 pub(crate) fn split_or_ask(text: &str, prompt: &str, out: &mut Output) -> Result<(String, String), CliError> {
     match text.split_once(':') {
         Some((user, password)) => Ok((user.to_owned(), password.to_owned())),
@@ -18,7 +18,7 @@ pub(crate) fn split_or_ask(text: &str, prompt: &str, out: &mut Output) -> Result
     }
 }
 
-/// Reads a line from standard input; a terminal does not show it.
+/// Prompts and reads a line from standard input; a terminal does not show it.
 pub(crate) fn ask(prompt: &str, out: &mut Output) -> Result<String, CliError> {
     out.text(prompt)?;
     out.flush()?;
@@ -30,7 +30,7 @@ pub(crate) fn ask(prompt: &str, out: &mut Output) -> Result<String, CliError> {
     Ok(line.trim().to_owned())
 }
 
-/// A byte at a time: what follows the line is not ours.
+/// Reads a line byte by byte, so that nothing after it is consumed.
 fn read_line() -> io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -43,9 +43,9 @@ fn read_line() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-/// While it lives, the terminal does not show what is typed.
+/// While this value exists, the terminal does not echo.
 ///
-/// Nor does it send signals: one that ended us here would leave it so.
+/// It sends no signals either: a signal that ended the process here would leave the echo off.
 struct EchoOff {
     before: Option<Termios>,
 }

@@ -1,4 +1,4 @@
-//! One run against a cluster: from settings to a client that knows its members.
+//! A session with a cluster: from settings to a client that knows the members.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::settings::Settings;
 /// What a command works with.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
-    /// How.
+    /// The settings of the run.
     pub(crate) settings: &'a Settings,
-    /// Where what it finds goes.
+    /// The output of the run.
     pub(crate) out: &'a mut Output,
-    /// Whether the endpoints that were given have answered as a cluster does.
+    /// Whether the given endpoints have answered as a cluster does.
     pub(crate) endpoints_answered: bool,
-    /// Whether the members then published URLs of a scheme that none of those endpoints has.
+    /// Whether the members published URLs of a scheme that none of the given endpoints has.
     pub(crate) scheme_differs: bool,
 }
 
 impl Session<'_> {
-    /// A client of the cluster as it is now: its endpoints are what the members publish.
+    /// A client whose endpoints are the URLs that the members publish now.
     pub(crate) async fn connect(&mut self) -> Result<Client, CliError> {
         let client = self.client().await?;
         if self.settings.sync {
@@ -44,19 +44,19 @@ impl Session<'_> {
         client.endpoints().iter().any(|url| !given(is_tls(url)))
     }
 
-    /// A client of the endpoints as they are given.
+    /// A client of the given endpoints.
     pub(crate) async fn connect_unsynced(&mut self) -> Result<Client, CliError> {
         let client = self.client().await?;
         self.show_endpoints(&client);
         Ok(client)
     }
 
-    /// Tells the endpoints, when requests are shown.
+    /// Prints the endpoints, if requests are printed.
     pub(crate) fn show_endpoints(&self, client: &Client) {
         self.debug(|| format!("Cluster-Endpoints: {}", client.endpoints().join(", ")));
     }
 
-    /// Gives a call the time of a whole command.
+    /// Limits a call to the time of a whole command.
     pub(crate) async fn limit<T>(
         &self,
         call: impl Future<Output = Result<T, ClientError>>,
@@ -64,7 +64,7 @@ impl Session<'_> {
         within(self.settings.total_timeout, call).await
     }
 
-    /// A client of the endpoints as they are given, whose requests to single members have no limit.
+    /// A client of the given endpoints whose requests to single members have no time limit.
     pub(crate) async fn patient_client(&mut self) -> Result<Client, CliError> {
         let client = self.client_with(None).await?;
         self.show_endpoints(&client);
@@ -104,7 +104,7 @@ impl Session<'_> {
         Ok(Some(Credentials { user, password }))
     }
 
-    /// Replaces the endpoints by those that the cluster publishes.
+    /// Replaces the endpoints with those that the cluster publishes.
     async fn sync(&self, client: &Client) -> Result<(), CliError> {
         let error = match self.limit(client.sync()).await {
             Ok(()) => return Ok(()),
@@ -114,7 +114,7 @@ impl Session<'_> {
             Err(error) if error.is_connection() => return Err(CliError::Unreachable(error)),
             Err(error) => error,
         };
-        // Somebody answers but has no list of members: a cluster of etcd 0.4 has another list.
+        // The answer is not a list of members: a cluster of etcd 0.4 has another list.
         let asked = async { client.legacy_endpoints().await.map_err(|other| other.unwrap_or(error)) };
         match self.limit(asked).await {
             Ok(endpoints) => client.set_endpoints(&endpoints).map_err(CliError::Server),
@@ -130,7 +130,7 @@ impl Session<'_> {
     }
 }
 
-/// Gives a call a limit.
+/// Limits the time of a call.
 pub(crate) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, ClientError>>,

@@ -1,6 +1,6 @@
-//! What the global flags and the environment come to.
+//! The settings from global flags and environment.
 //!
-//! [`Global`] is what was typed; [`Settings`] is what a command works with.
+//! [`Global`] has the flags as typed; [`Settings`] is what commands use.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,13 +12,13 @@ use shared::net::{ClientTlsFiles, Role};
 use crate::cli::Global;
 use crate::output::Format;
 
-/// Where a cluster is looked for when nobody says it.
+/// The default endpoints.
 const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 
-/// How a command talks to the cluster and to its user.
+/// The settings of a command.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// The domain whose SRV records name the endpoints; it goes before `endpoints`.
+    /// The domain whose SRV records name the endpoints; it takes precedence over `endpoints`.
     pub(crate) discovery: Option<String>,
     /// URLs of members.
     pub(crate) endpoints: Vec<String>,
@@ -26,15 +26,15 @@ pub(crate) struct Settings {
     pub(crate) tls: ClientTlsFiles,
     /// `NAME` or `NAME:PASSWORD`.
     pub(crate) username: Option<String>,
-    /// Limit of one request.
+    /// The time limit of one request.
     pub(crate) timeout: Option<Duration>,
-    /// Limit of a command.
+    /// The time limit of a command.
     pub(crate) total_timeout: Duration,
-    /// Whether to ask the cluster for its endpoints first.
+    /// Whether to get the endpoints from the cluster first.
     pub(crate) sync: bool,
-    /// Whether to show requests.
+    /// Whether to print requests.
     pub(crate) debug: bool,
-    /// The form of answers.
+    /// The output format.
     pub(crate) format: Format,
 }
 
@@ -45,14 +45,14 @@ impl Settings {
     }
 
     fn with_environment(flags: Global, environment: impl Fn(&str) -> Option<String>) -> Settings {
-        // An empty value counts as none, of a flag and of a variable.
+        // An empty value of a flag or a variable counts as not set.
         let from = |name: &str| environment(name).filter(|value| !value.is_empty());
         let text =
             |flag: Option<String>, name: &str| flag.filter(|flag| !flag.is_empty()).or_else(|| from(name));
         let file = |flag: Option<OsString>, name: &str| {
             flag.filter(|flag| !flag.is_empty()).or_else(|| from(name).map(OsString::from)).map(PathBuf::from)
         };
-        // Each name's variable goes before the next name's flag, as in the original.
+        // The variable of each name takes precedence over the flag of the next name, as in the original.
         let endpoints = text(flags.endpoints, "ETCDCTL_ENDPOINTS")
             .or_else(|| text(flags.endpoint, "ETCDCTL_ENDPOINT"))
             .or_else(|| text(flags.peers, "ETCDCTL_PEERS"))

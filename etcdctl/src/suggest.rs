@@ -31,7 +31,7 @@ pub(crate) fn command(node: &Command, names: &[&str], word: &str) -> Option<Stri
     Some(format!("Did you mean '{}'?", path.join(" ")))
 }
 
-/// What is said of a flag that a command does not have.
+/// The error for a flag that a command does not have.
 pub(crate) fn unknown_flag(command: &Command, name: &str) -> String {
     let refusal = format!("flag provided but not defined: -{name}");
     let root = Cli::command();
@@ -51,7 +51,7 @@ pub(crate) fn unknown_flag(command: &Command, name: &str) -> String {
     if let Some(meant) = closest(name, global.iter().map(String::as_str)) {
         return format!("{refusal}\nDid you mean --{meant}? It is a global flag: put it before the command");
     }
-    // A flag of a command in front of it.
+    // A command's flag before the command.
     let takes = |command: &&Command| command.get_arguments().any(|arg| is_named(arg, name));
     match root.get_subcommands().find(takes) {
         Some(_) if is_root => {
@@ -65,12 +65,12 @@ fn is_named(arg: &Arg, name: &str) -> bool {
     arg.get_long() == Some(name) || arg.get_short().is_some_and(|short| name.chars().eq([short]))
 }
 
-/// What is wrong with the names in the environment. Values are not shown: they may be passwords.
+/// Warnings about names in the environment. Values are not printed: they may be passwords.
 pub(crate) fn about_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in names {
         let Some(name) = name.to_str() else { continue };
-        // A lower-case or half-remembered prefix is no reason to read everybody's mind.
+        // Only names with the exact prefix are checked.
         if !name.starts_with(PREFIX) || VARIABLES.contains(&name) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! `user`, `role` and `auth`: who may do what in a cluster with authentication.
+//! `user`, `role` and `auth`: users, their roles and rights in a cluster with authentication.
 
 use std::ffi::OsString;
 
@@ -142,7 +142,7 @@ impl Arguments {
     }
 }
 
-/// What is not a name is refused here: as a part of an address it would lead to another page.
+/// Refuses texts that are not names: as a part of a URL they would lead to another page.
 fn user_name(text: &str) -> Result<UserName, CliError> {
     UserName::new(text).map_err(|why| bad_name("user", text, why))
 }
@@ -168,7 +168,7 @@ impl User {
                 let name = arguments.user()?;
                 let client = connect(session).await?;
                 let user = session.limit(client.user(&name)).await.map_err(CliError::failed)?;
-                // The original puts a space in front for each role.
+                // The original prints a space for each role first.
                 let spaces = " ".repeat(user.roles.len());
                 session.out.line(&format!("User: {}\nRoles: {spaces}{}", user.user, user.roles.join(" ")))
             }

@@ -16,10 +16,10 @@ use shared::wal::{self, EntryRef, Inspected, SegmentEnd, Stream, Wal, WalError};
 const PARTIAL: &str = "backup.partial";
 /// Bytes of entries that are written and synced at once.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How often reading begins anew when a running member removes the segments that were to be read.
+/// How often reading is tried when a running member removes segments that are being read.
 const ATTEMPTS: usize = 3;
 
-/// Why there is no backup.
+/// Why a backup failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
     #[error("--{0} is not given")]
@@ -80,7 +80,7 @@ struct MemberDirs {
     wal: PathBuf,
 }
 
-/// What is copied.
+/// The contents to copy.
 struct BackupSource {
     snapshot: Option<pb::Snapshot>,
     log: Inspected,
@@ -113,7 +113,7 @@ fn backup<D: Disk>(
     }
     disk.create_dir_all(&to.snap)
         .map_err(|error| BackupError::SnapshotDir { dir: to.snap.clone(), error })?;
-    // From here on a server refuses the copy, until it is complete.
+    // From here on a server refuses the copy until it is complete.
     let partial = to.wal.join(PARTIAL);
     disk.create_dir_all(&partial)?;
     if let Some(pb::Snapshot { data, metadata }) = &source.snapshot {
@@ -123,7 +123,7 @@ fn backup<D: Disk>(
         copies.save(metadata.term, metadata.index, &metadata.conf_state, save)?;
     }
     write_log(disk, &partial, &source, new_ids(now))?;
-    // The segment that reading begins with comes last.
+    // The first segment, with which a server begins to read, is renamed last.
     for name in disk.list(&partial)?.iter().rev() {
         disk.rename(&partial.join(name), &to.wal.join(name))?;
     }
@@ -146,7 +146,7 @@ fn read<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, BackupErro
 
 fn read_once<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, BackupError> {
     let mut notices = Vec::new();
-    // Before the log is read: a server may be writing both.
+    // Before the log is read: a running server may write both.
     let known = match snap::highest_index(disk, &from.snap) {
         Err(error) if error.is_not_found() => 0,
         known => known?,
@@ -203,7 +203,7 @@ fn read_once<D: Disk>(disk: &D, from: &MemberDirs) -> Result<BackupSource, Backu
     Ok(source)
 }
 
-/// A segment that holds no record, not even its head.
+/// Finds a segment without even a head record.
 fn headless<D: Disk>(disk: &D, dir: &Path) -> Result<Option<PathBuf>, BackupError> {
     for name in wal::segments(disk, dir)?.into_iter().rev() {
         let mut records = Stream::new(disk.clone(), dir, [name]);
@@ -216,7 +216,7 @@ fn headless<D: Disk>(disk: &D, dir: &Path) -> Result<Option<PathBuf>, BackupErro
     Ok(None)
 }
 
-/// Ids that no member and no cluster has: from the clock, as etcd 2.x makes the ids of requests.
+/// New ids for the member and the cluster: from the clock, as etcd 2.x makes the ids of requests.
 fn new_ids(now: UnixNanos) -> pb::Metadata {
     let millis = now.0.div_euclid(1_000_000).cast_unsigned();
     let base = (millis & 0xff_ffff_ffff) << 8;

@@ -1,4 +1,4 @@
-//! What other programs want to know of the command line: shells and `man`.
+//! Shell completions and manual pages.
 
 use std::io;
 use std::path::{Path, PathBuf};

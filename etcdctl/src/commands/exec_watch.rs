@@ -16,7 +16,7 @@ use crate::error::CliError;
 use crate::go_values;
 use crate::session::Session;
 
-/// A command that is done within this time is waited for, so that quick ones do not overtake each other.
+/// How long to wait for a command to end, so that quick commands run in order.
 const ORDER_GRACE: Duration = Duration::from_millis(50);
 
 /// Run a command at each change of a key
@@ -60,11 +60,11 @@ impl ExecWatch {
     }
 }
 
-/// Tells key and command apart: `KEY -- COMMAND…`, or `COMMAND… KEY`.
+/// Splits the arguments into key and command: `KEY -- COMMAND…`, or `COMMAND… KEY`.
 fn key_and_command(arguments: &[OsString]) -> Option<(&OsStr, &[OsString])> {
     let (key, command) = match arguments.iter().skip(1).position(|argument| argument == "--") {
         Some(0) => (arguments.first()?, &arguments[2..]),
-        // A separator of the command's own: the key is still what stands first.
+        // The separator belongs to the command: the key is still the first argument.
         Some(_) => (arguments.first()?, &arguments[1..]),
         None => {
             let (key, command) = arguments.split_last()?;
@@ -100,7 +100,7 @@ async fn execute(
                 let error = error.to_string().to_lowercase();
                 return Err(CliError::Failed(format!("fork/exec {program}: {error}")));
             }
-            // A value that does not fit into an environment; the next one may.
+            // The value does not fit into an environment; the next one may.
             Err(error) => session.out.note(&format!(
                 "the command was not run for {} at index {}: {error}\n",
                 response.node.key, response.node.modified_index
@@ -109,7 +109,7 @@ async fn execute(
     }
 }
 
-/// Lets go the commands that have ended. If but one is running, it gets a moment to end.
+/// Removes the commands that have ended. If only one is running, waits a moment for its end.
 async fn reap(running: &mut Vec<Child>) {
     running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     if let [child] = running.as_mut_slice()

@@ -10,7 +10,7 @@ use super::until_interrupted;
 use crate::error::CliError;
 use crate::session::Session;
 
-/// The time between two checks; the text below names it.
+/// The time between two checks; the text that is printed names it.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Ask each member whether it is well
@@ -35,7 +35,7 @@ impl ClusterHealth {
     }
 }
 
-/// The members as one of the endpoints knows them. The given endpoints are asked, not the published ones.
+/// The members, according to one of the given endpoints (not of the published ones).
 async fn members(session: &mut Session<'_>) -> Result<(Client, Vec<Member>), CliError> {
     let client = session.connect_unsynced().await?;
     match client.members().await {
@@ -57,7 +57,7 @@ async fn check_forever(session: &mut Session<'_>) -> Result<(), CliError> {
     }
 }
 
-/// Asks every member; whether one at least is well.
+/// Checks every member; returns whether at least one is healthy.
 async fn check(client: &Client, members: &[Member], session: &mut Session<'_>) -> Result<bool, CliError> {
     let mut healthy = false;
     for member in members {
@@ -68,7 +68,7 @@ async fn check(client: &Client, members: &[Member], session: &mut Session<'_>) -
     Ok(healthy)
 }
 
-/// Asks one member at one URL after the other until it says something.
+/// Queries one member at one URL after the other until it answers.
 async fn check_member(client: &Client, member: &Member, session: &mut Session<'_>) -> Result<bool, CliError> {
     let Member { id, client_urls, .. } = member;
     if client_urls.is_empty() {
@@ -96,7 +96,7 @@ async fn check_member(client: &Client, member: &Member, session: &mut Session<'_
     Ok(false)
 }
 
-/// The original waits for ever for a member that takes the request and does not answer.
+/// Queries a URL with a time limit; the original waits for ever for a member that does not answer.
 async fn ask(client: &Client, url: &str, limit: Duration) -> Result<bool, String> {
     match timeout(limit, client.is_healthy(url)).await {
         Ok(outcome) => outcome.map_err(|error: HealthError| error.to_string()),

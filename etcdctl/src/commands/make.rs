@@ -102,7 +102,7 @@ impl UpdateDir {
 }
 
 impl Dir {
-    /// Says nothing when it has worked.
+    /// Prints nothing on success.
     async fn set(self, session: &mut Session<'_>, prev_exist: Option<bool>) -> Result<(), CliError> {
         let client = session.connect().await?;
         let options = client::SetOptions {

@@ -1,4 +1,4 @@
-//! `member list`, `add`, `remove`, `update`; `replace` has a file of its own.
+//! `member list`, `add`, `remove`, `update`; `replace` is in its own file.
 
 use std::ffi::OsString;
 
@@ -39,7 +39,7 @@ enum MemberCommand {
     Replace(Replace),
 }
 
-/// Not told apart by `clap`: too many are refused with a text of their own.
+/// All arguments in one list: a wrong number of them is refused with the original's text.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[arg(value_name = "ARGUMENTS", hide = true)]
@@ -130,7 +130,7 @@ pub(super) fn start_settings(name: &str, id: &str, members: &[Known]) -> String 
 pub(super) fn initial_cluster(name: &str, id: &str, members: &[Known]) -> String {
     let mut cluster = Vec::new();
     for member in members {
-        // The new one has no name yet in the cluster's own list.
+        // The new member has no name yet in the cluster's list.
         let name = if member.id == id { name } else { &member.name };
         cluster.extend(member.peer_urls.iter().map(|url| format!("{name}={url}")));
     }

@@ -1,4 +1,4 @@
-//! The commands: each is its arguments and what is done with them.
+//! The commands: each is a struct with its arguments, and a `run`.
 
 pub(crate) mod auth;
 mod backup;
@@ -33,7 +33,7 @@ use crate::output::Output;
 use crate::session::Session;
 
 impl Command {
-    /// Does what the command is for.
+    /// Runs the command.
     pub(crate) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         match self {
             Command::Get(command) => command.run(session).await,
@@ -65,7 +65,7 @@ impl Command {
     }
 }
 
-/// The value of a key: the argument, or else all of standard input.
+/// The value of a key: the argument, or the whole standard input.
 fn value_or_stdin(value: Option<OsString>) -> Result<Vec<u8>, CliError> {
     if let Some(value) = value {
         return Ok(value.into_vec());
@@ -82,23 +82,23 @@ fn ttl_seconds(ttl: i64) -> u64 {
     u64::try_from(ttl).unwrap_or(0)
 }
 
-/// A failure that is told on standard output, where the original tells it.
+/// Prints a failure on standard output, as the original does, and fails.
 fn fail_with_line(out: &mut Output, line: &str) -> Result<(), CliError> {
     out.line(line)?;
     Err(CliError::Printed)
 }
 
-/// What time it is.
+/// The present time.
 #[expect(clippy::disallowed_methods, reason = "the clock of the commands; the rest is given the time")]
 fn now() -> UnixNanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Works until it is done or the user interrupts it, which is no failure.
+/// Runs `work` to its end, or until the user interrupts it, which is not a failure.
 async fn until_interrupted(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     tokio::select! {
-        // The signal first: it is listened to before the work begins.
+        // The signal first, so that its handler is installed before the work begins.
         biased;
         _ = tokio::signal::ctrl_c() => Ok(()),
         outcome = work => outcome,

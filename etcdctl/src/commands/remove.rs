@@ -60,7 +60,7 @@ impl RemoveDir {
     }
 }
 
-/// Of a directory, nothing is printed.
+/// Deletes a node. Prints nothing for a directory.
 async fn delete(
     session: &mut Session<'_>,
     key: &OsString,

@@ -1,8 +1,8 @@
-//! `member replace`: a member goes, another one comes in its place.
+//! `member replace`: removes a member and adds another one.
 //!
-//! Both changes go through the cluster's log, one after the other, and a member that was added and does not run yet
-//! counts as one that is down. So it is looked at first who is well, and [`plan`] refuses what would leave the
-//! cluster without a majority on the way.
+//! Both changes go through the cluster's log, one after the other, and an added member that does not run yet counts
+//! as one that is down. So the health of all members is checked first, and [`plan`] refuses a replacement that would
+//! leave the cluster without a majority at any time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,16 +23,16 @@ use crate::error::CliError;
 use crate::output::Format;
 use crate::session::{Session, within};
 
-/// How long a member may take to say that it is well.
+/// The time limit of a health check.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
-/// How often it is looked who is well, before the cluster counts as one without a majority.
+/// How often the health is checked before the cluster counts as one without a majority.
 const HEALTH_CHECKS_MAX: usize = 5;
 const HEALTH_CHECK_PAUSE: Duration = Duration::from_secs(1);
-/// After the removal of a leader the others elect a new one before they take the addition.
+/// How long to retry the addition: after the removal of a leader the others elect a new one first.
 const ADD_TIME_MAX: Duration = Duration::from_secs(20);
 const ADD_PAUSE: Duration = Duration::from_millis(500);
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// The usual port for clients, where nothing tells another one.
+/// The default port for clients.
 const CLIENT_PORT: &str = "2379";
 
 /// Replace a member by a new one, and print how to start that
@@ -54,20 +54,21 @@ pub(crate) struct Replace {
     pub(super) arguments: super::member::Arguments,
 }
 
-/// Why a member is not replaced.
+/// Why a member cannot be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReplaceRefusal {
-    /// It is the only one.
+    /// It is the only member.
     Alone,
     /// There is no majority now.
     NoQuorum,
-    /// There would be none after the removal.
+    /// There would be no majority after the removal.
     LostByRemoval,
-    /// There would be none from the addition until the new member runs.
+    /// There would be no majority from the addition until the new member runs.
     LostUntilStart,
 }
 
-/// Whether a cluster of `all` members, of which `others` are well beside the old one, bears the replacement.
+/// Checks that a cluster of `all` members keeps a majority during the replacement. `others` is the number of healthy
+/// members without the old one.
 fn plan(all: usize, others: usize, old_is_well: bool) -> Result<(), ReplaceRefusal> {
     let majority = |members: usize| members / 2 + 1;
     if all <= 1 {
@@ -102,7 +103,7 @@ impl Replace {
             let healthy = healthy_members(&client, &members).await;
             let others = others.iter().filter(|member| healthy.contains_key(&member.id)).count();
             let planned = plan(members.len(), others, healthy.contains_key(&old.id));
-            // Right after the loss of a leader nobody is well until the others have elected one.
+            // Right after the loss of a leader no member is healthy until another one is elected.
             if planned != Err(ReplaceRefusal::NoQuorum) || checks == HEALTH_CHECKS_MAX {
                 break (healthy, planned);
             }
@@ -121,7 +122,7 @@ impl Replace {
                 session.out.note(&warning)?;
             }
         }
-        // The old one must not be who is asked when it goes.
+        // The old member must not serve the request that removes it.
         let endpoints: Vec<String> =
             others.iter().filter_map(|member| healthy.get(&member.id).cloned()).collect();
         client.set_endpoints(&endpoints).map_err(CliError::failed)?;
@@ -164,7 +165,7 @@ fn label(member: &Member) -> &str {
     if member.name.is_empty() { "never started" } else { &member.name }
 }
 
-/// The member of this id or name.
+/// Finds a member by id or name.
 fn find<'a>(members: &'a [Member], wanted: &str) -> Result<&'a Member, CliError> {
     let id = wanted.trim_start_matches("0x").to_lowercase();
     if let Some(member) = members.iter().find(|member| member.id == id) {
@@ -195,7 +196,7 @@ fn find<'a>(members: &'a [Member], wanted: &str) -> Result<&'a Member, CliError>
     }
 }
 
-/// What would make the addition fail, or the new member not start.
+/// Checks the name and the URLs that would make the addition fail or keep the new member from starting.
 fn check_names(others: &[&Member], name: &str, urls: &Urls) -> Result<(), CliError> {
     let refuse = |text: String| Err(CliError::Failed(text));
     if name.is_empty() || name.contains(['=', ',']) {
@@ -216,7 +217,7 @@ fn check_names(others: &[&Member], name: &str, urls: &Urls) -> Result<(), CliErr
     }
 }
 
-/// The members that say that they are well, each with a URL at which it says so.
+/// The ids of the healthy members, each with a URL that reported it.
 async fn healthy_members(client: &Arc<Client>, members: &[Member]) -> BTreeMap<String, String> {
     let mut urls: BTreeMap<String, Option<String>> =
         client.endpoints().into_iter().map(|endpoint| (endpoint, None)).collect();
@@ -243,7 +244,7 @@ async fn healthy_members(client: &Arc<Client>, members: &[Member]) -> BTreeMap<S
     healthy
 }
 
-/// Why nothing was done, and what to do.
+/// The text of a refusal: why nothing was done, and what to do.
 fn refusal_text(
     refusal: ReplaceRefusal,
     old: &Member,
@@ -283,7 +284,7 @@ fn refusal_text(
 
 async fn remove(session: &Session<'_>, client: &Client, old: &Member) -> Result<(), CliError> {
     let Err(error) = session.limit(client.remove_member(&old.id)).await else { return Ok(()) };
-    // It may be gone nevertheless, if only the answer was lost.
+    // The member may be removed although the answer was lost.
     match session.limit(client.members()).await {
         Ok(members) if !members.iter().any(|member| member.id == old.id) => Ok(()),
         Ok(_) => Err(CliError::Failed(format!(
@@ -301,7 +302,7 @@ async fn remove(session: &Session<'_>, client: &Client, old: &Member) -> Result<
     }
 }
 
-/// Adds the member, through an election if need be.
+/// Adds the member; retries during an election.
 async fn add(client: &Client, old: &str, urls: &[String], limit: Duration) -> Result<Member, ClientError> {
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let end = Instant::now() + ADD_TIME_MAX.max(limit);
@@ -310,7 +311,7 @@ async fn add(client: &Client, old: &str, urls: &[String], limit: Duration) -> Re
             Ok(new) => return Ok(new),
             Err(error) => error,
         };
-        // It may be there nevertheless, if only the answer was lost.
+        // The member may be added although the answer was lost.
         if let Ok(members) = within(limit, client.members()).await
             && let Some(new) = members
                 .into_iter()
@@ -334,7 +335,7 @@ fn same(one: &[String], other: &[&str]) -> bool {
     sorted(one.to_vec()) == sorted(other.iter().map(|url| (*url).to_owned()).collect())
 }
 
-/// The old member is gone and the new one is not there: where that leaves the cluster, and how to go on.
+/// The text for a member that was removed but not replaced: the state of the cluster, and how to continue.
 fn removed_only_text(
     old: &Member,
     others: &[&Member],
@@ -358,7 +359,7 @@ fn removed_only_text(
     )
 }
 
-/// The members with the new one among them; as they were known before, if they cannot be asked.
+/// The members including the new one; from the earlier list, if the new list is missing or lacks it.
 fn with_new(requests: Option<Vec<Member>>, others: &[&Member], new: &Member) -> Vec<Member> {
     requests.filter(|members| members.iter().any(|member| member.id == new.id)).unwrap_or_else(|| {
         let mut members: Vec<Member> = others.iter().map(|member| (*member).clone()).collect();
@@ -367,7 +368,7 @@ fn with_new(requests: Option<Vec<Member>>, others: &[&Member], new: &Member) -> 
     })
 }
 
-/// How the new member is started.
+/// The settings that start the new member.
 struct StartCommand {
     name: String,
     cluster: String,
@@ -406,7 +407,7 @@ impl StartCommand {
         .collect()
     }
 
-    /// For a shell, over several lines.
+    /// The shell command, over several lines.
     fn command(&self) -> String {
         let mut out = "etcd".to_owned();
         for pair in self.arguments().chunks(2) {
@@ -418,7 +419,7 @@ impl StartCommand {
     }
 }
 
-/// Where clients will find the new member: on its own host, by the old one's schemes and ports.
+/// The client URLs of the new member: on its own host, with the old member's schemes and ports.
 fn client_urls(peer_urls: &[String], old: &[String]) -> Vec<String> {
     let host = peer_urls.first().and_then(|url| url.parse::<Url>().ok()).map(|url| bracketed(url.host()));
     let host = host.unwrap_or_else(|| "localhost".to_owned());
@@ -435,7 +436,7 @@ fn client_urls(peer_urls: &[String], old: &[String]) -> Vec<String> {
     urls
 }
 
-/// Where to listen so that a URL leads there: a name may have any address.
+/// The URL to listen at for an advertised URL: all addresses if the host is a name.
 fn listening(url: &str) -> String {
     match url.parse::<Url>() {
         Ok(parsed) if parsed.host().parse::<std::net::IpAddr>().is_err() => {
@@ -453,7 +454,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,[]".contains(c);
     if !text.is_empty() && text.chars().all(plain) && !text.contains(['[', ']']) {

@@ -41,7 +41,7 @@ impl Set {
         let client = session.connect().await?;
         let options = client::SetOptions {
             prev_value: self.swap_with_value.into_vec(),
-            // A negative index is sent as the original sends it: it never compares equal.
+            // A negative index is sent as the original sends it, and never compares equal.
             prev_index: self.swap_with_index.cast_unsigned(),
             ttl_seconds: ttl_seconds(self.ttl),
             ..client::SetOptions::default()

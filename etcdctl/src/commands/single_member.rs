@@ -1,5 +1,5 @@
-//! Whether a second member could find the only one of a cluster. If not, the cluster takes no writes from the moment the
-//! second one is added: both are needed for a majority.
+//! Checks whether a second member could reach the only member of a cluster. If not, the cluster accepts no writes
+//! after the second one is added: both are needed for a majority.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the only member's peer port may take to answer. One that does not may be behind a firewall.
+/// How long the only member's peer port may take to answer. A port that does not answer may be behind a firewall.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
-/// The list of one member is short.
+/// The largest answer; the list of one member is short.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// What to tell before a member with these peer URLs is added, if the only member cannot be found under its own.
+/// The warning before a member with these peer URLs is added, if the only member cannot be reached at its own.
 pub(super) async fn warning(client: &Client, name: &str, new_urls: &[&str]) -> Option<String> {
     let cluster = match client.cluster() {
         Some(cluster) => cluster,
@@ -30,7 +30,7 @@ pub(super) async fn warning(client: &Client, name: &str, new_urls: &[&str]) -> O
     warning_of(client, only, name, new_urls).await
 }
 
-/// The same where `only` is the one that is left once another one is removed.
+/// As [`warning`], where `only` is the member that remains after another one is removed.
 pub(super) async fn warning_of(
     client: &Client,
     only: &Member,
@@ -43,7 +43,7 @@ pub(super) async fn warning_of(
     ids.sort_unstable();
     let new = Urls::from_texts(new_urls.iter().copied()).ok()?;
     let own = Urls::from_texts(only.peer_urls.iter().map(String::as_str)).ok()?;
-    // What is near the member is near this program only if it asks the member on the same machine.
+    // A loopback URL of the member can be checked only on the member's machine.
     let is_near = client.endpoints().iter().all(|url| url.parse().is_ok_and(|url: Url| is_loopback(&url)));
     let mut why = None;
     for url in &own {
@@ -76,7 +76,7 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Why this is not the URL of the member; `None` if it is, or if that cannot be told from here.
+/// Why a URL is not that of the member; `None` if it is, or if this cannot be decided from here.
 async fn problem(url: &Url, cluster_id: &str, ids: &[String]) -> Option<&'static str> {
     match timeout(ANSWER_TIME_MAX, TcpStream::connect(url.address())).await {
         Ok(Ok(stream)) if url.scheme() == Scheme::Http => {
@@ -96,8 +96,9 @@ async fn members_at(mut stream: TcpStream, url: &Url) -> std::io::Result<String>
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Whether the answer of a peer port is that of another cluster than the one with these members. A copy of the data that
-/// was forced to be alone has the same cluster id, so the list is looked at too. `None` if it is no such answer.
+/// Whether the answer of a peer port comes from another cluster than the one with these members. A copy of the data
+/// that was started with -force-new-cluster has the same cluster id, so the list is compared too. `None` for other
+/// answers.
 fn is_of_another(answer: &str, cluster_id: &str, ids: &[String]) -> Option<bool> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let header = head.lines().find_map(|line| {

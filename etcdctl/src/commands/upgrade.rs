@@ -13,10 +13,10 @@ use crate::error::CliError;
 use crate::output;
 use crate::session::Session;
 
-/// Longer than a leader of 0.4 waits until all its members know of a version 2 on their machines: 50 times 5 s.
+/// The time limit: longer than a leader of 0.4 waits for all members to find a program of 2.x, which is 50 times 5 s.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 
-/// After this the user is told why there is no answer yet.
+/// After this time the reason for the missing answer is printed.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Tell a running cluster of etcd 0.4 to change over to 2.x
@@ -94,7 +94,7 @@ impl Upgrade {
         }
     }
 
-    /// The certificates for members; where they are not given, those for clients.
+    /// The certificates for members; without them, those for clients.
     fn tls_files(&self, global: &ClientTlsFiles) -> ClientTlsFiles {
         let file = |flag: &Option<OsString>| flag.clone().filter(|name| !name.is_empty()).map(PathBuf::from);
         let (cert, key) = match (file(&self.peer_cert_file), file(&self.peer_key_file)) {
@@ -109,7 +109,7 @@ impl Upgrade {
     }
 }
 
-/// Asks the member, and tells the user when that takes long.
+/// Sends the request, and prints a note if the answer takes long.
 async fn ask(client: &Client, peer_url: &str) -> Result<u16, ClientError> {
     let answer = async {
         match timeout(ANSWER_MAX, client.request_next_internal_version(peer_url)).await {

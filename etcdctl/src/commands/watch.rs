@@ -55,7 +55,7 @@ impl Watch {
                     continue;
                 }
             };
-            // What happens to a directory itself is not printed, and does not end the watch.
+            // Events of a directory itself are not printed, and do not end the watch.
             if response.node.dir {
                 continue;
             }
@@ -71,12 +71,12 @@ impl Watch {
     }
 }
 
-/// The watcher with signs of life, if they are asked for. Whole seconds, as members take them.
+/// The watcher with progress notices, unless `interval` is zero. In whole seconds, as members expect.
 pub(super) fn with_progress(watcher: Watcher<'_>, interval: Duration) -> Watcher<'_> {
     if interval.is_zero() { watcher } else { watcher.with_progress(interval.as_secs().max(1)) }
 }
 
-/// The index to begin with, for a flag that names the one before it.
+/// The first index, for a flag that names the one before it.
 pub(super) fn first_index(after: i64) -> Option<u64> {
     match after.cast_unsigned() {
         0 => None,

@@ -1,16 +1,16 @@
-//! How long certificates are still valid.
+//! Checks how long certificates are still valid.
 
 use super::observed::{Certificate, ObservedCluster};
 use super::report::{Finding, count};
 
 const CHECK: &str = "certificate";
 const DAY: i64 = 86_400;
-/// Whoever signs certificates needs some time.
+/// A warning this many days before the end: to get a new certificate takes time.
 const WARNING_DAYS: i64 = 30;
-/// It is about to stop.
+/// A problem this many days before the end.
 const PROBLEM_DAYS: i64 = 7;
 
-/// Those of all URLs, and those in files.
+/// Checks the certificates of all URLs, and those in files.
 pub(super) fn examine(cluster: &ObservedCluster, now: i64, findings: &mut Vec<Finding>) {
     let mut seen: Vec<i64> = Vec::new();
     let of_members = cluster.members.iter().flat_map(|member| {
@@ -24,7 +24,7 @@ pub(super) fn examine(cluster: &ObservedCluster, now: i64, findings: &mut Vec<Fi
                 seen.push(shown.not_after);
                 judge(&certificate.at, shown, now)
             }
-            // Of a member that is down nothing can be seen, and that is told elsewhere.
+            // A member that is down is reported by another check.
             Err(why) => not_seen(certificate, why, member.is_some()),
         };
         findings.extend(finding.map(|finding| match member {

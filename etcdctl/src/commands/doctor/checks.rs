@@ -1,18 +1,18 @@
-//! Judges what was seen of the cluster as a whole. Pure: the time is an argument.
+//! Checks of the cluster as a whole. Pure: the time is an argument.
 
 use std::collections::BTreeMap;
 
 use super::observed::{ObservedCluster, ObservedMember};
 use super::report::{Finding, count};
 
-/// More voters than this make writes slower, and bear failures that nobody has.
+/// More voters than this only make writes slower.
 const MEMBERS_USUAL_MAX: usize = 7;
-/// A member that is so many entries behind is not keeping up.
+/// A member this many entries behind is not keeping up.
 const LAG_WARNING: u64 = 1000;
-/// The leader keeps so many entries: a member that is further behind needs a whole snapshot.
+/// The leader keeps this many entries: a member that is further behind needs a whole snapshot.
 const LAG_PROBLEM: u64 = 5000;
 
-/// Everything that is to be said.
+/// Runs all checks.
 pub(super) fn examine(cluster: &ObservedCluster, now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     reachable(cluster, &mut findings);

@@ -1,18 +1,18 @@
-//! Whether the clocks agree. Keys expire by the leader's.
+//! Checks whether the clocks agree: keys expire by the leader's clock.
 
 use super::checks::answering;
 use super::observed::{ObservedCluster, ObservedMember};
 use super::report::Finding;
 
 const CHECK: &str = "clock";
-/// Milliseconds from which on a difference is worth a word: beyond what a `Date` header leaves open.
+/// The difference for a warning, in milliseconds: more than the precision of a `Date` header.
 const WARNING_MS: i64 = 1000;
-/// Keys live that much too long or too short when another member begins to lead.
+/// The difference for a problem: keys live this much too long or too short after an election.
 const PROBLEM_MS: i64 = 30_000;
 
 const ADVICE: &str = "let NTP set the clocks of all machines: keys expire by the leader's clock, and after an election by another one";
 
-/// Members against each other, then all against this machine.
+/// Compares the members with each other, then with this machine.
 pub(super) fn examine(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     let mut clocks: Vec<(&ObservedMember, (i64, i64))> =
         answering(cluster).filter_map(|member| Some((member, member.clock_ms?))).collect();
@@ -28,7 +28,7 @@ pub(super) fn examine(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
         );
         findings.push(by(apart, text, ADVICE));
     }
-    // Where all members agree against us, it is this machine that is wrong.
+    // If all members agree and differ from this machine, this machine is wrong.
     let off = |(least, most): (i64, i64)| if least > 0 { least } else { most.min(0) };
     let together = clocks.len() > 1
         && apart < WARNING_MS
@@ -63,7 +63,7 @@ fn by(millis: i64, text: String, advice: &str) -> Finding {
     }
 }
 
-/// Tenths are as exact as it gets.
+/// In seconds with one decimal.
 fn seconds(millis: i64) -> String {
     let tenths = millis.unsigned_abs() / 100;
     format!("{}.{} s", tenths / 10, tenths % 10)

@@ -1,14 +1,14 @@
-//! The few numbers of `/metrics` that are of interest here.
+//! Reads the few measures of `/metrics` that the doctor uses.
 
 use super::observed::{Fsync, History};
 
-/// The log's syncs, as 2.3 calls them and as 3.x does.
+/// The name of the log's sync times in 2.3 and in 3.x.
 const FSYNC: [&str; 2] = ["etcd_wal_fsync_durations_seconds", "etcd_disk_wal_fsync_duration_seconds"];
 const HISTORY: &str = "etcd_rs_watch_history";
-/// The share of syncs that is looked at, in hundredths.
+/// The percentile of sync times that is checked.
 const PERCENT: u64 = 99;
 
-/// How long syncs take; `None` when there were none, or nothing is said of them.
+/// The sync times; `None` if there were no syncs, or the page does not have them.
 pub(super) fn fsync(page: &str) -> Option<Fsync> {
     FSYNC.iter().find_map(|name| {
         let count = whole(value(page, &format!("{name}_count"))?)?;
@@ -26,7 +26,7 @@ pub(super) fn fsync(page: &str) -> Option<Fsync> {
     })
 }
 
-/// The reach of the watch history; `None` when it is not told, or has not lost anything yet.
+/// The reach of the watch history; `None` if the page does not have it, or the history is not full yet.
 pub(super) fn history(page: &str) -> Option<History> {
     let of = |what: &str| value(page, &format!("{HISTORY}_{what}"));
     let (events, most) = (whole(of("events")?)?, whole(of("events_max")?)?);
@@ -41,7 +41,7 @@ fn value(page: &str, name: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// A count, which the page may write with an exponent.
+/// A count; the page may write it with an exponent.
 fn whole(value: f64) -> Option<u64> {
     // Beyond this a float no longer holds each number.
     const WHOLE_MAX: f64 = 9e15;

@@ -1,7 +1,7 @@
 //! `doctor`.
 //!
-//! [`ask`] asks everybody at the same time and fills in what was [`seen`]; [`checks`] and the files beside it judge
-//! that, without asking; [`report`] prints what they found.
+//! [`queries`] queries all members in parallel and fills in what was [`observed`]; [`checks`] and the files beside it
+//! check that, without I/O; [`report`] prints what they found.
 
 mod certificates;
 mod checks;

@@ -1,4 +1,4 @@
-//! What the members have answered: values only. [`super::queries`] fills them in, [`super::checks`] judges them.
+//! The answers of the members: values only. [`super::queries`] fills them in, [`super::checks`] checks them.
 
 use std::collections::BTreeSet;
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 use shared::client::Member;
 use shared::net::PeerCertificate;
 
-/// All that was seen of a cluster.
+/// What was observed of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct ObservedCluster {
-    /// The members, as the members know each other.
+    /// The members, from their own lists.
     pub(super) members: Vec<ObservedMember>,
-    /// Whether members differ in whom they know, and who knows whom then.
+    /// If members have different lists of members: each list, with the members that have it.
     pub(super) other_lists: Vec<String>,
-    /// Endpoints that were given and of which no member is known: URL and what is wrong.
+    /// Given endpoints of which no member is known: URL and error.
     pub(super) unknown_endpoints: Vec<(String, String)>,
-    /// Certificates in files that were given: the file, and what is in it.
+    /// Certificates in the given files.
     pub(super) files: Vec<Certificate>,
-    /// Cluster ids, as different endpoints told them.
+    /// The cluster ids in the answers of the endpoints.
     pub(super) ids: BTreeSet<String>,
 }
 
 impl ObservedCluster {
-    /// The cluster's id, if there is one.
+    /// The cluster's id, if known.
     pub(super) fn id(&self) -> Option<&str> {
         self.ids.first().map(String::as_str)
     }
 
-    /// The name of the member that most take for the leader.
+    /// The name of the leader, according to the first member that knows one.
     pub(super) fn leader(&self) -> Option<&str> {
         let id =
             self.members.iter().find_map(|member| member.leader.as_deref().filter(|id| !id.is_empty()))?;
@@ -35,47 +35,47 @@ impl ObservedCluster {
     }
 }
 
-/// All that was seen of a member.
+/// What was observed of a member.
 #[derive(Debug, Default, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ObservedMember {
     /// As the cluster lists it.
     #[serde(serialize_with = "member")]
     pub(super) listed: Member,
-    /// The URL that answers; none when the member cannot be reached.
+    /// The URL that answers; `None` if the member cannot be reached.
     pub(super) url: Option<String>,
     /// Client URLs that do not answer, with the cause.
     pub(super) unreachable: Vec<(String, String)>,
     /// `2.3.8`
     pub(super) version: Option<String>,
-    /// What the whole cluster can speak.
+    /// The version of the cluster.
     pub(super) cluster_version: Option<String>,
-    /// The id of the leader, empty when there is none.
+    /// The id of the leader; empty if there is none.
     pub(super) leader: Option<String>,
-    /// What it says of its own health.
+    /// Whether it says that it is healthy.
     pub(super) healthy: Option<bool>,
-    /// Entries committed, as it knows.
+    /// Its raft index.
     pub(super) raft_index: Option<u64>,
-    /// Changes of the store.
+    /// Its etcd index.
     pub(super) etcd_index: Option<u64>,
-    /// Its clock minus ours, in milliseconds: at least and at most.
+    /// Its clock minus ours, in milliseconds: the least and the most possible.
     pub(super) clock_ms: Option<(i64, i64)>,
-    /// From a question to its answer, in seconds, on a connection that is there.
+    /// The time of a query, in seconds, on an open connection.
     pub(super) round_trip: Option<f64>,
-    /// The same for a read that a majority has to confirm.
+    /// The result of a quorum read.
     pub(super) quorum_read: Option<QuorumRead>,
-    /// How long its disk takes.
+    /// The sync times of its log.
     pub(super) fsync: Option<Fsync>,
-    /// How far back its watch history goes.
+    /// Its watch history.
     pub(super) history: Option<History>,
-    /// Whether users must give passwords.
+    /// Whether authentication is on.
     pub(super) auth: Option<bool>,
-    /// What its URLs present.
+    /// The certificates of its URLs.
     pub(super) certificates: Vec<Certificate>,
 }
 
 impl ObservedMember {
-    /// Its name; its id when it has none.
+    /// Its name, or its id if it has no name.
     pub(super) fn label(&self) -> &str {
         if self.listed.name.is_empty() { &self.listed.id } else { &self.listed.name }
     }
@@ -92,11 +92,11 @@ fn member<S: serde::Serializer>(member: &Member, serializer: S) -> Result<S::Ok,
         .serialize(serializer)
 }
 
-/// What became of a quorum read.
+/// The result of a quorum read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum QuorumRead {
-    /// Seconds.
+    /// It took this many seconds.
     Took(f64),
     /// The user may not read.
     NotAllowed,
@@ -110,11 +110,11 @@ pub(super) enum QuorumRead {
 pub(super) struct Fsync {
     /// How many there were.
     pub(super) count: u64,
-    /// Of a hundred, 99 took no longer than this: seconds.
+    /// The 99th percentile, in seconds.
     pub(super) p99: f64,
 }
 
-/// How far back the events go that a member remembers.
+/// The watch history of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct History {
@@ -122,17 +122,17 @@ pub(super) struct History {
     pub(super) oldest_index: u64,
     /// How many indexes it covers.
     pub(super) reach: u64,
-    /// How old the oldest event is, in seconds, where the member tells.
+    /// The age of the oldest event, in seconds, if the member reports it.
     pub(super) age: Option<f64>,
 }
 
-/// A certificate, and where it was seen.
+/// A certificate, and where it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Certificate {
     /// A URL or a file.
     pub(super) at: String,
-    /// What it says, or why it could not be seen.
+    /// Its contents, or why it could not be read.
     #[serde(serialize_with = "validity")]
     pub(super) shown: Result<PeerCertificate, String>,
 }

@@ -1,4 +1,4 @@
-//! Asks: every endpoint that was given, then every member, all at the same time and none for longer than a limit.
+//! Queries every given endpoint, then every member; all in parallel, each with a time limit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,20 +17,20 @@ use super::observed::{Certificate, History, ObservedCluster, ObservedMember, Quo
 use crate::diagnosis;
 use crate::settings::Settings;
 
-/// One question. What takes longer counts as no answer.
+/// The time limit of one query. A later answer counts as none.
 const QUERY_TIME_MAX: Duration = Duration::from_secs(3);
-/// A quorum read may wait for an election.
+/// The time limit of a quorum read, which may wait for an election.
 const QUORUM_TIME_MAX: Duration = Duration::from_secs(5);
-/// A watch from the first index is answered at once, or there is nothing to learn from it.
+/// The time limit of the watch from the first index. Its error comes at once; without one the history is complete.
 const WATCH_TIME_MAX: Duration = Duration::from_millis(500);
-/// A page of metrics is some hundred kilobytes.
+/// The largest answer; a page of metrics has some hundred kilobytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Between a member's start and its first event, in seconds.
+/// The most time between a member's start and its first event, in seconds.
 const START_SECONDS: f64 = 2.0;
-/// A key that nobody has: the answer is short.
+/// A key that does not exist, so that the answer is short.
 const MISSING_KEY: &str = "/v2/keys/_etcdctl_doctor_asks";
 
-/// Asks everybody. `certificates` is off where nobody is to look at them.
+/// Queries all endpoints and members.
 pub(super) async fn query_cluster(client: &Arc<Client>, settings: &Settings) -> ObservedCluster {
     let mut cluster = ObservedCluster { files: files(settings), ..ObservedCluster::default() };
     let mut members: BTreeMap<String, Member> = BTreeMap::new();
@@ -48,7 +48,7 @@ pub(super) async fn query_cluster(client: &Arc<Client>, settings: &Settings) -> 
             Err(why) => cluster.unknown_endpoints.push((text, why)),
         }
     }
-    // An endpoint that is down but that a member publishes is told of as that member.
+    // An unreachable endpoint that a member publishes is reported with that member.
     let published =
         |url: &str| members.values().any(|member| member.client_urls.iter().any(|other| other == url));
     cluster.unknown_endpoints.retain(|(url, _)| !published(url));
@@ -76,7 +76,7 @@ pub(super) async fn query_cluster(client: &Arc<Client>, settings: &Settings) -> 
     cluster
 }
 
-/// Does the same with each of some things at the same time; the answers come in the order of the things.
+/// Runs `work` on each item in parallel; returns the items with their results, in the order of the items.
 async fn in_parallel<T: Clone + Send + 'static, R: Send + 'static, F: Future<Output = R> + Send + 'static>(
     items: Vec<T>,
     work: impl Fn(T) -> F,
@@ -94,7 +94,7 @@ async fn in_parallel<T: Clone + Send + 'static, R: Send + 'static, F: Future<Out
     all.into_iter().map(|(_, item, result)| (item, result)).collect()
 }
 
-/// What an endpoint says of its cluster.
+/// The answers of an endpoint about its cluster.
 struct EndpointView {
     id: String,
     cluster_id: Option<String>,
@@ -127,7 +127,7 @@ fn member_list(page: &Page) -> Option<Vec<Member>> {
     serde_json::from_value(value.get("members")?.clone()).ok()
 }
 
-/// Everything about one member; `given` are the endpoints of the command line that are this one.
+/// Queries one member; `given` are the endpoints of the command line that belong to it.
 async fn inspect_member(
     client: Arc<Client>,
     listed: Member,
@@ -160,7 +160,7 @@ async fn inspect_member(
     (seen, view)
 }
 
-/// What `/version` says at a URL.
+/// The answer of `/version` at a URL.
 async fn first_answer(client: &Client, url: &str) -> Result<Value, String> {
     let endpoint = Endpoint::parse(url).map_err(|error| error.to_string())?;
     match query(client, Method::GET, &endpoint, "/version", &[], QUERY_TIME_MAX).await {
@@ -176,11 +176,11 @@ async fn first_answer(client: &Client, url: &str) -> Result<Value, String> {
     }
 }
 
-/// All questions to a member that answers.
+/// Sends all queries to a member that answers.
 async fn query_member(client: &Arc<Client>, url: &str, seen: &mut ObservedMember) -> Option<EndpointView> {
     let endpoint = Endpoint::parse(url).ok()?;
     let get = |path: &'static str| query(client, Method::GET, &endpoint, path, &[], QUERY_TIME_MAX);
-    // On the connection that the first question has made, and before the others take turns with it.
+    // On the connection of the first query, and before the parallel queries.
     let before = super::super::now().0;
     if let Ok(page) = get("/version").await {
         seen.round_trip = Some(page.took.as_secs_f64());
@@ -229,20 +229,20 @@ async fn query_member(client: &Arc<Client>, url: &str, seen: &mut ObservedMember
     view.ok()
 }
 
-/// How long a member runs, in seconds, by its start time.
+/// How long a member has been running, in seconds, by its start time.
 fn uptime(start: &str) -> Option<f64> {
     let start = start.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
     let nanos = i128::from(super::super::now().0) - start;
     Some(Duration::from_nanos(u64::try_from(nanos).ok()?).as_secs_f64())
 }
 
-/// The history without its age where that is only the time since the member's start: the events may be older.
+/// Removes the history's age if it is only the time since the member's start: the events may be older.
 fn known_age(history: History, uptime: Option<f64>) -> History {
     let known = |age: &f64| uptime.is_none_or(|uptime| age + START_SECONDS < uptime);
     History { age: history.age.filter(known), ..history }
 }
 
-/// What a watch from the first index says of events that are gone: `… has been cleared [4001/1]`.
+/// The history from the error of a watch from the first index: `… has been cleared [4001/1]`.
 fn history(refusal: Value, index: u64) -> Option<History> {
     let cleared = refusal.get("errorCode")?.as_u64()? == 401;
     let cause = text_of(&refusal, "cause").filter(|_| cleared)?;
@@ -250,7 +250,7 @@ fn history(refusal: Value, index: u64) -> Option<History> {
     Some(History { oldest_index, reach: (index + 1).saturating_sub(oldest_index), age: None })
 }
 
-/// A member's clock minus ours, in milliseconds: the least and the most that it can be. `Date` has whole seconds.
+/// A member's clock minus ours, in milliseconds: the least and the most possible. `Date` has whole seconds.
 fn clock(headers: &HeaderMap, before: i64, after: i64) -> Option<(i64, i64)> {
     let date = header(headers, "date")?;
     let second = jiff::fmt::rfc2822::parse(&date).ok()?.timestamp().as_second();
@@ -258,7 +258,7 @@ fn clock(headers: &HeaderMap, before: i64, after: i64) -> Option<(i64, i64)> {
     Some((second * 1000 - millis(after), second * 1000 + 1000 - millis(before)))
 }
 
-/// What the TLS ports among some URLs present.
+/// The certificates of those URLs that use TLS.
 async fn certificates(urls: Vec<String>) -> Vec<Certificate> {
     let targets = urls.into_iter().filter_map(|url| {
         let target = Endpoint::parse(&url).ok()?.target()?.clone();
@@ -271,7 +271,7 @@ async fn certificates(urls: Vec<String>) -> Vec<Certificate> {
     presented.await.into_iter().map(|((at, _), shown)| Certificate { at, shown }).collect()
 }
 
-/// The certificates in the files that were given.
+/// The certificates in the given files.
 fn files(settings: &Settings) -> Vec<Certificate> {
     let read = |path: &Path| {
         let at = path.display().to_string();
@@ -285,7 +285,7 @@ fn files(settings: &Settings) -> Vec<Certificate> {
     settings.tls.cert.iter().chain(&settings.tls.ca).flat_map(|path| read(path)).collect()
 }
 
-/// One question, with a limit.
+/// Sends one query with a time limit.
 async fn query(
     client: &Client,
     method: Method,
@@ -320,7 +320,7 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// The beginning of an answer, in one line.
+/// The beginning of an answer, without control characters.
 fn short(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(160).collect()
 }

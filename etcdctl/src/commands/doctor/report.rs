@@ -1,4 +1,4 @@
-//! What was found, and how it is printed.
+//! The findings, and how they are printed.
 
 use serde::Serialize;
 use serde_json::json;
@@ -7,11 +7,11 @@ use super::observed::ObservedCluster;
 use crate::error::CliError;
 use crate::output::{Format, Output};
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// As it should be, or not to be told from here.
+    /// As it should be, or not known.
     Ok,
     /// It works, but something should be done.
     Warning,
@@ -29,30 +29,30 @@ impl Level {
     }
 }
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// How bad it is.
+    /// How serious a finding is.
     pub(super) level: Level,
-    /// What was looked at: `clock`, `disk`.
+    /// The name of the check: `clock`, `disk`.
     pub(super) check: &'static str,
-    /// Whom it is about, where it is one member.
+    /// The member, if it is about one member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) member: Option<String>,
     /// What was found.
     pub(super) text: String,
-    /// What to do about it.
+    /// What the operator should do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
 }
 
 impl Finding {
-    /// All is well.
+    /// A finding of level [`Level::Ok`].
     pub(super) fn ok(check: &'static str, text: impl Into<String>) -> Finding {
         Finding { level: Level::Ok, check, member: None, text: text.into(), advice: None }
     }
 
-    /// Something should be done.
+    /// A finding of level [`Level::Warning`].
     pub(super) fn warning(
         check: &'static str,
         text: impl Into<String>,
@@ -62,7 +62,7 @@ impl Finding {
         Finding { level: Level::Warning, check, member: None, text, advice }
     }
 
-    /// Something must be done.
+    /// A finding of level [`Level::Problem`].
     pub(super) fn problem(
         check: &'static str,
         text: impl Into<String>,
@@ -71,13 +71,13 @@ impl Finding {
         Finding { level: Level::Problem, ..Finding::warning(check, text, advice) }
     }
 
-    /// About this member.
+    /// The same finding about a member.
     pub(super) fn of(self, member: impl Into<String>) -> Finding {
         Finding { member: Some(member.into()), ..self }
     }
 }
 
-/// Prints the findings, the worst first. Whether there is a problem among them.
+/// Prints the findings, the most serious first. Returns whether there is a problem among them.
 pub(super) fn print(
     cluster: &ObservedCluster,
     mut findings: Vec<Finding>,
@@ -106,7 +106,7 @@ fn render(cluster: &ObservedCluster, findings: &[Finding]) -> String {
     for (at, Finding { level, check, member, text, advice }) in findings.iter().enumerate() {
         let member = member.as_ref().map(|member| format!("{member}: ")).unwrap_or_default();
         out.push_str(&format!("{:<8} {check:<13} {member}{text}\n", level.name()));
-        // Once below several that ask for the same.
+        // Advice that several findings in a row share is printed once, after the last.
         let next = findings.get(at + 1).and_then(|finding| finding.advice.as_ref());
         if let Some(advice) = advice.as_ref().filter(|advice| next != Some(advice)) {
             out.push_str(&format!("{:23}-> {advice}\n", ""));

@@ -1,27 +1,27 @@
-//! How fast members, disks and histories are.
+//! Checks the speed of members and disks, and the length of watch histories.
 
 use super::checks::answering;
 use super::observed::{History, ObservedCluster, ObservedMember, QuorumRead};
 use super::report::Finding;
 
-/// Seconds from here to a member and back.
+/// The round trip for a warning, in seconds.
 const ROUND_TRIP_WARNING: f64 = 0.1;
-/// etcdctl gives up on a member after a second.
+/// The round trip for a problem: etcdctl gives up on a member after a second.
 const ROUND_TRIP_PROBLEM: f64 = 1.0;
-/// A majority's answer takes a round trip between members; with Go members, a write.
+/// The quorum read for a warning, in seconds: it takes a round trip between members, or a write with Go members.
 const QUORUM_WARNING: f64 = 0.3;
-/// The default of -election-timeout.
+/// The quorum read for a problem: the default of -election-timeout.
 const QUORUM_PROBLEM: f64 = 1.0;
-/// A disk for a log syncs in some milliseconds.
+/// The sync for a warning, in seconds: a good disk syncs in some milliseconds.
 const FSYNC_WARNING: f64 = 0.017;
-/// The default of -heartbeat-interval is a tenth of a second: slower, and leaders are lost.
+/// The sync for a problem: with slower ones than the default of -heartbeat-interval (0.1 s) leaders are lost.
 const FSYNC_PROBLEM: f64 = 0.129;
-/// From a few syncs nothing follows.
+/// Fewer syncs than this are not checked.
 const FSYNC_COUNT_MIN: u64 = 10;
-/// A client that restarts or loses its connection is away for that long, in seconds.
+/// The history's age for a warning, in seconds: a client that restarts may be away for as long.
 const HISTORY_AGE_WARNING: f64 = 60.0;
 
-/// All of it.
+/// Runs the checks of this file.
 pub(super) fn examine(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     latency(cluster, findings);
     quorum_reads(cluster, findings);

@@ -1,4 +1,4 @@
-//! From a source to the cluster: some nodes at a time, with books that are right at any moment.
+//! Copies from a source to the cluster, several nodes at a time. The progress on record is always correct.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use super::write::{Failure, Writer};
 use super::{ImportNode, NodeContent, SourceItem};
 use crate::output;
 
-/// How often the bar is drawn and the bookmark written.
+/// How often the bar is updated and the bookmark written.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much is told on the way.
+/// What an import reports while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
-    /// Each key and directory; the first key that fails is the end.
+    /// Each key and directory; the first failure ends the import.
     EachKey,
-    /// What fails; the rest goes on.
+    /// Failures only; the import continues.
     Summary,
 }
 
 /// How an import ended.
 #[derive(Debug)]
 pub(super) enum ImportEnd {
-    /// All was read; what is wrong with the end, if something is.
+    /// The whole source was read; what is wrong with its end, if anything.
     All(Option<String>),
-    /// By the user.
+    /// The user interrupted it.
     Interrupted,
-    /// By this.
+    /// It stopped with this error.
     Stopped(String),
 }
 
@@ -48,16 +48,16 @@ pub(super) struct Copy {
     pub(super) bookmark: Option<Bookmark>,
 }
 
-/// What a task brings back.
+/// The result of a task.
 type TaskResult = (ImportNode, Result<Outcome, Failure>);
 
 impl Copy {
-    /// Writes what `read` hands over, which gets a thread of its own.
+    /// Writes the items from `read`, which runs on its own thread.
     pub(super) async fn run<R>(mut self, read: R) -> (ImportProgress, ImportEnd)
     where
         R: FnOnce(&mut dyn FnMut(SourceItem) -> bool) + Send + 'static,
     {
-        // All on this thread: what is written waits for the network, not for the processor.
+        // All tasks on this thread: writes wait for the network, not for the processor.
         let end = LocalSet::new().run_until(self.copy(read)).await;
         self.bar.finish();
         let end = match (self.update_bookmark(&end), end) {
@@ -75,12 +75,12 @@ impl Copy {
             return ImportEnd::Stopped(error);
         }
         let (sender, mut found) = mpsc::channel(self.clients);
-        // It ends by itself when nobody listens any more; what it waits for, the process does not.
+        // The thread ends when the channel is closed; the process does not wait for its pending read.
         std::thread::spawn(move || read(&mut |found| sender.blocking_send(found).is_ok()));
 
         let mut tasks: JoinSet<TaskResult> = JoinSet::new();
         let mut end = None;
-        // A directory that has a time to live is made before anything in it: it would come without one.
+        // A directory with a time to live is written before its contents: otherwise it would be created without one.
         let mut alone = false;
         let mut notes = interval(NOTE_INTERVAL);
         notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,7 +149,7 @@ impl Copy {
         self.ledger.done(position, outcome);
     }
 
-    /// Enters what became of a node.
+    /// Records the result of a node.
     ///
     /// # Errors
     /// When the import cannot go on.
@@ -161,7 +161,7 @@ impl Copy {
                 self.bar.note(&format!("line {}: {key}: {error}\n", item.position.line));
                 self.ledger.done(item.position, Outcome::Failed);
             }
-            // Not entered: this is where a later run goes on.
+            // Not recorded: a later run continues here.
             Err(Failure::Refused(error)) => return Err(error.to_string()),
             Err(Failure::Unreachable(error)) => {
                 let detail = error.detail().unwrap_or_default();

@@ -7,7 +7,7 @@
 //! {"end":{"nodes":3,"index":4}}
 //! ```
 //!
-//! Parents come before children. What else a line holds is passed over.
+//! Parents come before children. Unknown fields are ignored.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,18 +21,18 @@ use shared::time::UnixNanos;
 use super::ledger::SourcePosition;
 use super::{ImportNode, NodeContent, SourceItem};
 
-/// The longest line: four times the largest body of a request that a server takes by default.
+/// The longest line: four times the largest request body that a server accepts by default.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// Reads an export.
 #[derive(Debug)]
 pub(super) struct ExportReader<R> {
     source: BufReader<R>,
-    /// The last line that was read, and the byte behind it.
+    /// The last line that was read, and the byte after it.
     position: SourcePosition,
     /// Nodes so far.
     nodes: u64,
-    /// Directories whose time is over.
+    /// Expired directories.
     expired: BTreeSet<Vec<u8>>,
     line: Vec<u8>,
 }
@@ -59,14 +59,14 @@ struct ExportEnd {
     nodes: u64,
 }
 
-/// What a line is.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 enum ParsedLine {
     Node { key: Vec<u8>, content: NodeContent, expiration: Option<UnixNanos> },
     End { nodes: u64 },
 }
 
-/// What `next_line` came by.
+/// The result of `next_line`.
 enum LineKind {
     Line,
     Blank,
@@ -85,8 +85,8 @@ impl<R: Read> ExportReader<R> {
         }
     }
 
-    /// Hands over what stands behind the first `done` lines, until `send` says that it has enough. `now` decides what
-    /// is still there. The first lines are read too: which directories are over shows there.
+    /// Passes the items after the first `done` lines to `send`, until it returns false. `now` decides what has
+    /// expired. The first lines are read too, to find expired directories.
     pub(super) fn visit(
         &mut self,
         done: u64,
@@ -187,7 +187,7 @@ impl<R: Read> ExportReader<R> {
     }
 }
 
-/// Goes behind the end of the line that has begun. Returns how many bytes that were.
+/// Skips to the end of the current line. Returns the number of skipped bytes.
 fn skip_line(source: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
@@ -205,7 +205,7 @@ fn skip_line(source: &mut impl BufRead) -> io::Result<u64> {
 
 fn parse(line: &[u8]) -> Result<ParsedLine, String> {
     let line: ExportLine<'_> = serde_json::from_slice(line).map_err(|error| {
-        // The line that it would name is always the first.
+        // The error would always name line 1.
         format!("at byte {}: {}", error.column(), without_place(&error.to_string()))
     })?;
     if let Some(ExportEnd { nodes }) = line.end {
@@ -231,7 +231,7 @@ fn parse(line: &[u8]) -> Result<ParsedLine, String> {
     Ok(ParsedLine::Node { key, content, expiration })
 }
 
-/// What stands in a line as text or, where it is none, in base64.
+/// A field that is either text or base64.
 fn bytes(
     name: &str,
     text: Option<Cow<'_, str>>,
@@ -254,7 +254,7 @@ fn without_place(text: &str) -> &str {
 
 fn time(text: &str) -> Option<UnixNanos> {
     let nanos = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
-    // What lies beyond the years that a request can say is as good as the last of them.
+    // Later years than a request can express become the last possible one.
     i64::try_from(nanos.clamp(i64::MIN.into(), i64::MAX.into())).ok().map(UnixNanos)
 }
 

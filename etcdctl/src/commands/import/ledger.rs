@@ -1,36 +1,36 @@
-//! What has become of each node, in the order of the source.
+//! The result of each node, in the order of the source.
 //!
-//! Several nodes are written at a time and are done in another order than they began. What counts, and what is noted
-//! for `--resume`, is the beginning of the source up to the first node that is not done yet.
+//! Several nodes are written at a time and end in another order than they began. The progress, which is stored for
+//! `--resume`, is the part of the source before the first node that is not done yet.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// So many nodes may be done behind one that is not. Beyond it no more are begun.
+/// How many nodes after an unfinished one may be done; then no more are begun.
 const DONE_AHEAD_MAX: usize = 4096;
 
-/// What became of a node.
+/// The result of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// A key is written.
     Key,
-    /// A directory is made, or was there.
+    /// A directory is created, or already existed.
     Dir,
-    /// Its time was over.
+    /// It had expired.
     Expired,
-    /// It was there already, and was to be left alone.
+    /// It already existed, and existing nodes are kept.
     Kept,
     /// It could not be written.
     Failed,
 }
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct ImportProgress {
-    /// Lines that are done; of a snapshot, nodes.
+    /// Finished lines; of a snapshot, nodes.
     pub(super) lines: u64,
-    /// The byte behind them.
+    /// The byte after them.
     pub(super) offset: u64,
     pub(super) keys: u64,
     pub(super) dirs: u64,
@@ -40,7 +40,7 @@ pub(super) struct ImportProgress {
 }
 
 impl ImportProgress {
-    /// Nodes that were looked at.
+    /// The number of finished nodes.
     pub(super) fn nodes(&self) -> u64 {
         self.keys + self.dirs + self.expired + self.kept + self.failed
     }
@@ -57,45 +57,45 @@ impl ImportProgress {
     }
 }
 
-/// Where a node stands in its source.
+/// The position of a node in its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SourcePosition {
     /// Its line, from 1 on; in a snapshot, its number.
     pub(super) line: u64,
-    /// The byte behind its line.
+    /// The byte after its line.
     pub(super) end: u64,
 }
 
-/// The books of one run.
+/// The results of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     settled: ImportProgress,
-    /// By line: the byte behind it, and what became of it if it is done.
+    /// By line: the byte after it, and its result if it is done.
     open: BTreeMap<u64, (u64, Option<Outcome>)>,
 }
 
 impl Ledger {
-    /// Goes on from here.
+    /// Continues from earlier progress.
     pub(super) fn new(settled: ImportProgress) -> Ledger {
         Ledger { settled, open: BTreeMap::new() }
     }
 
-    /// Everything up to the first node that is not done.
+    /// The progress up to the first node that is not done.
     pub(super) fn settled(&self) -> ImportProgress {
         self.settled
     }
 
-    /// Whether to wait before more is begun.
+    /// Whether to wait before more nodes are begun.
     pub(super) fn is_crowded(&self) -> bool {
         self.open.len() >= DONE_AHEAD_MAX
     }
 
-    /// A node is being written. Nodes begin in their order.
+    /// Records that a node is being written. Must be called in the order of the source.
     pub(super) fn begin(&mut self, position: SourcePosition) {
         self.open.insert(position.line, (position.end, None));
     }
 
-    /// A node that began is done.
+    /// Records the result of a node that was begun.
     pub(super) fn done(&mut self, position: SourcePosition, outcome: Outcome) {
         if let Some((_, is_done)) = self.open.get_mut(&position.line) {
             *is_done = Some(outcome);

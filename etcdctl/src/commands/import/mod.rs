@@ -7,7 +7,7 @@
 //!                                       progress, resume ◀─ ledger ◀─┘
 //! ```
 //!
-//! A snapshot is told about as etcdctl 2.x did, key by key; an export with a bar and a count.
+//! Progress of a snapshot is printed as by etcdctl 2.x, key by key; of an export, with a bar and a count.
 
 mod copy;
 mod export;
@@ -39,7 +39,7 @@ use crate::error::CliError;
 use crate::go_values;
 use crate::session::Session;
 
-/// More requests at a time than any cluster has use for.
+/// The most requests at a time; more are of no use to any cluster.
 const CLIENTS_MAX: i64 = 512;
 
 /// Write the keys of a file into a cluster: of a snapshot of etcd 0.4, or of an export
@@ -112,20 +112,20 @@ enum NodeContent {
     Dir,
 }
 
-/// What reading a source brings.
+/// An item read from a source.
 #[derive(Debug, PartialEq, Eq)]
 enum SourceItem {
     /// A node to write.
     Node(ImportNode),
     /// A directory of a snapshot, whose nodes follow.
     Entering(String),
-    /// A node that is not there any more: its time is over, or that of a directory above it.
+    /// An expired node, or one in an expired directory.
     Expired(SourcePosition),
-    /// A line that is none of an export.
+    /// A line that is not valid in an export.
     Bad(SourcePosition, String),
-    /// All was read. What is wrong with the end, if something is.
+    /// The end of the source. What is wrong with it, if anything.
     End(Option<String>),
-    /// The source cannot be read on.
+    /// The rest of the source cannot be read.
     Broken(String),
 }
 
@@ -263,7 +263,7 @@ impl Import {
 
 fn cannot_read(session: &mut Session<'_>, path: &Path, error: &io::Error) -> Result<(), CliError> {
     session.out.line(&format!("cannot read snapshot file {}", path.display()))?;
-    // The original never says why. That nothing is there needs no more words.
+    // The original never says why. A missing file needs no reason.
     if error.kind() != ErrorKind::NotFound {
         session.out.note(&format!("{error}\n"))?;
     }

@@ -1,19 +1,19 @@
-//! The bar on a terminal. Elsewhere nothing is drawn.
+//! The progress bar on a terminal. Nothing is drawn elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::ledger::ImportProgress;
 use crate::output;
 
-/// How often it is drawn anew.
+/// How often it is redrawn.
 const DRAWS_PER_SECOND: u8 = 5;
 
-/// How far an import has come, for the eye.
+/// A progress bar for an import.
 #[derive(Debug)]
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar for a source of this length; without one it counts only.
+    /// A bar for a source of this length; a counter if the length is not known.
     pub(super) fn new(bytes: Option<u64>) -> Bar {
         let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
         let bar = ProgressBar::with_draw_target(bytes, target);
@@ -21,7 +21,7 @@ impl Bar {
             Some(_) => "{bar:30} {bytes} of {total_bytes}, {eta} to go; {msg}",
             None => "{spinner} {bytes}; {msg}",
         };
-        // The templates are ours; one with a mistake would leave the default.
+        // The templates are constants; an invalid one would leave the default style.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -33,7 +33,7 @@ impl Bar {
         Bar(ProgressBar::hidden())
     }
 
-    /// Shows how far it is.
+    /// Shows the progress.
     pub(super) fn show(&self, done: ImportProgress) {
         if self.0.is_hidden() {
             return;
@@ -43,12 +43,12 @@ impl Bar {
         self.0.set_message(format!("{} nodes{failed}", done.nodes()));
     }
 
-    /// Writes a text to standard error, above the bar.
+    /// Prints a text on standard error, above the bar.
     pub(super) fn note(&self, text: &str) {
         self.0.suspend(|| output::note(text));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -1,6 +1,6 @@
-//! `--resume`: a file beside the source that says how far the import has come.
+//! `--resume`: a file beside the source with the progress of the import.
 //!
-//! It is there while an import is on its way or was interrupted, and goes when all is done.
+//! It exists while an import runs or was interrupted, and is removed when all is done.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -12,24 +12,24 @@ use shared::disk::{Disk as _, DiskError, OutputFile, RealDisk, read_file};
 use super::ledger::ImportProgress;
 use super::source::Source;
 
-/// What is added to the name of the source.
+/// The suffix that is added to the name of the source.
 const ENDING: &str = ".import";
 
-/// Longer than any bookmark.
+/// The largest bookmark; real ones are shorter.
 const BOOKMARK_BYTES_MAX: u64 = 64 * 1024;
 
-/// The file that says how far an import has come.
+/// The file with the progress of an import.
 #[derive(Debug)]
 pub(super) struct Bookmark {
     path: PathBuf,
     source: SourceFingerprint,
 }
 
-/// Tells one source from another.
+/// Distinguishes one source from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct SourceFingerprint {
     bytes: u64,
-    /// CRC-32C of its beginning.
+    /// The CRC-32C of its beginning.
     head_crc: u32,
 }
 
@@ -43,7 +43,7 @@ impl Bookmark {
     /// The bookmark of a source. Nothing is read or written yet.
     ///
     /// # Errors
-    /// For a source that can be read only once.
+    /// If the source can be read only once.
     pub(super) fn of(path: &Path, source: &Source) -> Result<Bookmark, String> {
         let Some(bytes) = source.len() else {
             return Err(
@@ -57,10 +57,10 @@ impl Bookmark {
         Ok(Bookmark { path: PathBuf::from(name), source })
     }
 
-    /// How far the import has come before.
+    /// The progress of the earlier run.
     ///
     /// # Errors
-    /// When the bookmark is of another source, or cannot be read.
+    /// If the bookmark is of another source, or cannot be read.
     pub(super) fn read(&self) -> Result<ImportProgress, String> {
         let path = self.path.display();
         if RealDisk.kind(&self.path).map_err(|error| error.to_string())?.is_none() {
@@ -78,19 +78,19 @@ impl Bookmark {
         Ok(done)
     }
 
-    /// Notes how far the import has come.
+    /// Stores the progress.
     ///
     /// # Errors
     /// Those of the disk.
     pub(super) fn write(&self, done: ImportProgress) -> Result<(), DiskError> {
-        // Numbers only: this cannot fail.
+        // It has only numbers, so this cannot fail.
         let text = serde_json::to_vec(&BookmarkContent { source: self.source, done }).unwrap_or_default();
         let mut file = OutputFile::create(&self.path)?;
         file.write_all(&text).map_err(|error| DiskError::new("write", &self.path, error))?;
         file.finish()
     }
 
-    /// All is done.
+    /// Removes the bookmark, when all is done.
     ///
     /// # Errors
     /// Those of the disk.

@@ -1,4 +1,4 @@
-//! The store of etcd 0.4, alone or in a snapshot file: read whole, since it was made to be held in memory.
+//! The store of etcd 0.4, alone or in a snapshot file: read as a whole, since 0.4 held it in memory too.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,10 +10,10 @@ use shared::time::UnixNanos;
 use super::ledger::SourcePosition;
 use super::{ImportNode, NodeContent, SourceItem};
 
-/// The parts of a snapshot that are to be imported.
+/// The parts of a snapshot to import.
 pub(super) struct Snapshot {
     store: Store,
-    /// What is gone over, one after the other.
+    /// The directories and keys to walk, one after the other.
     starts: Vec<Vec<u8>>,
 }
 
@@ -41,10 +41,10 @@ impl Snapshot {
         Ok(Snapshot { store, starts: vec![b"/".to_vec()] })
     }
 
-    /// With these hidden keys and directories.
+    /// Adds hidden keys and directories.
     ///
     /// # Errors
-    /// When one is not there.
+    /// If one does not exist.
     pub(super) fn with_hidden(mut self, hidden: &[OsString]) -> Result<Snapshot, String> {
         for key in hidden {
             let key = key.as_bytes();
@@ -56,8 +56,8 @@ impl Snapshot {
         Ok(self)
     }
 
-    /// Hands over the nodes, until `send` says that it has enough. Of directories those that have a time to live, and
-    /// with `dirs` all: the others come with their keys. `now` decides what is still there.
+    /// Passes the nodes to `send`, until it returns false. Of the directories only those with a time to live, or with
+    /// `dirs` all: the others are created with their keys. `now` decides what has expired.
     pub(super) fn visit(
         &self,
         dirs: bool,
@@ -66,9 +66,9 @@ impl Snapshot {
     ) {
         let mut position = SourcePosition::default();
         for start in &self.starts {
-            // They were looked for before.
+            // Their existence was checked before.
             let Ok(mut walk) = self.store.walk(start, false) else { continue };
-            // A directory whose time is over, with a slash behind it.
+            // An expired directory, with a slash after it.
             let mut over: Option<Vec<u8>> = None;
             while let Some(node) = walk.step() {
                 position.line += 1;

@@ -1,4 +1,4 @@
-//! The file: opened, and recognised by how it begins.
+//! Opens the source, and detects its kind by its first bytes.
 
 use std::fs;
 use std::io::{self, Read};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use shared::disk::{Disk as _, DiskError, DiskFile as _, Open, RealDisk, RealFile};
 
-/// So much of the beginning is looked at, and compared when an import goes on.
+/// How many bytes of the beginning decide the kind, and are compared when an import resumes.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// What stands in the lines of an export.
+/// The fields of an export's lines.
 const EXPORT_NAMES: [&str; 9] = [
     "key",
     "key_base64",
@@ -22,12 +22,12 @@ const EXPORT_NAMES: [&str; 9] = [
     "end",
 ];
 
-/// What a file is.
+/// The kind of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SourceKind {
     /// A snapshot file of etcd 0.4: a line with a checksum, then JSON.
     SnapshotFile,
-    /// The store of etcd 0.4 as JSON, or something that is to be taken for it.
+    /// The store of etcd 0.4 as JSON, or anything else.
     Store,
     /// JSON lines.
     Export,
@@ -37,9 +37,9 @@ pub(super) enum SourceKind {
 #[derive(Debug)]
 pub(super) struct Source {
     input: SourceInput,
-    /// The beginning, which was read already.
+    /// The beginning, which was already read.
     head: Vec<u8>,
-    /// The next byte to hand out.
+    /// The next byte to return.
     offset: u64,
 }
 
@@ -75,12 +75,12 @@ impl Source {
         Ok(source)
     }
 
-    /// What it is.
+    /// Its kind.
     pub(super) fn kind(&self) -> SourceKind {
         recognise(&self.head)
     }
 
-    /// Its length, if that is known.
+    /// Its length, if known.
     pub(super) fn len(&self) -> Option<u64> {
         match &self.input {
             SourceInput::File(file) => file.len().ok(),
@@ -112,7 +112,7 @@ fn io_error(error: DiskError) -> io::Error {
     io::Error::new(error.kind(), error)
 }
 
-/// What a file is that begins so.
+/// The kind of a source that begins with `head`.
 fn recognise(head: &[u8]) -> SourceKind {
     if let Some((checksum, [b'\n', ..])) = head.split_first_chunk::<8>()
         && checksum.iter().all(u8::is_ascii_hexdigit)
@@ -127,7 +127,7 @@ fn recognise(head: &[u8]) -> SourceKind {
     }
 }
 
-/// The name of the first member, of JSON that begins with an object.
+/// The name of the first field, if the text begins with a JSON object.
 fn first_name(text: &[u8]) -> Option<&[u8]> {
     let text = text.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"")?;
     text.split(|byte| *byte == b'"').next()

@@ -1,4 +1,4 @@
-//! One node into the cluster.
+//! Writes one node to the cluster.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::ledger::Outcome;
 use super::{ImportNode, NodeContent};
 use crate::session::within;
 
-/// The pauses between attempts while nobody answers, some seconds in all: as long as a cluster may take to find
-/// another leader, or a member to be started again.
+/// The pauses between attempts while no member answers, some seconds in all: as long as an election or the restart of
+/// a member may take.
 const PAUSES_MS: [u64; 6] = [200, 500, 1000, 2000, 4000, 8000];
 
-/// The API's error for a node that is there already.
+/// The API's error for a node that already exists.
 const NODE_EXIST: u16 = 105;
 
-/// By how much a server's clock may be ahead of ours.
+/// By how much a server's clock may be ahead of ours, in seconds.
 const CLOCK_SECONDS: i64 = 24 * 60 * 60;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -25,25 +25,25 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 /// Writes nodes.
 pub(super) struct Writer {
     pub(super) client: Client,
-    /// Leave alone what is there.
+    /// Whether to keep nodes that exist.
     pub(super) keep_existing: bool,
     /// How long one attempt may take.
     pub(super) limit: Duration,
-    /// What time it is.
+    /// The clock.
     pub(super) now: fn() -> UnixNanos,
 }
 
-/// Why a node is not written.
+/// Why a node was not written.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The cluster does not want it.
+    /// The cluster refused it.
     Refused(ClientError),
-    /// Nobody answers, or nobody can.
+    /// No member answered, or none could serve the request.
     Unreachable(ClientError),
 }
 
 impl Writer {
-    /// Writes one node, and tries again for some time while nobody answers.
+    /// Writes one node; retries for some time while no member answers.
     pub(super) async fn write(&self, item: &ImportNode) -> Result<Outcome, Failure> {
         let mut pauses = PAUSES_MS.into_iter();
         loop {
@@ -91,7 +91,7 @@ impl Writer {
             Err(ClientError::Api(failure)) if failure.code == NODE_EXIST => failure,
             outcome => return outcome.map(|_| Outcome::Dir),
         };
-        // A request that gives a directory another time would empty a key of that name.
+        // A request that changes the time to live of a directory would empty a key of that name.
         let there = within(self.limit, self.client.get(key, GetOptions::default())).await?.node;
         if !there.dir {
             return Err(taken.into());
@@ -106,7 +106,7 @@ impl Writer {
     }
 }
 
-/// Whether to try again is of no use.
+/// Whether a retry is of no use.
 fn is_refusal(error: &ClientError) -> bool {
     match error {
         ClientError::Unavailable(_) | ClientError::DeadlineExceeded | ClientError::Request(_) => false,
@@ -122,8 +122,8 @@ fn is_refusal(error: &ClientError) -> bool {
     }
 }
 
-/// The seconds that are left, rounded up as in the API's answers; 0 for a node that stays, `None` for one whose time
-/// is over.
+/// The remaining seconds, rounded up as in the API's answers; 0 for a node that does not expire, `None` for an
+/// expired one.
 fn seconds_left(expiration: Option<UnixNanos>, now: UnixNanos) -> Option<u64> {
     let Some(UnixNanos(expiration)) = expiration else { return Some(0) };
     let left = expiration.saturating_sub(now.0);
@@ -131,7 +131,7 @@ fn seconds_left(expiration: Option<UnixNanos>, now: UnixNanos) -> Option<u64> {
         return None;
     }
     let seconds = left / NANOS_PER_SECOND + i64::from(left % NANOS_PER_SECOND > 0);
-    // No server takes a time after April 2262, and its clock may be ahead of ours.
+    // No server accepts a time after April 2262, and its clock may be ahead of ours.
     let most = i64::MAX.saturating_sub(now.0) / NANOS_PER_SECOND - CLOCK_SECONDS;
     Some(seconds.min(most).max(1).unsigned_abs())
 }

@@ -1,7 +1,7 @@
-//! From waiting in a queue to leaving it.
+//! Waits for a lock, holds it and releases it.
 //!
-//! A place is ours until `ttl` after we *sent* the last renewal that succeeded: when it arrived we do not know. The
-//! answer that the place was won may be old, too; so it is renewed once before anybody relies on it.
+//! The lock is held until `ttl` after the last successful renewal was *sent*: when the renewal arrived is not known.
+//! The answer that grants the lock may be old, too; so the lock is renewed once before it is used.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use super::run;
 use crate::error::CliError;
 use crate::session::Session;
 
-/// How long to wait before a cluster that did not answer is asked again.
+/// The pause before a retry when the cluster did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
-/// What is to be held, and for what.
+/// The lock or leadership to hold, and the command to run.
 #[derive(Debug)]
 pub(super) struct LockRequest {
     pub(super) queue: Queue,
-    /// As the user has written it.
+    /// As the user wrote it.
     pub(super) key: OsString,
     pub(super) value: Vec<u8>,
     pub(super) ttl_seconds: u64,
-    /// How long to wait for it; `None`: for ever.
+    /// How long to wait for the lock; `None`: for ever.
     pub(super) wait_seconds: Option<u64>,
-    /// Empty: none.
+    /// Empty if there is no command.
     pub(super) command: Vec<OsString>,
 }
 
@@ -48,7 +48,7 @@ impl Signals {
         listen().map_err(|error| CliError::Failed(format!("cannot listen to signals: {error}")))
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> rustix::process::Signal {
         let [(interrupt, int), (terminate, term), (hangup, hup)] = &mut self.0;
         tokio::select! {
@@ -59,29 +59,29 @@ impl Signals {
     }
 }
 
-/// The status of a program that a signal has ended, as shells tell it.
+/// The exit status of a program that a signal has ended, as shells report it.
 pub(super) fn status_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-/// A place that is ours.
+/// A lock that this run holds.
 pub(super) struct HeldLock<'a> {
     client: &'a Client,
     queue: &'a Queue,
     pub(super) index: u64,
     ttl: Duration,
-    /// Until when it is certainly ours.
+    /// Until when it is certainly held.
     pub(super) until: Instant,
 }
 
-/// Waits for the place, holds it, gives it back.
+/// Waits for the lock, holds it, releases it.
 pub(super) async fn hold(request: LockRequest, session: &mut Session<'_>) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     let client = session.connect().await?;
     let patience = session.settings.total_timeout;
     let mut held = tokio::select! {
         biased;
-        // Nothing to give back: the member sees that we leave the queue.
+        // Nothing to release: the member sees that the connection is closed.
         signal = signals.next() => return Err(CliError::Status(status_of(signal.as_raw()))),
         held = acquire(&client, &request, patience) => held?,
     };
@@ -106,7 +106,7 @@ pub(super) async fn hold(request: LockRequest, session: &mut Session<'_>) -> Res
         .map(|status| status.filter(|status| *status != 0))
         .and_then(|status| status.map_or(Ok(()), |status| Err(CliError::Status(status))))
     };
-    // Also where we think that it is lost: it may be there still.
+    // Also if it seems lost: it may still exist.
     let released = tokio::time::timeout(patience, client.release(held.queue, held.index)).await;
     if let (Ok(Err(LockError::Client(error))), false) =
         (&released, matches!(outcome, Err(CliError::LockLost)))
@@ -122,7 +122,7 @@ fn lost<T>(why: &str, session: &mut Session<'_>) -> Result<T, CliError> {
     Err(CliError::LockLost)
 }
 
-/// Waits until the place is ours. A cluster that nobody of answers is given up after `patience`.
+/// Waits until the lock is held. Gives up if no member answers for `patience`.
 async fn acquire<'a>(
     client: &'a Client,
     request: &'a LockRequest,
@@ -133,7 +133,7 @@ async fn acquire<'a>(
     let mut silent_since = None;
     loop {
         let sent = Instant::now();
-        // What is left of the wait, so that it does not begin anew with each member.
+        // The rest of the wait, so that it does not start over with each member.
         let wait = request.wait_seconds.map(|seconds| seconds.saturating_sub(begin.elapsed().as_secs()));
         let error = match client.acquire(&request.queue, &request.value, request.ttl_seconds, wait).await {
             Ok(index) => {
@@ -141,7 +141,7 @@ async fn acquire<'a>(
                 let mut held = HeldLock { client, queue: &request.queue, index, ttl, until };
                 match held.renew_until(Instant::now() + ttl).await {
                     Ok(()) => return Ok(held),
-                    // Lost again before it was used: back to the end of the queue.
+                    // Lost again before it was used: wait at the end of the queue again.
                     Err(_) => continue,
                 }
             }
@@ -168,10 +168,10 @@ async fn acquire<'a>(
 }
 
 impl HeldLock<'_> {
-    /// Renews it at every third of its time, until it is lost or about to be: says why.
+    /// Renews the lock after each third of its TTL, until it is lost or about to be; returns why.
     pub(super) async fn keep_renewed(&mut self) -> String {
         loop {
-            // Renewed last when its whole time lay ahead.
+            // `until - ttl` is the time of the last renewal.
             sleep_until(self.until - self.ttl * 2 / 3).await;
             let end = self.until - self.margin();
             if let Err(why) = self.renew_until(end).await {
@@ -180,12 +180,12 @@ impl HeldLock<'_> {
         }
     }
 
-    /// How long before its end a place that cannot be renewed is given up: time for a command to end.
+    /// How long before its end a lock that cannot be renewed is given up: time for the command to end.
     fn margin(&self) -> Duration {
         (self.ttl / 6).min(Duration::from_secs(5))
     }
 
-    /// Tries to renew it, until `end` at most.
+    /// Tries to renew the lock, until `end` at most.
     async fn renew_until(&mut self, end: Instant) -> Result<(), String> {
         let mut last = "no member has answered in time".to_owned();
         loop {
@@ -197,7 +197,7 @@ impl HeldLock<'_> {
                     return Ok(());
                 }
                 Ok(Err(error @ (LockError::Refused(_) | LockError::Missing | LockError::Unauthorized))) => {
-                    // Others may hold it by now.
+                    // Another client may hold it by now.
                     self.until = self.until.min(Instant::now());
                     return Err(error.to_string());
                 }

@@ -1,4 +1,4 @@
-//! `lock` and `elect`: wait for one's turn, hold it, give it back.
+//! `lock` and `elect`: wait for the lock or the leadership, hold it, release it.
 
 mod hold;
 mod run;
@@ -23,7 +23,8 @@ use crate::session::Session;
 /// etcdctl lock /deploy ./deploy.sh --now
 ///
 /// The lock lasts --ttl seconds and is renewed at every third of that. If etcdctl dies or loses the cluster, others
-/// get the lock when that time is over. Before it is over, the command gets SIGTERM, then SIGKILL, and the status is 6.
+/// get the lock when that time is over. Before it is over, the command gets SIGTERM, then SIGKILL, and the status is
+/// 6.
 ///
 /// The command finds the lock's index in ETCD_LOCK_INDEX, and its key in ETCD_LOCK_KEY. Each holder's index is larger
 /// than that of all holders before: send it along with what you write, and let the receiver refuse smaller ones. That
@@ -113,7 +114,7 @@ impl Elect {
     }
 }
 
-/// What the modules say, for those who know the client's errors only.
+/// Converts a lock error to a client error.
 fn into_client(error: LockError) -> ClientError {
     match error {
         LockError::Client(error) => error,
@@ -122,14 +123,14 @@ fn into_client(error: LockError) -> ClientError {
 }
 
 fn ttl(seconds: i64) -> Result<u64, CliError> {
-    // With less there is no time to try twice.
+    // With less there is no time for a second attempt.
     match u64::try_from(seconds) {
         Ok(seconds @ 2..) => Ok(seconds),
         _ => Err(CliError::Failed(format!("--ttl is {seconds} seconds: it must be 2 or more"))),
     }
 }
 
-/// The words of a command, behind `--` or not.
+/// The words of a command, without a leading `--`.
 fn command(mut words: Vec<OsString>) -> Vec<OsString> {
     if words.first().is_some_and(|word| word == "--") {
         words.remove(0);
@@ -137,7 +138,7 @@ fn command(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// A value that no other run has, by which others can tell where this one is.
+/// A unique value that tells others where this run is.
 fn own_name() -> Vec<u8> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}:{}:{:x}", std::process::id(), now().0).into_bytes()

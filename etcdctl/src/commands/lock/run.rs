@@ -1,4 +1,4 @@
-//! The command that runs while a place is held.
+//! The command that runs while a lock is held.
 
 use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,20 +12,20 @@ use super::Signals;
 use super::hold::{HeldLock, LockRequest, status_of};
 use crate::error::CliError;
 
-/// How long a command may take to end when its lock is lost already.
+/// How long a command may take to end when its lock is already lost.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a command did not run to its end.
 pub(super) enum RunError {
     /// The lock was lost; the command is ended.
     Lost(String),
-    /// It could not be started: the status to end with, and why.
+    /// It could not be started: the exit status, and why.
     Start(u8, String),
-    /// The system does not tell how it ended.
+    /// The system did not report how it ended.
     Wait(CliError),
 }
 
-/// Runs the command to its end, or until the place is lost. Its status.
+/// Runs the command to its end, or until the lock is lost. Returns its status.
 pub(super) async fn run(
     request: &LockRequest,
     held: &mut HeldLock<'_>,
@@ -47,7 +47,7 @@ pub(super) async fn run(
         tokio::select! {
             ended = child.wait() => return status(ended),
             signal = signals.next() => {
-                // At a terminal Ctrl-C reaches the command by itself.
+                // At a terminal the command receives Ctrl-C directly.
                 if signal != Signal::INT || !io::stdin().is_terminal() {
                     send(id, signal);
                 }
@@ -55,13 +55,13 @@ pub(super) async fn run(
             why = held.keep_renewed() => break why,
         }
     };
-    // Until its time is over nobody else has it; where it is over already, somebody may.
+    // No other client can hold the lock before `until`; after it, another may.
     let now = Instant::now();
     end(&mut child, if held.until > now { held.until } else { now + GRACE }).await?;
     Err(RunError::Lost(lost))
 }
 
-/// Asks the command to end, and ends it at `deadline`.
+/// Sends SIGTERM to the command, and SIGKILL at `deadline`.
 async fn end(child: &mut Child, deadline: Instant) -> Result<(), RunError> {
     send(child.id(), Signal::TERM);
     if timeout_at(deadline, child.wait()).await.is_err() {
@@ -71,7 +71,7 @@ async fn end(child: &mut Child, deadline: Instant) -> Result<(), RunError> {
 }
 
 fn send(id: Option<u32>, signal: Signal) {
-    // Gone in between: as good as delivered.
+    // A process that has ended needs no signal.
     if let Some(pid) = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
         let _ = kill_process(pid, signal);
     }
