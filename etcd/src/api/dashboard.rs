@@ -204,7 +204,7 @@ async fn session<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: H
     let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
     let auth = context.backend.auth().is_on();
     let known = match auth {
-        true => auth::is_known(&accounts).await,
+        true => auth::check_user(&accounts).await,
         false => Err(Denied::NoRight),
     };
     if known == Err(Denied::Busy) {

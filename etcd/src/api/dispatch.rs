@@ -17,7 +17,7 @@ use super::page::{Asked, Context, Exchange, Page, gate};
 use super::route::{Route, area};
 use super::v1::pages;
 use super::v2::{auth, keys, locks, machines, members};
-use crate::auth::{Access, Accounts, Denied, may};
+use crate::auth::{Access, Accounts, Denied, check_access};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
 use crate::transport::request::{
@@ -223,7 +223,7 @@ async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Aske
             let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
             // A watch of v1 comes by POST.
             let writes = route != Route::Keys(Api::V1Watch);
-            may(&accounts, Access { key: asked.rest, writes, recursive: false }).await
+            check_access(&accounts, Access { key: asked.rest, writes, recursive: false }).await
         }
         Route::Lock | Route::Leader => locks::admit(context, asked).await.map(drop),
         _ => gate::is_root(context, asked, "a request with a large body").await,

@@ -17,6 +17,6 @@ pub(super) fn look<B: Backend>(right: &Right, context: Arc<Context<B>>) -> GoesO
         }
         let caller = Caller { authorization: authorization.as_deref(), ..Caller::default() };
         let accounts = Accounts::new(&context.auth, &context.backend, caller);
-        auth::may(&accounts, Access { key: &key, writes: false, recursive }).await.is_ok()
+        auth::check_access(&accounts, Access { key: &key, writes: false, recursive }).await.is_ok()
     })
 }

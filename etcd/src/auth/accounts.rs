@@ -12,8 +12,8 @@ use shared::event::Event;
 use shared::{json, v2};
 
 use super::basic::Credentials;
-use super::passwords::{self, Busy, Check};
-use super::{Auth, AuthError, Caller, Refusal, Role, Unfit, User};
+use super::passwords::{self, Busy, PasswordCheck};
+use super::{Auth, AuthError, AuthRefusal, Caller, RecordError, Role, User};
 use crate::backend::Backend;
 use crate::backend::{SWITCH_PATH, Switch};
 use crate::log;
@@ -52,7 +52,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 
     /// Whether auth is on.
-    pub(crate) fn look(&self) -> Switch {
+    pub(crate) fn switch(&self) -> Switch {
         self.backend.look_for_auth()
     }
 
@@ -84,8 +84,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// The user of this name, with the password's hash.
     pub(crate) fn user(&self, name: &UserName) -> Result<User, AuthError> {
-        let missing = || Refusal::NoUser(name.to_string());
-        self.record(user_path(name), missing, |record| User::from_record(name, record))
+        let missing = || AuthRefusal::NoUser(name.to_string());
+        self.read_record(user_path(name), missing, |record| User::from_record(name, record))
     }
 
     /// The role of this name.
@@ -93,21 +93,21 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if name.is_root() {
             return Ok(Role::root());
         }
-        let missing = || Refusal::NoRole(name.to_string());
-        self.record(role_path(name), missing, |record| Role::from_record(name, record))
+        let missing = || AuthRefusal::NoRole(name.to_string());
+        self.read_record(role_path(name), missing, |record| Role::from_record(name, record))
     }
 
     /// The role that a user's record names, which may be any text.
     pub(crate) fn role_of_user(&self, text: &str) -> Result<Role, AuthError> {
-        let name = RoleName::new(text).map_err(|_| Refusal::NoRole(text.to_owned()))?;
+        let name = RoleName::new(text).map_err(|_| AuthRefusal::NoRole(text.to_owned()))?;
         self.role(&name)
     }
 
-    fn record<T>(
+    fn read_record<T>(
         &self,
         path: String,
-        missing: impl Fn() -> Refusal,
-        read: impl FnOnce(&[u8]) -> Result<T, Unfit>,
+        missing: impl Fn() -> AuthRefusal,
+        read: impl FnOnce(&[u8]) -> Result<T, RecordError>,
     ) -> Result<T, AuthError> {
         let event = match self.backend.store_for_auth().get(path.as_bytes(), false, false) {
             Ok(event) => event,
@@ -117,7 +117,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         // A directory has no value, and holds no user.
         match read(event.node().value().unwrap_or_default()) {
             Ok(record) => Ok(record),
-            Err(Unfit::OtherName(name)) => {
+            Err(RecordError::OtherName(name)) => {
                 log::error!("auth", "the record {path} does not count: it names {name:?}");
                 Err(missing().into())
             }
@@ -126,15 +126,19 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 
     /// Whether a password is this user's. That takes the same time if there is no user.
-    pub(super) async fn fits(&self, credentials: &Credentials, user: Option<&User>) -> Result<bool, Busy> {
-        let check = Check {
+    pub(super) async fn password_matches(
+        &self,
+        credentials: &Credentials,
+        user: Option<&User>,
+    ) -> Result<bool, Busy> {
+        let check = PasswordCheck {
             name: credentials.user.as_ref().map_or_else(String::as_str, UserName::as_str),
             password: &credentials.password,
             hash: user.map(|user| user.password.as_str()),
             usual_cost: self.usual_cost(),
             caller: self.caller,
         };
-        self.auth.passwords.fits(check).await
+        self.auth.passwords.matches(check).await
     }
 
     /// What the hashes of this cluster cost: those of the user `root`.
@@ -156,15 +160,15 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// Makes a user.
     pub(crate) async fn create_user(&self, user: User) -> Result<User, AuthError> {
-        user.name.check_new().map_err(|why| Refusal::user_name(user.name.as_str().as_bytes(), why))?;
+        user.name.check_new().map_err(|why| AuthRefusal::user_name(user.name.as_str().as_bytes(), why))?;
         let mut user = if user.name.is_root() { user.with_root_role() } else { user };
         if user.password.is_empty() {
-            return Err(Refusal::PasswordEmpty(user.name.to_string()).into());
+            return Err(AuthRefusal::PasswordEmpty(user.name.to_string()).into());
         }
         user.password = self.hash(&user).await?;
-        self.set(&user_path(&user.name), &user, false)
-            .await
-            .map_err(|error| on(Code::NodeExist, error, || Refusal::UserExists(user.name.to_string())))?;
+        self.set(&user_path(&user.name), &user, false).await.map_err(|error| {
+            replace_error(Code::NodeExist, error, || AuthRefusal::UserExists(user.name.to_string()))
+        })?;
         log::notice!("auth", "created user {}", user.name);
         Ok(user)
     }
@@ -177,7 +181,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
             after.password = self.hash(&change).await?;
         }
         if after == before {
-            return Err(Refusal::UserUnchanged.into());
+            return Err(AuthRefusal::UserUnchanged.into());
         }
         self.set(&user_path(&after.name), &after, true).await?;
         log::notice!("auth", "updated user {}", after.name);
@@ -190,11 +194,13 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// Removes a user.
     pub(crate) async fn delete_user(&self, name: &UserName) -> Result<(), AuthError> {
-        if self.look().is_on() && name.is_root() {
-            return Err(Refusal::RootUserNeeded.into());
+        if self.switch().is_on() && name.is_root() {
+            return Err(AuthRefusal::RootUserNeeded.into());
         }
-        let missing = || Refusal::NoUserToDelete(name.to_string());
-        self.delete(&user_path(name)).await.map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        let missing = || AuthRefusal::NoUserToDelete(name.to_string());
+        self.delete(&user_path(name))
+            .await
+            .map_err(|error| replace_error(Code::KeyNotFound, error, missing))?;
         log::notice!("auth", "deleted user {name}");
         Ok(())
     }
@@ -202,11 +208,11 @@ impl<'a, B: Backend> Accounts<'a, B> {
     /// Makes a role.
     pub(crate) async fn create_role(&self, role: &Role) -> Result<(), AuthError> {
         check_is_not_root(&role.name)?;
-        role.name.check_new().map_err(|why| Refusal::role_name(role.name.as_str().as_bytes(), why))?;
-        let exists = || Refusal::RoleExists(role.name.to_string());
+        role.name.check_new().map_err(|why| AuthRefusal::role_name(role.name.as_str().as_bytes(), why))?;
+        let exists = || AuthRefusal::RoleExists(role.name.to_string());
         self.set(&role_path(&role.name), role, false)
             .await
-            .map_err(|error| on(Code::NodeExist, error, exists))?;
+            .map_err(|error| replace_error(Code::NodeExist, error, exists))?;
         log::notice!("auth", "created new role {}", role.name);
         Ok(())
     }
@@ -217,7 +223,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         let before = self.role(&change.name)?;
         let after = before.changed(change)?;
         if after == before {
-            return Err(Refusal::RoleUnchanged.into());
+            return Err(AuthRefusal::RoleUnchanged.into());
         }
         self.set(&role_path(&after.name), &after, true).await?;
         log::notice!("auth", "updated role {}", after.name);
@@ -227,8 +233,10 @@ impl<'a, B: Backend> Accounts<'a, B> {
     /// Removes a role. Users may go on having it, for when it comes back.
     pub(crate) async fn delete_role(&self, name: &RoleName) -> Result<(), AuthError> {
         check_is_not_root(name)?;
-        let missing = || Refusal::NoRoleToDelete(name.to_string());
-        self.delete(&role_path(name)).await.map_err(|error| on(Code::KeyNotFound, error, missing))?;
+        let missing = || AuthRefusal::NoRoleToDelete(name.to_string());
+        self.delete(&role_path(name))
+            .await
+            .map_err(|error| replace_error(Code::KeyNotFound, error, missing))?;
         log::notice!("auth", "deleted role {name}");
         Ok(())
     }
@@ -236,10 +244,10 @@ impl<'a, B: Backend> Accounts<'a, B> {
     /// Switches auth on. There must be a user `root`; a role `guest` that may do everything is made unless it is
     /// there.
     pub(crate) async fn enable(&self) -> Result<(), AuthError> {
-        if self.look().is_on() {
-            return Err(Refusal::AlreadyOn.into());
+        if self.switch().is_on() {
+            return Err(AuthRefusal::AlreadyOn.into());
         }
-        self.user(&UserName::root()).map_err(|_| Refusal::NoRootUser)?;
+        self.user(&UserName::root()).map_err(|_| AuthRefusal::NoRootUser)?;
         if self.role(&RoleName::guest()).is_err() {
             log::info!("auth", "no guest role access found, creating default");
             self.create_role(&Role::guest()).await.inspect_err(|_| {
@@ -254,8 +262,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// Switches auth off.
     pub(crate) async fn disable(&self) -> Result<(), AuthError> {
-        if !self.look().is_on() {
-            return Err(Refusal::AlreadyOff.into());
+        if !self.switch().is_on() {
+            return Err(AuthRefusal::AlreadyOff.into());
         }
         let switched = self.set(SWITCH_PATH, &false, true).await;
         switched.inspect_err(|error| log::error!("auth", "error disabling auth ({error})"))?;
@@ -267,7 +275,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         self.make_directories().await?;
         // Texts, lists and booleans can always be written.
         let value = json::to_vec(value).unwrap_or_default();
-        self.put(path, value.into(), false, exists).await
+        self.submit_put(path, value.into(), false, exists).await
     }
 
     async fn delete(&self, path: &str) -> Result<Event, AuthError> {
@@ -291,16 +299,16 @@ impl<'a, B: Backend> Accounts<'a, B> {
             other => other.map(drop),
         };
         for path in DIRECTORIES {
-            made(self.put(path, Bytes::new(), true, false).await).inspect_err(|error| {
+            made(self.submit_put(path, Bytes::new(), true, false).await).inspect_err(|error| {
                 log::error!("auth", "failed to create auth directories in the store ({error})");
             })?;
         }
-        made(self.put(SWITCH_PATH, Bytes::from_static(b"false"), false, false).await)?;
+        made(self.submit_put(SWITCH_PATH, Bytes::from_static(b"false"), false, false).await)?;
         self.auth.directories.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn put(&self, path: &str, val: Bytes, dir: bool, exists: bool) -> Result<Event, AuthError> {
+    async fn submit_put(&self, path: &str, val: Bytes, dir: bool, exists: bool) -> Result<Event, AuthError> {
         let request = v2::Request {
             verb: v2::Verb::Put,
             path: Bytes::copy_from_slice(path.as_bytes()),
@@ -314,15 +322,15 @@ impl<'a, B: Backend> Accounts<'a, B> {
 }
 
 /// `refusal`, if the store gave this error.
-fn on(code: Code, error: AuthError, refusal: impl FnOnce() -> Refusal) -> AuthError {
+fn replace_error(code: Code, error: AuthError, refusal: impl FnOnce() -> AuthRefusal) -> AuthError {
     match error {
         AuthError::Store(error) if error.code == code => refusal().into(),
         other => other,
     }
 }
 
-fn check_is_not_root(role: &RoleName) -> Result<(), Refusal> {
-    if role.is_root() { Err(Refusal::RootRole(role.to_string())) } else { Ok(()) }
+fn check_is_not_root(role: &RoleName) -> Result<(), AuthRefusal> {
+    if role.is_root() { Err(AuthRefusal::RootRole(role.to_string())) } else { Ok(()) }
 }
 
 /// Where users and roles are in the store.

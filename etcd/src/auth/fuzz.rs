@@ -4,7 +4,7 @@ use shared::account::{RoleName, UserName};
 use shared::json;
 
 use super::basic;
-use super::records::{Role, Unfit, User};
+use super::records::{RecordError, Role, User};
 use super::rights::Access;
 
 /// Reads `input` as an `Authorization` header, as a user, as a role and as a key that this role is asked for.
@@ -40,7 +40,7 @@ pub fn fuzz_auth(input: &[u8]) {
 /// The user that a body tells of, under the body's own name.
 fn user(body: &[u8]) -> Option<User> {
     match User::from_body(&UserName::root(), body) {
-        Err(Unfit::OtherName(name)) => User::from_body(&UserName::new(&name).ok()?, body).ok(),
+        Err(RecordError::OtherName(name)) => User::from_body(&UserName::new(&name).ok()?, body).ok(),
         other => other.ok(),
     }
 }
@@ -48,7 +48,7 @@ fn user(body: &[u8]) -> Option<User> {
 /// The same of a role.
 fn role(body: &[u8]) -> Option<Role> {
     match Role::from_body(&RoleName::root(), body) {
-        Err(Unfit::OtherName(name)) => Role::from_body(&RoleName::new(&name).ok()?, body).ok(),
+        Err(RecordError::OtherName(name)) => Role::from_body(&RoleName::new(&name).ok()?, body).ok(),
         other => other.ok(),
     }
 }

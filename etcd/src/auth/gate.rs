@@ -74,7 +74,7 @@ pub(crate) async fn admit<B: Backend, T: Restricted>(
     accounts: &Accounts<'_, B>,
     request: T,
 ) -> Result<Authorized<T>, (T, Denied)> {
-    match may(accounts, request.access()).await {
+    match check_access(accounts, request.access()).await {
         Ok(()) => Ok(Authorized(request)),
         Err(denied) => Err((request, denied)),
     }
@@ -86,18 +86,18 @@ pub(crate) async fn admit_root<B: Backend, T>(
     page: &str,
     request: T,
 ) -> Result<Authorized<T>, Denied> {
-    is_root(accounts, page).await.map(|()| Authorized(request))
+    check_root(accounts, page).await.map(|()| Authorized(request))
 }
 
 /// Whether the caller has the role `root`. Everybody does while auth is off.
-pub(crate) async fn is_root<B: Backend>(accounts: &Accounts<'_, B>, page: &str) -> Result<(), Denied> {
-    if !accounts.look().is_on() {
+pub(crate) async fn check_root<B: Backend>(accounts: &Accounts<'_, B>, page: &str) -> Result<(), Denied> {
+    if !accounts.switch().is_on() {
         return Ok(());
     }
     let authorization = accounts.caller().authorization;
     let credentials =
         authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or(Denied::NoRight)?;
-    let user = authenticated(accounts, &credentials).await?;
+    let user = authenticate(accounts, &credentials).await?;
     if user.is_root() {
         return Ok(());
     }
@@ -107,7 +107,10 @@ pub(crate) async fn is_root<B: Backend>(accounts: &Accounts<'_, B>, page: &str) 
 
 /// Whether the caller, who is a guest without an `Authorization`, has the right to do this. Whoever asks has seen that
 /// auth is on.
-pub(crate) async fn may<B: Backend>(accounts: &Accounts<'_, B>, access: Access<'_>) -> Result<(), Denied> {
+pub(crate) async fn check_access<B: Backend>(
+    accounts: &Accounts<'_, B>,
+    access: Access<'_>,
+) -> Result<(), Denied> {
     let key = || String::from_utf8_lossy(access.key);
     let Some(value) = accounts.caller().authorization.filter(|value| !value.is_empty()) else {
         // The original does not ask guests for the right to all that is below.
@@ -122,7 +125,7 @@ pub(crate) async fn may<B: Backend>(accounts: &Accounts<'_, B>, access: Access<'
         log::warning!("etcdhttp", "auth: malformed basic auth encoding");
         return Err(Denied::NoRight);
     };
-    let user = authenticated(accounts, &credentials).await?;
+    let user = authenticate(accounts, &credentials).await?;
     let mut roles = user.roles.iter().flatten();
     if roles.any(|role| accounts.role_of_user(role).is_ok_and(|role| role.allows(access))) {
         return Ok(());
@@ -132,11 +135,11 @@ pub(crate) async fn may<B: Backend>(accounts: &Accounts<'_, B>, access: Access<'
 }
 
 /// Whether the caller names a user, with the right password.
-pub(crate) async fn is_known<B: Backend>(accounts: &Accounts<'_, B>) -> Result<(), Denied> {
+pub(crate) async fn check_user<B: Backend>(accounts: &Accounts<'_, B>) -> Result<(), Denied> {
     let authorization = accounts.caller().authorization;
     let credentials =
         authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or(Denied::NoRight)?;
-    authenticated(accounts, &credentials).await.map(drop)
+    authenticate(accounts, &credentials).await.map(drop)
 }
 
 /// Whether a request of this method only reads.
@@ -145,21 +148,22 @@ pub(crate) fn only_reads(method: &Method) -> bool {
 }
 
 /// The user with these credentials, if there is one.
-async fn authenticated<B: Backend>(
+async fn authenticate<B: Backend>(
     accounts: &Accounts<'_, B>,
     credentials: &Credentials,
 ) -> Result<User, Denied> {
     loop {
         let generation = accounts.generation();
         let user = credentials.user.as_ref().ok().and_then(|name| accounts.user(name).ok());
-        let fits = accounts.fits(credentials, user.as_ref()).await.inspect_err(|why| {
-            log::warning!("etcdhttp", "auth: user {}: {why}.", credentials.shown_user());
-        })?;
+        let password_matches =
+            accounts.password_matches(credentials, user.as_ref()).await.inspect_err(|why| {
+                log::warning!("etcdhttp", "auth: user {}: {why}.", credentials.shown_user());
+            })?;
         let Some(user) = user else {
             log::warning!("etcdhttp", "auth: no such user: {}.", credentials.shown_user());
             return Err(Denied::NoRight);
         };
-        if !fits {
+        if !password_matches {
             log::warning!("etcdhttp", "auth: incorrect password for user: {}.", user.name);
             return Err(Denied::NoRight);
         }

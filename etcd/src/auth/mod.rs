@@ -13,8 +13,8 @@
 //! **Invariant:** what is joined into a path of the store is a [`UserName`](shared::account::UserName) or a
 //! [`RoleName`](shared::account::RoleName), and a record counts only if it names itself so.
 //!
-//! **Invariant:** a page through which keys can be reached asks [`may`] before it does anything, one that changes the
-//! cluster asks [`is_root`]. What does the work takes an [`Authorized`] request, which only the gate makes. The
+//! **Invariant:** a page through which keys can be reached asks [`check_access`] before it does anything, one that changes the
+//! cluster asks [`check_root`]. What does the work takes an [`Authorized`] request, which only the gate makes. The
 //! `Authorization` header is kept for them only while auth is on.
 
 mod accounts;
@@ -39,9 +39,9 @@ use crate::connections::Presence;
 
 pub(crate) use self::accounts::{Accounts, UserChange};
 pub(crate) use self::gate::{
-    Authorized, Denied, Restricted, admit, admit_root, is_known, is_root, may, only_reads,
+    Authorized, Denied, Restricted, admit, admit_root, check_access, check_root, check_user, only_reads,
 };
-pub(crate) use self::records::{Role, Unfit, User, is_empty};
+pub(crate) use self::records::{RecordError, Role, User, is_empty};
 pub(crate) use self::rights::Access;
 
 use self::passwords::{Busy, Passwords};
@@ -87,7 +87,7 @@ impl Caller<'_> {
 pub(crate) enum AuthError {
     /// The client's doing; it is told.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] AuthRefusal),
     /// The store refused it, most likely because another client was quicker.
     #[error("{}: {}", .0.message(), String::from_utf8_lossy(&.0.cause))]
     Store(ApiError),
@@ -100,7 +100,7 @@ pub(crate) enum AuthError {
         /// Where it stands.
         path: String,
         /// What is wrong with it.
-        why: Unfit,
+        why: RecordError,
     },
     /// The password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
@@ -121,7 +121,7 @@ impl From<SubmitError> for AuthError {
 
 /// Why users, roles or the switch stay as they are. The texts are the original's, its commas and stops too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum AuthRefusal {
     #[error("auth: invalid {kind} name {text:?}: {why}")]
     BadName { kind: &'static str, text: String, why: NameError },
     #[error("auth: already enabled")]
@@ -164,39 +164,39 @@ pub(crate) enum Refusal {
     PatternGranted { kind: &'static str, pattern: String },
 }
 
-impl Refusal {
+impl AuthRefusal {
     /// A text that is not the name of a user.
-    pub(crate) fn user_name(text: &[u8], why: NameError) -> Refusal {
-        Refusal::BadName { kind: "user", text: String::from_utf8_lossy(text).into_owned(), why }
+    pub(crate) fn user_name(text: &[u8], why: NameError) -> AuthRefusal {
+        AuthRefusal::BadName { kind: "user", text: String::from_utf8_lossy(text).into_owned(), why }
     }
 
     /// A text that is not the name of a role.
-    pub(crate) fn role_name(text: &[u8], why: NameError) -> Refusal {
-        Refusal::BadName { kind: "role", text: String::from_utf8_lossy(text).into_owned(), why }
+    pub(crate) fn role_name(text: &[u8], why: NameError) -> AuthRefusal {
+        AuthRefusal::BadName { kind: "role", text: String::from_utf8_lossy(text).into_owned(), why }
     }
 
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Refusal::NoUser(_)
-            | Refusal::NoUserToDelete(_)
-            | Refusal::NoRole(_)
-            | Refusal::NoRoleToDelete(_) => StatusCode::NOT_FOUND,
-            Refusal::RootUserNeeded | Refusal::RootRole(_) => StatusCode::FORBIDDEN,
-            Refusal::BadName { .. }
-            | Refusal::PasswordEmpty(_)
-            | Refusal::UserUnchanged
-            | Refusal::RoleUnchanged => StatusCode::BAD_REQUEST,
-            Refusal::AlreadyOn
-            | Refusal::AlreadyOff
-            | Refusal::NoRootUser
-            | Refusal::UserExists(_)
-            | Refusal::OtherUser { .. }
-            | Refusal::RoleGranted { .. }
-            | Refusal::RoleNotGranted { .. }
-            | Refusal::RoleExists(_)
-            | Refusal::OtherRole { .. }
-            | Refusal::PatternGranted { .. } => StatusCode::CONFLICT,
+            AuthRefusal::NoUser(_)
+            | AuthRefusal::NoUserToDelete(_)
+            | AuthRefusal::NoRole(_)
+            | AuthRefusal::NoRoleToDelete(_) => StatusCode::NOT_FOUND,
+            AuthRefusal::RootUserNeeded | AuthRefusal::RootRole(_) => StatusCode::FORBIDDEN,
+            AuthRefusal::BadName { .. }
+            | AuthRefusal::PasswordEmpty(_)
+            | AuthRefusal::UserUnchanged
+            | AuthRefusal::RoleUnchanged => StatusCode::BAD_REQUEST,
+            AuthRefusal::AlreadyOn
+            | AuthRefusal::AlreadyOff
+            | AuthRefusal::NoRootUser
+            | AuthRefusal::UserExists(_)
+            | AuthRefusal::OtherUser { .. }
+            | AuthRefusal::RoleGranted { .. }
+            | AuthRefusal::RoleNotGranted { .. }
+            | AuthRefusal::RoleExists(_)
+            | AuthRefusal::OtherRole { .. }
+            | AuthRefusal::PatternGranted { .. } => StatusCode::CONFLICT,
         }
     }
 }

@@ -21,7 +21,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::queue::{Queue, Source, Ticket, Who};
+use super::queue::{Queue, Requester, Source, Ticket};
 use super::{AuthError, Caller};
 use crate::log;
 
@@ -39,7 +39,7 @@ const COST_MIN: u32 = 4;
 const HASH_BYTES: usize = 60;
 
 /// How many proofs are remembered; the oldest goes first.
-const KNOWN_MAX: usize = 1024;
+const PROOFS_MAX: usize = 1024;
 
 /// How long a check waits at most. Clients wait for less.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -56,31 +56,31 @@ pub(crate) struct Busy;
 pub(super) struct Passwords {
     /// Of this process. Without one, because the system has no random numbers, nothing is remembered.
     key: Option<hmac::Key>,
-    known: Mutex<Known>,
+    verified: Mutex<ProofSet>,
     /// Stored hashes of which the log has told that they are of no use.
-    reported: Mutex<Known>,
+    reported: Mutex<ProofSet>,
     /// Checks that wait or are computed: equal ones share the result.
     shared: Mutex<HashMap<Proof, watch::Receiver<Option<bool>>>>,
-    desk: Arc<Desk>,
+    queue: Arc<CheckQueue>,
     /// Makes numbers of names, others in each process.
-    numbers: RandomState,
+    name_hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct ProofSet {
     proofs: HashSet<Proof>,
     /// In the order in which they came.
     order: VecDeque<Proof>,
 }
 
-impl Known {
+impl ProofSet {
     /// Whether it is a new one.
     fn add(&mut self, proof: Proof) -> bool {
         if !self.proofs.insert(proof) {
             return false;
         }
         self.order.push_back(proof);
-        if self.order.len() > KNOWN_MAX
+        if self.order.len() > PROOFS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.proofs.remove(&oldest);
@@ -94,18 +94,18 @@ impl Default for Passwords {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         Passwords {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
-            known: Mutex::default(),
+            verified: Mutex::default(),
             reported: Mutex::default(),
             shared: Mutex::default(),
             // One processor is left to those who have no password to show.
-            desk: Arc::new(Desk::new(processors.saturating_sub(1).max(1))),
-            numbers: RandomState::new(),
+            queue: Arc::new(CheckQueue::new(processors.saturating_sub(1).max(1))),
+            name_hasher: RandomState::new(),
         }
     }
 }
 
-/// What is asked of [`Passwords::fits`].
-pub(super) struct Check<'a> {
+/// What is asked of [`Passwords::matches`].
+pub(super) struct PasswordCheck<'a> {
     /// The name in the request, of whomever.
     pub(super) name: &'a str,
     pub(super) password: &'a [u8],
@@ -118,39 +118,40 @@ pub(super) struct Check<'a> {
 
 impl Passwords {
     /// Whether a password fits a stored hash.
-    pub(super) async fn fits(&self, check: Check<'_>) -> Result<bool, Busy> {
+    pub(super) async fn matches(&self, check: PasswordCheck<'_>) -> Result<bool, Busy> {
         let usable = check.hash.filter(|hash| self.is_usable(hash, check.name));
-        let hash = usable.map_or_else(|| dummy(check.usual_cost), str::to_owned);
-        let fits = timeout(WAIT_TIME_MAX, self.compare(&check, hash)).await.unwrap_or(Err(Busy))?;
-        Ok(fits && usable.is_some())
+        let hash = usable.map_or_else(|| dummy_hash(check.usual_cost), str::to_owned);
+        let matches = timeout(WAIT_TIME_MAX, self.matches_hash(&check, hash)).await.unwrap_or(Err(Busy))?;
+        Ok(matches && usable.is_some())
     }
 
-    async fn compare(&self, check: &Check<'_>, hash: String) -> Result<bool, Busy> {
+    async fn matches_hash(&self, check: &PasswordCheck<'_>, hash: String) -> Result<bool, Busy> {
         let proof = self.proof(check.name, check.password, &hash);
         loop {
             // Somebody else may have asked the same while this one waited.
-            if proof.is_some_and(|proof| self.known.lock().proofs.contains(&proof)) {
+            if proof.is_some_and(|proof| self.verified.lock().proofs.contains(&proof)) {
                 return Ok(true);
             }
-            let result = match proof.map(|proof| self.share(proof)) {
+            let result = match proof.map(|proof| self.join_check(proof)) {
                 None => None,
-                Some(Share::Lead(lead)) => Some(lead),
-                Some(Share::Follow(mut result)) => match result.wait_for(Option::is_some).await {
-                    Ok(fits) => return Ok(*fits == Some(true)),
+                Some(SharedCheck::Lead(leader)) => Some(leader),
+                Some(SharedCheck::Follow(mut result)) => match result.wait_for(Option::is_some).await {
+                    Ok(matches) => return Ok(*matches == Some(true)),
                     // Whoever led has gone away.
                     Err(_) => continue,
                 },
             };
-            let turn = self.desk.turn(self.who(check.name, check.caller), check.caller).await?;
+            let permit =
+                self.queue.wait_for_permit(self.requester(check.name, check.caller), check.caller).await?;
             let (password, hash) = (check.password.to_vec(), hash.clone());
-            let fits = turn.compute(move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
-            if fits && let Some(proof) = proof {
-                self.known.lock().add(proof);
+            let matches = permit.compute(move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
+            if matches && let Some(proof) = proof {
+                self.verified.lock().add(proof);
             }
-            if let Some(lead) = result {
-                lead.result.send_replace(Some(fits));
+            if let Some(leader) = result {
+                leader.result.send_replace(Some(matches));
             }
-            return Ok(fits);
+            return Ok(matches);
         }
     }
 
@@ -161,10 +162,10 @@ impl Passwords {
         password: &str,
         caller: Caller<'_>,
     ) -> Result<String, AuthError> {
-        let turn = self.desk.turn(self.who(name, caller), caller);
-        let turn = timeout(WAIT_TIME_MAX, turn).await.unwrap_or(Err(Busy))?;
+        let permit = self.queue.wait_for_permit(self.requester(name, caller), caller);
+        let permit = timeout(WAIT_TIME_MAX, permit).await.unwrap_or(Err(Busy))?;
         let password = password.to_owned();
-        let parts = turn.compute(move || bcrypt::hash_with_result(password, COST)).await?;
+        let parts = permit.compute(move || bcrypt::hash_with_result(password, COST)).await?;
         let parts = parts.map_err(|error| AuthError::Hash(error.to_string()))?;
         // The letter that Go writes.
         Ok(parts.format_for_version(bcrypt::Version::TwoA))
@@ -172,13 +173,13 @@ impl Passwords {
 
     /// Sends away all that wait, and all that come.
     pub(super) fn close(&self) {
-        let mut state = self.desk.0.lock();
+        let mut state = self.queue.0.lock();
         state.closed = true;
         state.waiting.clear();
     }
 
-    fn who(&self, name: &str, caller: Caller<'_>) -> Who {
-        Who { source: Source::of(caller.source), user: self.numbers.hash_one(name) }
+    fn requester(&self, name: &str, caller: Caller<'_>) -> Requester {
+        Requester { source: Source::of(caller.source), user: self.name_hasher.hash_one(name) }
     }
 
     /// Whether a stored hash can be compared with. The log tells once of each that cannot.
@@ -198,14 +199,14 @@ impl Passwords {
     }
 
     /// Takes part in the check with this proof.
-    fn share(&self, proof: Proof) -> Share<'_> {
+    fn join_check(&self, proof: Proof) -> SharedCheck<'_> {
         let mut shared = self.shared.lock();
         if let Some(result) = shared.get(&proof) {
-            return Share::Follow(result.clone());
+            return SharedCheck::Follow(result.clone());
         }
         let (result, seen) = watch::channel(None);
         shared.insert(proof, seen);
-        Share::Lead(Lead { passwords: self, proof, result })
+        SharedCheck::Lead(LeadingCheck { passwords: self, proof, result })
     }
 
     fn proof(&self, name: &str, password: &[u8], hash: &str) -> Option<Proof> {
@@ -230,34 +231,34 @@ pub(super) fn cost(hash: &str) -> Option<u32> {
         return None;
     };
     let digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
-    let known = matches!(version, "2a" | "2b" | "2x" | "2y") && digits;
+    let known_version = matches!(version, "2a" | "2b" | "2x" | "2y") && digits;
     let base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
     let whole = hash.len() == HASH_BYTES && rest.bytes().all(base64);
-    cost.parse().ok().filter(|cost| known && whole && *cost >= COST_MIN)
+    cost.parse().ok().filter(|cost| known_version && whole && *cost >= COST_MIN)
 }
 
 /// A hash of this cost that no password is known for.
-fn dummy(cost: u32) -> String {
+fn dummy_hash(cost: u32) -> String {
     let cost = cost.clamp(COST_MIN, COST_MAX);
     format!("$2a${cost:02}$HD7Nhmkhvrsn5arHARu3ju{}", ".".repeat(31))
 }
 
 /// How a check goes on.
-enum Share<'a> {
+enum SharedCheck<'a> {
     /// It is computed.
-    Lead(Lead<'a>),
+    Lead(LeadingCheck<'a>),
     /// An equal one is; its result comes here.
     Follow(watch::Receiver<Option<bool>>),
 }
 
 /// A check that others wait for.
-struct Lead<'a> {
+struct LeadingCheck<'a> {
     passwords: &'a Passwords,
     proof: Proof,
     result: watch::Sender<Option<bool>>,
 }
 
-impl Drop for Lead<'_> {
+impl Drop for LeadingCheck<'_> {
     fn drop(&mut self) {
         self.passwords.shared.lock().remove(&self.proof);
     }
@@ -265,48 +266,56 @@ impl Drop for Lead<'_> {
 
 /// Where checks wait for their turns.
 #[derive(Debug)]
-struct Desk(Mutex<DeskState>);
+struct CheckQueue(Mutex<CheckQueueState>);
 
 #[derive(Debug)]
-struct DeskState {
+struct CheckQueueState {
     queue: Queue,
     /// Whoever waits with a ticket. One that is dropped has lost its place.
-    waiting: HashMap<Ticket, oneshot::Sender<Turn>>,
+    waiting: HashMap<Ticket, oneshot::Sender<ComputePermit>>,
     /// The process ends: nobody gets a turn any more.
     closed: bool,
 }
 
-impl Desk {
-    fn new(slots: usize) -> Desk {
-        Desk(Mutex::new(DeskState { queue: Queue::new(slots), waiting: HashMap::new(), closed: false }))
+impl CheckQueue {
+    fn new(slots: usize) -> CheckQueue {
+        CheckQueue(Mutex::new(CheckQueueState {
+            queue: Queue::new(slots),
+            waiting: HashMap::new(),
+            closed: false,
+        }))
     }
 
     /// Waits for a turn. A client that closes its connection meanwhile gets none.
-    async fn turn(self: &Arc<Desk>, who: Who, caller: Caller<'_>) -> Result<Turn, Busy> {
+    async fn wait_for_permit(
+        self: &Arc<CheckQueue>,
+        requester: Requester,
+        caller: Caller<'_>,
+    ) -> Result<ComputePermit, Busy> {
         let (sender, mut receiver) = oneshot::channel();
-        let seat = {
+        let queued = {
             let mut state = self.0.lock();
             if state.closed {
                 return Err(Busy);
             }
-            let (ticket, displaced) = state.queue.enter(who);
+            let (ticket, displaced) = state.queue.enqueue(requester);
             state.waiting.insert(ticket, sender);
             if let Some(displaced) = displaced {
                 state.waiting.remove(&displaced);
             }
-            Seat { desk: self.clone(), ticket }
+            QueuedCheck { queue: self.clone(), ticket }
         };
-        self.call_next();
-        if let Ok(turn) = receiver.try_recv() {
-            return Ok(turn);
+        self.start_next();
+        if let Ok(permit) = receiver.try_recv() {
+            return Ok(permit);
         }
-        let turn = receiver.await.map_err(|_| Busy)?;
-        drop(seat);
-        if caller.has_left().await { Err(Busy) } else { Ok(turn) }
+        let permit = receiver.await.map_err(|_| Busy)?;
+        drop(queued);
+        if caller.has_left().await { Err(Busy) } else { Ok(permit) }
     }
 
     /// Gives turns to those whose turn it is.
-    fn call_next(self: &Arc<Desk>) {
+    fn start_next(self: &Arc<CheckQueue>) {
         loop {
             let next = {
                 let mut state = self.0.lock();
@@ -316,41 +325,41 @@ impl Desk {
                 let Some(ticket) = state.queue.next() else { return };
                 state.waiting.remove(&ticket)
             };
-            let turn = Turn(self.clone());
+            let permit = ComputePermit(self.clone());
             // Whoever has gone away gives the turn back as it is dropped.
             if let Some(next) = next {
-                let _ = next.send(turn);
+                let _ = next.send(permit);
             }
         }
     }
 }
 
 /// A place in the queue; dropped, it is given up.
-struct Seat {
-    desk: Arc<Desk>,
+struct QueuedCheck {
+    queue: Arc<CheckQueue>,
     ticket: Ticket,
 }
 
-impl Drop for Seat {
+impl Drop for QueuedCheck {
     fn drop(&mut self) {
-        let mut state = self.desk.0.lock();
-        state.queue.leave(self.ticket);
+        let mut state = self.queue.0.lock();
+        state.queue.remove(self.ticket);
         state.waiting.remove(&self.ticket);
     }
 }
 
 /// The leave to compute; dropped, somebody else has it.
 #[derive(Debug)]
-struct Turn(Arc<Desk>);
+struct ComputePermit(Arc<CheckQueue>);
 
-impl Turn {
+impl ComputePermit {
     /// Computes on a thread of its own, to its end also where nobody waits for it any more.
     async fn compute<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
         let (sender, receiver) = oneshot::channel();
-        let turn = self;
+        let permit = self;
         let started = thread::Builder::new().name("password".to_owned()).spawn(move || {
             let _ = sender.send(work());
-            drop(turn);
+            drop(permit);
         });
         started.map_err(|error| {
             log::error!("auth", "cannot start a thread to check a password: {error}");
@@ -360,10 +369,10 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for ComputePermit {
     fn drop(&mut self) {
-        self.0.0.lock().queue.done();
-        self.0.call_next();
+        self.0.0.lock().queue.finish_turn();
+        self.0.start_next();
     }
 }
 
@@ -376,10 +385,11 @@ mod tests {
     /// Of `wonder`, by Go.
     const GO_HASH: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
 
-    async fn fits(passwords: &Passwords, password: &[u8], hash: &str) -> bool {
+    async fn matches(passwords: &Passwords, password: &[u8], hash: &str) -> bool {
         let hash = Some(hash);
-        let check = Check { name: "ann", password, hash, usual_cost: COST, caller: Caller::default() };
-        passwords.fits(check).await.unwrap()
+        let check =
+            PasswordCheck { name: "ann", password, hash, usual_cost: COST, caller: Caller::default() };
+        passwords.matches(check).await.unwrap()
     }
 
     async fn hash(passwords: &Passwords, password: &str) -> String {
@@ -389,13 +399,13 @@ mod tests {
     #[tokio::test]
     async fn go_and_we_understand_each_other() {
         let passwords = Passwords::default();
-        assert!(fits(&passwords, b"wonder", GO_HASH).await);
-        assert!(!fits(&passwords, b"Wonder", GO_HASH).await);
+        assert!(matches(&passwords, b"wonder", GO_HASH).await);
+        assert!(!matches(&passwords, b"Wonder", GO_HASH).await);
         let secret = hash(&passwords, "secret").await;
         assert!(secret.starts_with("$2a$10$") && secret.len() == 60, "{secret}");
-        assert!(fits(&passwords, b"secret", &secret).await);
+        assert!(matches(&passwords, b"secret", &secret).await);
         for odd in ["", "true", "$2a$10$", "$2a$99$NLeHwNXY9vBs/UlxLYsUAOKjnZ7IfHOfdcyDSzM0Ol5pjIdBtGLsq"] {
-            assert!(!fits(&passwords, b"", odd).await, "{odd}");
+            assert!(!matches(&passwords, b"", odd).await, "{odd}");
         }
     }
 
@@ -405,21 +415,21 @@ mod tests {
         let begun = Instant::now();
         for cost in [15, 20, 31] {
             let hash = GO_HASH.replace("$10$", &format!("${cost}$"));
-            assert!(!fits(&passwords, b"wonder", &hash).await, "{cost}");
-            assert!(!fits(&passwords, b"wonder", &hash).await, "{cost}");
+            assert!(!matches(&passwords, b"wonder", &hash).await, "{cost}");
+            assert!(!matches(&passwords, b"wonder", &hash).await, "{cost}");
         }
         // With 2^31 rounds it would be days.
         assert!(begun.elapsed() < Duration::from_secs(600));
         assert_eq!(passwords.reported.lock().proofs.len(), 3);
-        assert_eq!(passwords.known.lock().proofs.len(), 0);
+        assert_eq!(passwords.verified.lock().proofs.len(), 0);
     }
 
     #[test]
     fn hashes_are_read() {
         assert_eq!(cost(GO_HASH), Some(10));
         assert_eq!(cost(&GO_HASH.replace("2a", "2y")), Some(10));
-        assert_eq!(cost(&dummy(12)), Some(12));
-        assert_eq!((cost(&dummy(31)), cost(&dummy(0))), (Some(COST_MAX), Some(COST_MIN)));
+        assert_eq!(cost(&dummy_hash(12)), Some(12));
+        assert_eq!((cost(&dummy_hash(31)), cost(&dummy_hash(0))), (Some(COST_MAX), Some(COST_MIN)));
         for odd in [
             "",
             "$",
@@ -438,49 +448,55 @@ mod tests {
     #[tokio::test]
     async fn a_user_that_is_not_there_is_checked_like_any_other() {
         let passwords = Passwords::default();
-        let check = || Check {
+        let check = || PasswordCheck {
             name: "nobody",
             password: b"x",
             hash: None,
             usual_cost: COST,
             caller: Caller::default(),
         };
-        assert_eq!(passwords.fits(check()).await, Ok(false));
+        assert_eq!(passwords.matches(check()).await, Ok(false));
         // It takes its turn: with the only slot taken, it waits.
-        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
-        let turn = passwords.desk.turn(passwords.who("ann", Caller::default()), Caller::default()).await;
-        let waits = timeout(Duration::from_millis(50), passwords.fits(check())).await;
+        let passwords = Passwords { queue: Arc::new(CheckQueue::new(1)), ..Passwords::default() };
+        let permit = passwords
+            .queue
+            .wait_for_permit(passwords.requester("ann", Caller::default()), Caller::default())
+            .await;
+        let waits = timeout(Duration::from_millis(50), passwords.matches(check())).await;
         assert!(waits.is_err(), "{waits:?}");
-        drop(turn);
-        assert_eq!(passwords.fits(check()).await, Ok(false));
+        drop(permit);
+        assert_eq!(passwords.matches(check()).await, Ok(false));
     }
 
     #[tokio::test]
     async fn only_what_fitted_is_remembered_and_only_for_that_hash() {
         let passwords = Passwords::default();
         let (first, second) = (hash(&passwords, "p").await, hash(&passwords, "q").await);
-        assert!(!fits(&passwords, b"q", &first).await);
-        assert_eq!(passwords.known.lock().proofs.len(), 0);
-        assert!(fits(&passwords, b"p", &first).await);
-        assert!(fits(&passwords, b"p", &first).await);
-        assert_eq!(passwords.known.lock().proofs.len(), 1);
-        assert!(!fits(&passwords, b"p", &second).await, "the password was changed");
+        assert!(!matches(&passwords, b"q", &first).await);
+        assert_eq!(passwords.verified.lock().proofs.len(), 0);
+        assert!(matches(&passwords, b"p", &first).await);
+        assert!(matches(&passwords, b"p", &first).await);
+        assert_eq!(passwords.verified.lock().proofs.len(), 1);
+        assert!(!matches(&passwords, b"p", &second).await, "the password was changed");
         assert!(passwords.shared.lock().is_empty(), "nothing is left of it");
     }
 
     #[tokio::test]
     async fn equal_checks_are_computed_once() {
-        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
-        let turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
+        let passwords = Passwords { queue: Arc::new(CheckQueue::new(1)), ..Passwords::default() };
+        let permit = passwords
+            .queue
+            .wait_for_permit(passwords.requester("bob", Caller::default()), Caller::default())
+            .await;
         let many = async {
             tokio::join!(
-                fits(&passwords, b"wonder", GO_HASH),
-                fits(&passwords, b"wonder", GO_HASH),
-                fits(&passwords, b"other", GO_HASH),
+                matches(&passwords, b"wonder", GO_HASH),
+                matches(&passwords, b"wonder", GO_HASH),
+                matches(&passwords, b"other", GO_HASH),
                 async {
                     tokio::task::yield_now().await;
-                    let waiting = passwords.desk.0.lock().waiting.len();
-                    drop(turn);
+                    let waiting = passwords.queue.0.lock().waiting.len();
+                    drop(permit);
                     waiting
                 }
             )
@@ -490,49 +506,55 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_is_not_computed() {
-        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
-        let turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
-        assert!(timeout(Duration::from_millis(20), fits(&passwords, b"x", GO_HASH)).await.is_err());
-        let state = passwords.desk.0.lock();
+        let passwords = Passwords { queue: Arc::new(CheckQueue::new(1)), ..Passwords::default() };
+        let permit = passwords
+            .queue
+            .wait_for_permit(passwords.requester("bob", Caller::default()), Caller::default())
+            .await;
+        assert!(timeout(Duration::from_millis(20), matches(&passwords, b"x", GO_HASH)).await.is_err());
+        let state = passwords.queue.0.lock();
         assert!(state.waiting.is_empty());
         drop(state);
-        drop(turn);
-        assert!(passwords.desk.0.lock().queue.next().is_none());
+        drop(permit);
+        assert!(passwords.queue.0.lock().queue.next().is_none());
     }
 
     #[tokio::test]
     async fn nobody_waits_when_the_process_ends() {
-        let passwords = Passwords { desk: Arc::new(Desk::new(1)), ..Passwords::default() };
-        let _turn = passwords.desk.turn(passwords.who("bob", Caller::default()), Caller::default()).await;
-        let check = |password| Check {
+        let passwords = Passwords { queue: Arc::new(CheckQueue::new(1)), ..Passwords::default() };
+        let _permit = passwords
+            .queue
+            .wait_for_permit(passwords.requester("bob", Caller::default()), Caller::default())
+            .await;
+        let check = |password| PasswordCheck {
             name: "ann",
             password,
             hash: Some(GO_HASH),
             usual_cost: COST,
             caller: Caller::default(),
         };
-        let waits = passwords.fits(check(b"x"));
+        let waits = passwords.matches(check(b"x"));
         let (waits, ()) = tokio::join!(waits, async {
             tokio::task::yield_now().await;
             passwords.close();
         });
         assert_eq!(waits, Err(Busy));
-        assert_eq!(passwords.fits(check(b"y")).await, Err(Busy));
+        assert_eq!(passwords.matches(check(b"y")).await, Err(Busy));
     }
 
     #[test]
     fn the_oldest_is_forgotten() {
-        let mut known = Known::default();
+        let mut proofs = ProofSet::default();
         let proof = |number: usize| {
             let mut proof = [0; 32];
             proof[..8].copy_from_slice(&number.to_le_bytes());
             proof
         };
-        for number in 0..=KNOWN_MAX {
-            assert!(known.add(proof(number)));
-            assert!(!known.add(proof(number)));
+        for number in 0..=PROOFS_MAX {
+            assert!(proofs.add(proof(number)));
+            assert!(!proofs.add(proof(number)));
         }
-        assert_eq!((known.proofs.len(), known.order.len()), (KNOWN_MAX, KNOWN_MAX));
-        assert!(!known.proofs.contains(&proof(0)) && known.proofs.contains(&proof(KNOWN_MAX)));
+        assert_eq!((proofs.proofs.len(), proofs.order.len()), (PROOFS_MAX, PROOFS_MAX));
+        assert!(!proofs.proofs.contains(&proof(0)) && proofs.proofs.contains(&proof(PROOFS_MAX)));
     }
 }

@@ -42,7 +42,7 @@ impl Source {
 
 /// Who a check is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Who {
+pub(super) struct Requester {
     pub(super) source: Source,
     /// A number that stands for the name in the request.
     pub(super) user: u64,
@@ -59,11 +59,11 @@ pub(super) struct Queue {
     slots: usize,
     running: usize,
     /// In the order in which they came.
-    waiting: Vec<(Ticket, Who)>,
+    waiting: Vec<(Ticket, Requester)>,
     last_ticket: u64,
     turn: u64,
     turns_of_sources: HashMap<Source, u64>,
-    turns_of_users: HashMap<Who, u64>,
+    turns_of_users: HashMap<Requester, u64>,
 }
 
 impl Queue {
@@ -82,58 +82,66 @@ impl Queue {
 
     /// A check begins to wait. Where there is no room for it another one has to go: the one that has waited longest of
     /// the user, or of the source, that has the most waiting. Its client is the likeliest to have given up.
-    pub(super) fn enter(&mut self, who: Who) -> (Ticket, Option<Ticket>) {
-        let of_source = self.count(|other| other.source == who.source);
-        let displaced = if self.count(|other| other == who) >= USER_WAITING_MAX {
-            self.oldest(|other| other == who)
+    pub(super) fn enqueue(&mut self, requester: Requester) -> (Ticket, Option<Ticket>) {
+        let of_source = self.count(|other| other.source == requester.source);
+        let displaced = if self.count(|other| other == requester) >= USER_WAITING_MAX {
+            self.oldest(|other| other == requester)
         } else if of_source >= SOURCE_WAITING_MAX {
-            self.oldest_of_busiest_user(who.source)
+            self.oldest_of_busiest_user(requester.source)
         } else if self.waiting.len() >= WAITING_MAX {
-            let source = busiest(self.waiting.iter().map(|(_, who)| who.source));
+            let source = busiest(self.waiting.iter().map(|(_, requester)| requester.source));
             source.and_then(|source| self.oldest_of_busiest_user(source))
         } else {
             None
         };
         if let Some(displaced) = displaced {
-            self.leave(displaced);
+            self.remove(displaced);
         }
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        self.waiting.push((ticket, who));
+        self.waiting.push((ticket, requester));
         (ticket, displaced)
     }
 
-    /// The check whose turn it is, if there is one and it can be computed now. [`done`](Queue::done) ends the turn.
+    /// The check whose turn it is, if there is one and it can be computed now. [`finish_turn`](Queue::finish_turn) ends the turn.
     pub(super) fn next(&mut self) -> Option<Ticket> {
         if self.running >= self.slots || self.waiting.is_empty() {
             return None;
         }
         self.turn += 1;
         let newest = self.turn.is_multiple_of(2);
-        let candidates = || self.waiting.iter().map(|(_, who)| *who);
-        let source = choose(candidates().map(|who| who.source), &self.turns_of_sources, newest)?;
-        let who = choose(candidates().filter(|who| who.source == source), &self.turns_of_users, newest)?;
-        let mut of_user = (0..self.waiting.len()).filter(|at| self.waiting[*at].1 == who);
+        let candidates = || self.waiting.iter().map(|(_, requester)| *requester);
+        let source = least_recently_served(
+            candidates().map(|requester| requester.source),
+            &self.turns_of_sources,
+            newest,
+        )?;
+        let requester = least_recently_served(
+            candidates().filter(|requester| requester.source == source),
+            &self.turns_of_users,
+            newest,
+        )?;
+        let mut of_user = (0..self.waiting.len()).filter(|at| self.waiting[*at].1 == requester);
         let at = if newest { of_user.next_back() } else { of_user.next() }?;
         let (ticket, _) = self.waiting.remove(at);
         if self.turns_of_users.len() >= TURNS_MAX {
             self.forget_turns();
         }
         self.turns_of_sources.insert(source, self.turn);
-        self.turns_of_users.insert(who, self.turn);
+        self.turns_of_users.insert(requester, self.turn);
         self.running += 1;
         Some(ticket)
     }
 
     /// A check that waits no longer.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
+    pub(super) fn remove(&mut self, ticket: Ticket) {
         if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
             self.waiting.remove(at);
         }
     }
 
     /// A turn is over.
-    pub(super) fn done(&mut self) {
+    pub(super) fn finish_turn(&mut self) {
         assert!(self.running > 0, "a turn ends that never began");
         self.running -= 1;
         if self.running == 0 && self.waiting.is_empty() {
@@ -146,23 +154,27 @@ impl Queue {
         self.turns_of_users.clear();
     }
 
-    fn count(&self, matches: impl Fn(Who) -> bool) -> usize {
-        self.waiting.iter().filter(|(_, who)| matches(*who)).count()
+    fn count(&self, matches: impl Fn(Requester) -> bool) -> usize {
+        self.waiting.iter().filter(|(_, requester)| matches(*requester)).count()
     }
 
-    fn oldest(&self, matches: impl Fn(Who) -> bool) -> Option<Ticket> {
-        self.waiting.iter().find(|(_, who)| matches(*who)).map(|(ticket, _)| *ticket)
+    fn oldest(&self, matches: impl Fn(Requester) -> bool) -> Option<Ticket> {
+        self.waiting.iter().find(|(_, requester)| matches(*requester)).map(|(ticket, _)| *ticket)
     }
 
     fn oldest_of_busiest_user(&self, source: Source) -> Option<Ticket> {
-        let of_source = self.waiting.iter().map(|(_, who)| *who).filter(|who| who.source == source);
-        let who = busiest(of_source)?;
-        self.oldest(|other| other == who)
+        let of_source = self
+            .waiting
+            .iter()
+            .map(|(_, requester)| *requester)
+            .filter(|requester| requester.source == source);
+        let requester = busiest(of_source)?;
+        self.oldest(|other| other == requester)
     }
 }
 
 /// The key that had its last turn the longest ago; of several the first one, or the last.
-fn choose<K: Hash + Eq + Copy>(
+fn least_recently_served<K: Hash + Eq + Copy>(
     keys: impl DoubleEndedIterator<Item = K>,
     turns: &HashMap<K, u64>,
     newest: bool,
@@ -193,13 +205,13 @@ mod tests {
         Source::of(Some(IpAddr::from([10, 0, 0, number])))
     }
 
-    fn who(from: u8, user: u64) -> Who {
-        Who { source: source(from), user }
+    fn requester(from: u8, user: u64) -> Requester {
+        Requester { source: source(from), user }
     }
 
-    /// Lets `who` in, who finds room.
-    fn enter(queue: &mut Queue, who: Who) -> Ticket {
-        let (ticket, displaced) = queue.enter(who);
+    /// Lets `requester` in, who finds room.
+    fn enqueue(queue: &mut Queue, requester: Requester) -> Ticket {
+        let (ticket, displaced) = queue.enqueue(requester);
         assert_eq!(displaced, None, "there is room");
         ticket
     }
@@ -208,7 +220,7 @@ mod tests {
     fn turns_until(queue: &mut Queue, wanted: Ticket) -> usize {
         for turns in 1..=WAITING_MAX {
             let ticket = queue.next().expect("somebody waits");
-            queue.done();
+            queue.finish_turn();
             if ticket == wanted {
                 return turns;
             }
@@ -229,11 +241,11 @@ mod tests {
     fn no_more_run_than_there_are_slots() {
         let mut queue = Queue::new(2);
         for user in 0..3 {
-            enter(&mut queue, who(1, user));
+            enqueue(&mut queue, requester(1, user));
         }
         assert!(queue.next().is_some() && queue.next().is_some());
         assert_eq!(queue.next(), None);
-        queue.done();
+        queue.finish_turn();
         assert!(queue.next().is_some());
     }
 
@@ -242,10 +254,10 @@ mod tests {
         let mut queue = Queue::new(1);
         let mut displaced = 0;
         for _ in 0..600 {
-            displaced += usize::from(queue.enter(who(1, 7)).1.is_some());
+            displaced += usize::from(queue.enqueue(requester(1, 7)).1.is_some());
         }
         assert_eq!(displaced, 600 - USER_WAITING_MAX);
-        let other = enter(&mut queue, who(1, 8));
+        let other = enqueue(&mut queue, requester(1, 8));
         assert!(turns_until(&mut queue, other) <= 2);
     }
 
@@ -253,10 +265,10 @@ mod tests {
     fn a_flood_of_names_holds_up_neither_another_source_nor_who_comes_last() {
         let mut queue = Queue::new(1);
         for user in 0..600 {
-            queue.enter(who(1, user));
+            queue.enqueue(requester(1, user));
         }
-        let last = queue.enter(who(1, 1000)).0;
-        let elsewhere = enter(&mut queue, who(2, 0));
+        let last = queue.enqueue(requester(1, 1000)).0;
+        let elsewhere = enqueue(&mut queue, requester(2, 0));
         assert!(turns_until(&mut queue, elsewhere) <= 2);
         assert!(turns_until(&mut queue, last) <= 3);
     }
@@ -266,17 +278,17 @@ mod tests {
         let mut queue = Queue::new(1);
         // Each name comes again as soon as it was answered.
         for user in 0..50 {
-            enter(&mut queue, who(1, user));
+            enqueue(&mut queue, requester(1, user));
         }
         let answered: Vec<Ticket> =
             (0..50).filter_map(|_| queue.next().inspect(|_| queue.running -= 1)).collect();
         assert_eq!(answered.len(), 50);
         for user in 0..50 {
-            enter(&mut queue, who(1, user));
+            enqueue(&mut queue, requester(1, user));
         }
-        let new = enter(&mut queue, who(1, 99));
+        let new = enqueue(&mut queue, requester(1, 99));
         for user in 0..50 {
-            enter(&mut queue, who(1, user));
+            enqueue(&mut queue, requester(1, user));
         }
         assert_eq!(turns_until(&mut queue, new), 1);
     }
@@ -284,9 +296,9 @@ mod tests {
     #[test]
     fn who_waits_has_a_turn_while_others_keep_coming() {
         let mut queue = Queue::new(1);
-        let first = enter(&mut queue, who(1, 0));
+        let first = enqueue(&mut queue, requester(1, 0));
         for user in 1..100 {
-            queue.enter(who(1, user));
+            queue.enqueue(requester(1, user));
             let ticket = queue.next().unwrap();
             queue.running -= 1;
             if ticket == first {
@@ -299,21 +311,21 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_the_busiest_pays() {
         let mut queue = Queue::new(1);
-        let rare = enter(&mut queue, who(9, 1));
+        let rare = enqueue(&mut queue, requester(9, 1));
         for from in 0..8 {
             for user in 0..1000 {
-                queue.enter(who(from, user));
+                queue.enqueue(requester(from, user));
             }
         }
         assert_eq!(queue.waiting.len(), WAITING_MAX);
         for from in 0..8 {
-            assert!(queue.count(|who| who.source == source(from)) <= SOURCE_WAITING_MAX);
+            assert!(queue.count(|requester| requester.source == source(from)) <= SOURCE_WAITING_MAX);
         }
-        assert!(queue.count(|other| other == who(9, 1)) == 1, "a source with one check keeps it");
+        assert!(queue.count(|other| other == requester(9, 1)) == 1, "a source with one check keeps it");
         assert!(turns_until(&mut queue, rare) <= 9);
         for _ in 0..10_000 {
             let Some(_) = queue.next() else { break };
-            queue.done();
+            queue.finish_turn();
         }
         assert!(queue.waiting.is_empty() && queue.turns_of_users.is_empty(), "nothing is left of it");
     }
@@ -321,12 +333,12 @@ mod tests {
     #[test]
     fn who_leaves_has_no_turn() {
         let mut queue = Queue::new(1);
-        let (first, second) = (enter(&mut queue, who(1, 1)), enter(&mut queue, who(1, 1)));
-        queue.leave(first);
-        queue.leave(first);
+        let (first, second) = (enqueue(&mut queue, requester(1, 1)), enqueue(&mut queue, requester(1, 1)));
+        queue.remove(first);
+        queue.remove(first);
         assert_eq!(queue.next(), Some(second));
-        queue.leave(second);
-        queue.done();
+        queue.remove(second);
+        queue.finish_turn();
         assert_eq!(queue.next(), None);
     }
 }

@@ -6,13 +6,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::account::{NameError, RoleName, UserName};
 
-use super::Refusal;
-use super::rights::{Access, Patterned, Patterns, Permissions, added};
+use super::AuthRefusal;
+use super::rights::{Access, KeyPatterns, PatternList, Permissions, added};
 use crate::go_json;
 
 /// Why a text is not the user or the role of a given name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfit {
+pub(crate) enum RecordError {
     /// It is not JSON, or not of the right form.
     #[error("it is not JSON of the right form")]
     Malformed,
@@ -39,11 +39,11 @@ pub(crate) struct User {
     pub(crate) name: UserName,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) password: String,
-    pub(crate) roles: Patterns,
+    pub(crate) roles: PatternList,
     #[serde(skip_serializing_if = "is_empty")]
-    pub(crate) grant: Patterns,
+    pub(crate) grant: PatternList,
     #[serde(skip_serializing_if = "is_empty")]
-    pub(crate) revoke: Patterns,
+    pub(crate) revoke: PatternList,
 }
 
 /// What those may do who have the role.
@@ -59,27 +59,28 @@ pub(crate) struct Role {
 }
 
 /// Whether a list names nothing.
-pub(crate) fn is_empty(list: &Patterns) -> bool {
+pub(crate) fn is_empty(list: &PatternList) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
 impl User {
     /// Reads the user `name` from the first JSON value of a body; what follows it does not matter.
-    pub(crate) fn from_body(name: &UserName, body: &[u8]) -> Result<User, Unfit> {
-        let user = User::from_value(name, go_json::first_value(body).ok_or(Unfit::Malformed)?)?;
+    pub(crate) fn from_body(name: &UserName, body: &[u8]) -> Result<User, RecordError> {
+        let user = User::from_value(name, go_json::first_value(body).ok_or(RecordError::Malformed)?)?;
         for role in [&user.roles, &user.grant].into_iter().flatten().flatten() {
-            RoleName::new(role).map_err(|why| Unfit::BadRole { text: role.clone(), why })?;
+            RoleName::new(role).map_err(|why| RecordError::BadRole { text: role.clone(), why })?;
         }
         Ok(user)
     }
 
     /// Reads the user `name` from its record in the store. The user `root` always has the role of that name.
-    pub(crate) fn from_record(name: &UserName, record: &[u8]) -> Result<User, Unfit> {
-        let user = User::from_value(name, serde_json::from_slice(record).map_err(|_| Unfit::Malformed)?)?;
+    pub(crate) fn from_record(name: &UserName, record: &[u8]) -> Result<User, RecordError> {
+        let user =
+            User::from_value(name, serde_json::from_slice(record).map_err(|_| RecordError::Malformed)?)?;
         Ok(if user.name.is_root() { user.with_root_role() } else { user })
     }
 
-    fn from_value(name: &UserName, value: Value) -> Result<User, Unfit> {
+    fn from_value(name: &UserName, value: Value) -> Result<User, RecordError> {
         let members = object(&value)?;
         let own_name = string(members, "user")?;
         let user = User {
@@ -89,7 +90,7 @@ impl User {
             grant: strings(members, "grant")?,
             revoke: strings(members, "revoke")?,
         };
-        if own_name == name.as_str() { Ok(user) } else { Err(Unfit::OtherName(own_name)) }
+        if own_name == name.as_str() { Ok(user) } else { Err(RecordError::OtherName(own_name)) }
     }
 
     /// With the role `root`, at the end unless it is there.
@@ -110,16 +111,22 @@ impl User {
 
     /// With the roles that `change` grants and without those that it revokes. The password stays: who has a new
     /// one hashes it first.
-    pub(crate) fn changed(&self, change: &User) -> Result<User, Refusal> {
+    pub(crate) fn changed(&self, change: &User) -> Result<User, AuthRefusal> {
         if self.name != change.name {
-            return Err(Refusal::OtherUser { stored: self.name.to_string(), named: change.name.to_string() });
+            return Err(AuthRefusal::OtherUser {
+                stored: self.name.to_string(),
+                named: change.name.to_string(),
+            });
         }
         let roles = added(&self.roles, &change.grant)
-            .map_err(|role| Refusal::RoleGranted { role, user: change.name.to_string() })?;
+            .map_err(|role| AuthRefusal::RoleGranted { role, user: change.name.to_string() })?;
         let mut roles: BTreeSet<String> = roles.into_iter().collect();
         for role in change.revoke.iter().flatten() {
             if !roles.remove(role) {
-                return Err(Refusal::RoleNotGranted { role: role.clone(), user: change.name.to_string() });
+                return Err(AuthRefusal::RoleNotGranted {
+                    role: role.clone(),
+                    user: change.name.to_string(),
+                });
             }
         }
         let roles = Some(roles.into_iter().collect());
@@ -145,16 +152,16 @@ impl Role {
     }
 
     /// Reads the role `name` from the first JSON value of a body; what follows it does not matter.
-    pub(crate) fn from_body(name: &RoleName, body: &[u8]) -> Result<Role, Unfit> {
-        Role::from_value(name, go_json::first_value(body).ok_or(Unfit::Malformed)?)
+    pub(crate) fn from_body(name: &RoleName, body: &[u8]) -> Result<Role, RecordError> {
+        Role::from_value(name, go_json::first_value(body).ok_or(RecordError::Malformed)?)
     }
 
     /// Reads the role `name` from its record in the store.
-    pub(crate) fn from_record(name: &RoleName, record: &[u8]) -> Result<Role, Unfit> {
-        Role::from_value(name, serde_json::from_slice(record).map_err(|_| Unfit::Malformed)?)
+    pub(crate) fn from_record(name: &RoleName, record: &[u8]) -> Result<Role, RecordError> {
+        Role::from_value(name, serde_json::from_slice(record).map_err(|_| RecordError::Malformed)?)
     }
 
-    fn from_value(name: &RoleName, value: Value) -> Result<Role, Unfit> {
+    fn from_value(name: &RoleName, value: Value) -> Result<Role, RecordError> {
         let members = object(&value)?;
         let own_name = string(members, "role")?;
         let role = Role {
@@ -163,7 +170,7 @@ impl Role {
             grant: permissions(members, "grant")?,
             revoke: permissions(members, "revoke")?,
         };
-        if own_name == name.as_str() { Ok(role) } else { Err(Unfit::OtherName(own_name)) }
+        if own_name == name.as_str() { Ok(role) } else { Err(RecordError::OtherName(own_name)) }
     }
 
     /// Whether it asks to change a role, not to make one.
@@ -172,13 +179,16 @@ impl Role {
     }
 
     pub(crate) fn allows(&self, access: Access<'_>) -> bool {
-        self.name.is_root() || self.permissions.allow(access)
+        self.name.is_root() || self.permissions.allows(access)
     }
 
     /// With what `change` grants and without what it revokes.
-    pub(crate) fn changed(&self, change: &Role) -> Result<Role, Refusal> {
+    pub(crate) fn changed(&self, change: &Role) -> Result<Role, AuthRefusal> {
         if self.name != change.name {
-            return Err(Refusal::OtherRole { stored: self.name.to_string(), named: change.name.to_string() });
+            return Err(AuthRefusal::OtherRole {
+                stored: self.name.to_string(),
+                named: change.name.to_string(),
+            });
         }
         let mut permissions = self.permissions.clone();
         if let Some(grant) = &change.grant {
@@ -192,11 +202,11 @@ impl Role {
 }
 
 /// The members of an object; `null` has none.
-fn object(value: &Value) -> Result<Option<&Map<String, Value>>, Unfit> {
+fn object(value: &Value) -> Result<Option<&Map<String, Value>>, RecordError> {
     match value {
         Value::Null => Ok(None),
         Value::Object(members) => Ok(Some(members)),
-        _ => Err(Unfit::Malformed),
+        _ => Err(RecordError::Malformed),
     }
 }
 
@@ -204,35 +214,35 @@ fn member<'a>(members: Option<&'a Map<String, Value>>, name: &str) -> Option<&'a
     go_json::member(members?, name).filter(|value| !value.is_null())
 }
 
-fn string(members: Option<&Map<String, Value>>, name: &str) -> Result<String, Unfit> {
+fn string(members: Option<&Map<String, Value>>, name: &str) -> Result<String, RecordError> {
     match member(members, name) {
         None => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(Unfit::Malformed),
+        Some(_) => Err(RecordError::Malformed),
     }
 }
 
-fn strings(members: Option<&Map<String, Value>>, name: &str) -> Result<Patterns, Unfit> {
+fn strings(members: Option<&Map<String, Value>>, name: &str) -> Result<PatternList, RecordError> {
     let items = match member(members, name) {
         None => return Ok(None),
         Some(Value::Array(items)) => items,
-        Some(_) => return Err(Unfit::Malformed),
+        Some(_) => return Err(RecordError::Malformed),
     };
     let text = |item: &Value| match item {
         Value::String(text) => Ok(text.clone()),
         Value::Null => Ok(String::new()),
-        _ => Err(Unfit::Malformed),
+        _ => Err(RecordError::Malformed),
     };
     items.iter().map(text).collect::<Result<_, _>>().map(Some)
 }
 
-fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Option<Permissions>, Unfit> {
+fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Option<Permissions>, RecordError> {
     let Some(value) = member(members, name) else { return Ok(None) };
     let kv = match member(object(value)?, "kv") {
         None => return Ok(Some(Permissions::default())),
         Some(kv) => object(kv)?,
     };
-    Ok(Some(Permissions { kv: Patterned { read: strings(kv, "read")?, write: strings(kv, "write")? } }))
+    Ok(Some(Permissions { kv: KeyPatterns { read: strings(kv, "read")?, write: strings(kv, "write")? } }))
 }
 
 #[cfg(test)]
@@ -240,9 +250,9 @@ mod tests {
     use super::*;
 
     /// Reads a user under the name that the text itself has.
-    fn try_user(json: &[u8]) -> Result<User, Unfit> {
+    fn try_user(json: &[u8]) -> Result<User, RecordError> {
         match User::from_body(&UserName::root(), json) {
-            Err(Unfit::OtherName(name)) => User::from_body(&UserName::new(&name).unwrap(), json),
+            Err(RecordError::OtherName(name)) => User::from_body(&UserName::new(&name).unwrap(), json),
             other => other,
         }
     }
@@ -252,9 +262,9 @@ mod tests {
     }
 
     /// The same with a role.
-    fn try_role(json: &[u8]) -> Result<Role, Unfit> {
+    fn try_role(json: &[u8]) -> Result<Role, RecordError> {
         match Role::from_body(&RoleName::root(), json) {
-            Err(Unfit::OtherName(name)) => Role::from_body(&RoleName::new(&name).unwrap(), json),
+            Err(RecordError::OtherName(name)) => Role::from_body(&RoleName::new(&name).unwrap(), json),
             other => other,
         }
     }
@@ -282,7 +292,7 @@ mod tests {
             assert_eq!(json(&user(given)), wanted, "{given}");
         }
         for bad in ["", "{", "[]", "5", r#"{"user":5}"#, r#"{"roles":"r"}"#, r#"{"roles":[1]}"#] {
-            assert_eq!(try_user(bad.as_bytes()), Err(Unfit::Malformed), "{bad}");
+            assert_eq!(try_user(bad.as_bytes()), Err(RecordError::Malformed), "{bad}");
         }
         let a = UserName::new("a").unwrap();
         assert!(User::from_record(&a, br#"{"user":"a"} rest"#).is_err());
@@ -296,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_name_is_not_the_one_that_was_wanted() {
-        let other = |name: &str| Err(Unfit::OtherName(name.to_owned()));
+        let other = |name: &str| Err(RecordError::OtherName(name.to_owned()));
         let user = |json: &str| User::from_record(&UserName::new("ann").unwrap(), json.as_bytes()).map(drop);
         assert_eq!(user(r#"{"user":"ann"}"#), Ok(()));
         assert_eq!(user(r#"{"user":"bob","password":"h","roles":["root"]}"#), other("bob"));
@@ -313,7 +323,7 @@ mod tests {
         for text in ["", "..", "../users/root", "a/b", "a\\u0000"] {
             for list in ["roles", "grant"] {
                 let given = try_user(format!(r#"{{"user":"ann","{list}":["{text}"]}}"#).as_bytes());
-                assert!(matches!(given, Err(Unfit::BadRole { .. })), "{text} {given:?}");
+                assert!(matches!(given, Err(RecordError::BadRole { .. })), "{text} {given:?}");
             }
             assert!(
                 try_user(format!(r#"{{"user":"ann","revoke":["{text}"]}}"#).as_bytes()).is_ok(),
@@ -338,7 +348,7 @@ mod tests {
             assert_eq!(json(&role(given)), wanted, "{given}");
         }
         for bad in [r#"{"role":1}"#, r#"{"permissions":[]}"#, r#"{"grant":{"kv":{"read":"/x"}}}"#] {
-            assert_eq!(try_role(bad.as_bytes()), Err(Unfit::Malformed), "{bad}");
+            assert_eq!(try_role(bad.as_bytes()), Err(RecordError::Malformed), "{bad}");
         }
     }
 

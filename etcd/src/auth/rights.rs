@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::Refusal;
+use super::AuthRefusal;
 
 /// What somebody wants to do with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,49 +22,49 @@ pub(crate) struct Access<'a> {
 }
 
 /// A list of patterns. Go tells a list without elements from none, and so do clients who see `[]` or `null`.
-pub(crate) type Patterns = Option<Vec<String>>;
+pub(crate) type PatternList = Option<Vec<String>>;
 
 /// The patterns of keys that may be read and that may be written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub(crate) struct Patterned {
-    pub(crate) read: Patterns,
-    pub(crate) write: Patterns,
+pub(crate) struct KeyPatterns {
+    pub(crate) read: PatternList,
+    pub(crate) write: PatternList,
 }
 
 /// What a role may do. There is nothing but keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct Permissions {
-    pub(crate) kv: Patterned,
+    pub(crate) kv: KeyPatterns,
 }
 
 impl Permissions {
     /// To read and write everything below `/`.
     pub(crate) fn all() -> Permissions {
         let all = || Some(vec!["/*".to_owned()]);
-        Permissions { kv: Patterned { read: all(), write: all() } }
+        Permissions { kv: KeyPatterns { read: all(), write: all() } }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         [&self.kv.read, &self.kv.write].into_iter().flatten().all(Vec::is_empty)
     }
 
-    pub(crate) fn allow(&self, access: Access<'_>) -> bool {
+    pub(crate) fn allows(&self, access: Access<'_>) -> bool {
         let patterns = if access.writes { &self.kv.write } else { &self.kv.read };
-        patterns.iter().flatten().any(|pattern| covers(pattern.as_bytes(), access))
+        patterns.iter().flatten().any(|pattern| pattern_covers(pattern.as_bytes(), access))
     }
 
     /// With those of `more` too, which must all be new.
-    pub(crate) fn granted(&self, more: &Permissions) -> Result<Permissions, Refusal> {
+    pub(crate) fn granted(&self, more: &Permissions) -> Result<Permissions, AuthRefusal> {
         let read = added(&self.kv.read, &more.kv.read)
-            .map_err(|pattern| Refusal::PatternGranted { kind: "read", pattern })?;
+            .map_err(|pattern| AuthRefusal::PatternGranted { kind: "read", pattern })?;
         let write = added(&self.kv.write, &more.kv.write)
-            .map_err(|pattern| Refusal::PatternGranted { kind: "write", pattern })?;
-        Ok(Permissions { kv: Patterned { read: Some(read), write: Some(write) } })
+            .map_err(|pattern| AuthRefusal::PatternGranted { kind: "write", pattern })?;
+        Ok(Permissions { kv: KeyPatterns { read: Some(read), write: Some(write) } })
     }
 
     /// Without those of `less`, whether they were there or not.
     pub(crate) fn revoked(&self, less: &Permissions) -> Permissions {
-        let without = |all: &Patterns, less: &Patterns| {
+        let without = |all: &PatternList, less: &PatternList| {
             let mut left: BTreeSet<&String> = all.iter().flatten().collect();
             for pattern in less.iter().flatten() {
                 left.remove(pattern);
@@ -73,12 +73,12 @@ impl Permissions {
         };
         let read = without(&self.kv.read, &less.kv.read);
         let write = without(&self.kv.write, &less.kv.write);
-        Permissions { kv: Patterned { read, write } }
+        Permissions { kv: KeyPatterns { read, write } }
     }
 }
 
 /// Whether a pattern is for such an access. An empty one is for none.
-fn covers(pattern: &[u8], access: Access<'_>) -> bool {
+fn pattern_covers(pattern: &[u8], access: Access<'_>) -> bool {
     match pattern.split_last() {
         Some((b'*', start)) => access.key.starts_with(start),
         Some(_) => !access.recursive && access.key == pattern,
@@ -87,7 +87,7 @@ fn covers(pattern: &[u8], access: Access<'_>) -> bool {
 }
 
 /// All of `list` and `more`, sorted; the first of `more` that was there already is the error.
-pub(super) fn added(list: &Patterns, more: &Patterns) -> Result<Vec<String>, String> {
+pub(super) fn added(list: &PatternList, more: &PatternList) -> Result<Vec<String>, String> {
     let mut all: BTreeSet<&String> = list.iter().flatten().collect();
     for new in more.iter().flatten() {
         if !all.insert(new) {
@@ -101,16 +101,16 @@ pub(super) fn added(list: &Patterns, more: &Patterns) -> Result<Vec<String>, Str
 mod tests {
     use super::*;
 
-    fn patterns(list: &[&str]) -> Patterns {
+    fn patterns(list: &[&str]) -> PatternList {
         Some(list.iter().map(|pattern| (*pattern).to_owned()).collect())
     }
 
     fn reading(list: &[&str]) -> Permissions {
-        Permissions { kv: Patterned { read: patterns(list), write: None } }
+        Permissions { kv: KeyPatterns { read: patterns(list), write: None } }
     }
 
     fn reads(list: &[&str], key: &str, recursive: bool) -> bool {
-        reading(list).allow(Access { key: key.as_bytes(), writes: false, recursive })
+        reading(list).allows(Access { key: key.as_bytes(), writes: false, recursive })
     }
 
     #[test]
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn reading_and_writing_are_apart() {
         let permissions =
-            Permissions { kv: Patterned { read: patterns(&["/r"]), write: patterns(&["/w/*"]) } };
+            Permissions { kv: KeyPatterns { read: patterns(&["/r"]), write: patterns(&["/w/*"]) } };
         let may =
-            |key: &str, writes| permissions.allow(Access { key: key.as_bytes(), writes, recursive: false });
+            |key: &str, writes| permissions.allows(Access { key: key.as_bytes(), writes, recursive: false });
         assert_eq!((may("/r", false), may("/r", true)), (true, false));
         assert_eq!((may("/w/k", false), may("/w/k", true)), (false, true));
     }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_granted_must_be_new() {
         let granted = reading(&["/b", "/a"]).granted(&reading(&["/c"])).unwrap();
-        assert_eq!(granted.kv, Patterned { read: patterns(&["/a", "/b", "/c"]), write: patterns(&[]) });
+        assert_eq!(granted.kv, KeyPatterns { read: patterns(&["/a", "/b", "/c"]), write: patterns(&[]) });
         let twice = reading(&["/a"]).granted(&reading(&["/x", "/a"])).unwrap_err();
         assert_eq!(twice.to_string(), "auth: Granting duplicate read permission /a");
         assert!(reading(&[]).granted(&reading(&["/x", "/x"])).is_err());
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn what_is_revoked_need_not_be_there() {
         let left = reading(&["/b", "/a"]).revoked(&reading(&["/a", "/z"]));
-        assert_eq!(left.kv, Patterned { read: patterns(&["/b"]), write: patterns(&[]) });
+        assert_eq!(left.kv, KeyPatterns { read: patterns(&["/b"]), write: patterns(&[]) });
         assert!(left.revoked(&left.clone()).is_empty());
     }
 }

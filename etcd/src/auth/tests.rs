@@ -8,34 +8,37 @@ use shared::time::UnixNanos;
 use shared::v2;
 
 use super::{
-    Access, Accounts, Auth, AuthError, Authorized, Caller, Denied, Restricted, Role, Unfit, User, UserChange,
-    admit, admit_root, may,
+    Access, Accounts, Auth, AuthError, Authorized, Caller, Denied, RecordError, Restricted, Role, User,
+    UserChange, admit, admit_root, check_access,
 };
 use crate::backend::stand_in::StandIn;
 use crate::backend::{Backend, Switch};
 
-struct Place {
+struct TestMember {
     auth: Auth,
     backend: StandIn,
 }
 
-impl Place {
-    fn new() -> Place {
+impl TestMember {
+    fn new() -> TestMember {
         let clock = || UnixNanos(1_795_258_886_000_000_000);
-        Place { auth: Auth::default(), backend: StandIn::new("m", "http://peer:1", "http://client:1", clock) }
+        TestMember {
+            auth: Auth::default(),
+            backend: StandIn::new("m", "http://peer:1", "http://client:1", clock),
+        }
     }
 
     /// With users `root` and `ann`, whose role may read `/app/*` and write `/app/w/*`, and auth on.
-    async fn ready() -> Place {
-        let place = Place::new();
-        place.put_user(r#"{"user":"root","password":"rootpw"}"#).await.unwrap();
-        place
+    async fn ready() -> TestMember {
+        let member = TestMember::new();
+        member.put_user(r#"{"user":"root","password":"rootpw"}"#).await.unwrap();
+        member
             .put_role(r#"{"role":"app","permissions":{"kv":{"read":["/app/*"],"write":["/app/w/*"]}}}"#)
             .await;
-        place.put_user(r#"{"user":"ann","password":"annpw"}"#).await.unwrap();
-        place.change_user(r#"{"user":"ann","grant":["gone","app"]}"#).await.unwrap();
-        place.accounts().enable().await.unwrap();
-        place
+        member.put_user(r#"{"user":"ann","password":"annpw"}"#).await.unwrap();
+        member.change_user(r#"{"user":"ann","grant":["gone","app"]}"#).await.unwrap();
+        member.accounts().enable().await.unwrap();
+        member
     }
 
     fn accounts(&self) -> Accounts<'_, StandIn> {
@@ -75,14 +78,14 @@ impl Place {
         store.peek(path.as_bytes()).map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 
-    async fn may(&self, who: &str, how: &str, key: &str) -> bool {
+    async fn check_access(&self, who: &str, how: &str, key: &str) -> bool {
         let access = Access {
             key: key.as_bytes(),
             writes: how.contains("write"),
             recursive: how.contains("recursive"),
         };
         let header = header(who);
-        admit(&self.of(header.as_ref()), Wanted(access)).await.is_ok()
+        admit(&self.of(header.as_ref()), TestRequest(access)).await.is_ok()
     }
 
     async fn is_root(&self, who: &str) -> bool {
@@ -93,9 +96,9 @@ impl Place {
 
 /// What nobody gets but by its right.
 #[derive(Debug)]
-struct Wanted<'a>(Access<'a>);
+struct TestRequest<'a>(Access<'a>);
 
-impl Restricted for Wanted<'_> {
+impl Restricted for TestRequest<'_> {
     fn access(&self) -> Access<'_> {
         self.0
     }
@@ -140,27 +143,27 @@ fn header(who: &str) -> Option<HeaderValue> {
 
 #[tokio::test]
 async fn the_store_holds_what_the_original_keeps() {
-    let place = Place::new();
-    let before = place.backend.store().index();
-    place.put_user(r#"{"user":"root","password":"rootpw"}"#).await.unwrap();
-    assert_eq!(place.backend.store().index(), before + 5, "three directories, the switch and the user");
-    assert_eq!(place.value("/2/enabled").as_deref(), Some("false"));
-    let root = place.value("/2/users/root").unwrap();
+    let member = TestMember::new();
+    let before = member.backend.store().index();
+    member.put_user(r#"{"user":"root","password":"rootpw"}"#).await.unwrap();
+    assert_eq!(member.backend.store().index(), before + 5, "three directories, the switch and the user");
+    assert_eq!(member.value("/2/enabled").as_deref(), Some("false"));
+    let root = member.value("/2/users/root").unwrap();
     assert!(root.starts_with(r#"{"user":"root","password":"$2a$10$"#), "{root}");
     assert!(root.ends_with(r#"","roles":["root"]}"#), "{root}");
-    place.accounts().enable().await.unwrap();
-    assert_eq!(place.value("/2/enabled").as_deref(), Some("true"));
+    member.accounts().enable().await.unwrap();
+    assert_eq!(member.value("/2/enabled").as_deref(), Some("true"));
     let guest = r#"{"role":"guest","permissions":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
-    assert_eq!(place.value("/2/roles/guest").as_deref(), Some(guest));
-    assert_eq!(place.value("/2/roles/root"), None);
-    assert_eq!(place.backend.store().index(), before + 7);
-    assert_eq!(place.accounts().roles().unwrap(), ["guest", "root"].map(role_name));
-    assert_eq!(place.accounts().users().unwrap(), [UserName::root()]);
+    assert_eq!(member.value("/2/roles/guest").as_deref(), Some(guest));
+    assert_eq!(member.value("/2/roles/root"), None);
+    assert_eq!(member.backend.store().index(), before + 7);
+    assert_eq!(member.accounts().roles().unwrap(), ["guest", "root"].map(role_name));
+    assert_eq!(member.accounts().users().unwrap(), [UserName::root()]);
 }
 
 #[tokio::test]
 async fn users_may_what_one_of_their_roles_allows() {
-    let place = Place::ready().await;
+    let member = TestMember::ready().await;
     for (how, key, wanted) in [
         ("read", "/app/x", true),
         ("read recursive", "/app/", true),
@@ -170,49 +173,60 @@ async fn users_may_what_one_of_their_roles_allows() {
         ("write recursive", "/app/w/", true),
         ("read", "/other", false),
     ] {
-        assert_eq!(place.may("ann:annpw", how, key).await, wanted, "{how} {key}");
-        assert!(place.may("root:rootpw", how, key).await, "{how} {key}");
-        assert!(!place.may("ann:wrong", how, key).await, "{how} {key}");
-        assert!(!place.may("nobody:annpw", how, key).await, "{how} {key}");
+        assert_eq!(member.check_access("ann:annpw", how, key).await, wanted, "{how} {key}");
+        assert!(member.check_access("root:rootpw", how, key).await, "{how} {key}");
+        assert!(!member.check_access("ann:wrong", how, key).await, "{how} {key}");
+        assert!(!member.check_access("nobody:annpw", how, key).await, "{how} {key}");
     }
-    assert!(place.may("root:rootpw", "write recursive", "").await);
+    assert!(member.check_access("root:rootpw", "write recursive", "").await);
 }
 
 #[tokio::test]
 async fn guests_may_what_their_role_allows_and_need_no_star_for_recursion() {
-    let place = Place::ready().await;
-    assert!(place.may("", "write", "/other").await && place.may("", "read recursive", "/").await);
-    assert!(!place.may("", "read", "").await, "the root without its slash is not below it");
+    let member = TestMember::ready().await;
+    assert!(
+        member.check_access("", "write", "/other").await
+            && member.check_access("", "read recursive", "/").await
+    );
+    assert!(!member.check_access("", "read", "").await, "the root without its slash is not below it");
     let narrow =
         r#"{"role":"guest","revoke":{"kv":{"read":["/*"],"write":["/*"]}},"grant":{"kv":{"read":["/one"]}}}"#;
-    place.change_role(narrow).await.unwrap();
-    assert!(place.may("", "read", "/one").await && place.may("", "read recursive", "/one").await);
-    assert!(!place.may("", "write", "/one").await && !place.may("", "read", "/two").await);
-    place.accounts().delete_role(&role_name("guest")).await.unwrap();
-    assert!(!place.may("", "read", "/one").await);
+    member.change_role(narrow).await.unwrap();
+    assert!(
+        member.check_access("", "read", "/one").await
+            && member.check_access("", "read recursive", "/one").await
+    );
+    assert!(
+        !member.check_access("", "write", "/one").await && !member.check_access("", "read", "/two").await
+    );
+    member.accounts().delete_role(&role_name("guest")).await.unwrap();
+    assert!(!member.check_access("", "read", "/one").await);
     let empty = HeaderValue::from_static("");
     let access = Access { key: b"/one", writes: false, recursive: false };
-    assert!(may(&place.of(Some(&empty)), access).await.is_err(), "an empty header is a guest's");
+    assert!(check_access(&member.of(Some(&empty)), access).await.is_err(), "an empty header is a guest's");
     let bearer = HeaderValue::from_static("Bearer x");
-    assert_eq!(may(&place.of(Some(&bearer)), access).await, Err(Denied::NoRight));
+    assert_eq!(check_access(&member.of(Some(&bearer)), access).await, Err(Denied::NoRight));
 }
 
 #[tokio::test]
 async fn what_is_changed_counts_at_once() {
-    let place = Place::ready().await;
-    assert!(place.may("ann:annpw", "read", "/app/x").await);
-    place.put_user(r#"{"user":"ann","password":"new"}"#).await.unwrap();
-    assert!(!place.may("ann:annpw", "read", "/app/x").await, "the old password fitted a moment ago");
-    assert!(place.may("ann:new", "read", "/app/x").await);
-    place.change_role(r#"{"role":"app","revoke":{"kv":{"read":["/app/*"]}}}"#).await.unwrap();
-    assert!(!place.may("ann:new", "read", "/app/x").await);
-    assert!(!place.is_root("ann:new").await);
-    place.change_user(r#"{"user":"ann","grant":["root"]}"#).await.unwrap();
-    assert!(place.is_root("ann:new").await && place.may("ann:new", "write", "/x").await);
-    place.accounts().delete_user(&user_name("ann")).await.unwrap();
-    assert!(!place.is_root("ann:new").await && !place.may("ann:new", "read", "/app/x").await);
-    place.accounts().disable().await.unwrap();
-    assert!(place.is_root("").await, "while auth is off everybody is");
+    let member = TestMember::ready().await;
+    assert!(member.check_access("ann:annpw", "read", "/app/x").await);
+    member.put_user(r#"{"user":"ann","password":"new"}"#).await.unwrap();
+    assert!(
+        !member.check_access("ann:annpw", "read", "/app/x").await,
+        "the old password fitted a moment ago"
+    );
+    assert!(member.check_access("ann:new", "read", "/app/x").await);
+    member.change_role(r#"{"role":"app","revoke":{"kv":{"read":["/app/*"]}}}"#).await.unwrap();
+    assert!(!member.check_access("ann:new", "read", "/app/x").await);
+    assert!(!member.is_root("ann:new").await);
+    member.change_user(r#"{"user":"ann","grant":["root"]}"#).await.unwrap();
+    assert!(member.is_root("ann:new").await && member.check_access("ann:new", "write", "/x").await);
+    member.accounts().delete_user(&user_name("ann")).await.unwrap();
+    assert!(!member.is_root("ann:new").await && !member.check_access("ann:new", "read", "/app/x").await);
+    member.accounts().disable().await.unwrap();
+    assert!(member.is_root("").await, "while auth is off everybody is");
 }
 
 /// Of `wonder`, by Go.
@@ -220,14 +234,14 @@ const WONDER: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj
 
 #[tokio::test]
 async fn names_cannot_lead_elsewhere() {
-    let place = Place::ready().await;
+    let member = TestMember::ready().await;
     // What clients may write themselves, and what is in the store besides.
     let evil = format!(r#"{{"user":"evil","password":"{WONDER}","roles":["root"]}}"#);
     let named = |name: &str| evil.replace(r#""user":"evil""#, &format!(r#""user":"{name}""#));
     let far = "../../1/pub/far";
-    place.write("/1/pub/evil", &evil);
-    place.write("/1/pub/far", &named(far));
-    place.write("/2/users/sub/evil", &evil);
+    member.write("/1/pub/evil", &evil);
+    member.write("/1/pub/far", &named(far));
+    member.write("/2/users/sub/evil", &evil);
     for who in [
         "../../1/pub/evil:wonder",
         "../../1/pub/far:wonder",
@@ -250,100 +264,102 @@ async fn names_cannot_lead_elsewhere() {
         "users:x",
         "sub:x",
     ] {
-        assert!(!place.is_root(who).await && !place.may(who, "read", "/app/x").await, "{who}");
+        assert!(!member.is_root(who).await && !member.check_access(who, "read", "/app/x").await, "{who}");
     }
     // Roles of a record that is there already.
     let grant = r#"{"role":"evil","permissions":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
-    place.write("/1/pub/role", grant);
+    member.write("/1/pub/role", grant);
     let odd = format!(
         r#"{{"user":"odd","password":"{WONDER}","roles":["","..","../users/root","../../1/pub/role","/root"]}}"#
     );
-    place.write("/2/users/odd", &odd);
-    assert!(!place.may("odd:wonder", "read", "/other").await && !place.is_root("odd:wonder").await);
+    member.write("/2/users/odd", &odd);
+    assert!(
+        !member.check_access("odd:wonder", "read", "/other").await && !member.is_root("odd:wonder").await
+    );
     // Nor is such a role given, while it can be taken away.
     let grant = User::from_body(&user_name("ann"), br#"{"user":"ann","grant":["../../1/pub/role"]}"#);
-    assert!(matches!(grant, Err(Unfit::BadRole { .. })));
-    place.change_user(r#"{"user":"odd","revoke":["../../1/pub/role",""]}"#).await.unwrap();
+    assert!(matches!(grant, Err(RecordError::BadRole { .. })));
+    member.change_user(r#"{"user":"odd","revoke":["../../1/pub/role",""]}"#).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_record_counts_under_its_own_name_only() {
-    let place = Place::ready().await;
+    let member = TestMember::ready().await;
     let record = |name: &str| format!(r#"{{"user":"{name}","password":"{WONDER}","roles":["root"]}}"#);
-    place.write("/2/users/bob", &record("eve"));
-    place.write("/2/users/eve", &record("eve"));
-    place.write("/2/users/nil", "null");
-    place.write("/2/roles/sly", r#"{"role":"root"}"#);
-    assert!(!place.is_root("bob:wonder").await && place.is_root("eve:wonder").await);
+    member.write("/2/users/bob", &record("eve"));
+    member.write("/2/users/eve", &record("eve"));
+    member.write("/2/users/nil", "null");
+    member.write("/2/roles/sly", r#"{"role":"root"}"#);
+    assert!(!member.is_root("bob:wonder").await && member.is_root("eve:wonder").await);
     let missing = |name: &str| format!("auth: User {name} does not exist.");
-    assert_eq!(place.accounts().user(&user_name("bob")).unwrap_err().to_string(), missing("bob"));
-    assert_eq!(place.accounts().user(&user_name("nil")).unwrap_err().to_string(), missing("nil"));
-    assert!(place.accounts().role(&role_name("sly")).is_err());
-    place.change_user(r#"{"user":"ann","grant":["sly"]}"#).await.unwrap();
-    assert!(!place.may("ann:annpw", "write", "/other").await);
+    assert_eq!(member.accounts().user(&user_name("bob")).unwrap_err().to_string(), missing("bob"));
+    assert_eq!(member.accounts().user(&user_name("nil")).unwrap_err().to_string(), missing("nil"));
+    assert!(member.accounts().role(&role_name("sly")).is_err());
+    member.change_user(r#"{"user":"ann","grant":["sly"]}"#).await.unwrap();
+    assert!(!member.check_access("ann:annpw", "write", "/other").await);
     // It can be removed.
-    place.accounts().delete_user(&user_name("bob")).await.unwrap();
+    member.accounts().delete_user(&user_name("bob")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_stored_hash_that_is_of_no_use_lets_nobody_in() {
-    let place = Place::ready().await;
+    let member = TestMember::ready().await;
     for hash in [&WONDER.replace("$10$", "$31$"), &WONDER.replace("$10$", "$15$"), "wonder", ""] {
         let record = format!(r#"{{"user":"sly","password":"{hash}","roles":["root"]}}"#);
-        place.write("/2/users/sly", &record);
+        member.write("/2/users/sly", &record);
         assert!(
-            !place.is_root("sly:wonder").await && !place.may("sly:wonder", "read", "/app/x").await,
+            !member.is_root("sly:wonder").await && !member.check_access("sly:wonder", "read", "/app/x").await,
             "{hash}"
         );
-        assert!(!place.is_root("sly:").await, "{hash}");
+        assert!(!member.is_root("sly:").await, "{hash}");
     }
     // A new password mends it.
-    place.put_user(r#"{"user":"sly","password":"new"}"#).await.unwrap();
-    assert!(place.is_root("sly:new").await);
+    member.put_user(r#"{"user":"sly","password":"new"}"#).await.unwrap();
+    assert!(member.is_root("sly:new").await);
 }
 
 #[tokio::test]
 async fn the_generation_moves_with_what_is_stored() {
-    let place = Place::ready().await;
-    let seen = place.backend.auth_generation().get();
-    place.write("/1/pub/x", "v");
-    assert_eq!(place.backend.auth_generation().get(), seen);
-    let waits = place.backend.auth_generation().wait(seen);
+    let member = TestMember::ready().await;
+    let seen = member.backend.auth_generation().get();
+    member.write("/1/pub/x", "v");
+    assert_eq!(member.backend.auth_generation().get(), seen);
+    let waits = member.backend.auth_generation().wait(seen);
     let (first, ()) = tokio::join!(waits, async {
-        place.change_user(r#"{"user":"ann","revoke":["app"]}"#).await.unwrap();
+        member.change_user(r#"{"user":"ann","revoke":["app"]}"#).await.unwrap();
     });
     let () = first;
-    assert_ne!(place.backend.auth_generation().get(), seen);
-    place.backend.auth_generation().wait(seen).await;
+    assert_ne!(member.backend.auth_generation().get(), seen);
+    member.backend.auth_generation().wait(seen).await;
 }
 
 #[tokio::test]
 async fn new_names_are_seen_by_all_and_old_ones_go_on() {
-    let place = Place::ready().await;
+    let member = TestMember::ready().await;
     for name in ["_hidden", "ann ", "a:b"] {
         let body = format!(r#"{{"user":"{name}","password":"x"}}"#);
-        let refused = place.put_user(&body).await.unwrap_err().to_string();
+        let refused = member.put_user(&body).await.unwrap_err().to_string();
         assert!(refused.starts_with("auth: invalid user name "), "{refused}");
     }
-    let refused = place.accounts().create_role(&role(r#"{"role":"_r"}"#)).await.unwrap_err().to_string();
+    let refused = member.accounts().create_role(&role(r#"{"role":"_r"}"#)).await.unwrap_err().to_string();
     assert_eq!(refused, "auth: invalid role name \"_r\": a new name cannot start with _");
-    place.write("/2/users/_old", &format!(r#"{{"user":"_old","password":"{WONDER}","roles":["root"]}}"#));
-    assert!(place.is_root("_old:wonder").await);
-    place.put_user(r#"{"user":"_old","password":"new"}"#).await.unwrap();
-    assert!(place.is_root("_old:new").await);
-    let users = place.accounts().users().unwrap();
+    member.write("/2/users/_old", &format!(r#"{{"user":"_old","password":"{WONDER}","roles":["root"]}}"#));
+    assert!(member.is_root("_old:wonder").await);
+    member.put_user(r#"{"user":"_old","password":"new"}"#).await.unwrap();
+    assert!(member.is_root("_old:new").await);
+    let users = member.accounts().users().unwrap();
     assert_eq!(users, ["_old", "ann", "root"].map(user_name));
 }
 
 #[tokio::test]
 async fn refusals_say_why() {
-    let place = Place::new();
+    let member = TestMember::new();
     let why = |result: Result<(), AuthError>| result.unwrap_err().to_string();
-    let accounts = place.accounts();
+    let accounts = member.accounts();
     assert_eq!(why(accounts.disable().await), "auth: already disabled");
     assert_eq!(why(accounts.enable().await), "auth: No root user available, please create one");
-    let place = Place::ready().await;
-    let accounts = place.accounts();
+    let member = TestMember::ready().await;
+    let accounts = member.accounts();
     assert_eq!(why(accounts.enable().await), "auth: already enabled");
     assert_eq!(
         why(accounts.delete_user(&user_name("root")).await),
@@ -354,11 +370,11 @@ async fn refusals_say_why() {
         "auth: Cannot modify role root: is root role."
     );
     assert_eq!(why(accounts.delete_role(&role_name("none")).await), "auth: Role none doesn't exist.");
-    let unchanged = place.change_role(r#"{"role":"app","revoke":{"kv":{"read":["/z"]}}}"#).await;
+    let unchanged = member.change_role(r#"{"role":"app","revoke":{"kv":{"read":["/z"]}}}"#).await;
     assert_eq!(
         unchanged.unwrap_err().to_string(),
         "auth: Role not updated. Use grant/revoke to update the role."
     );
-    let unchanged = place.change_user(r#"{"user":"ann","grant":["x"],"revoke":["x"]}"#).await;
+    let unchanged = member.change_user(r#"{"user":"ann","grant":["x"],"revoke":["x"]}"#).await;
     assert!(unchanged.unwrap_err().to_string().starts_with("auth: User not updated."));
 }

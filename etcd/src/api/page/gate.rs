@@ -15,7 +15,7 @@ pub(crate) async fn is_root<B: Backend>(
     asked: &Asked<'_>,
     page: &str,
 ) -> Result<(), Denied> {
-    auth::is_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
+    auth::check_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
 }
 
 /// Lets a request pass if its client may change members, users and roles. The log tells if not.

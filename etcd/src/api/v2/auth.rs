@@ -9,7 +9,7 @@ use crate::api::page::Context;
 use crate::api::page::gate::{admit_root, refuse};
 use crate::api::page::{Asked, Family};
 use crate::auth::{
-    Accounts, AuthError, Authorized, Denied, Refusal, Role, Unfit, User, UserChange, is_empty,
+    Accounts, AuthError, AuthRefusal, Authorized, Denied, RecordError, Role, User, UserChange, is_empty,
 };
 use crate::backend::{Backend, Unavailable};
 use crate::log;
@@ -57,10 +57,10 @@ impl Place {
         let place = match family {
             _ if name.is_empty() => Ok(Place::All(family)),
             Family::Users => {
-                UserName::from_bytes(name).map(Place::User).map_err(|why| Refusal::user_name(name, why))
+                UserName::from_bytes(name).map(Place::User).map_err(|why| AuthRefusal::user_name(name, why))
             }
             Family::Roles => {
-                RoleName::from_bytes(name).map(Place::Role).map_err(|why| Refusal::role_name(name, why))
+                RoleName::from_bytes(name).map(Place::Role).map_err(|why| AuthRefusal::role_name(name, why))
             }
         };
         place.map_err(|refusal| refusal.to_string())
@@ -154,7 +154,7 @@ pub(crate) async fn answer_switch<B: Backend>(
         Err(refused) => return refused,
     };
     // The original looks once more, and its statistics show it.
-    let _ = accounts.look();
+    let _ = accounts.switch();
     let switched =
         if *asked.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
     done(headers, switched)
@@ -213,7 +213,7 @@ fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
             Some(Ok(Shown { user, roles }))
         }
         // A record that does not count.
-        Err(AuthError::Refused(Refusal::NoUser(_))) => None,
+        Err(AuthError::Refused(AuthRefusal::NoUser(_))) => None,
         Err(error) => Some(Err(error)),
     });
     match shown.collect::<Result<Vec<Shown>, AuthError>>() {
@@ -232,7 +232,7 @@ fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Adm
         Err(error) => return failed(headers, &error),
     };
     let shown = names.iter().filter_map(|name| match accounts.role(name) {
-        Err(AuthError::Refused(Refusal::NoRole(_))) => None,
+        Err(AuthError::Refused(AuthRefusal::NoRole(_))) => None,
         other => Some(other),
     });
     match shown.collect() {
@@ -321,11 +321,11 @@ async fn put_role<B: Backend>(
 }
 
 /// The answer to a body that is not the user or the role of the page.
-fn unfit(headers: HeaderMap, kind: &str, why: &Unfit) -> Response {
+fn unfit(headers: HeaderMap, kind: &str, why: &RecordError) -> Response {
     let text = match why {
-        Unfit::Malformed => "Invalid JSON in request body.".to_owned(),
-        Unfit::OtherName(_) => format!("{kind} JSON name does not match the name in the URL"),
-        Unfit::BadRole { .. } => format!("auth: {why}"),
+        RecordError::Malformed => "Invalid JSON in request body.".to_owned(),
+        RecordError::OtherName(_) => format!("{kind} JSON name does not match the name in the URL"),
+        RecordError::BadRole { .. } => format!("auth: {why}"),
     };
     reply::message(headers, StatusCode::BAD_REQUEST, text)
 }

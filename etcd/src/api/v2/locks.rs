@@ -86,7 +86,7 @@ async fn right_is_lost<B: Backend>(
         seen = context.backend.auth_generation().get();
         let caller = Caller { authorization: authorization.as_ref(), ..Caller::default() };
         let accounts = Accounts::new(&context.auth, &context.backend, caller);
-        if context.backend.auth().is_on() && auth::may(&accounts, access).await.is_err() {
+        if context.backend.auth().is_on() && auth::check_access(&accounts, access).await.is_err() {
             return;
         }
     }
