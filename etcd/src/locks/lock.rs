@@ -7,9 +7,9 @@ use shared::error::{ApiError, Code};
 use shared::v2;
 use tokio::time::timeout;
 
-use super::Access;
-use super::place::{Place, lifetime};
-use super::queue::{Entry, LockPath, agreed, by_value};
+use super::MemberHandle;
+use super::position::{QueuePosition, renewal};
+use super::queue::{LockEntry, LockPath, find_by_value, quorum_queue};
 use crate::backend::{Backend as _, SubmitError, Unavailable};
 
 /// The longest time to live, in seconds: a year. It bounds what a forgotten lock can cost.
@@ -17,18 +17,18 @@ pub(crate) const TTL_SECONDS_MAX: u64 = 366 * 24 * 3600;
 
 /// Who wants a lock, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Acquire {
+pub(crate) struct AcquireRequest {
     /// By what the place is known; a second request with the same value shares it. Empty: by nothing.
     pub(crate) value: Vec<u8>,
     /// How long the place lasts once it is no longer renewed, from 1 to [`TTL_SECONDS_MAX`].
     pub(crate) ttl_seconds: u64,
     /// How long to wait; `None`: for ever, zero: not at all.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) wait_max: Option<Duration>,
 }
 
 /// Which place in the queue is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum EntrySelector {
     /// The one with this number, as the client wrote it.
     Index(Vec<u8>),
     /// The first one with this value.
@@ -76,31 +76,35 @@ impl From<SubmitError> for LockError {
 /// Waits for a lock, and answers its fencing index. From then on the client has `ttl_seconds` to renew it.
 ///
 /// When the future is dropped before, the place in the queue is given up.
-pub(crate) async fn acquire<A: Access>(access: A, lock: LockPath, asked: Acquire) -> Result<u64, LockError> {
-    let patience = asked.patience;
-    let mut place = Place::new(access, lock, asked.value, asked.ttl_seconds);
-    let outcome = match patience {
-        None => place.win().await,
-        Some(Duration::ZERO) => place.win_at_once().await,
-        Some(limit) => timeout(limit, place.win()).await.unwrap_or(Err(LockError::NotInTime(limit))),
+pub(crate) async fn acquire<A: MemberHandle>(
+    handle: A,
+    lock: LockPath,
+    request: AcquireRequest,
+) -> Result<u64, LockError> {
+    let wait_max = request.wait_max;
+    let mut position = QueuePosition::new(handle, lock, request.value, request.ttl_seconds);
+    let outcome = match wait_max {
+        None => position.acquire().await,
+        Some(Duration::ZERO) => position.try_acquire().await,
+        Some(limit) => timeout(limit, position.acquire()).await.unwrap_or(Err(LockError::NotInTime(limit))),
     };
     if outcome.is_err() {
         // Who is told that it failed is to find no trace of itself.
-        place.leave().await;
+        position.give_up().await;
     }
     outcome
 }
 
 /// Gives a place its whole time to live again, whether it holds the lock or waits.
-pub(crate) async fn renew<A: Access>(
-    access: &A,
+pub(crate) async fn renew<A: MemberHandle>(
+    handle: &A,
     lock: &LockPath,
-    which: &Which,
+    selector: &EntrySelector,
     ttl_seconds: u64,
 ) -> Result<(), LockError> {
-    let entry = find(access, lock, which).await?;
-    let prev_value = match which {
-        Which::Both(_, value) => value.clone().into(),
+    let entry = find(handle, lock, selector).await?;
+    let prev_value = match selector {
+        EntrySelector::Both(_, value) => value.clone().into(),
         _ => Bytes::new(),
     };
     if !prev_value.is_empty() && entry.value != prev_value {
@@ -111,39 +115,47 @@ pub(crate) async fn renew<A: Access>(
         );
         return Err(LockError::Api(ApiError::new(Code::CompareFailed, cause, 0)));
     }
-    access.member().submit(lifetime(access, lock.below(&entry.name), ttl_seconds)).await?;
+    handle.member().submit(renewal(handle, lock.child(&entry.name), ttl_seconds)).await?;
     Ok(())
 }
 
 /// Takes a place out of the queue.
-pub(crate) async fn release<A: Access>(access: &A, lock: &LockPath, which: &Which) -> Result<(), LockError> {
-    let entry = find(access, lock, which).await?;
+pub(crate) async fn release<A: MemberHandle>(
+    handle: &A,
+    lock: &LockPath,
+    selector: &EntrySelector,
+) -> Result<(), LockError> {
+    let entry = find(handle, lock, selector).await?;
     let request =
-        v2::Request { verb: v2::Verb::Delete, path: lock.below(&entry.name), ..v2::Request::default() };
-    access.member().submit(request).await?;
+        v2::Request { verb: v2::Verb::Delete, path: lock.child(&entry.name), ..v2::Request::default() };
+    handle.member().submit(request).await?;
     Ok(())
 }
 
 /// The index and the value of who holds the lock, as a majority knows it.
-pub(crate) async fn holder<A: Access>(
-    access: &A,
+pub(crate) async fn holder<A: MemberHandle>(
+    handle: &A,
     lock: &LockPath,
 ) -> Result<Option<(u64, Vec<u8>)>, LockError> {
-    let first = agreed(access, lock).await?.into_iter().next();
+    let first = quorum_queue(handle, lock).await?.into_iter().next();
     Ok(first.map(|entry| (entry.index, entry.value)))
 }
 
-async fn find<A: Access>(access: &A, lock: &LockPath, which: &Which) -> Result<Entry, LockError> {
-    let entries = agreed(access, lock).await?;
-    match which {
-        Which::Value(value) => {
-            by_value(&entries, value).cloned().ok_or_else(|| LockError::NoSuchValue(value.clone()))
+async fn find<A: MemberHandle>(
+    handle: &A,
+    lock: &LockPath,
+    selector: &EntrySelector,
+) -> Result<LockEntry, LockError> {
+    let entries = quorum_queue(handle, lock).await?;
+    match selector {
+        EntrySelector::Value(value) => {
+            find_by_value(&entries, value).cloned().ok_or_else(|| LockError::NoSuchValue(value.clone()))
         }
-        Which::Index(text) | Which::Both(text, _) => {
+        EntrySelector::Index(text) | EntrySelector::Both(text, _) => {
             let index: Option<u64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
             entries.into_iter().find(|entry| Some(entry.index) == index).ok_or_else(|| {
-                let path = lock.below(text).to_vec();
-                LockError::Api(ApiError::new(Code::KeyNotFound, path, access.member().store().index()))
+                let path = lock.child(text).to_vec();
+                LockError::Api(ApiError::new(Code::KeyNotFound, path, handle.member().store().index()))
             })
         }
     }

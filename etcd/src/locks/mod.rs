@@ -14,10 +14,10 @@
 //!
 //! **Invariants.** A place is won by a write through the log that succeeds only while the place exists, after it
 //! was seen to be the first; a place ahead of it can never come back, for indexes only grow. A place is given up
-//! only by whoever wrote to it last ([`place`] tells how), so that no late clean-up takes it from its next owner.
+//! only by whoever wrote to it last ([`position`] tells how), so that no late clean-up takes it from its next owner.
 
 pub(crate) mod lock;
-mod place;
+mod position;
 mod queue;
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ use crate::backend::Backend;
 pub(crate) use queue::LockPath;
 
 /// A way to the member that a request may keep for as long as it waits.
-pub(crate) trait Access: Clone + Send + Sync + 'static {
+pub(crate) trait MemberHandle: Clone + Send + Sync + 'static {
     /// The member.
     type Member: Backend;
 

@@ -19,35 +19,35 @@ use shared::v2;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Access;
+use super::MemberHandle;
 use super::lock::LockError;
-use super::queue::{ANONYMOUS, Entry, LockPath, agreed, by_value, seen};
+use super::queue::{ANONYMOUS, LockEntry, LockPath, find_by_value, local_queue, quorum_queue};
 use crate::backend::{Backend as _, SubmitError};
 
 /// How long to wait before the cluster is asked again when it did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the answer to a request that failed may wait until its place is given up.
-const LEAVE_TIME: Duration = Duration::from_secs(2);
+const CLEANUP_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long a place that is not there may still come to be, after nobody answered the write that makes it.
-const LATE_TIME: Duration = Duration::from_secs(30);
+const LATE_CREATE_MAX: Duration = Duration::from_secs(30);
 
 /// A request's place in the queue. Dropped before it is won, it is given up.
-pub(super) struct Place<A: Access> {
-    access: A,
+pub(super) struct QueuePosition<A: MemberHandle> {
+    handle: A,
     lock: LockPath,
     /// [`ANONYMOUS`] where the client gave none.
     value: Vec<u8>,
     ttl_seconds: u64,
     /// The number in the queue and the name, once they are known.
     at: Option<(u64, Vec<u8>)>,
-    traces: Option<Traces>,
+    marks: Option<OwnMarks>,
 }
 
 /// What a request may have left in the queue.
 #[derive(Debug, Clone)]
-struct Traces {
+struct OwnMarks {
     /// The mark that was answered last.
     confirmed: Option<UnixNanos>,
     /// The mark of a write that is not answered.
@@ -57,7 +57,7 @@ struct Traces {
 }
 
 /// What the queue looks like from a place.
-enum View {
+enum PositionState {
     /// It is the first one.
     First,
     /// It is not in the queue.
@@ -67,7 +67,7 @@ enum View {
 }
 
 /// What ended a wait.
-enum Heard {
+enum WakeReason {
     /// The queue may look different.
     Change,
     /// The place was taken out by somebody's wish.
@@ -77,59 +77,59 @@ enum Heard {
 }
 
 /// The write that gives a place `ttl_seconds` from now on, and changes nothing else. Its expiration is its mark.
-pub(super) fn lifetime<A: Access>(access: &A, path: Bytes, ttl_seconds: u64) -> v2::Request {
+pub(super) fn renewal<A: MemberHandle>(handle: &A, path: Bytes, ttl_seconds: u64) -> v2::Request {
     v2::Request {
         verb: v2::Verb::Put,
         path,
         prev_exist: Some(true),
         refresh: Some(true),
-        expiration: mark(access, ttl_seconds).0,
+        expiration: new_mark(handle, ttl_seconds).0,
         ..v2::Request::default()
     }
 }
 
 /// An expiration so many seconds from now that this process has not given before.
-fn mark<A: Access>(access: &A, ttl_seconds: u64) -> UnixNanos {
+fn new_mark<A: MemberHandle>(handle: &A, ttl_seconds: u64) -> UnixNanos {
     static LAST: AtomicI64 = AtomicI64::new(0);
     let seconds = i64::try_from(ttl_seconds).unwrap_or(i64::MAX);
-    let wanted = access.member().clock().0.saturating_add(seconds.saturating_mul(1_000_000_000));
+    let wanted = handle.member().clock().0.saturating_add(seconds.saturating_mul(1_000_000_000));
     // Of equal times every later one moves on by a nanosecond: the low digits count, above them nothing changes.
     let nanos = LAST.fetch_add(1, Ordering::Relaxed).rem_euclid(1_000);
     UnixNanos(wanted - wanted.rem_euclid(1_000) + nanos)
 }
 
-async fn next(watcher: &mut Watcher) -> Option<Action> {
+async fn next_action(watcher: &mut Watcher) -> Option<Action> {
     poll_fn(|cx| watcher.poll_next(cx)).await.map(|event| event.action)
 }
 
-impl<A: Access> Place<A> {
+impl<A: MemberHandle> QueuePosition<A> {
     /// No place yet.
-    pub(super) fn new(access: A, lock: LockPath, value: Vec<u8>, ttl_seconds: u64) -> Place<A> {
+    pub(super) fn new(handle: A, lock: LockPath, value: Vec<u8>, ttl_seconds: u64) -> QueuePosition<A> {
         let value = if value.is_empty() { ANONYMOUS.to_vec() } else { value };
-        Place { access, lock, value, ttl_seconds, at: None, traces: None }
+        QueuePosition { handle, lock, value, ttl_seconds, at: None, marks: None }
     }
 
     /// Takes a place and waits until it is the first one.
-    pub(super) async fn win(&mut self) -> Result<u64, LockError> {
+    pub(super) async fn acquire(&mut self) -> Result<u64, LockError> {
         loop {
-            if let Some(index) = self.take().await? {
+            if let Some(index) = self.join_queue().await? {
                 return Ok(index);
             }
-            if let Some(index) = self.wait().await? {
+            if let Some(index) = self.wait_until_first().await? {
                 return Ok(index);
             }
         }
     }
 
     /// Takes a place if it would be the first one.
-    pub(super) async fn win_at_once(&mut self) -> Result<u64, LockError> {
-        let queue = agreed(&self.access, &self.lock).await?;
+    pub(super) async fn try_acquire(&mut self) -> Result<u64, LockError> {
+        let queue = quorum_queue(&self.handle, &self.lock).await?;
         if queue.first().is_none_or(|first| self.is_value_of(first)) {
-            if let Some(index) = self.take().await? {
+            if let Some(index) = self.join_queue().await? {
                 return Ok(index);
             }
-            if matches!(self.look()?, View::First)
-                && let Some(index) = self.finish().await?
+            if matches!(self.watch_queue()?, PositionState::First)
+                && let Some(index) = self.confirm().await?
             {
                 return Ok(index);
             }
@@ -137,59 +137,60 @@ impl<A: Access> Place<A> {
         Err(LockError::NotInTime(Duration::ZERO))
     }
 
-    fn is_value_of(&self, entry: &Entry) -> bool {
+    fn is_value_of(&self, entry: &LockEntry) -> bool {
         self.value != ANONYMOUS && entry.value == self.value
     }
 
     /// Finds the place that goes by the value, or makes one. An index if it holds the lock already.
-    async fn take(&mut self) -> Result<Option<u64>, LockError> {
+    async fn join_queue(&mut self) -> Result<Option<u64>, LockError> {
         loop {
             self.at = None;
-            self.traces = None;
+            self.marks = None;
             if self.value != ANONYMOUS
-                && let Some(found) = by_value(&agreed(&self.access, &self.lock).await?, &self.value)
+                && let Some(found) =
+                    find_by_value(&quorum_queue(&self.handle, &self.lock).await?, &self.value)
             {
-                match self.share(found).await? {
-                    Shared::Held(index) => return Ok(Some(index)),
-                    Shared::Waiting => return Ok(None),
-                    Shared::Gone => continue,
+                match self.share_entry(found).await? {
+                    ShareOutcome::Held(index) => return Ok(Some(index)),
+                    ShareOutcome::Waiting => return Ok(None),
+                    ShareOutcome::Gone => continue,
                 }
             }
-            self.make().await?;
+            self.create_entry().await?;
             // Two requests with one value may have made a place each; the later one goes.
-            let queue = seen(&self.access, &self.lock);
-            let earlier = by_value(&queue, &self.value)
+            let queue = local_queue(&self.handle, &self.lock);
+            let earlier = find_by_value(&queue, &self.value)
                 .filter(|entry| self.at.as_ref().is_some_and(|(index, _)| entry.index < *index));
             if earlier.is_none() {
                 return Ok(None);
             }
-            self.leave().await;
+            self.give_up().await;
         }
     }
 
     /// Takes part in a place that another request has made.
-    async fn share(&mut self, found: &Entry) -> Result<Shared, LockError> {
+    async fn share_entry(&mut self, found: &LockEntry) -> Result<ShareOutcome, LockError> {
         self.at = Some((found.index, found.name.clone()));
-        let holds = |queue: &[Entry]| queue.first().is_some_and(|first| first.index == found.index);
-        if holds(&seen(&self.access, &self.lock)) {
+        let holds = |queue: &[LockEntry]| queue.first().is_some_and(|first| first.index == found.index);
+        if holds(&local_queue(&self.handle, &self.lock)) {
             // Its owner is not told that it holds the lock by this request alone: nothing is ever given up here.
-            let path = self.lock.below(&found.name);
-            let request = lifetime(&self.access, path, self.ttl_seconds);
-            return match self.access.member().submit(request).await {
-                Ok(_) => Ok(Shared::Held(found.index)),
-                Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => Ok(Shared::Gone),
+            let path = self.lock.child(&found.name);
+            let request = renewal(&self.handle, path, self.ttl_seconds);
+            return match self.handle.member().submit(request).await {
+                Ok(_) => Ok(ShareOutcome::Held(found.index)),
+                Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => Ok(ShareOutcome::Gone),
                 Err(error) => Err(error.into()),
             };
         }
-        self.traces = Some(Traces { confirmed: None, pending: None, shared: true });
-        Ok(if self.renew().await? { Shared::Waiting } else { Shared::Gone })
+        self.marks = Some(OwnMarks { confirmed: None, pending: None, shared: true });
+        Ok(if self.renew().await? { ShareOutcome::Waiting } else { ShareOutcome::Gone })
     }
 
     /// Makes a place at the end of the queue.
-    async fn make(&mut self) -> Result<(), LockError> {
-        let mark = mark(&self.access, self.ttl_seconds);
+    async fn create_entry(&mut self) -> Result<(), LockError> {
+        let mark = new_mark(&self.handle, self.ttl_seconds);
         // What a creation writes is the request's own, answered or not.
-        self.traces = Some(Traces { confirmed: Some(mark), pending: None, shared: false });
+        self.marks = Some(OwnMarks { confirmed: Some(mark), pending: None, shared: false });
         let request = v2::Request {
             verb: v2::Verb::Post,
             path: self.lock.as_bytes().to_vec().into(),
@@ -197,9 +198,9 @@ impl<A: Access> Place<A> {
             expiration: mark.0,
             ..v2::Request::default()
         };
-        let event = self.access.member().submit(request).await.inspect_err(|error| {
+        let event = self.handle.member().submit(request).await.inspect_err(|error| {
             if matches!(error, SubmitError::Api(_)) {
-                self.traces = None;
+                self.marks = None;
             }
         })?;
         let name = event.node().name();
@@ -214,23 +215,23 @@ impl<A: Access> Place<A> {
     /// Writes a new expiration. False if the place is not there any more.
     async fn renew(&mut self) -> Result<bool, LockError> {
         let Some((_, name)) = &self.at else { return Ok(false) };
-        let request = lifetime(&self.access, self.lock.below(name), self.ttl_seconds);
+        let request = renewal(&self.handle, self.lock.child(name), self.ttl_seconds);
         let mark = UnixNanos(request.expiration);
-        if let Some(traces) = &mut self.traces {
-            traces.pending = Some(mark);
+        if let Some(marks) = &mut self.marks {
+            marks.pending = Some(mark);
         }
-        match self.access.member().submit(request).await {
+        match self.handle.member().submit(request).await {
             Ok(event) => {
-                if let Some(traces) = &mut self.traces {
+                if let Some(marks) = &mut self.marks {
                     let before = event.prev().and_then(|prev| prev.expiration());
-                    traces.shared |= before != traces.confirmed;
-                    traces.confirmed = Some(mark);
-                    traces.pending = None;
+                    marks.shared |= before != marks.confirmed;
+                    marks.confirmed = Some(mark);
+                    marks.pending = None;
                 }
                 Ok(true)
             }
             Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => {
-                self.traces = None;
+                self.marks = None;
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -238,48 +239,48 @@ impl<A: Access> Place<A> {
     }
 
     /// The last write before the client is told: with it the place is the client's, not the request's.
-    async fn finish(&mut self) -> Result<Option<u64>, LockError> {
+    async fn confirm(&mut self) -> Result<Option<u64>, LockError> {
         if !self.renew().await? {
             return Ok(None);
         }
-        self.traces = None;
+        self.marks = None;
         Ok(self.at.as_ref().map(|(index, _)| *index))
     }
 
     /// Waits at the place that was taken. `None` if it was lost.
-    async fn wait(&mut self) -> Result<Option<u64>, LockError> {
+    async fn wait_until_first(&mut self) -> Result<Option<u64>, LockError> {
         let pace = Duration::from_millis(self.ttl_seconds.saturating_mul(1000) / 3);
         let mut renewed = Instant::now();
         let mut expires = renewed + Duration::from_secs(self.ttl_seconds);
         let mut due = renewed + pace;
         loop {
-            let view = self.look()?;
+            let view = self.watch_queue()?;
             let (mut ahead, mut own) = match view {
-                View::Gone => return Ok(None),
-                View::First => match self.finish().await {
+                PositionState::Gone => return Ok(None),
+                PositionState::First => match self.confirm().await {
                     Err(LockError::Unavailable(_)) if Instant::now() < expires => {
                         sleep(RETRY_INTERVAL).await;
                         continue;
                     }
                     outcome => return outcome,
                 },
-                View::Behind { ahead, own } => (ahead, own),
+                PositionState::Behind { ahead, own } => (ahead, own),
             };
-            let heard = tokio::select! {
-                _ = next(&mut ahead) => Heard::Change,
-                action = next(&mut own) => match action {
-                    Some(Action::Delete) => Heard::Released,
-                    _ => Heard::Change,
+            let reason = tokio::select! {
+                _ = next_action(&mut ahead) => WakeReason::Change,
+                action = next_action(&mut own) => match action {
+                    Some(Action::Delete) => WakeReason::Released,
+                    _ => WakeReason::Change,
                 },
-                () = sleep_until(due) => Heard::Renew,
+                () = sleep_until(due) => WakeReason::Renew,
             };
-            match heard {
-                Heard::Change => {}
-                Heard::Released => {
-                    self.traces = None;
+            match reason {
+                WakeReason::Change => {}
+                WakeReason::Released => {
+                    self.marks = None;
                     return Err(LockError::Released);
                 }
-                Heard::Renew => {
+                WakeReason::Renew => {
                     renewed = Instant::now();
                     match self.renew().await {
                         Ok(true) => {
@@ -299,54 +300,54 @@ impl<A: Access> Place<A> {
     }
 
     /// Looks at the queue and begins to listen, with nothing in between.
-    fn look(&self) -> Result<View, LockError> {
-        let Some((index, name)) = &self.at else { return Ok(View::Gone) };
-        let store = self.access.member().store();
-        let Ok(event) = store.get(self.lock.as_bytes(), false, true) else { return Ok(View::Gone) };
+    fn watch_queue(&self) -> Result<PositionState, LockError> {
+        let Some((index, name)) = &self.at else { return Ok(PositionState::Gone) };
+        let store = self.handle.member().store();
+        let Ok(event) = store.get(self.lock.as_bytes(), false, true) else { return Ok(PositionState::Gone) };
         let queue = super::queue::entries(&event);
         let Some(position) = queue.iter().position(|entry| entry.index == *index) else {
-            return Ok(View::Gone);
+            return Ok(PositionState::Gone);
         };
-        let Some(before) = position.checked_sub(1) else { return Ok(View::First) };
-        let watch = |name: &[u8]| store.watch(&self.lock.below(name), false, false, 0);
+        let Some(before) = position.checked_sub(1) else { return Ok(PositionState::First) };
+        let watch = |name: &[u8]| store.watch(&self.lock.child(name), false, false, 0);
         let ahead = watch(&queue[before].name).map_err(LockError::Api)?;
         let own = watch(name).map_err(LockError::Api)?;
-        Ok(View::Behind { ahead, own })
+        Ok(PositionState::Behind { ahead, own })
     }
 
     /// Gives the place up, and waits a moment for that to be done.
-    pub(super) async fn leave(&mut self) {
-        if let Some(leaving) = self.leaving() {
+    pub(super) async fn give_up(&mut self) {
+        if let Some(cleanup) = self.take_cleanup() {
             // In a task of its own: it goes on when nobody waits for it any more.
-            let _ = timeout(LEAVE_TIME, tokio::spawn(leaving.go())).await;
+            let _ = timeout(CLEANUP_WAIT_MAX, tokio::spawn(cleanup.run())).await;
         }
     }
 
-    fn leaving(&mut self) -> Option<Leaving<A>> {
-        let traces = self.traces.take()?;
-        Some(Leaving {
-            access: self.access.clone(),
+    fn take_cleanup(&mut self) -> Option<Cleanup<A>> {
+        let marks = self.marks.take()?;
+        Some(Cleanup {
+            handle: self.handle.clone(),
             lock: self.lock.clone(),
             value: self.value.clone(),
             index: self.at.take().map(|(index, _)| index),
             ttl_seconds: self.ttl_seconds,
-            traces,
+            marks,
         })
     }
 }
 
-impl<A: Access> Drop for Place<A> {
+impl<A: MemberHandle> Drop for QueuePosition<A> {
     fn drop(&mut self) {
-        if let Some(leaving) = self.leaving()
+        if let Some(cleanup) = self.take_cleanup()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(leaving.go());
+            runtime.spawn(cleanup.run());
         }
     }
 }
 
 /// What came of sharing a place.
-enum Shared {
+enum ShareOutcome {
     /// It holds the lock.
     Held(u64),
     /// It is in the queue.
@@ -356,38 +357,38 @@ enum Shared {
 }
 
 /// Removes what a request has left in the queue.
-pub(super) struct Leaving<A> {
-    access: A,
+pub(super) struct Cleanup<A> {
+    handle: A,
     lock: LockPath,
     value: Vec<u8>,
     index: Option<u64>,
     ttl_seconds: u64,
-    traces: Traces,
+    marks: OwnMarks,
 }
 
-impl<A: Access> Leaving<A> {
+impl<A: MemberHandle> Cleanup<A> {
     /// After a creation with this mark that was not answered.
     #[cfg(test)]
-    pub(super) fn of_unanswered(
-        access: A,
+    pub(super) fn after_unanswered_create(
+        handle: A,
         lock: LockPath,
         value: Vec<u8>,
         ttl_seconds: u64,
         mark: UnixNanos,
-    ) -> Leaving<A> {
-        let traces = Traces { confirmed: Some(mark), pending: None, shared: false };
-        Leaving { access, lock, value, index: None, ttl_seconds, traces }
+    ) -> Cleanup<A> {
+        let marks = OwnMarks { confirmed: Some(mark), pending: None, shared: false };
+        Cleanup { handle, lock, value, index: None, ttl_seconds, marks }
     }
 
     /// Tries until the place is gone, is another's, or has reached its time.
-    pub(super) async fn go(self) {
+    pub(super) async fn run(self) {
         let lifetime = Duration::from_secs(self.ttl_seconds);
         let end = Instant::now() + lifetime;
-        let late = Instant::now() + LATE_TIME.min(lifetime);
-        let mut may_be_shared = self.traces.shared && self.value != ANONYMOUS;
+        let late = Instant::now() + LATE_CREATE_MAX.min(lifetime);
+        let mut may_be_shared = self.marks.shared && self.value != ANONYMOUS;
         while Instant::now() < end {
-            let queue = seen(&self.access, &self.lock);
-            let Some(position) = queue.iter().position(|entry| self.is_mine(entry)) else {
+            let queue = local_queue(&self.handle, &self.lock);
+            let Some(position) = queue.iter().position(|entry| self.is_own(entry)) else {
                 if self.index.is_some() || Instant::now() > late {
                     return;
                 }
@@ -395,7 +396,7 @@ impl<A: Access> Leaving<A> {
                 continue;
             };
             let entry = &queue[position];
-            let unanswered = self.traces.pending.is_some() && entry.expiration == self.traces.pending;
+            let unanswered = self.marks.pending.is_some() && entry.expiration == self.marks.pending;
             if may_be_shared || unanswered && self.value != ANONYMOUS {
                 // Others who wait at this place write to it within a third of its life; then it is not ours.
                 // A first place may have been won by one of them: it ends by itself, if nobody renews it.
@@ -404,7 +405,7 @@ impl<A: Access> Leaving<A> {
                 }
                 may_be_shared = true;
                 sleep(lifetime / 2).await;
-                let now = seen(&self.access, &self.lock);
+                let now = local_queue(&self.handle, &self.lock);
                 if now.first().is_none_or(|first| first.index == entry.index)
                     || !now.iter().any(|other| other.index == entry.index && other.modified == entry.modified)
                 {
@@ -413,11 +414,11 @@ impl<A: Access> Leaving<A> {
             }
             let request = v2::Request {
                 verb: v2::Verb::Delete,
-                path: self.lock.below(&entry.name),
+                path: self.lock.child(&entry.name),
                 prev_index: entry.modified,
                 ..v2::Request::default()
             };
-            match self.access.member().submit(request).await {
+            match self.handle.member().submit(request).await {
                 Ok(_) => return,
                 // It has changed, or the cluster was silent: look again whose it is.
                 Err(_) => sleep(RETRY_INTERVAL).await,
@@ -425,10 +426,10 @@ impl<A: Access> Leaving<A> {
         }
     }
 
-    fn is_mine(&self, entry: &Entry) -> bool {
+    fn is_own(&self, entry: &LockEntry) -> bool {
         entry.expiration.is_some()
             && entry.value == self.value
             && self.index.is_none_or(|index| index == entry.index)
-            && (entry.expiration == self.traces.confirmed || entry.expiration == self.traces.pending)
+            && (entry.expiration == self.marks.confirmed || entry.expiration == self.marks.pending)
     }
 }

@@ -6,7 +6,7 @@ use shared::event::{Event, NodeView};
 use shared::time::UnixNanos;
 use shared::v2;
 
-use super::Access;
+use super::MemberHandle;
 use crate::backend::{Backend as _, SubmitError};
 
 /// Where all locks are: the store's prefix of client keys, then where 0.2 kept them.
@@ -45,14 +45,14 @@ impl LockPath {
     }
 
     /// The path of what is below by this name.
-    pub(super) fn below(&self, name: &[u8]) -> Bytes {
+    pub(super) fn child(&self, name: &[u8]) -> Bytes {
         [&self.0, b"/".as_slice(), name].concat().into()
     }
 }
 
 /// One client's place in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LockEntry {
     /// The number in its name.
     pub(super) index: u64,
     /// Its name, which may have zeros in front of the number.
@@ -62,10 +62,10 @@ pub(super) struct Entry {
     pub(super) expiration: Option<UnixNanos>,
 }
 
-impl Entry {
-    fn of(node: NodeView<'_>) -> Option<Entry> {
+impl LockEntry {
+    fn of(node: NodeView<'_>) -> Option<LockEntry> {
         let index = std::str::from_utf8(node.name()).ok()?.parse().ok()?;
-        Some(Entry {
+        Some(LockEntry {
             index,
             name: node.name().to_vec(),
             value: node.value()?.to_vec(),
@@ -76,16 +76,16 @@ impl Entry {
 }
 
 /// The places in a directory that was read, the first one first. Locks below this one are none of its places.
-pub(super) fn entries(event: &Event) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = event.node().children().filter_map(Entry::of).collect();
+pub(super) fn entries(event: &Event) -> Vec<LockEntry> {
+    let mut entries: Vec<LockEntry> = event.node().children().filter_map(LockEntry::of).collect();
     // By number: names of another length may have come from elsewhere.
     entries.sort_by_key(|entry| entry.index);
     entries
 }
 
 /// The queue as this member knows it.
-pub(super) fn seen(access: &impl Access, lock: &LockPath) -> Vec<Entry> {
-    access
+pub(super) fn local_queue(handle: &impl MemberHandle, lock: &LockPath) -> Vec<LockEntry> {
+    handle
         .member()
         .store()
         .get(lock.as_bytes(), false, true)
@@ -93,7 +93,10 @@ pub(super) fn seen(access: &impl Access, lock: &LockPath) -> Vec<Entry> {
 }
 
 /// The queue as a majority knows it. A lock that nobody ever asked for has an empty one.
-pub(super) async fn agreed(access: &impl Access, lock: &LockPath) -> Result<Vec<Entry>, SubmitError> {
+pub(super) async fn quorum_queue(
+    handle: &impl MemberHandle,
+    lock: &LockPath,
+) -> Result<Vec<LockEntry>, SubmitError> {
     let request = v2::Request {
         verb: v2::Verb::QuorumGet,
         path: lock.as_bytes().to_vec().into(),
@@ -101,7 +104,7 @@ pub(super) async fn agreed(access: &impl Access, lock: &LockPath) -> Result<Vec<
         quorum: true,
         ..v2::Request::default()
     };
-    match access.member().submit(request).await {
+    match handle.member().submit(request).await {
         Ok(event) => Ok(entries(&event)),
         Err(SubmitError::Api(error)) if error.code == Code::KeyNotFound => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -109,7 +112,7 @@ pub(super) async fn agreed(access: &impl Access, lock: &LockPath) -> Result<Vec<
 }
 
 /// A place with this value, which must name somebody.
-pub(super) fn by_value<'a>(entries: &'a [Entry], value: &[u8]) -> Option<&'a Entry> {
+pub(super) fn find_by_value<'a>(entries: &'a [LockEntry], value: &[u8]) -> Option<&'a LockEntry> {
     entries.iter().find(|entry| value != ANONYMOUS && entry.value == value)
 }
 

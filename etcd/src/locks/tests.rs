@@ -8,10 +8,10 @@ use shared::v2;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::lock::{Acquire, LockError, Which, acquire, holder, release, renew};
-use super::place::Leaving;
-use super::queue::{Entry, seen};
-use super::{Access, LockPath};
+use super::lock::{AcquireRequest, EntrySelector, LockError, acquire, holder, release, renew};
+use super::position::Cleanup;
+use super::queue::{LockEntry, local_queue};
+use super::{LockPath, MemberHandle};
 use crate::backend::Backend as _;
 use crate::backend::stand_in::StandIn;
 
@@ -20,7 +20,7 @@ const NOW: i64 = 1_795_258_886_000_000_000;
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Access for Arc<StandIn> {
+impl MemberHandle for Arc<StandIn> {
     type Member = StandIn;
 
     fn member(&self) -> &StandIn {
@@ -42,12 +42,12 @@ impl Lock {
     }
 
     fn wants(&self, value: &str, ttl_seconds: u64) -> Won {
-        let asked = Acquire { value: value.into(), ttl_seconds, patience: None };
-        tokio::spawn(acquire(self.member.clone(), self.path.clone(), asked))
+        let request = AcquireRequest { value: value.into(), ttl_seconds, wait_max: None };
+        tokio::spawn(acquire(self.member.clone(), self.path.clone(), request))
     }
 
-    fn queue(&self) -> Vec<Entry> {
-        seen(&self.member, &self.path)
+    fn queue(&self) -> Vec<LockEntry> {
+        local_queue(&self.member, &self.path)
     }
 
     async fn queue_is(&self, length: usize) {
@@ -60,8 +60,8 @@ impl Lock {
     }
 
     async fn releases(&self, index: u64) {
-        let which = Which::Index(index.to_string().into_bytes());
-        release(&self.member, &self.path, &which).await.unwrap();
+        let selector = EntrySelector::Index(index.to_string().into_bytes());
+        release(&self.member, &self.path, &selector).await.unwrap();
     }
 
     /// All that expires within so many seconds does so.
@@ -159,7 +159,7 @@ async fn a_place_that_expired_is_taken_again_at_the_end_and_never_won() {
 async fn a_renewal_wants_the_value_that_the_index_has() {
     let lock = Lock::new();
     let held = won(lock.wants("v", 60)).await;
-    let both = |value: &str| Which::Both(held.to_string().into_bytes(), value.into());
+    let both = |value: &str| EntrySelector::Both(held.to_string().into_bytes(), value.into());
     renew(&lock.member, &lock.path, &both("v"), 60).await.unwrap();
     let why = renew(&lock.member, &lock.path, &both("w"), 60).await.unwrap_err();
     assert_eq!(why.to_string(), "101: Compare failed ([w != v]) [0]");
@@ -171,8 +171,9 @@ async fn a_place_whose_making_nobody_answered_is_found_and_removed() {
     let lock = Lock::new();
     won(lock.wants("", 60)).await;
     let mark = UnixNanos(NOW + 60_000_000_123);
-    let leaving = Leaving::of_unanswered(lock.member.clone(), lock.path.clone(), b"v".to_vec(), 60, mark);
-    let leaving = tokio::spawn(leaving.go());
+    let cleanup =
+        Cleanup::after_unanswered_create(lock.member.clone(), lock.path.clone(), b"v".to_vec(), 60, mark);
+    let cleanup = tokio::spawn(cleanup.run());
     sleep(Duration::from_millis(20)).await;
     let others = UnixNanos(mark.0 + 1);
     for expiration in [mark, others] {
@@ -185,7 +186,7 @@ async fn a_place_whose_making_nobody_answered_is_found_and_removed() {
         };
         lock.member.submit(request).await.unwrap();
     }
-    timeout(PATIENCE, leaving).await.unwrap().unwrap();
+    timeout(PATIENCE, cleanup).await.unwrap().unwrap();
     let left: Vec<_> = lock.queue().into_iter().skip(1).map(|entry| entry.expiration).collect();
     assert_eq!(left, [Some(others)]);
 }

@@ -14,13 +14,15 @@ use crate::api::page::Context;
 use crate::api::page::{Asked, Exchange, Page};
 use crate::auth::{self, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::Backend;
-use crate::locks::lock::{Acquire, LockError, TTL_SECONDS_MAX, Which, acquire, holder, release, renew};
-use crate::locks::{Access, LockPath};
+use crate::locks::lock::{
+    AcquireRequest, EntrySelector, LockError, TTL_SECONDS_MAX, acquire, holder, release, renew,
+};
+use crate::locks::{LockPath, MemberHandle};
 use crate::transport::form::{self, parse_u64};
 use crate::transport::reply;
 use crate::transport::waiting::Waiting;
 
-impl<B: Backend> Access for Arc<Context<B>> {
+impl<B: Backend> MemberHandle for Arc<Context<B>> {
     type Member = B;
 
     fn member(&self) -> &B {
@@ -31,9 +33,9 @@ impl<B: Backend> Access for Arc<Context<B>> {
 /// What is asked of a lock.
 #[derive(Debug, PartialEq)]
 enum Wish {
-    Acquire(Acquire),
-    Renew(Which, u64),
-    Release(Which),
+    Acquire(AcquireRequest),
+    Renew(EntrySelector, u64),
+    Release(EntrySelector),
     /// Who holds it: the value, or with `index` the index.
     Read {
         index: bool,
@@ -185,17 +187,17 @@ fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
             let ttl_seconds = parse_ttl(&ttl)?;
             let which = match (index.is_empty(), value.is_empty()) {
                 (true, true) => return Err(refused("renew lock error: index or value required")),
-                (false, true) => Which::Index(index.into_owned()),
-                (true, false) => Which::Value(value.into_owned()),
-                (false, false) => Which::Both(index.into_owned(), value.into_owned()),
+                (false, true) => EntrySelector::Index(index.into_owned()),
+                (true, false) => EntrySelector::Value(value.into_owned()),
+                (false, false) => EntrySelector::Both(index.into_owned(), value.into_owned()),
             };
             Ok(Wish::Renew(which, ttl_seconds))
         }
         Method::DELETE => match (index.is_empty(), value.is_empty()) {
             (true, true) => Err(refused("release lock error: index or value required")),
             (false, false) => Err(refused("release lock error: index and value cannot both be specified")),
-            (false, true) => Ok(Wish::Release(Which::Index(index.into_owned()))),
-            (true, false) => Ok(Wish::Release(Which::Value(value.into_owned()))),
+            (false, true) => Ok(Wish::Release(EntrySelector::Index(index.into_owned()))),
+            (true, false) => Ok(Wish::Release(EntrySelector::Value(value.into_owned()))),
         },
         _ => match &field[..] {
             b"" | b"value" => Ok(Wish::Read { index: false }),
@@ -217,12 +219,12 @@ fn parse_leader(asked: &Asked<'_>) -> Result<Wish, Refusal> {
         return Err(Refusal::Whole("leader name required".to_owned()));
     }
     if *asked.method == Method::DELETE {
-        return Ok(Wish::Release(Which::Value(name.into_owned())));
+        return Ok(Wish::Release(EntrySelector::Value(name.into_owned())));
     }
     Ok(Wish::Acquire(parse_acquire(&name, &ttl, &timeout)?))
 }
 
-fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<Acquire, Refusal> {
+fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequest, Refusal> {
     let patience = match timeout {
         // The original's own word for "for ever".
         b"" | b"-1" => None,
@@ -231,11 +233,11 @@ fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<Acquire, Re
                 .ok_or_else(|| refused(format!("invalid timeout: {}", String::from_utf8_lossy(text))))?,
         ),
     };
-    Ok(Acquire {
+    Ok(AcquireRequest {
         value: value.to_vec(),
         ttl_seconds: parse_ttl(ttl)?,
         // Nobody waits for longer than a place can be kept.
-        patience: patience.map(|seconds| Duration::from_secs(seconds.min(TTL_SECONDS_MAX))),
+        wait_max: patience.map(|seconds| Duration::from_secs(seconds.min(TTL_SECONDS_MAX))),
     })
 }
 
@@ -260,7 +262,7 @@ async fn carry_out<B: Backend>(
         Wish::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
             Ok(()) => Ok(Vec::new()),
             // The original asks for the value first, where it is not given.
-            Err(why @ LockError::Api(_)) if matches!(which, Which::Index(_)) => {
+            Err(why @ LockError::Api(_)) if matches!(which, EntrySelector::Index(_)) => {
                 Err(("renew lock value", why))
             }
             Err(why) => Err(("renew lock", why)),
@@ -302,7 +304,7 @@ mod tests {
 
     fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<Wish, Refusal> {
         let patience = patience.map(Duration::from_secs);
-        Ok(Wish::Acquire(Acquire { value: value.into(), ttl_seconds, patience }))
+        Ok(Wish::Acquire(AcquireRequest { value: value.into(), ttl_seconds, wait_max: patience }))
     }
 
     #[test]
@@ -311,7 +313,7 @@ mod tests {
         assert_eq!(lock(Method::POST, "ttl=60", ""), acquiring("", 60, None));
         assert_eq!(lock(Method::POST, "ttl=60", "value=a+b&timeout=0"), acquiring("a b", 60, Some(0)));
         assert_eq!(lock(Method::POST, "ttl=60&timeout=-1", ""), acquiring("", 60, None));
-        let (index, value) = (|| Which::Index(b"2".to_vec()), || Which::Value(b"x".to_vec()));
+        let (index, value) = (|| EntrySelector::Index(b"2".to_vec()), || EntrySelector::Value(b"x".to_vec()));
         assert_eq!(lock(Method::PUT, "ttl=5", "index=2"), Ok(Wish::Renew(index(), 5)));
         assert_eq!(lock(Method::PUT, "ttl=5&value=x", ""), Ok(Wish::Renew(value(), 5)));
         assert_eq!(lock(Method::DELETE, "index=2", ""), Ok(Wish::Release(index())));
@@ -350,7 +352,10 @@ mod tests {
         let leader = |method, query| asked(method, query, "", true);
         assert_eq!(leader(Method::PUT, "name=me&ttl=10"), acquiring("me", 10, None));
         assert_eq!(leader(Method::POST, "name=me&ttl=10&timeout=3"), acquiring("me", 10, Some(3)));
-        assert_eq!(leader(Method::DELETE, "name=me"), Ok(Wish::Release(Which::Value(b"me".to_vec()))));
+        assert_eq!(
+            leader(Method::DELETE, "name=me"),
+            Ok(Wish::Release(EntrySelector::Value(b"me".to_vec())))
+        );
         assert_eq!(leader(Method::PUT, "ttl=10"), Err(Refusal::Whole("leader name required".into())));
         assert_eq!(leader(Method::PUT, "name=me"), Err(refused("invalid ttl: ")));
         assert_eq!(of_leader(true, &Method::PUT, "x".into()), "set leader error: x");
