@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use etcd::config::{self, Invocation};
-use etcd::launcher_0_4::{self, Start};
+use etcd::launcher_0_4::{self, Launch};
 use etcd::profiles;
 use etcd::proxy;
 use etcd::server::{self, Exit};
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     // In allow-legacy mode this process may become another program here.
-    let Start { words, variables, legacy } =
+    let Launch { words, variables, legacy } =
         match launcher_0_4::prepare(&program, words.collect(), std::env::vars_os().collect()) {
             Ok(start) => start,
             Err(error) => {
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
         Invocation::Leave(farewell) => return farewell.say(&log),
     };
     config.allow_legacy = legacy;
-    let service = match Managed::from_environment() {
-        Ok(service) => service,
+    let service_manager = match Managed::from_environment() {
+        Ok(service_manager) => service_manager,
         Err(error) => {
             server::fail(&error.to_string());
             return ExitCode::FAILURE;
@@ -52,11 +52,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let exit = match proxy::is_proxy(&config) {
-        Ok(false) => match server::run(config.clone(), log, &service) {
-            Exit::ClusterFull => proxy::run(&config, &service),
+        Ok(false) => match server::run(config.clone(), log, &service_manager) {
+            Exit::ClusterFull => proxy::run(&config, &service_manager),
             exit => exit,
         },
-        Ok(true) => proxy::run(&config, &service),
+        Ok(true) => proxy::run(&config, &service_manager),
         Err(error) => server::fail(&error.to_string()),
     };
     match exit {

@@ -112,7 +112,9 @@ fn reads_that_look_twice_do_not_wait_for_a_write_in_between() -> Check {
             })
         };
         let threads: Vec<_> = [&read, &read, &read, &write, &write, &write].map(calls).into();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| fail!("a client panicked")))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| fail!("a client panicked")))
     })
 }
 

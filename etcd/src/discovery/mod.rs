@@ -9,5 +9,5 @@ mod service;
 mod srv;
 
 pub use error::DiscoveryError;
-pub use service::Service;
+pub use service::DiscoveryService;
 pub use srv::{SrvClusterError, cluster_by_srv};

@@ -35,7 +35,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(256);
 
 /// The pause before a look at a token whose events went by too fast.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const REREAD_DELAY: Duration = Duration::from_secs(1);
 
 /// The API's errors that mean something here.
 const EVENT_INDEX_CLEARED: u16 = 401;
@@ -44,7 +44,7 @@ const KEY_NOT_FOUND: u16 = 100;
 
 /// A token at a discovery service.
 #[derive(Debug)]
-pub struct Service {
+pub struct DiscoveryService {
     client: Client,
     /// The URL without the token's path, for the log.
     endpoint: String,
@@ -57,7 +57,7 @@ pub struct Service {
 
 /// What a token holds.
 #[derive(Debug)]
-struct Status {
+struct TokenState {
     /// The token's key, as the service spells it.
     dir: String,
     /// How many members the cluster begins with, at least 1.
@@ -77,15 +77,15 @@ struct Registration {
 }
 
 /// Why a step was not done.
-enum Failure {
+enum AttemptError {
     /// Nobody answers, or one who says that it cannot now.
-    Passing(String),
+    Temporary(String),
     Final(DiscoveryError),
 }
 
-impl Service {
+impl DiscoveryService {
     /// The service and token of a URL. Nothing is sent yet.
-    pub fn new(discovery: &Discovery) -> Result<Service, DiscoveryError> {
+    pub fn new(discovery: &Discovery) -> Result<DiscoveryService, DiscoveryError> {
         let invalid =
             |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::quote::quote(&discovery.url)));
         let url = Url::parse(&discovery.url).map_err(|error| invalid(&error.to_string()))?;
@@ -111,7 +111,7 @@ impl Service {
             ..Options::default()
         })?;
         let token = decoded(url.path()).trim_end_matches('/').to_owned();
-        Ok(Service { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
+        Ok(DiscoveryService { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
     }
 
     /// What is registered now, whoever did it: 2.x registers `name=URL`, 0.4 its peer URL alone. Nothing if the token
@@ -120,9 +120,9 @@ impl Service {
     /// # Errors
     /// When the service does not answer, or refuses.
     pub async fn registrations(&self, limit: Duration) -> Result<Vec<String>, DiscoveryError> {
-        let asked =
+        let response =
             tokio::time::timeout(limit, self.client.get(self.token.as_bytes(), GetOptions::default())).await;
-        let nodes = match asked.unwrap_or(Err(ClientError::DeadlineExceeded)) {
+        let nodes = match response.unwrap_or(Err(ClientError::DeadlineExceeded)) {
             Ok(answer) => answer.node.nodes.unwrap_or_default(),
             Err(ClientError::Api(failure)) if failure.code == KEY_NOT_FOUND => Vec::new(),
             Err(error) => return Err(error.into()),
@@ -140,7 +140,7 @@ impl Service {
         own: &InitialCluster,
     ) -> Result<InitialCluster, DiscoveryError> {
         let id = id.to_string();
-        let before = self.status().await?;
+        let before = self.token_state().await?;
         if before.is_full_without(&id) {
             return Err(DiscoveryError::Full);
         }
@@ -148,11 +148,11 @@ impl Service {
             return Err(DiscoveryError::DuplicateId);
         }
         self.register(&id, &own.to_string()).await?;
-        let status = self.status().await?;
-        if status.is_full_without(&id) {
+        let token_state = self.token_state().await?;
+        if token_state.is_full_without(&id) {
             return Err(DiscoveryError::Full);
         }
-        self.complete(status, Some(&id)).await
+        self.wait_for_members(token_state, Some(&id)).await
     }
 
     /// Waits until the cluster is complete, without being in it.
@@ -160,54 +160,54 @@ impl Service {
     /// # Errors
     /// When what is registered makes no cluster.
     pub async fn cluster(&mut self) -> Result<InitialCluster, DiscoveryError> {
-        let status = self.status().await?;
-        self.complete(status, None).await
+        let token_state = self.token_state().await?;
+        self.wait_for_members(token_state, None).await
     }
 
     /// Asks what the token holds, until there is an answer.
-    async fn status(&mut self) -> Result<Status, DiscoveryError> {
+    async fn token_state(&mut self) -> Result<TokenState, DiscoveryError> {
         loop {
-            match self.look().await {
-                Ok(status) => {
+            match self.read_token().await {
+                Ok(token_state) => {
                     self.failures = 0;
-                    return Ok(status);
+                    return Ok(token_state);
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(why)) => self.pause("cluster status check", &why).await,
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Temporary(why)) => self.pause("cluster status check", &why).await,
             }
         }
     }
 
-    async fn look(&self) -> Result<Status, Failure> {
+    async fn read_token(&self) -> Result<TokenState, AttemptError> {
         let size =
-            within(self.client.get(self.key("_config/size").as_bytes(), GetOptions::default())).await?;
+            with_timeout(self.client.get(self.key("_config/size").as_bytes(), GetOptions::default())).await?;
         let size: usize = match size.node.value.parse() {
             Ok(size) if size > 0 => size,
-            _ => return Err(Failure::Final(DiscoveryError::BadSize)),
+            _ => return Err(AttemptError::Final(DiscoveryError::BadSize)),
         };
-        let token = within(self.client.get(self.token.as_bytes(), GetOptions::default())).await?;
+        let token = with_timeout(self.client.get(self.token.as_bytes(), GetOptions::default())).await?;
         let (dir, index) = (token.node.key, token.index);
         let mut nodes: Vec<Node> = token.node.nodes.unwrap_or_default();
         nodes.sort_by_key(|node| node.created_index);
         let registered = nodes.into_iter().filter_map(|node| Registration::of(&dir, node)).collect();
-        Ok(Status { dir, size, registered, index })
+        Ok(TokenState { dir, size, registered, index })
     }
 
     /// Makes the member's own key, which must not be there.
     async fn register(&mut self, id: &str, value: &str) -> Result<(), DiscoveryError> {
         let key = self.key(id);
-        let mut in_doubt = false;
+        let mut earlier_attempt_unknown = false;
         loop {
             let create = SetOptions { prev_exist: Some(false), ..SetOptions::default() };
-            match within(self.client.set(key.as_bytes(), value.as_bytes(), create)).await {
-                Ok(response) => return self.seen(&key, response.node.created_index).await,
-                Err(Failure::Final(DiscoveryError::Refused(failure))) if failure.code == NODE_EXIST => {
+            match with_timeout(self.client.set(key.as_bytes(), value.as_bytes(), create)).await {
+                Ok(response) => return self.wait_until_visible(&key, response.node.created_index).await,
+                Err(AttemptError::Final(DiscoveryError::Refused(failure))) if failure.code == NODE_EXIST => {
                     // An attempt of ours that had no answer may have come through.
-                    return if in_doubt { Ok(()) } else { Err(DiscoveryError::DuplicateId) };
+                    return if earlier_attempt_unknown { Ok(()) } else { Err(DiscoveryError::DuplicateId) };
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(why)) => {
-                    in_doubt = true;
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Temporary(why)) => {
+                    earlier_attempt_unknown = true;
                     self.pause("registration", &why).await;
                 }
             }
@@ -216,7 +216,7 @@ impl Service {
 
     /// Waits until the member of the service that is asked knows the key, for a while: it may not be the one
     /// that took it.
-    async fn seen(&mut self, key: &str, index: u64) -> Result<(), DiscoveryError> {
+    async fn wait_until_visible(&mut self, key: &str, index: u64) -> Result<(), DiscoveryError> {
         let mut watcher = self.client.watch(key.as_bytes(), false, Some(index));
         // If that fails, the next look at the token tells why.
         let _ = tokio::time::timeout(REQUEST_TIME_MAX, watcher.next()).await;
@@ -224,53 +224,53 @@ impl Service {
     }
 
     /// Waits until as many members are known as the token wants, and makes a cluster of them.
-    async fn complete(
+    async fn wait_for_members(
         &mut self,
-        mut status: Status,
-        me: Option<&str>,
+        mut token_state: TokenState,
+        own_id: Option<&str>,
     ) -> Result<InitialCluster, DiscoveryError> {
         loop {
-            status.registered.truncate(status.size);
-            for Registration { id, .. } in &status.registered {
-                if me == Some(id) {
+            token_state.registered.truncate(token_state.size);
+            for Registration { id, .. } in &token_state.registered {
+                if own_id == Some(id) {
                     log::notice!("discovery", "found self {id} in the cluster");
                 } else {
                     log::notice!("discovery", "found peer {id} in the cluster");
                 }
             }
-            match self.wait(&mut status).await {
+            match self.watch_until_complete(&mut token_state).await {
                 Ok(()) => break,
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(why)) => {
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Temporary(why)) => {
                     if why.is_empty() {
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        tokio::time::sleep(REREAD_DELAY).await;
                     } else {
                         self.pause("waiting for other nodes", &why).await;
                     }
-                    status = self.status().await?;
-                    if me.is_some_and(|me| status.is_full_without(me)) {
+                    token_state = self.token_state().await?;
+                    if own_id.is_some_and(|own_id| token_state.is_full_without(own_id)) {
                         return Err(DiscoveryError::Full);
                     }
                 }
             }
         }
-        log::notice!("discovery", "found {} needed peer(s)", status.registered.len());
-        status.into_cluster()
+        log::notice!("discovery", "found {} needed peer(s)", token_state.registered.len());
+        token_state.into_cluster()
     }
 
     /// Watches the token until it is complete. What is passing without a reason is no failure of the service.
-    async fn wait(&self, status: &mut Status) -> Result<(), Failure> {
-        let mut watcher = self.client.watch(self.token.as_bytes(), true, Some(status.index + 1));
-        while status.registered.len() < status.size {
-            let found = status.registered.len();
-            let more = status.size - found;
+    async fn watch_until_complete(&self, token_state: &mut TokenState) -> Result<(), AttemptError> {
+        let mut watcher = self.client.watch(self.token.as_bytes(), true, Some(token_state.index + 1));
+        while token_state.registered.len() < token_state.size {
+            let found = token_state.registered.len();
+            let more = token_state.size - found;
             log::notice!("discovery", "found {found} peer(s), waiting for {more} more");
             match watcher.next().await {
-                Ok(WatchItem::Event(event)) => status.follow(*event),
-                Ok(WatchItem::Notice(notice)) => return Err(Failure::Passing(notice.to_string())),
+                Ok(WatchItem::Event(event)) => token_state.apply_event(*event),
+                Ok(WatchItem::Notice(notice)) => return Err(AttemptError::Temporary(notice.to_string())),
                 // So much has happened that the service has forgotten the beginning: look anew.
                 Err(ClientError::Api(failure)) if failure.code == EVENT_INDEX_CLEARED => {
-                    return Err(Failure::Passing(String::new()));
+                    return Err(AttemptError::Temporary(String::new()));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -306,14 +306,14 @@ impl Registration {
     }
 }
 
-impl Status {
+impl TokenState {
     /// Whether others have taken all places.
     fn is_full_without(&self, id: &str) -> bool {
         self.registered.len() >= self.size && !self.registered[..self.size].iter().any(|other| other.id == id)
     }
 
     /// Takes in what happened below the token.
-    fn follow(&mut self, event: Response) {
+    fn apply_event(&mut self, event: Response) {
         let gone = matches!(event.action.as_str(), "delete" | "expire" | "compareAndDelete");
         let Some(registration) = Registration::of(&self.dir, event.node) else { return };
         if gone {
@@ -335,18 +335,18 @@ impl Status {
     }
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Failure {
+impl From<ClientError> for AttemptError {
+    fn from(error: ClientError) -> AttemptError {
         match error {
-            ClientError::Unavailable(_) => Failure::Passing(error.detail().unwrap_or_default()),
-            ClientError::DeadlineExceeded => Failure::Passing(error.to_string()),
-            error => Failure::Final(error.into()),
+            ClientError::Unavailable(_) => AttemptError::Temporary(error.detail().unwrap_or_default()),
+            ClientError::DeadlineExceeded => AttemptError::Temporary(error.to_string()),
+            error => AttemptError::Final(error.into()),
         }
     }
 }
 
 /// One call, within the time for one.
-async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+async fn with_timeout<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, AttemptError> {
     let answer = tokio::time::timeout(REQUEST_TIME_MAX, call).await;
     Ok(answer.unwrap_or(Err(ClientError::DeadlineExceeded))?)
 }

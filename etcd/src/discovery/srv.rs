@@ -47,13 +47,13 @@ pub async fn cluster_by_srv(
 ) -> Result<InitialCluster, SrvClusterError> {
     let own = own_addresses(&config.advertise_peer_urls).await?;
     let lookup = SrvLookup::new()?;
-    let mut members = Members { name: &config.name, own, numbers: 0, pairs: Vec::new() };
+    let mut members = SrvMembers { name: &config.name, own, numbers: 0, pairs: Vec::new() };
     let mut failed = Vec::new();
     for (service, scheme) in SERVICES {
         match lookup.records(&format!("_{service}"), domain).await {
             Ok(records) => {
                 for record in &records {
-                    members.add(service, scheme, record, addresses(&record.target, record.port).await);
+                    members.add_record(service, scheme, record, addresses(&record.target, record.port).await);
                 }
             }
             Err(error) => failed.push((service, error)),
@@ -76,7 +76,7 @@ pub async fn cluster_by_srv(
 }
 
 /// The members found so far.
-struct Members<'a> {
+struct SrvMembers<'a> {
     /// The name of the one that asks.
     name: &'a str,
     /// Where it is.
@@ -87,8 +87,8 @@ struct Members<'a> {
     pairs: Vec<String>,
 }
 
-impl Members<'_> {
-    fn add(
+impl SrvMembers<'_> {
+    fn add_record(
         &mut self,
         service: &str,
         scheme: &str,
@@ -139,24 +139,24 @@ async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 mod tests {
     use super::*;
 
-    fn members() -> Members<'static> {
+    fn members() -> SrvMembers<'static> {
         let own = BTreeSet::from([SocketAddr::from(([10, 0, 0, 1], 2380))]);
-        Members { name: "me", own, numbers: 0, pairs: Vec::new() }
+        SrvMembers { name: "me", own, numbers: 0, pairs: Vec::new() }
     }
 
-    fn add(members: &mut Members<'_>, target: &str, port: u16, found: Result<[u8; 4], &str>) {
+    fn add_record(members: &mut SrvMembers<'_>, target: &str, port: u16, found: Result<[u8; 4], &str>) {
         let record = SrvRecord { priority: 0, target: target.to_owned(), port };
         let found = found.map(|ip| vec![SocketAddr::from((ip, port))]).map_err(str::to_owned);
-        members.add("etcd-server", "http", &record, found);
+        members.add_record("etcd-server", "http", &record, found);
     }
 
     #[test]
     fn the_member_has_its_name_and_the_others_have_numbers() {
         let mut members = members();
-        add(&mut members, "c.example", 2380, Ok([10, 0, 0, 3]));
-        add(&mut members, "a.example", 2380, Ok([10, 0, 0, 1]));
-        add(&mut members, "nowhere.example", 2380, Err("no such host"));
-        add(&mut members, "a.example", 2381, Ok([10, 0, 0, 1]));
+        add_record(&mut members, "c.example", 2380, Ok([10, 0, 0, 3]));
+        add_record(&mut members, "a.example", 2380, Ok([10, 0, 0, 1]));
+        add_record(&mut members, "nowhere.example", 2380, Err("no such host"));
+        add_record(&mut members, "a.example", 2381, Ok([10, 0, 0, 1]));
         assert_eq!(
             members.pairs,
             ["0=http://c.example:2380", "me=http://a.example:2380", "1=http://a.example:2381"]

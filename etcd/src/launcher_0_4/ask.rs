@@ -11,10 +11,10 @@ use shared::disk::{RealDisk, read_file};
 use shared::net::{ClientTlsFiles, Dialer, Role, TlsFileError};
 use shared::url::Url;
 
-use super::decide::Internal;
-use super::flags::Given;
+use super::decide::Protocol;
+use super::flags::LauncherFlags;
 use crate::config::{Discovery, Fallback, PeerList};
-use crate::discovery::{DiscoveryError, Service};
+use crate::discovery::{DiscoveryError, DiscoveryService};
 use crate::log;
 use crate::peers::info;
 
@@ -26,24 +26,27 @@ const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What peers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct PeerAnswers {
     /// Who was asked.
     pub(super) peers: Vec<String>,
     /// What is spoken, if anybody said it.
-    pub(super) spoken: Option<Internal>,
+    pub(super) protocol: Option<Protocol>,
 }
 
 /// Asks members, one after the other, until one says what it speaks.
-pub(super) async fn members(given: &Given, urls: &[String]) -> Result<Option<Internal>, TlsFileError> {
-    let dialer = dialer(given, Role::Clients)?;
+pub(super) async fn members_protocol(
+    flags: &LauncherFlags,
+    urls: &[String],
+) -> Result<Option<Protocol>, TlsFileError> {
+    let dialer = dialer(flags, Role::Clients)?;
     for url in urls {
-        match ask(&dialer, url, "/version").await {
-            Ok((status, body)) => match spoken(status, &body) {
+        match get(&dialer, url, "/version").await {
+            Ok((status, body)) => match protocol(status, &body) {
                 Some(internal) => return Ok(Some(internal)),
                 None => log::warning!(
                     "starter",
                     "{url}/version answers with status {status} and no version that is known: {}",
-                    shown(&body)
+                    log_excerpt(&body)
                 ),
             },
             Err(why) => log::warning!("starter", "{why}"),
@@ -53,90 +56,94 @@ pub(super) async fn members(given: &Given, urls: &[String]) -> Result<Option<Int
 }
 
 /// Asks the peers that the flags and the discovery service name.
-pub(super) async fn peers(given: &Given) -> Result<Heard, TlsFileError> {
+pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsFileError> {
     let mut peers = Vec::new();
-    match registered(given).await {
-        Ok(Registered::New) => return Ok(Heard { peers, spoken: Some(Internal::Two) }),
-        Ok(Registered::Peers(urls)) => peers = urls,
+    match discovery_content(flags).await {
+        Ok(DiscoveryContent::New) => return Ok(PeerAnswers { peers, protocol: Some(Protocol::Two) }),
+        Ok(DiscoveryContent::Peers(urls)) => peers = urls,
         // Whoever starts then asks it again, and says what is wrong.
         Err(error) => log::warning!("starter", "the discovery service does not tell who is there: {error}"),
     }
-    peers.extend(named(given));
-    let dialer = dialer(given, Role::Peers)?;
+    peers.extend(flag_peers(flags));
+    let dialer = dialer(flags, Role::Peers)?;
     let mut clients = Vec::new();
     for peer in &peers {
-        match ask(&dialer, peer, "/etcdURL").await {
+        match get(&dialer, peer, "/etcdURL").await {
             Ok((StatusCode::OK, body)) => match client_url(&body) {
                 Some(url) => clients.push(url),
                 None => {
-                    log::warning!("starter", "{peer}/etcdURL answers with what is no URL: {}", shown(&body))
+                    log::warning!(
+                        "starter",
+                        "{peer}/etcdURL answers with what is no URL: {}",
+                        log_excerpt(&body)
+                    )
                 }
             },
             // A member of 2.x does not know this page.
             Ok((status, _)) => {
                 let urls = [peer.trim_end_matches('/').to_owned()];
                 if info::members_if_there(&dialer, &urls, ANSWER_MAX).await.is_some() {
-                    return Ok(Heard { peers, spoken: Some(Internal::Two) });
+                    return Ok(PeerAnswers { peers, protocol: Some(Protocol::Two) });
                 }
                 log::warning!("starter", "{peer}/etcdURL answers with status {status}");
             }
             Err(why) => log::warning!("starter", "{why}"),
         }
     }
-    let spoken = members(given, &clients).await?;
-    Ok(Heard { peers, spoken })
+    let protocol = members_protocol(flags, &clients).await?;
+    Ok(PeerAnswers { peers, protocol })
 }
 
 /// What a discovery service has.
-enum Registered {
+enum DiscoveryContent {
     /// Members of 2.x.
     New,
     /// The peer URLs of members of 0.4; none if nobody is there.
     Peers(Vec<String>),
 }
 
-async fn registered(given: &Given) -> Result<Registered, DiscoveryError> {
-    let url = given.text("discovery");
+async fn discovery_content(flags: &LauncherFlags) -> Result<DiscoveryContent, DiscoveryError> {
+    let url = flags.value_of("discovery");
     if url.is_empty() {
-        return Ok(Registered::Peers(Vec::new()));
+        return Ok(DiscoveryContent::Peers(Vec::new()));
     }
-    let proxy = Some(given.text("discovery-proxy").to_owned()).filter(|proxy| !proxy.is_empty());
-    let service = Service::new(&Discovery { url: url.to_owned(), proxy, fallback: Fallback::Exit })?;
+    let proxy = Some(flags.value_of("discovery-proxy").to_owned()).filter(|proxy| !proxy.is_empty());
+    let service = DiscoveryService::new(&Discovery { url: url.to_owned(), proxy, fallback: Fallback::Exit })?;
     let values = service.registrations(ANSWER_MAX).await?;
     // 2.x registers `name=URL`.
     if values.iter().any(|value| value.split("://").next().is_some_and(|name| name.contains('='))) {
-        return Ok(Registered::New);
+        return Ok(DiscoveryContent::New);
     }
-    Ok(Registered::Peers(values))
+    Ok(DiscoveryContent::Peers(values))
 }
 
 /// The peers that `-peers` and `-peers-file` name, as URLs.
-fn named(given: &Given) -> Vec<String> {
-    let mut list = given.text("peers").to_owned();
-    let file = given.text("peers-file");
+fn flag_peers(flags: &LauncherFlags) -> Vec<String> {
+    let mut list = flags.value_of("peers").to_owned();
+    let file = flags.value_of("peers-file");
     if list.is_empty() && !file.is_empty() {
         match read_file(&RealDisk, file.as_ref(), PEERS_FILE_BYTES_MAX) {
             Ok(text) => list = String::from_utf8_lossy(&text).into_owned(),
             Err(error) => log::warning!("starter", "the file of -peers-file cannot be read: {error}"),
         }
     }
-    let tls = !given.text("peer-cert-file").is_empty() && !given.text("peer-key-file").is_empty();
+    let tls = !flags.value_of("peer-cert-file").is_empty() && !flags.value_of("peer-key-file").is_empty();
     PeerList::read(&list, if tls { "https" } else { "http" }).urls
 }
 
-fn dialer(given: &Given, role: Role) -> Result<Dialer, TlsFileError> {
+fn dialer(flags: &LauncherFlags, role: Role) -> Result<Dialer, TlsFileError> {
     let prefix = if role == Role::Peers { "peer-" } else { "" };
     let file = |name: &str| {
-        let path = given.text(&format!("{prefix}{name}"));
+        let path = flags.value_of(&format!("{prefix}{name}"));
         (!path.is_empty()).then(|| PathBuf::from(path))
     };
     let (cert, key) = (file("cert-file"), file("key-file"));
     let ca = file("ca-file").or_else(|| file("trusted-ca-file")).into_iter().collect();
-    let accept_common_name = given.text("tls-accept-common-name") == "true";
+    let accept_common_name = flags.value_of("tls-accept-common-name") == "true";
     Dialer::new(&ClientTlsFiles { cert, key, ca, accept_common_name, role })
 }
 
-async fn ask(dialer: &Dialer, url: &str, path: &str) -> Result<(StatusCode, Vec<u8>), String> {
+async fn get(dialer: &Dialer, url: &str, path: &str) -> Result<(StatusCode, Vec<u8>), String> {
     let answer = info::ask(dialer, url.trim_end_matches('/'), path, ANSWER_MAX).await?;
     Ok((answer.status(), answer.body().to_vec()))
 }
@@ -150,7 +157,7 @@ fn client_url(body: &[u8]) -> Option<String> {
 /// Which protocol a member speaks that answers so when it is asked for its version.
 ///
 /// 0.4.7, 0.4.8 and the first of 2.0 name it. Others of 0.x and 2.0 say `etcd 0.4.9`, later ones name `etcdserver`.
-fn spoken(status: StatusCode, body: &[u8]) -> Option<Internal> {
+fn protocol(status: StatusCode, body: &[u8]) -> Option<Protocol> {
     #[derive(Deserialize)]
     struct Versions {
         #[serde(rename = "internalVersion")]
@@ -163,21 +170,21 @@ fn spoken(status: StatusCode, body: &[u8]) -> Option<Internal> {
     }
     if let Ok(Versions { internal, server }) = serde_json::from_slice(body) {
         return match (internal.as_deref(), server) {
-            (Some("1"), _) => Some(Internal::One),
-            (Some("2"), _) | (None, Some(_)) => Some(Internal::Two),
+            (Some("1"), _) => Some(Protocol::One),
+            (Some("2"), _) | (None, Some(_)) => Some(Protocol::Two),
             _ => None,
         };
     }
     let version = str::from_utf8(body).ok()?.trim().strip_prefix("etcd ")?;
     match version.split('.').next()?.trim_start_matches('v') {
-        "0" => Some(Internal::One),
-        "2" => Some(Internal::Two),
+        "0" => Some(Protocol::One),
+        "2" => Some(Protocol::Two),
         _ => None,
     }
 }
 
 /// The beginning of an answer, for the log.
-fn shown(body: &[u8]) -> String {
+fn log_excerpt(body: &[u8]) -> String {
     const SHOWN_BYTES: usize = 100;
     body[..body.len().min(SHOWN_BYTES)].escape_ascii().to_string()
 }
@@ -188,11 +195,11 @@ mod tests {
 
     #[test]
     fn versions_of_all_ages_are_understood() {
-        let spoken = |body: &str| spoken(StatusCode::OK, body.as_bytes());
+        let protocol = |body: &str| protocol(StatusCode::OK, body.as_bytes());
         for body in
             ["{\"releaseVersion\":\"0.4.7\",\"internalVersion\":\"1\"}", "etcd 0.4.9", "etcd v0.2.0\n"]
         {
-            assert_eq!(spoken(body), Some(Internal::One), "{body}");
+            assert_eq!(protocol(body), Some(Protocol::One), "{body}");
         }
         for body in [
             "{\"releaseVersion\":\"2.0.0\",\"internalVersion\":\"2\"}",
@@ -200,26 +207,26 @@ mod tests {
             "{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"not_decided\"}",
             "{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\",\"internalVersion\":\"2\"}",
         ] {
-            assert_eq!(spoken(body), Some(Internal::Two), "{body}");
+            assert_eq!(protocol(body), Some(Protocol::Two), "{body}");
         }
         for body in
             ["", "{}", "[]", "etcd", "nginx 2.0", "{\"internalVersion\":\"3\"}", "{\"internalVersion\":2}"]
         {
-            assert_eq!(spoken(body), None, "{body}");
+            assert_eq!(protocol(body), None, "{body}");
         }
-        assert_eq!(super::spoken(StatusCode::NOT_FOUND, b"etcd 2.0.13"), None);
+        assert_eq!(super::protocol(StatusCode::NOT_FOUND, b"etcd 2.0.13"), None);
     }
 
     #[test]
     fn peers_are_named_with_and_without_scheme() {
-        let given = |line: &str| {
+        let flags = |line: &str| {
             let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
-            Given::read(&words).unwrap()
+            LauncherFlags::read(&words).unwrap()
         };
-        assert_eq!(named(&given("-peers a:1,http://root:p@b:2,,")), ["http://a:1", "http://b:2"]);
-        assert_eq!(named(&given("-peers a:1 -peer-cert-file c -peer-key-file k")), ["https://a:1"]);
-        assert!(named(&given("-peers-file /nowhere/at/all")).is_empty());
-        assert!(named(&given("")).is_empty());
+        assert_eq!(flag_peers(&flags("-peers a:1,http://root:p@b:2,,")), ["http://a:1", "http://b:2"]);
+        assert_eq!(flag_peers(&flags("-peers a:1 -peer-cert-file c -peer-key-file k")), ["https://a:1"]);
+        assert!(flag_peers(&flags("-peers-file /nowhere/at/all")).is_empty());
+        assert!(flag_peers(&flags("")).is_empty());
     }
 
     #[test]

@@ -8,14 +8,14 @@ use shared::legacy::{self, Command, CommandError, LegacyDir, LogError};
 use shared::legacy::{FileError, SnapshotError, log::Reader, snapshot};
 use shared::store::{RecoverError, Store};
 
-use super::decide::Data;
+use super::decide::DataDirContent;
 use crate::log;
 
 /// The key that holds the protocol to go on with. 0.4.7 writes it when `etcdctl upgrade` asks it to.
-const NEXT_VERSION: &str = "/_etcd/next-internal-version";
+const NEXT_VERSION_KEY: &str = "/_etcd/next-internal-version";
 
 /// The directory that it is in: what is removed with it.
-const ABOVE: &str = "/_etcd";
+const PARENT_DIR: &str = "/_etcd";
 
 /// Why it cannot be told what is in a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -59,28 +59,28 @@ pub enum DataError {
 ///
 /// # Errors
 /// Where that cannot be told.
-pub(super) fn look<D: Disk>(disk: &D, dir: &Path) -> Result<Data, DataError> {
+pub(super) fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<DataDirContent, DataError> {
     match disk.kind(dir)? {
-        None => return Ok(Data::Nothing),
+        None => return Ok(DataDirContent::Nothing),
         Some(Kind::Dir) => {}
         Some(_) => return Err(DataError::NotADirectory(dir.display().to_string())),
     }
     let names = disk.list(dir)?;
     let has = |name: &str| names.iter().any(|found| found == name);
     if has("member") {
-        return Ok(Data::Member);
+        return Ok(DataDirContent::Member);
     }
     let wal = dir.join("wal");
     if has("snap") && disk.kind(&wal)? == Some(Kind::Dir) && !disk.list(&wal)?.is_empty() {
-        return Ok(Data::Member);
+        return Ok(DataDirContent::Member);
     }
     if has("proxy") {
-        return Ok(Data::Proxy);
+        return Ok(DataDirContent::Proxy);
     }
     Ok(match legacy::detect(disk, dir)? {
-        LegacyDir::Nothing => Data::Nothing,
-        LegacyDir::Standby(info) => Data::Standby(info),
-        LegacyDir::Member => Data::Old { next: next_version(disk, dir)? },
+        LegacyDir::Nothing => DataDirContent::Nothing,
+        LegacyDir::Standby(info) => DataDirContent::Standby(info),
+        LegacyDir::Member => DataDirContent::Old { next: next_version(disk, dir)? },
     })
 }
 
@@ -111,7 +111,7 @@ fn in_snapshot<D: Disk>(disk: &D, file: &Path) -> Result<Option<String>, DataErr
     let state = snapshot::read(disk, file)?.state;
     let store = Store::recover(&state, 1)
         .map_err(|error| DataError::Store { file: file.display().to_string(), error })?;
-    let Ok(mut walk) = store.walk(NEXT_VERSION.as_bytes(), false) else { return Ok(None) };
+    let Ok(mut walk) = store.walk(NEXT_VERSION_KEY.as_bytes(), false) else { return Ok(None) };
     let value =
         walk.step().and_then(|node| node.value).map(|value| String::from_utf8_lossy(value).into_owned());
     Ok(value)
@@ -122,11 +122,11 @@ fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<b
     if disk.kind(file)?.is_none() {
         return Ok(false);
     }
-    let mut told = false;
+    let mut found = false;
     let mut entries = Reader::new(disk.open(file, Open::Read)?)?;
     while let Some(entry) = entries.next_entry()? {
         // Of all others nothing needs to be known.
-        if memmem::find(&entry.command, ABOVE.as_bytes()).is_none() {
+        if memmem::find(&entry.command, PARENT_DIR.as_bytes()).is_none() {
             continue;
         }
         let command = Command::decode(&entry.name, &entry.command).map_err(|error| DataError::Command {
@@ -136,15 +136,15 @@ fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<b
         })?;
         if let Some(now) = value_after(&command) {
             *next = now;
-            told = true;
+            found = true;
         }
     }
-    Ok(told)
+    Ok(found)
 }
 
 /// What the key holds behind a command, if it speaks of it.
 fn value_after(command: &Command<'_>) -> Option<Option<String>> {
-    let is_it = |key: &str| key.trim_matches('/') == NEXT_VERSION.trim_matches('/');
+    let is_it = |key: &str| key.trim_matches('/') == NEXT_VERSION_KEY.trim_matches('/');
     let (key, value) = match command {
         Command::Set(set) => (&set.key, &set.value),
         Command::Create(create) => (&create.key, &create.value),
@@ -152,7 +152,7 @@ fn value_after(command: &Command<'_>) -> Option<Option<String>> {
         Command::TestAndSet(swap) => (&swap.key, &swap.value),
         Command::CompareAndSwap(swap) => (&swap.key, &swap.value),
         Command::Delete(delete) => {
-            let above = delete.recursive && delete.key.trim_matches('/') == ABOVE.trim_matches('/');
+            let above = delete.recursive && delete.key.trim_matches('/') == PARENT_DIR.trim_matches('/');
             return (above || is_it(&delete.key)).then_some(None);
         }
         Command::CompareAndDelete(delete) => return is_it(&delete.key).then_some(None),
@@ -196,26 +196,26 @@ mod tests {
         })
     }
 
-    fn data(files: &[(&str, &[u8])]) -> Result<Data, DataError> {
+    fn data(files: &[(&str, &[u8])]) -> Result<DataDirContent, DataError> {
         let disk = SimDisk::new(0);
         disk.create_dir_all(Path::new("/d")).unwrap();
         for (name, content) in files {
             disk.plant(&Path::new("/d").join(name), content).unwrap();
         }
-        look(&disk, Path::new("/d"))
+        inspect(&disk, Path::new("/d"))
     }
 
     fn next(files: &[(&str, &[u8])]) -> Option<String> {
         match data(files) {
-            Ok(Data::Old { next }) => next,
+            Ok(DataDirContent::Old { next }) => next,
             other => panic!("{other:?}"),
         }
     }
 
-    fn told(value: &str) -> String {
+    fn snapshot_state(value: &str) -> String {
         format!(
             "{{\"Root\":{{\"Path\":\"/\",\"Children\":{{\"_etcd\":{{\"Path\":\"/_etcd\",\"Children\":{{\
-             \"next-internal-version\":{{\"Path\":\"{NEXT_VERSION}\",\"Value\":\"{value}\",\"Children\":null}}}}}}}}}},\
+             \"next-internal-version\":{{\"Path\":\"{NEXT_VERSION_KEY}\",\"Value\":\"{value}\",\"Children\":null}}}}}}}}}},\
              \"CurrentIndex\":9,\"CurrentVersion\":2}}"
         )
     }
@@ -224,18 +224,27 @@ mod tests {
     fn newer_data_go_before_older() {
         let old = log(&[set("/a", "1")]);
         let standby = br#"{"Running":true,"Cluster":null,"SyncInterval":5}"#;
-        assert_eq!(data(&[]).unwrap(), Data::Nothing);
-        assert_eq!(data(&[("lost+found/x", b"")]).unwrap(), Data::Nothing);
-        assert_eq!(data(&[("log", &old), ("member/wal/0.wal", b"")]).unwrap(), Data::Member);
-        assert_eq!(data(&[("log", &old), ("snap/x", b""), ("wal/0.wal", b"")]).unwrap(), Data::Member);
-        assert_eq!(data(&[("standby_info", standby), ("proxy/cluster", b"")]).unwrap(), Data::Proxy);
-        assert!(matches!(data(&[("log", &old), ("standby_info", standby)]).unwrap(), Data::Standby(_)));
-        assert_eq!(look(&SimDisk::new(0), Path::new("/none")).unwrap(), Data::Nothing);
+        assert_eq!(data(&[]).unwrap(), DataDirContent::Nothing);
+        assert_eq!(data(&[("lost+found/x", b"")]).unwrap(), DataDirContent::Nothing);
+        assert_eq!(data(&[("log", &old), ("member/wal/0.wal", b"")]).unwrap(), DataDirContent::Member);
+        assert_eq!(
+            data(&[("log", &old), ("snap/x", b""), ("wal/0.wal", b"")]).unwrap(),
+            DataDirContent::Member
+        );
+        assert_eq!(
+            data(&[("standby_info", standby), ("proxy/cluster", b"")]).unwrap(),
+            DataDirContent::Proxy
+        );
+        assert!(matches!(
+            data(&[("log", &old), ("standby_info", standby)]).unwrap(),
+            DataDirContent::Standby(_)
+        ));
+        assert_eq!(inspect(&SimDisk::new(0), Path::new("/none")).unwrap(), DataDirContent::Nothing);
     }
 
     #[test]
     fn the_last_word_of_the_log_counts() {
-        let key = NEXT_VERSION;
+        let key = NEXT_VERSION_KEY;
         let after = |commands: &[(&'static str, String)]| next(&[("log", &log(commands))]);
         assert_eq!(after(&[set("/a", "1"), set("/_etcd/machines/x", "2")]), None);
         assert_eq!(after(&[set("/a", "1"), set(key, "2"), set("/b", "2")]).as_deref(), Some("2"));
@@ -251,10 +260,10 @@ mod tests {
 
     #[test]
     fn the_snapshot_counts_and_what_the_log_says_behind_it() {
-        let (yes, no) = (snapshot(&told("2")), snapshot(&told("1")));
+        let (yes, no) = (snapshot(&snapshot_state("2")), snapshot(&snapshot_state("1")));
         assert_eq!(next(&[("snapshot/0_9.ss", &yes)]).as_deref(), Some("2"));
         assert_eq!(next(&[("snapshot/0_9.ss", &no)]).as_deref(), Some("1"));
-        let log = log(&[set(NEXT_VERSION, "2")]);
+        let log = log(&[set(NEXT_VERSION_KEY, "2")]);
         assert_eq!(next(&[("snapshot/0_9.ss", &no), ("log", &log)]).as_deref(), Some("2"));
         let empty = snapshot("{\"Root\":{\"Path\":\"/\",\"Children\":{}},\"CurrentIndex\":9}");
         assert_eq!(next(&[("snapshot/0_9.ss", &empty)]), None);
@@ -262,8 +271,8 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_unless_it_does_not_matter() {
-        let log = log(&[set(NEXT_VERSION, "2")]);
-        let mut bad = snapshot(&told("1"));
+        let log = log(&[set(NEXT_VERSION_KEY, "2")]);
+        let mut bad = snapshot(&snapshot_state("1"));
         let last = bad.len() - 5;
         bad[last] ^= 1;
         assert_eq!(next(&[("snapshot/0_9.ss", &bad), ("log", &log)]).as_deref(), Some("2"));

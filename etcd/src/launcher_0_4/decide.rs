@@ -1,4 +1,4 @@
-//! Which version is to start. Pure: what must be looked up or asked for is a [`Step`], and the answer is handed in.
+//! Which version is to start. Pure: what must be looked up or asked for is a [`NextStep`], and the answer is handed in.
 //!
 //! ```text
 //! flags of 2.x given ──────────────────────────────▶ 2.x
@@ -10,17 +10,17 @@
 
 use shared::legacy::{StandbyInfo, StandbyMember};
 
-use super::flags::Given;
+use super::flags::LauncherFlags;
 
 /// The flags that only 2.x has and whose use says that 2.x is meant.
 const FLAGS_OF_2: [&str; 4] = ["initial-cluster", "listen-peer-urls", "listen-client-urls", "proxy"];
 
 /// The value of the key by which a cluster of 0.4 is told to upgrade.
-const NEXT: &str = "2";
+const NEXT_VERSION: &str = "2";
 
 /// What is in a data directory.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Data {
+pub(super) enum DataDirContent {
     /// Nothing that a member left.
     Nothing,
     /// A member of 2.x.
@@ -38,7 +38,7 @@ pub(super) enum Data {
 
 /// The protocol between members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Internal {
+pub(super) enum Protocol {
     /// That of 0.x.
     One,
     /// That of 2.x.
@@ -47,7 +47,7 @@ pub(super) enum Internal {
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum StartTarget {
     /// The program of 0.4, with everything as it is.
     Old,
     /// This one, as it was told to. Whether there are data, so that nobody must be joined.
@@ -58,9 +58,9 @@ pub(super) enum Verdict {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum NextStep {
     /// All is known.
-    Start(Verdict),
+    Start(StartTarget),
     /// Ask these client URLs what is spoken there.
     AskMembers(Vec<String>),
     /// Ask the peers that the flags name.
@@ -68,31 +68,33 @@ pub(super) enum Step {
 }
 
 /// What comes of looking into the data directory.
-pub(super) fn step(given: &Given, data: &Data) -> Step {
-    if means_2(given) {
+pub(super) fn next_step(flags: &LauncherFlags, data: &DataDirContent) -> NextStep {
+    if selects_2x(flags) {
         // The words are not touched: they are all for 2.x.
-        return Step::Start(Verdict::New { has_data: false });
+        return NextStep::Start(StartTarget::New { has_data: false });
     }
     match data {
-        Data::Member => Step::Start(Verdict::New { has_data: true }),
-        Data::Proxy => Step::Start(Verdict::Proxy { cluster: None }),
-        Data::Old { next } if next.as_deref() == Some(NEXT) => Step::Start(Verdict::New { has_data: true }),
-        Data::Old { .. } => Step::Start(Verdict::Old),
-        Data::Standby(info) => Step::AskMembers(client_urls(info)),
-        Data::Nothing => Step::AskPeers,
+        DataDirContent::Member => NextStep::Start(StartTarget::New { has_data: true }),
+        DataDirContent::Proxy => NextStep::Start(StartTarget::Proxy { cluster: None }),
+        DataDirContent::Old { next } if next.as_deref() == Some(NEXT_VERSION) => {
+            NextStep::Start(StartTarget::New { has_data: true })
+        }
+        DataDirContent::Old { .. } => NextStep::Start(StartTarget::Old),
+        DataDirContent::Standby(info) => NextStep::AskMembers(client_urls(info)),
+        DataDirContent::Nothing => NextStep::AskPeers,
     }
 }
 
 /// Whether the flags say that 2.x is meant, whatever the data.
-pub(super) fn means_2(given: &Given) -> bool {
-    FLAGS_OF_2.iter().any(|name| !given.text(name).is_empty())
+pub(super) fn selects_2x(flags: &LauncherFlags) -> bool {
+    FLAGS_OF_2.iter().any(|name| !flags.value_of(name).is_empty())
 }
 
 /// What a standby is, now that its members were asked; `None` if nobody answered. A program of 0.4 goes on asking.
-pub(super) fn standby(info: &StandbyInfo, spoken: Option<Internal>) -> Verdict {
-    match spoken {
-        Some(Internal::Two) => Verdict::Proxy { cluster: Some(initial_cluster(info)) },
-        Some(Internal::One) | None => Verdict::Old,
+pub(super) fn standby_target(info: &StandbyInfo, protocol: Option<Protocol>) -> StartTarget {
+    match protocol {
+        Some(Protocol::Two) => StartTarget::Proxy { cluster: Some(initial_cluster(info)) },
+        Some(Protocol::One) | None => StartTarget::Old,
     }
 }
 
@@ -111,9 +113,9 @@ fn initial_cluster(info: &StandbyInfo) -> String {
 mod tests {
     use super::*;
 
-    fn given(line: &str) -> Given {
+    fn flags(line: &str) -> LauncherFlags {
         let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
-        Given::read(&words).unwrap()
+        LauncherFlags::read(&words).unwrap()
     }
 
     fn info() -> StandbyInfo {
@@ -129,48 +131,56 @@ mod tests {
 
     #[test]
     fn flags_of_2_decide_whatever_the_data() {
-        let old = Data::Old { next: None };
+        let old = DataDirContent::Old { next: None };
         for flag in
             ["-initial-cluster a=http://h:1", "-listen-peer-urls=x", "--listen-client-urls x", "-proxy off"]
         {
-            for data in [&old, &Data::Nothing, &Data::Proxy, &Data::Standby(info())] {
+            for data in
+                [&old, &DataDirContent::Nothing, &DataDirContent::Proxy, &DataDirContent::Standby(info())]
+            {
                 assert_eq!(
-                    step(&given(flag), data),
-                    Step::Start(Verdict::New { has_data: false }),
+                    next_step(&flags(flag), data),
+                    NextStep::Start(StartTarget::New { has_data: false }),
                     "{flag} {data:?}"
                 );
             }
         }
-        assert_eq!(step(&given("-addr h:1 -peer-addr h:2 -proxy="), &old), Step::Start(Verdict::Old));
+        assert_eq!(
+            next_step(&flags("-addr h:1 -peer-addr h:2 -proxy="), &old),
+            NextStep::Start(StartTarget::Old)
+        );
     }
 
     #[test]
     fn data_decide() {
-        let start = |data: &Data| match step(&given(""), data) {
-            Step::Start(verdict) => verdict,
+        let start = |data: &DataDirContent| match next_step(&flags(""), data) {
+            NextStep::Start(target) => target,
             other => panic!("{other:?}"),
         };
-        let told = |next: Option<&str>| Data::Old { next: next.map(str::to_owned) };
-        assert_eq!(start(&Data::Member), Verdict::New { has_data: true });
-        assert_eq!(start(&Data::Proxy), Verdict::Proxy { cluster: None });
-        assert_eq!(start(&told(Some("2"))), Verdict::New { has_data: true });
+        let told = |next: Option<&str>| DataDirContent::Old { next: next.map(str::to_owned) };
+        assert_eq!(start(&DataDirContent::Member), StartTarget::New { has_data: true });
+        assert_eq!(start(&DataDirContent::Proxy), StartTarget::Proxy { cluster: None });
+        assert_eq!(start(&told(Some("2"))), StartTarget::New { has_data: true });
         for next in [None, Some("1"), Some("3"), Some("")] {
-            assert_eq!(start(&told(next)), Verdict::Old, "{next:?}");
+            assert_eq!(start(&told(next)), StartTarget::Old, "{next:?}");
         }
     }
 
     #[test]
     fn a_standby_follows_its_members() {
         let urls = vec!["http://h:1".to_owned(), "http://h:3".to_owned()];
-        assert_eq!(step(&given("-peers x"), &Data::Standby(info())), Step::AskMembers(urls));
-        assert_eq!(standby(&info(), None), Verdict::Old);
-        assert_eq!(standby(&info(), Some(Internal::One)), Verdict::Old);
+        assert_eq!(
+            next_step(&flags("-peers x"), &DataDirContent::Standby(info())),
+            NextStep::AskMembers(urls)
+        );
+        assert_eq!(standby_target(&info(), None), StartTarget::Old);
+        assert_eq!(standby_target(&info(), Some(Protocol::One)), StartTarget::Old);
         let cluster = Some("a=http://h:2,b=http://h:4".to_owned());
-        assert_eq!(standby(&info(), Some(Internal::Two)), Verdict::Proxy { cluster });
+        assert_eq!(standby_target(&info(), Some(Protocol::Two)), StartTarget::Proxy { cluster });
     }
 
     #[test]
     fn without_data_the_peers_are_asked() {
-        assert_eq!(step(&given("-discovery http://d/x"), &Data::Nothing), Step::AskPeers);
+        assert_eq!(next_step(&flags("-discovery http://d/x"), &DataDirContent::Nothing), NextStep::AskPeers);
     }
 }

@@ -57,11 +57,11 @@ const RENAMED: [(&str, &str); 20] = [
 ];
 
 /// Flags that name the members of a 0.4 cluster to one that joins it.
-const PEERS: [&str; 2] = ["peers", "peers-file"];
+const JOIN_FLAGS: [&str; 2] = ["peers", "peers-file"];
 
 /// A flag as it was given, under its name of today; an empty one for what is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+struct FlagValue {
     name: &'static str,
     value: String,
     /// As it was typed.
@@ -70,26 +70,26 @@ struct Setting {
 
 /// What was said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given {
-    line: Vec<Setting>,
+pub(super) struct LauncherFlags {
+    line: Vec<FlagValue>,
     /// Words behind the flags.
     rest: Vec<OsString>,
     /// By the flags' names; what the line says is not in it.
     others: BTreeMap<&'static str, String>,
 }
 
-impl Given {
+impl LauncherFlags {
     /// Reads the words. `None` if they cannot be understood, or ask for help or the version: there is nothing to
     /// decide then.
-    pub(super) fn read(words: &[OsString]) -> Option<Given> {
-        let mut given = Given::default();
+    pub(super) fn read(words: &[OsString]) -> Option<LauncherFlags> {
+        let mut flags = LauncherFlags::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let typed = word.to_str()?;
             let body = match typed.strip_prefix("--").or_else(|| typed.strip_prefix('-')) {
                 Some("") if typed == "--" => break,
                 None | Some("") => {
-                    given.rest.push(word.clone());
+                    flags.rest.push(word.clone());
                     break;
                 }
                 Some(body) => body,
@@ -98,7 +98,7 @@ impl Given {
                 Some((name, value)) => (name, Some(value)),
                 None => (body, None),
             };
-            let (name, takes_value) = known(name)?;
+            let (name, takes_value) = current_name(name)?;
             let value = match inline {
                 Some(value) => value.to_owned(),
                 None if takes_value => words.next()?.to_str()?.to_owned(),
@@ -107,10 +107,10 @@ impl Given {
             if name == "version" {
                 return None;
             }
-            given.line.push(Setting { name, value, typed: typed.to_owned() });
+            flags.line.push(FlagValue { name, value, typed: typed.to_owned() });
         }
-        given.rest.extend(words.cloned());
-        Some(given)
+        flags.rest.extend(words.cloned());
+        Some(flags)
     }
 
     /// Adds what the environment says.
@@ -142,13 +142,13 @@ impl Given {
     }
 
     fn add(&mut self, name: &'static str, value: &str) {
-        if self.text(name).is_empty() && !value.is_empty() {
+        if self.value_of(name).is_empty() && !value.is_empty() {
             self.others.insert(name, value.to_owned());
         }
     }
 
     /// The value of a flag; empty if nobody said one.
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub(super) fn value_of(&self, name: &str) -> &str {
         match self.line.iter().rev().find(|setting| setting.name == name) {
             Some(setting) => &setting.value,
             None => self.others.get(name).map_or("", String::as_str),
@@ -157,10 +157,10 @@ impl Given {
 
     /// The words for 2.x: flags that only 0.4 understands are left out, with a word in the log, and so are those of
     /// `without`; those with names of old get today's.
-    pub(super) fn words_for_2(&self, without: &[&str]) -> Vec<OsString> {
+    pub(super) fn words_for_2x(&self, without: &[&str]) -> Vec<OsString> {
         let mut words = Vec::new();
-        for Setting { name, value, typed } in &self.line {
-            if without.contains(name) || OLD_WITH_VALUE.contains(name) || !is_of_2(name) {
+        for FlagValue { name, value, typed } in &self.line {
+            if without.contains(name) || OLD_WITH_VALUE.contains(name) || !is_known_to_2x(name) {
                 log::warning!(
                     "starter",
                     "{typed} means nothing to a member of 2.x that has its data: passed over"
@@ -178,7 +178,7 @@ impl Given {
 }
 
 /// The variables for 2.x: without those of the flags named, and those that only the starter reads.
-pub(super) fn variables_for_2(
+pub(super) fn variables_for_2x(
     variables: Vec<(OsString, OsString)>,
     without: &[&str],
 ) -> Vec<(OsString, OsString)> {
@@ -189,12 +189,12 @@ pub(super) fn variables_for_2(
 }
 
 /// What a member that has its data makes no use of, and 2.x refuses.
-pub(super) fn peers() -> &'static [&'static str] {
-    &PEERS
+pub(super) fn join_flags() -> &'static [&'static str] {
+    &JOIN_FLAGS
 }
 
 /// Today's name of a flag, and whether its value may be the next word.
-fn known(name: &str) -> Option<(&'static str, bool)> {
+fn current_name(name: &str) -> Option<(&'static str, bool)> {
     if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == name) {
         return Some((now, true));
     }
@@ -209,7 +209,7 @@ fn known(name: &str) -> Option<(&'static str, bool)> {
     Some((flag.name, !matches!(flag.kind, Kind::Bool | Kind::Ignored)))
 }
 
-fn is_of_2(name: &str) -> bool {
+fn is_known_to_2x(name: &str) -> bool {
     FLAGS.find(name).is_some()
 }
 
@@ -221,31 +221,31 @@ mod tests {
         line.split_whitespace().map(OsString::from).collect()
     }
 
-    fn given(line: &str) -> Given {
-        Given::read(&words(line)).unwrap()
+    fn flags(line: &str) -> LauncherFlags {
+        LauncherFlags::read(&words(line)).unwrap()
     }
 
     #[test]
     fn words_of_both_versions_are_understood() {
-        let given =
-            given("-d /data --peers=a:1 -max-result-buffer 10 -v -snapshot=false -n one -addr h:4001");
-        assert_eq!(given.text("data-dir"), "/data");
-        assert_eq!(given.text("peers"), "a:1");
-        assert_eq!(given.text("name"), "one");
-        assert_eq!(given.text("proxy"), "");
+        let flags =
+            flags("-d /data --peers=a:1 -max-result-buffer 10 -v -snapshot=false -n one -addr h:4001");
+        assert_eq!(flags.value_of("data-dir"), "/data");
+        assert_eq!(flags.value_of("peers"), "a:1");
+        assert_eq!(flags.value_of("name"), "one");
+        assert_eq!(flags.value_of("proxy"), "");
         for line in ["-h", "--help", "-version", "--version=true", "-name", "-nonsense x", "-nonsense"] {
-            assert!(Given::read(&words(line)).is_none(), "{line}");
+            assert!(LauncherFlags::read(&words(line)).is_none(), "{line}");
         }
-        assert_eq!(Given::read(&[]).unwrap().text("name"), "");
+        assert_eq!(LauncherFlags::read(&[]).unwrap().value_of("name"), "");
     }
 
     #[test]
     fn a_member_with_data_gets_what_2_understands() {
-        let given = given(
+        let flags = flags(
             "-d /data -peers a:1 -CF f -trace x -max-result-buffer 10 -f -force -vv -addr 10.0.0.1:4001 x y",
         );
-        let line: Vec<String> = given
-            .words_for_2(&[peers(), &["name"]].concat())
+        let line: Vec<String> = flags
+            .words_for_2x(&[join_flags(), &["name"]].concat())
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect();
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_line_goes_before_the_environment_and_that_before_the_file() {
-        let mut given = given("-name line");
+        let mut flags = flags("-name line");
         let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let variables = [
             variable("ETCD_NAME", "environment"),
@@ -265,17 +265,17 @@ mod tests {
             variable("ETCD_PEER_CA_FILE", ""),
             variable("ETCD_PEERS", "p"),
         ];
-        given.add_variables(&variables);
-        given.add_file(
+        flags.add_variables(&variables);
+        flags.add_file(
             "data_dir = \"file\"\ndiscovery = \"file\"\npeers = [\"a\", \"b\"]\n[peer]\nca_file = \"ca\"\n",
         );
-        assert_eq!(given.text("name"), "line");
-        assert_eq!(given.text("data-dir"), "environment");
-        assert_eq!(given.text("discovery"), "file");
-        assert_eq!(given.text("peers"), "p");
-        assert_eq!(given.text("peer-ca-file"), "ca");
-        given.add_file("no toml");
-        let left = variables_for_2(variables.to_vec(), peers());
+        assert_eq!(flags.value_of("name"), "line");
+        assert_eq!(flags.value_of("data-dir"), "environment");
+        assert_eq!(flags.value_of("discovery"), "file");
+        assert_eq!(flags.value_of("peers"), "p");
+        assert_eq!(flags.value_of("peer-ca-file"), "ca");
+        flags.add_file("no toml");
+        let left = variables_for_2x(variables.to_vec(), join_flags());
         assert_eq!(left.len(), 3);
         assert!(left.iter().all(|(name, _)| name != "ETCD_PEERS"));
     }

@@ -25,10 +25,10 @@ use std::process::Command;
 use shared::disk::{Disk as _, Kind, RealDisk, read_file};
 use shared::net::TlsFileError;
 
-use self::ask::Heard;
+use self::ask::PeerAnswers;
 pub use self::data::DataError;
-use self::decide::{Data, Internal, Step, Verdict};
-use self::flags::Given;
+use self::decide::{DataDirContent, NextStep, Protocol, StartTarget};
+use self::flags::LauncherFlags;
 use crate::log;
 
 /// Switches the mode on or off.
@@ -48,7 +48,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the server is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Start {
+pub struct Launch {
     /// The words of the command line, without the program's name.
     pub words: Vec<OsString>,
     /// The environment.
@@ -59,7 +59,7 @@ pub struct Start {
 
 /// Why nothing can be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StarterError {
+pub enum LauncherError {
     /// The mode is neither on nor off.
     #[error("failed to parse {MODE}={0} as bool: it must be true or false")]
     Mode(String),
@@ -85,7 +85,7 @@ pub enum StarterError {
         "cannot tell which version to start: none of the peers {0} says what the cluster runs. Start one of them \
          first, or give -initial-cluster to start a member of 2.x"
     )]
-    Silence(String),
+    NoPeerAnswers(String),
     /// There is no program of 0.4.
     #[error(
         "cannot start etcd 0.4 as {}: {error}. {why}; put the program of etcd 0.4 there, or name its folder by \
@@ -101,7 +101,7 @@ pub enum StarterError {
     },
     /// The program of 0.4 is this one, and would start itself for ever.
     #[error("{} should be etcd 0.4, and is this program", .0.display())]
-    Myself(PathBuf),
+    IsThisProgram(PathBuf),
     /// There is no way to ask anybody.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
@@ -116,39 +116,43 @@ pub fn prepare(
     program: &OsStr,
     words: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
-) -> Result<Start, StarterError> {
+) -> Result<Launch, LauncherError> {
     let variable =
         |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str());
     let binary_dir = PathBuf::from(
         variable(BINARY_DIR).filter(|dir| !dir.is_empty()).unwrap_or(BINARY_DIR_DEFAULT.as_ref()),
     );
-    let legacy = is_on(variable(MODE), || read_file(&RealDisk, Path::new(OS_RELEASE), FILE_BYTES_MAX).ok())?;
+    let legacy =
+        mode_is_on(variable(MODE), || read_file(&RealDisk, Path::new(OS_RELEASE), FILE_BYTES_MAX).ok())?;
     if !legacy {
-        return Ok(Start { words, variables: without_own(variables), legacy });
+        return Ok(Launch { words, variables: without_launcher_variables(variables), legacy });
     }
-    let Some(mut given) = Given::read(&words) else {
-        return Ok(Start { words, variables: without_own(variables), legacy });
+    let Some(mut flags) = LauncherFlags::read(&words) else {
+        return Ok(Launch { words, variables: without_launcher_variables(variables), legacy });
     };
-    given.add_variables(&variables);
-    let file = given.text("config").to_owned();
+    flags.add_variables(&variables);
+    let file = flags.value_of("config").to_owned();
     if let Ok(content) = read_file(&RealDisk, file.as_ref(), FILE_BYTES_MAX) {
-        given.add_file(&String::from_utf8_lossy(&content));
+        flags.add_file(&String::from_utf8_lossy(&content));
     }
-    let (verdict, why) = verdict(&given)?;
-    log::info!("starter", "start etcd version {}", name_of(&verdict));
-    if verdict == Verdict::Old {
-        return Err(start_old(&binary_dir.join("1"), program, &words, why));
+    let (target, why) = choose_target(&flags)?;
+    log::info!("starter", "start etcd version {}", target_name(&target));
+    if target == StartTarget::Old {
+        return Err(exec_0_4(&binary_dir.join("1"), program, &words, why));
     }
-    Ok(start_new(&given, &verdict, words, variables))
+    Ok(launch_2x(&flags, &target, words, variables))
 }
 
 /// Whether the mode is on.
-fn is_on(mode: Option<&OsStr>, os_release: impl FnOnce() -> Option<Vec<u8>>) -> Result<bool, StarterError> {
+fn mode_is_on(
+    mode: Option<&OsStr>,
+    os_release: impl FnOnce() -> Option<Vec<u8>>,
+) -> Result<bool, LauncherError> {
     match mode.map(OsStr::to_string_lossy).as_deref() {
         None | Some("") => Ok(os_release().is_some_and(|text| is_coreos(&text))),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => Err(StarterError::Mode(other.to_owned())),
+        Some(other) => Err(LauncherError::Mode(other.to_owned())),
     }
 }
 
@@ -161,96 +165,100 @@ fn is_coreos(os_release: &[u8]) -> bool {
 }
 
 /// Which version is due, and for 0.4 why.
-fn verdict(given: &Given) -> Result<(Verdict, &'static str), StarterError> {
-    let dir = given.text("data-dir");
+fn choose_target(flags: &LauncherFlags) -> Result<(StartTarget, &'static str), LauncherError> {
+    let dir = flags.value_of("data-dir");
     let data = match dir {
-        "" if decide::means_2(given) => Data::Nothing,
-        "" => return Err(StarterError::NoDataDir),
-        dir => data::look(&RealDisk, Path::new(dir))
-            .map_err(|error| StarterError::Data { dir: dir.to_owned(), error })?,
+        "" if decide::selects_2x(flags) => DataDirContent::Nothing,
+        "" => return Err(LauncherError::NoDataDir),
+        dir => data::inspect(&RealDisk, Path::new(dir))
+            .map_err(|error| LauncherError::Data { dir: dir.to_owned(), error })?,
     };
-    log::info!("starter", "found {} in {}", describe(&data), shared::quote::quote(dir));
-    match decide::step(given, &data) {
-        Step::Start(verdict) => {
-            Ok((verdict, "The data are those of 0.4, and no `etcdctl upgrade` is written down in them"))
+    log::info!("starter", "found {} in {}", describe_content(&data), shared::quote::quote(dir));
+    match decide::next_step(flags, &data) {
+        NextStep::Start(target) => {
+            Ok((target, "The data are those of 0.4, and no `etcdctl upgrade` is written down in them"))
         }
-        Step::AskMembers(urls) => {
-            let spoken = runtime()?.block_on(ask::members(given, &urls))?;
-            let Data::Standby(info) = &data else { return Ok((Verdict::Old, "")) };
-            if spoken.is_none() {
+        NextStep::AskMembers(urls) => {
+            let protocol = runtime()?.block_on(ask::members_protocol(flags, &urls))?;
+            let DataDirContent::Standby(info) = &data else { return Ok((StartTarget::Old, "")) };
+            if protocol.is_none() {
                 log::warning!("starter", "no member says which version the cluster of this standby runs");
             }
             Ok((
-                decide::standby(info, spoken),
+                decide::standby_target(info, protocol),
                 "A standby of 0.4 was here, and its cluster has not been upgraded",
             ))
         }
-        Step::AskPeers => {
-            let Heard { peers, spoken } = runtime()?.block_on(ask::peers(given))?;
-            match spoken {
-                Some(Internal::One) => Ok((Verdict::Old, "The cluster to join runs 0.4")),
-                Some(Internal::Two) => Ok((Verdict::New { has_data: false }, "")),
-                None if peers.is_empty() => Ok((Verdict::New { has_data: false }, "")),
-                None => Err(StarterError::Silence(peers.join(", "))),
+        NextStep::AskPeers => {
+            let PeerAnswers { peers, protocol } = runtime()?.block_on(ask::ask_peers(flags))?;
+            match protocol {
+                Some(Protocol::One) => Ok((StartTarget::Old, "The cluster to join runs 0.4")),
+                Some(Protocol::Two) => Ok((StartTarget::New { has_data: false }, "")),
+                None if peers.is_empty() => Ok((StartTarget::New { has_data: false }, "")),
+                None => Err(LauncherError::NoPeerAnswers(peers.join(", "))),
             }
         }
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, StarterError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StarterError::Runtime)
+fn runtime() -> Result<tokio::runtime::Runtime, LauncherError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LauncherError::Runtime)
 }
 
-fn describe(data: &Data) -> &'static str {
+fn describe_content(data: &DataDirContent) -> &'static str {
     match data {
-        Data::Nothing => "no data",
-        Data::Member => "a member of 2.x",
-        Data::Proxy => "a proxy of 2.x",
-        Data::Old { next: None } => "a member of 0.x",
-        Data::Old { next: Some(_) } => "a member of 0.x that was told to go on with another version",
-        Data::Standby(_) => "a standby of 0.4",
+        DataDirContent::Nothing => "no data",
+        DataDirContent::Member => "a member of 2.x",
+        DataDirContent::Proxy => "a proxy of 2.x",
+        DataDirContent::Old { next: None } => "a member of 0.x",
+        DataDirContent::Old { next: Some(_) } => {
+            "a member of 0.x that was told to go on with another version"
+        }
+        DataDirContent::Standby(_) => "a standby of 0.4",
     }
 }
 
-fn name_of(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Old => "1",
-        Verdict::New { .. } => "2",
-        Verdict::Proxy { .. } => "2.proxy",
+fn target_name(target: &StartTarget) -> &'static str {
+    match target {
+        StartTarget::Old => "1",
+        StartTarget::New { .. } => "2",
+        StartTarget::Proxy { .. } => "2.proxy",
     }
 }
 
 /// Makes this process the program of 0.4. Comes back only with the reason why it cannot.
-fn start_old(old: &Path, program: &OsStr, words: &[OsString], why: &'static str) -> StarterError {
-    if is_myself(old) {
-        return StarterError::Myself(old.to_owned());
+fn exec_0_4(old: &Path, program: &OsStr, words: &[OsString], why: &'static str) -> LauncherError {
+    if is_this_program(old) {
+        return LauncherError::IsThisProgram(old.to_owned());
     }
     let error = match RealDisk.kind(old) {
         Ok(Some(Kind::Dir)) => io::ErrorKind::IsADirectory.into(),
         _ => Command::new(old).arg0(program).args(words).exec(),
     };
-    StarterError::Exec { program: old.to_owned(), error, why }
+    LauncherError::Exec { program: old.to_owned(), error, why }
 }
 
-fn is_myself(old: &Path) -> bool {
+fn is_this_program(old: &Path) -> bool {
     let identity = |path: &Path| rustix::fs::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
     identity(old).is_some() && identity(old) == identity(Path::new("/proc/self/exe"))
 }
 
 /// What this server is started with.
-fn start_new(
-    given: &Given,
-    verdict: &Verdict,
+fn launch_2x(
+    flags: &LauncherFlags,
+    target: &StartTarget,
     words: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
-) -> Start {
-    let variables = without_own(variables);
-    let mut without = flags::peers().to_vec();
+) -> Launch {
+    let variables = without_launcher_variables(variables);
+    let mut without = flags::join_flags().to_vec();
     let mut added: Vec<OsString> = Vec::new();
-    match verdict {
-        Verdict::Old | Verdict::New { has_data: false } => return Start { words, variables, legacy: true },
-        Verdict::New { has_data: true } => {}
-        Verdict::Proxy { cluster } => {
+    match target {
+        StartTarget::Old | StartTarget::New { has_data: false } => {
+            return Launch { words, variables, legacy: true };
+        }
+        StartTarget::New { has_data: true } => {}
+        StartTarget::Proxy { cluster } => {
             log::notice!(
                 "starter",
                 "this machine was a standby or is a proxy: starting as a proxy. Outside of this mode -proxy=on must be \
@@ -265,14 +273,14 @@ fn start_new(
             }
         }
     }
-    let mut new = given.words_for_2(&without);
+    let mut new = flags.words_for_2x(&without);
     // In front of `--`, if it is there.
     new.splice(0..0, added);
-    Start { words: new, variables: flags::variables_for_2(variables, &without), legacy: true }
+    Launch { words: new, variables: flags::variables_for_2x(variables, &without), legacy: true }
 }
 
 /// The variables that are read here alone would be told as unknown.
-fn without_own(variables: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+fn without_launcher_variables(variables: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     variables.into_iter().filter(|(name, _)| name != MODE && name != BINARY_DIR).collect()
 }
 
@@ -288,13 +296,13 @@ mod tests {
     fn the_variable_decides_and_without_it_the_system() {
         let coreos = || Some(b"NAME=CoreOS\nID=coreos\nVERSION=540.0.0\n".to_vec());
         for (mode, on) in [("true", true), ("1", true), ("T", true), ("false", false), ("0", false)] {
-            assert_eq!(is_on(Some(os(mode).as_os_str()), coreos).unwrap(), on, "{mode}");
-            assert_eq!(is_on(Some(os(mode).as_os_str()), || None).unwrap(), on, "{mode}");
+            assert_eq!(mode_is_on(Some(os(mode).as_os_str()), coreos).unwrap(), on, "{mode}");
+            assert_eq!(mode_is_on(Some(os(mode).as_os_str()), || None).unwrap(), on, "{mode}");
         }
-        assert!(is_on(None, coreos).unwrap());
-        assert!(is_on(Some(OsStr::new("")), coreos).unwrap());
-        assert!(!is_on(None, || None).unwrap());
-        let error = is_on(Some(OsStr::new("yes")), coreos).unwrap_err().to_string();
+        assert!(mode_is_on(None, coreos).unwrap());
+        assert!(mode_is_on(Some(OsStr::new("")), coreos).unwrap());
+        assert!(!mode_is_on(None, || None).unwrap());
+        let error = mode_is_on(Some(OsStr::new("yes")), coreos).unwrap_err().to_string();
         assert!(error.contains("ETCD_ALLOW_LEGACY_MODE=yes"), "{error}");
         assert!(is_coreos(b"ID=\"coreos\"\n"));
         assert!(!is_coreos(b"ID=fedora\nVARIANT_ID=coreos\n"));
@@ -307,7 +315,7 @@ mod tests {
         let variables =
             vec![(os("ETCD_NAME"), os("n")), (os(MODE), os("false")), (os(BINARY_DIR), os("/nowhere"))];
         let start = prepare(OsStr::new("etcd"), words.clone(), variables.clone()).unwrap();
-        assert_eq!(start, Start { words, variables: variables[..1].to_vec(), legacy: false });
+        assert_eq!(start, Launch { words, variables: variables[..1].to_vec(), legacy: false });
     }
 
     #[test]
@@ -319,18 +327,18 @@ mod tests {
             (os("ETCD_PEERS"), os("a:1")),
             (os("HOME"), os("/")),
         ];
-        let mut given = Given::read(&words).unwrap();
-        given.add_variables(&variables);
-        let new = |verdict: &Verdict| start_new(&given, verdict, words.to_vec(), variables.clone());
-        let first = new(&Verdict::Proxy { cluster: Some("a=http://h:1".to_owned()) });
-        let line = |start: &Start| start.words.join(OsStr::new(" ")).into_string().unwrap();
+        let mut flags = LauncherFlags::read(&words).unwrap();
+        flags.add_variables(&variables);
+        let new = |target: &StartTarget| launch_2x(&flags, target, words.to_vec(), variables.clone());
+        let first = new(&StartTarget::Proxy { cluster: Some("a=http://h:1".to_owned()) });
+        let line = |start: &Launch| start.words.join(OsStr::new(" ")).into_string().unwrap();
         assert_eq!(line(&first), "-proxy=on -initial-cluster a=http://h:1 -name=s -data-dir=d");
         assert_eq!(first.variables, [(os("HOME"), os("/"))]);
         assert!(first.legacy);
-        let later = new(&Verdict::Proxy { cluster: None });
+        let later = new(&StartTarget::Proxy { cluster: None });
         assert_eq!(line(&later), "-proxy=on -name=s -discovery=http://d/x -data-dir=d");
-        let member = new(&Verdict::New { has_data: true });
+        let member = new(&StartTarget::New { has_data: true });
         assert_eq!(line(&member), "-name=s -discovery=http://d/x -data-dir=d");
-        assert_eq!(new(&Verdict::New { has_data: false }).words, words);
+        assert_eq!(new(&StartTarget::New { has_data: false }).words, words);
     }
 }

@@ -41,7 +41,7 @@ use self::rate_limited_log::RateLimitedLog;
 use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
-use crate::discovery::{self, Service};
+use crate::discovery::{self, DiscoveryService};
 use crate::log;
 use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
 use crate::server::data_dir::tell_strangers;
@@ -252,7 +252,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
 /// a domain, or are listed; sorted.
 async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
     let cluster = match (&config.discovery, &config.discovery_srv) {
-        (Some(discovery), _) => Service::new(discovery)?.cluster().await?,
+        (Some(discovery), _) => DiscoveryService::new(discovery)?.cluster().await?,
         (None, Some(domain)) => discovery::cluster_by_srv(config, domain, false)
             .await
             .map_err(|error| anyhow::anyhow!("error setting up initial cluster: {error}"))?,

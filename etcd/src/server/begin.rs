@@ -20,7 +20,7 @@ use shared::url::{InitialCluster, Url};
 use super::data_dir::Layout;
 use super::start::{Opened, StartError, conf_change_entry};
 use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twice, located};
-use crate::discovery::{self, DiscoveryError, Service, SrvClusterError};
+use crate::discovery::{self, DiscoveryError, DiscoveryService, SrvClusterError};
 use crate::log::{self, Level, Line};
 use crate::peers::info::{self, InfoError, RemoteCluster};
 
@@ -237,7 +237,7 @@ async fn discover(
     discovery: &Discovery,
     alone: &Founding,
 ) -> Result<InitialCluster, DiscoveryError> {
-    Service::new(discovery)?.join(alone.id, &config.initial_cluster).await
+    DiscoveryService::new(discovery)?.join(alone.id, &config.initial_cluster).await
 }
 
 impl Founding {

@@ -12,7 +12,7 @@ use crate::config::Fallback;
 type Seen = Arc<Mutex<Vec<String>>>;
 
 /// A service that gives these answers in turn, one for a connection, and then no more.
-async fn service(answers: Vec<(u16, &'static str)>) -> (Service, Seen) {
+async fn service(answers: Vec<(u16, &'static str)>) -> (DiscoveryService, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Seen::default();
@@ -36,7 +36,8 @@ async fn service(answers: Vec<(u16, &'static str)>) -> (Service, Seen) {
         }
     });
     let url = format!("http://{address}/v2/keys/tok/");
-    let mut service = Service::new(&Discovery { url, proxy: None, fallback: Fallback::Exit }).unwrap();
+    let mut service =
+        DiscoveryService::new(&Discovery { url, proxy: None, fallback: Fallback::Exit }).unwrap();
     service.pause_min = Duration::from_millis(1);
     (service, seen)
 }
@@ -181,11 +182,11 @@ async fn who_goes_is_no_longer_counted() {
 fn a_token_needs_a_service() {
     for url in ["example.com/tok", "ftp://example.com/tok", ""] {
         let discovery = Discovery { url: url.to_owned(), proxy: None, fallback: Fallback::Exit };
-        assert!(Service::new(&discovery).is_err(), "{url}");
+        assert!(DiscoveryService::new(&discovery).is_err(), "{url}");
     }
     let proxy = Some("http://a:port".to_owned());
     let url = "http://example.com/tok".to_owned();
-    let error = Service::new(&Discovery { url, proxy, fallback: Fallback::Exit }).unwrap_err();
+    let error = DiscoveryService::new(&Discovery { url, proxy, fallback: Fallback::Exit }).unwrap_err();
     assert!(error.to_string().starts_with("invalid proxy address"), "{error}");
 }
 
