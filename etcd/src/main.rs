@@ -7,7 +7,7 @@ use etcd::launcher_0_4::{self, Launch};
 use etcd::profiles;
 use etcd::proxy;
 use etcd::server::{self, Exit};
-use etcd::systemd::Managed;
+use etcd::systemd::ServiceEnvironment;
 use etcd::upgrade;
 use shared::disk::report_size_limit;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Invocation::Leave(farewell) => return farewell.say(&log),
     };
     config.allow_legacy = legacy;
-    let service_manager = match Managed::from_environment() {
+    let service_manager = match ServiceEnvironment::from_environment() {
         Ok(service_manager) => service_manager,
         Err(error) => {
             server::fail(&error.to_string());

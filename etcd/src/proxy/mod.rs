@@ -47,7 +47,7 @@ use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, 
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
-use crate::systemd::{Managed, keep_informed};
+use crate::systemd::{ServiceEnvironment, report_status};
 use crate::tls::{self, Acceptors};
 use crate::transport::{self, BrowserRules, Limits, Wire};
 
@@ -129,7 +129,7 @@ pub fn is_proxy(config: &Config) -> Result<bool, DataDirError> {
 }
 
 /// Runs a proxy until it is told to stop. Errors are logged.
-pub fn run(config: &Config, service: &Managed) -> Exit {
+pub fn run(config: &Config, service: &ServiceEnvironment) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
@@ -154,7 +154,7 @@ fn warn_of_what_members_have(config: &Config) {
     }
 }
 
-async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
+async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<Exit> {
     warn_of_what_members_have(config);
     let manager = &service.manager;
     let mut signals = Signals::catch()?;
@@ -202,7 +202,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
         () = members.refresh() => {}
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
-    let shares = service.sockets.share_out(None, &config.listen_client_urls).await?;
+    let shares = service.sockets.assign_to_urls(None, &config.listen_client_urls).await?;
     let what = "proxy: listening for client requests";
     let source = &config.sources.listen_client_urls;
     let listeners = listen(&config.listen_client_urls, source, what, &acceptors, shares.clients).await?;
@@ -232,7 +232,7 @@ async fn serve(config: &Config, service: &Managed) -> anyhow::Result<Exit> {
     manager.ready(&summary());
     let signal = tokio::select! {
         // What is watched here is the thread that serves all connections: this code runs on it.
-        never = keep_informed(manager, summary(), summary, async || {}) => match never {},
+        never = report_status(manager, summary(), summary, async || {}) => match never {},
         signal = signals.next() => signal,
     };
     manager.stopping();

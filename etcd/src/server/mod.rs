@@ -58,7 +58,7 @@ use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::log::{self, LogControl};
 use crate::metrics::{self, Metrics};
 use crate::peers::{self, Transport};
-use crate::systemd::{Managed, Taken, keep_informed};
+use crate::systemd::{ServiceEnvironment, SocketsByUrl, report_status};
 use crate::tls::{self, Acceptors};
 use crate::transport::{self, ClientThreads};
 
@@ -89,7 +89,7 @@ pub enum Exit {
 }
 
 /// Runs a member until it is told to stop, is removed, or cannot go on. Errors are logged.
-pub fn run(config: Config, log: LogControl, service: &Managed) -> Exit {
+pub fn run(config: Config, log: LogControl, service: &ServiceEnvironment) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
@@ -115,7 +115,7 @@ pub fn fail(why: &str) -> Exit {
     Exit::Failed
 }
 
-async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Result<Exit> {
+async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) -> anyhow::Result<Exit> {
     let manager = &service.manager;
     let disk = PatientDisk::new(RealDisk);
     let mut signals = Signals::catch()?;
@@ -138,7 +138,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let dialer = tls::dialer(&config)?;
     let dialer_of_clients = tls::dialer_of_clients(&config, &dialer);
     let shares =
-        service.sockets.share_out(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
+        service.sockets.assign_to_urls(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
     let (source, what) = (&config.sources.listen_peer_urls, "listening for peers");
     let peer_listeners =
         listen(&config.listen_peer_urls, source, what, &peer_acceptors, shares.peers).await?;
@@ -179,7 +179,7 @@ async fn serve(config: Config, log: LogControl, service: &Managed) -> anyhow::Re
     let member = Arc::new(handle.clone());
     let watched = handle.clone();
     let informed =
-        keep_informed(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
+        report_status(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
     tokio::pin!(informed);
     for (listener, acceptor) in peer_listeners {
         let served = peers::serve(
@@ -430,7 +430,7 @@ pub(crate) async fn listen(
     source: &str,
     what: &str,
     acceptors: &Acceptors,
-    mut taken: Taken,
+    mut taken: SocketsByUrl,
 ) -> anyhow::Result<Vec<(TcpListener, Acceptor)>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {

@@ -32,15 +32,17 @@ const SEND_TIME_MAX: Duration = Duration::from_millis(100);
 ///
 /// A message that cannot be sent is logged and otherwise lost: the server is there for its clients.
 #[derive(Debug, Default)]
-pub struct Manager {
+pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// What the environment says, by the names of its variables.
-    pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> Manager {
-        let Some(name) = variable(SOCKET).filter(|name| !name.is_empty()) else { return Manager::default() };
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> ServiceManager {
+        let Some(name) = variable(SOCKET).filter(|name| !name.is_empty()) else {
+            return ServiceManager::default();
+        };
         let socket = match connect(&name) {
             Ok(socket) => socket,
             Err(error) => {
@@ -49,40 +51,40 @@ impl Manager {
                     "etcdmain",
                     "the service manager will not learn how this server is: cannot reach {SOCKET}={name}: {error}"
                 );
-                return Manager::default();
+                return ServiceManager::default();
             }
         };
         let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
         let is_ours = number(WATCHDOG_PROCESS).is_none_or(|id| id == u64::from(std::process::id()));
         let silence = number(WATCHDOG).filter(|micros| is_ours && *micros > 0).map(Duration::from_micros);
-        Manager { socket: Some(socket), watchdog: silence.map(|silence| silence / 2) }
+        ServiceManager { socket: Some(socket), watchdog: silence.map(|silence| silence / 2) }
     }
 
     /// Whether anybody listens.
-    pub fn is_there(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         self.socket.is_some()
     }
 
     /// The server begins to answer clients.
     pub fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={}", one_line(status)));
+        self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
     /// What a person who asks for the service's state is to see: a line.
     pub fn status(&self, status: &str) {
-        self.tell(&format!("STATUS={}", one_line(status)));
+        self.send(&format!("STATUS={}", one_line(status)));
     }
 
     /// The server was told to stop, or has to.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping");
+        self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    fn alive(&self) {
-        self.tell("WATCHDOG=1");
+    fn notify_alive(&self) {
+        self.send("WATCHDOG=1");
     }
 
-    fn tell(&self, message: &str) {
+    fn send(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
             log::warning!("etcdmain", "cannot tell the service manager {message:?}: {error}");
@@ -111,17 +113,17 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Tells the manager what `status` says whenever that changes, and that the server lives each time `turns` comes back;
-/// for ever. `said` is the status that it knows already.
+/// Tells the manager what `status` says whenever that changes, and that the server lives each time `wait_for_turn` comes back;
+/// for ever. `reported` is the status that it knows already.
 ///
-/// The watchdog hears from us only behind `turns`: if what that waits for hangs, so does the sign of life.
-pub(crate) async fn keep_informed(
-    manager: &Manager,
-    mut said: String,
+/// The watchdog hears from us only behind `wait_for_turn`: if what that waits for hangs, so does the sign of life.
+pub(crate) async fn report_status(
+    manager: &ServiceManager,
+    mut reported: String,
     status: impl Fn() -> String,
-    turns: impl AsyncFn(),
+    wait_for_turn: impl AsyncFn(),
 ) -> Infallible {
-    if !manager.is_there() {
+    if !manager.is_present() {
         return std::future::pending().await;
     }
     let watch = async {
@@ -130,25 +132,25 @@ pub(crate) async fn keep_informed(
         signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             signs.tick().await;
-            turns().await;
-            manager.alive();
+            wait_for_turn().await;
+            manager.notify_alive();
         }
     };
-    let tell = async {
+    let send = async {
         let mut looks = interval(STATUS_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let now = status();
-            if now != said {
+            if now != reported {
                 manager.status(&now);
-                said = now;
+                reported = now;
             }
         }
     };
     tokio::select! {
         never = watch => never,
-        never = tell => never,
+        never = send => never,
     }
 }
 
@@ -158,13 +160,13 @@ mod tests {
 
     use super::*;
 
-    fn manager(variables: &[(&str, String)]) -> Manager {
-        Manager::new(|name| {
+    fn manager(variables: &[(&str, String)]) -> ServiceManager {
+        ServiceManager::new(|name| {
             variables.iter().find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
         })
     }
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn received(socket: &UnixDatagram) -> String {
         let mut space = [0; 512];
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let length = socket.recv(&mut space).unwrap();
@@ -177,22 +179,22 @@ mod tests {
         let path = folder.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
         manager(&[(SOCKET, path.display().to_string())]).ready("a\nREADY=0");
-        assert_eq!(heard(&by_path), "READY=1\nSTATUS=a READY=0");
+        assert_eq!(received(&by_path), "READY=1\nSTATUS=a READY=0");
 
         let name = format!("etcd-rs-notify-{}", std::process::id());
         let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let manager = manager(&[(SOCKET, format!("@{name}"))]);
         manager.stopping();
-        assert_eq!(heard(&by_name), "STOPPING=1\nSTATUS=stopping");
+        assert_eq!(received(&by_name), "STOPPING=1\nSTATUS=stopping");
         manager.status("well");
-        assert_eq!(heard(&by_name), "STATUS=well");
+        assert_eq!(received(&by_name), "STATUS=well");
     }
 
     #[test]
     fn nobody_and_nonsense_are_borne() {
         for name in ["", "relative", "/nonexistent/notify", "@nobody-listens-here"] {
             let manager = manager(&[(SOCKET, name.to_owned()), (WATCHDOG, "1000000".to_owned())]);
-            assert!(!manager.is_there(), "{name}");
+            assert!(!manager.is_present(), "{name}");
             manager.ready("");
         }
     }
@@ -229,7 +231,7 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         };
-        let informed = keep_informed(&manager, "one".to_owned(), || "two".to_owned(), turn);
+        let informed = report_status(&manager, "one".to_owned(), || "two".to_owned(), turn);
         let _ = tokio::time::timeout(Duration::from_millis(400), informed).await;
         let mut messages = Vec::new();
         listens.set_nonblocking(true).unwrap();

@@ -7,29 +7,29 @@
 mod manager;
 mod sockets;
 
-pub use self::manager::Manager;
-pub(crate) use self::manager::keep_informed;
-pub(crate) use self::sockets::Taken;
-pub use self::sockets::{Inherited, SocketError};
+pub use self::manager::ServiceManager;
+pub(crate) use self::manager::report_status;
+pub(crate) use self::sockets::SocketsByUrl;
+pub use self::sockets::{InheritedSockets, SocketError};
 
 /// The service manager's side of this process.
 #[derive(Debug, Default)]
-pub struct Managed {
+pub struct ServiceEnvironment {
     /// Whom to tell how the server is.
-    pub manager: Manager,
+    pub manager: ServiceManager,
     /// The sockets that it opened.
-    pub sockets: Inherited,
+    pub sockets: InheritedSockets,
 }
 
-impl Managed {
+impl ServiceEnvironment {
     /// What the environment of this process says. Called once, before threads are started that read it.
     ///
     /// # Errors
     /// When there are sockets that cannot be listened on.
-    pub fn from_environment() -> Result<Managed, SocketError> {
-        Ok(Managed {
-            manager: Manager::new(|name| std::env::var_os(name)),
-            sockets: Inherited::from_environment()?,
+    pub fn from_environment() -> Result<ServiceEnvironment, SocketError> {
+        Ok(ServiceEnvironment {
+            manager: ServiceManager::new(|name| std::env::var_os(name)),
+            sockets: InheritedSockets::from_environment()?,
         })
     }
 }

@@ -31,16 +31,16 @@ pub enum SocketError {
         "the service manager handed over {0}, which cannot be listened on: {1}. Only TCP sockets are of use \
          (ListenStream= with a port, and Accept=no)"
     )]
-    Unfit(Place, String),
+    NotListening(SocketLabel, String),
     /// Nobody wants it.
     #[error(
         "the service manager handed over {0}, which belongs to no URL in {1}: name it 'client' or 'peer' \
          (FileDescriptorName=), or let a URL have its address"
     )]
-    Unwanted(Place, &'static str),
+    Unwanted(SocketLabel, &'static str),
     /// There are fewer URLs.
     #[error("the service manager handed over {0}, and there are fewer URLs in {1} than sockets of this name")]
-    TooMany(Place, &'static str),
+    TooMany(SocketLabel, &'static str),
     /// The system's.
     #[error("cannot share the socket of the service manager: {0}")]
     Io(#[from] io::Error),
@@ -48,7 +48,7 @@ pub enum SocketError {
 
 /// Which socket it is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SocketLabel {
     /// The number that it had when the process was started.
     descriptor: usize,
     /// Its name, empty if it has none.
@@ -57,7 +57,7 @@ pub struct Place {
     address: Option<SocketAddr>,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for SocketLabel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the descriptor {}", self.descriptor)?;
         if !self.name.is_empty() {
@@ -72,38 +72,38 @@ impl std::fmt::Display for Place {
 
 /// The sockets that the service manager opened. They stay open, so that a member that becomes a proxy has them still.
 #[derive(Debug, Default)]
-pub struct Inherited {
-    sockets: Vec<Socket>,
+pub struct InheritedSockets {
+    sockets: Vec<InheritedSocket>,
 }
 
 #[derive(Debug)]
-struct Socket {
-    place: Place,
+struct InheritedSocket {
+    label: SocketLabel,
     address: SocketAddr,
     listener: TcpListener,
 }
 
 /// Which URLs of one list have a socket already.
-pub(crate) type Taken = BTreeMap<String, TcpListener>;
+pub(crate) type SocketsByUrl = BTreeMap<String, TcpListener>;
 
 /// Which URLs have a socket already.
 #[derive(Debug, Default)]
-pub(crate) struct Shares {
-    pub(crate) peers: Taken,
-    pub(crate) clients: Taken,
+pub(crate) struct AssignedSockets {
+    pub(crate) peers: SocketsByUrl,
+    pub(crate) clients: SocketsByUrl,
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// The sockets that are there for this process.
     ///
     /// # Errors
     /// When one of them is no TCP socket that listens.
-    pub(super) fn from_environment() -> Result<Inherited, SocketError> {
+    pub(super) fn from_environment() -> Result<InheritedSockets, SocketError> {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
-        let (count, whose) = (variable("LISTEN_FDS"), variable("LISTEN_PID"));
+        let (count, owner) = (variable("LISTEN_FDS"), variable("LISTEN_PID"));
         // Sockets of another process: a parent did not clear its environment.
-        if count.is_empty() || whose.parse() != Ok(std::process::id()) {
-            return Ok(Inherited::default());
+        if count.is_empty() || owner.parse() != Ok(std::process::id()) {
+            return Ok(InheritedSockets::default());
         }
         if !count.parse().is_ok_and(|count| (0..=SOCKETS_MAX).contains(&count)) {
             return Err(SocketError::Count(count));
@@ -114,7 +114,7 @@ impl Inherited {
         let mut sockets = Vec::new();
         for at in 0..descriptors.len() {
             let name = names.next().unwrap_or_default().to_owned();
-            let mut place = Place { descriptor: FIRST + at, name, address: None };
+            let mut label = SocketLabel { descriptor: FIRST + at, name, address: None };
             let taken = descriptors.take_tcp_listener(at).and_then(|listener| {
                 let listener = listener.ok_or_else(|| io::Error::other("it is gone"))?;
                 let address = listener.local_addr()?;
@@ -126,121 +126,125 @@ impl Inherited {
             });
             match taken {
                 Ok((listener, address)) => {
-                    place.address = Some(address);
-                    sockets.push(Socket { place, address, listener });
+                    label.address = Some(address);
+                    sockets.push(InheritedSocket { label, address, listener });
                 }
-                Err(error) => return Err(SocketError::Unfit(place, error.to_string())),
+                Err(error) => return Err(SocketError::NotListening(label, error.to_string())),
             }
         }
-        Ok(Inherited { sockets })
+        Ok(InheritedSockets { sockets })
     }
 
     /// Shares the sockets out among the URLs of a member, or of a proxy, which has none for peers.
     ///
     /// # Errors
     /// When a socket belongs to none.
-    pub(crate) async fn share_out(
+    pub(crate) async fn assign_to_urls(
         &self,
         peers: Option<&Urls>,
         clients: &Urls,
-    ) -> Result<Shares, SocketError> {
-        let mut shares = Shares::default();
+    ) -> Result<AssignedSockets, SocketError> {
+        let mut assigned = AssignedSockets::default();
         if self.sockets.is_empty() {
-            return Ok(shares);
+            return Ok(assigned);
         }
-        let mut wishes = Vec::new();
-        let lists = peers.map(|urls| (List::Peers, urls)).into_iter().chain([(List::Clients, clients)]);
+        let mut wanted_urls = Vec::new();
+        let lists = peers.map(|urls| (UrlList::Peers, urls)).into_iter().chain([(UrlList::Clients, clients)]);
         for (list, url) in lists.flat_map(|(list, urls)| urls.iter().map(move |url| (list, url))) {
             // An address that cannot be found fits no socket; whoever binds it says why.
             let addresses = addresses(url).await;
-            wishes.push((url, Wish { list, addresses: addresses.unwrap_or_default() }));
+            wanted_urls.push((url, ListenUrl { list, addresses: addresses.unwrap_or_default() }));
         }
-        let places: Vec<Place> = self.sockets.iter().map(|socket| socket.place.clone()).collect();
+        let labels: Vec<SocketLabel> = self.sockets.iter().map(|socket| socket.label.clone()).collect();
         let addresses: Vec<SocketAddr> = self.sockets.iter().map(|socket| socket.address).collect();
-        let only: Vec<Wish> = wishes.iter().map(|(_, wish)| wish.clone()).collect();
-        for (socket, wish) in assign(&places, &addresses, &only, peers.is_none())? {
-            let (url, wish) = &wishes[wish];
+        let only: Vec<ListenUrl> = wanted_urls.iter().map(|(_, wanted)| wanted.clone()).collect();
+        for (socket, wanted) in pair_sockets(&labels, &addresses, &only, peers.is_none())? {
+            let (url, wanted) = &wanted_urls[wanted];
             let socket = &self.sockets[socket];
-            log::info!("etcdmain", "{url} is served on {}, of the service manager", socket.place);
-            let taken = if wish.list == List::Peers { &mut shares.peers } else { &mut shares.clients };
+            log::info!("etcdmain", "{url} is served on {}, of the service manager", socket.label);
+            let taken =
+                if wanted.list == UrlList::Peers { &mut assigned.peers } else { &mut assigned.clients };
             taken.insert(url.as_str().to_owned(), socket.listener.try_clone()?);
         }
-        Ok(shares)
+        Ok(assigned)
     }
 }
 
 /// The two lists of URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
+enum UrlList {
     Clients,
     Peers,
 }
 
 /// A URL that wants a socket.
 #[derive(Debug, Clone)]
-struct Wish {
-    list: List,
+struct ListenUrl {
+    list: UrlList,
     addresses: Vec<SocketAddr>,
 }
 
 /// Pairs of sockets and wishes. A name decides between clients and peers; in its list, as among all for sockets of
 /// other names, the address does. What is left of the sockets with a name takes what is left of its list, in order.
-fn assign(
-    places: &[Place],
+fn pair_sockets(
+    labels: &[SocketLabel],
     addresses: &[SocketAddr],
-    wishes: &[Wish],
+    wanted_urls: &[ListenUrl],
     is_proxy: bool,
 ) -> Result<Vec<(usize, usize)>, SocketError> {
     let mut pairs: Vec<(usize, usize)> = Vec::new();
-    let by_rule: [fn(&Place, SocketAddr, &Wish) -> bool; 3] = [
-        |place, own, wish| list_fits(place, wish) && wish.addresses.contains(&own),
-        |place, own, wish| list_fits(place, wish) && wish.addresses.iter().any(|other| covers(own, *other)),
-        |place, _, wish| list_of(place).is_some() && list_fits(place, wish),
+    let by_rule: [fn(&SocketLabel, SocketAddr, &ListenUrl) -> bool; 3] = [
+        |label, own, wanted| list_matches(label, wanted) && wanted.addresses.contains(&own),
+        |label, own, wanted| {
+            list_matches(label, wanted) && wanted.addresses.iter().any(|other| is_wildcard_match(own, *other))
+        },
+        |label, _, wanted| list_of(label).is_some() && list_matches(label, wanted),
     ];
     for fits in by_rule {
-        for (socket, place) in places.iter().enumerate() {
+        for (socket, label) in labels.iter().enumerate() {
             if pairs.iter().any(|(other, _)| *other == socket) {
                 continue;
             }
-            let free = |wish: &usize| !pairs.iter().any(|(_, other)| other == wish);
-            let wish =
-                (0..wishes.len()).filter(free).find(|wish| fits(place, addresses[socket], &wishes[*wish]));
-            pairs.extend(wish.map(|wish| (socket, wish)));
+            let free = |wanted: &usize| !pairs.iter().any(|(_, other)| other == wanted);
+            let wanted = (0..wanted_urls.len())
+                .filter(free)
+                .find(|wanted| fits(label, addresses[socket], &wanted_urls[*wanted]));
+            pairs.extend(wanted.map(|wanted| (socket, wanted)));
         }
     }
-    for (socket, place) in places.iter().enumerate() {
+    for (socket, label) in labels.iter().enumerate() {
         if pairs.iter().any(|(other, _)| *other == socket) {
             continue;
         }
-        match list_of(place) {
+        match list_of(label) {
             // Its socket unit is the same as a member's.
-            Some(List::Peers) if is_proxy => {}
-            Some(List::Peers) => return Err(SocketError::TooMany(place.clone(), "-listen-peer-urls")),
-            Some(List::Clients) => return Err(SocketError::TooMany(place.clone(), "-listen-client-urls")),
+            Some(UrlList::Peers) if is_proxy => {}
+            Some(UrlList::Peers) => return Err(SocketError::TooMany(label.clone(), "-listen-peer-urls")),
+            Some(UrlList::Clients) => return Err(SocketError::TooMany(label.clone(), "-listen-client-urls")),
             None => {
                 let lists =
                     if is_proxy { "-listen-client-urls" } else { "-listen-client-urls or -listen-peer-urls" };
-                return Err(SocketError::Unwanted(place.clone(), lists));
+                return Err(SocketError::Unwanted(label.clone(), lists));
             }
         }
     }
     Ok(pairs)
 }
 
-fn list_of(place: &Place) -> Option<List> {
-    match &place.name[..] {
-        "client" => Some(List::Clients),
-        "peer" => Some(List::Peers),
+fn list_of(label: &SocketLabel) -> Option<UrlList> {
+    match &label.name[..] {
+        "client" => Some(UrlList::Clients),
+        "peer" => Some(UrlList::Peers),
         _ => None,
     }
 }
 
-fn list_fits(place: &Place, wish: &Wish) -> bool {
-    list_of(place).is_none_or(|list| list == wish.list)
+fn list_matches(label: &SocketLabel, url: &ListenUrl) -> bool {
+    list_of(label).is_none_or(|list| list == url.list)
 }
 
 /// Whether one of two addresses means all of the machine's, with the port of the other.
-fn covers(own: SocketAddr, wanted: SocketAddr) -> bool {
+fn is_wildcard_match(own: SocketAddr, wanted: SocketAddr) -> bool {
     own.port() == wanted.port() && (own.ip().is_unspecified() || wanted.ip().is_unspecified())
 }
 
@@ -250,23 +254,24 @@ mod tests {
 
     /// Pairs for sockets `name@address` and URLs `c:addresses`, `p:addresses`.
     fn pairs(sockets: &[&str], urls: &[&str], is_proxy: bool) -> Result<Vec<(usize, usize)>, String> {
-        let mut places = Vec::new();
+        let mut labels = Vec::new();
         for (at, socket) in sockets.iter().enumerate() {
             let (name, address) = socket.split_once('@').unwrap();
             let address = Some(address.parse().unwrap());
-            places.push(Place { descriptor: FIRST + at, name: name.to_owned(), address });
+            labels.push(SocketLabel { descriptor: FIRST + at, name: name.to_owned(), address });
         }
-        let addresses: Vec<SocketAddr> = places.iter().filter_map(|place| place.address).collect();
-        let wishes: Vec<Wish> = urls
+        let addresses: Vec<SocketAddr> = labels.iter().filter_map(|label| label.address).collect();
+        let wanted_urls: Vec<ListenUrl> = urls
             .iter()
             .map(|url| {
                 let (list, addresses) = url.split_once('=').unwrap();
-                let list = if list == "c" { List::Clients } else { List::Peers };
+                let list = if list == "c" { UrlList::Clients } else { UrlList::Peers };
                 let addresses = addresses.split(',').filter(|text| !text.is_empty());
-                Wish { list, addresses: addresses.map(|text| text.parse().unwrap()).collect() }
+                ListenUrl { list, addresses: addresses.map(|text| text.parse().unwrap()).collect() }
             })
             .collect();
-        let mut pairs = assign(&places, &addresses, &wishes, is_proxy).map_err(|error| error.to_string())?;
+        let mut pairs =
+            pair_sockets(&labels, &addresses, &wanted_urls, is_proxy).map_err(|error| error.to_string())?;
         pairs.sort_unstable();
         Ok(pairs)
     }
