@@ -27,7 +27,7 @@ pub(crate) async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, String> {
         return Ok(everywhere.map(|ip| SocketAddr::new(ip, port)).to_vec());
     }
     let found = tokio::net::lookup_host((host.as_str(), port)).await.map(Iterator::collect);
-    let mut found: Vec<SocketAddr> = found.map_err(|error| unknown(&host, port, &error))?;
+    let mut found: Vec<SocketAddr> = found.map_err(|error| cannot_resolve(&host, port, &error))?;
     found.sort_by_key(SocketAddr::is_ipv6);
     if found.is_empty() {
         return Err(format!("the host {host:?} has no address"));
@@ -35,7 +35,7 @@ pub(crate) async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, String> {
     Ok(found)
 }
 
-fn unknown(host: &str, port: u16, error: &io::Error) -> String {
+fn cannot_resolve(host: &str, port: u16, error: &io::Error) -> String {
     let text = error.to_string();
     let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     let hint = if host == "*" {

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = upgrade::bring_up(&mut config) {
+    if let Err(error) = upgrade::upgrade_data_dir(&mut config) {
         server::fail(&error.to_string());
         return ExitCode::FAILURE;
     }

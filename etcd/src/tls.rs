@@ -34,7 +34,7 @@ impl Acceptors {
         if !flags.is_empty() {
             log::info!("etcdmain", "peerTLS: {flags}");
         }
-        tell_plain(flags, urls, "peer");
+        warn_of_unused_files(flags, urls, "peer");
         Acceptors::new(flags, urls, |url| format!("https://{}", url.address()))
     }
 
@@ -47,7 +47,7 @@ impl Acceptors {
         if !flags.is_empty() {
             log::info!("etcdmain", "clientTLS: {flags}");
         }
-        tell_plain(flags, urls, "client");
+        warn_of_unused_files(flags, urls, "client");
         Acceptors::new(flags, urls, |_| "given listener".to_owned())
     }
 
@@ -86,11 +86,11 @@ impl Acceptors {
 }
 
 /// Tells which URLs make no use of certificates that are there.
-fn tell_plain(flags: &TlsFlags, urls: &Urls, whose: &str) {
+fn warn_of_unused_files(flags: &TlsFlags, urls: &Urls, kind: &str) {
     for url in urls.iter().filter(|url| url.scheme() == Scheme::Http && !flags.is_empty()) {
         log::warning!(
             "etcdmain",
-            "The scheme of {whose} url {url} is http while {whose} key/cert files are presented. Ignored {whose} \
+            "The scheme of {kind} url {url} is http while {kind} key/cert files are presented. Ignored {kind} \
              key/cert files."
         );
     }

@@ -21,7 +21,7 @@ use crate::tls;
 const MEMBERS_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often the log tells how far a long migration has come.
-const TELL_INTERVAL: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the server does not start on a directory of 0.x.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum UpgradeError {
         "the data directory {data_dir} is that of an etcd 0.x member, and is not migrated unasked, as etcd 2.0 would \
          have refused it ({why}): run etcd-migrate -data-dir={data_dir}, read its report, then start again"
     )]
-    Unasked {
+    NotAutomatic {
         /// The directory.
         data_dir: String,
         /// What 2.0 says.
@@ -75,7 +75,7 @@ pub enum UpgradeError {
     },
     /// The certificates for asking them cannot be used.
     #[error(transparent)]
-    Security(#[from] TlsFileError),
+    Tls(#[from] TlsFileError),
     /// The runtime for asking them cannot be had.
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
@@ -86,7 +86,7 @@ pub enum UpgradeError {
 ///
 /// # Errors
 /// Where the directory cannot be used as it is; then it is as it was.
-pub fn bring_up(config: &mut Config) -> Result<(), UpgradeError> {
+pub fn upgrade_data_dir(config: &mut Config) -> Result<(), UpgradeError> {
     if role_of(&RealDisk, &config.data_dir)?.is_some() {
         return Ok(());
     }
@@ -108,18 +108,18 @@ fn migrate(config: &Config) -> Result<(), UpgradeError> {
     if let Err(error) = etcd_migrate::migrate(&RealDisk, data_dir, &original, &mut ()) {
         return Err(match error {
             MigrateError::Original(why) => {
-                UpgradeError::Unasked { data_dir: data_dir.display().to_string(), why }
+                UpgradeError::NotAutomatic { data_dir: data_dir.display().to_string(), why }
             }
             error => error.into(),
         });
     }
-    let report = etcd_migrate::migrate(&RealDisk, data_dir, &options, &mut Teller::default())?;
-    tell(&report);
+    let report = etcd_migrate::migrate(&RealDisk, data_dir, &options, &mut ProgressLog::default())?;
+    log_report(&report);
     Ok(())
 }
 
 /// The report, for the log.
-fn tell(report: &Report) {
+fn log_report(report: &Report) {
     for warning in &report.warnings {
         log::warning!("migrate", "{warning}");
     }
@@ -130,21 +130,21 @@ fn tell(report: &Report) {
 
 /// Tells the log now and then how far it is.
 #[derive(Default)]
-struct Teller {
+struct ProgressLog {
     entries: u64,
     done: u64,
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
-impl Progress for Teller {
+impl Progress for ProgressLog {
     fn begin(&mut self, entries: u64, _bytes: u64) {
-        (self.entries, self.done, self.told) = (entries, 0, Some(Instant::now()));
+        (self.entries, self.done, self.last_logged) = (entries, 0, Some(Instant::now()));
     }
 
     fn advance(&mut self, entries: u64, _bytes: u64) {
         self.done += entries;
-        if self.told.is_some_and(|told| told.elapsed() >= TELL_INTERVAL) {
-            self.told = Some(Instant::now());
+        if self.last_logged.is_some_and(|last_logged| last_logged.elapsed() >= PROGRESS_INTERVAL) {
+            self.last_logged = Some(Instant::now());
             log::info!("migrate", "{} of {} entries are migrated", self.done, self.entries);
         }
     }
@@ -167,7 +167,7 @@ fn become_proxy(config: &mut Config, standby: &StandbyInfo) -> Result<(), Upgrad
         (config.discovery, config.discovery_srv) = (None, None);
     }
     if config.discovery.is_none() && config.discovery_srv.is_none() {
-        find_members(config)?;
+        check_members_run_2x(config)?;
     }
     if config.proxy.mode == ProxyMode::Off {
         config.proxy.mode = ProxyMode::On;
@@ -176,7 +176,7 @@ fn become_proxy(config: &mut Config, standby: &StandbyInfo) -> Result<(), Upgrad
 }
 
 /// Checks that one of the members runs etcd 2.x.
-fn find_members(config: &Config) -> Result<(), UpgradeError> {
+fn check_members_run_2x(config: &Config) -> Result<(), UpgradeError> {
     let urls: Vec<String> =
         config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();
     let share = MEMBERS_TIME_MAX / u32::try_from(urls.len().max(1)).unwrap_or(u32::MAX);

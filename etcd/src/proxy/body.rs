@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::premature::Premature;
+use super::premature_close::PrematureCloseLog;
 use super::upstream::Lease;
 use crate::transport::{Flow, reply};
 
 /// Ends a body before its time.
-pub(super) type Until = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -21,34 +21,34 @@ pub(crate) enum Body {
     /// The proxy's own.
     Own(reply::Body),
     /// A member's, piece by piece as it comes.
-    Passed(Passed),
+    Forwarded(ForwardedBody),
 }
 
 /// A member's body on its way to the client.
-pub(crate) struct Passed {
+pub(crate) struct ForwardedBody {
     incoming: Incoming,
     /// Nothing more will come.
     ended: bool,
     lease: Option<Lease>,
     flow: Arc<Flow>,
     /// For watches, which a stop of the proxy ends.
-    until: Option<Until>,
-    premature: Premature,
+    stop: Option<StopSignal>,
+    premature: PrematureCloseLog,
 }
 
-impl Passed {
+impl ForwardedBody {
     pub(super) fn new(
         incoming: Incoming,
         lease: Lease,
         flow: Arc<Flow>,
-        until: Option<Until>,
-        premature: Premature,
-    ) -> Passed {
-        Passed { incoming, ended: false, lease: Some(lease), flow, until, premature }
+        stop: Option<StopSignal>,
+        premature: PrematureCloseLog,
+    ) -> ForwardedBody {
+        ForwardedBody { incoming, ended: false, lease: Some(lease), flow, stop, premature }
     }
 }
 
-impl Drop for Passed {
+impl Drop for ForwardedBody {
     fn drop(&mut self) {
         if self.incoming.is_end_stream() {
             self.ended = true;
@@ -61,7 +61,7 @@ impl Drop for Passed {
     }
 }
 
-impl std::fmt::Debug for Passed {
+impl std::fmt::Debug for ForwardedBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Passed").field("ended", &self.ended).finish_non_exhaustive()
     }
@@ -79,19 +79,19 @@ impl http_body::Body for Body {
             Body::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Body::Passed(passed) => {
-                let polled = Pin::new(&mut passed.incoming).poll_frame(cx);
+            Body::Forwarded(forwarded) => {
+                let polled = Pin::new(&mut forwarded.incoming).poll_frame(cx);
                 match &polled {
-                    Poll::Ready(None) => passed.ended = true,
+                    Poll::Ready(None) => forwarded.ended = true,
                     // A member that is cut off is not the client's doing.
-                    Poll::Ready(Some(Err(_))) => passed.premature.disarm(),
+                    Poll::Ready(Some(Err(_))) => forwarded.premature.disarm(),
                     Poll::Pending => {
-                        let told =
-                            passed.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready());
-                        if told {
+                        let stopped =
+                            forwarded.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(cx).is_ready());
+                        if stopped {
                             // The connection to the member goes with the lease.
-                            passed.lease = None;
-                            passed.premature.disarm();
+                            forwarded.lease = None;
+                            forwarded.premature.disarm();
                             return Poll::Ready(None);
                         }
                     }
@@ -105,14 +105,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Own(body) => body.is_end_stream(),
-            Body::Passed(passed) => passed.incoming.is_end_stream(),
+            Body::Forwarded(forwarded) => forwarded.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Own(body) => body.size_hint(),
-            Body::Passed(passed) => passed.incoming.size_hint(),
+            Body::Forwarded(forwarded) => forwarded.incoming.size_hint(),
         }
     }
 }

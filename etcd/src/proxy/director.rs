@@ -43,7 +43,7 @@ impl Endpoint {
     }
 
     /// Requests to it come back.
-    pub(super) fn found_looping(&self) {
+    pub(super) fn mark_looping(&self) {
         if !self.loops.swap(true, Relaxed) {
             log::error!(
                 "proxy",
@@ -125,8 +125,8 @@ impl Director {
             })
             .collect();
         for endpoint in &endpoints {
-            if hops::is_own(endpoint.upstream.url(), &self.listening) {
-                endpoint.found_looping();
+            if hops::is_own_url(endpoint.upstream.url(), &self.listening) {
+                endpoint.mark_looping();
             }
             endpoint.upstream.keep_idle(self.idle_max / endpoints.len());
         }

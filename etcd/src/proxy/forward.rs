@@ -19,10 +19,10 @@ use shared::time::UnixNanos;
 use tokio::time::Instant;
 
 use super::Proxy;
-use super::body::{Body, Passed, Until};
-use super::hops::{LOOP, Refused};
-use super::metrics::{Counted, Dropped};
-use super::premature::Premature;
+use super::body::{Body, ForwardedBody, StopSignal};
+use super::hops::{HopError, LOOP};
+use super::metrics::{DropReason, MethodIndex};
+use super::premature_close::PrematureCloseLog;
 use super::upstream::Outgoing;
 use crate::log;
 use crate::metrics;
@@ -87,7 +87,7 @@ impl Site for Proxy {
 }
 
 /// What the proxy answers by itself.
-enum Local {
+enum LocalPage {
     Metrics,
     NotImplemented,
     Options(Option<HeaderValue>),
@@ -98,62 +98,62 @@ enum Local {
 impl Exchange {
     async fn answer(&self, mut head: Parts, mut body: Incoming) -> Response<Body> {
         if let Err(bad) = request::check(&head) {
-            return own(reply::bad_request(request::blank(&mut head), bad));
+            return own_response(reply::bad_request(request::blank(&mut head), bad));
         }
         if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted, crate::api::area) {
-            return own(request::forbid(&self.flow, &forbidden, head, &mut body).await);
+            return own_response(request::forbid(&self.flow, &forbidden, head, &mut body).await);
         }
         let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-            return own(reply::bad_request(request::blank(&mut head), BadRequest::Malformed));
+            return own_response(reply::bad_request(request::blank(&mut head), BadRequest::Malformed));
         };
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
         if &*path == b"*" {
             let mut headers = request::blank(&mut head);
             if head.method == Method::OPTIONS {
                 request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
-                return own(reply::empty(headers, StatusCode::OK));
+                return own_response(reply::empty(headers, StatusCode::OK));
             }
             reply::close(&mut headers);
-            return own(reply::empty(headers, StatusCode::BAD_REQUEST));
+            return own_response(reply::empty(headers, StatusCode::BAD_REQUEST));
         }
         if expects == Expects::Else {
             let mut headers = request::blank(&mut head);
             reply::close(&mut headers);
-            return own(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
+            return own_response(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
         }
         if head.method != Method::CONNECT
             && let Some(clean) = path::cleaned(&path)
         {
             let mut headers = request::blank(&mut head);
             request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
-            return own(reply::moved(headers, &head.method, &clean, head.uri.query()));
+            return own_response(reply::moved(headers, &head.method, &clean, head.uri.query()));
         }
         let origin = self.proxy.browsers.cors.allowed(&head.headers);
         let local = match &*path {
-            b"/metrics" => Local::Metrics,
-            _ if self.proxy.readonly && head.method != Method::GET => Local::NotImplemented,
-            _ if head.method == Method::OPTIONS => Local::Options(origin),
-            b"/v2/config/local/proxy" => Local::Endpoints(origin),
+            b"/metrics" => LocalPage::Metrics,
+            _ if self.proxy.readonly && head.method != Method::GET => LocalPage::NotImplemented,
+            _ if head.method == Method::OPTIONS => LocalPage::Options(origin),
+            b"/v2/config/local/proxy" => LocalPage::Endpoints(origin),
             [b'/', ..] => return self.forward(head, body, origin).await,
             // The target of CONNECT is no page.
-            _ => Local::Nowhere,
+            _ => LocalPage::Nowhere,
         };
         let mut headers = request::blank(&mut head);
         request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
-        own(self.local(local, &head.method, headers))
+        own_response(self.local(local, &head.method, headers))
     }
 
-    fn local(&self, what: Local, method: &Method, mut headers: HeaderMap) -> reply::Response {
-        match what {
-            Local::Metrics => {
+    fn local(&self, page: LocalPage, method: &Method, mut headers: HeaderMap) -> reply::Response {
+        match page {
+            LocalPage::Metrics => {
                 let page = self.proxy.process_metrics.page(self.proxy.measures());
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
                 reply::answer(headers, StatusCode::OK, page)
             }
-            Local::Nowhere => reply::not_found(headers),
-            Local::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
-            Local::Options(origin) => reply::empty(request::allowing(headers, origin), StatusCode::OK),
-            Local::Endpoints(origin) => {
+            LocalPage::Nowhere => reply::not_found(headers),
+            LocalPage::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
+            LocalPage::Options(origin) => reply::empty(request::allowing(headers, origin), StatusCode::OK),
+            LocalPage::Endpoints(origin) => {
                 let mut headers = request::allowing(headers, origin);
                 if !matches!(*method, Method::GET | Method::HEAD) {
                     return reply::method_not_allowed(headers, "GET");
@@ -177,10 +177,10 @@ impl Exchange {
     ) -> Response<Body> {
         let proxy = &*self.proxy;
         let began = Instant::now();
-        let counted = Counted::of(&head.method);
-        proxy.metrics.requested(counted);
+        let method = MethodIndex::of(&head.method);
+        proxy.metrics.requested(method);
         let refuse = |headers, status, text: &str| {
-            own(reply::message(request::allowing(headers, origin.clone()), status, text))
+            own_response(reply::message(request::allowing(headers, origin.clone()), status, text))
         };
 
         // The room is kept until the request is answered: it may be sent several times.
@@ -193,26 +193,26 @@ impl Exchange {
                     self.flow.leaves_unread();
                     let mut headers = request::blank(&mut head);
                     reply::close(&mut headers);
-                    let (status, cause) = unreadable(why);
+                    let (status, cause) = body_error(why);
                     let text = format!("proxy: failed to read request body: {cause}");
                     return refuse(headers, status, &text);
                 }
             }
         };
-        let until = is_watch(&head).then(|| proxy.stop());
+        let stop = is_watch(&head).then(|| proxy.stop());
         if let Err(refused) = proxy.hops.add(&mut head.headers) {
-            proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
+            proxy.metrics.dropped(method, DropReason::FailedGettingResponse);
             let text = refused.text();
             proxy.rate_limited_log.error(&text, began);
             return match refused {
-                Refused::Loop => comes_back(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text)),
-                Refused::TooFar => refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text),
+                HopError::Loop => mark_loop(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text)),
+                HopError::TooFar => refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text),
             };
         }
         let Some(outgoing) = self.outgoing(head, body) else {
-            return own(reply::bad_request(HeaderMap::new(), BadRequest::Malformed));
+            return own_response(reply::bad_request(HeaderMap::new(), BadRequest::Malformed));
         };
-        let mut premature = Premature::of(self.client);
+        let mut premature = PrematureCloseLog::of(self.client);
         let (mut tried, mut looping) = (0, false);
         for endpoint in proxy.director.endpoints().iter() {
             if endpoint.loops() {
@@ -225,23 +225,23 @@ impl Exchange {
             tried += 1;
             match endpoint.upstream.send(&proxy.connector, &outgoing).await {
                 Ok((response, _)) if response.headers().contains_key(LOOP) => {
-                    proxy.metrics.dropped(counted, Dropped::FailedSendingRequest);
-                    endpoint.found_looping();
+                    proxy.metrics.dropped(method, DropReason::FailedSendingRequest);
+                    endpoint.mark_looping();
                     looping = true;
                 }
                 Ok((response, lease)) => {
                     let (mut head, incoming) = response.into_parts();
-                    proxy.metrics.handled(counted, head.status, began.elapsed());
+                    proxy.metrics.handled(method, head.status, began.elapsed());
                     remove_hop_headers(&mut head.headers);
                     append_origin(origin, &mut head.headers);
-                    let passed = Passed::new(incoming, lease, self.flow.clone(), until, premature);
-                    let mut response = Response::new(Body::Passed(passed));
+                    let forwarded = ForwardedBody::new(incoming, lease, self.flow.clone(), stop, premature);
+                    let mut response = Response::new(Body::Forwarded(forwarded));
                     *response.status_mut() = head.status;
                     *response.headers_mut() = head.headers;
                     return response;
                 }
                 Err(error) => {
-                    proxy.metrics.dropped(counted, Dropped::FailedSendingRequest);
+                    proxy.metrics.dropped(method, DropReason::FailedSendingRequest);
                     let url = endpoint.upstream.url();
                     log::info!("proxy", "failed to direct request to {url}: {error}");
                     proxy.director.failed(endpoint, Instant::now());
@@ -250,17 +250,17 @@ impl Exchange {
         }
         premature.disarm();
         if looping {
-            proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
-            let text = Refused::Loop.text();
-            return comes_back(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text));
+            proxy.metrics.dropped(method, DropReason::FailedGettingResponse);
+            let text = HopError::Loop.text();
+            return mark_loop(refuse(HeaderMap::new(), StatusCode::LOOP_DETECTED, &text));
         }
         if tried == 0 {
-            proxy.metrics.dropped(counted, Dropped::ZeroEndpoints);
+            proxy.metrics.dropped(method, DropReason::ZeroEndpoints);
             let text = "zero endpoints currently available";
             proxy.rate_limited_log.info(text, began);
             return refuse(HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, &format!("proxy: {text}"));
         }
-        proxy.metrics.dropped(counted, Dropped::FailedGettingResponse);
+        proxy.metrics.dropped(method, DropReason::FailedGettingResponse);
         let text = format!("unable to get response from {tried} endpoint(s)");
         proxy.rate_limited_log.info(&text, Instant::now());
         refuse(HeaderMap::new(), StatusCode::BAD_GATEWAY, &format!("proxy: {text}"))
@@ -286,17 +286,17 @@ impl Exchange {
 }
 
 /// Tells another proxy that its request came back from here.
-fn comes_back(mut response: Response<Body>) -> Response<Body> {
+fn mark_loop(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(LOOP, HeaderValue::from_static("1"));
     response
 }
 
-fn own(response: reply::Response) -> Response<Body> {
+fn own_response(response: reply::Response) -> Response<Body> {
     response.map(Body::Own)
 }
 
 /// The status and the words for a client whose body could not be read.
-fn unreadable(why: BodyError) -> (StatusCode, &'static str) {
+fn body_error(why: BodyError) -> (StatusCode, &'static str) {
     let (status, cause) = why.tell();
     match why {
         BodyError::TooLarge | BodyError::NoRoom => (status, cause),
@@ -353,7 +353,7 @@ fn endpoints(urls: &[String]) -> Vec<u8> {
 
 impl Proxy {
     /// Comes true when the proxy stops.
-    fn stop(&self) -> Until {
+    fn stop(&self) -> StopSignal {
         let mut stopping = self.stopping.clone();
         Box::pin(async move { drop(stopping.wait_for(|stopping| *stopping).await) })
     }

@@ -29,7 +29,7 @@ pub(super) struct Hops {
 
 /// Why a request goes no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum HopError {
     /// It was here before.
     Loop,
     /// It has come a longer way than any that makes sense.
@@ -45,13 +45,13 @@ impl Hops {
     ///
     /// # Errors
     /// When the request is not to be passed on.
-    pub(super) fn add(&self, headers: &mut HeaderMap) -> Result<(), Refused> {
+    pub(super) fn add(&self, headers: &mut HeaderMap) -> Result<(), HopError> {
         let mut hops = Vec::new();
         let mut count = 0;
         for value in headers.get_all(&HOPS) {
             for hop in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 if hop == self.id.as_bytes() {
-                    return Err(Refused::Loop);
+                    return Err(HopError::Loop);
                 }
                 count += 1;
                 hops.extend_from_slice(hop);
@@ -59,32 +59,32 @@ impl Hops {
             }
         }
         if count >= HOPS_MAX {
-            return Err(Refused::TooFar);
+            return Err(HopError::TooFar);
         }
         hops.extend_from_slice(self.id.as_bytes());
-        let value = HeaderValue::from_bytes(&hops).map_err(|_| Refused::TooFar)?;
+        let value = HeaderValue::from_bytes(&hops).map_err(|_| HopError::TooFar)?;
         headers.insert(HOPS, value);
         Ok(())
     }
 }
 
-impl Refused {
+impl HopError {
     /// What the client is told.
     pub(super) fn text(self) -> String {
         match self {
-            Refused::Loop => {
+            HopError::Loop => {
                 format!("proxy: this request has come back to the proxy that passed it on: {ADVICE}")
             }
-            Refused::TooFar => format!("proxy: this request has come through {HOPS_MAX} proxies"),
+            HopError::TooFar => format!("proxy: this request has come through {HOPS_MAX} proxies"),
         }
     }
 }
 
 /// Whether a URL is certainly one at which a process with these URLs listens itself.
-pub(super) fn is_own(url: &Url, listening: &Urls) -> bool {
+pub(super) fn is_own_url(url: &Url, listening: &Urls) -> bool {
     listening.iter().any(|own| {
         let same_host = url.host().eq_ignore_ascii_case(own.host());
-        let here = is_loopback(url.host()) && (is_loopback(own.host()) || is_everywhere(own.host()));
+        let here = is_loopback(url.host()) && (is_loopback(own.host()) || is_unspecified(own.host()));
         url.port() == own.port() && (same_host || here)
     })
 }
@@ -94,7 +94,7 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn is_everywhere(host: &str) -> bool {
+fn is_unspecified(host: &str) -> bool {
     host.is_empty() || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
 }
 
@@ -108,14 +108,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         for proxy in &proxies[..HOPS_MAX] {
             assert_eq!(proxy.add(&mut headers), Ok(()));
-            assert_eq!(proxy.add(&mut headers), Err(Refused::Loop));
+            assert_eq!(proxy.add(&mut headers), Err(HopError::Loop));
         }
-        assert_eq!(proxies[HOPS_MAX].add(&mut headers), Err(Refused::TooFar));
+        assert_eq!(proxies[HOPS_MAX].add(&mut headers), Err(HopError::TooFar));
         // In lines of their own, as others may have split them.
         let mut headers = HeaderMap::new();
         headers.append(HOPS, HeaderValue::from_static("a"));
         headers.append(HOPS, HeaderValue::from_str(&format!("b,{} , c", proxies[0].id)).unwrap());
-        assert_eq!(proxies[0].add(&mut headers), Err(Refused::Loop));
+        assert_eq!(proxies[0].add(&mut headers), Err(HopError::Loop));
         assert_eq!(proxies[1].add(&mut headers), Ok(()));
         assert_eq!(headers.get_all(HOPS).iter().count(), 1);
     }
@@ -132,10 +132,10 @@ mod tests {
             ("http://127.0.0.1:80", false),
             ("http://10.0.0.2:80", false),
         ] {
-            assert_eq!(is_own(&url.parse().unwrap(), &listening), wanted, "{url}");
+            assert_eq!(is_own_url(&url.parse().unwrap(), &listening), wanted, "{url}");
         }
         let everywhere = Urls::parse("http://0.0.0.0:2379").unwrap();
-        assert!(is_own(&"http://localhost:2379".parse().unwrap(), &everywhere));
-        assert!(!is_own(&"http://10.0.0.1:2379".parse().unwrap(), &everywhere));
+        assert!(is_own_url(&"http://localhost:2379".parse().unwrap(), &everywhere));
+        assert!(!is_own_url(&"http://10.0.0.1:2379".parse().unwrap(), &everywhere));
     }
 }

@@ -25,25 +25,32 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of the members, for the next question.
-pub(super) struct Members<D> {
+pub(super) struct MemberRefresher<D> {
     connector: Connector,
     director: Arc<Director>,
     file: ClusterFile<D>,
     peer_urls: Vec<String>,
     client_urls: Vec<String>,
     /// The log knows that there are endpoints.
-    told: bool,
+    logged_available: bool,
 }
 
-impl<D: Disk> Members<D> {
+impl<D: Disk> MemberRefresher<D> {
     /// Members that can be asked at these URLs.
     pub(super) fn new(
         connector: Connector,
         director: Arc<Director>,
         file: ClusterFile<D>,
         peer_urls: Vec<String>,
-    ) -> Members<D> {
-        Members { connector, director, file, peer_urls, client_urls: Vec::new(), told: false }
+    ) -> MemberRefresher<D> {
+        MemberRefresher {
+            connector,
+            director,
+            file,
+            peer_urls,
+            client_urls: Vec::new(),
+            logged_available: false,
+        }
     }
 
     /// Asks, and tells the director what was said. When nobody answers there are no endpoints: what was known
@@ -53,7 +60,7 @@ impl<D: Disk> Members<D> {
         match members_of(self.connector.dialer(), &self.peer_urls, time_max).await {
             Ok(cluster) => {
                 if !cluster.members.is_empty() {
-                    self.learn(&cluster).await;
+                    self.update_members(&cluster).await;
                 }
                 self.director.replace(&self.client_urls);
             }
@@ -63,13 +70,13 @@ impl<D: Disk> Members<D> {
             }
         }
         let available = self.director.available(Instant::now());
-        if !self.told && !available.is_empty() {
-            self.told = true;
+        if !self.logged_available && !available.is_empty() {
+            self.logged_available = true;
             log::info!("proxy", "endpoints found {}", quoted(&available));
         }
     }
 
-    async fn learn(&mut self, cluster: &RemoteCluster) {
+    async fn update_members(&mut self, cluster: &RemoteCluster) {
         let members = &cluster.members;
         self.client_urls = members.iter().flat_map(|member| member.client_urls.iter().cloned()).collect();
         self.client_urls.sort();
@@ -97,7 +104,7 @@ impl<D: Disk> Members<D> {
     }
 
     /// Refreshes every `interval`, for ever.
-    pub(super) async fn keep_up(mut self, interval: Duration) {
+    pub(super) async fn refresh_forever(mut self, interval: Duration) {
         loop {
             let impatient = interval >= LONG_INTERVAL && self.director.available(Instant::now()).is_empty();
             let pause = if impatient { IMPATIENT_INTERVAL } else { interval.max(INTERVAL_MIN) };

@@ -11,12 +11,12 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "
 
 /// A method's place in [`METHODS`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted(usize);
+pub(super) struct MethodIndex(usize);
 
-impl Counted {
-    pub(super) fn of(method: &Method) -> Counted {
+impl MethodIndex {
+    pub(super) fn of(method: &Method) -> MethodIndex {
         let other = METHODS.len() - 1;
-        Counted(METHODS[..other].iter().position(|known| *known == method.as_str()).unwrap_or(other))
+        MethodIndex(METHODS[..other].iter().position(|known| *known == method.as_str()).unwrap_or(other))
     }
 
     fn label(self) -> &'static str {
@@ -26,7 +26,7 @@ impl Counted {
 
 /// Why a request got no answer from a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dropped {
+pub(super) enum DropReason {
     /// There was no endpoint to try.
     ZeroEndpoints,
     /// One endpoint failed.
@@ -35,12 +35,12 @@ pub(super) enum Dropped {
     FailedGettingResponse,
 }
 
-impl Dropped {
+impl DropReason {
     fn label(self) -> &'static str {
         match self {
-            Dropped::ZeroEndpoints => "zero_endpoints",
-            Dropped::FailedSendingRequest => "failed_sending_request",
-            Dropped::FailedGettingResponse => "failed_getting_response",
+            DropReason::ZeroEndpoints => "zero_endpoints",
+            DropReason::FailedSendingRequest => "failed_sending_request",
+            DropReason::FailedGettingResponse => "failed_getting_response",
         }
     }
 }
@@ -49,24 +49,24 @@ impl Dropped {
 const FREQUENT: [StatusCode; 3] = [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_FOUND];
 
 /// The counters, with those that are needed often at hand: a request looks no label up.
-pub(super) struct Metrics {
+pub(super) struct ProxyMetrics {
     requests: IntCounterVec,
     handled: IntCounterVec,
     dropped: IntCounterVec,
     seconds: HistogramVec,
-    of: [OfMethod; METHODS.len()],
+    by_method: [MethodCounters; METHODS.len()],
 }
 
 #[derive(Default)]
-struct OfMethod {
+struct MethodCounters {
     requests: OnceLock<IntCounter>,
     handled: [OnceLock<IntCounter>; FREQUENT.len()],
     seconds: OnceLock<Histogram>,
 }
 
-impl Metrics {
+impl ProxyMetrics {
     /// Registers the counters.
-    pub(super) fn new(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+    pub(super) fn new(registry: &Registry) -> Result<ProxyMetrics, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
@@ -81,7 +81,7 @@ impl Metrics {
             &["method"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Metrics {
+        Ok(ProxyMetrics {
             requests: counter("etcd_proxy_requests_total", "Requests to be passed on.", &["method"])?,
             handled: counter(
                 "etcd_proxy_handled_total",
@@ -94,27 +94,27 @@ impl Metrics {
                 &["method", "proxying_error"],
             )?,
             seconds,
-            of: Default::default(),
+            by_method: Default::default(),
         })
     }
 
-    pub(super) fn requested(&self, method: Counted) {
+    pub(super) fn requested(&self, method: MethodIndex) {
         let child = || self.requests.with_label_values(&[method.label()]);
-        self.of[method.0].requests.get_or_init(child).inc();
+        self.by_method[method.0].requests.get_or_init(child).inc();
     }
 
-    pub(super) fn handled(&self, method: Counted, status: StatusCode, after: Duration) {
+    pub(super) fn handled(&self, method: MethodIndex, status: StatusCode, after: Duration) {
         let child = || self.handled.with_label_values(&[method.label(), status.as_str()]);
-        let of = &self.of[method.0];
+        let counters = &self.by_method[method.0];
         match FREQUENT.iter().position(|frequent| *frequent == status) {
-            Some(at) => of.handled[at].get_or_init(child).inc(),
+            Some(at) => counters.handled[at].get_or_init(child).inc(),
             None => child().inc(),
         }
         let seconds = || self.seconds.with_label_values(&[method.label()]);
-        of.seconds.get_or_init(seconds).observe(after.as_secs_f64());
+        counters.seconds.get_or_init(seconds).observe(after.as_secs_f64());
     }
 
-    pub(super) fn dropped(&self, method: Counted, why: Dropped) {
+    pub(super) fn dropped(&self, method: MethodIndex, why: DropReason) {
         self.dropped.with_label_values(&[method.label(), why.label()]).inc();
     }
 }
@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn names_and_labels_are_those_of_the_original() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry).unwrap();
-        let get = Counted::of(&Method::GET);
+        let metrics = ProxyMetrics::new(&registry).unwrap();
+        let get = MethodIndex::of(&Method::GET);
         metrics.requested(get);
-        metrics.requested(Counted::of(&Method::from_bytes(b"BREW").unwrap()));
+        metrics.requested(MethodIndex::of(&Method::from_bytes(b"BREW").unwrap()));
         metrics.handled(get, StatusCode::OK, Duration::from_millis(3));
         metrics.handled(get, StatusCode::OK, Duration::from_millis(3));
         metrics.handled(get, StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(3));
-        metrics.dropped(Counted::of(&Method::PUT), Dropped::ZeroEndpoints);
+        metrics.dropped(MethodIndex::of(&Method::PUT), DropReason::ZeroEndpoints);
         let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             "etcd_proxy_requests_total{method=\"GET\"} 1",

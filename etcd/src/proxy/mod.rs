@@ -17,7 +17,7 @@ mod forward;
 mod hops;
 mod members;
 mod metrics;
-mod premature;
+mod premature_close;
 mod rate_limited_log;
 #[cfg(test)]
 mod tests;
@@ -36,14 +36,14 @@ use tokio::task::JoinSet;
 use self::cluster_file::ClusterFile;
 use self::director::Director;
 use self::hops::Hops;
-use self::members::{Members, shown};
+use self::members::{MemberRefresher, shown};
 use self::rate_limited_log::RateLimitedLog;
 use self::upstream::Connector;
 use crate::config::{Config, DashboardMode, ProxyMode};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, DiscoveryService};
 use crate::log;
-use crate::metrics::{Metrics as ProcessMetrics, Process, StoreCounts, graphite, legacy};
+use crate::metrics::{Metrics, Process, StoreCounts, graphite, legacy};
 use crate::server::data_dir::tell_strangers;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
@@ -58,8 +58,8 @@ pub(crate) struct Proxy {
     readonly: bool,
     director: Arc<Director>,
     connector: Connector,
-    metrics: metrics::Metrics,
-    process_metrics: ProcessMetrics,
+    metrics: metrics::ProxyMetrics,
+    process_metrics: Metrics,
     rate_limited_log: RateLimitedLog,
     hops: Hops,
     stopping: watch::Receiver<bool>,
@@ -73,7 +73,7 @@ impl Proxy {
         stopping: watch::Receiver<bool>,
         idle_max: usize,
     ) -> anyhow::Result<Proxy> {
-        let process_metrics = ProcessMetrics::new();
+        let process_metrics = Metrics::new();
         Ok(Proxy {
             // A watch that is passed on ends with its client.
             wire: Wire::new(Limits::from(config)).forgetting_who_leaves(),
@@ -85,7 +85,7 @@ impl Proxy {
                 config.listen_client_urls.clone(),
             )),
             connector,
-            metrics: metrics::Metrics::new(process_metrics.registry())?,
+            metrics: metrics::ProxyMetrics::new(process_metrics.registry())?,
             process_metrics,
             rate_limited_log: RateLimitedLog::new(),
             hops: Hops::new(),
@@ -197,19 +197,19 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
 
     let (stop, stopping) = watch::channel(false);
     let proxy = Arc::new(Proxy::new(config, connector.clone(), stopping.clone(), slots.idle_upstream())?);
-    let mut members = Members::new(connector, proxy.director.clone(), file, peer_urls);
+    let mut members = MemberRefresher::new(connector, proxy.director.clone(), file, peer_urls);
     tokio::select! {
         () = members.refresh() => {}
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
-    let shares = service.sockets.assign_to_urls(None, &config.listen_client_urls).await?;
+    let assigned = service.sockets.assign_to_urls(None, &config.listen_client_urls).await?;
     let what = "proxy: listening for client requests";
     let source = &config.sources.listen_client_urls;
-    let listeners = listen(&config.listen_client_urls, source, what, &acceptors, shares.clients).await?;
+    let listeners = listen(&config.listen_client_urls, source, what, &acceptors, assigned.clients).await?;
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }
-    let keeping_up = tokio::spawn(members.keep_up(config.proxy.refresh_interval));
+    let refreshing = tokio::spawn(members.refresh_forever(config.proxy.refresh_interval));
     let sending = config.graphite.clone().map(|address| {
         let (proxy, prefix) = (proxy.clone(), legacy::prefix(&config.name));
         tokio::spawn(graphite::send(address, move || {
@@ -236,7 +236,7 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
         signal = signals.next() => signal,
     };
     manager.stopping();
-    keeping_up.abort();
+    refreshing.abort();
     if let Some(sending) = sending {
         sending.abort();
     }

@@ -32,15 +32,15 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// A proxy that listens, without asking anybody for members.
-struct Running {
+struct RunningProxy {
     proxy: Arc<Proxy>,
     addr: SocketAddr,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
 }
 
-impl Running {
-    async fn start(words: &[&str], endpoints: &[&Member]) -> Running {
+impl RunningProxy {
+    async fn start(words: &[&str], endpoints: &[&StubMember]) -> RunningProxy {
         let words = ["-proxy=on", "-listen-client-urls=http://127.0.0.1:1"].iter().chain(words);
         let config = match config::read(words.map(OsString::from), [], |_| panic!("no file is named")) {
             Invocation::Run(start) => start.config,
@@ -64,11 +64,11 @@ impl Running {
             ConnectionSlots::many(),
             Arc::default(),
         ));
-        Running { proxy, addr, stop, served }
+        RunningProxy { proxy, addr, stop, served }
     }
 
-    async fn connect(&self) -> Client {
-        Client { socket: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+    async fn connect(&self) -> TestClient {
+        TestClient { socket: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
     /// One request on a connection of its own.
@@ -81,12 +81,12 @@ impl Running {
     }
 }
 
-struct Client {
+struct TestClient {
     socket: TcpStream,
     read: Vec<u8>,
 }
 
-impl Client {
+impl TestClient {
     async fn send(&mut self, bytes: &str) {
         self.socket.write_all(bytes.as_bytes()).await.unwrap();
     }
@@ -133,7 +133,7 @@ impl Client {
 }
 
 /// A member that answers every request with the same bytes.
-struct Member {
+struct StubMember {
     addr: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     accepted: Arc<AtomicUsize>,
@@ -143,9 +143,9 @@ struct Member {
     task: JoinHandle<()>,
 }
 
-impl Member {
+impl StubMember {
     /// Connections end after `closes_after` answers.
-    async fn start(answer: &'static str, closes_after: usize) -> Member {
+    async fn start(answer: &'static str, closes_after: usize) -> StubMember {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -160,7 +160,7 @@ impl Member {
                 open.fetch_add(1, SeqCst);
                 let (seen, open, gate) = (seen.clone(), open.clone(), gate.clone());
                 connections.spawn(async move {
-                    let mut client = Client { socket, read: Vec::new() };
+                    let mut client = TestClient { socket, read: Vec::new() };
                     for _ in 0..closes_after {
                         let Some(request) = read_request(&mut client).await else { break };
                         seen.lock().push(request);
@@ -175,16 +175,16 @@ impl Member {
                 });
             }
         });
-        Member { addr, seen, accepted, open, gate, task }
+        StubMember { addr, seen, accepted, open, gate, task }
     }
 
-    async fn ok() -> Member {
-        Member::start(OK, usize::MAX).await
+    async fn ok() -> StubMember {
+        StubMember::start(OK, usize::MAX).await
     }
 
     /// Nobody is there.
-    async fn dead() -> Member {
-        let member = Member::ok().await;
+    async fn dead() -> StubMember {
+        let member = StubMember::ok().await;
         member.task.abort();
         while TcpStream::connect(member.addr).await.is_ok() {
             tokio::task::yield_now().await;
@@ -220,7 +220,7 @@ impl Member {
 }
 
 /// A request with a body of a known length. `None` when there are no more.
-async fn read_request(client: &mut Client) -> Option<String> {
+async fn read_request(client: &mut TestClient) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&client.read).into_owned();
         if let Some(at) = text.find("\r\n\r\n") {
@@ -242,8 +242,8 @@ fn body(answer: &str) -> &str {
 
 #[tokio::test]
 async fn a_request_reaches_the_member_as_it_was() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let mut client = proxy.connect().await;
     let answer = client
         .ask(
@@ -287,8 +287,8 @@ async fn a_request_reaches_the_member_as_it_was() {
 
 #[tokio::test]
 async fn a_later_request_that_comes_in_two_pieces_reaches_the_member_as_it_was() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     for first in
         ["GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n", "DELETE /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n"]
     {
@@ -315,9 +315,9 @@ async fn a_later_request_that_comes_in_two_pieces_reaches_the_member_as_it_was()
 
 #[tokio::test]
 async fn a_version_that_is_not_spoken_is_refused_behind_the_answers_before() {
-    let member = Member::ok().await;
+    let member = StubMember::ok().await;
     member.gate.forget_permits(1_000_000);
-    let proxy = Running::start(&[], &[&member]).await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let mut client = proxy.connect().await;
     client.send("GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n").await;
     member.wait_seen(1).await;
@@ -335,8 +335,8 @@ async fn an_answer_reaches_the_client_as_it_was() {
     let answer = "HTTP/1.1 412 Whatever\r\nX-Etcd-Index: 7\r\nX-Raft-Term: 2\r\nKeep-Alive: 1\r\nUpgrade: x\r\n\
                   Connection: keep-alive\r\nContent-Length: 3\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
                   Date: Sat, 21 Nov 2026 11:01:26 GMT\r\n\r\nno\n";
-    let member = Member::start(answer, usize::MAX).await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::start(answer, usize::MAX).await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let answer = proxy.get("/v2/keys/a").await;
     assert_eq!(body(&answer), "no\n");
     let mut lines: Vec<&str> = answer.lines().take_while(|line| !line.is_empty()).collect();
@@ -362,9 +362,9 @@ async fn slow_member() -> (TcpListener, String) {
     (listener, url)
 }
 
-async fn accept(listener: &TcpListener) -> Client {
+async fn accept(listener: &TcpListener) -> TestClient {
     let (socket, _) = soon(listener.accept()).await.unwrap();
-    let mut member = Client { socket, read: Vec::new() };
+    let mut member = TestClient { socket, read: Vec::new() };
     read_request(&mut member).await.unwrap();
     member
 }
@@ -374,7 +374,7 @@ const WATCH: &str = "GET /v2/keys/a?wait=true&stream=true HTTP/1.1\r\nHost: x\r\
 #[tokio::test]
 async fn a_stream_passes_as_it_comes() {
     let (listener, url) = slow_member().await;
-    let proxy = Running::start(&[], &[]).await;
+    let proxy = RunningProxy::start(&[], &[]).await;
     proxy.proxy.director.replace(&[url]);
     let mut client = proxy.connect().await;
     client.send(WATCH).await;
@@ -400,7 +400,7 @@ async fn a_stream_passes_as_it_comes() {
 #[tokio::test]
 async fn who_goes_away_is_not_waited_for() {
     let (listener, url) = slow_member().await;
-    let proxy = Running::start(&[], &[]).await;
+    let proxy = RunningProxy::start(&[], &[]).await;
     proxy.proxy.director.replace(&[url]);
     // Before the answer begins, and within it.
     for head in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
@@ -420,7 +420,7 @@ async fn who_goes_away_is_not_waited_for() {
 #[tokio::test]
 async fn a_cut_answer_is_cut_for_the_client_too() {
     let (listener, url) = slow_member().await;
-    let proxy = Running::start(&[], &[]).await;
+    let proxy = RunningProxy::start(&[], &[]).await;
     proxy.proxy.director.replace(&[url]);
     let mut client = proxy.connect().await;
     client.send(WATCH).await;
@@ -434,7 +434,7 @@ async fn a_cut_answer_is_cut_for_the_client_too() {
 #[tokio::test]
 async fn a_stop_ends_watches_and_finishes_the_rest() {
     let (listener, url) = slow_member().await;
-    let proxy = Running::start(&[], &[]).await;
+    let proxy = RunningProxy::start(&[], &[]).await;
     proxy.proxy.director.replace(&[url]);
     let mut watching = proxy.connect().await;
     watching.send(WATCH).await;
@@ -456,8 +456,8 @@ async fn a_stop_ends_watches_and_finishes_the_rest() {
 
 #[tokio::test]
 async fn the_next_endpoint_gets_the_same_request() {
-    let (dead, alive) = (Member::dead().await, Member::ok().await);
-    let proxy = Running::start(&[], &[&dead, &alive]).await;
+    let (dead, alive) = (StubMember::dead().await, StubMember::ok().await);
+    let proxy = RunningProxy::start(&[], &[&dead, &alive]).await;
     let put = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nvalue=1";
     // Until the order of chance has begun with the dead one.
     for round in 1..=100 {
@@ -474,14 +474,14 @@ async fn the_next_endpoint_gets_the_same_request() {
     panic!("the dead endpoint was never tried");
 }
 
-fn endpoints_page(member: &Member) -> String {
+fn endpoints_page(member: &StubMember) -> String {
     format!("{{\"endpoints\":[\"{}\"]}}\n", member.url())
 }
 
 #[tokio::test]
 async fn without_endpoints_and_with_failing_ones() {
-    let dead = Member::dead().await;
-    let proxy = Running::start(&["-proxy-failure-wait=300"], &[]).await;
+    let dead = StubMember::dead().await;
+    let proxy = RunningProxy::start(&["-proxy-failure-wait=300"], &[]).await;
     let answer = proxy.get("/v2/keys/").await;
     assert!(
         answer.starts_with("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"),
@@ -514,7 +514,7 @@ async fn without_endpoints_and_with_failing_ones() {
 #[tokio::test]
 async fn a_silent_member_is_given_up() {
     let (listener, url) = slow_member().await;
-    let proxy = Running::start(&["-proxy-read-timeout=50"], &[]).await;
+    let proxy = RunningProxy::start(&["-proxy-read-timeout=50"], &[]).await;
     proxy.proxy.director.replace(&[url]);
     let mut client = proxy.connect().await;
     client.send("GET /v2/keys/ HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -525,8 +525,8 @@ async fn a_silent_member_is_given_up() {
 
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
-    let member = Member::start(OK, 1).await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::start(OK, 1).await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     for round in 1..=20 {
         let answer = proxy.ask("POST /v2/keys/q HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").await;
         assert_eq!(body(&answer), "ok", "{round}");
@@ -538,9 +538,9 @@ async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
 #[tokio::test]
 async fn so_many_connections_are_kept() {
     const AT_ONCE: usize = 140;
-    let member = Member::ok().await;
+    let member = StubMember::ok().await;
     member.gate.forget_permits(1_000_000);
-    let proxy = Running::start(&[], &[&member]).await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let mut clients = Vec::new();
     for _ in 0..AT_ONCE {
         let mut client = proxy.connect().await;
@@ -564,8 +564,8 @@ async fn so_many_connections_are_kept() {
 
 #[tokio::test]
 async fn bodies_are_bounded() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&["-max-request-bytes=1024"], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&["-max-request-bytes=1024"], &[&member]).await;
     let put = |length: usize| {
         format!(
             "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{}",
@@ -585,8 +585,8 @@ async fn bodies_are_bounded() {
 
 #[tokio::test]
 async fn a_readonly_proxy_passes_reads() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&["-proxy=readonly", "-cors=*"], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&["-proxy=readonly", "-cors=*"], &[&member]).await;
     assert_eq!(body(&proxy.get("/v2/keys/a").await), "ok");
     let mut client = proxy.connect().await;
     for method in ["PUT", "POST", "DELETE", "PATCH", "OPTIONS", "HEAD", "BREW"] {
@@ -606,8 +606,8 @@ async fn a_readonly_proxy_passes_reads() {
 
 #[tokio::test]
 async fn other_origins() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&["-cors=http://a.example"], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&["-cors=http://a.example"], &[&member]).await;
     let ask = async |method: &str, path: &str, origin: &str| {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n\r\n");
         proxy.ask(&request).await
@@ -628,8 +628,8 @@ async fn other_origins() {
 
 #[tokio::test]
 async fn the_local_page_knows_one_method() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let answer = proxy.get("/v2/config/local/proxy").await;
     assert!(answer.contains("Content-Type: text/plain; charset=utf-8\r\n"), "{answer}");
     assert_eq!(body(&answer), endpoints_page(&member));
@@ -640,7 +640,7 @@ async fn the_local_page_knows_one_method() {
 }
 
 /// Members that are asked for their list at the stubs' URLs, and the file where their URLs are kept.
-fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Director>) {
+fn asking(stubs: &[&StubMember]) -> (MemberRefresher<SimDisk>, ClusterFile<SimDisk>, Arc<Director>) {
     let config = ProxyConfig {
         mode: ProxyMode::On,
         failure_wait: PATIENCE,
@@ -654,7 +654,7 @@ fn asking(stubs: &[&Member]) -> (Members<SimDisk>, ClusterFile<SimDisk>, Arc<Dir
         Arc::new(Director::new(PATIENCE, 128, shared::url::Urls::parse("http://10.0.0.1:1").unwrap()));
     let connector = Connector::new(shared::net::Dialer::plain(), &config);
     let urls = stubs.iter().map(|member| member.url()).collect();
-    (Members::new(connector, director.clone(), file.clone(), urls), file, director)
+    (MemberRefresher::new(connector, director.clone(), file.clone(), urls), file, director)
 }
 
 #[tokio::test]
@@ -663,7 +663,7 @@ async fn the_members_tell_where_to_go() {
                 [{\"id\":2,\"peerURLs\":[\"http://h:2\"],\"name\":\"a\",\"clientURLs\":[\"http://h:4\",\"http://h:3\"]},\
                 {\"id\":1,\"peerURLs\":[\"http://h:1\"],\"name\":\"b\",\"clientURLs\":[\"http://h:5\"]},\
                 {\"id\":3,\"peerURLs\":[\"http://h:6\"],\"name\":\"\"}]";
-    let (dead, member) = (Member::dead().await, Member::start(list, 1).await);
+    let (dead, member) = (StubMember::dead().await, StubMember::start(list, 1).await);
     let (mut members, file, director) = asking(&[&dead, &member]);
     members.refresh().await;
     let mut available = director.available(Instant::now());
@@ -678,7 +678,7 @@ async fn the_members_tell_where_to_go() {
 async fn nobody_who_answers_means_no_endpoints_and_an_empty_list_no_news() {
     let list = "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n\
                 [{\"id\":1,\"peerURLs\":[\"http://127.0.0.1:1\"],\"clientURLs\":[\"http://h:5\"]}]";
-    let member = Member::start(list, 1).await;
+    let member = StubMember::start(list, 1).await;
     let (mut members, file, director) = asking(&[&member]);
     members.refresh().await;
     assert_eq!(director.available(Instant::now()), ["http://h:5"]);
@@ -688,13 +688,13 @@ async fn nobody_who_answers_means_no_endpoints_and_an_empty_list_no_news() {
     assert_eq!(file.read().unwrap().unwrap(), ["http://127.0.0.1:1"]);
 
     let empty =
-        Member::start("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n[]", 1).await;
+        StubMember::start("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nConnection: close\r\n\r\n[]", 1).await;
     let (mut members, file, director) = asking(&[&empty]);
     members.refresh().await;
     assert_eq!((director.available(Instant::now()), file.read().unwrap()), (Vec::new(), None));
 }
 
-impl Running {
+impl RunningProxy {
     fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -716,8 +716,11 @@ const HEAD: &str = "HEAD /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n";
 #[tokio::test]
 async fn a_request_that_comes_back_is_answered_once() {
     // To itself, and over another one.
-    let (alone, first, second) =
-        (Running::start(&[], &[]).await, Running::start(&[], &[]).await, Running::start(&[], &[]).await);
+    let (alone, first, second) = (
+        RunningProxy::start(&[], &[]).await,
+        RunningProxy::start(&[], &[]).await,
+        RunningProxy::start(&[], &[]).await,
+    );
     for request in [PUT, HEAD, WATCH] {
         alone.lead_to(&[alone.url()]);
         first.lead_to(&[second.url()]);
@@ -738,8 +741,8 @@ async fn a_request_that_comes_back_is_answered_once() {
 
 #[tokio::test]
 async fn an_endpoint_that_leads_back_does_not_spoil_the_others() {
-    let member = Member::ok().await;
-    let proxy = Running::start(&[], &[]).await;
+    let member = StubMember::ok().await;
+    let proxy = RunningProxy::start(&[], &[]).await;
     for _ in 0..8 {
         // In an order of chance.
         proxy.lead_to(&[proxy.url(), member.url()]);
@@ -754,10 +757,10 @@ async fn an_endpoint_that_leads_back_does_not_spoil_the_others() {
 
 #[tokio::test]
 async fn a_chain_of_proxies_passes_requests_on() {
-    let member = Member::ok().await;
-    let mut chain = vec![Running::start(&[], &[&member]).await];
+    let member = StubMember::ok().await;
+    let mut chain = vec![RunningProxy::start(&[], &[&member]).await];
     for _ in 0..3 {
-        let next = Running::start(&[], &[]).await;
+        let next = RunningProxy::start(&[], &[]).await;
         next.lead_to(&[chain[chain.len() - 1].url()]);
         chain.push(next);
     }
@@ -774,8 +777,8 @@ async fn a_chain_of_proxies_passes_requests_on() {
 async fn an_answer_may_have_many_header_lines() {
     let lines: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
     let answer = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok");
-    let member = Member::start(answer.leak(), usize::MAX).await;
-    let proxy = Running::start(&[], &[&member]).await;
+    let member = StubMember::start(answer.leak(), usize::MAX).await;
+    let proxy = RunningProxy::start(&[], &[&member]).await;
     let answer = proxy.get("/").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nX-199: y\r\n"), "{answer}");
 }

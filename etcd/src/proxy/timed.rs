@@ -12,15 +12,15 @@ use tokio::time::{Instant, Sleep, sleep};
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     inner: S,
-    read: Patience,
-    write: Patience,
+    read: OperationTimeout,
+    write: OperationTimeout,
 }
 
 impl<S> Timed<S> {
     /// `read` bounds the time between two moments at which something came or went, `write` that of one write;
     /// `None` for ever.
     pub(super) fn new(inner: S, read: Option<Duration>, write: Option<Duration>) -> Timed<S> {
-        Timed { inner, read: Patience::new(read), write: Patience::new(write) }
+        Timed { inner, read: OperationTimeout::new(read), write: OperationTimeout::new(write) }
     }
 }
 
@@ -38,7 +38,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
         if polled.is_ready() {
             // The answer's time begins when there is something to answer.
-            this.read.begin_anew();
+            this.read.restart();
         }
         this.write.poll(cx, polled)
     }
@@ -51,7 +51,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
         if polled.is_ready() {
-            this.read.begin_anew();
+            this.read.restart();
         }
         this.write.poll(cx, polled)
     }
@@ -75,7 +75,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
 
 /// How long something may be pending.
 #[derive(Debug)]
-struct Patience {
+struct OperationTimeout {
     limit: Option<Duration>,
     /// Made when first needed.
     timer: Option<Pin<Box<Sleep>>>,
@@ -83,9 +83,9 @@ struct Patience {
     waits: bool,
 }
 
-impl Patience {
-    fn new(limit: Option<Duration>) -> Patience {
-        Patience { limit, timer: None, waits: false }
+impl OperationTimeout {
+    fn new(limit: Option<Duration>) -> OperationTimeout {
+        OperationTimeout { limit, timer: None, waits: false }
     }
 
     fn poll<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -102,7 +102,7 @@ impl Patience {
         timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")))
     }
 
-    fn begin_anew(&mut self) {
+    fn restart(&mut self) {
         if let (true, Some(limit), Some(timer)) = (self.waits, self.limit, &mut self.timer) {
             timer.as_mut().reset(Instant::now() + limit);
         }

@@ -30,7 +30,7 @@ const IDLE_MAX: usize = 128;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The sending end of a connection.
-type Sender = http1::SendRequest<Full<Bytes>>;
+type RequestSender = http1::SendRequest<Full<Bytes>>;
 
 /// How connections are made.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl Connector {
         self.dial_timeout
     }
 
-    async fn connect(&self, url: &Url) -> Result<Sender, SendError> {
+    async fn connect(&self, url: &Url) -> Result<RequestSender, SendError> {
         let stream = self.dialer.dial(url, self.dial_timeout).await?;
         let stream = Timed::new(stream, self.read_timeout, self.write_timeout);
         let mut http = http1::Builder::new();
@@ -120,7 +120,7 @@ fn is_timeout(error: &hyper::Error) -> bool {
 pub(super) struct Upstream {
     url: Url,
     host: HeaderValue,
-    idle: Mutex<Vec<Sender>>,
+    idle: Mutex<Vec<RequestSender>>,
     idle_max: AtomicUsize,
 }
 
@@ -172,7 +172,7 @@ impl Upstream {
     }
 
     /// The connection that went idle last; those that were closed meanwhile are forgotten.
-    fn take_idle(&self) -> Option<Sender> {
+    fn take_idle(&self) -> Option<RequestSender> {
         let mut idle = self.idle.lock();
         let mut at = idle.len();
         while at > 0 {
@@ -186,7 +186,7 @@ impl Upstream {
         None
     }
 
-    fn lease(self: &Arc<Self>, sender: Sender) -> Lease {
+    fn lease(self: &Arc<Self>, sender: RequestSender) -> Lease {
         Lease { upstream: self.clone(), sender }
     }
 }
@@ -196,7 +196,7 @@ impl Upstream {
 #[derive(Debug)]
 pub(super) struct Lease {
     upstream: Arc<Upstream>,
-    sender: Sender,
+    sender: RequestSender,
 }
 
 impl Lease {

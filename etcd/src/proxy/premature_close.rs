@@ -6,14 +6,14 @@ use crate::log;
 
 /// Dropped before it is disarmed, it tells the log that the client did not wait.
 #[derive(Debug)]
-pub(super) struct Premature {
+pub(super) struct PrematureCloseLog {
     client: Option<SocketAddr>,
 }
 
-impl Premature {
+impl PrematureCloseLog {
     /// A request of this client is being answered.
-    pub(super) fn of(client: Option<SocketAddr>) -> Premature {
-        Premature { client }
+    pub(super) fn of(client: Option<SocketAddr>) -> PrematureCloseLog {
+        PrematureCloseLog { client }
     }
 
     /// The request has come to an end that is not the client's doing.
@@ -22,7 +22,7 @@ impl Premature {
     }
 }
 
-impl Drop for Premature {
+impl Drop for PrematureCloseLog {
     fn drop(&mut self) {
         if let Some(client) = self.client {
             log::info!("proxy", "client {client} closed request prematurely");
