@@ -31,13 +31,13 @@ fn main() -> ExitCode {
         };
     let invocation = config::read(words, variables, |file| std::fs::read_to_string(file));
     let mut config = match invocation {
-        Invocation::Run(start) => {
-            if start.config.enable_pprof {
+        Invocation::Run(startup) => {
+            if startup.config.enable_pprof {
                 profiles::prepare();
             }
-            start.announce(&log)
+            startup.apply_to_log(&log)
         }
-        Invocation::Leave(farewell) => return farewell.say(&log),
+        Invocation::Exit(early_exit) => return early_exit.print(&log),
     };
     config.allow_legacy = legacy;
     let service_manager = match ServiceEnvironment::from_environment() {

@@ -29,7 +29,7 @@ pub(super) enum AddressError {
 
 impl IpPort {
     /// The same port on all addresses of the machine.
-    pub(super) fn everywhere(&self) -> IpPort {
+    pub(super) fn on_all_addresses(&self) -> IpPort {
         IpPort { ip: "::".to_owned(), port: self.port }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<IpPort>().unwrap().to_string(), printed);
         }
-        assert_eq!("127.0.0.1:4001".parse::<IpPort>().unwrap().everywhere().to_string(), "[::]:4001");
+        assert_eq!("127.0.0.1:4001".parse::<IpPort>().unwrap().on_all_addresses().to_string(), "[::]:4001");
     }
 
     #[test]

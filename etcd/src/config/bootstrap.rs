@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use shared::quote::quote;
 use shared::url::{InitialCluster, Url};
 
-use crate::log::{Level, Line};
+use crate::log::{Level, LogLine};
 
 use super::{ClusterState, Config};
 
@@ -49,8 +49,8 @@ pub enum BootstrapError {
 
 impl BootstrapError {
     /// What the log says before the process ends with status 1.
-    pub fn lines(&self) -> Vec<Line> {
-        let line = |level, text: String| Line { level, package: "etcdmain", text };
+    pub fn lines(&self) -> Vec<LogLine> {
+        let line = |level, text: String| LogLine { level, package: "etcdmain", text };
         match self {
             // The original does not call this one critical.
             BootstrapError::OtherUrls { hints, .. } => std::iter::once(self.to_string())

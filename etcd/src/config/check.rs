@@ -10,9 +10,9 @@ use shared::url::{InitialCluster, Scheme, UrlError, Urls};
 
 use super::address::IpPort;
 use super::flags::{self, INITIAL_CLUSTER, NAME, PEER_URLS};
-use super::outcome::Notes;
+use super::outcome::StartupLines;
 use super::{
-    ClusterState, Config, DashboardMode, Discovery, Fallback, ProxyConfig, ProxyMode, Refusal, Settings,
+    ClusterState, Config, ConfigError, DashboardMode, Discovery, Fallback, ProxyConfig, ProxyMode, Settings,
     Sources, TlsFlags, V1Dialect,
 };
 
@@ -26,19 +26,19 @@ const ELECTION_MS_USEFUL: u64 = 100;
 /// What `-snapshot-count 0` means.
 const SNAPSHOT_COUNT: u64 = 10_000;
 
-pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Refusal> {
-    one_way_to_begin(settings)?;
+pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Config, ConfigError> {
+    check_one_bootstrap_method(settings)?;
     let (listen_peer_urls, listen_peer) = urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")?;
     let (advertise_peer_urls, advertise_peer) =
         urls(settings, "initial-advertise-peer-urls", "peer-addr", "")?;
     let (listen_client_urls, listen_client) = urls(settings, "listen-client-urls", "bind-addr", "addr")?;
     let (advertise_client_urls, advertise_client) = urls(settings, "advertise-client-urls", "addr", "")?;
     for (urls, flag) in [(&advertise_peer_urls, advertise_peer), (&advertise_client_urls, advertise_client)] {
-        warn_of_nowhere(urls, &settings.source(flag), notes);
+        warn_of_unreachable_urls(urls, &settings.source(flag), notes);
     }
-    clients_can_find_us(settings)?;
+    check_advertised(settings)?;
     let (heartbeat_ms, election_ms) = timing(settings, notes)?;
-    super::later::refuse(settings)?;
+    super::unsupported::check_unsupported(settings)?;
     let client_tls = TlsFlags::new(settings, Role::Clients);
     let peer_tls = TlsFlags::new(settings, Role::Peers);
 
@@ -53,10 +53,10 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
             let own = advertise_peer_urls.iter().map(|url| format!("{name}={url}"));
             own.collect::<Vec<_>>().join(",")
         }
-        INITIAL_CLUSTER if name != NAME => cluster_of(&name),
+        INITIAL_CLUSTER if name != NAME => default_cluster_of(&name),
         text => text.to_owned(),
     };
-    let initial_cluster_is_default = initial_cluster == cluster_of(&name);
+    let initial_cluster_is_default = initial_cluster == default_cluster_of(&name);
     let discovery = discovery(settings);
     let discovery_srv = Some(values.text("discovery-srv")).filter(|domain| !domain.is_empty());
     let initial_cluster = if discovery.is_some() {
@@ -65,13 +65,14 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
     } else if discovery_srv.is_some() {
         InitialCluster::default()
     } else {
-        InitialCluster::parse(&initial_cluster)
-            .map_err(|error| bad_cluster(&initial_cluster, &error, &settings.source("initial-cluster")))?
+        InitialCluster::parse(&initial_cluster).map_err(|error| {
+            bad_cluster_error(&initial_cluster, &error, &settings.source("initial-cluster"))
+        })?
     };
     let mut data_dir = values.text("data-dir").to_owned();
     if data_dir.is_empty() {
         data_dir = format!("{name}.etcd");
-        notes.warning_of_main(format!("no data-dir provided, using default data-dir ./{data_dir}"));
+        notes.main_warning(format!("no data-dir provided, using default data-dir ./{data_dir}"));
     }
     if settings.is_set("enable-v2") {
         notes.notice("the v2 API is always served: -enable-v2 changes nothing".to_owned());
@@ -123,7 +124,7 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
             "*" => true,
             "" => false,
             other => {
-                notes.warning_of_main(format!("-trace={other} shows nothing: only '*' does"));
+                notes.main_warning(format!("-trace={other} shows nothing: only '*' does"));
                 false
             }
         },
@@ -154,17 +155,17 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) -> Result<Config, Re
     })
 }
 
-fn one_way_to_begin(settings: &Settings) -> Result<(), Refusal> {
+fn check_one_bootstrap_method(settings: &Settings) -> Result<(), ConfigError> {
     let ways = ["discovery", "initial-cluster", "discovery-srv"];
     if ways.into_iter().filter(|way| settings.is_set(way)).count() > 1 {
-        return Err(Refusal::flags(
+        return Err(ConfigError::flags(
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" or \
              \"discovery-srv\"",
         ));
     }
     let joins = ["peers", "peers-file"].into_iter().find(|flag| !settings.values.text(flag).is_empty());
     if let (Some(flag), Some(way)) = (joins, ways.into_iter().find(|way| settings.is_set(way))) {
-        return Err(Refusal::flags(&format!(
+        return Err(ConfigError::flags(&format!(
             "-{flag} names a cluster to join, -{way} another way to begin: give one"
         )));
     }
@@ -172,18 +173,18 @@ fn one_way_to_begin(settings: &Settings) -> Result<(), Refusal> {
 }
 
 /// Why the first members cannot be read: what is wrong, and with which of them.
-fn bad_cluster(list: &str, error: &UrlError, source: &str) -> Refusal {
+fn bad_cluster_error(list: &str, error: &UrlError, source: &str) -> ConfigError {
     let mut entries = list.split(',').filter(|entry| !entry.is_empty());
     let bad = entries.find_map(|entry| Some((entry, InitialCluster::parse(entry).err()?)));
     let (entry, error) = bad.as_ref().map_or((list, error), |(entry, error)| (*entry, error));
-    Refusal::Fatal(format!(
+    ConfigError::Fatal(format!(
         "error setting up initial cluster: {error} (entry {} of {source}, which has the form NAME=URL,NAME=URL)",
         quote(entry)
     ))
 }
 
 /// Warns of addresses that nobody can connect to from another machine.
-fn warn_of_nowhere(urls: &Urls, source: &str, notes: &mut Notes) {
+fn warn_of_unreachable_urls(urls: &Urls, source: &str, notes: &mut StartupLines) {
     for url in urls {
         let host = url.host();
         let why = if host.is_empty() {
@@ -193,7 +194,7 @@ fn warn_of_nowhere(urls: &Urls, source: &str, notes: &mut Notes) {
         } else {
             continue;
         };
-        notes.warning_of_main(format!("{url} of {source} {why}: others cannot find this member by it"));
+        notes.main_warning(format!("{url} of {source} {why}: others cannot find this member by it"));
     }
 }
 
@@ -204,43 +205,46 @@ fn urls<'a>(
     new: &'a str,
     old: &'a str,
     advertised: &'a str,
-) -> Result<(Urls, &'a str), Refusal> {
+) -> Result<(Urls, &'a str), ConfigError> {
     let mut flag = old;
     let address = if settings.is_set(old) {
         Some(settings.values.text(old).parse::<IpPort>())
-    } else if !advertised.is_empty() && settings.is_set(advertised) && !outdone(settings, new, advertised) {
+    } else if !advertised.is_empty()
+        && settings.is_set(advertised)
+        && !file_address_is_overridden(settings, new, advertised)
+    {
         flag = advertised;
-        Some(settings.values.text(advertised).parse::<IpPort>().map(|address| address.everywhere()))
+        Some(settings.values.text(advertised).parse::<IpPort>().map(|address| address.on_all_addresses()))
     } else {
         None
     };
     // Both texts passed the checks of their flags before.
     let Some(address) = address else {
         let urls = Urls::parse(settings.values.text(new));
-        return urls.map(|urls| (urls, new)).map_err(|error| Refusal::flags(&error.to_string()));
+        return urls.map(|urls| (urls, new)).map_err(|error| ConfigError::flags(&error.to_string()));
     };
     if settings.is_set(new) {
-        return Err(Refusal::flags(&format!("Set only one of flags -{new} and -{old}")));
+        return Err(ConfigError::flags(&format!("Set only one of flags -{new} and -{old}")));
     }
-    let address = address.map_err(|error| Refusal::flags(&error.to_string()))?;
+    let address = address.map_err(|error| ConfigError::flags(&error.to_string()))?;
     let tls = if new.contains("peer") { "peer-" } else { "" };
     let secret = |part: &str| !settings.values.text(&format!("{tls}{part}")).is_empty();
     let scheme = if secret("cert-file") || secret("key-file") { Scheme::Https } else { Scheme::Http };
     let urls = Urls::parse(&format!("{scheme}://{address}"));
-    urls.map(|urls| (urls, flag)).map_err(|error| Refusal::flags(&error.to_string()))
+    urls.map(|urls| (urls, flag)).map_err(|error| ConfigError::flags(&error.to_string()))
 }
 
 /// Whether the file gives an advertised address while a flag or variable says where to listen.
-fn outdone(settings: &Settings, new: &str, advertised: &str) -> bool {
+fn file_address_is_overridden(settings: &Settings, new: &str, advertised: &str) -> bool {
     settings.from_file.contains(advertised) && settings.is_set(new) && !settings.from_file.contains(new)
 }
 
-fn clients_can_find_us(settings: &Settings) -> Result<(), Refusal> {
+fn check_advertised(settings: &Settings) -> Result<(), ConfigError> {
     let may_fall_back = settings.is_set("discovery") && settings.values.text("discovery-fallback") == "proxy";
     let may_be_proxy = settings.values.text("proxy") != "off" || may_fall_back;
     let advertised = settings.is_set("advertise-client-urls") || settings.is_set("addr");
     if !may_be_proxy && settings.is_set("listen-client-urls") && !advertised {
-        return Err(Refusal::Flags {
+        return Err(ConfigError::Flags {
             text: "-advertise-client-urls is required when -listen-client-urls is set explicitly".to_owned(),
             hint: Some(
                 "When listening on specific address(es), this etcd process must advertise accessible url(s) to \
@@ -251,34 +255,34 @@ fn clients_can_find_us(settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn timing(settings: &Settings, notes: &mut Notes) -> Result<(u64, u64), Refusal> {
+fn timing(settings: &Settings, notes: &mut StartupLines) -> Result<(u64, u64), ConfigError> {
     let heartbeat = settings.values.number("heartbeat-interval");
     let election = settings.values.number("election-timeout");
     if heartbeat.saturating_mul(5) > election {
-        return Err(Refusal::flags(&format!(
+        return Err(ConfigError::flags(&format!(
             "-election-timeout[{election}ms] should be at least as 5 times as -heartbeat-interval[{heartbeat}ms]"
         )));
     }
     if election > ELECTION_MS_MAX {
-        return Err(Refusal::flags(&format!(
+        return Err(ConfigError::flags(&format!(
             "-election-timeout[{election}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms"
         )));
     }
     if heartbeat == 0 {
         // The original divides by it.
-        return Err(Refusal::flags(
+        return Err(ConfigError::flags(
             "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
         ));
     }
     if heartbeat < HEARTBEAT_MS_USEFUL {
-        notes.warning_of_main(format!(
+        notes.main_warning(format!(
             "-heartbeat-interval[{heartbeat}ms] makes a leader send {} messages a second to each member even when \
              nothing happens",
             1000 / heartbeat
         ));
     }
     if election < ELECTION_MS_USEFUL {
-        notes.warning_of_main(format!(
+        notes.main_warning(format!(
             "-election-timeout[{election}ms] is shorter than a busy disk may take for one write: leaders may change \
              without need"
         ));
@@ -316,7 +320,7 @@ fn discovery(settings: &Settings) -> Option<Discovery> {
 }
 
 /// What `-initial-cluster` is for a member of this name when nobody says it.
-fn cluster_of(name: &str) -> String {
+fn default_cluster_of(name: &str) -> String {
     let name = if name.is_empty() { NAME } else { name };
     PEER_URLS.split(',').map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
 }

@@ -5,9 +5,9 @@ use shared::quote::quote;
 use shared::suggest::closest;
 
 use super::flags::FLAGS;
-use super::outcome::Notes;
+use super::outcome::StartupLines;
 use super::peer_list::without_users;
-use super::{Refusal, Settings};
+use super::{ConfigError, Settings};
 
 /// What all variables of this program begin with.
 pub(super) const PREFIX: &str = "ETCD_";
@@ -19,8 +19,8 @@ pub(super) const PREFIX: &str = "ETCD_";
 pub(super) fn read(
     settings: &mut Settings,
     variables: &[(String, String)],
-    notes: &mut Notes,
-) -> Result<(), Refusal> {
+    notes: &mut StartupLines,
+) -> Result<(), ConfigError> {
     let mut flags: Vec<&'static Flag> = FLAGS.flags().collect();
     flags.sort_by_key(|flag| flag.name);
     let on_the_line: Vec<String> =
@@ -42,7 +42,7 @@ pub(super) fn read(
             }
             Err(reason) => {
                 let text = format!("invalid value {} for {variable}: {reason}", quote(value));
-                refusal = Some(Refusal::Fatal(text));
+                refusal = Some(ConfigError::Fatal(text));
             }
         }
         // The one that may hold a password.

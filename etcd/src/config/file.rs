@@ -11,21 +11,21 @@ use shared::suggest::closest;
 use toml::{Table, Value};
 
 use super::flags::FLAGS;
-use super::outcome::Notes;
-use super::{Refusal, Settings};
+use super::outcome::StartupLines;
+use super::{ConfigError, Settings};
 
 /// Keys of 0.4 that became flags of another name.
 const RENAMED: &[(&str, &str)] = &[("verbose", "v"), ("very-verbose", "vv")];
 
 /// Keys of 0.4 that no flag of 2.x knows.
-const FORGOTTEN: &[&str] =
+const DROPPED: &[&str] =
     &["http-read-timeout", "http-write-timeout", "peer-heartbeat-timeout", "very-very-verbose"];
 
 /// Flags that make no sense in a file.
 const NOT_IN_FILES: &[&str] = &["config", "version"];
 
 /// Flags that say the same thing in different words: a file does not speak of it once one of them is set.
-const RIVALS: &[&[&str]] = &[
+const EQUIVALENT: &[&[&str]] = &[
     &["listen-peer-urls", "peer-bind-addr"],
     &["initial-advertise-peer-urls", "peer-addr"],
     &["listen-client-urls", "bind-addr"],
@@ -38,50 +38,55 @@ pub(super) fn read(
     settings: &mut Settings,
     path: &str,
     content: &str,
-    notes: &mut Notes,
-) -> Result<(), Refusal> {
+    notes: &mut StartupLines,
+) -> Result<(), ConfigError> {
     let table: Table = content.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| 1 + content[..span.start].matches('\n').count());
         let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
-        Refusal::Fatal(format!("cannot read configuration file {}{place}: {}", quote(path), error.message()))
+        ConfigError::Fatal(format!(
+            "cannot read configuration file {}{place}: {}",
+            quote(path),
+            error.message()
+        ))
     })?;
-    let file = File { path };
-    let spoken_for: Vec<&str> =
-        FLAGS.flags().map(|flag| flag.name).filter(|name| already_said(settings, name)).collect();
+    let file = ConfigFile { path };
+    let already_set: Vec<&str> =
+        FLAGS.flags().map(|flag| flag.name).filter(|name| is_already_set(settings, name)).collect();
     for (key, value) in &table {
         match (key.as_str(), value) {
             ("peer" | "cluster", Value::Table(inner)) => {
                 for (inner_key, value) in inner {
-                    file.setting(settings, &format!("{key}.{inner_key}"), value, &spoken_for, notes)?;
+                    file.read_setting(settings, &format!("{key}.{inner_key}"), value, &already_set, notes)?;
                 }
             }
-            _ => file.setting(settings, key, value, &spoken_for, notes)?,
+            _ => file.read_setting(settings, key, value, &already_set, notes)?,
         }
     }
     Ok(())
 }
 
-fn already_said(settings: &Settings, name: &str) -> bool {
-    let rivals = RIVALS.iter().find(|rivals| rivals.contains(&name)).copied();
-    settings.is_set(name) || rivals.is_some_and(|rivals| rivals.iter().any(|rival| settings.is_set(rival)))
+fn is_already_set(settings: &Settings, name: &str) -> bool {
+    let equivalent = EQUIVALENT.iter().find(|equivalent| equivalent.contains(&name)).copied();
+    settings.is_set(name)
+        || equivalent.is_some_and(|equivalent| equivalent.iter().any(|name| settings.is_set(name)))
 }
 
-struct File<'a> {
+struct ConfigFile<'a> {
     path: &'a str,
 }
 
-impl File<'_> {
-    fn setting(
+impl ConfigFile<'_> {
+    fn read_setting(
         &self,
         settings: &mut Settings,
         key: &str,
         value: &Value,
-        spoken_for: &[&str],
-        notes: &mut Notes,
-    ) -> Result<(), Refusal> {
+        already_set: &[&str],
+        notes: &mut StartupLines,
+    ) -> Result<(), ConfigError> {
         let name = key.replace(['.', '_'], "-");
         let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name.as_str(), |(_, new)| new);
-        if FORGOTTEN.contains(&name) {
+        if DROPPED.contains(&name) {
             notes.ignored(&self.named(key));
             return Ok(());
         }
@@ -89,20 +94,23 @@ impl File<'_> {
             let known = FLAGS.flags().map(|flag| flag.name).filter(|name| !NOT_IN_FILES.contains(name));
             let hint = closest(name, known).map(|name| format!(": did you mean {name}?"));
             let hint = hint.unwrap_or_default();
-            return Err(Refusal::Fatal(format!("unknown setting {}{hint}", self.named(key))));
+            return Err(ConfigError::Fatal(format!("unknown setting {}{hint}", self.named(key))));
         };
         if matches!(flag.kind, Kind::Ignored) {
             notes.ignored(&self.named(key));
             return Ok(());
         }
         let text = text_of(value).ok_or_else(|| {
-            Refusal::Fatal(format!("the setting {} has no value of a kind that is known", self.named(key)))
+            ConfigError::Fatal(format!(
+                "the setting {} has no value of a kind that is known",
+                self.named(key)
+            ))
         })?;
         if text.is_empty() {
             // 0.4's example file sets what it does not use to nothing.
             return Ok(());
         }
-        if spoken_for.contains(&flag.name) {
+        if already_set.contains(&flag.name) {
             notes.info(format!(
                 "recognized setting {}, but unused: shadowed by a flag or an environment variable",
                 self.named(key)
@@ -118,9 +126,13 @@ impl File<'_> {
         flag: &'static Flag,
         key: &str,
         text: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ConfigError> {
         settings.values.set(flag, text).map_err(|reason| {
-            Refusal::Fatal(format!("invalid value {} for setting {}: {reason}", quote(text), self.named(key)))
+            ConfigError::Fatal(format!(
+                "invalid value {} for setting {}: {reason}",
+                quote(text),
+                self.named(key)
+            ))
         })?;
         settings.from_file.insert(flag.name);
         Ok(())

@@ -28,10 +28,10 @@ pub fn fuzz_settings(input: &[u8]) {
             assert!(config.request_body_bytes_max >= 1024, "{config:?}");
             let _ = config.check_bootstrap(&config.initial_cluster, |_| None);
         }
-        Invocation::Leave(farewell) => {
-            let spoken = !farewell.lines.is_empty() || !farewell.error.is_empty();
-            assert_eq!(farewell.status != 0, spoken, "{farewell:?}");
-            assert!(farewell.status <= 2, "{farewell:?}");
+        Invocation::Exit(early_exit) => {
+            let spoken = !early_exit.lines.is_empty() || !early_exit.error.is_empty();
+            assert_eq!(early_exit.status != 0, spoken, "{early_exit:?}");
+            assert!(early_exit.status <= 2, "{early_exit:?}");
         }
     }
 }

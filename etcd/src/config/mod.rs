@@ -16,11 +16,11 @@ mod env;
 mod file;
 mod flags;
 mod fuzz;
-mod later;
 mod old_names;
 mod outcome;
 mod peer_list;
 mod tls;
+mod unsupported;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -39,11 +39,11 @@ pub use bootstrap::BootstrapError;
 pub(crate) use bootstrap::{has_url_twice, located};
 pub use flags::FLAGS;
 pub use fuzz::fuzz_settings;
-pub use outcome::{Farewell, Invocation, Start};
+pub use outcome::{EarlyExit, Invocation, Startup};
 pub use peer_list::PeerList;
 pub use tls::TlsFlags;
 
-use outcome::Notes;
+use outcome::StartupLines;
 
 /// How a member runs. Made by [`read`] only, so every value has passed the checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,16 +319,16 @@ impl Settings {
 
 /// Why there is no [`Config`].
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+enum ConfigError {
     /// The settings do not fit together.
     Flags { text: String, hint: Option<&'static str> },
     /// A source other than the command line cannot be used.
     Fatal(String),
 }
 
-impl Refusal {
-    fn flags(text: &str) -> Refusal {
-        Refusal::Flags { text: text.to_owned(), hint: None }
+impl ConfigError {
+    fn flags(text: &str) -> ConfigError {
+        ConfigError::Flags { text: text.to_owned(), hint: None }
     }
 }
 
@@ -343,20 +343,20 @@ pub fn read(
 ) -> Invocation {
     let words: Vec<OsString> = words.into_iter().collect();
     match document(&words, &[&FLAGS]) {
-        Some(Ok(text)) => return leave(text, String::new(), 0),
-        Some(Err(error)) => return leave(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
+        Some(Ok(text)) => return early_exit(text, String::new(), 0),
+        Some(Err(error)) => return early_exit(FLAGS.usage(), format!("{error}\n"), error.exit_status()),
         None => {}
     }
     let (words, renamed) = old_names::renamed(words);
     let values = match FLAGS.parse(words) {
         Ok(values) => values,
-        Err(FlagError::Help) => return leave(FLAGS.help(), String::new(), 0),
+        Err(FlagError::Help) => return early_exit(FLAGS.help(), String::new(), 0),
         Err(error) => {
             let hint = FLAGS.hint(&error).map(|hint| format!("{hint}\n")).unwrap_or_default();
-            return leave(FLAGS.usage(), format!("{error}\n{hint}"), error.exit_status());
+            return early_exit(FLAGS.usage(), format!("{error}\n{hint}"), error.exit_status());
         }
     };
-    let mut notes = Notes { format: log_format(&values), ..Notes::default() };
+    let mut notes = StartupLines { format: log_format(&values), ..StartupLines::default() };
     for (old, new) in renamed {
         notes.warning(format!("-{old} is an old name: use -{new}"));
     }
@@ -364,10 +364,10 @@ pub fn read(
         notes.ignored(&format!("flag \"-{name}\""));
     }
     if let Some(word) = values.rest().first() {
-        return refuse(Refusal::flags(&format!("'{word}' is not a valid flag")), notes);
+        return refusal_exit(ConfigError::flags(&format!("'{word}' is not a valid flag")), notes);
     }
     if values.switch("version") {
-        return leave(version::lines().join("\n") + "\n", String::new(), 0);
+        return early_exit(version::lines().join("\n") + "\n", String::new(), 0);
     }
     let mut settings = Settings { values, from_file: BTreeSet::new(), from_environment: BTreeSet::new() };
     let variables: Vec<(String, String)> = variables
@@ -376,7 +376,7 @@ pub fn read(
         .collect();
     match gather(&mut settings, &variables, read_file, &mut notes) {
         Ok(()) => start(&settings, notes),
-        Err(refusal) => refuse(refusal, notes),
+        Err(refusal) => refusal_exit(refusal, notes),
     }
 }
 
@@ -385,15 +385,15 @@ fn gather(
     settings: &mut Settings,
     variables: &[(String, String)],
     read_file: impl FnOnce(&Path) -> io::Result<String>,
-    notes: &mut Notes,
-) -> Result<(), Refusal> {
+    notes: &mut StartupLines,
+) -> Result<(), ConfigError> {
     env::read(settings, variables, notes)?;
     let path = settings.values.text("config").to_owned();
     if path.is_empty() {
         return Ok(());
     }
     let content = read_file(Path::new(&path)).map_err(|error| {
-        Refusal::Fatal(format!("cannot read configuration file {}: {error}", quote(&path)))
+        ConfigError::Fatal(format!("cannot read configuration file {}: {error}", quote(&path)))
     })?;
     file::read(settings, &path, &content, notes)
 }
@@ -403,25 +403,25 @@ fn log_format(values: &Values) -> Format {
     values.text("log-format").parse().unwrap_or_default()
 }
 
-fn start(settings: &Settings, mut before: Notes) -> Invocation {
+fn start(settings: &Settings, mut before: StartupLines) -> Invocation {
     before.format = log_format(&settings.values);
-    let mut after = Notes::default();
+    let mut after = StartupLines::default();
     let default = if settings.values.switch("debug") { Level::Debug } else { Level::Info };
     let mut levels = Levels::all(default);
     match settings.values.text("log-package-levels") {
         "" => {}
         list => match levels.clone().with(list) {
             Ok(wanted) => levels = wanted,
-            Err(error) => after.warning_of_main(format!(
+            Err(error) => after.main_warning(format!(
                 "couldn't parse log level string: {error}, continuing with default levels"
             )),
         },
     }
     for line in version::lines() {
-        after.info_of_main(line);
+        after.main_info(line);
     }
     match check::check(settings, &mut after) {
-        Ok(config) => Invocation::Run(Box::new(Start {
+        Ok(config) => Invocation::Run(Box::new(Startup {
             config,
             format: before.format,
             before: before.lines,
@@ -430,31 +430,31 @@ fn start(settings: &Settings, mut before: Notes) -> Invocation {
         })),
         Err(refusal) => {
             // Settings that do not fit together are told before the log has its levels, the rest after.
-            if matches!(refusal, Refusal::Fatal(_)) {
+            if matches!(refusal, ConfigError::Fatal(_)) {
                 before.lines.append(&mut after.lines);
             }
-            refuse(refusal, before)
+            refusal_exit(refusal, before)
         }
     }
 }
 
-fn leave(output: String, error: String, status: u8) -> Invocation {
-    Invocation::Leave(Farewell { format: Format::Text, lines: Vec::new(), error, output, status })
+fn early_exit(output: String, error: String, status: u8) -> Invocation {
+    Invocation::Exit(EarlyExit { format: Format::Text, lines: Vec::new(), error, output, status })
 }
 
-fn refuse(refusal: Refusal, mut notes: Notes) -> Invocation {
+fn refusal_exit(refusal: ConfigError, mut notes: StartupLines) -> Invocation {
     match refusal {
-        Refusal::Flags { text, hint } => {
+        ConfigError::Flags { text, hint } => {
             notes.error(format!("error verifying flags, {text}. See 'etcd --help'."));
-            notes.lines.extend(hint.map(|hint| crate::log::Line {
+            notes.lines.extend(hint.map(|hint| crate::log::LogLine {
                 level: Level::Error,
                 package: "etcdmain",
                 text: hint.to_owned(),
             }));
         }
-        Refusal::Fatal(text) => notes.critical(text),
+        ConfigError::Fatal(text) => notes.critical(text),
     }
-    Invocation::Leave(Farewell {
+    Invocation::Exit(EarlyExit {
         format: notes.format,
         lines: notes.lines,
         error: String::new(),

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::log::{self, Format, Level, Levels, Line, LogControl};
+use crate::log::{self, Format, Level, Levels, LogControl, LogLine};
 
 use super::Config;
 
@@ -11,29 +11,29 @@ use super::Config;
 #[derive(Debug)]
 pub enum Invocation {
     /// Be a member.
-    Run(Box<Start>),
+    Run(Box<Startup>),
     /// Say something and leave.
-    Leave(Farewell),
+    Exit(EarlyExit),
 }
 
 /// A configuration, and what the log has to say before the server does.
 #[derive(Debug)]
-pub struct Start {
+pub struct Startup {
     /// How to run.
     pub config: Config,
     /// The form of the log.
     pub format: Format,
     /// Lines for a log that still has its first levels.
-    pub before: Vec<Line>,
+    pub before: Vec<LogLine>,
     /// The levels that were asked for.
     pub levels: Levels,
     /// Lines for a log that has them.
-    pub after: Vec<Line>,
+    pub after: Vec<LogLine>,
 }
 
-impl Start {
+impl Startup {
     /// Gives the log its levels and writes the lines; then the server may begin.
-    pub fn announce(self, log: &LogControl) -> Config {
+    pub fn apply_to_log(self, log: &LogControl) -> Config {
         log.set_format(self.format);
         log::write_lines(&self.before);
         log.replace(self.levels);
@@ -44,11 +44,11 @@ impl Start {
 
 /// The last words of a program that does not run.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Farewell {
+pub struct EarlyExit {
     /// The form of the log, as far as it was understood.
     pub format: Format,
     /// For the log.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LogLine>,
     /// For standard error, after them.
     pub error: String,
     /// For standard output.
@@ -57,9 +57,9 @@ pub struct Farewell {
     pub status: u8,
 }
 
-impl Farewell {
+impl EarlyExit {
     /// Says it all.
-    pub fn say(self, log: &LogControl) -> ExitCode {
+    pub fn print(self, log: &LogControl) -> ExitCode {
         log.set_format(self.format);
         log::write_lines(&self.lines);
         // Whoever closed a pipe does not want to know. A disk that is full is a failure.
@@ -78,46 +78,46 @@ impl Farewell {
 
 /// Lines that are collected while the configuration is read.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct StartupLines {
     /// The form of the log, as far as it is known.
     pub(super) format: Format,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<LogLine>,
 }
 
-impl Notes {
-    fn push(&mut self, level: Level, package: &'static str, text: String) {
-        self.lines.push(Line { level, package, text });
+impl StartupLines {
+    fn add(&mut self, level: Level, package: &'static str, text: String) {
+        self.lines.push(LogLine { level, package, text });
     }
 
     pub(super) fn info(&mut self, text: String) {
-        self.push(Level::Info, "flags", text);
+        self.add(Level::Info, "flags", text);
     }
 
     pub(super) fn warning(&mut self, text: String) {
-        self.push(Level::Warning, "flags", text);
+        self.add(Level::Warning, "flags", text);
     }
 
     pub(super) fn ignored(&mut self, what: &str) {
         self.warning(format!("{what} is no longer supported - ignoring."));
     }
 
-    pub(super) fn info_of_main(&mut self, text: String) {
-        self.push(Level::Info, "etcdmain", text);
+    pub(super) fn main_info(&mut self, text: String) {
+        self.add(Level::Info, "etcdmain", text);
     }
 
-    pub(super) fn warning_of_main(&mut self, text: String) {
-        self.push(Level::Warning, "etcdmain", text);
+    pub(super) fn main_warning(&mut self, text: String) {
+        self.add(Level::Warning, "etcdmain", text);
     }
 
     pub(super) fn notice(&mut self, text: String) {
-        self.push(Level::Notice, "etcdmain", text);
+        self.add(Level::Notice, "etcdmain", text);
     }
 
     pub(super) fn error(&mut self, text: String) {
-        self.push(Level::Error, "etcdmain", text);
+        self.add(Level::Error, "etcdmain", text);
     }
 
     pub(super) fn critical(&mut self, text: String) {
-        self.push(Level::Critical, "etcdmain", text);
+        self.add(Level::Critical, "etcdmain", text);
     }
 }

@@ -3,7 +3,7 @@
 use shared::client::{ApiFailure, ClientError};
 
 use crate::config::{Config, Discovery};
-use crate::log::{Level, Line};
+use crate::log::{Level, LogLine};
 
 /// Why discovery does not lead to a cluster. What passes by itself is none of these: it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,8 @@ impl From<ClientError> for DiscoveryError {
 
 impl DiscoveryError {
     /// What the log says before the process ends with status 1, and what to do.
-    pub fn lines(&self, config: &Config, discovery: &Discovery) -> Vec<Line> {
-        let line = |level, text: String| Line { level, package: "etcdmain", text };
+    pub fn lines(&self, config: &Config, discovery: &Discovery) -> Vec<LogLine> {
+        let line = |level, text: String| LogLine { level, package: "etcdmain", text };
         let error = |text: String| line(Level::Error, text);
         let info = |text: String| line(Level::Info, text);
         let url = &discovery.url;

@@ -12,13 +12,13 @@ use tracing::field::{Field, Visit};
 use super::level::Level;
 
 /// What begins the name of a field that the message tells in words: only JSON has it, without this.
-const OF_JSON: &str = "json_";
+const JSON_PREFIX: &str = "json_";
 
 /// Fields that say which level a line has.
-const MARKS: [&str; 2] = ["critical", "notice"];
+const LEVEL_MARKS: [&str; 2] = ["critical", "notice"];
 
 /// What every JSON line has. A record's own field of such a name gets a `_` at its end.
-const NAMES: [&str; 4] = ["ts", "level", "pkg", "msg"];
+const RESERVED_NAMES: [&str; 4] = ["ts", "level", "pkg", "msg"];
 
 /// The form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,7 @@ pub(super) fn text(
     package: &str,
     event: &Event<'_>,
 ) -> String {
-    let mut text = Text(String::with_capacity(160));
+    let mut text = TextVisitor(String::with_capacity(160));
     // A clock far outside of the calendar gives no date; the line matters more.
     if let Some(now) = timestamp(now) {
         let now = now.to_zoned(zone.clone());
@@ -76,7 +76,7 @@ pub(super) fn text(
 
 /// The same as an object, with its end.
 pub(super) fn json(now: UnixNanos, level: Level, package: &str, event: &Event<'_>) -> String {
-    let mut fields = Fields::default();
+    let mut fields = JsonVisitor::default();
     event.record(&mut fields);
     let mut line = String::with_capacity(160 + fields.others.len());
     // Writing to a String cannot fail.
@@ -96,15 +96,15 @@ fn timestamp(now: UnixNanos) -> Option<Timestamp> {
 }
 
 /// The line as it grows: the message first, then the other fields as ` name=value`.
-struct Text(String);
+struct TextVisitor(String);
 
-impl Visit for Text {
+impl Visit for TextVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a String cannot fail.
         let _ = match field.name() {
-            "message" => write!(Plain(&mut self.0), "{value:?}"),
-            name if MARKS.contains(&name) || name.starts_with(OF_JSON) => Ok(()),
-            name => write!(Plain(&mut self.0), " {name}={value:?}"),
+            "message" => write!(ControlEscaper(&mut self.0), "{value:?}"),
+            name if LEVEL_MARKS.contains(&name) || name.starts_with(JSON_PREFIX) => Ok(()),
+            name => write!(ControlEscaper(&mut self.0), " {name}={value:?}"),
         };
     }
 
@@ -115,20 +115,20 @@ impl Visit for Text {
 
 /// What a JSON line has beside its level: both already escaped, the others as `,"name":value`.
 #[derive(Default)]
-struct Fields {
+struct JsonVisitor {
     message: String,
     others: String,
 }
 
-impl Fields {
+impl JsonVisitor {
     fn add(&mut self, field: &Field, value: impl FnOnce(&mut String)) {
         let name = field.name();
-        if MARKS.contains(&name) {
+        if LEVEL_MARKS.contains(&name) {
             return;
         }
-        let name = name.strip_prefix(OF_JSON).unwrap_or(name);
+        let name = name.strip_prefix(JSON_PREFIX).unwrap_or(name);
         self.others.push(',');
-        match NAMES.contains(&name) {
+        match RESERVED_NAMES.contains(&name) {
             true => quote(&mut self.others, &format_args!("{name}_")),
             false => quote(&mut self.others, &name),
         }
@@ -143,10 +143,10 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for JsonVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            let _ = write!(Escaped(&mut self.message), "{value:?}");
+            let _ = write!(JsonEscaper(&mut self.message), "{value:?}");
         } else {
             self.add(field, |out| quote(out, &format_args!("{value:?}")));
         }
@@ -180,14 +180,14 @@ impl Visit for Fields {
 
 fn quote(out: &mut String, value: &dyn fmt::Display) {
     out.push('"');
-    let _ = write!(Escaped(out), "{value}");
+    let _ = write!(JsonEscaper(out), "{value}");
     out.push('"');
 }
 
 /// Lets no control character through: what a client sends must not forge lines or steer a terminal.
-struct Plain<'a>(&'a mut String);
+struct ControlEscaper<'a>(&'a mut String);
 
-impl fmt::Write for Plain<'_> {
+impl fmt::Write for ControlEscaper<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             if c.is_control() {
@@ -201,9 +201,9 @@ impl fmt::Write for Plain<'_> {
 }
 
 /// The same as the inside of a JSON string.
-struct Escaped<'a>(&'a mut String);
+struct JsonEscaper<'a>(&'a mut String);
 
-impl fmt::Write for Escaped<'_> {
+impl fmt::Write for JsonEscaper<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             match c {

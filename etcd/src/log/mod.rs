@@ -27,24 +27,24 @@ pub use format::Format;
 pub use level::{Level, Levels, LevelsError};
 pub use raft::raft_logger;
 
-use writer::Writer;
+use writer::LogWriter;
 
 /// Changes the levels and the form of the running process's log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogControl {
-    settings: Arc<Settings>,
+    settings: Arc<LogSettings>,
 }
 
 /// What can be changed while the log is written.
 #[derive(Debug)]
-struct Settings {
+struct LogSettings {
     levels: RwLock<Levels>,
     is_json: AtomicBool,
 }
 
-impl Settings {
-    fn new(levels: Levels) -> Settings {
-        Settings { levels: RwLock::new(levels), is_json: AtomicBool::new(false) }
+impl LogSettings {
+    fn new(levels: Levels) -> LogSettings {
+        LogSettings { levels: RwLock::new(levels), is_json: AtomicBool::new(false) }
     }
 
     fn format(&self) -> Format {
@@ -68,12 +68,12 @@ impl LogControl {
     pub fn set_format(&self, format: Format) {
         self.settings.is_json.store(format == Format::Json, Ordering::Relaxed);
         if format == Format::Json {
-            std::panic::set_hook(Box::new(tell_panic));
+            std::panic::set_hook(Box::new(log_panic));
         }
     }
 }
 
-fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let stack = Backtrace::capture();
     let stack = (stack.status() == BacktraceStatus::Captured).then(|| stack.to_string());
     critical!("etcdmain", json_stack = stack, "{panic}");
@@ -81,7 +81,7 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
 
 /// A line that is not written yet: configuration is read before the log has its levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct LogLine {
     /// How bad it is.
     pub level: Level,
     /// The part of the program that speaks.
@@ -97,8 +97,8 @@ pub struct Line {
 pub fn start(clock: fn() -> UnixNanos) -> LogControl {
     static CONTROL: OnceLock<LogControl> = OnceLock::new();
     let control = CONTROL.get_or_init(|| {
-        let settings = Arc::new(Settings::new(Levels::all(Level::Info)));
-        let writer = Writer::new(settings.clone(), clock, writer::to_stderr);
+        let settings = Arc::new(LogSettings::new(Levels::all(Level::Info)));
+        let writer = LogWriter::new(settings.clone(), clock, writer::to_stderr);
         // Somebody else's subscriber stays: then the lines go where it wants them.
         let _ = tracing::subscriber::set_global_default(writer);
         LogControl { settings }
@@ -109,8 +109,8 @@ pub fn start(clock: fn() -> UnixNanos) -> LogControl {
 /// Writes lines that were collected before, if their level is wanted.
 ///
 /// The package is not known where the macro stands, so each of those that configuration speaks for has a place.
-pub fn write_lines(lines: &[Line]) {
-    for Line { level, package, text } in lines {
+pub fn write_lines(lines: &[LogLine]) {
+    for LogLine { level, package, text } in lines {
         match *package {
             "flags" => emit!("flags", *level, text),
             "etcdmain" => emit!("etcdmain", *level, text),

@@ -8,32 +8,32 @@ use super::{Level, emit};
 
 /// A logger for the `raft` crate: `raft: a5532e447404284a became leader at term 2`.
 pub fn raft_logger() -> Logger {
-    Logger::root(Lines, slog::o!())
+    Logger::root(RaftDrain, slog::o!())
 }
 
-struct Lines;
+struct RaftDrain;
 
 /// How messages begin that tell more of the library than of the member.
-const OF_THE_LIBRARY: &[&str] = &["switched to configuration", "RawNode created with id"];
+const LIBRARY_MESSAGES: &[&str] = &["switched to configuration", "RawNode created with id"];
 
-impl Drain for Lines {
+impl Drain for RaftDrain {
     type Ok = ();
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         let message = record.msg().to_string();
         // What the original does not tell either.
-        let own = OF_THE_LIBRARY.iter().any(|begin| message.starts_with(begin));
+        let own = LIBRARY_MESSAGES.iter().any(|begin| message.starts_with(begin));
         let wanted = if own { slog::Level::Debug } else { record.level() };
         if !self.is_enabled(wanted) {
             return Ok(());
         }
-        let mut facts = Facts::default();
+        let mut fields = RaftFields::default();
         // Serializing into a String cannot fail.
-        let _ = values.serialize(record, &mut facts);
-        let _ = record.kv().serialize(record, &mut facts);
-        let member = facts.member.map(|id| format!("{id:x}"));
-        emit!("raft", level(wanted), facts.line(&message), json_member = member, json_term = facts.term);
+        let _ = values.serialize(record, &mut fields);
+        let _ = record.kv().serialize(record, &mut fields);
+        let member = fields.member.map(|id| format!("{id:x}"));
+        emit!("raft", level(wanted), fields.line(&message), json_member = member, json_term = fields.term);
         Ok(())
     }
 
@@ -61,34 +61,34 @@ fn level(level: slog::Level) -> Level {
 
 /// The values that come with a message.
 #[derive(Default)]
-struct Facts {
+struct RaftFields {
     member: Option<u64>,
     term: Option<u64>,
     /// The last comes first, as the library hands them over.
     others: Vec<String>,
 }
 
-impl Facts {
+impl RaftFields {
     fn line(&self, message: &str) -> String {
         let mut line = self.member.map(|id| format!("{id:x} ")).unwrap_or_default();
         // Most messages tell the term themselves.
         let term = self.term.filter(|_| !message.contains("term")).map(|term| format!("term: {term}"));
-        let facts: Vec<&str> = term.iter().chain(self.others.iter().rev()).map(String::as_str).collect();
+        let fields: Vec<&str> = term.iter().chain(self.others.iter().rev()).map(String::as_str).collect();
         match (message, self.term) {
             // Operators look for these words.
             ("starting a new election", Some(term)) => {
                 let _ = write!(line, "is starting a new election at term {term}");
             }
-            _ if facts.is_empty() => line.push_str(message),
+            _ if fields.is_empty() => line.push_str(message),
             _ => {
-                let _ = write!(line, "{message} [{}]", facts.join(", "));
+                let _ = write!(line, "{message} [{}]", fields.join(", "));
             }
         }
         line
     }
 }
 
-impl Serializer for Facts {
+impl Serializer for RaftFields {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
         // Lists of members come as the library's own structures: long, and in decimal numbers.
         if !matches!(key, "config" | "peers" | "progress") {

@@ -10,9 +10,9 @@ fn noon() -> UnixNanos {
 /// What `speak` writes under these levels.
 fn lines(levels: Levels, speak: impl FnOnce(&LogControl)) -> Vec<String> {
     let out = Arc::new(Mutex::new(Vec::new()));
-    let control = LogControl { settings: Arc::new(Settings::new(levels)) };
+    let control = LogControl { settings: Arc::new(LogSettings::new(levels)) };
     let sink = out.clone();
-    let writer = Writer::new(control.settings.clone(), noon, move |line: &[u8]| {
+    let writer = LogWriter::new(control.settings.clone(), noon, move |line: &[u8]| {
         sink.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
     });
     tracing::subscriber::with_default(writer, || speak(&control));
@@ -166,7 +166,7 @@ fn nobody_forges_lines() {
 
 #[test]
 fn collected_lines_are_written_later() {
-    let line = |level, package| Line { level, package, text: "x".to_owned() };
+    let line = |level, package| LogLine { level, package, text: "x".to_owned() };
     let collected =
         [line(Level::Warning, "flags"), line(Level::Debug, "etcdmain"), line(Level::Notice, "etcdmain")];
     assert_eq!(

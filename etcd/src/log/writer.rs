@@ -12,21 +12,21 @@ use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
-use super::Settings;
+use super::LogSettings;
 use super::format::{self, Format};
 use super::level::Level;
 
 /// Writes events as lines to `out`.
-pub(super) struct Writer<F> {
-    settings: Arc<Settings>,
+pub(super) struct LogWriter<F> {
+    settings: Arc<LogSettings>,
     clock: fn() -> UnixNanos,
     zone: TimeZone,
     out: F,
 }
 
-impl<F: Fn(&[u8]) + Send + Sync + 'static> Writer<F> {
-    pub(super) fn new(settings: Arc<Settings>, clock: fn() -> UnixNanos, out: F) -> Writer<F> {
-        Writer { settings, clock, zone: TimeZone::system(), out }
+impl<F: Fn(&[u8]) + Send + Sync + 'static> LogWriter<F> {
+    pub(super) fn new(settings: Arc<LogSettings>, clock: fn() -> UnixNanos, out: F) -> LogWriter<F> {
+        LogWriter { settings, clock, zone: TimeZone::system(), out }
     }
 
     fn wants(&self, event: &Metadata<'_>) -> bool {
@@ -55,7 +55,7 @@ fn package(target: &str) -> &str {
     }
 }
 
-impl<F: Fn(&[u8]) + Send + Sync + 'static> Subscriber for Writer<F> {
+impl<F: Fn(&[u8]) + Send + Sync + 'static> Subscriber for LogWriter<F> {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }

@@ -44,7 +44,7 @@ impl RunningProxy {
         let words = ["-proxy=on", "-listen-client-urls=http://127.0.0.1:1"].iter().chain(words);
         let config = match config::read(words.map(OsString::from), [], |_| panic!("no file is named")) {
             Invocation::Run(start) => start.config,
-            Invocation::Leave(farewell) => panic!("{farewell:?}"),
+            Invocation::Exit(early_exit) => panic!("{early_exit:?}"),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

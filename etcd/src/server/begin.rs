@@ -21,7 +21,7 @@ use super::data_dir::Layout;
 use super::start::{Opened, StartError, conf_change_entry};
 use crate::config::{BootstrapError, ClusterState, Config, Discovery, has_url_twice, located};
 use crate::discovery::{self, DiscoveryError, DiscoveryService, SrvClusterError};
-use crate::log::{self, Level, Line};
+use crate::log::{self, Level, LogLine};
 use crate::peers::info::{self, InfoError, RemoteCluster};
 
 /// How long another member may take to say whether it knows this one from before.
@@ -116,16 +116,16 @@ pub(super) enum BeginError {
 #[derive(Debug)]
 pub(super) struct DiscoveryFailed {
     pub(super) source: DiscoveryError,
-    lines: Vec<Line>,
+    lines: Vec<LogLine>,
 }
 
 impl BeginError {
     /// What the log says before the process ends with status 1.
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<LogLine> {
         match self {
             BeginError::Settings(error) => error.lines(),
             BeginError::Discovery(failed) => failed.lines.clone(),
-            error => vec![Line { level: Level::Critical, package: "etcdmain", text: error.to_string() }],
+            error => vec![LogLine { level: Level::Critical, package: "etcdmain", text: error.to_string() }],
         }
     }
 

@@ -42,7 +42,7 @@ fn config() -> Config {
     let words = words.into_iter().chain(more).map(OsString::from);
     match config::read(words, [], |_| panic!("no file is named")) {
         Invocation::Run(start) => start.config,
-        Invocation::Leave(farewell) => panic!("{farewell:?}"),
+        Invocation::Exit(early_exit) => panic!("{early_exit:?}"),
     }
 }
 

@@ -21,7 +21,7 @@ use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
 use super::log_place;
 use crate::config::{ClusterState, Config};
-use crate::log::{self, Level, Line};
+use crate::log::{self, Level, LogLine};
 
 /// A member's files, open, and what they hold.
 pub(super) struct Opened<D: Disk> {
@@ -83,11 +83,11 @@ pub(super) enum StartError {
 
 impl StartError {
     /// What the log says before the process ends with status 1.
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<LogLine> {
         match self {
             StartError::Begin(error) => error.lines(),
             error => {
-                let line = |text| Line { level: Level::Critical, package: "etcdmain", text };
+                let line = |text| LogLine { level: Level::Critical, package: "etcdmain", text };
                 let advice = self.is_damage().then(|| line(SALVAGE.to_owned()));
                 std::iter::once(line(error.to_string())).chain(advice).collect()
             }

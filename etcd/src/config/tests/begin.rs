@@ -38,14 +38,14 @@ fn a_cluster_that_cannot_be_read_is_refused_at_once() {
         ("a=http://::1:80", "URL address does not have the form \"host:port\": http://::1:80"),
     ] {
         for cluster in [entry.to_owned(), format!("x=http://x:1,,{entry},z=http://z:1")] {
-            let farewell = farewell(&["-initial-cluster", &cluster]);
+            let early_exit = early_exit(&["-initial-cluster", &cluster]);
             let line = format!(
                 "C | etcdmain: error setting up initial cluster: {text} (entry {} of -initial-cluster, which has the \
                  form NAME=URL,NAME=URL)",
                 quote(entry)
             );
-            assert_eq!(shown(&farewell.lines).last(), Some(&line));
-            assert_eq!(farewell.status, 1);
+            assert_eq!(shown(&early_exit.lines).last(), Some(&line));
+            assert_eq!(early_exit.status, 1);
         }
     }
 }

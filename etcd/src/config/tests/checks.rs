@@ -47,10 +47,10 @@ fn the_checks_in_their_order() {
 #[test]
 fn clients_must_be_told_where_to_go() {
     let url = "http://127.0.0.1:1";
-    let farewell = farewell(&["-listen-client-urls", url]);
-    assert_eq!(farewell.status, 1);
+    let early_exit = early_exit(&["-listen-client-urls", url]);
+    assert_eq!(early_exit.status, 1);
     assert_eq!(
-        shown(&farewell.lines),
+        shown(&early_exit.lines),
         [
             "E | etcdmain: error verifying flags, -advertise-client-urls is required when -listen-client-urls is set \
              explicitly. See 'etcd --help'.",
@@ -132,7 +132,7 @@ fn ignored_flags_are_told_and_not_used() {
     ] {
         for words in [&[format!("-{name}")][..], &[format!("--{name}=whatever")]] {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let Start { config: used, before, .. } = start(&words);
+            let Startup { config: used, before, .. } = start(&words);
             assert_eq!(
                 shown(&before),
                 [format!("W | flags: flag \"-{name}\" is no longer supported - ignoring.")]
@@ -189,10 +189,10 @@ fn files_serve_to_accept_and_to_dial() {
 
 #[test]
 fn levels_of_packages() {
-    let Start { levels, after, .. } = start(&["-log-package-levels=etcdmain=CRITICAL,etcdserver=DEBUG"]);
+    let Startup { levels, after, .. } = start(&["-log-package-levels=etcdmain=CRITICAL,etcdserver=DEBUG"]);
     assert_eq!((levels.of("etcdmain"), levels.of("etcdserver")), (Level::Critical, Level::Debug));
     assert!(shown(&after)[0].contains("etcd Version"));
-    let Start { levels, after, .. } = start(&["-debug", "-log-package-levels=bogus"]);
+    let Startup { levels, after, .. } = start(&["-debug", "-log-package-levels=bogus"]);
     assert_eq!(levels, Levels::all(Level::Debug));
     assert_eq!(
         shown(&after)[0],
@@ -200,7 +200,7 @@ fn levels_of_packages() {
          default levels"
     );
     // Also when the start ends there.
-    let lines = shown(&farewell(&["-log-package-levels=bogus", "-initial-cluster=x"]).lines);
+    let lines = shown(&early_exit(&["-log-package-levels=bogus", "-initial-cluster=x"]).lines);
     assert!(lines[0].contains("couldn't parse log level string"), "{lines:?}");
 }
 
@@ -214,12 +214,12 @@ fn the_form_of_the_log() {
     let file = Some("log_format = \"json\"\n");
     assert_eq!(Input { words: &["-config=f"], variables: &[], file }.start().format, Format::Json);
     // Also when the start ends there.
-    assert_eq!(farewell(&["-log-format=json", "-initial-cluster=x"]).format, Format::Json);
-    let refused = farewell(&["-log-format=yaml"]);
+    assert_eq!(early_exit(&["-log-format=json", "-initial-cluster=x"]).format, Format::Json);
+    let refused = early_exit(&["-log-format=yaml"]);
     let why = "invalid value \"yaml\" for flag -log-format: must be \"text\" or \"json\"\n";
     assert_eq!((refused.error.as_str(), refused.status), (why, 2));
     let variables = &[("ETCD_LOG_FORMAT", "yaml")];
-    let refused = shown(&Input { words: &[], variables, file: None }.farewell().lines);
+    let refused = shown(&Input { words: &[], variables, file: None }.early_exit().lines);
     let why = "C | etcdmain: invalid value \"yaml\" for ETCD_LOG_FORMAT: must be \"text\" or \"json\"";
     assert!(refused.contains(&why.to_owned()), "{refused:?}");
 }

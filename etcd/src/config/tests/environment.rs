@@ -15,7 +15,7 @@ fn variables_set_what_no_flag_set() {
         ("ETCD_V", "1"),
         ("ETCDCTL_PEERS", "x"),
     ];
-    let Start { config, before, .. } =
+    let Startup { config, before, .. } =
         Input { words: &["-name", "winner"], variables: &variables, ..Input::default() }.start();
     assert_eq!((config.name.as_str(), config.max_wals, config.snapshot_count), ("winner", 9, 10_000));
     assert_eq!(
@@ -55,25 +55,26 @@ fn every_flag_has_a_variable() {
 #[test]
 fn variables_count_as_set_for_the_checks() {
     let urls = "http://127.0.0.1:1";
-    let farewell = Input { variables: &[("ETCD_LISTEN_CLIENT_URLS", urls)], ..Input::default() }.farewell();
-    assert!(shown(&farewell.lines)[1].contains("-advertise-client-urls is required"), "{farewell:?}");
-    let farewell = Input {
+    let early_exit =
+        Input { variables: &[("ETCD_LISTEN_CLIENT_URLS", urls)], ..Input::default() }.early_exit();
+    assert!(shown(&early_exit.lines)[1].contains("-advertise-client-urls is required"), "{early_exit:?}");
+    let early_exit = Input {
         words: &["-addr", "127.0.0.1:1"],
         variables: &[("ETCD_ADVERTISE_CLIENT_URLS", urls)],
         ..Input::default()
     }
-    .farewell();
-    assert!(shown(&farewell.lines)[1].contains("Set only one of flags"), "{farewell:?}");
+    .early_exit();
+    assert!(shown(&early_exit.lines)[1].contains("Set only one of flags"), "{early_exit:?}");
 }
 
 #[test]
 fn the_last_bad_variable_is_reported() {
     let variables =
         [("ETCD_VERSION", "v2"), ("ETCD_PEERS", "a"), ("ETCD_SNAPSHOT_COUNT", "x"), ("ETCD_NAME", "n")];
-    let farewell = Input { variables: &variables, ..Input::default() }.farewell();
-    assert_eq!(farewell.status, 1);
+    let early_exit = Input { variables: &variables, ..Input::default() }.early_exit();
+    assert_eq!(early_exit.status, 1);
     assert_eq!(
-        shown(&farewell.lines),
+        shown(&early_exit.lines),
         [
             "I | flags: recognized and used environment variable ETCD_NAME=n",
             "I | flags: recognized and used environment variable ETCD_PEERS=a",
@@ -86,9 +87,9 @@ fn the_last_bad_variable_is_reported() {
         ("ETCD_PROXY", "bad", "invalid value"),
         ("ETCD_LISTEN_PEER_URLS", "x", "URL scheme must be http or https: x"),
     ] {
-        let farewell = Input { variables: &[(variable, value)], ..Input::default() }.farewell();
+        let early_exit = Input { variables: &[(variable, value)], ..Input::default() }.early_exit();
         let text = format!("C | etcdmain: invalid value \"{value}\" for {variable}: {reason}");
-        assert_eq!(shown(&farewell.lines).last(), Some(&text));
+        assert_eq!(shown(&early_exit.lines).last(), Some(&text));
     }
 }
 

@@ -49,7 +49,7 @@ sync_interval = 5.0
 #[test]
 fn a_file_of_etcd_0_4_is_understood() {
     let example = EXAMPLE.replace("cpu_profile_file = \"\"\n", "");
-    let Start { config, before, .. } = with_file(&["-config", "etcd.conf"], &example).start();
+    let Startup { config, before, .. } = with_file(&["-config", "etcd.conf"], &example).start();
     assert_eq!((config.name.as_str(), config.snapshot_count), ("old", 500));
     assert_eq!(config.data_dir, PathBuf::from("old.data"));
     assert_eq!(config.cors, ["http://a.example", "http://b.example"]);
@@ -99,7 +99,7 @@ fn flags_and_variables_go_before_the_file() {
     let file = "name = 'file'\nmax_wals = 1\nmax_snapshots = 1\n";
     let input =
         Input { words: &["-config=f", "-name=flag"], variables: &[("ETCD_MAX_WALS", "2")], file: Some(file) };
-    let Start { config, before, .. } = input.start();
+    let Startup { config, before, .. } = input.start();
     assert_eq!((config.name.as_str(), config.max_wals, config.max_snapshots), ("flag", 2, 1));
     let shadowed = |key| {
         format!(
@@ -132,14 +132,14 @@ fn the_file_gives_way_to_the_same_thing_in_other_words() {
         with_file(&["-config=f", "-initial-cluster=default=http://localhost:2380"], file).start().config;
     assert_eq!(config.initial_cluster.to_string(), "default=http://localhost:2380");
     // Within the file both ways contradict each other.
-    let farewell = with_file(
+    let early_exit = with_file(
         &["-config=f"],
         "addr = '127.0.0.1:1'\nbind_addr = '127.0.0.1:1'\nadvertise_client_urls = 'http://127.0.0.1:1'",
     )
-    .farewell();
+    .early_exit();
     assert!(
-        shown(&farewell.lines)[0].contains("Set only one of flags -advertise-client-urls and -addr"),
-        "{farewell:?}"
+        shown(&early_exit.lines)[0].contains("Set only one of flags -advertise-client-urls and -addr"),
+        "{early_exit:?}"
     );
 }
 
@@ -180,10 +180,10 @@ fn bad_files_end_with_status_1() {
         (Some("[peer]\nname = 'x'"), "unknown setting \"peer.name\" in f"),
         (Some("peer = 1"), "unknown setting \"peer\" in f"),
     ] {
-        let farewell = Input { words: &["-config", "f"], variables: &[], file }.farewell();
-        let line = shown(&farewell.lines).pop().unwrap();
+        let early_exit = Input { words: &["-config", "f"], variables: &[], file }.early_exit();
+        let line = shown(&early_exit.lines).pop().unwrap();
         assert!(line.starts_with(&format!("C | etcdmain: {text}")), "{file:?}: {line}");
-        assert_eq!(farewell.status, 1);
+        assert_eq!(early_exit.status, 1);
     }
     let config = with_file(&["-config=f"], "discovery = 'http://d.example/x'").start().config;
     assert_eq!(config.discovery.map(|discovery| discovery.url).as_deref(), Some("http://d.example/x"));

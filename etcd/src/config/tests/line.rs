@@ -18,7 +18,7 @@ fn no_tls(role: Role) -> TlsFlags {
 
 #[test]
 fn an_empty_line_gives_the_defaults() {
-    let Start { config, before, levels, after, format } = start(&[]);
+    let Startup { config, before, levels, after, format } = start(&[]);
     assert_eq!(format, Format::Text);
     let expected = Config {
         name: "default".to_owned(),
@@ -85,7 +85,7 @@ fn an_empty_line_gives_the_defaults() {
 
 #[test]
 fn every_flag_reaches_the_configuration() {
-    let Start { config, levels, after, .. } = start(&[
+    let Startup { config, levels, after, .. } = start(&[
         "-name=n",
         "--data-dir",
         "d",
@@ -266,12 +266,12 @@ fn unread_lines_end_with_status_2_and_the_usage() {
         (&["-http-read-timeout=1"], "flag provided but not defined: -http-read-timeout"),
         (&["-n=x"], "flag provided but not defined: -n"),
     ] {
-        let farewell = farewell(words);
-        assert_eq!((farewell.error, farewell.status), (format!("{text}\n"), 2), "{words:?}");
-        assert!(farewell.output.starts_with("usage: etcd [flags]\n"), "{words:?}: {}", farewell.output);
-        assert_eq!(farewell.lines, [], "{words:?}");
+        let early_exit = early_exit(words);
+        assert_eq!((early_exit.error, early_exit.status), (format!("{text}\n"), 2), "{words:?}");
+        assert!(early_exit.output.starts_with("usage: etcd [flags]\n"), "{words:?}: {}", early_exit.output);
+        assert_eq!(early_exit.lines, [], "{words:?}");
     }
-    let cors = farewell(&["-cors=%zz"]);
+    let cors = early_exit(&["-cors=%zz"]);
     assert!(
         cors.error.starts_with("invalid value \"%zz\" for flag -cors: Invalid CORS origin: parse "),
         "{cors:?}"
@@ -290,13 +290,13 @@ fn stray_words_end_with_status_1() {
 #[test]
 fn help_shows_every_flag_that_is_not_hidden() {
     for words in [&["-h"][..], &["--help"], &["-name", "x", "-help"]] {
-        let farewell = farewell(words);
-        assert_eq!((farewell.status, farewell.error.as_str()), (0, ""));
-        assert!(farewell.output.starts_with("usage: etcd [flags]\n"));
-        assert!(farewell.output.contains("--snapshot-count '10000' "), "{}", farewell.output);
+        let early_exit = early_exit(words);
+        assert_eq!((early_exit.status, early_exit.error.as_str()), (0, ""));
+        assert!(early_exit.output.starts_with("usage: etcd [flags]\n"));
+        assert!(early_exit.output.contains("--snapshot-count '10000' "), "{}", early_exit.output);
         for flag in FLAGS.groups.iter().filter(|group| !group.hidden).flat_map(|group| group.flags) {
             assert!(
-                farewell.output.contains(&format!(
+                early_exit.output.contains(&format!(
                     "  --{} '{}'    {}\n",
                     flag.name,
                     flag.default,
@@ -311,10 +311,10 @@ fn help_shows_every_flag_that_is_not_hidden() {
 
 #[test]
 fn version_comes_before_the_environment() {
-    let farewell =
-        Input { words: &["--version"], variables: &[("ETCD_PROXY", "bad")], ..Input::default() }.farewell();
-    assert_eq!((farewell.status, farewell.error.as_str(), &farewell.lines[..]), (0, "", &[][..]));
-    let lines: Vec<&str> = farewell.output.lines().collect();
+    let early_exit =
+        Input { words: &["--version"], variables: &[("ETCD_PROXY", "bad")], ..Input::default() }.early_exit();
+    assert_eq!((early_exit.status, early_exit.error.as_str(), &early_exit.lines[..]), (0, "", &[][..]));
+    let lines: Vec<&str> = early_exit.output.lines().collect();
     assert_eq!(lines[0], "etcd Version: 2.3.8");
     assert!(lines[1].starts_with("Git SHA: "), "{lines:?}");
     assert_eq!(lines[2], format!("etcd-rs Version: {}", env!("CARGO_PKG_VERSION")));

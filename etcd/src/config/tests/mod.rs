@@ -8,7 +8,7 @@ mod line;
 use std::io;
 
 use super::*;
-use crate::log::Line;
+use crate::log::LogLine;
 
 /// Everything a start is made of; what is not given is empty.
 #[derive(Default)]
@@ -26,22 +26,22 @@ impl Input<'_> {
         })
     }
 
-    fn start(&self) -> Start {
+    fn start(&self) -> Startup {
         match self.read() {
             Invocation::Run(start) => *start,
-            Invocation::Leave(farewell) => panic!("{:?} was refused: {farewell:?}", self.words),
+            Invocation::Exit(early_exit) => panic!("{:?} was refused: {early_exit:?}", self.words),
         }
     }
 
-    fn farewell(&self) -> Farewell {
+    fn early_exit(&self) -> EarlyExit {
         match self.read() {
             Invocation::Run(start) => panic!("{:?} was accepted: {start:?}", self.words),
-            Invocation::Leave(farewell) => farewell,
+            Invocation::Exit(early_exit) => early_exit,
         }
     }
 }
 
-fn start(words: &[&str]) -> Start {
+fn start(words: &[&str]) -> Startup {
     Input { words, ..Input::default() }.start()
 }
 
@@ -49,8 +49,8 @@ fn config(words: &[&str]) -> Config {
     start(words).config
 }
 
-fn farewell(words: &[&str]) -> Farewell {
-    Input { words, ..Input::default() }.farewell()
+fn early_exit(words: &[&str]) -> EarlyExit {
+    Input { words, ..Input::default() }.early_exit()
 }
 
 fn sources(peers: &str, clients: &str) -> Sources {
@@ -62,14 +62,14 @@ fn sources(peers: &str, clients: &str) -> Sources {
 }
 
 /// Lines as the log shows them, without the time.
-fn shown(lines: &[Line]) -> Vec<String> {
+fn shown(lines: &[LogLine]) -> Vec<String> {
     lines.iter().map(|l| format!("{} | {}: {}", l.level.letter(), l.package, l.text)).collect()
 }
 
 /// Asserts that the settings do not fit together and that the refusal says so in these words.
 fn refused(words: &[&str], text: &str) {
-    let farewell = farewell(words);
+    let early_exit = early_exit(words);
     let line = format!("E | etcdmain: error verifying flags, {text}. See 'etcd --help'.");
-    assert!(shown(&farewell.lines).contains(&line), "{words:?}: {farewell:?}");
-    assert_eq!((farewell.status, farewell.output.as_str()), (1, ""), "{words:?}");
+    assert!(shown(&early_exit.lines).contains(&line), "{words:?}: {early_exit:?}");
+    assert_eq!((early_exit.status, early_exit.output.as_str()), (1, ""), "{words:?}");
 }

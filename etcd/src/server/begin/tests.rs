@@ -21,7 +21,7 @@ fn config(words: &[&str]) -> Config {
         .map(OsString::from);
     match config::read(words, [], |_| panic!("no file is named")) {
         Invocation::Run(start) => start.config,
-        Invocation::Leave(farewell) => panic!("{farewell:?}"),
+        Invocation::Exit(early_exit) => panic!("{early_exit:?}"),
     }
 }
 

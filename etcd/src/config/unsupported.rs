@@ -1,24 +1,24 @@
 //! Flags that are known, and whose features are not built yet: they are refused, so that nobody relies on what
 //! is not there. Each goes from here with its feature.
 
-use super::{Refusal, Settings};
+use super::{ConfigError, Settings};
 
 /// With any value.
-const LATER: &[(&str, &str)] = &[
+const UNSUPPORTED: &[(&str, &str)] = &[
     ("experimental-v3demo", "this server has no v3 API"),
     ("experimental-gRPC-addr", "this server has no v3 API"),
     ("experimental-auto-compaction-retention", "this server has no v3 API"),
 ];
 
-pub(super) fn refuse(settings: &Settings) -> Result<(), Refusal> {
+pub(super) fn check_unsupported(settings: &Settings) -> Result<(), ConfigError> {
     let values = &settings.values;
-    for (name, why) in LATER {
+    for (name, why) in UNSUPPORTED {
         if settings.is_set(name) {
-            return Err(Refusal::flags(&format!("-{name} is not supported: {why}")));
+            return Err(ConfigError::flags(&format!("-{name} is not supported: {why}")));
         }
     }
     if !values.switch("enable-v2") {
-        return Err(Refusal::flags("-enable-v2=false is not supported: this server has the v2 API only"));
+        return Err(ConfigError::flags("-enable-v2=false is not supported: this server has the v2 API only"));
     }
     Ok(())
 }
