@@ -19,7 +19,7 @@ use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use shared::v2;
 
-use crate::metrics::{Figures, PeerStats};
+use crate::metrics::{MemberFigures, PeerStats};
 
 pub(crate) use self::settings::{ClusterConfig, remove_delay};
 pub use self::switch::{Generation, Switch};
@@ -77,8 +77,8 @@ pub trait Backend: Send + Sync + 'static {
     fn traffic(&self) -> PeerStats;
 
     /// What is measured only when somebody looks.
-    fn figures(&self) -> Figures {
-        Figures::default()
+    fn figures(&self) -> MemberFigures {
+        MemberFigures::default()
     }
 
     /// Whether there is a connection with another member.

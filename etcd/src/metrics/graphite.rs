@@ -20,59 +20,59 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// How long a connection may take to come up, and to take a set in.
-const PATIENCE: Duration = Duration::from_secs(2);
+const IO_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Between two attempts to connect: the first pause, doubled each time up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Sends what `measure` makes, for ever.
-pub async fn send<F>(address: String, measure: impl Fn() -> F + Send)
+/// Sends what `collect` makes, for ever.
+pub async fn send<F>(address: String, collect: impl Fn() -> F + Send)
 where
     F: Future<Output = String> + Send,
 {
-    let mut sender = Sender::new(address);
+    let mut sender = GraphiteSender::new(address);
     let mut rounds = interval(INTERVAL);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        sender.keep(measure().await);
-        sender.deliver(Instant::now()).await;
+        sender.enqueue(collect().await);
+        sender.send_waiting(Instant::now()).await;
     }
 }
 
 /// Whether the other side was reached the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
+enum LastAttempt {
     Unknown,
     Yes,
     No,
 }
 
-struct Sender {
+struct GraphiteSender {
     address: String,
     stream: Option<TcpStream>,
     /// Oldest first.
     waiting: VecDeque<String>,
     bytes: usize,
-    reached: Reached,
+    last_attempt: LastAttempt,
     pause: Duration,
     next_attempt: Option<Instant>,
 }
 
-impl Sender {
-    fn new(address: String) -> Sender {
-        Sender {
+impl GraphiteSender {
+    fn new(address: String) -> GraphiteSender {
+        GraphiteSender {
             address,
             stream: None,
             waiting: VecDeque::new(),
             bytes: 0,
-            reached: Reached::Unknown,
+            last_attempt: LastAttempt::Unknown,
             pause: PAUSES.0,
             next_attempt: None,
         }
     }
 
-    fn keep(&mut self, set: String) {
+    fn enqueue(&mut self, set: String) {
         self.bytes += set.len();
         self.waiting.push_back(set);
         while self.bytes > WAITING_BYTES_MAX {
@@ -82,30 +82,30 @@ impl Sender {
     }
 
     /// Sends what waits, if there is a connection or it is time for an attempt.
-    async fn deliver(&mut self, now: Instant) {
+    async fn send_waiting(&mut self, now: Instant) {
         if self.stream.is_none() && self.next_attempt.is_some_and(|next| now < next) {
             return;
         }
         match self.write().await {
             Ok(()) => {
                 (self.pause, self.next_attempt) = (PAUSES.0, None);
-                if self.reached != Reached::Yes {
+                if self.last_attempt != LastAttempt::Yes {
                     log::info!("metrics", "figures go to Graphite at {}", self.address);
-                    self.reached = Reached::Yes;
+                    self.last_attempt = LastAttempt::Yes;
                 }
             }
             Err(error) => {
                 self.stream = None;
                 self.next_attempt = Some(now + self.pause);
                 self.pause = (2 * self.pause).min(PAUSES.1);
-                if self.reached != Reached::No {
+                if self.last_attempt != LastAttempt::No {
                     log::warning!(
                         "metrics",
                         "figures do not reach Graphite at {} ({}): it is tried again, look whether Carbon listens there",
                         self.address,
                         io_reason(&error)
                     );
-                    self.reached = Reached::No;
+                    self.last_attempt = LastAttempt::No;
                 }
             }
         }
@@ -118,11 +118,11 @@ impl Sender {
         }
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(timeout(PATIENCE, TcpStream::connect(&self.address)).await??),
+            none => none.insert(timeout(IO_TIME_MAX, TcpStream::connect(&self.address)).await??),
         };
         while let Some(set) = self.waiting.front() {
             // A set that was cut off is sent once more, whole: Carbon drops a line without an end.
-            timeout(PATIENCE, stream.write_all(set.as_bytes())).await??;
+            timeout(IO_TIME_MAX, stream.write_all(set.as_bytes())).await??;
             self.bytes -= set.len();
             self.waiting.pop_front();
         }
@@ -150,39 +150,39 @@ mod tests {
     async fn what_waits_is_sent_once_somebody_listens_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut sender = Sender::new(address.to_string());
+        let mut sender = GraphiteSender::new(address.to_string());
         let now = Instant::now();
-        sender.keep("a 1 1\n".to_owned());
-        sender.deliver(now).await;
+        sender.enqueue("a 1 1\n".to_owned());
+        sender.send_waiting(now).await;
         let (accepted, _) = listener.accept().await.unwrap();
         let mut lines = BufReader::new(accepted).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "a 1 1");
-        assert_eq!((sender.reached, sender.bytes), (Reached::Yes, 0));
+        assert_eq!((sender.last_attempt, sender.bytes), (LastAttempt::Yes, 0));
 
         drop((lines, listener));
         tokio::time::sleep(Duration::from_millis(50)).await;
-        sender.keep("a 2 2\n".to_owned());
-        sender.deliver(now).await;
-        assert_eq!((sender.reached, sender.waiting.len()), (Reached::No, 1));
-        sender.keep("a 3 3\n".to_owned());
-        sender.deliver(now + Duration::from_millis(900)).await;
+        sender.enqueue("a 2 2\n".to_owned());
+        sender.send_waiting(now).await;
+        assert_eq!((sender.last_attempt, sender.waiting.len()), (LastAttempt::No, 1));
+        sender.enqueue("a 3 3\n".to_owned());
+        sender.send_waiting(now + Duration::from_millis(900)).await;
         assert_eq!((sender.pause, sender.waiting.len()), (Duration::from_secs(2), 2), "not yet");
 
         let listener = TcpListener::bind(address).await.unwrap();
-        sender.deliver(now + Duration::from_millis(1100)).await;
+        sender.send_waiting(now + Duration::from_millis(1100)).await;
         let (accepted, _) = listener.accept().await.unwrap();
         let mut lines = BufReader::new(accepted).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "a 2 2");
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "a 3 3");
-        assert_eq!((sender.reached, sender.pause, sender.bytes), (Reached::Yes, PAUSES.0, 0));
+        assert_eq!((sender.last_attempt, sender.pause, sender.bytes), (LastAttempt::Yes, PAUSES.0, 0));
     }
 
     #[tokio::test]
     async fn what_waits_is_bounded_and_the_oldest_goes() {
-        let mut sender = Sender::new("127.0.0.1:1".to_owned());
+        let mut sender = GraphiteSender::new("127.0.0.1:1".to_owned());
         for number in 0..100 {
-            sender.keep(format!("{number} {}\n", "x".repeat(64 * 1024)));
-            sender.deliver(Instant::now()).await;
+            sender.enqueue(format!("{number} {}\n", "x".repeat(64 * 1024)));
+            sender.send_waiting(Instant::now()).await;
             assert!(sender.bytes <= WAITING_BYTES_MAX);
         }
         assert!((10..16).contains(&sender.waiting.len()), "{}", sender.waiting.len());

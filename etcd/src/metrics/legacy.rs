@@ -26,62 +26,64 @@ impl Timers {
     }
 
     /// An append of the leader was answered, so long after it came.
-    pub fn append_handled(&self, took: Duration) {
-        self.appends.took(took, Instant::now());
+    pub fn append_handled(&self, elapsed: Duration) {
+        self.appends.record(elapsed, Instant::now());
     }
 
     /// A follower has answered this leader, so long after it was sent something.
-    pub fn heartbeat_answered(&self, took: Duration) {
-        self.heartbeats.took(took, Instant::now());
+    pub fn heartbeat_answered(&self, elapsed: Duration) {
+        self.heartbeats.record(elapsed, Instant::now());
     }
 
-    fn figures(&self, now: Instant) -> impl Iterator<Item = (String, Figure)> {
+    fn metrics(&self, now: Instant) -> impl Iterator<Item = (String, LegacyMetric)> {
         let timers =
             [("timer.appendentries.handle", &self.appends), ("raft.event.heartbeat", &self.heartbeats)];
         timers
             .into_iter()
-            .filter_map(move |(name, timer)| Some((name.to_owned(), Figure::Timer(timer.timing(now)?))))
+            .filter_map(move |(name, timer)| Some((name.to_owned(), LegacyMetric::Timer(timer.timing(now)?))))
     }
 }
 
 /// A measure under its dotted name.
 #[derive(Debug, Clone, PartialEq)]
-enum Figure {
+enum LegacyMetric {
     /// How often something happened.
     Counter(f64),
     /// How much there is of something.
     Gauge(f64),
     /// How measures are spread, as far as the buckets tell.
-    Spread(Spread),
+    Distribution(Distribution),
     /// How long something takes, and how often it happens.
     Timer(Timing),
 }
 
 /// How measures are spread, in their own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
+struct Distribution {
     count: u64,
     mean: f64,
     percentiles: [f64; PERCENTILES.len()],
 }
 
 /// All measures by their dotted names.
-pub struct Figures(BTreeMap<String, Figure>);
+pub struct LegacyMetrics(BTreeMap<String, LegacyMetric>);
 
-impl Figures {
+impl LegacyMetrics {
     /// Those of the page and of the timers.
-    pub fn new(families: &[MetricFamily], timers: Option<&Timers>, now: Instant) -> Figures {
-        let mut figures: BTreeMap<String, Figure> =
-            timers.into_iter().flat_map(|timers| timers.figures(now)).collect();
+    pub fn new(families: &[MetricFamily], timers: Option<&Timers>, now: Instant) -> LegacyMetrics {
+        let mut metrics: BTreeMap<String, LegacyMetric> =
+            timers.into_iter().flat_map(|timers| timers.metrics(now)).collect();
         for family in families {
             for measure in family.get_metric() {
-                let figure = match family.get_field_type() {
-                    MetricType::COUNTER => Figure::Counter(measure.get_counter().get_value()),
-                    MetricType::GAUGE => Figure::Gauge(measure.get_gauge().get_value()),
-                    MetricType::HISTOGRAM => Figure::Spread(spread(measure.get_histogram())),
+                let metric = match family.get_field_type() {
+                    MetricType::COUNTER => LegacyMetric::Counter(measure.get_counter().get_value()),
+                    MetricType::GAUGE => LegacyMetric::Gauge(measure.get_gauge().get_value()),
+                    MetricType::HISTOGRAM => {
+                        LegacyMetric::Distribution(distribution(measure.get_histogram()))
+                    }
                     MetricType::SUMMARY | MetricType::UNTYPED => continue,
                 };
-                figures.insert(dotted(family.name(), measure.get_label()), figure);
+                metrics.insert(dotted(family.name(), measure.get_label()), metric);
             }
         }
         // The nearest to what Go told of its memory.
@@ -89,11 +91,11 @@ impl Figures {
             ("runtime.MemStats.Alloc", "process_resident_memory_bytes"),
             ("runtime.MemStats.Sys", "process_virtual_memory_bytes"),
         ] {
-            if let Some(figure) = figures.get(new).cloned() {
-                figures.insert(old.to_owned(), figure);
+            if let Some(metric) = metrics.get(new).cloned() {
+                metrics.insert(old.to_owned(), metric);
             }
         }
-        Figures(figures)
+        LegacyMetrics(metrics)
     }
 
     /// One JSON object with an object for each measure, with the words of the library that 0.4 used.
@@ -101,9 +103,10 @@ impl Figures {
         let all: Map<String, Value> = self
             .0
             .iter()
-            .map(|(name, figure)| {
-                let values = figure.values().into_iter();
-                let values = values.map(|(words, value)| (words.json.to_owned(), json_number(value)));
+            .map(|(name, metric)| {
+                let values = metric.values().into_iter();
+                let values =
+                    values.map(|(value_names, value)| (value_names.json.to_owned(), json_number(value)));
                 (name.clone(), Value::Object(values.collect()))
             })
             .collect();
@@ -114,14 +117,14 @@ impl Figures {
     /// The lines of 0.4's own page.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (name, figure) in &self.0 {
+        for (name, metric) in &self.0 {
             // Writing into a String cannot fail.
-            let _ = writeln!(text, "{} {name}", figure.kind());
-            for (words, value) in figure.values() {
-                let label = format!("{}:", words.text);
-                let _ = match (words.whole && value.fract() == 0.0, figure) {
+            let _ = writeln!(text, "{} {name}", metric.kind());
+            for (value_names, value) in metric.values() {
+                let label = format!("{}:", value_names.text);
+                let _ = match (value_names.whole && value.fract() == 0.0, metric) {
                     (true, _) => writeln!(text, "  {label:<12} {value:9.0}"),
-                    (false, Figure::Timer(_)) => writeln!(text, "  {label:<12} {value:12.2}"),
+                    (false, LegacyMetric::Timer(_)) => writeln!(text, "  {label:<12} {value:12.2}"),
                     (false, _) => writeln!(text, "  {label:<12} {value:12.6}"),
                 };
             }
@@ -132,9 +135,9 @@ impl Figures {
     /// The lines that Graphite takes.
     pub fn graphite(&self, prefix: &str, unix_seconds: i64) -> String {
         let mut text = String::with_capacity(self.0.len() * 96);
-        for (name, figure) in &self.0 {
-            for (words, value) in figure.values() {
-                let _ = writeln!(text, "{prefix}.{name}.{} {value} {unix_seconds}", words.graphite);
+        for (name, metric) in &self.0 {
+            for (value_names, value) in metric.values() {
+                let _ = writeln!(text, "{prefix}.{name}.{} {value} {unix_seconds}", value_names.graphite);
             }
         }
         text
@@ -142,7 +145,7 @@ impl Figures {
 }
 
 /// What a value is called.
-struct Words {
+struct ValueNames {
     json: &'static str,
     text: &'static str,
     graphite: &'static str,
@@ -150,50 +153,55 @@ struct Words {
     whole: bool,
 }
 
-const fn words(json: &'static str, text: &'static str, graphite: &'static str, whole: bool) -> Words {
-    Words { json, text, graphite, whole }
+const fn value_names(
+    json: &'static str,
+    text: &'static str,
+    graphite: &'static str,
+    whole: bool,
+) -> ValueNames {
+    ValueNames { json, text, graphite, whole }
 }
 
-const COUNT: Words = words("count", "count", "count", true);
-const VALUE: Words = words("value", "value", "value", true);
-const MIN: Words = words("min", "min", "min", true);
-const MAX: Words = words("max", "max", "max", true);
-const MEAN: Words = words("mean", "mean", "mean", false);
-const DEVIATION: Words = words("stddev", "stddev", "std-dev", false);
-const MEAN_RATE: Words = words("mean.rate", "mean rate", "mean-rate", false);
-const OF_PERCENTILES: [Words; PERCENTILES.len()] = [
-    words("median", "median", "50-percentile", false),
-    words("75%", "75%", "75-percentile", false),
-    words("95%", "95%", "95-percentile", false),
-    words("99%", "99%", "99-percentile", false),
-    words("99.9%", "99.9%", "999-percentile", false),
+const COUNT: ValueNames = value_names("count", "count", "count", true);
+const VALUE: ValueNames = value_names("value", "value", "value", true);
+const MIN: ValueNames = value_names("min", "min", "min", true);
+const MAX: ValueNames = value_names("max", "max", "max", true);
+const MEAN: ValueNames = value_names("mean", "mean", "mean", false);
+const DEVIATION: ValueNames = value_names("stddev", "stddev", "std-dev", false);
+const MEAN_RATE: ValueNames = value_names("mean.rate", "mean rate", "mean-rate", false);
+const OF_PERCENTILES: [ValueNames; PERCENTILES.len()] = [
+    value_names("median", "median", "50-percentile", false),
+    value_names("75%", "75%", "75-percentile", false),
+    value_names("95%", "95%", "95-percentile", false),
+    value_names("99%", "99%", "99-percentile", false),
+    value_names("99.9%", "99.9%", "999-percentile", false),
 ];
-const OF_RATES: [Words; 3] = [
-    words("1m.rate", "1-min rate", "one-minute", false),
-    words("5m.rate", "5-min rate", "five-minute", false),
-    words("15m.rate", "15-min rate", "fifteen-minute", false),
+const OF_RATES: [ValueNames; 3] = [
+    value_names("1m.rate", "1-min rate", "one-minute", false),
+    value_names("5m.rate", "5-min rate", "five-minute", false),
+    value_names("15m.rate", "15-min rate", "fifteen-minute", false),
 ];
 
-impl Figure {
+impl LegacyMetric {
     fn kind(&self) -> &'static str {
         match self {
-            Figure::Counter(_) => "counter",
-            Figure::Gauge(_) => "gauge",
-            Figure::Spread(_) => "histogram",
-            Figure::Timer(_) => "timer",
+            LegacyMetric::Counter(_) => "counter",
+            LegacyMetric::Gauge(_) => "gauge",
+            LegacyMetric::Distribution(_) => "histogram",
+            LegacyMetric::Timer(_) => "timer",
         }
     }
 
-    fn values(&self) -> Vec<(Words, f64)> {
+    fn values(&self) -> Vec<(ValueNames, f64)> {
         match self {
-            Figure::Counter(count) => vec![(COUNT, *count)],
-            Figure::Gauge(value) => vec![(VALUE, *value)],
-            Figure::Spread(spread) => {
-                let mut values = vec![(COUNT, spread.count as f64), (MEAN, spread.mean)];
-                values.extend(OF_PERCENTILES.into_iter().zip(spread.percentiles));
+            LegacyMetric::Counter(count) => vec![(COUNT, *count)],
+            LegacyMetric::Gauge(value) => vec![(VALUE, *value)],
+            LegacyMetric::Distribution(distribution) => {
+                let mut values = vec![(COUNT, distribution.count as f64), (MEAN, distribution.mean)];
+                values.extend(OF_PERCENTILES.into_iter().zip(distribution.percentiles));
                 values
             }
-            Figure::Timer(timing) => {
+            LegacyMetric::Timer(timing) => {
                 let mut values = vec![
                     (COUNT, timing.count as f64),
                     (MIN, timing.min),
@@ -215,19 +223,20 @@ fn dotted(name: &str, labels: &[LabelPair]) -> String {
     let mut name = name.to_owned();
     for label in labels {
         name.push('.');
-        name.extend(label.value().chars().map(|c| if may_stand(c) { c } else { '_' }));
+        name.extend(label.value().chars().map(|c| if is_allowed_in_word(c) { c } else { '_' }));
     }
     name
 }
 
 /// Whether Graphite takes it as a part of a word.
-fn may_stand(c: char) -> bool {
+fn is_allowed_in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// A prefix of a name that Graphite takes: points stay.
 pub fn prefix(member: &str) -> String {
-    let name: String = member.chars().map(|c| if may_stand(c) || c == '.' { c } else { '_' }).collect();
+    let name: String =
+        member.chars().map(|c| if is_allowed_in_word(c) || c == '.' { c } else { '_' }).collect();
     format!("etcd.{name}")
 }
 
@@ -241,7 +250,7 @@ fn json_number(value: f64) -> Value {
 }
 
 /// What the buckets tell: within a bucket measures are taken to be spread evenly.
-fn spread(histogram: &Histogram) -> Spread {
+fn distribution(histogram: &Histogram) -> Distribution {
     let count = histogram.get_sample_count();
     let mean = if count == 0 { 0.0 } else { histogram.get_sample_sum() / count as f64 };
     let percentiles = PERCENTILES.map(|part| {
@@ -258,7 +267,7 @@ fn spread(histogram: &Histogram) -> Spread {
         // Beyond the last bound nothing is known but that.
         if count == 0 { 0.0 } else { lower }
     });
-    Spread { count, mean, percentiles }
+    Distribution { count, mean, percentiles }
 }
 
 #[cfg(test)]
@@ -269,7 +278,7 @@ mod tests {
     use super::super::families::gauge;
     use super::*;
 
-    fn figures() -> Figures {
+    fn metrics() -> LegacyMetrics {
         let counters = IntCounterVec::new(Opts::new("c_total", "x"), &["a", "b"]).unwrap();
         counters.with_label_values(&["x y", "z"]).inc_by(3);
         let histogram = prometheus::Histogram::with_opts(
@@ -286,12 +295,12 @@ mod tests {
         let now = Instant::now();
         let timers = Timers::new(now);
         timers.append_handled(Duration::from_micros(250));
-        Figures::new(&families, Some(&timers), now + Duration::from_secs(1))
+        LegacyMetrics::new(&families, Some(&timers), now + Duration::from_secs(1))
     }
 
     #[test]
     fn json_has_the_words_of_0_4_s_library() {
-        let json: Value = serde_json::from_slice(&figures().json()).unwrap();
+        let json: Value = serde_json::from_slice(&metrics().json()).unwrap();
         assert_eq!(json["c_total.x_y.z"], serde_json::json!({"count": 3}));
         assert_eq!(json["g"], serde_json::json!({"value": 0.5}));
         assert_eq!(json["runtime.MemStats.Alloc"], serde_json::json!({"value": 4096}));
@@ -315,16 +324,16 @@ mod tests {
         ];
         assert_eq!(names, wanted);
         assert_eq!((&timer["count"], &timer["median"]), (&Value::from(1), &Value::from(250_000)));
-        let spread = &json["h_seconds"];
-        assert_eq!((&spread["count"], &spread["mean"]), (&Value::from(4), &Value::from(2.3375)));
-        assert!((spread["median"].as_f64().unwrap() - 0.15).abs() < 1e-9, "{spread}");
-        assert!((spread["99%"].as_f64().unwrap() - 0.4).abs() < 1e-9, "{spread}");
+        let distribution = &json["h_seconds"];
+        assert_eq!((&distribution["count"], &distribution["mean"]), (&Value::from(4), &Value::from(2.3375)));
+        assert!((distribution["median"].as_f64().unwrap() - 0.15).abs() < 1e-9, "{distribution}");
+        assert!((distribution["99%"].as_f64().unwrap() - 0.4).abs() < 1e-9, "{distribution}");
         assert!(json.get("raft.event.heartbeat").is_none(), "it never happened");
     }
 
     #[test]
     fn graphite_gets_a_line_a_value() {
-        let text = figures().graphite(&prefix("my host.1"), 1_795_258_886);
+        let text = metrics().graphite(&prefix("my host.1"), 1_795_258_886);
         assert!(text.contains("etcd.my_host.1.c_total.x_y.z.count 3 1795258886\n"), "{text}");
         assert!(text.contains("etcd.my_host.1.timer.appendentries.handle.50-percentile 250000 1795258886\n"));
         assert!(text.lines().all(|line| line.split(' ').count() == 3), "{text}");
@@ -332,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_text_is_that_of_0_4() {
-        let text = figures().text();
+        let text = metrics().text();
         let timer = "timer timer.appendentries.handle\n  count:               1\n  min:            250000\n";
         assert!(text.contains(timer), "{text}");
         assert!(text.contains("\n  median:         250000.00\n"), "{text}");

@@ -8,7 +8,7 @@ use super::store::HistoryReach;
 
 /// What a running member knows of itself and counts nowhere; asked for when somebody looks.
 #[derive(Debug, Clone, Default)]
-pub struct Figures {
+pub struct MemberFigures {
     /// Calls that the member's loop has not taken yet.
     pub calls_waiting: usize,
     /// How far back watches can go.
@@ -19,7 +19,7 @@ pub struct Figures {
 
 /// What a page about a member is made of, beside its counters.
 #[derive(Debug)]
-pub struct Standing<'a> {
+pub struct MemberState<'a> {
     /// Its place in the group.
     pub status: &'a Status,
     /// The version of the API that it speaks.
@@ -29,13 +29,13 @@ pub struct Standing<'a> {
     /// Of a leader, the members' places in the log.
     pub progress: &'a [Progress],
     /// What it knows beside.
-    pub figures: Figures,
+    pub figures: MemberFigures,
 }
 
-impl Standing<'_> {
+impl MemberState<'_> {
     /// The families of the page. `pending` and `failed` proposals are those that the member has counted.
     pub(super) fn families(self, pending: i64, failed: u64) -> Vec<MetricFamily> {
-        let Standing { status, version, cluster_version, progress, figures } = self;
+        let MemberState { status, version, cluster_version, progress, figures } = self;
         let is = |yes: bool| if yes { 1.0 } else { 0.0 };
         let name = |name, help, label, value: String| {
             labelled(name, help, MetricType::GAUGE, [(vec![(label, value)], 1.0)])

@@ -19,7 +19,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use legacy::Timers;
-pub use member::{Figures, Standing};
+pub use member::{MemberFigures, MemberState};
 pub use process::{Process, descriptor_limit};
 pub use store::{HistoryReach, LastCensus, StoreCounts};
 pub use traffic::{FollowerStats, PeerStats, Traffic};
@@ -67,7 +67,7 @@ impl Metrics {
 
     /// The same, with the timers of 0.4 if they are wanted.
     #[must_use]
-    pub fn tracing(self, wanted: bool) -> Metrics {
+    pub fn with_timers(self, wanted: bool) -> Metrics {
         Metrics { timers: wanted.then(|| Arc::new(Timers::new(Instant::now()))), ..self }
     }
 
@@ -77,8 +77,8 @@ impl Metrics {
     }
 
     /// All measures under dotted names, as 0.4 had them.
-    pub fn figures(&self, others: impl IntoIterator<Item = MetricFamily>) -> legacy::Figures {
-        legacy::Figures::new(&self.gather(others), self.timers.as_deref(), Instant::now())
+    pub fn legacy_metrics(&self, others: impl IntoIterator<Item = MetricFamily>) -> legacy::LegacyMetrics {
+        legacy::LegacyMetrics::new(&self.gather(others), self.timers.as_deref(), Instant::now())
     }
 
     /// Where other parts register measures of their own.
@@ -138,7 +138,7 @@ impl Metrics {
     }
 
     /// Somebody asked how the member is.
-    pub fn health_asked(&self, is_well: bool) {
+    pub fn health_checked(&self, is_well: bool) {
         self.health_checks[usize::from(is_well)].inc();
     }
 
@@ -154,8 +154,8 @@ impl Metrics {
     }
 
     /// Those of a member in its group.
-    pub fn standing(&self, standing: Standing<'_>) -> Vec<MetricFamily> {
-        let mut families = standing.families(self.proposals_pending.get(), self.proposals_failed.get());
+    pub fn member_families(&self, state: MemberState<'_>) -> Vec<MetricFamily> {
+        let mut families = state.families(self.proposals_pending.get(), self.proposals_failed.get());
         families.extend(self.census.get().iter().flat_map(store::size_families));
         families
     }

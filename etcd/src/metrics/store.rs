@@ -10,10 +10,10 @@ use shared::store::{Counter, NodeCounts, Stats, Store};
 use super::families::{counter, float, gauge, labelled, seconds};
 
 /// After the keys were counted, they are not counted again for so many times as long as it took.
-const REST_FACTOR: u32 = 50;
+const PAUSE_FACTOR: u32 = 50;
 
 /// But for this long at least, and at most.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What the store of this process has counted since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -139,14 +139,14 @@ pub(super) fn size_families(census: &NodeCounts) -> Vec<MetricFamily> {
 
 /// What was counted last. Counting takes time by the number of keys.
 #[derive(Debug, Default)]
-pub struct LastCensus(Mutex<Option<Counted>>);
+pub struct LastCensus(Mutex<Option<CensusRecord>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct CensusRecord {
     census: NodeCounts,
     /// The store's index then.
     index: u64,
-    rest_until: Instant,
+    next_count_after: Instant,
 }
 
 impl LastCensus {
@@ -155,18 +155,18 @@ impl LastCensus {
         let mut last = self.0.lock();
         match &mut *last {
             None => true,
-            Some(last) if last.index == index || now < last.rest_until => false,
+            Some(last) if last.index == index || now < last.next_count_after => false,
             Some(last) => {
-                last.rest_until = now + REST.1;
+                last.next_count_after = now + PAUSE.1;
                 true
             }
         }
     }
 
     /// The count, which ended now and took so long.
-    pub fn counted(&self, census: NodeCounts, index: u64, now: Instant, took: Duration) {
-        let rest_until = now + (REST_FACTOR * took).clamp(REST.0, REST.1);
-        *self.0.lock() = Some(Counted { census, index, rest_until });
+    pub fn record(&self, census: NodeCounts, index: u64, now: Instant, took: Duration) {
+        let next_count_after = now + (PAUSE_FACTOR * took).clamp(PAUSE.0, PAUSE.1);
+        *self.0.lock() = Some(CensusRecord { census, index, next_count_after });
     }
 
     /// The last count.
@@ -184,13 +184,13 @@ mod tests {
         let (last, now) = (LastCensus::default(), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
         assert!(last.is_due(0, now));
-        last.counted(NodeCounts { keys: 9, ..NodeCounts::default() }, 7, now, Duration::from_millis(100));
+        last.record(NodeCounts { keys: 9, ..NodeCounts::default() }, 7, now, Duration::from_millis(100));
         assert_eq!(last.get().map(|census| census.keys), Some(9));
         assert!(!last.is_due(7, after(100_000)), "nothing has changed");
         assert!(!last.is_due(8, after(4_900)));
         assert!(last.is_due(8, after(5_100)));
         assert!(!last.is_due(8, after(5_200)), "one is counting");
-        last.counted(NodeCounts::default(), 8, now, Duration::ZERO);
+        last.record(NodeCounts::default(), 8, now, Duration::ZERO);
         assert!(!last.is_due(9, after(900)) && last.is_due(9, after(1_100)));
     }
 

@@ -42,10 +42,10 @@ pub(super) const PERCENTILES: [f64; 5] = [0.5, 0.75, 0.95, 0.99, 0.999];
 
 /// Measures how long something takes.
 #[derive(Debug)]
-pub(super) struct Timer(Mutex<State>);
+pub(super) struct Timer(Mutex<TimerState>);
 
 #[derive(Debug)]
-struct State {
+struct TimerState {
     began: Instant,
     /// Up to when the rates are right.
     ticked: Instant,
@@ -61,7 +61,7 @@ struct State {
 impl Timer {
     /// One that has seen nothing.
     pub(super) fn new(now: Instant) -> Timer {
-        Timer(Mutex::new(State {
+        Timer(Mutex::new(TimerState {
             began: now,
             ticked: now,
             count: 0,
@@ -73,7 +73,7 @@ impl Timer {
     }
 
     /// It took so long, until now.
-    pub(super) fn took(&self, time: Duration, now: Instant) {
+    pub(super) fn record(&self, time: Duration, now: Instant) {
         let mut state = self.0.lock();
         state.tick(now);
         state.count += 1;
@@ -114,7 +114,7 @@ impl Timer {
     }
 }
 
-impl State {
+impl TimerState {
     /// Brings the rates up to date.
     fn tick(&mut self, now: Instant) {
         let ticks = now.saturating_duration_since(self.ticked).as_nanos() / TICK.as_nanos();
@@ -162,7 +162,7 @@ mod tests {
         let timer = Timer::new(start);
         assert_eq!(timer.timing(start), None);
         for millis in 1..=99 {
-            timer.took(Duration::from_millis(millis), start + Duration::from_millis(10 * millis));
+            timer.record(Duration::from_millis(millis), start + Duration::from_millis(10 * millis));
         }
         let timing = timer.timing(start + Duration::from_secs(6)).unwrap();
         assert_eq!((timing.count, timing.min, timing.max, timing.mean), (99, 1e6, 99e6, 50e6));
@@ -180,10 +180,10 @@ mod tests {
         let start = Instant::now();
         let timer = Timer::new(start);
         for _ in 0..SAMPLES_MAX {
-            timer.took(Duration::from_secs(1), start);
+            timer.record(Duration::from_secs(1), start);
         }
         for _ in 0..SAMPLES_MAX {
-            timer.took(Duration::from_nanos(7), start);
+            timer.record(Duration::from_nanos(7), start);
         }
         let timing = timer.timing(start).unwrap();
         assert_eq!((timing.count, timing.min, timing.max), (2 * SAMPLES_MAX as u64, 7.0, 7.0));

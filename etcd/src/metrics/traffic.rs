@@ -75,10 +75,10 @@ pub struct Traffic {
 
 /// Keeps a peer's [`FollowerStats`].
 #[derive(Debug, Default)]
-pub(crate) struct Follower(Mutex<Timing>);
+pub(crate) struct FollowerLatency(Mutex<LatencyState>);
 
 #[derive(Debug, Default)]
-struct Timing {
+struct LatencyState {
     stats: FollowerStats,
     /// The append that is being timed: its last index, and when it was sent.
     sample: Option<(u64, Instant)>,
@@ -86,7 +86,7 @@ struct Timing {
     square_average: f64,
 }
 
-impl Follower {
+impl FollowerLatency {
     /// An append with entries up to `index` goes out.
     pub(crate) fn sent(&self, index: u64, now: Instant) {
         let mut timing = self.0.lock();
@@ -109,7 +109,7 @@ impl Follower {
         let (_, since) = timing.sample.take_if(|(wanted, _)| index >= *wanted)?;
         let took = now.duration_since(since);
         let latency = took.as_secs_f64() * 1000.0;
-        let Timing { stats, samples, square_average, .. } = &mut *timing;
+        let LatencyState { stats, samples, square_average, .. } = &mut *timing;
         let before = *samples;
         *samples += 1.0;
         stats.latency_current = latency;
@@ -129,17 +129,17 @@ impl Follower {
 
 /// Keeps the [`Traffic`] of one direction.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(Mutex<Counts>);
+pub(crate) struct TrafficCounter(Mutex<TrafficCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct TrafficCounts {
     messages: u64,
     bytes: u64,
     /// When there had been how many messages and bytes.
     points: VecDeque<(Instant, u64, u64)>,
 }
 
-impl Counter {
+impl TrafficCounter {
     /// Some appends passed.
     pub(crate) fn add(&self, messages: u64, bytes: usize, now: Instant) {
         let mut counts = self.0.lock();
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_append_is_timed_until_it_is_answered() {
-        let (follower, start) = (Follower::default(), Instant::now());
+        let (follower, start) = (FollowerLatency::default(), Instant::now());
         follower.sent(5, start);
         follower.sent(6, after(start, 2));
         follower.answered(4, after(start, 2));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_that_of_the_last_moments() {
-        let (counter, start) = (Counter::default(), Instant::now());
+        let (counter, start) = (TrafficCounter::default(), Instant::now());
         for ms in 0..1000 {
             counter.add(1, 100, after(start, ms));
         }

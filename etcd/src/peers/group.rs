@@ -26,7 +26,7 @@ use super::requests::Credentials;
 use super::status::Status;
 use super::{probing, reader};
 use crate::log;
-use crate::metrics::traffic::{Counter, Follower, PeerStats};
+use crate::metrics::traffic::{FollowerLatency, PeerStats, TrafficCounter};
 use crate::metrics::{Timers, families};
 
 /// What a dial may take beside the share of the election timeout.
@@ -80,10 +80,10 @@ pub(super) struct Context {
     pub(super) snapshots: Arc<dyn SnapshotSource>,
     pub(super) mailbox: Mailbox,
     pub(super) dial_time_max: Duration,
-    pub(super) received: Counter,
+    pub(super) received: TrafficCounter,
     /// Where the answers of followers are timed, if that is wanted.
     timers: OnceLock<Arc<Timers>>,
-    sent: Counter,
+    sent: TrafficCounter,
 }
 
 /// One other member.
@@ -91,7 +91,7 @@ pub(super) struct Destination {
     pub(super) id: MemberId,
     pub(super) picker: Picker,
     pub(super) status: Status,
-    pub(super) follower: Follower,
+    pub(super) follower: FollowerLatency,
     pub(super) pipeline: Pipeline,
     pub(super) measures: Arc<Measures>,
     appends: Outgoing,
@@ -152,9 +152,9 @@ impl Transport {
             snapshots,
             mailbox: Mailbox(inbound),
             dial_time_max: DIAL_TIME + election_timeout / 5,
-            received: Counter::default(),
+            received: TrafficCounter::default(),
             timers: OnceLock::new(),
-            sent: Counter::default(),
+            sent: TrafficCounter::default(),
         };
         Transport(Arc::new(Inner { context: Arc::new(context), group: RwLock::default() }))
     }
@@ -231,7 +231,7 @@ impl Transport {
             id,
             picker: Picker::new(id, urls),
             status: Status::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
-            follower: Follower::default(),
+            follower: FollowerLatency::default(),
             pipeline: Pipeline::default(),
             measures,
             appends: Outgoing::new(StreamKind::Append),

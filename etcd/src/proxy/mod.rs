@@ -214,7 +214,7 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
         let (proxy, prefix) = (proxy.clone(), legacy::prefix(&config.name));
         tokio::spawn(graphite::send(address, move || {
             let seconds = now().0.div_euclid(1_000_000_000);
-            ready(proxy.process_metrics.figures(proxy.measures()).graphite(&prefix, seconds))
+            ready(proxy.process_metrics.legacy_metrics(proxy.measures()).graphite(&prefix, seconds))
         }))
     });
     let mut connections = JoinSet::new();

@@ -23,7 +23,7 @@ use super::node_loop::Caller;
 use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::backend::{Generation, SharedSwitch, Switch};
 use crate::log;
-use crate::metrics::{Figures, HistoryReach, PeerStats};
+use crate::metrics::{HistoryReach, MemberFigures, PeerStats};
 use crate::peers::Transport;
 
 /// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
@@ -266,11 +266,11 @@ impl Backend for Handle {
         self.inner.transport.stats()
     }
 
-    fn figures(&self) -> Figures {
+    fn figures(&self) -> MemberFigures {
         let calls = &self.inner.calls;
         let mut history = HistoryReach::of(&self.inner.store.read());
         history.oldest_age = self.inner.ages.lock().of(history.oldest_index, Instant::now());
-        Figures {
+        MemberFigures {
             calls_waiting: calls.max_capacity() - calls.capacity(),
             history,
             peers: self.inner.transport.measures(),

@@ -165,7 +165,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
         signal = signals.next() => return Ok(Exit::Signal(signal)),
     }
 
-    let metrics = Arc::new(Metrics::new().tracing(config.trace));
+    let metrics = Arc::new(Metrics::new().with_timers(config.trace));
     let (stop, stopping) = watch::channel(false);
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
     let (fall_silent, silent) = watch::channel(false);

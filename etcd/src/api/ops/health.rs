@@ -33,7 +33,7 @@ pub(crate) async fn answer<B: Backend>(
         return reply::method_not_allowed(headers, "GET");
     }
     let is_well = context.backend.status().leader != MemberId(0) && log_moves(context).await;
-    context.process_metrics.health_asked(is_well);
+    context.process_metrics.health_checked(is_well);
     if !is_well {
         return reply::text_error(headers, StatusCode::SERVICE_UNAVAILABLE, "{\"health\": \"false\"}\n");
     }

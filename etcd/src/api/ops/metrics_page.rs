@@ -11,7 +11,7 @@ use prometheus::proto::MetricFamily;
 use crate::api::page::Asked;
 use crate::api::page::Context;
 use crate::backend::Backend;
-use crate::metrics::{self, Process, Standing, StoreCounts};
+use crate::metrics::{self, MemberState, Process, StoreCounts};
 use crate::transport::reply::{self, Response};
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
@@ -39,7 +39,7 @@ pub(crate) async fn answer_debug<B: Backend>(
         return reply::method_not_allowed(headers, "GET, HEAD");
     }
     count_keys(context).await;
-    let figures = context.process_metrics.figures(measures(context));
+    let figures = context.process_metrics.legacy_metrics(measures(context));
     if asked.query.split('&').any(|pair| pair == "format=text") {
         headers.insert(CONTENT_TYPE, reply::TEXT);
         return reply::answer(headers, StatusCode::OK, figures.text());
@@ -51,21 +51,21 @@ pub(crate) async fn answer_debug<B: Backend>(
 pub(crate) async fn graphite<B: Backend>(context: Arc<Context<B>>, prefix: String) -> String {
     count_keys(&context).await;
     let seconds = context.backend.clock().0.div_euclid(1_000_000_000);
-    context.process_metrics.figures(measures(&context)).graphite(&prefix, seconds)
+    context.process_metrics.legacy_metrics(measures(&context)).graphite(&prefix, seconds)
 }
 
 /// What is not registered as a counter: what the store, the member and the kernel say when they are asked.
 pub(super) fn measures<B: Backend>(context: &Context<B>) -> Vec<MetricFamily> {
     let backend = &context.backend;
     let (status, members, progress) = (backend.status(), backend.members(), backend.progress());
-    let standing = Standing {
+    let state = MemberState {
         status: &status,
         version: SPOKEN,
         cluster_version: members.version.as_deref(),
         progress: &progress,
         figures: backend.figures(),
     };
-    let mut families = context.process_metrics.standing(standing);
+    let mut families = context.process_metrics.member_families(state);
     families.extend(StoreCounts::from(backend.store_for_auth().stats()).families());
     families.extend(Process::read().iter().flat_map(Process::families));
     families
@@ -83,6 +83,6 @@ async fn count_keys<B: Backend>(context: &Context<B>) {
     let index = image.index();
     let counted = tokio::task::spawn_blocking(move || image.count_nodes(KEYS)).await;
     if let Ok(counted) = counted {
-        census.counted(counted, index, Instant::now(), began.elapsed());
+        census.record(counted, index, Instant::now(), began.elapsed());
     }
 }
