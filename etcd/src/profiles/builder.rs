@@ -10,28 +10,33 @@ use prost::Message;
 use shared::time::UnixNanos;
 
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
-use super::symbols::{Mapped, Place};
+use super::symbols::{MappedFile, SourceLocation};
 
 /// A profile as it grows.
 pub(super) struct Builder<S> {
     /// Who knows which functions an instruction belongs to.
     symbols: S,
-    maps: Vec<Mapped>,
+    maps: Vec<MappedFile>,
     profile: Profile,
     texts: HashMap<String, i64>,
     functions: HashMap<(String, String), u64>,
-    locations: HashMap<Where, u64>,
+    locations: HashMap<LocationKey, u64>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-enum Where {
+enum LocationKey {
     Address(u64),
     Name(String),
 }
 
-impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
+impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
     /// A profile whose samples have values of these kinds and units, taken at `now` in a process with these files.
-    pub(super) fn new(kinds: &[(&str, &str)], now: UnixNanos, maps: Vec<Mapped>, symbols: S) -> Builder<S> {
+    pub(super) fn new(
+        kinds: &[(&str, &str)],
+        now: UnixNanos,
+        maps: Vec<MappedFile>,
+        symbols: S,
+    ) -> Builder<S> {
         let mut builder = Builder {
             symbols,
             maps: Vec::new(),
@@ -40,13 +45,13 @@ impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
             functions: HashMap::new(),
             locations: HashMap::new(),
         };
-        builder.text("");
+        builder.text_index("");
         for (kind, unit) in kinds {
             let value_type = builder.value_type(kind, unit);
             builder.profile.sample_type.push(value_type);
         }
         for (map, id) in maps.iter().zip(1..) {
-            let filename = builder.text(&map.file);
+            let filename = builder.text_index(&map.file);
             builder.profile.mapping.push(Mapping {
                 id,
                 memory_start: map.start,
@@ -61,41 +66,48 @@ impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
     }
 
     /// What lies between two samples.
-    pub(super) fn every(&mut self, period: i64, kind: &str, unit: &str) {
+    pub(super) fn set_period(&mut self, period: i64, kind: &str, unit: &str) {
         self.profile.period = period;
         self.profile.period_type = Some(self.value_type(kind, unit));
     }
 
     /// How long samples were taken.
-    pub(super) fn took(&mut self, nanos: i64) {
+    pub(super) fn set_duration(&mut self, nanos: i64) {
         self.profile.duration_nanos = nanos;
     }
 
     /// The kind of values that tools show at first.
-    pub(super) fn shown_first(&mut self, kind: &str) {
-        self.profile.default_sample_type = self.text(kind);
+    pub(super) fn set_default_sample_type(&mut self, kind: &str) {
+        self.profile.default_sample_type = self.text_index(kind);
     }
 
     /// The location of an instruction.
-    pub(super) fn address(&mut self, address: u64) -> u64 {
-        if let Some(id) = self.locations.get(&Where::Address(address)) {
+    pub(super) fn address_location(&mut self, address: u64) -> u64 {
+        if let Some(id) = self.locations.get(&LocationKey::Address(address)) {
             return *id;
         }
-        let line = (self.symbols)(address).iter().map(|place| self.line(place)).collect();
+        let line = (self.symbols)(address).iter().map(|location| self.line(location)).collect();
         let map = self.maps.iter().position(|map| (map.start..map.end).contains(&address));
         let mapping_id = map.map_or(0, |at| at as u64 + 1);
-        self.locate(Where::Address(address), Location { id: 0, mapping_id, address, line })
+        self.add_location(LocationKey::Address(address), Location { id: 0, mapping_id, address, line })
     }
 
     /// The location of something that is no instruction.
-    pub(super) fn named(&mut self, name: &str) -> u64 {
-        let place = Place { function: name.to_owned(), symbol: name.to_owned(), ..Place::default() };
-        let line = vec![self.line(&place)];
-        self.locate(Where::Name(name.to_owned()), Location { id: 0, mapping_id: 0, address: 0, line })
+    pub(super) fn named_location(&mut self, name: &str) -> u64 {
+        let location = SourceLocation {
+            function: name.to_owned(),
+            symbol: name.to_owned(),
+            ..SourceLocation::default()
+        };
+        let line = vec![self.line(&location)];
+        self.add_location(
+            LocationKey::Name(name.to_owned()),
+            Location { id: 0, mapping_id: 0, address: 0, line },
+        )
     }
 
-    fn locate(&mut self, place: Where, location: Location) -> u64 {
-        match self.locations.entry(place) {
+    fn add_location(&mut self, key: LocationKey, location: Location) -> u64 {
+        match self.locations.entry(key) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(free) => {
                 let id = self.profile.location.len() as u64 + 1;
@@ -108,8 +120,10 @@ impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
     /// Counts something at a stack of locations, the innermost one first.
     pub(super) fn sample(&mut self, stack: Vec<u64>, value: Vec<i64>, labels: &[(&str, &str)]) {
         debug_assert_eq!(value.len(), self.profile.sample_type.len(), "one value for each kind");
-        let label =
-            labels.iter().map(|(key, text)| Label { key: self.text(key), str: self.text(text) }).collect();
+        let label = labels
+            .iter()
+            .map(|(key, text)| Label { key: self.text_index(key), str: self.text_index(text) })
+            .collect();
         self.profile.sample.push(Sample { location_id: stack, value, label });
     }
 
@@ -121,22 +135,23 @@ impl<S: Fn(u64) -> Vec<Place>> Builder<S> {
     }
 
     fn value_type(&mut self, kind: &str, unit: &str) -> ValueType {
-        ValueType { kind: self.text(kind), unit: self.text(unit) }
+        ValueType { kind: self.text_index(kind), unit: self.text_index(unit) }
     }
 
-    fn line(&mut self, place: &Place) -> Line {
-        let key = (place.function.clone(), place.file.clone());
+    fn line(&mut self, location: &SourceLocation) -> Line {
+        let key = (location.function.clone(), location.file.clone());
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry(key).or_insert(next);
         if id == next {
-            let name = self.text(&place.function);
-            let (system_name, filename) = (self.text(&place.symbol), self.text(&place.file));
+            let name = self.text_index(&location.function);
+            let (system_name, filename) =
+                (self.text_index(&location.symbol), self.text_index(&location.file));
             self.profile.function.push(Function { id, name, system_name, filename });
         }
-        Line { function_id: id, line: i64::from(place.line) }
+        Line { function_id: id, line: i64::from(location.line) }
     }
 
-    fn text(&mut self, text: &str) -> i64 {
+    fn text_index(&mut self, text: &str) -> i64 {
         if let Some(number) = self.texts.get(text) {
             return *number;
         }
@@ -159,24 +174,24 @@ mod tests {
         Profile::decode(&plain[..]).unwrap()
     }
 
-    fn place(name: &str, line: u32) -> Place {
-        Place { function: name.into(), symbol: format!("_{name}"), file: "a.rs".into(), line }
+    fn location(name: &str, line: u32) -> SourceLocation {
+        SourceLocation { function: name.into(), symbol: format!("_{name}"), file: "a.rs".into(), line }
     }
 
     #[test]
     fn texts_functions_and_locations_stand_once() {
-        let maps = vec![Mapped { start: 100, end: 200, offset: 7, file: "/bin/a".into() }];
+        let maps = vec![MappedFile { start: 100, end: 200, offset: 7, file: "/bin/a".into() }];
         let symbols = |address: u64| match address {
-            150 | 151 => [("inner", 3), ("outer", 9)].map(|(name, line)| place(name, line)).to_vec(),
+            150 | 151 => [("inner", 3), ("outer", 9)].map(|(name, line)| location(name, line)).to_vec(),
             _ => Vec::new(),
         };
         let mut builder =
             Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")], UnixNanos(5), maps, symbols);
-        builder.every(10, "cpu", "nanoseconds");
-        let stack = [150, 151, 150, 999].map(|address| builder.address(address)).to_vec();
+        builder.set_period(10, "cpu", "nanoseconds");
+        let stack = [150, 151, 150, 999].map(|address| builder.address_location(address)).to_vec();
         assert_eq!(stack, [1, 2, 1, 3]);
         builder.sample(stack, vec![2, 20], &[("thread", "log")]);
-        let twice = vec![builder.named("inner"), builder.named("inner")];
+        let twice = vec![builder.named_location("inner"), builder.named_location("inner")];
         builder.sample(twice, vec![1, 10], &[]);
         let profile = unpacked(&builder.pack().unwrap());
 

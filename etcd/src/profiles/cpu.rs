@@ -45,54 +45,54 @@ pub(crate) enum CpuError {
 }
 
 /// A profile that is being taken; dropped, it ends.
-pub(crate) struct Sampling {
+pub(crate) struct CpuSampling {
     guard: ProfilerGuard<'static>,
     began: UnixNanos,
-    _only: Only,
+    _only: SamplingLock,
 }
 
 /// Whoever holds it is the only one who takes a profile.
-struct Only;
+struct SamplingLock;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-impl Only {
-    fn take() -> Option<Only> {
-        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(Only)
+impl SamplingLock {
+    fn take() -> Option<SamplingLock> {
+        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(SamplingLock)
     }
 }
 
-impl Drop for Only {
+impl Drop for SamplingLock {
     fn drop(&mut self) {
         TAKEN.store(false, Ordering::Release);
     }
 }
 
-impl Sampling {
+impl CpuSampling {
     /// Begins to take samples. The first time it makes room for them, which takes a part of a second.
-    pub(crate) fn start(now: UnixNanos) -> Result<Sampling, CpuError> {
-        let only = Only::take().ok_or(CpuError::InUse)?;
+    pub(crate) fn start(now: UnixNanos) -> Result<CpuSampling, CpuError> {
+        let only = SamplingLock::take().ok_or(CpuError::InUse)?;
         let guard = ProfilerGuardBuilder::default().frequency(HERTZ).blocklist(&LEFT_OUT).build()?;
-        Ok(Sampling { guard, began: now, _only: only })
+        Ok(CpuSampling { guard, began: now, _only: only })
     }
 
     /// Ends it: the profile. Looks up the names of all functions that were found, which takes seconds in a program
     /// that was built without optimization.
     pub(crate) fn finish(self) -> Result<Vec<u8>, CpuError> {
-        let Sampling { guard, began, _only } = self;
+        let CpuSampling { guard, began, _only } = self;
         let report = guard.report().build_unresolved()?;
         drop(guard);
         let kinds = [("samples", "count"), ("cpu", "nanoseconds")];
-        let mut builder = Builder::new(&kinds, began, symbols::mapped(), symbols::look_up);
-        builder.every(NANOS_PER_SAMPLE, "cpu", "nanoseconds");
-        builder.took(i64::try_from(report.timing.duration.as_nanos()).unwrap_or(i64::MAX));
+        let mut builder = Builder::new(&kinds, began, symbols::mapped(), symbols::resolve);
+        builder.set_period(NANOS_PER_SAMPLE, "cpu", "nanoseconds");
+        builder.set_duration(i64::try_from(report.timing.duration.as_nanos()).unwrap_or(i64::MAX));
         let mut handlers = Handlers::default();
         for (frames, count) in &report.data {
             let stack: Vec<u64> = frames.frames.iter().map(|frame| frame.ip().addr() as u64).collect();
             let stack = handlers.interrupted(&stack);
             let stack = stack.iter().enumerate().map(|(depth, address)| {
                 // All but the first are where a call returns to.
-                builder.address(if depth == 0 { *address } else { address.saturating_sub(1) })
+                builder.address_location(if depth == 0 { *address } else { address.saturating_sub(1) })
             });
             let stack = stack.collect();
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
@@ -116,14 +116,14 @@ struct Handlers(HashMap<u64, bool>);
 impl Handlers {
     /// The stack without the handler and what it called.
     fn interrupted<'a>(&mut self, stack: &'a [u64]) -> &'a [u64] {
-        let handler = stack.iter().position(|address| self.is(*address));
+        let handler = stack.iter().position(|address| self.contains(*address));
         let first = handler.map_or(0, |at| at + 1 + FRAMES_OF_THE_KERNEL);
         stack.get(first..).unwrap_or_default()
     }
 
-    fn is(&mut self, address: u64) -> bool {
+    fn contains(&mut self, address: u64) -> bool {
         *self.0.entry(address).or_insert_with(|| {
-            symbols::look_up(address.saturating_sub(1)).iter().any(|place| place.function == HANDLER)
+            symbols::resolve(address.saturating_sub(1)).iter().any(|place| place.function == HANDLER)
         })
     }
 }
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn there_is_one_at_a_time() {
-        let first = Sampling::start(UnixNanos(1)).unwrap();
-        let second = Sampling::start(UnixNanos(1)).map(drop).unwrap_err();
+        let first = CpuSampling::start(UnixNanos(1)).unwrap();
+        let second = CpuSampling::start(UnixNanos(1)).map(drop).unwrap_err();
         assert_eq!(second.to_string(), "cpu profiling already in use");
         assert!(!first.finish().unwrap().is_empty());
-        drop(Sampling::start(UnixNanos(1)).unwrap());
-        Sampling::start(UnixNanos(1)).unwrap().finish().unwrap();
+        drop(CpuSampling::start(UnixNanos(1)).unwrap());
+        CpuSampling::start(UnixNanos(1)).unwrap().finish().unwrap();
     }
 }

@@ -18,7 +18,7 @@ use shared::time::UnixNanos;
 use tikv_jemalloc_ctl::{Access, AsName};
 
 use super::builder::Builder;
-use super::symbols::{self, Place};
+use super::symbols::{self, SourceLocation};
 use crate::log;
 
 /// Names in jemalloc's control tree, see jemalloc(3).
@@ -59,10 +59,10 @@ pub(crate) enum HeapError {
 
 /// Starts this process once more, in its place and with the same words, if its allocator could take samples and was
 /// not told to. Returns if there is no need, or no way; then [`text`] says why there is no profile.
-pub(super) fn start_again() {
+pub(super) fn restart_with_sampling() {
     let set = std::env::var_os(VARIABLE).unwrap_or_default();
     let was_told = set.to_string_lossy().ends_with(OPTIONS);
-    if is(IS_READY) || !is(IS_BUILT) || was_told {
+    if option_is_on(IS_READY) || !option_is_on(IS_BUILT) || was_told {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -79,13 +79,13 @@ pub(super) fn start_again() {
 
 /// Switches sampling on for the rest of the process.
 pub(super) fn switch_on() -> Result<(), HeapError> {
-    if !is(IS_READY) {
+    if !option_is_on(IS_READY) {
         return Err(HeapError::Absent);
     }
     IS_ON.name().write(true).map_err(HeapError::Refused)
 }
 
-fn is(what: &str) -> bool {
+fn option_is_on(what: &str) -> bool {
     Access::<bool>::read(what.name()).is_ok_and(|is| is)
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
     /// Where the allocator writes: a file without a name, and its path as long as the process lives.
     static KEPT: Mutex<Option<(File, &'static str)>> = Mutex::new(None);
 
-    if !is(IS_READY) {
+    if !option_is_on(IS_READY) {
         return Err(HeapError::Absent);
     }
     let mut kept = KEPT.lock();
@@ -128,12 +128,13 @@ pub(crate) fn profile(now: UnixNanos) -> Result<Vec<u8>, HeapError> {
         ("inuse_objects", "count"),
         ("inuse_space", "bytes"),
     ];
-    let mut builder = Builder::new(&kinds, now, symbols::mapped(), symbols::look_up);
-    builder.every(sampled.period, "space", "bytes");
-    builder.shown_first("inuse_space");
+    let mut builder = Builder::new(&kinds, now, symbols::mapped(), symbols::resolve);
+    builder.set_period(sampled.period, "space", "bytes");
+    builder.set_default_sample_type("inuse_space");
     let mut own = HashMap::new();
-    for Stack { addresses, in_use, ever } in &sampled.stacks {
-        let stack = callers(addresses, &mut own).iter().map(|address| builder.address(*address)).collect();
+    for StackUsage { addresses, in_use, ever } in &sampled.stacks {
+        let stack =
+            callers(addresses, &mut own).iter().map(|address| builder.address_location(*address)).collect();
         let (in_use, ever) = (in_use.estimate(sampled.period), ever.estimate(sampled.period));
         builder.sample(stack, vec![ever.0, ever.1, in_use.0, in_use.1], &[]);
     }
@@ -145,9 +146,9 @@ pub(crate) fn profile(now: UnixNanos) -> Result<Vec<u8>, HeapError> {
 fn callers<'a>(stack: &'a [u64], own: &mut HashMap<u64, bool>) -> &'a [u64] {
     let mut is_own = |address: u64| {
         *own.entry(address).or_insert_with(|| {
-            let places = symbols::look_up(address);
+            let places = symbols::resolve(address);
             let of_allocator =
-                |place: &Place| OF_THE_ALLOCATOR.iter().any(|part| place.symbol.contains(part));
+                |place: &SourceLocation| OF_THE_ALLOCATOR.iter().any(|part| place.symbol.contains(part));
             places.iter().any(of_allocator)
         })
     };
@@ -158,29 +159,29 @@ fn callers<'a>(stack: &'a [u64], own: &mut HashMap<u64, bool>) -> &'a [u64] {
 
 /// What the allocator has noted.
 #[derive(Debug, PartialEq)]
-struct Sampled {
+struct HeapSamples {
     /// Bytes between two samples, on the average.
     period: i64,
-    stacks: Vec<Stack>,
+    stacks: Vec<StackUsage>,
 }
 
 /// What was asked for at one stack.
 #[derive(Debug, PartialEq)]
-struct Stack {
+struct StackUsage {
     /// Of calls, the innermost first.
     addresses: Vec<u64>,
-    in_use: Noted,
-    ever: Noted,
+    in_use: Allocations,
+    ever: Allocations,
 }
 
 /// Allocations that were sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Noted {
+struct Allocations {
     count: u64,
     bytes: u64,
 }
 
-impl Noted {
+impl Allocations {
     /// How many allocations these stand for, and of how many bytes: small ones are sampled less often than their
     /// share, by Poisson's distribution.
     fn estimate(self, period: i64) -> (i64, i64) {
@@ -205,7 +206,7 @@ impl Noted {
 ///   t7: 2: 1024 [4: 2048]                 the same of one thread
 /// MAPPED_LIBRARIES:                       the rest is /proc/self/maps
 /// ```
-fn parse(text: &str) -> Result<Sampled, HeapError> {
+fn parse(text: &str) -> Result<HeapSamples, HeapError> {
     let malformed = |line: &str| HeapError::Malformed(line.chars().take(200).collect());
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
@@ -224,19 +225,19 @@ fn parse(text: &str) -> Result<Sampled, HeapError> {
         } else if let Some(counts) = line.trim_start().strip_prefix("t*:") {
             let (in_use, ever) = counts_of(counts).ok_or_else(|| malformed(line))?;
             if let Some(addresses) = addresses.take() {
-                stacks.push(Stack { addresses, in_use, ever });
+                stacks.push(StackUsage { addresses, in_use, ever });
             }
         }
     }
-    Ok(Sampled { period, stacks })
+    Ok(HeapSamples { period, stacks })
 }
 
 /// ` 2: 1024 [4: 2048]`
-fn counts_of(text: &str) -> Option<(Noted, Noted)> {
+fn counts_of(text: &str) -> Option<(Allocations, Allocations)> {
     let (in_use, ever) = text.strip_suffix(']')?.split_once('[')?;
     let noted = |text: &str| {
         let (count, bytes) = text.split_once(':')?;
-        Some(Noted { count: count.trim().parse().ok()?, bytes: bytes.trim().parse().ok()? })
+        Some(Allocations { count: count.trim().parse().ok()?, bytes: bytes.trim().parse().ok()? })
     };
     Some((noted(in_use)?, noted(ever)?))
 }
@@ -253,12 +254,16 @@ mod tests {
         let sampled = parse(text).unwrap();
         assert_eq!(sampled.period, 524_288);
         let stacks = [
-            Stack {
+            StackUsage {
                 addresses: vec![0x100, 0x201],
-                in_use: Noted { count: 2, bytes: 1024 },
-                ever: Noted { count: 4, bytes: 2048 },
+                in_use: Allocations { count: 2, bytes: 1024 },
+                ever: Allocations { count: 4, bytes: 2048 },
             },
-            Stack { addresses: vec![0x302], in_use: Noted::default(), ever: Noted { count: 1, bytes: 3072 } },
+            StackUsage {
+                addresses: vec![0x302],
+                in_use: Allocations::default(),
+                ever: Allocations { count: 1, bytes: 3072 },
+            },
         ];
         assert_eq!(sampled.stacks, stacks);
     }
@@ -282,16 +287,16 @@ mod tests {
 
     #[test]
     fn samples_stand_for_more_than_themselves() {
-        assert_eq!(Noted::default().estimate(524_288), (0, 0));
+        assert_eq!(Allocations::default().estimate(524_288), (0, 0));
         // As large as the period: 1 / (1 - 1/e).
-        assert_eq!(Noted { count: 1, bytes: 524_288 }.estimate(524_288), (1, 829_411));
+        assert_eq!(Allocations { count: 1, bytes: 524_288 }.estimate(524_288), (1, 829_411));
         // Small ones: about one in a period.
-        let (count, bytes) = Noted { count: 2, bytes: 128 }.estimate(524_288);
+        let (count, bytes) = Allocations { count: 2, bytes: 128 }.estimate(524_288);
         assert!(
             (16_380..16_390).contains(&count) && (1_048_500..1_048_700).contains(&bytes),
             "{count} {bytes}"
         );
         // Large ones are all noted.
-        assert_eq!(Noted { count: 3, bytes: 300 << 20 }.estimate(524_288), (3, 300 << 20));
+        assert_eq!(Allocations { count: 3, bytes: 300 << 20 }.estimate(524_288), (3, 300 << 20));
     }
 }

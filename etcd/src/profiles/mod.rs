@@ -20,7 +20,7 @@ use crate::log;
 /// Brings the process into a state in which profiles can be taken: it may start once more, in its own place. To be
 /// called before it has done anything.
 pub fn prepare() {
-    heap::start_again();
+    heap::restart_with_sampling();
 }
 
 /// Lets the allocator take samples, as soon as it is known that somebody may ask.
@@ -33,7 +33,7 @@ pub fn enable() {
 
 /// The name of the function at an address of this process.
 pub(crate) fn function_at(address: u64) -> Option<String> {
-    Some(symbols::look_up(address).pop()?.function)
+    Some(symbols::resolve(address).pop()?.function)
 }
 
 /// A profile without samples, whose values would be of these kinds and units.

@@ -4,7 +4,7 @@ use std::fs;
 
 /// A function, and where its text is: empty and 0 if the program was built without knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Place {
+pub(super) struct SourceLocation {
     pub(super) function: String,
     /// The same as the linker knows it.
     pub(super) symbol: String,
@@ -14,7 +14,7 @@ pub(super) struct Place {
 
 /// A part of a program or library in memory that holds instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mapped {
+pub(super) struct MappedFile {
     pub(super) start: u64,
     pub(super) end: u64,
     /// Where it begins in the file.
@@ -24,7 +24,7 @@ pub(super) struct Mapped {
 
 /// The functions that an instruction belongs to, the innermost of those that were put into each other first. Reads
 /// the program's file; may take milliseconds.
-pub(super) fn look_up(address: u64) -> Vec<Place> {
+pub(super) fn resolve(address: u64) -> Vec<SourceLocation> {
     let mut places = Vec::new();
     // It asks for the address behind a call.
     let Some(behind) = address.checked_add(1).and_then(|behind| usize::try_from(behind).ok()) else {
@@ -32,7 +32,7 @@ pub(super) fn look_up(address: u64) -> Vec<Place> {
     };
     backtrace::resolve(std::ptr::without_provenance_mut(behind), |symbol| {
         let Some(name) = symbol.name() else { return };
-        places.push(Place {
+        places.push(SourceLocation {
             // Without the hash that tells one build from another.
             function: format!("{name:#}"),
             symbol: String::from_utf8_lossy(name.as_bytes()).into_owned(),
@@ -43,19 +43,19 @@ pub(super) fn look_up(address: u64) -> Vec<Place> {
     places
 }
 
-/// Forgets what [`look_up`] has read of the program's file: as much as that is long, in a program with all it knows of
+/// Forgets what [`resolve`] has read of the program's file: as much as that is long, in a program with all it knows of
 /// its source.
 pub(super) fn forget() {
     backtrace::clear_symbol_cache();
 }
 
 /// The files whose instructions this process runs; none where the kernel does not tell.
-pub(super) fn mapped() -> Vec<Mapped> {
+pub(super) fn mapped() -> Vec<MappedFile> {
     fs::read_to_string("/proc/self/maps").map_or(Vec::new(), |text| text.lines().filter_map(parse).collect())
 }
 
 /// A line of `/proc/self/maps`, see proc(5).
-fn parse(line: &str) -> Option<Mapped> {
+fn parse(line: &str) -> Option<MappedFile> {
     let (head, file) = line.split_at_checked(line.find('/')?)?;
     let mut fields = head.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -64,7 +64,7 @@ fn parse(line: &str) -> Option<Mapped> {
     }
     let number = |digits| u64::from_str_radix(digits, 16).ok();
     let offset = number(fields.next()?)?;
-    Some(Mapped { start: number(start)?, end: number(end)?, offset, file: file.to_owned() })
+    Some(MappedFile { start: number(start)?, end: number(end)?, offset, file: file.to_owned() })
 }
 
 #[cfg(test)]
@@ -95,11 +95,11 @@ mod tests {
     #[test]
     fn functions_of_this_program_are_known() {
         let address = somewhere();
-        let places = look_up(address);
+        let places = resolve(address);
         let last = places.last().unwrap();
         assert!(last.function.ends_with("profiles::symbols::tests::somewhere"), "{places:?}");
-        assert_eq!(look_up(1), []);
-        assert_eq!(look_up(u64::MAX), []);
+        assert_eq!(resolve(1), []);
+        assert_eq!(resolve(u64::MAX), []);
         let maps = mapped();
         assert!(maps.iter().any(|map| (map.start..map.end).contains(&address)), "{maps:x?}");
     }
@@ -108,7 +108,7 @@ mod tests {
     fn lines_of_the_kernel() {
         assert_eq!(
             parse("55d0c0a2f000-55d0c0b41000 r-xp 0002f000 fd:01 1234                       /usr/bin/a b"),
-            Some(Mapped {
+            Some(MappedFile {
                 start: 0x55d0_c0a2_f000,
                 end: 0x55d0_c0b4_1000,
                 offset: 0x2_f000,

@@ -69,12 +69,12 @@ pub(crate) fn profile(
     let mut builder = Builder::new(&[(profile, "count")], now, Vec::new(), |_| Vec::new());
     match tasks {
         Some(tasks) => {
-            let stack = vec![builder.named("tasks")];
+            let stack = vec![builder.named_location("tasks")];
             builder.sample(stack, vec![i64::try_from(tasks).unwrap_or(i64::MAX)], &[]);
         }
         None => {
             for Thread { name, state, .. } in threads {
-                let stack = vec![builder.named(name)];
+                let stack = vec![builder.named_location(name)];
                 builder.sample(stack, vec![1], &[("state", &state.to_string())]);
             }
         }

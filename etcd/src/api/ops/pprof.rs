@@ -16,7 +16,7 @@ use crate::api::page::Context;
 use crate::api::page::gate;
 use crate::auth::Authorized;
 use crate::backend::Backend;
-use crate::profiles::cpu::{CpuError, Sampling};
+use crate::profiles::cpu::{CpuError, CpuSampling};
 use crate::profiles::threads::{self, Thread};
 use crate::profiles::{self, heap};
 use crate::transport::reply::{self, Response};
@@ -204,7 +204,7 @@ async fn cpu(query: &Query, now: UnixNanos) -> Answer {
         Err(refused) => return refused,
     };
     let failed = |why: &dyn std::fmt::Display| Answer::failed("Could not enable CPU profiling", why);
-    let sampling = match tokio::task::spawn_blocking(move || Sampling::start(now)).await {
+    let sampling = match tokio::task::spawn_blocking(move || CpuSampling::start(now)).await {
         Ok(Ok(sampling)) => sampling,
         Ok(Err(error)) => return failed(&error),
         Err(error) => return failed(&error),
