@@ -20,7 +20,7 @@ const REMOVED_BYTES: usize = 8;
 
 /// A member as these pages show it.
 #[derive(Serialize)]
-struct Machine<'a> {
+struct AdminMember<'a> {
     name: String,
     state: &'static str,
     #[serde(rename = "clientURL")]
@@ -61,7 +61,7 @@ impl AdminAnswer {
     }
 
     /// With auth on the port for other members changes nothing.
-    pub(crate) fn wants_root() -> AdminAnswer {
+    pub(crate) fn root_required() -> AdminAnswer {
         let why = "auth is on: send this to a client port, as a user with the role root";
         AdminAnswer::text(StatusCode::UNAUTHORIZED, why)
     }
@@ -73,7 +73,7 @@ impl AdminAnswer {
 }
 
 /// A request that changes the settings or the members.
-pub(crate) struct Change<'a> {
+pub(crate) struct ChangeRequest<'a> {
     /// Anything but `GET` and `HEAD`.
     pub(crate) method: &'a Method,
     /// The path below `/v2/admin`, unescaped.
@@ -89,9 +89,9 @@ pub(crate) fn read<B: Backend>(backend: &B, rest: &[u8]) -> AdminAnswer {
     }
     let (members, leader) = (backend.members(), backend.status().leader);
     if rest == b"/machines" {
-        let mut machines: Vec<Machine<'_>> = machines(&members)
+        let mut machines: Vec<AdminMember<'_>> = machines(&members)
             .into_iter()
-            .map(|(name, peer)| Machine::new(name, peer, peer.id == leader))
+            .map(|(name, peer)| AdminMember::new(name, peer, peer.id == leader))
             .collect();
         machines.sort_by(|one, other| one.name.cmp(&other.name));
         return AdminAnswer::line(&machines);
@@ -99,15 +99,15 @@ pub(crate) fn read<B: Backend>(backend: &B, rest: &[u8]) -> AdminAnswer {
     let Some(name) = machine(rest) else { return AdminAnswer::not_found() };
     match named(&members, name) {
         Ok(found) => {
-            AdminAnswer::line(&found.map(|(name, peer)| Machine::new(name, peer, peer.id == leader)))
+            AdminAnswer::line(&found.map(|(name, peer)| AdminMember::new(name, peer, peer.id == leader)))
         }
         Err(ambiguous) => ambiguous,
     }
 }
 
 /// Answers a request that changes something.
-pub(crate) async fn change<B: Backend>(backend: &B, change: Authorized<Change<'_>>) -> AdminAnswer {
-    let Change { method, rest, body } = change.into_inner();
+pub(crate) async fn change<B: Backend>(backend: &B, change: Authorized<ChangeRequest<'_>>) -> AdminAnswer {
+    let ChangeRequest { method, rest, body } = change.into_inner();
     match (method, rest, machine(rest)) {
         (&Method::PUT, b"/config", _) => configure(backend, body).await,
         (&Method::DELETE, _, Some(name)) => remove(backend, name).await,
@@ -194,9 +194,9 @@ fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a
     Err(AdminAnswer::text(StatusCode::CONFLICT, &why))
 }
 
-impl<'a> Machine<'a> {
-    fn new(name: String, peer: &'a Peer, leads: bool) -> Machine<'a> {
-        Machine {
+impl<'a> AdminMember<'a> {
+    fn new(name: String, peer: &'a Peer, leads: bool) -> AdminMember<'a> {
+        AdminMember {
             name,
             state: if leads { "leader" } else { "follower" },
             client_url: peer.client_urls.first().map_or("", String::as_str),

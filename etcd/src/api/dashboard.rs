@@ -16,7 +16,7 @@ use super::page::Context;
 use crate::auth::{self, Access, Accounts, Authorized, Denied, Restricted};
 use crate::backend::Backend;
 use crate::config::DashboardMode;
-use crate::dashboard::{self, Asset, SearchWish};
+use crate::dashboard::{self, Asset, SearchRequest};
 use crate::transport::form::{self, parse_bool};
 use crate::transport::reply::{self, Response};
 
@@ -283,7 +283,7 @@ async fn search<B: Backend>(
         Ok(reading) => {
             on_the_side(context, headers, reading, |nodes, Reading { key: under, request, .. }| {
                 let (text, hidden, values) = request;
-                dashboard::search(&nodes, &SearchWish { under, text, hidden, values })
+                dashboard::search(&nodes, &SearchRequest { under, text, hidden, values })
             })
             .await
         }

@@ -13,7 +13,7 @@ use shared::net::Dialer;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::report::{Follower, Report, Traffic};
+use super::report::{FollowerReport, Report, TrafficReport};
 use crate::backend::Backend;
 use crate::peers::info;
 
@@ -31,7 +31,7 @@ const REPORT: &str = "/mod/dashboard/api/member";
 
 /// The cluster.
 #[derive(Debug, Serialize)]
-pub(crate) struct Cluster {
+pub(crate) struct ClusterReport {
     cluster_id: String,
     /// What all members can speak; empty before the first leader said it.
     version: String,
@@ -41,12 +41,12 @@ pub(crate) struct Cluster {
     auth: bool,
     /// Whether the dashboard may write.
     read_only: bool,
-    members: Vec<Member>,
+    members: Vec<MemberReport>,
 }
 
 /// A member.
 #[derive(Debug, Serialize)]
-struct Member {
+struct MemberReport {
     id: String,
     name: String,
     peer_urls: Vec<String>,
@@ -70,13 +70,13 @@ pub(crate) async fn cluster<B: Backend>(
     dialer: &Dialer,
     own: Report,
     read_only: bool,
-) -> Cluster {
+) -> ClusterReport {
     let membership = backend.members();
     let own_id = backend.status().id;
     let mut asking = JoinSet::new();
     for peer in membership.members.values().filter(|peer| peer.id != own_id).take(MEMBERS_MAX) {
         let (dialer, peer) = (dialer.clone(), peer.clone());
-        asking.spawn(async move { (peer.id, ask(&dialer, &peer).await) });
+        asking.spawn(async move { (peer.id, ask_member(&dialer, &peer).await) });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asking.join_next().await {
@@ -90,9 +90,9 @@ pub(crate) async fn cluster<B: Backend>(
             None if is_self => Ok((own.clone(), None)),
             None => Err("it was not asked".to_owned()),
         };
-        Member::new(peer, is_self, linked, answer)
+        MemberReport::new(peer, is_self, linked, answer)
     });
-    Cluster {
+    ClusterReport {
         cluster_id: membership.cluster_id.to_string(),
         version: membership.version.clone().unwrap_or_default(),
         asked: own_id.to_string(),
@@ -105,8 +105,8 @@ pub(crate) async fn cluster<B: Backend>(
 /// A report with the time that it took, or why there is none.
 type Answer = Result<(Report, Option<Duration>), String>;
 
-impl Member {
-    fn new(peer: &Peer, is_self: bool, linked: Option<bool>, answer: Answer) -> Member {
+impl MemberReport {
+    fn new(peer: &Peer, is_self: bool, linked: Option<bool>, answer: Answer) -> MemberReport {
         let (health, problem, round_trip, report) = match answer {
             Ok((report, took)) => {
                 let health = if report.healthy { "healthy" } else { "unhealthy" };
@@ -126,7 +126,7 @@ impl Member {
             }
             Err(why) => ("unreachable", why, None, None),
         };
-        Member {
+        MemberReport {
             id: peer.id.to_string(),
             name: peer.name.clone(),
             peer_urls: peer.peer_urls.clone(),
@@ -142,7 +142,7 @@ impl Member {
 }
 
 /// Asks one member, at one of its client URLs after the other.
-async fn ask(dialer: &Dialer, peer: &Peer) -> Answer {
+async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
     let mut failed = "it names no client URL".to_owned();
     for url in peer.client_urls.iter().take(URLS_MAX) {
         let began = Instant::now();
@@ -157,7 +157,7 @@ async fn ask(dialer: &Dialer, peer: &Peer) -> Answer {
                     Err(error) => failed = format!("Get {url}{REPORT}: {error}"),
                 }
             }
-            Ok(_) => match ask_another_program(dialer, url, peer).await {
+            Ok(_) => match report_from_stats_pages(dialer, url, peer).await {
                 Ok(report) => return Ok((report, Some(began.elapsed()))),
                 Err(why) => failed = why,
             },
@@ -224,20 +224,20 @@ struct Versions {
 }
 
 /// Puts together what a member of Go's etcd tells on several pages, or one of ours without a dashboard.
-async fn ask_another_program(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
+async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
     let pages =
         ["/v2/stats/self", "/version", "/health"].map(|path| info::ask(dialer, url, path, URL_TIME_MAX));
     let [stats, version, health] = pages;
     let (stats, version, health) = tokio::join!(stats, version, health);
     let stats = stats?;
-    let told: StatsSelf = serde_json::from_slice(stats.body())
+    let stats: StatsSelf = serde_json::from_slice(stats.body())
         .map_err(|error| format!("Get {url}/v2/stats/self: {} {error}", stats.status()))?;
-    if told.id != peer.id.to_string() {
-        return Err(format!("at {url} there is another member, {}", told.id));
+    if stats.id != peer.id.to_string() {
+        return Err(format!("at {url} there is another member, {}", stats.id));
     }
     let version = version.ok().and_then(|answer| serde_json::from_slice::<Versions>(answer.body()).ok());
     let healthy = health.is_ok_and(|answer| answer.status() == StatusCode::OK);
-    let role = match told.state.as_str() {
+    let role = match stats.state.as_str() {
         "StateLeader" => "leader",
         "StateCandidate" => "candidate",
         _ => "follower",
@@ -245,9 +245,9 @@ async fn ask_another_program(dialer: &Dialer, url: &str, peer: &Peer) -> Result<
     let mut followers = Vec::new();
     if role == "leader"
         && let Ok(answer) = info::ask(dialer, url, "/v2/stats/leader", URL_TIME_MAX).await
-        && let Ok(told) = serde_json::from_slice::<StatsLeader>(answer.body())
+        && let Ok(stats) = serde_json::from_slice::<StatsLeader>(answer.body())
     {
-        followers.extend(told.followers.into_iter().take(MEMBERS_MAX).map(|(id, stats)| Follower {
+        followers.extend(stats.followers.into_iter().take(MEMBERS_MAX).map(|(id, stats)| FollowerReport {
             id,
             latency: stats.latency.current,
             latency_average: stats.latency.average,
@@ -257,23 +257,23 @@ async fn ask_another_program(dialer: &Dialer, url: &str, peer: &Peer) -> Result<
         }));
     }
     Ok(Report {
-        id: told.id,
-        name: told.name,
+        id: stats.id,
+        name: stats.name,
         version: version.map(|version| version.etcdserver).unwrap_or_default(),
         role: role.to_owned(),
-        leader: told.leader_info.leader,
+        leader: stats.leader_info.leader,
         healthy,
         problem: if healthy { String::new() } else { "its /health says that it is not healthy".to_owned() },
-        started: told.start_time,
-        sent: Traffic {
-            count: told.send_append_request_cnt,
-            per_second: told.send_pkg_rate,
-            bytes_per_second: told.send_bandwidth_rate,
+        started: stats.start_time,
+        sent: TrafficReport {
+            count: stats.send_append_request_cnt,
+            per_second: stats.send_pkg_rate,
+            bytes_per_second: stats.send_bandwidth_rate,
         },
-        received: Traffic {
-            count: told.recv_append_request_cnt,
-            per_second: told.recv_pkg_rate,
-            bytes_per_second: told.recv_bandwidth_rate,
+        received: TrafficReport {
+            count: stats.recv_append_request_cnt,
+            per_second: stats.recv_pkg_rate,
+            bytes_per_second: stats.recv_bandwidth_rate,
         },
         followers,
         ..Report::default()

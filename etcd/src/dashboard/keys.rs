@@ -22,7 +22,7 @@ const PREVIEW_BYTES: usize = 160;
 const FOUND_MAX: usize = 200;
 
 /// How many nodes a search looks at, at most: about as many as it can in half a second.
-const LOOKED_AT_MAX: usize = 1_000_000;
+const VISITED_MAX: usize = 1_000_000;
 
 /// Where the keys are in the store.
 const ROOT: &[u8] = b"/1";
@@ -38,20 +38,20 @@ pub(crate) struct Node {
     /// The store's index that this is true for.
     pub(crate) index: u64,
     #[serde(flatten)]
-    entry: Entry,
+    entry: ListedNode,
     /// Of a key: all of its value, in base 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     /// Of a directory: what is in it, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    entries: Option<Vec<Entry>>,
+    entries: Option<Vec<ListedNode>>,
     /// Whether there are more entries behind the last one.
     more: bool,
 }
 
 /// A node, as its directory shows it.
 #[derive(Debug, Serialize, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct ListedNode {
     /// Its name, or where there are nodes of many directories its path.
     name: String,
     dir: bool,
@@ -67,10 +67,10 @@ pub(crate) struct Entry {
     preview: String,
 }
 
-impl Entry {
-    fn new(node: WalkedNode<'_>, name: String) -> Entry {
+impl ListedNode {
+    fn new(node: WalkedNode<'_>, name: String) -> ListedNode {
         let value = node.value.unwrap_or_default();
-        Entry {
+        ListedNode {
             name,
             dir: node.is_dir(),
             hidden: memmem::find(node.path, b"/_").is_some(),
@@ -101,7 +101,7 @@ fn last_name(path: &[u8]) -> &[u8] {
 pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Result<Node, ApiError> {
     let path = store_path(key);
     let mut walk = nodes.walk(&path, hidden)?;
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<ListedNode> = Vec::new();
     let mut more = false;
     let (entry, value) = match walk.step() {
         // A walk begins with the node itself.
@@ -109,7 +109,7 @@ pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Res
         Some(node) => {
             let name = percent_encode(last_name(node.path), NAME).to_string();
             let name = if key.is_empty() || key == b"/" { String::new() } else { name };
-            (Entry::new(node, name), node.value.map(|value| STANDARD.encode(value)))
+            (ListedNode::new(node, name), node.value.map(|value| STANDARD.encode(value)))
         }
     };
     while let Some(node) = walk.step() {
@@ -119,7 +119,7 @@ pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Res
                 more = true;
                 break;
             }
-            entries.push(Entry::new(node, percent_encode(name, NAME).to_string()));
+            entries.push(ListedNode::new(node, percent_encode(name, NAME).to_string()));
         }
         if node.is_dir() {
             walk.pass_over();
@@ -131,7 +131,7 @@ pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Res
 
 /// What is searched for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SearchWish {
+pub(crate) struct SearchRequest {
     /// Below which directory.
     pub(crate) under: Vec<u8>,
     /// What the path or the value contains. In paths, letters of ASCII count in either case.
@@ -144,9 +144,9 @@ pub(crate) struct SearchWish {
 
 /// What was found.
 #[derive(Debug, Serialize, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct SearchResult {
     index: u64,
-    entries: Vec<Entry>,
+    entries: Vec<ListedNode>,
     /// How many nodes were looked at.
     looked_at: usize,
     /// Whether there may be more.
@@ -157,19 +157,19 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// 100 or 104, where there is no such directory.
-pub(crate) fn search(nodes: &Nodes, wish: &SearchWish) -> Result<Found, ApiError> {
-    let mut walk = nodes.walk(&store_path(&wish.under), wish.hidden)?;
-    let text = wish.text.to_ascii_lowercase();
+pub(crate) fn search(nodes: &Nodes, request: &SearchRequest) -> Result<SearchResult, ApiError> {
+    let mut walk = nodes.walk(&store_path(&request.under), request.hidden)?;
+    let text = request.text.to_ascii_lowercase();
     let in_path = memmem::Finder::new(&text);
-    let in_value = memmem::Finder::new(&wish.text);
+    let in_value = memmem::Finder::new(&request.text);
     let mut lower = Vec::new();
-    let mut found = Found { index: nodes.index(), entries: Vec::new(), looked_at: 0, more: false };
+    let mut found = SearchResult { index: nodes.index(), entries: Vec::new(), looked_at: 0, more: false };
     while let Some(node) = walk.step() {
         let path = &node.path[ROOT.len()..];
         if path.is_empty() {
             continue;
         }
-        if found.entries.len() == FOUND_MAX || found.looked_at == LOOKED_AT_MAX {
+        if found.entries.len() == FOUND_MAX || found.looked_at == VISITED_MAX {
             found.more = true;
             break;
         }
@@ -178,9 +178,9 @@ pub(crate) fn search(nodes: &Nodes, wish: &SearchWish) -> Result<Found, ApiError
         lower.extend_from_slice(path);
         lower.make_ascii_lowercase();
         let fits = in_path.find(&lower).is_some()
-            || (wish.values && node.value.is_some_and(|value| in_value.find(value).is_some()));
+            || (request.values && node.value.is_some_and(|value| in_value.find(value).is_some()));
         if fits {
-            found.entries.push(Entry::new(node, percent_encode(path, PATH).to_string()));
+            found.entries.push(ListedNode::new(node, percent_encode(path, PATH).to_string()));
         }
     }
     Ok(found)
@@ -208,7 +208,7 @@ mod tests {
         store.nodes()
     }
 
-    fn names(entries: &[Entry]) -> Vec<&str> {
+    fn names(entries: &[ListedNode]) -> Vec<&str> {
         entries.iter().map(|entry| entry.name.as_str()).collect()
     }
 
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn a_search_looks_into_paths_and_values() {
         let find = |under: &str, text: &str, hidden, values| {
-            let wish = SearchWish { under: under.into(), text: text.into(), hidden, values };
-            let found = search(&nodes(), &wish).unwrap();
+            let request = SearchRequest { under: under.into(), text: text.into(), hidden, values };
+            let found = search(&nodes(), &request).unwrap();
             names(&found.entries).into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(find("/", "CONFIG", false, false), ["/deep/er/Config.json"]);

@@ -11,7 +11,7 @@
 //! so that read-only is more than hidden buttons: a server that is told so refuses writes there, and a reverse proxy
 //! that lets people reach this prefix alone lets them reach nothing else. `api/dashboard.rs` speaks HTTP.
 //!
-//! **Invariant:** what many browsers ask again and again costs as much as if one asked: see [`Shared`].
+//! **Invariant:** what many browsers ask again and again costs as much as if one asked: see [`SharedAnswer`].
 
 mod assets;
 mod cluster;
@@ -30,9 +30,9 @@ use crate::config::DashboardMode;
 
 pub(crate) use self::assets::{Asset, asset, page};
 pub(crate) use self::cluster::cluster;
-pub(crate) use self::keys::{SearchWish, list, search};
+pub(crate) use self::keys::{SearchRequest, list, search};
 pub(crate) use self::report::report;
-pub(crate) use self::shared_answer::Shared;
+pub(crate) use self::shared_answer::SharedAnswer;
 pub(crate) use self::statistics::statistics;
 
 /// How many listings and searches are worked on at the same time. Others wait: they would only slow each other down.
@@ -45,9 +45,9 @@ pub(crate) struct Dashboard {
     /// Reaches other members at their client URLs.
     pub(crate) dialer: Dialer,
     /// What this member last said of itself.
-    pub(crate) report: Shared<Bytes>,
+    pub(crate) report: SharedAnswer<Bytes>,
     /// What it last said of the cluster.
-    pub(crate) cluster: Shared<Bytes>,
+    pub(crate) cluster: SharedAnswer<Bytes>,
     /// Leave to go over many nodes.
     pub(crate) on_the_side: Arc<Semaphore>,
 }
@@ -58,8 +58,8 @@ impl Dashboard {
         Dashboard {
             mode,
             dialer: Dialer::plain(),
-            report: Shared::default(),
-            cluster: Shared::default(),
+            report: SharedAnswer::default(),
+            cluster: SharedAnswer::default(),
             on_the_side: Arc::new(Semaphore::new(ON_THE_SIDE_MAX)),
         }
     }

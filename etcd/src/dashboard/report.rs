@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::version;
 
 /// How long a majority may take to answer.
-const PATIENCE: Duration = Duration::from_millis(750);
+const QUORUM_TIME_MAX: Duration = Duration::from_millis(750);
 
 /// A small key that every cluster has: the version that its members agreed on.
 const PROBE: &[u8] = b"/0/version";
@@ -44,16 +44,16 @@ pub(crate) struct Report {
     /// RFC 3339.
     pub(crate) started: String,
     pub(crate) watchers: Option<u64>,
-    pub(crate) sent: Traffic,
-    pub(crate) received: Traffic,
+    pub(crate) sent: TrafficReport,
+    pub(crate) received: TrafficReport,
     /// Of a leader: how its followers take what it sends.
-    pub(crate) followers: Vec<Follower>,
+    pub(crate) followers: Vec<FollowerReport>,
 }
 
 /// Appends in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
-pub(crate) struct Traffic {
+pub(crate) struct TrafficReport {
     pub(crate) count: u64,
     pub(crate) per_second: f64,
     pub(crate) bytes_per_second: f64,
@@ -62,7 +62,7 @@ pub(crate) struct Traffic {
 /// A follower, as its leader sees it. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
-pub(crate) struct Follower {
+pub(crate) struct FollowerReport {
     pub(crate) id: String,
     pub(crate) latency: f64,
     pub(crate) latency_average: f64,
@@ -81,11 +81,11 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
         let store = backend.store();
         (store.index(), store.watchers())
     };
-    let told = |id: MemberId| if id.0 == 0 { String::new() } else { id.to_string() };
+    let id_text = |id: MemberId| if id.0 == 0 { String::new() } else { id.to_string() };
     let mut followers = Vec::new();
     if status.role == Role::Leader {
         let progress = backend.progress();
-        followers.extend(traffic.followers.iter().map(|(id, stats)| Follower {
+        followers.extend(traffic.followers.iter().map(|(id, stats)| FollowerReport {
             id: id.to_string(),
             latency: stats.latency_current,
             latency_average: stats.latency_average,
@@ -94,7 +94,7 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
             matched: progress.iter().find(|progress| progress.id == *id).map(|progress| progress.matched),
         }));
     }
-    let direction = |traffic: crate::metrics::Traffic| Traffic {
+    let direction = |traffic: crate::metrics::Traffic| TrafficReport {
         count: traffic.count,
         per_second: traffic.messages_per_second,
         bytes_per_second: traffic.bytes_per_second,
@@ -110,7 +110,7 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
             Role::Candidate => "candidate",
         }
         .to_owned(),
-        leader: told(status.leader),
+        leader: id_text(status.leader),
         term: Some(status.term),
         commit: Some(status.commit),
         applied: Some(status.applied),
@@ -136,8 +136,8 @@ async fn problem<B: Backend>(backend: &B) -> Option<String> {
         quorum: true,
         ..v2::Request::default()
     };
-    match timeout(PATIENCE, backend.submit(read)).await {
-        Err(_) => Some(format!("no majority answered within {} ms", PATIENCE.as_millis())),
+    match timeout(QUORUM_TIME_MAX, backend.submit(read)).await {
+        Err(_) => Some(format!("no majority answered within {} ms", QUORUM_TIME_MAX.as_millis())),
         Ok(Err(crate::backend::SubmitError::Unavailable(why))) => Some(why.to_string()),
         // That there is no such key is an answer too.
         Ok(Ok(_) | Err(crate::backend::SubmitError::Api(_))) => None,

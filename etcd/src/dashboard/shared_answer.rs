@@ -15,15 +15,15 @@ const AGE_MAX: Duration = Duration::from_secs(1);
 /// Who comes while it is being worked on waits for the same answer. So however many ask, the work is done once a
 /// second at most.
 #[derive(Debug)]
-pub(crate) struct Shared<T>(Mutex<Option<(Instant, Arc<OnceCell<T>>)>>);
+pub(crate) struct SharedAnswer<T>(Mutex<Option<(Instant, Arc<OnceCell<T>>)>>);
 
-impl<T> Default for Shared<T> {
-    fn default() -> Shared<T> {
-        Shared(Mutex::new(None))
+impl<T> Default for SharedAnswer<T> {
+    fn default() -> SharedAnswer<T> {
+        SharedAnswer(Mutex::new(None))
     }
 }
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> SharedAnswer<T> {
     /// The last answer, or a new one where that is too old. `work` is dropped with its caller; the next one who
     /// waits begins again then.
     pub(crate) async fn get(&self, work: impl Future<Output = T>) -> T {
@@ -53,7 +53,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_at_the_same_time_shares_an_answer() {
-        let shared = Shared::default();
+        let shared = SharedAnswer::default();
         let asked = AtomicU32::new(0);
         let ask = || {
             shared.get(async {
@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_does_not_take_the_answer_along() {
-        let shared = Shared::default();
+        let shared = SharedAnswer::default();
         let slow = shared.get(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             1

@@ -52,12 +52,12 @@ pub(crate) fn statistics<B: Backend>(backend: &B, metrics: &Metrics) -> Statisti
     let store = String::from_utf8(store).ok().and_then(|text| RawValue::from_string(text).ok());
     let process = Process::read();
     let families = metrics.registry().gather();
-    let told = families.iter().filter(|family| FAMILIES.contains(&family.name()));
+    let shown = families.iter().filter(|family| FAMILIES.contains(&family.name()));
     Statistics {
         member: backend.status().id.to_string(),
         at: backend.clock().0 / 1_000_000,
         store: store.unwrap_or_else(|| RawValue::NULL.to_owned()),
-        measures: told.map(|family| (family.name().to_owned(), measures(family))).collect(),
+        measures: shown.map(|family| (family.name().to_owned(), measures(family))).collect(),
         resident_bytes: process.as_ref().map(|process| process.resident_bytes),
         cpu_seconds: process.as_ref().map(|process| process.cpu_seconds),
         open_descriptors: process.as_ref().map(|process| process.open_descriptors),

@@ -14,7 +14,7 @@ use shared::json;
 use super::body::PacedBody;
 use super::group::Context;
 use super::serve::{Abort, Shared};
-use crate::admin::{self, AdminAnswer, Change};
+use crate::admin::{self, AdminAnswer, ChangeRequest};
 use crate::auth::{Authorized, only_reads};
 use crate::backend::Backend;
 use crate::connections::Activity;
@@ -52,9 +52,9 @@ impl<B: Backend> Roster for B {
         if only_reads(method) {
             return admin::read(self, path);
         }
-        match Authorized::while_off(self.look_for_auth(), Change { method, rest: path, body }) {
+        match Authorized::while_off(self.look_for_auth(), ChangeRequest { method, rest: path, body }) {
             Ok(change) => admin::change(self, change).await,
-            Err(_) => AdminAnswer::wants_root(),
+            Err(_) => AdminAnswer::root_required(),
         }
     }
 }

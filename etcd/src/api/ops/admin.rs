@@ -3,7 +3,7 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
-use crate::admin::{self, Change};
+use crate::admin::{self, ChangeRequest};
 use crate::api::page::Asked;
 use crate::api::page::Context;
 use crate::api::page::gate;
@@ -22,7 +22,8 @@ pub(crate) async fn answer<B: Backend>(
     } else {
         match gate::admit_root(context, &asked, "/v2/admin").await {
             Ok(asked) => {
-                let change = asked.map(|Asked { method, rest, body, .. }| Change { method, rest, body });
+                let change =
+                    asked.map(|Asked { method, rest, body, .. }| ChangeRequest { method, rest, body });
                 admin::change(&context.backend, change).await
             }
             Err(denied) => return gate::refuse(headers, denied),
