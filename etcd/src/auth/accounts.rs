@@ -1,6 +1,6 @@
-//! Users, roles and the switch in the store: reading them here, changing them through the log.
+//! Reads users, roles and the auth switch from the local store, and changes them through the log.
 //!
-//! The requests are the original's, to the letter of their paths: members of both kinds write the same log.
+//! The requests and their paths are exactly the original's, so Go members and ours write the same log.
 
 use std::sync::atomic::Ordering;
 
@@ -18,18 +18,18 @@ use crate::backend::Backend;
 use crate::backend::{SWITCH_PATH, Switch};
 use crate::log;
 
-/// The directories of auth's data, in the order in which they are made.
+/// The directories of auth's data, in the order in which they are created.
 const DIRECTORIES: [&str; 3] = ["/2", "/2/users/", "/2/roles/"];
 
-/// What became of a user that was to be there in the end.
+/// The result of creating or updating a user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UserChange {
-    /// The user as it is now, with the password's hash.
+    /// The user after the change, with the hash of the password.
     pub(crate) user: User,
     pub(crate) created: bool,
 }
 
-/// Users and roles, as this member knows them, for somebody who wants to know or change something. Cheap to make.
+/// Reads and changes users and roles on behalf of one caller. Reads see this member's store. Cheap to create.
 pub(crate) struct Accounts<'a, B> {
     auth: &'a Auth,
     backend: &'a B,
@@ -41,12 +41,12 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Accounts { auth, backend, caller }
     }
 
-    /// Who sends the request.
+    /// The client that sends the request.
     pub(super) fn caller(&self) -> Caller<'a> {
         self.caller
     }
 
-    /// Of what is stored here.
+    /// The generation of the users and roles in this member's store: it grows with every change.
     pub(super) fn generation(&self) -> u64 {
         self.backend.auth_generation().get()
     }
@@ -70,7 +70,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(names)
     }
 
-    /// The names in a directory, sorted. Those that start with `_` are shown: an account that nobody sees is a trap.
+    /// The names in a directory, sorted. Names that start with `_` are included: a hidden account would be a trap.
     fn names<N: Ord, E>(&self, dir: &str, name: impl Fn(&[u8]) -> Result<N, E>) -> Result<Vec<N>, AuthError> {
         let event = match self.backend.store_for_auth().get(dir.as_bytes(), false, false) {
             Ok(event) => event,
@@ -82,13 +82,13 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(names)
     }
 
-    /// The user of this name, with the password's hash.
+    /// The user with this name, with the hash of the password.
     pub(crate) fn user(&self, name: &UserName) -> Result<User, AuthError> {
         let missing = || AuthRefusal::NoUser(name.to_string());
         self.read_record(user_path(name), missing, |record| User::from_record(name, record))
     }
 
-    /// The role of this name.
+    /// The role with this name.
     pub(crate) fn role(&self, name: &RoleName) -> Result<Role, AuthError> {
         if name.is_root() {
             return Ok(Role::root());
@@ -97,7 +97,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         self.read_record(role_path(name), missing, |record| Role::from_record(name, record))
     }
 
-    /// The role that a user's record names, which may be any text.
+    /// The role that a user's record names. The record may hold any text.
     pub(crate) fn role_of_user(&self, text: &str) -> Result<Role, AuthError> {
         let name = RoleName::new(text).map_err(|_| AuthRefusal::NoRole(text.to_owned()))?;
         self.role(&name)
@@ -114,7 +114,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
             Err(error) if error.code == Code::KeyNotFound => return Err(missing().into()),
             Err(error) => return Err(AuthError::Store(error)),
         };
-        // A directory has no value, and holds no user.
+        // A directory has no value, so it is not a user.
         match read(event.node().value().unwrap_or_default()) {
             Ok(record) => Ok(record),
             Err(RecordError::OtherName(name)) => {
@@ -125,7 +125,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         }
     }
 
-    /// Whether a password is this user's. That takes the same time if there is no user.
+    /// Whether a password is this user's. Takes the same time if the user does not exist.
     pub(super) async fn password_matches(
         &self,
         credentials: &Credentials,
@@ -141,16 +141,16 @@ impl<'a, B: Backend> Accounts<'a, B> {
         self.auth.passwords.matches(check).await
     }
 
-    /// What the hashes of this cluster cost: those of the user `root`.
+    /// The usual bcrypt cost in this cluster: that of the user `root`.
     fn usual_cost(&self) -> u32 {
         let root = UserName::root();
-        // A look that the store's statistics do not show, since the original does not look.
+        // `peek` does not count in the store's statistics: the original does not read here.
         let record = self.backend.store_for_auth().peek(user_path(&root).as_bytes()).map(<[u8]>::to_vec);
         let user = record.and_then(|record| User::from_record(&root, &record).ok());
         user.and_then(|user| passwords::cost(&user.password)).unwrap_or(passwords::COST)
     }
 
-    /// Makes a user, or changes the one that is there.
+    /// Creates a user, or updates the existing one.
     pub(crate) async fn create_or_update_user(&self, user: User) -> Result<UserChange, AuthError> {
         if self.user(&user.name).is_ok() {
             return Ok(UserChange { user: self.update_user(user).await?, created: false });
@@ -158,7 +158,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(UserChange { user: self.create_user(user).await?, created: true })
     }
 
-    /// Makes a user.
+    /// Creates a user.
     pub(crate) async fn create_user(&self, user: User) -> Result<User, AuthError> {
         user.name.check_new().map_err(|why| AuthRefusal::user_name(user.name.as_str().as_bytes(), why))?;
         let mut user = if user.name.is_root() { user.with_root_role() } else { user };
@@ -173,7 +173,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(user)
     }
 
-    /// Gives a user another password, or other roles.
+    /// Changes a user's password or roles.
     pub(crate) async fn update_user(&self, change: User) -> Result<User, AuthError> {
         let before = self.user(&change.name)?;
         let mut after = before.changed(&change)?;
@@ -192,7 +192,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         self.auth.passwords.hash(user.name.as_str(), &user.password, self.caller).await
     }
 
-    /// Removes a user.
+    /// Deletes a user.
     pub(crate) async fn delete_user(&self, name: &UserName) -> Result<(), AuthError> {
         if self.switch().is_on() && name.is_root() {
             return Err(AuthRefusal::RootUserNeeded.into());
@@ -205,7 +205,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(())
     }
 
-    /// Makes a role.
+    /// Creates a role.
     pub(crate) async fn create_role(&self, role: &Role) -> Result<(), AuthError> {
         check_is_not_root(&role.name)?;
         role.name.check_new().map_err(|why| AuthRefusal::role_name(role.name.as_str().as_bytes(), why))?;
@@ -217,7 +217,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(())
     }
 
-    /// Changes what those may do who have a role.
+    /// Changes the permissions of a role.
     pub(crate) async fn update_role(&self, change: &Role) -> Result<Role, AuthError> {
         check_is_not_root(&change.name)?;
         let before = self.role(&change.name)?;
@@ -230,7 +230,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(after)
     }
 
-    /// Removes a role. Users may go on having it, for when it comes back.
+    /// Deletes a role. Users keep the role's name, so they have it again if it is created again.
     pub(crate) async fn delete_role(&self, name: &RoleName) -> Result<(), AuthError> {
         check_is_not_root(name)?;
         let missing = || AuthRefusal::NoRoleToDelete(name.to_string());
@@ -241,8 +241,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(())
     }
 
-    /// Switches auth on. There must be a user `root`; a role `guest` that may do everything is made unless it is
-    /// there.
+    /// Enables auth. The user `root` must exist. Creates the role `guest` with all permissions if there is none.
     pub(crate) async fn enable(&self) -> Result<(), AuthError> {
         if self.switch().is_on() {
             return Err(AuthRefusal::AlreadyOn.into());
@@ -260,7 +259,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(())
     }
 
-    /// Switches auth off.
+    /// Disables auth.
     pub(crate) async fn disable(&self) -> Result<(), AuthError> {
         if !self.switch().is_on() {
             return Err(AuthRefusal::AlreadyOff.into());
@@ -273,7 +272,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     async fn set<T: Serialize>(&self, path: &str, value: &T, exists: bool) -> Result<Event, AuthError> {
         self.make_directories().await?;
-        // Texts, lists and booleans can always be written.
+        // Strings, lists and booleans can always be encoded.
         let value = json::to_vec(value).unwrap_or_default();
         self.submit_put(path, value.into(), false, exists).await
     }
@@ -289,7 +288,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         Ok(self.backend.submit(request).await?)
     }
 
-    /// Sees to it, once in a process, that the directories and the switch are there.
+    /// Creates the directories and the switch if they are missing. Does so once per process.
     async fn make_directories(&self) -> Result<(), AuthError> {
         if self.auth.directories.load(Ordering::Relaxed) {
             return Ok(());
@@ -321,7 +320,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 }
 
-/// `refusal`, if the store gave this error.
+/// Replaces the store's error `code` by `refusal`; other errors stay.
 fn replace_error(code: Code, error: AuthError, refusal: impl FnOnce() -> AuthRefusal) -> AuthError {
     match error {
         AuthError::Store(error) if error.code == code => refusal().into(),
@@ -333,16 +332,16 @@ fn check_is_not_root(role: &RoleName) -> Result<(), AuthRefusal> {
     if role.is_root() { Err(AuthRefusal::RootRole(role.to_string())) } else { Ok(()) }
 }
 
-/// Where users and roles are in the store.
+/// The store directories of users and roles.
 const USERS: &str = "/2/users";
 const ROLES: &str = "/2/roles";
 
-/// Where a user's record is.
+/// The store path of a user's record.
 fn user_path(name: &UserName) -> String {
     format!("{USERS}/{name}")
 }
 
-/// Where a role's record is.
+/// The store path of a role's record.
 fn role_path(name: &RoleName) -> String {
     format!("{ROLES}/{name}")
 }

@@ -1,4 +1,4 @@
-//! The `Authorization` header, as Go reads it.
+//! Parses the `Authorization` header as Go does.
 
 use std::borrow::Cow;
 
@@ -7,25 +7,25 @@ use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use shared::account::UserName;
 
-/// As Go's decoder: padded, and lenient about the bits that the last character has too many.
+/// Like Go's decoder: requires padding, and ignores extra bits in the last character.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 const SCHEME: &[u8] = b"Basic ";
 
-/// Characters of a text that is not a name, in a line of the log.
+/// A log line shows at most this many characters of an invalid name.
 const SHOWN_CHARS_MAX: usize = 64;
 
-/// A user's name, as a request has it, and a password. Never written to a log.
+/// The user name and the password of a request. The password is never logged.
 #[derive(PartialEq, Eq)]
 pub(super) struct Credentials {
-    /// The name; text that is not a name is not the name of any user.
+    /// The name, or the raw text if it is not a valid name: then no user has it.
     pub(super) user: Result<UserName, String>,
     pub(super) password: Vec<u8>,
 }
 
 impl Credentials {
-    /// The name for a line of the log.
+    /// The name, for a log line.
     pub(super) fn shown_user(&self) -> Cow<'_, str> {
         match &self.user {
             Ok(name) => Cow::Borrowed(name.as_str()),
@@ -34,7 +34,7 @@ impl Credentials {
     }
 }
 
-/// The user and the password in a header's value; `None` if it is of another scheme, or malformed.
+/// The user and the password in a header value; `None` for another scheme or a malformed value.
 pub(super) fn parse(value: &[u8]) -> Option<Credentials> {
     let (scheme, encoded) = value.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) {

@@ -1,4 +1,4 @@
-//! A body for fuzzers: what clients send about users is read without a panic, and what is written is read again.
+//! A fuzz target: parsing what clients send about users never panics, and encoded users and roles parse again.
 
 use shared::account::{RoleName, UserName};
 use shared::json;
@@ -7,10 +7,10 @@ use super::basic;
 use super::records::{RecordError, Role, User};
 use super::rights::Access;
 
-/// Reads `input` as an `Authorization` header, as a user, as a role and as a key that this role is asked for.
+/// Parses `input` as an `Authorization` header, as a user, as a role, and as a key to check against that role.
 ///
 /// # Panics
-/// If a rule is broken: that is a finding.
+/// If a rule is broken: the fuzzer has found a bug.
 pub fn fuzz_auth(input: &[u8]) {
     let _ = basic::parse(input);
     let _ = basic::parse(&[b"Basic ", input].concat());
@@ -37,7 +37,7 @@ pub fn fuzz_auth(input: &[u8]) {
     }
 }
 
-/// The user that a body tells of, under the body's own name.
+/// The user in a body, under the name that the body itself gives.
 fn user(body: &[u8]) -> Option<User> {
     match User::from_body(&UserName::root(), body) {
         Err(RecordError::OtherName(name)) => User::from_body(&UserName::new(&name).ok()?, body).ok(),
@@ -45,7 +45,7 @@ fn user(body: &[u8]) -> Option<User> {
     }
 }
 
-/// The same of a role.
+/// The role in a body, under the name that the body itself gives.
 fn role(body: &[u8]) -> Option<Role> {
     match Role::from_body(&RoleName::root(), body) {
         Err(RecordError::OtherName(name)) => Role::from_body(&RoleName::new(&name).ok()?, body).ok(),

@@ -1,4 +1,4 @@
-//! Who may do what: the two questions that pages ask before they do anything.
+//! Access checks. Each page runs one of them before it does anything.
 
 use http::Method;
 use shared::account::RoleName;
@@ -10,12 +10,12 @@ use super::{Access, User};
 use crate::backend::{Backend, Switch};
 use crate::log;
 
-/// Why somebody is not let through.
+/// Why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// They have no right to it, or are not who they say.
+    /// The user has no permission, or the credentials are wrong.
     NoRight,
-    /// It cannot be found out now: too many passwords are being checked.
+    /// The credentials cannot be checked now: too many password checks are waiting.
     Busy,
 }
 
@@ -25,34 +25,34 @@ impl From<Busy> for Denied {
     }
 }
 
-/// Something that takes a right.
+/// A request that needs a permission.
 pub(crate) trait Restricted {
-    /// The right.
+    /// The access that needs permission.
     fn access(&self) -> Access<'_>;
 }
 
-/// What somebody asks for who has the right to it.
+/// A request whose permission has been checked.
 ///
-/// **Invariant:** made in this file only, after a look at the switch, the user and the roles. What works for a client takes
-/// this and not the request, so that no page can forget to ask.
+/// **Invariant:** constructed in this file only, after a check of the switch, the user and the roles. Code that acts
+/// for a client takes an `Authorized` request, so that no page can forget the check.
 #[derive(Debug)]
 pub(crate) struct Authorized<T>(T);
 
 impl<T> Authorized<T> {
-    /// While auth is off everybody may do everything.
+    /// Authorizes any request while auth is off.
     ///
     /// # Errors
-    /// The request itself, if auth is on.
+    /// Returns the request itself if auth is on.
     pub(crate) fn while_off(switch: Switch, request: T) -> Result<Authorized<T>, T> {
         if switch.is_on() { Err(request) } else { Ok(Authorized(request)) }
     }
 
-    /// A part of it, or the same in another form.
+    /// Converts the request, or takes a part of it.
     pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> Authorized<U> {
         Authorized(form(self.0))
     }
 
-    /// What was asked for, to do it.
+    /// The request, to carry it out.
     pub(crate) fn into_inner(self) -> T {
         self.0
     }
@@ -66,10 +66,10 @@ impl<T> std::ops::Deref for Authorized<T> {
     }
 }
 
-/// Lets a request pass if the caller has the right that it takes. Whoever asks has seen that auth is on.
+/// Authorizes a request if the caller has the permission that it needs. Call it only while auth is on.
 ///
 /// # Errors
-/// The request, and why it is not let through.
+/// The request, and why it is denied.
 pub(crate) async fn admit<B: Backend, T: Restricted>(
     accounts: &Accounts<'_, B>,
     request: T,
@@ -80,7 +80,7 @@ pub(crate) async fn admit<B: Backend, T: Restricted>(
     }
 }
 
-/// Lets a request for a page pass if the caller has the role `root`. Everybody does while auth is off.
+/// Authorizes a request for a page if the caller has the role `root`, or if auth is off.
 pub(crate) async fn admit_root<B: Backend, T>(
     accounts: &Accounts<'_, B>,
     page: &str,
@@ -89,7 +89,7 @@ pub(crate) async fn admit_root<B: Backend, T>(
     check_root(accounts, page).await.map(|()| Authorized(request))
 }
 
-/// Whether the caller has the role `root`. Everybody does while auth is off.
+/// Checks that the caller has the role `root`. Always succeeds while auth is off.
 pub(crate) async fn check_root<B: Backend>(accounts: &Accounts<'_, B>, page: &str) -> Result<(), Denied> {
     if !accounts.switch().is_on() {
         return Ok(());
@@ -105,15 +105,15 @@ pub(crate) async fn check_root<B: Backend>(accounts: &Accounts<'_, B>, page: &st
     Err(Denied::NoRight)
 }
 
-/// Whether the caller, who is a guest without an `Authorization`, has the right to do this. Whoever asks has seen that
-/// auth is on.
+/// Checks that the caller may do this. A caller without an `Authorization` header is a guest. Call it only while auth
+/// is on.
 pub(crate) async fn check_access<B: Backend>(
     accounts: &Accounts<'_, B>,
     access: Access<'_>,
 ) -> Result<(), Denied> {
     let key = || String::from_utf8_lossy(access.key);
     let Some(value) = accounts.caller().authorization.filter(|value| !value.is_empty()) else {
-        // The original does not ask guests for the right to all that is below.
+        // The original does not require the recursive permission of guests.
         let access = Access { recursive: false, ..access };
         if accounts.role(&RoleName::guest()).is_ok_and(|guest| guest.allows(access)) {
             return Ok(());
@@ -134,7 +134,7 @@ pub(crate) async fn check_access<B: Backend>(
     Err(Denied::NoRight)
 }
 
-/// Whether the caller names a user, with the right password.
+/// Checks that the caller gives the name and the password of a user.
 pub(crate) async fn check_user<B: Backend>(accounts: &Accounts<'_, B>) -> Result<(), Denied> {
     let authorization = accounts.caller().authorization;
     let credentials =
@@ -142,12 +142,12 @@ pub(crate) async fn check_user<B: Backend>(accounts: &Accounts<'_, B>) -> Result
     authenticate(accounts, &credentials).await.map(drop)
 }
 
-/// Whether a request of this method only reads.
+/// Whether a request with this method only reads.
 pub(crate) fn only_reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// The user with these credentials, if there is one.
+/// The user with these credentials.
 async fn authenticate<B: Backend>(
     accounts: &Accounts<'_, B>,
     credentials: &Credentials,
@@ -167,7 +167,7 @@ async fn authenticate<B: Backend>(
             log::warning!("etcdhttp", "auth: incorrect password for user: {}.", user.name);
             return Err(Denied::NoRight);
         }
-        // While this one waited for its turn, its user may have been changed.
+        // The user may have been changed while the check waited for its turn.
         if accounts.generation() == generation {
             return Ok(user);
         }

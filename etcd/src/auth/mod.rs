@@ -1,4 +1,4 @@
-//! Users, roles, and what they may do: the v2 API's authentication.
+//! Authentication and authorization of the v2 API: users, roles and permissions.
 //!
 //! ```text
 //! request ─▶ gate ─▶ basic (who?) ─▶ accounts (which user?) ─▶ passwords (is it them?) ─▶ rights (may they?)
@@ -6,16 +6,16 @@
 //!                                        ▼ store: /2/enabled, /2/users/NAME, /2/roles/NAME
 //! ```
 //!
-//! All of it stands in the store, below `/2`, as the original keeps it: who changes it submits a request to the
-//! log, and who checks looks into this member's store. So what was changed at one member holds at another as soon
-//! as the entry is applied there. Whether rights are checked at all is one load of a [`Switch`].
+//! Users and roles are kept in the store below `/2`, as in the original. A change is a request to the log; a check
+//! reads this member's store. So a change takes effect on each member when that member applies the entry. Whether
+//! auth is on is one load of a [`Switch`].
 //!
-//! **Invariant:** what is joined into a path of the store is a [`UserName`](shared::account::UserName) or a
-//! [`RoleName`](shared::account::RoleName), and a record counts only if it names itself so.
+//! **Invariant:** only a [`UserName`](shared::account::UserName) or a [`RoleName`](shared::account::RoleName) is
+//! joined into a store path, and a record is valid only if it contains that same name.
 //!
-//! **Invariant:** a page through which keys can be reached asks [`check_access`] before it does anything, one that changes the
-//! cluster asks [`check_root`]. What does the work takes an [`Authorized`] request, which only the gate makes. The
-//! `Authorization` header is kept for them only while auth is on.
+//! **Invariant:** a page that reaches keys calls [`check_access`] before it does anything; a page that changes the
+//! cluster calls [`check_root`]. The code behind takes an [`Authorized`] request, which only the gate constructs. The
+//! `Authorization` header is kept for these checks only while auth is on.
 
 mod accounts;
 mod basic;
@@ -46,34 +46,34 @@ pub(crate) use self::rights::Access;
 
 use self::passwords::{Busy, Passwords};
 
-/// What all requests share.
+/// The auth state that all requests share.
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     passwords: Passwords,
-    /// This process has seen to it that the directories are there.
+    /// Whether this process has created the directories or found them.
     directories: std::sync::atomic::AtomicBool,
 }
 
 impl Auth {
-    /// No password is checked any more: the process ends, and nobody is to wait for it.
+    /// Stops all password checks: the process is ending and must not wait for them.
     pub(crate) fn close(&self) {
         self.passwords.close();
     }
 }
 
-/// Who sends a request, as far as its connection and its head tell.
+/// The sender of a request, as far as the connection and the headers show.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Caller<'a> {
     /// The `Authorization` header.
     pub(crate) authorization: Option<&'a HeaderValue>,
-    /// Where the connection comes from.
+    /// The address that the connection comes from.
     pub(crate) source: Option<IpAddr>,
-    /// Whether its client is still there, if that is to be seen.
+    /// Shows whether the client is still connected; `None` if that is not known.
     pub(crate) connection: Option<&'a Presence>,
 }
 
 impl Caller<'_> {
-    /// Whether the client has closed the connection, or its half of it.
+    /// Whether the client has closed the connection, or its sending half.
     async fn has_left(self) -> bool {
         match self.connection {
             Some(connection) => connection.has_left().await,
@@ -82,30 +82,30 @@ impl Caller<'_> {
     }
 }
 
-/// Why users or roles were not read or changed.
+/// Why users or roles could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthError {
-    /// The client's doing; it is told.
+    /// The client's request is refused; the response says why.
     #[error(transparent)]
     Refused(#[from] AuthRefusal),
-    /// The store refused it, most likely because another client was quicker.
+    /// The store refused the change, most likely because another client was faster.
     #[error("{}: {}", .0.message(), String::from_utf8_lossy(&.0.cause))]
     Store(ApiError),
-    /// There is no answer. The change may have been made, or may still be.
+    /// The cluster gave no answer. The change may have been made, or may still be made.
     #[error(transparent)]
     Unavailable(Unavailable),
-    /// What stands in the store is none of ours.
+    /// The record in the store is not a valid user or role.
     #[error("{path} in the store holds no user or role: {why}")]
     Record {
-        /// Where it stands.
+        /// The path of the record.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         why: RecordError,
     },
     /// The password cannot be hashed.
     #[error("the password cannot be hashed: {0}")]
     Hash(String),
-    /// Too many passwords are hashed and compared.
+    /// Too many password checks are waiting.
     #[error(transparent)]
     Busy(#[from] Busy),
 }
@@ -119,7 +119,7 @@ impl From<SubmitError> for AuthError {
     }
 }
 
-/// Why users, roles or the switch stay as they are. The texts are the original's, its commas and stops too.
+/// Why a change of users, roles or the switch is refused. The texts are the original's, including punctuation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthRefusal {
     #[error("auth: invalid {kind} name {text:?}: {why}")]
@@ -165,17 +165,17 @@ pub(crate) enum AuthRefusal {
 }
 
 impl AuthRefusal {
-    /// A text that is not the name of a user.
+    /// The refusal of an invalid user name.
     pub(crate) fn user_name(text: &[u8], why: NameError) -> AuthRefusal {
         AuthRefusal::BadName { kind: "user", text: String::from_utf8_lossy(text).into_owned(), why }
     }
 
-    /// A text that is not the name of a role.
+    /// The refusal of an invalid role name.
     pub(crate) fn role_name(text: &[u8], why: NameError) -> AuthRefusal {
         AuthRefusal::BadName { kind: "role", text: String::from_utf8_lossy(text).into_owned(), why }
     }
 
-    /// The status of the answer.
+    /// The HTTP status of the response.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             AuthRefusal::NoUser(_)

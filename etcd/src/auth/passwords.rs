@@ -1,11 +1,11 @@
-//! Passwords: their hashes, and the proofs that are known already.
+//! Password hashes, and a cache of passwords that were checked successfully.
 //!
-//! A bcrypt hash takes tens of milliseconds on purpose. It is computed on a thread of its own, a few at a time and in
-//! an order that [`queue`](super::queue) decides, and a password that fitted is remembered: not the password, but a
-//! keyed hash of it together with the stored hash that it fitted to. So a changed password is another question, and
-//! whoever reads the memory of the process finds nothing to log in with elsewhere.
+//! A bcrypt hash takes tens of milliseconds on purpose. Each one is computed on a thread of its own, a few at a time,
+//! in an order that [`queue`](super::queue) decides. The cache does not hold the password but a *proof*: a keyed hash of
+//! the user name, the password and the stored hash that it matched. So a changed password needs a new check, and the
+//! memory of the process holds no password that could be used elsewhere.
 //!
-//! **Invariant:** a check of a user that does not exist, or whose stored hash is of no use, waits for its turn and is
+//! **Invariant:** a check for a user that does not exist, or whose stored hash is unusable, waits for its turn and is
 //! computed like any other. **Invariant:** nothing waits for these threads when the process ends.
 
 use std::collections::hash_map::RandomState;
@@ -25,56 +25,56 @@ use super::queue::{Queue, Requester, Source, Ticket};
 use super::{AuthError, Caller};
 use crate::log;
 
-/// What the original's hashes cost: two to the power of this many rounds.
+/// The cost of the original's hashes: 2^COST rounds.
 pub(super) const COST: u32 = 10;
 
-/// The most that a stored hash may cost: about a second of a processor for one comparison. Each step doubles that, and
+/// The highest accepted cost of a stored hash: about a second of CPU time for one check. Each step doubles that, and
 /// clients give up after a few seconds.
 const COST_MAX: u32 = 14;
 
-/// The least that bcrypt knows.
+/// The lowest cost that bcrypt supports.
 const COST_MIN: u32 = 4;
 
-/// Characters of a hash: its version and cost, the salt and the digest.
+/// The length of a hash: version, cost, salt and digest.
 const HASH_BYTES: usize = 60;
 
-/// How many proofs are remembered; the oldest goes first.
+/// The size of a [`ProofSet`]; the oldest proof is dropped first.
 const PROOFS_MAX: usize = 1024;
 
-/// How long a check waits at most. Clients wait for less.
+/// The longest time that a check waits. Clients give up sooner.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A keyed hash of a user's name, a stored hash and the password that fits it.
+/// A keyed hash of a user name, a stored hash and the password that matches it.
 type Proof = [u8; 32];
 
-/// Too many checks wait.
+/// Too many checks are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being checked, try again later")]
 pub(crate) struct Busy;
 
 #[derive(Debug)]
 pub(super) struct Passwords {
-    /// Of this process. Without one, because the system has no random numbers, nothing is remembered.
+    /// The key of this process. `None` if the system has no random numbers: then nothing is cached.
     key: Option<hmac::Key>,
     verified: Mutex<ProofSet>,
-    /// Stored hashes of which the log has told that they are of no use.
+    /// Unusable stored hashes that have been reported in the log.
     reported: Mutex<ProofSet>,
-    /// Checks that wait or are computed: equal ones share the result.
+    /// Checks that wait or run: equal checks share the result.
     shared: Mutex<HashMap<Proof, watch::Receiver<Option<bool>>>>,
     queue: Arc<CheckQueue>,
-    /// Makes numbers of names, others in each process.
+    /// Hashes user names to numbers; seeded differently in each process.
     name_hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct ProofSet {
     proofs: HashSet<Proof>,
-    /// In the order in which they came.
+    /// In the order of insertion.
     order: VecDeque<Proof>,
 }
 
 impl ProofSet {
-    /// Whether it is a new one.
+    /// Adds a proof. False if it was already in the set.
     fn add(&mut self, proof: Proof) -> bool {
         if !self.proofs.insert(proof) {
             return false;
@@ -97,27 +97,27 @@ impl Default for Passwords {
             verified: Mutex::default(),
             reported: Mutex::default(),
             shared: Mutex::default(),
-            // One processor is left to those who have no password to show.
+            // One processor stays free for requests without a password.
             queue: Arc::new(CheckQueue::new(processors.saturating_sub(1).max(1))),
             name_hasher: RandomState::new(),
         }
     }
 }
 
-/// What is asked of [`Passwords::matches`].
+/// The argument of [`Passwords::matches`].
 pub(super) struct PasswordCheck<'a> {
-    /// The name in the request, of whomever.
+    /// The user name in the request, whether or not such a user exists.
     pub(super) name: &'a str,
     pub(super) password: &'a [u8],
-    /// What is stored for the user, if there is one.
+    /// The stored hash, if the user exists.
     pub(super) hash: Option<&'a str>,
-    /// What to compute where there is nothing to compare with.
+    /// The cost of the check that is computed if there is no usable hash.
     pub(super) usual_cost: u32,
     pub(super) caller: Caller<'a>,
 }
 
 impl Passwords {
-    /// Whether a password fits a stored hash.
+    /// Whether a password matches a stored hash.
     pub(super) async fn matches(&self, check: PasswordCheck<'_>) -> Result<bool, Busy> {
         let usable = check.hash.filter(|hash| self.is_usable(hash, check.name));
         let hash = usable.map_or_else(|| dummy_hash(check.usual_cost), str::to_owned);
@@ -128,7 +128,7 @@ impl Passwords {
     async fn matches_hash(&self, check: &PasswordCheck<'_>, hash: String) -> Result<bool, Busy> {
         let proof = self.proof(check.name, check.password, &hash);
         loop {
-            // Somebody else may have asked the same while this one waited.
+            // An equal check may have succeeded while this one waited.
             if proof.is_some_and(|proof| self.verified.lock().proofs.contains(&proof)) {
                 return Ok(true);
             }
@@ -137,7 +137,7 @@ impl Passwords {
                 Some(SharedCheck::Lead(leader)) => Some(leader),
                 Some(SharedCheck::Follow(mut result)) => match result.wait_for(Option::is_some).await {
                     Ok(matches) => return Ok(*matches == Some(true)),
-                    // Whoever led has gone away.
+                    // The leading check was cancelled.
                     Err(_) => continue,
                 },
             };
@@ -155,7 +155,7 @@ impl Passwords {
         }
     }
 
-    /// The hash that is stored for a new password of this user.
+    /// The hash to store for a new password of this user.
     pub(super) async fn hash(
         &self,
         name: &str,
@@ -167,11 +167,11 @@ impl Passwords {
         let password = password.to_owned();
         let parts = permit.compute(move || bcrypt::hash_with_result(password, COST)).await?;
         let parts = parts.map_err(|error| AuthError::Hash(error.to_string()))?;
-        // The letter that Go writes.
+        // Go writes the version `2a`.
         Ok(parts.format_for_version(bcrypt::Version::TwoA))
     }
 
-    /// Sends away all that wait, and all that come.
+    /// Ends all waiting checks with [`Busy`], and all later ones.
     pub(super) fn close(&self) {
         let mut state = self.queue.0.lock();
         state.closed = true;
@@ -182,7 +182,7 @@ impl Passwords {
         Requester { source: Source::of(caller.source), user: self.name_hasher.hash_one(name) }
     }
 
-    /// Whether a stored hash can be compared with. The log tells once of each that cannot.
+    /// Whether a stored hash can be checked against. Logs each unusable hash once.
     fn is_usable(&self, hash: &str, name: &str) -> bool {
         let why = match cost(hash) {
             Some(cost) if cost <= COST_MAX => return true,
@@ -198,7 +198,7 @@ impl Passwords {
         false
     }
 
-    /// Takes part in the check with this proof.
+    /// Joins the running check with this proof, or starts to lead one.
     fn join_check(&self, proof: Proof) -> SharedCheck<'_> {
         let mut shared = self.shared.lock();
         if let Some(result) = shared.get(&proof) {
@@ -211,9 +211,9 @@ impl Passwords {
 
     fn proof(&self, name: &str, password: &[u8], hash: &str) -> Option<Proof> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
-        // The name too: all users that are not there have one hash, and are not to be told from others by that.
+        // The name is included: all users that do not exist share one dummy hash, which must not reveal them.
         for text in [name, hash] {
-            // The length keeps the end of one apart from the start of the other.
+            // The length separates the two texts.
             context.update(&(text.len() as u64).to_le_bytes());
             context.update(text.as_bytes());
         }
@@ -222,7 +222,7 @@ impl Passwords {
     }
 }
 
-/// The cost in a hash; none for what is not a hash.
+/// The cost of a hash; `None` if the text is not a bcrypt hash.
 pub(super) fn cost(hash: &str) -> Option<u32> {
     let mut parts = hash.split('$');
     let (Some(""), Some(version), Some(cost), Some(rest), None) =
@@ -237,21 +237,21 @@ pub(super) fn cost(hash: &str) -> Option<u32> {
     cost.parse().ok().filter(|cost| known_version && whole && *cost >= COST_MIN)
 }
 
-/// A hash of this cost that no password is known for.
+/// A hash with this cost that no known password matches.
 fn dummy_hash(cost: u32) -> String {
     let cost = cost.clamp(COST_MIN, COST_MAX);
     format!("$2a${cost:02}$HD7Nhmkhvrsn5arHARu3ju{}", ".".repeat(31))
 }
 
-/// How a check goes on.
+/// How a check gets its result.
 enum SharedCheck<'a> {
-    /// It is computed.
+    /// This check computes the result.
     Lead(LeadingCheck<'a>),
-    /// An equal one is; its result comes here.
+    /// An equal check computes it; the result arrives here.
     Follow(watch::Receiver<Option<bool>>),
 }
 
-/// A check that others wait for.
+/// The check whose result equal checks wait for.
 struct LeadingCheck<'a> {
     passwords: &'a Passwords,
     proof: Proof,
@@ -264,16 +264,16 @@ impl Drop for LeadingCheck<'_> {
     }
 }
 
-/// Where checks wait for their turns.
+/// The queue in which checks wait for a permit to compute.
 #[derive(Debug)]
 struct CheckQueue(Mutex<CheckQueueState>);
 
 #[derive(Debug)]
 struct CheckQueueState {
     queue: Queue,
-    /// Whoever waits with a ticket. One that is dropped has lost its place.
+    /// The waiting checks. A dropped sender tells its check that it was displaced.
     waiting: HashMap<Ticket, oneshot::Sender<ComputePermit>>,
-    /// The process ends: nobody gets a turn any more.
+    /// The process is ending: no more permits are given.
     closed: bool,
 }
 
@@ -286,7 +286,7 @@ impl CheckQueue {
         }))
     }
 
-    /// Waits for a turn. A client that closes its connection meanwhile gets none.
+    /// Waits for a permit. Fails if the client closes its connection meanwhile.
     async fn wait_for_permit(
         self: &Arc<CheckQueue>,
         requester: Requester,
@@ -314,7 +314,7 @@ impl CheckQueue {
         if caller.has_left().await { Err(Busy) } else { Ok(permit) }
     }
 
-    /// Gives turns to those whose turn it is.
+    /// Gives permits to the next checks while slots are free.
     fn start_next(self: &Arc<CheckQueue>) {
         loop {
             let next = {
@@ -326,7 +326,7 @@ impl CheckQueue {
                 state.waiting.remove(&ticket)
             };
             let permit = ComputePermit(self.clone());
-            // Whoever has gone away gives the turn back as it is dropped.
+            // If the receiver is gone, the permit is dropped and so given back.
             if let Some(next) = next {
                 let _ = next.send(permit);
             }
@@ -334,7 +334,7 @@ impl CheckQueue {
     }
 }
 
-/// A place in the queue; dropped, it is given up.
+/// A check's entry in the queue; removed on drop.
 struct QueuedCheck {
     queue: Arc<CheckQueue>,
     ticket: Ticket,
@@ -348,12 +348,12 @@ impl Drop for QueuedCheck {
     }
 }
 
-/// The leave to compute; dropped, somebody else has it.
+/// Permission to compute one hash; passed to the next check on drop.
 #[derive(Debug)]
 struct ComputePermit(Arc<CheckQueue>);
 
 impl ComputePermit {
-    /// Computes on a thread of its own, to its end also where nobody waits for it any more.
+    /// Computes on a new thread. The computation runs to its end even if the caller stops waiting.
     async fn compute<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
         let (sender, receiver) = oneshot::channel();
         let permit = self;
@@ -382,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    /// Of `wonder`, by Go.
+    /// The hash of `wonder`, made by Go.
     const GO_HASH: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
 
     async fn matches(passwords: &Passwords, password: &[u8], hash: &str) -> bool {
@@ -418,7 +418,7 @@ mod tests {
             assert!(!matches(&passwords, b"wonder", &hash).await, "{cost}");
             assert!(!matches(&passwords, b"wonder", &hash).await, "{cost}");
         }
-        // With 2^31 rounds it would be days.
+        // 2^31 rounds would take days.
         assert!(begun.elapsed() < Duration::from_secs(600));
         assert_eq!(passwords.reported.lock().proofs.len(), 3);
         assert_eq!(passwords.verified.lock().proofs.len(), 0);
@@ -456,7 +456,7 @@ mod tests {
             caller: Caller::default(),
         };
         assert_eq!(passwords.matches(check()).await, Ok(false));
-        // It takes its turn: with the only slot taken, it waits.
+        // It waits for its turn: the only slot is taken.
         let passwords = Passwords { queue: Arc::new(CheckQueue::new(1)), ..Passwords::default() };
         let permit = passwords
             .queue

@@ -1,9 +1,9 @@
-//! Whose password is compared next.
+//! The order in which password checks are computed.
 //!
-//! A comparison takes tens of milliseconds of a processor, and anybody can ask for one. So what waits is bounded, and
-//! turns are shared out: first among sources, then among the users that a source names, by whose last turn is the
-//! longest ago. Where none of them had one, turns alternate between the check that came first and the one that came
-//! last: a flood neither starves those that wait nor holds up those that come later.
+//! A check takes tens of milliseconds of CPU time, and any client can cause one. So the queue is bounded, and turns are
+//! shared: first among sources, then among the users that a source names; the one whose last turn is longest ago comes
+//! first. Among those that never had a turn, turns alternate between the oldest and the newest check: a flood neither
+//! starves waiting checks nor delays later ones.
 //!
 //! **Invariant:** nothing here depends on whether a user exists.
 
@@ -11,25 +11,25 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 
-/// Checks that wait, of all sources. With that many the last would wait for a minute on one processor, which is
-/// longer than clients do.
+/// The most waiting checks of all sources. The last of so many would wait a minute on one processor, longer than
+/// clients wait.
 pub(super) const WAITING_MAX: usize = 1024;
 
-/// Checks of one source that wait. A proxy is one source for all of its clients.
+/// The most waiting checks of one source. A proxy is one source for all of its clients.
 pub(super) const SOURCE_WAITING_MAX: usize = 256;
 
-/// Checks of one user from one source that wait. Equal passwords wait as one.
+/// The most waiting checks of one user from one source. Equal passwords wait as one check.
 pub(super) const USER_WAITING_MAX: usize = 16;
 
-/// Last turns that are remembered; beyond it all are forgotten.
+/// The most users whose last turn is remembered; beyond it all are forgotten.
 const TURNS_MAX: usize = 4096;
 
-/// An address that requests come from: an IPv4 address, or a network of IPv6, of which one host has many.
+/// Where requests come from: an IPv4 address, or an IPv6 network (/64), since one host has many IPv6 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Source(u128);
 
 impl Source {
-    /// Of a client, if its address is known.
+    /// The source of a client with this address; clients without a known address share one source.
     pub(super) fn of(address: Option<IpAddr>) -> Source {
         const HOSTS_OF_A_NETWORK: u128 = u64::MAX as u128;
         match address.map(|address| address.to_canonical()) {
@@ -40,25 +40,25 @@ impl Source {
     }
 }
 
-/// Who a check is for.
+/// The source of a check and the user that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Requester {
     pub(super) source: Source,
-    /// A number that stands for the name in the request.
+    /// A hash of the user name in the request.
     pub(super) user: u64,
 }
 
-/// A check that waits or has its turn.
+/// Identifies a check that waits or runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// The checks that wait, and how many are computed.
+/// The waiting checks, and the number of running ones.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// How many may be computed at a time.
+    /// The most checks that run at the same time.
     slots: usize,
     running: usize,
-    /// In the order in which they came.
+    /// In the order of arrival.
     waiting: Vec<(Ticket, Requester)>,
     last_ticket: u64,
     turn: u64,
@@ -67,7 +67,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// With room for `slots` computations at a time.
+    /// A queue for `slots` checks at a time.
     pub(super) fn new(slots: usize) -> Queue {
         Queue {
             slots,
@@ -80,8 +80,8 @@ impl Queue {
         }
     }
 
-    /// A check begins to wait. Where there is no room for it another one has to go: the one that has waited longest of
-    /// the user, or of the source, that has the most waiting. Its client is the likeliest to have given up.
+    /// Adds a check. If the queue is full, displaces another one: the oldest check of the user, or of the source, with the
+    /// most waiting checks. That client is the most likely to have given up. Returns the new and the displaced ticket.
     pub(super) fn enqueue(&mut self, requester: Requester) -> (Ticket, Option<Ticket>) {
         let of_source = self.count(|other| other.source == requester.source);
         let displaced = if self.count(|other| other == requester) >= USER_WAITING_MAX {
@@ -103,7 +103,8 @@ impl Queue {
         (ticket, displaced)
     }
 
-    /// The check whose turn it is, if there is one and it can be computed now. [`finish_turn`](Queue::finish_turn) ends the turn.
+    /// The check whose turn it is, if one waits and a slot is free.
+    /// [`finish_turn`](Queue::finish_turn) ends the turn.
     pub(super) fn next(&mut self) -> Option<Ticket> {
         if self.running >= self.slots || self.waiting.is_empty() {
             return None;
@@ -133,14 +134,14 @@ impl Queue {
         Some(ticket)
     }
 
-    /// A check that waits no longer.
+    /// Removes a waiting check.
     pub(super) fn remove(&mut self, ticket: Ticket) {
         if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
             self.waiting.remove(at);
         }
     }
 
-    /// A turn is over.
+    /// Ends a turn: the slot is free again.
     pub(super) fn finish_turn(&mut self) {
         assert!(self.running > 0, "a turn ends that never began");
         self.running -= 1;
@@ -173,18 +174,18 @@ impl Queue {
     }
 }
 
-/// The key that had its last turn the longest ago; of several the first one, or the last.
+/// The key whose last turn is longest ago. Of several such keys: the last one if `newest`, else the first.
 fn least_recently_served<K: Hash + Eq + Copy>(
     keys: impl DoubleEndedIterator<Item = K>,
     turns: &HashMap<K, u64>,
     newest: bool,
 ) -> Option<K> {
     let last_turn = |key: &K| turns.get(key).copied().unwrap_or(0);
-    // Of equal ones the first is returned.
+    // Of equal keys, min_by_key returns the first.
     if newest { keys.rev().min_by_key(last_turn) } else { keys.min_by_key(last_turn) }
 }
 
-/// The key that comes most often; of several the one that came first.
+/// The most frequent key; of several, the one that came first.
 fn busiest<K: Hash + Eq + Copy>(keys: impl Iterator<Item = K>) -> Option<K> {
     let (mut counts, mut order, mut known) = (HashMap::new(), Vec::new(), HashSet::new());
     for key in keys {
@@ -193,7 +194,7 @@ fn busiest<K: Hash + Eq + Copy>(keys: impl Iterator<Item = K>) -> Option<K> {
             order.push(key);
         }
     }
-    // Of equal ones the last is returned: from the end, that is the one that came first.
+    // Of equal keys, max_by_key returns the last: in reverse order, that is the one that came first.
     order.into_iter().rev().max_by_key(|key| counts[key])
 }
 
@@ -209,14 +210,14 @@ mod tests {
         Requester { source: source(from), user }
     }
 
-    /// Lets `requester` in, who finds room.
+    /// Adds a check for `requester`; the queue must have room.
     fn enqueue(queue: &mut Queue, requester: Requester) -> Ticket {
         let (ticket, displaced) = queue.enqueue(requester);
         assert_eq!(displaced, None, "there is room");
         ticket
     }
 
-    /// How many turns pass until this one has its own, of a queue that computes one after the other.
+    /// The number of turns until this check has its turn, in a queue with one slot.
     fn turns_until(queue: &mut Queue, wanted: Ticket) -> usize {
         for turns in 1..=WAITING_MAX {
             let ticket = queue.next().expect("somebody waits");
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn names_that_had_their_turn_come_after_those_that_did_not() {
         let mut queue = Queue::new(1);
-        // Each name comes again as soon as it was answered.
+        // Each name comes again as soon as it is answered.
         for user in 0..50 {
             enqueue(&mut queue, requester(1, user));
         }

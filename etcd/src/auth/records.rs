@@ -1,4 +1,4 @@
-//! Users and roles, as clients send them and as they stand in the store: JSON in the shapes of the original.
+//! Users and roles as clients send them and as the store keeps them: JSON in the original's format.
 
 use std::collections::BTreeSet;
 
@@ -10,29 +10,29 @@ use super::AuthRefusal;
 use super::rights::{Access, KeyPatterns, PatternList, Permissions, added};
 use crate::go_json;
 
-/// Why a text is not the user or the role of a given name.
+/// Why a text is not a valid user or role with the expected name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordError {
-    /// It is not JSON, or not of the right form.
+    /// It is not JSON, or has the wrong structure.
     #[error("it is not JSON of the right form")]
     Malformed,
-    /// It names another user or role.
+    /// It contains another name.
     #[error("it names {0:?}")]
     OtherName(String),
-    /// It gives the user a role whose name is not a name. Only in requests.
+    /// It gives the user a role with an invalid name. Checked in requests only.
     #[error("invalid role name {text:?}: {why}")]
     BadRole {
-        /// The text.
+        /// The invalid role name.
         text: String,
         /// What is wrong with it.
         why: NameError,
     },
 }
 
-/// Somebody with a password, and what they are.
+/// A user: name, password and roles.
 ///
-/// In a client's request the password is plain, and `grant` and `revoke` say what to change; in the store it is
-/// a hash. Roles are texts here: records may hold what is not a name, and it can be revoked.
+/// In a client's request the password is plain text, and `grant` and `revoke` list the changes; in the store the
+/// password is a hash. Roles are plain strings: records may contain invalid role names, which can be revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct User {
     #[serde(rename = "user")]
@@ -46,7 +46,7 @@ pub(crate) struct User {
     pub(crate) revoke: PatternList,
 }
 
-/// What those may do who have the role.
+/// A role: its name and permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Role {
     #[serde(rename = "role")]
@@ -58,13 +58,13 @@ pub(crate) struct Role {
     pub(crate) revoke: Option<Permissions>,
 }
 
-/// Whether a list names nothing.
+/// Whether a list is missing or has no elements.
 pub(crate) fn is_empty(list: &PatternList) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
 impl User {
-    /// Reads the user `name` from the first JSON value of a body; what follows it does not matter.
+    /// Parses the user `name` from the first JSON value of a body; ignores what follows.
     pub(crate) fn from_body(name: &UserName, body: &[u8]) -> Result<User, RecordError> {
         let user = User::from_value(name, go_json::first_value(body).ok_or(RecordError::Malformed)?)?;
         for role in [&user.roles, &user.grant].into_iter().flatten().flatten() {
@@ -73,7 +73,7 @@ impl User {
         Ok(user)
     }
 
-    /// Reads the user `name` from its record in the store. The user `root` always has the role of that name.
+    /// Parses the user `name` from its record in the store. The user `root` always has the role `root`.
     pub(crate) fn from_record(name: &UserName, record: &[u8]) -> Result<User, RecordError> {
         let user =
             User::from_value(name, serde_json::from_slice(record).map_err(|_| RecordError::Malformed)?)?;
@@ -93,7 +93,7 @@ impl User {
         if own_name == name.as_str() { Ok(user) } else { Err(RecordError::OtherName(own_name)) }
     }
 
-    /// With the role `root`, at the end unless it is there.
+    /// Appends the role `root` unless the user has it.
     pub(crate) fn with_root_role(mut self) -> User {
         let roles = self.roles.get_or_insert_default();
         let root = RoleName::root();
@@ -103,14 +103,13 @@ impl User {
         self
     }
 
-    /// Whether one of its roles is `root`.
+    /// Whether the user has the role `root`.
     pub(crate) fn is_root(&self) -> bool {
         let root = RoleName::root();
         self.roles.iter().flatten().any(|role| role == root.as_str())
     }
 
-    /// With the roles that `change` grants and without those that it revokes. The password stays: who has a new
-    /// one hashes it first.
+    /// Applies the grants and revocations of `change`. The password stays as it is: the caller hashes a new one.
     pub(crate) fn changed(&self, change: &User) -> Result<User, AuthRefusal> {
         if self.name != change.name {
             return Err(AuthRefusal::OtherUser {
@@ -141,22 +140,22 @@ impl User {
 }
 
 impl Role {
-    /// The role that may do everything. It stands in no store.
+    /// The role with all permissions. It is not in the store.
     pub(crate) fn root() -> Role {
         Role { name: RoleName::root(), permissions: Permissions::all(), grant: None, revoke: None }
     }
 
-    /// The role of those who show no password, as it is made when auth is switched on.
+    /// The role of clients without credentials, as it is created when auth is enabled.
     pub(crate) fn guest() -> Role {
         Role { name: RoleName::guest(), permissions: Permissions::all(), grant: None, revoke: None }
     }
 
-    /// Reads the role `name` from the first JSON value of a body; what follows it does not matter.
+    /// Parses the role `name` from the first JSON value of a body; ignores what follows.
     pub(crate) fn from_body(name: &RoleName, body: &[u8]) -> Result<Role, RecordError> {
         Role::from_value(name, go_json::first_value(body).ok_or(RecordError::Malformed)?)
     }
 
-    /// Reads the role `name` from its record in the store.
+    /// Parses the role `name` from its record in the store.
     pub(crate) fn from_record(name: &RoleName, record: &[u8]) -> Result<Role, RecordError> {
         Role::from_value(name, serde_json::from_slice(record).map_err(|_| RecordError::Malformed)?)
     }
@@ -173,7 +172,7 @@ impl Role {
         if own_name == name.as_str() { Ok(role) } else { Err(RecordError::OtherName(own_name)) }
     }
 
-    /// Whether it asks to change a role, not to make one.
+    /// Whether the request changes a role, rather than creating one.
     pub(crate) fn is_change(&self) -> bool {
         [&self.grant, &self.revoke].into_iter().flatten().any(|permissions| !permissions.is_empty())
     }
@@ -182,7 +181,7 @@ impl Role {
         self.name.is_root() || self.permissions.allows(access)
     }
 
-    /// With what `change` grants and without what it revokes.
+    /// Applies the grants and revocations of `change`.
     pub(crate) fn changed(&self, change: &Role) -> Result<Role, AuthRefusal> {
         if self.name != change.name {
             return Err(AuthRefusal::OtherRole {
@@ -201,7 +200,7 @@ impl Role {
     }
 }
 
-/// The members of an object; `null` has none.
+/// The members of a JSON object; `None` for `null`.
 fn object(value: &Value) -> Result<Option<&Map<String, Value>>, RecordError> {
     match value {
         Value::Null => Ok(None),
@@ -249,7 +248,7 @@ fn permissions(members: Option<&Map<String, Value>>, name: &str) -> Result<Optio
 mod tests {
     use super::*;
 
-    /// Reads a user under the name that the text itself has.
+    /// Parses a user under the name that the text itself contains.
     fn try_user(json: &[u8]) -> Result<User, RecordError> {
         match User::from_body(&UserName::root(), json) {
             Err(RecordError::OtherName(name)) => User::from_body(&UserName::new(&name).unwrap(), json),
@@ -261,7 +260,7 @@ mod tests {
         try_user(json.as_bytes()).unwrap()
     }
 
-    /// The same with a role.
+    /// Parses a role under the name that the text itself contains.
     fn try_role(json: &[u8]) -> Result<Role, RecordError> {
         match Role::from_body(&RoleName::root(), json) {
             Err(RecordError::OtherName(name)) => Role::from_body(&RoleName::new(&name).unwrap(), json),
@@ -378,7 +377,7 @@ mod tests {
         ] {
             assert_eq!(change(text), Err(wanted.to_owned()));
         }
-        // A user who never had roles has an empty list after a change of nothing, which is a change.
+        // For a user who never had roles, an empty change turns a missing list into an empty one: that is a change.
         let none = user(r#"{"user":"ann"}"#);
         assert_ne!(none.changed(&none).unwrap(), none);
     }

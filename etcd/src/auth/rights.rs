@@ -1,8 +1,8 @@
-//! What a role may do with keys: patterns of keys, for reading and for writing.
+//! The permissions of a role: patterns of keys, for reading and for writing.
 //!
-//! A pattern with `*` at its end stands for all keys that begin with what is before it, any other for the one
-//! key that it names. Keys are as they stand in a request's path below `/v2/keys`: `/a/*` is for neither `/a`
-//! nor `/a?recursive=true`, but for `/a/`. Who asks for all below a key needs a pattern with `*` for that key.
+//! A pattern that ends in `*` matches all keys that begin with the part before it; any other pattern matches one key.
+//! Keys are compared as they appear in a request's path below `/v2/keys`: `/a/*` matches `/a/`, but neither `/a` nor
+//! `/a?recursive=true`. A recursive request needs a pattern with `*` that matches its key.
 
 use std::collections::BTreeSet;
 
@@ -10,35 +10,35 @@ use serde::Serialize;
 
 use super::AuthRefusal;
 
-/// What somebody wants to do with a key.
+/// One access to a key, to be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access<'a> {
-    /// The path below `/v2/keys`, unescaped, with the slash at its end if there is one.
+    /// The path below `/v2/keys`, unescaped, with its trailing slash if it has one.
     pub(crate) key: &'a [u8],
-    /// Write or delete it, not only read or watch.
+    /// Writes or deletes, rather than only reads or watches.
     pub(crate) writes: bool,
-    /// With all that is below it.
+    /// Includes everything below the key.
     pub(crate) recursive: bool,
 }
 
-/// A list of patterns. Go tells a list without elements from none, and so do clients who see `[]` or `null`.
+/// A list of strings. Go distinguishes an empty list from a missing one, and clients see `[]` or `null`.
 pub(crate) type PatternList = Option<Vec<String>>;
 
-/// The patterns of keys that may be read and that may be written.
+/// The key patterns for reading and for writing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct KeyPatterns {
     pub(crate) read: PatternList,
     pub(crate) write: PatternList,
 }
 
-/// What a role may do. There is nothing but keys.
+/// The permissions of a role. They exist for keys only.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct Permissions {
     pub(crate) kv: KeyPatterns,
 }
 
 impl Permissions {
-    /// To read and write everything below `/`.
+    /// Permission to read and write everything below `/`.
     pub(crate) fn all() -> Permissions {
         let all = || Some(vec!["/*".to_owned()]);
         Permissions { kv: KeyPatterns { read: all(), write: all() } }
@@ -53,7 +53,7 @@ impl Permissions {
         patterns.iter().flatten().any(|pattern| pattern_covers(pattern.as_bytes(), access))
     }
 
-    /// With those of `more` too, which must all be new.
+    /// Adds the patterns of `more`, which must all be new.
     pub(crate) fn granted(&self, more: &Permissions) -> Result<Permissions, AuthRefusal> {
         let read = added(&self.kv.read, &more.kv.read)
             .map_err(|pattern| AuthRefusal::PatternGranted { kind: "read", pattern })?;
@@ -62,7 +62,7 @@ impl Permissions {
         Ok(Permissions { kv: KeyPatterns { read: Some(read), write: Some(write) } })
     }
 
-    /// Without those of `less`, whether they were there or not.
+    /// Removes the patterns of `less`; missing ones are ignored.
     pub(crate) fn revoked(&self, less: &Permissions) -> Permissions {
         let without = |all: &PatternList, less: &PatternList| {
             let mut left: BTreeSet<&String> = all.iter().flatten().collect();
@@ -77,7 +77,7 @@ impl Permissions {
     }
 }
 
-/// Whether a pattern is for such an access. An empty one is for none.
+/// Whether a pattern matches an access. An empty pattern matches nothing.
 fn pattern_covers(pattern: &[u8], access: Access<'_>) -> bool {
     match pattern.split_last() {
         Some((b'*', start)) => access.key.starts_with(start),
@@ -86,7 +86,7 @@ fn pattern_covers(pattern: &[u8], access: Access<'_>) -> bool {
     }
 }
 
-/// All of `list` and `more`, sorted; the first of `more` that was there already is the error.
+/// The union of `list` and `more`, sorted. The error is the first element of `more` that is a duplicate.
 pub(super) fn added(list: &PatternList, more: &PatternList) -> Result<Vec<String>, String> {
     let mut all: BTreeSet<&String> = list.iter().flatten().collect();
     for new in more.iter().flatten() {

@@ -1,4 +1,4 @@
-//! Users and roles before a member without a log: what stands in its store, and who may do what then.
+//! Users and roles with a member that has no log: the records in its store, and the access that they give.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ impl TestMember {
         }
     }
 
-    /// With users `root` and `ann`, whose role may read `/app/*` and write `/app/w/*`, and auth on.
+    /// A member with auth on and the users `root` and `ann`; ann's role may read `/app/*` and write `/app/w/*`.
     async fn ready() -> TestMember {
         let member = TestMember::new();
         member.put_user(r#"{"user":"root","password":"rootpw"}"#).await.unwrap();
@@ -45,7 +45,7 @@ impl TestMember {
         Accounts::new(&self.auth, &self.backend, Caller::default())
     }
 
-    /// The same for somebody with this header.
+    /// The accounts for a caller with this `Authorization` header.
     fn of<'a>(&'a self, authorization: Option<&'a HeaderValue>) -> Accounts<'a, StandIn> {
         Accounts::new(&self.auth, &self.backend, Caller { authorization, ..Caller::default() })
     }
@@ -66,7 +66,7 @@ impl TestMember {
         self.accounts().update_role(&role(json)).await
     }
 
-    /// Puts a record into the store as it is.
+    /// Writes a raw record into the store.
     fn write(&self, path: &str, value: &str) {
         let (path, val) = (path.to_owned().into(), value.to_owned().into());
         let request = v2::Request { verb: v2::Verb::Put, path, val, ..v2::Request::default() };
@@ -94,7 +94,7 @@ impl TestMember {
     }
 }
 
-/// What nobody gets but by its right.
+/// A request that needs one access.
 #[derive(Debug)]
 struct TestRequest<'a>(Access<'a>);
 
@@ -117,12 +117,12 @@ fn own_name(json: &str, member: &str) -> String {
     value[member].as_str().unwrap().to_owned()
 }
 
-/// The user that a body tells of.
+/// The user in a body.
 fn user(json: &str) -> User {
     User::from_body(&user_name(&own_name(json, "user")), json.as_bytes()).unwrap()
 }
 
-/// The role that a body tells of.
+/// The role in a body.
 fn role(json: &str) -> Role {
     Role::from_body(&role_name(&own_name(json, "role")), json.as_bytes()).unwrap()
 }
@@ -135,7 +135,7 @@ fn role_name(text: &str) -> RoleName {
     RoleName::new(text).unwrap()
 }
 
-/// The header of `USER:PASSWORD`, none for nobody.
+/// The header for `USER:PASSWORD`; `None` for an empty text.
 fn header(who: &str) -> Option<HeaderValue> {
     let value = format!("Basic {}", STANDARD.encode(who));
     (!who.is_empty()).then(|| HeaderValue::from_str(&value).unwrap())
@@ -229,13 +229,13 @@ async fn what_is_changed_counts_at_once() {
     assert!(member.is_root("").await, "while auth is off everybody is");
 }
 
-/// Of `wonder`, by Go.
+/// The hash of `wonder`, made by Go.
 const WONDER: &str = "$2a$10$HD7Nhmkhvrsn5arHARu3ju8nYZ8mH9sj2is9kNHP2fhjTDy6AVj2i";
 
 #[tokio::test]
 async fn names_cannot_lead_elsewhere() {
     let member = TestMember::ready().await;
-    // What clients may write themselves, and what is in the store besides.
+    // Records that clients can write themselves, and records elsewhere in the store.
     let evil = format!(r#"{{"user":"evil","password":"{WONDER}","roles":["root"]}}"#);
     let named = |name: &str| evil.replace(r#""user":"evil""#, &format!(r#""user":"{name}""#));
     let far = "../../1/pub/far";
@@ -266,7 +266,7 @@ async fn names_cannot_lead_elsewhere() {
     ] {
         assert!(!member.is_root(who).await && !member.check_access(who, "read", "/app/x").await, "{who}");
     }
-    // Roles of a record that is there already.
+    // Roles in a record that already exists.
     let grant = r#"{"role":"evil","permissions":{"kv":{"read":["/*"],"write":["/*"]}}}"#;
     member.write("/1/pub/role", grant);
     let odd = format!(
@@ -276,7 +276,7 @@ async fn names_cannot_lead_elsewhere() {
     assert!(
         !member.check_access("odd:wonder", "read", "/other").await && !member.is_root("odd:wonder").await
     );
-    // Nor is such a role given, while it can be taken away.
+    // Such a role cannot be granted, but it can be revoked.
     let grant = User::from_body(&user_name("ann"), br#"{"user":"ann","grant":["../../1/pub/role"]}"#);
     assert!(matches!(grant, Err(RecordError::BadRole { .. })));
     member.change_user(r#"{"user":"odd","revoke":["../../1/pub/role",""]}"#).await.unwrap();
@@ -297,7 +297,7 @@ async fn a_record_counts_under_its_own_name_only() {
     assert!(member.accounts().role(&role_name("sly")).is_err());
     member.change_user(r#"{"user":"ann","grant":["sly"]}"#).await.unwrap();
     assert!(!member.check_access("ann:annpw", "write", "/other").await);
-    // It can be removed.
+    // It can be deleted.
     member.accounts().delete_user(&user_name("bob")).await.unwrap();
 }
 
@@ -313,7 +313,7 @@ async fn a_stored_hash_that_is_of_no_use_lets_nobody_in() {
         );
         assert!(!member.is_root("sly:").await, "{hash}");
     }
-    // A new password mends it.
+    // A new password repairs it.
     member.put_user(r#"{"user":"sly","password":"new"}"#).await.unwrap();
     assert!(member.is_root("sly:new").await);
 }
