@@ -1,4 +1,4 @@
-//! What can be done to a lock: acquire, renew, release, ask who holds it.
+//! The operations on a lock: acquire, renew, release, and read the holder.
 
 use std::time::Duration;
 
@@ -12,47 +12,47 @@ use super::position::{QueuePosition, renewal};
 use super::queue::{LockEntry, LockPath, find_by_value, quorum_queue};
 use crate::backend::{Backend as _, SubmitError, Unavailable};
 
-/// The longest time to live, in seconds: a year. It bounds what a forgotten lock can cost.
+/// The longest time to live, in seconds: a year. It bounds how long a forgotten lock stays.
 pub(crate) const TTL_SECONDS_MAX: u64 = 366 * 24 * 3600;
 
-/// Who wants a lock, and how.
+/// A request to acquire a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AcquireRequest {
-    /// By what the place is known; a second request with the same value shares it. Empty: by nothing.
+    /// Identifies the queue entry: a second request with the same value shares the entry. Empty: no identity.
     pub(crate) value: Vec<u8>,
-    /// How long the place lasts once it is no longer renewed, from 1 to [`TTL_SECONDS_MAX`].
+    /// How long the entry lasts without renewal, from 1 to [`TTL_SECONDS_MAX`].
     pub(crate) ttl_seconds: u64,
-    /// How long to wait; `None`: for ever, zero: not at all.
+    /// How long to wait; `None`: without limit, zero: not at all.
     pub(crate) wait_max: Option<Duration>,
 }
 
-/// Which place in the queue is meant.
+/// Selects an entry of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EntrySelector {
-    /// The one with this number, as the client wrote it.
+    /// The entry with this index, as the client wrote it.
     Index(Vec<u8>),
-    /// The first one with this value.
+    /// The first entry with this value.
     Value(Vec<u8>),
-    /// The one with this number, which must have this value.
+    /// The entry with this index, which must have this value.
     Both(Vec<u8>, Vec<u8>),
 }
 
-/// Why a lock did not do as asked.
+/// Why an operation on a lock failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// Nobody in the queue has this value.
+    /// No entry has this value.
     #[error("cannot find: {}", String::from_utf8_lossy(.0))]
     NoSuchValue(Vec<u8>),
-    /// Others came before, and the client would not wait longer.
+    /// Other entries were ahead for longer than the client wanted to wait.
     #[error("failed to acquire lock: it was not free {}", within(.0))]
     NotInTime(Duration),
-    /// Somebody took the place out of the queue while its client waited.
+    /// Another request released the entry while its client waited.
     #[error("the request for the lock was released while it waited")]
     Released,
-    /// The store refused.
+    /// The store refused the request.
     #[error("{}: {} ({}) [{}]", .0.code(), .0.message(), String::from_utf8_lossy(.0.client_cause()), .0.index)]
     Api(ApiError),
-    /// The cluster did not answer.
+    /// The cluster gave no answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -73,9 +73,9 @@ impl From<SubmitError> for LockError {
     }
 }
 
-/// Waits for a lock, and answers its fencing index. From then on the client has `ttl_seconds` to renew it.
+/// Waits for a lock and returns its fencing index. From then on the client has `ttl_seconds` to renew it.
 ///
-/// When the future is dropped before, the place in the queue is given up.
+/// If the future is dropped earlier, the queue entry is given up.
 pub(crate) async fn acquire<A: MemberHandle>(
     handle: A,
     lock: LockPath,
@@ -89,13 +89,13 @@ pub(crate) async fn acquire<A: MemberHandle>(
         Some(limit) => timeout(limit, position.acquire()).await.unwrap_or(Err(LockError::NotInTime(limit))),
     };
     if outcome.is_err() {
-        // Who is told that it failed is to find no trace of itself.
+        // After a failure, no entry of the request may remain.
         position.give_up().await;
     }
     outcome
 }
 
-/// Gives a place its whole time to live again, whether it holds the lock or waits.
+/// Resets the time to live of an entry, whether it holds the lock or waits.
 pub(crate) async fn renew<A: MemberHandle>(
     handle: &A,
     lock: &LockPath,
@@ -119,7 +119,7 @@ pub(crate) async fn renew<A: MemberHandle>(
     Ok(())
 }
 
-/// Takes a place out of the queue.
+/// Deletes an entry from the queue.
 pub(crate) async fn release<A: MemberHandle>(
     handle: &A,
     lock: &LockPath,
@@ -132,7 +132,7 @@ pub(crate) async fn release<A: MemberHandle>(
     Ok(())
 }
 
-/// The index and the value of who holds the lock, as a majority knows it.
+/// The index and the value of the entry that holds the lock, by a quorum read.
 pub(crate) async fn holder<A: MemberHandle>(
     handle: &A,
     lock: &LockPath,

@@ -1,20 +1,20 @@
-//! The modules of etcd 0.2: a fair lock, and the election that is built on it.
+//! Locks and elections, the modules of etcd 0.2: a fair lock, and a leader election built on it.
 //!
-//! A lock is a queue in the store: one key with a time to live for each client that holds it or waits for it,
-//! made by the store's own in-order keys. Who is first in the queue holds the lock. The number in a key's name,
-//! the store's index at which it was made, is the *fencing index*: of two holders the later has the larger one.
+//! A lock is a queue in the store: an in-order key with a time to live for each client that holds the lock or
+//! waits for it. The first entry holds the lock. The number in a key's name, the store index of its creation, is the *fencing
+//! index*: of two holders, the later one has the larger index.
 //!
 //! ```text
 //! /_etcd/mod/lock/KEY/00000000000000000007   value: who, or "-"; first: the holder
 //! /_etcd/mod/lock/KEY/00000000000000000012   second: waits until 7 is gone
 //! ```
 //!
-//! The member that has taken a request keeps its client's place alive, and gives it up when the client goes
-//! away. Nothing is kept beside the store, so any member can go on where another has stopped.
+//! The member that serves a request renews the client's entry while it waits, and gives it up when the client
+//! disconnects. All state is in the store, so any member can continue where another has stopped.
 //!
-//! **Invariants.** A place is won by a write through the log that succeeds only while the place exists, after it
-//! was seen to be the first; a place ahead of it can never come back, for indexes only grow. A place is given up
-//! only by whoever wrote to it last ([`position`] tells how), so that no late clean-up takes it from its next owner.
+//! **Invariants.** A request acquires the lock by a write through the log that succeeds only while its entry exists,
+//! after the entry was seen to be first; no entry can appear ahead of it, since indexes only grow. Only the request
+//! that wrote to an entry last gives it up (see [`position`]), so that no late clean-up takes it from its next owner.
 
 pub(crate) mod lock;
 mod position;
@@ -27,9 +27,9 @@ use crate::backend::Backend;
 
 pub(crate) use queue::LockPath;
 
-/// A way to the member that a request may keep for as long as it waits.
+/// A handle to the member that a request can keep while it waits.
 pub(crate) trait MemberHandle: Clone + Send + Sync + 'static {
-    /// The member.
+    /// The member's type.
     type Member: Backend;
 
     /// The member.

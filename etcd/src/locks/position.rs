@@ -1,10 +1,9 @@
-//! A place in a queue while its client waits: made or found, kept alive, won, or given up.
+//! The queue entry of one waiting request: created or found, kept alive, first in the queue, or given up.
 //!
-//! What a request has written to its place is known by the expiration that it wrote, which no other request
-//! writes: its *mark*. While the mark on a place is the request's own, nobody else has taken the place over, and
-//! giving it up removes the place by comparing its modified index. Any request that shares a place writes its own
-//! mark first, so a clean-up that comes late does nothing. This also finds a place whose making was answered by
-//! nobody.
+//! A request recognizes its own writes by their expiration time, its *mark*: no other request writes the same one.
+//! While an entry carries the request's own mark, no other request has taken the entry over, and giving it up deletes the
+//! entry by comparing its modified index. A request that shares an entry first writes its own mark, so a late clean-up
+//! by another request does nothing. The mark also finds an entry whose creation got no answer.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,59 +23,59 @@ use super::lock::LockError;
 use super::queue::{ANONYMOUS, LockEntry, LockPath, find_by_value, local_queue, quorum_queue};
 use crate::backend::{Backend as _, SubmitError};
 
-/// How long to wait before the cluster is asked again when it did not answer.
+/// The pause before a retry when the cluster gave no answer.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the answer to a request that failed may wait until its place is given up.
+/// How long the response to a failed request waits for the clean-up of its entry.
 const CLEANUP_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a place that is not there may still come to be, after nobody answered the write that makes it.
+/// How long an entry may still appear after its creation got no answer.
 const LATE_CREATE_MAX: Duration = Duration::from_secs(30);
 
-/// A request's place in the queue. Dropped before it is won, it is given up.
+/// A request's position in the queue. Its entry is given up on drop, unless the lock was acquired.
 pub(super) struct QueuePosition<A: MemberHandle> {
     handle: A,
     lock: LockPath,
-    /// [`ANONYMOUS`] where the client gave none.
+    /// [`ANONYMOUS`] if the client gave none.
     value: Vec<u8>,
     ttl_seconds: u64,
-    /// The number in the queue and the name, once they are known.
+    /// The index and the name of the entry, once known.
     at: Option<(u64, Vec<u8>)>,
     marks: Option<OwnMarks>,
 }
 
-/// What a request may have left in the queue.
+/// The marks that a request may have left in the queue.
 #[derive(Debug, Clone)]
 struct OwnMarks {
-    /// The mark that was answered last.
+    /// The mark of the last write that succeeded.
     confirmed: Option<UnixNanos>,
-    /// The mark of a write that is not answered.
+    /// The mark of a write without an answer.
     pending: Option<UnixNanos>,
-    /// Whether another request writes to the place too, or `pending` could have overwritten such a one.
+    /// Whether another request also writes to the entry, or `pending` may have overwritten its mark.
     shared: bool,
 }
 
-/// What the queue looks like from a place.
+/// The state of the queue, as seen from the request's entry.
 enum PositionState {
-    /// It is the first one.
+    /// The entry is first.
     First,
-    /// It is not in the queue.
+    /// The entry is not in the queue.
     Gone,
-    /// Another one is ahead of it: the end of both can be heard of.
+    /// Another entry is ahead. The watchers report changes of that entry and of the request's own.
     Behind { ahead: Watcher, own: Watcher },
 }
 
-/// What ended a wait.
+/// Why a wait ended.
 enum WakeReason {
-    /// The queue may look different.
+    /// The queue may have changed.
     Change,
-    /// The place was taken out by somebody's wish.
+    /// A client released the entry.
     Released,
-    /// It is time to write again.
+    /// It is time to renew the entry.
     Renew,
 }
 
-/// The write that gives a place `ttl_seconds` from now on, and changes nothing else. Its expiration is its mark.
+/// The write that lets an entry expire `ttl_seconds` from now, and changes nothing else. Its expiration is its mark.
 pub(super) fn renewal<A: MemberHandle>(handle: &A, path: Bytes, ttl_seconds: u64) -> v2::Request {
     v2::Request {
         verb: v2::Verb::Put,
@@ -88,12 +87,12 @@ pub(super) fn renewal<A: MemberHandle>(handle: &A, path: Bytes, ttl_seconds: u64
     }
 }
 
-/// An expiration so many seconds from now that this process has not given before.
+/// An expiration time `ttl_seconds` from now that this process has not used before.
 fn new_mark<A: MemberHandle>(handle: &A, ttl_seconds: u64) -> UnixNanos {
     static LAST: AtomicI64 = AtomicI64::new(0);
     let seconds = i64::try_from(ttl_seconds).unwrap_or(i64::MAX);
     let wanted = handle.member().clock().0.saturating_add(seconds.saturating_mul(1_000_000_000));
-    // Of equal times every later one moves on by a nanosecond: the low digits count, above them nothing changes.
+    // The last three digits count up, so that equal times differ by nanoseconds; the higher digits stay.
     let nanos = LAST.fetch_add(1, Ordering::Relaxed).rem_euclid(1_000);
     UnixNanos(wanted - wanted.rem_euclid(1_000) + nanos)
 }
@@ -103,13 +102,13 @@ async fn next_action(watcher: &mut Watcher) -> Option<Action> {
 }
 
 impl<A: MemberHandle> QueuePosition<A> {
-    /// No place yet.
+    /// A request without an entry yet.
     pub(super) fn new(handle: A, lock: LockPath, value: Vec<u8>, ttl_seconds: u64) -> QueuePosition<A> {
         let value = if value.is_empty() { ANONYMOUS.to_vec() } else { value };
         QueuePosition { handle, lock, value, ttl_seconds, at: None, marks: None }
     }
 
-    /// Takes a place and waits until it is the first one.
+    /// Joins the queue and waits until the entry is first. Returns its index.
     pub(super) async fn acquire(&mut self) -> Result<u64, LockError> {
         loop {
             if let Some(index) = self.join_queue().await? {
@@ -121,7 +120,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         }
     }
 
-    /// Takes a place if it would be the first one.
+    /// Acquires the lock without waiting; fails if another entry is ahead.
     pub(super) async fn try_acquire(&mut self) -> Result<u64, LockError> {
         let queue = quorum_queue(&self.handle, &self.lock).await?;
         if queue.first().is_none_or(|first| self.is_value_of(first)) {
@@ -141,7 +140,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         self.value != ANONYMOUS && entry.value == self.value
     }
 
-    /// Finds the place that goes by the value, or makes one. An index if it holds the lock already.
+    /// Finds the entry with the request's value, or creates one. Returns its index if it already holds the lock.
     async fn join_queue(&mut self) -> Result<Option<u64>, LockError> {
         loop {
             self.at = None;
@@ -157,7 +156,7 @@ impl<A: MemberHandle> QueuePosition<A> {
                 }
             }
             self.create_entry().await?;
-            // Two requests with one value may have made a place each; the later one goes.
+            // Two requests with the same value may each have created an entry; the later entry is given up.
             let queue = local_queue(&self.handle, &self.lock);
             let earlier = find_by_value(&queue, &self.value)
                 .filter(|entry| self.at.as_ref().is_some_and(|(index, _)| entry.index < *index));
@@ -168,12 +167,12 @@ impl<A: MemberHandle> QueuePosition<A> {
         }
     }
 
-    /// Takes part in a place that another request has made.
+    /// Shares an entry that another request has created.
     async fn share_entry(&mut self, found: &LockEntry) -> Result<ShareOutcome, LockError> {
         self.at = Some((found.index, found.name.clone()));
         let holds = |queue: &[LockEntry]| queue.first().is_some_and(|first| first.index == found.index);
         if holds(&local_queue(&self.handle, &self.lock)) {
-            // Its owner is not told that it holds the lock by this request alone: nothing is ever given up here.
+            // The client may already know that it holds the lock, so this request must not give the entry up.
             let path = self.lock.child(&found.name);
             let request = renewal(&self.handle, path, self.ttl_seconds);
             return match self.handle.member().submit(request).await {
@@ -186,10 +185,10 @@ impl<A: MemberHandle> QueuePosition<A> {
         Ok(if self.renew().await? { ShareOutcome::Waiting } else { ShareOutcome::Gone })
     }
 
-    /// Makes a place at the end of the queue.
+    /// Creates an entry at the end of the queue.
     async fn create_entry(&mut self) -> Result<(), LockError> {
         let mark = new_mark(&self.handle, self.ttl_seconds);
-        // What a creation writes is the request's own, answered or not.
+        // A created entry is the request's own, with or without an answer.
         self.marks = Some(OwnMarks { confirmed: Some(mark), pending: None, shared: false });
         let request = v2::Request {
             verb: v2::Verb::Post,
@@ -212,7 +211,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         Ok(())
     }
 
-    /// Writes a new expiration. False if the place is not there any more.
+    /// Writes a new expiration. False if the entry no longer exists.
     async fn renew(&mut self) -> Result<bool, LockError> {
         let Some((_, name)) = &self.at else { return Ok(false) };
         let request = renewal(&self.handle, self.lock.child(name), self.ttl_seconds);
@@ -238,7 +237,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         }
     }
 
-    /// The last write before the client is told: with it the place is the client's, not the request's.
+    /// The last write before the success is returned: from then on the entry belongs to the client, not to the request.
     async fn confirm(&mut self) -> Result<Option<u64>, LockError> {
         if !self.renew().await? {
             return Ok(None);
@@ -247,7 +246,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         Ok(self.at.as_ref().map(|(index, _)| *index))
     }
 
-    /// Waits at the place that was taken. `None` if it was lost.
+    /// Waits until the entry is first and returns its index. `None` if the entry was lost.
     async fn wait_until_first(&mut self) -> Result<Option<u64>, LockError> {
         let pace = Duration::from_millis(self.ttl_seconds.saturating_mul(1000) / 3);
         let mut renewed = Instant::now();
@@ -288,7 +287,7 @@ impl<A: MemberHandle> QueuePosition<A> {
                             due = renewed + pace;
                         }
                         Ok(false) => return Ok(None),
-                        // As long as the place can still be there, nothing is lost.
+                        // Until its last expiration the entry may still exist: try again.
                         Err(LockError::Unavailable(_)) if Instant::now() < expires => {
                             due = Instant::now() + RETRY_INTERVAL;
                         }
@@ -299,7 +298,7 @@ impl<A: MemberHandle> QueuePosition<A> {
         }
     }
 
-    /// Looks at the queue and begins to listen, with nothing in between.
+    /// Reads the queue and starts the watchers at the same store index, so no event is missed.
     fn watch_queue(&self) -> Result<PositionState, LockError> {
         let Some((index, name)) = &self.at else { return Ok(PositionState::Gone) };
         let store = self.handle.member().store();
@@ -315,10 +314,10 @@ impl<A: MemberHandle> QueuePosition<A> {
         Ok(PositionState::Behind { ahead, own })
     }
 
-    /// Gives the place up, and waits a moment for that to be done.
+    /// Gives the entry up, and waits up to [`CLEANUP_WAIT_MAX`] for that.
     pub(super) async fn give_up(&mut self) {
         if let Some(cleanup) = self.take_cleanup() {
-            // In a task of its own: it goes on when nobody waits for it any more.
+            // The task continues after the timeout.
             let _ = timeout(CLEANUP_WAIT_MAX, tokio::spawn(cleanup.run())).await;
         }
     }
@@ -346,17 +345,17 @@ impl<A: MemberHandle> Drop for QueuePosition<A> {
     }
 }
 
-/// What came of sharing a place.
+/// The result of sharing an entry.
 enum ShareOutcome {
-    /// It holds the lock.
+    /// The entry holds the lock; its index.
     Held(u64),
-    /// It is in the queue.
+    /// The entry waits in the queue.
     Waiting,
-    /// It was gone before.
+    /// The entry no longer exists.
     Gone,
 }
 
-/// Removes what a request has left in the queue.
+/// Deletes the entry that a request has left in the queue.
 pub(super) struct Cleanup<A> {
     handle: A,
     lock: LockPath,
@@ -367,7 +366,7 @@ pub(super) struct Cleanup<A> {
 }
 
 impl<A: MemberHandle> Cleanup<A> {
-    /// After a creation with this mark that was not answered.
+    /// The clean-up after a creation with this mark that got no answer.
     #[cfg(test)]
     pub(super) fn after_unanswered_create(
         handle: A,
@@ -380,7 +379,7 @@ impl<A: MemberHandle> Cleanup<A> {
         Cleanup { handle, lock, value, index: None, ttl_seconds, marks }
     }
 
-    /// Tries until the place is gone, is another's, or has reached its time.
+    /// Retries until the entry is deleted, belongs to another request, or has expired.
     pub(super) async fn run(self) {
         let lifetime = Duration::from_secs(self.ttl_seconds);
         let end = Instant::now() + lifetime;
@@ -398,8 +397,8 @@ impl<A: MemberHandle> Cleanup<A> {
             let entry = &queue[position];
             let unanswered = self.marks.pending.is_some() && entry.expiration == self.marks.pending;
             if may_be_shared || unanswered && self.value != ANONYMOUS {
-                // Others who wait at this place write to it within a third of its life; then it is not ours.
-                // A first place may have been won by one of them: it ends by itself, if nobody renews it.
+                // Other requests that share this entry renew it within a third of its lifetime; then it is theirs.
+                // If it is first, one of them may have acquired the lock: it expires by itself unless it is renewed.
                 if position == 0 {
                     return;
                 }
@@ -420,7 +419,7 @@ impl<A: MemberHandle> Cleanup<A> {
             };
             match self.handle.member().submit(request).await {
                 Ok(_) => return,
-                // It has changed, or the cluster was silent: look again whose it is.
+                // The entry has changed, or the cluster gave no answer: check again whose it is.
                 Err(_) => sleep(RETRY_INTERVAL).await,
             }
         }

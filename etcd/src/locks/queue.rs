@@ -1,4 +1,4 @@
-//! The queue of a lock as it stands in the store.
+//! The queue of a lock in the store.
 
 use bytes::Bytes;
 use shared::error::Code;
@@ -9,10 +9,10 @@ use shared::v2;
 use super::MemberHandle;
 use crate::backend::{Backend as _, SubmitError};
 
-/// Where all locks are: the store's prefix of client keys, then where 0.2 kept them.
+/// The directory of all locks: the store's prefix for client keys, then the path that 0.2 used.
 const LOCKS: &str = "/1/_etcd/mod/lock";
 
-/// The value of a place whose client gave none: such a place cannot be found by its value.
+/// The value of an entry whose client gave none: such an entry cannot be found by its value.
 pub(super) const ANONYMOUS: &[u8] = b"-";
 
 /// The directory of one lock in the store.
@@ -20,11 +20,11 @@ pub(super) const ANONYMOUS: &[u8] = b"-";
 pub(crate) struct LockPath(Vec<u8>);
 
 impl LockPath {
-    /// The lock with this key: what follows the page's own path. `None` when that names no lock.
+    /// The lock with this key, the rest of the request path. `None` if it is not a valid lock key.
     pub(crate) fn new(rest: &[u8]) -> Option<LockPath> {
         let mut path = LOCKS.as_bytes().to_vec();
         for part in rest.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-            // Paths that lead upwards are cleaned before a page sees them; this one must not leave its place.
+            // The router cleans such paths; this check makes sure that the path stays below `LOCKS`.
             if matches!(part, b"." | b"..") {
                 return None;
             }
@@ -34,7 +34,7 @@ impl LockPath {
         (path.len() > LOCKS.len()).then_some(LockPath(path))
     }
 
-    /// The directory's key, as clients know it.
+    /// The directory's key as clients see it.
     pub(crate) fn key(&self) -> &[u8] {
         self.0.strip_prefix(b"/1").unwrap_or(&self.0)
     }
@@ -44,18 +44,18 @@ impl LockPath {
         &self.0
     }
 
-    /// The path of what is below by this name.
+    /// The store path of the entry with this name.
     pub(super) fn child(&self, name: &[u8]) -> Bytes {
         [&self.0, b"/".as_slice(), name].concat().into()
     }
 }
 
-/// One client's place in the queue.
+/// One client's entry in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LockEntry {
-    /// The number in its name.
+    /// The number in the entry's name.
     pub(super) index: u64,
-    /// Its name, which may have zeros in front of the number.
+    /// The name, which may have leading zeros.
     pub(super) name: Vec<u8>,
     pub(super) value: Vec<u8>,
     pub(super) modified: u64,
@@ -75,15 +75,15 @@ impl LockEntry {
     }
 }
 
-/// The places in a directory that was read, the first one first. Locks below this one are none of its places.
+/// The entries of a lock's directory, first entry first. Locks below this one are not entries.
 pub(super) fn entries(event: &Event) -> Vec<LockEntry> {
     let mut entries: Vec<LockEntry> = event.node().children().filter_map(LockEntry::of).collect();
-    // By number: names of another length may have come from elsewhere.
+    // Sorted by number: other programs may have created names of another length.
     entries.sort_by_key(|entry| entry.index);
     entries
 }
 
-/// The queue as this member knows it.
+/// The queue in this member's store.
 pub(super) fn local_queue(handle: &impl MemberHandle, lock: &LockPath) -> Vec<LockEntry> {
     handle
         .member()
@@ -92,7 +92,7 @@ pub(super) fn local_queue(handle: &impl MemberHandle, lock: &LockPath) -> Vec<Lo
         .map_or_else(|_| Vec::new(), |event| entries(&event))
 }
 
-/// The queue as a majority knows it. A lock that nobody ever asked for has an empty one.
+/// The queue by a quorum read; empty if the lock was never used.
 pub(super) async fn quorum_queue(
     handle: &impl MemberHandle,
     lock: &LockPath,
@@ -111,7 +111,7 @@ pub(super) async fn quorum_queue(
     }
 }
 
-/// A place with this value, which must name somebody.
+/// The first entry with this value; `None` for [`ANONYMOUS`].
 pub(super) fn find_by_value<'a>(entries: &'a [LockEntry], value: &[u8]) -> Option<&'a LockEntry> {
     entries.iter().find(|entry| value != ANONYMOUS && entry.value == value)
 }

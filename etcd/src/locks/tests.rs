@@ -1,4 +1,4 @@
-//! Requests that share, lose and leave places, before a member without a log.
+//! Requests that share, lose and give up entries, with a member that has no log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::backend::stand_in::StandIn;
 
 const NOW: i64 = 1_795_258_886_000_000_000;
 
-/// No test waits longer for anything.
+/// The longest wait of any test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl MemberHandle for Arc<StandIn> {
@@ -64,7 +64,7 @@ impl Lock {
         release(&self.member, &self.path, &selector).await.unwrap();
     }
 
-    /// All that expires within so many seconds does so.
+    /// Lets the given number of seconds pass: keys with a shorter time to live expire.
     fn passes(&self, seconds: i64) {
         let time = NOW + seconds * 1_000_000_000;
         let request = v2::Request { verb: v2::Verb::Sync, time, ..v2::Request::default() };
@@ -108,7 +108,7 @@ async fn who_leaves_takes_its_place_along_unless_another_one_has_it_too() {
     alone.abort();
     first.abort();
     lock.queue_is(2).await;
-    // Past the time after which a place that nobody else wants is cleared.
+    // Longer than the time after which an unshared entry is cleaned up.
     sleep(Duration::from_millis(2500)).await;
     assert_eq!(lock.queue().len(), 2);
     second.abort();
@@ -120,7 +120,7 @@ async fn who_leaves_takes_its_place_along_unless_another_one_has_it_too() {
 async fn a_place_that_is_won_does_not_go_with_the_request() {
     let lock = Lock::new();
     let held = won(lock.wants("v", 60)).await;
-    // Asked for again by its owner, who goes away before the answer.
+    // The owner requests the lock again and disconnects before the response.
     let gate = lock.member.gate.write().await;
     let again = lock.wants("v", 60);
     sleep(Duration::from_millis(20)).await;
