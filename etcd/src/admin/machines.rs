@@ -1,11 +1,11 @@
-//! The names by which 0.x knows the members of a cluster.
+//! The keys under which 0.x lists the members of a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use node::member::{Membership, Peer};
 
-/// The members that have started, each with the key by which 0.x knows it: its name, or where several have the same
-/// one `NAME.ID`, so that none hides another. A name that could not be a visible key gives way to the ID.
+/// The started members, each with its key in 0.x: its name, or `NAME.ID` if several members have the same name, so that
+/// none hides another. If the name cannot be a visible key, the key is the ID.
 pub(crate) fn machines(members: &Membership) -> Vec<(String, &Peer)> {
     let started = || members.members.values().filter(|peer| peer.is_started());
     let mut bearers: BTreeMap<&str, usize> = BTreeMap::new();
@@ -22,7 +22,7 @@ pub(crate) fn machines(members: &Membership) -> Vec<(String, &Peer)> {
             (true, _) => format!("{}.{}", peer.name, peer.id),
             (false, _) => peer.id.to_string(),
         };
-        // Another member may be called so.
+        // Another member may have this name.
         while !taken.insert(key.clone()) {
             key.push('.');
         }

@@ -1,7 +1,7 @@
-//! `/v2/admin` of 0.4: the settings of the cluster, and its members by name.
+//! `/v2/admin` of 0.4: the cluster's settings, and its members by name.
 //!
-//! 0.4 has it on the peer port; here clients' ports have it too. Both hand the request over and get an answer that
-//! knows neither port.
+//! 0.4 serves it on the peer port; here the client ports serve it too. Both ports pass the request to this module and
+//! send the [`AdminAnswer`] that it returns.
 
 mod machines;
 
@@ -15,7 +15,7 @@ use crate::go_json;
 
 pub(crate) use self::machines::machines;
 
-/// Bytes of the answer to a removal: the commit index, as a number of variable length, and zeroes.
+/// The length of the response to a removal: the commit index as a varint, padded with zeros.
 const REMOVED_BYTES: usize = 8;
 
 /// A member as these pages show it.
@@ -29,12 +29,12 @@ struct AdminMember<'a> {
     peer_url: &'a str,
 }
 
-/// An answer that knows no port yet.
+/// A response that does not depend on the port.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AdminAnswer {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// Empty for none.
+    /// Empty for no `Content-Type` header.
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
@@ -48,9 +48,9 @@ impl AdminAnswer {
         AdminAnswer { status: StatusCode::OK, content_type: JSON, body }
     }
 
-    /// A value and the end of a line.
+    /// A JSON value and a newline.
     fn line<T: Serialize>(value: &T) -> AdminAnswer {
-        // Strings can always be written.
+        // Strings can always be encoded.
         let mut body = shared::json::to_vec(value).unwrap_or_default();
         body.push(b'\n');
         AdminAnswer::json(body)
@@ -60,21 +60,21 @@ impl AdminAnswer {
         AdminAnswer { status, content_type: TEXT, body: format!("{text}\n").into_bytes() }
     }
 
-    /// With auth on the port for other members changes nothing.
+    /// While auth is on, the peer port refuses changes.
     pub(crate) fn root_required() -> AdminAnswer {
         let why = "auth is on: send this to a client port, as a user with the role root";
         AdminAnswer::text(StatusCode::UNAUTHORIZED, why)
     }
 
-    /// There is no such page.
+    /// The response for a path that does not exist.
     pub(crate) fn not_found() -> AdminAnswer {
         AdminAnswer::text(StatusCode::NOT_FOUND, "404 page not found")
     }
 }
 
-/// A request that changes the settings or the members.
+/// A request to change the settings or the members.
 pub(crate) struct ChangeRequest<'a> {
-    /// Anything but `GET` and `HEAD`.
+    /// Any method other than `GET` and `HEAD`.
     pub(crate) method: &'a Method,
     /// The path below `/v2/admin`, unescaped.
     pub(crate) rest: &'a [u8],
@@ -82,7 +82,7 @@ pub(crate) struct ChangeRequest<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// Answers a request that only reads, for the path `rest` below `/v2/admin`, unescaped.
+/// Answers a read of the path `rest` below `/v2/admin`, unescaped.
 pub(crate) fn read<B: Backend>(backend: &B, rest: &[u8]) -> AdminAnswer {
     if rest == b"/config" {
         return config(ClusterConfig::read(backend));
@@ -105,7 +105,7 @@ pub(crate) fn read<B: Backend>(backend: &B, rest: &[u8]) -> AdminAnswer {
     }
 }
 
-/// Answers a request that changes something.
+/// Carries out a change and answers it.
 pub(crate) async fn change<B: Backend>(backend: &B, change: Authorized<ChangeRequest<'_>>) -> AdminAnswer {
     let ChangeRequest { method, rest, body } = change.into_inner();
     match (method, rest, machine(rest)) {
@@ -115,7 +115,7 @@ pub(crate) async fn change<B: Backend>(backend: &B, change: Authorized<ChangeReq
     }
 }
 
-/// The name of the member that a path is for.
+/// The member's name in a path.
 fn machine(rest: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"/machines/").filter(|name| !name.is_empty())
 }
@@ -163,7 +163,7 @@ async fn remove<B: Backend>(backend: &B, name: &[u8]) -> AdminAnswer {
 
 const BINARY: &str = "application/octet-stream";
 
-/// What tells that a member is removed.
+/// The response to a removal.
 fn removed(mut commit: u64) -> Vec<u8> {
     let mut body = Vec::with_capacity(REMOVED_BYTES);
     while body.len() + 1 < REMOVED_BYTES && commit >= 0x80 {
@@ -175,10 +175,10 @@ fn removed(mut commit: u64) -> Vec<u8> {
     body
 }
 
-/// The member that is listed under this name, none if there is none.
+/// The member that is listed under this name, if any.
 ///
 /// # Errors
-/// The answer where several members have this name: they are listed under others.
+/// The response if several members have this name: they are listed under other keys.
 fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a Peer)>, AdminAnswer> {
     let (mut listed, same): (Vec<_>, Vec<_>) =
         machines(members).into_iter().partition(|(listed, _)| listed.as_bytes() == name);

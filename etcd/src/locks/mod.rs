@@ -1,8 +1,8 @@
 //! Locks and elections, the modules of etcd 0.2: a fair lock, and a leader election built on it.
 //!
-//! A lock is a queue in the store: an in-order key with a time to live for each client that holds the lock or
-//! waits for it. The first entry holds the lock. The number in a key's name, the store index of its creation, is the *fencing
-//! index*: of two holders, the later one has the larger index.
+//! A lock is a queue in the store: an in-order key with a time to live for each client that holds the lock or waits
+//! for it. The first entry holds the lock. The number in a key's name, the store index of its creation, is the
+//! *fencing index*: of two holders, the later one has the larger index.
 //!
 //! ```text
 //! /_etcd/mod/lock/KEY/00000000000000000007   value: who, or "-"; first: the holder

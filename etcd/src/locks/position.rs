@@ -1,9 +1,9 @@
 //! The queue entry of one waiting request: created or found, kept alive, first in the queue, or given up.
 //!
 //! A request recognizes its own writes by their expiration time, its *mark*: no other request writes the same one.
-//! While an entry carries the request's own mark, no other request has taken the entry over, and giving it up deletes the
-//! entry by comparing its modified index. A request that shares an entry first writes its own mark, so a late clean-up
-//! by another request does nothing. The mark also finds an entry whose creation got no answer.
+//! While an entry carries the request's own mark, no other request has taken the entry over, and giving it up deletes
+//! the entry by comparing its modified index. A request that shares an entry first writes its own mark, so a late
+//! clean-up by another request does nothing. The mark also finds an entry whose creation got no answer.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};

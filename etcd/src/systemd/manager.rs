@@ -1,7 +1,7 @@
-//! Telling the service manager how the server is: systemd's notification protocol, `sd_notify(3)`.
+//! Reports the server's state to the service manager by systemd's notification protocol, `sd_notify(3)`.
 //!
-//! A message is a datagram of lines `NAME=VALUE` to the Unix socket that `NOTIFY_SOCKET` names, by its path or, behind
-//! an `@`, in the abstract name space.
+//! A message is a datagram of `NAME=VALUE` lines to the Unix socket that `NOTIFY_SOCKET` names: a path or, after an
+//! `@`, a name in the abstract namespace.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -15,22 +15,22 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::log;
 
-/// Where the service manager listens.
+/// The variable with the service manager's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
-/// After how many microseconds of silence it takes the server for dead.
+/// The watchdog's timeout in microseconds: without a message for so long, the service manager restarts the server.
 const WATCHDOG: &str = "WATCHDOG_USEC";
-/// Of which process it expects signs of life; of this one if it is not set.
+/// The process that the watchdog is for; unset means this process.
 const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
 
-/// How often the status is looked at. It is for people who look, so this is soon enough.
+/// How often the status is checked for changes. It is for people, so this is often enough.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a message may wait for room in the service manager's queue: the server has more to do.
+/// How long a message may wait for room in the service manager's queue: the server must not be held up.
 const SEND_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// The service manager, if there is one that wants to hear from us.
+/// The connection to the service manager, if there is one.
 ///
-/// A message that cannot be sent is logged and otherwise lost: the server is there for its clients.
+/// A message that cannot be sent is logged and dropped: serving clients comes first.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
@@ -38,7 +38,7 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// What the environment says, by the names of its variables.
+    /// Reads the environment: `variable` returns a variable's value.
     pub fn new(variable: impl Fn(&str) -> Option<OsString>) -> ServiceManager {
         let Some(name) = variable(SOCKET).filter(|name| !name.is_empty()) else {
             return ServiceManager::default();
@@ -60,22 +60,22 @@ impl ServiceManager {
         ServiceManager { socket: Some(socket), watchdog: silence.map(|silence| silence / 2) }
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a service manager.
     pub fn is_present(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// The server begins to answer clients.
+    /// Reports that the server is ready for clients.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// What a person who asks for the service's state is to see: a line.
+    /// Sets the status line that people see in the service's state.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", one_line(status)));
     }
 
-    /// The server was told to stop, or has to.
+    /// Reports that the server is stopping.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
@@ -108,15 +108,15 @@ fn connect(name: &OsString) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A line end would begin another field.
+/// Removes line ends, which would begin another field.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Tells the manager what `status` says whenever that changes, and that the server lives each time `wait_for_turn` comes back;
-/// for ever. `reported` is the status that it knows already.
+/// Reports every change of `status`, and sends a watchdog message each time `wait_for_turn` returns; runs forever.
+/// `reported` is the status that was reported last.
 ///
-/// The watchdog hears from us only behind `wait_for_turn`: if what that waits for hangs, so does the sign of life.
+/// A watchdog message is sent only after `wait_for_turn` returns: if the server's loop hangs, the messages stop.
 pub(crate) async fn report_status(
     manager: &ServiceManager,
     mut reported: String,

@@ -1,8 +1,8 @@
-//! What a service manager such as systemd gives a server and hears from it: sockets that are open already, and how
-//! the server is.
+//! The interface to a service manager such as systemd: it passes open sockets to the server, and the server reports its
+//! state to it.
 //!
-//! Both come by the environment (`LISTEN_FDS`, `NOTIFY_SOCKET` and theirs), so they are looked for once, at the
-//! start. **Invariant:** a server that nobody manages does nothing here.
+//! Both are set up by environment variables (`LISTEN_FDS`, `NOTIFY_SOCKET` and related ones), which are read once at
+//! the start. **Invariant:** without a service manager, this module does nothing.
 
 mod manager;
 mod sockets;
@@ -12,20 +12,20 @@ pub(crate) use self::manager::report_status;
 pub(crate) use self::sockets::SocketsByUrl;
 pub use self::sockets::{InheritedSockets, SocketError};
 
-/// The service manager's side of this process.
+/// What the service manager has set up for this process.
 #[derive(Debug, Default)]
 pub struct ServiceEnvironment {
-    /// Whom to tell how the server is.
+    /// The connection for reports.
     pub manager: ServiceManager,
-    /// The sockets that it opened.
+    /// The sockets that the service manager opened.
     pub sockets: InheritedSockets,
 }
 
 impl ServiceEnvironment {
-    /// What the environment of this process says. Called once, before threads are started that read it.
+    /// Reads the environment of this process. Call it once, before any thread starts that reads the environment.
     ///
     /// # Errors
-    /// When there are sockets that cannot be listened on.
+    /// If a passed socket cannot be listened on.
     pub fn from_environment() -> Result<ServiceEnvironment, SocketError> {
         Ok(ServiceEnvironment {
             manager: ServiceManager::new(|name| std::env::var_os(name)),

@@ -1,6 +1,6 @@
-//! Sockets that the service manager opened, `sd_listen_fds(3)`: which of them belongs to which URL.
+//! Socket activation, `sd_listen_fds(3)`: assigns the sockets that the service manager opened to the URLs.
 //!
-//! Descriptors from 3 on, `LISTEN_FDS` of them, for the process `LISTEN_PID`, with the names `LISTEN_FDNAMES`.
+//! There are `LISTEN_FDS` descriptors from 3 on, for the process `LISTEN_PID`, with the names in `LISTEN_FDNAMES`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,46 +14,46 @@ use socket2::SockRef;
 use crate::addresses::addresses;
 use crate::log;
 
-/// The first descriptor that is handed over.
+/// The first passed descriptor.
 const FIRST: usize = 3;
 
-/// More sockets than anybody has URLs.
+/// The most sockets that are accepted: more than any server has URLs.
 const SOCKETS_MAX: usize = 256;
 
 /// Why the sockets of the service manager cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The variable is no number of sockets.
+    /// The variable is not a valid number of sockets.
     #[error("LISTEN_FDS={0} is not a number of sockets from 0 to {SOCKETS_MAX}")]
     Count(String),
-    /// A descriptor is something else.
+    /// A descriptor is not a listening TCP socket.
     #[error(
         "the service manager handed over {0}, which cannot be listened on: {1}. Only TCP sockets are of use \
          (ListenStream= with a port, and Accept=no)"
     )]
     NotListening(SocketLabel, String),
-    /// Nobody wants it.
+    /// The socket belongs to no URL.
     #[error(
         "the service manager handed over {0}, which belongs to no URL in {1}: name it 'client' or 'peer' \
          (FileDescriptorName=), or let a URL have its address"
     )]
     Unwanted(SocketLabel, &'static str),
-    /// There are fewer URLs.
+    /// There are more sockets of this name than URLs.
     #[error("the service manager handed over {0}, and there are fewer URLs in {1} than sockets of this name")]
     TooMany(SocketLabel, &'static str),
-    /// The system's.
+    /// An error of the operating system.
     #[error("cannot share the socket of the service manager: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Which socket it is, for people.
+/// Describes a socket in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketLabel {
-    /// The number that it had when the process was started.
+    /// The descriptor's number at the start of the process.
     descriptor: usize,
-    /// Its name, empty if it has none.
+    /// The socket's name; empty if it has none.
     name: String,
-    /// Where it listens.
+    /// The address that it listens on.
     address: Option<SocketAddr>,
 }
 
@@ -70,7 +70,7 @@ impl std::fmt::Display for SocketLabel {
     }
 }
 
-/// The sockets that the service manager opened. They stay open, so that a member that becomes a proxy has them still.
+/// The sockets that the service manager opened. They stay open, so that a member that becomes a proxy can use them.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     sockets: Vec<InheritedSocket>,
@@ -83,10 +83,10 @@ struct InheritedSocket {
     listener: TcpListener,
 }
 
-/// Which URLs of one list have a socket already.
+/// The sockets assigned to the URLs of one list, by URL.
 pub(crate) type SocketsByUrl = BTreeMap<String, TcpListener>;
 
-/// Which URLs have a socket already.
+/// The sockets assigned to the URLs of both lists.
 #[derive(Debug, Default)]
 pub(crate) struct AssignedSockets {
     pub(crate) peers: SocketsByUrl,
@@ -94,14 +94,14 @@ pub(crate) struct AssignedSockets {
 }
 
 impl InheritedSockets {
-    /// The sockets that are there for this process.
+    /// The sockets passed to this process.
     ///
     /// # Errors
-    /// When one of them is no TCP socket that listens.
+    /// If one of them is not a listening TCP socket.
     pub(super) fn from_environment() -> Result<InheritedSockets, SocketError> {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         let (count, owner) = (variable("LISTEN_FDS"), variable("LISTEN_PID"));
-        // Sockets of another process: a parent did not clear its environment.
+        // The sockets are for another process: a parent did not clear its environment.
         if count.is_empty() || owner.parse() != Ok(std::process::id()) {
             return Ok(InheritedSockets::default());
         }
@@ -135,10 +135,10 @@ impl InheritedSockets {
         Ok(InheritedSockets { sockets })
     }
 
-    /// Shares the sockets out among the URLs of a member, or of a proxy, which has none for peers.
+    /// Assigns the sockets to the URLs of a member, or of a proxy, which has no peer URLs.
     ///
     /// # Errors
-    /// When a socket belongs to none.
+    /// If a socket belongs to no URL.
     pub(crate) async fn assign_to_urls(
         &self,
         peers: Option<&Urls>,
@@ -151,7 +151,7 @@ impl InheritedSockets {
         let mut wanted_urls = Vec::new();
         let lists = peers.map(|urls| (UrlList::Peers, urls)).into_iter().chain([(UrlList::Clients, clients)]);
         for (list, url) in lists.flat_map(|(list, urls)| urls.iter().map(move |url| (list, url))) {
-            // An address that cannot be found fits no socket; whoever binds it says why.
+            // A host that cannot be resolved matches no socket; the later bind reports the error.
             let addresses = addresses(url).await;
             wanted_urls.push((url, ListenUrl { list, addresses: addresses.unwrap_or_default() }));
         }
@@ -170,22 +170,23 @@ impl InheritedSockets {
     }
 }
 
-/// The two lists of URLs.
+/// One of the two lists of URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UrlList {
     Clients,
     Peers,
 }
 
-/// A URL that wants a socket.
+/// A URL to listen on, with its addresses.
 #[derive(Debug, Clone)]
 struct ListenUrl {
     list: UrlList,
     addresses: Vec<SocketAddr>,
 }
 
-/// Pairs of sockets and wishes. A name decides between clients and peers; in its list, as among all for sockets of
-/// other names, the address does. What is left of the sockets with a name takes what is left of its list, in order.
+/// Pairs of indexes: a socket and the URL that it is for. The names `client` and `peer` select a list; within it, or
+/// among all URLs for other names, the address decides. Remaining sockets with one of these names get the remaining
+/// URLs of their list, in order.
 fn pair_sockets(
     labels: &[SocketLabel],
     addresses: &[SocketAddr],
@@ -217,7 +218,7 @@ fn pair_sockets(
             continue;
         }
         match list_of(label) {
-            // Its socket unit is the same as a member's.
+            // A proxy may use the socket unit of a member.
             Some(UrlList::Peers) if is_proxy => {}
             Some(UrlList::Peers) => return Err(SocketError::TooMany(label.clone(), "-listen-peer-urls")),
             Some(UrlList::Clients) => return Err(SocketError::TooMany(label.clone(), "-listen-client-urls")),
@@ -243,7 +244,7 @@ fn list_matches(label: &SocketLabel, url: &ListenUrl) -> bool {
     list_of(label).is_none_or(|list| list == url.list)
 }
 
-/// Whether one of two addresses means all of the machine's, with the port of the other.
+/// Whether the ports are equal and one of the two addresses means all addresses of the machine.
 fn is_wildcard_match(own: SocketAddr, wanted: SocketAddr) -> bool {
     own.port() == wanted.port() && (own.ip().is_unspecified() || wanted.ip().is_unspecified())
 }
@@ -252,7 +253,7 @@ fn is_wildcard_match(own: SocketAddr, wanted: SocketAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// Pairs for sockets `name@address` and URLs `c:addresses`, `p:addresses`.
+    /// The pairs for sockets `name@address` and URLs `c=addresses`, `p=addresses`.
     fn pairs(sockets: &[&str], urls: &[&str], is_proxy: bool) -> Result<Vec<(usize, usize)>, String> {
         let mut labels = Vec::new();
         for (at, socket) in sockets.iter().enumerate() {
@@ -283,7 +284,7 @@ mod tests {
             (&["etcd.socket@127.0.0.1:4001", "x@127.0.0.1:2380"][..], &[(0, 2), (1, 0)][..]),
             // The name is enough.
             (&["client@10.0.0.1:1"], &[(0, 1)]),
-            // It does not take what fits another socket better.
+            // It does not take the URL that matches another socket better.
             (&["client@10.0.0.1:1", "client@127.0.0.1:2379", "peer@[::]:7"], &[(0, 2), (1, 1), (2, 0)]),
             (&["@0.0.0.0:4001", "@[::]:2380"], &[(0, 2), (1, 0)]),
         ] {
@@ -291,7 +292,7 @@ mod tests {
         }
         assert_eq!(pairs(&["@127.0.0.1:1"], &["c=[::]:1"], false).unwrap(), [(0, 0)]);
         assert_eq!(pairs(&["@127.0.0.1:1"], &["c=[::1]:1,127.0.0.1:1"], false).unwrap(), [(0, 0)]);
-        // A name that nobody knows finds no socket by itself.
+        // A host that cannot be resolved gets a socket by its name.
         assert_eq!(pairs(&["client@127.0.0.1:1"], &["c="], false).unwrap(), [(0, 0)]);
     }
 
@@ -310,7 +311,7 @@ mod tests {
                 "the service manager handed over the descriptor 4 named \"client\" at 1.1.1.1:2, and there are \
                  fewer URLs in -listen-client-urls than sockets of this name",
             ),
-            // The port of clients with the name of peers.
+            // A client port with the name `peer`.
             (
                 &["@127.0.0.1:2380", "peer@127.0.0.1:2379"],
                 "the service manager handed over the descriptor 4 named \"peer\" at 127.0.0.1:2379, and there are \
@@ -320,7 +321,7 @@ mod tests {
             assert_eq!(pairs(sockets, &urls, false).unwrap_err(), reason);
         }
         assert!(pairs(&["@127.0.0.2:2379"], &urls, false).is_err());
-        // A proxy has no peers, and the sockets of a member.
+        // A proxy has no peer URLs, but may get a member's sockets.
         let proxy = pairs(&["peer@127.0.0.1:2380", "client@127.0.0.1:2379"], &urls[1..], true);
         assert_eq!(proxy.unwrap(), [(1, 0)]);
         assert!(
