@@ -1,6 +1,7 @@
-//! Asking others what they speak: members at their client URLs, peers of 0.4 for those, a discovery service for peers.
+//! Asks other processes for the protocol of the cluster: members at their client URLs, 0.4 peers for their client URL,
+//! a discovery service for peers.
 //!
-//! The answers are not trusted: they are bounded in size and time, and what cannot be understood counts as none.
+//! Answers are not trusted: their size and time are bounded, and an invalid answer counts as no answer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,22 +19,22 @@ use crate::discovery::{DiscoveryError, DiscoveryService};
 use crate::log;
 use crate::peers::info;
 
-/// How long one question may take. The original waits without end.
+/// The timeout of one request. The original has none.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// A longer list of peers is none.
+/// The longest accepted peers file.
 const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What peers say.
+/// The result of asking the peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PeerAnswers {
-    /// Who was asked.
+    /// The peers that were asked.
     pub(super) peers: Vec<String>,
-    /// What is spoken, if anybody said it.
+    /// The cluster's protocol, if a peer answered.
     pub(super) protocol: Option<Protocol>,
 }
 
-/// Asks members, one after the other, until one says what it speaks.
+/// Asks members, one after the other, until one answers with its protocol.
 pub(super) async fn members_protocol(
     flags: &LauncherFlags,
     urls: &[String],
@@ -61,7 +62,7 @@ pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsF
     match discovery_content(flags).await {
         Ok(DiscoveryContent::New) => return Ok(PeerAnswers { peers, protocol: Some(Protocol::Two) }),
         Ok(DiscoveryContent::Peers(urls)) => peers = urls,
-        // Whoever starts then asks it again, and says what is wrong.
+        // The version that starts asks the discovery service again and reports the error.
         Err(error) => log::warning!("starter", "the discovery service does not tell who is there: {error}"),
     }
     peers.extend(flag_peers(flags));
@@ -79,7 +80,7 @@ pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsF
                     )
                 }
             },
-            // A member of 2.x does not know this page.
+            // A 2.x member does not have this page.
             Ok((status, _)) => {
                 let urls = [peer.trim_end_matches('/').to_owned()];
                 if info::members_if_there(&dialer, &urls, ANSWER_MAX).await.is_some() {
@@ -94,11 +95,11 @@ pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsF
     Ok(PeerAnswers { peers, protocol })
 }
 
-/// What a discovery service has.
+/// What is registered at a discovery service.
 enum DiscoveryContent {
-    /// Members of 2.x.
+    /// 2.x members.
     New,
-    /// The peer URLs of members of 0.4; none if nobody is there.
+    /// The peer URLs of 0.4 members; empty if none is registered.
     Peers(Vec<String>),
 }
 
@@ -117,7 +118,7 @@ async fn discovery_content(flags: &LauncherFlags) -> Result<DiscoveryContent, Di
     Ok(DiscoveryContent::Peers(values))
 }
 
-/// The peers that `-peers` and `-peers-file` name, as URLs.
+/// The URLs of the peers in `-peers` or `-peers-file`.
 fn flag_peers(flags: &LauncherFlags) -> Vec<String> {
     let mut list = flags.value_of("peers").to_owned();
     let file = flags.value_of("peers-file");
@@ -148,15 +149,16 @@ async fn get(dialer: &Dialer, url: &str, path: &str) -> Result<(StatusCode, Vec<
     Ok((answer.status(), answer.body().to_vec()))
 }
 
-/// What a peer of 0.4 says is its URL for clients.
+/// The client URL in a 0.4 peer's answer.
 fn client_url(body: &[u8]) -> Option<String> {
     let text = str::from_utf8(body).ok()?.trim().trim_end_matches('/');
     text.parse::<Url>().ok().map(|url| url.to_string())
 }
 
-/// Which protocol a member speaks that answers so when it is asked for its version.
+/// The protocol in a member's answer to `/version`.
 ///
-/// 0.4.7, 0.4.8 and the first of 2.0 name it. Others of 0.x and 2.0 say `etcd 0.4.9`, later ones name `etcdserver`.
+/// 0.4.7, 0.4.8 and the first 2.0 releases have `internalVersion`. Other 0.x and 2.0 releases answer with text such as
+/// `etcd 0.4.9`; later ones have `etcdserver`.
 fn protocol(status: StatusCode, body: &[u8]) -> Option<Protocol> {
     #[derive(Deserialize)]
     struct Versions {
@@ -183,7 +185,7 @@ fn protocol(status: StatusCode, body: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// The beginning of an answer, for the log.
+/// The beginning of a response body, for the log.
 fn log_excerpt(body: &[u8]) -> String {
     const SHOWN_BYTES: usize = 100;
     body[..body.len().min(SHOWN_BYTES)].escape_ascii().to_string()

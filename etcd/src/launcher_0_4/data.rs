@@ -1,4 +1,4 @@
-//! What is in the data directory, and whether its cluster was told to upgrade.
+//! Determines what a data directory contains, and whether its 0.4 cluster has been upgraded by `etcdctl upgrade`.
 
 use std::path::Path;
 
@@ -11,54 +11,54 @@ use shared::store::{RecoverError, Store};
 use super::decide::DataDirContent;
 use crate::log;
 
-/// The key that holds the protocol to go on with. 0.4.7 writes it when `etcdctl upgrade` asks it to.
+/// The key with the next protocol version. 0.4.7 writes it on `etcdctl upgrade`.
 const NEXT_VERSION_KEY: &str = "/_etcd/next-internal-version";
 
-/// The directory that it is in: what is removed with it.
+/// The key's directory: a recursive delete of it removes the key.
 const PARENT_DIR: &str = "/_etcd";
 
-/// Why it cannot be told what is in a data directory.
+/// Why the content of a data directory cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The system does not give it.
+    /// The operating system reports an error.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Something else stands there.
+    /// The path is not a directory.
     #[error("{0} is not a directory")]
     NotADirectory(String),
-    /// A small file of 0.4 is damaged.
+    /// A small 0.4 file is damaged.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The log of 0.4 is damaged.
+    /// The 0.4 log is damaged.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A command of the log is none of 0.4.
+    /// A command in the log is not a valid 0.4 command.
     #[error("{file}: the entry at byte {offset}: {error}")]
     Command {
-        /// The log.
+        /// The log file.
         file: String,
-        /// Where the entry begins.
+        /// The byte offset of the entry.
         offset: u64,
         /// What is wrong with it.
         error: CommandError,
     },
-    /// The newest snapshot of 0.4 is damaged, and the log does not tell either.
+    /// The newest 0.4 snapshot is damaged, and the log does not mention the key.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// What is in the newest snapshot is no store.
+    /// The newest snapshot does not contain a valid store.
     #[error("{file}: {error}")]
     Store {
-        /// The snapshot.
+        /// The snapshot file.
         file: String,
         /// What is wrong with it.
         error: RecoverError,
     },
 }
 
-/// Looks what is in a data directory.
+/// Determines what a data directory contains.
 ///
 /// # Errors
-/// Where that cannot be told.
+/// If that cannot be determined.
 pub(super) fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<DataDirContent, DataError> {
     match disk.kind(dir)? {
         None => return Ok(DataDirContent::Nothing),
@@ -84,10 +84,10 @@ pub(super) fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<DataDirContent, D
     })
 }
 
-/// Which protocol the cluster of a 0.4 member was told to go on with: what the snapshot says, and the log behind it.
+/// The next protocol version of a 0.4 member's cluster: from the snapshot, and from the log entries after it.
 ///
-/// Entries that were never committed count, as in the original: a member cannot tell them from others, and 0.4
-/// stops only once its own has been.
+/// Uncommitted entries count too, as in the original: a member cannot distinguish them, and 0.4 stops for the upgrade
+/// only after its entry has been committed.
 fn next_version<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DataError> {
     let in_snapshot = match snapshot::newest(disk, &legacy::snapshot_dir(dir))? {
         Some(file) => in_snapshot(disk, &file),
@@ -117,7 +117,7 @@ fn in_snapshot<D: Disk>(disk: &D, file: &Path) -> Result<Option<String>, DataErr
     Ok(value)
 }
 
-/// Follows the key through the log. Tells whether any entry speaks of it.
+/// Follows the key through the log. Returns whether any entry sets or deletes it.
 fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<bool, DataError> {
     if disk.kind(file)?.is_none() {
         return Ok(false);
@@ -125,7 +125,7 @@ fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<b
     let mut found = false;
     let mut entries = Reader::new(disk.open(file, Open::Read)?)?;
     while let Some(entry) = entries.next_entry()? {
-        // Of all others nothing needs to be known.
+        // Entries that do not mention the directory are skipped without decoding.
         if memmem::find(&entry.command, PARENT_DIR.as_bytes()).is_none() {
             continue;
         }
@@ -142,7 +142,7 @@ fn in_log<D: Disk>(disk: &D, file: &Path, next: &mut Option<String>) -> Result<b
     Ok(found)
 }
 
-/// What the key holds behind a command, if it speaks of it.
+/// The key's value after a command; `None` if the command does not touch the key.
 fn value_after(command: &Command<'_>) -> Option<Option<String>> {
     let is_it = |key: &str| key.trim_matches('/') == NEXT_VERSION_KEY.trim_matches('/');
     let (key, value) = match command {
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(after(&[set(key, "2"), delete(key, false)]), None);
         assert_eq!(after(&[set(key, "2"), delete("/_etcd", true)]), None);
         assert_eq!(after(&[set(key, "2"), delete("/_etcd", false)]).as_deref(), Some("2"));
-        // A last entry that was torn is none.
+        // A torn last entry is ignored.
         let mut torn = log(&[set("/a", "1"), set(key, "2")]);
         torn.truncate(torn.len() - 5);
         assert_eq!(next(&[("log", &torn)]), None);

@@ -1,76 +1,77 @@
-//! Which version is to start. Pure: what must be looked up or asked for is a [`NextStep`], and the answer is handed in.
+//! Decides which version to start. Pure: it returns a [`NextStep`] when other members must be asked, and takes their
+//! answer as an argument.
 //!
 //! ```text
 //! flags of 2.x given ──────────────────────────────▶ 2.x
 //! data of 2.x ─────────────────────────────────────▶ 2.x, of a proxy ─▶ proxy
-//! data of 0.4 ── cluster was told to upgrade? ─ yes ▶ 2.x, which converts it     ─ no ▶ 0.4
-//! standby of 0.4 ── what do its members speak? ─ 2 ─▶ proxy of them              ─ 1, or silence ▶ 0.4
-//! no data ── what do the peers speak that are named? ─ 2, or none are ▶ 2.x      ─ 1 ▶ 0.4
+//! data of 0.4 ── `etcdctl upgrade` was run? ──── yes ─▶ 2.x, which converts it    ─ no ▶ 0.4
+//! standby of 0.4 ── protocol of its members? ─── 2 ───▶ proxy of them             ─ 1, or no answer ▶ 0.4
+//! no data ── protocol of the given peers? ────── 2, or no peers given ▶ 2.x       ─ 1 ▶ 0.4
 //! ```
 
 use shared::legacy::{StandbyInfo, StandbyMember};
 
 use super::flags::LauncherFlags;
 
-/// The flags that only 2.x has and whose use says that 2.x is meant.
+/// Flags that exist only in 2.x: using one selects 2.x.
 const FLAGS_OF_2: [&str; 4] = ["initial-cluster", "listen-peer-urls", "listen-client-urls", "proxy"];
 
-/// The value of the key by which a cluster of 0.4 is told to upgrade.
+/// The value of the next-version key after `etcdctl upgrade`.
 const NEXT_VERSION: &str = "2";
 
-/// What is in a data directory.
+/// The content of a data directory.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum DataDirContent {
-    /// Nothing that a member left.
+    /// No data of a member.
     Nothing,
-    /// A member of 2.x.
+    /// A 2.x member.
     Member,
-    /// A proxy of 2.x.
+    /// A 2.x proxy.
     Proxy,
-    /// A member of 0.x, and which version its cluster was told to go on with, if it was.
+    /// A 0.x member, and the next version that was written in its cluster, if any.
     Old {
         /// The value of `/_etcd/next-internal-version`.
         next: Option<String>,
     },
-    /// A standby of 0.4.
+    /// A 0.4 standby.
     Standby(StandbyInfo),
 }
 
-/// The protocol between members.
+/// The protocol between members (0.4's `internalVersion`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// That of 0.x.
+    /// The protocol of 0.x.
     One,
-    /// That of 2.x.
+    /// The protocol of 2.x.
     Two,
 }
 
-/// What is started.
+/// What to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StartTarget {
-    /// The program of 0.4, with everything as it is.
+    /// The 0.4 program, with unchanged arguments and environment.
     Old,
-    /// This one, as it was told to. Whether there are data, so that nobody must be joined.
+    /// This server. `has_data`: a member with data does not join anything, so flags for joining are dropped.
     New { has_data: bool },
-    /// This one as a proxy; of this cluster, if it was none before.
+    /// This server as a proxy; `cluster` is the cluster to use if it was not a proxy before.
     Proxy { cluster: Option<String> },
 }
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// All is known.
+    /// Start this.
     Start(StartTarget),
-    /// Ask these client URLs what is spoken there.
+    /// Ask the members at these client URLs for their protocol.
     AskMembers(Vec<String>),
-    /// Ask the peers that the flags name.
+    /// Ask the peers given by flags.
     AskPeers,
 }
 
-/// What comes of looking into the data directory.
+/// The next step, given the flags and the content of the data directory.
 pub(super) fn next_step(flags: &LauncherFlags, data: &DataDirContent) -> NextStep {
     if selects_2x(flags) {
-        // The words are not touched: they are all for 2.x.
+        // The arguments stay unchanged: they are all for 2.x.
         return NextStep::Start(StartTarget::New { has_data: false });
     }
     match data {
@@ -85,12 +86,12 @@ pub(super) fn next_step(flags: &LauncherFlags, data: &DataDirContent) -> NextSte
     }
 }
 
-/// Whether the flags say that 2.x is meant, whatever the data.
+/// Whether the flags select 2.x, independent of the data.
 pub(super) fn selects_2x(flags: &LauncherFlags) -> bool {
     FLAGS_OF_2.iter().any(|name| !flags.value_of(name).is_empty())
 }
 
-/// What a standby is, now that its members were asked; `None` if nobody answered. A program of 0.4 goes on asking.
+/// What to start for a standby, given its members' protocol; `None` if no member answered. A 0.4 standby keeps asking.
 pub(super) fn standby_target(info: &StandbyInfo, protocol: Option<Protocol>) -> StartTarget {
     match protocol {
         Some(Protocol::Two) => StartTarget::Proxy { cluster: Some(initial_cluster(info)) },
@@ -103,7 +104,7 @@ fn client_urls(info: &StandbyInfo) -> Vec<String> {
     info.cluster.iter().map(url).filter(|url| !url.is_empty()).collect()
 }
 
-/// A standby's members as `-initial-cluster` has them.
+/// A standby's members in the form of `-initial-cluster`.
 fn initial_cluster(info: &StandbyInfo) -> String {
     let members = info.cluster.iter().filter(|member| !member.peer_url.is_empty());
     members.map(|member| format!("{}={}", member.name, member.peer_url)).collect::<Vec<_>>().join(",")

@@ -1,5 +1,5 @@
-//! What the command line, the environment and the file say, read as loosely as the decision allows: the words may be
-//! meant for etcd 0.4, and whether they are good is for the one that starts to say.
+//! Reads the command line, the environment and the configuration file as leniently as the decision allows: the
+//! arguments may be for etcd 0.4, and the version that starts checks them itself.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,11 +9,10 @@ use shared::flags::Kind;
 use crate::config::FLAGS;
 use crate::log;
 
-/// What all variables of the server begin with.
+/// The prefix of all the server's variables.
 const PREFIX: &str = "ETCD_";
 
-/// Flags of 0.4 whose value is the next word if it does not stand in the same one. 2.x knows some and takes their
-/// value from the same word only.
+/// 0.4 flags whose value may be the next word. 2.x knows some of them, but takes their value only after `=`.
 const OLD_WITH_VALUE: [&str; 12] = [
     "cluster-active-size",
     "cluster-remove-delay",
@@ -29,10 +28,10 @@ const OLD_WITH_VALUE: [&str; 12] = [
     "retry-interval",
 ];
 
-/// Switches of 0.4 that 2.x does not know.
+/// 0.4 switches that 2.x does not know.
 const OLD_SWITCHES: [&str; 2] = ["f", "vvv"];
 
-/// Flags that 0.4 had from its predecessors, and what they are called since; those without a name are gone.
+/// Flags that 0.4 inherited from earlier versions, and their current names; empty for removed flags.
 const RENAMED: [(&str, &str); 20] = [
     ("C", "peers"),
     ("CF", "peers-file"),
@@ -56,31 +55,31 @@ const RENAMED: [(&str, &str); 20] = [
     ("maxsize", ""),
 ];
 
-/// Flags that name the members of a 0.4 cluster to one that joins it.
+/// Flags that name the members of a 0.4 cluster to join.
 const JOIN_FLAGS: [&str; 2] = ["peers", "peers-file"];
 
-/// A flag as it was given, under its name of today; an empty one for what is gone.
+/// A flag on the command line, under its current name; the name is empty for a removed flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FlagValue {
     name: &'static str,
     value: String,
-    /// As it was typed.
+    /// The word as typed.
     typed: String,
 }
 
-/// What was said.
+/// The flags that the launcher reads.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LauncherFlags {
     line: Vec<FlagValue>,
-    /// Words behind the flags.
+    /// The words after the flags.
     rest: Vec<OsString>,
-    /// By the flags' names; what the line says is not in it.
+    /// Values from the environment and the file, by flag name; without those of the command line.
     others: BTreeMap<&'static str, String>,
 }
 
 impl LauncherFlags {
-    /// Reads the words. `None` if they cannot be understood, or ask for help or the version: there is nothing to
-    /// decide then.
+    /// Parses the command line. `None` if it cannot be parsed, or asks for help or the version: then there is nothing
+    /// to decide.
     pub(super) fn read(words: &[OsString]) -> Option<LauncherFlags> {
         let mut flags = LauncherFlags::default();
         let mut words = words.iter();
@@ -113,7 +112,7 @@ impl LauncherFlags {
         Some(flags)
     }
 
-    /// Adds what the environment says.
+    /// Adds the values of the environment.
     pub(super) fn add_variables(&mut self, variables: &[(OsString, OsString)]) {
         for flag in FLAGS.flags() {
             let variable = flag.env_name(PREFIX);
@@ -123,7 +122,7 @@ impl LauncherFlags {
         }
     }
 
-    /// Adds what the file of `-config` says; what is wrong with it shows later.
+    /// Adds the values of the `-config` file; the server reports errors in it later.
     pub(super) fn add_file(&mut self, content: &str) {
         let Ok(table) = content.parse::<toml::Table>() else { return };
         for flag in FLAGS.flags() {
@@ -147,7 +146,7 @@ impl LauncherFlags {
         }
     }
 
-    /// The value of a flag; empty if nobody said one.
+    /// The value of a flag; empty if it is not set.
     pub(super) fn value_of(&self, name: &str) -> &str {
         match self.line.iter().rev().find(|setting| setting.name == name) {
             Some(setting) => &setting.value,
@@ -155,8 +154,8 @@ impl LauncherFlags {
         }
     }
 
-    /// The words for 2.x: flags that only 0.4 understands are left out, with a word in the log, and so are those of
-    /// `without`; those with names of old get today's.
+    /// The command line for 2.x: without flags that only 0.4 knows and those in `without`, each with a log line; old
+    /// names are replaced by current ones.
     pub(super) fn words_for_2x(&self, without: &[&str]) -> Vec<OsString> {
         let mut words = Vec::new();
         for FlagValue { name, value, typed } in &self.line {
@@ -177,7 +176,7 @@ impl LauncherFlags {
     }
 }
 
-/// The variables for 2.x: without those of the flags named, and those that only the starter reads.
+/// The variables for 2.x: without those of the flags in `without`.
 pub(super) fn variables_for_2x(
     variables: Vec<(OsString, OsString)>,
     without: &[&str],
@@ -188,12 +187,12 @@ pub(super) fn variables_for_2x(
     variables.into_iter().filter(|(name, _)| !gone(name)).collect()
 }
 
-/// What a member that has its data makes no use of, and 2.x refuses.
+/// The flags for joining: a member with data does not need them, and 2.x refuses them.
 pub(super) fn join_flags() -> &'static [&'static str] {
     &JOIN_FLAGS
 }
 
-/// Today's name of a flag, and whether its value may be the next word.
+/// The current name of a flag, and whether its value may be the next word.
 fn current_name(name: &str) -> Option<(&'static str, bool)> {
     if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == name) {
         return Some((now, true));
@@ -204,7 +203,7 @@ fn current_name(name: &str) -> Option<(&'static str, bool)> {
     if let Some(name) = OLD_SWITCHES.iter().find(|old| **old == name) {
         return Some((name, false));
     }
-    // Help is none of them, and so it is not understood.
+    // `-help` is not in the list, so it is not parsed here.
     let flag = FLAGS.find(name)?;
     Some((flag.name, !matches!(flag.kind, Kind::Bool | Kind::Ignored)))
 }

@@ -1,15 +1,16 @@
-//! Allow-legacy mode: one program that starts what the data and the cluster want, etcd 0.4 or this server.
+//! Allow-legacy mode: one program that starts etcd 0.4 or this server, depending on the data and the cluster.
 //!
-//! A cluster of 0.4 changes over to 2.x at once: `etcdctl upgrade` writes that down in it, all members stop, and are
-//! started again as they always were. So each start finds out which version is due. [`decide`] says how.
+//! All members of a 0.4 cluster change to 2.x at the same time: `etcdctl upgrade` writes the change into the cluster,
+//! all members stop, and are started again with their usual command lines. So each start has to find out which version
+//! to run; [`decide`] holds the rules.
 //!
 //! ```text
 //! main ─▶ prepare ─▶ data (what is on disk) ─▶ decide ─▶ ask (others) ─▶ decide ─┬─▶ exec ETCD_BINARY_DIR/1
 //!                                                                                 └─▶ words and variables for 2.x
 //! ```
 //!
-//! The mode is off unless `ETCD_ALLOW_LEGACY_MODE` or CoreOS switches it on; nothing here happens then. What this server
-//! does with the data of 0.4, and with a standby's directory, is its usual start-up.
+//! The mode is off unless `ETCD_ALLOW_LEGACY_MODE` or CoreOS switches it on; while it is off this module does nothing.
+//! How this server converts 0.4 data, and a standby's directory, is part of its normal start.
 
 mod ask;
 mod data;
@@ -31,62 +32,62 @@ use self::decide::{DataDirContent, NextStep, Protocol, StartTarget};
 use self::flags::LauncherFlags;
 use crate::log;
 
-/// Switches the mode on or off.
+/// The variable that switches the mode on or off.
 const MODE: &str = "ETCD_ALLOW_LEGACY_MODE";
 
-/// Where the programs are: `1` for 0.4, `2` for 2.x.
+/// The variable with the directory of the programs: `1` for 0.4, `2` for 2.x.
 const BINARY_DIR: &str = "ETCD_BINARY_DIR";
 
-/// Where they are if nobody says it.
+/// The default of [`BINARY_DIR`].
 const BINARY_DIR_DEFAULT: &str = "/usr/libexec/etcd/internal_versions/";
 
-/// What an operating system says of itself.
+/// The file that describes the operating system.
 const OS_RELEASE: &str = "/usr/lib/os-release";
 
-/// A longer file is none of these: what an operating system says of itself, and the settings of a server.
+/// The longest file that is read as the OS release file or as the configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What the server is started with.
+/// The arguments and the environment to start the server with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Launch {
-    /// The words of the command line, without the program's name.
+    /// The command line, without the program's name.
     pub words: Vec<OsString>,
     /// The environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// Whether the mode is on: standbys and starters of 0.4 ask for the protocol that is spoken.
+    /// Whether the mode is on. Then 0.4 standbys and launchers ask members for the protocol that they speak.
     pub legacy: bool,
 }
 
-/// Why nothing can be started.
+/// Why neither version can be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
-    /// The mode is neither on nor off.
+    /// The value of the mode is neither true nor false.
     #[error("failed to parse {MODE}={0} as bool: it must be true or false")]
     Mode(String),
-    /// Nobody said where the data are.
+    /// The data directory is not given.
     #[error(
         "please set -data-dir or ETCD_DATA_DIR: in allow-legacy mode the data decide which version starts \
          ({MODE}=false switches it off)"
     )]
     NoDataDir,
-    /// What is there cannot be told.
+    /// The content of the data directory cannot be determined.
     #[error("cannot tell which version the data in {dir} need: {error}")]
     Data {
         /// The data directory.
         dir: String,
-        /// Why.
+        /// The cause.
         error: DataError,
     },
-    /// A file for TLS cannot be used.
+    /// A TLS file cannot be used.
     #[error("cannot ask the cluster which version it runs: {0}")]
     Tls(#[from] TlsFileError),
-    /// Peers are named, and none of them says which version the cluster runs.
+    /// Peers are given, but none of them answers which version the cluster runs.
     #[error(
         "cannot tell which version to start: none of the peers {0} says what the cluster runs. Start one of them \
          first, or give -initial-cluster to start a member of 2.x"
     )]
     NoPeerAnswers(String),
-    /// There is no program of 0.4.
+    /// The 0.4 program cannot be started.
     #[error(
         "cannot start etcd 0.4 as {}: {error}. {why}; put the program of etcd 0.4 there, or name its folder by \
          {BINARY_DIR}, or switch the mode off by {MODE}=false to let this version take over the data", .program.display()
@@ -94,24 +95,24 @@ pub enum LauncherError {
     Exec {
         /// The program.
         program: PathBuf,
-        /// Why it does not start.
+        /// Why the program does not start.
         error: io::Error,
-        /// Why it should.
+        /// Why 0.4 was selected.
         why: &'static str,
     },
-    /// The program of 0.4 is this one, and would start itself for ever.
+    /// The 0.4 program is this program, which would start itself forever.
     #[error("{} should be etcd 0.4, and is this program", .0.display())]
     IsThisProgram(PathBuf),
-    /// There is no way to ask anybody.
+    /// The runtime for asking other members cannot be started.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
 }
 
-/// Finds out what to start. With the mode off, that is this server with the words and variables as they are. Where it
-/// is etcd 0.4, this process becomes it.
+/// Decides what to start. With the mode off, returns the arguments and variables unchanged. If etcd 0.4 is to start,
+/// this process becomes it (`exec`).
 ///
 /// # Errors
-/// When it cannot be found out, or not be started.
+/// If the version cannot be determined, or etcd 0.4 cannot be started.
 pub fn prepare(
     program: &OsStr,
     words: Vec<OsString>,
@@ -156,7 +157,7 @@ fn mode_is_on(
     }
 }
 
-/// Whether an operating system calls itself CoreOS. Its successors, which only speak of it, never had etcd 0.4.
+/// Whether the operating system is CoreOS itself. Its successors, which mention it, never had etcd 0.4.
 fn is_coreos(os_release: &[u8]) -> bool {
     let lines = String::from_utf8_lossy(os_release);
     lines.lines().any(|line| {
@@ -164,7 +165,7 @@ fn is_coreos(os_release: &[u8]) -> bool {
     })
 }
 
-/// Which version is due, and for 0.4 why.
+/// The version to start, and for 0.4 the reason.
 fn choose_target(flags: &LauncherFlags) -> Result<(StartTarget, &'static str), LauncherError> {
     let dir = flags.value_of("data-dir");
     let data = match dir {
@@ -226,7 +227,7 @@ fn target_name(target: &StartTarget) -> &'static str {
     }
 }
 
-/// Makes this process the program of 0.4. Comes back only with the reason why it cannot.
+/// Replaces this process by the 0.4 program. Returns only if that fails.
 fn exec_0_4(old: &Path, program: &OsStr, words: &[OsString], why: &'static str) -> LauncherError {
     if is_this_program(old) {
         return LauncherError::IsThisProgram(old.to_owned());
@@ -243,7 +244,7 @@ fn is_this_program(old: &Path) -> bool {
     identity(old).is_some() && identity(old) == identity(Path::new("/proc/self/exe"))
 }
 
-/// What this server is started with.
+/// The arguments and variables for this server.
 fn launch_2x(
     flags: &LauncherFlags,
     target: &StartTarget,
@@ -268,18 +269,18 @@ fn launch_2x(
             without.push("proxy");
             if let Some(cluster) = cluster {
                 added.extend(["-initial-cluster".into(), cluster.into()]);
-                // Two ways to find the members are refused.
+                // The server refuses two ways to find the members.
                 without.extend(["discovery", "discovery-srv"]);
             }
         }
     }
     let mut new = flags.words_for_2x(&without);
-    // In front of `--`, if it is there.
+    // At the front, before a possible `--`.
     new.splice(0..0, added);
     Launch { words: new, variables: flags::variables_for_2x(variables, &without), legacy: true }
 }
 
-/// The variables that are read here alone would be told as unknown.
+/// Removes the variables that only the launcher reads: the server would warn of them.
 fn without_launcher_variables(variables: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     variables.into_iter().filter(|(name, _)| name != MODE && name != BINARY_DIR).collect()
 }
