@@ -1,4 +1,4 @@
-//! Which addresses a URL to listen at means, and what is wrong with one that means none.
+//! Resolves listen URLs to socket addresses, and listens on them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,20 +7,20 @@ use shared::disk::reason;
 use shared::url::Url;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that the kernel keeps until they are taken in, at most; it has a limit of its own below this one
-/// (`net.core.somaxconn`). Beyond it a client's first packet is lost, and it tries again a second later: after a
-/// network failure all clients come at once.
+/// The backlog: the most connections that the kernel holds until they are accepted. The kernel's own limit is lower
+/// (`net.core.somaxconn`). Beyond it a client's first packet is lost and sent again a second later. The backlog matters
+/// after a network failure, when all clients connect at once.
 const BACKLOG: u32 = 65_535;
 
-/// The addresses that a URL means. Without a host they are all of this machine: those of IPv6, which take connections
-/// of IPv4 as well, or where there is no IPv6 those of IPv4. A name has those that it is resolved to, IPv4 first.
+/// The addresses of a URL. Without a host, all addresses of this machine: the IPv6 wildcard, which also accepts IPv4
+/// connections, or the IPv4 wildcard on a machine without IPv6. A name is resolved; IPv4 addresses come first.
 ///
 /// # Errors
-/// What is wrong with the host or the port, in words.
+/// What is wrong with the host or the port.
 pub(crate) async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, String> {
     let port: u16 =
         url.port().parse().map_err(|_| format!("the port {:?} is no number from 0 to 65535", url.port()))?;
-    // As URLs write the zone of an address.
+    // URLs escape the `%` before the zone of an IPv6 address.
     let host = url.host().replace("%25", "%");
     if host.is_empty() {
         let everywhere: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
@@ -46,10 +46,11 @@ fn cannot_resolve(host: &str, port: u16, error: &io::Error) -> String {
     format!("the host {host:?} cannot be resolved ({reason}){hint}")
 }
 
-/// Listens at the first of these addresses. The second is for all addresses of a machine without IPv6.
+/// Listens on the first address. The second one is used only if the first is the IPv6 wildcard and the machine has no
+/// IPv6.
 ///
 /// # Errors
-/// In the words of the original.
+/// The original's text.
 pub(crate) fn listen_at(addresses: &[SocketAddr]) -> Result<TcpListener, String> {
     let mut failure = String::new();
     for address in addresses {
@@ -73,10 +74,10 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that starts again is not kept from its port by connections of the one before.
+    // A restarted server can bind although old connections of its port remain.
     socket.set_reuseaddr(true)?;
     if address.ip().is_unspecified() && address.is_ipv6() {
-        // Also where the system says otherwise.
+        // Overrides the system's default (`net.ipv6.bindv6only`).
         socket2::SockRef::from(&socket).set_only_v6(false)?;
     }
     socket.bind(address)?;

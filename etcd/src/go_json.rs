@@ -1,5 +1,5 @@
-//! JSON as Go's `encoding/json` has it. Read: names of members in any case, the last one counts, `null` is nothing;
-//! errors come in its words, as far as clients are likely to see them. Written: numbers.
+//! JSON as Go's `encoding/json` reads and writes it. Reading: member names in any case, the last duplicate wins, `null`
+//! counts as missing; the errors that clients are likely to see have Go's texts. Writing: numbers.
 
 use serde_json::Value;
 use serde_json::error::Category;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use shared::quote::quote;
 
-/// The list of strings that is the member `peerURLs` of the object in `body`; empty if it is not there.
+/// The string list `peerURLs` of the object in `body`; empty if it is missing.
 pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
     let name = "peerURLs";
     let body = String::from_utf8_lossy(body);
@@ -40,8 +40,8 @@ pub(crate) fn peer_urls(body: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
-/// The string that is the member `name` of the object that `body` begins with; what follows is not looked
-/// at. Empty if it is not there, `None` if `body` does not begin with such an object.
+/// The string member `name` of the object at the start of `body`; ignores what follows. Empty if the member is missing,
+/// `None` if `body` does not begin with such an object.
 pub(crate) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
     match first_value(body)? {
         Value::Null => Some(String::new()),
@@ -54,13 +54,13 @@ pub(crate) fn first_string_at(body: &[u8], name: &str) -> Option<String> {
     }
 }
 
-/// The value that `body` begins with; what follows is not looked at. `None` if there is no such value.
+/// The JSON value at the start of `body`; ignores what follows. `None` if there is no valid value.
 pub(crate) fn first_value(body: &[u8]) -> Option<Value> {
     let body = String::from_utf8_lossy(body);
     serde_json::Deserializer::from_str(&body).into_iter::<Value>().next()?.ok()
 }
 
-/// The member of this name, in any case; of several the last one.
+/// The member with this name in any case; of several, the last one.
 pub(crate) fn member<'a>(members: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
     members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next_back()
 }
@@ -76,7 +76,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The members of the object that `body` begins with; what follows is not looked at. None for `null`.
+/// The members of the object at the start of `body`; ignores what follows. No members for `null`.
 pub(crate) fn first_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
     let body = String::from_utf8_lossy(body);
     match serde_json::Deserializer::from_str(&body).into_iter::<Value>().next() {
@@ -119,20 +119,21 @@ fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     let found = match found {
         b'\'' => "\\'".to_owned(),
         b'"' => "\"".to_owned(),
-        // Go looks at one byte, as a character of its own.
+        // Go reports a single byte as a character.
         found => quote(char::from(found).to_string()).trim_matches('"').to_owned(),
     };
     format!("invalid character '{found}' {place}")
 }
 
-/// A number in the text that it has in JSON.
+/// The JSON text of a number.
 pub(crate) type Number = Box<RawValue>;
 
-/// A number as Go writes it: without a point where there is nothing behind it, with an exponent only far out.
+/// A number as Go writes it: without a decimal point for whole numbers, with an exponent only for very large or small
+/// values.
 pub(crate) fn number(value: f64) -> Number {
     let far = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
     let text = if far { format!("{value:e}") } else { value.to_string() };
-    // The text of a number is JSON.
+    // The text of a number is valid JSON.
     RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

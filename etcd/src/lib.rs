@@ -1,4 +1,4 @@
-//! The server: a member of a replicated key-value store that speaks the etcd v2 API, or a proxy before members.
+//! The server: a member of a replicated key-value store with the etcd v2 API, or a proxy in front of members.
 
 mod addresses;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! `etcd`, the server: reads its configuration, runs a member or a proxy, and ends with a status that tells how it went.
+//! `etcd`, the server: reads its configuration, runs a member or a proxy, and returns an exit status.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use etcd::systemd::ServiceEnvironment;
 use etcd::upgrade;
 use shared::disk::report_size_limit;
 
-/// Gives memory back after large deletes, and wastes little on small nodes.
+/// jemalloc returns memory after large deletes, and has little overhead for small nodes.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     report_size_limit();
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
-    // In allow-legacy mode this process may become another program here.
+    // In allow-legacy mode, this call may replace the process by etcd 0.4.
     let Launch { words, variables, legacy } =
         match launcher_0_4::prepare(&program, words.collect(), std::env::vars_os().collect()) {
             Ok(start) => start,
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Exit::Removed => ExitCode::SUCCESS,
         Exit::Failed | Exit::ClusterFull => ExitCode::FAILURE,
         Exit::Signal(signal) => {
-            // Whoever waits for the process sees that the signal ended it.
+            // The parent process sees that the signal ended this process.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! From the TLS flags to what accepts and dials connections. What the original logs about them is logged here.
+//! Builds the TLS acceptors and dialers from the flags, and writes the original's log lines about them.
 
 use shared::net::{Acceptor, Dialer, TlsFileError};
 use shared::url::{Scheme, Url, Urls};
@@ -6,29 +6,29 @@ use shared::url::{Scheme, Url, Urls};
 use crate::config::{Config, TlsFlags};
 use crate::log;
 
-/// Why there is no way to take connections in.
+/// Why the acceptors cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptorsError {
-    /// There is an `https` URL, and no certificate.
+    /// There is an `https` URL but no certificate.
     #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
     NoCertificate(String),
-    /// A file cannot be used.
+    /// A TLS file cannot be used.
     #[error(transparent)]
     Files(#[from] TlsFileError),
 }
 
-/// What takes connections in at a list of URLs.
+/// The acceptors for a list of URLs.
 #[derive(Debug, Clone)]
 pub struct Acceptors {
-    /// For the `https` ones.
+    /// The acceptor for the `https` URLs.
     tls: Option<Acceptor>,
 }
 
 impl Acceptors {
-    /// A member's, for other members.
+    /// The acceptors of a member for other members.
     ///
     /// # Errors
-    /// When there is an `https` URL, and its files are missing or cannot be used.
+    /// If there is an `https` URL and the TLS files are missing or unusable.
     pub fn of_peers(config: &Config) -> Result<Acceptors, AcceptorsError> {
         let (flags, urls) = (&config.peer_tls, &config.listen_peer_urls);
         if !flags.is_empty() {
@@ -38,10 +38,10 @@ impl Acceptors {
         Acceptors::new(flags, urls, |url| format!("https://{}", url.address()))
     }
 
-    /// A member's, for clients.
+    /// The acceptors of a member for clients.
     ///
     /// # Errors
-    /// When there is an `https` URL, and its files are missing or cannot be used.
+    /// If there is an `https` URL and the TLS files are missing or unusable.
     pub fn of_clients(config: &Config) -> Result<Acceptors, AcceptorsError> {
         let (flags, urls) = (&config.client_tls, &config.listen_client_urls);
         if !flags.is_empty() {
@@ -51,17 +51,17 @@ impl Acceptors {
         Acceptors::new(flags, urls, |_| "given listener".to_owned())
     }
 
-    /// A proxy's, for clients.
+    /// The acceptors of a proxy for clients.
     ///
     /// # Errors
-    /// When there is an `https` URL, and its files are missing or cannot be used.
+    /// If there is an `https` URL and the TLS files are missing or unusable.
     pub fn of_proxy(config: &Config) -> Result<Acceptors, AcceptorsError> {
         Acceptors::new(&config.client_tls, &config.listen_client_urls, |url| {
             format!("https://{}", url.address())
         })
     }
 
-    /// `name` is what the original calls the listener of a URL: it has two ways to make one.
+    /// `name` is the original's name for the listener of a URL, which differs between its two kinds of listeners.
     fn new(
         flags: &TlsFlags,
         urls: &Urls,
@@ -76,7 +76,7 @@ impl Acceptors {
         Ok(Acceptors { tls: Some(Acceptor::tls(&flags.server_files())?) })
     }
 
-    /// What takes connections in at one of the URLs.
+    /// The acceptor for one of the URLs.
     pub fn at(&self, url: &Url) -> Acceptor {
         match &self.tls {
             Some(tls) if url.scheme() == Scheme::Https => tls.clone(),
@@ -85,7 +85,7 @@ impl Acceptors {
     }
 }
 
-/// Tells which URLs make no use of certificates that are there.
+/// Warns of `http` URLs that do not use the given certificates.
 fn warn_of_unused_files(flags: &TlsFlags, urls: &Urls, kind: &str) {
     for url in urls.iter().filter(|url| url.scheme() == Scheme::Http && !flags.is_empty()) {
         log::warning!(
@@ -96,10 +96,10 @@ fn warn_of_unused_files(flags: &TlsFlags, urls: &Urls, kind: &str) {
     }
 }
 
-/// What reaches other members. The files are read even if no URL of theirs is `https` yet.
+/// The dialer for other members. The files are read even if no member has an `https` URL yet.
 ///
 /// # Errors
-/// When a file cannot be used.
+/// If a file cannot be used.
 pub fn dialer(config: &Config) -> Result<Dialer, TlsFileError> {
     if config.peer_tls.accept_common_name {
         log::warning!(
@@ -111,8 +111,8 @@ pub fn dialer(config: &Config) -> Result<Dialer, TlsFileError> {
     Dialer::new(&config.peer_tls.client_files())
 }
 
-/// What reaches other members where clients reach them: with the files for clients if these name an authority and
-/// can be used, else as members are reached.
+/// The dialer for the client URLs of other members. Uses the client TLS files if they contain an authority and are
+/// usable, else the dialer for members.
 pub fn dialer_of_clients(config: &Config, of_members: &Dialer) -> Dialer {
     let files = config.client_tls.client_files();
     let own = (!files.ca.is_empty()).then(|| Dialer::new(&files).ok()).flatten();

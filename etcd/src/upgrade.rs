@@ -1,7 +1,7 @@
-//! A data dir of etcd 0.x at start-up: a member's is migrated, a standby's becomes a proxy's.
+//! Upgrades an etcd 0.x data dir at the start: a member's data is migrated, a standby becomes a proxy.
 //!
-//! Only what etcd 2.0 itself converted when it started is converted unasked. A directory that needs more than that,
-//! such as one whose log ends in a torn entry, is for `etcd-migrate` and a person who reads its report.
+//! Automatic migration covers only what etcd 2.0 itself converted at its start. A directory that needs more, such as
+//! one whose log ends in a torn entry, needs `etcd-migrate` and an operator who reads its report.
 
 use std::time::{Duration, Instant};
 
@@ -17,28 +17,28 @@ use crate::peers::info::{self, InfoError};
 use crate::server::{DataDirError, role_of};
 use crate::tls;
 
-/// How long the members that a standby knew may take to answer, all together.
+/// How long the members that a standby knew may take to answer, in total.
 const MEMBERS_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How often the log tells how far a long migration has come.
+/// The interval of the log lines about the progress of a migration.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why the server does not start on a directory of 0.x.
+/// Why the server does not start on a 0.x data dir.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// The data dir cannot be looked at.
+    /// The data dir cannot be inspected.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// A file of 0.x cannot be read.
+    /// A 0.x file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The new files would be in one place, and the server would look in another.
+    /// The migration writes the log into the data dir, but `-wal-dir` names another directory.
     #[error(
         "the data directory {0} is that of an etcd 0.x member and is migrated as a whole: start without -wal-dir \
          first, or run etcd-migrate and move {0}/member/wal"
     )]
     WalDir(String),
-    /// What 2.0 would not have converted.
+    /// etcd 2.0 would not have converted the directory.
     #[error(
         "the data directory {data_dir} is that of an etcd 0.x member, and is not migrated unasked, as etcd 2.0 would \
          have refused it ({why}): run etcd-migrate -data-dir={data_dir}, read its report, then start again"
@@ -46,13 +46,13 @@ pub enum UpgradeError {
     NotAutomatic {
         /// The directory.
         data_dir: String,
-        /// What 2.0 says.
+        /// Why etcd 2.0 refuses it.
         why: String,
     },
-    /// It cannot be migrated.
+    /// The migration failed.
     #[error("failed migrating data-dir: {0}")]
     Migrate(#[from] MigrateError),
-    /// A standby's file names an address that is none.
+    /// The standby's file contains an invalid URL.
     #[error(
         "the data directory {data_dir} is that of an etcd 0.x standby, whose standby_info names a bad URL: {error}"
     )]
@@ -62,7 +62,7 @@ pub enum UpgradeError {
         /// What is wrong with it.
         error: UrlError,
     },
-    /// The members are not there, or are still of 0.x.
+    /// No member answers, or the members still run 0.x.
     #[error(
         "the data directory {data_dir} is that of an etcd 0.x standby, which becomes a proxy once its cluster runs \
          etcd 2.x; no member answers yet ({error}): upgrade the members first, then start this one again"
@@ -70,22 +70,21 @@ pub enum UpgradeError {
     NoMembers {
         /// The directory.
         data_dir: String,
-        /// What they say.
+        /// The error of asking them.
         error: InfoError,
     },
-    /// The certificates for asking them cannot be used.
+    /// The TLS files for asking the members cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
-    /// The runtime for asking them cannot be had.
+    /// The runtime for asking the members cannot be started.
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
 }
 
-/// Brings what 0.x left in the data dir up to date, and the settings with it. Nothing else happens to a directory of
-/// 2.x, or to an empty one.
+/// Upgrades 0.x data in the data dir, and adapts the settings. Does nothing for a 2.x directory or an empty one.
 ///
 /// # Errors
-/// Where the directory cannot be used as it is; then it is as it was.
+/// If the directory cannot be upgraded; it is then unchanged.
 pub fn upgrade_data_dir(config: &mut Config) -> Result<(), UpgradeError> {
     if role_of(&RealDisk, &config.data_dir)?.is_some() {
         return Ok(());
@@ -118,7 +117,7 @@ fn migrate(config: &Config) -> Result<(), UpgradeError> {
     Ok(())
 }
 
-/// The report, for the log.
+/// Logs the migration's report.
 fn log_report(report: &Report) {
     for warning in &report.warnings {
         log::warning!("migrate", "{warning}");
@@ -128,7 +127,7 @@ fn log_report(report: &Report) {
     }
 }
 
-/// Tells the log now and then how far it is.
+/// Logs the progress of a migration at intervals.
 #[derive(Default)]
 struct ProgressLog {
     entries: u64,
@@ -152,7 +151,7 @@ impl Progress for ProgressLog {
     fn end(&mut self) {}
 }
 
-/// Sets the proxy up for the members that the standby knew, if one of them answers as 2.x does.
+/// Configures a proxy for the members that the standby knew, if one of them runs 2.x.
 fn become_proxy(config: &mut Config, standby: &StandbyInfo) -> Result<(), UpgradeError> {
     let data_dir = || config.data_dir.display().to_string();
     log::notice!("migrate", "{} is the data dir of an etcd 0.x standby, starting as etcd proxy", data_dir());
@@ -175,7 +174,7 @@ fn become_proxy(config: &mut Config, standby: &StandbyInfo) -> Result<(), Upgrad
     Ok(())
 }
 
-/// Checks that one of the members runs etcd 2.x.
+/// Checks that at least one member runs etcd 2.x.
 fn check_members_run_2x(config: &Config) -> Result<(), UpgradeError> {
     let urls: Vec<String> =
         config.initial_cluster.iter().flat_map(|(_, urls)| urls.iter().map(ToString::to_string)).collect();

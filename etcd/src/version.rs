@@ -1,17 +1,17 @@
-//! What this program is: its version, and the commit that it was built from.
+//! The version of this program, and the commit that it was built from.
 
 use node::version::SPOKEN;
 
-/// Our own version.
+/// The version of this program.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that was built, if the builder set `ETCD_GIT_SHA`.
+/// The commit of the build, if `ETCD_GIT_SHA` was set.
 pub const GIT_SHA: &str = match option_env!("ETCD_GIT_SHA") {
     Some(sha) => sha,
     None => "Not provided",
 };
 
-/// What `--version` prints and the log begins with, line by line.
+/// The lines that `--version` prints and the log begins with.
 pub fn lines() -> [String; 4] {
     [
         format!("etcd Version: {SPOKEN}"),

@@ -1,38 +1,38 @@
-//! What a discovery service refuses, in the words of the original.
+//! The errors of discovery, with the original's texts.
 
 use shared::client::{ApiFailure, ClientError};
 
 use crate::config::{Config, Discovery};
 use crate::log::{Level, LogLine};
 
-/// Why discovery does not lead to a cluster. What passes by itself is none of these: it is tried again.
+/// Why discovery failed. Temporary failures are retried and are not errors.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// The URL of the token, or of the proxy, is none.
+    /// The URL of the token or of the proxy is invalid.
     #[error("{0}")]
     Url(String),
-    /// The token's size is not a number from 1 on.
+    /// The token's size is not a number of at least 1.
     #[error("discovery: size key is bad")]
     BadSize,
-    /// Something else than an etcd answers.
+    /// The endpoint is not an etcd.
     #[error("discovery: bad discovery endpoint")]
     BadEndpoint,
-    /// As many members as wanted have registered before.
+    /// As many other members as the cluster wants have registered.
     #[error("discovery: cluster is full")]
     Full,
-    /// This member has registered in an earlier life.
+    /// This member has registered before.
     #[error("discovery: found duplicate id")]
     DuplicateId,
-    /// Two members registered with one name.
+    /// Two members have registered with the same name.
     #[error("discovery: found duplicate name")]
     DuplicateName,
-    /// A member registered with something that is no list of URLs.
+    /// A member has registered with an invalid list of URLs.
     #[error("discovery: invalid URL")]
     InvalidUrl,
-    /// The service says no. A missing size is `100: Key not found (/TOKEN) [INDEX]`.
+    /// The service refused a request. A missing size is `100: Key not found (/TOKEN) [INDEX]`.
     #[error("{0}")]
     Refused(#[from] ApiFailure),
-    /// The service cannot be asked at all.
+    /// No request can be sent to the service.
     #[error("{0}")]
     Client(ClientError),
 }
@@ -49,7 +49,7 @@ impl From<ClientError> for DiscoveryError {
 }
 
 impl DiscoveryError {
-    /// What the log says before the process ends with status 1, and what to do.
+    /// The log lines before the process ends with status 1: the error, and what to do.
     pub fn lines(&self, config: &Config, discovery: &Discovery) -> Vec<LogLine> {
         let line = |level, text: String| LogLine { level, package: "etcdmain", text };
         let error = |text: String| line(Level::Error, text);

@@ -1,8 +1,8 @@
-//! How the members of a new cluster find each other when nobody lists them: by a discovery service, which is
-//! another etcd, or by SRV records in the DNS.
+//! How the members of a new cluster find each other without a list: by a discovery service, which is another etcd, or
+//! by DNS SRV records.
 //!
-//! Members and proxies ask before they write anything; what comes of it is an
-//! [`InitialCluster`](shared::url::InitialCluster) as if it had been listed.
+//! Members and proxies use discovery before they write anything. The result is an
+//! [`InitialCluster`](shared::url::InitialCluster), the same as from `-initial-cluster`.
 
 mod error;
 mod service;

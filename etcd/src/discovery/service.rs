@@ -1,13 +1,13 @@
-//! The discovery protocol: members of a new cluster register at a token of another etcd and wait there until as
-//! many are known as the token wants.
+//! The discovery protocol: members of a new cluster register under a token at another etcd, and wait until the number
+//! of members that the token wants is reached.
 //!
 //! ```text
-//! TOKEN/_config/size      how many members the cluster begins with
-//! TOKEN/<member id>       name=URL,name=URL    made by the member itself, once
+//! TOKEN/_config/size      the initial number of members
+//! TOKEN/<member id>       name=URL,name=URL    created by the member itself, once
 //! ```
 //!
-//! The first `size` registrations are the cluster, in the order of their creation. A service that cannot be
-//! reached is asked again and again; nothing but an answer of it is an error.
+//! The first `size` registrations, in the order of creation, form the cluster. Requests to a service that cannot be
+//! reached are retried forever; only an answer of the service can be an error.
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,24 +25,24 @@ use super::DiscoveryError;
 use crate::config::Discovery;
 use crate::log;
 
-/// How long one request may take, but for those that wait for something to happen.
+/// The timeout of one request, except for watches.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The pause after the first failure; it doubles with each further one.
+/// The pause after the first failure; it doubles with each further failure.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 
-/// The longest pause: a service that is back is noticed within minutes. The original doubles for ever.
+/// The longest pause, so that a recovered service is noticed within minutes. The original doubles without a limit.
 const PAUSE_MAX: Duration = Duration::from_secs(256);
 
-/// The pause before a look at a token whose events went by too fast.
+/// The pause before a token is read again after the watch missed events.
 const REREAD_DELAY: Duration = Duration::from_secs(1);
 
-/// The API's errors that mean something here.
+/// The API's error codes that are handled here.
 const EVENT_INDEX_CLEARED: u16 = 401;
 const NODE_EXIST: u16 = 105;
 const KEY_NOT_FOUND: u16 = 100;
 
-/// A token at a discovery service.
+/// The client of a discovery service, for one token.
 #[derive(Debug)]
 pub struct DiscoveryService {
     client: Client,
@@ -50,41 +50,41 @@ pub struct DiscoveryService {
     endpoint: String,
     /// The path of the token.
     token: String,
-    /// How often in a row the service could not be asked.
+    /// The number of failures in a row.
     failures: u32,
     pause_min: Duration,
 }
 
-/// What a token holds.
+/// The content of a token.
 #[derive(Debug)]
 struct TokenState {
-    /// The token's key, as the service spells it.
+    /// The token's key as the service returns it.
     dir: String,
-    /// How many members the cluster begins with, at least 1.
+    /// The initial number of members, at least 1.
     size: usize,
-    /// Who has registered, in that order.
+    /// The registrations, in the order of creation.
     registered: Vec<Registration>,
-    /// The service's index when it was asked.
+    /// The service's index at the time of the read.
     index: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Registration {
-    /// The member's id, if all is well.
+    /// The member's id, if it registered correctly.
     id: String,
-    /// Its name and URLs.
+    /// The member's name and URLs.
     value: String,
 }
 
-/// Why a step was not done.
+/// Why one attempt failed.
 enum AttemptError {
-    /// Nobody answers, or one who says that it cannot now.
+    /// No answer, or an answer that the service cannot serve the request now: try again.
     Temporary(String),
     Final(DiscoveryError),
 }
 
 impl DiscoveryService {
-    /// The service and token of a URL. Nothing is sent yet.
+    /// The client for the token at a URL. Sends nothing yet.
     pub fn new(discovery: &Discovery) -> Result<DiscoveryService, DiscoveryError> {
         let invalid =
             |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::quote::quote(&discovery.url)));
@@ -114,11 +114,11 @@ impl DiscoveryService {
         Ok(DiscoveryService { client, endpoint, token, failures: 0, pause_min: PAUSE_MIN })
     }
 
-    /// What is registered now, whoever did it: 2.x registers `name=URL`, 0.4 its peer URL alone. Nothing if the token
-    /// is not there. Asks once, and may take as long as `limit`.
+    /// The values of all registrations: 2.x registers `name=URL`, 0.4 only its peer URL. Empty if the token does not
+    /// exist. Sends one request with the timeout `limit`.
     ///
     /// # Errors
-    /// When the service does not answer, or refuses.
+    /// If the service gives no answer or refuses.
     pub async fn registrations(&self, limit: Duration) -> Result<Vec<String>, DiscoveryError> {
         let response =
             tokio::time::timeout(limit, self.client.get(self.token.as_bytes(), GetOptions::default())).await;
@@ -130,10 +130,10 @@ impl DiscoveryService {
         Ok(nodes.into_iter().filter(|node| !node.dir).map(|node| node.value).collect())
     }
 
-    /// Registers a member with its name and URLs, and waits until the cluster is complete.
+    /// Registers a member with its name and URLs, and waits until all members have registered.
     ///
     /// # Errors
-    /// When the cluster is full without this member, or what is registered makes no cluster.
+    /// If the cluster is full without this member, or the registrations are not a valid cluster.
     pub async fn join(
         &mut self,
         id: MemberId,
@@ -155,16 +155,16 @@ impl DiscoveryService {
         self.wait_for_members(token_state, Some(&id)).await
     }
 
-    /// Waits until the cluster is complete, without being in it.
+    /// Waits until all members have registered, without registering.
     ///
     /// # Errors
-    /// When what is registered makes no cluster.
+    /// If the registrations are not a valid cluster.
     pub async fn cluster(&mut self) -> Result<InitialCluster, DiscoveryError> {
         let token_state = self.token_state().await?;
         self.wait_for_members(token_state, None).await
     }
 
-    /// Asks what the token holds, until there is an answer.
+    /// Reads the token; retries until there is an answer.
     async fn token_state(&mut self) -> Result<TokenState, DiscoveryError> {
         loop {
             match self.read_token().await {
@@ -193,7 +193,7 @@ impl DiscoveryService {
         Ok(TokenState { dir, size, registered, index })
     }
 
-    /// Makes the member's own key, which must not be there.
+    /// Creates the member's own key, which must not exist.
     async fn register(&mut self, id: &str, value: &str) -> Result<(), DiscoveryError> {
         let key = self.key(id);
         let mut earlier_attempt_unknown = false;
@@ -202,7 +202,7 @@ impl DiscoveryService {
             match with_timeout(self.client.set(key.as_bytes(), value.as_bytes(), create)).await {
                 Ok(response) => return self.wait_until_visible(&key, response.node.created_index).await,
                 Err(AttemptError::Final(DiscoveryError::Refused(failure))) if failure.code == NODE_EXIST => {
-                    // An attempt of ours that had no answer may have come through.
+                    // An earlier attempt without an answer may have succeeded.
                     return if earlier_attempt_unknown { Ok(()) } else { Err(DiscoveryError::DuplicateId) };
                 }
                 Err(AttemptError::Final(error)) => return Err(error),
@@ -214,16 +214,15 @@ impl DiscoveryService {
         }
     }
 
-    /// Waits until the member of the service that is asked knows the key, for a while: it may not be the one
-    /// that took it.
+    /// Waits, for a limited time, until the key is visible: another member of the service may serve the next read.
     async fn wait_until_visible(&mut self, key: &str, index: u64) -> Result<(), DiscoveryError> {
         let mut watcher = self.client.watch(key.as_bytes(), false, Some(index));
-        // If that fails, the next look at the token tells why.
+        // If that fails, the next read of the token reports why.
         let _ = tokio::time::timeout(REQUEST_TIME_MAX, watcher.next()).await;
         Ok(())
     }
 
-    /// Waits until as many members are known as the token wants, and makes a cluster of them.
+    /// Waits until the number of members that the token wants is reached, and returns the cluster.
     async fn wait_for_members(
         &mut self,
         mut token_state: TokenState,
@@ -258,7 +257,8 @@ impl DiscoveryService {
         token_state.into_cluster()
     }
 
-    /// Watches the token until it is complete. What is passing without a reason is no failure of the service.
+    /// Watches the token until all members have registered. A temporary error with an empty text is not a failure of
+    /// the service: the watch has missed events.
     async fn watch_until_complete(&self, token_state: &mut TokenState) -> Result<(), AttemptError> {
         let mut watcher = self.client.watch(self.token.as_bytes(), true, Some(token_state.index + 1));
         while token_state.registered.len() < token_state.size {
@@ -268,7 +268,7 @@ impl DiscoveryService {
             match watcher.next().await {
                 Ok(WatchItem::Event(event)) => token_state.apply_event(*event),
                 Ok(WatchItem::Notice(notice)) => return Err(AttemptError::Temporary(notice.to_string())),
-                // So much has happened that the service has forgotten the beginning: look anew.
+                // The service no longer has the oldest events: read the token again.
                 Err(ClientError::Api(failure)) if failure.code == EVENT_INDEX_CLEARED => {
                     return Err(AttemptError::Temporary(String::new()));
                 }
@@ -278,7 +278,7 @@ impl DiscoveryService {
         Ok(())
     }
 
-    /// Tells what failed, and waits before the next attempt.
+    /// Logs the failure, and waits before the next attempt.
     async fn pause(&mut self, step: &str, why: &str) {
         let pause = self.pause_min.saturating_mul(1 << self.failures.min(20)).min(PAUSE_MAX);
         self.failures += 1;
@@ -298,7 +298,7 @@ impl DiscoveryService {
 }
 
 impl Registration {
-    /// What a node in the token's folder registers; none if it is about something else.
+    /// The registration in a node of the token's directory; `None` if the node is not a registration.
     fn of(dir: &str, node: Node) -> Option<Registration> {
         let id = node.key.strip_prefix(dir)?.trim_start_matches('/');
         let registers = !node.dir && !id.is_empty() && !id.contains('/') && id != "_config";
@@ -307,12 +307,12 @@ impl Registration {
 }
 
 impl TokenState {
-    /// Whether others have taken all places.
+    /// Whether other members fill the cluster.
     fn is_full_without(&self, id: &str) -> bool {
         self.registered.len() >= self.size && !self.registered[..self.size].iter().any(|other| other.id == id)
     }
 
-    /// Takes in what happened below the token.
+    /// Applies an event below the token.
     fn apply_event(&mut self, event: Response) {
         let gone = matches!(event.action.as_str(), "delete" | "expire" | "compareAndDelete");
         let Some(registration) = Registration::of(&self.dir, event.node) else { return };
@@ -345,13 +345,13 @@ impl From<ClientError> for AttemptError {
     }
 }
 
-/// One call, within the time for one.
+/// Runs one call with the timeout of a request.
 async fn with_timeout<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, AttemptError> {
     let answer = tokio::time::timeout(REQUEST_TIME_MAX, call).await;
     Ok(answer.unwrap_or(Err(ClientError::DeadlineExceeded))?)
 }
 
-/// Seconds as Go writes them: `2s`, `1m4s`.
+/// Seconds in Go's format: `2s`, `1m4s`.
 fn go_seconds(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {
         (0, seconds) => format!("{seconds}s"),

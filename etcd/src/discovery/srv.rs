@@ -1,8 +1,8 @@
-//! The members of a new cluster as the SRV records of a domain name them.
+//! Discovers the members of a new cluster from the SRV records of a domain.
 //!
-//! `_etcd-server-ssl._tcp.DOMAIN` names members with TLS, `_etcd-server._tcp.DOMAIN` those without. The records
-//! hold no names: the member that asks gives itself its own and the others numbers. That members name each other
-//! differently does no harm, as ids are made of URLs alone.
+//! `_etcd-server-ssl._tcp.DOMAIN` lists members with TLS, `_etcd-server._tcp.DOMAIN` those without. The records contain
+//! no member names: each member uses its own name for itself and numbers for the others. Different names for the same
+//! member do no harm, since ids are computed from URLs alone.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,32 +14,32 @@ use shared::url::{InitialCluster, UrlError, Urls};
 use crate::config::Config;
 use crate::log;
 
-/// The services to look for and the scheme that each means.
+/// The services to query and the scheme of each.
 const SERVICES: [(&str, &str); 2] = [("etcd-server-ssl", "https"), ("etcd-server", "http")];
 
-/// Why a domain names no cluster.
+/// Why a domain does not describe a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum SrvClusterError {
-    /// The member's own address is not known to the DNS.
+    /// The DNS does not resolve the member's own host.
     #[error("lookup {host}: {reason}")]
     Own {
         /// The host of a peer URL.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         reason: String,
     },
     /// The domain has neither service.
     #[error("{0}")]
     Srv(#[from] SrvError),
-    /// A record with something that is no host or port.
+    /// A record contains an invalid host or port.
     #[error("{0}")]
     Url(#[from] UrlError),
-    /// The member is not one of them.
+    /// The member is not in the records.
     #[error("cannot find local etcd member {} in SRV records", quote(.0))]
     NotNamed(String),
 }
 
-/// The cluster that the domain of the settings names. A member must be in it; a proxy need not.
+/// The cluster that `domain` describes. With `must_be_in_it` (a member, not a proxy), this process must be in it.
 pub async fn cluster_by_srv(
     config: &Config,
     domain: &str,
@@ -77,11 +77,11 @@ pub async fn cluster_by_srv(
 
 /// The members found so far.
 struct SrvMembers<'a> {
-    /// The name of the one that asks.
+    /// This member's name.
     name: &'a str,
-    /// Where it is.
+    /// This member's addresses.
     own: BTreeSet<SocketAddr>,
-    /// How many others have a number for a name.
+    /// How many other members have been numbered.
     numbers: usize,
     /// `name=URL`
     pairs: Vec<String>,
@@ -114,7 +114,7 @@ impl SrvMembers<'_> {
     }
 }
 
-/// Where the member's own peer URLs lead to.
+/// The addresses of the member's own peer URLs.
 async fn own_addresses(urls: &Urls) -> Result<BTreeSet<SocketAddr>, SrvClusterError> {
     let mut own = BTreeSet::new();
     for url in urls {
