@@ -1,4 +1,4 @@
-//! The bodies of answers: the proxy's own, and those that pass through.
+//! Response bodies: the proxy's own, and those forwarded from a member.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use super::premature_close::PrematureCloseLog;
 use super::upstream::Lease;
 use crate::transport::{Flow, reply};
 
-/// Ends a body before its time.
+/// Resolves when a forwarded body must end early.
 pub(super) type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// The proxy's own.
+    /// A response of the proxy itself.
     Own(reply::Body),
-    /// A member's, piece by piece as it comes.
+    /// A member's response, streamed.
     Forwarded(ForwardedBody),
 }
 
-/// A member's body on its way to the client.
+/// The body of a member's response.
 pub(crate) struct ForwardedBody {
     incoming: Incoming,
-    /// Nothing more will come.
+    /// Whether the body has ended.
     ended: bool,
     lease: Option<Lease>,
     flow: Arc<Flow>,
-    /// For watches, which a stop of the proxy ends.
+    /// For watches: ends the body when the proxy stops.
     stop: Option<StopSignal>,
     premature: PrematureCloseLog,
 }
@@ -83,13 +83,13 @@ impl http_body::Body for Body {
                 let polled = Pin::new(&mut forwarded.incoming).poll_frame(cx);
                 match &polled {
                     Poll::Ready(None) => forwarded.ended = true,
-                    // A member that is cut off is not the client's doing.
+                    // The member's connection broke: the client did not close early.
                     Poll::Ready(Some(Err(_))) => forwarded.premature.disarm(),
                     Poll::Pending => {
                         let stopped =
                             forwarded.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(cx).is_ready());
                         if stopped {
-                            // The connection to the member goes with the lease.
+                            // Dropping the lease closes the connection to the member.
                             forwarded.lease = None;
                             forwarded.premature.disarm();
                             return Poll::Ready(None);

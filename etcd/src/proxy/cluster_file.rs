@@ -1,4 +1,4 @@
-//! `proxy/cluster` in the data dir: the peer URLs of the members, as they were known last.
+//! `proxy/cluster` in the data dir: the last known peer URLs of the members.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use shared::json;
 
 use crate::go_json;
 
-/// The file. It is replaced as a whole: a crash leaves the old or the new one.
+/// The file. Each write replaces it atomically: a crash leaves the old or the new content.
 #[derive(Debug, Clone)]
 pub(super) struct ClusterFile<D> {
     disk: D,
@@ -20,7 +20,7 @@ pub(super) struct ClusterFile<D> {
 pub(super) enum ClusterFileError {
     #[error("{0}")]
     Disk(#[from] DiskError),
-    /// It does not hold what it should; why, in the words of Go's parser.
+    /// The content is invalid; `why` is the text of Go's parser.
     #[error("{why}: the cluster file {} cannot be used; remove it to begin again with the flags", .path.display())]
     Content { why: String, path: PathBuf },
     #[error("{0}")]
@@ -34,7 +34,7 @@ struct Content<'a> {
 }
 
 impl<D: Disk> ClusterFile<D> {
-    /// The file in a data dir, in whose `proxy` it is; that is made if it is not there.
+    /// The cluster file of a data dir. Creates the directory `proxy` if it is missing.
     pub(super) fn in_data_dir(disk: D, data_dir: &Path) -> Result<ClusterFile<D>, DiskError> {
         let dir = data_dir.join("proxy");
         disk.create_dir_all(&dir)?;
@@ -45,7 +45,7 @@ impl<D: Disk> ClusterFile<D> {
         &self.path
     }
 
-    /// The URLs in the file; `None` if there is none.
+    /// The URLs in the file; `None` if the file does not exist.
     pub(super) fn read(&self) -> Result<Option<Vec<String>>, ClusterFileError> {
         if self.disk.kind(&self.path)?.is_none() {
             return Ok(None);
@@ -58,7 +58,7 @@ impl<D: Disk> ClusterFile<D> {
             .map_err(|why| ClusterFileError::Content { why, path: self.path.clone() })
     }
 
-    /// Writes the file anew; durable on return.
+    /// Replaces the file; durable on return.
     pub(super) fn write(&self, peer_urls: &[String]) -> Result<(), ClusterFileError> {
         let content = json::to_vec(&Content { peer_urls })?;
         let mut fresh = self.path.clone().into_os_string();

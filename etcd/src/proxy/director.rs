@@ -1,4 +1,4 @@
-//! Which endpoints there are, and which of them failed lately.
+//! The endpoints, and which of them failed recently.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,36 +13,36 @@ use super::hops;
 use super::upstream::Upstream;
 use crate::log;
 
-/// The endpoints of the moment. Replaced as a whole at each refresh, so that requests take no lock.
+/// The current endpoints. Each refresh replaces the whole list, so that requests take no lock.
 #[derive(Debug)]
 pub(super) struct Director {
     began: Instant,
     failure_wait: Duration,
-    /// Idle connections that are kept, to all endpoints together.
+    /// The most idle connections to all endpoints together.
     idle_max: usize,
-    /// Where the proxy itself listens.
+    /// The proxy's own listen URLs.
     listening: Urls,
     endpoints: ArcSwap<Vec<Endpoint>>,
 }
 
-/// A client URL of a member, and whether it can be used.
+/// A client URL of a member, and its state.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) upstream: Arc<Upstream>,
-    /// When it failed: a millisecond more than since the director began; 0 if it has not, or was given another
-    /// chance.
+    /// The time of the failure: milliseconds since the director's start plus 1; 0 if the endpoint has not failed or
+    /// may be tried again.
     failed_at: AtomicU64,
-    /// It leads back to this proxy, or to another one that it came from. It is not tried before the next refresh.
+    /// Requests to it came back to this proxy or an earlier one. It is not tried before the next refresh.
     loops: AtomicBool,
 }
 
 impl Endpoint {
-    /// Whether requests to it come back.
+    /// Whether requests to this endpoint come back.
     pub(super) fn loops(&self) -> bool {
         self.loops.load(Relaxed)
     }
 
-    /// Requests to it come back.
+    /// Records that requests to this endpoint come back.
     pub(super) fn mark_looping(&self) {
         if !self.loops.swap(true, Relaxed) {
             log::error!(
@@ -56,17 +56,17 @@ impl Endpoint {
 }
 
 impl Director {
-    /// No endpoints yet. One that fails is left alone for `failure_wait`.
+    /// A director without endpoints yet. A failed endpoint is not used for `failure_wait`.
     pub(super) fn new(failure_wait: Duration, idle_max: usize, listening: Urls) -> Director {
         Director { began: Instant::now(), failure_wait, idle_max, listening, endpoints: ArcSwap::default() }
     }
 
-    /// The endpoints in the order in which they are tried, unavailable ones too.
+    /// All endpoints, available or not, in the order in which they are tried.
     pub(super) fn endpoints(&self) -> Arc<Vec<Endpoint>> {
         self.endpoints.load_full()
     }
 
-    /// The URLs that can be used.
+    /// The URLs of the available endpoints.
     pub(super) fn available(&self, now: Instant) -> Vec<String> {
         let endpoints = self.endpoints();
         endpoints
@@ -76,7 +76,7 @@ impl Director {
             .collect()
     }
 
-    /// Whether an endpoint did not fail, or has waited for long enough since.
+    /// Whether an endpoint has not failed, or failed at least `failure_wait` ago.
     pub(super) fn is_available(&self, endpoint: &Endpoint, now: Instant) -> bool {
         let failed_at = endpoint.failed_at.load(Relaxed);
         if failed_at == 0 {
@@ -92,15 +92,15 @@ impl Director {
         true
     }
 
-    /// An endpoint gave no answer.
+    /// Records that an endpoint gave no response.
     pub(super) fn failed(&self, endpoint: &Endpoint, now: Instant) {
         if endpoint.failed_at.compare_exchange(0, self.clock(now), Relaxed, Relaxed).is_ok() {
             log::info!("proxy", "marked endpoint {} unavailable", endpoint.upstream.url());
         }
     }
 
-    /// From now on these are the endpoints, all of them available, in an order of chance: not all proxies are to
-    /// burden the same member. Connections to those that were known stay.
+    /// Replaces the endpoints. All are available, in random order, so that the proxies do not all load the same member.
+    /// Keeps the connections of endpoints that were known.
     pub(super) fn replace(&self, urls: &[String]) {
         let before = self.endpoints();
         let mut endpoints: Vec<Endpoint> = urls

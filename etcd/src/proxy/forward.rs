@@ -1,4 +1,4 @@
-//! A client's request: answered here if it is about the proxy itself, else passed on to a member.
+//! Handles a client's request: answers it if it is about the proxy itself, else forwards it to a member.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ use crate::transport::{Flow, Site, Wire, path};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Headers that are between two neighbours, and not for the one behind.
+/// Hop-by-hop headers, which are not forwarded.
 const OF_ONE_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -44,14 +44,14 @@ const OF_ONE_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// What the requests of one client's connection share.
+/// The state that the requests of one client connection share.
 pub(crate) struct Exchange {
     proxy: Arc<Proxy>,
     flow: Arc<Flow>,
     client: Option<SocketAddr>,
-    /// The connection is one by TLS.
+    /// Whether the connection uses TLS.
     encrypted: bool,
-    /// The client's address as `X-Forwarded-For` names it.
+    /// The client's address in the form of `X-Forwarded-For`.
     client_ip: Option<HeaderValue>,
 }
 
@@ -86,7 +86,7 @@ impl Site for Proxy {
     }
 }
 
-/// What the proxy answers by itself.
+/// The pages that the proxy answers itself.
 enum LocalPage {
     Metrics,
     NotImplemented,
@@ -135,7 +135,7 @@ impl Exchange {
             _ if head.method == Method::OPTIONS => LocalPage::Options(origin),
             b"/v2/config/local/proxy" => LocalPage::Endpoints(origin),
             [b'/', ..] => return self.forward(head, body, origin).await,
-            // The target of CONNECT is no page.
+            // The target of CONNECT is not a page.
             _ => LocalPage::Nowhere,
         };
         let mut headers = request::blank(&mut head);
@@ -168,7 +168,7 @@ impl Exchange {
         }
     }
 
-    /// Passes a request on to the first endpoint that takes it.
+    /// Forwards a request to the first endpoint that answers.
     async fn forward(
         &self,
         mut head: Parts,
@@ -183,7 +183,7 @@ impl Exchange {
             own_response(reply::message(request::allowing(headers, origin.clone()), status, text))
         };
 
-        // The room is kept until the request is answered: it may be sent several times.
+        // The reserved memory is kept until the response: the body may be sent several times.
         let (body, _room) = if body.is_end_stream() {
             (Bytes::new(), None)
         } else {
@@ -266,11 +266,11 @@ impl Exchange {
         refuse(HeaderMap::new(), StatusCode::BAD_GATEWAY, &format!("proxy: {text}"))
     }
 
-    /// The request as a member is to see it. `None` for a target that no member could be asked for.
+    /// The request to send to a member. `None` if the target is invalid.
     fn outgoing(&self, head: Parts, body: Bytes) -> Option<Outgoing> {
         let mut headers = head.headers;
         remove_hop_headers(&mut headers);
-        // The body is here: nobody needs to be asked for it any more.
+        // The proxy has received the body already.
         headers.remove(EXPECT);
         if let Some(authority) = head.uri.authority() {
             headers.insert(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
@@ -285,7 +285,7 @@ impl Exchange {
     }
 }
 
-/// Tells another proxy that its request came back from here.
+/// Marks a response so that another proxy sees that its request came back.
 fn mark_loop(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(LOOP, HeaderValue::from_static("1"));
     response
@@ -295,7 +295,7 @@ fn own_response(response: reply::Response) -> Response<Body> {
     response.map(Body::Own)
 }
 
-/// The status and the words for a client whose body could not be read.
+/// The status and the text if the request body could not be read.
 fn body_error(why: BodyError) -> (StatusCode, &'static str) {
     let (status, cause) = why.tell();
     match why {
@@ -304,7 +304,7 @@ fn body_error(why: BodyError) -> (StatusCode, &'static str) {
     }
 }
 
-/// Whether the answer may take as long as nothing happens.
+/// Whether the request is a watch, whose response may take any time.
 fn is_watch(head: &Parts) -> bool {
     head.method == Method::GET && head.uri.query().is_some_and(|query| query.contains("wait="))
 }
@@ -315,7 +315,7 @@ fn remove_hop_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Whom the request comes from, after all that earlier proxies said.
+/// The `X-Forwarded-For` header: the addresses from earlier proxies, then the client's.
 fn forwarded_for(headers: &HeaderMap, client_ip: &HeaderValue) -> HeaderValue {
     let mut value = Vec::new();
     for earlier in headers.get_all(X_FORWARDED_FOR) {
@@ -329,7 +329,7 @@ fn forwarded_for(headers: &HeaderMap, client_ip: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(&value).unwrap_or_else(|_| client_ip.clone())
 }
 
-/// Lets `origin` read the answer, beside those whom the member lets.
+/// Adds CORS headers for `origin` to those of the member.
 fn append_origin(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     if origin.is_none() {
         return;
@@ -352,7 +352,7 @@ fn endpoints(urls: &[String]) -> Vec<u8> {
 }
 
 impl Proxy {
-    /// Comes true when the proxy stops.
+    /// Resolves when the proxy stops.
     fn stop(&self) -> StopSignal {
         let mut stopping = self.stopping.clone();
         Box::pin(async move { drop(stopping.wait_for(|stopping| *stopping).await) })

@@ -1,38 +1,38 @@
-//! Recognises requests that come back, and addresses that are the proxy's own.
+//! Detects forwarding loops, and endpoints that are the proxy itself.
 //!
-//! A member that advertises the address of a proxy makes the proxy pass requests on to itself, or two proxies to each
-//! other, until memory ends. So each proxy adds its id to the requests that it passes on, and refuses those that have
-//! it already with 508; and it does not even try endpoints at which it listens itself.
+//! If a member advertises the address of a proxy, the proxy forwards requests to itself, or two proxies forward to each
+//! other, until memory runs out. So each proxy adds its id to the requests that it forwards, and refuses requests that
+//! already carry its id with 508. It never tries endpoints at which it listens itself.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use shared::url::{Url, Urls};
 
-/// The ids of the proxies that a request has come through.
+/// The request header with the ids of the proxies that a request has passed.
 const HOPS: HeaderName = HeaderName::from_static("x-etcd-proxy-hops");
 
-/// Marks an answer of 508 which says that the endpoint leads in a circle. A client's own list of hops does not bring it
-/// about, unless it guesses an id.
+/// The response header that marks a 508 caused by a looping endpoint. A client's own list of hops does not cause it,
+/// unless the client guesses an id.
 pub(super) const LOOP: HeaderName = HeaderName::from_static("x-etcd-proxy-loop");
 
-/// A request that has come through this number of proxies goes no further.
+/// A request that has passed this number of proxies is refused.
 const HOPS_MAX: usize = 16;
 
-/// What is wrong with an endpoint that leads back here, and what to do about it.
+/// The cause of a loop, and what to do about it.
 pub(super) const ADVICE: &str = "the -advertise-client-urls of a member name a proxy: let them name the member's own \
     address, at which it listens for clients";
 
-/// The id of this proxy, new with each start.
+/// The id of this proxy, random at each start.
 #[derive(Debug)]
 pub(super) struct Hops {
     id: String,
 }
 
-/// Why a request goes no further.
+/// Why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HopError {
-    /// It was here before.
+    /// It has passed this proxy before.
     Loop,
-    /// It has come a longer way than any that makes sense.
+    /// It has passed [`HOPS_MAX`] proxies.
     TooFar,
 }
 
@@ -44,7 +44,7 @@ impl Hops {
     /// Adds this proxy to the hops of a request.
     ///
     /// # Errors
-    /// When the request is not to be passed on.
+    /// If the request must not be forwarded.
     pub(super) fn add(&self, headers: &mut HeaderMap) -> Result<(), HopError> {
         let mut hops = Vec::new();
         let mut count = 0;
@@ -69,7 +69,7 @@ impl Hops {
 }
 
 impl HopError {
-    /// What the client is told.
+    /// The text of the response.
     pub(super) fn text(self) -> String {
         match self {
             HopError::Loop => {
@@ -80,7 +80,7 @@ impl HopError {
     }
 }
 
-/// Whether a URL is certainly one at which a process with these URLs listens itself.
+/// Whether a URL certainly leads to the process that listens at these URLs.
 pub(super) fn is_own_url(url: &Url, listening: &Urls) -> bool {
     listening.iter().any(|own| {
         let same_host = url.host().eq_ignore_ascii_case(own.host());

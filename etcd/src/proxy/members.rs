@@ -1,4 +1,4 @@
-//! Asks the members, again and again, who they are.
+//! Refreshes the list of members periodically.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +12,32 @@ use super::upstream::Connector;
 use crate::log;
 use crate::peers::info::{RemoteCluster, members_of};
 
-/// With this interval or a longer one a proxy without endpoints looks more often, as its cluster may just begin.
+/// With an interval of at least this length, a proxy without endpoints refreshes more often: its cluster may be
+/// starting.
 const LONG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often that is.
+/// The interval of a proxy without endpoints.
 const IMPATIENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An interval of nothing would leave no time for requests.
+/// The shortest interval: with zero there would be no time for requests.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// How long a member may take for its list, beside the time to connect.
+/// How long a member may take to return its list, not counting the connect time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What is known of the members, for the next question.
+/// Keeps the member list up to date.
 pub(super) struct MemberRefresher<D> {
     connector: Connector,
     director: Arc<Director>,
     file: ClusterFile<D>,
     peer_urls: Vec<String>,
     client_urls: Vec<String>,
-    /// The log knows that there are endpoints.
+    /// Whether the log line about available endpoints has been written.
     logged_available: bool,
 }
 
 impl<D: Disk> MemberRefresher<D> {
-    /// Members that can be asked at these URLs.
+    /// A refresher that asks the members at these peer URLs.
     pub(super) fn new(
         connector: Connector,
         director: Arc<Director>,
@@ -53,8 +54,8 @@ impl<D: Disk> MemberRefresher<D> {
         }
     }
 
-    /// Asks, and tells the director what was said. When nobody answers there are no endpoints: what was known
-    /// may be wrong by now.
+    /// Asks the members for the list, and updates the director. If no member answers, there are no endpoints: the last
+    /// list may be outdated.
     pub(super) async fn refresh(&mut self) {
         let time_max = self.connector.dial_timeout().saturating_add(ANSWER_TIME_MAX);
         match members_of(self.connector.dialer(), &self.peer_urls, time_max).await {
@@ -99,11 +100,11 @@ impl<D: Disk> MemberRefresher<D> {
             }
             Err(error) => log::warning!("etcdmain", "proxy: error on writing urls {error}"),
         }
-        // Those that are true count, whatever the disk does.
+        // The new list is used even if it cannot be saved.
         self.peer_urls = peer_urls;
     }
 
-    /// Refreshes every `interval`, for ever.
+    /// Refreshes every `interval`, forever.
     pub(super) async fn refresh_forever(mut self, interval: Duration) {
         loop {
             let impatient = interval >= LONG_INTERVAL && self.director.available(Instant::now()).is_empty();
@@ -114,7 +115,7 @@ impl<D: Disk> MemberRefresher<D> {
     }
 }
 
-/// A list as Go prints it.
+/// A list in Go's format.
 pub(super) fn shown(list: &[String]) -> String {
     format!("[{}]", list.join(" "))
 }

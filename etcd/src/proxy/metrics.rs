@@ -1,4 +1,4 @@
-//! What the proxy counts, under the original's names.
+//! The proxy's metrics, under the original's names.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-/// The methods that are counted by name. Clients can think of any number of others.
+/// The methods with their own label. All others, which clients can invent, share `other`.
 const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "other"];
 
-/// A method's place in [`METHODS`].
+/// A method's index in [`METHODS`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MethodIndex(usize);
 
@@ -24,12 +24,12 @@ impl MethodIndex {
     }
 }
 
-/// Why a request got no answer from a member.
+/// Why a request got no response from a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DropReason {
-    /// There was no endpoint to try.
+    /// No endpoint was available.
     ZeroEndpoints,
-    /// One endpoint failed.
+    /// The attempt at one endpoint failed.
     FailedSendingRequest,
     /// All endpoints failed.
     FailedGettingResponse,
@@ -45,10 +45,10 @@ impl DropReason {
     }
 }
 
-/// The statuses that come at the rate of requests.
+/// The statuses that are frequent enough for cached counters.
 const FREQUENT: [StatusCode; 3] = [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_FOUND];
 
-/// The counters, with those that are needed often at hand: a request looks no label up.
+/// The metrics. Frequent counters are cached, so that a request does not look up labels.
 pub(super) struct ProxyMetrics {
     requests: IntCounterVec,
     handled: IntCounterVec,
@@ -65,7 +65,7 @@ struct MethodCounters {
 }
 
 impl ProxyMetrics {
-    /// Registers the counters.
+    /// Registers the metrics.
     pub(super) fn new(registry: &Registry) -> Result<ProxyMetrics, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;

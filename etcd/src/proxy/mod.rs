@@ -1,4 +1,4 @@
-//! A proxy: it takes clients' requests, and passes them on to the members of a cluster that it is not part of.
+//! A proxy: it forwards clients' requests to the members of a cluster. It is not a member itself.
 //!
 //! ```text
 //! transport::listener ─▶ connection ─▶ forward ─▶ director: which endpoint? ─▶ upstream ─▶ a member
@@ -7,8 +7,8 @@
 //!                                             members: who is there? every 30 s
 //! ```
 //!
-//! Bodies of requests are read first, so that a second endpoint can be tried; those of answers pass piece by piece.
-//! **Invariant:** nothing here looks into a body, and nothing but `proxy/cluster` is kept on disk.
+//! Request bodies are read completely first, so that another endpoint can be tried; response bodies are streamed.
+//! **Invariant:** the proxy does not interpret bodies, and writes only `proxy/cluster` to disk.
 
 mod body;
 mod cluster_file;
@@ -51,7 +51,7 @@ use crate::systemd::{ServiceEnvironment, report_status};
 use crate::tls::{self, Acceptors};
 use crate::transport::{self, BrowserRules, Limits, Wire};
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Proxy {
     wire: Wire,
     browsers: BrowserRules,
@@ -66,7 +66,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy without endpoints yet, which keeps at most `idle_max` idle connections to all of them.
+    /// A proxy without endpoints yet. It will keep at most `idle_max` idle connections to all endpoints together.
     fn new(
         config: &Config,
         connector: Connector,
@@ -75,7 +75,7 @@ impl Proxy {
     ) -> anyhow::Result<Proxy> {
         let process_metrics = Metrics::new();
         Ok(Proxy {
-            // A watch that is passed on ends with its client.
+            // A forwarded watch ends when its client disconnects.
             wire: Wire::new(Limits::from(config)).forgetting_who_leaves(),
             browsers: BrowserRules::new(config).without_dashboard(),
             readonly: config.proxy.mode == ProxyMode::Readonly,
@@ -95,14 +95,14 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// How the proxy is, in a line for people.
+    /// The proxy's state in one line, for the service manager.
     fn summary(&self) -> String {
         let (known, usable) =
             (self.director.endpoints().len(), self.director.available(tokio::time::Instant::now()).len());
         format!("proxy: {usable} of {known} endpoints can be used")
     }
 
-    /// What is not registered as a counter. A proxy has no store.
+    /// The measures that are not in the registry. A proxy has no store, so those of the store are zero.
     fn measures(&self) -> Vec<MetricFamily> {
         let mut measures = StoreCounts::default().families();
         measures.extend(Process::read().iter().flat_map(Process::families));
@@ -110,10 +110,10 @@ impl Proxy {
     }
 }
 
-/// Whether to run a proxy: the data dir decides once it was used, else `-proxy` does.
+/// Whether to run a proxy: a used data dir decides, else `-proxy` does.
 ///
 /// # Errors
-/// If the data dir is that of both, or no directory.
+/// If the data dir belongs to both a member and a proxy, or is not a directory.
 pub fn is_proxy(config: &Config) -> Result<bool, DataDirError> {
     Ok(match role_of(&RealDisk, &config.data_dir)? {
         Some(Role::Member) => false,
@@ -128,7 +128,7 @@ pub fn is_proxy(config: &Config) -> Result<bool, DataDirError> {
     })
 }
 
-/// Runs a proxy until it is told to stop. Errors are logged.
+/// Runs a proxy until a signal stops it. Errors are logged.
 pub fn run(config: &Config, service: &ServiceEnvironment) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -136,12 +136,12 @@ pub fn run(config: &Config, service: &ServiceEnvironment) -> Exit {
     };
     match runtime.block_on(serve(config, service)) {
         Ok(exit) => exit,
-        // The texts name their causes themselves.
+        // The error texts include their causes.
         Err(error) => fail(&error.to_string()),
     }
 }
 
-/// What was asked for and only a member has. Who believes it to be there may rely on it.
+/// Warns of flags that only a member supports: users may rely on them.
 fn warn_of_what_members_have(config: &Config) {
     if config.enable_pprof {
         log::warning!("proxy", "-enable-pprof has no effect: a proxy serves no profiles");
@@ -185,7 +185,7 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
         }
         None => {
             manager.status("starting: finding out who the members are");
-            // A discovery service may let us wait until enough members are there.
+            // Discovery may wait until enough members have registered.
             let urls = tokio::select! {
                 urls = first_peer_urls(config) => urls?,
                 signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -231,7 +231,7 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
     let summary = || proxy.summary();
     manager.ready(&summary());
     let signal = tokio::select! {
-        // What is watched here is the thread that serves all connections: this code runs on it.
+        // The watchdog covers the thread that serves all connections: this code runs on it.
         never = report_status(manager, summary(), summary, async || {}) => match never {},
         signal = signals.next() => signal,
     };
@@ -248,8 +248,8 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
     Ok(Exit::Signal(signal))
 }
 
-/// The peer URLs of a proxy that was never started before: those of all members that were registered, are named by
-/// a domain, or are listed; sorted.
+/// The first peer URLs of a proxy without a cluster file: those of all members from discovery, SRV records or
+/// `-initial-cluster`; sorted.
 async fn first_peer_urls(config: &Config) -> anyhow::Result<Vec<String>> {
     let cluster = match (&config.discovery, &config.discovery_srv) {
         (Some(discovery), _) => DiscoveryService::new(discovery)?.cluster().await?,

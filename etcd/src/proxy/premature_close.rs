@@ -1,22 +1,22 @@
-//! Notices clients that go away before they have their answer.
+//! Logs clients that disconnect before the end of the response.
 
 use std::net::SocketAddr;
 
 use crate::log;
 
-/// Dropped before it is disarmed, it tells the log that the client did not wait.
+/// Logs on drop that the client closed the connection early, unless it is disarmed.
 #[derive(Debug)]
 pub(super) struct PrematureCloseLog {
     client: Option<SocketAddr>,
 }
 
 impl PrematureCloseLog {
-    /// A request of this client is being answered.
+    /// Guards a request of this client.
     pub(super) fn of(client: Option<SocketAddr>) -> PrematureCloseLog {
         PrematureCloseLog { client }
     }
 
-    /// The request has come to an end that is not the client's doing.
+    /// The request has ended for another reason.
     pub(super) fn disarm(&mut self) {
         self.client = None;
     }

@@ -1,4 +1,4 @@
-//! Lines that a flood of requests must not make a flood of.
+//! Rate-limited log lines, so that a flood of requests does not flood the log.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use crate::log;
 
-/// Writes a line at most once a second.
+/// Writes at most one line per second.
 #[derive(Debug)]
 pub(super) struct RateLimitedLog {
     began: Instant,
-    /// The second in which the next line may be written.
+    /// The first second in which the next line may be written.
     next: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! The whole of the proxy before members that are scripts: bytes in, bytes out.
+//! Tests of the whole proxy with scripted members: bytes in, bytes out.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::*;
 use crate::config::{self, Invocation, ProxyConfig};
 use crate::connections::ConnectionSlots;
 
-/// No test waits longer for anything.
+/// The longest wait of any test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("waited for too long")
 }
 
-/// A proxy that listens, without asking anybody for members.
+/// A running proxy that does not refresh its members.
 struct RunningProxy {
     proxy: Arc<Proxy>,
     addr: SocketAddr,
@@ -51,7 +51,7 @@ impl RunningProxy {
         let (stop, stopping) = watch::channel(false);
         let connector = Connector::new(Dialer::plain(), &config.proxy);
         let mut proxy = Proxy::new(&config, connector, stopping.clone(), 128).unwrap();
-        // Connections are looked at often enough for each test to outlast some looks.
+        // Connections are checked so often that each test covers several checks.
         proxy.wire.look_interval = LOOK_INTERVAL;
         let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
@@ -71,7 +71,7 @@ impl RunningProxy {
         TestClient { socket: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on its own connection.
     async fn ask(&self, request: &str) -> String {
         self.connect().await.ask(request).await
     }
@@ -91,7 +91,7 @@ impl TestClient {
         self.socket.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Sends a request, and reads an answer whose length it tells.
+    /// Sends a request, and reads a response with a `Content-Length`.
     async fn ask(&mut self, request: &str) -> String {
         self.send(request).await;
         let head = self.until("\r\n\r\n").await;
@@ -125,7 +125,7 @@ impl TestClient {
         String::from_utf8(self.read.drain(..length).collect()).unwrap()
     }
 
-    /// What comes until the other side closes.
+    /// Reads until the other side closes.
     async fn rest(mut self) -> String {
         soon(self.socket.read_to_end(&mut self.read)).await.unwrap();
         String::from_utf8(self.read).unwrap()
@@ -138,13 +138,13 @@ struct StubMember {
     seen: Arc<Mutex<Vec<String>>>,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
-    /// Each answer takes a permit.
+    /// Each response takes a permit.
     gate: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
 impl StubMember {
-    /// Connections end after `closes_after` answers.
+    /// Connections close after `closes_after` responses.
     async fn start(answer: &'static str, closes_after: usize) -> StubMember {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -166,7 +166,7 @@ impl StubMember {
                         seen.lock().push(request);
                         tokio::select! {
                             permit = gate.acquire() => permit.unwrap().forget(),
-                            // Nothing more is sent on it but its end.
+                            // Nothing more is sent on it; it is closed.
                             _ = client.socket.read_u8() => break,
                         }
                         client.send(answer).await;
@@ -182,7 +182,7 @@ impl StubMember {
         StubMember::start(OK, usize::MAX).await
     }
 
-    /// Nobody is there.
+    /// A URL at which nothing listens.
     async fn dead() -> StubMember {
         let member = StubMember::ok().await;
         member.task.abort();
@@ -219,7 +219,7 @@ impl StubMember {
     }
 }
 
-/// A request with a body of a known length. `None` when there are no more.
+/// Reads a request with a body of a known length. `None` at the end of the connection.
 async fn read_request(client: &mut TestClient) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&client.read).into_owned();
@@ -259,7 +259,7 @@ async fn a_request_reaches_the_member_as_it_was() {
     let mut lines: Vec<&str> = head.lines().collect();
     assert_eq!((lines.remove(0), sent), ("PUT /v2/keys/a%20b?prevExist=true&x=%23y HTTP/1.1", "value=1"));
     lines.sort_unstable();
-    // An id that is another at each start.
+    // The id differs at each start.
     let hops = lines.iter().position(|line| line.starts_with("X-Etcd-Proxy-Hops: ")).unwrap();
     assert_eq!(lines.remove(hops).len(), "X-Etcd-Proxy-Hops: ".len() + 16);
     assert_eq!(
@@ -272,7 +272,7 @@ async fn a_request_reaches_the_member_as_it_was() {
             "X-Forwarded-For: 9.9.9.9, 127.0.0.1",
         ]
     );
-    // A body in chunks has a length when it goes on, and the connections stay on both sides.
+    // A chunked body is forwarded with a length, and both connections stay open.
     let chunked = "POST http://other.host/q HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     client.ask(chunked).await;
     let seen = member.seen().remove(1);
@@ -355,7 +355,7 @@ async fn an_answer_reaches_the_client_as_it_was() {
     );
 }
 
-/// A member that answers with a head and nothing more until it is told.
+/// A member that sends the head of a response, and the rest only on a signal.
 async fn slow_member() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -392,7 +392,7 @@ async fn a_stream_passes_as_it_comes() {
     }
     member.send("0\r\n\r\n").await;
     assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
-    // Both connections go on.
+    // Both connections stay usable.
     client.send(WATCH).await;
     assert!(soon(read_request(&mut member)).await.is_some());
 }
@@ -402,7 +402,7 @@ async fn who_goes_away_is_not_waited_for() {
     let (listener, url) = slow_member().await;
     let proxy = RunningProxy::start(&[], &[]).await;
     proxy.proxy.director.replace(&[url]);
-    // Before the answer begins, and within it.
+    // Before the response begins, and within it.
     for head in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
         let mut client = proxy.connect().await;
         client.send(WATCH).await;
@@ -459,7 +459,7 @@ async fn the_next_endpoint_gets_the_same_request() {
     let (dead, alive) = (StubMember::dead().await, StubMember::ok().await);
     let proxy = RunningProxy::start(&[], &[&dead, &alive]).await;
     let put = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nvalue=1";
-    // Until the order of chance has begun with the dead one.
+    // Repeat until the random order starts with the dead endpoint.
     for round in 1..=100 {
         proxy.proxy.director.replace(&[dead.url(), alive.url()]);
         assert_eq!(body(&proxy.ask(put).await), "ok");
@@ -554,7 +554,7 @@ async fn so_many_connections_are_kept() {
         client.until("ok").await;
     }
     member.wait_open(|open| open == 128).await;
-    // The kept ones serve what comes.
+    // The kept connections serve the next requests.
     member.gate.add_permits(AT_ONCE);
     for _ in 0..10 {
         proxy.get("/").await;
@@ -639,7 +639,7 @@ async fn the_local_page_knows_one_method() {
     assert_eq!(member.seen(), [""; 0]);
 }
 
-/// Members that are asked for their list at the stubs' URLs, and the file where their URLs are kept.
+/// A refresher that asks the stubs for the member list, and its cluster file.
 fn asking(stubs: &[&StubMember]) -> (MemberRefresher<SimDisk>, ClusterFile<SimDisk>, Arc<Director>) {
     let config = ProxyConfig {
         mode: ProxyMode::On,
@@ -682,7 +682,7 @@ async fn nobody_who_answers_means_no_endpoints_and_an_empty_list_no_news() {
     let (mut members, file, director) = asking(&[&member]);
     members.refresh().await;
     assert_eq!(director.available(Instant::now()), ["http://h:5"]);
-    // The member that is there by now is not: nobody listens at port 1.
+    // The listed member does not answer: nothing listens at port 1.
     members.refresh().await;
     assert_eq!(director.available(Instant::now()), [""; 0]);
     assert_eq!(file.read().unwrap().unwrap(), ["http://127.0.0.1:1"]);
@@ -715,7 +715,7 @@ const HEAD: &str = "HEAD /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_that_comes_back_is_answered_once() {
-    // To itself, and over another one.
+    // A loop to itself, and one over another proxy.
     let (alone, first, second) = (
         RunningProxy::start(&[], &[]).await,
         RunningProxy::start(&[], &[]).await,
@@ -726,7 +726,7 @@ async fn a_request_that_comes_back_is_answered_once() {
         first.lead_to(&[second.url()]);
         second.lead_to(&[first.url()]);
         for proxy in [&alone, &first, &second] {
-            // The second time it is known.
+            // The second request finds the endpoint marked.
             for _ in 0..2 {
                 let before: f64 = [&alone, &first, &second].iter().map(|proxy| proxy.requests()).sum();
                 let answer = proxy.ask(request).await;
@@ -744,11 +744,11 @@ async fn an_endpoint_that_leads_back_does_not_spoil_the_others() {
     let member = StubMember::ok().await;
     let proxy = RunningProxy::start(&[], &[]).await;
     for _ in 0..8 {
-        // In an order of chance.
+        // In random order.
         proxy.lead_to(&[proxy.url(), member.url()]);
         assert!(proxy.ask(PUT).await.starts_with("HTTP/1.1 200 OK\r\n"));
     }
-    // What a client says of its own way concerns this request alone.
+    // A client's own hops header affects only that request.
     let ids: Vec<String> = (0..20).map(|number| format!("{number:016x}")).collect();
     let far = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Etcd-Proxy-Hops: {}\r\n\r\n", ids.join(", "));
     assert!(proxy.ask(&far).await.starts_with("HTTP/1.1 508 "));

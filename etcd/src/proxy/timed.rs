@@ -1,4 +1,4 @@
-//! A connection on which no read and no write may take longer than it should.
+//! A connection with read and write timeouts.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A connection with limits. Without any it costs nothing.
+/// A connection with timeouts. Without timeouts it adds no cost.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     inner: S,
@@ -17,8 +17,8 @@ pub(super) struct Timed<S> {
 }
 
 impl<S> Timed<S> {
-    /// `read` bounds the time between two moments at which something came or went, `write` that of one write;
-    /// `None` for ever.
+    /// `read` bounds the time without any received or sent data while a read waits, `write` the time of one write;
+    /// `None`: no limit.
     pub(super) fn new(inner: S, read: Option<Duration>, write: Option<Duration>) -> Timed<S> {
         Timed { inner, read: OperationTimeout::new(read), write: OperationTimeout::new(write) }
     }
@@ -37,7 +37,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
         if polled.is_ready() {
-            // The answer's time begins when there is something to answer.
+            // The time for the response starts after the last byte of the request.
             this.read.restart();
         }
         this.write.poll(cx, polled)
@@ -73,13 +73,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 }
 
-/// How long something may be pending.
+/// The timeout of one kind of operation.
 #[derive(Debug)]
 struct OperationTimeout {
     limit: Option<Duration>,
-    /// Made when first needed.
+    /// Created on first use.
     timer: Option<Pin<Box<Sleep>>>,
-    /// The timer runs for what is pending now.
+    /// Whether the timer runs for a pending operation.
     waits: bool,
 }
 

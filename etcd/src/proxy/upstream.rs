@@ -1,4 +1,4 @@
-//! One endpoint's connections: requests go out on them one at a time, and idle ones wait for the next.
+//! The connections to one endpoint. Each carries one request at a time; idle connections are reused.
 
 use std::error::Error;
 use std::io;
@@ -22,17 +22,17 @@ use super::timed::Timed;
 use crate::config::ProxyConfig;
 use crate::transport::HEADER_LINES_SHORT;
 
-/// Idle connections that are kept for one endpoint, unless descriptors are short: as many requests at a time cost no
-/// new connection.
+/// The most idle connections to one endpoint: up to this number of concurrent requests needs no new connections. Lower
+/// if descriptors are scarce.
 const IDLE_MAX: usize = 128;
 
-/// What "for ever" is to a dialler, which wants a number.
+/// The dial timeout that stands for "no limit".
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The sending end of a connection.
+/// The sending half of an HTTP connection.
 type RequestSender = http1::SendRequest<Full<Bytes>>;
 
-/// How connections are made.
+/// Makes connections to endpoints.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     dialer: Dialer,
@@ -65,13 +65,13 @@ impl Connector {
         let mut http = http1::Builder::new();
         http.title_case_headers(true).max_headers(HEADER_LINES_SHORT);
         let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
-        // It ends with its sender, and what ends it sooner the sender is told.
+        // The task ends with its sender; the sender gets any error.
         tokio::spawn(connection);
         Ok(sender)
     }
 }
 
-/// A request as it goes to whichever endpoint takes it.
+/// A request that can be sent to any endpoint.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
@@ -90,13 +90,13 @@ impl Outgoing {
         request
     }
 
-    /// Whether it does no harm to ask twice.
+    /// Whether the request can safely be sent twice.
     fn only_reads(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 }
 
-/// Why an endpoint gave no answer.
+/// Why an endpoint gave no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
     #[error("{0}")]
@@ -105,7 +105,7 @@ pub(super) enum SendError {
     Connection(#[from] hyper::Error),
 }
 
-/// What went wrong below the HTTP library, if anything did; its own words else.
+/// The cause below the HTTP library, if there is one, else the library's own text.
 fn cause(error: &hyper::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
@@ -125,13 +125,13 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// `None` for a URL whose host no header can hold.
+    /// `None` if the URL's host is not a valid header value.
     pub(super) fn new(url: Url) -> Option<Upstream> {
         let host = HeaderValue::from_str(url.address()).ok()?;
         Some(Upstream { url, host, idle: Mutex::default(), idle_max: AtomicUsize::new(IDLE_MAX) })
     }
 
-    /// From now on at most this number of idle connections is kept.
+    /// Sets the most idle connections, and closes surplus ones.
     pub(super) fn keep_idle(&self, idle_max: usize) {
         let idle_max = idle_max.clamp(1, IDLE_MAX);
         self.idle_max.store(idle_max, Relaxed);
@@ -142,10 +142,10 @@ impl Upstream {
         &self.url
     }
 
-    /// Sends a request, and waits for the head of the answer.
+    /// Sends a request, and waits for the head of the response.
     ///
-    /// A connection that waited may have been closed by the other side in the moment it is used. What was not
-    /// sent then, or does no harm, is sent again on a new one.
+    /// The other side may close an idle connection at the moment of its reuse. A request that was not sent, or that
+    /// only reads, is then sent again on a new connection.
     pub(super) async fn send(
         self: &Arc<Self>,
         connector: &Connector,
@@ -171,7 +171,7 @@ impl Upstream {
         Ok((response, self.lease(sender)))
     }
 
-    /// The connection that went idle last; those that were closed meanwhile are forgotten.
+    /// Takes the most recently used idle connection; drops those that were closed.
     fn take_idle(&self) -> Option<RequestSender> {
         let mut idle = self.idle.lock();
         let mut at = idle.len();
@@ -191,8 +191,7 @@ impl Upstream {
     }
 }
 
-/// A connection while an answer comes in on it. Dropped before its end, it is closed, and the member sees that
-/// nobody waits any more.
+/// A connection that receives a response. On drop it is closed, so that the member sees that the request was cancelled.
 #[derive(Debug)]
 pub(super) struct Lease {
     upstream: Arc<Upstream>,
@@ -200,7 +199,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The answer has come in whole: the connection can take another request.
+    /// Returns the connection for reuse, after the complete response.
     pub(super) fn give_back(self) {
         let idle_max = self.upstream.idle_max.load(Relaxed);
         let mut idle = self.upstream.idle.lock();
