@@ -1,18 +1,18 @@
-//! The addresses of etcd 0.4: an IP address and a port, without a scheme.
+//! Addresses as in etcd 0.4: an IP address and a port, without a scheme.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// `127.0.0.1:4001` or `[::1]:4001`. The address is kept as it was written: it becomes part of a URL, and URLs
-/// are compared as text.
+/// `127.0.0.1:4001` or `[::1]:4001`. Keeps the original spelling: it becomes part of a URL, and URLs are compared as
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IpPort {
     ip: String,
     port: u16,
 }
 
-/// Why a text is no such address; the texts are those of etcd 2.x and Go.
+/// Why a text is not a valid address; the texts are those of etcd 2.x and Go.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
     #[error("address {0}: missing port in address")]

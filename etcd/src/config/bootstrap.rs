@@ -1,5 +1,5 @@
-//! Whether the settings can make a new cluster. Asked only when the member has no data: a restart does not look
-//! at them.
+//! Checks whether the settings can create a new cluster. Used only if the member has no data: a restart ignores these
+//! settings.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,48 +11,48 @@ use crate::log::{Level, LogLine};
 
 use super::{ClusterState, Config};
 
-/// Why a member without data cannot begin. The texts are etcd's.
+/// Why a member without data cannot start. The texts are the original's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
-    /// The member is not in its own list.
+    /// The member is not in the initial cluster.
     #[error("couldn't find local name {} in the initial cluster configuration", quote(.0))]
     NotNamed(String),
-    /// A blank became part of a member's name.
+    /// A member's name begins or ends with a blank.
     #[error(
         "the entry {} of {source_name} begins with a blank, or has one before '=', which would be part of the member's \
          name: write no blanks between the entries",
         quote(entry)
     )]
     Blank {
-        /// The entry.
+        /// The entry of the list.
         entry: String,
-        /// What the list is called.
+        /// The source of the list.
         source_name: String,
     },
-    /// The list says that the member is elsewhere than it says itself.
+    /// The list and the member's own settings give different URLs for the member.
     #[error("--initial-cluster must include {wanted} given --initial-advertise-peer-urls={advertised}")]
     OtherUrls {
-        /// What the list should hold.
+        /// The entries that the list should contain.
         wanted: String,
-        /// What the member says.
+        /// The member's advertised URLs.
         advertised: String,
-        /// What to look at.
+        /// Hints at possible causes.
         hints: Vec<&'static str>,
     },
-    /// Two members, or one twice, at the same URL.
+    /// The list contains a URL twice.
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
-    /// A discovery service tells of new clusters only.
+    /// Discovery is for new clusters only.
     #[error("discovery URL should not be set when joining existing initial cluster")]
     DiscoveryWhileJoining,
 }
 
 impl BootstrapError {
-    /// What the log says before the process ends with status 1.
+    /// The log lines before the process ends with status 1.
     pub fn lines(&self) -> Vec<LogLine> {
         let line = |level, text: String| LogLine { level, package: "etcdmain", text };
         match self {
-            // The original does not call this one critical.
+            // The original does not log this one as critical.
             BootstrapError::OtherUrls { hints, .. } => std::iter::once(self.to_string())
                 .chain(hints.iter().map(|hint| (*hint).to_owned()))
                 .map(|text| line(Level::Info, text))
@@ -63,8 +63,8 @@ impl BootstrapError {
 }
 
 impl Config {
-    /// Checks that a member without data can begin with these first members: those of the settings or, if these
-    /// name a domain instead, those found there. `resolve` finds the first address of a host name.
+    /// Checks that a member without data can start with this initial cluster: that of the settings, or the result of
+    /// SRV discovery. `resolve` returns the first address of a host name.
     pub fn check_bootstrap(
         &self,
         cluster: &InitialCluster,
@@ -78,7 +78,7 @@ impl Config {
         }
         let listed = cluster.get(&self.name).ok_or_else(|| BootstrapError::NotNamed(self.name.clone()))?;
         let new = self.initial_cluster_state == ClusterState::New;
-        // One that joins was announced with its URLs before.
+        // A joining member was added with its URLs before.
         if new && located(listed, &resolve) != located(&self.advertise_peer_urls, &resolve) {
             return Err(self.other_urls());
         }
@@ -113,14 +113,14 @@ impl Config {
     }
 }
 
-/// Whether two members, or one twice, are at the same URL.
+/// Whether the cluster contains a URL twice, for one member or for two.
 pub(crate) fn has_url_twice(cluster: &InitialCluster) -> bool {
     let mut seen = BTreeSet::new();
     !cluster.iter().flat_map(|(_, urls)| urls).all(|url| seen.insert(url))
 }
 
-/// URLs that can be compared: host names, but for `localhost`, become addresses. A name that cannot be resolved
-/// stays as it is. Sorted.
+/// The URLs in a comparable form: host names except `localhost` are replaced by addresses. A name that cannot be
+/// resolved stays. Sorted.
 pub(crate) fn located<'a>(
     urls: impl IntoIterator<Item = &'a Url>,
     resolve: &impl Fn(&str) -> Option<IpAddr>,

@@ -1,4 +1,4 @@
-//! The checks between what was said and a [`Config`], in the order of the original.
+//! Checks the settings and builds the [`Config`], in the order of the original's checks.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use super::{
     Sources, TlsFlags, V1Dialect,
 };
 
-/// Beyond this a cluster would be without a leader for minutes after a failure.
+/// With a longer election timeout, a cluster would be without a leader for minutes after a failure.
 const ELECTION_MS_MAX: u64 = 50_000;
 
-/// Below these the times are taken, with a warning.
+/// Shorter times are accepted with a warning.
 const HEARTBEAT_MS_USEFUL: u64 = 10;
 const ELECTION_MS_USEFUL: u64 = 100;
 
-/// What `-snapshot-count 0` means.
+/// The meaning of `-snapshot-count 0`.
 const SNAPSHOT_COUNT: u64 = 10_000;
 
 pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Config, ConfigError> {
@@ -46,7 +46,7 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
     let name = values.text("name").to_owned();
     let peers = values.text("peers").to_owned();
     let peers_file = path(values.text("peers-file"));
-    // Nobody of 0.x had to list itself to found a cluster.
+    // A 0.x member did not have to list itself to create a cluster.
     let of_0_x = !peers.is_empty() || peers_file.is_some() || settings.is_set("peer-addr");
     let initial_cluster = match values.text("initial-cluster") {
         _ if of_0_x && !settings.is_set("initial-cluster") => {
@@ -60,7 +60,7 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
     let discovery = discovery(settings);
     let discovery_srv = Some(values.text("discovery-srv")).filter(|domain| !domain.is_empty());
     let initial_cluster = if discovery.is_some() {
-        // The others are not known yet. What is registered is what stands here.
+        // The other members are not known yet. This entry is what the member registers.
         InitialCluster::from_iter([(name.clone(), advertise_peer_urls.clone())])
     } else if discovery_srv.is_some() {
         InitialCluster::default()
@@ -172,7 +172,7 @@ fn check_one_bootstrap_method(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Why the first members cannot be read: what is wrong, and with which of them.
+/// The error for an invalid initial cluster: names the bad entry and what is wrong with it.
 fn bad_cluster_error(list: &str, error: &UrlError, source: &str) -> ConfigError {
     let mut entries = list.split(',').filter(|entry| !entry.is_empty());
     let bad = entries.find_map(|entry| Some((entry, InitialCluster::parse(entry).err()?)));
@@ -183,7 +183,7 @@ fn bad_cluster_error(list: &str, error: &UrlError, source: &str) -> ConfigError 
     ))
 }
 
-/// Warns of addresses that nobody can connect to from another machine.
+/// Warns of advertised URLs that other machines cannot connect to.
 fn warn_of_unreachable_urls(urls: &Urls, source: &str, notes: &mut StartupLines) {
     for url in urls {
         let host = url.host();
@@ -198,8 +198,8 @@ fn warn_of_unreachable_urls(urls: &Urls, source: &str, notes: &mut StartupLines)
     }
 }
 
-/// A list of URLs from the flag of 2.x or from that of 0.4, and which of them. If `advertised` is given and the old
-/// listening address is not, its port on all addresses takes its place.
+/// A list of URLs from the 2.x flag `new` or the 0.4 flag `old`, and the flag that it comes from. If `old` is not set
+/// but `advertised` is, uses the port of `advertised` on all addresses.
 fn urls<'a>(
     settings: &Settings,
     new: &'a str,
@@ -218,7 +218,7 @@ fn urls<'a>(
     } else {
         None
     };
-    // Both texts passed the checks of their flags before.
+    // Parsing the flags has already checked both texts.
     let Some(address) = address else {
         let urls = Urls::parse(settings.values.text(new));
         return urls.map(|urls| (urls, new)).map_err(|error| ConfigError::flags(&error.to_string()));
@@ -234,7 +234,7 @@ fn urls<'a>(
     urls.map(|urls| (urls, flag)).map_err(|error| ConfigError::flags(&error.to_string()))
 }
 
-/// Whether the file gives an advertised address while a flag or variable says where to listen.
+/// Whether the advertised address comes from the file while a flag or variable sets the listen URLs.
 fn file_address_is_overridden(settings: &Settings, new: &str, advertised: &str) -> bool {
     settings.from_file.contains(advertised) && settings.is_set(new) && !settings.from_file.contains(new)
 }
@@ -269,7 +269,7 @@ fn timing(settings: &Settings, notes: &mut StartupLines) -> Result<(u64, u64), C
         )));
     }
     if heartbeat == 0 {
-        // The original divides by it.
+        // The original divides by the interval.
         return Err(ConfigError::flags(
             "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
         ));
@@ -319,7 +319,7 @@ fn discovery(settings: &Settings) -> Option<Discovery> {
     })
 }
 
-/// What `-initial-cluster` is for a member of this name when nobody says it.
+/// The default of `-initial-cluster` for a member with this name.
 fn default_cluster_of(name: &str) -> String {
     let name = if name.is_empty() { NAME } else { name };
     PEER_URLS.split(',').map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
@@ -329,7 +329,7 @@ fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
-/// A number of things; more than can be counted means all there are.
+/// A count as `usize`; too large values become `usize::MAX`.
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -9,13 +9,13 @@ use super::outcome::StartupLines;
 use super::peer_list::without_users;
 use super::{ConfigError, Settings};
 
-/// What all variables of this program begin with.
+/// The prefix of all variables of this program.
 pub(super) const PREFIX: &str = "ETCD_";
 
-/// Takes over the variables of flags that the command line did not set, and tells of each what became of it.
+/// Applies the variables of flags that the command line did not set, and logs how each variable was used.
 ///
-/// An empty variable counts as absent. All are looked at; of several bad ones the last is reported, in the order
-/// of the flags' names, as the original does.
+/// An empty variable counts as absent. All variables are read; of several invalid ones the last is reported, in the
+/// order of the flags' names, as in the original.
 pub(super) fn read(
     settings: &mut Settings,
     variables: &[(String, String)],
@@ -45,7 +45,7 @@ pub(super) fn read(
                 refusal = Some(ConfigError::Fatal(text));
             }
         }
-        // The one that may hold a password.
+        // `-peers` may contain a password.
         let hidden = (flag.name == "peers" && value.contains('@')).then(|| without_users(value));
         let value = hidden.as_deref().unwrap_or(value);
         notes.info(format!("recognized and used environment variable {variable}={value}"));
@@ -56,7 +56,7 @@ pub(super) fn read(
             continue;
         }
         if on_the_line.contains(name) {
-            // The blank at the end is the original's.
+            // The original's text has this blank at the end.
             notes.info(format!(
                 "recognized environment variable {name}, but unused: shadowed by corresponding flag "
             ));

@@ -1,9 +1,8 @@
-//! Settings from a file in the form of etcd 0.4: TOML with the tables `[peer]` and `[cluster]`.
+//! Settings from a configuration file in the format of etcd 0.4: TOML with the tables `[peer]` and `[cluster]`.
 //!
-//! A key is a flag's name with underscores; in a table the table's name goes before it: `addr` below `[peer]` is
-//! `-peer-addr`. So every flag has a key, not only those of 0.4. Lists become what the flag takes: values with
-//! commas between. The file comes last: what the command line or the environment says, in the new words or in
-//! the old, goes before it.
+//! A key is a flag's name with underscores; in a table, the table's name is the prefix: `addr` in `[peer]` is
+//! `-peer-addr`. So every flag has a key, not only those of 0.4. A list becomes comma-separated values. The file has
+//! the lowest precedence: the command line and the environment override it, with new or old names.
 
 use shared::flags::{Flag, Kind};
 use shared::quote::quote;
@@ -14,17 +13,17 @@ use super::flags::FLAGS;
 use super::outcome::StartupLines;
 use super::{ConfigError, Settings};
 
-/// Keys of 0.4 that became flags of another name.
+/// 0.4 keys that became flags with another name.
 const RENAMED: &[(&str, &str)] = &[("verbose", "v"), ("very-verbose", "vv")];
 
-/// Keys of 0.4 that no flag of 2.x knows.
+/// 0.4 keys without a flag in 2.x: ignored with a warning.
 const DROPPED: &[&str] =
     &["http-read-timeout", "http-write-timeout", "peer-heartbeat-timeout", "very-very-verbose"];
 
-/// Flags that make no sense in a file.
+/// Flags that are not allowed in a file.
 const NOT_IN_FILES: &[&str] = &["config", "version"];
 
-/// Flags that say the same thing in different words: a file does not speak of it once one of them is set.
+/// Groups of flags with the same meaning: if one flag of a group is set, the file's values for the group are ignored.
 const EQUIVALENT: &[&[&str]] = &[
     &["listen-peer-urls", "peer-bind-addr"],
     &["initial-advertise-peer-urls", "peer-addr"],
@@ -33,7 +32,7 @@ const EQUIVALENT: &[&[&str]] = &[
     &["initial-cluster", "discovery", "discovery-srv"],
 ];
 
-/// Takes over the settings of the file with this content. `path` is for messages.
+/// Applies the settings in the file's content. `path` is for messages.
 pub(super) fn read(
     settings: &mut Settings,
     path: &str,
@@ -107,7 +106,7 @@ impl ConfigFile<'_> {
             ))
         })?;
         if text.is_empty() {
-            // 0.4's example file sets what it does not use to nothing.
+            // 0.4's example file sets unused settings to empty values.
             return Ok(());
         }
         if already_set.contains(&flag.name) {
@@ -143,7 +142,7 @@ impl ConfigFile<'_> {
     }
 }
 
-/// A value as it would be typed.
+/// A value in the form of the command line.
 fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -1,7 +1,7 @@
-//! Every flag of the server: its name, its kind, its default and its help stand here once.
+//! The list of the server's flags: name, kind, default and help of each.
 //!
 //! The environment, the configuration file, the help, manual pages, completions and the check of
-//! `Documentation/configuration.md` are made of this list.
+//! `Documentation/configuration.md` all use this list.
 
 use shared::flags::{Flag, FlagSet, Group, Kind};
 use shared::url::{Url, UrlError, Urls};
@@ -13,12 +13,12 @@ use crate::log::Format;
 pub(super) const PEER_URLS: &str = "http://localhost:2380,http://localhost:7001";
 /// The default of both lists of client URLs.
 pub(super) const CLIENT_URLS: &str = "http://localhost:2379,http://localhost:4001";
-/// The name of a member that was given none.
+/// The default of `-name`.
 pub(super) const NAME: &str = "default";
 /// The default of `-initial-cluster`.
 pub(super) const INITIAL_CLUSTER: &str = "default=http://localhost:2380,default=http://localhost:7001";
 
-/// A flag of 0.4 that 2.x accepts, says so, and does not use.
+/// A 0.4 flag that 2.x accepts with a warning and ignores.
 const fn ignored(name: &'static str) -> Flag {
     Flag::new(name, Kind::Ignored, "", "Of etcd 0.4. Accepted with a warning, and not used.")
 }
@@ -204,7 +204,7 @@ const LIMITS: Group = Group {
         ),
         Flag::new(
             "max-header-bytes",
-            // The headers of any browser fit into the least.
+            // The headers of any browser fit into the minimum.
             Kind::Bounded(8192, 16 << 20),
             "1048576",
             "How long the first line of a request and its headers may be together; longer ones are answered \
@@ -558,7 +558,7 @@ pub(super) fn client_threads(word: &str) -> Result<Option<usize>, String> {
 
 fn check_cors(list: &str) -> Result<(), String> {
     for origin in origins(list).filter(|origin| *origin != "*") {
-        // An origin need not follow the rules for URLs that this server listens on, it must only be one.
+        // An origin need not meet the rules for listen URLs; it must only be a valid URL.
         if let Err(error @ UrlError::Malformed { .. }) = origin.parse::<Url>() {
             return Err(format!("Invalid CORS origin: {error}"));
         }

@@ -1,15 +1,15 @@
-//! A body for fuzzers: settings from anywhere are read without a panic, whatever they are.
+//! A fuzz target: reading settings from any source never panics.
 
 use std::ffi::OsString;
 
 use super::{Invocation, read};
 
-/// Reads `input` as a command line, an environment and a file, and checks what comes of it.
+/// Reads `input` as a command line, an environment and a file, and checks the result.
 ///
-/// The parts are separated by lines of three dashes; each word and each variable is a line.
+/// The parts are separated by lines of three dashes; each argument and each variable is a line.
 ///
 /// # Panics
-/// If a rule is broken: that is a finding.
+/// If a rule is broken: the fuzzer has found a bug.
 pub fn fuzz_settings(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut parts = text.splitn(3, "---\n");

@@ -1,4 +1,4 @@
-//! Command line, environment and file become one [`Config`], checked once.
+//! Reads the command line, the environment and the configuration file into one checked [`Config`].
 //!
 //! ```text
 //! words ──flags──▶ Settings ◀──env── variables      (a variable sets what no flag set)
@@ -6,8 +6,8 @@
 //!                     └─ check ─▶ Config, or a refusal in the original's words
 //! ```
 //!
-//! **Invariant:** nothing here opens, listens or starts anything; what must be read is handed in, and what must
-//! be said is handed out as an [`Invocation`].
+//! **Invariant:** this module opens, listens on and starts nothing; the caller passes in what must be read, and prints
+//! what the [`Invocation`] contains.
 
 mod address;
 mod bootstrap;
@@ -45,162 +45,162 @@ pub use tls::TlsFlags;
 
 use outcome::StartupLines;
 
-/// How a member runs. Made by [`read`] only, so every value has passed the checks.
+/// The configuration of a member or a proxy. Constructed by [`read`] only, so every value has passed the checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What people call the member.
+    /// The member's name, for people.
     pub name: String,
-    /// Holds `member`; need not exist.
+    /// The data directory; contains `member`. Need not exist.
     pub data_dir: PathBuf,
-    /// Where the log is, if not in the data directory.
+    /// The directory of the log, if not in the data directory.
     pub wal_dir: Option<PathBuf>,
     /// Entries applied between two snapshots, at least 1.
     pub snapshot_count: u64,
     /// Milliseconds between two heartbeats, at least 1.
     pub heartbeat_ms: u64,
-    /// Milliseconds without a leader until an election, at least five heartbeats.
+    /// Milliseconds without a leader until an election; at least five heartbeats.
     pub election_ms: u64,
-    /// Where to listen for other members.
+    /// The URLs to listen on for other members.
     pub listen_peer_urls: Urls,
-    /// Where to listen for clients.
+    /// The URLs to listen on for clients.
     pub listen_client_urls: Urls,
-    /// Where other members find this one.
+    /// The URLs at which other members reach this one.
     pub advertise_peer_urls: Urls,
-    /// Whether nobody said where other members find this one.
+    /// Whether `advertise_peer_urls` is the default.
     pub advertise_peer_urls_are_default: bool,
-    /// Where clients find this member.
+    /// The URLs at which clients reach this member.
     pub advertise_client_urls: Urls,
-    /// The members of a new cluster, as far as the settings name them: with discovery that is this one alone,
-    /// with SRV records nobody.
+    /// The members of a new cluster, as far as the settings name them: with discovery only this member, with SRV
+    /// records none.
     pub initial_cluster: InitialCluster,
-    /// Whether nobody named the members.
+    /// Whether `initial_cluster` is the default.
     pub initial_cluster_is_default: bool,
-    /// Peers of a running cluster that a member without data joins, as `-peers` lists them; empty for none.
+    /// Peers of a running cluster that a member without data joins, in the form of `-peers`; empty for none.
     pub peers: String,
-    /// A file with such a list, read if there is none in `peers`.
+    /// A file with such a list, read if `peers` is empty.
     pub peers_file: Option<PathBuf>,
-    /// What keeps clusters with the same addresses apart; with discovery, its URL.
+    /// Distinguishes clusters with the same addresses; with discovery, the discovery URL.
     pub initial_cluster_token: String,
-    /// Where the members of a new cluster find each other.
+    /// The discovery service for the members of a new cluster.
     pub discovery: Option<Discovery>,
     /// The domain whose SRV records name the members of a new cluster.
     pub discovery_srv: Option<String>,
-    /// Whether a member without data makes the cluster or joins it.
+    /// Whether a member without data creates the cluster or joins it.
     pub initial_cluster_state: ClusterState,
-    /// Certificates for clients.
+    /// The TLS flags for clients.
     pub client_tls: TlsFlags,
-    /// Certificates for other members.
+    /// The TLS flags for other members.
     pub peer_tls: TlsFlags,
-    /// Snapshot files to keep; 0 for all.
+    /// The number of snapshot files to keep; 0 for all.
     pub max_snapshots: usize,
-    /// Log files to keep; 0 for all.
+    /// The number of log files to keep; 0 for all.
     pub max_wals: usize,
-    /// Origins that browsers may let in; `*` for all. Sorted, without repetition.
+    /// The allowed CORS origins; `*` for all. Sorted, without duplicates.
     pub cors: Vec<String>,
-    /// Hosts that requests may name, without ports; `*` for any.
+    /// The hosts that requests may name, without ports; `*` for any.
     pub host_whitelist: Vec<String>,
-    /// Refuse changes of keys by pages of other origins.
+    /// Refuse changes of keys from pages of other origins.
     pub keys_same_origin: bool,
     /// Make this member the only one of its cluster.
     pub force_new_cluster: bool,
-    /// Whether the process was started in allow-legacy mode, which is no flag: the starter says it.
+    /// Whether the process was started in allow-legacy mode. Not a flag: the launcher sets it.
     pub allow_legacy: bool,
-    /// Refuse changes of the members that cost the quorum.
+    /// Refuse membership changes that would lose the quorum.
     pub strict_reconfig_check: bool,
-    /// Whose v1 API is served.
+    /// Which release's v1 API is served.
     pub v1_dialect: V1Dialect,
-    /// Whether a leader removes members that have been silent for long.
+    /// Whether the leader removes members that have been silent for a long time.
     pub remove_dead_members: bool,
-    /// What the dashboard may do.
+    /// Whether the dashboard is served, and whether it may write.
     pub dashboard: DashboardMode,
-    /// Past events kept for watches, at least 1.
+    /// The number of past events kept for watches, at least 1.
     pub watch_history: usize,
-    /// Whether the process is a member or passes requests on to members.
+    /// The proxy settings, and whether the process is a proxy.
     pub proxy: ProxyConfig,
-    /// Whether figures are shown in the form of 0.4.
+    /// Whether metrics are served in the format of 0.4.
     pub trace: bool,
-    /// Where figures are sent to Graphite, as host and port.
+    /// The Graphite server that metrics are sent to, as host and port.
     pub graphite: Option<String>,
-    /// The longest body of a request.
+    /// The longest request body.
     pub request_body_bytes_max: usize,
-    /// The longest head of a request.
+    /// The longest request head.
     pub request_header_bytes_max: usize,
-    /// How many levels below the root a new key may be.
+    /// The deepest level of a new key below the root.
     pub key_levels_max: usize,
-    /// Threads for the connections of clients; `None` for as many as suit the machine.
+    /// The number of threads that serve client connections; `None` for as many as suit the machine.
     pub client_threads: Option<usize>,
-    /// From here on a write or a quorum read is slow enough for a line in the log; zero for never.
+    /// A write or a quorum read that takes longer is logged; zero disables this.
     pub slow_request: Duration,
     /// Serve profiles.
     pub enable_pprof: bool,
-    /// What errors call the settings that can prove wrong after the start.
+    /// The names of settings for errors that occur after the start.
     pub sources: Sources,
 }
 
-/// Where settings come from: `-listen-peer-urls`, `ETCD_LISTEN_PEER_URLS`, or `listen_peer_urls in "FILE"`.
+/// The sources of settings: `-listen-peer-urls`, `ETCD_LISTEN_PEER_URLS`, or `listen_peer_urls in "FILE"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// Of where to listen for other members.
+    /// The source of the peer listen URLs.
     pub listen_peer_urls: String,
-    /// Of where to listen for clients.
+    /// The source of the client listen URLs.
     pub listen_client_urls: String,
-    /// Of the first members.
+    /// The source of the initial cluster.
     pub initial_cluster: String,
 }
 
-/// How a proxy works.
+/// The settings of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// Whether to be one.
+    /// The mode.
     pub mode: ProxyMode,
-    /// How long a member that failed is left alone.
+    /// How long a failed endpoint is not used.
     pub failure_wait: Duration,
-    /// How often the members are asked for.
+    /// The interval at which the member list is refreshed.
     pub refresh_interval: Duration,
-    /// How long a connection to a member may take; `None` for ever.
+    /// The timeout of connecting to a member; `None` for no limit.
     pub dial_timeout: Option<Duration>,
-    /// How long a write to a member may take; `None` for ever.
+    /// The timeout of a write to a member; `None` for no limit.
     pub write_timeout: Option<Duration>,
-    /// How long a member may be silent; `None` for ever.
+    /// The timeout of a read from a member; `None` for no limit.
     pub read_timeout: Option<Duration>,
 }
 
 /// `-dashboard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DashboardMode {
-    /// Show and change.
+    /// Shows and changes keys.
     #[default]
     On,
-    /// Show only.
+    /// Shows keys only.
     ReadOnly,
-    /// There is none.
+    /// Not served.
     Off,
 }
 
 /// `-proxy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyMode {
-    /// A member.
+    /// The process is a member.
     Off,
-    /// A proxy that passes `GET` on and nothing else.
+    /// A proxy that forwards only `GET`.
     Readonly,
     /// A proxy.
     On,
 }
 
-/// `-discovery` and what goes with it.
+/// `-discovery` and the flags that belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
-    /// The URL of a token.
+    /// The URL of the token.
     pub url: String,
-    /// The HTTP proxy on the way there.
+    /// The HTTP proxy for requests to the discovery service.
     pub proxy: Option<String>,
-    /// What to do if the cluster is full.
+    /// The action if the cluster is full.
     pub fallback: Fallback,
 }
 
 impl Discovery {
-    /// The proxy as it may stand in the log: without its password.
+    /// The proxy for log lines: without its password.
     pub fn proxy_shown(&self) -> Option<String> {
         let proxy = self.proxy.as_deref()?;
         let Some((user, host)) = proxy.rsplit_once('@') else { return Some(proxy.to_owned()) };
@@ -214,26 +214,26 @@ impl Discovery {
 /// `-discovery-fallback`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
-    /// End with an error.
+    /// Exit with an error.
     Exit,
-    /// Be a proxy of the cluster.
+    /// Become a proxy of the cluster.
     Proxy,
 }
 
-/// `-v1-dialect`: whose v1 API is served.
+/// `-v1-dialect`: which release's v1 API is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum V1Dialect {
-    /// That of etcd 0.1.
+    /// The v1 API of etcd 0.1.
     #[default]
     Of01,
-    /// That of 0.2 to 0.4.
+    /// The v1 API of etcd 0.2 to 0.4.
     Of04,
 }
 
 /// `-initial-cluster-state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterState {
-    /// A member without data makes the cluster.
+    /// A member without data creates the cluster.
     New,
     /// A member without data joins a cluster that has added it.
     Existing,
@@ -245,23 +245,23 @@ impl Config {
         Duration::from_millis(self.heartbeat_ms)
     }
 
-    /// Heartbeats without a leader until an election.
+    /// The number of heartbeats without a leader until an election.
     pub fn election_ticks(&self) -> usize {
-        // Both are below a minute's milliseconds.
+        // The quotient is at most 50000.
         usize::try_from(self.election_ms / self.heartbeat_ms).unwrap_or(usize::MAX)
     }
 
-    /// The time without a leader until an election: whole heartbeats.
+    /// The time without a leader until an election, rounded down to whole heartbeats.
     pub fn election(&self) -> Duration {
         Duration::from_millis(self.election_ms / self.heartbeat_ms * self.heartbeat_ms)
     }
 
-    /// How long a request may wait: five seconds for queues and the disk, and two elections.
+    /// The timeout of a request: five seconds for queues and the disk, plus two election timeouts.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election()
     }
 
-    /// Tells the log how this member runs, but for its name and directories.
+    /// Logs the member's settings, except its name and directories.
     pub fn log_settings(&self) {
         if self.force_new_cluster {
             info!("etcdserver", "force new cluster");
@@ -284,19 +284,19 @@ impl Config {
         }
     }
 
-    /// Tells the log what is used when a member makes its cluster, and not later.
+    /// Logs the settings that are used only when a member creates its cluster.
     pub fn log_initial_settings(&self, cluster: &InitialCluster) {
         info!("etcdserver", "initial advertise peer URLs = {}", self.advertise_peer_urls);
         info!("etcdserver", "initial cluster = {cluster}");
     }
 }
 
-/// What was said so far.
+/// The values read so far, and their sources.
 struct Settings {
     values: Values,
     /// The flags that the file set.
     from_file: BTreeSet<&'static str>,
-    /// The flags that variables set.
+    /// The flags that environment variables set.
     from_environment: BTreeSet<&'static str>,
 }
 
@@ -305,7 +305,7 @@ impl Settings {
         self.values.is_set(name)
     }
 
-    /// What an error calls this flag's value, by where it comes from.
+    /// The name of this flag's source, for errors.
     fn source(&self, name: &str) -> String {
         if self.from_file.contains(name) {
             return format!("{} in {}", name.replace('-', "_"), quote(self.values.text("config")));
@@ -320,9 +320,9 @@ impl Settings {
 /// Why there is no [`Config`].
 #[derive(Debug, PartialEq, Eq)]
 enum ConfigError {
-    /// The settings do not fit together.
+    /// The settings contradict each other.
     Flags { text: String, hint: Option<&'static str> },
-    /// A source other than the command line cannot be used.
+    /// The environment or the file is invalid.
     Fatal(String),
 }
 
@@ -334,8 +334,8 @@ impl ConfigError {
 
 /// Reads the configuration.
 ///
-/// `words` are the command line without the program's name, `variables` the whole environment; `read_file` is
-/// called with the argument of `-config`, if there is one, and for nothing else.
+/// `words` are the command line without the program's name, `variables` the whole environment; `read_file` is called
+/// only with the value of `-config`, if it is set.
 pub fn read(
     words: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -380,7 +380,7 @@ pub fn read(
     }
 }
 
-/// Adds what the environment and the file say to what the command line said.
+/// Adds the environment and the file to the values of the command line.
 fn gather(
     settings: &mut Settings,
     variables: &[(String, String)],
@@ -398,7 +398,7 @@ fn gather(
     file::read(settings, &path, &content, notes)
 }
 
-/// The form of the log. A word that is none was refused when the flag was read.
+/// The log format. Parsing the flag has already refused invalid values.
 fn log_format(values: &Values) -> Format {
     values.text("log-format").parse().unwrap_or_default()
 }
@@ -429,7 +429,7 @@ fn start(settings: &Settings, mut before: StartupLines) -> Invocation {
             after: after.lines,
         })),
         Err(refusal) => {
-            // Settings that do not fit together are told before the log has its levels, the rest after.
+            // Contradictions are logged before the log levels are applied, other errors after.
             if matches!(refusal, ConfigError::Fatal(_)) {
                 before.lines.append(&mut after.lines);
             }

@@ -1,4 +1,4 @@
-//! Flags as etcd 0.1 called them, and what they are called since.
+//! The names of etcd 0.1's flags, and their current names.
 
 use std::ffi::OsString;
 
@@ -6,10 +6,10 @@ use shared::flags::Kind;
 
 use super::FLAGS;
 
-/// Those that the first releases' instructions start clusters with.
+/// The flags in the first releases' instructions for starting a cluster.
 const RENAMED: [(&str, &str); 4] = [("C", "peers"), ("d", "data-dir"), ("c", "addr"), ("s", "peer-addr")];
 
-/// The words with today's names, and the pairs of names that were replaced.
+/// The arguments with current names, and the pairs of replaced names.
 pub(super) fn renamed(
     words: impl IntoIterator<Item = OsString>,
 ) -> (Vec<OsString>, Vec<(&'static str, &'static str)>) {
@@ -55,7 +55,7 @@ pub(super) fn renamed(
     (out, replaced)
 }
 
-/// The first releases took a port alone.
+/// Completes a port to an address: the first releases accepted a port alone.
 fn complete(flag: &str, value: &str) -> String {
     let is_port =
         flag.ends_with("addr") && !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What comes of reading the configuration, and how it is told.
+//! The result of reading the configuration, and how it is logged or printed.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -7,32 +7,32 @@ use crate::log::{self, Format, Level, Levels, LogControl, LogLine};
 
 use super::Config;
 
-/// What the program is to do.
+/// What the program does next.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Be a member.
+    /// Run a member or a proxy.
     Run(Box<Startup>),
-    /// Say something and leave.
+    /// Print something and exit.
     Exit(EarlyExit),
 }
 
-/// A configuration, and what the log has to say before the server does.
+/// A configuration, and the log lines to write before the server starts.
 #[derive(Debug)]
 pub struct Startup {
-    /// How to run.
+    /// The configuration.
     pub config: Config,
-    /// The form of the log.
+    /// The log format.
     pub format: Format,
-    /// Lines for a log that still has its first levels.
+    /// Lines to write before the levels are applied.
     pub before: Vec<LogLine>,
-    /// The levels that were asked for.
+    /// The log levels.
     pub levels: Levels,
-    /// Lines for a log that has them.
+    /// Lines to write after the levels are applied.
     pub after: Vec<LogLine>,
 }
 
 impl Startup {
-    /// Gives the log its levels and writes the lines; then the server may begin.
+    /// Applies the format and the levels to the log, and writes the lines. Returns the configuration.
     pub fn apply_to_log(self, log: &LogControl) -> Config {
         log.set_format(self.format);
         log::write_lines(&self.before);
@@ -42,27 +42,27 @@ impl Startup {
     }
 }
 
-/// The last words of a program that does not run.
+/// The output and the exit status of a program that does not run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EarlyExit {
-    /// The form of the log, as far as it was understood.
+    /// The log format, as far as it was read.
     pub format: Format,
-    /// For the log.
+    /// Log lines.
     pub lines: Vec<LogLine>,
-    /// For standard error, after them.
+    /// Text for standard error, after the log lines.
     pub error: String,
-    /// For standard output.
+    /// Text for standard output.
     pub output: String,
     /// The exit status.
     pub status: u8,
 }
 
 impl EarlyExit {
-    /// Says it all.
+    /// Prints everything and returns the exit code.
     pub fn print(self, log: &LogControl) -> ExitCode {
         log.set_format(self.format);
         log::write_lines(&self.lines);
-        // Whoever closed a pipe does not want to know. A disk that is full is a failure.
+        // A closed pipe is not an error. A full disk is.
         let _ = io::stderr().write_all(self.error.as_bytes());
         let mut out = io::stdout().lock();
         match out.write_all(self.output.as_bytes()).and_then(|()| out.flush()) {
@@ -76,10 +76,10 @@ impl EarlyExit {
     }
 }
 
-/// Lines that are collected while the configuration is read.
+/// The log lines that are collected while the configuration is read.
 #[derive(Debug, Default)]
 pub(super) struct StartupLines {
-    /// The form of the log, as far as it is known.
+    /// The log format, as far as it is known.
     pub(super) format: Format,
     pub(super) lines: Vec<LogLine>,
 }

@@ -1,19 +1,19 @@
-//! Lists of peers as `-peers` and `-peers-file` have them: addresses or URLs, the user before one of them.
+//! Peer lists in the format of `-peers` and `-peers-file`: addresses or URLs, one of them with a user.
 
 use percent_encoding::percent_decode_str;
 use shared::client::Credentials;
 
-/// Whom a member asks that wants to join.
+/// The peers that a joining member asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PeerList {
-    /// Their URLs, without users.
+    /// The peers' URLs, without users.
     pub urls: Vec<String>,
-    /// The user that may change the members: the first that stands before one of the URLs.
+    /// The credentials for the membership change: the first user in the list.
     pub credentials: Option<Credentials>,
 }
 
 impl PeerList {
-    /// Reads a list whose items are separated by commas or ends of lines; `scheme` is that of those without one.
+    /// Parses a list separated by commas or line ends; `scheme` is the default scheme.
     pub fn read(text: &str, scheme: &str) -> PeerList {
         let mut list = PeerList::default();
         for item in text.split([',', '\n', '\r']).map(str::trim).filter(|item| !item.is_empty()) {
@@ -32,12 +32,12 @@ impl PeerList {
     }
 }
 
-/// Such a list as it may stand in a log: without the users.
+/// The list for log lines: without users.
 pub(super) fn without_users(text: &str) -> String {
     PeerList::read(text, "http").urls.join(",")
 }
 
-/// `user:password`, where whatever would mean something else is escaped.
+/// Parses `user:password` with percent-escapes.
 fn credentials(text: &str) -> Credentials {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (user, password) = text.split_once(':').unwrap_or((text, ""));

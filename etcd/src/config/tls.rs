@@ -1,4 +1,4 @@
-//! The flags of one kind of connections: with clients, or with other members.
+//! The TLS flags for one kind of connections: with clients, or with other members.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use shared::net::{ClientTlsFiles, Role, ServerTlsFiles};
 
 use super::Settings;
 
-/// Files and rules for the connections with clients or with other members.
+/// The TLS files and rules for connections with clients or with other members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFlags {
-    /// Whom the connections are with.
+    /// The kind of connections.
     pub role: Role,
-    /// The certificate that is shown.
+    /// The own certificate.
     pub cert: Option<PathBuf>,
-    /// Its key.
+    /// The certificate's key.
     pub key: Option<PathBuf>,
-    /// An authority; who dials here must show a certificate of it.
+    /// An authority; incoming connections must have a certificate signed by it.
     pub ca: Option<PathBuf>,
     /// An authority.
     pub trusted_ca: Option<PathBuf>,
-    /// Whether who dials here must show a certificate, even without `ca`.
+    /// Whether incoming connections must have a certificate, even without `ca`.
     pub client_cert_auth: bool,
-    /// Whether who is dialled may be known by a common name.
+    /// Whether a dialed member may be identified by its certificate's common name.
     pub accept_common_name: bool,
 }
 
@@ -45,12 +45,12 @@ impl TlsFlags {
         }
     }
 
-    /// Whether there is neither certificate nor key.
+    /// Whether neither a certificate nor a key is given.
     pub fn is_empty(&self) -> bool {
         self.cert.is_none() && self.key.is_none()
     }
 
-    /// For connections that come in.
+    /// The files for incoming connections.
     pub fn server_files(&self) -> ServerTlsFiles {
         ServerTlsFiles {
             cert: self.cert.clone(),
@@ -61,7 +61,7 @@ impl TlsFlags {
         }
     }
 
-    /// For connections that go out.
+    /// The files for outgoing connections.
     pub fn client_files(&self) -> ClientTlsFiles {
         ClientTlsFiles {
             cert: self.cert.clone(),
@@ -77,7 +77,7 @@ impl TlsFlags {
     }
 }
 
-/// As the original shows them in its log.
+/// The format of the original's log.
 impl fmt::Display for TlsFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |path: &Option<PathBuf>| {

@@ -1,9 +1,8 @@
-//! Flags that are known, and whose features are not built yet: they are refused, so that nobody relies on what
-//! is not there. Each goes from here with its feature.
+//! Flags of features that this server does not have. They are refused, so that no user relies on them.
 
 use super::{ConfigError, Settings};
 
-/// With any value.
+/// Flags that are refused with any value, and why.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("experimental-v3demo", "this server has no v3 API"),
     ("experimental-gRPC-addr", "this server has no v3 API"),

@@ -182,7 +182,7 @@ impl StubMember {
         StubMember::start(OK, usize::MAX).await
     }
 
-    /// A URL at which nothing listens.
+    /// A member that has stopped: nothing listens at its address.
     async fn dead() -> StubMember {
         let member = StubMember::ok().await;
         member.task.abort();

@@ -1,10 +1,10 @@
-//! Whether the settings can make a new cluster: bootstrap.md sections 1 and 2.
+//! Whether the settings can create a new cluster: bootstrap.md sections 1 and 2.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 
-/// Knows `one.example` only.
+/// Resolves `one.example` only.
 fn resolve(host: &str) -> Option<IpAddr> {
     (host == "one.example").then_some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)))
 }
@@ -67,7 +67,7 @@ fn blanks_between_the_members_are_told() {
     ] {
         assert_eq!(begin(&["-initial-cluster", list, advertise]), told(entry, "-initial-cluster"), "{list}");
     }
-    // Those around a URL mean nothing, and one within a name does.
+    // Blanks around a URL are ignored; a blank in a name counts.
     assert_eq!(begin(&["-initial-cluster", "default= http://a:1 ,my b=http://b:1 ", advertise]), [""; 0]);
     let variables = [("ETCD_INITIAL_CLUSTER", "default=http://a:1, b=http://b:1")];
     let config = Input { words: &[advertise], variables: &variables, ..Input::default() }.start().config;
@@ -172,7 +172,7 @@ fn several_members_and_one_that_joins_may_begin() {
     let several = "default=http://a:1,b=http://b:1";
     let words = ["-initial-cluster", several, "-initial-advertise-peer-urls=http://a:1"];
     assert_eq!(begin(&words), [""; 0]);
-    // One that joins was announced before: what it says now does not count.
+    // A joining member was added before: its own advertised URLs are not compared.
     assert_eq!(begin(&["-initial-cluster", several, "-initial-cluster-state=existing"]), [""; 0]);
 }
 
@@ -230,7 +230,7 @@ fn anything_at_all_is_read_without_a_panic() {
     }
 }
 
-/// Words as they might stand on a line: flags, values of every kind, and noise.
+/// Possible arguments: flags, values of every kind, and noise.
 fn word() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
     let names: Vec<&'static str> = FLAGS.flags().map(|flag| flag.name).collect();

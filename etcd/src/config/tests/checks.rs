@@ -1,4 +1,4 @@
-//! The checks after reading: flags.md sections 3.1 and 3.2, and what is not built yet.
+//! The checks after reading: flags.md sections 3.1 and 3.2, and unsupported flags.
 
 use shared::net::Role;
 
@@ -28,7 +28,7 @@ fn the_checks_in_their_order() {
         "-heartbeat-interval[0ms] is too short, and should be set to 1ms or more",
     );
     assert_eq!(config(&["-election-timeout=50000", "-heartbeat-interval=10000"]).election_ticks(), 5);
-    // The earlier check speaks, also before what is not supported.
+    // The earlier check reports, also before unsupported flags.
     refused(&["-initial-cluster=x", "-discovery=y", "-listen-client-urls", url], conflict);
     refused(&["-heartbeat-interval=300", "-proxy=on"], slow);
     refused(
@@ -58,7 +58,7 @@ fn clients_must_be_told_where_to_go() {
              to each connected client.",
         ]
     );
-    // A proxy need not, nor what may become one.
+    // A proxy need not advertise, nor a member that may become one.
     assert_eq!(config(&["-listen-client-urls", url, "-proxy=on"]).proxy.mode, ProxyMode::On);
     start(&["-listen-client-urls", url, "-discovery", "http://d.example/x"]);
     refused(
@@ -81,7 +81,7 @@ fn old_and_new_addresses_exclude_each_other() {
             &format!("Set only one of flags -{new} and -{old}"),
         );
     }
-    // The listening address that follows from the advertised one counts as said.
+    // The listen address that is derived from the advertised one counts as set.
     refused(
         &["-addr", address, "-listen-client-urls", url],
         "Set only one of flags -listen-client-urls and -bind-addr",
@@ -108,7 +108,7 @@ fn old_addresses_become_urls() {
     assert_eq!(c.advertise_peer_urls.to_string(), "http://127.0.0.1:3");
     assert_eq!(c.listen_peer_urls.to_string(), "http://127.0.0.1:4");
 
-    // Alone, it need not be advertised.
+    // `-bind-addr` alone does not require an advertised address.
     let c = config(&["-bind-addr", "127.0.0.1:2"]);
     assert_eq!(c.listen_client_urls.to_string(), "http://127.0.0.1:2");
     assert_eq!(c.advertise_client_urls.to_string(), "http://localhost:2379,http://localhost:4001");
@@ -199,7 +199,7 @@ fn levels_of_packages() {
         "W | etcdmain: couldn't parse log level string: oddly structured `pkg=level` option: bogus, continuing with \
          default levels"
     );
-    // Also when the start ends there.
+    // Also when the process exits early.
     let lines = shown(&early_exit(&["-log-package-levels=bogus", "-initial-cluster=x"]).lines);
     assert!(lines[0].contains("couldn't parse log level string"), "{lines:?}");
 }
@@ -213,7 +213,7 @@ fn the_form_of_the_log() {
     assert_eq!(Input { words: &["-log-format", "text"], variables, file: None }.start().format, Format::Text);
     let file = Some("log_format = \"json\"\n");
     assert_eq!(Input { words: &["-config=f"], variables: &[], file }.start().format, Format::Json);
-    // Also when the start ends there.
+    // Also when the process exits early.
     assert_eq!(early_exit(&["-log-format=json", "-initial-cluster=x"]).format, Format::Json);
     let refused = early_exit(&["-log-format=yaml"]);
     let why = "invalid value \"yaml\" for flag -log-format: must be \"text\" or \"json\"\n";

@@ -1,4 +1,4 @@
-//! `Documentation/configuration.md` names every flag there is, with its default, and no other.
+//! `Documentation/configuration.md` lists exactly the existing flags, with their defaults.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const PAGE: &str = include_str!("../../../../Documentation/configuration.md");
 
-/// The rows of the page's tables that begin with a flag: name and default.
+/// The flag rows of the page's tables: name and default.
 fn documented() -> BTreeMap<&'static str, &'static str> {
     PAGE.lines()
         .filter_map(|line| {

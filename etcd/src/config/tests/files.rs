@@ -1,4 +1,4 @@
-//! `-config FILE`: the keys of flags.md section 4, and who goes before whom.
+//! `-config FILE`: the keys of flags.md section 4, and the precedence of sources.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn with_file<'a>(words: &'a [&'a str], file: &'a str) -> Input<'a> {
     Input { words, variables: &[], file: Some(file) }
 }
 
-/// What 0.4's example file looks like, filled in.
+/// 0.4's example file, with values.
 const EXAMPLE: &str = r#"
 addr = "127.0.0.1:4001"
 bind_addr = "127.0.0.1:4002"
@@ -58,7 +58,7 @@ fn a_file_of_etcd_0_4_is_understood() {
     assert_eq!(config.advertise_peer_urls.to_string(), "http://127.0.0.1:7001");
     assert_eq!(config.listen_peer_urls.to_string(), "http://127.0.0.1:7002");
     assert_eq!((config.trace, config.graphite.as_deref()), (true, Some("g.example:2003")));
-    // Milliseconds of another protocol: not taken over, as the flags are not.
+    // Times of the 0.4 protocol: ignored, as the flags are.
     assert_eq!((config.heartbeat_ms, config.election_ms), (100, 1000));
     let mut ignored: Vec<String> = shown(&before)
         .iter()
@@ -119,7 +119,7 @@ fn the_file_gives_way_to_the_same_thing_in_other_words() {
     let config = with_file(&["-config=f", "-advertise-client-urls", new], file).start().config;
     assert_eq!(config.advertise_client_urls.to_string(), new);
     assert_eq!(config.listen_client_urls.to_string(), "http://127.0.0.1:4002");
-    // What follows from the file's address gives way as well, and clients are told of it nevertheless.
+    // The listen URL derived from the file's address is overridden too, but the address is still advertised.
     let file = "addr = '127.0.0.1:4001'\n[peer]\naddr = '127.0.0.1:7001'";
     let config =
         with_file(&["-config=f", "-listen-client-urls", new, "-listen-peer-urls", new], file).start().config;
@@ -131,7 +131,7 @@ fn the_file_gives_way_to_the_same_thing_in_other_words() {
     let config =
         with_file(&["-config=f", "-initial-cluster=default=http://localhost:2380"], file).start().config;
     assert_eq!(config.initial_cluster.to_string(), "default=http://localhost:2380");
-    // Within the file both ways contradict each other.
+    // Within one file, both flags contradict each other.
     let early_exit = with_file(
         &["-config=f"],
         "addr = '127.0.0.1:1'\nbind_addr = '127.0.0.1:1'\nadvertise_client_urls = 'http://127.0.0.1:1'",

@@ -208,7 +208,7 @@ fn every_flag_reaches_the_configuration() {
         sources: sources("-listen-peer-urls", "-listen-client-urls"),
     };
     assert_eq!(config, expected);
-    // Seven heartbeats make 49 ms of the 50.
+    // Seven heartbeats are 49 ms of the 50 ms.
     assert_eq!((config.election_ticks(), config.request_timeout()), (7, Duration::from_millis(5098)));
     assert_eq!(levels, Levels::all(Level::Debug).with("raft=ERROR").unwrap());
     let notice = "N | etcdmain: the v2 API is always served: -enable-v2 changes nothing";
@@ -247,7 +247,7 @@ fn unread_lines_end_with_status_2_and_the_usage() {
             &["-bind-addr=1.2.3.4:x"],
             "invalid value \"1.2.3.4:x\" for flag -bind-addr: bad port in address specification",
         ),
-        // Of 0.4, and no flags any more.
+        // 0.4 flags that no longer exist.
         (&["-f"], "flag provided but not defined: -f"),
         (&["-vvv"], "flag provided but not defined: -vvv"),
         (

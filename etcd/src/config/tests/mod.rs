@@ -10,7 +10,7 @@ use std::io;
 use super::*;
 use crate::log::LogLine;
 
-/// Everything a start is made of; what is not given is empty.
+/// The inputs of a start; missing ones are empty.
 #[derive(Default)]
 struct Input<'a> {
     words: &'a [&'a str],
@@ -61,7 +61,7 @@ fn sources(peers: &str, clients: &str) -> Sources {
     }
 }
 
-/// Lines as the log shows them, without the time.
+/// The lines in the log's format, without the time.
 fn shown(lines: &[LogLine]) -> Vec<String> {
     lines.iter().map(|l| format!("{} | {}: {}", l.level.letter(), l.package, l.text)).collect()
 }
