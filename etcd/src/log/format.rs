@@ -1,4 +1,4 @@
-//! The two forms of a line: for people and old tools, and as a JSON object.
+//! The two log formats: text for people and old tools, and JSON objects.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -11,23 +11,23 @@ use tracing::field::{Field, Visit};
 
 use super::level::Level;
 
-/// What begins the name of a field that the message tells in words: only JSON has it, without this.
+/// The prefix of fields that appear only in JSON, without the prefix: the message already contains their value.
 const JSON_PREFIX: &str = "json_";
 
-/// Fields that say which level a line has.
+/// Fields that mark the level of an event.
 const LEVEL_MARKS: [&str; 2] = ["critical", "notice"];
 
-/// What every JSON line has. A record's own field of such a name gets a `_` at its end.
+/// The fixed fields of every JSON line. An event's own field with such a name gets a trailing `_`.
 const RESERVED_NAMES: [&str; 4] = ["ts", "level", "pkg", "msg"];
 
-/// The form of the lines.
+/// The format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// `2026-11-21 10:52:00.123456 I | etcdserver: text`, in local time.
     #[default]
     Text,
-    /// `{"ts":"2026-11-21T10:52:00.123456Z","level":"info","pkg":"etcdserver","msg":"text"}`, and the fields of the
-    /// record, if it has some.
+    /// `{"ts":"2026-11-21T10:52:00.123456Z","level":"info","pkg":"etcdserver","msg":"text"}`, then the event's
+    /// fields, if any.
     Json,
 }
 
@@ -43,7 +43,7 @@ impl FromStr for Format {
     }
 }
 
-/// A line for people, with its end.
+/// A text line, with the line end.
 pub(super) fn text(
     now: UnixNanos,
     zone: &TimeZone,
@@ -52,7 +52,7 @@ pub(super) fn text(
     event: &Event<'_>,
 ) -> String {
     let mut text = TextVisitor(String::with_capacity(160));
-    // A clock far outside of the calendar gives no date; the line matters more.
+    // A time outside the calendar is left out; the line is still written.
     if let Some(now) = timestamp(now) {
         let now = now.to_zoned(zone.clone());
         // Writing to a String cannot fail.
@@ -74,7 +74,7 @@ pub(super) fn text(
     text.0
 }
 
-/// The same as an object, with its end.
+/// A JSON line, with the line end.
 pub(super) fn json(now: UnixNanos, level: Level, package: &str, event: &Event<'_>) -> String {
     let mut fields = JsonVisitor::default();
     event.record(&mut fields);
@@ -95,7 +95,7 @@ fn timestamp(now: UnixNanos) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(now.0)).ok()
 }
 
-/// The line as it grows: the message first, then the other fields as ` name=value`.
+/// Builds a text line: the message first, then the other fields as ` name=value`.
 struct TextVisitor(String);
 
 impl Visit for TextVisitor {
@@ -113,7 +113,7 @@ impl Visit for TextVisitor {
     }
 }
 
-/// What a JSON line has beside its level: both already escaped, the others as `,"name":value`.
+/// Collects the message and the other fields of a JSON line; both are already escaped, the fields as `,"name":value`.
 #[derive(Default)]
 struct JsonVisitor {
     message: String,
@@ -169,7 +169,7 @@ impl Visit for JsonVisitor {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no other numbers.
+        // JSON has no infinities and no NaN.
         if value.is_finite() {
             self.number(field, &value);
         } else {
@@ -184,7 +184,7 @@ fn quote(out: &mut String, value: &dyn fmt::Display) {
     out.push('"');
 }
 
-/// Lets no control character through: what a client sends must not forge lines or steer a terminal.
+/// Escapes control characters: text from a client must not forge lines or control a terminal.
 struct ControlEscaper<'a>(&'a mut String);
 
 impl fmt::Write for ControlEscaper<'_> {
@@ -200,7 +200,7 @@ impl fmt::Write for ControlEscaper<'_> {
     }
 }
 
-/// The same as the inside of a JSON string.
+/// Escapes text for the inside of a JSON string.
 struct JsonEscaper<'a>(&'a mut String);
 
 impl fmt::Write for JsonEscaper<'_> {
@@ -210,7 +210,7 @@ impl fmt::Write for JsonEscaper<'_> {
                 '"' | '\\' => self.0.extend(['\\', c]),
                 '\n' => self.0.push_str("\\n"),
                 '\t' => self.0.push_str("\\t"),
-                // The last two end lines for some readers.
+                // U+2028 and U+2029 end lines for some readers.
                 c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
                     write!(self.0, "\\u{:04x}", u32::from(c))?;
                 }

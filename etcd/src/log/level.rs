@@ -1,4 +1,4 @@
-//! Levels, and which package has which.
+//! The log levels, and the level of each package.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 
-/// How much a line matters, the gravest first.
+/// The severity of a line, most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// The process ends.
@@ -20,9 +20,9 @@ pub enum Level {
     Notice,
     /// Normal.
     Info,
-    /// For those who look for a fault.
+    /// For debugging.
     Debug,
-    /// Every step.
+    /// Every step, for debugging.
     Trace,
 }
 
@@ -40,7 +40,7 @@ impl Level {
         }
     }
 
-    /// The level of a `tracing` event: CRITICAL and NOTICE are told by a field.
+    /// The level of a `tracing` event: a field marks CRITICAL and NOTICE.
     pub(super) fn of(event: &Metadata<'_>) -> Level {
         let marked = |name| event.fields().field(name).is_some();
         match *event.level() {
@@ -54,7 +54,7 @@ impl Level {
         }
     }
 
-    /// The widest class of `tracing` events among which some are of this level.
+    /// The `tracing` filter that lets events of this level through.
     fn filter(self) -> LevelFilter {
         match self {
             Level::Critical | Level::Error => LevelFilter::ERROR,
@@ -98,7 +98,7 @@ impl FromStr for Level {
     }
 }
 
-/// Why a text names no levels.
+/// Why a list of levels is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LevelsError {
     /// No level has this name.
@@ -122,7 +122,7 @@ impl Levels {
         Levels { default: level, packages: BTreeMap::new() }
     }
 
-    /// Changes what a list such as `etcdmain=CRITICAL,etcdserver=DEBUG` names; `*` stands for all packages.
+    /// Applies a list such as `etcdmain=CRITICAL,etcdserver=DEBUG`; `*` stands for all packages.
     pub fn with(mut self, list: &str) -> Result<Levels, LevelsError> {
         let mut packages = BTreeMap::new();
         for item in list.split(',') {
@@ -143,7 +143,7 @@ impl Levels {
         self.packages.get(package).copied().unwrap_or(self.default)
     }
 
-    /// The widest class of `tracing` events that any package wants.
+    /// The `tracing` filter that lets the events of all packages' levels through.
     pub(super) fn widest(&self) -> LevelFilter {
         self.packages.values().fold(self.default, |a, b| a.max(*b)).filter()
     }

@@ -1,15 +1,16 @@
-//! The log: one line an event on standard error, in the form that tools for etcd 2.x read.
+//! The log: one line per event on standard error, in the format that tools for etcd 2.x read.
 //!
 //! ```text
 //! 2026-11-21 10:52:00.123456 I | etcdserver: published {Name:m ClientURLs:[…]} to cluster 719e5b79a02829f4
 //! ```
 //!
-//! Events are `tracing` events, so that the libraries below write here too; the target is the *package* of the
-//! line; with [`Format::Json`] a line is an object instead. `tracing` has no CRITICAL and no NOTICE: the macros [`critical!`] and [`notice!`] mark an error and an
-//! informational event by a field. Each package has a level of its own, changeable while running.
+//! Events are `tracing` events, so libraries log here too; an event's target is the *package* of the line. With
+//! [`Format::Json`] each line is a JSON object. `tracing` has no levels CRITICAL and NOTICE: the macros [`critical!`]
+//! and [`notice!`] mark an error or an informational event by a field. Each package has its own level, which can be
+//! changed at run time.
 //!
-//! **Invariant:** whether an event is wanted is decided once for each place in the source, and again when a
-//! level changes, so a line that is filtered out costs one load and no formatting.
+//! **Invariant:** the level check is made once per call site, and again after each change of levels, so a filtered line
+//! costs one load and no formatting.
 
 mod format;
 mod level;
@@ -29,13 +30,13 @@ pub use raft::raft_logger;
 
 use writer::LogWriter;
 
-/// Changes the levels and the form of the running process's log. Cheap to clone.
+/// Changes the levels and the format of the log at run time. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogControl {
     settings: Arc<LogSettings>,
 }
 
-/// What can be changed while the log is written.
+/// The settings that can be changed at run time.
 #[derive(Debug)]
 struct LogSettings {
     levels: RwLock<Levels>,
@@ -53,7 +54,7 @@ impl LogSettings {
 }
 
 impl LogControl {
-    /// One level for all packages; forgets what was set for single ones.
+    /// Sets one level for all packages, and drops the levels of single packages.
     pub fn set_all(&self, level: Level) {
         self.replace(Levels::all(level));
     }
@@ -64,7 +65,7 @@ impl LogControl {
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// Writes all further lines in this form; as JSON also what a panic says.
+    /// Writes all further lines in this format. With JSON, panics are logged as JSON too.
     pub fn set_format(&self, format: Format) {
         self.settings.is_json.store(format == Format::Json, Ordering::Relaxed);
         if format == Format::Json {
@@ -79,36 +80,36 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     critical!("etcdmain", json_stack = stack, "{panic}");
 }
 
-/// A line that is not written yet: configuration is read before the log has its levels.
+/// A line to write later: the configuration is read before the log has its levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// How bad it is.
+    /// The level.
     pub level: Level,
-    /// The part of the program that speaks.
+    /// The package that the line belongs to.
     pub package: &'static str,
-    /// What it says.
+    /// The message.
     pub text: String,
 }
 
 /// Starts the log of this process on standard error, with the level INFO for all packages.
 ///
-/// Local times are made of what `clock` says. Only the first call of a process has an effect; all give the same
-/// control.
+/// `clock` gives the time of each line, which is shown in local time. Only the first call in a process has an effect;
+/// all calls return the same control.
 pub fn start(clock: fn() -> UnixNanos) -> LogControl {
     static CONTROL: OnceLock<LogControl> = OnceLock::new();
     let control = CONTROL.get_or_init(|| {
         let settings = Arc::new(LogSettings::new(Levels::all(Level::Info)));
         let writer = LogWriter::new(settings.clone(), clock, writer::to_stderr);
-        // Somebody else's subscriber stays: then the lines go where it wants them.
+        // If another subscriber is installed already, it stays, and lines go there.
         let _ = tracing::subscriber::set_global_default(writer);
         LogControl { settings }
     });
     control.clone()
 }
 
-/// Writes lines that were collected before, if their level is wanted.
+/// Writes collected lines, if their level is enabled.
 ///
-/// The package is not known where the macro stands, so each of those that configuration speaks for has a place.
+/// The macros need a literal package, so each package that is used for such lines has its own call.
 pub fn write_lines(lines: &[LogLine]) {
     for LogLine { level, package, text } in lines {
         match *package {
@@ -119,7 +120,7 @@ pub fn write_lines(lines: &[LogLine]) {
     }
 }
 
-/// Writes a line of a level that is known at run time only, and with these fields.
+/// Writes a line with these fields, at a level that is known only at run time.
 macro_rules! emit {
     ($package:literal, $level:expr, $text:expr $(, $($fields:tt)+)?) => {
         match $level {
@@ -134,14 +135,14 @@ macro_rules! emit {
     };
 }
 
-/// The process cannot go on: `critical!("etcdmain", "no room on {disk}")`.
+/// The process cannot continue: `critical!("etcdmain", "no room on {disk}")`.
 macro_rules! critical {
     ($package:literal, $($text:tt)+) => {
         ::tracing::event!(target: $package, ::tracing::Level::ERROR, critical = true, $($text)+)
     };
 }
 
-/// Something failed, the process goes on.
+/// Something failed; the process continues.
 macro_rules! error {
     ($package:literal, $($text:tt)+) => { ::tracing::error!(target: $package, $($text)+) };
 }
@@ -151,24 +152,24 @@ macro_rules! warning {
     ($package:literal, $($text:tt)+) => { ::tracing::warn!(target: $package, $($text)+) };
 }
 
-/// Normal, and rare enough to be worth a look.
+/// A normal but rare event.
 macro_rules! notice {
     ($package:literal, $($text:tt)+) => {
         ::tracing::event!(target: $package, ::tracing::Level::INFO, notice = true, $($text)+)
     };
 }
 
-/// Normal.
+/// A normal event.
 macro_rules! info {
     ($package:literal, $($text:tt)+) => { ::tracing::info!(target: $package, $($text)+) };
 }
 
-/// For those who look for a fault in the program.
+/// For debugging.
 macro_rules! debug {
     ($package:literal, $($text:tt)+) => { ::tracing::debug!(target: $package, $($text)+) };
 }
 
-/// Every step.
+/// Every step, for debugging.
 macro_rules! trace {
     ($package:literal, $($text:tt)+) => { ::tracing::trace!(target: $package, $($text)+) };
 }

@@ -1,4 +1,4 @@
-//! What the consensus library says, as lines of the package `raft`.
+//! Logs the messages of the consensus library under the package `raft`.
 
 use std::fmt::{self, Write as _};
 
@@ -13,7 +13,7 @@ pub fn raft_logger() -> Logger {
 
 struct RaftDrain;
 
-/// How messages begin that tell more of the library than of the member.
+/// The beginnings of messages about the library's internals: logged at DEBUG.
 const LIBRARY_MESSAGES: &[&str] = &["switched to configuration", "RawNode created with id"];
 
 impl Drain for RaftDrain {
@@ -22,7 +22,7 @@ impl Drain for RaftDrain {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         let message = record.msg().to_string();
-        // What the original does not tell either.
+        // The original does not log these either.
         let own = LIBRARY_MESSAGES.iter().any(|begin| message.starts_with(begin));
         let wanted = if own { slog::Level::Debug } else { record.level() };
         if !self.is_enabled(wanted) {
@@ -59,23 +59,23 @@ fn level(level: slog::Level) -> Level {
     }
 }
 
-/// The values that come with a message.
+/// The values of a message.
 #[derive(Default)]
 struct RaftFields {
     member: Option<u64>,
     term: Option<u64>,
-    /// The last comes first, as the library hands them over.
+    /// In reverse order, as the library passes them.
     others: Vec<String>,
 }
 
 impl RaftFields {
     fn line(&self, message: &str) -> String {
         let mut line = self.member.map(|id| format!("{id:x} ")).unwrap_or_default();
-        // Most messages tell the term themselves.
+        // Most messages contain the term already.
         let term = self.term.filter(|_| !message.contains("term")).map(|term| format!("term: {term}"));
         let fields: Vec<&str> = term.iter().chain(self.others.iter().rev()).map(String::as_str).collect();
         match (message, self.term) {
-            // Operators look for these words.
+            // Operators search for this text.
             ("starting a new election", Some(term)) => {
                 let _ = write!(line, "is starting a new election at term {term}");
             }
@@ -90,7 +90,7 @@ impl RaftFields {
 
 impl Serializer for RaftFields {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
-        // Lists of members come as the library's own structures: long, and in decimal numbers.
+        // Member lists are formatted as the library's own structures: long, and with decimal ids.
         if !matches!(key, "config" | "peers" | "progress") {
             self.others.push(format!("{key}: {value}"));
         }
@@ -101,7 +101,7 @@ impl Serializer for RaftFields {
         match key {
             "raft_id" => self.member = Some(value),
             "term" => self.term = Some(value),
-            // Members are known by hexadecimal names.
+            // Member ids are shown in hexadecimal.
             "from" | "to" | "vote" | "leader_id" => self.others.push(format!("{key}: {value:x}")),
             _ => self.others.push(format!("{key}: {value}")),
         }

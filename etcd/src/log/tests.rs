@@ -7,7 +7,7 @@ fn noon() -> UnixNanos {
     UnixNanos(1_795_258_320_123_456_789)
 }
 
-/// What `speak` writes under these levels.
+/// The lines that `speak` writes with these levels.
 fn lines(levels: Levels, speak: impl FnOnce(&LogControl)) -> Vec<String> {
     let out = Arc::new(Mutex::new(Vec::new()));
     let control = LogControl { settings: Arc::new(LogSettings::new(levels)) };
@@ -20,7 +20,7 @@ fn lines(levels: Levels, speak: impl FnOnce(&LogControl)) -> Vec<String> {
     lines.clone()
 }
 
-/// Without the date, which depends on the machine's time zone.
+/// Removes the date, which depends on the machine's time zone.
 fn texts(levels: Levels, speak: impl FnOnce(&LogControl)) -> Vec<String> {
     lines(levels, speak).iter().map(|line| line[27..].trim_end_matches('\n').to_owned()).collect()
 }
@@ -98,7 +98,7 @@ fn levels_change_while_running() {
             if let Some(level) = level {
                 control.set_all(level);
             }
-            // One place in the source, asked again after each change.
+            // One call site, checked again after each change of levels.
             debug!("etcdmain", "debug");
             info!("etcdmain", "info");
         }
@@ -200,7 +200,7 @@ fn raft_speaks_in_lines() {
     );
 }
 
-/// The same as JSON.
+/// The same lines as JSON.
 fn objects(speak: impl FnOnce()) -> Vec<String> {
     let lines = lines(Levels::all(Level::Trace), |control| {
         control.settings.is_json.store(true, Ordering::Relaxed);

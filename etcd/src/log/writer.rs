@@ -1,6 +1,6 @@
 //! The `tracing` subscriber that writes the lines.
 //!
-//! It keeps no spans: a line says all by itself.
+//! It ignores spans: each line is complete by itself.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -36,13 +36,13 @@ impl<F: Fn(&[u8]) + Send + Sync + 'static> LogWriter<F> {
     }
 }
 
-/// One write for each line, so that lines of several threads do not mix.
+/// Writes each line with one call, so that lines of several threads do not mix.
 pub(super) fn to_stderr(line: &[u8]) {
-    // There is nobody to tell that the log cannot be written.
+    // An error of the log cannot be reported anywhere.
     let _ = io::stderr().lock().write_all(line);
 }
 
-/// The package of an event: its target, or what stands for the module that is its target.
+/// The package of an event: its target, or the package for a module path.
 fn package(target: &str) -> &str {
     let Some((krate, module)) = target.split_once("::") else { return target };
     match (krate, module.split("::").next().unwrap_or(module)) {

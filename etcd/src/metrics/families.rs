@@ -1,10 +1,10 @@
-//! Measures that are made when somebody looks, in the form in which the page takes them.
+//! Builds metric families for values that are read when the metrics are requested.
 
 use std::time::Duration;
 
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 
-/// A count as Prometheus keeps it: exact up to 2^53.
+/// A count as a float, as Prometheus stores it: exact up to 2^53.
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
@@ -19,13 +19,13 @@ pub(crate) fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
     family(name, help, MetricType::GAUGE, vec![measured(&[], value)])
 }
 
-/// A time as a gauge in seconds.
+/// A family with one gauge, in seconds.
 pub(crate) fn seconds(name: &str, help: &str, value: Duration) -> MetricFamily {
     gauge(name, help, value.as_secs_f64())
 }
 
-/// A family of counters or gauges with labels, in the order of the labels' names. `None` without any: a family has a
-/// measure at least.
+/// A family of counters or gauges with labels, which must be sorted by label name. `None` if `measures` is empty: a
+/// family must have at least one metric.
 pub(crate) fn labelled(
     name: &str,
     help: &str,
@@ -37,7 +37,7 @@ pub(crate) fn labelled(
     (!measures.is_empty()).then(|| family(name, help, kind, measures))
 }
 
-/// The families under each of their names once, with all their measures.
+/// Merges families with the same name.
 pub(crate) fn merged(families: impl IntoIterator<Item = MetricFamily>) -> Vec<MetricFamily> {
     let mut merged: Vec<MetricFamily> = Vec::new();
     for mut family in families {
@@ -53,7 +53,7 @@ pub(crate) fn merged(families: impl IntoIterator<Item = MetricFamily>) -> Vec<Me
     merged
 }
 
-/// The same measures under another name.
+/// A copy of the family under another name.
 pub(crate) fn renamed(family: &MetricFamily, name: &str) -> MetricFamily {
     let mut family = family.clone();
     family.set_name(name.to_owned());

@@ -1,6 +1,7 @@
-//! Sends the measures to Graphite (`-graphite-host`), in the plain text protocol of Carbon: `name value time`.
+//! Sends the metrics to Graphite (`-graphite-host`) in Carbon's plain text protocol: `name value time`.
 //!
-//! One connection is kept. While there is none, the newest measures are kept for it, up to a bound; nobody else waits.
+//! One connection is kept open. While it is down, the newest metrics are buffered up to a bound. No other part of the
+//! server waits for this.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,19 +14,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::log;
 
-/// Between two sets of measures, as 0.4 has it.
+/// The interval between two sets of metrics, as in 0.4.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Bytes that wait for a connection. Beyond it the oldest set goes.
+/// The most buffered bytes. Beyond it the oldest set is dropped.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// How long a connection may take to come up, and to take a set in.
+/// The timeout of connecting, and of writing one set.
 const IO_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Between two attempts to connect: the first pause, doubled each time up to the last.
+/// The pauses between attempts to connect: the first one, doubled each time up to the second one.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Sends what `collect` makes, for ever.
+/// Sends the result of `collect` at each interval, forever.
 pub async fn send<F>(address: String, collect: impl Fn() -> F + Send)
 where
     F: Future<Output = String> + Send,
@@ -40,7 +41,7 @@ where
     }
 }
 
-/// Whether the other side was reached the last time.
+/// Whether the last attempt to send succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastAttempt {
     Unknown,
@@ -81,7 +82,7 @@ impl GraphiteSender {
         }
     }
 
-    /// Sends what waits, if there is a connection or it is time for an attempt.
+    /// Sends the buffered sets, if there is a connection or the next attempt is due.
     async fn send_waiting(&mut self, now: Instant) {
         if self.stream.is_none() && self.next_attempt.is_some_and(|next| now < next) {
             return;
@@ -112,7 +113,7 @@ impl GraphiteSender {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        // Carbon says nothing: what can be read is the end of the connection.
+        // Carbon never sends data: a read returns only the end of the connection.
         if self.stream.as_ref().is_some_and(is_closed) {
             self.stream = None;
         }
@@ -121,7 +122,7 @@ impl GraphiteSender {
             none => none.insert(timeout(IO_TIME_MAX, TcpStream::connect(&self.address)).await??),
         };
         while let Some(set) = self.waiting.front() {
-            // A set that was cut off is sent once more, whole: Carbon drops a line without an end.
+            // An interrupted set is sent again as a whole: Carbon drops an incomplete line.
             timeout(IO_TIME_MAX, stream.write_all(set.as_bytes())).await??;
             self.bytes -= set.len();
             self.waiting.pop_front();

@@ -1,7 +1,7 @@
-//! The measures as etcd 0.4 told them: at `/debug/metrics`, and to Graphite.
+//! The metrics in the formats of etcd 0.4: for `/debug/metrics` and Graphite.
 //!
-//! 0.4 had timers and gauges under dotted names. Its two timers are here under their names; all that `/metrics` has
-//! follows, with the values of labels behind the name.
+//! 0.4 had timers and gauges under dotted names. Its two timers keep their names; all metrics of `/metrics` follow,
+//! with the label values appended to the name.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use super::timer::{PERCENTILES, Timer, Timing};
 
-/// What 0.4 timed. Kept only while somebody wants to see it (`-trace=*`).
+/// The timers of 0.4. Kept only with `-trace=*`.
 #[derive(Debug)]
 pub struct Timers {
     appends: Timer,
@@ -20,17 +20,17 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Timers that have seen nothing.
+    /// Timers without events.
     pub fn new(now: Instant) -> Timers {
         Timers { appends: Timer::new(now), heartbeats: Timer::new(now) }
     }
 
-    /// An append of the leader was answered, so long after it came.
+    /// Records how long this follower took to answer an append of the leader.
     pub fn append_handled(&self, elapsed: Duration) {
         self.appends.record(elapsed, Instant::now());
     }
 
-    /// A follower has answered this leader, so long after it was sent something.
+    /// Records how long a follower took to answer this leader.
     pub fn heartbeat_answered(&self, elapsed: Duration) {
         self.heartbeats.record(elapsed, Instant::now());
     }
@@ -44,20 +44,20 @@ impl Timers {
     }
 }
 
-/// A measure under its dotted name.
+/// The value of a metric.
 #[derive(Debug, Clone, PartialEq)]
 enum LegacyMetric {
-    /// How often something happened.
+    /// A count of events.
     Counter(f64),
-    /// How much there is of something.
+    /// A current value.
     Gauge(f64),
-    /// How measures are spread, as far as the buckets tell.
+    /// A distribution, as far as the histogram's buckets show it.
     Distribution(Distribution),
-    /// How long something takes, and how often it happens.
+    /// Durations and rates of an event.
     Timer(Timing),
 }
 
-/// How measures are spread, in their own unit.
+/// A distribution of values, in their own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Distribution {
     count: u64,
@@ -65,11 +65,11 @@ struct Distribution {
     percentiles: [f64; PERCENTILES.len()],
 }
 
-/// All measures by their dotted names.
+/// All metrics by their dotted names.
 pub struct LegacyMetrics(BTreeMap<String, LegacyMetric>);
 
 impl LegacyMetrics {
-    /// Those of the page and of the timers.
+    /// The metrics of the families and of the timers.
     pub fn new(families: &[MetricFamily], timers: Option<&Timers>, now: Instant) -> LegacyMetrics {
         let mut metrics: BTreeMap<String, LegacyMetric> =
             timers.into_iter().flat_map(|timers| timers.metrics(now)).collect();
@@ -86,7 +86,7 @@ impl LegacyMetrics {
                 metrics.insert(dotted(family.name(), measure.get_label()), metric);
             }
         }
-        // The nearest to what Go told of its memory.
+        // The closest equivalents of Go's memory statistics.
         for (old, new) in [
             ("runtime.MemStats.Alloc", "process_resident_memory_bytes"),
             ("runtime.MemStats.Sys", "process_virtual_memory_bytes"),
@@ -98,7 +98,7 @@ impl LegacyMetrics {
         LegacyMetrics(metrics)
     }
 
-    /// One JSON object with an object for each measure, with the words of the library that 0.4 used.
+    /// A JSON object with one object per metric, with the value names of the library that 0.4 used.
     pub fn json(&self) -> Vec<u8> {
         let all: Map<String, Value> = self
             .0
@@ -110,11 +110,11 @@ impl LegacyMetrics {
                 (name.clone(), Value::Object(values.collect()))
             })
             .collect();
-        // Strings and numbers can always be written.
+        // Strings and numbers can always be encoded.
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
-    /// The lines of 0.4's own page.
+    /// The lines of 0.4's text page.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (name, metric) in &self.0 {
@@ -132,7 +132,7 @@ impl LegacyMetrics {
         text
     }
 
-    /// The lines that Graphite takes.
+    /// The lines for Graphite.
     pub fn graphite(&self, prefix: &str, unix_seconds: i64) -> String {
         let mut text = String::with_capacity(self.0.len() * 96);
         for (name, metric) in &self.0 {
@@ -144,12 +144,12 @@ impl LegacyMetrics {
     }
 }
 
-/// What a value is called.
+/// The names of a value in each format.
 struct ValueNames {
     json: &'static str,
     text: &'static str,
     graphite: &'static str,
-    /// Without a fraction in 0.4's text.
+    /// Whether 0.4's text shows it without decimals.
     whole: bool,
 }
 
@@ -218,7 +218,7 @@ impl LegacyMetric {
     }
 }
 
-/// The family's name and the values of the labels, with points between.
+/// The family's name and the label values, joined by dots.
 fn dotted(name: &str, labels: &[LabelPair]) -> String {
     let mut name = name.to_owned();
     for label in labels {
@@ -228,12 +228,12 @@ fn dotted(name: &str, labels: &[LabelPair]) -> String {
     name
 }
 
-/// Whether Graphite takes it as a part of a word.
+/// Whether a character may appear in one part of a Graphite name.
 fn is_allowed_in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
-/// A prefix of a name that Graphite takes: points stay.
+/// The prefix of a member's Graphite names. Dots in the member's name are kept.
 pub fn prefix(member: &str) -> String {
     let name: String =
         member.chars().map(|c| if is_allowed_in_word(c) || c == '.' { c } else { '_' }).collect();
@@ -249,7 +249,7 @@ fn json_number(value: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-/// What the buckets tell: within a bucket measures are taken to be spread evenly.
+/// The distribution in a histogram. Assumes that values are spread evenly within a bucket.
 fn distribution(histogram: &Histogram) -> Distribution {
     let count = histogram.get_sample_count();
     let mean = if count == 0 { 0.0 } else { histogram.get_sample_sum() / count as f64 };
@@ -264,7 +264,7 @@ fn distribution(histogram: &Histogram) -> Distribution {
             }
             (before, lower) = (until, upper);
         }
-        // Beyond the last bound nothing is known but that.
+        // Above the last bound, the bound itself is the best known value.
         if count == 0 { 0.0 } else { lower }
     });
     Distribution { count, mean, percentiles }

@@ -1,4 +1,4 @@
-//! A member's place in its group, under the names of etcd 3.x where they mean the same.
+//! The metrics of a member's state in its cluster, under etcd 3.x names where they mean the same.
 
 use node::member::{Progress, Role, Status};
 use prometheus::proto::{MetricFamily, MetricType};
@@ -6,34 +6,34 @@ use prometheus::proto::{MetricFamily, MetricType};
 use super::families::{counter, float, gauge, labelled};
 use super::store::HistoryReach;
 
-/// What a running member knows of itself and counts nowhere; asked for when somebody looks.
+/// Values that the member does not count in the registry; read when the metrics are requested.
 #[derive(Debug, Clone, Default)]
 pub struct MemberFigures {
-    /// Calls that the member's loop has not taken yet.
+    /// Calls that the member's loop has not received yet.
     pub calls_waiting: usize,
-    /// How far back watches can go.
+    /// The reach of the watch history.
     pub history: HistoryReach,
-    /// What the way to the other members has measured.
+    /// The metrics of the connections to other members.
     pub peers: Vec<MetricFamily>,
 }
 
-/// What a page about a member is made of, beside its counters.
+/// The state of a member, for its metrics.
 #[derive(Debug)]
 pub struct MemberState<'a> {
-    /// Its place in the group.
+    /// The member's raft status.
     pub status: &'a Status,
-    /// The version of the API that it speaks.
+    /// The version of the API.
     pub version: &'a str,
     /// The version that the cluster has agreed on.
     pub cluster_version: Option<&'a str>,
-    /// Of a leader, the members' places in the log.
+    /// On a leader: each member's progress in the log.
     pub progress: &'a [Progress],
-    /// What it knows beside.
+    /// The other values.
     pub figures: MemberFigures,
 }
 
 impl MemberState<'_> {
-    /// The families of the page. `pending` and `failed` proposals are those that the member has counted.
+    /// The metric families. `pending` and `failed` are the member's counts of proposals.
     pub(super) fn families(self, pending: i64, failed: u64) -> Vec<MetricFamily> {
         let MemberState { status, version, cluster_version, progress, figures } = self;
         let is = |yes: bool| if yes { 1.0 } else { 0.0 };

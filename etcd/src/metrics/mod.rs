@@ -1,7 +1,7 @@
-//! Counters and durations of the whole process, under the original's names, as Prometheus reads them.
+//! The process's metrics in Prometheus format, under the original's names.
 //!
-//! What happens often is counted through handles that were made at the start: no look-up of a name or label on
-//! the way of a request. What the store and the kernel count anyway is asked for when somebody looks.
+//! Frequent events use handles that are created at the start, so a request needs no look-up of a name or label. Values
+//! that the store and the kernel count anyway are read when the metrics are requested.
 
 pub(crate) mod families;
 pub mod graphite;
@@ -24,10 +24,10 @@ pub use process::{Process, descriptor_limit};
 pub use store::{HistoryReach, LastCensus, StoreCounts};
 pub use traffic::{FollowerStats, PeerStats, Traffic};
 
-/// The type of the page.
+/// The content type of `/metrics`.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// What this member measures of itself.
+/// The metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -55,94 +55,94 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Measures of a member that has done nothing yet.
+    /// The metrics, all zero.
     ///
     /// # Panics
-    /// If a name is registered twice or malformed: they stand below.
+    /// If a metric name is registered twice or malformed: a mistake in this file.
     pub fn new() -> Metrics {
         let registry = Registry::new();
         let metrics = register(&registry);
         metrics.unwrap_or_else(|error| panic!("a metric is defined wrongly: {error}"))
     }
 
-    /// The same, with the timers of 0.4 if they are wanted.
+    /// Adds the timers of 0.4 if `wanted`.
     #[must_use]
     pub fn with_timers(self, wanted: bool) -> Metrics {
         Metrics { timers: wanted.then(|| Arc::new(Timers::new(Instant::now()))), ..self }
     }
 
-    /// The timers of 0.4, if they are wanted.
+    /// The timers of 0.4, if enabled.
     pub fn timers(&self) -> Option<&Arc<Timers>> {
         self.timers.as_ref()
     }
 
-    /// All measures under dotted names, as 0.4 had them.
+    /// All metrics under dotted names, as in 0.4.
     pub fn legacy_metrics(&self, others: impl IntoIterator<Item = MetricFamily>) -> legacy::LegacyMetrics {
         legacy::LegacyMetrics::new(&self.gather(others), self.timers.as_deref(), Instant::now())
     }
 
-    /// Where other parts register measures of their own.
+    /// The registry, in which other parts register their own metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// A proposal was committed and applied, so long after it was made.
+    /// Counts a proposal that was committed and applied, with the time since it was made.
     pub fn proposal_committed(&self, after: Duration) {
         self.proposal_seconds.observe(after.as_secs_f64());
     }
 
-    /// So many proposals wait now.
+    /// Sets the number of waiting proposals.
     pub fn proposals_pending(&self, count: usize) {
         self.proposals_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// A proposal was given up, from its client's view: it may be committed later.
+    /// Counts a proposal that failed for its client; it may still be committed later.
     pub fn proposal_failed(&self) {
         self.proposals_failed.inc();
     }
 
-    /// The log was synced, which took so long.
+    /// Records the duration of a log sync.
     pub fn wal_synced(&self, took: Duration) {
         self.wal_sync_seconds.observe(took.as_secs_f64());
     }
 
-    /// The log holds the entries up to this index.
+    /// Sets the index of the last entry in the log.
     pub fn wal_holds(&self, last_index: u64) {
         self.wal_last_index.set(i64::try_from(last_index).unwrap_or(i64::MAX));
     }
 
-    /// A snapshot was encoded and written, which took so long.
+    /// Records the duration of encoding and writing a snapshot.
     pub fn snapshot_saved(&self, took: Duration) {
         self.snapshot_seconds.observe(took.as_secs_f64());
     }
 
-    /// The encoding of a snapshot alone took so long.
+    /// Records the duration of encoding a snapshot.
     pub fn snapshot_encoded(&self, took: Duration) {
         self.snapshot_encoding_seconds.observe(took.as_secs_f64());
     }
 
-    /// Committed entries were applied to the store, which took so long.
+    /// Records the duration of applying committed entries to the store.
     pub fn applied(&self, took: Duration) {
         self.apply_seconds.observe(took.as_secs_f64());
     }
 
-    /// So many batches wait for the log's thread, and so many requests for a leader.
+    /// Sets the number of batches that wait for the log thread, and of requests that wait for a leader.
     pub fn queues(&self, log_batches: usize, held: usize) {
         self.log_queue.set(i64::try_from(log_batches).unwrap_or(i64::MAX));
         self.proposals_held.set(i64::try_from(held).unwrap_or(i64::MAX));
     }
 
-    /// This member has seen that another leads than before.
+    /// Counts a change of the leader that this member has seen.
     pub fn leader_changed(&self) {
         self.leader_changes.inc();
     }
 
-    /// Somebody asked how the member is.
+    /// Counts a health check and its result.
     pub fn health_checked(&self, is_well: bool) {
         self.health_checks[usize::from(is_well)].inc();
     }
 
-    /// All measures: what is registered, and `others`, in the order of their names.
+    /// All metrics: the registered ones and `others`, sorted by name.
     pub fn gather(&self, others: impl IntoIterator<Item = MetricFamily>) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
         let syncs = families.iter().find(|family| family.name() == WAL_SYNCS);
@@ -153,21 +153,21 @@ impl Metrics {
         families
     }
 
-    /// Those of a member in its group.
+    /// The metrics of a member's state in its cluster.
     pub fn member_families(&self, state: MemberState<'_>) -> Vec<MetricFamily> {
         let mut families = state.families(self.proposals_pending.get(), self.proposals_failed.get());
         families.extend(self.census.get().iter().flat_map(store::size_families));
         families
     }
 
-    /// The page: everything that is registered, and `others`.
+    /// The `/metrics` page: the registered metrics and `others`.
     pub fn page(&self, others: impl IntoIterator<Item = MetricFamily>) -> String {
-        // Only a family without a name or a measure cannot be encoded.
+        // Encoding fails only for a family without a name or without metrics.
         TextEncoder::new().encode_to_string(&self.gather(others)).unwrap_or_default()
     }
 }
 
-/// The name of 2.x for the syncs of the log; 3.x has another.
+/// The 2.x name of the log sync histogram; 3.x has another name.
 const WAL_SYNCS: &str = "etcd_wal_fsync_durations_seconds";
 
 fn register(registry: &Registry) -> prometheus::Result<Metrics> {

@@ -1,4 +1,4 @@
-//! What the kernel says of this process.
+//! The metrics of this process from the kernel.
 
 use std::fs;
 
@@ -6,25 +6,25 @@ use prometheus::proto::MetricFamily;
 
 use super::families::{counter, float, gauge};
 
-/// What the process has used, and may use.
+/// The resources that the process uses, and its limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
-    /// Seconds of CPU, in user and system mode.
+    /// CPU time in seconds, user and system mode.
     pub cpu_seconds: f64,
-    /// Bytes of memory in use.
+    /// Resident memory in bytes.
     pub resident_bytes: u64,
-    /// Bytes of address space.
+    /// Virtual memory in bytes.
     pub virtual_bytes: u64,
-    /// When it began: seconds since 1970.
+    /// The start time, in seconds since 1970.
     pub start_seconds: f64,
     /// Open descriptors.
     pub open_descriptors: u64,
-    /// Descriptors that may be open; the largest number if there is no limit.
+    /// The limit of open descriptors; `u64::MAX` for no limit.
     pub descriptor_limit: u64,
 }
 
 impl Process {
-    /// Asks the kernel; `None` where it has no `/proc` like that of Linux.
+    /// Reads the values; `None` without a Linux `/proc`.
     pub fn read() -> Option<Process> {
         let stat = Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
         let boot_seconds = boot_seconds(&fs::read_to_string("/proc/stat").ok()?)?;
@@ -35,13 +35,13 @@ impl Process {
             resident_bytes: stat.resident_pages * u64::try_from(rustix::param::page_size()).ok()?,
             virtual_bytes: stat.virtual_bytes,
             start_seconds: float(boot_seconds) + float(stat.start_ticks) / ticks,
-            // One of them is the folder that was just looked into.
+            // One descriptor is that of the directory being read.
             open_descriptors: u64::try_from(descriptors.saturating_sub(1)).ok()?,
             descriptor_limit: descriptor_limit(),
         })
     }
 
-    /// The families of the page.
+    /// The metric families.
     pub fn families(&self) -> Vec<MetricFamily> {
         let descriptors = float(self.open_descriptors);
         vec![
@@ -56,12 +56,12 @@ impl Process {
     }
 }
 
-/// How many descriptors this process may open; the largest number if there is no limit.
+/// The limit of open descriptors; `u64::MAX` for no limit.
 pub fn descriptor_limit() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// What `/proc/self/stat` tells.
+/// The values from `/proc/self/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     cpu_ticks: u64,
@@ -72,10 +72,10 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Stat> {
-        // The second field is the program's name in parentheses, which may hold blanks and parentheses.
+        // The second field is the program's name in parentheses; it may contain blanks and parentheses.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // Fields are numbered from 1 in proc(5), and these begin with the third.
+        // proc(5) numbers the fields from 1; `fields` starts with field 3.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Stat {
             cpu_ticks: field(14)?.checked_add(field(15)?)?,
@@ -86,7 +86,7 @@ impl Stat {
     }
 }
 
-/// When the machine began, by `/proc/stat`.
+/// The boot time of the machine, from `/proc/stat`.
 fn boot_seconds(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }

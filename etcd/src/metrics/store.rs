@@ -1,4 +1,4 @@
-//! What the store counts anyway, and how large it is.
+//! The store's counters and size.
 
 use std::time::{Duration, Instant};
 
@@ -9,26 +9,26 @@ use shared::store::{Counter, NodeCounts, Stats, Store};
 
 use super::families::{counter, float, gauge, labelled, seconds};
 
-/// After the keys were counted, they are not counted again for so many times as long as it took.
+/// After a count of the keys, the next one waits this many times the duration of the count.
 const PAUSE_FACTOR: u32 = 50;
 
-/// But for this long at least, and at most.
+/// The shortest and the longest wait between two counts.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// What the store of this process has counted since the start.
+/// The store's counters since the start of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreCounts {
-    /// Reads of one node, refused ones too.
+    /// Reads of one node, including refused ones.
     pub reads: u64,
-    /// Reads of all below a node, refused ones too.
+    /// Recursive reads, including refused ones.
     pub recursive_reads: u64,
-    /// Writes by the name of the action (`set`, `compareAndSwap`), refused ones too.
+    /// Writes by the name of the action (`set`, `compareAndSwap`), including refused ones.
     pub writes: Vec<(&'static str, u64)>,
-    /// Nodes that reached their time.
+    /// Expired nodes.
     pub expires: u64,
-    /// Watches that were asked for.
+    /// Requested watches.
     pub watch_requests: u64,
-    /// Watches that are open now.
+    /// Currently open watches.
     pub watchers: u64,
 }
 
@@ -47,7 +47,7 @@ impl From<&Stats> for StoreCounts {
 }
 
 impl StoreCounts {
-    /// The families of the page. What never happened has no line.
+    /// The metric families. Actions that never happened have no line.
     pub fn families(&self) -> Vec<MetricFamily> {
         let by_action = |name, help, counts: &[(&'static str, u64)]| {
             let mut counts: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
@@ -76,23 +76,23 @@ impl StoreCounts {
     }
 }
 
-/// How far back the watch history reaches.
+/// The reach of the watch history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HistoryReach {
-    /// Events that it holds.
+    /// The number of events in the history.
     pub events: usize,
-    /// Events that it can hold.
+    /// The capacity of the history.
     pub capacity: usize,
     /// The index of the oldest event; 0 if there is none.
     pub oldest_index: u64,
-    /// How old that event is at least, as far as this process has seen it.
+    /// The minimum age of that event, as far as this process has seen it.
     pub oldest_age: Duration,
-    /// The store's index.
+    /// The current index of the store.
     pub index: u64,
 }
 
 impl HistoryReach {
-    /// Of a store, without the age.
+    /// The reach of a store's history, without the age.
     pub fn of(store: &Store) -> HistoryReach {
         let (events, oldest_index) = store.history_reach();
         let (capacity, index) = (store.history_length(), store.index());
@@ -123,7 +123,7 @@ impl HistoryReach {
     }
 }
 
-/// The clients' keys and their bytes.
+/// The number of the clients' keys and their size.
 pub(super) fn size_families(census: &NodeCounts) -> Vec<MetricFamily> {
     let bytes = census.path_bytes + census.value_bytes;
     let bytes_per_key = if census.keys == 0 { 0.0 } else { float(bytes) / float(census.keys) };
@@ -137,20 +137,20 @@ pub(super) fn size_families(census: &NodeCounts) -> Vec<MetricFamily> {
     ]
 }
 
-/// What was counted last. Counting takes time by the number of keys.
+/// The last count of the keys. Counting takes time proportional to the number of keys.
 #[derive(Debug, Default)]
 pub struct LastCensus(Mutex<Option<CensusRecord>>);
 
 #[derive(Debug, Clone, Copy)]
 struct CensusRecord {
     census: NodeCounts,
-    /// The store's index then.
+    /// The store's index at the time of the count.
     index: u64,
     next_count_after: Instant,
 }
 
 impl LastCensus {
-    /// Whether to count a store at this index now; then nobody else is told to for a while.
+    /// Whether the caller should count the store now. After true, other callers get false for a while.
     pub fn is_due(&self, index: u64, now: Instant) -> bool {
         let mut last = self.0.lock();
         match &mut *last {
@@ -163,7 +163,7 @@ impl LastCensus {
         }
     }
 
-    /// The count, which ended now and took so long.
+    /// Stores a count that has just ended and took `took`.
     pub fn record(&self, census: NodeCounts, index: u64, now: Instant, took: Duration) {
         let next_count_after = now + (PAUSE_FACTOR * took).clamp(PAUSE.0, PAUSE.1);
         *self.0.lock() = Some(CensusRecord { census, index, next_count_after });

@@ -28,7 +28,7 @@ fn page(metrics: &Metrics, counts: &StoreCounts, process: Option<&Process>) -> S
     metrics.page(others)
 }
 
-/// The page's lines without the helps.
+/// The page's lines without the HELP lines.
 fn lines(page: &str) -> Vec<&str> {
     page.lines().filter(|line| !line.starts_with("# HELP ")).collect()
 }
@@ -120,7 +120,7 @@ fn durations_fall_into_the_original_buckets() {
         ("8.192", 2),
         ("+Inf", 3),
     ];
-    // Etcd 3 has another name for it.
+    // The same metric under etcd 3's name.
     for name in [name, "etcd_disk_wal_fsync_duration_seconds"] {
         let mut expected = vec![format!("# TYPE {name} histogram")];
         expected.extend(buckets.iter().map(|(le, count)| format!("{name}_bucket{{le=\"{le}\"}} {count}")));

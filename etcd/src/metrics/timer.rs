@@ -1,65 +1,65 @@
-//! A timer as 0.4 had them: how long something took of late, and how often it happens.
+//! A timer as in 0.4: recent durations of an event, and its rate.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Samples that the figures are made of: the last ones. 0.4 kept as many.
+/// The number of recent samples that the statistics cover, as in 0.4.
 const SAMPLES_MAX: usize = 1028;
 
-/// How often the rates are brought up to date.
+/// The interval at which the rates are updated.
 const TICK: Duration = Duration::from_secs(5);
 
-/// After so many ticks without anything all rates are as good as 0.
+/// After this number of ticks without events, all rates are set to 0.
 const TICKS_MAX: u128 = 2000;
 
-/// Minutes over which the rates are averaged.
+/// The periods of the rates, in minutes.
 const MINUTES: [f64; 3] = [1.0, 5.0, 15.0];
 
-/// What a timer tells: times in nanoseconds, rates in events a second.
+/// A timer's statistics: times in nanoseconds, rates in events per second.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Timing {
-    /// Events ever.
+    /// The number of events.
     pub(super) count: u64,
-    /// The shortest of late.
+    /// The shortest recent sample.
     pub(super) min: f64,
-    /// The longest of late.
+    /// The longest recent sample.
     pub(super) max: f64,
-    /// Of late.
+    /// Of recent samples.
     pub(super) mean: f64,
-    /// Of late.
+    /// Of recent samples.
     pub(super) standard_deviation: f64,
-    /// See [`PERCENTILES`].
+    /// Of recent samples; see [`PERCENTILES`].
     pub(super) percentiles: [f64; PERCENTILES.len()],
-    /// Over the last minute, five minutes, and a quarter of an hour.
+    /// Moving averages over 1, 5 and 15 minutes.
     pub(super) rates: [f64; MINUTES.len()],
-    /// Since the start.
+    /// The average rate since the start.
     pub(super) mean_rate: f64,
 }
 
-/// Which percentiles are told.
+/// The percentiles of [`Timing`].
 pub(super) const PERCENTILES: [f64; 5] = [0.5, 0.75, 0.95, 0.99, 0.999];
 
-/// Measures how long something takes.
+/// Records the durations of an event.
 #[derive(Debug)]
 pub(super) struct Timer(Mutex<TimerState>);
 
 #[derive(Debug)]
 struct TimerState {
     began: Instant,
-    /// Up to when the rates are right.
+    /// The time up to which the rates are updated.
     ticked: Instant,
     count: u64,
-    /// Since the last tick.
+    /// Events since the last tick.
     uncounted: u64,
-    /// Nanoseconds; the oldest is replaced next, at `next`.
+    /// Ring buffer of samples in nanoseconds; `next` is the index of the oldest one.
     samples: Vec<u64>,
     next: usize,
     rates: Option<[f64; MINUTES.len()]>,
 }
 
 impl Timer {
-    /// One that has seen nothing.
+    /// A timer without events.
     pub(super) fn new(now: Instant) -> Timer {
         Timer(Mutex::new(TimerState {
             began: now,
@@ -72,7 +72,7 @@ impl Timer {
         }))
     }
 
-    /// It took so long, until now.
+    /// Records an event that took `time` and ended at `now`.
     pub(super) fn record(&self, time: Duration, now: Instant) {
         let mut state = self.0.lock();
         state.tick(now);
@@ -88,7 +88,7 @@ impl Timer {
         }
     }
 
-    /// What is known now; `None` if it never happened.
+    /// The statistics; `None` without any event.
     pub(super) fn timing(&self, now: Instant) -> Option<Timing> {
         let mut state = self.0.lock();
         if state.count == 0 {
@@ -115,7 +115,7 @@ impl Timer {
 }
 
 impl TimerState {
-    /// Brings the rates up to date.
+    /// Updates the rates.
     fn tick(&mut self, now: Instant) {
         let ticks = now.saturating_duration_since(self.ticked).as_nanos() / TICK.as_nanos();
         if ticks > TICKS_MAX {
@@ -137,7 +137,7 @@ impl TimerState {
     }
 }
 
-/// A percentile of sorted samples, between two of them where it falls between two.
+/// A percentile of sorted samples, interpolated between two samples.
 fn percentile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() + 1) as f64;
     let below = place.floor();

@@ -1,4 +1,4 @@
-//! Numbers about the traffic, for `/v2/stats/leader` and `/v2/stats/self`.
+//! Traffic statistics for `/v2/stats/leader` and `/v2/stats/self`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,20 +6,20 @@ use parking_lot::Mutex;
 use shared::id::MemberId;
 use tokio::time::{Duration, Instant};
 
-/// How long an append may go unanswered before another one is timed.
+/// How long an unanswered append is timed before another one replaces it.
 const SAMPLE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Points in time from which rates are made, and their distance.
+/// The number of points in time that rates are computed from, and their minimum distance.
 const POINTS_MAX: usize = 200;
 const POINT_DISTANCE: Duration = Duration::from_millis(10);
 
-/// A rate without anything new for that long is over.
+/// After this time without traffic, the rate is 0.
 const RATE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What has passed between this member and the others.
+/// The traffic between this member and the others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PeerStats {
-    /// How appends to each peer fare.
+    /// Statistics of the appends to each member.
     pub followers: BTreeMap<MemberId, FollowerStats>,
     /// Appends sent.
     pub sent: Traffic,
@@ -27,23 +27,23 @@ pub struct PeerStats {
     pub received: Traffic,
 }
 
-/// How appends to one peer fare. Times are in milliseconds, from the moment an append is handed to the transport
-/// to that of its answer; of those under way at the same time, one is timed.
+/// Statistics of the appends to one member. Times are in milliseconds, from handing an append to the transport until
+/// its answer; of several appends in flight, one is timed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FollowerStats {
-    /// Of the last one timed.
+    /// The latency of the last timed append.
     pub latency_current: f64,
-    /// Of all timed.
+    /// Of all timed appends.
     pub latency_average: f64,
-    /// Of all timed.
+    /// Of all timed appends.
     pub latency_standard_deviation: f64,
-    /// The shortest; 2^63 before the first.
+    /// The shortest latency; 2^63 before the first one.
     pub latency_minimum: f64,
-    /// The longest.
+    /// The longest latency.
     pub latency_maximum: f64,
     /// Appends that could not be delivered.
     pub fail: u64,
-    /// Appends handed over.
+    /// Appends handed to the transport.
     pub success: u64,
 }
 
@@ -65,29 +65,29 @@ impl Default for FollowerStats {
 /// Appends in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Traffic {
-    /// How many, ever.
+    /// The number of appends.
     pub count: u64,
-    /// How many a second, of late.
+    /// The recent rate of appends.
     pub messages_per_second: f64,
-    /// Their bytes a second, of late.
+    /// The recent rate in bytes.
     pub bytes_per_second: f64,
 }
 
-/// Keeps a peer's [`FollowerStats`].
+/// Computes a member's [`FollowerStats`].
 #[derive(Debug, Default)]
 pub(crate) struct FollowerLatency(Mutex<LatencyState>);
 
 #[derive(Debug, Default)]
 struct LatencyState {
     stats: FollowerStats,
-    /// The append that is being timed: its last index, and when it was sent.
+    /// The append being timed: its last index, and the time it was sent.
     sample: Option<(u64, Instant)>,
     samples: f64,
     square_average: f64,
 }
 
 impl FollowerLatency {
-    /// An append with entries up to `index` goes out.
+    /// Records that an append with entries up to `index` is sent.
     pub(crate) fn sent(&self, index: u64, now: Instant) {
         let mut timing = self.0.lock();
         timing.stats.success += 1;
@@ -96,14 +96,14 @@ impl FollowerLatency {
         }
     }
 
-    /// An append did not get there.
+    /// Records that an append could not be delivered.
     pub(crate) fn failed(&self) {
         let mut timing = self.0.lock();
         timing.stats.fail += 1;
         timing.sample = None;
     }
 
-    /// The peer has all entries up to `index`. How long that took, if it was timed.
+    /// Records that the member has all entries up to `index`. Returns the latency if this append was timed.
     pub(crate) fn answered(&self, index: u64, now: Instant) -> Option<Duration> {
         let mut timing = self.0.lock();
         let (_, since) = timing.sample.take_if(|(wanted, _)| index >= *wanted)?;
@@ -127,7 +127,7 @@ impl FollowerLatency {
     }
 }
 
-/// Keeps the [`Traffic`] of one direction.
+/// Computes the [`Traffic`] of one direction.
 #[derive(Debug, Default)]
 pub(crate) struct TrafficCounter(Mutex<TrafficCounts>);
 
@@ -135,12 +135,12 @@ pub(crate) struct TrafficCounter(Mutex<TrafficCounts>);
 struct TrafficCounts {
     messages: u64,
     bytes: u64,
-    /// When there had been how many messages and bytes.
+    /// Times with the totals of messages and bytes.
     points: VecDeque<(Instant, u64, u64)>,
 }
 
 impl TrafficCounter {
-    /// Some appends passed.
+    /// Counts appends.
     pub(crate) fn add(&self, messages: u64, bytes: usize, now: Instant) {
         let mut counts = self.0.lock();
         counts.messages += messages;
