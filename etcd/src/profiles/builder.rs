@@ -1,4 +1,4 @@
-//! Makes a profile out of samples: numbers each text, function and location once, and packs the whole.
+//! Builds a profile from samples: assigns ids to strings, functions and locations, and compresses the result.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,9 +12,9 @@ use shared::time::UnixNanos;
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use super::symbols::{MappedFile, SourceLocation};
 
-/// A profile as it grows.
+/// A profile under construction.
 pub(super) struct Builder<S> {
-    /// Who knows which functions an instruction belongs to.
+    /// Returns the functions of an instruction address.
     symbols: S,
     maps: Vec<MappedFile>,
     profile: Profile,
@@ -30,7 +30,8 @@ enum LocationKey {
 }
 
 impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
-    /// A profile whose samples have values of these kinds and units, taken at `now` in a process with these files.
+    /// A profile whose samples have values of these kinds and units, taken at `now`; `maps` are the process's mapped
+    /// files.
     pub(super) fn new(
         kinds: &[(&str, &str)],
         now: UnixNanos,
@@ -65,23 +66,23 @@ impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
         builder
     }
 
-    /// What lies between two samples.
+    /// Sets the period between two samples.
     pub(super) fn set_period(&mut self, period: i64, kind: &str, unit: &str) {
         self.profile.period = period;
         self.profile.period_type = Some(self.value_type(kind, unit));
     }
 
-    /// How long samples were taken.
+    /// Sets the duration of the sampling, in nanoseconds.
     pub(super) fn set_duration(&mut self, nanos: i64) {
         self.profile.duration_nanos = nanos;
     }
 
-    /// The kind of values that tools show at first.
+    /// Sets the kind of values that tools show by default.
     pub(super) fn set_default_sample_type(&mut self, kind: &str) {
         self.profile.default_sample_type = self.text_index(kind);
     }
 
-    /// The location of an instruction.
+    /// The location id of an instruction address.
     pub(super) fn address_location(&mut self, address: u64) -> u64 {
         if let Some(id) = self.locations.get(&LocationKey::Address(address)) {
             return *id;
@@ -92,7 +93,7 @@ impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
         self.add_location(LocationKey::Address(address), Location { id: 0, mapping_id, address, line })
     }
 
-    /// The location of something that is no instruction.
+    /// The location id of a name without an address.
     pub(super) fn named_location(&mut self, name: &str) -> u64 {
         let location = SourceLocation {
             function: name.to_owned(),
@@ -117,7 +118,7 @@ impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
         }
     }
 
-    /// Counts something at a stack of locations, the innermost one first.
+    /// Adds a sample at a stack of locations, innermost first.
     pub(super) fn sample(&mut self, stack: Vec<u64>, value: Vec<i64>, labels: &[(&str, &str)]) {
         debug_assert_eq!(value.len(), self.profile.sample_type.len(), "one value for each kind");
         let label = labels
@@ -127,7 +128,7 @@ impl<S: Fn(u64) -> Vec<SourceLocation>> Builder<S> {
         self.profile.sample.push(Sample { location_id: stack, value, label });
     }
 
-    /// The bytes of the profile, packed as pprof's tools want them.
+    /// The encoded profile, gzip-compressed as pprof's tools expect it.
     pub(super) fn pack(self) -> io::Result<Vec<u8>> {
         let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
         packer.write_all(&self.profile.encode_to_vec())?;
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!((function(lines[0].function_id), lines[0].line), ("inner", 3));
         assert_eq!((function(lines[1].function_id), lines[1].line), ("outer", 9));
         assert_eq!(text(profile.function[1].system_name), "_outer");
-        // Two of a file, one that is only a name.
+        // Two functions with a file, and one that is only a name.
         assert_eq!(profile.function.len(), 3);
         assert_eq!(profile.sample[1].location_id, [4, 4]);
         let label = &profile.sample[0].label[0];

@@ -1,8 +1,8 @@
-//! The CPU profile: a hundred times in each second of CPU time the kernel interrupts the thread that uses it, and the
-//! `pprof` crate notes where that stands.
+//! The CPU profile: 100 times per second of CPU time, the kernel interrupts the running thread, and the `pprof` crate
+//! records its stack.
 //!
-//! A process that is not profiled has no timer and no handler, and one that waits is not interrupted. System calls
-//! that can be are taken up again by the kernel; those that cannot, such as a wait for sockets, are by tokio.
+//! Without profiling there is no timer and no handler, and a waiting process is not interrupted. The kernel restarts
+//! interrupted system calls where it can; tokio repeats the others, such as a wait for sockets.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,44 +14,43 @@ use shared::time::UnixNanos;
 use super::builder::Builder;
 use super::symbols;
 
-/// Samples in a second of CPU time: as many as Go's.
+/// Samples per second of CPU time, as in Go.
 const HERTZ: i32 = 100;
 
 const NANOS_PER_SAMPLE: i64 = 1_000_000_000 / HERTZ as i64;
 
-/// Where samples are not taken: the first one's tables for unwinding are wrong on some systems, and the other
-/// one is itself at work on a stack.
+/// Libraries in which no samples are taken: vdso's unwind tables are wrong on some systems, and libgcc may be unwinding
+/// a stack itself.
 const LEFT_OUT: [&str; 2] = ["vdso", "libgcc"];
 
-/// The function of the `pprof` crate that the kernel calls. Behind it stands a frame of the kernel's, and then the
-/// function that was interrupted.
+/// The `pprof` crate's signal handler. Its caller on the stack is a kernel frame, then the interrupted function.
 const HANDLER: &str = "perf_signal_handler";
 
-/// Frames of the kernel's on the stack between the handler and what was interrupted.
+/// The number of kernel frames between the handler and the interrupted function.
 const FRAMES_OF_THE_KERNEL: usize = 1;
 
-/// Why there is no CPU profile.
+/// Why a CPU profile cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CpuError {
-    /// There is one timer in a process.
+    /// Another CPU profile is running: a process has only one timer.
     #[error("cpu profiling already in use")]
     InUse,
     /// The system refused the timer, the handler or a temporary file.
     #[error("{0}")]
     System(#[from] pprof::Error),
-    /// The profile cannot be packed.
+    /// The profile cannot be compressed.
     #[error("{0}")]
     Pack(#[from] io::Error),
 }
 
-/// A profile that is being taken; dropped, it ends.
+/// A running CPU profile; ends on drop.
 pub(crate) struct CpuSampling {
     guard: ProfilerGuard<'static>,
     began: UnixNanos,
     _only: SamplingLock,
 }
 
-/// Whoever holds it is the only one who takes a profile.
+/// A process-wide lock: only its holder takes a profile.
 struct SamplingLock;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -69,15 +68,15 @@ impl Drop for SamplingLock {
 }
 
 impl CpuSampling {
-    /// Begins to take samples. The first time it makes room for them, which takes a part of a second.
+    /// Starts sampling. The first call allocates the sample buffers, which takes a fraction of a second.
     pub(crate) fn start(now: UnixNanos) -> Result<CpuSampling, CpuError> {
         let only = SamplingLock::take().ok_or(CpuError::InUse)?;
         let guard = ProfilerGuardBuilder::default().frequency(HERTZ).blocklist(&LEFT_OUT).build()?;
         Ok(CpuSampling { guard, began: now, _only: only })
     }
 
-    /// Ends it: the profile. Looks up the names of all functions that were found, which takes seconds in a program
-    /// that was built without optimization.
+    /// Stops sampling and returns the profile. Resolves all function names, which takes seconds in an unoptimized
+    /// build.
     pub(crate) fn finish(self) -> Result<Vec<u8>, CpuError> {
         let CpuSampling { guard, began, _only } = self;
         let report = guard.report().build_unresolved()?;
@@ -91,7 +90,7 @@ impl CpuSampling {
             let stack: Vec<u64> = frames.frames.iter().map(|frame| frame.ip().addr() as u64).collect();
             let stack = handlers.interrupted(&stack);
             let stack = stack.iter().enumerate().map(|(depth, address)| {
-                // All but the first are where a call returns to.
+                // All addresses but the first are return addresses.
                 builder.address_location(if depth == 0 { *address } else { address.saturating_sub(1) })
             });
             let stack = stack.collect();
@@ -109,12 +108,12 @@ impl CpuSampling {
     }
 }
 
-/// Which addresses lie in the handler.
+/// Caches which addresses are in the signal handler.
 #[derive(Default)]
 struct Handlers(HashMap<u64, bool>);
 
 impl Handlers {
-    /// The stack without the handler and what it called.
+    /// The stack without the handler and its callees.
     fn interrupted<'a>(&mut self, stack: &'a [u64]) -> &'a [u64] {
         let handler = stack.iter().position(|address| self.contains(*address));
         let first = handler.map_or(0, |at| at + 1 + FRAMES_OF_THE_KERNEL);

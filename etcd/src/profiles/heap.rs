@@ -1,9 +1,9 @@
-//! The heap profile: who asked the allocator for the memory that is in use, by a sample of about one allocation in
-//! half a megabyte, as Go takes it.
+//! The heap profile: the call stacks that allocated the memory in use, from a sample of about one allocation per half a
+//! megabyte, as in Go.
 //!
-//! jemalloc decides at its own start whether it can take samples, before any flag is read, and every allocation that
-//! grows costs it two nanoseconds more if it can. So a process that is to be profiled starts once more, with that in its
-//! environment: nobody else pays. What was allocated before sampling was switched on is not told.
+//! jemalloc decides at its own start, before any flag is read, whether it can sample, and sampling support costs about
+//! two nanoseconds per growing allocation. So a process with profiling restarts itself with jemalloc's option in the
+//! environment; other processes do not pay. Memory that was allocated before sampling started is not in the profile.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,38 +27,38 @@ const IS_READY: &str = "opt.prof\0";
 const IS_ON: &str = "prof.active\0";
 const DUMP: &str = "prof.dump\0";
 
-/// Where jemalloc looks for options, and those that make it ready: to sample, to wait until it is switched on, and to
-/// count what was freed too.
+/// The variable with jemalloc's options, and the options for profiling: support sampling, start inactive, and keep
+/// cumulative counts.
 const VARIABLE: &str = "_RJEM_MALLOC_CONF";
 const OPTIONS: &str = "prof:true,prof_active:false,prof_accum:true";
 
-/// What symbols of the allocator, and of the functions that lead to it, have in them.
+/// Parts of the symbols of the allocator and of the functions that call it.
 const OF_THE_ALLOCATOR: [&str; 4] = ["_rjem_", "tikv_jemallocator", "__rust_alloc", "__rust_realloc"];
 
-/// So many frames at the inner end of a stack may be the allocator's.
+/// The most innermost frames of a stack that may belong to the allocator.
 const OF_THE_ALLOCATOR_MAX: usize = 12;
 
-/// Why there is no heap profile.
+/// Why a heap profile cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeapError {
-    /// The allocator was built or started without it.
+    /// The allocator was built or started without sampling.
     #[error(
         "the allocator of this process takes no samples; with {OPTIONS} in the environment variable {VARIABLE} it would"
     )]
     Absent,
-    /// The allocator refused.
+    /// The allocator returned an error.
     #[error("the allocator gives no profile: {0}")]
     Refused(tikv_jemalloc_ctl::Error),
-    /// The profile cannot be kept in memory for a moment.
+    /// The temporary file for the profile cannot be used.
     #[error("cannot keep the allocator's profile: {0}")]
     Kept(#[from] io::Error),
-    /// A line of the profile makes no sense.
+    /// A line of the allocator's profile is invalid.
     #[error("the allocator's profile has a line that makes no sense: {0}")]
     Malformed(String),
 }
 
-/// Starts this process once more, in its place and with the same words, if its allocator could take samples and was
-/// not told to. Returns if there is no need, or no way; then [`text`] says why there is no profile.
+/// Restarts this process (`exec`) with the same arguments, if its allocator supports sampling but was started without
+/// it. Returns if that is not necessary or not possible; then [`text`] reports why there is no profile.
 pub(super) fn restart_with_sampling() {
     let set = std::env::var_os(VARIABLE).unwrap_or_default();
     let was_told = set.to_string_lossy().ends_with(OPTIONS);
@@ -77,7 +77,7 @@ pub(super) fn restart_with_sampling() {
     log::warning!("etcdmain", "cannot start {} anew for heap profiles: {error}", program.display());
 }
 
-/// Switches sampling on for the rest of the process.
+/// Activates sampling for the rest of the process.
 pub(super) fn switch_on() -> Result<(), HeapError> {
     if !option_is_on(IS_READY) {
         return Err(HeapError::Absent);
@@ -89,9 +89,9 @@ fn option_is_on(what: &str) -> bool {
     Access::<bool>::read(what.name()).is_ok_and(|is| is)
 }
 
-/// The allocator's own text: the form of gperftools, which pprof and jeprof read.
+/// The allocator's own profile, in gperftools' text format, which pprof and jeprof read.
 pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
-    /// Where the allocator writes: a file without a name, and its path as long as the process lives.
+    /// The anonymous file that the allocator writes to, and its path, which is never freed.
     static KEPT: Mutex<Option<(File, &'static str)>> = Mutex::new(None);
 
     if !option_is_on(IS_READY) {
@@ -105,7 +105,7 @@ pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
                 rustix::fs::memfd_create("heap-profile", MemfdFlags::CLOEXEC).map_err(io::Error::from)?,
             );
             let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-            // Once in a process: the allocator wants a path that never goes.
+            // Leaked once per process: the allocator needs a path that lives forever.
             empty.insert((file, &*path.leak()))
         }
     };
@@ -113,12 +113,12 @@ pub(crate) fn text() -> Result<Vec<u8>, HeapError> {
     let mut text = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut text)?;
-    // The memory of the text is not to stay.
+    // Free the memory of the file.
     file.set_len(0)?;
     Ok(text)
 }
 
-/// The same in pprof's format, with the names of functions.
+/// The profile in pprof's format, with function names.
 pub(crate) fn profile(now: UnixNanos) -> Result<Vec<u8>, HeapError> {
     let text = text()?;
     let sampled = parse(&String::from_utf8_lossy(&text))?;
@@ -142,7 +142,7 @@ pub(crate) fn profile(now: UnixNanos) -> Result<Vec<u8>, HeapError> {
     Ok(builder.pack()?)
 }
 
-/// The stack without the allocator; `own` remembers which addresses are its.
+/// The stack without the allocator's frames; `own` caches which addresses are the allocator's.
 fn callers<'a>(stack: &'a [u64], own: &mut HashMap<u64, bool>) -> &'a [u64] {
     let mut is_own = |address: u64| {
         *own.entry(address).or_insert_with(|| {
@@ -157,24 +157,24 @@ fn callers<'a>(stack: &'a [u64], own: &mut HashMap<u64, bool>) -> &'a [u64] {
     &stack[last.map_or(0, |at| at + 1)..]
 }
 
-/// What the allocator has noted.
+/// The samples in the allocator's profile.
 #[derive(Debug, PartialEq)]
 struct HeapSamples {
-    /// Bytes between two samples, on the average.
+    /// The average number of bytes between two samples.
     period: i64,
     stacks: Vec<StackUsage>,
 }
 
-/// What was asked for at one stack.
+/// The sampled allocations of one call stack.
 #[derive(Debug, PartialEq)]
 struct StackUsage {
-    /// Of calls, the innermost first.
+    /// The call addresses, innermost first.
     addresses: Vec<u64>,
     in_use: Allocations,
     ever: Allocations,
 }
 
-/// Allocations that were sampled.
+/// A number of sampled allocations and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Allocations {
     count: u64,
@@ -182,8 +182,8 @@ struct Allocations {
 }
 
 impl Allocations {
-    /// How many allocations these stand for, and of how many bytes: small ones are sampled less often than their
-    /// share, by Poisson's distribution.
+    /// The estimated number and bytes of all allocations that these samples represent. Small allocations are sampled
+    /// with a lower probability, by a Poisson process.
     fn estimate(self, period: i64) -> (i64, i64) {
         if self.count == 0 || self.bytes == 0 {
             return (0, 0);
@@ -196,14 +196,14 @@ impl Allocations {
     }
 }
 
-/// Reads the text of jemalloc 5, the version `heap_v2`:
+/// Parses the text of jemalloc 5, version `heap_v2`:
 ///
 /// ```text
 /// heap_v2/524288                          bytes between two samples
-///   t*: 3: 4096 [10: 20480]               all: in use and ever, count and bytes
+///   t*: 3: 4096 [10: 20480]               total: count and bytes in use [and ever]
 /// @ 0x55d0c0a2f001 0x55d0c0a2f002         a stack, the innermost call first
-///   t*: 2: 1024 [4: 2048]                 the same of that stack
-///   t7: 2: 1024 [4: 2048]                 the same of one thread
+///   t*: 2: 1024 [4: 2048]                 the counts of that stack
+///   t7: 2: 1024 [4: 2048]                 the counts of one thread
 /// MAPPED_LIBRARIES:                       the rest is /proc/self/maps
 /// ```
 fn parse(text: &str) -> Result<HeapSamples, HeapError> {
@@ -218,7 +218,7 @@ fn parse(text: &str) -> Result<HeapSamples, HeapError> {
         if let Some(stack) = line.strip_prefix('@') {
             let numbers = stack.split_ascii_whitespace().map(|word| {
                 let digits = word.strip_prefix("0x")?;
-                // Where a call returns to lies behind it.
+                // A return address is behind the call instruction.
                 Some(u64::from_str_radix(digits, 16).ok()?.saturating_sub(1))
             });
             addresses = Some(numbers.collect::<Option<Vec<u64>>>().ok_or_else(|| malformed(line))?);
@@ -288,15 +288,15 @@ mod tests {
     #[test]
     fn samples_stand_for_more_than_themselves() {
         assert_eq!(Allocations::default().estimate(524_288), (0, 0));
-        // As large as the period: 1 / (1 - 1/e).
+        // An allocation as large as the period: 1 / (1 - 1/e).
         assert_eq!(Allocations { count: 1, bytes: 524_288 }.estimate(524_288), (1, 829_411));
-        // Small ones: about one in a period.
+        // Small allocations: about one sample per period.
         let (count, bytes) = Allocations { count: 2, bytes: 128 }.estimate(524_288);
         assert!(
             (16_380..16_390).contains(&count) && (1_048_500..1_048_700).contains(&bytes),
             "{count} {bytes}"
         );
-        // Large ones are all noted.
+        // Large allocations are all sampled.
         assert_eq!(Allocations { count: 3, bytes: 300 << 20 }.estimate(524_288), (3, 300 << 20));
     }
 }

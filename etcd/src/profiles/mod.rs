@@ -1,7 +1,6 @@
-//! Profiles of this process, in the format of pprof, for `-enable-pprof`: where it spends its CPU time, who holds its
-//! memory, which threads it has.
+//! Profiles of this process in pprof's format, for `-enable-pprof`: CPU, heap and threads.
 //!
-//! All of it reads files, looks up names and packs: it belongs on a thread that may block, not on the server's.
+//! Taking a profile reads files, resolves symbols and compresses data: run it on a thread that may block.
 
 mod builder;
 pub(crate) mod cpu;
@@ -17,13 +16,12 @@ use shared::time::UnixNanos;
 use self::builder::Builder;
 use crate::log;
 
-/// Brings the process into a state in which profiles can be taken: it may start once more, in its own place. To be
-/// called before it has done anything.
+/// Prepares the process for profiles: may restart it (`exec`). Call it before anything else.
 pub fn prepare() {
     heap::restart_with_sampling();
 }
 
-/// Lets the allocator take samples, as soon as it is known that somebody may ask.
+/// Activates heap sampling and logs that profiles are served.
 pub fn enable() {
     log::info!("etcdhttp", "pprof is enabled under /debug/pprof");
     if let Err(error) = heap::switch_on() {
@@ -31,12 +29,12 @@ pub fn enable() {
     }
 }
 
-/// The name of the function at an address of this process.
+/// The name of the function at an address in this process.
 pub(crate) fn function_at(address: u64) -> Option<String> {
     Some(symbols::resolve(address).pop()?.function)
 }
 
-/// A profile without samples, whose values would be of these kinds and units.
+/// A profile without samples, for values of these kinds and units.
 pub(crate) fn empty(kinds: &[(&str, &str)], now: UnixNanos) -> io::Result<Vec<u8>> {
     Builder::new(kinds, now, Vec::new(), |_| Vec::new()).pack()
 }

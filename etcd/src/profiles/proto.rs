@@ -1,13 +1,13 @@
-//! The messages of pprof's format, as far as they are written here.
+//! The messages of pprof's format, with the fields that are written here.
 //!
-//! Source: `proto/profile.proto` of github.com/google/pprof. Texts are numbers in `string_table`; ids begin with 1.
+//! Source: `proto/profile.proto` of github.com/google/pprof. Strings are indexes into `string_table`; ids start at 1.
 
 use prost::Message;
 
 /// A whole profile.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Profile {
-    /// What the values of each sample are.
+    /// The kinds of the values of each sample.
     #[prost(message, repeated, tag = "1")]
     pub(super) sample_type: Vec<ValueType>,
     #[prost(message, repeated, tag = "2")]
@@ -18,26 +18,26 @@ pub(super) struct Profile {
     pub(super) location: Vec<Location>,
     #[prost(message, repeated, tag = "5")]
     pub(super) function: Vec<Function>,
-    /// The first one is empty.
+    /// The first string is empty.
     #[prost(string, repeated, tag = "6")]
     pub(super) string_table: Vec<String>,
     /// When the profile was taken.
     #[prost(int64, tag = "9")]
     pub(super) time_nanos: i64,
-    /// How long it took.
+    /// The duration of the sampling.
     #[prost(int64, tag = "10")]
     pub(super) duration_nanos: i64,
     #[prost(message, optional, tag = "11")]
     pub(super) period_type: Option<ValueType>,
-    /// What lies between two samples.
+    /// The period between two samples.
     #[prost(int64, tag = "12")]
     pub(super) period: i64,
-    /// The type that tools show at first.
+    /// The type that tools show by default.
     #[prost(int64, tag = "14")]
     pub(super) default_sample_type: i64,
 }
 
-/// What a number counts, and in which unit.
+/// What a value counts, and its unit.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ValueType {
     #[prost(int64, tag = "1")]
@@ -46,10 +46,10 @@ pub(super) struct ValueType {
     pub(super) unit: i64,
 }
 
-/// What was found at one stack.
+/// The values of one call stack.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Sample {
-    /// The innermost location first.
+    /// Innermost location first.
     #[prost(uint64, repeated, tag = "1")]
     pub(super) location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
@@ -58,7 +58,7 @@ pub(super) struct Sample {
     pub(super) label: Vec<Label>,
 }
 
-/// Something else that is known of a sample.
+/// An additional attribute of a sample.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Label {
     #[prost(int64, tag = "1")]
@@ -67,7 +67,7 @@ pub(super) struct Label {
     pub(super) str: i64,
 }
 
-/// A part of a program or library in memory.
+/// A mapped part of a program or library.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Mapping {
     #[prost(uint64, tag = "1")]
@@ -80,22 +80,22 @@ pub(super) struct Mapping {
     pub(super) file_offset: u64,
     #[prost(int64, tag = "5")]
     pub(super) filename: i64,
-    /// Functions are named here: nobody needs the file for it.
+    /// The profile contains the function names, so tools do not need the file.
     #[prost(bool, tag = "7")]
     pub(super) has_functions: bool,
 }
 
-/// An instruction.
+/// An instruction address.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Location {
     #[prost(uint64, tag = "1")]
     pub(super) id: u64,
-    /// 0 for none.
+    /// 0 for no mapping.
     #[prost(uint64, tag = "2")]
     pub(super) mapping_id: u64,
     #[prost(uint64, tag = "3")]
     pub(super) address: u64,
-    /// The innermost of the functions that were put into each other first.
+    /// The innermost inlined function first.
     #[prost(message, repeated, tag = "4")]
     pub(super) line: Vec<Line>,
 }
@@ -116,7 +116,7 @@ pub(super) struct Function {
     pub(super) id: u64,
     #[prost(int64, tag = "2")]
     pub(super) name: i64,
-    /// As the linker knows it.
+    /// The linker symbol.
     #[prost(int64, tag = "3")]
     pub(super) system_name: i64,
     #[prost(int64, tag = "4")]

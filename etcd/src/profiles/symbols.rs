@@ -1,39 +1,39 @@
-//! Which function an address of this process belongs to.
+//! Resolves addresses of this process to functions.
 
 use std::fs;
 
-/// A function, and where its text is: empty and 0 if the program was built without knowing.
+/// A function and its source position; empty and 0 if the program has no debug information.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SourceLocation {
     pub(super) function: String,
-    /// The same as the linker knows it.
+    /// The linker symbol.
     pub(super) symbol: String,
     pub(super) file: String,
     pub(super) line: u32,
 }
 
-/// A part of a program or library in memory that holds instructions.
+/// A mapped executable part of a program or library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MappedFile {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Where it begins in the file.
+    /// The offset in the file.
     pub(super) offset: u64,
     pub(super) file: String,
 }
 
-/// The functions that an instruction belongs to, the innermost of those that were put into each other first. Reads
-/// the program's file; may take milliseconds.
+/// The functions at an instruction address, the innermost inlined function first. Reads the program's file; may take
+/// milliseconds.
 pub(super) fn resolve(address: u64) -> Vec<SourceLocation> {
     let mut places = Vec::new();
-    // It asks for the address behind a call.
+    // The library expects a return address.
     let Some(behind) = address.checked_add(1).and_then(|behind| usize::try_from(behind).ok()) else {
         return places;
     };
     backtrace::resolve(std::ptr::without_provenance_mut(behind), |symbol| {
         let Some(name) = symbol.name() else { return };
         places.push(SourceLocation {
-            // Without the hash that tells one build from another.
+            // Without the symbol's hash.
             function: format!("{name:#}"),
             symbol: String::from_utf8_lossy(name.as_bytes()).into_owned(),
             file: symbol.filename().map(|file| file.display().to_string()).unwrap_or_default(),
@@ -43,18 +43,17 @@ pub(super) fn resolve(address: u64) -> Vec<SourceLocation> {
     places
 }
 
-/// Forgets what [`resolve`] has read of the program's file: as much as that is long, in a program with all it knows of
-/// its source.
+/// Frees what [`resolve`] has cached: up to the size of the program's file, which is large with debug information.
 pub(super) fn forget() {
     backtrace::clear_symbol_cache();
 }
 
-/// The files whose instructions this process runs; none where the kernel does not tell.
+/// The mapped executable files of this process; empty if `/proc/self/maps` cannot be read.
 pub(super) fn mapped() -> Vec<MappedFile> {
     fs::read_to_string("/proc/self/maps").map_or(Vec::new(), |text| text.lines().filter_map(parse).collect())
 }
 
-/// A line of `/proc/self/maps`, see proc(5).
+/// Parses a line of `/proc/self/maps`, see proc(5).
 fn parse(line: &str) -> Option<MappedFile> {
     let (head, file) = line.split_at_checked(line.find('/')?)?;
     let mut fields = head.split_ascii_whitespace();

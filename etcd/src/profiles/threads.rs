@@ -1,4 +1,4 @@
-//! The threads of this process, in the place of goroutines: tokio's tasks have no stacks that could be shown.
+//! The threads of this process, instead of goroutines: tokio's tasks have no stacks to show.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,35 +8,35 @@ use shared::time::UnixNanos;
 
 use super::builder::Builder;
 
-/// A thread as the kernel sees it.
+/// A thread, with values from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Thread {
     id: u32,
     name: String,
-    /// `R` runs or could, `S` waits, `D` waits for a disk; the other letters stand in proc(5).
+    /// `R` running or runnable, `S` waiting, `D` waiting for a disk; see proc(5) for the other letters.
     state: char,
-    /// CPU in user and system mode, in the kernel's ticks.
+    /// CPU time, user and system mode, in clock ticks.
     ticks: u64,
 }
 
 impl Thread {
-    /// All threads of this process, by their ids; none where the kernel does not tell.
+    /// All threads of this process, sorted by id; empty if `/proc` cannot be read.
     pub(crate) fn all() -> Vec<Thread> {
         let Ok(folder) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-        // One that ends meanwhile is none any more.
+        // A thread that ends meanwhile is skipped.
         let texts = folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
         let mut threads: Vec<Thread> = texts.filter_map(|text| Thread::parse(&text)).collect();
         threads.sort_by_key(|thread| thread.id);
         threads
     }
 
-    /// A line of `/proc/PID/task/ID/stat`, see proc(5).
+    /// Parses a line of `/proc/PID/task/ID/stat`, see proc(5).
     fn parse(text: &str) -> Option<Thread> {
         let (id, rest) = text.split_once(" (")?;
-        // A name may hold parentheses.
+        // A name may contain parentheses.
         let (name, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // The first of them is the third of the line.
+        // `fields` starts with field 3 of the line.
         let ticks = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Thread {
             id: id.parse().ok()?,
@@ -47,7 +47,7 @@ impl Thread {
     }
 }
 
-/// A text that says how many there are of what the profile is named after, and then the threads.
+/// A text with the profile's name and count, and then the threads.
 pub(crate) fn text(profile: &str, count: usize, threads: &[Thread]) -> String {
     let second = rustix::param::clock_ticks_per_second().max(1);
     let mut text = format!("{profile} profile: total {count}\n");
@@ -59,7 +59,7 @@ pub(crate) fn text(profile: &str, count: usize, threads: &[Thread]) -> String {
     text
 }
 
-/// The same in pprof's format: the threads count as one each, tasks as that many.
+/// The profile in pprof's format: `tasks` as one sample with that count, or one sample per thread.
 pub(crate) fn profile(
     profile: &str,
     tasks: Option<usize>,
