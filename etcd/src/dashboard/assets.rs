@@ -1,7 +1,7 @@
-//! The page's files, compiled in.
+//! The page's files, compiled into the program.
 //!
-//! They are written by hand and served as they are. The page names the others below `assets/HASH/`, where the hash
-//! is that of all of them: so a browser may keep them for ever, and never mixes those of two versions.
+//! They are written by hand and served unchanged. The page refers to the other files as `assets/HASH/NAME`, with a hash
+//! of all of them: so a browser can cache them forever, and never mixes two versions.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 pub(crate) struct Asset {
     pub(crate) media_type: &'static str,
     pub(crate) body: &'static [u8],
-    /// A hash of the content in quotes.
+    /// The ETag: a hash of the content, in quotes.
     pub(crate) tag: String,
 }
 
@@ -20,12 +20,12 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// What stands in the page for the hash.
+/// The placeholder for the hash in the page.
 const PLACEHOLDER: &str = "CONTENT-HASH";
 
 const PAGE: &str = include_str!("assets/index.html");
 
-/// All but the page itself.
+/// All files except the page itself.
 const FILES: &[(&str, &str, &str)] = &[
     ("style.css", CSS, include_str!("assets/style.css")),
     ("app.js", JS, include_str!("assets/app.js")),
@@ -66,7 +66,7 @@ impl Asset {
     }
 }
 
-/// The first 16 hexadecimal digits of the SHA-256.
+/// The first 16 hexadecimal digits of the SHA-256 hash.
 fn hash_of(bytes: &[u8]) -> String {
     digest(&SHA256, bytes).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -76,7 +76,7 @@ pub(crate) fn page() -> &'static Asset {
     &assets().page
 }
 
-/// The file at `HASH/NAME`, and whether it is of this version: only then it may be kept.
+/// The file at `HASH/NAME`, and whether the hash is current: only then may a browser cache it.
 pub(crate) fn asset(path: &str) -> Option<(&'static Asset, bool)> {
     let (hash, name) = path.split_once('/')?;
     let assets = assets();
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(in_folder, names.iter().map(|name| (*name).to_owned()).collect());
     }
 
-    /// The policy would stop them; here it is told before a browser does.
+    /// The content security policy would block them; this test fails first.
     #[test]
     fn nothing_is_loaded_from_elsewhere_and_no_text_becomes_markup() {
         let forbidden = [

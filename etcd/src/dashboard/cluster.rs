@@ -1,8 +1,8 @@
-//! The cluster as this member knows it, and as the others answer: `api/cluster`.
+//! `api/cluster`: the cluster as this member knows it, and the other members' own reports.
 //!
-//! The others are asked at their client URLs, all at once and each for a short time, because that is where clients
-//! find them. One of ours tells all with one answer; of a Go member three pages are read instead. Beside that stands
-//! whether the connection between the members holds: a member may be fine and only unreachable for clients.
+//! This member asks the others at their client URLs, since clients use those: all at the same time, with a short
+//! timeout. One of our members answers with one report; of a Go member, three pages are read instead. The answer also
+//! shows whether the peer connection works: a member may be healthy but unreachable for clients.
 
 use std::time::Duration;
 
@@ -17,54 +17,54 @@ use super::report::{FollowerReport, Report, TrafficReport};
 use crate::backend::Backend;
 use crate::peers::info;
 
-/// How long one URL may take.
+/// The timeout for one URL.
 const URL_TIME_MAX: Duration = Duration::from_millis(1200);
 
-/// How many URLs of a member are tried.
+/// The most URLs of a member that are tried.
 const URLS_MAX: usize = 3;
 
-/// How many members are asked. No cluster that works has more.
+/// The most members that are asked. No working cluster has more.
 const MEMBERS_MAX: usize = 64;
 
-/// Where a member of ours tells of itself.
+/// The path of our members' own report.
 const REPORT: &str = "/mod/dashboard/api/member";
 
-/// The cluster.
+/// The report of the cluster.
 #[derive(Debug, Serialize)]
 pub(crate) struct ClusterReport {
     cluster_id: String,
-    /// What all members can speak; empty before the first leader said it.
+    /// The cluster version; empty until the first leader has set it.
     version: String,
     /// The member that was asked.
     asked: String,
-    /// Whether users and roles count.
+    /// Whether auth is on.
     auth: bool,
     /// Whether the dashboard may write.
     read_only: bool,
     members: Vec<MemberReport>,
 }
 
-/// A member.
+/// The report of a member.
 #[derive(Debug, Serialize)]
 struct MemberReport {
     id: String,
     name: String,
     peer_urls: Vec<String>,
     client_urls: Vec<String>,
-    /// Whether it is the one that was asked.
+    /// Whether it is the member that answers this request.
     is_self: bool,
     /// `healthy`, `unhealthy`, `unreachable` or `unstarted`.
     health: &'static str,
-    /// What is wrong, and what to do.
+    /// The problem, and what to do about it.
     problem: String,
-    /// Whether the asked member has a connection with it; none for itself.
+    /// Whether the answering member has a peer connection to it; `None` for itself.
     linked: Option<bool>,
-    /// How long its answer took, in milliseconds.
+    /// The response time in milliseconds.
     round_trip: Option<f64>,
     report: Option<Report>,
 }
 
-/// Asks around.
+/// Asks all members and builds the report.
 pub(crate) async fn cluster<B: Backend>(
     backend: &B,
     dialer: &Dialer,
@@ -102,7 +102,7 @@ pub(crate) async fn cluster<B: Backend>(
     }
 }
 
-/// A report with the time that it took, or why there is none.
+/// A report with its response time, or why there is none.
 type Answer = Result<(Report, Option<Duration>), String>;
 
 impl MemberReport {
@@ -141,7 +141,7 @@ impl MemberReport {
     }
 }
 
-/// Asks one member, at one of its client URLs after the other.
+/// Asks one member, trying its client URLs in order.
 async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
     let mut failed = "it names no client URL".to_owned();
     for url in peer.client_urls.iter().take(URLS_MAX) {
@@ -166,7 +166,7 @@ async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
     Err(failed)
 }
 
-/// What `/v2/stats/self` tells, as far as it is of use.
+/// The fields of `/v2/stats/self` that are used.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct StatsSelf {
@@ -189,7 +189,7 @@ struct LeaderInfo {
     leader: String,
 }
 
-/// What `/v2/stats/leader` tells, as far as it is of use.
+/// The fields of `/v2/stats/leader` that are used.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct StatsLeader {
@@ -223,7 +223,7 @@ struct Versions {
     etcdserver: String,
 }
 
-/// Puts together what a member of Go's etcd tells on several pages, or one of ours without a dashboard.
+/// Builds a report from several pages, for a Go member or one of ours without a dashboard.
 async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
     let pages =
         ["/v2/stats/self", "/version", "/health"].map(|path| info::ask(dialer, url, path, URL_TIME_MAX));

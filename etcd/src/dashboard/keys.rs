@@ -1,8 +1,8 @@
-//! Keys for a browser: what is in a directory, hidden nodes too; the bytes of a value; a search.
+//! Keys for the dashboard: directory listings with hidden nodes, the bytes of a value, and a search.
 //!
-//! The v2 API lists no hidden nodes, gives whole directories with all values, and turns what is no UTF-8 into
-//! replacement characters. A page that edits must know the bytes. All of it works on the nodes as they were at one moment, so that
-//! a large directory is gone over while the server serves others. Names are escaped as in a URL.
+//! The v2 API lists no hidden nodes, returns whole directories with all values, and replaces invalid UTF-8. A page that
+//! edits values needs the exact bytes. All functions work on a snapshot of the nodes, so that the server serves other
+//! requests during a long listing. Names are escaped as in a URL.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,47 +12,47 @@ use serde::Serialize;
 use shared::error::ApiError;
 use shared::store::{Nodes, WalkedNode};
 
-/// How many entries of a directory are told at once.
+/// The most entries of a directory in one answer.
 const ENTRIES_MAX: usize = 500;
 
-/// How much of a value is shown beside its name, in bytes.
+/// The length of a value's preview, in bytes.
 const PREVIEW_BYTES: usize = 160;
 
-/// How many nodes a search finds at most.
+/// The most results of a search.
 const FOUND_MAX: usize = 200;
 
-/// How many nodes a search looks at, at most: about as many as it can in half a second.
+/// The most nodes that a search visits: about half a second of work.
 const VISITED_MAX: usize = 1_000_000;
 
-/// Where the keys are in the store.
+/// The store path of the clients' keys.
 const ROOT: &[u8] = b"/1";
 
-/// What need not be escaped in a name.
+/// The characters to escape in a name.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// The same in a path.
+/// The characters to escape in a path.
 const PATH: &AsciiSet = &NAME.remove(b'/');
 
-/// A node, with what is in it.
+/// A node with its content.
 #[derive(Debug, Serialize, PartialEq)]
 pub(crate) struct Node {
-    /// The store's index that this is true for.
+    /// The store index of the snapshot.
     pub(crate) index: u64,
     #[serde(flatten)]
     entry: ListedNode,
-    /// Of a key: all of its value, in base 64.
+    /// For a key: the whole value, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// Of a directory: what is in it, by name.
+    /// For a directory: its entries, sorted by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     entries: Option<Vec<ListedNode>>,
-    /// Whether there are more entries behind the last one.
+    /// Whether there are more entries after the last one.
     more: bool,
 }
 
-/// A node, as its directory shows it.
+/// A node in a listing.
 #[derive(Debug, Serialize, PartialEq)]
 pub(crate) struct ListedNode {
-    /// Its name, or where there are nodes of many directories its path.
+    /// The name; in search results, the path.
     name: String,
     dir: bool,
     hidden: bool,
@@ -61,9 +61,9 @@ pub(crate) struct ListedNode {
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<String>,
-    /// How long the value is, in bytes.
+    /// The length of the value, in bytes.
     size: usize,
-    /// The beginning of the value, in base 64.
+    /// The beginning of the value, in base64.
     preview: String,
 }
 
@@ -83,7 +83,7 @@ impl ListedNode {
     }
 }
 
-/// The path in the store, without a slash at its end.
+/// The store path of a key, without a trailing slash.
 fn store_path(key: &[u8]) -> Vec<u8> {
     let key = key.strip_suffix(b"/").unwrap_or(key);
     [ROOT, key].concat()
@@ -94,17 +94,17 @@ fn last_name(path: &[u8]) -> &[u8] {
     &path[from..]
 }
 
-/// The node of a key, or a directory with its entries that come after the name `after`.
+/// A key, or a directory with its entries after the name `after`.
 ///
 /// # Errors
-/// 100 or 104.
+/// The API errors 100 or 104.
 pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Result<Node, ApiError> {
     let path = store_path(key);
     let mut walk = nodes.walk(&path, hidden)?;
     let mut entries: Vec<ListedNode> = Vec::new();
     let mut more = false;
     let (entry, value) = match walk.step() {
-        // A walk begins with the node itself.
+        // The walk starts with the node itself.
         None => return Err(ApiError::new(shared::error::Code::KeyNotFound, key.to_vec(), nodes.index())),
         Some(node) => {
             let name = percent_encode(last_name(node.path), NAME).to_string();
@@ -129,34 +129,34 @@ pub(crate) fn list(nodes: &Nodes, key: &[u8], hidden: bool, after: &[u8]) -> Res
     Ok(Node { index: nodes.index(), entry, value, entries, more })
 }
 
-/// What is searched for.
+/// The parameters of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SearchRequest {
-    /// Below which directory.
+    /// The directory to search.
     pub(crate) under: Vec<u8>,
-    /// What the path or the value contains. In paths, letters of ASCII count in either case.
+    /// The text to find in paths or values. In paths, the case of ASCII letters is ignored.
     pub(crate) text: Vec<u8>,
-    /// Hidden nodes too.
+    /// Whether to include hidden nodes.
     pub(crate) hidden: bool,
-    /// In values too.
+    /// Whether to search values too.
     pub(crate) values: bool,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Serialize, PartialEq)]
 pub(crate) struct SearchResult {
     index: u64,
     entries: Vec<ListedNode>,
-    /// How many nodes were looked at.
+    /// The number of visited nodes.
     looked_at: usize,
-    /// Whether there may be more.
+    /// Whether there may be more results.
     more: bool,
 }
 
-/// Looks for nodes.
+/// Searches for nodes.
 ///
 /// # Errors
-/// 100 or 104, where there is no such directory.
+/// The API errors 100 or 104 if the directory does not exist.
 pub(crate) fn search(nodes: &Nodes, request: &SearchRequest) -> Result<SearchResult, ApiError> {
     let mut walk = nodes.walk(&store_path(&request.under), request.hidden)?;
     let text = request.text.to_ascii_lowercase();
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(find("/", "secret", false, false), Vec::<String>::new());
         assert_eq!(find("/", "secret", true, false), ["/b/_secret"]);
         assert_eq!(find("/", "{}", false, true), ["/deep/er/Config.json"]);
-        // Users lie beside the keys, out of reach.
+        // Users are stored beside the keys and cannot be reached.
         assert_eq!(find("/", "password", true, true), Vec::<String>::new());
     }
 }

@@ -1,17 +1,17 @@
-//! The dashboard: one page for people, at `/mod/dashboard/`, and the little that it has to ask the server for.
+//! The dashboard: a web page at `/mod/dashboard/`, and the server's answers to its requests.
 //!
 //! ```text
-//! page ──▶ api/cluster ──▶ this member's report, and those of the others at their client URLs
-//!     ├──▶ api/node, api/search ──▶ nodes of the store as of a moment: hidden nodes and exact bytes too
-//!     ├──▶ api/keys ──▶ the v2 API itself, for writes and watches
+//! page ──▶ api/cluster ──▶ this member's report, and those of the others from their client URLs
+//!     ├──▶ api/node, api/search ──▶ nodes of a store snapshot, with hidden nodes and exact bytes
+//!     ├──▶ api/keys ──▶ the v2 API, for writes and watches
 //!     └──▶ api/stats, api/session
 //! ```
 //!
-//! The page talks to the server that it came from and to nobody else. All that it asks stands below its own prefix,
-//! so that read-only is more than hidden buttons: a server that is told so refuses writes there, and a reverse proxy
-//! that lets people reach this prefix alone lets them reach nothing else. `api/dashboard.rs` speaks HTTP.
+//! The page sends requests only to its own server and only below its own prefix. So read-only mode is more than hidden
+//! buttons: the server refuses writes below the prefix, and a reverse proxy that exposes only this prefix exposes
+//! nothing else. `api/dashboard.rs` handles HTTP.
 //!
-//! **Invariant:** what many browsers ask again and again costs as much as if one asked: see [`SharedAnswer`].
+//! **Invariant:** periodic requests of many browsers cost as much as those of one: see [`SharedAnswer`].
 
 mod assets;
 mod cluster;
@@ -35,25 +35,25 @@ pub(crate) use self::report::report;
 pub(crate) use self::shared_answer::SharedAnswer;
 pub(crate) use self::statistics::statistics;
 
-/// How many listings and searches are worked on at the same time. Others wait: they would only slow each other down.
+/// The most listings and searches that run at the same time. More would only slow each other down.
 const ON_THE_SIDE_MAX: usize = 2;
 
-/// What the dashboard of a server keeps between requests.
+/// The dashboard's state between requests.
 pub(crate) struct Dashboard {
-    /// Whether it is served, and with which verbs.
+    /// Whether the dashboard is served, and whether it may write.
     pub(crate) mode: DashboardMode,
-    /// Reaches other members at their client URLs.
+    /// The dialer for other members' client URLs.
     pub(crate) dialer: Dialer,
-    /// What this member last said of itself.
+    /// The last report of this member.
     pub(crate) report: SharedAnswer<Bytes>,
-    /// What it last said of the cluster.
+    /// The last report of the cluster.
     pub(crate) cluster: SharedAnswer<Bytes>,
-    /// Leave to go over many nodes.
+    /// The permits for listings and searches.
     pub(crate) on_the_side: Arc<Semaphore>,
 }
 
 impl Dashboard {
-    /// A dashboard that has not been asked yet, and reaches members without TLS.
+    /// A dashboard without cached answers, with a dialer without TLS.
     pub(crate) fn new(mode: DashboardMode) -> Dashboard {
         Dashboard {
             mode,

@@ -1,4 +1,4 @@
-//! What a member says of itself: `api/member`. Other members' dashboards ask for it.
+//! `api/member`: a member's report about itself. Other members' dashboards request it.
 
 use std::time::Duration;
 
@@ -12,41 +12,41 @@ use tokio::time::timeout;
 use crate::backend::Backend;
 use crate::version;
 
-/// How long a majority may take to answer.
+/// The timeout of the quorum read.
 const QUORUM_TIME_MAX: Duration = Duration::from_millis(750);
 
-/// A small key that every cluster has: the version that its members agreed on.
+/// A small key that every cluster has: the cluster version.
 const PROBE: &[u8] = b"/0/version";
 
-/// A member, as it sees itself.
+/// A member's report about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct Report {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Which etcd it speaks as.
+    /// The etcd version that it implements.
     pub(crate) version: String,
-    /// What it is; empty where that is not told.
+    /// The program; empty if it is not known.
     pub(crate) program: String,
     /// `leader`, `follower` or `candidate`.
     pub(crate) role: String,
-    /// The leader's id; empty for none.
+    /// The leader's id; empty without a leader.
     pub(crate) leader: String,
     pub(crate) term: Option<u64>,
     pub(crate) commit: Option<u64>,
     pub(crate) applied: Option<u64>,
     /// `X-Etcd-Index`.
     pub(crate) store_index: Option<u64>,
-    /// Whether a majority answered it just now.
+    /// Whether a quorum read has just succeeded.
     pub(crate) healthy: bool,
-    /// Why not.
+    /// Why the member is not healthy.
     pub(crate) problem: String,
     /// RFC 3339.
     pub(crate) started: String,
     pub(crate) watchers: Option<u64>,
     pub(crate) sent: TrafficReport,
     pub(crate) received: TrafficReport,
-    /// Of a leader: how its followers take what it sends.
+    /// On a leader: the statistics of its followers.
     pub(crate) followers: Vec<FollowerReport>,
 }
 
@@ -68,11 +68,11 @@ pub(crate) struct FollowerReport {
     pub(crate) latency_average: f64,
     pub(crate) fail: u64,
     pub(crate) success: u64,
-    /// Up to which index it is known to have the log.
+    /// The last log index that it is known to have.
     pub(crate) matched: Option<u64>,
 }
 
-/// This member, now. Asks the majority, which takes no entry of the log where all members are ours.
+/// This member's current report. Does a quorum read, which needs no log entry if all members are ours.
 pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
     let problem = problem(backend).await.unwrap_or_default();
     let status = backend.status();
@@ -125,7 +125,7 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
     }
 }
 
-/// Why this member cannot answer for its cluster.
+/// Why this member is not healthy; `None` if it is.
 async fn problem<B: Backend>(backend: &B) -> Option<String> {
     if backend.status().leader == MemberId(0) {
         return Some("it knows no leader: an election goes on, or a majority cannot be reached".to_owned());
@@ -139,7 +139,7 @@ async fn problem<B: Backend>(backend: &B) -> Option<String> {
     match timeout(QUORUM_TIME_MAX, backend.submit(read)).await {
         Err(_) => Some(format!("no majority answered within {} ms", QUORUM_TIME_MAX.as_millis())),
         Ok(Err(crate::backend::SubmitError::Unavailable(why))) => Some(why.to_string()),
-        // That there is no such key is an answer too.
+        // A missing key is an answer too.
         Ok(Ok(_) | Err(crate::backend::SubmitError::Api(_))) => None,
     }
 }

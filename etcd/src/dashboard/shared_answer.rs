@@ -1,4 +1,4 @@
-//! An answer that all who ask at about the same time share.
+//! An answer that concurrent requests share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// How old an answer may be. A page asks every two seconds.
+/// The maximum age of an answer. A page asks every two seconds.
 const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// The last answer to a question that costs something, and when it was asked.
+/// The last answer to an expensive request, and the time of that request.
 ///
-/// Who comes while it is being worked on waits for the same answer. So however many ask, the work is done once a
-/// second at most.
+/// Requests that arrive during the work wait for the same answer. So the work is done at most once per second, for any
+/// number of requests.
 #[derive(Debug)]
 pub(crate) struct SharedAnswer<T>(Mutex<Option<(Instant, Arc<OnceCell<T>>)>>);
 
@@ -24,8 +24,8 @@ impl<T> Default for SharedAnswer<T> {
 }
 
 impl<T: Clone> SharedAnswer<T> {
-    /// The last answer, or a new one where that is too old. `work` is dropped with its caller; the next one who
-    /// waits begins again then.
+    /// The last answer, or a new one if it is too old. If the caller is cancelled, its `work` is dropped, and the next
+    /// waiting caller starts its own.
     pub(crate) async fn get(&self, work: impl Future<Output = T>) -> T {
         let now = Instant::now();
         let cell = {
@@ -61,7 +61,7 @@ mod tests {
                 asked.fetch_add(1, Ordering::Relaxed)
             })
         };
-        // The work takes longer than an answer is kept: nobody begins it twice nevertheless.
+        // The work takes longer than the maximum age: still only one caller does it.
         let late = async {
             tokio::time::sleep(Duration::from_millis(1100)).await;
             ask().await

@@ -1,4 +1,4 @@
-//! Counters for the charts: `api/stats`. The page asks again and again and draws the differences.
+//! `api/stats`: counters for the charts. The page polls them and draws the differences.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::backend::Backend;
 use crate::metrics::{Metrics, Process};
 
-/// What is told of the process's counters; the rest is on `/metrics`.
+/// The metrics in the answer; the others are on `/metrics`.
 const FAMILIES: [&str; 6] = [
     "etcd_http_received_total",
     "etcd_http_failed_total",
@@ -19,23 +19,23 @@ const FAMILIES: [&str; 6] = [
     "etcd_wal_fsync_durations_seconds",
 ];
 
-/// Counters at one moment.
+/// Counters at one point in time.
 #[derive(Debug, Serialize)]
 pub(crate) struct Statistics {
-    /// Whose they are: behind a proxy, answers come from many.
+    /// The member's id: behind a proxy, answers come from different members.
     member: String,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     at: i64,
-    /// Of the store, as on `/v2/stats/store`.
+    /// The store's counters, as on `/v2/stats/store`.
     store: Box<RawValue>,
-    /// Of the process, by name.
+    /// The process's metrics, by name.
     measures: BTreeMap<String, Vec<Measure>>,
     resident_bytes: Option<u64>,
     cpu_seconds: Option<f64>,
     open_descriptors: Option<u64>,
 }
 
-/// A counter, or of a histogram how many there were and their sum.
+/// A counter, or the count and sum of a histogram.
 #[derive(Debug, Serialize)]
 struct Measure {
     labels: BTreeMap<String, String>,

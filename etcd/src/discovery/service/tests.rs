@@ -1,4 +1,4 @@
-//! The protocol against a service that answers from a list.
+//! Tests of the protocol with a service that gives scripted answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,10 +8,10 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::Fallback;
 
-/// The first lines of the requests that a service has seen.
+/// The request lines that the service has received.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// A service that gives these answers in turn, one for a connection, and then no more.
+/// A service that gives these answers in turn, one per connection, and then none.
 async fn service(answers: Vec<(u16, &'static str)>) -> (DiscoveryService, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ const NOBODY: (u16, &str) =
     (200, r#"{"node":{"key":"/tok","dir":true,"nodes":[{"key":"/tok/_config","dir":true}]}}"#);
 const A: (u16, &str) =
     (200, r#"{"node":{"key":"/tok","dir":true,"nodes":[{"key":"/tok/a","value":"one=http://a:1"}]}}"#);
-/// Not in the order of their creation.
+/// A token whose registrations are not in the order of creation.
 const B_AND_A: (u16, &str) = (
     200,
     r#"{"node":{"key":"/tok","dir":true,"nodes":[
@@ -59,7 +59,7 @@ const MADE: (u16, &str) =
     (201, r#"{"action":"create","node":{"key":"/tok/a","value":"one=http://a:1","createdIndex":7}}"#);
 const EXISTS: (u16, &str) =
     (412, r#"{"errorCode":105,"message":"Key already exists","cause":"/tok/a","index":9}"#);
-/// Without a word.
+/// Closes the connection without an answer.
 const HANGS_UP: (u16, &str) = (0, "");
 
 const A_ID: MemberId = MemberId(0xa);
@@ -108,14 +108,14 @@ async fn the_first_to_register_are_the_cluster() {
     let (joined, seen) =
         joins(vec![ONE, (200, r#"{"node":{"key":"/tok","dir":true,"nodes":[{"key":"/tok/b"}]}}"#)]).await;
     assert_eq!((joined, seen.len()), (full.clone(), 2), "it must not register where there is no room");
-    // Another one was faster: it came between the look and the registration.
+    // Another member registered between the read and the registration.
     let b_first = (
         200,
         r#"{"node":{"key":"/tok","dir":true,"nodes":[
             {"key":"/tok/a","createdIndex":8},{"key":"/tok/b","createdIndex":7}]}}"#,
     );
     assert_eq!(joins(vec![ONE, NOBODY, MADE, MADE, ONE, b_first]).await.0, full);
-    // A proxy takes the cluster as it is, in its order.
+    // A proxy takes the registered cluster, in its order.
     let (mut service, _) = service(vec![ONE, B_AND_A]).await;
     assert_eq!(service.cluster().await.unwrap().to_string(), "one=http://a:1");
 }
@@ -152,7 +152,7 @@ async fn a_service_that_fails_is_asked_again() {
     let (joined, seen) = joins(vec![HANGS_UP, ill, ONE, NOBODY, MADE, MADE, ill, ONE, A]).await;
     assert_eq!(joined.as_deref(), Ok("one=http://a:1"));
     assert_eq!(seen.len(), 9);
-    // Also while it waits: who came meanwhile is found then.
+    // The same while it waits: the next read finds members that registered meanwhile.
     let (joined, _) = joins(vec![TWO, NOBODY, MADE, MADE, TWO, A, HANGS_UP, TWO, B_AND_A]).await;
     assert_eq!(joined.as_deref(), Ok("one=http://a:1,two=http://b:1,two=http://b:2"));
 }
