@@ -62,10 +62,10 @@ usage: etcd [flags]
        etcd --version | --help
        etcd --man | --completion bash|zsh|fish
 
-etcd is a server that keeps keys and values for programs on several machines, and lets them watch what
-changes. The servers of a cluster, its members, agree on every change; while a majority of them runs,
-nothing that was acknowledged is lost. Without flags it is the only member of a new cluster, keeps its data
-in ./default.etcd and listens on this machine only.
+etcd is a server that stores keys and values for programs on several machines, and notifies them of changes.
+The servers of a cluster, its members, agree on every change; while a majority of them runs, no acknowledged
+write is lost. Without flags, etcd runs as the only member of a new cluster, keeps its data in
+./default.etcd and listens on this machine only.
 
 examples:
   etcd                                try it; then: etcdctl set /message hello
@@ -76,64 +76,63 @@ examples:
        --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://10.0.0.1:2379 \\
        --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 \\
        --initial-cluster one=http://10.0.0.1:2380,two=http://10.0.0.2:2380,three=http://10.0.0.3:2380
-                                      the first of three; the others have names and addresses of their own
+                                      the first of three; the others use their own names and addresses
   etcd --proxy on --data-dir /var/lib/etcd-proxy \\
        --initial-cluster one=http://10.0.0.1:2380,two=http://10.0.0.2:2380,three=http://10.0.0.3:2380
-                                      passes on what programs of this machine ask of that cluster
+                                      forwards requests of programs on this machine to that cluster
 
 settings:
-  -name and --name are the same flag. Its value is the next word or stands behind '='; that of a flag which
-  is true or false stands behind '=' only: --debug, --debug=false.
-  Below, each flag has its default and the environment variable that may be set instead. A flag goes before
-  the variable, the variable before the file that --config names, the file before the default.
+  -name and --name are the same flag. Its value is the next word or follows '='; the value of a boolean flag
+  must follow '=': --debug, --debug=false.
+  The list below shows each flag with its default and its environment variable. A flag overrides the variable,
+  the variable overrides the file that --config names, and the file overrides the default.
 
 see also:
-  etcdctl reads and writes keys and looks after a cluster, etcd-dump shows and checks a data directory,
-  etcd-migrate takes one of 0.x over.
+  etcdctl reads and writes keys and manages a cluster, etcd-dump shows and checks a data directory,
+  etcd-migrate converts a data directory of 0.x.
 
 exit status:
-  0  the member was removed from its cluster, or a text was asked for
-  1  the settings do not fit together, or the server could not go on; the last line of the log says why
-  2  the command line makes no sense
-  SIGTERM and SIGINT end the server in order; it seems to be killed by them then.
+  0  the member was removed from its cluster, or only a text was printed
+  1  the settings contradict each other, or the server failed; the last line of the log says why
+  2  the command line is invalid
+  SIGTERM and SIGINT stop the server in order; its exit status is then that of a process killed by the signal.
 ";
 
 const FIRST: Group = Group {
     title: "most used flags",
-    remark: "Those that begin with 'initial' are read when a member has no data yet, and not used later.",
+    remark: "Flags that begin with 'initial' are used only while a member has no data.",
     hidden: false,
     flags: &[
-        Flag::text("name", NAME, "What people call this member."),
+        Flag::text("name", NAME, "The name of this member."),
         Flag::text(
             "data-dir",
             "",
-            "The folder that holds everything this member knows. Without it, the member's name and '.etcd' in \
-             the working directory.",
+            "The directory with all data of this member. Default: '<name>.etcd' in the working directory.",
         ),
-        urls("listen-client-urls", CLIENT_URLS, "Where to listen for clients: URLs, separated by commas."),
+        urls("listen-client-urls", CLIENT_URLS, "The URLs to listen on for clients, separated by commas."),
         urls(
             "advertise-client-urls",
             CLIENT_URLS,
-            "Under which URLs clients reach this member; they are told by '/v2/members'. Required if \
-             -listen-client-urls is given.",
+            "The URLs at which clients reach this member, separated by commas; '/v2/members' lists them. Required if \
+             -listen-client-urls is set.",
         ),
-        urls("listen-peer-urls", PEER_URLS, "Where to listen for other members: URLs, separated by commas."),
+        urls("listen-peer-urls", PEER_URLS, "The URLs to listen on for other members, separated by commas."),
         urls(
             "initial-advertise-peer-urls",
             PEER_URLS,
-            "Under which URLs the other members reach this one, separated by commas.",
+            "The URLs at which the other members reach this one, separated by commas.",
         ),
         Flag::text(
             "initial-cluster",
             INITIAL_CLUSTER,
-            "The members of a new cluster: 'name=URL', separated by commas; a name may stand more than once. \
-             The default follows -name.",
+            "The members of a new cluster: 'name=URL', separated by commas; a name may occur more than once. \
+             The default uses the value of -name.",
         ),
         Flag::new(
             "initial-cluster-state",
             Kind::Choice(&["new", "existing"]),
             "new",
-            "Whether the cluster is to be made ('new') or is there and has added this member ('existing').",
+            "Whether to create a new cluster ('new') or to join one that has added this member ('existing').",
         ),
     ],
 };
@@ -146,40 +145,43 @@ const MEMBER: Group = Group {
         Flag::text(
             "wal-dir",
             "",
-            "A folder for the log alone, for instance on a disk of its own. Without it, member/wal in the data \
-             directory.",
+            "A directory for the log only, for instance on its own disk. Default: member/wal in the data directory.",
         ),
         Flag::number(
             "snapshot-count",
             "10000",
-            "After how many applied entries a snapshot is saved, so that the log before it can go. 0 means \
-             10000.",
+            "The number of applied entries between two snapshots; a snapshot allows older log files to be removed. \
+             0 means 10000.",
         ),
-        Flag::number("heartbeat-interval", "100", "How often a leader tells that it lives, in milliseconds."),
+        Flag::number(
+            "heartbeat-interval",
+            "100",
+            "The interval of the leader's heartbeats, in milliseconds.",
+        ),
         Flag::number(
             "election-timeout",
             "1000",
-            "How long a member waits for its leader before it stands for election, in milliseconds. At least \
-             five heartbeats, at most 50000.",
+            "How long a member waits for its leader before it starts an election, in milliseconds. At least five \
+             heartbeats, at most 50000.",
         ),
-        Flag::number("max-snapshots", "5", "How many snapshot files to keep; 0 keeps all."),
-        Flag::number("max-wals", "5", "How many log files to keep; 0 keeps all."),
+        Flag::number("max-snapshots", "5", "The number of snapshot files to keep; 0 keeps all."),
+        Flag::number("max-wals", "5", "The number of log files to keep; 0 keeps all."),
         Flag::new(
             "cors",
             Kind::Checked(check_cors),
             "",
-            "The origins whose pages a browser may let talk to this server, separated by commas; '*' for all.",
+            "The origins whose web pages may access this server (CORS), separated by commas; '*' for all.",
         ),
         Flag::new(
             "host-whitelist",
             Kind::Checked(check_hosts),
             "*",
-            "The hosts that requests without TLS may name, without ports and separated by commas; '*' for any. Others \
-             are answered with 421. As in etcd 3.",
+            "The hosts that requests without TLS may name, without ports and separated by commas; '*' for any. Other \
+             requests get status 421. As in etcd 3.",
         ),
         Flag::switch(
             "keys-same-origin",
-            "Let no page of another origin than this server or -cors change keys. Not in the original.",
+            "Refuse changes of keys from web pages of origins other than this server and -cors. Not in the original.",
         ),
     ],
 };
@@ -193,29 +195,28 @@ const LIMITS: Group = Group {
             "watch-history",
             Kind::Bounded(1, 1_000_000),
             "1000",
-            "How many past events are kept for watches that ask for a 'waitIndex'; from 1 to 1000000.",
+            "The number of past events kept for watches with a 'waitIndex'; from 1 to 1000000.",
         ),
         Flag::new(
             "max-request-bytes",
             Kind::Bounded(1024, 1 << 30),
             "16777216",
-            "How long the body of a request may be; a longer one is answered with 413. From 1024 to \
-             1073741824.",
+            "The maximum size of a request body in bytes; a larger one gets status 413. From 1024 to 1073741824.",
         ),
         Flag::new(
             "max-header-bytes",
             // The headers of any browser fit into the minimum.
             Kind::Bounded(8192, 16 << 20),
             "1048576",
-            "How long the first line of a request and its headers may be together; longer ones are answered \
-             with 431. From 8192 to 16777216.",
+            "The maximum size of a request's first line and headers together, in bytes; larger ones get status 431. \
+             From 8192 to 16777216.",
         ),
         Flag::new(
             "max-key-depth",
             // The keys of locks have six levels; a path has at most 32767.
             Kind::Bounded(16, 32_768),
             "1000",
-            "How many levels below '/' a new key may be; a write beyond it is answered with 400. From 16 to 32768.",
+            "The maximum depth of a new key below '/'; a write of a deeper key gets status 400. From 16 to 32768.",
         ),
         Flag::new(
             "client-threads",
@@ -235,25 +236,24 @@ const DASHBOARD: Group = Group {
         "dashboard",
         Kind::Choice(&["on", "read-only", "off"]),
         "on",
-        "Whether a page for people is served at '/mod/dashboard/', and whether it may change keys.",
+        "Whether the dashboard is served at '/mod/dashboard/', and whether it may change keys.",
     )],
 };
 
 const CLUSTERING: Group = Group {
     title: "other clustering flags",
-    remark: "Read when a member has no data yet, and not used later; but for the last one.",
+    remark: "Used only while a member has no data, except the last one.",
     hidden: false,
     flags: &[
         Flag::text(
             "initial-cluster-token",
             "etcd-cluster",
-            "A word that keeps clusters apart: those made with different words never mix, even if their \
-             addresses are the same.",
+            "Distinguishes clusters: clusters created with different tokens never mix, even with the same addresses.",
         ),
         Flag::text(
             "discovery",
             "",
-            "The URL of a token at a discovery service: the members of a new cluster find each other there.",
+            "The URL of a token at a discovery service, at which the members of a new cluster find each other.",
         ),
         Flag::new(
             "discovery-fallback",
@@ -261,16 +261,9 @@ const CLUSTERING: Group = Group {
             "proxy",
             "What to do when discovery finds that the cluster is full.",
         ),
-        Flag::text(
-            "discovery-proxy",
-            "",
-            "An HTTP proxy on the way to the discovery service; used for nothing else.",
-        ),
-        Flag::text("discovery-srv", "", "A domain whose SRV records name the members of a new cluster."),
-        Flag::switch(
-            "strict-reconfig-check",
-            "Refuse a change of the members after which they could not agree any more.",
-        ),
+        Flag::text("discovery-proxy", "", "An HTTP proxy for requests to the discovery service only."),
+        Flag::text("discovery-srv", "", "A domain whose SRV records list the members of a new cluster."),
+        Flag::switch("strict-reconfig-check", "Refuse membership changes that would lose the quorum."),
     ],
 };
 
@@ -283,75 +276,59 @@ const PROXY: Group = Group {
             "proxy",
             Kind::Choice(&["off", "readonly", "on"]),
             "off",
-            "Pass requests on to the members of a cluster instead of being one; 'readonly' passes reads only.",
+            "Run a proxy, which forwards requests to the members of a cluster; 'readonly' forwards reads only.",
         ),
         Flag::number(
             "proxy-failure-wait",
             "5000",
-            "How long a failed endpoint is left alone, in milliseconds.",
+            "How long a failed endpoint is not used, in milliseconds.",
         ),
         Flag::number(
             "proxy-refresh-interval",
             "30000",
-            "How often the members are asked for, in milliseconds.",
+            "The interval at which the list of members is refreshed, in milliseconds.",
         ),
-        Flag::number(
-            "proxy-dial-timeout",
-            "1000",
-            "How long a connection may take, in milliseconds; 0 for ever.",
-        ),
-        Flag::number(
-            "proxy-write-timeout",
-            "5000",
-            "How long a write may take, in milliseconds; 0 for ever.",
-        ),
-        Flag::number("proxy-read-timeout", "0", "How long a read may take, in milliseconds; 0 for ever."),
+        Flag::number("proxy-dial-timeout", "1000", "The timeout of connecting, in milliseconds; 0 for none."),
+        Flag::number("proxy-write-timeout", "5000", "The timeout of a write, in milliseconds; 0 for none."),
+        Flag::number("proxy-read-timeout", "0", "The timeout of a read, in milliseconds; 0 for none."),
     ],
 };
 
 const SECURITY: Group = Group {
     title: "security flags",
-    remark: "Files are PEM, and read again when they change. Those of -peer-… serve both to accept and to dial.",
+    remark: "All files are PEM, and are read again when they change. Those of -peer-… are used to accept and to dial.",
     hidden: false,
     flags: &[
         Flag::text("ca-file", "", "Deprecated: -trusted-ca-file and -client-cert-auth in one."),
         Flag::text(
             "cert-file",
             "",
-            "The certificate that clients are shown at https URLs, with the intermediate ones behind it.",
+            "The certificate for clients at https URLs, followed by the intermediate certificates.",
         ),
-        Flag::text("key-file", "", "The key of -cert-file, not encrypted."),
-        Flag::switch("client-cert-auth", "Turn away clients that show no certificate of a known authority."),
+        Flag::text("key-file", "", "The private key of -cert-file, not encrypted."),
+        Flag::switch("client-cert-auth", "Reject clients without a certificate of a trusted authority."),
         Flag::text(
             "trusted-ca-file",
             "",
-            "Who must have signed the certificates of clients; without it, one of the system's authorities.",
+            "The authorities that sign clients' certificates. Default: the system's authorities.",
         ),
         Flag::text(
             "peer-ca-file",
             "",
             "Deprecated: -peer-trusted-ca-file and -peer-client-cert-auth in one.",
         ),
-        Flag::text(
-            "peer-cert-file",
-            "",
-            "The certificate that other members are shown, by whoever of the two dials.",
-        ),
-        Flag::text("peer-key-file", "", "The key of -peer-cert-file, not encrypted."),
-        Flag::switch(
-            "peer-client-cert-auth",
-            "Turn away members that show no certificate of a known authority.",
-        ),
+        Flag::text("peer-cert-file", "", "The certificate for other members, both as server and as client."),
+        Flag::text("peer-key-file", "", "The private key of -peer-cert-file, not encrypted."),
+        Flag::switch("peer-client-cert-auth", "Reject members without a certificate of a trusted authority."),
         Flag::text(
             "peer-trusted-ca-file",
             "",
-            "Who must have signed the certificates of other members; without it, one of the system's \
-             authorities.",
+            "The authorities that sign other members' certificates. Default: the system's authorities.",
         ),
         Flag::switch(
             "tls-accept-common-name",
-            "Take the common name in the certificate of a member that is dialled for its host name, where the \
-             certificate has no DNS names. For certificates of old clusters. Not in the original.",
+            "Accept the common name of a dialed member's certificate as its host name if the certificate has no DNS \
+             names. For certificates of old clusters. Not in the original.",
         ),
     ],
 };
@@ -361,35 +338,35 @@ const LOGGING: Group = Group {
     remark: "",
     hidden: false,
     flags: &[
-        Flag::switch("debug", "Write lines for those who look for a fault."),
+        Flag::switch("debug", "Log at level DEBUG."),
         Flag::text(
             "log-package-levels",
             "",
-            "Levels for parts of the program, such as 'etcdserver=DEBUG,raft=ERROR'; '*' for all parts. Levels \
-             are CRITICAL, ERROR, WARNING, NOTICE, INFO and DEBUG.",
+            "The log levels of packages, such as 'etcdserver=DEBUG,raft=ERROR'; '*' for all packages. The levels are \
+             CRITICAL, ERROR, WARNING, NOTICE, INFO and DEBUG.",
         ),
         Flag::new(
             "log-format",
             Kind::Checked(check_log_format),
             "text",
-            "The form of the log: 'text', or 'json' for one object in each line. Not in the original.",
+            "The format of the log: 'text', or 'json' for one object per line. Not in the original.",
         ),
         Flag::number(
             "slow-request",
             "500",
-            "After how many milliseconds a write or a quorum read is slow: then a line in the log tells where its \
-             time went. 0 for never. Not in the original.",
+            "A write or a quorum read that takes more milliseconds gets a log line that shows where its time went. \
+             0 for never. Not in the original.",
         ),
     ],
 };
 
 const UNSAFE: Group = Group {
     title: "unsafe flags",
-    remark: "They set aside what members have agreed on. Use them to come back after a disaster, and only then.",
+    remark: "They override what the members have agreed on. Use them only to recover from a disaster.",
     hidden: false,
     flags: &[Flag::switch(
         "force-new-cluster",
-        "Make this member the only one of its cluster, whoever else its data names. For restoring a backup.",
+        "Make this member the only one of its cluster: removes all other members. For restoring a backup.",
     )],
 };
 
@@ -399,12 +376,12 @@ const EXPERIMENTAL: Group = Group {
     hidden: false,
     flags: &[
         Flag::switch("experimental-v3demo", "Serve an early v3 API."),
-        Flag::text("experimental-gRPC-addr", "127.0.0.1:2378", "Where to serve it."),
+        Flag::text("experimental-gRPC-addr", "127.0.0.1:2378", "The address of the v3 API."),
         Flag::new(
             "experimental-auto-compaction-retention",
             Kind::Signed,
             "0",
-            "How many hours of its history to keep; 0 keeps all.",
+            "The hours of v3 history to keep; 0 keeps all.",
         ),
     ],
 };
@@ -418,10 +395,9 @@ const MONITORING: Group = Group {
             "graphite-host",
             Kind::Checked(check_host_port),
             "",
-            "Where Graphite listens for figures, as HOST:PORT (its plain text protocol); they are sent every two \
-             seconds.",
+            "Send metrics to this Graphite server every two seconds: HOST:PORT of its plain text protocol.",
         ),
-        Flag::text("trace", "", "'*' serves figures in the form of 0.4 at '/debug/metrics'."),
+        Flag::text("trace", "", "'*' serves metrics in the format of 0.4 at '/debug/metrics'."),
     ],
 };
 
@@ -440,22 +416,22 @@ const MISCELLANY: Group = Group {
         Flag::text(
             "config",
             "",
-            "A file of settings in TOML, as etcd 0.4 had it. What the environment or a flag says goes before \
-             it. No file is read unless it is named.",
+            "A configuration file in TOML, as in etcd 0.4. Flags and environment variables override it. Without this \
+             flag, no file is read.",
         ),
         Flag::new(
             "enable-v2",
             Kind::Bool,
             "true",
-            "Accepted because scripts for etcd 3 give it. The v2 API is always served.",
+            "Accepted because scripts for etcd 3 set it. The v2 API is always served.",
         ),
-        Flag::switch("version", "Tell the version and leave."),
+        Flag::switch("version", "Print the version and exit."),
     ],
 };
 
 const ADDRESSES: Group = Group {
     title: "flags of etcd 0.4",
-    remark: "An address is an IP address and a port: '127.0.0.1:4001'. The names of 0.1 (-C, -c, -s, -d) are known too.",
+    remark: "An address is an IP address and a port: '127.0.0.1:4001'. The names of 0.1 (-C, -c, -s, -d) are accepted too.",
     hidden: false,
     flags: &[
         address(
@@ -473,25 +449,25 @@ const ADDRESSES: Group = Group {
         Flag::text(
             "peers",
             "",
-            "Peer addresses of members of a running cluster, separated by commas: a member without data asks them, \
-             adds itself and joins. If they want a user for that, it stands before one of them: \
+            "Peer addresses of members of a running cluster, separated by commas: a member without data adds itself to \
+             that cluster and joins. If the cluster requires a user, put it before one address: \
              'root:PASSWORD@127.0.0.1:7001'.",
         ),
         Flag::text(
             "peers-file",
             "",
-            "A file with such addresses, separated by commas or ends of lines; read if -peers is not given.",
+            "A file with such addresses, separated by commas or line ends; read if -peers is not set.",
         ),
         Flag::switch(
             "remove-dead-members",
-            "Let the leader remove a member that it has not heard of for as long as the 'removeDelay' of \
-             '/v2/admin/config' says, if the cluster keeps its majority.",
+            "Let the leader remove a member that has been silent for the 'removeDelay' of '/v2/admin/config', if the \
+             cluster keeps its quorum.",
         ),
         Flag::new(
             "v1-dialect",
             Kind::Choice(&["0.1", "0.4"]),
             "0.1",
-            "Whose answers '/v1/keys' and '/v1/watch' give: those of etcd 0.1, or of 0.2 to 0.4.",
+            "The release whose responses '/v1/keys' and '/v1/watch' give: etcd 0.1, or 0.2 to 0.4.",
         ),
     ],
 };
