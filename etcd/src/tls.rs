@@ -104,8 +104,8 @@ pub fn dialer(config: &Config) -> Result<Dialer, TlsFileError> {
     if config.peer_tls.accept_common_name {
         log::warning!(
             "etcdmain",
-            "-tls-accept-common-name is on: members are known by a common name where their certificates have no DNS \
-             names; use it until there are certificates with subjectAltName, and no longer"
+            "-tls-accept-common-name is on: members are known by a common name if their certificates have no DNS \
+             names; switch it off once all certificates have a subjectAltName"
         );
     }
     Dialer::new(&config.peer_tls.client_files())

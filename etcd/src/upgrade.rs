@@ -34,14 +34,14 @@ pub enum UpgradeError {
     File(#[from] FileError),
     /// The migration writes the log into the data dir, but `-wal-dir` names another directory.
     #[error(
-        "the data directory {0} is that of an etcd 0.x member and is migrated as a whole: start without -wal-dir \
-         first, or run etcd-migrate and move {0}/member/wal"
+        "the data directory {0} is that of an etcd 0.x member, and the migration writes the log into it: start without \
+         -wal-dir first, or run etcd-migrate and move {0}/member/wal"
     )]
     WalDir(String),
     /// etcd 2.0 would not have converted the directory.
     #[error(
-        "the data directory {data_dir} is that of an etcd 0.x member, and is not migrated unasked, as etcd 2.0 would \
-         have refused it ({why}): run etcd-migrate -data-dir={data_dir}, read its report, then start again"
+        "the data directory {data_dir} is that of an etcd 0.x member, and is not migrated automatically, since etcd 2.0 \
+         would have refused it ({why}): run etcd-migrate -data-dir={data_dir}, read its report, then start again"
     )]
     NotAutomatic {
         /// The directory.
@@ -54,7 +54,7 @@ pub enum UpgradeError {
     Migrate(#[from] MigrateError),
     /// The standby's file contains an invalid URL.
     #[error(
-        "the data directory {data_dir} is that of an etcd 0.x standby, whose standby_info names a bad URL: {error}"
+        "the data directory {data_dir} is that of an etcd 0.x standby, whose standby_info has an invalid URL: {error}"
     )]
     StandbyUrl {
         /// The directory.
@@ -65,7 +65,7 @@ pub enum UpgradeError {
     /// No member answers, or the members still run 0.x.
     #[error(
         "the data directory {data_dir} is that of an etcd 0.x standby, which becomes a proxy once its cluster runs \
-         etcd 2.x; no member answers yet ({error}): upgrade the members first, then start this one again"
+         etcd 2.x; no member answers yet ({error}): upgrade the members first, then start this standby again"
     )]
     NoMembers {
         /// The directory.
@@ -144,7 +144,7 @@ impl Progress for ProgressLog {
         self.done += entries;
         if self.last_logged.is_some_and(|last_logged| last_logged.elapsed() >= PROGRESS_INTERVAL) {
             self.last_logged = Some(Instant::now());
-            log::info!("migrate", "{} of {} entries are migrated", self.done, self.entries);
+            log::info!("migrate", "migrated {} of {} entries", self.done, self.entries);
         }
     }
 

@@ -124,7 +124,7 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
             "*" => true,
             "" => false,
             other => {
-                notes.main_warning(format!("-trace={other} shows nothing: only '*' does"));
+                notes.main_warning(format!("-trace={other} has no effect: only '*' does"));
                 false
             }
         },
@@ -166,7 +166,7 @@ fn check_one_bootstrap_method(settings: &Settings) -> Result<(), ConfigError> {
     let joins = ["peers", "peers-file"].into_iter().find(|flag| !settings.values.text(flag).is_empty());
     if let (Some(flag), Some(way)) = (joins, ways.into_iter().find(|way| settings.is_set(way))) {
         return Err(ConfigError::flags(&format!(
-            "-{flag} names a cluster to join, -{way} another way to begin: give one"
+            "-{flag} names a cluster to join, and -{way} is another way to start: set only one of them"
         )));
     }
     Ok(())
@@ -283,8 +283,8 @@ fn timing(settings: &Settings, notes: &mut StartupLines) -> Result<(u64, u64), C
     }
     if election < ELECTION_MS_USEFUL {
         notes.main_warning(format!(
-            "-election-timeout[{election}ms] is shorter than a busy disk may take for one write: leaders may change \
-             without need"
+            "-election-timeout[{election}ms] is shorter than one write may take on a busy disk: the leader may change \
+             unnecessarily"
         ));
     }
     Ok((heartbeat, election))

@@ -88,7 +88,7 @@ pub(crate) async fn cluster<B: Backend>(
         let answer = match answers.iter().position(|(id, _)| *id == peer.id) {
             Some(at) => answers.swap_remove(at).1,
             None if is_self => Ok((own.clone(), None)),
-            None => Err("it was not asked".to_owned()),
+            None => Err("this member did not ask it".to_owned()),
         };
         MemberReport::new(peer, is_self, linked, answer)
     });
@@ -119,8 +119,8 @@ impl MemberReport {
             }
             Err(why) if linked == Some(true) => {
                 let problem = format!(
-                    "{why}; the members' own connection to it holds: look at its -advertise-client-urls, and \
-                     whether this member's machine may reach them"
+                    "{why}; the peer connection to it works: check its -advertise-client-urls, and whether this \
+                     member's machine can reach them"
                 );
                 ("unreachable", problem, None, None)
             }
@@ -143,7 +143,7 @@ impl MemberReport {
 
 /// Asks one member, trying its client URLs in order.
 async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
-    let mut failed = "it names no client URL".to_owned();
+    let mut failed = "it advertises no client URL".to_owned();
     for url in peer.client_urls.iter().take(URLS_MAX) {
         let began = Instant::now();
         match info::ask(dialer, url, REPORT, URL_TIME_MAX).await {
@@ -153,7 +153,7 @@ async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
                     Ok(report) if report.id == peer.id.to_string() => {
                         return Ok((report, Some(began.elapsed())));
                     }
-                    Ok(report) => failed = format!("at {url} there is another member, {}", report.id),
+                    Ok(report) => failed = format!("another member answers at {url}: {}", report.id),
                     Err(error) => failed = format!("Get {url}{REPORT}: {error}"),
                 }
             }
@@ -233,7 +233,7 @@ async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Res
     let stats: StatsSelf = serde_json::from_slice(stats.body())
         .map_err(|error| format!("Get {url}/v2/stats/self: {} {error}", stats.status()))?;
     if stats.id != peer.id.to_string() {
-        return Err(format!("at {url} there is another member, {}", stats.id));
+        return Err(format!("another member answers at {url}: {}", stats.id));
     }
     let version = version.ok().and_then(|answer| serde_json::from_slice::<Versions>(answer.body()).ok());
     let healthy = health.is_ok_and(|answer| answer.status() == StatusCode::OK);
@@ -263,7 +263,11 @@ async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Res
         role: role.to_owned(),
         leader: stats.leader_info.leader,
         healthy,
-        problem: if healthy { String::new() } else { "its /health says that it is not healthy".to_owned() },
+        problem: if healthy {
+            String::new()
+        } else {
+            "its /health reports that it is not healthy".to_owned()
+        },
         started: stats.start_time,
         sent: TrafficReport {
             count: stats.send_append_request_cnt,

@@ -128,7 +128,9 @@ pub(crate) async fn report<B: Backend>(backend: &B) -> Report {
 /// Why this member is not healthy; `None` if it is.
 async fn problem<B: Backend>(backend: &B) -> Option<String> {
     if backend.status().leader == MemberId(0) {
-        return Some("it knows no leader: an election goes on, or a majority cannot be reached".to_owned());
+        return Some(
+            "it knows no leader: an election is in progress, or a majority cannot be reached".to_owned(),
+        );
     }
     let read = v2::Request {
         verb: v2::Verb::QuorumGet,

@@ -90,7 +90,7 @@ impl DiscoveryService {
             |why: &str| DiscoveryError::Url(format!("parse {}: {why}", shared::quote::quote(&discovery.url)));
         let url = Url::parse(&discovery.url).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(invalid("the URL of a discovery token begins with http:// or https://"));
+            return Err(invalid("the URL of a discovery token must begin with http:// or https://"));
         }
         if let Some(proxy) = discovery.proxy_shown() {
             let scheme = if proxy.starts_with("http") { "" } else { "http://" };

@@ -46,7 +46,7 @@ pub(super) async fn members_protocol(
                 Some(internal) => return Ok(Some(internal)),
                 None => log::warning!(
                     "starter",
-                    "{url}/version answers with status {status} and no version that is known: {}",
+                    "{url}/version answers with status {status} and no known version: {}",
                     log_excerpt(&body)
                 ),
             },
@@ -63,7 +63,9 @@ pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsF
         Ok(DiscoveryContent::New) => return Ok(PeerAnswers { peers, protocol: Some(Protocol::Two) }),
         Ok(DiscoveryContent::Peers(urls)) => peers = urls,
         // The version that starts asks the discovery service again and reports the error.
-        Err(error) => log::warning!("starter", "the discovery service does not tell who is there: {error}"),
+        Err(error) => {
+            log::warning!("starter", "the discovery service does not return the registered members: {error}")
+        }
     }
     peers.extend(flag_peers(flags));
     let dialer = dialer(flags, Role::Peers)?;
@@ -75,7 +77,7 @@ pub(super) async fn ask_peers(flags: &LauncherFlags) -> Result<PeerAnswers, TlsF
                 None => {
                     log::warning!(
                         "starter",
-                        "{peer}/etcdURL answers with what is no URL: {}",
+                        "{peer}/etcdURL does not answer with a valid URL: {}",
                         log_excerpt(&body)
                     )
                 }
@@ -125,7 +127,7 @@ fn flag_peers(flags: &LauncherFlags) -> Vec<String> {
     if list.is_empty() && !file.is_empty() {
         match read_file(&RealDisk, file.as_ref(), PEERS_FILE_BYTES_MAX) {
             Ok(text) => list = String::from_utf8_lossy(&text).into_owned(),
-            Err(error) => log::warning!("starter", "the file of -peers-file cannot be read: {error}"),
+            Err(error) => log::warning!("starter", "cannot read the file of -peers-file: {error}"),
         }
     }
     let tls = !flags.value_of("peer-cert-file").is_empty() && !flags.value_of("peer-key-file").is_empty();

@@ -96,7 +96,7 @@ fn next_version<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, DataErr
     let mut next = match &in_snapshot {
         Ok(next) => next.clone(),
         Err(error) => {
-            log::warning!("starter", "{error}; looking at the log alone");
+            log::warning!("starter", "{error}; reading only the log");
             None
         }
     };

@@ -160,10 +160,7 @@ impl LauncherFlags {
         let mut words = Vec::new();
         for FlagValue { name, value, typed } in &self.line {
             if without.contains(name) || OLD_WITH_VALUE.contains(name) || !is_known_to_2x(name) {
-                log::warning!(
-                    "starter",
-                    "{typed} means nothing to a member of 2.x that has its data: passed over"
-                );
+                log::warning!("starter", "{typed} is ignored: a 2.x member with data does not use it");
             } else {
                 words.push(format!("-{name}={value}").into());
             }

@@ -66,8 +66,8 @@ pub enum LauncherError {
     Mode(String),
     /// The data directory is not given.
     #[error(
-        "please set -data-dir or ETCD_DATA_DIR: in allow-legacy mode the data decide which version starts \
-         ({MODE}=false switches it off)"
+        "please set -data-dir or ETCD_DATA_DIR: in allow-legacy mode the data directory decides which version starts \
+         ({MODE}=false switches the mode off)"
     )]
     NoDataDir,
     /// The content of the data directory cannot be determined.
@@ -84,13 +84,13 @@ pub enum LauncherError {
     /// Peers are given, but none of them answers which version the cluster runs.
     #[error(
         "cannot tell which version to start: none of the peers {0} says what the cluster runs. Start one of them \
-         first, or give -initial-cluster to start a member of 2.x"
+         first, or set -initial-cluster to start a 2.x member"
     )]
     NoPeerAnswers(String),
     /// The 0.4 program cannot be started.
     #[error(
-        "cannot start etcd 0.4 as {}: {error}. {why}; put the program of etcd 0.4 there, or name its folder by \
-         {BINARY_DIR}, or switch the mode off by {MODE}=false to let this version take over the data", .program.display()
+        "cannot start etcd 0.4 as {}: {error}. {why}; put the etcd 0.4 program there, or set {BINARY_DIR} to its \
+         directory, or switch the mode off with {MODE}=false so that this version converts the data", .program.display()
     )]
     Exec {
         /// The program.
@@ -177,17 +177,17 @@ fn choose_target(flags: &LauncherFlags) -> Result<(StartTarget, &'static str), L
     log::info!("starter", "found {} in {}", describe_content(&data), shared::quote::quote(dir));
     match decide::next_step(flags, &data) {
         NextStep::Start(target) => {
-            Ok((target, "The data are those of 0.4, and no `etcdctl upgrade` is written down in them"))
+            Ok((target, "The data directory is one of 0.4, and `etcdctl upgrade` has not been run"))
         }
         NextStep::AskMembers(urls) => {
             let protocol = runtime()?.block_on(ask::members_protocol(flags, &urls))?;
             let DataDirContent::Standby(info) = &data else { return Ok((StartTarget::Old, "")) };
             if protocol.is_none() {
-                log::warning!("starter", "no member says which version the cluster of this standby runs");
+                log::warning!("starter", "no member answers which version the cluster of this standby runs");
             }
             Ok((
                 decide::standby_target(info, protocol),
-                "A standby of 0.4 was here, and its cluster has not been upgraded",
+                "The data directory is that of a 0.4 standby, and its cluster has not been upgraded",
             ))
         }
         NextStep::AskPeers => {
@@ -213,7 +213,7 @@ fn describe_content(data: &DataDirContent) -> &'static str {
         DataDirContent::Proxy => "a proxy of 2.x",
         DataDirContent::Old { next: None } => "a member of 0.x",
         DataDirContent::Old { next: Some(_) } => {
-            "a member of 0.x that was told to go on with another version"
+            "a member of 0.x whose cluster has been upgraded by etcdctl upgrade"
         }
         DataDirContent::Standby(_) => "a standby of 0.4",
     }
@@ -262,8 +262,8 @@ fn launch_2x(
         StartTarget::Proxy { cluster } => {
             log::notice!(
                 "starter",
-                "this machine was a standby or is a proxy: starting as a proxy. Outside of this mode -proxy=on must be \
-                 given for that until the data of 0.4 are removed"
+                "the data directory is that of a standby or a proxy: starting as a proxy. Without this mode, set \
+                 -proxy=on until the 0.4 data are removed"
             );
             added.push("-proxy=on".into());
             without.push("proxy");

@@ -91,7 +91,7 @@ impl GraphiteSender {
             Ok(()) => {
                 (self.pause, self.next_attempt) = (PAUSES.0, None);
                 if self.last_attempt != LastAttempt::Yes {
-                    log::info!("metrics", "figures go to Graphite at {}", self.address);
+                    log::info!("metrics", "metrics are sent to Graphite at {}", self.address);
                     self.last_attempt = LastAttempt::Yes;
                 }
             }
@@ -102,7 +102,7 @@ impl GraphiteSender {
                 if self.last_attempt != LastAttempt::No {
                     log::warning!(
                         "metrics",
-                        "figures do not reach Graphite at {} ({}): it is tried again, look whether Carbon listens there",
+                        "cannot send metrics to Graphite at {} ({}): retrying; check whether Carbon listens there",
                         self.address,
                         io_reason(&error)
                     );

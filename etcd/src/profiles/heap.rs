@@ -43,17 +43,17 @@ const OF_THE_ALLOCATOR_MAX: usize = 12;
 pub(crate) enum HeapError {
     /// The allocator was built or started without sampling.
     #[error(
-        "the allocator of this process takes no samples; with {OPTIONS} in the environment variable {VARIABLE} it would"
+        "the allocator of this process takes no samples; set the environment variable {VARIABLE} to {OPTIONS}"
     )]
     Absent,
     /// The allocator returned an error.
-    #[error("the allocator gives no profile: {0}")]
+    #[error("the allocator returned no profile: {0}")]
     Refused(tikv_jemalloc_ctl::Error),
     /// The temporary file for the profile cannot be used.
-    #[error("cannot keep the allocator's profile: {0}")]
+    #[error("cannot store the allocator's profile: {0}")]
     Kept(#[from] io::Error),
     /// A line of the allocator's profile is invalid.
-    #[error("the allocator's profile has a line that makes no sense: {0}")]
+    #[error("the allocator's profile has an invalid line: {0}")]
     Malformed(String),
 }
 
@@ -74,7 +74,7 @@ pub(super) fn restart_with_sampling() {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_else(|| program.clone().into());
     let error = Command::new(&program).arg0(name).args(words).env(VARIABLE, options).exec();
-    log::warning!("etcdmain", "cannot start {} anew for heap profiles: {error}", program.display());
+    log::warning!("etcdmain", "cannot restart {} for heap profiles: {error}", program.display());
 }
 
 /// Activates sampling for the rest of the process.

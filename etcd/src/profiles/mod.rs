@@ -25,7 +25,7 @@ pub fn prepare() {
 pub fn enable() {
     log::info!("etcdhttp", "pprof is enabled under /debug/pprof");
     if let Err(error) = heap::switch_on() {
-        log::warning!("etcdhttp", "there will be no heap profiles: {error}");
+        log::warning!("etcdhttp", "heap profiles are not available: {error}");
     }
 }
 

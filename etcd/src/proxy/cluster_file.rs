@@ -21,7 +21,7 @@ pub(super) enum ClusterFileError {
     #[error("{0}")]
     Disk(#[from] DiskError),
     /// The content is invalid; `why` is the text of Go's parser.
-    #[error("{why}: the cluster file {} cannot be used; remove it to begin again with the flags", .path.display())]
+    #[error("{why}: the cluster file {} cannot be used; remove it to use the flags again", .path.display())]
     Content { why: String, path: PathBuf },
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -105,7 +105,7 @@ mod tests {
     fn a_broken_file_is_refused_in_the_words_of_go() {
         let error = holding(b"{broken").read().unwrap_err();
         let told = "invalid character 'b' looking for beginning of object key string: the cluster file \
-                    /d/proxy/cluster cannot be used; remove it to begin again with the flags";
+                    /d/proxy/cluster cannot be used; remove it to use the flags again";
         assert_eq!(error.to_string(), told);
         let error = holding(b"").read().unwrap_err();
         assert!(error.to_string().starts_with("unexpected end of JSON input: "), "{error}");

@@ -18,7 +18,7 @@ pub(super) const LOOP: HeaderName = HeaderName::from_static("x-etcd-proxy-loop")
 const HOPS_MAX: usize = 16;
 
 /// The cause of a loop, and what to do about it.
-pub(super) const ADVICE: &str = "the -advertise-client-urls of a member name a proxy: let them name the member's own \
+pub(super) const ADVICE: &str = "the -advertise-client-urls of a member are those of a proxy: set them to the member's own \
     address, at which it listens for clients";
 
 /// The id of this proxy, random at each start.
@@ -73,9 +73,9 @@ impl HopError {
     pub(super) fn text(self) -> String {
         match self {
             HopError::Loop => {
-                format!("proxy: this request has come back to the proxy that passed it on: {ADVICE}")
+                format!("proxy: this request has come back to the proxy that forwarded it: {ADVICE}")
             }
-            HopError::TooFar => format!("proxy: this request has come through {HOPS_MAX} proxies"),
+            HopError::TooFar => format!("proxy: this request has passed {HOPS_MAX} proxies"),
         }
     }
 }

@@ -49,7 +49,7 @@ impl ServiceManager {
                 let name = name.to_string_lossy();
                 log::error!(
                     "etcdmain",
-                    "the service manager will not learn how this server is: cannot reach {SOCKET}={name}: {error}"
+                    "the service manager will get no status of this server: cannot reach {SOCKET}={name}: {error}"
                 );
                 return ServiceManager::default();
             }
@@ -87,7 +87,7 @@ impl ServiceManager {
     fn send(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
-            log::warning!("etcdmain", "cannot tell the service manager {message:?}: {error}");
+            log::warning!("etcdmain", "cannot send {message:?} to the service manager: {error}");
         }
     }
 }
@@ -97,9 +97,7 @@ fn connect(name: &OsString) -> io::Result<UnixDatagram> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(name)?,
         _ => {
-            return Err(io::Error::other(
-                "it is neither a path nor, with an '@' before it, an abstract name",
-            ));
+            return Err(io::Error::other("it must be an absolute path, or '@' and an abstract name"));
         }
     };
     let socket = UnixDatagram::unbound()?;
