@@ -5,8 +5,7 @@ use node::member::fuzz::{Attack, Choices};
 use prost::Message as _;
 use shared::id::MemberId;
 
-use super::appends::AppendReader;
-use super::frames::{FrameReader, Received, next_head};
+use super::frames::{AppendReader, FrameReader, Received, next_head};
 
 /// Frames on one stream at most.
 const FRAMES_MAX: usize = 40;

@@ -18,8 +18,7 @@ use node::member::{Kind, Message};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::appends::{self, AppendWriter};
-use super::frames::{self, FRAME_BYTES_MAX, StreamKind, write_message};
+use super::frames::{self, AppendWriter, FRAME_BYTES_MAX, StreamKind, write_message};
 
 /// Messages that wait for one stream. Raft sends again what is dropped beyond.
 const MESSAGES_MAX: usize = 4096;
@@ -261,7 +260,7 @@ impl Outgoing {
     /// The chunk that says the link is alive.
     pub(super) fn link_heartbeat(&self) -> BytesMut {
         let frame: &[u8] = match self.kind {
-            StreamKind::Append => &appends::LINK_HEARTBEAT,
+            StreamKind::Append => &frames::APPEND_LINK_HEARTBEAT,
             StreamKind::Message => &frames::LINK_HEARTBEAT,
         };
         let mut chunk = BytesMut::with_capacity(CHUNK_HEAD + frame.len() + 2);

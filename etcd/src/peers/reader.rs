@@ -12,10 +12,9 @@ use shared::net::{Stream, io_reason};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::appends::AppendReader;
 use super::chunks::Body;
 use super::features::Features;
-use super::frames::{FrameReader, Received, StreamKind};
+use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::group::{Context, Destination};
 use super::inbound::Inbound;
 use super::pipeline::{REMOVED, precondition_failed};
