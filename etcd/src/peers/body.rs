@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
+use super::client::STALL_TIME_MAX;
 use super::frames::FRAME_BYTES_MAX;
-use super::socket::STALL_TIME_MAX;
 use crate::connections::{Activity, Phase};
 
 /// The longest message: a snapshot is one, and holds the whole store.

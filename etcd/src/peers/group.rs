@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
+use super::client::Credentials;
 use super::features::Features;
 use super::frames::StreamKind;
 use super::inbound::{Inbound, Mailbox};
@@ -22,7 +23,6 @@ use super::measures::{Measures, Way};
 use super::outgoing::{Outgoing, Refused};
 use super::picker::Picker;
 use super::pipeline::{self, Pipeline};
-use super::requests::Credentials;
 use super::status::Status;
 use super::{probing, reader};
 use crate::log;

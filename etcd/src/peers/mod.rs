@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Transport::send ─▶ outgoing (bytes that wait) ─▶ writer ─▶ the answer to a GET that the peer made
-//! Inbound ◀─ reader ◀─ frames ◀─ chunks ◀─ the answer to a GET that we made
+//! Inbound ◀─ reader ◀─ frames ◀─ client ◀─ the answer to a GET that we made
 //! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ serve ◀─ POSTs of the peer
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! number and bytes. The protocol is told in `Documentation/peer_protocol.md`.
 
 mod body;
-mod chunks;
+mod client;
 mod features;
 mod frames;
 pub mod fuzz;
@@ -28,9 +28,7 @@ mod pipeline;
 mod posts;
 mod probing;
 mod reader;
-mod requests;
 mod serve;
-mod socket;
 mod status;
 mod versions;
 mod writer;

@@ -15,11 +15,10 @@ use shared::net::io_reason;
 use shared::url::Url;
 use tokio::sync::Notify;
 
+use super::client::{Answer, Link, write_all};
 use super::group::{Context, Destination, SnapshotBytes};
 use super::inbound::Inbound;
 use super::measures::Way;
-use super::requests::{Answer, Link};
-use super::socket::write_all;
 use crate::log;
 
 /// Requests under way to one peer.

@@ -8,9 +8,8 @@ use serde::Deserialize;
 use shared::time::UnixNanos;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::client::{Link, STALL_TIME_MAX, write_all};
 use super::group::{Context, Destination};
-use super::requests::Link;
-use super::socket::{STALL_TIME_MAX, write_all};
 use crate::log;
 
 /// Between two looks.

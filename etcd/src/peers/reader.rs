@@ -12,14 +12,12 @@ use shared::net::{Stream, io_reason};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::chunks::Body;
+use super::client::{Body, Link, READ_BYTES, STALL_TIME_MAX, write_all};
 use super::features::Features;
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::group::{Context, Destination};
 use super::inbound::Inbound;
 use super::pipeline::{REMOVED, precondition_failed};
-use super::requests::Link;
-use super::socket::{READ_BYTES, STALL_TIME_MAX};
 use super::versions;
 
 /// The pause before a stream is dialled again.
@@ -86,7 +84,7 @@ async fn dial(context: &Context, from: &Destination, kind: StreamKind) -> Result
             _ => text(error),
         })?;
         let request = context.credentials.stream_request(kind.path(), context.local.id, from.id, &url);
-        super::socket::write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
+        write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
         let mut answer = link.answer(STALL_TIME_MAX).await.map_err(text)?;
         let version = versions::parse(answer.header("x-server-version"))
             .map_err(|_| Undialled::Failed("the peer's version header is none".to_owned()))?;

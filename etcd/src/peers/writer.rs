@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::client::{STALL_TIME_MAX, within, write_all};
 use super::features::{FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::{self, Destination};
 use super::outgoing::{Batch, Generation, Outgoing};
-use super::socket::{STALL_TIME_MAX, within, write_all};
 
 /// A link says that it is alive three times before the other side takes it for dead.
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
