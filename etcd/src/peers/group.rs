@@ -24,7 +24,7 @@ use super::outgoing::{Outgoing, Refused};
 use super::picker::Picker;
 use super::pipeline::{self, Pipeline};
 use super::status::Status;
-use super::{probing, reader};
+use super::{probing, streams};
 use crate::log;
 use crate::metrics::traffic::{FollowerLatency, PeerStats, TrafficCounter};
 use crate::metrics::{Timers, families};
@@ -205,8 +205,8 @@ impl Transport {
         let mut running = self.run(id, urls);
         let (context, to) = (&self.0.context, running.destination.clone());
         let tasks = [
-            tokio::spawn(reader::read(context.clone(), to.clone(), StreamKind::Append)),
-            tokio::spawn(reader::read(context.clone(), to.clone(), StreamKind::Message)),
+            tokio::spawn(streams::read(context.clone(), to.clone(), StreamKind::Append)),
+            tokio::spawn(streams::read(context.clone(), to.clone(), StreamKind::Message)),
             tokio::spawn(probing::probe(context.clone(), to)),
         ];
         running.tasks.extend(tasks.iter().map(JoinHandle::abort_handle));

@@ -4,8 +4,8 @@
 //! peer port. What comes in goes to the member as [`Inbound`]. A stream has one task for each direction:
 //!
 //! ```text
-//! Transport::send ─▶ outgoing (bytes that wait) ─▶ writer ─▶ the answer to a GET that the peer made
-//! Inbound ◀─ reader ◀─ frames ◀─ client ◀─ the answer to a GET that we made
+//! Transport::send ─▶ outgoing (bytes that wait) ─▶ streams ─▶ the answer to a GET that the peer made
+//! Inbound ◀─ streams ◀─ frames ◀─ client ◀─ the answer to a GET that we made
 //! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ serve ◀─ POSTs of the peer
 //! ```
 //!
@@ -27,11 +27,10 @@ mod picker;
 mod pipeline;
 mod posts;
 mod probing;
-mod reader;
 mod serve;
 mod status;
+mod streams;
 mod versions;
-mod writer;
 
 pub use features::Features;
 pub use group::{Local, SnapshotBytes, SnapshotSource, Transport};

@@ -27,8 +27,8 @@ use super::frames::StreamKind;
 use super::group::Transport;
 use super::pages::{self, Answer, Roster};
 use super::posts;
+use super::streams::{self, StreamStart};
 use super::versions;
-use super::writer::{self, StreamStart};
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::log;
 use crate::transport::{HEADER_LINES_SHORT, request};
@@ -126,7 +126,7 @@ async fn converse<R: Roster>(
     .await;
     if let Some(start) = start {
         let stream = connection.into_parts().io.into_inner();
-        writer::run(shared.transport.context(), start, stream).await;
+        streams::write(shared.transport.context(), start, stream).await;
     }
 }
 
