@@ -19,8 +19,7 @@ use shared::url::Url;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
-use super::features::{FEATURES_HEADER, Features};
-use super::versions::MIN_CLUSTER_VERSION;
+use super::compatibility::{FEATURES_HEADER, Features, MIN_CLUSTER_VERSION};
 
 /// The longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

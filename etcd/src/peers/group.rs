@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::client::Credentials;
-use super::features::Features;
+use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::inbound::{Inbound, Mailbox};
 use super::measures::{Measures, Way};

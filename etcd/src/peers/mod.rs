@@ -14,7 +14,7 @@
 
 mod body;
 mod client;
-mod features;
+mod compatibility;
 mod frames;
 pub mod fuzz;
 mod group;
@@ -30,9 +30,8 @@ mod probing;
 mod serve;
 mod status;
 mod streams;
-mod versions;
 
-pub use features::Features;
+pub use compatibility::Features;
 pub use group::{Local, SnapshotBytes, SnapshotSource, Transport};
 pub use inbound::Inbound;
 pub use pages::Roster;

@@ -9,7 +9,7 @@ use shared::id::MemberId;
 use tokio::time::Instant;
 
 use super::body::PacedBody;
-use super::features::{FEATURES_HEADER, Features};
+use super::compatibility::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
 use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};

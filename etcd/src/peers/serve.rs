@@ -22,13 +22,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::body::BodyRoom;
-use super::features::{FEATURES_HEADER, Features};
+use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
 use super::pages::{self, Answer, Roster};
 use super::posts;
 use super::streams::{self, StreamStart};
-use super::versions;
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::log;
 use crate::transport::{HEADER_LINES_SHORT, request};
@@ -264,10 +263,10 @@ fn stream<R: Roster>(shared: &Shared<R>, request: &Request<Incoming>) -> Result<
 
 /// Whether the sender and we go together, by version and by cluster.
 pub(super) fn compatible<R: Roster>(shared: &Shared<R>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let version = |name| versions::parse(text(headers, name)).map_err(|_| Refusal::Aborted);
+    let version = |name| compatibility::parse_version(text(headers, name)).map_err(|_| Refusal::Aborted);
     let (server, min_cluster) = (version("x-server-version")?, version("x-min-cluster-version")?);
     let refused = |text| Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, text));
-    if let Some(reason) = versions::incompatibility(server, min_cluster) {
+    if let Some(reason) = compatibility::incompatibility(server, min_cluster) {
         let from = text(headers, "x-server-from").unwrap_or_default().escape_debug();
         let theirs = text(headers, "x-server-version").unwrap_or("2.0.0").escape_debug();
         log::error!(

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use shared::id::MemberId;
 use shared::time::UnixNanos;
 
-use super::features::Features;
+use super::compatibility::Features;
 use super::inbound::{Inbound, Mailbox};
 use super::measures::Measures;
 use crate::log;

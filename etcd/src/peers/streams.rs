@@ -19,13 +19,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::client::{Body, Link, READ_BYTES, STALL_TIME_MAX, within, write_all};
-use super::features::{FEATURES_HEADER, Features};
+use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::group::{Context, Destination};
 use super::inbound::Inbound;
 use super::outgoing::{Batch, Generation, Outgoing};
 use super::pipeline::{REMOVED, precondition_failed};
-use super::versions;
 
 /// The pause before a stream is dialled again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
@@ -96,9 +95,9 @@ async fn dial(context: &Context, from: &Destination, kind: StreamKind) -> Result
         let request = context.credentials.stream_request(kind.path(), context.local.id, from.id, &url);
         write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
         let mut answer = link.answer(STALL_TIME_MAX).await.map_err(text)?;
-        let version = versions::parse(answer.header("x-server-version"))
+        let version = compatibility::parse_version(answer.header("x-server-version"))
             .map_err(|_| Undialled::Failed("the peer's version header is none".to_owned()))?;
-        if !versions::serves_streams(version) {
+        if !compatibility::serves_streams(version) {
             return Err(Undialled::Unsaid);
         }
         match answer.status {
