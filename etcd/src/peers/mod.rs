@@ -12,7 +12,6 @@
 //! **Invariant:** nobody waits for a peer but the tasks that talk to that peer; what waits for it is bounded in
 //! number and bytes. The protocol is told in `Documentation/peer_protocol.md`.
 
-mod body;
 mod client;
 mod compatibility;
 mod frames;

@@ -11,8 +11,8 @@ use node::member::{ConfChangeContext, Membership};
 use node::version::SPOKEN;
 use shared::json;
 
-use super::body::PacedBody;
 use super::group::Context;
+use super::posts::PacedBody;
 use super::serve::{Abort, Shared};
 use crate::admin::{self, AdminAnswer, ChangeRequest};
 use crate::auth::{Authorized, only_reads};

@@ -1,20 +1,46 @@
-//! Messages that come by requests of their own: while streams are not up, and snapshots always.
+//! Messages that come by requests of their own: while streams are not up, and snapshots always. How slowly the bodies of
+//! requests may come, and how much of them is held at the same time.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use node::member::{Message, MessageError, MessageHead};
 use shared::id::MemberId;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
-use super::body::PacedBody;
+use super::client::STALL_TIME_MAX;
 use super::compatibility::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
 use super::pages::{self, Answer, Roster};
 use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
-use crate::connections::Activity;
+use crate::connections::{Activity, Phase};
 use crate::log;
+
+/// The longest message: a snapshot is one, and holds the whole store.
+pub(super) const BODY_BYTES_MAX: u64 = 2 << 30;
+
+/// Messages up to that length are taken without asking for room: they are frequent and short-lived.
+const SMALL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Room is counted in these.
+const UNIT_BYTES: u64 = 1024;
+
+/// Room for a large message is taken in steps of this size, as its bytes come: an announcement takes none.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// How long a large message may wait for room.
+const ROOM_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A body has to bring [`PACE_BYTES_MIN`] bytes in each of these spans of time, or its end.
+const PACE_TIME: Duration = Duration::from_secs(10);
+
+/// 8 KiB a second. Documentation/peer_protocol.md names the number.
+const PACE_BYTES_MIN: usize = 80 * 1024;
 
 /// `POST /raft`.
 pub(super) async fn message<R: Roster>(
@@ -120,4 +146,210 @@ fn no_content() -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
+}
+
+/// Bounds what the bodies of all requests take at the same time, to one of the longest.
+#[derive(Debug)]
+pub(super) struct BodyRoom {
+    /// Bytes that have come.
+    held: Semaphore,
+    /// Bytes that were announced, and for which memory is laid out in one piece beforehand. Where there is no room for
+    /// that, the buffer grows.
+    announced: Semaphore,
+}
+
+/// The room that one body takes, until this goes.
+#[derive(Debug, Default)]
+pub(super) struct Taken<'r> {
+    held: Option<SemaphorePermit<'r>>,
+    _announced: Option<SemaphorePermit<'r>>,
+}
+
+impl Default for BodyRoom {
+    fn default() -> BodyRoom {
+        BodyRoom::of(BODY_BYTES_MAX)
+    }
+}
+
+impl BodyRoom {
+    fn of(bytes: u64) -> BodyRoom {
+        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
+        BodyRoom { held: Semaphore::new(units), announced: Semaphore::new(units) }
+    }
+
+    async fn enter(&self, bytes: u64) -> Result<SemaphorePermit<'_>, String> {
+        let entered = match units(bytes) {
+            Some(units) => timeout(ROOM_TIME_MAX, self.held.acquire_many(units)).await.ok(),
+            None => None,
+        };
+        entered.and_then(Result::ok).ok_or_else(|| "too many large messages at the same time".to_owned())
+    }
+
+    /// Reads a whole body into one buffer.
+    ///
+    /// # Errors
+    /// In words, for a body that is too long, comes too slowly, breaks off, or finds no room.
+    pub(super) async fn read(
+        &self,
+        body: Incoming,
+        activity: &Activity,
+    ) -> Result<(Taken<'_>, Bytes), String> {
+        // A body that does not tell its length is no snapshot.
+        let announced = body.size_hint().exact();
+        let length_max = announced.unwrap_or(FRAME_BYTES_MAX as u64);
+        if length_max > BODY_BYTES_MAX {
+            return Err(format!("{length_max} bytes; at most {BODY_BYTES_MAX} are taken"));
+        }
+        let mut taken = Taken::default();
+        let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, activity));
+        // Up to here there is room.
+        let mut room = SMALL_BYTES_MAX;
+        while let Some(piece) = body.next().await? {
+            let length = (whole.len() + piece.len()) as u64;
+            if length > length_max {
+                return Err(format!("more than {length_max} bytes"));
+            }
+            if whole.is_empty() {
+                taken._announced = self.lay_out(&mut whole, announced.unwrap_or_default());
+            }
+            if length > room {
+                let more = (length - room).max(STEP_BYTES.min(length_max - room));
+                let permit = self.enter(more).await?;
+                match &mut taken.held {
+                    Some(held) => held.merge(permit),
+                    none => *none = Some(permit),
+                }
+                room += more;
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok((taken, whole.freeze()))
+    }
+
+    /// Lays out memory for a body that announced its length. The system gives memory when it is written to.
+    fn lay_out(&self, whole: &mut BytesMut, length: u64) -> Option<SemaphorePermit<'_>> {
+        let permit = self.announced.try_acquire_many(units(length)?).ok()?;
+        whole.reserve(usize::try_from(length).ok()?);
+        Some(permit)
+    }
+}
+
+fn units(bytes: u64) -> Option<u32> {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()
+}
+
+/// A body that has to keep a pace: a connection is held by who sends, not by who lets us wait.
+pub(super) struct PacedBody<'s> {
+    body: Incoming,
+    activity: &'s Activity,
+    pace: Pace,
+}
+
+impl<'s> PacedBody<'s> {
+    pub(super) fn new(body: Incoming, activity: &'s Activity) -> PacedBody<'s> {
+        PacedBody { body, activity, pace: Pace::new(Instant::now()) }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// In words, when it breaks off or does not keep its pace.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            self.activity.enter(Phase::Receiving);
+            let frame = timeout(self.pace.patience(Instant::now()), self.body.frame()).await;
+            self.activity.enter(Phase::Busy);
+            match frame {
+                Err(_) => return Err("i/o timeout".to_owned()),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(error.to_string()),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(piece) = frame.into_data() {
+                        self.pace.received(piece.len(), Instant::now());
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of a body of at most `length_max` bytes.
+    ///
+    /// # Errors
+    /// As [`PacedBody::next`], and for a longer one.
+    pub(super) async fn whole(mut self, length_max: usize) -> Result<Bytes, String> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            if whole.len() + piece.len() > length_max {
+                return Err(format!("more than {length_max} bytes"));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// How much came since when.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { since: now, bytes: 0 }
+    }
+
+    /// How long the next bytes may take.
+    fn patience(&self, now: Instant) -> Duration {
+        STALL_TIME_MAX.min((self.since + PACE_TIME).saturating_duration_since(now))
+    }
+
+    fn received(&mut self, bytes: usize, now: Instant) {
+        self.bytes += bytes;
+        // Whoever is faster gets no credit for it: it could be spent on standing still.
+        if self.bytes >= PACE_BYTES_MIN {
+            *self = Pace::new(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_link_keeps_the_pace_and_a_trickle_does_not() {
+        let began = Instant::now();
+        // A kilobyte more than is asked for, a second.
+        let mut pace = Pace::new(began);
+        for second in 1..100 {
+            let now = began + Duration::from_secs(second);
+            assert!(pace.patience(now) > Duration::ZERO, "{second}");
+            pace.received(9 * 1024, now);
+        }
+        // A megabyte at once, and then byte by byte.
+        let mut pace = Pace::new(began);
+        pace.received(1 << 20, began);
+        for second in 1..10 {
+            pace.received(1, began + Duration::from_secs(second));
+        }
+        assert_eq!(pace.patience(began + Duration::from_secs(10)), Duration::ZERO);
+        assert_eq!(pace.patience(began + Duration::from_secs(8)), Duration::from_secs(2));
+        assert_eq!(Pace::new(began).patience(began), STALL_TIME_MAX);
+    }
+
+    #[tokio::test]
+    async fn announcements_take_no_room_and_bytes_do() {
+        let room = BodyRoom::of(4 << 20);
+        let mut whole = BytesMut::new();
+        let first = room.lay_out(&mut whole, 3 << 20);
+        assert!(first.is_some() && whole.capacity() >= 3 << 20);
+        assert!(room.lay_out(&mut BytesMut::new(), 3 << 20).is_none());
+        let held = room.enter(3 << 20).await.unwrap();
+        assert_eq!(room.held.available_permits(), 1024);
+        drop(held);
+        assert_eq!(room.held.available_permits(), 4096);
+    }
 }

@@ -21,12 +21,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::body::BodyRoom;
 use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
 use super::pages::{self, Answer, Roster};
-use super::posts;
+use super::posts::{self, BodyRoom};
 use super::streams::{self, StreamStart};
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::log;
