@@ -1,14 +1,13 @@
 //! All other members, as far as messages to them and from them go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::member::{Kind, Message};
 use parking_lot::{Mutex, RwLock};
 use prometheus::proto::MetricFamily;
-use shared::id::{ClusterId, MemberId};
+use shared::id::MemberId;
 use shared::net::Dialer;
 use shared::time::UnixNanos;
 use tokio::sync::mpsc;
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 use super::client::Credentials;
 use super::compatibility::Features;
 use super::frames::StreamKind;
-use super::inbound::{Inbound, Mailbox};
+use super::local::{Inbound, Local, Mailbox, SnapshotSource};
 use super::measures::{Measures, Way};
 use super::outgoing::{Outgoing, Refused};
 use super::picker::Picker;
@@ -37,40 +36,6 @@ const REMOTES_MAX: usize = 32;
 
 /// Warnings about messages that do not fit come at most that often.
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
-
-/// Where a snapshot comes from when a peer needs one.
-pub trait SnapshotSource: Send + Sync + 'static {
-    /// The bytes of a `raftpb.Snapshot` of that term and index. Called on a thread that may wait for the disk.
-    ///
-    /// # Errors
-    /// When there is no such snapshot any more.
-    fn open(&self, term: u64, index: u64) -> io::Result<Box<dyn SnapshotBytes>>;
-}
-
-/// Bytes that are read as they are sent.
-pub trait SnapshotBytes: Send {
-    /// How many there are.
-    fn length(&self) -> u64;
-
-    /// Fills `buf` with those from `offset` on. Called on a thread that may wait for the disk.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
-}
-
-/// The member that the transport works for.
-#[derive(Debug, Clone)]
-pub struct Local {
-    /// Its id.
-    pub id: MemberId,
-    /// Its cluster.
-    pub cluster_id: ClusterId,
-    /// Where the others reach it; they are told with every request.
-    pub peer_urls: Vec<String>,
-    /// The time.
-    pub clock: fn() -> UnixNanos,
-}
 
 /// What all tasks of a transport share.
 pub(super) struct Context {

@@ -17,8 +17,8 @@ mod compatibility;
 mod frames;
 pub mod fuzz;
 mod group;
-mod inbound;
 pub mod info;
+mod local;
 mod measures;
 mod outgoing;
 mod pages;
@@ -31,9 +31,8 @@ mod status;
 mod streams;
 
 pub use compatibility::Features;
-pub use group::{Local, SnapshotBytes, SnapshotSource, Transport};
-pub use inbound::Inbound;
-pub use pages::Roster;
+pub use group::Transport;
+pub use local::{Inbound, Local, Roster, SnapshotBytes, SnapshotSource};
 pub(crate) use serve::serve;
 
 #[cfg(test)]

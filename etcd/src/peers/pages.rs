@@ -1,10 +1,8 @@
 //! The pages that tell about this member, in the forms of etcd 2.3.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use node::member::{ConfChangeContext, Membership};
@@ -12,11 +10,10 @@ use node::version::SPOKEN;
 use shared::json;
 
 use super::group::Context;
+use super::local::Roster;
 use super::posts::PacedBody;
 use super::serve::{Abort, Shared};
-use crate::admin::{self, AdminAnswer, ChangeRequest};
-use crate::auth::{Authorized, only_reads};
-use crate::backend::Backend;
+use crate::admin::AdminAnswer;
 use crate::connections::Activity;
 
 /// More than any settings of a cluster need.
@@ -24,40 +21,6 @@ const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// The members as of the last applied entry: of them, and of nothing else of the server, the peer port tells.
-pub trait Roster: Send + Sync + 'static {
-    /// The cluster's members.
-    fn members(&self) -> Arc<Membership>;
-
-    /// Answers a request for `path`, unescaped, below `/v2/admin`, as 0.4 has it on this port.
-    fn administer(
-        &self,
-        method: &Method,
-        path: &[u8],
-        body: &[u8],
-    ) -> impl Future<Output = AdminAnswer> + Send {
-        let _ = (method, path, body);
-        std::future::ready(AdminAnswer::not_found())
-    }
-}
-
-impl<B: Backend> Roster for B {
-    fn members(&self) -> Arc<Membership> {
-        Backend::members(self)
-    }
-
-    async fn administer(&self, method: &Method, path: &[u8], body: &[u8]) -> AdminAnswer {
-        // Nobody says on this port who they are.
-        if only_reads(method) {
-            return admin::read(self, path);
-        }
-        match Authorized::while_off(self.look_for_auth(), ChangeRequest { method, rest: path, body }) {
-            Ok(change) => admin::change(self, change).await,
-            Err(_) => AdminAnswer::root_required(),
-        }
-    }
-}
 
 /// An answer whose body is there at once.
 pub(super) type Answer = Response<Full<Bytes>>;

@@ -16,8 +16,8 @@ use shared::url::Url;
 use tokio::sync::Notify;
 
 use super::client::{Answer, Link, write_all};
-use super::group::{Context, Destination, SnapshotBytes};
-use super::inbound::Inbound;
+use super::group::{Context, Destination};
+use super::local::{Inbound, SnapshotBytes};
 use super::measures::Way;
 use crate::log;
 

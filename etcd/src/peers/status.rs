@@ -7,7 +7,7 @@ use shared::id::MemberId;
 use shared::time::UnixNanos;
 
 use super::compatibility::Features;
-use super::inbound::{Inbound, Mailbox};
+use super::local::{Inbound, Mailbox};
 use super::measures::Measures;
 use crate::log;
 

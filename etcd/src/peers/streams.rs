@@ -22,7 +22,7 @@ use super::client::{Body, Link, READ_BYTES, STALL_TIME_MAX, within, write_all};
 use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::group::{Context, Destination};
-use super::inbound::Inbound;
+use super::local::Inbound;
 use super::outgoing::{Batch, Generation, Outgoing};
 use super::pipeline::{REMOVED, precondition_failed};
 

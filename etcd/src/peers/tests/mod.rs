@@ -24,8 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::pages::Roster;
-use super::{Inbound, Local, SnapshotBytes, SnapshotSource, Transport, serve};
+use super::{Inbound, Local, Roster, SnapshotBytes, SnapshotSource, Transport, serve};
 use crate::connections::ConnectionSlots;
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
