@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::member::{Kind, Message};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use prometheus::proto::MetricFamily;
 use shared::id::MemberId;
 use shared::net::Dialer;
@@ -18,14 +18,10 @@ use super::client::Credentials;
 use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::local::{Inbound, Local, Mailbox, SnapshotSource};
-use super::measures::{Measures, Way};
-use super::outgoing::{Outgoing, Refused};
-use super::picker::Picker;
-use super::pipeline::{self, Pipeline};
-use super::status::Status;
-use super::{probing, streams};
+use super::peer::{Context, Destination};
+use super::{pipeline, probing, streams};
 use crate::log;
-use crate::metrics::traffic::{FollowerLatency, PeerStats, TrafficCounter};
+use crate::metrics::traffic::{PeerStats, TrafficCounter};
 use crate::metrics::{Timers, families};
 
 /// What a dial may take beside the share of the election timeout.
@@ -33,36 +29,6 @@ const DIAL_TIME: Duration = Duration::from_secs(1);
 
 /// Senders that are answered although they are no members as far as this one knows. A cluster has a handful.
 const REMOTES_MAX: usize = 32;
-
-/// Warnings about messages that do not fit come at most that often.
-const WARNING_PAUSE: Duration = Duration::from_secs(1);
-
-/// What all tasks of a transport share.
-pub(super) struct Context {
-    pub(super) local: Local,
-    pub(super) credentials: Credentials,
-    pub(super) dialer: Dialer,
-    pub(super) snapshots: Arc<dyn SnapshotSource>,
-    pub(super) mailbox: Mailbox,
-    pub(super) dial_time_max: Duration,
-    pub(super) received: TrafficCounter,
-    /// Where the answers of followers are timed, if that is wanted.
-    timers: OnceLock<Arc<Timers>>,
-    sent: TrafficCounter,
-}
-
-/// One other member.
-pub(super) struct Destination {
-    pub(super) id: MemberId,
-    pub(super) picker: Picker,
-    pub(super) status: Status,
-    pub(super) follower: FollowerLatency,
-    pub(super) pipeline: Pipeline,
-    pub(super) measures: Arc<Measures>,
-    appends: Outgoing,
-    messages: Outgoing,
-    warned: Mutex<Option<Instant>>,
-}
 
 /// Carries messages to the other members and from them. Clones share everything; when the last one is dropped,
 /// or after [`Transport::stop`], all connections it made end.
@@ -191,18 +157,7 @@ impl Transport {
 
     fn run(&self, id: MemberId, urls: &[String]) -> Running {
         let context = &self.0.context;
-        let measures = Arc::new(Measures::new(id));
-        let destination = Arc::new(Destination {
-            id,
-            picker: Picker::new(id, urls),
-            status: Status::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
-            follower: FollowerLatency::default(),
-            pipeline: Pipeline::default(),
-            measures,
-            appends: Outgoing::new(StreamKind::Append),
-            messages: Outgoing::new(StreamKind::Message),
-            warned: Mutex::default(),
-        });
+        let destination = Arc::new(Destination::new(context, id, urls));
         let work = || tokio::spawn(pipeline::work(context.clone(), destination.clone())).abort_handle();
         let tasks = (0..pipeline::WORKERS).map(|_| work()).collect();
         Running { destination, tasks }
@@ -286,113 +241,4 @@ impl Transport {
     pub(super) fn is_removed(&self, id: MemberId) -> bool {
         self.0.group.read().removed.contains(&id)
     }
-}
-
-impl Context {
-    /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
-    pub(super) async fn deliver(
-        &self,
-        from: Option<&Destination>,
-        message: Message,
-        bytes: usize,
-        now: Instant,
-    ) -> bool {
-        if let Some(from) = from {
-            from.measures.received(bytes);
-        }
-        match message.kind() {
-            Kind::Local => return true,
-            Kind::Append => self.received.add(1, bytes, now),
-            Kind::AppendResponse => {
-                if let Some(took) = from.and_then(|from| from.follower.answered(message.index(), now))
-                    && let Some(timers) = self.timers.get()
-                {
-                    timers.heartbeat_answered(took);
-                }
-            }
-            _ => {}
-        }
-        if message.to() != self.local.id {
-            // The other side knew a former member at this address.
-            let (kind, to) = (message.kind(), message.to());
-            log::debug!("rafthttp", "ignored message {kind:?} (sent to {to}, not to this member)");
-            return true;
-        }
-        self.mailbox.deliver(message).await.is_ok()
-    }
-}
-
-impl Destination {
-    /// The outgoing half of a stream.
-    pub(super) fn outgoing(&self, kind: StreamKind) -> &Outgoing {
-        match kind {
-            StreamKind::Append => &self.appends,
-            StreamKind::Message => &self.messages,
-        }
-    }
-
-    /// Queues a message on the way it is to take. How many bytes it has, if that is known.
-    fn send(&self, context: &Context, message: Message, now: Instant) -> usize {
-        let kind = message.kind();
-        if kind != Kind::Snapshot {
-            let streams: &[&Outgoing] = match kind {
-                Kind::Append => &[&self.appends, &self.messages],
-                _ => &[&self.messages],
-            };
-            for stream in streams {
-                match stream.push(&message) {
-                    Ok(bytes) => {
-                        self.measures.queued(stream.kind().into(), kind, bytes);
-                        if kind == Kind::Append {
-                            self.follower.sent(last_index(&message), now);
-                        }
-                        return bytes;
-                    }
-                    Err(Refused::Full) => {
-                        self.measures.failed(stream.kind().into(), kind);
-                        self.dropped(context, stream.kind().name(), now);
-                        return 0;
-                    }
-                    Err(Refused::Detached) => {}
-                }
-            }
-        }
-        self.post(context, message, now)
-    }
-
-    /// Queues a message for a request of its own.
-    fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
-        let bytes = message.encoded_len_max();
-        let (kind, last) = (message.kind(), last_index(&message));
-        if self.pipeline.push(message) {
-            if kind == Kind::Append {
-                self.follower.sent(last, now);
-            }
-            return bytes;
-        }
-        if kind == Kind::Snapshot {
-            context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
-        }
-        self.measures.failed(Way::Pipeline, kind);
-        self.dropped(context, "pipeline", now);
-        0
-    }
-
-    fn dropped(&self, context: &Context, way: &str, now: Instant) {
-        let id = self.id;
-        context.mailbox.tell_unreachable(id);
-        let mut warned = self.warned.lock();
-        let due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
-        if due && self.status.active_since().is_some() {
-            *warned = Some(now);
-            log::warning!(
-                "rafthttp",
-                "dropped internal raft message to {id} since {way}'s sending buffer is full (bad/overloaded network)"
-            );
-        }
-    }
-}
-
-fn last_index(message: &Message) -> u64 {
-    message.index() + message.entries().len() as u64
 }

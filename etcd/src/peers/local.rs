@@ -78,7 +78,7 @@ impl<B: Backend> Roster for B {
         }
         match Authorized::while_off(self.look_for_auth(), ChangeRequest { method, rest: path, body }) {
             Ok(change) => admin::change(self, change).await,
-            Err(_) => AdminAnswer::wants_root(),
+            Err(_) => AdminAnswer::root_required(),
         }
     }
 }

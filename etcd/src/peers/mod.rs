@@ -22,12 +22,11 @@ mod local;
 mod measures;
 mod outgoing;
 mod pages;
-mod picker;
+mod peer;
 mod pipeline;
 mod posts;
 mod probing;
 mod serve;
-mod status;
 mod streams;
 
 pub use compatibility::Features;

@@ -9,8 +9,8 @@ use node::member::{ConfChangeContext, Membership};
 use node::version::SPOKEN;
 use shared::json;
 
-use super::group::Context;
 use super::local::Roster;
+use super::peer::Context;
 use super::posts::PacedBody;
 use super::serve::{Abort, Shared};
 use crate::admin::AdminAnswer;

@@ -16,9 +16,9 @@ use shared::url::Url;
 use tokio::sync::Notify;
 
 use super::client::{Answer, Link, write_all};
-use super::group::{Context, Destination};
 use super::local::{Inbound, SnapshotBytes};
 use super::measures::Way;
+use super::peer::{Context, Destination};
 use crate::log;
 
 /// Requests under way to one peer.

@@ -9,7 +9,7 @@ use shared::time::UnixNanos;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::client::{Link, STALL_TIME_MAX, write_all};
-use super::group::{Context, Destination};
+use super::peer::{Context, Destination};
 use crate::log;
 
 /// Between two looks.

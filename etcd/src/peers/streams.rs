@@ -21,9 +21,9 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::client::{Body, Link, READ_BYTES, STALL_TIME_MAX, within, write_all};
 use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
-use super::group::{Context, Destination};
 use super::local::Inbound;
 use super::outgoing::{Batch, Generation, Outgoing};
+use super::peer::{Context, Destination};
 use super::pipeline::{REMOVED, precondition_failed};
 
 /// The pause before a stream is dialled again.

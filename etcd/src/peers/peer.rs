@@ -1,0 +1,314 @@
+//! One other member: what all tasks that talk to it share, on which way a message goes, which of its URLs is used, and
+//! whether there is a connection.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use node::member::{Kind, Message};
+use parking_lot::Mutex;
+use shared::id::MemberId;
+use shared::net::Dialer;
+use shared::time::UnixNanos;
+use shared::url::{Url, Urls};
+use tokio::time::Instant;
+
+use super::client::Credentials;
+use super::compatibility::Features;
+use super::frames::StreamKind;
+use super::local::{Inbound, Local, Mailbox, SnapshotSource};
+use super::measures::{Measures, Way};
+use super::outgoing::{Outgoing, Refused};
+use super::pipeline::Pipeline;
+use crate::log;
+use crate::metrics::Timers;
+use crate::metrics::traffic::{FollowerLatency, TrafficCounter};
+
+/// Warnings about messages that do not fit come at most that often.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all tasks of a transport share.
+pub(super) struct Context {
+    pub(super) local: Local,
+    pub(super) credentials: Credentials,
+    pub(super) dialer: Dialer,
+    pub(super) snapshots: Arc<dyn SnapshotSource>,
+    pub(super) mailbox: Mailbox,
+    pub(super) dial_time_max: Duration,
+    pub(super) received: TrafficCounter,
+    /// Where the answers of followers are timed, if that is wanted.
+    pub(super) timers: OnceLock<Arc<Timers>>,
+    pub(super) sent: TrafficCounter,
+}
+
+/// One other member.
+pub(super) struct Destination {
+    pub(super) id: MemberId,
+    pub(super) picker: Picker,
+    pub(super) status: Status,
+    pub(super) follower: FollowerLatency,
+    pub(super) pipeline: Pipeline,
+    pub(super) measures: Arc<Measures>,
+    pub(super) appends: Outgoing,
+    pub(super) messages: Outgoing,
+    warned: Mutex<Option<Instant>>,
+}
+
+impl Context {
+    /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
+    pub(super) async fn deliver(
+        &self,
+        from: Option<&Destination>,
+        message: Message,
+        bytes: usize,
+        now: Instant,
+    ) -> bool {
+        if let Some(from) = from {
+            from.measures.received(bytes);
+        }
+        match message.kind() {
+            Kind::Local => return true,
+            Kind::Append => self.received.add(1, bytes, now),
+            Kind::AppendResponse => {
+                if let Some(took) = from.and_then(|from| from.follower.answered(message.index(), now))
+                    && let Some(timers) = self.timers.get()
+                {
+                    timers.heartbeat_answered(took);
+                }
+            }
+            _ => {}
+        }
+        if message.to() != self.local.id {
+            // The other side knew a former member at this address.
+            let (kind, to) = (message.kind(), message.to());
+            log::debug!("rafthttp", "ignored message {kind:?} (sent to {to}, not to this member)");
+            return true;
+        }
+        self.mailbox.deliver(message).await.is_ok()
+    }
+}
+
+impl Destination {
+    /// A destination without a connection.
+    pub(super) fn new(context: &Context, id: MemberId, urls: &[String]) -> Destination {
+        let measures = Arc::new(Measures::new(id));
+        Destination {
+            id,
+            picker: Picker::new(id, urls),
+            status: Status::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
+            follower: FollowerLatency::default(),
+            pipeline: Pipeline::default(),
+            measures,
+            appends: Outgoing::new(StreamKind::Append),
+            messages: Outgoing::new(StreamKind::Message),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// The outgoing half of a stream.
+    pub(super) fn outgoing(&self, kind: StreamKind) -> &Outgoing {
+        match kind {
+            StreamKind::Append => &self.appends,
+            StreamKind::Message => &self.messages,
+        }
+    }
+
+    /// Queues a message on the way it is to take. How many bytes it has, if that is known.
+    pub(super) fn send(&self, context: &Context, message: Message, now: Instant) -> usize {
+        let kind = message.kind();
+        if kind != Kind::Snapshot {
+            let streams: &[&Outgoing] = match kind {
+                Kind::Append => &[&self.appends, &self.messages],
+                _ => &[&self.messages],
+            };
+            for stream in streams {
+                match stream.push(&message) {
+                    Ok(bytes) => {
+                        self.measures.queued(stream.kind().into(), kind, bytes);
+                        if kind == Kind::Append {
+                            self.follower.sent(last_index(&message), now);
+                        }
+                        return bytes;
+                    }
+                    Err(Refused::Full) => {
+                        self.measures.failed(stream.kind().into(), kind);
+                        self.dropped(context, stream.kind().name(), now);
+                        return 0;
+                    }
+                    Err(Refused::Detached) => {}
+                }
+            }
+        }
+        self.post(context, message, now)
+    }
+
+    /// Queues a message for a request of its own.
+    pub(super) fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
+        let bytes = message.encoded_len_max();
+        let (kind, last) = (message.kind(), last_index(&message));
+        if self.pipeline.push(message) {
+            if kind == Kind::Append {
+                self.follower.sent(last, now);
+            }
+            return bytes;
+        }
+        if kind == Kind::Snapshot {
+            context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
+        }
+        self.measures.failed(Way::Pipeline, kind);
+        self.dropped(context, "pipeline", now);
+        0
+    }
+
+    fn dropped(&self, context: &Context, way: &str, now: Instant) {
+        let id = self.id;
+        context.mailbox.tell_unreachable(id);
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
+        if due && self.status.active_since().is_some() {
+            *warned = Some(now);
+            log::warning!(
+                "rafthttp",
+                "dropped internal raft message to {id} since {way}'s sending buffer is full (bad/overloaded network)"
+            );
+        }
+    }
+}
+
+fn last_index(message: &Message) -> u64 {
+    message.index() + message.entries().len() as u64
+}
+
+/// A peer's URLs, of which one is used until it fails.
+#[derive(Debug)]
+pub(super) struct Picker(Mutex<Picked>);
+
+#[derive(Debug)]
+struct Picked {
+    urls: Vec<Url>,
+    at: usize,
+}
+
+impl Picker {
+    /// Of these URLs, in their order by text.
+    pub(super) fn new(id: MemberId, urls: &[String]) -> Picker {
+        Picker(Mutex::new(Picked { urls: parse(id, urls), at: 0 }))
+    }
+
+    /// Forgets the URLs so far.
+    pub(super) fn update(&self, id: MemberId, urls: &[String]) {
+        *self.0.lock() = Picked { urls: parse(id, urls), at: 0 };
+    }
+
+    /// The URL to use now. `None` if the peer has none that can be used.
+    pub(super) fn pick(&self) -> Option<Url> {
+        let picked = self.0.lock();
+        picked.urls.get(picked.at).cloned()
+    }
+
+    /// It did not work: the next one is to be used, unless somebody has found that out already.
+    pub(super) fn failed(&self, url: &Url) {
+        let mut picked = self.0.lock();
+        if picked.urls.get(picked.at) == Some(url) {
+            picked.at = (picked.at + 1) % picked.urls.len();
+        }
+    }
+}
+
+fn parse(id: MemberId, urls: &[String]) -> Vec<Url> {
+    match Urls::from_texts(urls.iter().map(String::as_str)) {
+        Ok(urls) => urls.iter().cloned().collect(),
+        Err(error) => {
+            log::error!("rafthttp", "the peer {id} cannot be reached: its URLs are of no use ({error})");
+            Vec::new()
+        }
+    }
+}
+
+/// What is known of a peer from its connections.
+pub(super) struct Status {
+    id: MemberId,
+    mailbox: Mailbox,
+    clock: fn() -> UnixNanos,
+    measures: Arc<Measures>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    active_since: Option<UnixNanos>,
+    features: Features,
+}
+
+impl Status {
+    /// Of a peer that nothing is known about.
+    pub(super) fn new(
+        id: MemberId,
+        mailbox: Mailbox,
+        clock: fn() -> UnixNanos,
+        measures: Arc<Measures>,
+    ) -> Status {
+        Status { id, mailbox, clock, measures, state: Mutex::default() }
+    }
+
+    /// Something got through.
+    pub(super) fn activate(&self) {
+        let mut state = self.state.lock();
+        if state.active_since.is_none() {
+            state.active_since = Some((self.clock)());
+            drop(state);
+            log::info!("rafthttp", "the connection with {} became active", self.id);
+            self.mailbox.tell(Inbound::PeerChanged);
+        }
+    }
+
+    /// Something did not: `failed to ACTION ID on SOURCE (REASON)`.
+    pub(super) fn deactivate(&self, action: &str, source: &str, reason: &str) {
+        let id = self.id;
+        if self.state.lock().active_since.take().is_some() {
+            self.measures.lost();
+            log::error!("rafthttp", "failed to {action} {id} on {source} ({reason})");
+            log::info!("rafthttp", "the connection with {id} became inactive");
+            self.mailbox.tell(Inbound::PeerChanged);
+        } else {
+            log::debug!("rafthttp", "failed to {action} {id} on {source} ({reason})");
+        }
+    }
+
+    /// Since when there is a connection.
+    pub(super) fn active_since(&self) -> Option<UnixNanos> {
+        self.state.lock().active_since
+    }
+
+    /// The peer says what it can. A program of another kind may have taken its place.
+    pub(super) fn set_features(&self, features: Features) {
+        let before = std::mem::replace(&mut self.state.lock().features, features);
+        if before != features {
+            self.mailbox.tell(Inbound::PeerChanged);
+        }
+    }
+
+    /// What it said last.
+    pub(super) fn features(&self) -> Features {
+        self.state.lock().features
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_moves_to_the_next_url_once() {
+        let picker = Picker::new(MemberId(1), &["http://b:1".to_owned(), "http://a:1".to_owned()]);
+        let first = picker.pick().unwrap();
+        assert_eq!(first.as_str(), "http://a:1");
+        picker.failed(&first);
+        picker.failed(&first);
+        let second = picker.pick().unwrap();
+        assert_eq!(second.as_str(), "http://b:1");
+        picker.failed(&second);
+        assert_eq!(picker.pick(), Some(first));
+        picker.update(MemberId(1), &["nonsense".to_owned()]);
+        assert_eq!(picker.pick(), None);
+    }
+}
