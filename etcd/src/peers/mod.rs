@@ -6,7 +6,7 @@
 //! ```text
 //! Transport::send ─▶ outgoing (bytes that wait) ─▶ streams ─▶ the answer to a GET that the peer made
 //! Inbound ◀─ streams ◀─ frames ◀─ client ◀─ the answer to a GET that we made
-//! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ serve ◀─ POSTs of the peer
+//! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ posts ◀─ server ◀─ POSTs of the peer
 //! ```
 //!
 //! **Invariant:** nobody waits for a peer but the tasks that talk to that peer; what waits for it is bounded in
@@ -21,18 +21,17 @@ pub mod info;
 mod local;
 mod measures;
 mod outgoing;
-mod pages;
 mod peer;
 mod pipeline;
 mod posts;
 mod probing;
-mod serve;
+mod server;
 mod streams;
 
 pub use compatibility::Features;
 pub use group::Transport;
 pub use local::{Inbound, Local, Roster, SnapshotBytes, SnapshotSource};
-pub(crate) use serve::serve;
+pub(crate) use server::serve;
 
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,7 @@ use super::client::STALL_TIME_MAX;
 use super::compatibility::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
 use super::local::Roster;
-use super::pages::{self, Answer};
-use super::serve::{Abort, Refusal, Shared, compatible, is_removed, text};
+use super::server::{Abort, Answer, Refusal, Shared, compatible, error_answer, is_removed, text};
 use crate::connections::{Activity, Phase};
 use crate::log;
 
@@ -52,7 +51,7 @@ pub(super) async fn message<R: Roster>(
     match compatible(shared, request.headers()) {
         Ok(()) => {}
         Err(Refusal::Aborted) => return Err(Abort),
-        Err(Refusal::Answered(status, text)) => return Ok(pages::error(status, text)),
+        Err(Refusal::Answered(status, text)) => return Ok(error_answer(status, text)),
     }
     let named = text(request.headers(), "x-server-from").unwrap_or("nobody").escape_debug().to_string();
     let sender = text(request.headers(), "x-server-from").and_then(|id| id.parse::<MemberId>().ok());
@@ -64,7 +63,7 @@ pub(super) async fn message<R: Roster>(
         Ok(read) => read,
         Err(reason) => {
             log::error!("rafthttp", "failed to read raft message ({reason})");
-            return Ok(pages::error(StatusCode::BAD_REQUEST, "error reading raft message"));
+            return Ok(error_answer(StatusCode::BAD_REQUEST, "error reading raft message"));
         }
     };
     let bytes = body.len();
@@ -74,10 +73,10 @@ pub(super) async fn message<R: Roster>(
         Err(MessageError::UnknownKind(_)) => return Ok(no_content()),
         Err(reason) => {
             log::error!("rafthttp", "failed to unmarshal raft message from {named} ({reason})");
-            return Ok(pages::error(StatusCode::BAD_REQUEST, "error unmarshaling raft message"));
+            return Ok(error_answer(StatusCode::BAD_REQUEST, "error unmarshaling raft message"));
         }
     };
-    let refused = || Ok(pages::error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"));
+    let refused = || Ok(error_answer(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"));
     let from = message.from();
     if is_removed(shared, from) {
         log::warning!("rafthttp", "reject message from removed member {from}");
@@ -99,25 +98,25 @@ pub(super) async fn snapshot<R: Roster>(
     match compatible(shared, request.headers()) {
         Ok(()) => {}
         Err(Refusal::Aborted) => return Err(Abort),
-        Err(Refusal::Answered(status, text)) => return Ok(pages::error(status, text)),
+        Err(Refusal::Answered(status, text)) => return Ok(error_answer(status, text)),
     }
     let head = match read_head(PacedBody::new(request.into_body(), activity)).await {
         Ok(head) => head,
         Err(reason) => {
             let text = format!("failed to decode raft message ({reason})");
             log::error!("rafthttp", "{text}");
-            return Ok(pages::error(StatusCode::BAD_REQUEST, &text));
+            return Ok(error_answer(StatusCode::BAD_REQUEST, &text));
         }
     };
     let Some(index) = head.snapshot_index else {
         log::error!("rafthttp", "unexpected raft message type {} on snapshot path", head.kind);
-        return Ok(pages::error(StatusCode::BAD_REQUEST, "wrong raft message type"));
+        return Ok(error_answer(StatusCode::BAD_REQUEST, "wrong raft message type"));
     };
     log::error!(
         "rafthttp",
         "refused a database snapshot of index {index}: this member keeps no v3 data; start the sender without its v3 experiment"
     );
-    Ok(pages::error(
+    Ok(error_answer(
         StatusCode::INTERNAL_SERVER_ERROR,
         "failed to save KV snapshot (this member keeps no v3 data)",
     ))

@@ -1,4 +1,5 @@
-//! The port for other members: takes connections in, and sends each request where it belongs.
+//! The port for other members: takes connections in, sends each request where it belongs, and has the pages that tell
+//! about this member, in the forms of etcd 2.3.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,15 +7,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use node::member::{ConfChangeContext, Membership};
 use node::version::SPOKEN;
 use parking_lot::Mutex;
 use shared::id::MemberId;
+use shared::json;
 use shared::net::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,15 +30,23 @@ use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
 use super::local::Roster;
-use super::pages::{self, Answer};
-use super::posts::{self, BodyRoom};
+use super::peer::Context;
+use super::posts::{self, BodyRoom, PacedBody};
 use super::streams::{self, StreamStart};
+use crate::admin::AdminAnswer;
 use crate::connections::{Activity, ConnectionSlots, Phase, Port};
 use crate::log;
+use crate::transport::path::unescape;
 use crate::transport::{HEADER_LINES_SHORT, request};
 
 /// How long a peer may take to send the head of a request, or to agree on keys.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// More than any settings of a cluster need.
+const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What requests are answered with.
 pub(super) struct Shared<R> {
@@ -136,10 +149,10 @@ async fn answer<R: Roster>(
     activity: &Activity,
 ) -> Result<Answer, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
-        return Ok(pages::no_host());
+        return Ok(no_host());
     }
     if !request::is_chunked_alone(request.headers()) {
-        return Ok(pages::unknown_coding());
+        return Ok(unknown_coding());
     }
     let (path, method) = (request.uri().path(), request.method());
     // Members send no such header, and browsers do with all that changes something. No page has business here.
@@ -147,22 +160,22 @@ async fn answer<R: Roster>(
     if changes && (request.headers().contains_key(ORIGIN) || request.headers().contains_key("sec-fetch-site"))
     {
         let text = "a page in a browser may not change anything on the port for members";
-        return Ok(pages::error(StatusCode::FORBIDDEN, text));
+        return Ok(error_answer(StatusCode::FORBIDDEN, text));
     }
     let page: fn(&Shared<R>) -> Answer = match path {
-        "/version" => |shared| pages::version(&shared.backend.members()),
-        "/members" => |shared| pages::members(&shared.backend.members()),
-        "/raft/probing" => |shared| pages::probing(shared.transport.context()),
-        "/name" => |shared| pages::name(shared.transport.context(), &shared.backend.members()),
-        "/etcdURL" => |shared| pages::client_url(shared.transport.context(), &shared.backend.members()),
+        "/version" => |shared| version_page(&shared.backend.members()),
+        "/members" => |shared| members_page(&shared.backend.members()),
+        "/raft/probing" => |shared| probing_page(shared.transport.context()),
+        "/name" => |shared| name_page(shared.transport.context(), &shared.backend.members()),
+        "/etcdURL" => |shared| client_url_page(shared.transport.context(), &shared.backend.members()),
         _ if path.starts_with("/remove/") && *method != Method::DELETE => {
-            return Ok(pages::method_not_allowed("DELETE"));
+            return Ok(method_not_allowed("DELETE"));
         }
         _ if path.starts_with("/v2/admin/") || path.starts_with("/remove/") => {
-            return Box::pin(pages::admin(&shared, request, activity)).await;
+            return Box::pin(admin_page(&shared, request, activity)).await;
         }
         "/raft" | "/raft/snapshot" if *method != Method::POST => {
-            return Ok(pages::method_not_allowed("POST"));
+            return Ok(method_not_allowed("POST"));
         }
         "/raft" => {
             let answer = posts::message(&shared, request, activity).await?;
@@ -173,12 +186,12 @@ async fn answer<R: Roster>(
             return Ok(with_cluster_id(&shared, answer));
         }
         _ if path.starts_with("/raft/stream/") && *method != Method::GET => {
-            return Ok(pages::method_not_allowed("GET"));
+            return Ok(method_not_allowed("GET"));
         }
         _ if path.starts_with("/raft/stream/") => {
             let refusal = match stream(&shared, &request) {
                 Err(Refusal::Aborted) => return Err(Abort),
-                Err(Refusal::Answered(status, text)) => pages::error(status, text),
+                Err(Refusal::Answered(status, text)) => error_answer(status, text),
                 Ok(start) => {
                     *takeover.lock() = Some(start);
                     // The connection is taken from under this future.
@@ -189,13 +202,13 @@ async fn answer<R: Roster>(
             answer.headers_mut().insert("x-server-version", HeaderValue::from_static(SPOKEN));
             return Ok(answer);
         }
-        _ => return Ok(pages::error(StatusCode::NOT_FOUND, "404 page not found")),
+        _ => return Ok(error_answer(StatusCode::NOT_FOUND, "404 page not found")),
     };
     // The library leaves the body of an answer to HEAD out.
     if matches!(*method, Method::GET | Method::HEAD) {
         Ok(page(&shared))
     } else {
-        Ok(pages::method_not_allowed("GET"))
+        Ok(method_not_allowed("GET"))
     }
 }
 
@@ -293,4 +306,108 @@ pub(super) fn is_removed<R: Roster>(shared: &Shared<R>, id: MemberId) -> bool {
 /// A header's value, if it is text.
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// An answer whose body is there at once.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// An answer.
+fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An error as Go writes one: its text and the end of a line.
+pub(super) fn error_answer(status: StatusCode, text: &str) -> Answer {
+    respond(status, TEXT, format!("{text}\n").into_bytes())
+}
+
+/// The answer to a request with a method that its path does not have.
+fn method_not_allowed(allowed: &'static str) -> Answer {
+    let mut response = error_answer(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The answer to a request that names no host, which HTTP/1.1 wants.
+fn no_host() -> Answer {
+    respond(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
+}
+
+/// The answer to a request whose body comes in a coding that we do not know. The connection ends with it.
+fn unknown_coding() -> Answer {
+    let mut answer = respond(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// `/version`.
+fn version_page(members: &Membership) -> Answer {
+    let cluster = members.version.as_deref().unwrap_or("not_decided");
+    let text = format!("{{\"etcdserver\":\"{SPOKEN}\",\"etcdcluster\":\"{cluster}\"}}");
+    respond(StatusCode::OK, JSON, text.into_bytes())
+}
+
+/// `/members`: their ids as decimal numbers, the form of the log, not that of the client port.
+fn members_page(members: &Membership) -> Answer {
+    let list: Vec<ConfChangeContext> = members
+        .members
+        .values()
+        .map(|peer| ConfChangeContext {
+            id: peer.id.0,
+            peer_urls: peer.peer_urls.clone(),
+            name: peer.name.clone(),
+            client_urls: peer.client_urls.clone(),
+        })
+        .collect();
+    let mut body = json::to_vec(&list).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = respond(StatusCode::OK, JSON, body);
+    if let Ok(cluster_id) = HeaderValue::from_str(&members.cluster_id.to_string()) {
+        response.headers_mut().insert("x-etcd-cluster-id", cluster_id);
+    }
+    response
+}
+
+/// `/name`, as 0.4 has it: this member's.
+fn name_page(context: &Context, members: &Membership) -> Answer {
+    let name = members.members.get(&context.local.id).map_or("", |peer| &peer.name);
+    respond(StatusCode::OK, TEXT, name.into())
+}
+
+/// `/etcdURL`, as 0.4 has it: where clients find this member. Programs that know a peer only ask for it.
+fn client_url_page(context: &Context, members: &Membership) -> Answer {
+    let own = members.members.get(&context.local.id);
+    let url = own.and_then(|peer| peer.client_urls.first()).map_or("", String::as_str);
+    respond(StatusCode::OK, TEXT, url.into())
+}
+
+/// `/v2/admin` and what is below; `/remove/NAME` is an older name of a page there.
+async fn admin_page<R: Roster>(
+    shared: &Shared<R>,
+    request: Request<Incoming>,
+    activity: &Activity,
+) -> Result<Answer, Abort> {
+    let (head, body) = request.into_parts();
+    let Ok(path) = unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
+    let body = PacedBody::new(body, activity).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
+    let rest = match path.strip_prefix(b"/remove/") {
+        Some(name) => [b"/machines/", name].concat(),
+        None => path.strip_prefix(b"/v2/admin").unwrap_or_default().to_vec(),
+    };
+    let AdminAnswer { status, content_type, body } =
+        shared.backend.administer(&head.method, &rest, &body).await;
+    let mut answer = respond(status, content_type, body);
+    if content_type.is_empty() {
+        answer.headers_mut().remove(CONTENT_TYPE);
+    }
+    Ok(answer)
+}
+
+/// `/raft/probing`.
+fn probing_page(context: &Context) -> Answer {
+    let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", (context.local.clock)());
+    respond(StatusCode::OK, TEXT, text.into_bytes())
 }
