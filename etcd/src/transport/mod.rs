@@ -15,7 +15,6 @@ mod bodies;
 pub(crate) mod browsers;
 mod connection;
 pub(crate) mod cors;
-pub(crate) mod date;
 mod flow;
 pub(crate) mod form;
 mod front;

@@ -1,6 +1,17 @@
-//! Small forms of text that Go programs write and clients may compare: escaped URLs, HTML, durations.
+//! Small forms of text that Go programs write and clients may compare: escaped URLs, HTML, durations, dates.
 
+use std::cell::Cell;
 use std::fmt::Write;
+
+use shared::time::UnixNanos;
+
+/// The length of a date.
+const DATE_LENGTH: usize = 29;
+
+thread_local! {
+    /// The second of the last date, and the date.
+    static LAST: Cell<(i64, [u8; DATE_LENGTH])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+}
 
 /// Appends `path` as it stands in a URL: what a path may not hold literally as `%XX`, upper-case.
 pub(crate) fn push_url_path(out: &mut String, path: &[u8]) {
@@ -67,6 +78,23 @@ fn fraction(value: u64, unit: u64) -> String {
     format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
 }
 
+/// `now` as HTTP has it: `Sat, 21 Nov 2026 11:01:26 GMT`.
+pub(crate) fn http_date(now: UnixNanos) -> [u8; DATE_LENGTH] {
+    let second = now.0.div_euclid(1_000_000_000);
+    let (last, date) = LAST.get();
+    if second == last {
+        return date;
+    }
+    let date = format_date(second).unwrap_or(date);
+    LAST.set((second, date));
+    date
+}
+
+fn format_date(second: i64) -> Option<[u8; DATE_LENGTH]> {
+    let time = jiff::Timestamp::from_second(second).ok()?;
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string().into_bytes().try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +130,18 @@ mod tests {
         let mut out = String::new();
         push_html(&mut out, "/a?b=<1>&c='\"");
         assert_eq!(out, "/a?b=&lt;1&gt;&amp;c=&#39;&#34;");
+    }
+
+    #[test]
+    fn dates() {
+        for (second, wanted) in [
+            (1_795_258_886, "Sat, 21 Nov 2026 11:01:26 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+        ] {
+            let date = http_date(UnixNanos(second * 1_000_000_000 + 999_999_999));
+            assert_eq!(std::str::from_utf8(&date), Ok(wanted));
+        }
     }
 }

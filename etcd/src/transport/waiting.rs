@@ -14,10 +14,10 @@ use shared::net::Stream;
 use shared::time::UnixNanos;
 
 use super::connection::Stop;
-use super::date::http_date;
 use super::output::{Output, push_status_line};
 use super::request::Framing;
 use super::site::Wire;
+use super::text::http_date;
 use super::watch::{Ended, poll_client, push_headers};
 
 /// What is done for the client: the status and the text of the answer come out of it.

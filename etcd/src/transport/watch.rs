@@ -19,12 +19,12 @@ use shared::time::UnixNanos;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Stop;
-use super::date::http_date;
 use super::output::Output;
 use super::progress::{Notices, Progress};
 use super::request::Framing;
 use super::right::{Guard, Right};
 use super::site::Site;
+use super::text::http_date;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;

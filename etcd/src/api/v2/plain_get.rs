@@ -24,10 +24,10 @@ use crate::api::page::counters::Counted;
 use crate::api::page::keys::KeysRequest;
 use crate::auth::Authorized;
 use crate::backend::Backend;
-use crate::transport::date::http_date;
 use crate::transport::output::{Output, push_status_line};
 use crate::transport::pieces::Made;
 use crate::transport::request::is_host_byte;
+use crate::transport::text::http_date;
 use crate::transport::{path, reply};
 
 /// Headers that a plain request may have.
