@@ -32,7 +32,7 @@ use self::page::Exchange;
 use self::v2::plain_get;
 use crate::backend::Backend;
 use crate::transport::output::Output;
-use crate::transport::right::{GoesOn, Right};
+use crate::transport::watch::{GoesOn, Right};
 use crate::transport::{Flow, Site, Wire, reply};
 
 pub(crate) use self::ops::metrics_page::graphite;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::page::Context;
 use crate::auth::{self, Access, Accounts, Caller};
 use crate::backend::Backend;
-use crate::transport::right::{GoesOn, Right};
+use crate::transport::watch::{GoesOn, Right};
 
 /// Whether a watch's right is still there.
 pub(super) fn look<B: Backend>(right: &Right, context: Arc<Context<B>>) -> GoesOn {

@@ -28,7 +28,6 @@ pub(crate) mod progress;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod request_line;
-pub(crate) mod right;
 mod site;
 pub(crate) mod text;
 mod threads;

@@ -18,7 +18,7 @@ use super::bodies::{Bodies, LONG_BYTES_MIN};
 use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
 use super::flow::Flow;
 use super::output::Output;
-use super::right::{GoesOn, Right};
+use super::watch::{GoesOn, Right};
 use super::watch_thread::WatchThread;
 use crate::config::Config;
 

@@ -27,8 +27,7 @@ use crate::transport::media_type;
 use crate::transport::progress::Progress;
 use crate::transport::reply::{self, Response};
 use crate::transport::request::Framing;
-use crate::transport::right::Right;
-use crate::transport::watch::Watch;
+use crate::transport::watch::{Right, Watch};
 
 /// Bytes of an answer beside the value and twice the key, about.
 const ANSWER_BYTES: usize = 256;
