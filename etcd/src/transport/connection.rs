@@ -19,13 +19,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::flow::{Flow, Takeover};
+use super::flow::Flow;
 use super::front::Front;
 use super::listener::Listening;
 use super::output::Output;
 use super::site::{HeadRoom, Site};
-use super::waiting;
-use super::watch::Ended;
+use super::takeover::{self, Ended, Takeover};
 use super::watch_thread::WatchThread;
 use crate::connections::{Activity, Phase};
 
@@ -139,7 +138,7 @@ pub(super) async fn run<S: Site>(
             }
             Some(Takeover::Wait(waiting)) => {
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                Some(Box::pin(waiting::run(socket, waiting, carry, wire, clock, &mut stop)).await)
+                Some(Box::pin(takeover::wait(socket, waiting, carry, wire, clock, &mut stop)).await)
             }
         };
         match ended {

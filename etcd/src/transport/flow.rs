@@ -7,17 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 
 use parking_lot::Mutex;
 
-use super::waiting::Waiting;
+use super::takeover::{Takeover, Waiting};
 use super::watch::Watch;
 use crate::connections::{Activity, Phase, Presence};
-
-/// What takes a connection over from the HTTP library.
-pub(super) enum Takeover {
-    /// A watch.
-    Watch(Box<Watch>),
-    /// A request whose answer may be long in coming.
-    Wait(Box<Waiting>),
-}
 
 /// Instead of a length.
 const IN_CHUNKS: u64 = u64::MAX;

@@ -29,9 +29,9 @@ pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod request_line;
 mod site;
+pub(crate) mod takeover;
 pub(crate) mod text;
 mod threads;
-pub(crate) mod waiting;
 pub(crate) mod watch;
 mod watch_thread;
 

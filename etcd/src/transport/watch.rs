@@ -5,7 +5,6 @@
 //! the connection goes back, as long as the answer was framed so that the client can tell its end.
 
 use std::io::Write as _;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,20 +15,17 @@ use shared::event::Event;
 use shared::net::Stream;
 use shared::store::Watcher;
 use shared::time::UnixNanos;
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Stop;
 use super::output::Output;
 use super::progress::{Notices, Progress};
 use super::request::Framing;
 use super::site::Site;
+use super::takeover::{Ended, poll_client, push_headers};
 use super::text::http_date;
 
 /// Bytes of events that are gathered for one write.
 const WRITE_BYTES: usize = 16 * 1024;
-
-/// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
-const CARRY_BYTES_MAX: usize = 64 * 1024;
 
 /// A watch that takes its connection over.
 ///
@@ -57,15 +53,6 @@ struct Extra {
 
 /// How an event is written for a client of another API than v2.
 pub(super) type EventForm = dyn Fn(&Event, UnixNanos) -> Bytes + Send + Sync;
-
-/// Whether the connection can serve another request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// It can.
-    Whole,
-    /// The client is gone, or could not tell where the answer ends.
-    Closed,
-}
 
 /// What came of a look for events.
 enum Gathered {
@@ -315,50 +302,5 @@ impl Guard {
             }
             self.look = Some(Box::new(Look { generation: now, goes_on: site.may_go_on(&self.right) }));
         }
-    }
-}
-
-/// Headers as they go over the wire, each in its line.
-pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        push_title_case(out, name.as_str());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// `x-etcd-index` as `X-Etcd-Index`.
-fn push_title_case(out: &mut Vec<u8>, name: &str) {
-    let mut starts = true;
-    for byte in name.bytes() {
-        out.push(if starts { byte.to_ascii_uppercase() } else { byte });
-        starts = byte == b'-';
-    }
-}
-
-/// Reads what the client sends meanwhile. Ready when it is gone.
-pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
-    while carry.len() < CARRY_BYTES_MAX {
-        let mut space = [const { MaybeUninit::uninit() }; 512];
-        let mut buf = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => carry.extend_from_slice(buf.filled()),
-            Poll::Ready(_) => return Poll::Ready(()),
-        }
-    }
-    Poll::Pending
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_written_in_title_case() {
-        let mut out = Vec::new();
-        push_title_case(&mut out, "x-etcd-cluster-id");
-        assert_eq!(out, b"X-Etcd-Cluster-Id");
     }
 }

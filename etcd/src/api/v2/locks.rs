@@ -20,7 +20,7 @@ use crate::locks::lock::{
 use crate::locks::{LockPath, MemberHandle};
 use crate::transport::form::{self, parse_u64};
 use crate::transport::reply;
-use crate::transport::waiting::Waiting;
+use crate::transport::takeover::Waiting;
 
 impl<B: Backend> MemberHandle for Arc<Context<B>> {
     type Member = B;

@@ -1,10 +1,10 @@
-//! Answers that may be long in coming, to clients that may go away before.
+//! What takes a connection over from the HTTP library: a watch, or an answer that may be long in coming.
 //!
-//! As a watch does, a request that waits takes its connection over: so it is seen when its client closes its
-//! side, and the work is dropped.
+//! A request that waits is seen when its client closes its side, and the work is dropped.
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,13 +12,34 @@ use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use shared::net::Stream;
 use shared::time::UnixNanos;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Stop;
 use super::output::{Output, push_status_line};
 use super::request::Framing;
 use super::site::Wire;
 use super::text::http_date;
-use super::watch::{Ended, poll_client, push_headers};
+use super::watch::Watch;
+
+/// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
+const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// What takes a connection over from the HTTP library.
+pub(super) enum Takeover {
+    /// A watch.
+    Watch(Box<Watch>),
+    /// A request whose answer may be long in coming.
+    Wait(Box<Waiting>),
+}
+
+/// Whether the connection can serve another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It can.
+    Whole,
+    /// The client is gone, or could not tell where the answer ends.
+    Closed,
+}
 
 /// What is done for the client: the status and the text of the answer come out of it.
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
@@ -45,7 +66,7 @@ impl Waiting {
 }
 
 /// Waits for the answer and gives it, unless the client or the server ends before. Input goes to `carry`.
-pub(super) async fn run(
+pub(super) async fn wait(
     socket: &mut Stream,
     waiting: &mut Waiting,
     carry: &mut BytesMut,
@@ -82,4 +103,49 @@ pub(super) async fn run(
         written => written,
     });
     if written.await.is_ok() && *keep_alive { Ended::Whole } else { Ended::Closed }
+}
+
+/// Headers as they go over the wire, each in its line.
+pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        push_title_case(out, name.as_str());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// `x-etcd-index` as `X-Etcd-Index`.
+fn push_title_case(out: &mut Vec<u8>, name: &str) {
+    let mut starts = true;
+    for byte in name.bytes() {
+        out.push(if starts { byte.to_ascii_uppercase() } else { byte });
+        starts = byte == b'-';
+    }
+}
+
+/// Reads what the client sends meanwhile. Ready when it is gone.
+pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
+    while carry.len() < CARRY_BYTES_MAX {
+        let mut space = [const { MaybeUninit::uninit() }; 512];
+        let mut buf = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => carry.extend_from_slice(buf.filled()),
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+    }
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_in_title_case() {
+        let mut out = Vec::new();
+        push_title_case(&mut out, "x-etcd-cluster-id");
+        assert_eq!(out, b"X-Etcd-Cluster-Id");
+    }
 }
