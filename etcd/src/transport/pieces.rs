@@ -4,7 +4,13 @@
 //! pieces are in memory, whatever the store holds and however slowly the client reads; no lock is held meanwhile, and
 //! a client that goes away ends the work.
 
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use shared::event::Rendering;
+
+use super::flow::Flow;
 
 /// About how many bytes are made at once.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
@@ -57,5 +63,66 @@ impl Rest {
         let mut piece = Vec::with_capacity(bytes + bytes / 8);
         let more = self.0.write(&mut piece, bytes);
         (piece, !more)
+    }
+}
+
+/// A body that is made while it is sent.
+pub(crate) struct PiecesBody {
+    /// Made and not yet sent.
+    next: Vec<u8>,
+    /// `None` once all is made.
+    rest: Option<Rest>,
+    /// A piece has just been sent: others come first.
+    yields: bool,
+    /// The connection that is busy until the body is sent, or dropped with its client.
+    flow: Option<Arc<Flow>>,
+}
+
+impl fmt::Debug for PiecesBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PiecesBody").field("ended", &self.rest.is_none()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PiecesBody {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.flow {
+            flow.ends();
+        }
+    }
+}
+
+impl PiecesBody {
+    /// A body of which `next` is made already.
+    pub(super) fn new(next: Vec<u8>, rest: Rest) -> PiecesBody {
+        PiecesBody { next, rest: Some(rest), yields: false, flow: None }
+    }
+
+    /// Ends the request for `flow` when the body is sent, or dropped with its client.
+    pub(super) fn holds(&mut self, flow: &Arc<Flow>) {
+        self.flow = Some(flow.clone());
+    }
+
+    /// Whether all is made and sent.
+    pub(super) fn is_end(&self) -> bool {
+        self.next.is_empty() && self.rest.is_none()
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        if self.next.is_empty() {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            if std::mem::take(&mut self.yields) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let (piece, is_last) = rest.next(PIECE_BYTES);
+            self.next = piece;
+            if is_last {
+                self.rest = None;
+            }
+        }
+        self.yields = true;
+        Poll::Ready(Some(std::mem::take(&mut self.next)))
     }
 }

@@ -17,7 +17,7 @@ use shared::error::ApiError;
 use shared::json;
 
 use super::flow::Flow;
-use super::pieces::{Made, PIECE_BYTES, Pieces, Rest};
+use super::pieces::{Made, Pieces, PiecesBody};
 use super::text;
 
 /// An answer of any page.
@@ -53,61 +53,16 @@ pub(crate) enum Body {
     Pieces(PiecesBody),
 }
 
-/// A body that is made while it is sent.
-pub(crate) struct PiecesBody {
-    /// Made and not yet sent.
-    next: Vec<u8>,
-    /// `None` once all is made.
-    rest: Option<Rest>,
-    /// A piece has just been sent: others come first.
-    yields: bool,
-    /// The connection that is busy until the body is sent, or dropped with its client.
-    flow: Option<Arc<Flow>>,
-}
-
 impl Body {
     /// Whether the body itself tells `flow` when the request is answered: it will take its time.
     pub(crate) fn holds(&mut self, flow: &Arc<Flow>) -> bool {
         match self {
             Body::Whole(_) => false,
             Body::Pieces(pieces) => {
-                pieces.flow = Some(flow.clone());
+                pieces.holds(flow);
                 true
             }
         }
-    }
-}
-
-impl std::fmt::Debug for PiecesBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PiecesBody").field("ended", &self.rest.is_none()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for PiecesBody {
-    fn drop(&mut self) {
-        if let Some(flow) = &self.flow {
-            flow.ends();
-        }
-    }
-}
-
-impl PiecesBody {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
-        if self.next.is_empty() {
-            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-            if std::mem::take(&mut self.yields) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let (piece, is_last) = rest.next(PIECE_BYTES);
-            self.next = piece;
-            if is_last {
-                self.rest = None;
-            }
-        }
-        self.yields = true;
-        Poll::Ready(Some(std::mem::take(&mut self.next)))
     }
 }
 
@@ -136,7 +91,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(rest) => rest.is_empty(),
-            Body::Pieces(pieces) => pieces.next.is_empty() && pieces.rest.is_none(),
+            Body::Pieces(pieces) => pieces.is_end(),
         }
     }
 
@@ -157,10 +112,7 @@ pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Byt
 pub(crate) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
     match Made::begin(pieces) {
         Made::Whole(whole) => answer(headers, status, whole),
-        Made::Begun(next, rest) => {
-            let body = PiecesBody { next, rest: Some(rest), yields: false, flow: None };
-            answer_with(headers, status, Body::Pieces(body))
-        }
+        Made::Begun(next, rest) => answer_with(headers, status, Body::Pieces(PiecesBody::new(next, rest))),
     }
 }
 
