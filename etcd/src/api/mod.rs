@@ -13,7 +13,6 @@ mod dispatch;
 pub mod fuzz;
 mod ops;
 mod page;
-mod right;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -28,7 +27,7 @@ use http::Request;
 use hyper::body::Incoming;
 use shared::time::UnixNanos;
 
-use self::page::Exchange;
+use self::page::{Exchange, gate};
 use self::v2::plain_get;
 use crate::backend::Backend;
 use crate::transport::output::Output;
@@ -60,7 +59,7 @@ impl<B: Backend> Site for Context<B> {
     }
 
     fn may_go_on(self: &Arc<Self>, right: &Right) -> GoesOn {
-        right::look(right, self.clone())
+        gate::may_still_watch(right, self.clone())
     }
 
     fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {

@@ -1,13 +1,16 @@
 //! The gate as the pages meet it, and what those are told whom it does not let through.
 
+use std::sync::Arc;
+
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use shared::error::{ApiError, Code};
 
 use super::{Asked, Context};
-use crate::auth::{self, Accounts, Authorized, Denied};
+use crate::auth::{self, Access, Accounts, Authorized, Caller, Denied};
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
+use crate::transport::watch::{GoesOn, Right};
 
 /// Whether the client may change members, users and roles. The log tells if not.
 pub(crate) async fn is_root<B: Backend>(
@@ -25,6 +28,20 @@ pub(crate) async fn admit_root<'a, B: Backend>(
     page: &str,
 ) -> Result<Authorized<&'a Asked<'a>>, Denied> {
     auth::admit_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page, asked).await
+}
+
+/// Whether a watch's right is still there.
+pub(crate) fn may_still_watch<B: Backend>(right: &Right, context: Arc<Context<B>>) -> GoesOn {
+    let (key, recursive) = (Box::<[u8]>::from(right.key()), right.is_recursive());
+    let authorization = right.authorization().cloned().map(Box::new);
+    Box::pin(async move {
+        if !context.backend.auth().is_on() {
+            return true;
+        }
+        let caller = Caller { authorization: authorization.as_deref(), ..Caller::default() };
+        let accounts = Accounts::new(&context.auth, &context.backend, caller);
+        auth::check_access(&accounts, Access { key: &key, writes: false, recursive }).await.is_ok()
+    })
 }
 
 /// The status and the words for those who are not let through.

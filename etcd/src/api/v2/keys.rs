@@ -10,12 +10,11 @@ use shared::event::Event;
 use shared::time::UnixNanos;
 use shared::v2::{self, Verb};
 
-use super::depth;
 use super::machine_keys;
 use crate::api::page::Context;
 use crate::api::page::counters::Counted;
 use crate::api::page::gate;
-use crate::api::page::keys::{Api, KeysRequest, NEVER, expiration, refusal, store_path};
+use crate::api::page::keys::{Api, KeysRequest, NEVER, check_depth, expiration, refusal, store_path};
 use crate::api::page::{Asked, Exchange, Page};
 use crate::api::v1::dialect::{self, Dialect, Doing};
 use crate::api::v1::keys as v1;
@@ -35,7 +34,7 @@ const ANSWER_BYTES: usize = 256;
 /// The same request, unless it could make a key of more levels.
 fn checked(request: KeysRequest, levels_max: usize) -> Result<KeysRequest, ApiError> {
     if let KeysRequest::Write(write) = &request {
-        depth::check(write, levels_max)?;
+        check_depth(write, levels_max)?;
     }
     Ok(request)
 }

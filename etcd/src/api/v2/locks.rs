@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::depth;
 use crate::api::page::Context;
+use crate::api::page::keys::check_levels;
 use crate::api::page::{Asked, Exchange, Page};
 use crate::auth::{self, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::Backend;
@@ -109,7 +109,7 @@ pub(crate) fn begin<B: Backend, S>(
     }
     if matches!(method, Method::PUT | Method::POST)
         && let Err(error) =
-            depth::check_levels(using.lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
+            check_levels(using.lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
     {
         return Page::Ready(reply::api_error(headers, &error));
     }

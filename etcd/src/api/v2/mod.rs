@@ -1,7 +1,6 @@
 //! `/v2` and `/mod/v2`: keys, members, users and roles, locks.
 
 pub(crate) mod auth;
-mod depth;
 pub(crate) mod keys;
 pub(crate) mod locks;
 mod machine_keys;
