@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use shared::error::{ApiError, Code};
 
 use super::dashboard;
-use super::ops::{admin, debug_vars, health, log_level, metrics_page, pprof, stats, version};
+use super::ops::{debug_vars, health, log_level, metrics_page, pprof, stats, version};
 use super::page::keys::Api;
 use super::page::{Asked, Context, Exchange, Page, gate};
 use super::route::{Route, area};
 use super::v1::pages;
-use super::v2::{auth, keys, locks, machines, members};
+use super::v2::{auth, cluster_0_4, keys, locks, members};
 use crate::auth::{Access, Accounts, Denied, check_access};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
@@ -161,13 +161,13 @@ async fn page<B: Backend>(
             Ok(using) => return locks::begin(exchange, route == Route::Leader, asked, headers, using),
             Err(denied) => gate::refuse(headers, denied),
         },
-        Route::Admin => Box::pin(admin::answer(context, asked, headers)).await,
+        Route::Admin => Box::pin(cluster_0_4::answer_admin(context, asked, headers)).await,
         Route::LeaderUrl => pages::answer_leader(context, &asked, headers),
         Route::Peers => pages::answer_peers(context, &asked, headers),
         Route::V1StatsSelf => stats::answer_self_v1(context, &asked, headers),
         Route::V1StatsLeader => stats::answer_leader_v1(context, &asked, headers),
         Route::V1StatsStore => stats::answer_store_v1(context, &asked, headers),
-        Route::Machines => machines::answer(context, &asked, headers),
+        Route::Machines => cluster_0_4::answer_machines(context, &asked, headers),
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
         Route::StatsLeader => stats::answer_leader(context, &asked, headers),
         Route::StatsStore => stats::answer_store(context, &asked, headers),

@@ -1,6 +1,5 @@
 //! Pages for those who run the member: how it is, what it counts, what it can be told.
 
-pub(crate) mod admin;
 pub(crate) mod debug_vars;
 pub(crate) mod health;
 pub(crate) mod log_level;

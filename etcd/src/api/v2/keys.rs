@@ -10,7 +10,7 @@ use shared::event::Event;
 use shared::time::UnixNanos;
 use shared::v2::{self, Verb};
 
-use super::machine_keys;
+use super::cluster_0_4::machine_keys;
 use crate::api::page::Context;
 use crate::api::page::counters::Counted;
 use crate::api::page::gate;
@@ -391,12 +391,10 @@ pub(super) fn look<B: Backend>(
     recursive: bool,
     sorted: bool,
 ) -> Result<Event, ApiError> {
-    // The store is left before it is asked again.
+    // The store's lock is released before the store is read again.
     let found = context.backend.store().get(path, recursive, sorted);
     match found {
-        Err(error) if error.code == Code::KeyNotFound => {
-            machine_keys::view(context, path, recursive).ok_or(error)
-        }
+        Err(error) if error.code == Code::KeyNotFound => machine_keys(context, path, recursive).ok_or(error),
         event => event,
     }
 }

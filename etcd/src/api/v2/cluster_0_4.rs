@@ -1,0 +1,102 @@
+//! What 0.4 has about the cluster, for its clients and tools: `/v2/machines`, `/_etcd/machines` among the keys, and
+//! `/v2/admin`.
+
+use std::fmt::Write as _;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use node::member::Peer;
+use shared::event::Event;
+
+use crate::admin::{self, ChangeRequest};
+use crate::api::page::{Asked, Context, gate};
+use crate::auth::only_reads;
+use crate::backend::Backend;
+use crate::transport::reply::{self, Response};
+
+/// The directory of [`machine_keys`].
+const MACHINES: &str = "/1/_etcd/machines";
+
+/// `/v2/machines`: the client URLs of all members, as clients of 0.4 want them.
+pub(crate) fn answer_machines<B: Backend>(
+    context: &Context<B>,
+    asked: &Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return reply::method_not_allowed(headers, "GET,HEAD");
+    }
+    let membership = context.backend.members();
+    let mut urls: Vec<&str> =
+        membership.members.values().flat_map(|peer| &peer.client_urls).map(String::as_str).collect();
+    urls.sort_unstable();
+    headers.insert(CONTENT_TYPE, reply::TEXT);
+    reply::answer(headers, StatusCode::OK, urls.join(", "))
+}
+
+/// What a read of `path`, which is not in the store, gives below `/_etcd/machines`, where 0.x kept its members and its
+/// clients look for them; none if it is not there.
+///
+/// A view that is only read, and that nobody meets who does not ask for it: it answers where no key of the store
+/// stands, and is in no listing of a directory above it.
+pub(super) fn machine_keys<B: Backend>(context: &Context<B>, path: &[u8], recursive: bool) -> Option<Event> {
+    let below = path.strip_prefix(MACHINES.as_bytes())?;
+    if !matches!(below.first(), None | Some(b'/')) {
+        return None;
+    }
+    // Shares all nodes with the store; what is placed in it the store never sees.
+    let mut image = context.backend.store().image();
+    if image.indexes(MACHINES.as_bytes()).is_some() {
+        return None;
+    }
+    for (key, peer) in admin::machines(&context.backend.members()) {
+        // Since when the member is there; one that a snapshot of old tells of may lack it.
+        let attributes = format!("/0/members/{}/attributes", peer.id);
+        let (created, modified) = image.indexes(attributes.as_bytes()).unwrap_or((1, 1));
+        let machine = format!("{MACHINES}/{key}");
+        image.put_node(machine.as_bytes(), Some(value(peer).as_bytes()), created, modified).ok()?;
+    }
+    image.get(path, recursive).ok()
+}
+
+/// Where the member is, as a query.
+fn value(peer: &Peer) -> String {
+    let first = |urls: &[String]| escaped(urls.first().map_or("", String::as_str));
+    format!("etcd={}&raft={}", first(&peer.client_urls), first(&peer.peer_urls))
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// `/v2/admin` on clients' ports. With auth on, what changes the cluster is for `root`.
+pub(crate) async fn answer_admin<B: Backend>(
+    context: &Context<B>,
+    asked: Asked<'_>,
+    mut headers: HeaderMap,
+) -> Response {
+    let answer = if only_reads(asked.method) {
+        admin::read(&context.backend, asked.rest)
+    } else {
+        match gate::admit_root(context, &asked, "/v2/admin").await {
+            Ok(asked) => {
+                let change = asked.map(|Asked { method, rest, body, .. }| ChangeRequest { method, rest, body });
+                admin::change(&context.backend, change).await
+            }
+            Err(denied) => return gate::refuse(headers, denied),
+        }
+    };
+    if !answer.content_type.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    }
+    reply::answer(headers, answer.status, answer.body)
+}
