@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use shared::error::{ApiError, Code};
 
 use super::dashboard;
-use super::ops::{debug_vars, health, log_level, metrics_page, pprof, stats, version};
+use super::ops::{health, metrics_page, pprof, process, stats};
 use super::page::keys::Api;
 use super::page::{Asked, Context, Exchange, Page, gate};
 use super::route::{Route, area};
@@ -171,15 +171,15 @@ async fn page<B: Backend>(
         Route::StatsSelf => stats::answer_self(context, &asked, headers),
         Route::StatsLeader => stats::answer_leader(context, &asked, headers),
         Route::StatsStore => stats::answer_store(context, &asked, headers),
-        Route::Version => version::answer(context, &asked, headers),
+        Route::Version => process::answer_version(context, &asked, headers),
         Route::Health => Box::pin(health::answer(context, asked, headers)).await,
         Route::Live => Box::pin(health::answer_live(context, asked, headers)).await,
         Route::Ready => Box::pin(health::answer_ready(context, asked, headers)).await,
         Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
         Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
         Route::Pprof => Box::pin(pprof::answer(context, asked, headers)).await,
-        Route::DebugVars => Box::pin(debug_vars::answer(context, &asked, headers)).await,
-        Route::LogLevel => Box::pin(log_level::answer(context, &asked, headers)).await,
+        Route::DebugVars => Box::pin(process::answer_vars(context, &asked, headers)).await,
+        Route::LogLevel => Box::pin(process::answer_log_level(context, &asked, headers)).await,
         Route::Nowhere => reply::not_found(headers),
     })
 }
