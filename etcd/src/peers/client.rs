@@ -25,7 +25,7 @@ use super::compatibility::{FEATURES_HEADER, Features, MIN_CLUSTER_VERSION};
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// An answer's body that is read whole.
-pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// A peer of 2.3 closes a connection after five seconds of silence.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
@@ -44,10 +44,10 @@ const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// The headers of every request, after the line and the host.
 #[derive(Debug)]
-pub(super) struct Credentials(String);
+pub(super) struct SenderHeaders(String);
 
-impl Credentials {
-    pub(super) fn new(id: MemberId, cluster_id: ClusterId, peer_urls: &[String]) -> Credentials {
+impl SenderHeaders {
+    pub(super) fn new(id: MemberId, cluster_id: ClusterId, peer_urls: &[String]) -> SenderHeaders {
         let mut text = format!(
             "X-Server-From: {id}\r\nX-Server-Version: {SPOKEN}\r\nX-Min-Cluster-Version: {MIN_CLUSTER_VERSION}\r\n\
              X-Etcd-Cluster-Id: {cluster_id}\r\n{FEATURES_HEADER}: {}\r\n",
@@ -57,7 +57,7 @@ impl Credentials {
             // Writing into a string cannot fail.
             let _ = write!(text, "X-Peerurls: {}\r\n", peer_urls.join(","));
         }
-        Credentials(text)
+        SenderHeaders(text)
     }
 
     /// Asks `to` for a stream.
@@ -78,22 +78,22 @@ impl Credentials {
 
 /// The head of an answer, and how its body ends.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     /// Names in lower case.
     headers: Vec<(String, String)>,
-    pub(super) body: Body,
+    pub(super) body: BodyDecoder,
     keep_alive: bool,
 }
 
-impl Answer {
+impl ResponseHead {
     /// The value of the first header of that name, which is in lower case.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Takes a head off the front of `raw`, if it is all there.
-    fn parse(raw: &mut BytesMut) -> io::Result<Option<Answer>> {
+    fn parse(raw: &mut BytesMut) -> io::Result<Option<ResponseHead>> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
         let Some(end) = memmem::find(raw, b"\r\n\r\n") else {
             return if raw.len() < HEAD_BYTES_MAX {
@@ -117,59 +117,65 @@ impl Answer {
             let (name, value) = line.split_once(':').ok_or_else(|| invalid("malformed HTTP header"))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer =
-            Answer { status, headers, body: Body::Plain, keep_alive: first.starts_with("HTTP/1.1") };
-        if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
-            answer.keep_alive = false;
+        let mut response = ResponseHead {
+            status,
+            headers,
+            body: BodyDecoder::UntilClose,
+            keep_alive: first.starts_with("HTTP/1.1"),
+        };
+        if response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+            response.keep_alive = false;
         }
         let chunked =
-            answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
-        answer.body = match answer.header("content-length") {
-            _ if status == 204 || status == 304 || status < 200 => Body::Length(0),
-            _ if chunked => Body::Head,
-            Some(length) => Body::Length(length.parse().map_err(|_| invalid("malformed Content-Length"))?),
+            response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        response.body = match response.header("content-length") {
+            _ if status == 204 || status == 304 || status < 200 => BodyDecoder::Length(0),
+            _ if chunked => BodyDecoder::ChunkHead,
+            Some(length) => {
+                BodyDecoder::Length(length.parse().map_err(|_| invalid("malformed Content-Length"))?)
+            }
             None => {
-                answer.keep_alive = false;
-                Body::Plain
+                response.keep_alive = false;
+                BodyDecoder::UntilClose
             }
         };
-        Ok(Some(answer))
+        Ok(Some(response))
     }
 }
 
 /// A connection to a peer, with what was read from it and not used.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct PeerConnection {
     pub(super) stream: Stream,
     pub(super) raw: BytesMut,
-    used: Instant,
+    last_used: Instant,
 }
 
-impl Link {
+impl PeerConnection {
     /// Connects.
-    pub(super) async fn dial(dialer: &Dialer, url: &Url, time_max: Duration) -> io::Result<Link> {
+    pub(super) async fn dial(dialer: &Dialer, url: &Url, time_max: Duration) -> io::Result<PeerConnection> {
         let stream = dialer.dial(url, time_max).await.map_err(|error| {
             let refused = error.is_refused();
             let kind = if refused { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::Other };
             io::Error::new(kind, error.to_string())
         })?;
         let _ = stream.set_nodelay(true);
-        Ok(Link { stream, raw: BytesMut::new(), used: Instant::now() })
+        Ok(PeerConnection { stream, raw: BytesMut::new(), last_used: Instant::now() })
     }
 
     /// Whether the other side still keeps it open, as far as one can know.
     pub(super) fn is_fresh(&self) -> bool {
-        self.used.elapsed() < IDLE_TIME_MAX
+        self.last_used.elapsed() < IDLE_TIME_MAX
     }
 
     /// Reads the head of an answer.
-    pub(super) async fn answer(&mut self, time_max: Duration) -> io::Result<Answer> {
+    pub(super) async fn read_response(&mut self, time_max: Duration) -> io::Result<ResponseHead> {
         let until = Instant::now() + time_max;
         loop {
-            match Answer::parse(&mut self.raw)? {
+            match ResponseHead::parse(&mut self.raw)? {
                 // "Go on", which nobody asked for.
-                Some(answer) if answer.status < 200 => {}
-                Some(answer) => return Ok(answer),
+                Some(response) if response.status < 200 => {}
+                Some(response) => return Ok(response),
                 None => {
                     let left = until.saturating_duration_since(Instant::now());
                     read_some(&mut self.stream, &mut self.raw, left).await?;
@@ -179,20 +185,23 @@ impl Link {
     }
 
     /// Reads the rest of an answer, and tells whether the connection may be used again.
-    pub(super) async fn rest(&mut self, answer: &mut Answer) -> io::Result<(BytesMut, bool)> {
+    pub(super) async fn read_body(&mut self, response: &mut ResponseHead) -> io::Result<(BytesMut, bool)> {
         let mut body = BytesMut::new();
         loop {
             let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            answer.body.take(&mut self.raw, &mut body).map_err(malformed)?;
-            if body.len() > ANSWER_BYTES_MAX {
+            response.body.decode(&mut self.raw, &mut body).map_err(malformed)?;
+            if body.len() > RESPONSE_BYTES_MAX {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
             }
-            if answer.body == Body::End {
-                self.used = Instant::now();
-                return Ok((body, answer.keep_alive && self.raw.is_empty()));
+            if response.body == BodyDecoder::End {
+                self.last_used = Instant::now();
+                return Ok((body, response.keep_alive && self.raw.is_empty()));
             }
             match read_some(&mut self.stream, &mut self.raw, STALL_TIME_MAX).await {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.body == Body::Plain => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && response.body == BodyDecoder::UntilClose =>
+                {
                     return Ok((body, false));
                 }
                 result => result?,
@@ -214,55 +223,55 @@ pub(super) enum ChunkError {
 
 /// How far a body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum BodyDecoder {
     /// Until the connection ends.
-    Plain,
+    UntilClose,
     /// So many bytes.
     Length(u64),
     /// In chunks; the line that begins the next one is due.
-    Head,
+    ChunkHead,
     /// In chunks; so many bytes of this one are due, and the end of its line.
     Chunk(u64),
     /// The end of the line after a chunk is due.
-    Tail,
+    ChunkEnd,
     /// The last chunk is there; lines may follow, so many bytes of which have come.
     Trailer(usize),
     /// It is over.
     End,
 }
 
-impl Body {
+impl BodyDecoder {
     /// Moves what `raw` holds of the body to the end of `body`. Without a copy where `body` is empty.
-    pub(super) fn take(&mut self, raw: &mut BytesMut, body: &mut BytesMut) -> Result<(), ChunkError> {
+    pub(super) fn decode(&mut self, raw: &mut BytesMut, body: &mut BytesMut) -> Result<(), ChunkError> {
         loop {
             match *self {
-                Body::Plain => {
+                BodyDecoder::UntilClose => {
                     move_bytes(raw, body, usize::MAX);
                     return Ok(());
                 }
-                Body::Length(0) => *self = Body::End,
-                Body::Length(rest) => {
+                BodyDecoder::Length(0) => *self = BodyDecoder::End,
+                BodyDecoder::Length(rest) => {
                     let moved = move_bytes(raw, body, usize::try_from(rest).unwrap_or(usize::MAX));
                     if moved == 0 {
                         return Ok(());
                     }
-                    *self = Body::Length(rest - moved as u64);
+                    *self = BodyDecoder::Length(rest - moved as u64);
                 }
-                Body::Head => {
+                BodyDecoder::ChunkHead => {
                     let Some(line) = line_length(raw)? else { return Ok(()) };
                     let length = chunk_length(&raw[..line])?;
                     raw.advance(line);
-                    *self = if length == 0 { Body::Trailer(0) } else { Body::Chunk(length) };
+                    *self = if length == 0 { BodyDecoder::Trailer(0) } else { BodyDecoder::Chunk(length) };
                 }
-                Body::Chunk(0) => *self = Body::Tail,
-                Body::Chunk(rest) => {
+                BodyDecoder::Chunk(0) => *self = BodyDecoder::ChunkEnd,
+                BodyDecoder::Chunk(rest) => {
                     let moved = move_bytes(raw, body, usize::try_from(rest).unwrap_or(usize::MAX));
                     if moved == 0 {
                         return Ok(());
                     }
-                    *self = Body::Chunk(rest - moved as u64);
+                    *self = BodyDecoder::Chunk(rest - moved as u64);
                 }
-                Body::Tail => {
+                BodyDecoder::ChunkEnd => {
                     if raw.len() < 2 {
                         return Ok(());
                     }
@@ -270,18 +279,18 @@ impl Body {
                         return Err(ChunkError::Malformed);
                     }
                     raw.advance(2);
-                    *self = Body::Head;
+                    *self = BodyDecoder::ChunkHead;
                 }
-                Body::Trailer(seen) => {
+                BodyDecoder::Trailer(seen) => {
                     let Some(line) = line_length(raw)? else { return Ok(()) };
                     let blank = raw[..line].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
                     raw.advance(line);
                     if seen + line > TRAILER_BYTES_MAX {
                         return Err(ChunkError::Line);
                     }
-                    *self = if blank { Body::End } else { Body::Trailer(seen + line) };
+                    *self = if blank { BodyDecoder::End } else { BodyDecoder::Trailer(seen + line) };
                 }
-                Body::End => return Ok(()),
+                BodyDecoder::End => return Ok(()),
             }
         }
     }
@@ -373,7 +382,7 @@ mod tests {
     #[test]
     fn heads_are_those_of_the_original() {
         let urls = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
-        let own = Credentials::new(MemberId(0xa), ClusterId(0xb), &urls);
+        let own = SenderHeaders::new(MemberId(0xa), ClusterId(0xb), &urls);
         let url = "http://127.0.0.1:22380".parse().unwrap();
         let text = own.stream_request("/raft/stream/msgapp", MemberId(0xa), MemberId(0xc), &url);
         assert_eq!(
@@ -387,17 +396,20 @@ mod tests {
 
     #[test]
     fn answers_are_read_with_the_length_of_their_body() {
-        let read = |text: &str| Answer::parse(&mut BytesMut::from(text));
-        let answer = read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Some:  thing \r\n\r\n")
+        let read = |text: &str| ResponseHead::parse(&mut BytesMut::from(text));
+        let response = read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Some:  thing \r\n\r\n")
             .unwrap()
             .unwrap();
-        assert_eq!((answer.status, answer.body, answer.header("x-some")), (200, Body::Head, Some("thing")));
-        assert!(answer.keep_alive);
-        let answer = read("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap().unwrap();
-        assert_eq!((answer.body, answer.keep_alive), (Body::Length(0), false));
-        let answer =
+        assert_eq!(
+            (response.status, response.body, response.header("x-some")),
+            (200, BodyDecoder::ChunkHead, Some("thing"))
+        );
+        assert!(response.keep_alive);
+        let response = read("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap().unwrap();
+        assert_eq!((response.body, response.keep_alive), (BodyDecoder::Length(0), false));
+        let response =
             read("HTTP/1.0 412 Precondition Failed\r\nContent-Length: 5\r\n\r\nabcde").unwrap().unwrap();
-        assert_eq!((answer.body, answer.keep_alive), (Body::Length(5), false));
+        assert_eq!((response.body, response.keep_alive), (BodyDecoder::Length(5), false));
         assert!(read("HTTP/1.1 200 OK\r\n").unwrap().is_none());
         for bad in
             ["SSH-2.0\r\n\r\n", "HTTP/1.1 2\r\n\r\n", "HTTP/1.1 200 OK\r\nx\r\n\r\n", &"x".repeat(20_000)]
@@ -412,15 +424,15 @@ mod tests {
             let mut raw = BytesMut::from(&b"HTTP/1.1 200 OK\r\n"[..]);
             raw.extend_from_slice(&text);
             raw.extend_from_slice(b"\r\n\r\n");
-            let _ = Answer::parse(&mut raw);
+            let _ = ResponseHead::parse(&mut raw);
         }
     }
 
-    fn read(text: &[u8], piece: usize, mut state: Body) -> (Vec<u8>, Body) {
+    fn read(text: &[u8], piece: usize, mut state: BodyDecoder) -> (Vec<u8>, BodyDecoder) {
         let (mut raw, mut body, mut all) = (BytesMut::new(), BytesMut::new(), Vec::new());
         for part in text.chunks(piece) {
             raw.extend_from_slice(part);
-            state.take(&mut raw, &mut body).unwrap();
+            state.decode(&mut raw, &mut body).unwrap();
             if body.len() > 3 {
                 all.extend_from_slice(&body.split_to(3));
             }
@@ -433,17 +445,24 @@ mod tests {
     fn chunks_come_apart_however_they_are_cut() {
         let text = b"5\r\nhello\r\n0000001;name=x\r\n \r\nA\r\n0123456789\r\n0\r\nSome: line\r\n\r\n";
         for piece in 1..text.len() {
-            assert_eq!(read(text, piece, Body::Head), (b"hello 0123456789".to_vec(), Body::End), "{piece}");
+            assert_eq!(
+                read(text, piece, BodyDecoder::ChunkHead),
+                (b"hello 0123456789".to_vec(), BodyDecoder::End),
+                "{piece}"
+            );
         }
-        assert_eq!(read(b"hello, too much", 4, Body::Length(5)), (b"hello".to_vec(), Body::End));
-        assert_eq!(read(b"hello", 4, Body::Plain), (b"hello".to_vec(), Body::Plain));
+        assert_eq!(
+            read(b"hello, too much", 4, BodyDecoder::Length(5)),
+            (b"hello".to_vec(), BodyDecoder::End)
+        );
+        assert_eq!(read(b"hello", 4, BodyDecoder::UntilClose), (b"hello".to_vec(), BodyDecoder::UntilClose));
     }
 
     #[test]
     fn nonsense_is_refused() {
         let refused = |text: &[u8]| {
             let (mut raw, mut body) = (BytesMut::from(text), BytesMut::new());
-            Body::Head.take(&mut raw, &mut body).unwrap_err()
+            BodyDecoder::ChunkHead.decode(&mut raw, &mut body).unwrap_err()
         };
         assert_eq!(refused(b"x\r\n"), ChunkError::Malformed);
         assert_eq!(refused(b"\r\n"), ChunkError::Malformed);
@@ -456,8 +475,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_end(text in proptest::collection::vec(proptest::sample::select(b"01f;\r\nx".to_vec()), 0..200)) {
-            let (mut raw, mut body, mut state) = (BytesMut::from(&text[..]), BytesMut::new(), Body::Head);
-            let _ = state.take(&mut raw, &mut body);
+            let (mut raw, mut body, mut state) = (BytesMut::from(&text[..]), BytesMut::new(), BodyDecoder::ChunkHead);
+            let _ = state.decode(&mut raw, &mut body);
         }
     }
 }

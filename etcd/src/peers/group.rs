@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
-use super::client::Credentials;
+use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::local::{Inbound, Local, Mailbox, SnapshotSource};
@@ -77,7 +77,7 @@ impl Transport {
         election_timeout: Duration,
     ) -> Transport {
         let context = Context {
-            credentials: Credentials::new(local.id, local.cluster_id, &local.peer_urls),
+            sender_headers: SenderHeaders::new(local.id, local.cluster_id, &local.peer_urls),
             local,
             dialer,
             snapshots,
@@ -158,7 +158,7 @@ impl Transport {
     fn run(&self, id: MemberId, urls: &[String]) -> Running {
         let context = &self.0.context;
         let destination = Arc::new(Destination::new(context, id, urls));
-        let work = || tokio::spawn(pipeline::work(context.clone(), destination.clone())).abort_handle();
+        let work = || tokio::spawn(pipeline::send_all(context.clone(), destination.clone())).abort_handle();
         let tasks = (0..pipeline::WORKERS).map(|_| work()).collect();
         Running { destination, tasks }
     }

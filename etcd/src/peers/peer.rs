@@ -12,7 +12,7 @@ use shared::time::UnixNanos;
 use shared::url::{Url, Urls};
 use tokio::time::Instant;
 
-use super::client::Credentials;
+use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::local::{Inbound, Local, Mailbox, SnapshotSource};
@@ -29,7 +29,7 @@ const WARNING_PAUSE: Duration = Duration::from_secs(1);
 /// What all tasks of a transport share.
 pub(super) struct Context {
     pub(super) local: Local,
-    pub(super) credentials: Credentials,
+    pub(super) sender_headers: SenderHeaders,
     pub(super) dialer: Dialer,
     pub(super) snapshots: Arc<dyn SnapshotSource>,
     pub(super) mailbox: Mailbox,

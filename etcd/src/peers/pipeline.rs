@@ -15,7 +15,7 @@ use shared::net::io_reason;
 use shared::url::Url;
 use tokio::sync::Notify;
 
-use super::client::{Answer, Link, write_all};
+use super::client::{PeerConnection, ResponseHead, write_all};
 use super::local::{Inbound, SnapshotBytes};
 use super::measures::Way;
 use super::peer::{Context, Destination};
@@ -31,7 +31,7 @@ const MESSAGES_MAX: usize = 64;
 const BYTES_MAX: usize = 64 << 20;
 
 /// How long a peer may take to answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What is read from a snapshot's file at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -45,12 +45,12 @@ pub(super) const REMOVED: &str = "the member has been permanently removed from t
 /// Messages that wait for a request of their own.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PipelineQueue>,
     more: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PipelineQueue {
     messages: VecDeque<Message>,
     bytes: usize,
 }
@@ -108,13 +108,13 @@ enum PostError {
 }
 
 /// Sends what waits, one message after the other, for ever.
-pub(super) async fn work(context: Arc<Context>, to: Arc<Destination>) {
-    let mut link = None;
+pub(super) async fn send_all(context: Arc<Context>, to: Arc<Destination>) {
+    let mut connection = None;
     loop {
         let message = to.pipeline.next().await;
         let (kind, id) = (message.kind(), message.to());
         let began = Instant::now();
-        let posted = post(&context, &to, &mut link, &message).await;
+        let posted = post(&context, &to, &mut connection, &message).await;
         let bytes = message.encoded_len_max() as u64;
         drop(message);
         match &posted {
@@ -123,7 +123,7 @@ pub(super) async fn work(context: Arc<Context>, to: Arc<Destination>) {
                 to.status.activate();
             }
             Err(error) => {
-                link = None;
+                connection = None;
                 to.measures.failed(Way::Pipeline, kind);
                 to.status.deactivate("write", NAME, &error.to_string());
                 if kind == Kind::Append {
@@ -144,20 +144,20 @@ pub(super) async fn work(context: Arc<Context>, to: Arc<Destination>) {
 async fn post(
     context: &Arc<Context>,
     to: &Destination,
-    link: &mut Option<Link>,
+    connection: &mut Option<PeerConnection>,
     message: &Message,
 ) -> Result<(), PostError> {
     let url = to.picker.pick().ok_or_else(|| PostError::Refused("no valid URLs given".to_owned()))?;
-    let reused = link.take().filter(Link::is_fresh);
+    let reused = connection.take().filter(PeerConnection::is_fresh);
     let may_be_stale = reused.is_some();
-    let mut result = exchange(context, to, &url, reused, message).await;
+    let mut result = post_once(context, to, &url, reused, message).await;
     // A connection that was idle may have been closed at the other end a moment ago.
     if may_be_stale && matches!(result, Err(PostError::Io(_))) {
-        result = exchange(context, to, &url, None, message).await;
+        result = post_once(context, to, &url, None, message).await;
     }
     match result {
         Ok(kept) => {
-            *link = kept;
+            *connection = kept;
             Ok(())
         }
         Err(error) => {
@@ -170,45 +170,45 @@ async fn post(
 }
 
 /// One request and its answer. The connection comes back if it can be used again.
-async fn exchange(
+async fn post_once(
     context: &Arc<Context>,
     to: &Destination,
     url: &Url,
-    link: Option<Link>,
+    connection: Option<PeerConnection>,
     message: &Message,
-) -> Result<Option<Link>, PostError> {
-    let body = Body::of(context, message).await?;
-    let mut link = match link {
-        Some(link) => link,
-        None => Link::dial(&context.dialer, url, context.dial_time_max).await?,
+) -> Result<Option<PeerConnection>, PostError> {
+    let body = MessageBody::of(context, message).await?;
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => PeerConnection::dial(&context.dialer, url, context.dial_time_max).await?,
     };
-    let head = context.credentials.post_head(url, body.length());
+    let head = context.sender_headers.post_head(url, body.length());
     // A peer that refuses may answer and close before it has read everything.
-    let (answer, sent) = match body.send(&head, &mut link).await {
-        Ok(()) => (link.answer(ANSWER_TIME_MAX).await?, true),
-        Err(PostError::Io(error)) => match link.answer(Duration::from_millis(100)).await {
-            Ok(answer) => (answer, false),
+    let (response, sent) = match body.send(&head, &mut connection).await {
+        Ok(()) => (connection.read_response(RESPONSE_TIME_MAX).await?, true),
+        Err(PostError::Io(error)) => match connection.read_response(Duration::from_millis(100)).await {
+            Ok(response) => (response, false),
             Err(_) => return Err(error.into()),
         },
         Err(error) => return Err(error),
     };
-    let mut answer = answer;
-    let (text, reusable) = link.rest(&mut answer).await?;
-    check(context, to, url, &answer, &text)?;
-    Ok((reusable && sent).then_some(link))
+    let mut response = response;
+    let (text, reusable) = connection.read_body(&mut response).await?;
+    check_response(context, to, url, &response, &text)?;
+    Ok((reusable && sent).then_some(connection))
 }
 
-fn check(
+fn check_response(
     context: &Context,
     to: &Destination,
     url: &Url,
-    answer: &Answer,
+    response: &ResponseHead,
     text: &[u8],
 ) -> Result<(), PostError> {
-    match answer.status {
+    match response.status {
         204 => Ok(()),
         403 => Err(PostError::Removed),
-        412 => Err(PostError::Refused(precondition_failed(context, to, answer, text))),
+        412 => Err(PostError::Refused(precondition_failed(context, to, response, text))),
         status => {
             let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
             let reason = reason.unwrap_or_default();
@@ -223,7 +223,7 @@ fn check(
 pub(super) fn precondition_failed(
     context: &Context,
     to: &Destination,
-    answer: &Answer,
+    response: &ResponseHead,
     text: &[u8],
 ) -> String {
     let text = String::from_utf8_lossy(text);
@@ -235,7 +235,7 @@ pub(super) fn precondition_failed(
         }
         text @ "cluster ID mismatch" => {
             let (theirs, ours) =
-                (answer.header("x-etcd-cluster-id").unwrap_or_default(), context.local.cluster_id);
+                (response.header("x-etcd-cluster-id").unwrap_or_default(), context.local.cluster_id);
             log::error!(
                 "rafthttp",
                 "request sent was ignored (cluster ID mismatch: remote[{id}]={theirs}, local={ours})"
@@ -247,7 +247,7 @@ pub(super) fn precondition_failed(
 }
 
 /// A message's bytes.
-enum Body {
+enum MessageBody {
     Whole(BytesMut),
     /// Bytes before and after those of a file.
     Around {
@@ -257,39 +257,41 @@ enum Body {
     },
 }
 
-impl Body {
-    async fn of(context: &Arc<Context>, message: &Message) -> Result<Body, PostError> {
+impl MessageBody {
+    async fn of(context: &Arc<Context>, message: &Message) -> Result<MessageBody, PostError> {
         let Some(snapshot) = message.snapshot() else {
             let mut bytes = BytesMut::new();
             message.encode(&mut bytes);
-            return Ok(Body::Whole(bytes));
+            return Ok(MessageBody::Whole(bytes));
         };
         let source = context.snapshots.clone();
         let opened = tokio::task::spawn_blocking(move || source.open(snapshot.term, snapshot.index)).await;
         let file = opened.map_err(io::Error::other).and_then(|opened| opened).map_err(PostError::Snapshot)?;
         let (before, after) = message.encode_around_snapshot(file.length());
-        Ok(Body::Around { before, file, after })
+        Ok(MessageBody::Around { before, file, after })
     }
 
     fn length(&self) -> u64 {
         match self {
-            Body::Whole(bytes) => bytes.len() as u64,
-            Body::Around { before, file, after } => before.len() as u64 + file.length() + after.len() as u64,
+            MessageBody::Whole(bytes) => bytes.len() as u64,
+            MessageBody::Around { before, file, after } => {
+                before.len() as u64 + file.length() + after.len() as u64
+            }
         }
     }
 
-    async fn send(self, head: &str, link: &mut Link) -> Result<(), PostError> {
+    async fn send(self, head: &str, connection: &mut PeerConnection) -> Result<(), PostError> {
         let mut first = BytesMut::from(head.as_bytes());
         match self {
-            Body::Whole(bytes) => {
+            MessageBody::Whole(bytes) => {
                 first.extend_from_slice(&bytes);
-                write_all(&mut link.stream, &first).await?;
+                write_all(&mut connection.stream, &first).await?;
             }
-            Body::Around { before, file, after } => {
+            MessageBody::Around { before, file, after } => {
                 first.extend_from_slice(&before);
-                write_all(&mut link.stream, &first).await?;
-                send_file(file, link).await?;
-                write_all(&mut link.stream, &after).await?;
+                write_all(&mut connection.stream, &first).await?;
+                send_file(file, connection).await?;
+                write_all(&mut connection.stream, &after).await?;
             }
         }
         Ok(())
@@ -297,7 +299,7 @@ impl Body {
 }
 
 /// Sends a snapshot's bytes, read by a thread that may wait for the disk.
-async fn send_file(file: Box<dyn SnapshotBytes>, link: &mut Link) -> Result<(), PostError> {
+async fn send_file(file: Box<dyn SnapshotBytes>, connection: &mut PeerConnection) -> Result<(), PostError> {
     let (mut file, mut piece, mut at) = (file, Vec::new(), 0);
     let length = file.length();
     while at < length {
@@ -308,7 +310,7 @@ async fn send_file(file: Box<dyn SnapshotBytes>, link: &mut Link) -> Result<(), 
         });
         (file, piece) =
             read.await.map_err(io::Error::other).and_then(|read| read).map_err(PostError::Snapshot)?;
-        write_all(&mut link.stream, &piece).await?;
+        write_all(&mut connection.stream, &piece).await?;
         at += wanted as u64;
     }
     Ok(())

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use shared::time::UnixNanos;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::client::{Link, STALL_TIME_MAX, write_all};
+use super::client::{PeerConnection, STALL_TIME_MAX, write_all};
 use super::peer::{Context, Destination};
 use crate::log;
 
@@ -71,17 +71,17 @@ pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
     let mut probes = interval_at(start + PROBE_INTERVAL, PROBE_INTERVAL);
     let mut warnings = interval_at(start + WARN_INTERVAL, WARN_INTERVAL);
     probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut link) = (Seen::default(), None);
+    let (mut seen, mut connection) = (Seen::default(), None);
     loop {
         tokio::select! {
             _ = probes.tick() => {
                 let begin = Instant::now();
-                match ask(&context, &peer, link.take()).await {
+                match ask(&context, &peer, connection.take()).await {
                     Ok((theirs, kept)) => {
                         let took = begin.elapsed();
                         seen.record(took, theirs, (context.local.clock)());
                         peer.measures.probed(took, seen.clock_difference);
-                        link = kept;
+                        connection = kept;
                     }
                     Err(_) => seen.healthy = false,
                 }
@@ -99,27 +99,27 @@ pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
 async fn ask(
     context: &Context,
     peer: &Destination,
-    link: Option<Link>,
-) -> io::Result<(UnixNanos, Option<Link>)> {
+    connection: Option<PeerConnection>,
+) -> io::Result<(UnixNanos, Option<PeerConnection>)> {
     let url = peer.picker.pick().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let mut link = match link {
-        Some(link) => link,
+    let mut connection = match connection {
+        Some(connection) => connection,
         None => {
-            let dialled = Link::dial(&context.dialer, &url, context.dial_time_max).await;
+            let dialled = PeerConnection::dial(&context.dialer, &url, context.dial_time_max).await;
             dialled.inspect_err(|_| peer.picker.failed(&url))?
         }
     };
     let request = format!("GET /raft/probing HTTP/1.1\r\nHost: {}\r\n\r\n", url.address());
-    write_all(&mut link.stream, request.as_bytes()).await?;
-    let mut answer = link.answer(STALL_TIME_MAX).await?;
-    let (text, reusable) = link.rest(&mut answer).await?;
+    write_all(&mut connection.stream, request.as_bytes()).await?;
+    let mut response = connection.read_response(STALL_TIME_MAX).await?;
+    let (text, reusable) = connection.read_body(&mut response).await?;
     let health: Health = serde_json::from_slice(&text)?;
     let now: jiff::Timestamp = health.now.parse().map_err(io::Error::other)?;
     if !health.ok {
         return Err(io::Error::other("the peer says that it is not well"));
     }
     let now = i64::try_from(now.as_nanosecond()).map_err(io::Error::other)?;
-    Ok((UnixNanos(now), reusable.then_some(link)))
+    Ok((UnixNanos(now), reusable.then_some(connection)))
 }
 
 /// As Go prints a duration of a second or more: `1m2.5s`.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::client::{Body, Link, READ_BYTES, STALL_TIME_MAX, within, write_all};
+use super::client::{BodyDecoder, PeerConnection, READ_BYTES, STALL_TIME_MAX, within, write_all};
 use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::local::Inbound;
@@ -43,10 +43,10 @@ pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: St
     let mut was_connected = false;
     loop {
         match dial(&context, &from, kind).await {
-            Ok((link, body)) => {
+            Ok((connection, body)) => {
                 was_connected = true;
                 from.status.activate();
-                match read_frames(&context, &from, kind, link, body).await {
+                match read_frames(&context, &from, kind, connection, body).await {
                     Ok(Ended::Stream) => {}
                     Ok(Ended::Member) => return,
                     Err(error) => from.status.deactivate("read", kind.name(), &io_reason(&error)),
@@ -83,27 +83,31 @@ enum Undialled {
 }
 
 /// Asks for the stream.
-async fn dial(context: &Context, from: &Destination, kind: StreamKind) -> Result<(Link, Body), Undialled> {
+async fn dial(
+    context: &Context,
+    from: &Destination,
+    kind: StreamKind,
+) -> Result<(PeerConnection, BodyDecoder), Undialled> {
     let url = from.picker.pick().ok_or_else(|| Undialled::Failed("no valid URLs given".to_owned()))?;
     let result = async {
         let text = |error: io::Error| Undialled::Failed(io_reason(&error));
-        let dialled = Link::dial(&context.dialer, &url, context.dial_time_max).await;
-        let mut link = dialled.map_err(|error| match error.kind() {
+        let dialled = PeerConnection::dial(&context.dialer, &url, context.dial_time_max).await;
+        let mut connection = dialled.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => Undialled::Refused(io_reason(&error)),
             _ => text(error),
         })?;
-        let request = context.credentials.stream_request(kind.path(), context.local.id, from.id, &url);
-        write_all(&mut link.stream, request.as_bytes()).await.map_err(text)?;
-        let mut answer = link.answer(STALL_TIME_MAX).await.map_err(text)?;
-        let version = compatibility::parse_version(answer.header("x-server-version"))
+        let request = context.sender_headers.stream_request(kind.path(), context.local.id, from.id, &url);
+        write_all(&mut connection.stream, request.as_bytes()).await.map_err(text)?;
+        let mut response = connection.read_response(STALL_TIME_MAX).await.map_err(text)?;
+        let version = compatibility::parse_version(response.header("x-server-version"))
             .map_err(|_| Undialled::Failed("the peer's version header is none".to_owned()))?;
         if !compatibility::serves_streams(version) {
             return Err(Undialled::Unsaid);
         }
-        match answer.status {
+        match response.status {
             200 => {
-                from.status.set_features(Features::parse(answer.header("x-etcd-features")));
-                Ok((link, answer.body))
+                from.status.set_features(Features::parse(response.header("x-etcd-features")));
+                Ok((connection, response.body))
             }
             410 => {
                 context.mailbox.tell(Inbound::Fatal(REMOVED.to_owned()));
@@ -113,8 +117,8 @@ async fn dial(context: &Context, from: &Destination, kind: StreamKind) -> Result
                 Err(Undialled::Failed(format!("remote member {} could not recognize local member", from.id)))
             }
             412 => {
-                let (text, _) = link.rest(&mut answer).await.map_err(text)?;
-                Err(Undialled::Failed(precondition_failed(context, from, &answer, &text)))
+                let (text, _) = connection.read_body(&mut response).await.map_err(text)?;
+                Err(Undialled::Failed(precondition_failed(context, from, &response, &text)))
             }
             status => Err(Undialled::Failed(format!("unhandled http status {status}"))),
         }
@@ -130,10 +134,10 @@ async fn read_frames(
     context: &Context,
     from: &Destination,
     kind: StreamKind,
-    link: Link,
-    mut state: Body,
+    connection: PeerConnection,
+    mut decoder: BodyDecoder,
 ) -> io::Result<Ended> {
-    let Link { mut stream, mut raw, .. } = link;
+    let PeerConnection { mut stream, mut raw, .. } = connection;
     let mut frames = match kind {
         StreamKind::Append => FrameReader::Append(AppendReader::new(from.id, context.local.id)),
         StreamKind::Message => FrameReader::Message,
@@ -142,7 +146,7 @@ async fn read_frames(
     let mut deadline = pin!(Deadline::new());
     let invalid = |error: &dyn ToString| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     loop {
-        state.take(&mut raw, &mut body).map_err(|error| invalid(&error))?;
+        decoder.decode(&mut raw, &mut body).map_err(|error| invalid(&error))?;
         let now = deadline.as_mut().moved();
         while let Some(received) = frames.next(&mut body).map_err(|error| invalid(&error))? {
             if let Received::Message(message, bytes) = received
@@ -153,14 +157,14 @@ async fn read_frames(
         }
         // The member may have been slow to take it in, which is not the peer's fault.
         deadline.as_mut().moved();
-        let read = match state {
-            Body::End => return Ok(Ended::Stream),
+        let read = match decoder {
+            BodyDecoder::End => return Ok(Ended::Stream),
             // A large message: one copy less.
-            Body::Chunk(rest) if rest >= DIRECT_BYTES as u64 => {
+            BodyDecoder::Chunk(rest) if rest >= DIRECT_BYTES as u64 => {
                 let room = usize::try_from(rest).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX);
                 body.reserve(room);
                 let read = read_within(&mut stream, &mut (&mut body).limit(room), deadline.as_mut()).await?;
-                state = Body::Chunk(rest - read as u64);
+                decoder = BodyDecoder::Chunk(rest - read as u64);
                 read
             }
             _ => {
