@@ -18,7 +18,7 @@ use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::local::{Inbound, Local, Mailbox, SnapshotSource};
-use super::peer::{Context, Destination};
+use super::peer::{Context, RemotePeer};
 use super::{pipeline, probing, streams};
 use crate::log;
 use crate::metrics::traffic::{PeerStats, TrafficCounter};
@@ -44,25 +44,25 @@ struct Inner {
 
 #[derive(Default)]
 struct Group {
-    peers: BTreeMap<MemberId, Running>,
+    peers: BTreeMap<MemberId, RunningPeer>,
     /// No members as far as this one knows, but they know us: they get answers, and no streams.
-    remotes: BTreeMap<MemberId, Running>,
+    remotes: BTreeMap<MemberId, RunningPeer>,
     removed: BTreeSet<MemberId>,
 }
 
 /// A destination and the tasks that work for it, which end with it.
-struct Running {
-    destination: Arc<Destination>,
+struct RunningPeer {
+    peer: Arc<RemotePeer>,
     tasks: Vec<AbortHandle>,
 }
 
-impl Drop for Running {
+impl Drop for RunningPeer {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
         }
-        self.destination.appends.close();
-        self.destination.messages.close();
+        self.peer.appends.close();
+        self.peer.messages.close();
     }
 }
 
@@ -98,27 +98,27 @@ impl Transport {
         let group = self.0.group.read();
         for message in messages {
             let id = message.to();
-            if let Some(peer) = group.peers.get(&id) {
+            if let Some(running) = group.peers.get(&id) {
                 let is_append = message.kind() == Kind::Append;
-                let length = peer.destination.send(context, message, now);
+                let length = running.peer.send(context, message, now);
                 if is_append {
                     appends += 1;
                     bytes += length;
                 }
             } else if let Some(remote) = group.remotes.get(&id) {
-                remote.destination.post(context, message, now);
+                remote.peer.post(context, message, now);
             } else if id.0 != 0 {
                 let kind = message.kind();
                 log::debug!("rafthttp", "ignored message {kind:?} (sent to unknown peer {id})");
             }
         }
-        for peer in group.peers.values() {
-            peer.destination.appends.flush();
-            peer.destination.messages.flush();
+        for running in group.peers.values() {
+            running.peer.appends.flush();
+            running.peer.messages.flush();
         }
         let took = now.elapsed();
-        for peer in group.peers.values().filter(|peer| peer.destination.measures.is_queued()) {
-            peer.destination.measures.flushed(took);
+        for running in group.peers.values().filter(|running| running.peer.measures.is_queued()) {
+            running.peer.measures.flushed(took);
         }
         drop(group);
         if appends > 0 {
@@ -133,8 +133,8 @@ impl Transport {
             return;
         }
         group.remotes.remove(&id);
-        let mut running = self.run(id, urls);
-        let (context, to) = (&self.0.context, running.destination.clone());
+        let mut running = self.start(id, urls);
+        let (context, to) = (&self.0.context, running.peer.clone());
         let tasks = [
             tokio::spawn(streams::read(context.clone(), to.clone(), StreamKind::Append)),
             tokio::spawn(streams::read(context.clone(), to.clone(), StreamKind::Message)),
@@ -151,22 +151,22 @@ impl Transport {
         if known || id == self.0.context.local.id || group.remotes.len() >= REMOTES_MAX {
             return;
         }
-        let running = self.run(id, urls);
+        let running = self.start(id, urls);
         group.remotes.insert(id, running);
     }
 
-    fn run(&self, id: MemberId, urls: &[String]) -> Running {
+    fn start(&self, id: MemberId, urls: &[String]) -> RunningPeer {
         let context = &self.0.context;
-        let destination = Arc::new(Destination::new(context, id, urls));
-        let work = || tokio::spawn(pipeline::send_all(context.clone(), destination.clone())).abort_handle();
-        let tasks = (0..pipeline::WORKERS).map(|_| work()).collect();
-        Running { destination, tasks }
+        let peer = Arc::new(RemotePeer::new(context, id, urls));
+        let worker = || tokio::spawn(pipeline::send_all(context.clone(), peer.clone())).abort_handle();
+        let tasks = (0..pipeline::WORKERS).map(|_| worker()).collect();
+        RunningPeer { peer, tasks }
     }
 
     /// A member can be reached elsewhere from now on. Connections that are up stay.
     pub fn update_peer(&self, id: MemberId, urls: &[String]) {
-        if let Some(peer) = self.0.group.read().peers.get(&id) {
-            peer.destination.picker.update(id, urls);
+        if let Some(running) = self.0.group.read().peers.get(&id) {
+            running.peer.picker.update(id, urls);
         }
     }
 
@@ -192,20 +192,20 @@ impl Transport {
 
     /// Since when a peer is connected; `None` while it is not.
     pub fn active_since(&self, id: MemberId) -> Option<UnixNanos> {
-        self.0.group.read().peers.get(&id)?.destination.status.active_since()
+        self.0.group.read().peers.get(&id)?.peer.status.active_since()
     }
 
     /// What a peer says that it understands. Nothing for a member of 2.x, or one that was never heard of.
     pub fn features(&self, id: MemberId) -> Features {
         let group = self.0.group.read();
-        group.peers.get(&id).map_or_else(Features::default, |peer| peer.destination.status.features())
+        group.peers.get(&id).map_or_else(Features::default, |running| running.peer.status.features())
     }
 
     /// Numbers about the traffic so far.
     pub fn stats(&self) -> PeerStats {
         let now = Instant::now();
         let group = self.0.group.read();
-        let followers = group.peers.iter().map(|(id, peer)| (*id, peer.destination.follower.stats()));
+        let followers = group.peers.iter().map(|(id, running)| (*id, running.peer.follower.stats()));
         PeerStats {
             followers: followers.collect(),
             sent: self.0.context.sent.traffic(now),
@@ -223,8 +223,8 @@ impl Transport {
     pub fn measures(&self) -> Vec<MetricFamily> {
         let local = self.0.context.local.id;
         let group = self.0.group.read();
-        families::merged(group.peers.values().flat_map(|peer| {
-            let to = &peer.destination;
+        families::merged(group.peers.values().flat_map(|running| {
+            let to = &running.peer;
             let waiting = [to.appends.waiting(), to.messages.waiting(), to.pipeline.waiting()];
             to.measures.families(local, to.status.active_since().is_some(), waiting)
         }))
@@ -234,8 +234,8 @@ impl Transport {
         &self.0.context
     }
 
-    pub(super) fn peer(&self, id: MemberId) -> Option<Arc<Destination>> {
-        self.0.group.read().peers.get(&id).map(|peer| peer.destination.clone())
+    pub(super) fn peer(&self, id: MemberId) -> Option<Arc<RemotePeer>> {
+        self.0.group.read().peers.get(&id).map(|running| running.peer.clone())
     }
 
     pub(super) fn is_removed(&self, id: MemberId) -> bool {

@@ -91,7 +91,7 @@ pub enum Inbound {
     /// Messages to this peer were lost, and more may be.
     Unreachable(MemberId),
     /// This peer was connected, and now no program listens where it was.
-    Gone(MemberId),
+    PeerGone(MemberId),
     /// The snapshot that was sent has arrived, or has not.
     SnapshotSent {
         /// Where to.
@@ -111,25 +111,25 @@ pub(super) struct Mailbox(pub(super) mpsc::Sender<Inbound>);
 
 /// The member is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gone;
+pub(super) struct MemberGone;
 
 impl Mailbox {
     /// Hands a message over; waits for room.
-    pub(super) async fn deliver(&self, message: Message) -> Result<(), Gone> {
+    pub(super) async fn deliver(&self, message: Message) -> Result<(), MemberGone> {
         match self.0.try_send(Inbound::Message(message)) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(message)) => self.0.send(message).await.map_err(|_| Gone),
-            Err(TrySendError::Closed(_)) => Err(Gone),
+            Err(TrySendError::Full(message)) => self.0.send(message).await.map_err(|_| MemberGone),
+            Err(TrySendError::Closed(_)) => Err(MemberGone),
         }
     }
 
     /// Tells that messages were lost, unless the member has more to read than that anyway.
-    pub(super) fn tell_unreachable(&self, id: MemberId) {
+    pub(super) fn notify_unreachable(&self, id: MemberId) {
         let _ = self.0.try_send(Inbound::Unreachable(id));
     }
 
     /// Tells something that must not get lost, and is rare. Never waits.
-    pub(super) fn tell(&self, what: Inbound) {
+    pub(super) fn notify(&self, what: Inbound) {
         if let Err(TrySendError::Full(what)) = self.0.try_send(what) {
             let sender = self.0.clone();
             tokio::spawn(async move {

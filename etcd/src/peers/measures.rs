@@ -19,29 +19,29 @@ use crate::metrics::families::{float, labelled};
 
 /// Ways of a message to a peer, as Go calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Channel {
     Appends,
     Messages,
     Pipeline,
 }
 
-impl Way {
-    pub(super) const ALL: [Way; 3] = [Way::Appends, Way::Messages, Way::Pipeline];
+impl Channel {
+    pub(super) const ALL: [Channel; 3] = [Channel::Appends, Channel::Messages, Channel::Pipeline];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Way::Appends => "msgappv2",
-            Way::Messages => "message",
-            Way::Pipeline => "pipeline",
+            Channel::Appends => "msgappv2",
+            Channel::Messages => "message",
+            Channel::Pipeline => "pipeline",
         }
     }
 }
 
-impl From<StreamKind> for Way {
-    fn from(kind: StreamKind) -> Way {
+impl From<StreamKind> for Channel {
+    fn from(kind: StreamKind) -> Channel {
         match kind {
-            StreamKind::Append => Way::Appends,
-            StreamKind::Message => Way::Messages,
+            StreamKind::Append => Channel::Appends,
+            StreamKind::Message => Channel::Messages,
         }
     }
 }
@@ -61,13 +61,13 @@ const KINDS: [(Kind, &str); 10] = [
     (Kind::Local, "MsgLinkHeartbeat"),
 ];
 
-const SLOTS: usize = Way::ALL.len() * KINDS.len();
+const SLOTS: usize = Channel::ALL.len() * KINDS.len();
 
 // There is a bit for each.
 const _: () = assert!(SLOTS <= 32);
 
 /// Where messages of that kind on that way are counted.
-fn slot(way: Way, kind: Kind) -> usize {
+fn slot(way: Channel, kind: Kind) -> usize {
     way as usize * KINDS.len() + kind as usize
 }
 
@@ -106,7 +106,7 @@ impl Measures {
     }
 
     /// A message of so many bytes was handed to a stream; it counts as sent with the next flush.
-    pub(super) fn queued(&self, way: Way, kind: Kind, bytes: usize) {
+    pub(super) fn queued(&self, way: Channel, kind: Kind, bytes: usize) {
         let slot = slot(way, kind);
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
         self.queued[slot].fetch_add(1, Relaxed);
@@ -133,16 +133,16 @@ impl Measures {
     /// A message of so many bytes arrived by a request of its own, which took so long.
     pub(super) fn posted(&self, kind: Kind, bytes: u64, took: Duration) {
         self.sent_bytes.fetch_add(bytes, Relaxed);
-        self.observe(slot(Way::Pipeline, kind), took);
+        self.observe(slot(Channel::Pipeline, kind), took);
     }
 
     /// A stream has told that it is alive, which took so long.
-    pub(super) fn told_alive(&self, way: Way, took: Duration) {
+    pub(super) fn sent_keep_alive(&self, way: Channel, took: Duration) {
         self.observe(slot(way, Kind::Local), took);
     }
 
     /// A message did not get there.
-    pub(super) fn failed(&self, way: Way, kind: Kind) {
+    pub(super) fn failed(&self, way: Channel, kind: Kind) {
         self.failed[slot(way, kind)].fetch_add(1, Relaxed);
     }
 
@@ -169,7 +169,7 @@ impl Measures {
 
     fn observe(&self, slot: usize, took: Duration) {
         let histogram = self.latency[slot].get_or_init(|| {
-            let (way, kind) = (Way::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let (way, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
             let options = options("etcd_rafthttp_message_sent_latency_seconds", 0.0005, 13)
                 .const_label("msgType", kind)
                 .const_label("remoteID", self.id.to_string())
@@ -187,7 +187,7 @@ impl Measures {
         &self,
         local: MemberId,
         is_active: bool,
-        waiting: [(usize, usize); Way::ALL.len()],
+        waiting: [(usize, usize); Channel::ALL.len()],
     ) -> Vec<MetricFamily> {
         let id = self.id.to_string();
         let to = || vec![("To", id.clone())];
@@ -195,7 +195,7 @@ impl Measures {
         let sum = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Relaxed)).sum::<u64>();
         let (counter, gauge) = (MetricType::COUNTER, MetricType::GAUGE);
         let failed = self.failed.iter().enumerate().filter_map(|(slot, count)| {
-            let (way, kind) = (Way::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let (way, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
             let labels = vec![
                 ("msgType", kind.to_owned()),
                 ("remoteID", id.clone()),
@@ -204,7 +204,7 @@ impl Measures {
             Some((labels, float(count.load(Relaxed)))).filter(|(_, count)| *count > 0.0)
         });
         let waiting = |of: fn((usize, usize)) -> usize| {
-            Way::ALL.map(|way| {
+            Channel::ALL.map(|way| {
                 let labels = vec![("To", id.clone()), ("sendingType", way.name().to_owned())];
                 (labels, float(of(waiting[way as usize]) as u64))
             })
@@ -312,7 +312,7 @@ mod tests {
         for (place, (kind, name)) in KINDS.iter().enumerate() {
             assert_eq!(*kind as usize, place, "{name}");
         }
-        for (place, way) in Way::ALL.iter().enumerate() {
+        for (place, way) in Channel::ALL.iter().enumerate() {
             assert_eq!(*way as usize, place, "{way:?}");
         }
     }
@@ -320,15 +320,15 @@ mod tests {
     #[test]
     fn messages_count_by_way_and_kind() {
         let measures = Measures::new(MemberId(0x2a));
-        measures.queued(Way::Appends, Kind::Append, 100);
-        measures.queued(Way::Appends, Kind::Append, 50);
-        measures.queued(Way::Messages, Kind::Heartbeat, 7);
+        measures.queued(Channel::Appends, Kind::Append, 100);
+        measures.queued(Channel::Appends, Kind::Append, 50);
+        measures.queued(Channel::Messages, Kind::Heartbeat, 7);
         assert!(measures.is_queued());
         measures.flushed(Duration::from_micros(700));
         assert!(!measures.is_queued());
         measures.flushed(Duration::from_secs(9));
         measures.posted(Kind::Snapshot, 1000, Duration::from_millis(3));
-        measures.failed(Way::Pipeline, Kind::Vote);
+        measures.failed(Channel::Pipeline, Kind::Vote);
         measures.received(11);
         measures.lost();
         measures.probed(Duration::from_micros(150), -2_500_000_000);

@@ -4,7 +4,7 @@
 //! peer port. What comes in goes to the member as [`Inbound`]. A stream has one task for each direction:
 //!
 //! ```text
-//! Transport::send ─▶ outgoing (bytes that wait) ─▶ streams ─▶ the answer to a GET that the peer made
+//! Transport::send ─▶ stream_queue ─▶ streams ─▶ the answer to a GET that the peer made
 //! Inbound ◀─ streams ◀─ frames ◀─ client ◀─ the answer to a GET that we made
 //! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ posts ◀─ server ◀─ POSTs of the peer
 //! ```
@@ -20,12 +20,12 @@ mod group;
 pub mod info;
 mod local;
 mod measures;
-mod outgoing;
 mod peer;
 mod pipeline;
 mod posts;
 mod probing;
 mod server;
+mod stream_queue;
 mod streams;
 
 pub use compatibility::Features;

@@ -16,9 +16,9 @@ use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
 use super::local::{Inbound, Local, Mailbox, SnapshotSource};
-use super::measures::{Measures, Way};
-use super::outgoing::{Outgoing, Refused};
+use super::measures::{Channel, Measures};
 use super::pipeline::Pipeline;
+use super::stream_queue::{PushError, StreamQueue};
 use crate::log;
 use crate::metrics::Timers;
 use crate::metrics::traffic::{FollowerLatency, TrafficCounter};
@@ -41,15 +41,15 @@ pub(super) struct Context {
 }
 
 /// One other member.
-pub(super) struct Destination {
+pub(super) struct RemotePeer {
     pub(super) id: MemberId,
-    pub(super) picker: Picker,
-    pub(super) status: Status,
+    pub(super) picker: UrlPicker,
+    pub(super) status: ConnectionStatus,
     pub(super) follower: FollowerLatency,
     pub(super) pipeline: Pipeline,
     pub(super) measures: Arc<Measures>,
-    pub(super) appends: Outgoing,
-    pub(super) messages: Outgoing,
+    pub(super) appends: StreamQueue,
+    pub(super) messages: StreamQueue,
     warned: Mutex<Option<Instant>>,
 }
 
@@ -57,7 +57,7 @@ impl Context {
     /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
     pub(super) async fn deliver(
         &self,
-        from: Option<&Destination>,
+        from: Option<&RemotePeer>,
         message: Message,
         bytes: usize,
         now: Instant,
@@ -87,25 +87,25 @@ impl Context {
     }
 }
 
-impl Destination {
+impl RemotePeer {
     /// A destination without a connection.
-    pub(super) fn new(context: &Context, id: MemberId, urls: &[String]) -> Destination {
+    pub(super) fn new(context: &Context, id: MemberId, urls: &[String]) -> RemotePeer {
         let measures = Arc::new(Measures::new(id));
-        Destination {
+        RemotePeer {
             id,
-            picker: Picker::new(id, urls),
-            status: Status::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
+            picker: UrlPicker::new(id, urls),
+            status: ConnectionStatus::new(id, context.mailbox.clone(), context.local.clock, measures.clone()),
             follower: FollowerLatency::default(),
             pipeline: Pipeline::default(),
             measures,
-            appends: Outgoing::new(StreamKind::Append),
-            messages: Outgoing::new(StreamKind::Message),
+            appends: StreamQueue::new(StreamKind::Append),
+            messages: StreamQueue::new(StreamKind::Message),
             warned: Mutex::default(),
         }
     }
 
     /// The outgoing half of a stream.
-    pub(super) fn outgoing(&self, kind: StreamKind) -> &Outgoing {
+    pub(super) fn queue(&self, kind: StreamKind) -> &StreamQueue {
         match kind {
             StreamKind::Append => &self.appends,
             StreamKind::Message => &self.messages,
@@ -116,7 +116,7 @@ impl Destination {
     pub(super) fn send(&self, context: &Context, message: Message, now: Instant) -> usize {
         let kind = message.kind();
         if kind != Kind::Snapshot {
-            let streams: &[&Outgoing] = match kind {
+            let streams: &[&StreamQueue] = match kind {
                 Kind::Append => &[&self.appends, &self.messages],
                 _ => &[&self.messages],
             };
@@ -125,16 +125,16 @@ impl Destination {
                     Ok(bytes) => {
                         self.measures.queued(stream.kind().into(), kind, bytes);
                         if kind == Kind::Append {
-                            self.follower.sent(last_index(&message), now);
+                            self.follower.sent(last_entry_index(&message), now);
                         }
                         return bytes;
                     }
-                    Err(Refused::Full) => {
+                    Err(PushError::Full) => {
                         self.measures.failed(stream.kind().into(), kind);
-                        self.dropped(context, stream.kind().name(), now);
+                        self.report_dropped(context, stream.kind().name(), now);
                         return 0;
                     }
-                    Err(Refused::Detached) => {}
+                    Err(PushError::Detached) => {}
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Destination {
     /// Queues a message for a request of its own.
     pub(super) fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
         let bytes = message.encoded_len_max();
-        let (kind, last) = (message.kind(), last_index(&message));
+        let (kind, last) = (message.kind(), last_entry_index(&message));
         if self.pipeline.push(message) {
             if kind == Kind::Append {
                 self.follower.sent(last, now);
@@ -152,16 +152,16 @@ impl Destination {
             return bytes;
         }
         if kind == Kind::Snapshot {
-            context.mailbox.tell(Inbound::SnapshotSent { to: self.id, ok: false });
+            context.mailbox.notify(Inbound::SnapshotSent { to: self.id, ok: false });
         }
-        self.measures.failed(Way::Pipeline, kind);
-        self.dropped(context, "pipeline", now);
+        self.measures.failed(Channel::Pipeline, kind);
+        self.report_dropped(context, "pipeline", now);
         0
     }
 
-    fn dropped(&self, context: &Context, way: &str, now: Instant) {
+    fn report_dropped(&self, context: &Context, way: &str, now: Instant) {
         let id = self.id;
-        context.mailbox.tell_unreachable(id);
+        context.mailbox.notify_unreachable(id);
         let mut warned = self.warned.lock();
         let due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_PAUSE);
         if due && self.status.active_since().is_some() {
@@ -174,29 +174,29 @@ impl Destination {
     }
 }
 
-fn last_index(message: &Message) -> u64 {
+fn last_entry_index(message: &Message) -> u64 {
     message.index() + message.entries().len() as u64
 }
 
 /// A peer's URLs, of which one is used until it fails.
 #[derive(Debug)]
-pub(super) struct Picker(Mutex<Picked>);
+pub(super) struct UrlPicker(Mutex<PickerState>);
 
 #[derive(Debug)]
-struct Picked {
+struct PickerState {
     urls: Vec<Url>,
     at: usize,
 }
 
-impl Picker {
+impl UrlPicker {
     /// Of these URLs, in their order by text.
-    pub(super) fn new(id: MemberId, urls: &[String]) -> Picker {
-        Picker(Mutex::new(Picked { urls: parse(id, urls), at: 0 }))
+    pub(super) fn new(id: MemberId, urls: &[String]) -> UrlPicker {
+        UrlPicker(Mutex::new(PickerState { urls: parse_urls(id, urls), at: 0 }))
     }
 
     /// Forgets the URLs so far.
     pub(super) fn update(&self, id: MemberId, urls: &[String]) {
-        *self.0.lock() = Picked { urls: parse(id, urls), at: 0 };
+        *self.0.lock() = PickerState { urls: parse_urls(id, urls), at: 0 };
     }
 
     /// The URL to use now. `None` if the peer has none that can be used.
@@ -214,7 +214,7 @@ impl Picker {
     }
 }
 
-fn parse(id: MemberId, urls: &[String]) -> Vec<Url> {
+fn parse_urls(id: MemberId, urls: &[String]) -> Vec<Url> {
     match Urls::from_texts(urls.iter().map(String::as_str)) {
         Ok(urls) => urls.iter().cloned().collect(),
         Err(error) => {
@@ -225,29 +225,29 @@ fn parse(id: MemberId, urls: &[String]) -> Vec<Url> {
 }
 
 /// What is known of a peer from its connections.
-pub(super) struct Status {
+pub(super) struct ConnectionStatus {
     id: MemberId,
     mailbox: Mailbox,
     clock: fn() -> UnixNanos,
     measures: Arc<Measures>,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     active_since: Option<UnixNanos>,
     features: Features,
 }
 
-impl Status {
+impl ConnectionStatus {
     /// Of a peer that nothing is known about.
     pub(super) fn new(
         id: MemberId,
         mailbox: Mailbox,
         clock: fn() -> UnixNanos,
         measures: Arc<Measures>,
-    ) -> Status {
-        Status { id, mailbox, clock, measures, state: Mutex::default() }
+    ) -> ConnectionStatus {
+        ConnectionStatus { id, mailbox, clock, measures, state: Mutex::default() }
     }
 
     /// Something got through.
@@ -257,7 +257,7 @@ impl Status {
             state.active_since = Some((self.clock)());
             drop(state);
             log::info!("rafthttp", "the connection with {} became active", self.id);
-            self.mailbox.tell(Inbound::PeerChanged);
+            self.mailbox.notify(Inbound::PeerChanged);
         }
     }
 
@@ -268,7 +268,7 @@ impl Status {
             self.measures.lost();
             log::error!("rafthttp", "failed to {action} {id} on {source} ({reason})");
             log::info!("rafthttp", "the connection with {id} became inactive");
-            self.mailbox.tell(Inbound::PeerChanged);
+            self.mailbox.notify(Inbound::PeerChanged);
         } else {
             log::debug!("rafthttp", "failed to {action} {id} on {source} ({reason})");
         }
@@ -283,7 +283,7 @@ impl Status {
     pub(super) fn set_features(&self, features: Features) {
         let before = std::mem::replace(&mut self.state.lock().features, features);
         if before != features {
-            self.mailbox.tell(Inbound::PeerChanged);
+            self.mailbox.notify(Inbound::PeerChanged);
         }
     }
 
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_failure_moves_to_the_next_url_once() {
-        let picker = Picker::new(MemberId(1), &["http://b:1".to_owned(), "http://a:1".to_owned()]);
+        let picker = UrlPicker::new(MemberId(1), &["http://b:1".to_owned(), "http://a:1".to_owned()]);
         let first = picker.pick().unwrap();
         assert_eq!(first.as_str(), "http://a:1");
         picker.failed(&first);

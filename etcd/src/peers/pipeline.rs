@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 
 use super::client::{PeerConnection, ResponseHead, write_all};
 use super::local::{Inbound, SnapshotBytes};
-use super::measures::Way;
-use super::peer::{Context, Destination};
+use super::measures::Channel;
+use super::peer::{Context, RemotePeer};
 use crate::log;
 
 /// Requests under way to one peer.
@@ -108,7 +108,7 @@ enum PostError {
 }
 
 /// Sends what waits, one message after the other, for ever.
-pub(super) async fn send_all(context: Arc<Context>, to: Arc<Destination>) {
+pub(super) async fn send_all(context: Arc<Context>, to: Arc<RemotePeer>) {
     let mut connection = None;
     loop {
         let message = to.pipeline.next().await;
@@ -124,26 +124,26 @@ pub(super) async fn send_all(context: Arc<Context>, to: Arc<Destination>) {
             }
             Err(error) => {
                 connection = None;
-                to.measures.failed(Way::Pipeline, kind);
+                to.measures.failed(Channel::Pipeline, kind);
                 to.status.deactivate("write", NAME, &error.to_string());
                 if kind == Kind::Append {
                     to.follower.failed();
                 }
                 if matches!(error, PostError::Removed) {
-                    context.mailbox.tell(Inbound::Fatal(REMOVED.to_owned()));
+                    context.mailbox.notify(Inbound::Fatal(REMOVED.to_owned()));
                 }
-                context.mailbox.tell_unreachable(id);
+                context.mailbox.notify_unreachable(id);
             }
         }
         if kind == Kind::Snapshot {
-            context.mailbox.tell(Inbound::SnapshotSent { to: id, ok: posted.is_ok() });
+            context.mailbox.notify(Inbound::SnapshotSent { to: id, ok: posted.is_ok() });
         }
     }
 }
 
 async fn post(
     context: &Arc<Context>,
-    to: &Destination,
+    to: &RemotePeer,
     connection: &mut Option<PeerConnection>,
     message: &Message,
 ) -> Result<(), PostError> {
@@ -172,7 +172,7 @@ async fn post(
 /// One request and its answer. The connection comes back if it can be used again.
 async fn post_once(
     context: &Arc<Context>,
-    to: &Destination,
+    to: &RemotePeer,
     url: &Url,
     connection: Option<PeerConnection>,
     message: &Message,
@@ -200,7 +200,7 @@ async fn post_once(
 
 fn check_response(
     context: &Context,
-    to: &Destination,
+    to: &RemotePeer,
     url: &Url,
     response: &ResponseHead,
     text: &[u8],
@@ -222,7 +222,7 @@ fn check_response(
 /// What a 412 means; logs what the operator should know.
 pub(super) fn precondition_failed(
     context: &Context,
-    to: &Destination,
+    to: &RemotePeer,
     response: &ResponseHead,
     text: &[u8],
 ) -> String {

@@ -9,7 +9,7 @@ use shared::time::UnixNanos;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::client::{PeerConnection, STALL_TIME_MAX, write_all};
-use super::peer::{Context, Destination};
+use super::peer::{Context, RemotePeer};
 use crate::log;
 
 /// Between two looks.
@@ -66,7 +66,7 @@ impl Seen {
 }
 
 /// Probes a peer for ever.
-pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
+pub(super) async fn probe(context: Arc<Context>, peer: Arc<RemotePeer>) {
     let start = Instant::now();
     let mut probes = interval_at(start + PROBE_INTERVAL, PROBE_INTERVAL);
     let mut warnings = interval_at(start + WARN_INTERVAL, WARN_INTERVAL);
@@ -98,7 +98,7 @@ pub(super) async fn probe(context: Arc<Context>, peer: Arc<Destination>) {
 /// The peer's clock, and the connection if it can be used again.
 async fn ask(
     context: &Context,
-    peer: &Destination,
+    peer: &RemotePeer,
     connection: Option<PeerConnection>,
 ) -> io::Result<(UnixNanos, Option<PeerConnection>)> {
     let url = peer.picker.pick().ok_or(io::ErrorKind::AddrNotAvailable)?;

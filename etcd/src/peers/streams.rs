@@ -22,9 +22,9 @@ use super::client::{BodyDecoder, PeerConnection, READ_BYTES, STALL_TIME_MAX, wit
 use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, FrameReader, Received, StreamKind};
 use super::local::Inbound;
-use super::outgoing::{Batch, Generation, Outgoing};
-use super::peer::{Context, Destination};
+use super::peer::{Context, RemotePeer};
 use super::pipeline::{REMOVED, precondition_failed};
+use super::stream_queue::{ConnectionNumber, StreamQueue, WriteBatch};
 
 /// The pause before a stream is dialled again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ const DIRECT_BYTES_MAX: usize = 1 << 20;
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
 
 /// Keeps a stream from a peer open and hands on what it says, until the member is gone.
-pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: StreamKind) {
+pub(super) async fn read(context: Arc<Context>, from: Arc<RemotePeer>, kind: StreamKind) {
     let mut was_connected = false;
     loop {
         match dial(&context, &from, kind).await {
@@ -47,62 +47,62 @@ pub(super) async fn read(context: Arc<Context>, from: Arc<Destination>, kind: St
                 was_connected = true;
                 from.status.activate();
                 match read_frames(&context, &from, kind, connection, body).await {
-                    Ok(Ended::Stream) => {}
-                    Ok(Ended::Member) => return,
+                    Ok(ReadEnd::Stream) => {}
+                    Ok(ReadEnd::MemberGone) => return,
                     Err(error) => from.status.deactivate("read", kind.name(), &io_reason(&error)),
                 }
             }
-            Err(Undialled::Unsaid) => {}
-            Err(Undialled::Refused(reason)) => {
+            Err(DialError::Silent) => {}
+            Err(DialError::Refused(reason)) => {
                 from.status.deactivate("dial", kind.name(), &reason);
                 if std::mem::take(&mut was_connected) {
-                    context.mailbox.tell(Inbound::Gone(from.id));
+                    context.mailbox.notify(Inbound::PeerGone(from.id));
                 }
             }
-            Err(Undialled::Failed(reason)) => from.status.deactivate("dial", kind.name(), &reason),
+            Err(DialError::Failed(reason)) => from.status.deactivate("dial", kind.name(), &reason),
         }
         tokio::time::sleep(REDIAL_PAUSE).await;
     }
 }
 
-enum Ended {
+enum ReadEnd {
     /// The other side closed it in order.
     Stream,
     /// There is nobody to tell anything.
-    Member,
+    MemberGone,
 }
 
 /// Why there is no stream.
-enum Undialled {
+enum DialError {
     /// Nobody listens at the peer's URL.
     Refused(String),
     /// For this reason.
     Failed(String),
     /// For one that is not worth a line.
-    Unsaid,
+    Silent,
 }
 
 /// Asks for the stream.
 async fn dial(
     context: &Context,
-    from: &Destination,
+    from: &RemotePeer,
     kind: StreamKind,
-) -> Result<(PeerConnection, BodyDecoder), Undialled> {
-    let url = from.picker.pick().ok_or_else(|| Undialled::Failed("no valid URLs given".to_owned()))?;
+) -> Result<(PeerConnection, BodyDecoder), DialError> {
+    let url = from.picker.pick().ok_or_else(|| DialError::Failed("no valid URLs given".to_owned()))?;
     let result = async {
-        let text = |error: io::Error| Undialled::Failed(io_reason(&error));
+        let text = |error: io::Error| DialError::Failed(io_reason(&error));
         let dialled = PeerConnection::dial(&context.dialer, &url, context.dial_time_max).await;
         let mut connection = dialled.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Undialled::Refused(io_reason(&error)),
+            io::ErrorKind::ConnectionRefused => DialError::Refused(io_reason(&error)),
             _ => text(error),
         })?;
         let request = context.sender_headers.stream_request(kind.path(), context.local.id, from.id, &url);
         write_all(&mut connection.stream, request.as_bytes()).await.map_err(text)?;
         let mut response = connection.read_response(STALL_TIME_MAX).await.map_err(text)?;
         let version = compatibility::parse_version(response.header("x-server-version"))
-            .map_err(|_| Undialled::Failed("the peer's version header is none".to_owned()))?;
+            .map_err(|_| DialError::Failed("the peer's version header is none".to_owned()))?;
         if !compatibility::serves_streams(version) {
-            return Err(Undialled::Unsaid);
+            return Err(DialError::Silent);
         }
         match response.status {
             200 => {
@@ -110,17 +110,17 @@ async fn dial(
                 Ok((connection, response.body))
             }
             410 => {
-                context.mailbox.tell(Inbound::Fatal(REMOVED.to_owned()));
-                Err(Undialled::Failed(REMOVED.to_owned()))
+                context.mailbox.notify(Inbound::Fatal(REMOVED.to_owned()));
+                Err(DialError::Failed(REMOVED.to_owned()))
             }
             404 => {
-                Err(Undialled::Failed(format!("remote member {} could not recognize local member", from.id)))
+                Err(DialError::Failed(format!("remote member {} could not recognize local member", from.id)))
             }
             412 => {
                 let (text, _) = connection.read_body(&mut response).await.map_err(text)?;
-                Err(Undialled::Failed(precondition_failed(context, from, &response, &text)))
+                Err(DialError::Failed(precondition_failed(context, from, &response, &text)))
             }
-            status => Err(Undialled::Failed(format!("unhandled http status {status}"))),
+            status => Err(DialError::Failed(format!("unhandled http status {status}"))),
         }
     }
     .await;
@@ -132,33 +132,33 @@ async fn dial(
 
 async fn read_frames(
     context: &Context,
-    from: &Destination,
+    from: &RemotePeer,
     kind: StreamKind,
     connection: PeerConnection,
     mut decoder: BodyDecoder,
-) -> io::Result<Ended> {
+) -> io::Result<ReadEnd> {
     let PeerConnection { mut stream, mut raw, .. } = connection;
     let mut frames = match kind {
         StreamKind::Append => FrameReader::Append(AppendReader::new(from.id, context.local.id)),
         StreamKind::Message => FrameReader::Message,
     };
     let mut body = BytesMut::new();
-    let mut deadline = pin!(Deadline::new());
+    let mut deadline = pin!(StallTimer::new());
     let invalid = |error: &dyn ToString| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     loop {
         decoder.decode(&mut raw, &mut body).map_err(|error| invalid(&error))?;
-        let now = deadline.as_mut().moved();
+        let now = deadline.as_mut().restart();
         while let Some(received) = frames.next(&mut body).map_err(|error| invalid(&error))? {
             if let Received::Message(message, bytes) = received
                 && !context.deliver(Some(from), message, bytes, now).await
             {
-                return Ok(Ended::Member);
+                return Ok(ReadEnd::MemberGone);
             }
         }
         // The member may have been slow to take it in, which is not the peer's fault.
-        deadline.as_mut().moved();
+        deadline.as_mut().restart();
         let read = match decoder {
-            BodyDecoder::End => return Ok(Ended::Stream),
+            BodyDecoder::End => return Ok(ReadEnd::Stream),
             // A large message: one copy less.
             BodyDecoder::Chunk(rest) if rest >= DIRECT_BYTES as u64 => {
                 let room = usize::try_from(rest).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX);
@@ -175,7 +175,7 @@ async fn read_frames(
             }
         };
         if read == 0 {
-            return Ok(Ended::Stream);
+            return Ok(ReadEnd::Stream);
         }
     }
 }
@@ -184,7 +184,7 @@ async fn read_frames(
 async fn read_within(
     stream: &mut Stream,
     buffer: &mut impl BufMut,
-    mut deadline: Pin<&mut Deadline>,
+    mut deadline: Pin<&mut StallTimer>,
 ) -> io::Result<usize> {
     let mut read = pin!(stream.read_buf(buffer));
     poll_fn(|cx| match read.as_mut().poll(cx) {
@@ -197,19 +197,19 @@ async fn read_within(
 }
 
 /// Elapses [`STALL_TIME_MAX`] after the last move. The timer itself is set once in that time, not at each move.
-struct Deadline {
+struct StallTimer {
     timer: Pin<Box<Sleep>>,
     last: Instant,
 }
 
-impl Deadline {
-    fn new() -> Deadline {
+impl StallTimer {
+    fn new() -> StallTimer {
         let last = Instant::now();
-        Deadline { timer: Box::pin(sleep_until(last + STALL_TIME_MAX)), last }
+        StallTimer { timer: Box::pin(sleep_until(last + STALL_TIME_MAX)), last }
     }
 
     /// Something came; the time is now.
-    fn moved(mut self: Pin<&mut Self>) -> Instant {
+    fn restart(mut self: Pin<&mut Self>) -> Instant {
         self.last = Instant::now();
         self.last
     }
@@ -230,37 +230,37 @@ impl Deadline {
 
 /// A stream that a peer has asked for and may have.
 pub(super) struct StreamStart {
-    pub(super) to: Arc<Destination>,
+    pub(super) to: Arc<RemotePeer>,
     pub(super) kind: StreamKind,
 }
 
-enum Next {
-    Write(Batch),
-    Alive,
+enum NextStep {
+    Write(WriteBatch),
+    KeepAlive,
     /// The peer has another connection, or is no peer any more.
     Replaced,
     /// The peer closed it.
-    Gone,
+    Closed,
 }
 
 /// Answers the request for a stream and writes all that is for that peer, until one of both sides ends it.
 pub(super) async fn write(context: &Context, start: StreamStart, mut stream: Stream) {
     let StreamStart { to, kind } = start;
-    let outgoing = to.outgoing(kind);
-    let head = head(context, (context.local.clock)());
-    if let Err(error) = write_all(&mut stream, &head).await {
+    let queue = to.queue(kind);
+    let response_head = response_head(context, (context.local.clock)());
+    if let Err(error) = write_all(&mut stream, &response_head).await {
         to.status.deactivate("write", kind.name(), &io_reason(&error));
         return;
     }
     let mut socket = match stream {
-        Stream::Plain(socket) => Socket::Plain(Arc::new(socket)),
-        stream @ Stream::Tls(_) => Socket::Tls(stream),
+        Stream::Plain(socket) => StreamSocket::Plain(Arc::new(socket)),
+        stream @ Stream::Tls(_) => StreamSocket::Tls(stream),
     };
-    let Some(generation) = outgoing.attach(socket.direct()) else { return };
-    let attached = Attached { context, to: &to, outgoing, generation };
+    let Some(number) = queue.attach(socket.direct()) else { return };
+    let attached = AttachedStream { context, to: &to, queue, number };
     to.status.activate();
-    match write_frames(&mut socket, &to, outgoing, generation).await {
-        Ok(Next::Replaced) => {
+    match write_frames(&mut socket, &to, queue, number).await {
+        Ok(NextStep::Replaced) => {
             drop(attached);
             // The end of an answer, said in order; nobody minds if it does not arrive.
             let _ = socket.write_all(b"0\r\n\r\n").await;
@@ -271,79 +271,79 @@ pub(super) async fn write(context: &Context, start: StreamStart, mut stream: Str
 }
 
 /// Gives the stream up when its connection ends, however that happens.
-struct Attached<'a> {
+struct AttachedStream<'a> {
     context: &'a Context,
-    to: &'a Destination,
-    outgoing: &'a Outgoing,
-    generation: Generation,
+    to: &'a RemotePeer,
+    queue: &'a StreamQueue,
+    number: ConnectionNumber,
 }
 
-impl Drop for Attached<'_> {
+impl Drop for AttachedStream<'_> {
     fn drop(&mut self) {
-        if self.outgoing.detach(self.generation) {
-            self.context.mailbox.tell_unreachable(self.to.id);
+        if self.queue.detach(self.number) {
+            self.context.mailbox.notify_unreachable(self.to.id);
         }
     }
 }
 
 async fn write_frames(
-    socket: &mut Socket,
-    to: &Destination,
-    outgoing: &Outgoing,
-    generation: Generation,
-) -> Result<Next, (&'static str, io::Error)> {
+    socket: &mut StreamSocket,
+    to: &RemotePeer,
+    queue: &StreamQueue,
+    number: ConnectionNumber,
+) -> Result<NextStep, (&'static str, io::Error)> {
     let mut alive = Box::pin(sleep(LINK_HEARTBEAT_INTERVAL));
     loop {
         let next = poll_fn(|cx| {
-            match outgoing.poll_take(generation, cx) {
-                Poll::Ready(Some(batch)) => return Poll::Ready(Next::Write(batch)),
-                Poll::Ready(None) => return Poll::Ready(Next::Replaced),
+            match queue.poll_batch(number, cx) {
+                Poll::Ready(Some(batch)) => return Poll::Ready(NextStep::Write(batch)),
+                Poll::Ready(None) => return Poll::Ready(NextStep::Replaced),
                 Poll::Pending => {}
             }
             // Where something is half written this task is about to be woken for it.
-            if alive.as_mut().poll(cx).is_ready() && outgoing.occupy(generation) {
-                return Poll::Ready(Next::Alive);
+            if alive.as_mut().poll(cx).is_ready() && queue.begin_write(number) {
+                return Poll::Ready(NextStep::KeepAlive);
             }
-            socket.poll_closed(cx).map(|()| Next::Gone)
+            socket.poll_closed(cx).map(|()| NextStep::Closed)
         })
         .await;
         match next {
-            Next::Write(batch) => {
+            NextStep::Write(batch) => {
                 for bytes in [&batch.urgent, &batch.bulk] {
                     socket.write_all(bytes).await.map_err(|error| ("write", error))?;
                 }
-                outgoing.give_back(batch);
+                queue.recycle(batch);
             }
-            Next::Alive => {
-                let (began, chunk) = (Instant::now(), outgoing.link_heartbeat());
+            NextStep::KeepAlive => {
+                let (began, chunk) = (Instant::now(), queue.link_heartbeat());
                 socket.write_all(&chunk).await.map_err(|error| ("heartbeat", error))?;
                 let now = Instant::now();
-                to.measures.told_alive(outgoing.kind().into(), now.duration_since(began));
+                to.measures.sent_keep_alive(queue.kind().into(), now.duration_since(began));
                 alive.as_mut().reset(now + LINK_HEARTBEAT_INTERVAL);
             }
-            Next::Replaced | Next::Gone => return Ok(next),
+            NextStep::Replaced | NextStep::Closed => return Ok(next),
         }
     }
 }
 
-/// The socket. A plain one is shared with those who have something to say, see [`Outgoing::flush`].
-enum Socket {
+/// The socket. A plain one is shared with those who have something to say, see [`StreamQueue::flush`].
+enum StreamSocket {
     Plain(Arc<TcpStream>),
     Tls(Stream),
 }
 
-impl Socket {
+impl StreamSocket {
     fn direct(&self) -> Option<Arc<TcpStream>> {
         match self {
-            Socket::Plain(socket) => Some(socket.clone()),
-            Socket::Tls(_) => None,
+            StreamSocket::Plain(socket) => Some(socket.clone()),
+            StreamSocket::Tls(_) => None,
         }
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let socket = match self {
-            Socket::Plain(socket) => socket,
-            Socket::Tls(stream) => return write_all(stream, bytes).await,
+            StreamSocket::Plain(socket) => socket,
+            StreamSocket::Tls(stream) => return write_all(stream, bytes).await,
         };
         while !bytes.is_empty() {
             match socket.try_write(bytes) {
@@ -363,12 +363,12 @@ impl Socket {
         let mut space = [0; 64];
         loop {
             let read = match self {
-                Socket::Plain(socket) => match socket.poll_read_ready(cx) {
+                StreamSocket::Plain(socket) => match socket.poll_read_ready(cx) {
                     Poll::Ready(Ok(())) => socket.try_read(&mut space),
                     Poll::Ready(Err(error)) => Err(error),
                     Poll::Pending => return Poll::Pending,
                 },
-                Socket::Tls(stream) => {
+                StreamSocket::Tls(stream) => {
                     let mut buffer = ReadBuf::new(&mut space);
                     match Pin::new(stream).poll_read(cx, &mut buffer) {
                         Poll::Ready(read) => read.map(|()| buffer.filled().len()),
@@ -385,7 +385,7 @@ impl Socket {
     }
 }
 
-fn head(context: &Context, now: UnixNanos) -> Vec<u8> {
+fn response_head(context: &Context, now: UnixNanos) -> Vec<u8> {
     let second = now.0.div_euclid(1_000_000_000);
     let date = jiff::Timestamp::from_second(second)
         .map(|time| time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string())

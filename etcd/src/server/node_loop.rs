@@ -264,7 +264,7 @@ impl<D: Disk> NodeLoop<D> {
                 self.node.receive(message, clock::moment());
             }
             Inbound::Unreachable(id) => self.node.unreachable(id),
-            Inbound::Gone(id) => self.node.peer_is_gone(id),
+            Inbound::PeerGone(id) => self.node.peer_is_gone(id),
             Inbound::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),
             // What Go members do not understand is used as long as there is none among the members.
             Inbound::PeerChanged => self.node.set_extended(self.links.all_extended()),

@@ -112,7 +112,7 @@ async fn the_original_takes_us_for_one_of_its_kind() {
     assert_eq!(transport.features(theirs), super::super::Features::default());
     assert!(transport.active_since(theirs).is_some());
     for kind in [super::super::frames::StreamKind::Append, super::super::frames::StreamKind::Message] {
-        assert!(transport.peer(theirs).unwrap().outgoing(kind).is_attached(), "{kind:?}");
+        assert!(transport.peer(theirs).unwrap().queue(kind).is_attached(), "{kind:?}");
     }
     following.abort();
     let mut entries = Vec::new();

@@ -157,7 +157,7 @@ impl Node {
         let connected = || {
             self.transport.peer(id).is_some_and(|peer| {
                 use super::frames::StreamKind::{Append, Message};
-                [Append, Message].iter().all(|kind| peer.outgoing(*kind).is_attached())
+                [Append, Message].iter().all(|kind| peer.queue(*kind).is_attached())
             })
         };
         until(connected).await;

@@ -188,7 +188,7 @@ async fn a_peer_that_reads_nothing_slows_nobody() {
     assert!(lost >= 100, "what does not fit is told: {lost}");
     // It reads nothing for five seconds: then it is no longer waited for.
     until(|| {
-        !one.transport.peer(slow).unwrap().outgoing(super::super::frames::StreamKind::Append).is_attached()
+        !one.transport.peer(slow).unwrap().queue(super::super::frames::StreamKind::Append).is_attached()
     })
     .await;
 }
@@ -225,6 +225,6 @@ async fn idle_streams_stay_up() {
     let since = one.transport.active_since(two.id);
     tokio::time::sleep(Duration::from_millis(5500)).await;
     let peer = one.transport.peer(two.id).unwrap();
-    assert!(peer.outgoing(super::super::frames::StreamKind::Message).is_attached());
+    assert!(peer.queue(super::super::frames::StreamKind::Message).is_attached());
     assert_eq!(one.transport.active_since(two.id), since);
 }

@@ -4,7 +4,7 @@
 //! bytes, so its bound is exact, and the task at the socket writes all that gathered while it was away at once.
 //! Bytes are kept as chunks of HTTP, with room for the head in front.
 //!
-//! [`Outgoing::flush`] writes at once where the socket takes it; only what it does not take waits for that task.
+//! [`StreamQueue::flush`] writes at once where the socket takes it; only what it does not take waits for that task.
 //!
 //! There are two lanes. What elections and the leader's life depend on goes ahead of entries, and is never
 //! behind more than one segment of them.
@@ -39,11 +39,11 @@ const JOINED_BYTES_MAX: usize = 16 * 1024;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 
 /// Says which connection a stream has. Never 0.
-pub(super) type Generation = u64;
+pub(super) type ConnectionNumber = u64;
 
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum PushError {
     /// There is no connection: another way is to be taken.
     Detached,
     /// Too much waits already, or the message is larger than a peer takes.
@@ -52,16 +52,16 @@ pub(super) enum Refused {
 
 /// The outgoing half of one stream.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct StreamQueue {
     kind: StreamKind,
-    queue: Mutex<Queue>,
+    queue: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct QueueState {
     /// The connection that is written to, 0 for none.
-    attached: Generation,
-    last: Generation,
+    attached: ConnectionNumber,
+    last: ConnectionNumber,
     urgent: Segment,
     bulk: VecDeque<Segment>,
     messages: usize,
@@ -75,7 +75,7 @@ struct Queue {
     /// The task at the socket is writing: nobody else may.
     writing: bool,
     /// What the socket did not take. Goes before everything else.
-    unfinished: Option<Batch>,
+    unfinished: Option<WriteBatch>,
 }
 
 /// A chunk that is being filled.
@@ -88,17 +88,17 @@ struct Segment {
 
 /// What is to be written next: chunks, whole.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct WriteBatch {
     /// Goes first. May be empty.
     pub(super) urgent: BytesMut,
     /// Entries. May be empty.
     pub(super) bulk: BytesMut,
 }
 
-impl Outgoing {
+impl StreamQueue {
     /// A stream without a connection.
-    pub(super) fn new(kind: StreamKind) -> Outgoing {
-        Outgoing { kind, queue: Mutex::default() }
+    pub(super) fn new(kind: StreamKind) -> StreamQueue {
+        StreamQueue { kind, queue: Mutex::default() }
     }
 
     /// Messages that wait, and their bytes.
@@ -113,16 +113,16 @@ impl Outgoing {
     }
 
     /// Takes a message, and tells how many bytes it is. Never waits. It leaves with the next
-    /// [`Outgoing::flush`].
-    pub(super) fn push(&self, message: &Message) -> Result<usize, Refused> {
+    /// [`StreamQueue::flush`].
+    pub(super) fn push(&self, message: &Message) -> Result<usize, PushError> {
         let mut queue = self.queue.lock();
         if queue.attached == 0 {
-            return Err(Refused::Detached);
+            return Err(PushError::Detached);
         }
         let length_max = message.encoded_len_max();
         let full = queue.messages == MESSAGES_MAX || queue.bytes + length_max > BYTES_MAX;
         if length_max > FRAME_BYTES_MAX || (full && queue.messages > 0) {
-            return Err(Refused::Full);
+            return Err(PushError::Full);
         }
         let queue = &mut *queue;
         let is_bulk = matches!(message.kind(), Kind::Append | Kind::Propose);
@@ -135,7 +135,7 @@ impl Outgoing {
             }
             match queue.bulk.back_mut() {
                 Some(segment) => segment,
-                None => return Err(Refused::Full),
+                None => return Err(PushError::Full),
             }
         };
         segment.messages += 1;
@@ -167,7 +167,7 @@ impl Outgoing {
             let mut batch = queue.take();
             // An error is left to the task, which meets it again.
             if write_now(&socket, &mut batch.urgent) && write_now(&socket, &mut batch.bulk) {
-                queue.give_back(batch);
+                queue.recycle(batch);
                 if queue.messages == 0 {
                     return;
                 }
@@ -182,7 +182,7 @@ impl Outgoing {
 
     /// Takes a new connection; that before it ends. `direct` is its socket, if that can be written to as it is.
     /// `None` when there is to be none any more.
-    pub(super) fn attach(&self, direct: Option<Arc<TcpStream>>) -> Option<Generation> {
+    pub(super) fn attach(&self, direct: Option<Arc<TcpStream>>) -> Option<ConnectionNumber> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return None;
@@ -195,9 +195,9 @@ impl Outgoing {
     }
 
     /// The connection is gone. Whether messages are lost that nobody has seen go.
-    pub(super) fn detach(&self, generation: Generation) -> bool {
+    pub(super) fn detach(&self, number: ConnectionNumber) -> bool {
         let mut queue = self.queue.lock();
-        if queue.attached != generation {
+        if queue.attached != number {
             return false;
         }
         let lost = queue.messages > 0 || queue.unfinished.is_some();
@@ -222,9 +222,13 @@ impl Outgoing {
 
     /// What is to be written next, by the caller alone until it calls again. `Ready(None)` when the connection
     /// has been replaced or closed.
-    pub(super) fn poll_take(&self, generation: Generation, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+    pub(super) fn poll_batch(
+        &self,
+        number: ConnectionNumber,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<WriteBatch>> {
         let mut queue = self.queue.lock();
-        if queue.attached != generation {
+        if queue.attached != number {
             return Poll::Ready(None);
         }
         queue.writing = false;
@@ -242,10 +246,10 @@ impl Outgoing {
         Poll::Ready(Some(batch))
     }
 
-    /// Keeps others from writing until the next [`Outgoing::poll_take`]. Not while something is half written.
-    pub(super) fn occupy(&self, generation: Generation) -> bool {
+    /// Keeps others from writing until the next [`StreamQueue::poll_batch`]. Not while something is half written.
+    pub(super) fn begin_write(&self, number: ConnectionNumber) -> bool {
         let mut queue = self.queue.lock();
-        let free = queue.attached == generation && queue.unfinished.is_none();
+        let free = queue.attached == number && queue.unfinished.is_none();
         if free {
             queue.writing = true;
         }
@@ -253,8 +257,8 @@ impl Outgoing {
     }
 
     /// Gives the buffers of a written batch back.
-    pub(super) fn give_back(&self, batch: Batch) {
-        self.queue.lock().give_back(batch);
+    pub(super) fn recycle(&self, batch: WriteBatch) {
+        self.queue.lock().recycle(batch);
     }
 
     /// The chunk that says the link is alive.
@@ -266,29 +270,29 @@ impl Outgoing {
         let mut chunk = BytesMut::with_capacity(CHUNK_HEAD + frame.len() + 2);
         chunk.put_bytes(b'0', CHUNK_HEAD);
         chunk.put_slice(frame);
-        seal(&mut chunk);
+        finish_chunk(&mut chunk);
         chunk
     }
 }
 
-impl Queue {
+impl QueueState {
     /// Forgets what waits and what the other side knew, and wakes whoever writes.
     fn clear(&mut self) {
         let (last, closed) = (self.last, self.closed);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        *self = Queue { last, closed, ..Queue::default() };
+        *self = QueueState { last, closed, ..QueueState::default() };
     }
 
     /// The next chunks, off the queue.
-    fn take(&mut self) -> Batch {
+    fn take(&mut self) -> WriteBatch {
         let urgent = std::mem::take(&mut self.urgent);
         let bulk = self.bulk.pop_front().unwrap_or_default();
         let [mut urgent, mut bulk] = [urgent, bulk].map(|Segment { mut chunk, messages }| {
             self.messages -= messages;
             self.bytes -= chunk.len().saturating_sub(CHUNK_HEAD);
-            seal(&mut chunk);
+            finish_chunk(&mut chunk);
             chunk
         });
         if !urgent.is_empty() && bulk.len() <= JOINED_BYTES_MAX {
@@ -297,10 +301,10 @@ impl Queue {
         }
         // The next urgent messages are written into a buffer that is there already.
         self.urgent.chunk = self.spare.pop().unwrap_or_default();
-        Batch { urgent, bulk }
+        WriteBatch { urgent, bulk }
     }
 
-    fn give_back(&mut self, batch: Batch) {
+    fn recycle(&mut self, batch: WriteBatch) {
         for mut buffer in [batch.urgent, batch.bulk] {
             if self.spare.len() < 2 && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX {
                 buffer.clear();
@@ -322,7 +326,7 @@ fn write_now(socket: &TcpStream, bytes: &mut BytesMut) -> bool {
 }
 
 /// Makes a chunk of bytes that stand after the room for its head.
-fn seal(chunk: &mut BytesMut) {
+fn finish_chunk(chunk: &mut BytesMut) {
     if chunk.is_empty() {
         return;
     }
@@ -354,65 +358,65 @@ mod tests {
         Message::decode(bytes::Bytes::from_static(&[8, 8, 16, 2, 24, 1])).unwrap()
     }
 
-    fn take(outgoing: &Outgoing, generation: Generation) -> Poll<Option<Batch>> {
-        outgoing.poll_take(generation, &mut Context::from_waker(Waker::noop()))
+    fn take(stream: &StreamQueue, number: ConnectionNumber) -> Poll<Option<WriteBatch>> {
+        stream.poll_batch(number, &mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn a_chunk_has_its_length_in_front() {
-        let outgoing = Outgoing::new(StreamKind::Append);
-        assert_eq!(outgoing.link_heartbeat(), b"00000001\r\n\0\r\n"[..]);
-        let outgoing = Outgoing::new(StreamKind::Message);
-        assert_eq!(outgoing.link_heartbeat()[..10], b"00000024\r\n"[..]);
+        let stream = StreamQueue::new(StreamKind::Append);
+        assert_eq!(stream.link_heartbeat(), b"00000001\r\n\0\r\n"[..]);
+        let stream = StreamQueue::new(StreamKind::Message);
+        assert_eq!(stream.link_heartbeat()[..10], b"00000024\r\n"[..]);
     }
 
     #[test]
     fn a_heartbeat_goes_ahead_of_entries() {
-        let outgoing = Outgoing::new(StreamKind::Message);
-        assert_eq!(outgoing.push(&heartbeat()), Err(Refused::Detached));
-        let generation = outgoing.attach(None).unwrap();
+        let stream = StreamQueue::new(StreamKind::Message);
+        assert_eq!(stream.push(&heartbeat()), Err(PushError::Detached));
+        let number = stream.attach(None).unwrap();
         for index in 0..4 {
-            outgoing.push(&append(index, SEGMENT_BYTES)).unwrap();
+            stream.push(&append(index, SEGMENT_BYTES)).unwrap();
         }
-        outgoing.push(&heartbeat()).unwrap();
-        let Poll::Ready(Some(first)) = take(&outgoing, generation) else { panic!("nothing to write") };
+        stream.push(&heartbeat()).unwrap();
+        let Poll::Ready(Some(first)) = take(&stream, number) else { panic!("nothing to write") };
         assert!(!first.urgent.is_empty());
         assert!(first.bulk.len() < 2 * SEGMENT_BYTES, "one segment, then others have their turn");
         for _ in 0..3 {
-            let Poll::Ready(Some(next)) = take(&outgoing, generation) else { panic!("nothing to write") };
+            let Poll::Ready(Some(next)) = take(&stream, number) else { panic!("nothing to write") };
             assert!(next.urgent.is_empty() && !next.bulk.is_empty());
         }
-        assert!(take(&outgoing, generation).is_pending());
-        assert_eq!(outgoing.queue.lock().bytes, 0);
+        assert!(take(&stream, number).is_pending());
+        assert_eq!(stream.queue.lock().bytes, 0);
     }
 
     #[test]
     fn a_peer_that_reads_nothing_costs_a_bounded_number_of_bytes() {
-        let outgoing = Outgoing::new(StreamKind::Append);
-        let generation = outgoing.attach(None).unwrap();
-        let taken = (0..200).filter(|index| outgoing.push(&append(*index, 1 << 20)).is_ok()).count();
+        let stream = StreamQueue::new(StreamKind::Append);
+        let number = stream.attach(None).unwrap();
+        let taken = (0..200).filter(|index| stream.push(&append(*index, 1 << 20)).is_ok()).count();
         assert!((60..64).contains(&taken), "{taken}");
-        assert!(outgoing.detach(generation));
-        assert_eq!(outgoing.push(&append(1, 1)), Err(Refused::Detached));
-        let generation = outgoing.attach(None).unwrap();
-        let taken = (0..9999).filter(|index| outgoing.push(&append(*index, 1)).is_ok()).count();
+        assert!(stream.detach(number));
+        assert_eq!(stream.push(&append(1, 1)), Err(PushError::Detached));
+        let number = stream.attach(None).unwrap();
+        let taken = (0..9999).filter(|index| stream.push(&append(*index, 1)).is_ok()).count();
         assert_eq!(taken, MESSAGES_MAX);
-        assert!(outgoing.detach(generation));
+        assert!(stream.detach(number));
     }
 
     #[test]
     fn a_new_connection_ends_the_old_one_and_begins_afresh() {
-        let outgoing = Outgoing::new(StreamKind::Append);
-        let old = outgoing.attach(None).unwrap();
-        outgoing.push(&append(4, 1)).unwrap();
-        let new = outgoing.attach(None).unwrap();
-        assert!(matches!(take(&outgoing, old), Poll::Ready(None)));
-        assert!(!outgoing.detach(old), "the new one is not touched");
-        outgoing.push(&append(5, 1)).unwrap();
-        let Poll::Ready(Some(batch)) = take(&outgoing, new) else { panic!("nothing to write") };
+        let stream = StreamQueue::new(StreamKind::Append);
+        let old = stream.attach(None).unwrap();
+        stream.push(&append(4, 1)).unwrap();
+        let new = stream.attach(None).unwrap();
+        assert!(matches!(take(&stream, old), Poll::Ready(None)));
+        assert!(!stream.detach(old), "the new one is not touched");
+        stream.push(&append(5, 1)).unwrap();
+        let Poll::Ready(Some(batch)) = take(&stream, new) else { panic!("nothing to write") };
         assert_eq!(batch.bulk[CHUNK_HEAD], 2, "a whole message: the other side knows nothing");
-        outgoing.close();
-        assert!(matches!(take(&outgoing, new), Poll::Ready(None)));
-        assert_eq!(outgoing.attach(None), None);
+        stream.close();
+        assert!(matches!(take(&stream, new), Poll::Ready(None)));
+        assert_eq!(stream.attach(None), None);
     }
 }
