@@ -146,7 +146,7 @@ async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
     let mut failed = "it advertises no client URL".to_owned();
     for url in peer.client_urls.iter().take(URLS_MAX) {
         let began = Instant::now();
-        match info::ask(dialer, url, REPORT, URL_TIME_MAX).await {
+        match info::fetch(dialer, url, REPORT, URL_TIME_MAX).await {
             Err(why) => failed = why,
             Ok(answer) if answer.status() == StatusCode::OK => {
                 match serde_json::from_slice::<Report>(answer.body()) {
@@ -226,7 +226,7 @@ struct Versions {
 /// Builds a report from several pages, for a Go member or one of ours without a dashboard.
 async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
     let pages =
-        ["/v2/stats/self", "/version", "/health"].map(|path| info::ask(dialer, url, path, URL_TIME_MAX));
+        ["/v2/stats/self", "/version", "/health"].map(|path| info::fetch(dialer, url, path, URL_TIME_MAX));
     let [stats, version, health] = pages;
     let (stats, version, health) = tokio::join!(stats, version, health);
     let stats = stats?;
@@ -244,7 +244,7 @@ async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Res
     };
     let mut followers = Vec::new();
     if role == "leader"
-        && let Ok(answer) = info::ask(dialer, url, "/v2/stats/leader", URL_TIME_MAX).await
+        && let Ok(answer) = info::fetch(dialer, url, "/v2/stats/leader", URL_TIME_MAX).await
         && let Ok(stats) = serde_json::from_slice::<StatsLeader>(answer.body())
     {
         followers.extend(stats.followers.into_iter().take(MEMBERS_MAX).map(|(id, stats)| FollowerReport {

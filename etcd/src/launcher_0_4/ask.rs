@@ -147,7 +147,7 @@ fn dialer(flags: &LauncherFlags, role: Role) -> Result<Dialer, TlsFileError> {
 }
 
 async fn get(dialer: &Dialer, url: &str, path: &str) -> Result<(StatusCode, Vec<u8>), String> {
-    let answer = info::ask(dialer, url.trim_end_matches('/'), path, ANSWER_MAX).await?;
+    let answer = info::fetch(dialer, url.trim_end_matches('/'), path, ANSWER_MAX).await?;
     Ok((answer.status(), answer.body().to_vec()))
 }
 

@@ -31,7 +31,7 @@ use shared::pb;
 pub(super) const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of a length.
-pub(super) const LENGTH: usize = 8;
+pub(super) const LENGTH_BYTES: usize = 8;
 
 /// A heartbeat from nobody to nobody, as Go writes it: it tells that the link is alive.
 pub(super) const LINK_HEARTBEAT: [u8; 36] = [
@@ -68,11 +68,11 @@ impl StreamKind {
 
 /// What a stream brought.
 #[derive(Debug, PartialEq)]
-pub(super) enum Received {
+pub(super) enum Frame {
     /// A message, and how many bytes it took.
     Message(Message, usize),
     /// The link is alive, or the message is of a kind from a later time.
-    Nothing,
+    Ignored,
 }
 
 /// Why a stream cannot be read on.
@@ -122,17 +122,13 @@ impl FrameReader {
     /// The next frame of `body`, taken off its front; `None` while it is not all there.
     ///
     /// After an error the stream is of no further use.
-    pub(super) fn next(&mut self, body: &mut BytesMut) -> Result<Option<Received>, FrameError> {
+    pub(super) fn next(&mut self, body: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match self {
             FrameReader::Append(reader) => reader.next(body),
             FrameReader::Message => {
                 let Some((message, bytes)) = next_message(body)? else { return Ok(None) };
-                Ok(Some(message.map_or(Received::Nothing, |message| {
-                    if is_link_heartbeat(&message) {
-                        Received::Nothing
-                    } else {
-                        Received::Message(message, bytes)
-                    }
+                Ok(Some(message.map_or(Frame::Ignored, |message| {
+                    if is_link_heartbeat(&message) { Frame::Ignored } else { Frame::Message(message, bytes) }
                 })))
             }
         }
@@ -144,42 +140,42 @@ pub(super) fn write_message(message: &Message, out: &mut BytesMut) {
     let start = out.len();
     out.put_u64(0);
     message.encode(out);
-    let length = (out.len() - start - LENGTH) as u64;
-    out[start..start + LENGTH].copy_from_slice(&length.to_be_bytes());
+    let length = (out.len() - start - LENGTH_BYTES) as u64;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 /// A message with its length, and how many bytes they are. No message when it is of an unknown kind.
 pub(super) fn next_message(body: &mut BytesMut) -> Result<Option<(Option<Message>, usize)>, FrameError> {
     let Some(length) = next_length(body)? else { return Ok(None) };
-    body.advance(LENGTH);
+    body.advance(LENGTH_BYTES);
     let message = match Message::decode(body.split_to(length).freeze()) {
         Ok(message) => Some(message),
         Err(MessageError::UnknownKind(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    Ok(Some((message, length + LENGTH)))
+    Ok(Some((message, length + LENGTH_BYTES)))
 }
 
 /// What a message that is not to be taken says of itself.
 pub(super) fn next_head(body: &mut BytesMut) -> Result<Option<MessageHead>, FrameError> {
     let Some(length) = next_length(body)? else { return Ok(None) };
-    body.advance(LENGTH);
+    body.advance(LENGTH_BYTES);
     Ok(Some(MessageHead::decode(body.split_to(length).freeze())?))
 }
 
 /// The length at the front of `body`, if all that it announces is there too.
 pub(super) fn next_length(body: &[u8]) -> Result<Option<usize>, FrameError> {
-    let Some(announced) = body.first_chunk::<LENGTH>() else { return Ok(None) };
+    let Some(announced) = body.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let announced = u64::from_be_bytes(*announced);
     let length = usize::try_from(announced).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(announced));
     }
-    Ok((body.len() - LENGTH >= length).then_some(length))
+    Ok((body.len() - LENGTH_BYTES >= length).then_some(length))
 }
 
 /// The index after `index`. The last one there is has none.
-pub(super) fn after(index: u64) -> Result<u64, FrameError> {
+pub(super) fn next_index(index: u64) -> Result<u64, FrameError> {
     index.checked_add(1).ok_or(FrameError::Gap { wanted: index, found: 0 })
 }
 
@@ -213,7 +209,7 @@ impl AppendWriter {
         if follows {
             let entries = message.entries();
             let count = entries.len() as u64;
-            out.reserve(message.encoded_len_max() + 3 * LENGTH);
+            out.reserve(message.encoded_len_max() + 3 * LENGTH_BYTES);
             out.put_u8(ENTRIES);
             out.put_u64(count);
             for entry in entries {
@@ -242,11 +238,11 @@ pub(super) struct AppendReader {
     to: MemberId,
     known: AppendWriter,
     /// A frame of entries of which not all have come.
-    open: Option<Open>,
+    open: Option<OpenFrame>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFrame {
     /// Entries still to come.
     rest: u64,
     entries: Vec<pb::Entry>,
@@ -261,16 +257,16 @@ impl AppendReader {
     }
 
     /// See [`FrameReader::next`](FrameReader::next).
-    pub(super) fn next(&mut self, body: &mut BytesMut) -> Result<Option<Received>, FrameError> {
+    pub(super) fn next(&mut self, body: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         if self.open.is_none() {
             match body.first() {
                 None => return Ok(None),
                 Some(&ALIVE) => {
                     body.advance(1);
-                    return Ok(Some(Received::Nothing));
+                    return Ok(Some(Frame::Ignored));
                 }
                 Some(&WHOLE) => return self.next_whole(body),
-                Some(&ENTRIES) if body.len() <= LENGTH => return Ok(None),
+                Some(&ENTRIES) if body.len() <= LENGTH_BYTES => return Ok(None),
                 Some(&ENTRIES) => {
                     body.advance(1);
                     let rest = body.get_u64();
@@ -282,7 +278,7 @@ impl AppendReader {
                     }
                     let room = usize::try_from(rest).unwrap_or(usize::MAX).min(ENTRIES_TRUSTED);
                     let entries = Vec::with_capacity(room);
-                    self.open = Some(Open { rest, entries, bytes: 1 + LENGTH });
+                    self.open = Some(OpenFrame { rest, entries, bytes: 1 + LENGTH_BYTES });
                 }
                 Some(&other) => return Err(FrameError::Type(other)),
             }
@@ -290,30 +286,30 @@ impl AppendReader {
         self.next_entries(body)
     }
 
-    fn next_whole(&mut self, body: &mut BytesMut) -> Result<Option<Received>, FrameError> {
+    fn next_whole(&mut self, body: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         if next_length(&body[1..])?.is_none() {
             return Ok(None);
         }
         body.advance(1);
-        let Some((Some(message), bytes)) = next_message(body)? else { return Ok(Some(Received::Nothing)) };
+        let Some((Some(message), bytes)) = next_message(body)? else { return Ok(Some(Frame::Ignored)) };
         if message.kind() != Kind::Append {
             return Err(FrameError::Kind(message.kind()));
         }
         self.known = AppendWriter::after(&message);
-        Ok(Some(Received::Message(message, bytes + 1)))
+        Ok(Some(Frame::Message(message, bytes + 1)))
     }
 
-    fn next_entries(&mut self, body: &mut BytesMut) -> Result<Option<Received>, FrameError> {
+    fn next_entries(&mut self, body: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         let Some(open) = &mut self.open else { return Ok(None) };
         while open.rest > 0 {
             let Some(length) = next_length(body)? else { return Ok(None) };
-            body.advance(LENGTH);
-            open.bytes += LENGTH + length;
+            body.advance(LENGTH_BYTES);
+            open.bytes += LENGTH_BYTES + length;
             if open.bytes > FRAME_BYTES_MAX {
                 return Err(FrameError::TooLong(open.bytes as u64));
             }
             let entry = read_entry(body.split_to(length))?;
-            let wanted = after(self.known.index)?;
+            let wanted = next_index(self.known.index)?;
             if entry.index != wanted {
                 return Err(FrameError::Gap { wanted, found: entry.index });
             }
@@ -321,14 +317,14 @@ impl AppendReader {
             open.entries.push(entry);
             open.rest -= 1;
         }
-        if body.len() < LENGTH {
+        if body.len() < LENGTH_BYTES {
             return Ok(None);
         }
         let commit = body.get_u64();
-        let Some(Open { entries, bytes, .. }) = self.open.take() else { return Ok(None) };
+        let Some(OpenFrame { entries, bytes, .. }) = self.open.take() else { return Ok(None) };
         let index = self.known.index.wrapping_sub(entries.len() as u64);
         let message = Message::append(self.from, self.to, self.known.term, index, commit, entries)?;
-        Ok(Some(Received::Message(message, bytes + LENGTH)))
+        Ok(Some(Frame::Message(message, bytes + LENGTH_BYTES)))
     }
 }
 
@@ -354,7 +350,7 @@ mod tests {
     fn a_captured_message_is_read_and_written_alike() {
         let mut body = bytes(CAPTURED);
         let whole = body.clone();
-        let Some(Received::Message(message, taken)) = FrameReader::Message.next(&mut body).unwrap() else {
+        let Some(Frame::Message(message, taken)) = FrameReader::Message.next(&mut body).unwrap() else {
             panic!("no message");
         };
         assert_eq!((taken, body.len()), (whole.len(), 0));
@@ -378,10 +374,10 @@ mod tests {
     fn heartbeats_of_the_link_and_unknown_kinds_say_nothing() {
         let mut body = BytesMut::from(&LINK_HEARTBEAT[..]);
         body.extend_from_slice(&bytes("0000000000000002 0863"));
-        assert_eq!(FrameReader::Message.next(&mut body).unwrap(), Some(Received::Nothing));
-        assert_eq!(FrameReader::Message.next(&mut body).unwrap(), Some(Received::Nothing));
+        assert_eq!(FrameReader::Message.next(&mut body).unwrap(), Some(Frame::Ignored));
+        assert_eq!(FrameReader::Message.next(&mut body).unwrap(), Some(Frame::Ignored));
         assert!(body.is_empty());
-        let written = Message::decode(BytesMut::from(&LINK_HEARTBEAT[LENGTH..]).freeze()).unwrap();
+        let written = Message::decode(BytesMut::from(&LINK_HEARTBEAT[LENGTH_BYTES..]).freeze()).unwrap();
         let mut out = BytesMut::new();
         write_message(&written, &mut out);
         assert_eq!(out, LINK_HEARTBEAT[..]);
@@ -418,7 +414,7 @@ mod tests {
         Message::append(FROM, TO, term, index, commit, entries).unwrap()
     }
 
-    fn read_all(mut body: BytesMut, piece: usize) -> Vec<Received> {
+    fn read_all(mut body: BytesMut, piece: usize) -> Vec<Frame> {
         let (mut reader, mut part, mut got) = (reader(), BytesMut::new(), Vec::new());
         while !body.is_empty() {
             part.extend_from_slice(&body.split_to(piece.min(body.len())));
@@ -442,13 +438,13 @@ mod tests {
         );
         for piece in [1, 7, body.len()] {
             let got = read_all(body.clone(), piece);
-            let Received::Message(first, 62) = &got[0] else { panic!("{:?}", got[0]) };
+            let Frame::Message(first, 62) = &got[0] else { panic!("{:?}", got[0]) };
             assert_eq!((first.from(), first.to(), first.log_term()), (FROM, TO, 1));
             let with_id = |index, id| pb::Entry { data: Some(vec![8, id].into()), ..entry(2, index, "") };
             let second = append(2, 4, 4, vec![with_id(5, 1), with_id(6, 2)]);
-            assert_eq!(got[1], Received::Message(second, 1 + 8 + 2 * 18 + 8));
-            assert_eq!(got[2], Received::Message(append(2, 6, 6, Vec::new()), 17));
-            assert_eq!(got[3], Received::Nothing);
+            assert_eq!(got[1], Frame::Message(second, 1 + 8 + 2 * 18 + 8));
+            assert_eq!(got[2], Frame::Message(append(2, 6, 6, Vec::new()), 17));
+            assert_eq!(got[3], Frame::Ignored);
         }
     }
 
@@ -472,7 +468,7 @@ mod tests {
             let got = read_all(out.clone(), piece);
             assert_eq!(got.len(), messages.len());
             for (got, sent) in got.iter().zip(&messages) {
-                let Received::Message(got, _) = got else { panic!("{got:?}") };
+                let Frame::Message(got, _) = got else { panic!("{got:?}") };
                 // What is nil and what is empty is one in memory.
                 assert_eq!(got, sent);
             }

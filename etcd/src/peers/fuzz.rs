@@ -5,7 +5,7 @@ use node::member::fuzz::{Attack, Choices};
 use prost::Message as _;
 use shared::id::MemberId;
 
-use super::frames::{AppendReader, FrameReader, Received, next_head};
+use super::frames::{AppendReader, Frame, FrameReader, next_head};
 
 /// Frames on one stream at most.
 const FRAMES_MAX: usize = 40;
@@ -51,8 +51,8 @@ pub fn fuzz_streams(input: &[u8]) {
         }
         loop {
             match reader.next(&mut body) {
-                Ok(Some(Received::Message(message, _))) => attack.step(VICTIM, message),
-                Ok(Some(Received::Nothing)) => {}
+                Ok(Some(Frame::Message(message, _))) => attack.step(VICTIM, message),
+                Ok(Some(Frame::Ignored)) => {}
                 Ok(None) => break,
                 // The stream ends, and the next one begins anew.
                 Err(_) => {

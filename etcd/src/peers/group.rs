@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
-use super::local::{Inbound, Local, Mailbox, SnapshotSource};
-use super::peer::{Context, RemotePeer};
+use super::local::{Inbound, LocalMember, Mailbox, SnapshotSource};
+use super::peer::{RemotePeer, TransportContext};
 use super::{pipeline, probing, streams};
 use crate::log;
 use crate::metrics::traffic::{PeerStats, TrafficCounter};
@@ -38,7 +38,7 @@ const REMOTES_MAX: usize = 32;
 pub struct Transport(Arc<Inner>);
 
 struct Inner {
-    context: Arc<Context>,
+    context: Arc<TransportContext>,
     group: RwLock<Group>,
 }
 
@@ -70,13 +70,13 @@ impl Transport {
     /// A transport without peers. What comes in goes to `inbound`; its capacity bounds how much of it can
     /// wait (an append has up to 1 MiB), and peers wait when it is full.
     pub fn new(
-        local: Local,
+        local: LocalMember,
         dialer: Dialer,
         snapshots: Arc<dyn SnapshotSource>,
         inbound: mpsc::Sender<Inbound>,
         election_timeout: Duration,
     ) -> Transport {
-        let context = Context {
+        let context = TransportContext {
             sender_headers: SenderHeaders::new(local.id, local.cluster_id, &local.peer_urls),
             local,
             dialer,
@@ -230,7 +230,7 @@ impl Transport {
         }))
     }
 
-    pub(super) fn context(&self) -> &Arc<Context> {
+    pub(super) fn context(&self) -> &Arc<TransportContext> {
         &self.0.context
     }
 

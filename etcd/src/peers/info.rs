@@ -64,12 +64,12 @@ pub async fn members_of(
     urls: &[String],
     limit: Duration,
 ) -> Result<RemoteCluster, InfoError> {
-    first_list(dialer, urls, limit, |why| log::warning!("etcdserver", "{why}")).await
+    first_members(dialer, urls, limit, |why| log::warning!("etcdserver", "{why}")).await
 }
 
 /// As [`members_of`], for who does not mind that nobody is there: logs nothing.
 pub async fn members_if_there(dialer: &Dialer, urls: &[String], limit: Duration) -> Option<RemoteCluster> {
-    first_list(dialer, urls, limit, |_| ()).await.ok()
+    first_members(dialer, urls, limit, |_| ()).await.ok()
 }
 
 /// Asks one member, at one of its peer URLs after the other, which versions it speaks. Each may take as long as
@@ -77,7 +77,7 @@ pub async fn members_if_there(dialer: &Dialer, urls: &[String], limit: Duration)
 pub async fn version_of(dialer: &Dialer, urls: &[String], limit: Duration) -> Result<PeerVersion, InfoError> {
     let mut failed = InfoError::NoUrls;
     for url in urls {
-        match ask(dialer, url, "/version", limit).await.and_then(|answer| read_version(&answer)) {
+        match fetch(dialer, url, "/version", limit).await.and_then(|answer| read_version(&answer)) {
             Ok(version) => return Ok(version),
             Err(why) => failed = InfoError::NoVersion(why),
         }
@@ -85,14 +85,14 @@ pub async fn version_of(dialer: &Dialer, urls: &[String], limit: Duration) -> Re
     Err(failed)
 }
 
-async fn first_list(
+async fn first_members(
     dialer: &Dialer,
     urls: &[String],
     limit: Duration,
     tell: impl Fn(&str),
 ) -> Result<RemoteCluster, InfoError> {
     for url in urls {
-        match ask(dialer, url, "/members", limit).await {
+        match fetch(dialer, url, "/members", limit).await {
             Ok(answer) => match read_members(&answer) {
                 Ok(cluster) => return Ok(cluster),
                 Err(why) => tell(&why),
@@ -104,10 +104,15 @@ async fn first_list(
 }
 
 /// A whole answer.
-pub(crate) type Answer = Response<Bytes>;
+pub(crate) type WholeResponse = Response<Bytes>;
 
 /// One question; the error is in the words of Go's client.
-pub(crate) async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration) -> Result<Answer, String> {
+pub(crate) async fn fetch(
+    dialer: &Dialer,
+    url: &str,
+    path: &str,
+    limit: Duration,
+) -> Result<WholeResponse, String> {
     let failed = |why: &dyn fmt::Display| format!("Get {url}{path}: {why}");
     let parsed: Url = url.parse().map_err(|error| failed(&error))?;
     match timeout(limit, get(dialer, &parsed, path, limit)).await {
@@ -116,7 +121,7 @@ pub(crate) async fn ask(dialer: &Dialer, url: &str, path: &str, limit: Duration)
     }
 }
 
-async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<WholeResponse, HttpError> {
     let options =
         HttpOptions { dial_timeout: limit, header_lines_max: HEADER_LINES_SHORT, idle_max: 0, proxy: None };
     let host =
@@ -137,7 +142,7 @@ async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<
 /// A member as `/members` tells of it: its id is a decimal number.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct MemberRecord {
     id: u64,
     #[serde(default)]
     name: String,
@@ -147,8 +152,8 @@ struct Listed {
     client_urls: Option<Vec<String>>,
 }
 
-fn read_members(answer: &Answer) -> Result<RemoteCluster, String> {
-    let listed: Option<Vec<Listed>> = serde_json::from_slice(answer.body())
+fn read_members(answer: &WholeResponse) -> Result<RemoteCluster, String> {
+    let listed: Option<Vec<MemberRecord>> = serde_json::from_slice(answer.body())
         .map_err(|error| format!("could not unmarshal cluster response: {error}"))?;
     let id = answer.headers().get("x-etcd-cluster-id").map_or(&[][..], |id| id.as_bytes());
     let cluster_id = String::from_utf8_lossy(id)
@@ -171,19 +176,19 @@ fn read_members(answer: &Answer) -> Result<RemoteCluster, String> {
 
 /// What `/version` answers.
 #[derive(Deserialize)]
-struct Versions {
+struct VersionReply {
     #[serde(rename = "etcdserver", default)]
     server: String,
     #[serde(rename = "etcdcluster", default)]
     cluster: String,
 }
 
-fn read_version(answer: &Answer) -> Result<PeerVersion, String> {
+fn read_version(answer: &WholeResponse) -> Result<PeerVersion, String> {
     if answer.status() == StatusCode::NOT_FOUND {
         let first = Version { major: 2, minor: 0, patch: 0 };
         return Ok(PeerVersion { server: first, cluster: Some(first) });
     }
-    let versions: Versions = serde_json::from_slice(answer.body())
+    let versions: VersionReply = serde_json::from_slice(answer.body())
         .map_err(|error| format!("failed to unmarshal the response body: {error}"))?;
     let server = versions
         .server
@@ -216,7 +221,7 @@ mod tests {
         format!("http://{address}")
     }
 
-    async fn nobody() -> String {
+    async fn unused_url() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     }
@@ -224,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_usable_list_is_taken() {
         let urls = [
-            nobody().await,
+            unused_url().await,
             peer("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nContent-Length: 2\r\n\r\n{}").await,
             peer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").await,
             peer(
@@ -268,7 +273,7 @@ mod tests {
         );
         let old = peer("HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n").await;
         let dialer = Dialer::plain();
-        let version = version_of(&dialer, &[nobody().await, new.await], LIMIT).await.unwrap();
+        let version = version_of(&dialer, &[unused_url().await, new.await], LIMIT).await.unwrap();
         assert_eq!(
             (version.server.to_string(), version.cluster.unwrap().to_string()),
             ("2.3.8".into(), "2.3.0".into())

@@ -17,7 +17,7 @@ use crate::backend::Backend;
 
 /// The member that the transport works for.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub struct LocalMember {
     /// Its id.
     pub id: MemberId,
     /// Its cluster.

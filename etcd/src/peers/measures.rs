@@ -67,8 +67,8 @@ const SLOTS: usize = Channel::ALL.len() * KINDS.len();
 const _: () = assert!(SLOTS <= 32);
 
 /// Where messages of that kind on that way are counted.
-fn slot(way: Channel, kind: Kind) -> usize {
-    way as usize * KINDS.len() + kind as usize
+fn slot(channel: Channel, kind: Kind) -> usize {
+    channel as usize * KINDS.len() + kind as usize
 }
 
 /// What was measured of one destination.
@@ -106,8 +106,8 @@ impl Measures {
     }
 
     /// A message of so many bytes was handed to a stream; it counts as sent with the next flush.
-    pub(super) fn queued(&self, way: Channel, kind: Kind, bytes: usize) {
-        let slot = slot(way, kind);
+    pub(super) fn queued(&self, channel: Channel, kind: Kind, bytes: usize) {
+        let slot = slot(channel, kind);
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
         self.queued[slot].fetch_add(1, Relaxed);
         self.queued_slots.fetch_or(1 << slot, Relaxed);
@@ -137,13 +137,13 @@ impl Measures {
     }
 
     /// A stream has told that it is alive, which took so long.
-    pub(super) fn sent_keep_alive(&self, way: Channel, took: Duration) {
-        self.observe(slot(way, Kind::Local), took);
+    pub(super) fn sent_keep_alive(&self, channel: Channel, took: Duration) {
+        self.observe(slot(channel, Kind::Local), took);
     }
 
     /// A message did not get there.
-    pub(super) fn failed(&self, way: Channel, kind: Kind) {
-        self.failed[slot(way, kind)].fetch_add(1, Relaxed);
+    pub(super) fn failed(&self, channel: Channel, kind: Kind) {
+        self.failed[slot(channel, kind)].fetch_add(1, Relaxed);
     }
 
     /// The peer has sent a message of so many bytes.
@@ -152,7 +152,7 @@ impl Measures {
     }
 
     /// The peer was connected and is not any more.
-    pub(super) fn lost(&self) {
+    pub(super) fn disconnected(&self) {
         self.losses.fetch_add(1, Relaxed);
     }
 
@@ -162,19 +162,19 @@ impl Measures {
         let histogram = self.round_trip.get_or_init(|| {
             let options = options("etcd_network_peer_round_trip_time_seconds", 0.0001, 16)
                 .const_label("To", self.id.to_string());
-            made(options, "Time that a peer took to answer a probe.")
+            histogram(options, "Time that a peer took to answer a probe.")
         });
         histogram.observe(round_trip.as_secs_f64());
     }
 
     fn observe(&self, slot: usize, took: Duration) {
         let histogram = self.latency[slot].get_or_init(|| {
-            let (way, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let (channel, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
             let options = options("etcd_rafthttp_message_sent_latency_seconds", 0.0005, 13)
                 .const_label("msgType", kind)
                 .const_label("remoteID", self.id.to_string())
-                .const_label("sendingType", way.name());
-            made(
+                .const_label("sendingType", channel.name());
+            histogram(
                 options,
                 "Time until a message was handed to its connection, or, by a request of its own, was answered.",
             )
@@ -195,18 +195,18 @@ impl Measures {
         let sum = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Relaxed)).sum::<u64>();
         let (counter, gauge) = (MetricType::COUNTER, MetricType::GAUGE);
         let failed = self.failed.iter().enumerate().filter_map(|(slot, count)| {
-            let (way, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
+            let (channel, kind) = (Channel::ALL[slot / KINDS.len()], KINDS[slot % KINDS.len()].1);
             let labels = vec![
                 ("msgType", kind.to_owned()),
                 ("remoteID", id.clone()),
-                ("sendingType", way.name().to_owned()),
+                ("sendingType", channel.name().to_owned()),
             ];
             Some((labels, float(count.load(Relaxed)))).filter(|(_, count)| *count > 0.0)
         });
         let waiting = |of: fn((usize, usize)) -> usize| {
-            Channel::ALL.map(|way| {
-                let labels = vec![("To", id.clone()), ("sendingType", way.name().to_owned())];
-                (labels, float(of(waiting[way as usize]) as u64))
+            Channel::ALL.map(|channel| {
+                let labels = vec![("To", id.clone()), ("sendingType", channel.name().to_owned())];
+                (labels, float(of(waiting[channel as usize]) as u64))
             })
         };
         #[expect(
@@ -291,7 +291,7 @@ fn options(name: &str, first: f64, buckets: i32) -> HistogramOpts {
     HistogramOpts::new(name, " ").buckets(bounds)
 }
 
-fn made(mut options: HistogramOpts, help: &str) -> Histogram {
+fn histogram(mut options: HistogramOpts, help: &str) -> Histogram {
     options.common_opts.help = help.to_owned();
     Histogram::with_opts(options).unwrap_or_else(|error| panic!("a metric is defined wrongly: {error}"))
 }
@@ -312,8 +312,8 @@ mod tests {
         for (place, (kind, name)) in KINDS.iter().enumerate() {
             assert_eq!(*kind as usize, place, "{name}");
         }
-        for (place, way) in Channel::ALL.iter().enumerate() {
-            assert_eq!(*way as usize, place, "{way:?}");
+        for (place, channel) in Channel::ALL.iter().enumerate() {
+            assert_eq!(*channel as usize, place, "{channel:?}");
         }
     }
 
@@ -330,7 +330,7 @@ mod tests {
         measures.posted(Kind::Snapshot, 1000, Duration::from_millis(3));
         measures.failed(Channel::Pipeline, Kind::Vote);
         measures.received(11);
-        measures.lost();
+        measures.disconnected();
         measures.probed(Duration::from_micros(150), -2_500_000_000);
         let page = page(&measures);
         let latency = "etcd_rafthttp_message_sent_latency_seconds";

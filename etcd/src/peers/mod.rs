@@ -30,7 +30,7 @@ mod streams;
 
 pub use compatibility::Features;
 pub use group::Transport;
-pub use local::{Inbound, Local, Roster, SnapshotBytes, SnapshotSource};
+pub use local::{Inbound, LocalMember, Roster, SnapshotBytes, SnapshotSource};
 pub(crate) use server::serve;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::client::SenderHeaders;
 use super::compatibility::Features;
 use super::frames::StreamKind;
-use super::local::{Inbound, Local, Mailbox, SnapshotSource};
+use super::local::{Inbound, LocalMember, Mailbox, SnapshotSource};
 use super::measures::{Channel, Measures};
 use super::pipeline::Pipeline;
 use super::stream_queue::{PushError, StreamQueue};
@@ -27,8 +27,8 @@ use crate::metrics::traffic::{FollowerLatency, TrafficCounter};
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all tasks of a transport share.
-pub(super) struct Context {
-    pub(super) local: Local,
+pub(super) struct TransportContext {
+    pub(super) local: LocalMember,
     pub(super) sender_headers: SenderHeaders,
     pub(super) dialer: Dialer,
     pub(super) snapshots: Arc<dyn SnapshotSource>,
@@ -53,7 +53,7 @@ pub(super) struct RemotePeer {
     warned: Mutex<Option<Instant>>,
 }
 
-impl Context {
+impl TransportContext {
     /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
     pub(super) async fn deliver(
         &self,
@@ -89,7 +89,7 @@ impl Context {
 
 impl RemotePeer {
     /// A destination without a connection.
-    pub(super) fn new(context: &Context, id: MemberId, urls: &[String]) -> RemotePeer {
+    pub(super) fn new(context: &TransportContext, id: MemberId, urls: &[String]) -> RemotePeer {
         let measures = Arc::new(Measures::new(id));
         RemotePeer {
             id,
@@ -113,7 +113,7 @@ impl RemotePeer {
     }
 
     /// Queues a message on the way it is to take. How many bytes it has, if that is known.
-    pub(super) fn send(&self, context: &Context, message: Message, now: Instant) -> usize {
+    pub(super) fn send(&self, context: &TransportContext, message: Message, now: Instant) -> usize {
         let kind = message.kind();
         if kind != Kind::Snapshot {
             let streams: &[&StreamQueue] = match kind {
@@ -142,7 +142,7 @@ impl RemotePeer {
     }
 
     /// Queues a message for a request of its own.
-    pub(super) fn post(&self, context: &Context, message: Message, now: Instant) -> usize {
+    pub(super) fn post(&self, context: &TransportContext, message: Message, now: Instant) -> usize {
         let bytes = message.encoded_len_max();
         let (kind, last) = (message.kind(), last_entry_index(&message));
         if self.pipeline.push(message) {
@@ -159,7 +159,7 @@ impl RemotePeer {
         0
     }
 
-    fn report_dropped(&self, context: &Context, way: &str, now: Instant) {
+    fn report_dropped(&self, context: &TransportContext, channel: &str, now: Instant) {
         let id = self.id;
         context.mailbox.notify_unreachable(id);
         let mut warned = self.warned.lock();
@@ -168,7 +168,7 @@ impl RemotePeer {
             *warned = Some(now);
             log::warning!(
                 "rafthttp",
-                "dropped internal raft message to {id} since {way}'s sending buffer is full (bad/overloaded network)"
+                "dropped internal raft message to {id} since {channel}'s sending buffer is full (bad/overloaded network)"
             );
         }
     }
@@ -265,7 +265,7 @@ impl ConnectionStatus {
     pub(super) fn deactivate(&self, action: &str, source: &str, reason: &str) {
         let id = self.id;
         if self.state.lock().active_since.take().is_some() {
-            self.measures.lost();
+            self.measures.disconnected();
             log::error!("rafthttp", "failed to {action} {id} on {source} ({reason})");
             log::info!("rafthttp", "the connection with {id} became inactive");
             self.mailbox.notify(Inbound::PeerChanged);

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::client::{PeerConnection, ResponseHead, write_all};
 use super::local::{Inbound, SnapshotBytes};
 use super::measures::Channel;
-use super::peer::{Context, RemotePeer};
+use super::peer::{RemotePeer, TransportContext};
 use crate::log;
 
 /// Requests under way to one peer.
@@ -108,7 +108,7 @@ enum PostError {
 }
 
 /// Sends what waits, one message after the other, for ever.
-pub(super) async fn send_all(context: Arc<Context>, to: Arc<RemotePeer>) {
+pub(super) async fn send_all(context: Arc<TransportContext>, to: Arc<RemotePeer>) {
     let mut connection = None;
     loop {
         let message = to.pipeline.next().await;
@@ -142,7 +142,7 @@ pub(super) async fn send_all(context: Arc<Context>, to: Arc<RemotePeer>) {
 }
 
 async fn post(
-    context: &Arc<Context>,
+    context: &Arc<TransportContext>,
     to: &RemotePeer,
     connection: &mut Option<PeerConnection>,
     message: &Message,
@@ -171,7 +171,7 @@ async fn post(
 
 /// One request and its answer. The connection comes back if it can be used again.
 async fn post_once(
-    context: &Arc<Context>,
+    context: &Arc<TransportContext>,
     to: &RemotePeer,
     url: &Url,
     connection: Option<PeerConnection>,
@@ -199,7 +199,7 @@ async fn post_once(
 }
 
 fn check_response(
-    context: &Context,
+    context: &TransportContext,
     to: &RemotePeer,
     url: &Url,
     response: &ResponseHead,
@@ -221,7 +221,7 @@ fn check_response(
 
 /// What a 412 means; logs what the operator should know.
 pub(super) fn precondition_failed(
-    context: &Context,
+    context: &TransportContext,
     to: &RemotePeer,
     response: &ResponseHead,
     text: &[u8],
@@ -258,7 +258,7 @@ enum MessageBody {
 }
 
 impl MessageBody {
-    async fn of(context: &Arc<Context>, message: &Message) -> Result<MessageBody, PostError> {
+    async fn of(context: &Arc<TransportContext>, message: &Message) -> Result<MessageBody, PostError> {
         let Some(snapshot) = message.snapshot() else {
             let mut bytes = BytesMut::new();
             message.encode(&mut bytes);

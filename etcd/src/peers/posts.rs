@@ -15,9 +15,11 @@ use tokio::time::{Instant, timeout};
 
 use super::client::STALL_TIME_MAX;
 use super::compatibility::{FEATURES_HEADER, Features};
-use super::frames::{self, FRAME_BYTES_MAX, LENGTH};
+use super::frames::{self, FRAME_BYTES_MAX, LENGTH_BYTES};
 use super::local::Roster;
-use super::server::{Abort, Answer, Refusal, Shared, compatible, error_answer, is_removed, text};
+use super::server::{
+    Abort, Answer, PeerServer, RequestRefusal, check_compatible, error_answer, header_text, is_removed,
+};
 use crate::connections::{Activity, Phase};
 use crate::log;
 
@@ -43,21 +45,22 @@ const PACE_TIME: Duration = Duration::from_secs(10);
 const PACE_BYTES_MIN: usize = 80 * 1024;
 
 /// `POST /raft`.
-pub(super) async fn message<R: Roster>(
-    shared: &Shared<R>,
+pub(super) async fn answer_message<R: Roster>(
+    shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
 ) -> Result<Answer, Abort> {
-    match compatible(shared, request.headers()) {
+    match check_compatible(shared, request.headers()) {
         Ok(()) => {}
-        Err(Refusal::Aborted) => return Err(Abort),
-        Err(Refusal::Answered(status, text)) => return Ok(error_answer(status, text)),
+        Err(RequestRefusal::Aborted) => return Err(Abort),
+        Err(RequestRefusal::Answered(status, text)) => return Ok(error_answer(status, text)),
     }
-    let named = text(request.headers(), "x-server-from").unwrap_or("nobody").escape_debug().to_string();
-    let sender = text(request.headers(), "x-server-from").and_then(|id| id.parse::<MemberId>().ok());
+    let named =
+        header_text(request.headers(), "x-server-from").unwrap_or("nobody").escape_debug().to_string();
+    let sender = header_text(request.headers(), "x-server-from").and_then(|id| id.parse::<MemberId>().ok());
     let sender = sender.and_then(|id| shared.transport.peer(id));
     if let Some(sender) = &sender {
-        sender.status.set_features(Features::parse(text(request.headers(), FEATURES_HEADER)));
+        sender.status.set_features(Features::parse(header_text(request.headers(), FEATURES_HEADER)));
     }
     let (_room, body) = match shared.room.read(request.into_body(), activity).await {
         Ok(read) => read,
@@ -90,15 +93,15 @@ pub(super) async fn message<R: Roster>(
 }
 
 /// `POST /raft/snapshot`, by which members send a store of version 3 along. There is none here to put it in.
-pub(super) async fn snapshot<R: Roster>(
-    shared: &Shared<R>,
+pub(super) async fn answer_snapshot<R: Roster>(
+    shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
 ) -> Result<Answer, Abort> {
-    match compatible(shared, request.headers()) {
+    match check_compatible(shared, request.headers()) {
         Ok(()) => {}
-        Err(Refusal::Aborted) => return Err(Abort),
-        Err(Refusal::Answered(status, text)) => return Ok(error_answer(status, text)),
+        Err(RequestRefusal::Aborted) => return Err(Abort),
+        Err(RequestRefusal::Answered(status, text)) => return Ok(error_answer(status, text)),
     }
     let head = match read_head(PacedBody::new(request.into_body(), activity)).await {
         Ok(head) => head,
@@ -136,7 +139,7 @@ async fn read_head(mut body: PacedBody<'_>) -> Result<MessageHead, String> {
             None if head.is_empty() => return Err("EOF".to_owned()),
             None => return Err("unexpected EOF".to_owned()),
         }
-        if head.len() > FRAME_BYTES_MAX + 2 * LENGTH + (1 << 20) {
+        if head.len() > FRAME_BYTES_MAX + 2 * LENGTH_BYTES + (1 << 20) {
             return Err("the message is too long".to_owned());
         }
     }
@@ -160,7 +163,7 @@ pub(super) struct BodyRoom {
 
 /// The room that one body takes, until this goes.
 #[derive(Debug, Default)]
-pub(super) struct Taken<'r> {
+pub(super) struct HeldRoom<'r> {
     held: Option<SemaphorePermit<'r>>,
     _announced: Option<SemaphorePermit<'r>>,
 }
@@ -177,7 +180,7 @@ impl BodyRoom {
         BodyRoom { held: Semaphore::new(units), announced: Semaphore::new(units) }
     }
 
-    async fn enter(&self, bytes: u64) -> Result<SemaphorePermit<'_>, String> {
+    async fn acquire(&self, bytes: u64) -> Result<SemaphorePermit<'_>, String> {
         let entered = match units(bytes) {
             Some(units) => timeout(ROOM_TIME_MAX, self.held.acquire_many(units)).await.ok(),
             None => None,
@@ -193,14 +196,14 @@ impl BodyRoom {
         &self,
         body: Incoming,
         activity: &Activity,
-    ) -> Result<(Taken<'_>, Bytes), String> {
+    ) -> Result<(HeldRoom<'_>, Bytes), String> {
         // A body that does not tell its length is no snapshot.
         let announced = body.size_hint().exact();
         let length_max = announced.unwrap_or(FRAME_BYTES_MAX as u64);
         if length_max > BODY_BYTES_MAX {
             return Err(format!("{length_max} bytes; at most {BODY_BYTES_MAX} are taken"));
         }
-        let mut taken = Taken::default();
+        let mut taken = HeldRoom::default();
         let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, activity));
         // Up to here there is room.
         let mut room = SMALL_BYTES_MAX;
@@ -210,11 +213,11 @@ impl BodyRoom {
                 return Err(format!("more than {length_max} bytes"));
             }
             if whole.is_empty() {
-                taken._announced = self.lay_out(&mut whole, announced.unwrap_or_default());
+                taken._announced = self.reserve_buffer(&mut whole, announced.unwrap_or_default());
             }
             if length > room {
                 let more = (length - room).max(STEP_BYTES.min(length_max - room));
-                let permit = self.enter(more).await?;
+                let permit = self.acquire(more).await?;
                 match &mut taken.held {
                     Some(held) => held.merge(permit),
                     none => *none = Some(permit),
@@ -227,7 +230,7 @@ impl BodyRoom {
     }
 
     /// Lays out memory for a body that announced its length. The system gives memory when it is written to.
-    fn lay_out(&self, whole: &mut BytesMut, length: u64) -> Option<SemaphorePermit<'_>> {
+    fn reserve_buffer(&self, whole: &mut BytesMut, length: u64) -> Option<SemaphorePermit<'_>> {
         let permit = self.announced.try_acquire_many(units(length)?).ok()?;
         whole.reserve(usize::try_from(length).ok()?);
         Some(permit)
@@ -257,7 +260,7 @@ impl<'s> PacedBody<'s> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             self.activity.enter(Phase::Receiving);
-            let frame = timeout(self.pace.patience(Instant::now()), self.body.frame()).await;
+            let frame = timeout(self.pace.time_left(Instant::now()), self.body.frame()).await;
             self.activity.enter(Phase::Busy);
             match frame {
                 Err(_) => return Err("i/o timeout".to_owned()),
@@ -277,7 +280,7 @@ impl<'s> PacedBody<'s> {
     ///
     /// # Errors
     /// As [`PacedBody::next`], and for a longer one.
-    pub(super) async fn whole(mut self, length_max: usize) -> Result<Bytes, String> {
+    pub(super) async fn read_all(mut self, length_max: usize) -> Result<Bytes, String> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next().await? {
             if whole.len() + piece.len() > length_max {
@@ -302,7 +305,7 @@ impl Pace {
     }
 
     /// How long the next bytes may take.
-    fn patience(&self, now: Instant) -> Duration {
+    fn time_left(&self, now: Instant) -> Duration {
         STALL_TIME_MAX.min((self.since + PACE_TIME).saturating_duration_since(now))
     }
 
@@ -326,7 +329,7 @@ mod tests {
         let mut pace = Pace::new(began);
         for second in 1..100 {
             let now = began + Duration::from_secs(second);
-            assert!(pace.patience(now) > Duration::ZERO, "{second}");
+            assert!(pace.time_left(now) > Duration::ZERO, "{second}");
             pace.received(9 * 1024, now);
         }
         // A megabyte at once, and then byte by byte.
@@ -335,19 +338,19 @@ mod tests {
         for second in 1..10 {
             pace.received(1, began + Duration::from_secs(second));
         }
-        assert_eq!(pace.patience(began + Duration::from_secs(10)), Duration::ZERO);
-        assert_eq!(pace.patience(began + Duration::from_secs(8)), Duration::from_secs(2));
-        assert_eq!(Pace::new(began).patience(began), STALL_TIME_MAX);
+        assert_eq!(pace.time_left(began + Duration::from_secs(10)), Duration::ZERO);
+        assert_eq!(pace.time_left(began + Duration::from_secs(8)), Duration::from_secs(2));
+        assert_eq!(Pace::new(began).time_left(began), STALL_TIME_MAX);
     }
 
     #[tokio::test]
     async fn announcements_take_no_room_and_bytes_do() {
         let room = BodyRoom::of(4 << 20);
         let mut whole = BytesMut::new();
-        let first = room.lay_out(&mut whole, 3 << 20);
+        let first = room.reserve_buffer(&mut whole, 3 << 20);
         assert!(first.is_some() && whole.capacity() >= 3 << 20);
-        assert!(room.lay_out(&mut BytesMut::new(), 3 << 20).is_none());
-        let held = room.enter(3 << 20).await.unwrap();
+        assert!(room.reserve_buffer(&mut BytesMut::new(), 3 << 20).is_none());
+        let held = room.acquire(3 << 20).await.unwrap();
         assert_eq!(room.held.available_permits(), 1024);
         drop(held);
         assert_eq!(room.held.available_permits(), 4096);

@@ -9,7 +9,7 @@ use shared::time::UnixNanos;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::client::{PeerConnection, STALL_TIME_MAX, write_all};
-use super::peer::{Context, RemotePeer};
+use super::peer::{RemotePeer, TransportContext};
 use crate::log;
 
 /// Between two looks.
@@ -25,7 +25,7 @@ const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
 const SMOOTHING: f64 = 0.125;
 
 #[derive(Deserialize)]
-struct Health {
+struct ProbeReply {
     #[serde(rename = "OK")]
     ok: bool,
     #[serde(rename = "Now")]
@@ -33,7 +33,7 @@ struct Health {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct PeerHealth {
     healthy: bool,
     /// Seconds.
     round_trip: f64,
@@ -41,12 +41,12 @@ struct Seen {
     clock_difference: i64,
 }
 
-impl Seen {
+impl PeerHealth {
     fn record(&mut self, round_trip: Duration, theirs: UnixNanos, ours: UnixNanos) {
         self.healthy = true;
         self.round_trip += SMOOTHING * (round_trip.as_secs_f64() - self.round_trip);
-        let way = i64::try_from(Duration::from_secs_f64(self.round_trip / 2.0).as_nanos()).unwrap_or(0);
-        self.clock_difference = ours.0.saturating_sub(theirs.0).saturating_sub(way);
+        let one_way = i64::try_from(Duration::from_secs_f64(self.round_trip / 2.0).as_nanos()).unwrap_or(0);
+        self.clock_difference = ours.0.saturating_sub(theirs.0).saturating_sub(one_way);
     }
 
     /// What the operator is to know.
@@ -66,28 +66,28 @@ impl Seen {
 }
 
 /// Probes a peer for ever.
-pub(super) async fn probe(context: Arc<Context>, peer: Arc<RemotePeer>) {
+pub(super) async fn probe(context: Arc<TransportContext>, peer: Arc<RemotePeer>) {
     let start = Instant::now();
     let mut probes = interval_at(start + PROBE_INTERVAL, PROBE_INTERVAL);
     let mut warnings = interval_at(start + WARN_INTERVAL, WARN_INTERVAL);
     probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut connection) = (Seen::default(), None);
+    let (mut health, mut connection) = (PeerHealth::default(), None);
     loop {
         tokio::select! {
             _ = probes.tick() => {
                 let begin = Instant::now();
-                match ask(&context, &peer, connection.take()).await {
+                match probe_once(&context, &peer, connection.take()).await {
                     Ok((theirs, kept)) => {
                         let took = begin.elapsed();
-                        seen.record(took, theirs, (context.local.clock)());
-                        peer.measures.probed(took, seen.clock_difference);
+                        health.record(took, theirs, (context.local.clock)());
+                        peer.measures.probed(took, health.clock_difference);
                         connection = kept;
                     }
-                    Err(_) => seen.healthy = false,
+                    Err(_) => health.healthy = false,
                 }
             }
             _ = warnings.tick() => {
-                for warning in seen.warnings(&peer.id.to_string()) {
+                for warning in health.warnings(&peer.id.to_string()) {
                     log::warning!("rafthttp", "{warning}");
                 }
             }
@@ -96,8 +96,8 @@ pub(super) async fn probe(context: Arc<Context>, peer: Arc<RemotePeer>) {
 }
 
 /// The peer's clock, and the connection if it can be used again.
-async fn ask(
-    context: &Context,
+async fn probe_once(
+    context: &TransportContext,
     peer: &RemotePeer,
     connection: Option<PeerConnection>,
 ) -> io::Result<(UnixNanos, Option<PeerConnection>)> {
@@ -113,9 +113,9 @@ async fn ask(
     write_all(&mut connection.stream, request.as_bytes()).await?;
     let mut response = connection.read_response(STALL_TIME_MAX).await?;
     let (text, reusable) = connection.read_body(&mut response).await?;
-    let health: Health = serde_json::from_slice(&text)?;
-    let now: jiff::Timestamp = health.now.parse().map_err(io::Error::other)?;
-    if !health.ok {
+    let reply: ProbeReply = serde_json::from_slice(&text)?;
+    let now: jiff::Timestamp = reply.now.parse().map_err(io::Error::other)?;
+    if !reply.ok {
         return Err(io::Error::other("the peer says that it is not well"));
     }
     let now = i64::try_from(now.as_nanosecond()).map_err(io::Error::other)?;
@@ -143,19 +143,19 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_well_is_not_talked_about() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.warnings("a"), ["the connection to peer a is unhealthy"]);
-        seen.record(Duration::from_millis(8), UnixNanos(10), UnixNanos(500_010));
-        assert_eq!(seen.clock_difference, 0);
-        assert!(seen.warnings("a").is_empty());
+        let mut health = PeerHealth::default();
+        assert_eq!(health.warnings("a"), ["the connection to peer a is unhealthy"]);
+        health.record(Duration::from_millis(8), UnixNanos(10), UnixNanos(500_010));
+        assert_eq!(health.clock_difference, 0);
+        assert!(health.warnings("a").is_empty());
     }
 
     #[test]
     fn clocks_that_differ_are_told_of() {
-        let mut seen = Seen::default();
-        seen.record(Duration::ZERO, UnixNanos(0), UnixNanos(62_500_000_000));
-        assert_eq!(seen.warnings("a"), ["the clock difference against peer a is too high [1m2.5s > 1s]"]);
-        seen.record(Duration::ZERO, UnixNanos(1_500_000_000), UnixNanos(0));
-        assert_eq!(seen.warnings("a"), ["the clock difference against peer a is too high [-1.5s > 1s]"]);
+        let mut health = PeerHealth::default();
+        health.record(Duration::ZERO, UnixNanos(0), UnixNanos(62_500_000_000));
+        assert_eq!(health.warnings("a"), ["the clock difference against peer a is too high [1m2.5s > 1s]"]);
+        health.record(Duration::ZERO, UnixNanos(1_500_000_000), UnixNanos(0));
+        assert_eq!(health.warnings("a"), ["the clock difference against peer a is too high [-1.5s > 1s]"]);
     }
 }

@@ -30,7 +30,7 @@ use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::StreamKind;
 use super::group::Transport;
 use super::local::Roster;
-use super::peer::Context;
+use super::peer::TransportContext;
 use super::posts::{self, BodyRoom, PacedBody};
 use super::streams::{self, StreamStart};
 use crate::admin::AdminAnswer;
@@ -49,7 +49,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What requests are answered with.
-pub(super) struct Shared<R> {
+pub(super) struct PeerServer<R> {
     pub(super) backend: Arc<R>,
     pub(super) transport: Transport,
     pub(super) room: BodyRoom,
@@ -61,7 +61,7 @@ pub(super) struct Shared<R> {
 pub(super) struct Abort;
 
 /// A stream that is to take over the connection of the request for it.
-type Takeover = Mutex<Option<StreamStart>>;
+type RequestedStream = Mutex<Option<StreamStart>>;
 
 /// Answers other members until `stop` says true; then cuts all connections.
 pub(crate) async fn serve<R: Roster>(
@@ -72,7 +72,7 @@ pub(crate) async fn serve<R: Roster>(
     mut stop: watch::Receiver<bool>,
     slots: ConnectionSlots,
 ) {
-    let shared = Arc::new(Shared { backend, transport, room: BodyRoom::default() });
+    let shared = Arc::new(PeerServer { backend, transport, room: BodyRoom::default() });
     let mut connections = JoinSet::new();
     loop {
         let (socket, slot) = tokio::select! {
@@ -81,7 +81,7 @@ pub(crate) async fn serve<R: Roster>(
         };
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         connections.spawn(async move {
-            converse(socket, acceptor, shared, slot.activity()).await;
+            serve_connection(socket, acceptor, shared, slot.activity()).await;
             // Behind the socket: a slot stands for a descriptor.
             drop(slot);
         });
@@ -89,10 +89,10 @@ pub(crate) async fn serve<R: Roster>(
     }
 }
 
-async fn converse<R: Roster>(
+async fn serve_connection<R: Roster>(
     socket: TcpStream,
     acceptor: Acceptor,
-    shared: Arc<Shared<R>>,
+    shared: Arc<PeerServer<R>>,
     activity: &Activity,
 ) {
     // A socket without it is slower, and serves all the same.
@@ -107,7 +107,7 @@ async fn converse<R: Roster>(
         () = activity.told_to_go() => return,
     };
     let Ok(Ok(stream)) = accepted else { return };
-    let takeover = Arc::new(Takeover::default());
+    let takeover = Arc::new(RequestedStream::default());
     let service = service_fn(|request| {
         let answered = answer(shared.clone(), request, takeover.clone(), activity);
         async move {
@@ -143,9 +143,9 @@ async fn converse<R: Roster>(
 }
 
 async fn answer<R: Roster>(
-    shared: Arc<Shared<R>>,
+    shared: Arc<PeerServer<R>>,
     request: Request<Incoming>,
-    takeover: Arc<Takeover>,
+    takeover: Arc<RequestedStream>,
     activity: &Activity,
 ) -> Result<Answer, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
@@ -162,7 +162,7 @@ async fn answer<R: Roster>(
         let text = "a page in a browser may not change anything on the port for members";
         return Ok(error_answer(StatusCode::FORBIDDEN, text));
     }
-    let page: fn(&Shared<R>) -> Answer = match path {
+    let page: fn(&PeerServer<R>) -> Answer = match path {
         "/version" => |shared| version_page(&shared.backend.members()),
         "/members" => |shared| members_page(&shared.backend.members()),
         "/raft/probing" => |shared| probing_page(shared.transport.context()),
@@ -178,27 +178,27 @@ async fn answer<R: Roster>(
             return Ok(method_not_allowed("POST"));
         }
         "/raft" => {
-            let answer = posts::message(&shared, request, activity).await?;
-            return Ok(with_cluster_id(&shared, answer));
+            let answer = posts::answer_message(&shared, request, activity).await?;
+            return Ok(with_cluster_headers(&shared, answer));
         }
         "/raft/snapshot" => {
-            let answer = posts::snapshot(&shared, request, activity).await?;
-            return Ok(with_cluster_id(&shared, answer));
+            let answer = posts::answer_snapshot(&shared, request, activity).await?;
+            return Ok(with_cluster_headers(&shared, answer));
         }
         _ if path.starts_with("/raft/stream/") && *method != Method::GET => {
             return Ok(method_not_allowed("GET"));
         }
         _ if path.starts_with("/raft/stream/") => {
-            let refusal = match stream(&shared, &request) {
-                Err(Refusal::Aborted) => return Err(Abort),
-                Err(Refusal::Answered(status, text)) => error_answer(status, text),
+            let refusal = match accept_stream(&shared, &request) {
+                Err(RequestRefusal::Aborted) => return Err(Abort),
+                Err(RequestRefusal::Answered(status, text)) => error_answer(status, text),
                 Ok(start) => {
                     *takeover.lock() = Some(start);
                     // The connection is taken from under this future.
                     std::future::pending().await
                 }
             };
-            let mut answer = with_cluster_id(&shared, refusal);
+            let mut answer = with_cluster_headers(&shared, refusal);
             answer.headers_mut().insert("x-server-version", HeaderValue::from_static(SPOKEN));
             return Ok(answer);
         }
@@ -212,7 +212,7 @@ async fn answer<R: Roster>(
     }
 }
 
-fn with_cluster_id<R: Roster>(shared: &Shared<R>, mut answer: Answer) -> Answer {
+fn with_cluster_headers<R: Roster>(shared: &PeerServer<R>, mut answer: Answer) -> Answer {
     let cluster_id = shared.transport.context().local.cluster_id;
     if let Ok(value) = HeaderValue::from_str(&cluster_id.to_string()) {
         answer.headers_mut().insert("x-etcd-cluster-id", value);
@@ -227,16 +227,19 @@ const FEATURES_HEADER_LOWER: &str = "x-etcd-features";
 
 /// Why a request is not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     Answered(StatusCode, &'static str),
     Aborted,
 }
 
 /// Decides about a request for a stream, in the order of the original.
-fn stream<R: Roster>(shared: &Shared<R>, request: &Request<Incoming>) -> Result<StreamStart, Refusal> {
+fn accept_stream<R: Roster>(
+    shared: &PeerServer<R>,
+    request: &Request<Incoming>,
+) -> Result<StreamStart, RequestRefusal> {
     let (transport, headers) = (&shared.transport, request.headers());
-    compatible(shared, headers)?;
-    let not_found = |text| Refusal::Answered(StatusCode::NOT_FOUND, text);
+    check_compatible(shared, headers)?;
+    let not_found = |text| RequestRefusal::Answered(StatusCode::NOT_FOUND, text);
     let (folder, from) = request.uri().path().rsplit_once('/').unwrap_or_default();
     let (folder, from) = match (folder, from) {
         // What a path ends with, slashes at its end aside.
@@ -252,10 +255,10 @@ fn stream<R: Roster>(shared: &Shared<R>, request: &Request<Incoming>) -> Result<
     };
     if is_removed(shared, from) {
         log::warning!("rafthttp", "rejected the stream from peer {from} since it was removed");
-        return Err(Refusal::Answered(StatusCode::GONE, "removed member"));
+        return Err(RequestRefusal::Answered(StatusCode::GONE, "removed member"));
     }
     let Some(to) = transport.peer(from) else {
-        if let Some(urls) = text(headers, "x-peerurls").filter(|urls| !urls.is_empty()) {
+        if let Some(urls) = header_text(headers, "x-peerurls").filter(|urls| !urls.is_empty()) {
             let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
             transport.add_remote(from, &urls);
         }
@@ -264,24 +267,28 @@ fn stream<R: Roster>(shared: &Shared<R>, request: &Request<Incoming>) -> Result<
         return Err(not_found("error sender not found"));
     };
     let wanted = transport.context().local.id.to_string();
-    let got = text(headers, "x-raft-to").unwrap_or_default();
+    let got = header_text(headers, "x-raft-to").unwrap_or_default();
     if got != wanted {
         let got = got.escape_debug();
         log::error!("rafthttp", "streaming request ignored (ID mismatch got {got} want {wanted})");
-        return Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, "to field mismatch"));
+        return Err(RequestRefusal::Answered(StatusCode::PRECONDITION_FAILED, "to field mismatch"));
     }
-    to.status.set_features(Features::parse(text(headers, FEATURES_HEADER)));
+    to.status.set_features(Features::parse(header_text(headers, FEATURES_HEADER)));
     Ok(StreamStart { to, kind })
 }
 
 /// Whether the sender and we go together, by version and by cluster.
-pub(super) fn compatible<R: Roster>(shared: &Shared<R>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let version = |name| compatibility::parse_version(text(headers, name)).map_err(|_| Refusal::Aborted);
+pub(super) fn check_compatible<R: Roster>(
+    shared: &PeerServer<R>,
+    headers: &HeaderMap,
+) -> Result<(), RequestRefusal> {
+    let version =
+        |name| compatibility::parse_version(header_text(headers, name)).map_err(|_| RequestRefusal::Aborted);
     let (server, min_cluster) = (version("x-server-version")?, version("x-min-cluster-version")?);
-    let refused = |text| Err(Refusal::Answered(StatusCode::PRECONDITION_FAILED, text));
+    let refused = |text| Err(RequestRefusal::Answered(StatusCode::PRECONDITION_FAILED, text));
     if let Some(reason) = compatibility::incompatibility(server, min_cluster) {
-        let from = text(headers, "x-server-from").unwrap_or_default().escape_debug();
-        let theirs = text(headers, "x-server-version").unwrap_or("2.0.0").escape_debug();
+        let from = header_text(headers, "x-server-from").unwrap_or_default().escape_debug();
+        let theirs = header_text(headers, "x-server-version").unwrap_or("2.0.0").escape_debug();
         log::error!(
             "rafthttp",
             "request version incompatibility ({reason}: remote[{from}]={theirs}, local={SPOKEN})"
@@ -289,7 +296,7 @@ pub(super) fn compatible<R: Roster>(shared: &Shared<R>, headers: &HeaderMap) -> 
         return refused("incompatible version");
     }
     let ours = shared.transport.context().local.cluster_id.to_string();
-    let theirs = text(headers, "x-etcd-cluster-id").unwrap_or_default();
+    let theirs = header_text(headers, "x-etcd-cluster-id").unwrap_or_default();
     if theirs != ours {
         let theirs = theirs.escape_debug();
         log::error!("rafthttp", "request cluster ID mismatch (got {theirs} want {ours})");
@@ -299,12 +306,12 @@ pub(super) fn compatible<R: Roster>(shared: &Shared<R>, headers: &HeaderMap) -> 
 }
 
 /// Whether a member was removed, as the transport was told or as the store has it since before the start.
-pub(super) fn is_removed<R: Roster>(shared: &Shared<R>, id: MemberId) -> bool {
+pub(super) fn is_removed<R: Roster>(shared: &PeerServer<R>, id: MemberId) -> bool {
     shared.transport.is_removed(id) || shared.backend.members().removed.contains(&id)
 }
 
 /// A header's value, if it is text.
-pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -312,7 +319,7 @@ pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// An answer.
-fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -321,7 +328,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Ans
 
 /// An error as Go writes one: its text and the end of a line.
 pub(super) fn error_answer(status: StatusCode, text: &str) -> Answer {
-    respond(status, TEXT, format!("{text}\n").into_bytes())
+    response(status, TEXT, format!("{text}\n").into_bytes())
 }
 
 /// The answer to a request with a method that its path does not have.
@@ -333,12 +340,12 @@ fn method_not_allowed(allowed: &'static str) -> Answer {
 
 /// The answer to a request that names no host, which HTTP/1.1 wants.
 fn no_host() -> Answer {
-    respond(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
+    response(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
 }
 
 /// The answer to a request whose body comes in a coding that we do not know. The connection ends with it.
 fn unknown_coding() -> Answer {
-    let mut answer = respond(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
+    let mut answer = response(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
@@ -347,7 +354,7 @@ fn unknown_coding() -> Answer {
 fn version_page(members: &Membership) -> Answer {
     let cluster = members.version.as_deref().unwrap_or("not_decided");
     let text = format!("{{\"etcdserver\":\"{SPOKEN}\",\"etcdcluster\":\"{cluster}\"}}");
-    respond(StatusCode::OK, JSON, text.into_bytes())
+    response(StatusCode::OK, JSON, text.into_bytes())
 }
 
 /// `/members`: their ids as decimal numbers, the form of the log, not that of the client port.
@@ -364,7 +371,7 @@ fn members_page(members: &Membership) -> Answer {
         .collect();
     let mut body = json::to_vec(&list).unwrap_or_default();
     body.push(b'\n');
-    let mut response = respond(StatusCode::OK, JSON, body);
+    let mut response = response(StatusCode::OK, JSON, body);
     if let Ok(cluster_id) = HeaderValue::from_str(&members.cluster_id.to_string()) {
         response.headers_mut().insert("x-etcd-cluster-id", cluster_id);
     }
@@ -372,34 +379,34 @@ fn members_page(members: &Membership) -> Answer {
 }
 
 /// `/name`, as 0.4 has it: this member's.
-fn name_page(context: &Context, members: &Membership) -> Answer {
+fn name_page(context: &TransportContext, members: &Membership) -> Answer {
     let name = members.members.get(&context.local.id).map_or("", |peer| &peer.name);
-    respond(StatusCode::OK, TEXT, name.into())
+    response(StatusCode::OK, TEXT, name.into())
 }
 
 /// `/etcdURL`, as 0.4 has it: where clients find this member. Programs that know a peer only ask for it.
-fn client_url_page(context: &Context, members: &Membership) -> Answer {
+fn client_url_page(context: &TransportContext, members: &Membership) -> Answer {
     let own = members.members.get(&context.local.id);
     let url = own.and_then(|peer| peer.client_urls.first()).map_or("", String::as_str);
-    respond(StatusCode::OK, TEXT, url.into())
+    response(StatusCode::OK, TEXT, url.into())
 }
 
 /// `/v2/admin` and what is below; `/remove/NAME` is an older name of a page there.
 async fn admin_page<R: Roster>(
-    shared: &Shared<R>,
+    shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
 ) -> Result<Answer, Abort> {
     let (head, body) = request.into_parts();
     let Ok(path) = unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
-    let body = PacedBody::new(body, activity).whole(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
+    let body = PacedBody::new(body, activity).read_all(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
     let rest = match path.strip_prefix(b"/remove/") {
         Some(name) => [b"/machines/", name].concat(),
         None => path.strip_prefix(b"/v2/admin").unwrap_or_default().to_vec(),
     };
     let AdminAnswer { status, content_type, body } =
         shared.backend.administer(&head.method, &rest, &body).await;
-    let mut answer = respond(status, content_type, body);
+    let mut answer = response(status, content_type, body);
     if content_type.is_empty() {
         answer.headers_mut().remove(CONTENT_TYPE);
     }
@@ -407,7 +414,7 @@ async fn admin_page<R: Roster>(
 }
 
 /// `/raft/probing`.
-fn probing_page(context: &Context) -> Answer {
+fn probing_page(context: &TransportContext) -> Answer {
     let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", (context.local.clock)());
-    respond(StatusCode::OK, TEXT, text.into_bytes())
+    response(StatusCode::OK, TEXT, text.into_bytes())
 }

@@ -20,9 +20,9 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::client::{BodyDecoder, PeerConnection, READ_BYTES, STALL_TIME_MAX, within, write_all};
 use super::compatibility::{self, FEATURES_HEADER, Features};
-use super::frames::{AppendReader, FrameReader, Received, StreamKind};
+use super::frames::{AppendReader, Frame, FrameReader, StreamKind};
 use super::local::Inbound;
-use super::peer::{Context, RemotePeer};
+use super::peer::{RemotePeer, TransportContext};
 use super::pipeline::{REMOVED, precondition_failed};
 use super::stream_queue::{ConnectionNumber, StreamQueue, WriteBatch};
 
@@ -39,7 +39,7 @@ const DIRECT_BYTES_MAX: usize = 1 << 20;
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
 
 /// Keeps a stream from a peer open and hands on what it says, until the member is gone.
-pub(super) async fn read(context: Arc<Context>, from: Arc<RemotePeer>, kind: StreamKind) {
+pub(super) async fn read(context: Arc<TransportContext>, from: Arc<RemotePeer>, kind: StreamKind) {
     let mut was_connected = false;
     loop {
         match dial(&context, &from, kind).await {
@@ -84,7 +84,7 @@ enum DialError {
 
 /// Asks for the stream.
 async fn dial(
-    context: &Context,
+    context: &TransportContext,
     from: &RemotePeer,
     kind: StreamKind,
 ) -> Result<(PeerConnection, BodyDecoder), DialError> {
@@ -131,7 +131,7 @@ async fn dial(
 }
 
 async fn read_frames(
-    context: &Context,
+    context: &TransportContext,
     from: &RemotePeer,
     kind: StreamKind,
     connection: PeerConnection,
@@ -149,7 +149,7 @@ async fn read_frames(
         decoder.decode(&mut raw, &mut body).map_err(|error| invalid(&error))?;
         let now = deadline.as_mut().restart();
         while let Some(received) = frames.next(&mut body).map_err(|error| invalid(&error))? {
-            if let Received::Message(message, bytes) = received
+            if let Frame::Message(message, bytes) = received
                 && !context.deliver(Some(from), message, bytes, now).await
             {
                 return Ok(ReadEnd::MemberGone);
@@ -244,7 +244,7 @@ enum NextStep {
 }
 
 /// Answers the request for a stream and writes all that is for that peer, until one of both sides ends it.
-pub(super) async fn write(context: &Context, start: StreamStart, mut stream: Stream) {
+pub(super) async fn write(context: &TransportContext, start: StreamStart, mut stream: Stream) {
     let StreamStart { to, kind } = start;
     let queue = to.queue(kind);
     let response_head = response_head(context, (context.local.clock)());
@@ -272,7 +272,7 @@ pub(super) async fn write(context: &Context, start: StreamStart, mut stream: Str
 
 /// Gives the stream up when its connection ends, however that happens.
 struct AttachedStream<'a> {
-    context: &'a Context,
+    context: &'a TransportContext,
     to: &'a RemotePeer,
     queue: &'a StreamQueue,
     number: ConnectionNumber,
@@ -385,7 +385,7 @@ impl StreamSocket {
     }
 }
 
-fn response_head(context: &Context, now: UnixNanos) -> Vec<u8> {
+fn response_head(context: &TransportContext, now: UnixNanos) -> Vec<u8> {
     let second = now.0.div_euclid(1_000_000_000);
     let date = jiff::Timestamp::from_second(second)
         .map(|time| time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string())

@@ -302,7 +302,7 @@ fn start_member<D: Disk>(
         "starting server... [version: 2.3.8, cluster version: {}]",
         version.trim_end_matches(".0")
     );
-    let local = peers::Local {
+    let local = peers::LocalMember {
         id,
         cluster_id,
         peer_urls: config.advertise_peer_urls.to_strings(),

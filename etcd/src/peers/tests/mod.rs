@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Inbound, Local, Roster, SnapshotBytes, SnapshotSource, Transport, serve};
+use super::{Inbound, LocalMember, Roster, SnapshotBytes, SnapshotSource, Transport, serve};
 use crate::connections::ConnectionSlots;
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
@@ -88,7 +88,7 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let (sender, inbound) = mpsc::channel(256);
         let snapshots = Arc::new(Snapshots::default());
-        let local = Local {
+        let local = LocalMember {
             id,
             cluster_id,
             peer_urls: vec![format!("http://{address}")],
