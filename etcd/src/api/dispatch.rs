@@ -103,7 +103,7 @@ async fn page<B: Backend>(
         return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
-    let limit = context.wire.limits.body_bytes_max;
+    let limit = context.http_server.limits.body_bytes_max;
     // A client that waits for leave to send its body is answered without being asked for it.
     let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
     let wants = route.wants_body(&head.method, content_type);
@@ -125,12 +125,12 @@ async fn page<B: Backend>(
             return Page::Ready(deny(context, route, denied, headers));
         }
         let received = match wants {
-            true => read(flow, &context.wire, body).await,
+            true => read(flow, &context.http_server, body).await,
             false => read_over(flow, limit, body).await.map(|whole| (whole, None)),
         };
         match received {
             Ok((whole, room)) => {
-                context.wire.turn_to_decode(whole.len()).await;
+                context.http_server.turn_to_decode(whole.len()).await;
                 (asked.body, _room) = (whole, room);
             }
             Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),

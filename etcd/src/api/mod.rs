@@ -31,8 +31,8 @@ use self::page::{Exchange, gate};
 use self::v2::plain_get;
 use crate::backend::Backend;
 use crate::transport::output::Output;
-use crate::transport::watch::{GoesOn, Right};
-use crate::transport::{Flow, Site, Wire, reply};
+use crate::transport::watch::{PermissionCheck, WatchPermission};
+use crate::transport::{Flow, HttpServer, Site, reply};
 
 pub(crate) use self::ops::metrics_page::graphite;
 pub use self::page::{Context, Options};
@@ -42,8 +42,8 @@ impl<B: Backend> Site for Context<B> {
     type Exchange = Exchange<B>;
     type Body = reply::Body;
 
-    fn wire(&self) -> &Wire {
-        &self.wire
+    fn http_server(&self) -> &HttpServer {
+        &self.http_server
     }
 
     fn clock(&self) -> UnixNanos {
@@ -58,11 +58,16 @@ impl<B: Backend> Site for Context<B> {
         self.backend.auth_generation().get()
     }
 
-    fn may_go_on(self: &Arc<Self>, right: &Right) -> GoesOn {
-        gate::may_still_watch(right, self.clone())
+    fn may_still_watch(self: &Arc<Self>, permission: &WatchPermission) -> PermissionCheck {
+        gate::may_still_watch(permission, self.clone())
     }
 
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange<B> {
+    fn begin_exchange(
+        self: Arc<Self>,
+        flow: Arc<Flow>,
+        client: Option<SocketAddr>,
+        encrypted: bool,
+    ) -> Exchange<B> {
         Exchange { context: self, flow, source: client.map(|client| client.ip()), encrypted }
     }
 

@@ -571,9 +571,12 @@ async fn watches_break_off_where_a_snapshot_s_history_has_a_gap() {
 #[tokio::test]
 async fn an_idle_connection_rests_and_goes_on() {
     let look = Duration::from_millis(20);
-    let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
-            .await;
+    let server = Server::start_with(
+        Limits::default(),
+        |context| context.http_server.check_interval = look,
+        Acceptor::plain(),
+    )
+    .await;
     server.put("/a", "1");
     let mut client = server.connect().await;
     for _ in 0..3 {
@@ -592,9 +595,12 @@ async fn an_idle_connection_rests_and_goes_on() {
 #[tokio::test]
 async fn a_request_that_never_ends_is_given_up() {
     let look = Duration::from_millis(5);
-    let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
-            .await;
+    let server = Server::start_with(
+        Limits::default(),
+        |context| context.http_server.check_interval = look,
+        Acceptor::plain(),
+    )
+    .await;
     for start in [
         "GET /v2/ke",
         "GET /v2/keys/a HTTP/1.1\r\nHost: ",
@@ -629,9 +635,12 @@ const LONG: usize = 12 * 1024 * 1024;
 #[tokio::test]
 async fn a_slow_reader_gets_all_of_a_long_answer() {
     let look = Duration::from_millis(20);
-    let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
-            .await;
+    let server = Server::start_with(
+        Limits::default(),
+        |context| context.http_server.check_interval = look,
+        Acceptor::plain(),
+    )
+    .await;
     for later in [false, true] {
         let mut client = slow_reader(&server, later).await;
         // Longer than a look, shorter than the patience with a stalled client.
@@ -643,9 +652,12 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
 #[tokio::test]
 async fn a_reader_that_goes_on_slowly_is_not_given_up() {
     let look = Duration::from_millis(20);
-    let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
-            .await;
+    let server = Server::start_with(
+        Limits::default(),
+        |context| context.http_server.check_interval = look,
+        Acceptor::plain(),
+    )
+    .await;
     for later in [false, true] {
         let mut client = slow_reader(&server, later).await;
         let began = std::time::Instant::now();
@@ -658,7 +670,7 @@ async fn a_reader_that_goes_on_slowly_is_not_given_up() {
             assert!(read > 0, "given up after {got} bytes");
             got += read;
         }
-        let patience = server.context.wire.patience();
+        let patience = server.context.http_server.stall_time_max();
         assert!(began.elapsed() > patience, "the test is too quick to tell: {:?}", began.elapsed());
     }
 }
@@ -666,9 +678,12 @@ async fn a_reader_that_goes_on_slowly_is_not_given_up() {
 #[tokio::test]
 async fn a_reader_that_stops_is_given_up() {
     let look = Duration::from_millis(5);
-    let server =
-        Server::start_with(Limits::default(), |context| context.wire.look_interval = look, Acceptor::plain())
-            .await;
+    let server = Server::start_with(
+        Limits::default(),
+        |context| context.http_server.check_interval = look,
+        Acceptor::plain(),
+    )
+    .await;
     for later in [false, true] {
         let client = slow_reader(&server, later).await;
         tokio::time::sleep(look * 60).await;
@@ -753,7 +768,7 @@ async fn dial(dialer: &Dialer, server: &Server) -> Client {
 #[tokio::test]
 async fn encrypted_connections_do_all_the_same() {
     let look = Duration::from_millis(20);
-    let (server, dialer) = encrypted(|context| context.wire.look_interval = look).await;
+    let (server, dialer) = encrypted(|context| context.http_server.check_interval = look).await;
     let mut socket = dial(&dialer, &server).await.socket;
     for round in 0..3 {
         socket.write_all(b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -821,7 +836,7 @@ async fn many_watches(server: Server, mut clients: Vec<Client>) {
         client.send(&format!("GET /v2/keys/a?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         client.until("\r\n\r\n").await;
     }
-    let moved = server.context.wire.watch_thread.moved();
+    let moved = server.context.http_server.watch_thread.moved();
     if std::thread::available_parallelism().unwrap().get() > 1 {
         assert_eq!(moved, (WATCHES - 32) / 2);
     }

@@ -28,7 +28,7 @@ use crate::log;
 use crate::metrics;
 use crate::transport::reply::{self, BadRequest};
 use crate::transport::request::{self, BodyError, Expects, Framing};
-use crate::transport::{Flow, Site, Wire, path};
+use crate::transport::{Flow, HttpServer, Site, path};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -59,15 +59,20 @@ impl Site for Proxy {
     type Exchange = Exchange;
     type Body = Body;
 
-    fn wire(&self) -> &Wire {
-        &self.wire
+    fn http_server(&self) -> &HttpServer {
+        &self.http_server
     }
 
     fn clock(&self) -> UnixNanos {
         crate::server::now()
     }
 
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Exchange {
+    fn begin_exchange(
+        self: Arc<Self>,
+        flow: Arc<Flow>,
+        client: Option<SocketAddr>,
+        encrypted: bool,
+    ) -> Exchange {
         let client_ip = client.and_then(|client| HeaderValue::from_str(&client.ip().to_string()).ok());
         Exchange { proxy: self, flow, client, encrypted, client_ip }
     }
@@ -187,7 +192,7 @@ impl Exchange {
         let (body, _room) = if body.is_end_stream() {
             (Bytes::new(), None)
         } else {
-            match request::read(&self.flow, &proxy.wire, &mut body).await {
+            match request::read(&self.flow, &proxy.http_server, &mut body).await {
                 Ok((whole, room)) => (whole.into_bytes(), room),
                 Err(why) => {
                     self.flow.leaves_unread();

@@ -49,11 +49,11 @@ use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
 use crate::systemd::{ServiceEnvironment, report_status};
 use crate::tls::{self, Acceptors};
-use crate::transport::{self, BrowserRules, Limits, Wire};
+use crate::transport::{self, BrowserRules, HttpServer, Limits};
 
 /// The state that all connections share.
 pub(crate) struct Proxy {
-    wire: Wire,
+    http_server: HttpServer,
     browsers: BrowserRules,
     readonly: bool,
     director: Arc<Director>,
@@ -76,7 +76,7 @@ impl Proxy {
         let process_metrics = Metrics::new();
         Ok(Proxy {
             // A forwarded watch ends when its client disconnects.
-            wire: Wire::new(Limits::from(config)).forgetting_who_leaves(),
+            http_server: HttpServer::new(Limits::from(config)).without_half_close(),
             browsers: BrowserRules::new(config).without_dashboard(),
             readonly: config.proxy.mode == ProxyMode::Readonly,
             director: Arc::new(Director::new(

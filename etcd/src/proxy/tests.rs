@@ -23,7 +23,7 @@ use crate::connections::ConnectionSlots;
 /// The longest wait of any test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -52,7 +52,7 @@ impl RunningProxy {
         let connector = Connector::new(Dialer::plain(), &config.proxy);
         let mut proxy = Proxy::new(&config, connector, stopping.clone(), 128).unwrap();
         // Connections are checked so often that each test covers several checks.
-        proxy.wire.look_interval = LOOK_INTERVAL;
+        proxy.http_server.check_interval = CHECK_INTERVAL;
         let proxy = Arc::new(proxy);
         let urls: Vec<String> = endpoints.iter().map(|member| member.url()).collect();
         proxy.director.replace(&urls);
@@ -386,7 +386,7 @@ async fn a_stream_passes_as_it_comes() {
         "{head}"
     );
     for event in ["{\"a\":1}\n", "{\"a\":2}\n"] {
-        tokio::time::sleep(5 * LOOK_INTERVAL).await;
+        tokio::time::sleep(5 * CHECK_INTERVAL).await;
         member.send(&format!("8\r\n{event}\r\n")).await;
         assert_eq!(client.until("}\n\r\n").await, format!("8\r\n{event}\r\n"));
     }

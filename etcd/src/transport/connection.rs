@@ -20,8 +20,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::flow::Flow;
-use super::front::Front;
-use super::listener::Listening;
+use super::http_io::HttpIo;
+use super::listener::ListenerState;
 use super::output::Output;
 use super::site::{HeadRoom, Site};
 use super::takeover::{self, Ended, Takeover};
@@ -29,14 +29,14 @@ use super::watch_thread::WatchThread;
 use crate::connections::{Activity, Phase};
 
 /// How often a connection is looked at. One at which nothing happened in between goes to rest.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many looks in a row may find a client in the middle of a request or an answer, and nothing moving.
-pub(super) const STALLED_LOOKS_MAX: u32 = 30;
+pub(super) const STALLED_CHECKS_MAX: u32 = 30;
 
 /// The bytes of a request that have to arrive between two looks, on average: 8 KiB a second. A request that takes longer
-/// than [`STALLED_LOOKS_MAX`] looks and this rate allow is cut off: it holds a connection that others may need.
-const LOOK_BYTES_MIN: u64 = 80 * 1024;
+/// than [`STALLED_CHECKS_MAX`] looks and this rate allow is cut off: it holds a connection that others may need.
+const CHECK_BYTES_MIN: u64 = 80 * 1024;
 
 /// How long we read on after an answer to a request that was not read to its end. A socket that is closed
 /// with input left is reset, and the client would not see the answer.
@@ -44,7 +44,7 @@ const LINGER_TIME: Duration = Duration::from_millis(500);
 
 /// The sign that all connections are to end.
 pub(super) struct Stop<'n> {
-    listening: &'n Listening,
+    state: &'n ListenerState,
     activity: &'n Arc<Activity>,
     registered: bool,
 }
@@ -57,11 +57,11 @@ impl Stop<'_> {
             // A task's waker stays the same, so that once is enough.
             self.activity.register(cx);
         }
-        self.listening.stopping.load(Ordering::Relaxed)
+        self.state.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether the connection is to be closed because another one needs its room.
-    fn makes_room(&self) -> bool {
+    fn must_close(&self) -> bool {
         self.activity.must_go()
     }
 }
@@ -110,18 +110,18 @@ impl Detached {
 
 /// Serves a connection until it ends. On the main thread, which has a watch_thread, it may also come to a watch that is
 /// better off elsewhere: then it is returned.
-pub(super) async fn run<S: Site>(
+pub(super) async fn serve_connection<S: Site>(
     mut connection: Box<Connection>,
     site: &Arc<S>,
-    listening: &Listening,
+    state: &ListenerState,
     activity: &Arc<Activity>,
     watch_thread: Option<&WatchThread>,
 ) -> Option<Box<Connection>> {
-    let mut stop = Stop { listening, activity, registered: false };
+    let mut stop = Stop { state, activity, registered: false };
     let mut arriving = 0;
     let mut room = HeadRoom::Usual;
     loop {
-        let (wire, clock) = (site.wire(), || site.clock());
+        let (http_server, clock) = (site.http_server(), || site.clock());
         let ended = match &mut connection.takeover {
             None => None,
             Some(Takeover::Watch(_)) if watch_thread.is_some_and(WatchThread::takes_next) => {
@@ -138,7 +138,7 @@ pub(super) async fn run<S: Site>(
             }
             Some(Takeover::Wait(waiting)) => {
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                Some(Box::pin(takeover::wait(socket, waiting, carry, wire, clock, &mut stop)).await)
+                Some(Box::pin(takeover::wait(socket, waiting, carry, http_server, clock, &mut stop)).await)
             }
         };
         match ended {
@@ -149,22 +149,22 @@ pub(super) async fn run<S: Site>(
         let Connection { mut socket, mut carry, .. } = *connection;
         // The library and its buffers come once there is something to read.
         if carry.is_empty() {
-            carry = rest(&mut socket, &**site, &mut stop).await?;
+            carry = wait_for_request(&mut socket, &**site, &mut stop).await?;
         }
-        match Box::pin(speak(socket, carry, site, &mut stop, arriving, room)).await {
-            Spoken::Closed => return None,
-            Spoken::Crowded(back, looks) => {
+        match Box::pin(serve_http(socket, carry, site, &mut stop, arriving, room)).await {
+            HttpEnd::Closed => return None,
+            HttpEnd::Crowded(back, checks) => {
                 connection = back;
-                arriving = looks;
+                arriving = checks;
                 room = room.next().unwrap_or(room);
                 continue;
             }
-            Spoken::Quiet(back, looks) => {
+            HttpEnd::Quiet(back, checks) => {
                 connection = back;
                 // What is left is a part of a request.
-                arriving = if connection.carry.is_empty() { 0 } else { looks };
+                arriving = if connection.carry.is_empty() { 0 } else { checks };
             }
-            Spoken::TakenOver(back) => {
+            HttpEnd::TakenOver(back) => {
                 connection = back;
                 arriving = 0;
             }
@@ -179,7 +179,7 @@ pub(super) async fn run<S: Site>(
 }
 
 /// How the HTTP library's part of a connection ended.
-enum Spoken {
+enum HttpEnd {
     /// The connection is over.
     Closed,
     /// Nothing is going on. A part of a request that is here has been arriving for this number of looks.
@@ -192,25 +192,26 @@ enum Spoken {
 
 /// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
 /// has been arriving for that number of looks already, and its head may need `room`.
-async fn speak<S: Site>(
+async fn serve_http<S: Site>(
     socket: Stream,
     carry: BytesMut,
     site: &Arc<S>,
     stop: &mut Stop<'_>,
     arriving: u32,
     room: HeadRoom,
-) -> Spoken {
-    let wire = site.wire();
+) -> HttpEnd {
+    let http_server = site.http_server();
     let flow = Arc::new(Flow::new(stop.activity.clone()));
-    let exchange = Arc::new(site.clone().meet(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
-    let front = Front::new(site.clone(), socket, carry, flow.clone(), room);
+    let exchange =
+        Arc::new(site.clone().begin_exchange(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
+    let io = HttpIo::new(site.clone(), socket, carry, flow.clone(), room);
     // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
     // connection's state is not where there are many.
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));
-    let mut connection = wire.http(room).serve_connection(front, service);
-    let mut look = pin!(sleep(wire.look_interval));
-    let mut looks = Looks { arriving, ..Looks::default() };
-    let mut look_again = true;
+    let mut connection = http_server.builder(room).serve_connection(io, service);
+    let mut check_timer = pin!(sleep(http_server.check_interval));
+    let mut checks = ProgressChecks { arriving, ..ProgressChecks::default() };
+    let mut check_again = true;
     let mut stopping = false;
     let end = poll_fn(|cx| {
         if !stopping && stop.poll(cx) {
@@ -221,31 +222,33 @@ async fn speak<S: Site>(
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 // The library answers what it cannot parse, and reads no further.
                 let lingers = flow.lingers() || result.is_err_and(|error| error.is_parse());
-                return Poll::Ready(End::Closed { lingers });
+                return Poll::Ready(PollEnd::Closed { lingers });
             }
             if !flow.resumes() {
                 break;
             }
         }
         if flow.is_taken_over() {
-            return Poll::Ready(End::TakenOver);
+            return Poll::Ready(PollEnd::TakenOver);
         }
         if flow.is_crowded() && flow.is_idle() {
-            return Poll::Ready(End::Crowded);
+            return Poll::Ready(PollEnd::Crowded);
         }
-        if stop.makes_room() && flow.can_be_spared() {
-            return Poll::Ready(End::Cut);
+        if stop.must_close() && flow.can_be_spared() {
+            return Poll::Ready(PollEnd::Cut);
         }
-        while look_again || look.is_elapsed() {
-            if look.is_elapsed() {
-                match looks.next(&flow) {
-                    Look::Busy => look.as_mut().reset(Instant::now() + wire.look_interval),
-                    Look::Quiet => return Poll::Ready(End::Quiet),
-                    Look::Stalled => return Poll::Ready(End::Cut),
+        while check_again || check_timer.is_elapsed() {
+            if check_timer.is_elapsed() {
+                match checks.next(&flow) {
+                    CheckResult::Busy => {
+                        check_timer.as_mut().reset(Instant::now() + http_server.check_interval)
+                    }
+                    CheckResult::Quiet => return Poll::Ready(PollEnd::Quiet),
+                    CheckResult::Stalled => return Poll::Ready(PollEnd::Cut),
                 }
             }
             // Polled once, it wakes the task when it elapses; there is no need to poll it at each request.
-            look_again = look.as_mut().poll(cx).is_ready();
+            check_again = check_timer.as_mut().poll(cx).is_ready();
         }
         Poll::Pending
     })
@@ -253,26 +256,26 @@ async fn speak<S: Site>(
     let parts = connection.into_parts();
     let (mut socket, held) = parts.io.into_parts();
     match end {
-        End::Closed { lingers } => {
+        PollEnd::Closed { lingers } => {
             if lingers {
                 linger(&mut socket).await;
             }
-            Spoken::Closed
+            HttpEnd::Closed
         }
-        End::Cut => Spoken::Closed,
-        End::Crowded => {
-            Spoken::Crowded(Connection::before(socket, join(parts.read_buf, held), None), looks.arriving)
+        PollEnd::Cut => HttpEnd::Closed,
+        PollEnd::Crowded => {
+            HttpEnd::Crowded(Connection::before(socket, join(parts.read_buf, held), None), checks.arriving)
         }
-        End::Quiet => {
-            Spoken::Quiet(Connection::before(socket, join(parts.read_buf, held), None), looks.arriving)
+        PollEnd::Quiet => {
+            HttpEnd::Quiet(Connection::before(socket, join(parts.read_buf, held), None), checks.arriving)
         }
-        End::TakenOver => {
-            Spoken::TakenOver(Connection::before(socket, join(parts.read_buf, held), flow.take_over()))
+        PollEnd::TakenOver => {
+            HttpEnd::TakenOver(Connection::before(socket, join(parts.read_buf, held), flow.take_over()))
         }
     }
 }
 
-enum End {
+enum PollEnd {
     /// In order, or by the client. What it still sends is to be read where our answer might else be lost.
     Closed {
         lingers: bool,
@@ -297,7 +300,7 @@ fn join(read: Bytes, held: BytesMut) -> BytesMut {
 
 /// What regular looks at a connection tell.
 #[derive(Default)]
-struct Looks {
+struct ProgressChecks {
     activity: u32,
     stalled: u32,
     /// The request that is arriving, by the count of all.
@@ -306,7 +309,7 @@ struct Looks {
     arriving: u32,
 }
 
-enum Look {
+enum CheckResult {
     /// Something is going on.
     Busy,
     /// Nothing happened, and nothing is to be done.
@@ -315,27 +318,27 @@ enum Look {
     Stalled,
 }
 
-impl Looks {
-    fn next(&mut self, flow: &Flow) -> Look {
+impl ProgressChecks {
+    fn next(&mut self, flow: &Flow) -> CheckResult {
         if self.arrives_too_slowly(flow) {
-            return Look::Stalled;
+            return CheckResult::Stalled;
         }
         let activity = flow.activity();
         if activity != self.activity {
             self.activity = activity;
             self.stalled = 0;
-            return Look::Busy;
+            return CheckResult::Busy;
         }
         if flow.is_idle() {
-            return Look::Quiet;
+            return CheckResult::Quiet;
         }
         if flow.waits_for_client() {
             self.stalled += 1;
-            if self.stalled == STALLED_LOOKS_MAX {
-                return Look::Stalled;
+            if self.stalled == STALLED_CHECKS_MAX {
+                return CheckResult::Stalled;
             }
         }
-        Look::Busy
+        CheckResult::Busy
     }
 
     /// Whether a request arrives byte by byte, so that it would hold the connection for as long as the client likes.
@@ -349,8 +352,8 @@ impl Looks {
             return false;
         }
         self.arriving += 1;
-        let earned = u32::try_from(flow.delivered() / LOOK_BYTES_MIN).unwrap_or(u32::MAX);
-        self.arriving >= STALLED_LOOKS_MAX.saturating_add(earned)
+        let earned = u32::try_from(flow.delivered() / CHECK_BYTES_MIN).unwrap_or(u32::MAX);
+        self.arriving >= STALLED_CHECKS_MAX.saturating_add(earned)
     }
 }
 
@@ -359,13 +362,13 @@ impl Looks {
 ///
 /// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
 /// gone.
-async fn rest<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_>) -> Option<BytesMut> {
+async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_>) -> Option<BytesMut> {
     let mut out = Output::default();
     let mut left = BytesMut::new();
     poll_fn(|cx| {
         loop {
             if !out.is_empty() {
-                match out.poll_write(socket, site.wire().patience(), cx) {
+                match out.poll_write(socket, site.http_server().stall_time_max(), cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(None),
                     Poll::Pending if !out.has_yielded() && stop.poll(cx) => return Poll::Ready(None),
@@ -422,10 +425,10 @@ mod tests {
     use super::*;
 
     /// Looks at a connection on which so many bytes come between two looks, until they end it.
-    fn looks_until_cut(flow: &Flow, looks: &mut Looks, bytes: usize, most: u32) -> Option<u32> {
+    fn checks_until_cut(flow: &Flow, checks: &mut ProgressChecks, bytes: usize, most: u32) -> Option<u32> {
         (1..=most).find(|_| {
             flow.delivers(bytes, false);
-            matches!(looks.next(flow), Look::Stalled)
+            matches!(checks.next(flow), CheckResult::Stalled)
         })
     }
 
@@ -436,17 +439,17 @@ mod tests {
             flow.delivers(1, true);
             flow
         };
-        let (flow, mut looks) = (begin(), Looks::default());
-        assert_eq!(looks_until_cut(&flow, &mut looks, 1, 1000), Some(STALLED_LOOKS_MAX));
+        let (flow, mut checks) = (begin(), ProgressChecks::default());
+        assert_eq!(checks_until_cut(&flow, &mut checks, 1, 1000), Some(STALLED_CHECKS_MAX));
         // Also if it was left alone in between: the looks are counted on.
         let flow = begin();
-        let mut looks = Looks { arriving: STALLED_LOOKS_MAX - 2, ..Looks::default() };
-        assert_eq!(looks_until_cut(&flow, &mut looks, 1, 1000), Some(2));
+        let mut checks = ProgressChecks { arriving: STALLED_CHECKS_MAX - 2, ..ProgressChecks::default() };
+        assert_eq!(checks_until_cut(&flow, &mut checks, 1, 1000), Some(2));
         // And if not even the first line is whole.
-        let (flow, mut looks) = (Flow::default(), Looks::default());
+        let (flow, mut checks) = (Flow::default(), ProgressChecks::default());
         flow.holds(true);
-        let cut = (1..1000).find(|_| matches!(looks.next(&flow), Look::Stalled));
-        assert_eq!(cut, Some(STALLED_LOOKS_MAX));
+        let cut = (1..1000).find(|_| matches!(checks.next(&flow), CheckResult::Stalled));
+        assert_eq!(cut, Some(STALLED_CHECKS_MAX));
     }
 
     #[test]
@@ -458,13 +461,16 @@ mod tests {
             flow.reads_body(true);
             flow
         };
-        assert_eq!(looks_until_cut(&begin(), &mut Looks::default(), 81 * 1024, 200), None);
-        assert_eq!(looks_until_cut(&begin(), &mut Looks::default(), 1, 200), Some(STALLED_LOOKS_MAX));
+        assert_eq!(checks_until_cut(&begin(), &mut ProgressChecks::default(), 81 * 1024, 200), None);
+        assert_eq!(
+            checks_until_cut(&begin(), &mut ProgressChecks::default(), 1, 200),
+            Some(STALLED_CHECKS_MAX)
+        );
         // One request after the other has its own time.
-        let (flow, mut looks) = (Flow::default(), Looks::default());
+        let (flow, mut checks) = (Flow::default(), ProgressChecks::default());
         for _ in 0..100 {
             flow.delivers(16, true);
-            assert!(matches!(looks.next(&flow), Look::Busy));
+            assert!(matches!(checks.next(&flow), CheckResult::Busy));
             flow.delivers(2, false);
             flow.begins(Some(0));
             flow.ends();

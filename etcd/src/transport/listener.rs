@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-use super::connection::{Connection, run};
+use super::connection::{Connection, serve_connection};
 use super::site::Site;
 use super::threads::ClientThreads;
 use crate::connections::{Activity, ConnectionSlots, Phase, Port, Slot};
@@ -21,7 +21,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a listener's connections share with it.
 #[derive(Default)]
-pub(super) struct Listening {
+pub(super) struct ListenerState {
     /// All connections are to end. Each looks at it when it is woken, see [`ConnectionSlots::wake`].
     pub(super) stopping: AtomicBool,
     open: AtomicUsize,
@@ -38,60 +38,60 @@ pub(crate) async fn serve<S: Site>(
     slots: ConnectionSlots,
     threads: Arc<ClientThreads>,
 ) {
-    let listening = Arc::new(Listening::default());
+    let state = Arc::new(ListenerState::default());
     loop {
         let (socket, slot) = tokio::select! {
-            () = told(&mut stop) => break,
+            () = wait_for_stop(&mut stop) => break,
             accepted = slots.accept(Port::Clients, &listener) => accepted,
         };
-        let open = Open::new(&listening, slot);
-        let shared = (acceptor.clone(), site.clone(), listening.clone());
+        let open = OpenConnection::new(&state, slot);
+        let shared = (acceptor.clone(), site.clone(), state.clone());
         match threads.next() {
             None => {
-                let (acceptor, site, listening) = shared;
-                tokio::spawn(greet(socket, acceptor, site, listening, open, Home::Main));
+                let (acceptor, site, state) = shared;
+                tokio::spawn(serve_socket(socket, acceptor, site, state, open, ServingThread::Main));
             }
             Some(thread) => {
-                // A socket that cannot change threads is closed, and its client tries again.
+                // A socket that cannot change threads is closed; its client connects again.
                 let Ok(socket) = socket.into_std() else { continue };
                 thread.spawn(move || async move {
-                    let (acceptor, site, listening) = shared;
+                    let (acceptor, site, state) = shared;
                     if let Ok(socket) = TcpStream::from_std(socket) {
-                        greet(socket, acceptor, site, listening, open, Home::Clients).await;
+                        serve_socket(socket, acceptor, site, state, open, ServingThread::Client).await;
                     }
                 });
             }
         }
     }
     drop(listener);
-    listening.stopping.store(true, Ordering::Relaxed);
+    state.stopping.store(true, Ordering::Relaxed);
     slots.wake(Port::Clients);
-    while listening.open.load(Ordering::Acquire) > 0 {
-        listening.closed.notified().await;
+    while state.open.load(Ordering::Acquire) > 0 {
+        state.closed.notified().await;
     }
 }
 
 /// Waits until `stop` says true. A sender that is gone means the same.
-async fn told(stop: &mut watch::Receiver<bool>) {
+async fn wait_for_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// The thread that serves a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
-    /// The main thread, where the member's loop is: many watches move away from it.
+enum ServingThread {
+    /// The main thread, which also runs the member's loop: many watches move away from it.
     Main,
-    /// One of the clients' own.
-    Clients,
+    /// A client thread.
+    Client,
 }
 
-async fn greet<S: Site>(
+async fn serve_socket<S: Site>(
     socket: TcpStream,
     acceptor: Acceptor,
     site: Arc<S>,
-    listening: Arc<Listening>,
-    open: Open,
-    home: Home,
+    state: Arc<ListenerState>,
+    open: OpenConnection,
+    thread: ServingThread,
 ) {
     // A connection that cannot be set up so is served all the same.
     let _ = socket.set_nodelay(true);
@@ -111,15 +111,15 @@ async fn greet<S: Site>(
     let accepted = tokio::select! {
         biased;
         accepted = handshake => accepted,
-        () = stopping(&listening, activity) => return,
+        () = stopping(&state, activity) => return,
     };
     let Some(accepted) = accepted else { return };
     // Who is refused learns why from the protocol itself, and the acceptor has logged it.
     let Ok(stream) = accepted else { return };
     activity.enter(Phase::Silent);
-    let watch_thread = &site.wire().watch_thread;
-    let elsewhere = (home == Home::Main).then_some(watch_thread);
-    let served = run(Connection::new(stream), &site, &listening, activity, elsewhere).await;
+    let watch_thread = &site.http_server().watch_thread;
+    let relief = (thread == ServingThread::Main).then_some(watch_thread);
+    let served = serve_connection(Connection::new(stream), &site, &state, activity, relief).await;
     let Some(connection) = served else { return };
     // One that cannot move is closed, and its client comes again.
     let Ok(detached) = connection.detach() else { return };
@@ -128,37 +128,37 @@ async fn greet<S: Site>(
     watch_thread.spawn(async move {
         let (open, _moved) = held;
         if let Ok(connection) = detached.attach() {
-            run(connection, &there, &listening, open.slot.activity(), None).await;
+            serve_connection(connection, &there, &state, open.slot.activity(), None).await;
         }
     });
 }
 
 /// Waits until all connections are to end.
-async fn stopping(listening: &Listening, activity: &Activity) {
+async fn stopping(state: &ListenerState, activity: &Activity) {
     poll_fn(|cx| {
         activity.register(cx);
-        if listening.stopping.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        if state.stopping.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
 
 /// Counts an open connection.
-struct Open {
+struct OpenConnection {
     slot: Slot,
-    listening: Arc<Listening>,
+    state: Arc<ListenerState>,
 }
 
-impl Open {
-    fn new(listening: &Arc<Listening>, slot: Slot) -> Open {
-        listening.open.fetch_add(1, Ordering::Relaxed);
-        Open { slot, listening: listening.clone() }
+impl OpenConnection {
+    fn new(state: &Arc<ListenerState>, slot: Slot) -> OpenConnection {
+        state.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection { slot, state: state.clone() }
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        if self.listening.open.fetch_sub(1, Ordering::Release) == 1 {
-            self.listening.closed.notify_one();
+        if self.state.open.fetch_sub(1, Ordering::Release) == 1 {
+            self.state.closed.notify_one();
         }
     }
 }

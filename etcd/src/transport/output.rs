@@ -63,11 +63,11 @@ impl Output {
     /// Writes what is left of it; then gives its memory back.
     ///
     /// # Errors
-    /// When the client is gone, or reads nothing for as long as `patience`.
+    /// When the client is gone, or reads nothing for as long as `stall_time_max`.
     pub(super) fn poll_write(
         &mut self,
         socket: &mut Stream,
-        patience: Duration,
+        stall_time_max: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let before = self.written;
@@ -78,9 +78,9 @@ impl Output {
             return written;
         }
         // Nearly always there is room, and no need for a timer.
-        let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(stall_time_max)));
         if self.written > before {
-            slow.as_mut().reset(Instant::now() + patience);
+            slow.as_mut().reset(Instant::now() + stall_time_max);
         }
         slow.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }

@@ -13,7 +13,7 @@ use super::browsers::Forbidden;
 use super::cors;
 use super::flow::Flow;
 use super::reply::{self, BadRequest, Response};
-use super::site::Wire;
+use super::site::HttpServer;
 
 /// How much of a body that nobody wants is read, so that the connection can go on.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
@@ -205,12 +205,12 @@ impl BodyError {
 /// Reads a body of at most as many bytes as there may be. What comes with it is to be kept for as long as the body.
 pub(crate) async fn read(
     flow: &Flow,
-    wire: &Wire,
+    http_server: &HttpServer,
     body: &mut Incoming,
 ) -> Result<(Whole, Option<Room>), BodyError> {
     flow.reads_body(true);
     let mut room = None;
-    let read = read_up_to(wire.body_bytes_max(), wire.bodies(), &mut room, body).await;
+    let read = read_up_to(http_server.body_bytes_max(), http_server.bodies(), &mut room, body).await;
     flow.reads_body(false);
     Ok((Whole(read?), room))
 }

@@ -15,10 +15,10 @@ use hyper::server::conn::http1;
 use shared::time::UnixNanos;
 
 use super::bodies::{Bodies, LONG_BYTES_MIN};
-use super::connection::{LOOK_INTERVAL, STALLED_LOOKS_MAX};
+use super::connection::{CHECK_INTERVAL, STALLED_CHECKS_MAX};
 use super::flow::Flow;
 use super::output::Output;
-use super::watch::{GoesOn, Right};
+use super::watch::{PermissionCheck, WatchPermission};
 use super::watch_thread::WatchThread;
 use crate::config::Config;
 
@@ -100,7 +100,7 @@ pub(crate) trait Site: Send + Sync + 'static {
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
     /// How connections are spoken on.
-    fn wire(&self) -> &Wire;
+    fn http_server(&self) -> &HttpServer;
 
     /// The time, for a watch that takes its connection over.
     fn clock(&self) -> UnixNanos;
@@ -111,7 +111,7 @@ pub(crate) trait Site: Send + Sync + 'static {
     }
 
     /// Whether somebody who watches may go on.
-    fn may_go_on(self: &Arc<Self>, _right: &Right) -> GoesOn {
+    fn may_still_watch(self: &Arc<Self>, _permission: &WatchPermission) -> PermissionCheck {
         Box::pin(std::future::ready(true))
     }
 
@@ -122,7 +122,12 @@ pub(crate) trait Site: Send + Sync + 'static {
     }
 
     /// A connection begins to speak. `client` is at its other end, if that can be told; `encrypted` if by TLS.
-    fn meet(self: Arc<Self>, flow: Arc<Flow>, client: Option<SocketAddr>, encrypted: bool) -> Self::Exchange;
+    fn begin_exchange(
+        self: Arc<Self>,
+        flow: Arc<Flow>,
+        client: Option<SocketAddr>,
+        encrypted: bool,
+    ) -> Self::Exchange;
 
     /// Answers one request, and tells the connection's [`Flow`] when it begins and ends.
     fn answer(
@@ -132,16 +137,16 @@ pub(crate) trait Site: Send + Sync + 'static {
 }
 
 /// How connections are spoken on.
-pub(crate) struct Wire {
+pub(crate) struct HttpServer {
     pub(crate) limits: Limits,
     bodies: Bodies,
     http: [http1::Builder; 3],
-    pub(crate) look_interval: Duration,
+    pub(crate) check_interval: Duration,
     pub(crate) watch_thread: WatchThread,
 }
 
-impl Wire {
-    pub(crate) fn new(limits: Limits) -> Wire {
+impl HttpServer {
+    pub(crate) fn new(limits: Limits) -> HttpServer {
         let mut http = http1::Builder::new();
         http.title_case_headers(true)
             // Connections look after themselves, without a timer for each request.
@@ -156,17 +161,17 @@ impl Wire {
             http
         };
         let http = [http.clone(), with_room(HeadRoom::Long), with_room(HeadRoom::Crowded)];
-        Wire {
+        HttpServer {
             limits,
             bodies: Bodies::new(limits.body_bytes_max),
             http,
-            look_interval: LOOK_INTERVAL,
+            check_interval: CHECK_INTERVAL,
             watch_thread: WatchThread::default(),
         }
     }
 
     /// Gives requests up when their client closes its side: what answers them may wait for ever.
-    pub(crate) fn forgetting_who_leaves(mut self) -> Wire {
+    pub(crate) fn without_half_close(mut self) -> HttpServer {
         for http in &mut self.http {
             http.half_close(false);
         }
@@ -174,12 +179,12 @@ impl Wire {
     }
 
     /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
-    pub(crate) fn patience(&self) -> Duration {
-        self.look_interval * STALLED_LOOKS_MAX
+    pub(crate) fn stall_time_max(&self) -> Duration {
+        self.check_interval * STALLED_CHECKS_MAX
     }
 
     /// The HTTP library with that much room.
-    pub(super) fn http(&self, room: HeadRoom) -> &http1::Builder {
+    pub(super) fn builder(&self, room: HeadRoom) -> &http1::Builder {
         &self.http[room as usize]
     }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::connection::Stop;
 use super::output::{Output, push_status_line};
 use super::request::Framing;
-use super::site::Wire;
+use super::site::HttpServer;
 use super::text::http_date;
 use super::watch::Watch;
 
@@ -70,7 +70,7 @@ pub(super) async fn wait(
     socket: &mut Stream,
     waiting: &mut Waiting,
     carry: &mut BytesMut,
-    wire: &Wire,
+    http_server: &HttpServer,
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_>,
 ) -> Ended {
@@ -97,7 +97,7 @@ pub(super) async fn wait(
         out.extend_from_slice(&text);
     }
     let mut out = Output::of(out);
-    let written = poll_fn(|cx| match out.poll_write(socket, wire.patience(), cx) {
+    let written = poll_fn(|cx| match out.poll_write(socket, http_server.stall_time_max(), cx) {
         // A client that does not read must not keep the server from stopping.
         Poll::Pending if stop.poll(cx) => Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
         written => written,

@@ -32,7 +32,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// All that it needs is in here: where there are thousands of them, an event touches little memory of each.
 pub(crate) struct Watch {
     watcher: Watcher,
-    guard: Guard,
+    guard: PermissionGuard,
     /// An event that waits until it is known whether the client may see it.
     held: Option<Arc<Event>>,
     stream: bool,
@@ -67,7 +67,7 @@ enum Gathered {
 impl Watch {
     /// An answer with these headers.
     pub(crate) fn new(
-        (watcher, right): (Watcher, Right),
+        (watcher, permission): (Watcher, WatchPermission),
         stream: bool,
         framing: Framing,
         headers: &HeaderMap,
@@ -86,7 +86,7 @@ impl Watch {
             (false, _) => b"\r\n\r\n",
         });
         let out = Output::of(head);
-        let guard = Guard::new(right);
+        let guard = PermissionGuard::new(permission);
         Watch { watcher, guard, held: None, stream, chunked, keep_alive, over: false, out, extra: None }
     }
 
@@ -117,7 +117,7 @@ impl Watch {
         stop: &mut Stop<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
-        let wire = site.wire();
+        let http_server = site.http_server();
         loop {
             // The answer is cut, not ended: the client is to see that there may be more to come.
             if stop.poll(cx) {
@@ -136,7 +136,7 @@ impl Watch {
                 }
             }
             if !self.out.is_empty() {
-                if ready!(self.out.poll_write(socket, wire.patience(), cx)).is_err() {
+                if ready!(self.out.poll_write(socket, http_server.stall_time_max(), cx)).is_err() {
                     return Poll::Ready(Ended::Closed);
                 }
                 // Whatever was written shows that the connection is alive.
@@ -230,11 +230,11 @@ impl Watch {
 }
 
 /// Whether a watch may go on. It may take a while: the password may have to be checked.
-pub(crate) type GoesOn = Pin<Box<dyn Future<Output = bool> + Send>>;
+pub(crate) type PermissionCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Who watches what.
 #[derive(Debug)]
-pub(crate) struct Right {
+pub(crate) struct WatchPermission {
     /// The path below `/v2/keys`, with the slash at its end if there is one.
     key: Box<[u8]>,
     recursive: bool,
@@ -244,10 +244,20 @@ pub(crate) struct Right {
     seen: u64,
 }
 
-impl Right {
+impl WatchPermission {
     /// A right that was there in the generation `seen`.
-    pub(crate) fn new(key: &[u8], recursive: bool, authorization: Option<&HeaderValue>, seen: u64) -> Right {
-        Right { key: key.into(), recursive, authorization: authorization.cloned().map(Box::new), seen }
+    pub(crate) fn new(
+        key: &[u8],
+        recursive: bool,
+        authorization: Option<&HeaderValue>,
+        seen: u64,
+    ) -> WatchPermission {
+        WatchPermission {
+            key: key.into(),
+            recursive,
+            authorization: authorization.cloned().map(Box::new),
+            seen,
+        }
     }
 
     /// The path below `/v2/keys`.
@@ -267,40 +277,43 @@ impl Right {
 }
 
 /// A watch's right, and the look at it that goes on.
-pub(super) struct Guard {
-    right: Right,
-    look: Option<Box<Look>>,
+pub(super) struct PermissionGuard {
+    permission: WatchPermission,
+    check: Option<Box<RunningCheck>>,
 }
 
 /// A look at a right.
-struct Look {
+struct RunningCheck {
     /// What it is about.
     generation: u64,
-    goes_on: GoesOn,
+    result: PermissionCheck,
 }
 
-impl Guard {
+impl PermissionGuard {
     /// Of a right that is there.
-    pub(super) fn new(right: Right) -> Guard {
-        Guard { right, look: None }
+    pub(super) fn new(permission: WatchPermission) -> PermissionGuard {
+        PermissionGuard { permission, check: None }
     }
 
     /// Whether the watch may go on. One load, as long as nothing has changed.
     pub(super) fn poll<S: Site>(&mut self, site: &Arc<S>, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            if let Some(look) = &mut self.look {
-                let Poll::Ready(goes_on) = look.goes_on.as_mut().poll(cx) else { return Poll::Pending };
-                self.right.seen = look.generation;
-                self.look = None;
-                if !goes_on {
+            if let Some(check) = &mut self.check {
+                let Poll::Ready(result) = check.result.as_mut().poll(cx) else { return Poll::Pending };
+                self.permission.seen = check.generation;
+                self.check = None;
+                if !result {
                     return Poll::Ready(false);
                 }
             }
             let now = site.rights_generation();
-            if now == self.right.seen {
+            if now == self.permission.seen {
                 return Poll::Ready(true);
             }
-            self.look = Some(Box::new(Look { generation: now, goes_on: site.may_go_on(&self.right) }));
+            self.check = Some(Box::new(RunningCheck {
+                generation: now,
+                result: site.may_still_watch(&self.permission),
+            }));
         }
     }
 }

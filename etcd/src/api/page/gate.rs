@@ -10,7 +10,7 @@ use super::{Asked, Context};
 use crate::auth::{self, Access, Accounts, Authorized, Caller, Denied};
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
-use crate::transport::watch::{GoesOn, Right};
+use crate::transport::watch::{PermissionCheck, WatchPermission};
 
 /// Whether the client may change members, users and roles. The log tells if not.
 pub(crate) async fn is_root<B: Backend>(
@@ -31,9 +31,12 @@ pub(crate) async fn admit_root<'a, B: Backend>(
 }
 
 /// Whether a watch's right is still there.
-pub(crate) fn may_still_watch<B: Backend>(right: &Right, context: Arc<Context<B>>) -> GoesOn {
-    let (key, recursive) = (Box::<[u8]>::from(right.key()), right.is_recursive());
-    let authorization = right.authorization().cloned().map(Box::new);
+pub(crate) fn may_still_watch<B: Backend>(
+    permission: &WatchPermission,
+    context: Arc<Context<B>>,
+) -> PermissionCheck {
+    let (key, recursive) = (Box::<[u8]>::from(permission.key()), permission.is_recursive());
+    let authorization = permission.authorization().cloned().map(Box::new);
     Box::pin(async move {
         if !context.backend.auth().is_on() {
             return true;

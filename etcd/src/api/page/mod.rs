@@ -17,7 +17,7 @@ use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 use crate::transport::reply::Response;
 use crate::transport::request::{Framing, Whole};
-use crate::transport::{BrowserRules, Flow, Limits, Wire};
+use crate::transport::{BrowserRules, Flow, HttpServer, Limits};
 
 /// How clients are served.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +57,7 @@ pub struct Context<B> {
     pub(in crate::api) backend: B,
     pub(in crate::api) auth: Auth,
     pub(in crate::api) browsers: BrowserRules,
-    pub(in crate::api) wire: Wire,
+    pub(in crate::api) http_server: HttpServer,
     pub(in crate::api) dashboard: Dashboard,
     pub(in crate::api) internal_version: bool,
     pub(in crate::api) trace: bool,
@@ -93,13 +93,13 @@ impl<B: Backend> Context<B> {
         let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string())
             .unwrap_or_else(|_| unreachable!("hexadecimal digits make a header value"));
         let metrics = counters::Metrics::new(process_metrics.registry())?;
-        let wire = Wire::new(limits);
+        let http_server = HttpServer::new(limits);
         let auth = Auth::default();
         Ok(Context {
             backend,
             auth,
             browsers,
-            wire,
+            http_server,
             dashboard,
             internal_version,
             trace,

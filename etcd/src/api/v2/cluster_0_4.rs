@@ -89,7 +89,8 @@ pub(crate) async fn answer_admin<B: Backend>(
     } else {
         match gate::admit_root(context, &asked, "/v2/admin").await {
             Ok(asked) => {
-                let change = asked.map(|Asked { method, rest, body, .. }| ChangeRequest { method, rest, body });
+                let change =
+                    asked.map(|Asked { method, rest, body, .. }| ChangeRequest { method, rest, body });
                 admin::change(&context.backend, change).await
             }
             Err(denied) => return gate::refuse(headers, denied),

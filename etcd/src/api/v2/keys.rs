@@ -26,7 +26,7 @@ use crate::transport::media_type;
 use crate::transport::progress::Progress;
 use crate::transport::reply::{self, Response};
 use crate::transport::request::Framing;
-use crate::transport::watch::{Right, Watch};
+use crate::transport::watch::{Watch, WatchPermission};
 
 /// Bytes of an answer beside the value and twice the key, about.
 const ANSWER_BYTES: usize = 256;
@@ -193,7 +193,7 @@ pub(crate) fn begin<B: Backend>(
     let began = Instant::now();
     let now = context.backend.clock();
     let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
-    let levels_max = context.wire.limits.key_levels_max;
+    let levels_max = context.http_server.limits.key_levels_max;
     let parsed = match api {
         Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now)
             .and_then(|request| checked(request, levels_max)),
@@ -218,7 +218,7 @@ pub(crate) fn begin<B: Backend>(
     let generation = context.backend.auth_generation().get();
     let right = match &request {
         KeysRequest::Watch { recursive, .. } => {
-            Some(Right::new(asked.rest, *recursive, asked.authorization.as_ref(), generation))
+            Some(WatchPermission::new(asked.rest, *recursive, asked.authorization.as_ref(), generation))
         }
         _ => None,
     };
@@ -331,7 +331,7 @@ struct Parsed {
     api: Api,
     doing: Option<Box<Doing>>,
     /// The right to it, if it is a watch.
-    right: Option<Right>,
+    right: Option<WatchPermission>,
 }
 
 /// Does what a request says.

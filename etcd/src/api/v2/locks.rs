@@ -109,7 +109,7 @@ pub(crate) fn begin<B: Backend, S>(
     }
     if matches!(method, Method::PUT | Method::POST)
         && let Err(error) =
-            check_levels(using.lock.as_bytes(), 1, exchange.context.wire.limits.key_levels_max)
+            check_levels(using.lock.as_bytes(), 1, exchange.context.http_server.limits.key_levels_max)
     {
         return Page::Ready(reply::api_error(headers, &error));
     }

@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** it looks at bytes, and changes them, only at a request's first one, and while the library has no
 //! other to parse or to answer. The library gets one request at a time, of which it has said itself where the body
-//! ends (see [`Place`]): what comes behind that waits here. So it does not matter in how many pieces the bytes come.
+//! ends (see [`RequestPosition`]): what comes behind that waits here. So it does not matter in how many pieces the bytes come.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::{Flow, Until};
 use super::output::Output;
-use super::place::Place;
+use super::position::RequestPosition;
 use super::request_line::{self, RequestLine};
 use super::site::{HeadRoom, Site};
 
@@ -33,7 +33,7 @@ const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported: unsupp
     505 HTTP Version Not Supported: unsupported protocol version";
 
 /// A socket as the HTTP library uses it.
-pub(super) struct Front<S> {
+pub(super) struct HttpIo<S> {
     site: Arc<S>,
     socket: Stream,
     flow: Arc<Flow>,
@@ -42,7 +42,7 @@ pub(super) struct Front<S> {
     /// Bytes that are read and not yet handed on.
     held: BytesMut,
     /// Where `held` begins, or else what is read next.
-    place: Place,
+    position: RequestPosition,
     state: State,
     /// What the library has room for.
     room: HeadRoom,
@@ -60,7 +60,7 @@ enum State {
     Refusing(usize),
 }
 
-impl<S: Site> Front<S> {
+impl<S: Site> HttpIo<S> {
     /// A connection of which `carry` is read already; at a request's first byte.
     pub(super) fn new(
         site: Arc<S>,
@@ -68,9 +68,18 @@ impl<S: Site> Front<S> {
         carry: BytesMut,
         flow: Arc<Flow>,
         room: HeadRoom,
-    ) -> Front<S> {
+    ) -> HttpIo<S> {
         let out = Output::default();
-        Front { site, socket, flow, out, held: carry, place: Place::Start, state: State::Passing, room }
+        HttpIo {
+            site,
+            socket,
+            flow,
+            out,
+            held: carry,
+            position: RequestPosition::Start,
+            state: State::Passing,
+            room,
+        }
     }
 
     /// The socket, and what is read of it but was not handed on.
@@ -79,13 +88,13 @@ impl<S: Site> Front<S> {
     }
 
     /// Looks at the request line that `held` begins with.
-    fn look_at_held(&mut self) {
+    fn check_request_line(&mut self) {
         self.state = State::Passing;
         self.flow.holds(false);
         match request_line::check(&self.held) {
             RequestLine::Fine => {}
             // What is too long is for the library to refuse.
-            RequestLine::Partial if self.held.len() >= self.site.wire().limits.head_bytes_max => {}
+            RequestLine::Partial if self.held.len() >= self.site.http_server().limits.head_bytes_max => {}
             RequestLine::Partial => {
                 self.state = State::Holding;
                 self.flow.holds(true);
@@ -101,17 +110,17 @@ impl<S: Site> Front<S> {
     }
 
     /// Learns from the library where the request ends whose head it has parsed.
-    fn follow(&mut self) {
-        if self.place.is_in_head() && !self.flow.is_in_head() {
-            self.place.is_parsed(self.flow.body());
+    fn learn_body_length(&mut self) {
+        if self.position.is_in_head() && !self.flow.is_in_head() {
+            self.position.head_parsed(self.flow.body());
         }
     }
 
     /// What must happen before the library gets what comes next.
     fn waits_for(&self) -> Option<Until> {
-        match self.place {
-            Place::Start if !self.flow.is_idle() => Some(Until::Idle),
-            place if place.awaits_parsing() => Some(Until::Parsed),
+        match self.position {
+            RequestPosition::Start if !self.flow.is_idle() => Some(Until::Idle),
+            position if position.awaits_parsing() => Some(Until::Parsed),
             _ => None,
         }
     }
@@ -119,12 +128,12 @@ impl<S: Site> Front<S> {
     /// How many of `bytes`, which come next, the library gets now: they are on their way. `None` if it must have more
     /// room before.
     fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
-        let is_first = match self.place {
-            Place::Start => true,
-            Place::Unknown => self.flow.is_idle(),
+        let is_first = match self.position {
+            RequestPosition::Start => true,
+            RequestPosition::Unknown => self.flow.is_idle(),
             _ => false,
         };
-        let Some(portion) = self.place.pass(bytes, self.room.lines_max()) else {
+        let Some(portion) = self.position.advance(bytes, self.room.lines_max()) else {
             self.flow.crowds();
             self.state = State::Crowded;
             return None;
@@ -137,7 +146,7 @@ impl<S: Site> Front<S> {
     }
 
     /// Hands on what is held, as far as it goes. Whether it was anything.
-    fn deliver_held(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
+    fn pass_held(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
         let mut held = std::mem::take(&mut self.held);
         let passed = self.pass(&held[..held.len().min(buf.remaining())]);
         if let Some(bytes) = passed {
@@ -155,7 +164,7 @@ impl<S: Site> Front<S> {
         if !self.out.is_empty() {
             self.flow.writes();
             let before = self.out.written();
-            let written = self.out.poll_write(&mut self.socket, self.site.wire().patience(), cx);
+            let written = self.out.poll_write(&mut self.socket, self.site.http_server().stall_time_max(), cx);
             if self.out.written() != before {
                 // A client that reads slowly is one that something moves for.
                 self.flow.wrote();
@@ -177,7 +186,7 @@ impl<S: Site> Front<S> {
     }
 }
 
-impl<S: Site> Read for Front<S> {
+impl<S: Site> Read for HttpIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -193,7 +202,7 @@ impl<S: Site> Read for Front<S> {
                 State::Crowded => return Poll::Pending,
                 State::Passing | State::Holding => {}
             }
-            this.follow();
+            this.learn_body_length();
             let waits_for = this.waits_for();
             if let Some(until) = waits_for
                 && (until == Until::Parsed || !this.held.is_empty())
@@ -202,10 +211,10 @@ impl<S: Site> Read for Front<S> {
                 return Poll::Pending;
             }
             if this.state == State::Passing && !this.held.is_empty() {
-                if this.place == Place::Start {
-                    this.look_at_held();
+                if this.position == RequestPosition::Start {
+                    this.check_request_line();
                 }
-                if this.state == State::Passing && this.deliver_held(&mut buf) {
+                if this.state == State::Passing && this.pass_held(&mut buf) {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
@@ -220,7 +229,7 @@ impl<S: Site> Read for Front<S> {
                     return Poll::Ready(Ok(()));
                 }
                 // The rest of the first line never comes. The library says what is to be said.
-                this.place = Place::Unknown;
+                this.position = RequestPosition::Unknown;
                 this.state = State::Passing;
                 continue;
             }
@@ -229,7 +238,7 @@ impl<S: Site> Read for Front<S> {
                 this.state = State::Passing;
                 continue;
             }
-            if this.place == Place::Start {
+            if this.position == RequestPosition::Start {
                 // A plain read does not count as activity: who does nothing else needs the library no longer.
                 let used = this.site.answer_at_once(bytes, &mut this.out);
                 if used > 0 || request_line::check(bytes) != RequestLine::Fine {
@@ -248,7 +257,7 @@ impl<S: Site> Read for Front<S> {
     }
 }
 
-impl<S: Site> Write for Front<S> {
+impl<S: Site> Write for HttpIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.flow.writes();

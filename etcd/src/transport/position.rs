@@ -6,18 +6,18 @@
 
 /// Where the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RequestPosition {
     /// Before a request: the library has used up all that it was given.
     Start,
     /// In a request's head.
-    Head(Head),
+    Head(HeadPosition),
     /// Behind a head that the library is about to parse. `ahead` bytes behind it were handed over already, of the
     /// `body` bytes that the head seems to announce.
     Parsed { ahead: u64, body: u64 },
     /// In a body of which so many bytes are to come.
     Body(u64),
     /// In a body that comes in chunks.
-    Chunks(Chunks),
+    Chunks(ChunkedBody),
     /// Somewhere: the library has seen another end than we have, and what comes is for it alone.
     Unknown,
 }
@@ -31,22 +31,23 @@ pub(super) struct Portion {
     pub(super) is_followed: bool,
 }
 
-impl Place {
+impl RequestPosition {
     /// How many of `bytes`, which come next, go to the library now; they count as handed over. `None` if they belong
     /// to a head that may have more lines than `lines_max`.
-    pub(super) fn pass(&mut self, bytes: &[u8], lines_max: Option<usize>) -> Option<Portion> {
+    pub(super) fn advance(&mut self, bytes: &[u8], lines_max: Option<usize>) -> Option<Portion> {
         let mut is_followed = false;
         let passed = match self {
-            Place::Start | Place::Head(_) => {
-                let is_whole = matches!(self, Place::Start);
-                let mut head = if let Place::Head(head) = self { *head } else { Head::default() };
+            RequestPosition::Start | RequestPosition::Head(_) => {
+                let is_whole = matches!(self, RequestPosition::Start);
+                let mut head =
+                    if let RequestPosition::Head(head) = self { *head } else { HeadPosition::default() };
                 let end = head.end(bytes);
                 if lines_max.is_some_and(|most| head.lines > most) {
                     return None;
                 }
                 match end {
                     None => {
-                        *self = Place::Head(head);
+                        *self = RequestPosition::Head(head);
                         bytes.len()
                     }
                     Some(end) => {
@@ -55,62 +56,64 @@ impl Place {
                         // The usual body comes with its head and goes on with it.
                         let body = if is_whole && is_followed { announced(head).unwrap_or(0) } else { 0 };
                         let ahead = at_most(body, rest.len());
-                        *self = Place::Parsed { ahead: ahead as u64, body };
+                        *self = RequestPosition::Parsed { ahead: ahead as u64, body };
                         end + ahead
                     }
                 }
             }
-            Place::Parsed { ahead, body } => {
+            RequestPosition::Parsed { ahead, body } => {
                 let more = at_most(*body - *ahead, bytes.len());
                 *ahead += more as u64;
                 more
             }
-            Place::Body(left) => {
+            RequestPosition::Body(left) => {
                 let passed = at_most(*left, bytes.len());
                 *left -= passed as u64;
                 if *left == 0 {
-                    *self = Place::Start;
+                    *self = RequestPosition::Start;
                 }
                 passed
             }
-            Place::Chunks(chunks) => match chunks.end(bytes) {
+            RequestPosition::Chunks(chunks) => match chunks.end(bytes) {
                 Ok(None) => bytes.len(),
                 Ok(Some(end)) => {
-                    *self = Place::Start;
+                    *self = RequestPosition::Start;
                     end
                 }
                 // The library refuses them too.
-                Err(Broken) => {
-                    *self = Place::Unknown;
+                Err(MalformedChunk) => {
+                    *self = RequestPosition::Unknown;
                     bytes.len()
                 }
             },
-            Place::Unknown => bytes.len(),
+            RequestPosition::Unknown => bytes.len(),
         };
         Some(Portion { bytes: passed, is_followed })
     }
 
     /// The library has parsed a head, and says how long the body is; `None` if it comes in chunks.
-    pub(super) fn is_parsed(&mut self, body: Option<u64>) {
+    pub(super) fn head_parsed(&mut self, body: Option<u64>) {
         *self = match (*self, body) {
-            (Place::Parsed { ahead, .. }, Some(body)) => match body.checked_sub(ahead) {
-                Some(0) => Place::Start,
-                Some(left) => Place::Body(left),
-                None => Place::Unknown,
+            (RequestPosition::Parsed { ahead, .. }, Some(body)) => match body.checked_sub(ahead) {
+                Some(0) => RequestPosition::Start,
+                Some(left) => RequestPosition::Body(left),
+                None => RequestPosition::Unknown,
             },
-            (Place::Parsed { ahead: 0, .. }, None) => Place::Chunks(Chunks::default()),
-            _ => Place::Unknown,
+            (RequestPosition::Parsed { ahead: 0, .. }, None) => {
+                RequestPosition::Chunks(ChunkedBody::default())
+            }
+            _ => RequestPosition::Unknown,
         };
     }
 
     /// Whether nothing can be handed over before the library has parsed what it has.
     pub(super) fn awaits_parsing(&self) -> bool {
-        matches!(self, Place::Parsed { ahead, body } if ahead == body)
+        matches!(self, RequestPosition::Parsed { ahead, body } if ahead == body)
     }
 
     /// Whether a head is being handed over, or was and is not known to be parsed.
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self, Place::Head(_) | Place::Parsed { .. })
+        matches!(self, RequestPosition::Head(_) | RequestPosition::Parsed { .. })
     }
 }
 
@@ -121,8 +124,8 @@ fn at_most(most: u64, bytes: usize) -> usize {
 /// A head as far as it has come. Lines end with a newline, before which a carriage return may stand; empty ones before
 /// the first are skipped. What else might end a line the library refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Head {
-    line: Line,
+pub(super) struct HeadPosition {
+    line: LineState,
     /// Lines that have ended, without the empty ones before the first.
     lines: usize,
     /// A line that is not empty has begun.
@@ -130,7 +133,7 @@ pub(super) struct Head {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Line {
+enum LineState {
     /// Nothing of it is here.
     #[default]
     Start,
@@ -140,29 +143,29 @@ enum Line {
     Within,
 }
 
-impl Head {
+impl HeadPosition {
     /// Where in `bytes`, which come next, the head ends; `None` if further on.
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             match (self.line, byte) {
-                (Line::Start | Line::Return, b'\n') => {
+                (LineState::Start | LineState::Return, b'\n') => {
                     at += 1;
-                    self.line = Line::Start;
+                    self.line = LineState::Start;
                     if self.has_begun {
                         return Some(at);
                     }
                 }
-                (Line::Start, b'\r') => {
+                (LineState::Start, b'\r') => {
                     at += 1;
-                    self.line = Line::Return;
+                    self.line = LineState::Return;
                 }
                 _ => {
                     self.has_begun = true;
-                    self.line = Line::Within;
+                    self.line = LineState::Within;
                     at += memchr::memchr(b'\n', &bytes[at..])? + 1;
                     self.lines += 1;
-                    self.line = Line::Start;
+                    self.line = LineState::Start;
                 }
             }
         }
@@ -197,14 +200,14 @@ fn announced(head: &[u8]) -> Option<u64> {
 
 /// A body in chunks as far as it has come, by the same rules as the library's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Chunks {
-    state: Chunk,
+pub(super) struct ChunkedBody {
+    state: ChunkState,
     /// The size of the chunk, or what is left of it.
     size: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Chunk {
+enum ChunkState {
     #[default]
     Start,
     Size,
@@ -223,42 +226,42 @@ enum Chunk {
 }
 
 /// The chunks are none.
-struct Broken;
+struct MalformedChunk;
 
-impl Chunks {
+impl ChunkedBody {
     /// Where in `bytes`, which come next, the body ends; `None` if further on.
-    fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Broken> {
+    fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, MalformedChunk> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             at += 1;
             self.state = match (self.state, byte) {
-                (Chunk::Start | Chunk::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                    let digit = (*byte as char).to_digit(16).ok_or(Broken)?;
-                    let shifted = self.size.checked_mul(16).ok_or(Broken)?;
+                (ChunkState::Start | ChunkState::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                    let digit = (*byte as char).to_digit(16).ok_or(MalformedChunk)?;
+                    let shifted = self.size.checked_mul(16).ok_or(MalformedChunk)?;
                     self.size = shifted + u64::from(digit);
-                    Chunk::Size
+                    ChunkState::Size
                 }
-                (Chunk::Size | Chunk::Blank, b' ' | b'\t') => Chunk::Blank,
-                (Chunk::Size | Chunk::Blank, b';') => Chunk::Extension,
-                (Chunk::Size | Chunk::Blank | Chunk::Extension, b'\r') => Chunk::SizeLf,
-                (Chunk::Extension, b'\n') => return Err(Broken),
-                (Chunk::Extension, _) => Chunk::Extension,
-                (Chunk::SizeLf, b'\n') if self.size == 0 => Chunk::Last,
-                (Chunk::SizeLf, b'\n') => Chunk::Data,
-                (Chunk::Data, _) => {
+                (ChunkState::Size | ChunkState::Blank, b' ' | b'\t') => ChunkState::Blank,
+                (ChunkState::Size | ChunkState::Blank, b';') => ChunkState::Extension,
+                (ChunkState::Size | ChunkState::Blank | ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+                (ChunkState::Extension, b'\n') => return Err(MalformedChunk),
+                (ChunkState::Extension, _) => ChunkState::Extension,
+                (ChunkState::SizeLf, b'\n') if self.size == 0 => ChunkState::Last,
+                (ChunkState::SizeLf, b'\n') => ChunkState::Data,
+                (ChunkState::Data, _) => {
                     let passed = at_most(self.size, bytes.len() - (at - 1));
                     at += passed - 1;
                     self.size -= passed as u64;
-                    if self.size == 0 { Chunk::DataCr } else { Chunk::Data }
+                    if self.size == 0 { ChunkState::DataCr } else { ChunkState::Data }
                 }
-                (Chunk::DataCr, b'\r') => Chunk::DataLf,
-                (Chunk::DataLf, b'\n') => Chunk::Start,
-                (Chunk::Last, b'\r') => Chunk::EndLf,
-                (Chunk::Trailer, b'\r') => Chunk::TrailerLf,
-                (Chunk::Last | Chunk::Trailer, _) => Chunk::Trailer,
-                (Chunk::TrailerLf, b'\n') => Chunk::Last,
-                (Chunk::EndLf, b'\n') => return Ok(Some(at)),
-                _ => return Err(Broken),
+                (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+                (ChunkState::DataLf, b'\n') => ChunkState::Start,
+                (ChunkState::Last, b'\r') => ChunkState::EndLf,
+                (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+                (ChunkState::Last | ChunkState::Trailer, _) => ChunkState::Trailer,
+                (ChunkState::TrailerLf, b'\n') => ChunkState::Last,
+                (ChunkState::EndLf, b'\n') => return Ok(Some(at)),
+                _ => return Err(MalformedChunk),
             };
         }
         Ok(None)
@@ -272,30 +275,30 @@ mod tests {
     /// Hands `bytes` over in these pieces and lets the library parse each head, whose bodies are `bodies`. Where the
     /// requests end.
     fn ends(bytes: &[u8], pieces: &[usize], bodies: &[Option<u64>]) -> Vec<usize> {
-        let (mut place, mut bodies) = (Place::Start, bodies.iter());
+        let (mut position, mut bodies) = (RequestPosition::Start, bodies.iter());
         let (mut ends, mut at) = (Vec::new(), 0);
         for piece in pieces {
             let mut piece = &bytes[at..at + piece];
             while !piece.is_empty() {
-                if place.awaits_parsing() {
-                    place.is_parsed(*bodies.next().unwrap());
-                    if place == Place::Start {
+                if position.awaits_parsing() {
+                    position.head_parsed(*bodies.next().unwrap());
+                    if position == RequestPosition::Start {
                         ends.push(at);
                     }
                 }
-                let passed = place.pass(piece, None).unwrap().bytes;
-                assert!(passed > 0, "{place:?}");
+                let passed = position.advance(piece, None).unwrap().bytes;
+                assert!(passed > 0, "{position:?}");
                 at += passed;
                 piece = &piece[passed..];
-                if place == Place::Start {
+                if position == RequestPosition::Start {
                     ends.push(at);
                 }
             }
         }
-        if place.awaits_parsing() {
-            place.is_parsed(*bodies.next().unwrap());
+        if position.awaits_parsing() {
+            position.head_parsed(*bodies.next().unwrap());
         }
-        assert_eq!(place, Place::Start);
+        assert_eq!(position, RequestPosition::Start);
         if ends.last() != Some(&at) {
             ends.push(at);
         }
@@ -333,22 +336,22 @@ mod tests {
     fn the_library_s_word_counts() {
         let request = b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n";
         let parsed = |body| {
-            let mut place = Place::Start;
-            let portion = place.pass(request, None).unwrap();
+            let mut position = RequestPosition::Start;
+            let portion = position.advance(request, None).unwrap();
             assert_eq!(&request[portion.bytes..], b"GET / HTTP/1.1\r\n\r\n");
-            assert!(portion.is_followed && place.awaits_parsing());
-            place.is_parsed(body);
-            place
+            assert!(portion.is_followed && position.awaits_parsing());
+            position.head_parsed(body);
+            position
         };
-        assert_eq!(parsed(Some(3)), Place::Start);
-        assert_eq!(parsed(Some(5)), Place::Body(2));
-        assert_eq!(parsed(Some(2)), Place::Unknown);
-        assert_eq!(parsed(None), Place::Unknown);
+        assert_eq!(parsed(Some(3)), RequestPosition::Start);
+        assert_eq!(parsed(Some(5)), RequestPosition::Body(2));
+        assert_eq!(parsed(Some(2)), RequestPosition::Unknown);
+        assert_eq!(parsed(None), RequestPosition::Unknown);
         // It has parsed what has not ended.
-        let mut place = Place::Start;
-        place.pass(b"GET / HTTP/1.1\r\n", None);
-        place.is_parsed(Some(0));
-        assert_eq!(place, Place::Unknown);
+        let mut position = RequestPosition::Start;
+        position.advance(b"GET / HTTP/1.1\r\n", None);
+        position.head_parsed(Some(0));
+        assert_eq!(position, RequestPosition::Unknown);
     }
 
     #[test]
@@ -366,9 +369,9 @@ mod tests {
             "1 2",
             "fffffffffffffffff",
         ] {
-            let mut place = Place::Chunks(Chunks::default());
-            assert_eq!(place.pass(bytes.as_bytes(), None).unwrap().bytes, bytes.len());
-            assert_eq!(place, Place::Unknown, "{bytes:?}");
+            let mut position = RequestPosition::Chunks(ChunkedBody::default());
+            assert_eq!(position.advance(bytes.as_bytes(), None).unwrap().bytes, bytes.len());
+            assert_eq!(position, RequestPosition::Unknown, "{bytes:?}");
         }
     }
 }
