@@ -21,7 +21,8 @@ use crate::auth::{Access, Accounts, Denied, check_access};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
 use crate::transport::request::{
-    BodyError, Expects, Framing, Whole, allowing, blank, check, discard, forbid, read, read_over,
+    BodyError, Expects, Framing, WholeBody, allowing, check_head, discard, empty_headers, forbid, read,
+    skip_body,
 };
 use crate::transport::{media_type, path};
 
@@ -36,8 +37,8 @@ pub(super) async fn answer<B: Backend>(
 ) -> Result<Response, Infallible> {
     let (mut head, mut body) = request.into_parts();
     exchange.flow.begins(body.size_hint().exact());
-    let page = match check(&head) {
-        Err(bad) => Page::Ready(reply::bad_request(blank(&mut head), bad)),
+    let page = match check_head(&head) {
+        Err(bad) => Page::Ready(reply::bad_request(empty_headers(&mut head), bad)),
         Ok(()) => page(&exchange, head, &mut body).await,
     };
     // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
@@ -66,12 +67,12 @@ async fn page<B: Backend>(
     }
     if head.method == Method::OPTIONS {
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
-        let mut headers = allowing(blank(&mut head), origin);
+        let mut headers = allowing(empty_headers(&mut head), origin);
         discard(&exchange.flow, body, expects, framing, &mut headers).await;
         return Page::Ready(reply::empty(headers, StatusCode::OK));
     }
     let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-        return Page::Ready(reply::bad_request(blank(&mut head), BadRequest::Malformed));
+        return Page::Ready(reply::bad_request(empty_headers(&mut head), BadRequest::Malformed));
     };
     let query = head.uri.query().unwrap_or_default();
     let framing = Framing::of(&head);
@@ -92,7 +93,7 @@ async fn page<B: Backend>(
         reply::close(&mut headers);
         return Page::Ready(reply::empty(headers, StatusCode::BAD_REQUEST));
     }
-    if expects == Expects::Else {
+    if expects == Expects::Unknown {
         reply::close(&mut headers);
         return Page::Ready(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
     }
@@ -108,7 +109,7 @@ async fn page<B: Backend>(
     let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
     let wants = route.wants_body(&head.method, content_type);
     let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
-    let (source, flow, none) = (exchange.source, &*exchange.flow, Whole::default());
+    let (source, flow, none) = (exchange.source, &*exchange.flow, WholeBody::default());
     let mut asked =
         Asked { method, rest, query, content_type, authorization, source, flow, body: none, framing };
     // It goes with the request: while a password is checked, the body waits too.
@@ -126,7 +127,7 @@ async fn page<B: Backend>(
         }
         let received = match wants {
             true => read(flow, &context.http_server, body).await,
-            false => read_over(flow, limit, body).await.map(|whole| (whole, None)),
+            false => skip_body(flow, limit, body).await.map(|whole| (whole, None)),
         };
         match received {
             Ok((whole, room)) => {
@@ -191,7 +192,7 @@ fn refuse_body<B: Backend>(
     mut headers: HeaderMap,
 ) -> Response {
     leave_body(exchange, &mut headers);
-    let (status, cause) = why.tell();
+    let (status, cause) = why.status_and_text();
     match route {
         Route::Keys(Api::V2) => {
             headers.insert(reply::X_ETCD_CLUSTER_ID, exchange.context.cluster_id.clone());

@@ -102,18 +102,21 @@ enum LocalPage {
 
 impl Exchange {
     async fn answer(&self, mut head: Parts, mut body: Incoming) -> Response<Body> {
-        if let Err(bad) = request::check(&head) {
-            return own_response(reply::bad_request(request::blank(&mut head), bad));
+        if let Err(bad) = request::check_head(&head) {
+            return own_response(reply::bad_request(request::empty_headers(&mut head), bad));
         }
         if let Err(forbidden) = self.proxy.browsers.check(&head, self.encrypted, crate::api::area) {
             return own_response(request::forbid(&self.flow, &forbidden, head, &mut body).await);
         }
         let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-            return own_response(reply::bad_request(request::blank(&mut head), BadRequest::Malformed));
+            return own_response(reply::bad_request(
+                request::empty_headers(&mut head),
+                BadRequest::Malformed,
+            ));
         };
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
         if &*path == b"*" {
-            let mut headers = request::blank(&mut head);
+            let mut headers = request::empty_headers(&mut head);
             if head.method == Method::OPTIONS {
                 request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
                 return own_response(reply::empty(headers, StatusCode::OK));
@@ -121,15 +124,15 @@ impl Exchange {
             reply::close(&mut headers);
             return own_response(reply::empty(headers, StatusCode::BAD_REQUEST));
         }
-        if expects == Expects::Else {
-            let mut headers = request::blank(&mut head);
+        if expects == Expects::Unknown {
+            let mut headers = request::empty_headers(&mut head);
             reply::close(&mut headers);
             return own_response(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
         }
         if head.method != Method::CONNECT
             && let Some(clean) = path::cleaned(&path)
         {
-            let mut headers = request::blank(&mut head);
+            let mut headers = request::empty_headers(&mut head);
             request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
             return own_response(reply::moved(headers, &head.method, &clean, head.uri.query()));
         }
@@ -143,7 +146,7 @@ impl Exchange {
             // The target of CONNECT is not a page.
             _ => LocalPage::Nowhere,
         };
-        let mut headers = request::blank(&mut head);
+        let mut headers = request::empty_headers(&mut head);
         request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
         own_response(self.local(local, &head.method, headers))
     }
@@ -196,7 +199,7 @@ impl Exchange {
                 Ok((whole, room)) => (whole.into_bytes(), room),
                 Err(why) => {
                     self.flow.leaves_unread();
-                    let mut headers = request::blank(&mut head);
+                    let mut headers = request::empty_headers(&mut head);
                     reply::close(&mut headers);
                     let (status, cause) = body_error(why);
                     let text = format!("proxy: failed to read request body: {cause}");
@@ -302,7 +305,7 @@ fn own_response(response: reply::Response) -> Response<Body> {
 
 /// The status and the text if the request body could not be read.
 fn body_error(why: BodyError) -> (StatusCode, &'static str) {
-    let (status, cause) = why.tell();
+    let (status, cause) = why.status_and_text();
     match why {
         BodyError::TooLarge | BodyError::NoRoom => (status, cause),
         BodyError::Broken => (StatusCode::INTERNAL_SERVER_ERROR, cause),

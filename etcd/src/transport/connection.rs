@@ -24,7 +24,7 @@ use super::http_io::HttpIo;
 use super::listener::ListenerState;
 use super::output::Output;
 use super::site::{HeadRoom, Site};
-use super::takeover::{self, Ended, Takeover};
+use super::takeover::{self, Takeover, TakeoverEnd};
 use super::watch_thread::WatchThread;
 use crate::connections::{Activity, Phase};
 
@@ -136,13 +136,13 @@ pub(super) async fn serve_connection<S: Site>(
                 yield_now().await;
                 Some(ended)
             }
-            Some(Takeover::Wait(waiting)) => {
+            Some(Takeover::Wait(pending)) => {
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
-                Some(Box::pin(takeover::wait(socket, waiting, carry, http_server, clock, &mut stop)).await)
+                Some(Box::pin(takeover::wait(socket, pending, carry, http_server, clock, &mut stop)).await)
             }
         };
         match ended {
-            Some(Ended::Closed) => return None,
+            Some(TakeoverEnd::Closed) => return None,
             Some(_) => activity.enter(Phase::Idle),
             None => {}
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 
 use parking_lot::Mutex;
 
-use super::takeover::{Takeover, Waiting};
+use super::takeover::{PendingAnswer, Takeover};
 use super::watch::Watch;
 use crate::connections::{Activity, Phase, Presence};
 
@@ -181,13 +181,13 @@ impl Flow {
     }
 
     /// The answer is a watch: it takes the connection over.
-    pub(crate) fn watches(&self, watch: Watch) {
+    pub(crate) fn hand_over_to_watch(&self, watch: Watch) {
         self.takes_over(Takeover::Watch(Box::new(watch)));
     }
 
     /// The answer is long in coming: it takes the connection over.
-    pub(crate) fn waits(&self, waiting: Waiting) {
-        self.takes_over(Takeover::Wait(Box::new(waiting)));
+    pub(crate) fn hand_over_to_answer(&self, pending: PendingAnswer) {
+        self.takes_over(Takeover::Wait(Box::new(pending)));
     }
 
     fn takes_over(&self, takeover: Takeover) {

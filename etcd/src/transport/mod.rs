@@ -11,7 +11,7 @@
 //! What is served is a [`Site`], the only way from here to the pages. **Invariant:** nothing here knows a page, nor the
 //! member.
 
-mod bodies;
+mod body_budget;
 pub(crate) mod browsers;
 mod connection;
 pub(crate) mod cors;

@@ -11,7 +11,7 @@ use shared::net::Stream;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, Rest};
+use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, RemainingPieces};
 
 /// What is about to be written: small things together, a large body by itself and uncopied.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Output {
     /// Comes after `small`, with what ends it.
     pub(crate) large: Option<(Bytes, &'static [u8])>,
     /// Comes after those, in chunks that are made as they are sent.
-    pub(crate) rest: Option<Rest>,
+    pub(crate) rest: Option<RemainingPieces>,
     /// How long the last chunk was made: longer and longer, as long as the client keeps up.
     piece_bytes: usize,
     /// How much of `small` and `large` is written.

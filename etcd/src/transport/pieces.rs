@@ -35,29 +35,29 @@ impl Pieces for Rendering {
 }
 
 /// An answer of which the first piece is made.
-pub(crate) enum Made {
+pub(crate) enum StartedAnswer {
     /// There is no more of it.
     Whole(Vec<u8>),
     /// The rest is made as it is sent.
-    Begun(Vec<u8>, Rest),
+    Partial(Vec<u8>, RemainingPieces),
 }
 
 /// What is still to be made of an answer.
-pub(crate) struct Rest(Box<dyn Pieces>);
+pub(crate) struct RemainingPieces(Box<dyn Pieces>);
 
-impl Made {
+impl StartedAnswer {
     /// Makes the first piece.
-    pub(crate) fn begin(mut pieces: impl Pieces + 'static) -> Made {
+    pub(crate) fn begin(mut pieces: impl Pieces + 'static) -> StartedAnswer {
         let mut first = Vec::with_capacity(FIRST_BYTES);
         if pieces.write(&mut first, PIECE_BYTES) {
-            Made::Begun(first, Rest(Box::new(pieces)))
+            StartedAnswer::Partial(first, RemainingPieces(Box::new(pieces)))
         } else {
-            Made::Whole(first)
+            StartedAnswer::Whole(first)
         }
     }
 }
 
-impl Rest {
+impl RemainingPieces {
     /// The next piece, of about so many bytes, and whether it is the last one.
     pub(super) fn next(&mut self, bytes: usize) -> (Vec<u8>, bool) {
         let mut piece = Vec::with_capacity(bytes + bytes / 8);
@@ -71,7 +71,7 @@ pub(crate) struct PiecesBody {
     /// Made and not yet sent.
     next: Vec<u8>,
     /// `None` once all is made.
-    rest: Option<Rest>,
+    rest: Option<RemainingPieces>,
     /// A piece has just been sent: others come first.
     yields: bool,
     /// The connection that is busy until the body is sent, or dropped with its client.
@@ -94,7 +94,7 @@ impl Drop for PiecesBody {
 
 impl PiecesBody {
     /// A body of which `next` is made already.
-    pub(super) fn new(next: Vec<u8>, rest: Rest) -> PiecesBody {
+    pub(super) fn new(next: Vec<u8>, rest: RemainingPieces) -> PiecesBody {
         PiecesBody { next, rest: Some(rest), yields: false, flow: None }
     }
 

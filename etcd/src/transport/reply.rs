@@ -17,7 +17,7 @@ use shared::error::ApiError;
 use shared::json;
 
 use super::flow::Flow;
-use super::pieces::{Made, Pieces, PiecesBody};
+use super::pieces::{Pieces, PiecesBody, StartedAnswer};
 use super::text;
 
 /// An answer of any page.
@@ -110,9 +110,11 @@ pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Byt
 
 /// An answer that may be long: what is more than a piece of it is made while it is sent, in chunks.
 pub(crate) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
-    match Made::begin(pieces) {
-        Made::Whole(whole) => answer(headers, status, whole),
-        Made::Begun(next, rest) => answer_with(headers, status, Body::Pieces(PiecesBody::new(next, rest))),
+    match StartedAnswer::begin(pieces) {
+        StartedAnswer::Whole(whole) => answer(headers, status, whole),
+        StartedAnswer::Partial(next, rest) => {
+            answer_with(headers, status, Body::Pieces(PiecesBody::new(next, rest)))
+        }
     }
 }
 

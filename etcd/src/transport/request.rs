@@ -8,7 +8,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::bodies::{Bodies, Room};
+use super::body_budget::{BodyBudget, BodyShare};
 use super::browsers::Forbidden;
 use super::cors;
 use super::flow::Flow;
@@ -19,7 +19,7 @@ use super::site::HttpServer;
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 
 /// What Go's server demands of a request's head before it looks at anything else.
-pub(crate) fn check(head: &Parts) -> Result<(), BadRequest> {
+pub(crate) fn check_head(head: &Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if head.version >= Version::HTTP_11 && head.method != Method::CONNECT => {
@@ -72,7 +72,7 @@ pub(crate) fn is_host_byte(byte: u8) -> bool {
 }
 
 /// The header map of the request, empty: the answer's headers go into it.
-pub(crate) fn blank(head: &mut Parts) -> HeaderMap {
+pub(crate) fn empty_headers(head: &mut Parts) -> HeaderMap {
     let mut headers = std::mem::take(&mut head.headers);
     headers.clear();
     headers
@@ -83,9 +83,9 @@ pub(crate) fn blank(head: &mut Parts) -> HeaderMap {
 /// **Invariant:** made in this file only: by reading a body to its end, or for a request that has none. A request
 /// that cannot change anything may have its body left unread; then this is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Whole(Bytes);
+pub(crate) struct WholeBody(Bytes);
 
-impl Whole {
+impl WholeBody {
     /// The bytes, for a proxy to send on.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.0
@@ -93,12 +93,12 @@ impl Whole {
 
     /// A body that a test made up.
     #[cfg(test)]
-    pub(crate) fn of(bytes: &[u8]) -> Whole {
-        Whole(Bytes::copy_from_slice(bytes))
+    pub(crate) fn of(bytes: &[u8]) -> WholeBody {
+        WholeBody(Bytes::copy_from_slice(bytes))
     }
 }
 
-impl std::ops::Deref for Whole {
+impl std::ops::Deref for WholeBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -136,7 +136,7 @@ pub(crate) async fn forbid(
     body: &mut Incoming,
 ) -> Response {
     let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
-    let mut headers = blank(&mut head);
+    let mut headers = empty_headers(&mut head);
     discard(flow, body, expects, framing, &mut headers).await;
     forbidden.response(headers)
 }
@@ -165,7 +165,7 @@ pub(crate) enum Expects {
     /// `100 Continue`, which the library sends once the body is read.
     Continue,
     /// Something that we do not know.
-    Else,
+    Unknown,
 }
 
 impl Expects {
@@ -174,7 +174,7 @@ impl Expects {
         match headers.get(EXPECT) {
             None => Expects::Nothing,
             Some(expect) if expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Expects::Continue,
-            Some(_) => Expects::Else,
+            Some(_) => Expects::Unknown,
         }
     }
 }
@@ -191,7 +191,7 @@ pub(crate) enum BodyError {
 
 impl BodyError {
     /// The status and the words for the client.
-    pub(crate) fn tell(self) -> (StatusCode, &'static str) {
+    pub(crate) fn status_and_text(self) -> (StatusCode, &'static str) {
         match self {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "unexpected EOF"),
@@ -207,17 +207,21 @@ pub(crate) async fn read(
     flow: &Flow,
     http_server: &HttpServer,
     body: &mut Incoming,
-) -> Result<(Whole, Option<Room>), BodyError> {
+) -> Result<(WholeBody, Option<BodyShare>), BodyError> {
     flow.reads_body(true);
     let mut room = None;
-    let read = read_up_to(http_server.body_bytes_max(), http_server.bodies(), &mut room, body).await;
+    let read = read_up_to(http_server.body_bytes_max(), http_server.budget(), &mut room, body).await;
     flow.reads_body(false);
-    Ok((Whole(read?), room))
+    Ok((WholeBody(read?), room))
 }
 
 /// Reads a body of at most `limit` bytes that no page wants: only its end counts. Without the end the request is
 /// not whole, and nothing may be done for it.
-pub(crate) async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) -> Result<Whole, BodyError> {
+pub(crate) async fn skip_body(
+    flow: &Flow,
+    limit: usize,
+    body: &mut Incoming,
+) -> Result<WholeBody, BodyError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
@@ -225,7 +229,7 @@ pub(crate) async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) ->
     let mut length = 0;
     let read = loop {
         match body.frame().await {
-            None => break Ok(Whole::default()),
+            None => break Ok(WholeBody::default()),
             Some(Err(_)) => break Err(BodyError::Broken),
             Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
         }
@@ -239,8 +243,8 @@ pub(crate) async fn read_over(flow: &Flow, limit: usize, body: &mut Incoming) ->
 
 async fn read_up_to(
     limit: usize,
-    bodies: &Bodies,
-    room: &mut Option<Room>,
+    budget: &BodyBudget,
+    room: &mut Option<BodyShare>,
     body: &mut Incoming,
 ) -> Result<Bytes, BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -249,10 +253,10 @@ async fn read_up_to(
     }
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
-    let mut incomer = bodies.incomer();
+    let mut incoming_body = budget.incoming_body();
     // Of a body whose length was announced the last byte is its end.
     while !body.is_end_stream()
-        && let Some(frame) = incomer.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)?
+        && let Some(frame) = incoming_body.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)?
     {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if first.len().max(whole.len()) + data.len() > limit {
@@ -264,7 +268,7 @@ async fn read_up_to(
         } else {
             // What really came counts, not what is announced: memory is taken as it is written to.
             let bytes = first.len().max(whole.len()) + data.len();
-            if !incomer.take(room, bytes, data.len()).await {
+            if !incoming_body.take(room, bytes, data.len()).await {
                 return Err(BodyError::NoRoom);
             }
             if whole.is_empty() {

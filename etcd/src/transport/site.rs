@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use shared::time::UnixNanos;
 
-use super::bodies::{Bodies, LONG_BYTES_MIN};
+use super::body_budget::{BodyBudget, LONG_BYTES_MIN};
 use super::connection::{CHECK_INTERVAL, STALLED_CHECKS_MAX};
 use super::flow::Flow;
 use super::output::Output;
@@ -139,7 +139,7 @@ pub(crate) trait Site: Send + Sync + 'static {
 /// How connections are spoken on.
 pub(crate) struct HttpServer {
     pub(crate) limits: Limits,
-    bodies: Bodies,
+    budget: BodyBudget,
     http: [http1::Builder; 3],
     pub(crate) check_interval: Duration,
     pub(crate) watch_thread: WatchThread,
@@ -163,7 +163,7 @@ impl HttpServer {
         let http = [http.clone(), with_room(HeadRoom::Long), with_room(HeadRoom::Crowded)];
         HttpServer {
             limits,
-            bodies: Bodies::new(limits.body_bytes_max),
+            budget: BodyBudget::new(limits.body_bytes_max),
             http,
             check_interval: CHECK_INTERVAL,
             watch_thread: WatchThread::default(),
@@ -189,15 +189,15 @@ impl HttpServer {
     }
 
     /// The room for bodies.
-    pub(super) fn bodies(&self) -> &Bodies {
-        &self.bodies
+    pub(super) fn budget(&self) -> &BodyBudget {
+        &self.budget
     }
 
     /// Waits until a body of this length may be decoded. The caller then does so before it waits for anything else.
     pub(crate) async fn turn_to_decode(&self, bytes: usize) {
         // Few requests have such a body: the others make no room for the wait.
         if bytes >= LONG_BYTES_MIN {
-            Box::pin(self.bodies.turn_to_decode()).await;
+            Box::pin(self.budget.turn_to_decode()).await;
         }
     }
 

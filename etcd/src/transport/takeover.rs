@@ -29,14 +29,14 @@ pub(super) enum Takeover {
     /// A watch.
     Watch(Box<Watch>),
     /// A request whose answer may be long in coming.
-    Wait(Box<Waiting>),
+    Wait(Box<PendingAnswer>),
 }
 
 /// Whether the connection can serve another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum TakeoverEnd {
     /// It can.
-    Whole,
+    KeepAlive,
     /// The client is gone, or could not tell where the answer ends.
     Closed,
 }
@@ -45,7 +45,7 @@ pub(super) enum Ended {
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
 
 /// A request that is about to take its connection over.
-pub(crate) struct Waiting {
+pub(crate) struct PendingAnswer {
     work: Work,
     keep_alive: bool,
     /// The answer has no body, though it tells the length of one.
@@ -53,28 +53,28 @@ pub(crate) struct Waiting {
     headers: HeaderMap,
 }
 
-impl Waiting {
+impl PendingAnswer {
     /// An answer in plain text, with these headers besides its own, once `work` is done.
     pub(crate) fn new(
         work: impl Future<Output = (StatusCode, Vec<u8>)> + Send + 'static,
         framing: Framing,
         headers: HeaderMap,
-    ) -> Waiting {
+    ) -> PendingAnswer {
         let keep_alive = framing.chunked && framing.keep_alive;
-        Waiting { work: Box::pin(work), keep_alive, head: framing.head, headers }
+        PendingAnswer { work: Box::pin(work), keep_alive, head: framing.head, headers }
     }
 }
 
 /// Waits for the answer and gives it, unless the client or the server ends before. Input goes to `carry`.
 pub(super) async fn wait(
     socket: &mut Stream,
-    waiting: &mut Waiting,
+    pending: &mut PendingAnswer,
     carry: &mut BytesMut,
     http_server: &HttpServer,
     clock: impl Fn() -> UnixNanos,
     stop: &mut Stop<'_>,
-) -> Ended {
-    let Waiting { work, keep_alive, head, headers } = waiting;
+) -> TakeoverEnd {
+    let PendingAnswer { work, keep_alive, head, headers } = pending;
     let done = poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
@@ -85,7 +85,7 @@ pub(super) async fn wait(
         }
     })
     .await;
-    let Some((status, text)) = done else { return Ended::Closed };
+    let Some((status, text)) = done else { return TakeoverEnd::Closed };
     let mut out = Vec::with_capacity(320 + text.len());
     push_status_line(&mut out, status);
     push_headers(&mut out, headers);
@@ -102,7 +102,7 @@ pub(super) async fn wait(
         Poll::Pending if stop.poll(cx) => Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
         written => written,
     });
-    if written.await.is_ok() && *keep_alive { Ended::Whole } else { Ended::Closed }
+    if written.await.is_ok() && *keep_alive { TakeoverEnd::KeepAlive } else { TakeoverEnd::Closed }
 }
 
 /// Headers as they go over the wire, each in its line.

@@ -21,7 +21,7 @@ use super::output::Output;
 use super::progress::{Notices, Progress};
 use super::request::Framing;
 use super::site::Site;
-use super::takeover::{Ended, poll_client, push_headers};
+use super::takeover::{TakeoverEnd, poll_client, push_headers};
 use super::text::http_date;
 
 /// Bytes of events that are gathered for one write.
@@ -116,19 +116,19 @@ impl Watch {
         site: &Arc<S>,
         stop: &mut Stop<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Ended> {
+    ) -> Poll<TakeoverEnd> {
         let http_server = site.http_server();
         loop {
             // The answer is cut, not ended: the client is to see that there may be more to come.
             if stop.poll(cx) {
-                return Poll::Ready(Ended::Closed);
+                return Poll::Ready(TakeoverEnd::Closed);
             }
             if !self.over {
                 match self.gather(site, cx) {
                     Gathered::More => {}
                     Gathered::Last => self.over = true,
                     // Cut as well: whoever asks again is told why. Its head has left long ago.
-                    Gathered::Denied => return Poll::Ready(Ended::Closed),
+                    Gathered::Denied => return Poll::Ready(TakeoverEnd::Closed),
                 }
                 let silent = !self.over && self.out.is_empty();
                 if silent && self.notices().is_some_and(|notices| notices.is_due(cx)) {
@@ -137,17 +137,21 @@ impl Watch {
             }
             if !self.out.is_empty() {
                 if ready!(self.out.poll_write(socket, http_server.stall_time_max(), cx)).is_err() {
-                    return Poll::Ready(Ended::Closed);
+                    return Poll::Ready(TakeoverEnd::Closed);
                 }
                 // Whatever was written shows that the connection is alive.
                 if let Some(notices) = self.notices() {
                     notices.restart();
                 }
             } else if !self.over {
-                return poll_client(socket, carry, cx).map(|()| Ended::Closed);
+                return poll_client(socket, carry, cx).map(|()| TakeoverEnd::Closed);
             }
             if self.over && self.out.is_empty() {
-                return Poll::Ready(if self.keep_alive { Ended::Whole } else { Ended::Closed });
+                return Poll::Ready(if self.keep_alive {
+                    TakeoverEnd::KeepAlive
+                } else {
+                    TakeoverEnd::Closed
+                });
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::dashboard::Dashboard;
 use crate::log::LogControl;
 use crate::metrics::Metrics as ProcessMetrics;
 use crate::transport::reply::Response;
-use crate::transport::request::{Framing, Whole};
+use crate::transport::request::{Framing, WholeBody};
 use crate::transport::{BrowserRules, Flow, HttpServer, Limits};
 
 /// How clients are served.
@@ -147,7 +147,7 @@ pub(super) struct Asked<'a> {
     pub(super) source: Option<IpAddr>,
     /// The connection that the request came on.
     pub(super) flow: &'a Flow,
-    pub(super) body: Whole,
+    pub(super) body: WholeBody,
     pub(super) framing: Framing,
 }
 

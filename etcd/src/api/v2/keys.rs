@@ -364,7 +364,7 @@ fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> 
                     event_headers(context, &mut headers, watcher.start_index());
                     progress.announce(&mut headers);
                     let watch = Watch::new((watcher, right), stream, framing, &headers, now);
-                    exchange.flow.watches(watch.with_progress(progress));
+                    exchange.flow.hand_over_to_watch(watch.with_progress(progress));
                     Page::Watched
                 }
                 Ok(watcher) => {
@@ -376,7 +376,7 @@ fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> 
                         v1::render(event, index, now, dialect).into()
                     });
                     let watch = Watch::new((watcher, right), stream, framing, &headers, now);
-                    exchange.flow.watches(watch.with_form(form));
+                    exchange.flow.hand_over_to_watch(watch.with_form(form));
                     Page::Watched
                 }
             }

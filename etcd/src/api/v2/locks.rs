@@ -20,7 +20,7 @@ use crate::locks::lock::{
 use crate::locks::{LockPath, MemberHandle};
 use crate::transport::form::{self, parse_u64};
 use crate::transport::reply;
-use crate::transport::takeover::Waiting;
+use crate::transport::takeover::PendingAnswer;
 
 impl<B: Backend> MemberHandle for Arc<Context<B>> {
     type Member = B;
@@ -145,7 +145,7 @@ pub(crate) fn begin<B: Backend, S>(
             done = work => done,
         }
     };
-    exchange.flow.waits(Waiting::new(work, asked.framing, headers));
+    exchange.flow.hand_over_to_answer(PendingAnswer::new(work, asked.framing, headers));
     Page::Watched
 }
 
@@ -284,7 +284,7 @@ async fn carry_out<B: Backend>(
 mod tests {
     use super::*;
     use crate::transport::Flow;
-    use crate::transport::request::{Framing, Whole};
+    use crate::transport::request::{Framing, WholeBody};
 
     fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
         let flow = Flow::default();
@@ -296,7 +296,7 @@ mod tests {
             query,
             content_type: b"application/x-www-form-urlencoded",
             authorization: None,
-            body: Whole::of(body.as_bytes()),
+            body: WholeBody::of(body.as_bytes()),
             framing: Framing { chunked: true, keep_alive: true, head: false },
         };
         if leader { parse_leader(&asked) } else { parse_lock(&asked) }

@@ -25,7 +25,7 @@ use crate::api::page::keys::KeysRequest;
 use crate::auth::Authorized;
 use crate::backend::Backend;
 use crate::transport::output::{Output, push_status_line};
-use crate::transport::pieces::Made;
+use crate::transport::pieces::StartedAnswer;
 use crate::transport::request::is_host_byte;
 use crate::transport::text::http_date;
 use crate::transport::{path, reply};
@@ -162,12 +162,12 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
 fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, out: &mut Output) {
     let status = context.backend.status();
     let made = match event.listing(now) {
-        Some(listing) => Made::begin(listing),
-        None => Made::Whole(keys::body(event, now)),
+        Some(listing) => StartedAnswer::begin(listing),
+        None => StartedAnswer::Whole(keys::body(event, now)),
     };
     let length = match &made {
-        Made::Whole(body) => body.len(),
-        Made::Begun(..) => 0,
+        StartedAnswer::Whole(body) => body.len(),
+        StartedAnswer::Partial(..) => 0,
     };
     let small = &mut out.small;
     small.reserve(HEAD_BYTES + length.min(COPIED_BYTES_MAX));
@@ -179,8 +179,8 @@ fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, o
     small.extend_from_slice(b"\r\nX-Raft-Term: ");
     push_number(small, status.term);
     match made {
-        Made::Whole(body) => push_body(out, body, now),
-        Made::Begun(piece, rest) => {
+        StartedAnswer::Whole(body) => push_body(out, body, now),
+        StartedAnswer::Partial(piece, rest) => {
             small.extend_from_slice(b"\r\nTransfer-Encoding: chunked\r\nDate: ");
             small.extend_from_slice(&http_date(now));
             small.extend_from_slice(b"\r\n\r\n");

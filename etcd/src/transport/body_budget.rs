@@ -34,7 +34,7 @@ pub(super) const LONG_BYTES_MIN: usize = 256 * 1024;
 
 /// The room for bodies of all connections. A body that came in one piece lies in its connection's buffer, and takes none.
 #[derive(Debug)]
-pub(crate) struct Bodies {
+pub(crate) struct BodyBudget {
     room: Arc<Semaphore>,
     /// How many bodies wait for some.
     waiting: AtomicUsize,
@@ -45,11 +45,11 @@ pub(crate) struct Bodies {
 }
 
 /// What one body has of it; dropped, it is given back.
-pub(crate) type Room = OwnedSemaphorePermit;
+pub(crate) type BodyShare = OwnedSemaphorePermit;
 
 /// A body that comes in and shares the room.
-pub(super) struct Incomer<'b> {
-    bodies: &'b Bodies,
+pub(super) struct IncomingBody<'b> {
+    budget: &'b BodyBudget,
     /// How long it may still wait.
     patience: Duration,
     /// Since when its pace is measured, which begins with its room, and what has come since.
@@ -57,21 +57,21 @@ pub(super) struct Incomer<'b> {
     bytes: usize,
 }
 
-impl Bodies {
+impl BodyBudget {
     /// For bodies of up to `body_bytes_max` each.
-    pub(super) fn new(body_bytes_max: usize) -> Bodies {
+    pub(super) fn new(body_bytes_max: usize) -> BodyBudget {
         let bytes = body_bytes_max.saturating_mul(LONGEST_BODIES).max(ROOM_BYTES_MIN);
-        Bodies::of(bytes.div_ceil(UNIT_BYTES), ROOM_TIME_MAX)
+        BodyBudget::of(bytes.div_ceil(UNIT_BYTES), ROOM_TIME_MAX)
     }
 
-    fn of(units: usize, patience: Duration) -> Bodies {
+    fn of(units: usize, patience: Duration) -> BodyBudget {
         let room = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Bodies { room, waiting: AtomicUsize::new(0), patience, decoding: Semaphore::new(1) }
+        BodyBudget { room, waiting: AtomicUsize::new(0), patience, decoding: Semaphore::new(1) }
     }
 
     /// A body begins to come in.
-    pub(super) fn incomer(&self) -> Incomer<'_> {
-        Incomer { bodies: self, patience: self.patience, since: None, bytes: 0 }
+    pub(super) fn incoming_body(&self) -> IncomingBody<'_> {
+        IncomingBody { budget: self, patience: self.patience, since: None, bytes: 0 }
     }
 
     /// Waits until a long body may be decoded, which is to be done before the caller waits for anything else.
@@ -85,7 +85,7 @@ impl Bodies {
     }
 
     /// Waits for room, and is counted meanwhile.
-    async fn acquire(&self, units: u32, patience: Duration) -> Option<Room> {
+    async fn acquire(&self, units: u32, patience: Duration) -> Option<BodyShare> {
         struct Counted<'c>(&'c AtomicUsize);
         impl Drop for Counted<'_> {
             fn drop(&mut self) {
@@ -98,12 +98,12 @@ impl Bodies {
     }
 }
 
-impl Incomer<'_> {
+impl IncomingBody<'_> {
     /// The next part of the body. `None` if the body is too slow to keep its room while others wait for some.
     pub(super) async fn next<B: Body + Unpin>(
         &mut self,
         body: &mut B,
-        room: Option<&Room>,
+        room: Option<&BodyShare>,
     ) -> Option<Option<Result<Frame<B::Data>, B::Error>>> {
         if room.is_none() {
             return Some(body.frame().await);
@@ -113,7 +113,7 @@ impl Incomer<'_> {
             if let Ok(frame) = timeout_at(since + PACE_INTERVAL, body.frame()).await {
                 return Some(frame);
             }
-            if self.bytes < PACE_BYTES_MIN && self.bodies.waiting.load(Relaxed) > 0 {
+            if self.bytes < PACE_BYTES_MIN && self.budget.waiting.load(Relaxed) > 0 {
                 return None;
             }
             (self.since, self.bytes) = (Some(Instant::now()), 0);
@@ -121,7 +121,7 @@ impl Incomer<'_> {
     }
 
     /// Makes `room` large enough for `bytes` in all, of which `new` have just come; false if there is none for too long.
-    pub(super) async fn take(&mut self, room: &mut Option<Room>, bytes: usize, new: usize) -> bool {
+    pub(super) async fn take(&mut self, room: &mut Option<BodyShare>, bytes: usize, new: usize) -> bool {
         self.bytes += new;
         let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let Some(more) = bytes.div_ceil(UNIT_BYTES).checked_sub(has).filter(|more| *more > 0) else {
@@ -129,7 +129,7 @@ impl Incomer<'_> {
         };
         let Ok(more) = u32::try_from(more) else { return false };
         let begun = Instant::now();
-        let Some(more) = self.bodies.acquire(more, self.patience).await else { return false };
+        let Some(more) = self.budget.acquire(more, self.patience).await else { return false };
         self.patience = self.patience.saturating_sub(begun.elapsed());
         match room {
             Some(room) => room.merge(more),
@@ -145,11 +145,12 @@ mod tests {
 
     #[tokio::test]
     async fn all_bodies_share_one_room() {
-        let bodies = Bodies::of(3, Duration::from_millis(20));
-        let take = async |room: &mut Option<Room>, bytes| bodies.incomer().take(room, bytes, 0).await;
+        let budget = BodyBudget::of(3, Duration::from_millis(20));
+        let take =
+            async |room: &mut Option<BodyShare>, bytes| budget.incoming_body().take(room, bytes, 0).await;
         let (mut first, mut second) = (None, None);
         assert!(take(&mut first, 1).await && take(&mut first, 2 * UNIT_BYTES).await);
-        assert_eq!(first.as_ref().map(Room::num_permits), Some(2));
+        assert_eq!(first.as_ref().map(BodyShare::num_permits), Some(2));
         assert!(take(&mut first, 5).await, "what it has is enough");
         assert!(take(&mut second, UNIT_BYTES).await);
         assert!(!take(&mut second, UNIT_BYTES + 1).await, "there is no more");
@@ -160,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn others_have_a_turn_between_two_long_bodies() {
-        let (bodies, turns) = (Arc::new(Bodies::of(3, ROOM_TIME_MAX)), Arc::new(AtomicUsize::new(0)));
+        let (budget, turns) = (Arc::new(BodyBudget::of(3, ROOM_TIME_MAX)), Arc::new(AtomicUsize::new(0)));
         let counted = turns.clone();
         let other = tokio::spawn(async move {
             loop {
@@ -169,9 +170,9 @@ mod tests {
             }
         });
         let decode = || {
-            let (bodies, turns) = (bodies.clone(), turns.clone());
+            let (budget, turns) = (budget.clone(), turns.clone());
             tokio::spawn(async move {
-                bodies.turn_to_decode().await;
+                budget.turn_to_decode().await;
                 turns.load(Relaxed)
             })
         };
@@ -201,14 +202,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_stalled_body_keeps_its_room_until_another_one_waits() {
-        let bodies = Arc::new(Bodies::of(3, ROOM_TIME_MAX));
-        let (mut stalled, mut room) = (bodies.incomer(), None);
+        let budget = Arc::new(BodyBudget::of(3, ROOM_TIME_MAX));
+        let (mut stalled, mut room) = (budget.incoming_body(), None);
         assert!(stalled.take(&mut room, 3 * UNIT_BYTES, 3 * UNIT_BYTES).await);
         let mut body = Stalled;
         let waits = timeout(2 * PACE_INTERVAL, stalled.next(&mut body, room.as_ref()));
         assert!(waits.await.is_err(), "nobody wants its room");
-        let others = bodies.clone();
-        let other = tokio::spawn(async move { others.incomer().take(&mut None, UNIT_BYTES, 0).await });
+        let others = budget.clone();
+        let other = tokio::spawn(async move { others.incoming_body().take(&mut None, UNIT_BYTES, 0).await });
         assert!(stalled.next(&mut Stalled, room.as_ref()).await.is_none());
         drop(room);
         assert!(other.await.unwrap());
