@@ -11,8 +11,8 @@ use shared::error::ApiError;
 use shared::net::Dialer;
 use shared::store::Nodes;
 
-use super::page::Asked;
 use super::page::Context;
+use super::page::PageRequest;
 use crate::auth::{self, Access, Accounts, Authorized, Denied, Restricted};
 use crate::backend::Backend;
 use crate::config::DashboardMode;
@@ -43,19 +43,19 @@ const SEARCH_BYTES_MAX: usize = 1024;
 /// Answers a request for anything of the dashboard but `api/keys`. `known` is what the browser has already.
 pub(super) fn answer<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    page_request: &PageRequest<'_>,
     known: Option<HeaderValue>,
     headers: HeaderMap,
 ) -> Response {
     if context.dashboard.mode == DashboardMode::Off {
         return reply::not_found(headers);
     }
-    if !auth::only_reads(asked.method) {
+    if !auth::only_reads(page_request.method) {
         return reply::method_not_allowed(headers, "GET,HEAD");
     }
-    let Ok(path) = std::str::from_utf8(asked.rest) else { return reply::not_found(headers) };
+    let Ok(path) = std::str::from_utf8(page_request.rest) else { return reply::not_found(headers) };
     if path.is_empty() {
-        return reply::found(headers, asked.method, b"/mod/dashboard/");
+        return reply::found(headers, page_request.method, b"/mod/dashboard/");
     }
     if path == "/" {
         return file(headers, dashboard::page(), ASK_AGAIN, known);
@@ -73,30 +73,30 @@ pub(super) fn answer<B: Backend>(
 /// Answers what the page asks for.
 pub(super) async fn answer_api<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    page_request: PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
     if context.dashboard.mode == DashboardMode::Off {
         return reply::not_found(headers);
     }
-    if !auth::only_reads(asked.method) {
+    if !auth::only_reads(page_request.method) {
         return reply::method_not_allowed(headers, "GET,HEAD");
     }
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    match asked.rest {
+    match page_request.rest {
         b"/member" => ready(headers, member(context).await),
         b"/cluster" => ready(headers, cluster(context).await),
         b"/stats" => {
             let statistics = dashboard::statistics(&context.backend, &context.process_metrics);
             json(headers, &statistics)
         }
-        b"/session" => session(context, &asked, headers).await,
+        b"/session" => session(context, &page_request, headers).await,
         rest => {
             if let Some(key) = below(rest, b"/node") {
-                node(context, &asked, key, headers).await
+                node(context, &page_request, key, headers).await
             } else if let Some(under) = below(rest, b"/search") {
-                search(context, &asked, under, headers).await
+                search(context, &page_request, under, headers).await
             } else {
                 reply::not_found(headers)
             }
@@ -105,10 +105,13 @@ pub(super) async fn answer_api<B: Backend>(
 }
 
 /// The answer to what the dashboard may not do with keys.
-pub(super) fn refuse<B>(context: &Context<B>, asked: &Asked<'_>) -> Option<(StatusCode, &'static str)> {
+pub(super) fn refuse<B>(
+    context: &Context<B>,
+    page_request: &PageRequest<'_>,
+) -> Option<(StatusCode, &'static str)> {
     match context.dashboard.mode {
         DashboardMode::On => None,
-        DashboardMode::ReadOnly if auth::only_reads(asked.method) => None,
+        DashboardMode::ReadOnly if auth::only_reads(page_request.method) => None,
         DashboardMode::ReadOnly => Some((
             StatusCode::FORBIDDEN,
             "The dashboard of this member is read-only (-dashboard=read-only): change keys with etcdctl or at /v2/keys.",
@@ -200,8 +203,12 @@ struct Session {
     known: bool,
 }
 
-async fn session<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: HeaderMap) -> Response {
-    let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+async fn session<B: Backend>(
+    context: &Context<B>,
+    page_request: &PageRequest<'_>,
+    headers: HeaderMap,
+) -> Response {
+    let accounts = Accounts::new(&context.auth, &context.backend, page_request.caller());
     let auth = context.backend.auth().is_on();
     let known = match auth {
         true => auth::check_user(&accounts).await,
@@ -214,13 +221,13 @@ async fn session<B: Backend>(context: &Context<B>, asked: &Asked<'_>, headers: H
 }
 
 /// A request for what stands below a key, and whether all of it is meant.
-struct Reading<T> {
+struct RestrictedRead<T> {
     key: Vec<u8>,
     recursive: bool,
     request: T,
 }
 
-impl<T> Restricted for Reading<T> {
+impl<T> Restricted for RestrictedRead<T> {
     fn access(&self) -> Access<'_> {
         Access { key: &self.key, writes: false, recursive: self.recursive }
     }
@@ -229,35 +236,40 @@ impl<T> Restricted for Reading<T> {
 /// Lets a request pass if the client may read what it is for.
 async fn admit<B: Backend, T>(
     context: &Context<B>,
-    asked: &Asked<'_>,
-    reading: Reading<T>,
-) -> Result<Authorized<Reading<T>>, Denied> {
-    match Authorized::while_off(context.backend.look_for_auth(), reading) {
-        Ok(reading) => Ok(reading),
-        Err(reading) => {
-            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
-            auth::admit(&accounts, reading).await.map_err(|(_, denied)| denied)
+    page_request: &PageRequest<'_>,
+    read: RestrictedRead<T>,
+) -> Result<Authorized<RestrictedRead<T>>, Denied> {
+    match Authorized::while_off(context.backend.look_for_auth(), read) {
+        Ok(read) => Ok(read),
+        Err(read) => {
+            let accounts = Accounts::new(&context.auth, &context.backend, page_request.caller());
+            auth::admit(&accounts, read).await.map_err(|(_, denied)| denied)
         }
     }
 }
 
 async fn node<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    page_request: &PageRequest<'_>,
     key: &[u8],
     headers: HeaderMap,
 ) -> Response {
-    let Ok([hidden, after]) = form::values(["hidden", "after"], b"", asked.query.as_bytes()) else {
-        return not_understood(headers);
+    let Ok([hidden, after]) = form::values(["hidden", "after"], b"", page_request.query.as_bytes()) else {
+        return bad_query(headers);
     };
     let request = (is_true(&hidden), after.into_owned());
-    let reading = Reading { key: key.to_vec(), recursive: false, request };
-    match admit(context, asked, reading).await {
+    let read = RestrictedRead { key: key.to_vec(), recursive: false, request };
+    match admit(context, page_request, read).await {
         Err(denied) => super::page::gate::refuse_key(headers, denied),
-        Ok(reading) => {
-            on_the_side(context, headers, reading, |nodes, Reading { key, request: (hidden, after), .. }| {
-                dashboard::list(&nodes, &key, hidden, &after)
-            })
+        Ok(read) => {
+            run_blocking(
+                context,
+                headers,
+                read,
+                |nodes, RestrictedRead { key, request: (hidden, after), .. }| {
+                    dashboard::list(&nodes, &key, hidden, &after)
+                },
+            )
             .await
         }
     }
@@ -265,23 +277,23 @@ async fn node<B: Backend>(
 
 async fn search<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    page_request: &PageRequest<'_>,
     under: &[u8],
     headers: HeaderMap,
 ) -> Response {
     let names = ["text", "hidden", "values"];
-    let Ok([text, hidden, values]) = form::values(names, b"", asked.query.as_bytes()) else {
-        return not_understood(headers);
+    let Ok([text, hidden, values]) = form::values(names, b"", page_request.query.as_bytes()) else {
+        return bad_query(headers);
     };
     if text.is_empty() || text.len() > SEARCH_BYTES_MAX {
         return reply::message(headers, StatusCode::BAD_REQUEST, "text must have 1 to 1024 bytes");
     }
     let request = (text.into_owned(), is_true(&hidden), is_true(&values));
-    let reading = Reading { key: under.to_vec(), recursive: true, request };
-    match admit(context, asked, reading).await {
+    let read = RestrictedRead { key: under.to_vec(), recursive: true, request };
+    match admit(context, page_request, read).await {
         Err(denied) => super::page::gate::refuse_key(headers, denied),
-        Ok(reading) => {
-            on_the_side(context, headers, reading, |nodes, Reading { key: under, request, .. }| {
+        Ok(read) => {
+            run_blocking(context, headers, read, |nodes, RestrictedRead { key: under, request, .. }| {
                 let (text, hidden, values) = request;
                 dashboard::search(&nodes, &SearchRequest { under, text, hidden, values })
             })
@@ -291,18 +303,18 @@ async fn search<B: Backend>(
 }
 
 /// Works on the blocking pool: it may take as long as there are keys.
-async fn on_the_side<B: Backend, R: Send + 'static, T: Serialize + Send + 'static>(
+async fn run_blocking<B: Backend, R: Send + 'static, T: Serialize + Send + 'static>(
     context: &Context<B>,
     headers: HeaderMap,
     request: Authorized<R>,
     work: impl FnOnce(Nodes, R) -> Result<T, ApiError> + Send + 'static,
 ) -> Response {
     // Nobody closes the semaphore. The leave goes with the work, which goes on when the client has left.
-    let leave = context.dashboard.on_the_side.clone().acquire_owned().await;
+    let permit = context.dashboard.on_the_side.clone().acquire_owned().await;
     let nodes = context.backend.store().nodes();
     let written = tokio::task::spawn_blocking(move || {
         let written = work(nodes, request.into_inner()).map(|found| shared::json::to_vec(&found));
-        drop(leave);
+        drop(permit);
         written
     });
     match written.await {
@@ -318,7 +330,7 @@ fn is_true(text: &[u8]) -> bool {
     parse_bool(text).unwrap_or(false)
 }
 
-fn not_understood(headers: HeaderMap) -> Response {
+fn bad_query(headers: HeaderMap) -> Response {
     reply::message(headers, StatusCode::BAD_REQUEST, "the query cannot be read")
 }
 

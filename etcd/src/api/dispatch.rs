@@ -13,7 +13,7 @@ use shared::error::{ApiError, Code};
 use super::dashboard;
 use super::ops::{health, metrics_page, pprof, process, stats};
 use super::page::keys::Api;
-use super::page::{Asked, Context, Exchange, Page, gate};
+use super::page::{Context, Exchange, PageRequest, PageResult, gate};
 use super::route::{Route, area};
 use super::v1::pages;
 use super::v2::{auth, cluster_0_4, keys, locks, members};
@@ -38,16 +38,16 @@ pub(super) async fn answer<B: Backend>(
     let (mut head, mut body) = request.into_parts();
     exchange.flow.begins(body.size_hint().exact());
     let page = match check_head(&head) {
-        Err(bad) => Page::Ready(reply::bad_request(empty_headers(&mut head), bad)),
+        Err(bad) => PageResult::Ready(reply::bad_request(empty_headers(&mut head), bad)),
         Ok(()) => page(&exchange, head, &mut body).await,
     };
     // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
     drop(body);
     let mut response = match page {
-        Page::Ready(response) => response,
-        Page::Submitted(submission) => submission.finish(&exchange.context).await,
+        PageResult::Ready(response) => response,
+        PageResult::Submitted(submission) => submission.finish(&exchange.context).await,
         // The connection takes over; the answer is never missed.
-        Page::Watched => std::future::pending().await,
+        PageResult::TakenOver => std::future::pending().await,
     };
     if !response.body_mut().holds(&exchange.flow) {
         exchange.flow.ends();
@@ -59,20 +59,20 @@ async fn page<B: Backend>(
     exchange: &Arc<Exchange<B>>,
     mut head: Parts,
     body: &mut Incoming,
-) -> Page<keys::Submission> {
+) -> PageResult<keys::Submission> {
     let context = &*exchange.context;
     let origin = context.browsers.cors.allowed(&head.headers);
     if let Err(forbidden) = context.browsers.check(&head, exchange.encrypted, area) {
-        return Page::Ready(forbid(&exchange.flow, &forbidden, head, body).await);
+        return PageResult::Ready(forbid(&exchange.flow, &forbidden, head, body).await);
     }
     if head.method == Method::OPTIONS {
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
         let mut headers = allowing(empty_headers(&mut head), origin);
         discard(&exchange.flow, body, expects, framing, &mut headers).await;
-        return Page::Ready(reply::empty(headers, StatusCode::OK));
+        return PageResult::Ready(reply::empty(headers, StatusCode::OK));
     }
     let Ok(path) = path::unescape(head.uri.path().as_bytes()) else {
-        return Page::Ready(reply::bad_request(empty_headers(&mut head), BadRequest::Malformed));
+        return PageResult::Ready(reply::bad_request(empty_headers(&mut head), BadRequest::Malformed));
     };
     let query = head.uri.query().unwrap_or_default();
     let framing = Framing::of(&head);
@@ -91,17 +91,17 @@ async fn page<B: Backend>(
 
     if &*path == b"*" {
         reply::close(&mut headers);
-        return Page::Ready(reply::empty(headers, StatusCode::BAD_REQUEST));
+        return PageResult::Ready(reply::empty(headers, StatusCode::BAD_REQUEST));
     }
     if expects == Expects::Unknown {
         reply::close(&mut headers);
-        return Page::Ready(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
+        return PageResult::Ready(reply::empty(headers, StatusCode::EXPECTATION_FAILED));
     }
     if head.method != Method::CONNECT
         && let Some(clean) = path::cleaned(&path)
     {
         discard(&exchange.flow, body, expects, framing, &mut headers).await;
-        return Page::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
+        return PageResult::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
     }
     let (route, rest) = Route::of(&path);
     let limit = context.http_server.limits.body_bytes_max;
@@ -110,20 +110,20 @@ async fn page<B: Backend>(
     let wants = route.wants_body(&head.method, content_type);
     let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
     let (source, flow, none) = (exchange.source, &*exchange.flow, WholeBody::default());
-    let mut asked =
-        Asked { method, rest, query, content_type, authorization, source, flow, body: none, framing };
+    let mut request =
+        PageRequest { method, rest, query, content_type, authorization, source, flow, body: none, framing };
     // It goes with the request: while a password is checked, the body waits too.
     let mut _room = None;
     if body.is_end_stream() {
     } else if !wants && (waits || route.changes_nothing(&head.method)) {
-        asked.framing.keep_alive &= discard(flow, body, expects, framing, &mut headers).await;
+        request.framing.keep_alive &= discard(flow, body, expects, framing, &mut headers).await;
     } else {
         // A stranger's large body is not taken in.
         if is_large(body)
-            && let Err(denied) = Box::pin(admit_body(context, route, &asked)).await
+            && let Err(denied) = Box::pin(admit_body(context, route, &request)).await
         {
             leave_body(exchange, &mut headers);
-            return Page::Ready(deny(context, route, denied, headers));
+            return PageResult::Ready(deny(context, route, denied, headers));
         }
         let received = match wants {
             true => read(flow, &context.http_server, body).await,
@@ -132,56 +132,58 @@ async fn page<B: Backend>(
         match received {
             Ok((whole, room)) => {
                 context.http_server.turn_to_decode(whole.len()).await;
-                (asked.body, _room) = (whole, room);
+                (request.body, _room) = (whole, room);
             }
-            Err(why) => return Page::Ready(refuse_body(exchange, why, route, headers)),
+            Err(why) => return PageResult::Ready(refuse_body(exchange, why, route, headers)),
         }
     }
-    Page::Ready(match route {
+    PageResult::Ready(match route {
         Route::Keys(_) | Route::DashboardKeys => {
             let api = match route {
                 Route::Keys(api) => api,
                 _ => Api::V2,
             };
             if route == Route::DashboardKeys
-                && let Some((status, why)) = dashboard::refuse(context, &asked)
+                && let Some((status, why)) = dashboard::refuse(context, &request)
             {
-                return Page::Ready(reply::message(headers, status, why));
+                return PageResult::Ready(reply::message(headers, status, why));
             }
-            return match keys::begin(exchange, asked, headers, api) {
-                keys::Begun::Page(page) => page,
-                keys::Begun::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
+            return match keys::begin(exchange, request, headers, api) {
+                keys::KeysOutcome::Page(page) => page,
+                keys::KeysOutcome::Guarded(guarded) => Box::pin(guarded.pass(exchange)).await,
             };
         }
-        Route::DashboardApi => Box::pin(dashboard::answer_api(context, asked, headers)).await,
-        Route::Dashboard => dashboard::answer(context, &asked, known, headers),
-        Route::Members => Box::pin(members::answer(context, asked, headers)).await,
-        Route::Auth(family) => Box::pin(auth::answer_family(context, family, asked, headers)).await,
-        Route::AuthEnable => Box::pin(auth::answer_switch(context, asked, headers)).await,
-        Route::Lock | Route::Leader => match Box::pin(locks::admit(context, &asked)).await {
-            Ok(using) => return locks::begin(exchange, route == Route::Leader, asked, headers, using),
+        Route::DashboardApi => Box::pin(dashboard::answer_api(context, request, headers)).await,
+        Route::Dashboard => dashboard::answer(context, &request, known, headers),
+        Route::Members => Box::pin(members::answer(context, request, headers)).await,
+        Route::Auth(family) => Box::pin(auth::answer_family(context, family, request, headers)).await,
+        Route::AuthEnable => Box::pin(auth::answer_switch(context, request, headers)).await,
+        Route::Lock | Route::Leader => match Box::pin(locks::admit(context, &request)).await {
+            Ok(lock_use) => {
+                return locks::begin(exchange, route == Route::Leader, request, headers, lock_use);
+            }
             Err(denied) => gate::refuse(headers, denied),
         },
-        Route::Admin => Box::pin(cluster_0_4::answer_admin(context, asked, headers)).await,
-        Route::LeaderUrl => pages::answer_leader(context, &asked, headers),
-        Route::Peers => pages::answer_peers(context, &asked, headers),
-        Route::V1StatsSelf => stats::answer_self_v1(context, &asked, headers),
-        Route::V1StatsLeader => stats::answer_leader_v1(context, &asked, headers),
-        Route::V1StatsStore => stats::answer_store_v1(context, &asked, headers),
-        Route::Machines => cluster_0_4::answer_machines(context, &asked, headers),
-        Route::StatsSelf => stats::answer_self(context, &asked, headers),
-        Route::StatsLeader => stats::answer_leader(context, &asked, headers),
-        Route::StatsStore => stats::answer_store(context, &asked, headers),
-        Route::Version => process::answer_version(context, &asked, headers),
-        Route::Health => Box::pin(health::answer(context, asked, headers)).await,
-        Route::Live => Box::pin(health::answer_live(context, asked, headers)).await,
-        Route::Ready => Box::pin(health::answer_ready(context, asked, headers)).await,
+        Route::Admin => Box::pin(cluster_0_4::answer_admin(context, request, headers)).await,
+        Route::LeaderUrl => pages::answer_leader(context, &request, headers),
+        Route::Peers => pages::answer_peers(context, &request, headers),
+        Route::V1StatsSelf => stats::answer_self_v1(context, &request, headers),
+        Route::V1StatsLeader => stats::answer_leader_v1(context, &request, headers),
+        Route::V1StatsStore => stats::answer_store_v1(context, &request, headers),
+        Route::Machines => cluster_0_4::answer_machines(context, &request, headers),
+        Route::StatsSelf => stats::answer_self(context, &request, headers),
+        Route::StatsLeader => stats::answer_leader(context, &request, headers),
+        Route::StatsStore => stats::answer_store(context, &request, headers),
+        Route::Version => process::answer_version(context, &request, headers),
+        Route::Health => Box::pin(health::answer(context, request, headers)).await,
+        Route::Live => Box::pin(health::answer_live(context, request, headers)).await,
+        Route::Ready => Box::pin(health::answer_ready(context, request, headers)).await,
         Route::Metrics => Box::pin(metrics_page::answer(context, headers)).await,
-        Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, asked, headers)).await,
-        Route::Pprof => Box::pin(pprof::answer(context, asked, headers)).await,
-        Route::DebugVars => Box::pin(process::answer_vars(context, &asked, headers)).await,
-        Route::LogLevel => Box::pin(process::answer_log_level(context, &asked, headers)).await,
-        Route::Nowhere => reply::not_found(headers),
+        Route::DebugMetrics => Box::pin(metrics_page::answer_debug(context, request, headers)).await,
+        Route::Pprof => Box::pin(pprof::answer(context, request, headers)).await,
+        Route::DebugVars => Box::pin(process::answer_vars(context, &request, headers)).await,
+        Route::LogLevel => Box::pin(process::answer_log_level(context, &request, headers)).await,
+        Route::NotFound => reply::not_found(headers),
     })
 }
 
@@ -215,19 +217,23 @@ fn is_large(body: &Incoming) -> bool {
 }
 
 /// Whether somebody who sends such a request could have a right to it, whatever is in its body. That the page checks.
-async fn admit_body<B: Backend>(context: &Context<B>, route: Route, asked: &Asked<'_>) -> Result<(), Denied> {
+async fn admit_body<B: Backend>(
+    context: &Context<B>,
+    route: Route,
+    request: &PageRequest<'_>,
+) -> Result<(), Denied> {
     if !context.backend.auth().is_on() {
         return Ok(());
     }
     match route {
         Route::Keys(_) | Route::DashboardKeys => {
-            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            let accounts = Accounts::new(&context.auth, &context.backend, request.caller());
             // A watch of v1 comes by POST.
             let writes = route != Route::Keys(Api::V1Watch);
-            check_access(&accounts, Access { key: asked.rest, writes, recursive: false }).await
+            check_access(&accounts, Access { key: request.rest, writes, recursive: false }).await
         }
-        Route::Lock | Route::Leader => locks::admit(context, asked).await.map(drop),
-        _ => gate::is_root(context, asked, "a request with a large body").await,
+        Route::Lock | Route::Leader => locks::admit(context, request).await.map(drop),
+        _ => gate::is_root(context, request, "a request with a large body").await,
     }
 }
 
@@ -298,7 +304,7 @@ impl Route {
             | Route::DebugMetrics
             | Route::Pprof
             | Route::DebugVars
-            | Route::Nowhere => true,
+            | Route::NotFound => true,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which page a path leads to.
 
-use super::page::Family;
+use super::page::AccountKind;
 use super::page::keys::Api;
 use crate::transport::browsers::Area;
 
@@ -12,7 +12,7 @@ pub(super) enum Route {
     /// `/v2/members` and all below it.
     Members,
     /// `/v2/auth/users`, `/v2/auth/roles` and all below them.
-    Auth(Family),
+    Auth(AccountKind),
     /// `/v2/auth/enable`
     AuthEnable,
     /// All below `/v2/admin/`, of 0.4.
@@ -64,15 +64,15 @@ pub(super) enum Route {
     /// `/config/local/log`
     LogLevel,
     /// No page.
-    Nowhere,
+    NotFound,
 }
 
 /// Pages with others below them; what is asked for most comes first.
 const FAMILIES: [(&[u8], Route); 10] = [
     (b"/v2/keys", Route::Keys(Api::V2)),
     (b"/v2/members", Route::Members),
-    (b"/v2/auth/users", Route::Auth(Family::Users)),
-    (b"/v2/auth/roles", Route::Auth(Family::Roles)),
+    (b"/v2/auth/users", Route::Auth(AccountKind::Users)),
+    (b"/v2/auth/roles", Route::Auth(AccountKind::Roles)),
     (b"/mod/v2/lock", Route::Lock),
     (b"/mod/v2/leader", Route::Leader),
     (b"/livez", Route::Live),
@@ -119,7 +119,7 @@ impl Route {
             b"/debug/metrics" => Route::DebugMetrics,
             b"/debug/vars" => Route::DebugVars,
             b"/config/local/log" => Route::LogLevel,
-            _ => Route::Nowhere,
+            _ => Route::NotFound,
         };
         (route, b"")
     }
@@ -156,8 +156,8 @@ mod tests {
         assert_eq!(Route::of(b"/v2/keys/"), (Route::Keys(Api::V2), &b"/"[..]));
         assert_eq!(Route::of(b"/v2/keys/a/b"), (Route::Keys(Api::V2), &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/members/leader"), (Route::Members, &b"/leader"[..]));
-        assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::Auth(Family::Users), &b"/a"[..]));
-        assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::Auth(Family::Roles), &b"/"[..]));
+        assert_eq!(Route::of(b"/v2/auth/users/a"), (Route::Auth(AccountKind::Users), &b"/a"[..]));
+        assert_eq!(Route::of(b"/v2/auth/roles/"), (Route::Auth(AccountKind::Roles), &b"/"[..]));
         assert_eq!(Route::of(b"/mod/v2/lock/a/b"), (Route::Lock, &b"/a/b"[..]));
         assert_eq!(Route::of(b"/mod/v2/leader/a"), (Route::Leader, &b"/a"[..]));
         assert_eq!(Route::of(b"/mod/dashboard"), (Route::Dashboard, &b""[..]));
@@ -183,7 +183,7 @@ mod tests {
             "/v2/auth/",
             "/v2/auth/enable/",
         ] {
-            assert_eq!(Route::of(nowhere.as_bytes()).0, Route::Nowhere, "{nowhere}");
+            assert_eq!(Route::of(nowhere.as_bytes()).0, Route::NotFound, "{nowhere}");
         }
     }
 }

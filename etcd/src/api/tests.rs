@@ -570,23 +570,23 @@ async fn watches_break_off_where_a_snapshot_s_history_has_a_gap() {
 
 #[tokio::test]
 async fn an_idle_connection_rests_and_goes_on() {
-    let look = Duration::from_millis(20);
+    let interval = Duration::from_millis(20);
     let server = Server::start_with(
         Limits::default(),
-        |context| context.http_server.check_interval = look,
+        |context| context.http_server.check_interval = interval,
         Acceptor::plain(),
     )
     .await;
     server.put("/a", "1");
     let mut client = server.connect().await;
     for _ in 0..3 {
-        tokio::time::sleep(look * 4).await;
+        tokio::time::sleep(interval * 4).await;
         client.send(GET_A).await;
         assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
         // Part of a request survives a rest as well.
         let (start, end) = GET_A.split_at(20);
         client.send(start).await;
-        tokio::time::sleep(look * 4).await;
+        tokio::time::sleep(interval * 4).await;
         client.send(end).await;
         assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
     }
@@ -594,10 +594,10 @@ async fn an_idle_connection_rests_and_goes_on() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_given_up() {
-    let look = Duration::from_millis(5);
+    let interval = Duration::from_millis(5);
     let server = Server::start_with(
         Limits::default(),
-        |context| context.http_server.check_interval = look,
+        |context| context.http_server.check_interval = interval,
         Acceptor::plain(),
     )
     .await;
@@ -634,27 +634,27 @@ const LONG: usize = 12 * 1024 * 1024;
 
 #[tokio::test]
 async fn a_slow_reader_gets_all_of_a_long_answer() {
-    let look = Duration::from_millis(20);
+    let interval = Duration::from_millis(20);
     let server = Server::start_with(
         Limits::default(),
-        |context| context.http_server.check_interval = look,
+        |context| context.http_server.check_interval = interval,
         Acceptor::plain(),
     )
     .await;
     for later in [false, true] {
         let mut client = slow_reader(&server, later).await;
         // Longer than a look, shorter than the patience with a stalled client.
-        tokio::time::sleep(look * 5).await;
+        tokio::time::sleep(interval * 5).await;
         assert!(client.until("}\n").await.len() > LONG);
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_goes_on_slowly_is_not_given_up() {
-    let look = Duration::from_millis(20);
+    let interval = Duration::from_millis(20);
     let server = Server::start_with(
         Limits::default(),
-        |context| context.http_server.check_interval = look,
+        |context| context.http_server.check_interval = interval,
         Acceptor::plain(),
     )
     .await;
@@ -664,7 +664,7 @@ async fn a_reader_that_goes_on_slowly_is_not_given_up() {
         let mut part = vec![0; 128 * 1024];
         let mut got = client.read.len();
         while got < LONG {
-            tokio::time::sleep(look * 2).await;
+            tokio::time::sleep(interval * 2).await;
             let read =
                 timeout(PATIENCE, client.socket.read(&mut part)).await.expect("bytes or the end").unwrap();
             assert!(read > 0, "given up after {got} bytes");
@@ -677,16 +677,16 @@ async fn a_reader_that_goes_on_slowly_is_not_given_up() {
 
 #[tokio::test]
 async fn a_reader_that_stops_is_given_up() {
-    let look = Duration::from_millis(5);
+    let interval = Duration::from_millis(5);
     let server = Server::start_with(
         Limits::default(),
-        |context| context.http_server.check_interval = look,
+        |context| context.http_server.check_interval = interval,
         Acceptor::plain(),
     )
     .await;
     for later in [false, true] {
         let client = slow_reader(&server, later).await;
-        tokio::time::sleep(look * 60).await;
+        tokio::time::sleep(interval * 60).await;
         assert!(client.rest().await.len() < LONG);
     }
 }
@@ -767,8 +767,8 @@ async fn dial(dialer: &Dialer, server: &Server) -> Client {
 
 #[tokio::test]
 async fn encrypted_connections_do_all_the_same() {
-    let look = Duration::from_millis(20);
-    let (server, dialer) = encrypted(|context| context.http_server.check_interval = look).await;
+    let interval = Duration::from_millis(20);
+    let (server, dialer) = encrypted(|context| context.http_server.check_interval = interval).await;
     let mut socket = dial(&dialer, &server).await.socket;
     for round in 0..3 {
         socket.write_all(b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -778,7 +778,7 @@ async fn encrypted_connections_do_all_the_same() {
         while !read.ends_with(b"\r\n0\r\n\r\n") {
             assert!(timeout(PATIENCE, socket.read_buf(&mut read)).await.unwrap().unwrap() > 0);
         }
-        tokio::time::sleep(look * 4).await;
+        tokio::time::sleep(interval * 4).await;
     }
     // A client that speaks plainly is told.
     let mut plain = server.connect().await;

@@ -33,7 +33,7 @@ impl Progress {
     ///
     /// # Errors
     /// When the value is none of these.
-    pub(crate) fn asked(query: &[u8]) -> Result<Progress, ()> {
+    pub(crate) fn from_query(query: &[u8]) -> Result<Progress, ()> {
         const NAME: &str = "progress";
         // Nearly nobody asks: do not read the query once more for that.
         if memchr::memmem::find(query, NAME.as_bytes()).is_none() {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn seconds(query: &str) -> Result<Option<u16>, ()> {
-        Progress::asked(query.as_bytes()).map(|progress| progress.0.map(NonZeroU16::get))
+        Progress::from_query(query.as_bytes()).map(|progress| progress.0.map(NonZeroU16::get))
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         progress.announce(&mut headers);
         assert!(headers.is_empty() && progress.notices().is_none());
-        Progress::asked(b"progress=30s").unwrap().announce(&mut headers);
+        Progress::from_query(b"progress=30s").unwrap().announce(&mut headers);
         assert_eq!(headers["x-etcd-progress"], "30");
     }
 }

@@ -12,8 +12,8 @@ use shared::id::MemberId;
 use shared::v2;
 use tokio::time::timeout;
 
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::backend::{Backend, SubmitError};
 use crate::transport::reply::{self, Response};
 
@@ -26,15 +26,15 @@ const LAG_MAX: u64 = 5000;
 
 pub(crate) async fn answer<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
-    let is_well = context.backend.status().leader != MemberId(0) && log_moves(context).await;
-    context.process_metrics.health_checked(is_well);
-    if !is_well {
+    let is_healthy = context.backend.status().leader != MemberId(0) && log_moves(context).await;
+    context.process_metrics.health_checked(is_healthy);
+    if !is_healthy {
         return reply::text_error(headers, StatusCode::SERVICE_UNAVAILABLE, "{\"health\": \"false\"}\n");
     }
     headers.insert(CONTENT_TYPE, reply::TEXT);
@@ -114,86 +114,86 @@ impl Check {
 /// `/livez` and all below it.
 pub(crate) async fn answer_live<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    run(context, asked, headers, Check::LIVE).await
+    run(context, request, headers, Check::LIVE).await
 }
 
 /// `/readyz` and all below it.
 pub(crate) async fn answer_ready<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    run(context, asked, headers, Check::READY).await
+    run(context, request, headers, Check::READY).await
 }
 
 async fn run<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     mut headers: HeaderMap,
     checks: &[Check],
 ) -> Response {
-    let one = match asked.rest.strip_prefix(b"/") {
+    let one = match request.rest.strip_prefix(b"/") {
         None => None,
         Some(name) => match checks.iter().find(|check| check.name().as_bytes() == name) {
             Some(check) => Some(*check),
             None => return reply::not_found(headers),
         },
     };
-    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+    if !matches!(*request.method, Method::GET | Method::HEAD) {
         return reply::method_not_allowed(headers, "GET, HEAD");
     }
-    let wish = Wish::of(asked.query);
+    let filter = CheckFilter::of(request.query);
     let mut chosen: Vec<Check> =
         checks.iter().copied().filter(|check| one.is_none_or(|one| one == *check)).collect();
     if one.is_none() {
-        chosen.retain(|check| wish.takes(check.name()));
+        chosen.retain(|check| filter.takes(check.name()));
     }
-    let mut told = String::new();
-    let mut is_well = true;
+    let mut report = String::new();
+    let mut is_healthy = true;
     for check in chosen {
         // Writing into a String cannot fail.
         let _ = match check.run(context).await {
-            Ok(()) => writeln!(told, "[+]{} ok", check.name()),
+            Ok(()) => writeln!(report, "[+]{} ok", check.name()),
             Err(why) => {
-                is_well = false;
-                writeln!(told, "[-]{} failed: {why}", check.name())
+                is_healthy = false;
+                writeln!(report, "[-]{} failed: {why}", check.name())
             }
         };
     }
-    if is_well && !wish.verbose {
-        told.clear();
+    if is_healthy && !filter.verbose {
+        report.clear();
     }
-    told.push_str(if is_well { "ok\n" } else { "\n" });
+    report.push_str(if is_healthy { "ok\n" } else { "\n" });
     headers.insert(CONTENT_TYPE, reply::TEXT);
     headers.insert(X_CONTENT_TYPE_OPTIONS, reply::NOSNIFF);
-    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    reply::answer(headers, status, told)
+    let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::answer(headers, status, report)
 }
 
 /// What a query asks for: `verbose`, `exclude=CHECK`, `allowlist=CHECK`.
 #[derive(Debug, Default)]
-struct Wish {
+struct CheckFilter {
     verbose: bool,
     excluded: BTreeSet<String>,
     allowed: BTreeSet<String>,
 }
 
-impl Wish {
-    fn of(query: &str) -> Wish {
-        let mut wish = Wish::default();
+impl CheckFilter {
+    fn of(query: &str) -> CheckFilter {
+        let mut filter = CheckFilter::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
-                "verbose" => wish.verbose = true,
-                "exclude" => drop(wish.excluded.insert(value.to_owned())),
-                "allowlist" => drop(wish.allowed.insert(value.to_owned())),
+                "verbose" => filter.verbose = true,
+                "exclude" => drop(filter.excluded.insert(value.to_owned())),
+                "allowlist" => drop(filter.allowed.insert(value.to_owned())),
                 _ => {}
             }
         }
-        wish
+        filter
     }
 
     fn takes(&self, name: &str) -> bool {

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use node::version::SPOKEN;
 use prometheus::proto::MetricFamily;
 
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::backend::Backend;
 use crate::metrics::{self, MemberState, Process, StoreCounts};
 use crate::transport::reply::{self, Response};
@@ -29,18 +29,18 @@ pub(crate) async fn answer<B: Backend>(context: &Context<B>, mut headers: Header
 /// `/debug/metrics`, where it is wanted: as JSON, or with `format=text` as lines.
 pub(crate) async fn answer_debug<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
     if !context.trace {
         return reply::not_found(headers);
     }
-    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+    if !matches!(*request.method, Method::GET | Method::HEAD) {
         return reply::method_not_allowed(headers, "GET, HEAD");
     }
     count_keys(context).await;
     let figures = context.process_metrics.legacy_metrics(measures(context));
-    if asked.query.split('&').any(|pair| pair == "format=text") {
+    if request.query.split('&').any(|pair| pair == "format=text") {
         headers.insert(CONTENT_TYPE, reply::TEXT);
         return reply::answer(headers, StatusCode::OK, figures.text());
     }

@@ -11,8 +11,8 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use shared::time::UnixNanos;
 
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::api::page::gate;
 use crate::auth::Authorized;
 use crate::backend::Backend;
@@ -87,14 +87,14 @@ impl Answer {
 
 pub(crate) async fn answer<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
     if !context.pprof {
         return reply::not_found(headers);
     }
-    match gate::admit_root(context, &asked, "/debug/pprof").await {
-        Ok(asked) => page(&asked, context.backend.clock()).await.with(headers),
+    match gate::admit_root(context, &request, "/debug/pprof").await {
+        Ok(request) => page(&request, context.backend.clock()).await.with(headers),
         Err(denied) => gate::refuse(headers, denied),
     }
 }
@@ -104,16 +104,16 @@ pub(crate) fn wants_body(method: &Method) -> bool {
     *method == Method::POST
 }
 
-async fn page(asked: &Authorized<&Asked<'_>>, now: UnixNanos) -> Answer {
-    let query = Query::of(asked.query);
-    match asked.rest {
+async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> Answer {
+    let query = Query::of(request.query);
+    match request.rest {
         b"" | b"/" => Answer::Html(index()),
         b"/cmdline" => Answer::Text(cmdline()),
         b"/profile" => cpu(&query, now).await,
         b"/symbol" => {
-            let words = match *asked.method {
-                Method::POST => asked.body.clone().into_bytes(),
-                _ => Bytes::copy_from_slice(asked.query.as_bytes()),
+            let words = match *request.method {
+                Method::POST => request.body.clone().into_bytes(),
+                _ => Bytes::copy_from_slice(request.query.as_bytes()),
             };
             apart(move || Answer::Text(symbols(&words).into_bytes())).await
         }

@@ -8,7 +8,7 @@ use node::version::SPOKEN;
 use shared::json;
 
 use super::stats::state_name;
-use crate::api::page::{Asked, Context, gate};
+use crate::api::page::{Context, PageRequest, gate};
 use crate::auth::Authorized;
 use crate::backend::Backend;
 use crate::go_json;
@@ -25,10 +25,10 @@ const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; chars
 /// until it is 2 and make room for a proxy then; so do starters that look for what a cluster runs.
 pub(crate) fn answer_version<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
     let membership = context.backend.members();
@@ -47,14 +47,14 @@ pub(crate) fn answer_version<B: Backend>(
 /// `/debug/vars`: the process and its place in the group, for those who look for a fault. With auth on, the command line is for `root` only, for it may tell of paths, addresses and passwords.
 pub(crate) async fn answer_vars<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
     let shows_all = !context.backend.auth().is_on()
-        || asked.authorization.is_some() && gate::is_root(context, asked, "/debug/vars").await.is_ok();
+        || request.authorization.is_some() && gate::is_root(context, request, "/debug/vars").await.is_ok();
     let arguments: Vec<_> = if shows_all {
         std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
     } else {
@@ -112,23 +112,27 @@ fn raft_status<B: Backend>(backend: &B) -> String {
 /// `/config/local/log`: changes how much this member writes to its log. With auth on that is for `root`: a verbose log fills disks, a silent one hides what happens.
 pub(crate) async fn answer_log_level<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::PUT {
+    if *request.method != Method::PUT {
         return reply::method_not_allowed(headers, "PUT");
     }
-    match Authorized::while_off(context.backend.auth(), asked) {
-        Ok(asked) => set_log_level(context, &asked, headers),
-        Err(asked) => match gate::admit_root(context, asked, "/config/local/log").await {
-            Ok(asked) => set_log_level(context, &asked, headers),
+    match Authorized::while_off(context.backend.auth(), request) {
+        Ok(request) => set_log_level(context, &request, headers),
+        Err(request) => match gate::admit_root(context, request, "/config/local/log").await {
+            Ok(request) => set_log_level(context, &request, headers),
             Err(denied) => gate::refuse(headers, denied),
         },
     }
 }
 
-fn set_log_level<B>(context: &Context<B>, asked: &Authorized<&Asked<'_>>, headers: HeaderMap) -> Response {
-    let Some(level) = go_json::first_string_at(&asked.body, "Level") else {
+fn set_log_level<B>(
+    context: &Context<B>,
+    request: &Authorized<&PageRequest<'_>>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(level) = go_json::first_string_at(&request.body, "Level") else {
         return reply::message(headers, StatusCode::BAD_REQUEST, "Invalid json body");
     };
     match level.to_uppercase().parse::<Level>() {

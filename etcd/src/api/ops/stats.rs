@@ -9,8 +9,8 @@ use serde::Serialize;
 use shared::id::MemberId;
 
 use crate::admin::machines;
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::auth::only_reads;
 use crate::backend::Backend;
 use crate::go_json::{Number, number};
@@ -102,10 +102,10 @@ struct LeaderInfo {
 
 pub(crate) fn answer_self<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
     let status = context.backend.status();
@@ -118,10 +118,10 @@ pub(crate) fn answer_self<B: Backend>(
 /// `/v1/stats/self`: without ids, which members did not have.
 pub(crate) fn answer_self_v1<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if !only_reads(asked.method) {
+    if !only_reads(request.method) {
         return reply::not_found(headers);
     }
     let status = context.backend.status();
@@ -187,10 +187,10 @@ pub(super) fn state_name(role: Role) -> &'static str {
 
 pub(crate) fn answer_leader<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
     let status = context.backend.status();
@@ -203,10 +203,10 @@ pub(crate) fn answer_leader<B: Backend>(
 /// `/v1/stats/leader`: members by their names.
 pub(crate) fn answer_leader_v1<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    if !only_reads(asked.method) {
+    if !only_reads(request.method) {
         return reply::not_found(headers);
     }
     if context.backend.status().role != Role::Leader {
@@ -232,10 +232,10 @@ fn leader_stats<B: Backend>(
 
 pub(crate) fn answer_store<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if *asked.method != Method::GET {
+    if *request.method != Method::GET {
         return reply::method_not_allowed(headers, "GET");
     }
     store_stats(context, headers)
@@ -244,10 +244,10 @@ pub(crate) fn answer_store<B: Backend>(
 /// `/v1/stats/store`: the same counters.
 pub(crate) fn answer_store_v1<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if !only_reads(asked.method) {
+    if !only_reads(request.method) {
         return reply::not_found(headers);
     }
     store_stats(context, headers)

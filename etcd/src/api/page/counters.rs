@@ -8,7 +8,7 @@ use shared::v2::Verb;
 
 /// What a request counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counted {
+pub(crate) enum RequestKind {
     Get,
     Head,
     QuorumGet,
@@ -19,25 +19,25 @@ pub(crate) enum Counted {
 
 const KINDS: usize = 6;
 
-impl Counted {
+impl RequestKind {
     /// What a request of the log counts as.
-    pub(crate) fn of(verb: Verb) -> Counted {
+    pub(crate) fn of(verb: Verb) -> RequestKind {
         match verb {
-            Verb::Put => Counted::Put,
-            Verb::Post => Counted::Post,
-            Verb::Delete => Counted::Delete,
-            Verb::QuorumGet | Verb::Sync => Counted::QuorumGet,
+            Verb::Put => RequestKind::Put,
+            Verb::Post => RequestKind::Post,
+            Verb::Delete => RequestKind::Delete,
+            Verb::QuorumGet | Verb::Sync => RequestKind::QuorumGet,
         }
     }
 
     fn label(self) -> &'static str {
         match self {
-            Counted::Get => "GET",
-            Counted::Head => "HEAD",
-            Counted::QuorumGet => "QGET",
-            Counted::Put => "PUT",
-            Counted::Post => "POST",
-            Counted::Delete => "DELETE",
+            RequestKind::Get => "GET",
+            RequestKind::Head => "HEAD",
+            RequestKind::QuorumGet => "QGET",
+            RequestKind::Put => "PUT",
+            RequestKind::Post => "POST",
+            RequestKind::Delete => "DELETE",
         }
     }
 }
@@ -87,12 +87,12 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn received(&self, kind: Counted) {
+    pub(crate) fn received(&self, kind: RequestKind) {
         let child = || self.received.with_label_values(&[kind.label()]);
         self.received_of[kind as usize].get_or_init(child).inc();
     }
 
-    pub(crate) fn failed(&self, kind: Counted, status: u16) {
+    pub(crate) fn failed(&self, kind: RequestKind, status: u16) {
         let child = || self.failed.with_label_values(&[kind.label(), &status.to_string()]);
         if status == 404 {
             // The one error that can come at the rate of reads.
@@ -102,7 +102,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn succeeded(&self, kind: Counted, after: Duration) {
+    pub(crate) fn succeeded(&self, kind: RequestKind, after: Duration) {
         let child = || self.succeeded.with_label_values(&[kind.label()]);
         self.succeeded_of[kind as usize].get_or_init(child).observe(after.as_secs_f64());
     }
@@ -117,11 +117,11 @@ mod tests {
     fn only_what_happened_is_on_the_page() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
-        metrics.received(Counted::Get);
-        metrics.received(Counted::Get);
-        metrics.failed(Counted::Get, 404);
-        metrics.failed(Counted::Put, 412);
-        metrics.succeeded(Counted::QuorumGet, Duration::from_millis(3));
+        metrics.received(RequestKind::Get);
+        metrics.received(RequestKind::Get);
+        metrics.failed(RequestKind::Get, 404);
+        metrics.failed(RequestKind::Put, 412);
+        metrics.succeeded(RequestKind::QuorumGet, Duration::from_millis(3));
         let mut page = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();

@@ -6,7 +6,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use shared::error::{ApiError, Code};
 
-use super::{Asked, Context};
+use super::{Context, PageRequest};
 use crate::auth::{self, Access, Accounts, Authorized, Caller, Denied};
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
@@ -15,19 +15,19 @@ use crate::transport::watch::{PermissionCheck, WatchPermission};
 /// Whether the client may change members, users and roles. The log tells if not.
 pub(crate) async fn is_root<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     page: &str,
 ) -> Result<(), Denied> {
-    auth::check_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page).await
+    auth::check_root(&Accounts::new(&context.auth, &context.backend, request.caller()), page).await
 }
 
 /// Lets a request pass if its client may change members, users and roles. The log tells if not.
 pub(crate) async fn admit_root<'a, B: Backend>(
     context: &Context<B>,
-    asked: &'a Asked<'a>,
+    request: &'a PageRequest<'a>,
     page: &str,
-) -> Result<Authorized<&'a Asked<'a>>, Denied> {
-    auth::admit_root(&Accounts::new(&context.auth, &context.backend, asked.caller()), page, asked).await
+) -> Result<Authorized<&'a PageRequest<'a>>, Denied> {
+    auth::admit_root(&Accounts::new(&context.auth, &context.backend, request.caller()), page, request).await
 }
 
 /// Whether a watch's right is still there.
@@ -48,7 +48,7 @@ pub(crate) fn may_still_watch<B: Backend>(
 }
 
 /// The status and the words for those who are not let through.
-fn words(denied: Denied) -> (StatusCode, &'static str) {
+fn status_and_text(denied: Denied) -> (StatusCode, &'static str) {
     match denied {
         Denied::NoRight => (StatusCode::UNAUTHORIZED, "Insufficient credentials"),
         Denied::Busy => (StatusCode::SERVICE_UNAVAILABLE, BUSY),
@@ -69,13 +69,13 @@ fn with_retry(mut headers: HeaderMap, status: StatusCode) -> HeaderMap {
 
 /// The answer to those who have no right to a page.
 pub(crate) fn refuse(headers: HeaderMap, denied: Denied) -> Response {
-    let (status, text) = words(denied);
+    let (status, text) = status_and_text(denied);
     reply::message(with_retry(headers, status), status, text)
 }
 
 /// The answer to those who have no right to a key.
 pub(crate) fn refuse_key(headers: HeaderMap, denied: Denied) -> Response {
-    let (status, text) = words(denied);
+    let (status, text) = status_and_text(denied);
     let error = ApiError::new(Code::Unauthorized, text, 0);
     reply::api_error_as(with_retry(headers, status), status, &error)
 }

@@ -124,17 +124,17 @@ pub(crate) struct Exchange<B> {
 }
 
 /// What a request has come to.
-pub(super) enum Page<S> {
+pub(super) enum PageResult<S> {
     /// Its answer.
     Ready(Response),
     /// Something for the log.
     Submitted(S),
     /// A watch or a wait, which the connection has by now.
-    Watched,
+    TakenOver,
 }
 
 /// A request whose head is checked, as the pages see it.
-pub(super) struct Asked<'a> {
+pub(super) struct PageRequest<'a> {
     pub(super) method: &'a Method,
     /// The path, unescaped, below the page's own prefix.
     pub(super) rest: &'a [u8],
@@ -151,7 +151,7 @@ pub(super) struct Asked<'a> {
     pub(super) framing: Framing,
 }
 
-impl Asked<'_> {
+impl PageRequest<'_> {
     /// Who sends it.
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller {
@@ -164,7 +164,7 @@ impl Asked<'_> {
 
 /// What the records of a page about accounts are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum AccountKind {
     Users,
     Roles,
 }

@@ -263,10 +263,10 @@ impl Dice {
 }
 
 /// A request, and the status and what is told in its answer.
-type Asked = (String, u16, Option<String>);
+type PageRequest = (String, u16, Option<String>);
 
 /// A request of any kind. `values` are those that are stored by then.
-fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, String>) -> Asked {
+fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, String>) -> PageRequest {
     let key = format!("{prefix}{}", dice.roll(3));
     let version = dice.pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.4"]);
     let known = values.get(&key).cloned();
@@ -342,7 +342,7 @@ async fn requests_of_all_kinds_in_pieces_of_all_sizes_are_answered_in_order() {
     for pipeline in 0..150 {
         let prefix = format!("p{pipeline}k");
         let mut values = HashMap::new();
-        let mut wanted: Vec<Asked> =
+        let mut wanted: Vec<PageRequest> =
             (0..=dice.roll(12)).map(|_| any_request(&mut dice, &prefix, &mut values)).collect();
         if dice.roll(4) == 0 {
             wanted.push(("GET / HTTP/7.0\r\n\r\n".to_owned(), 505, None));

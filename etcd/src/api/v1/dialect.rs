@@ -84,7 +84,7 @@ pub(super) fn whole_seconds(until: UnixNanos, now: UnixNanos) -> i64 {
 
 /// What a request of 0.1 was about: its errors tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Doing {
+pub(crate) struct RequestSummary {
     /// `get`, `set` or `delete`.
     pub(crate) verb: &'static str,
     /// The key in the store.
@@ -97,7 +97,7 @@ pub(crate) struct Doing {
 pub(crate) fn refuse(
     mut headers: HeaderMap,
     error: &ApiError,
-    doing: &Doing,
+    summary: &RequestSummary,
     value: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
 ) -> Response {
     #[derive(Serialize)]
@@ -108,7 +108,7 @@ pub(crate) fn refuse(
         #[serde(skip_serializing_if = "str::is_empty")]
         cause: Cow<'a, str>,
     }
-    let (error_code, message, cause) = told(error, doing, value);
+    let (error_code, message, cause) = describe_error(error, summary, value);
     let status = match error_code {
         110 => StatusCode::UNAUTHORIZED,
         300..400 => StatusCode::INTERNAL_SERVER_ERROR,
@@ -123,12 +123,12 @@ pub(crate) fn refuse(
 }
 
 /// Number, message and cause.
-fn told(
+fn describe_error(
     error: &ApiError,
-    doing: &Doing,
+    summary: &RequestSummary,
     value: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
 ) -> (u16, &'static str, Vec<u8>) {
-    let Doing { verb, path, wanted } = doing;
+    let RequestSummary { verb, path, wanted } = summary;
     let key = match client_path(path) {
         b"" => b"/",
         key => key,

@@ -4,8 +4,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use shared::error::{ApiError, Code};
 
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::auth::only_reads;
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
@@ -13,10 +13,10 @@ use crate::transport::reply::{self, Response};
 /// The leader's peer URL.
 pub(crate) fn answer_leader<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if !only_reads(asked.method) {
+    if !only_reads(request.method) {
         return reply::not_found(headers);
     }
     let membership = context.backend.members();
@@ -33,10 +33,10 @@ pub(crate) fn answer_leader<B: Backend>(
 /// The client URLs of all members, those of the leader first.
 pub(crate) fn answer_peers<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
-    if !only_reads(asked.method) {
+    if !only_reads(request.method) {
         return reply::not_found(headers);
     }
     let membership = context.backend.members();

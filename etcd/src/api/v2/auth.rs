@@ -7,7 +7,7 @@ use shared::json;
 
 use crate::api::page::Context;
 use crate::api::page::gate::{admit_root, refuse};
-use crate::api::page::{Asked, Family};
+use crate::api::page::{AccountKind, PageRequest};
 use crate::auth::{
     Accounts, AuthError, AuthRefusal, Authorized, Denied, RecordError, Role, User, UserChange, is_empty,
 };
@@ -18,7 +18,7 @@ use crate::transport::reply::{self, Response};
 
 /// A user as reads show it: with what each role allows.
 #[derive(Serialize)]
-struct Shown {
+struct UserWithRoles {
     user: UserName,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roles: Vec<Role>,
@@ -27,7 +27,7 @@ struct Shown {
 #[derive(Serialize)]
 struct Users {
     /// Go shows a list that was never begun as `null`.
-    users: Option<Vec<Shown>>,
+    users: Option<Vec<UserWithRoles>>,
 }
 
 #[derive(Serialize)]
@@ -41,29 +41,29 @@ struct Enabled {
 }
 
 /// What a path below a family's own leads to.
-enum Place {
-    All(Family),
+enum AccountPath {
+    All(AccountKind),
     User(UserName),
     Role(RoleName),
 }
 
-impl Place {
-    fn of(family: Family, rest: &[u8]) -> Result<Place, String> {
+impl AccountPath {
+    fn of(family: AccountKind, rest: &[u8]) -> Result<AccountPath, String> {
         let name = rest.strip_prefix(b"/").unwrap_or(rest);
         let name = name.strip_suffix(b"/").unwrap_or(name);
         if name.contains(&b'/') {
             return Err("Invalid path".to_owned());
         }
-        let place = match family {
-            _ if name.is_empty() => Ok(Place::All(family)),
-            Family::Users => {
-                UserName::from_bytes(name).map(Place::User).map_err(|why| AuthRefusal::user_name(name, why))
-            }
-            Family::Roles => {
-                RoleName::from_bytes(name).map(Place::Role).map_err(|why| AuthRefusal::role_name(name, why))
-            }
+        let path = match family {
+            _ if name.is_empty() => Ok(AccountPath::All(family)),
+            AccountKind::Users => UserName::from_bytes(name)
+                .map(AccountPath::User)
+                .map_err(|why| AuthRefusal::user_name(name, why)),
+            AccountKind::Roles => RoleName::from_bytes(name)
+                .map(AccountPath::Role)
+                .map_err(|why| AuthRefusal::role_name(name, why)),
         };
-        place.map_err(|refusal| refusal.to_string())
+        path.map_err(|refusal| refusal.to_string())
     }
 }
 
@@ -76,58 +76,58 @@ struct Admitted<'a, B> {
 /// Answers a request for users or roles.
 pub(crate) async fn answer_family<B: Backend>(
     context: &Context<B>,
-    family: Family,
-    asked: Asked<'_>,
+    family: AccountKind,
+    request: PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
     if !is_known(context) {
         return not_capable(headers);
     }
-    let place = match Place::of(family, asked.rest) {
+    let path = match AccountPath::of(family, request.rest) {
         Err(why) => return reply::message(headers, StatusCode::BAD_REQUEST, why),
-        Ok(Place::All(_)) if *asked.method != Method::GET => {
+        Ok(AccountPath::All(_)) if *request.method != Method::GET => {
             return reply::method_not_allowed(headers, "GET");
         }
-        Ok(Place::User(_) | Place::Role(_)) if !is_any_of(&asked) => {
+        Ok(AccountPath::User(_) | AccountPath::Role(_)) if !is_any_of(&request) => {
             return reply::method_not_allowed(headers, METHODS);
         }
-        Ok(place) => place,
+        Ok(path) => path,
     };
-    let admitted = match admit(context, &asked, headers).await {
+    let admitted = match admit(context, &request, headers).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    match place {
-        Place::All(Family::Users) => list_users(&asked, admitted),
-        Place::All(Family::Roles) => list_roles(&asked, admitted),
-        Place::User(name) => answer_user(&asked, admitted, &name).await,
-        Place::Role(name) => answer_role(&asked, admitted, &name).await,
+    match path {
+        AccountPath::All(AccountKind::Users) => list_users(&request, admitted),
+        AccountPath::All(AccountKind::Roles) => list_roles(&request, admitted),
+        AccountPath::User(name) => answer_user(&request, admitted, &name).await,
+        AccountPath::Role(name) => answer_role(&request, admitted, &name).await,
     }
 }
 
 async fn answer_user<B: Backend>(
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     Admitted { accounts, headers }: Admitted<'_, B>,
     name: &UserName,
 ) -> Response {
-    match *asked.method {
-        Method::GET => show_user(asked, &accounts, name, headers),
-        Method::PUT => put_user(asked, &accounts, name, headers).await,
+    match *request.method {
+        Method::GET => show_user(request, &accounts, name, headers),
+        Method::PUT => put_user(request, &accounts, name, headers).await,
         _ => done(headers, accounts.delete_user(name).await),
     }
 }
 
 async fn answer_role<B: Backend>(
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     Admitted { accounts, headers }: Admitted<'_, B>,
     name: &RoleName,
 ) -> Response {
-    match *asked.method {
+    match *request.method {
         Method::GET => match accounts.role(name) {
             Ok(role) => show(headers, StatusCode::OK, &role),
             Err(error) => failed(headers, &error),
         },
-        Method::PUT => put_role(asked, &accounts, name, headers).await,
+        Method::PUT => put_role(request, &accounts, name, headers).await,
         _ => done(headers, accounts.delete_role(name).await),
     }
 }
@@ -135,48 +135,48 @@ async fn answer_role<B: Backend>(
 /// Answers a request for the switch. Everybody may see where it stands.
 pub(crate) async fn answer_switch<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     headers: HeaderMap,
 ) -> Response {
     if !is_known(context) {
         return not_capable(headers);
     }
-    if !is_any_of(&asked) {
+    if !is_any_of(&request) {
         return reply::method_not_allowed(headers, METHODS);
     }
-    if *asked.method == Method::GET {
+    if *request.method == Method::GET {
         let headers = with_cluster(context, headers);
         let enabled = context.backend.look_for_auth().is_on();
         return show(headers, StatusCode::OK, &Enabled { enabled });
     }
-    let Admitted { accounts, headers } = match admit(context, &asked, headers).await {
+    let Admitted { accounts, headers } = match admit(context, &request, headers).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
     // The original looks once more, and its statistics show it.
     let _ = accounts.switch();
     let switched =
-        if *asked.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
+        if *request.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
     done(headers, switched)
 }
 
 const METHODS: &str = "GET,PUT,DELETE";
 
-fn is_any_of(asked: &Asked<'_>) -> bool {
-    matches!(*asked.method, Method::GET | Method::PUT | Method::DELETE)
+fn is_any_of(request: &PageRequest<'_>) -> bool {
+    matches!(*request.method, Method::GET | Method::PUT | Method::DELETE)
 }
 
 /// Lets those pass who are root, and everybody while auth is off.
 async fn admit<'a, B: Backend>(
     context: &'a Context<B>,
-    asked: &'a Asked<'_>,
+    request: &'a PageRequest<'_>,
     headers: HeaderMap,
 ) -> Result<Admitted<'a, B>, Response> {
-    let asked = match admit_root(context, asked, "/v2/auth").await {
-        Ok(asked) => asked,
+    let request = match admit_root(context, request, "/v2/auth").await {
+        Ok(request) => request,
         Err(denied) => return Err(refuse(headers, denied)),
     };
-    let accounts = asked.map(|asked| Accounts::new(&context.auth, &context.backend, asked.caller()));
+    let accounts = request.map(|request| Accounts::new(&context.auth, &context.backend, request.caller()));
     Ok(Admitted { accounts, headers: with_cluster(context, headers) })
 }
 
@@ -200,77 +200,83 @@ fn not_capable(headers: HeaderMap) -> Response {
     reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-fn list_users<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+fn list_users<B: Backend>(
+    request: &PageRequest<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+) -> Response {
     let names = match accounts.users() {
-        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(_) if !has_query(request) => return internal_error(headers),
         Ok(names) => names,
         Err(error) => return failed(headers, &error),
     };
-    let shown = names.iter().filter_map(|name| match accounts.user(name) {
+    let listed = names.iter().filter_map(|name| match accounts.user(name) {
         Ok(User { name: user, roles, .. }) => {
             // Roles that are gone are not shown here, while the page of the one user is an error then.
             let roles = roles.iter().flatten().filter_map(|role| accounts.role_of_user(role).ok()).collect();
-            Some(Ok(Shown { user, roles }))
+            Some(Ok(UserWithRoles { user, roles }))
         }
         // A record that does not count.
         Err(AuthError::Refused(AuthRefusal::NoUser(_))) => None,
         Err(error) => Some(Err(error)),
     });
-    match shown.collect::<Result<Vec<Shown>, AuthError>>() {
-        Ok(shown) => {
-            let users = Some(shown).filter(|shown| !shown.is_empty());
+    match listed.collect::<Result<Vec<UserWithRoles>, AuthError>>() {
+        Ok(listed) => {
+            let users = Some(listed).filter(|listed| !listed.is_empty());
             show(headers, StatusCode::OK, &Users { users })
         }
         Err(error) => failed(headers, &error),
     }
 }
 
-fn list_roles<B: Backend>(asked: &Asked<'_>, Admitted { accounts, headers }: Admitted<'_, B>) -> Response {
+fn list_roles<B: Backend>(
+    request: &PageRequest<'_>,
+    Admitted { accounts, headers }: Admitted<'_, B>,
+) -> Response {
     let names = match accounts.roles() {
-        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(_) if !has_query(request) => return internal_error(headers),
         Ok(names) => names,
         Err(error) => return failed(headers, &error),
     };
-    let shown = names.iter().filter_map(|name| match accounts.role(name) {
+    let listed = names.iter().filter_map(|name| match accounts.role(name) {
         Err(AuthError::Refused(AuthRefusal::NoRole(_))) => None,
         other => Some(other),
     });
-    match shown.collect() {
+    match listed.collect() {
         Ok(roles) => show(headers, StatusCode::OK, &Roles { roles }),
         Err(error) => failed(headers, &error),
     }
 }
 
 fn show_user<B: Backend>(
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     accounts: &Authorized<Accounts<'_, B>>,
     name: &UserName,
     headers: HeaderMap,
 ) -> Response {
     let user = match accounts.user(name) {
-        Ok(_) if !has_query(asked) => return internal_error(headers),
+        Ok(_) if !has_query(request) => return internal_error(headers),
         Ok(user) => user,
         Err(error) => return failed(headers, &error),
     };
     match user.roles.iter().flatten().map(|role| accounts.role_of_user(role)).collect() {
-        Ok(roles) => show(headers, StatusCode::OK, &Shown { user: user.name, roles }),
+        Ok(roles) => show(headers, StatusCode::OK, &UserWithRoles { user: user.name, roles }),
         Err(error) => failed(headers, &error),
     }
 }
 
 /// Whether the query can be read. Nobody wants anything of it; the original stumbles if it cannot.
-fn has_query(asked: &Asked<'_>) -> bool {
-    Form::parse(b"", asked.query.as_bytes()).is_ok()
+fn has_query(request: &PageRequest<'_>) -> bool {
+    Form::parse(b"", request.query.as_bytes()).is_ok()
 }
 
 /// Makes a user, or changes one: with `grant` or `revoke` in the body it must be there, with `roles` it must not.
 async fn put_user<B: Backend>(
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     accounts: &Authorized<Accounts<'_, B>>,
     name: &UserName,
     headers: HeaderMap,
 ) -> Response {
-    let user = match User::from_body(name, &asked.body) {
+    let user = match User::from_body(name, &request.body) {
         Ok(user) => user,
         Err(why) => return unfit(headers, "User", &why),
     };
@@ -297,12 +303,12 @@ async fn put_user<B: Backend>(
 
 /// Makes a role, or changes one if the body grants or revokes something.
 async fn put_role<B: Backend>(
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     accounts: &Authorized<Accounts<'_, B>>,
     name: &RoleName,
     headers: HeaderMap,
 ) -> Response {
-    let role = match Role::from_body(name, &asked.body) {
+    let role = match Role::from_body(name, &request.body) {
         Ok(role) => role,
         Err(why) => return unfit(headers, "Role", &why),
     };

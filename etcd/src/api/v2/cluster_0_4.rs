@@ -9,7 +9,7 @@ use node::member::Peer;
 use shared::event::Event;
 
 use crate::admin::{self, ChangeRequest};
-use crate::api::page::{Asked, Context, gate};
+use crate::api::page::{Context, PageRequest, gate};
 use crate::auth::only_reads;
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
@@ -20,10 +20,10 @@ const MACHINES: &str = "/1/_etcd/machines";
 /// `/v2/machines`: the client URLs of all members, as clients of 0.4 want them.
 pub(crate) fn answer_machines<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+    if !matches!(*request.method, Method::GET | Method::HEAD) {
         return reply::method_not_allowed(headers, "GET,HEAD");
     }
     let membership = context.backend.members();
@@ -81,16 +81,19 @@ fn escaped(text: &str) -> String {
 /// `/v2/admin` on clients' ports. With auth on, what changes the cluster is for `root`.
 pub(crate) async fn answer_admin<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    let answer = if only_reads(asked.method) {
-        admin::read(&context.backend, asked.rest)
+    let answer = if only_reads(request.method) {
+        admin::read(&context.backend, request.rest)
     } else {
-        match gate::admit_root(context, &asked, "/v2/admin").await {
-            Ok(asked) => {
-                let change =
-                    asked.map(|Asked { method, rest, body, .. }| ChangeRequest { method, rest, body });
+        match gate::admit_root(context, &request, "/v2/admin").await {
+            Ok(request) => {
+                let change = request.map(|PageRequest { method, rest, body, .. }| ChangeRequest {
+                    method,
+                    rest,
+                    body,
+                });
                 admin::change(&context.backend, change).await
             }
             Err(denied) => return gate::refuse(headers, denied),

@@ -12,11 +12,11 @@ use shared::v2::{self, Verb};
 
 use super::cluster_0_4::machine_keys;
 use crate::api::page::Context;
-use crate::api::page::counters::Counted;
+use crate::api::page::counters::RequestKind;
 use crate::api::page::gate;
 use crate::api::page::keys::{Api, KeysRequest, NEVER, check_depth, expiration, refusal, store_path};
-use crate::api::page::{Asked, Exchange, Page};
-use crate::api::v1::dialect::{self, Dialect, Doing};
+use crate::api::page::{Exchange, PageRequest, PageResult};
+use crate::api::v1::dialect::{self, Dialect, RequestSummary};
 use crate::api::v1::keys as v1;
 use crate::auth::{self, Access, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::{Backend, SubmitError};
@@ -85,7 +85,7 @@ pub(crate) fn parse(
         // A read through the log does not wait, whatever else is asked.
         Method::GET if quorum => Verb::QuorumGet,
         Method::GET if wait => {
-            let progress = Progress::asked(query)
+            let progress = Progress::from_query(query)
                 .map_err(|()| refusal(Code::InvalidField, "invalid value for \"progress\""))?;
             return Ok(KeysRequest::Watch { path, recursive, stream, since, progress });
         }
@@ -117,10 +117,15 @@ pub(crate) fn parse(
 }
 
 /// The same of v1.
-fn parse_v1(api: Api, dialect: Dialect, asked: &Asked<'_>, now: UnixNanos) -> Result<KeysRequest, ApiError> {
-    let path = store_path(asked.rest);
-    let form = Form::parse_what_can_be(&asked.body, asked.query.as_bytes());
-    match (api, asked.method) {
+fn parse_v1(
+    api: Api,
+    dialect: Dialect,
+    page_request: &PageRequest<'_>,
+    now: UnixNanos,
+) -> Result<KeysRequest, ApiError> {
+    let path = store_path(page_request.rest);
+    let form = Form::parse_what_can_be(&page_request.body, page_request.query.as_bytes());
+    match (api, page_request.method) {
         (Api::V1Watch, method) => v1::watch(method, path, &form, dialect),
         (_, &Method::GET | &Method::HEAD) => Ok(KeysRequest::Read { path, recursive: false, sorted: false }),
         (_, &Method::DELETE) => Ok(KeysRequest::Write(v1::delete(path))),
@@ -166,23 +171,23 @@ fn switch(form: &Form<'_>, param: Param, cause: &str) -> Result<Option<bool>, Ap
 
 /// What has become of a request for keys.
 #[expect(clippy::large_enum_variant, reason = "handed to the caller once; most requests need no allocation")]
-pub(crate) enum Begun {
+pub(crate) enum KeysOutcome {
     /// It is answered, or on its way.
-    Page(Page<Submission>),
+    Page(PageResult<Submission>),
     /// It needs a right.
-    Guarded(Box<Guarded>),
+    Guarded(Box<GuardedRequest>),
 }
 
 /// Answers a request for keys, or brings it on its way.
 pub(crate) fn begin<B: Backend>(
     exchange: &Exchange<B>,
-    asked: Asked<'_>,
+    page_request: PageRequest<'_>,
     mut headers: HeaderMap,
     api: Api,
-) -> Begun {
+) -> KeysOutcome {
     let context = &*exchange.context;
-    if !api.knows(asked.method) {
-        return Begun::Page(Page::Ready(match api {
+    if !api.knows(page_request.method) {
+        return KeysOutcome::Page(PageResult::Ready(match api {
             Api::V2 => reply::method_not_allowed(headers, "HEAD,GET,PUT,POST,DELETE"),
             Api::V1Keys | Api::V1Watch => reply::not_found(headers),
         }));
@@ -192,58 +197,79 @@ pub(crate) fn begin<B: Backend>(
     }
     let began = Instant::now();
     let now = context.backend.clock();
-    let (method, query, body) = (asked.method, asked.query.as_bytes(), &asked.body);
+    let (method, query, body) = (page_request.method, page_request.query.as_bytes(), &page_request.body);
     let levels_max = context.http_server.limits.key_levels_max;
     let parsed = match api {
-        Api::V2 => parse(method, asked.rest, query, asked.content_type, body, now)
+        Api::V2 => parse(method, page_request.rest, query, page_request.content_type, body, now)
             .and_then(|request| checked(request, levels_max)),
-        Api::V1Keys | Api::V1Watch => parse_v1(api, context.v1_dialect, &asked, now)
+        Api::V1Keys | Api::V1Watch => parse_v1(api, context.v1_dialect, &page_request, now)
             .and_then(|request| checked(request, levels_max))
             .map_err(|error| ApiError { index: context.backend.store().index(), ..error }),
     };
     let request = match parsed {
         Ok(request) => request,
         Err(error) => {
-            let doing = doing(context, api, &asked, None);
-            return Begun::Page(Page::Ready(refuse(context, headers, &error, doing.as_deref())));
+            let summary = summarize(context, api, &page_request, None);
+            return KeysOutcome::Page(PageResult::Ready(refuse(
+                context,
+                headers,
+                &error,
+                summary.as_deref(),
+            )));
         }
     };
-    let doing = doing(context, api, &asked, Some(&request));
+    let summary = summarize(context, api, &page_request, Some(&request));
     let counted = match &request {
-        KeysRequest::Write(request) => Counted::of(request.verb),
-        _ if *method == Method::HEAD => Counted::Head,
-        _ => Counted::Get,
+        KeysRequest::Write(request) => RequestKind::of(request.verb),
+        _ if *method == Method::HEAD => RequestKind::Head,
+        _ => RequestKind::Get,
     };
     // Before anything is looked at that it is about.
     let generation = context.backend.auth_generation().get();
-    let right = match &request {
-        KeysRequest::Watch { recursive, .. } => {
-            Some(WatchPermission::new(asked.rest, *recursive, asked.authorization.as_ref(), generation))
-        }
+    let permission = match &request {
+        KeysRequest::Watch { recursive, .. } => Some(WatchPermission::new(
+            page_request.rest,
+            *recursive,
+            page_request.authorization.as_ref(),
+            generation,
+        )),
         _ => None,
     };
-    let parsed = Parsed { request, headers, counted, began, now, framing: asked.framing, api, doing, right };
+    let parsed = ParsedRequest {
+        request,
+        headers,
+        counted,
+        began,
+        now,
+        framing: page_request.framing,
+        api,
+        summary,
+        permission,
+    };
     match Authorized::while_off(context.backend.look_for_auth(), parsed) {
-        Ok(parsed) => Begun::Page(carry_out(parsed, exchange)),
+        Ok(parsed) => KeysOutcome::Page(carry_out(parsed, exchange)),
         Err(parsed) => {
-            let (key, writes) = (asked.rest.to_vec(), api.writes(asked.method));
-            let wanted = Wanted { parsed, key, writes };
-            Begun::Guarded(Box::new(Guarded { wanted, authorization: asked.authorization }))
+            let (key, writes) = (page_request.rest.to_vec(), api.writes(page_request.method));
+            let wanted = RestrictedRequest { parsed, key, writes };
+            KeysOutcome::Guarded(Box::new(GuardedRequest {
+                wanted,
+                authorization: page_request.authorization,
+            }))
         }
     }
 }
 
 /// What the errors of 0.1 tell about a request; nobody else's do.
-fn doing<B>(
+fn summarize<B>(
     context: &Context<B>,
     api: Api,
-    asked: &Asked<'_>,
+    page_request: &PageRequest<'_>,
     request: Option<&KeysRequest>,
-) -> Option<Box<Doing>> {
+) -> Option<Box<RequestSummary>> {
     if api == Api::V2 || context.v1_dialect != Dialect::Of01 {
         return None;
     }
-    let verb = match *asked.method {
+    let verb = match *page_request.method {
         _ if api == Api::V1Watch => "watch",
         Method::GET | Method::HEAD => "get",
         Method::DELETE => "delete",
@@ -255,7 +281,7 @@ fn doing<B>(
         }
         _ => None,
     };
-    Some(Box::new(Doing { verb, path: store_path(asked.rest), wanted }))
+    Some(Box::new(RequestSummary { verb, path: store_path(page_request.rest), wanted }))
 }
 
 /// An error in the words of the API that was spoken.
@@ -263,30 +289,30 @@ fn refuse<B: Backend>(
     context: &Context<B>,
     headers: HeaderMap,
     error: &ApiError,
-    doing: Option<&Doing>,
+    summary: Option<&RequestSummary>,
 ) -> Response {
-    let Some(doing) = doing else { return reply::api_error(headers, error) };
-    dialect::refuse(headers, error, doing, |path| {
+    let Some(summary) = summary else { return reply::api_error(headers, error) };
+    dialect::refuse(headers, error, summary, |path| {
         let event = context.backend.store().get(path, false, false).ok()?;
         event.node().value().map(<[u8]>::to_vec)
     })
 }
 
 /// A request that is carried out only for those who have the right to it.
-pub(crate) struct Guarded {
-    wanted: Wanted,
+pub(crate) struct GuardedRequest {
+    wanted: RestrictedRequest,
     authorization: Option<HeaderValue>,
 }
 
 /// A request and the right that it takes.
-struct Wanted {
-    parsed: Parsed,
+struct RestrictedRequest {
+    parsed: ParsedRequest,
     /// The path below `/v2/keys`, with the slash at its end if there is one.
     key: Vec<u8>,
     writes: bool,
 }
 
-impl Restricted for Wanted {
+impl Restricted for RestrictedRequest {
     fn access(&self) -> Access<'_> {
         let recursive = match &self.parsed.request {
             KeysRequest::Read { recursive, .. } | KeysRequest::Watch { recursive, .. } => *recursive,
@@ -296,10 +322,10 @@ impl Restricted for Wanted {
     }
 }
 
-impl Guarded {
+impl GuardedRequest {
     /// Carries it out, or refuses it.
-    pub(crate) async fn pass<B: Backend>(self, exchange: &Exchange<B>) -> Page<Submission> {
-        let Guarded { wanted, authorization } = self;
+    pub(crate) async fn pass<B: Backend>(self, exchange: &Exchange<B>) -> PageResult<Submission> {
+        let GuardedRequest { wanted, authorization } = self;
         let context = &*exchange.context;
         let caller = Caller {
             authorization: authorization.as_ref(),
@@ -309,63 +335,68 @@ impl Guarded {
         let accounts = Accounts::new(&context.auth, &context.backend, caller);
         match auth::admit(&accounts, wanted).await {
             Ok(wanted) => carry_out(wanted.map(|wanted| wanted.parsed), exchange),
-            Err((Wanted { parsed, .. }, Denied::NoRight)) => {
+            Err((RestrictedRequest { parsed, .. }, Denied::NoRight)) => {
                 let error = refusal(Code::Unauthorized, "Insufficient credentials");
-                Page::Ready(refuse(context, parsed.headers, &error, parsed.doing.as_deref()))
+                PageResult::Ready(refuse(context, parsed.headers, &error, parsed.summary.as_deref()))
             }
-            Err((Wanted { parsed, .. }, Denied::Busy)) => {
-                Page::Ready(gate::refuse_key(parsed.headers, Denied::Busy))
+            Err((RestrictedRequest { parsed, .. }, Denied::Busy)) => {
+                PageResult::Ready(gate::refuse_key(parsed.headers, Denied::Busy))
             }
         }
     }
 }
 
 /// A request that makes sense, with all that its answer needs.
-struct Parsed {
+struct ParsedRequest {
     request: KeysRequest,
     headers: HeaderMap,
-    counted: Counted,
+    counted: RequestKind,
     began: Instant,
     now: UnixNanos,
     framing: Framing,
     api: Api,
-    doing: Option<Box<Doing>>,
+    summary: Option<Box<RequestSummary>>,
     /// The right to it, if it is a watch.
-    right: Option<WatchPermission>,
+    permission: Option<WatchPermission>,
 }
 
 /// Does what a request says.
-fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> Page<Submission> {
-    let Parsed { request, mut headers, counted, began, now, framing, api, doing, right } =
+fn carry_out<B: Backend>(
+    parsed: Authorized<ParsedRequest>,
+    exchange: &Exchange<B>,
+) -> PageResult<Submission> {
+    let ParsedRequest { request, mut headers, counted, began, now, framing, api, summary, permission } =
         parsed.into_inner();
     let context = &*exchange.context;
     match request {
         KeysRequest::Read { path, recursive, sorted } => {
             context.metrics.received(counted);
-            let event = look(context, &path, recursive, sorted);
+            let event = read_store(context, &path, recursive, sorted);
             let request = v2::Request::default();
-            let pending = Submission { request, headers, counted, began, api, doing };
-            Page::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
+            let pending = Submission { request, headers, counted, began, api, summary };
+            PageResult::Ready(pending.answer(context, event.map_err(SubmitError::Api), now))
         }
         KeysRequest::Write(request) => {
             context.metrics.received(counted);
-            Page::Submitted(Submission { request, headers, counted, began, api, doing })
+            PageResult::Submitted(Submission { request, headers, counted, began, api, summary })
         }
         KeysRequest::Watch { path, recursive, stream, since, progress } => {
-            let right = right.unwrap_or_else(|| unreachable!("a watch is parsed with its right"));
+            let permission = permission.unwrap_or_else(|| unreachable!("a watch is parsed with its right"));
             match context.backend.watch(&path, recursive, stream, since) {
                 Err(error) => {
                     let error = if api == Api::V2 { error } else { v1::watch_refusal(&path, error.index) };
                     context.metrics.failed(counted, error.http_status());
-                    Page::Ready(refuse(context, headers, &error, doing.as_deref()))
+                    PageResult::Ready(refuse(context, headers, &error, summary.as_deref()))
                 }
-                Ok(_) if counted == Counted::Head => Page::Ready(reply::answer(headers, StatusCode::OK, "")),
+                Ok(_) if counted == RequestKind::Head => {
+                    PageResult::Ready(reply::answer(headers, StatusCode::OK, ""))
+                }
                 Ok(watcher) if api == Api::V2 => {
                     event_headers(context, &mut headers, watcher.start_index());
                     progress.announce(&mut headers);
-                    let watch = Watch::new((watcher, right), stream, framing, &headers, now);
+                    let watch = Watch::new((watcher, permission), stream, framing, &headers, now);
                     exchange.flow.hand_over_to_watch(watch.with_progress(progress));
-                    Page::Watched
+                    PageResult::TakenOver
                 }
                 Ok(watcher) => {
                     headers.insert(CONTENT_TYPE, reply::TEXT);
@@ -375,9 +406,9 @@ fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> 
                         let index = dialect.watch_index(event, || context.backend.store().index());
                         v1::render(event, index, now, dialect).into()
                     });
-                    let watch = Watch::new((watcher, right), stream, framing, &headers, now);
+                    let watch = Watch::new((watcher, permission), stream, framing, &headers, now);
                     exchange.flow.hand_over_to_watch(watch.with_form(form));
-                    Page::Watched
+                    PageResult::TakenOver
                 }
             }
         }
@@ -385,7 +416,7 @@ fn carry_out<B: Backend>(parsed: Authorized<Parsed>, exchange: &Exchange<B>) -> 
 }
 
 /// What this member's store has at `path`.
-pub(super) fn look<B: Backend>(
+pub(super) fn read_store<B: Backend>(
     context: &Context<B>,
     path: &[u8],
     recursive: bool,
@@ -403,10 +434,10 @@ pub(super) fn look<B: Backend>(
 pub(crate) struct Submission {
     request: v2::Request,
     headers: HeaderMap,
-    counted: Counted,
+    counted: RequestKind,
     began: Instant,
     api: Api,
-    doing: Option<Box<Doing>>,
+    summary: Option<Box<RequestSummary>>,
 }
 
 impl Submission {
@@ -423,7 +454,7 @@ impl Submission {
         result: Result<Event, SubmitError>,
         now: UnixNanos,
     ) -> Response {
-        let Submission { headers, counted, began, api, doing, .. } = self;
+        let Submission { headers, counted, began, api, summary, .. } = self;
         match result {
             Ok(event) => {
                 let response = match api {
@@ -435,13 +466,13 @@ impl Submission {
             }
             Err(SubmitError::Api(error)) => {
                 context.metrics.failed(counted, error.http_status());
-                refuse(context, headers, &error, doing.as_deref())
+                refuse(context, headers, &error, summary.as_deref())
             }
             Err(SubmitError::Unavailable(why)) => {
                 log::error!("etcdhttp", "{}", unavailable(&why));
                 let error = refusal(Code::RaftInternal, &why.to_string());
                 context.metrics.failed(counted, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
-                refuse(context, headers, &error, doing.as_deref())
+                refuse(context, headers, &error, summary.as_deref())
             }
         }
     }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::api::page::Context;
 use crate::api::page::keys::check_levels;
-use crate::api::page::{Asked, Exchange, Page};
+use crate::api::page::{Exchange, PageRequest, PageResult};
 use crate::auth::{self, Accounts, Authorized, Caller, Denied, Restricted};
 use crate::backend::Backend;
 use crate::locks::lock::{
@@ -32,7 +32,7 @@ impl<B: Backend> MemberHandle for Arc<Context<B>> {
 
 /// What is asked of a lock.
 #[derive(Debug, PartialEq)]
-enum Wish {
+enum LockCommand {
     Acquire(AcquireRequest),
     Renew(EntrySelector, u64),
     Release(EntrySelector),
@@ -44,14 +44,14 @@ enum Wish {
 
 /// A lock that somebody would use, and the right that takes: one to its directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Use {
+pub(crate) struct LockUse {
     lock: LockPath,
     writes: bool,
     /// The generation of users and roles before anybody looked at the right.
     generation: u64,
 }
 
-impl Restricted for Use {
+impl Restricted for LockUse {
     fn access(&self) -> auth::Access<'_> {
         auth::Access { key: self.lock.key(), writes: self.writes, recursive: false }
     }
@@ -60,16 +60,16 @@ impl Restricted for Use {
 /// The lock that a request is for, if its client may use it; none if no lock can stand there.
 pub(crate) async fn admit<B: Backend>(
     context: &Context<B>,
-    asked: &Asked<'_>,
-) -> Result<Option<Authorized<Use>>, Denied> {
+    request: &PageRequest<'_>,
+) -> Result<Option<Authorized<LockUse>>, Denied> {
     let generation = context.backend.auth_generation().get();
     let switch = context.backend.look_for_auth();
-    let Some(lock) = LockPath::new(asked.rest) else { return Ok(None) };
-    let wanted = Use { lock, writes: !auth::only_reads(asked.method), generation };
+    let Some(lock) = LockPath::new(request.rest) else { return Ok(None) };
+    let wanted = LockUse { lock, writes: !auth::only_reads(request.method), generation };
     match Authorized::while_off(switch, wanted) {
-        Ok(using) => Ok(Some(using)),
+        Ok(lock_use) => Ok(Some(lock_use)),
         Err(wanted) => {
-            let accounts = Accounts::new(&context.auth, &context.backend, asked.caller());
+            let accounts = Accounts::new(&context.auth, &context.backend, request.caller());
             auth::admit(&accounts, wanted).await.map(Some).map_err(|(_, denied)| denied)
         }
     }
@@ -78,7 +78,7 @@ pub(crate) async fn admit<B: Backend>(
 /// Waits until the client has no right to this lock any more.
 async fn right_is_lost<B: Backend>(
     context: Arc<Context<B>>,
-    Use { lock, writes, generation }: Use,
+    LockUse { lock, writes, generation }: LockUse,
     authorization: Option<HeaderValue>,
 ) {
     let access = auth::Access { key: lock.key(), writes, recursive: false };
@@ -98,32 +98,32 @@ async fn right_is_lost<B: Backend>(
 pub(crate) fn begin<B: Backend, S>(
     exchange: &Exchange<B>,
     leader: bool,
-    mut asked: Asked<'_>,
+    mut request: PageRequest<'_>,
     headers: HeaderMap,
-    using: Option<Authorized<Use>>,
-) -> Page<S> {
-    let Some(using) = using else { return Page::Ready(reply::not_found(headers)) };
-    let method = asked.method.clone();
+    lock_use: Option<Authorized<LockUse>>,
+) -> PageResult<S> {
+    let Some(lock_use) = lock_use else { return PageResult::Ready(reply::not_found(headers)) };
+    let method = request.method.clone();
     if !matches!(method, Method::GET | Method::PUT | Method::POST | Method::DELETE) {
-        return Page::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
+        return PageResult::Ready(reply::method_not_allowed(headers, "GET,PUT,POST,DELETE"));
     }
     if matches!(method, Method::PUT | Method::POST)
         && let Err(error) =
-            check_levels(using.lock.as_bytes(), 1, exchange.context.http_server.limits.key_levels_max)
+            check_levels(lock_use.lock.as_bytes(), 1, exchange.context.http_server.limits.key_levels_max)
     {
-        return Page::Ready(reply::api_error(headers, &error));
+        return PageResult::Ready(reply::api_error(headers, &error));
     }
-    let wish = if leader { parse_leader(&asked) } else { parse_lock(&asked) };
+    let command = if leader { parse_leader(&request) } else { parse_lock(&request) };
     let context = exchange.context.clone();
-    let lost = right_is_lost(context.clone(), (*using).clone(), asked.authorization.take());
+    let lost = right_is_lost(context.clone(), (*lock_use).clone(), request.authorization.take());
     // What waits is not only who waits for a lock: all of these go through the log.
     let work = async move {
-        let done = match wish {
+        let done = match command {
             Err(Refusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
             Err(Refusal::OfLock(why)) => {
                 Err((StatusCode::INTERNAL_SERVER_ERROR, of_leader(leader, &method, why)))
             }
-            Ok(wish) => carry_out(&context, using, wish).await.map_err(|(doing, why)| {
+            Ok(command) => carry_out(&context, lock_use, command).await.map_err(|(doing, why)| {
                 let status = match why {
                     // Another member may do better: the one thing that is not told as the original does.
                     LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -145,8 +145,8 @@ pub(crate) fn begin<B: Backend, S>(
             done = work => done,
         }
     };
-    exchange.flow.hand_over_to_answer(PendingAnswer::new(work, asked.framing, headers));
-    Page::Watched
+    exchange.flow.hand_over_to_answer(PendingAnswer::new(work, request.framing, headers));
+    PageResult::TakenOver
 }
 
 /// The election passes on what the lock says.
@@ -174,15 +174,18 @@ fn refused(why: impl Into<String>) -> Refusal {
 }
 
 /// The values of these parameters; empty ones are as good as none.
-fn values<'a, const N: usize>(asked: &'a Asked<'_>, names: [&str; N]) -> Result<[Cow<'a, [u8]>; N], Refusal> {
-    let body = if matches!(*asked.method, Method::PUT | Method::POST) { &asked.body[..] } else { b"" };
-    form::values(names, body, asked.query.as_bytes()).map_err(|error| refused(error.to_string()))
+fn values<'a, const N: usize>(
+    request: &'a PageRequest<'_>,
+    names: [&str; N],
+) -> Result<[Cow<'a, [u8]>; N], Refusal> {
+    let body = if matches!(*request.method, Method::PUT | Method::POST) { &request.body[..] } else { b"" };
+    form::values(names, body, request.query.as_bytes()).map_err(|error| refused(error.to_string()))
 }
 
-fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
-    let [value, index, ttl, timeout, field] = values(asked, ["value", "index", "ttl", "timeout", "field"])?;
-    match *asked.method {
-        Method::POST => Ok(Wish::Acquire(parse_acquire(&value, &ttl, &timeout)?)),
+fn parse_lock(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
+    let [value, index, ttl, timeout, field] = values(request, ["value", "index", "ttl", "timeout", "field"])?;
+    match *request.method {
+        Method::POST => Ok(LockCommand::Acquire(parse_acquire(&value, &ttl, &timeout)?)),
         Method::PUT => {
             let ttl_seconds = parse_ttl(&ttl)?;
             let which = match (index.is_empty(), value.is_empty()) {
@@ -191,17 +194,17 @@ fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
                 (true, false) => EntrySelector::Value(value.into_owned()),
                 (false, false) => EntrySelector::Both(index.into_owned(), value.into_owned()),
             };
-            Ok(Wish::Renew(which, ttl_seconds))
+            Ok(LockCommand::Renew(which, ttl_seconds))
         }
         Method::DELETE => match (index.is_empty(), value.is_empty()) {
             (true, true) => Err(refused("release lock error: index or value required")),
             (false, false) => Err(refused("release lock error: index and value cannot both be specified")),
-            (false, true) => Ok(Wish::Release(EntrySelector::Index(index.into_owned()))),
-            (true, false) => Ok(Wish::Release(EntrySelector::Value(value.into_owned()))),
+            (false, true) => Ok(LockCommand::Release(EntrySelector::Index(index.into_owned()))),
+            (true, false) => Ok(LockCommand::Release(EntrySelector::Value(value.into_owned()))),
         },
         _ => match &field[..] {
-            b"" | b"value" => Ok(Wish::Read { index: false }),
-            b"index" => Ok(Wish::Read { index: true }),
+            b"" | b"value" => Ok(LockCommand::Read { index: false }),
+            b"index" => Ok(LockCommand::Read { index: true }),
             other => {
                 let other = String::from_utf8_lossy(other);
                 Err(refused(format!("read lock error: invalid field: {other}")))
@@ -210,18 +213,18 @@ fn parse_lock(asked: &Asked<'_>) -> Result<Wish, Refusal> {
     }
 }
 
-fn parse_leader(asked: &Asked<'_>) -> Result<Wish, Refusal> {
-    if *asked.method == Method::GET {
-        return Ok(Wish::Read { index: false });
+fn parse_leader(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
+    if *request.method == Method::GET {
+        return Ok(LockCommand::Read { index: false });
     }
-    let [name, ttl, timeout] = values(asked, ["name", "ttl", "timeout"])?;
+    let [name, ttl, timeout] = values(request, ["name", "ttl", "timeout"])?;
     if name.is_empty() {
         return Err(Refusal::Whole("leader name required".to_owned()));
     }
-    if *asked.method == Method::DELETE {
-        return Ok(Wish::Release(EntrySelector::Value(name.into_owned())));
+    if *request.method == Method::DELETE {
+        return Ok(LockCommand::Release(EntrySelector::Value(name.into_owned())));
     }
-    Ok(Wish::Acquire(parse_acquire(&name, &ttl, &timeout)?))
+    Ok(LockCommand::Acquire(parse_acquire(&name, &ttl, &timeout)?))
 }
 
 fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequest, Refusal> {
@@ -250,16 +253,16 @@ fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
 /// Does it; what fails comes with what was being done.
 async fn carry_out<B: Backend>(
     context: &Arc<Context<B>>,
-    using: Authorized<Use>,
-    wish: Wish,
+    lock_use: Authorized<LockUse>,
+    command: LockCommand,
 ) -> Result<Vec<u8>, (&'static str, LockError)> {
-    let Use { lock, .. } = using.into_inner();
-    match wish {
-        Wish::Acquire(asked) => match acquire(context.clone(), lock, asked).await {
+    let LockUse { lock, .. } = lock_use.into_inner();
+    match command {
+        LockCommand::Acquire(request) => match acquire(context.clone(), lock, request).await {
             Ok(index) => Ok(index.to_string().into_bytes()),
             Err(why) => Err(("acquire lock", why)),
         },
-        Wish::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
+        LockCommand::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
             Ok(()) => Ok(Vec::new()),
             // The original asks for the value first, where it is not given.
             Err(why @ LockError::Api(_)) if matches!(which, EntrySelector::Index(_)) => {
@@ -267,11 +270,11 @@ async fn carry_out<B: Backend>(
             }
             Err(why) => Err(("renew lock", why)),
         },
-        Wish::Release(which) => {
+        LockCommand::Release(which) => {
             release(context, &lock, &which).await.map_err(|why| ("release lock", why))?;
             Ok(Vec::new())
         }
-        Wish::Read { index } => match holder(context, &lock).await {
+        LockCommand::Read { index } => match holder(context, &lock).await {
             Ok(None) => Ok(Vec::new()),
             Ok(Some((number, _))) if index => Ok(number.to_string().into_bytes()),
             Ok(Some((_, value))) => Ok(value),
@@ -286,9 +289,9 @@ mod tests {
     use crate::transport::Flow;
     use crate::transport::request::{Framing, WholeBody};
 
-    fn asked(method: Method, query: &str, body: &str, leader: bool) -> Result<Wish, Refusal> {
+    fn request(method: Method, query: &str, body: &str, leader: bool) -> Result<LockCommand, Refusal> {
         let flow = Flow::default();
-        let asked = Asked {
+        let request = PageRequest {
             source: None,
             flow: &flow,
             method: &method,
@@ -299,32 +302,32 @@ mod tests {
             body: WholeBody::of(body.as_bytes()),
             framing: Framing { chunked: true, keep_alive: true, head: false },
         };
-        if leader { parse_leader(&asked) } else { parse_lock(&asked) }
+        if leader { parse_leader(&request) } else { parse_lock(&request) }
     }
 
-    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<Wish, Refusal> {
+    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<LockCommand, Refusal> {
         let patience = patience.map(Duration::from_secs);
-        Ok(Wish::Acquire(AcquireRequest { value: value.into(), ttl_seconds, wait_max: patience }))
+        Ok(LockCommand::Acquire(AcquireRequest { value: value.into(), ttl_seconds, wait_max: patience }))
     }
 
     #[test]
     fn reads_what_is_asked_of_a_lock() {
-        let lock = |method, query, body| asked(method, query, body, false);
+        let lock = |method, query, body| request(method, query, body, false);
         assert_eq!(lock(Method::POST, "ttl=60", ""), acquiring("", 60, None));
         assert_eq!(lock(Method::POST, "ttl=60", "value=a+b&timeout=0"), acquiring("a b", 60, Some(0)));
         assert_eq!(lock(Method::POST, "ttl=60&timeout=-1", ""), acquiring("", 60, None));
         let (index, value) = (|| EntrySelector::Index(b"2".to_vec()), || EntrySelector::Value(b"x".to_vec()));
-        assert_eq!(lock(Method::PUT, "ttl=5", "index=2"), Ok(Wish::Renew(index(), 5)));
-        assert_eq!(lock(Method::PUT, "ttl=5&value=x", ""), Ok(Wish::Renew(value(), 5)));
-        assert_eq!(lock(Method::DELETE, "index=2", ""), Ok(Wish::Release(index())));
-        assert_eq!(lock(Method::DELETE, "value=x", ""), Ok(Wish::Release(value())));
-        assert_eq!(lock(Method::GET, "", ""), Ok(Wish::Read { index: false }));
-        assert_eq!(lock(Method::GET, "field=index", ""), Ok(Wish::Read { index: true }));
+        assert_eq!(lock(Method::PUT, "ttl=5", "index=2"), Ok(LockCommand::Renew(index(), 5)));
+        assert_eq!(lock(Method::PUT, "ttl=5&value=x", ""), Ok(LockCommand::Renew(value(), 5)));
+        assert_eq!(lock(Method::DELETE, "index=2", ""), Ok(LockCommand::Release(index())));
+        assert_eq!(lock(Method::DELETE, "value=x", ""), Ok(LockCommand::Release(value())));
+        assert_eq!(lock(Method::GET, "", ""), Ok(LockCommand::Read { index: false }));
+        assert_eq!(lock(Method::GET, "field=index", ""), Ok(LockCommand::Read { index: true }));
     }
 
     #[test]
     fn refuses_in_the_originals_words() {
-        let lock = |method, query| match asked(method, query, "", false) {
+        let lock = |method, query| match request(method, query, "", false) {
             Err(Refusal::OfLock(why)) => why,
             other => panic!("{other:?}"),
         };
@@ -349,12 +352,12 @@ mod tests {
 
     #[test]
     fn a_leader_has_a_name() {
-        let leader = |method, query| asked(method, query, "", true);
+        let leader = |method, query| request(method, query, "", true);
         assert_eq!(leader(Method::PUT, "name=me&ttl=10"), acquiring("me", 10, None));
         assert_eq!(leader(Method::POST, "name=me&ttl=10&timeout=3"), acquiring("me", 10, Some(3)));
         assert_eq!(
             leader(Method::DELETE, "name=me"),
-            Ok(Wish::Release(EntrySelector::Value(b"me".to_vec())))
+            Ok(LockCommand::Release(EntrySelector::Value(b"me".to_vec())))
         );
         assert_eq!(leader(Method::PUT, "ttl=10"), Err(Refusal::Whole("leader name required".into())));
         assert_eq!(leader(Method::PUT, "name=me"), Err(refused("invalid ttl: ")));

@@ -6,8 +6,8 @@ use serde::Serialize;
 use shared::id::MemberId;
 use shared::url::Urls;
 
-use crate::api::page::Asked;
 use crate::api::page::Context;
+use crate::api::page::PageRequest;
 use crate::api::page::gate;
 use crate::auth::Authorized;
 use crate::backend::{Backend, ChangeError};
@@ -45,32 +45,32 @@ struct Members<'a> {
 /// Answers a request for members.
 pub(crate) async fn answer<B: Backend>(
     context: &Context<B>,
-    asked: Asked<'_>,
+    request: PageRequest<'_>,
     mut headers: HeaderMap,
 ) -> Response {
-    if !matches!(*asked.method, Method::GET | Method::POST | Method::DELETE | Method::PUT) {
+    if !matches!(*request.method, Method::GET | Method::POST | Method::DELETE | Method::PUT) {
         return reply::method_not_allowed(headers, "GET,POST,DELETE,PUT");
     }
-    let name = asked.rest.strip_prefix(b"/").unwrap_or(asked.rest);
-    if *asked.method == Method::GET {
+    let name = request.rest.strip_prefix(b"/").unwrap_or(request.rest);
+    if *request.method == Method::GET {
         headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
         return read(context, name, headers);
     }
-    let asked = match gate::admit_root(context, &asked, "/v2/members").await {
-        Ok(asked) => asked,
+    let request = match gate::admit_root(context, &request, "/v2/members").await {
+        Ok(request) => request,
         Err(denied) => return gate::refuse(headers, denied),
     };
     headers.insert(reply::X_ETCD_CLUSTER_ID, context.cluster_id.clone());
-    if *asked.method == Method::POST {
-        return add(context, &asked, headers).await;
+    if *request.method == Method::POST {
+        return add(context, &request, headers).await;
     }
     match parse_id(name) {
         None if name.is_empty() => {
             reply::text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
         }
         None => no_such_member(headers, name),
-        Some(id) if *asked.method == Method::DELETE => remove(context, asked.map(|_| id), headers).await,
-        Some(id) => update(context, id, &asked, headers).await,
+        Some(id) if *request.method == Method::DELETE => remove(context, request.map(|_| id), headers).await,
+        Some(id) => update(context, id, &request, headers).await,
     }
 }
 
@@ -91,10 +91,10 @@ fn read<B: Backend>(context: &Context<B>, name: &[u8], headers: HeaderMap) -> Re
 
 async fn add<B: Backend>(
     context: &Context<B>,
-    asked: &Authorized<&Asked<'_>>,
+    request: &Authorized<&PageRequest<'_>>,
     headers: HeaderMap,
 ) -> Response {
-    let urls = match peer_urls(asked) {
+    let urls = match peer_urls(request) {
         Ok(urls) => urls,
         Err((status, text)) => return reply::message(headers, status, text),
     };
@@ -124,10 +124,10 @@ async fn remove<B: Backend>(context: &Context<B>, id: Authorized<MemberId>, head
 async fn update<B: Backend>(
     context: &Context<B>,
     id: MemberId,
-    asked: &Authorized<&Asked<'_>>,
+    request: &Authorized<&PageRequest<'_>>,
     headers: HeaderMap,
 ) -> Response {
-    let urls = match peer_urls(asked) {
+    let urls = match peer_urls(request) {
         Ok(urls) => urls,
         Err((status, text)) => return reply::message(headers, status, text),
     };
@@ -180,13 +180,13 @@ fn parse_id(name: &[u8]) -> Option<MemberId> {
 }
 
 /// The peer URLs in the body, sorted; else the status and the text of the error.
-fn peer_urls(asked: &Asked<'_>) -> Result<Vec<String>, (StatusCode, Vec<u8>)> {
-    if !media_type::is_json(asked.content_type) {
-        let text = [b"Bad Content-Type ", asked.content_type, b", accept application/json"].concat();
+fn peer_urls(request: &PageRequest<'_>) -> Result<Vec<String>, (StatusCode, Vec<u8>)> {
+    if !media_type::is_json(request.content_type) {
+        let text = [b"Bad Content-Type ", request.content_type, b", accept application/json"].concat();
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     let bad = |text: String| (StatusCode::BAD_REQUEST, text.into_bytes());
-    let texts = go_json::peer_urls(&asked.body).map_err(bad)?;
+    let texts = go_json::peer_urls(&request.body).map_err(bad)?;
     let urls = Urls::from_texts(texts.iter().map(String::as_str)).map_err(|error| bad(error.to_string()))?;
     Ok(urls.to_strings())
 }

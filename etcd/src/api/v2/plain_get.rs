@@ -20,7 +20,7 @@ use shared::time::UnixNanos;
 
 use super::keys;
 use crate::api::page::Context;
-use crate::api::page::counters::Counted;
+use crate::api::page::counters::RequestKind;
 use crate::api::page::keys::KeysRequest;
 use crate::auth::Authorized;
 use crate::backend::Backend;
@@ -145,14 +145,14 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
     }
     let Ok(request) = Authorized::while_off(context.backend.look_for_auth(), request) else { return false };
     let KeysRequest::Read { path, recursive, sorted } = request.into_inner() else { return false };
-    context.metrics.received(Counted::Get);
-    match keys::look(context, &path, recursive, sorted) {
+    context.metrics.received(RequestKind::Get);
+    match keys::read_store(context, &path, recursive, sorted) {
         Ok(event) => {
             push_event(context, &event, now, out);
-            context.metrics.succeeded(Counted::Get, began.elapsed());
+            context.metrics.succeeded(RequestKind::Get, began.elapsed());
         }
         Err(error) => {
-            context.metrics.failed(Counted::Get, error.http_status());
+            context.metrics.failed(RequestKind::Get, error.http_status());
             push_error(context, &error, now, out);
         }
     }
