@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::log;
 use crate::metrics::descriptor_limit;
 
-pub(crate) use self::presence::Presence;
+pub(crate) use self::presence::ClientPresence;
 
 /// Descriptors that are kept for everything but accepted connections.
 ///
@@ -66,7 +66,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the log repeats that connections are short.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A part of the connections that one look at all of them marks to go, as their number grows: looking costs as much
 /// as there are connections, and a flood must not make us look at all of them for each new one.
@@ -124,34 +124,34 @@ impl Phase {
 
 /// The slots of a process. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionSlots(Arc<Shared>);
+pub(crate) struct ConnectionSlots(Arc<SlotTable>);
 
 #[derive(Debug)]
-struct Shared {
+struct SlotTable {
     /// Slots of all ports together.
     total: usize,
     /// Of them, the peer port has at most this number,
     peers_max: usize,
     /// and clients leave it at least this one.
     peers_reserved: usize,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     /// A slot became free, or the connection that was asked to go does not.
     freed: Notify,
     /// Counts what connections do: a connection with a lower number was silent for longer.
     clock: AtomicU64,
-    complained: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
-    clients: Group,
-    peers: Group,
+    clients: PortConnections,
+    peers: PortConnections,
 }
 
 /// The connections of one port.
 #[derive(Debug, Default)]
-struct Group {
+struct PortConnections {
     /// By the order in which they came.
     connections: BTreeMap<u64, Arc<Activity>>,
     /// Found by the last look at all of them, and not asked to go yet; the first goes first.
@@ -165,7 +165,7 @@ struct Group {
 pub(crate) struct Activity {
     phase: AtomicU8,
     /// It is to go, unless it has something to do.
-    asked: AtomicBool,
+    close_requested: AtomicBool,
     closed: AtomicBool,
     port: Port,
     /// When it last did something, by the shared clock.
@@ -207,7 +207,11 @@ impl ConnectionSlots {
                  'ulimit -n 65536', or LimitNOFILE= in a systemd unit"
             );
         }
-        Ok(ConnectionSlots(Arc::new(Shared { peers_max: 0, peers_reserved: 0, ..Shared::new(clients) })))
+        Ok(ConnectionSlots(Arc::new(SlotTable {
+            peers_max: 0,
+            peers_reserved: 0,
+            ..SlotTable::new(clients)
+        })))
     }
 
     /// Idle connections to members that a proxy with these slots may keep, all endpoints together.
@@ -217,7 +221,7 @@ impl ConnectionSlots {
     }
 
     fn new(total: usize) -> ConnectionSlots {
-        ConnectionSlots(Arc::new(Shared::new(total)))
+        ConnectionSlots(Arc::new(SlotTable::new(total)))
     }
 
     /// As many as anyone wants.
@@ -234,7 +238,7 @@ impl ConnectionSlots {
                 Ok((socket, _)) => return (socket, self.enter(port).await),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    if self.may_complain() {
+                    if self.may_log() {
                         log::error!("etcdmain", "cannot accept connections, trying again: {error}");
                     }
                     self.make_room(port);
@@ -252,7 +256,7 @@ impl ConnectionSlots {
                 return slot;
             }
             let asked = self.make_room(port);
-            if self.may_complain() {
+            if self.may_log() {
                 let (total, port) = (self.0.total, port.name());
                 let what = if asked { "idle ones are closed for new ones" } else { "new ones wait" };
                 log::warning!(
@@ -281,7 +285,7 @@ impl ConnectionSlots {
         open.next += 1;
         let activity = Arc::new(Activity {
             phase: AtomicU8::new(Phase::Silent as u8),
-            asked: AtomicBool::new(false),
+            close_requested: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             port,
             active: AtomicU64::new(shared.clock.fetch_add(1, Relaxed)),
@@ -309,13 +313,13 @@ impl ConnectionSlots {
     /// Asks the connection that can be spared best to go. Whether there is one.
     fn make_room(&self, port: Port) -> bool {
         let mut open = self.0.open.lock();
-        let mut spare = open.group(port).next_to_go();
+        let mut spare = open.group(port).next_to_close();
         if spare.is_none() && port == Port::Clients && open.peers.connections.len() > self.0.peers_reserved {
-            spare = open.peers.next_to_go();
+            spare = open.peers.next_to_close();
         }
         drop(open);
         let Some(spare) = spare else { return false };
-        spare.asked.store(true, Relaxed);
+        spare.close_requested.store(true, Relaxed);
         let waker = spare.waker.lock().clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -323,26 +327,26 @@ impl ConnectionSlots {
         true
     }
 
-    fn may_complain(&self) -> bool {
-        let (now, mut complained) = (Instant::now(), self.0.complained.lock());
-        if complained.is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
+    fn may_log(&self) -> bool {
+        let (now, mut last_logged) = (Instant::now(), self.0.last_logged.lock());
+        if last_logged.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
             return false;
         }
-        *complained = Some(now);
+        *last_logged = Some(now);
         true
     }
 }
 
-impl Shared {
-    fn new(total: usize) -> Shared {
-        Shared {
+impl SlotTable {
+    fn new(total: usize) -> SlotTable {
+        SlotTable {
             total,
             peers_max: PEERS_MAX.min(total / 2),
             peers_reserved: PEERS_RESERVED.min(total / 4),
             open: Mutex::default(),
             freed: Notify::new(),
             clock: AtomicU64::new(0),
-            complained: Mutex::new(None),
+            last_logged: Mutex::new(None),
         }
     }
 }
@@ -374,8 +378,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-impl Open {
-    fn group(&mut self, port: Port) -> &mut Group {
+impl OpenConnections {
+    fn group(&mut self, port: Port) -> &mut PortConnections {
         match port {
             Port::Clients => &mut self.clients,
             Port::Peers => &mut self.peers,
@@ -383,13 +387,14 @@ impl Open {
     }
 }
 
-impl Group {
+impl PortConnections {
     /// The connection that can be spared best, if any can be.
-    fn next_to_go(&mut self) -> Option<Arc<Activity>> {
+    fn next_to_close(&mut self) -> Option<Arc<Activity>> {
         if let Some(candidate) = self.next_candidate() {
             return Some(candidate);
         }
-        let mut found: Vec<_> = self.connections.values().filter(|one| one.can_be_asked()).cloned().collect();
+        let mut found: Vec<_> =
+            self.connections.values().filter(|one| one.can_be_closed()).cloned().collect();
         let first = found.iter().map(|one| one.phase()).min()?;
         found.retain(|one| one.phase() == first);
         found.sort_by_key(|one| one.active.load(Relaxed));
@@ -400,7 +405,7 @@ impl Group {
 
     fn next_candidate(&mut self) -> Option<Arc<Activity>> {
         // One that is gone by now, or does something, is no candidate.
-        std::iter::from_fn(|| self.candidates.pop_front()).find(|one| one.can_be_asked())
+        std::iter::from_fn(|| self.candidates.pop_front()).find(|one| one.can_be_closed())
     }
 }
 
@@ -410,8 +415,8 @@ impl Activity {
     }
 
     /// Whether it is open, has nothing to do and was not asked to go yet.
-    fn can_be_asked(&self) -> bool {
-        self.phase() != Phase::Busy && !self.asked.load(Relaxed) && !self.closed.load(Relaxed)
+    fn can_be_closed(&self) -> bool {
+        self.phase() != Phase::Busy && !self.close_requested.load(Relaxed) && !self.closed.load(Relaxed)
     }
 
     /// The connection does this from now on, or goes on with it.
@@ -419,7 +424,7 @@ impl Activity {
         self.phase.store(phase as u8, Relaxed);
         if phase == Phase::Busy {
             // It has something to do: another one goes, and whoever waits for room is to ask it at once.
-            if self.asked.swap(false, Relaxed) {
+            if self.close_requested.swap(false, Relaxed) {
                 self.slots.0.freed.notify_waiters();
             }
         } else {
@@ -436,29 +441,29 @@ impl Activity {
     }
 
     /// Whether the connection is to be closed to make room.
-    pub(crate) fn must_go(&self) -> bool {
-        self.asked.load(Relaxed) && self.phase() != Phase::Busy
+    pub(crate) fn must_close(&self) -> bool {
+        self.close_requested.load(Relaxed) && self.phase() != Phase::Busy
     }
 
     /// Waits until the connection is to go.
-    pub(crate) async fn told_to_go(&self) {
+    pub(crate) async fn wait_for_close_request(&self) {
         poll_fn(|cx| {
             self.register(cx);
-            if self.must_go() { Poll::Ready(()) } else { Poll::Pending }
+            if self.must_close() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     /// Whether the connection is to be closed to make room, and nothing has come on it. Bytes may have come that the
     /// runtime has not noticed yet; then the connection stays.
-    pub(crate) fn must_go_unless_heard(&self, socket: &TcpStream) -> bool {
-        if !self.must_go() {
+    pub(crate) fn must_close_unless_readable(&self, socket: &TcpStream) -> bool {
+        if !self.must_close() {
             return false;
         }
         let mut byte = [MaybeUninit::uninit()];
         let heard = SockRef::from(socket).peek(&mut byte).is_ok_and(|read| read > 0);
         if heard {
-            self.asked.store(false, Relaxed);
+            self.close_requested.store(false, Relaxed);
             self.slots.0.freed.notify_waiters();
         }
         !heard
@@ -473,8 +478,8 @@ impl Activity {
                     self.enter(Phase::Arriving);
                     return readable.is_ok();
                 }
-                () = self.told_to_go() => {
-                    if self.must_go_unless_heard(socket) {
+                () = self.wait_for_close_request() => {
+                    if self.must_close_unless_readable(socket) {
                         return false;
                     }
                 }

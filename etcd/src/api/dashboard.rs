@@ -239,7 +239,7 @@ async fn admit<B: Backend, T>(
     page_request: &PageRequest<'_>,
     read: RestrictedRead<T>,
 ) -> Result<Authorized<RestrictedRead<T>>, Denied> {
-    match Authorized::while_off(context.backend.look_for_auth(), read) {
+    match Authorized::while_off(context.backend.auth_counted(), read) {
         Ok(read) => Ok(read),
         Err(read) => {
             let accounts = Accounts::new(&context.auth, &context.backend, page_request.caller());

@@ -15,7 +15,7 @@ use super::basic::Credentials;
 use super::passwords::{self, Busy, PasswordCheck};
 use super::{Auth, AuthError, AuthRefusal, Caller, RecordError, Role, User};
 use crate::backend::Backend;
-use crate::backend::{SWITCH_PATH, Switch};
+use crate::backend::{AUTH_SWITCH_PATH, AuthSwitch};
 use crate::log;
 
 /// The directories of auth's data, in the order in which they are created.
@@ -52,8 +52,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
     }
 
     /// Whether auth is on.
-    pub(crate) fn switch(&self) -> Switch {
-        self.backend.look_for_auth()
+    pub(crate) fn switch(&self) -> AuthSwitch {
+        self.backend.auth_counted()
     }
 
     /// The names of all users, sorted.
@@ -253,7 +253,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
                 log::error!("auth", "error creating guest role. aborting auth enable.");
             })?;
         }
-        let switched = self.set(SWITCH_PATH, &true, true).await;
+        let switched = self.set(AUTH_SWITCH_PATH, &true, true).await;
         switched.inspect_err(|error| log::error!("auth", "error enabling auth ({error})"))?;
         log::notice!("auth", "auth: enabled auth");
         Ok(())
@@ -264,7 +264,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
         if !self.switch().is_on() {
             return Err(AuthRefusal::AlreadyOff.into());
         }
-        let switched = self.set(SWITCH_PATH, &false, true).await;
+        let switched = self.set(AUTH_SWITCH_PATH, &false, true).await;
         switched.inspect_err(|error| log::error!("auth", "error disabling auth ({error})"))?;
         log::notice!("auth", "auth: disabled auth");
         Ok(())
@@ -302,7 +302,7 @@ impl<'a, B: Backend> Accounts<'a, B> {
                 log::error!("auth", "failed to create auth directories in the store ({error})");
             })?;
         }
-        made(self.submit_put(SWITCH_PATH, Bytes::from_static(b"false"), false, false).await)?;
+        made(self.submit_put(AUTH_SWITCH_PATH, Bytes::from_static(b"false"), false, false).await)?;
         self.auth.directories.store(true, Ordering::Relaxed);
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::accounts::Accounts;
 use super::basic::{self, Credentials};
 use super::passwords::Busy;
 use super::{Access, User};
-use crate::backend::{Backend, Switch};
+use crate::backend::{AuthSwitch, Backend};
 use crate::log;
 
 /// Why a request is denied.
@@ -43,7 +43,7 @@ impl<T> Authorized<T> {
     ///
     /// # Errors
     /// Returns the request itself if auth is on.
-    pub(crate) fn while_off(switch: Switch, request: T) -> Result<Authorized<T>, T> {
+    pub(crate) fn while_off(switch: AuthSwitch, request: T) -> Result<Authorized<T>, T> {
         if switch.is_on() { Err(request) } else { Ok(Authorized(request)) }
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Users and roles are kept in the store below `/2`, as in the original. A change is a request to the log; a check
 //! reads this member's store. So a change takes effect on each member when that member applies the entry. Whether
-//! auth is on is one load of a [`Switch`].
+//! auth is on is one load of a [`AuthSwitch`].
 //!
 //! **Invariant:** only a [`UserName`](shared::account::UserName) or a [`RoleName`](shared::account::RoleName) is
 //! joined into a store path, and a record is valid only if it contains that same name.
@@ -35,7 +35,7 @@ use shared::account::NameError;
 use shared::error::ApiError;
 
 use crate::backend::{SubmitError, Unavailable};
-use crate::connections::Presence;
+use crate::connections::ClientPresence;
 
 pub(crate) use self::accounts::{Accounts, UserChange};
 pub(crate) use self::gate::{

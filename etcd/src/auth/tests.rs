@@ -12,7 +12,7 @@ use super::{
     UserChange, admit, admit_root, check_access,
 };
 use crate::backend::stand_in::StandIn;
-use crate::backend::{Backend, Switch};
+use crate::backend::{AuthSwitch, Backend};
 
 struct TestMember {
     auth: Auth,
@@ -106,10 +106,10 @@ impl Restricted for TestRequest<'_> {
 
 #[test]
 fn without_a_look_at_rights_a_request_passes_only_while_auth_is_off() {
-    for switch in [Switch::Never, Switch::Off] {
+    for switch in [AuthSwitch::Never, AuthSwitch::Off] {
         assert_eq!(Authorized::while_off(switch, 7).map(Authorized::into_inner), Ok(7));
     }
-    assert_eq!(Authorized::while_off(Switch::On, 7).map(Authorized::into_inner), Err(7));
+    assert_eq!(Authorized::while_off(AuthSwitch::On, 7).map(Authorized::into_inner), Err(7));
 }
 
 fn own_name(json: &str, member: &str) -> String {

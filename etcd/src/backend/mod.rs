@@ -1,10 +1,10 @@
 //! What an API may ask of the running member, and why it may get no answer. Every API stands on this and none on
 //! another.
 
+mod auth_switch;
 mod settings;
 #[cfg(test)]
 pub(crate) mod stand_in;
-mod switch;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,9 +21,9 @@ use shared::v2;
 
 use crate::metrics::{MemberFigures, PeerStats};
 
+pub(crate) use self::auth_switch::{AUTH_SWITCH_PATH, SharedAuthSwitch};
+pub use self::auth_switch::{AuthGeneration, AuthSwitch};
 pub(crate) use self::settings::{ClusterConfig, remove_delay};
-pub use self::switch::{Generation, Switch};
-pub(crate) use self::switch::{SWITCH_PATH, SharedSwitch};
 
 /// The running member, as those see it who answer clients.
 pub trait Backend: Send + Sync + 'static {
@@ -43,14 +43,14 @@ pub trait Backend: Send + Sync + 'static {
     fn store(&self) -> RwLockReadGuard<'_, Store>;
 
     /// Whether auth is on, as far as the store is applied here. Costs nothing.
-    fn auth(&self) -> Switch;
+    fn auth(&self) -> AuthSwitch;
 
     /// As [`auth`](Backend::auth), and the store's statistics show that somebody looked: the original reads the
     /// switch for each request that could need rights.
-    fn look_for_auth(&self) -> Switch;
+    fn auth_counted(&self) -> AuthSwitch;
 
     /// Moves whenever what [`auth`](Backend::auth) tells, a user or a role may have changed.
-    fn auth_generation(&self) -> &Generation;
+    fn auth_generation(&self) -> &AuthGeneration;
 
     /// As [`store`](Backend::store), for a look that is only a part of what a client waits for.
     fn store_for_auth(&self) -> RwLockReadGuard<'_, Store>;
@@ -82,7 +82,7 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// Whether there is a connection with another member.
-    fn is_linked(&self, id: MemberId) -> bool;
+    fn is_connected(&self, id: MemberId) -> bool;
 
     /// When this process started.
     fn started(&self) -> UnixNanos;

@@ -13,8 +13,8 @@ use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use shared::v2;
 
+use crate::backend::{AuthGeneration, AuthSwitch};
 use crate::backend::{Backend, ChangeError, SubmitError};
-use crate::backend::{Generation, Switch};
 use crate::metrics::PeerStats;
 
 /// The member's id.
@@ -28,7 +28,7 @@ pub(crate) struct StandIn {
     index: AtomicU64,
     clock: fn() -> UnixNanos,
     started: UnixNanos,
-    generation: Generation,
+    generation: AuthGeneration,
     /// Held for writing, it keeps what is submitted waiting.
     pub(crate) gate: tokio::sync::RwLock<()>,
 }
@@ -54,7 +54,7 @@ impl StandIn {
             index: AtomicU64::new(4),
             clock,
             started: clock(),
-            generation: Generation::default(),
+            generation: AuthGeneration::default(),
             gate: tokio::sync::RwLock::default(),
         };
         stand_in.writes_member(ID);
@@ -108,17 +108,17 @@ impl Backend for StandIn {
         self.store.read()
     }
 
-    fn auth(&self) -> Switch {
-        Switch::of(&self.store.read())
+    fn auth(&self) -> AuthSwitch {
+        AuthSwitch::of(&self.store.read())
     }
 
-    fn look_for_auth(&self) -> Switch {
+    fn auth_counted(&self) -> AuthSwitch {
         let switch = self.auth();
-        self.store.read().count_read(switch != Switch::Never);
+        self.store.read().count_read(switch != AuthSwitch::Never);
         switch
     }
 
-    fn auth_generation(&self) -> &Generation {
+    fn auth_generation(&self) -> &AuthGeneration {
         &self.generation
     }
 
@@ -166,7 +166,7 @@ impl Backend for StandIn {
         vec![Progress { id: ID, matched, next: matched + 1, state: "ProgressStateProbe" }]
     }
 
-    fn is_linked(&self, _: MemberId) -> bool {
+    fn is_connected(&self, _: MemberId) -> bool {
         false
     }
 

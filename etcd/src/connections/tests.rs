@@ -51,9 +51,9 @@ async fn who_never_spoke_goes_first_then_who_is_idle_and_never_who_is_busy() {
     held[7].activity().enter(Phase::Silent);
     for wanted in [7, 6, 5, 4, 3] {
         assert!(slots.make_room(Port::Clients));
-        let asked: Vec<usize> = (0..30).filter(|at| held[*at].activity().must_go()).collect();
+        let asked: Vec<usize> = (0..30).filter(|at| held[*at].activity().must_close()).collect();
         assert_eq!(asked, [wanted]);
-        held[wanted].activity().told_to_go().await;
+        held[wanted].activity().wait_for_close_request().await;
         // It has something to do after all, and another one is asked.
         held[wanted].activity().enter(Phase::Busy);
     }
@@ -65,12 +65,12 @@ async fn a_new_connection_takes_the_place_of_one_that_goes() {
     let slots = ConnectionSlots::new(40);
     let mut going = Vec::new();
     for slot in fill(&slots, Port::Clients) {
-        going.push(tokio::spawn(async move { slot.activity().told_to_go().await }));
+        going.push(tokio::spawn(async move { slot.activity().wait_for_close_request().await }));
     }
     tokio::task::yield_now().await;
     for _ in 0..100 {
         let slot = slots.enter(Port::Clients).await;
-        going.push(tokio::spawn(async move { slot.activity().told_to_go().await }));
+        going.push(tokio::spawn(async move { slot.activity().wait_for_close_request().await }));
         assert!(open(&slots, Port::Clients) <= 30);
     }
     let gone = going.iter().filter(|task| task.is_finished()).count();

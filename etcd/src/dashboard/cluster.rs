@@ -84,7 +84,7 @@ pub(crate) async fn cluster<B: Backend>(
     }
     let members = membership.members.values().map(|peer| {
         let is_self = peer.id == own_id;
-        let linked = (!is_self).then(|| backend.is_linked(peer.id));
+        let linked = (!is_self).then(|| backend.is_connected(peer.id));
         let answer = match answers.iter().position(|(id, _)| *id == peer.id) {
             Some(at) => answers.swap_remove(at).1,
             None if is_self => Ok((own.clone(), None)),

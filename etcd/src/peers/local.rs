@@ -76,7 +76,7 @@ impl<B: Backend> Roster for B {
         if only_reads(method) {
             return admin::read(self, path);
         }
-        match Authorized::while_off(self.look_for_auth(), ChangeRequest { method, rest: path, body }) {
+        match Authorized::while_off(self.auth_counted(), ChangeRequest { method, rest: path, body }) {
             Ok(change) => admin::change(self, change).await,
             Err(_) => AdminAnswer::root_required(),
         }

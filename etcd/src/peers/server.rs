@@ -104,7 +104,7 @@ async fn serve_connection<R: Roster>(
     let accepted = tokio::select! {
         biased;
         accepted = timeout(HEAD_TIME_MAX, acceptor.accept(socket)) => accepted,
-        () = activity.told_to_go() => return,
+        () = activity.wait_for_close_request() => return,
     };
     let Ok(Ok(stream)) = accepted else { return };
     let takeover = Arc::new(RequestedStream::default());
@@ -133,7 +133,7 @@ async fn serve_connection<R: Roster>(
             return Poll::Ready(Some(start));
         }
         activity.register(cx);
-        if activity.must_go() { Poll::Ready(None) } else { Poll::Pending }
+        if activity.must_close() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
     if let Some(start) = start {

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::ages::Ages;
 use super::clock;
 use super::node_loop::Caller;
+use crate::backend::{AuthGeneration, AuthSwitch, SharedAuthSwitch};
 use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
-use crate::backend::{Generation, SharedSwitch, Switch};
 use crate::log;
 use crate::metrics::{HistoryReach, MemberFigures, PeerStats};
 use crate::peers::Transport;
@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub(super) strict_reconfig: bool,
     pub(super) store: RwLock<Store>,
     /// Whether the store says that auth is on.
-    pub(super) auth: SharedSwitch,
+    pub(super) auth: SharedAuthSwitch,
     pub(super) membership: ArcSwap<Membership>,
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
@@ -220,17 +220,17 @@ impl Backend for Handle {
         self.inner.store.read()
     }
 
-    fn auth(&self) -> Switch {
+    fn auth(&self) -> AuthSwitch {
         self.inner.auth.get()
     }
 
-    fn look_for_auth(&self) -> Switch {
+    fn auth_counted(&self) -> AuthSwitch {
         let switch = self.inner.auth.get();
-        self.inner.store.read().count_read(switch != Switch::Never);
+        self.inner.store.read().count_read(switch != AuthSwitch::Never);
         switch
     }
 
-    fn auth_generation(&self) -> &Generation {
+    fn auth_generation(&self) -> &AuthGeneration {
         self.inner.auth.generation()
     }
 
@@ -277,7 +277,7 @@ impl Backend for Handle {
         }
     }
 
-    fn is_linked(&self, id: MemberId) -> bool {
+    fn is_connected(&self, id: MemberId) -> bool {
         self.inner.transport.active_since(id).is_some()
     }
 

@@ -52,7 +52,7 @@ use self::snapshots::Snapshotter;
 use self::start::StartError;
 use crate::addresses::{self, addresses};
 use crate::api;
-use crate::backend::{self, SharedSwitch};
+use crate::backend::{self, SharedAuthSwitch};
 use crate::config::{Config, Fallback};
 use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::log::{self, LogControl};
@@ -320,7 +320,7 @@ fn start_member<D: Disk>(
         name: config.name.clone(),
         strict_reconfig: config.strict_reconfig_check,
         membership: ArcSwap::from_pointee(member.membership().clone()),
-        auth: SharedSwitch::of(&opened.store),
+        auth: SharedAuthSwitch::of(&opened.store),
         store: RwLock::new(opened.store),
         status: SharedStatus::default(),
         progress: Mutex::new(Vec::new()),

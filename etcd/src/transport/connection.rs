@@ -62,7 +62,7 @@ impl Stop<'_> {
 
     /// Whether the connection is to be closed because another one needs its room.
     fn must_close(&self) -> bool {
-        self.activity.must_go()
+        self.activity.must_close()
     }
 }
 
@@ -384,7 +384,7 @@ async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Sto
             let mut space = [const { MaybeUninit::uninit() }; 2048];
             let mut buf = ReadBuf::uninit(&mut space);
             let read = match Pin::new(&mut *socket).poll_read(cx, &mut buf) {
-                Poll::Pending if stop.activity.must_go_unless_heard(socket.tcp()) => {
+                Poll::Pending if stop.activity.must_close_unless_readable(socket.tcp()) => {
                     return Poll::Ready(None);
                 }
                 read => ready!(read),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::takeover::{PendingAnswer, Takeover};
 use super::watch::Watch;
-use crate::connections::{Activity, Phase, Presence};
+use crate::connections::{Activity, ClientPresence, Phase};
 
 /// Instead of a length.
 const IN_CHUNKS: u64 = u64::MAX;
@@ -53,7 +53,7 @@ pub(crate) struct Flow {
     /// Counts requests whose head was read.
     begun: AtomicU32,
     /// Whether the client is still there.
-    client: Presence,
+    client: ClientPresence,
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
     /// What the other connections' need for room is to know of this one.
@@ -144,7 +144,7 @@ impl Flow {
     }
 
     /// Whether the client is still there: asked by the answering side, found out by this one.
-    pub(crate) fn client(&self) -> &Presence {
+    pub(crate) fn client(&self) -> &ClientPresence {
         &self.client
     }
 

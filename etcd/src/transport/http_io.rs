@@ -269,8 +269,8 @@ impl<S: Site> Write for HttpIo<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let client = this.flow.client();
-        if client.is_asked_for() {
-            client.found(this.socket.is_read_closed());
+        if client.is_requested() {
+            client.set_left(this.socket.is_read_closed());
         }
         ready!(this.poll_out(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;

@@ -105,7 +105,7 @@ async fn serve_socket<S: Site>(
         tokio::select! {
             biased;
             accepted = acceptor.accept(socket) => Some(accepted),
-            () = activity.told_to_go() => None,
+            () = activity.wait_for_close_request() => None,
         }
     };
     let accepted = tokio::select! {

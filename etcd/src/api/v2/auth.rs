@@ -146,7 +146,7 @@ pub(crate) async fn answer_switch<B: Backend>(
     }
     if *request.method == Method::GET {
         let headers = with_cluster(context, headers);
-        let enabled = context.backend.look_for_auth().is_on();
+        let enabled = context.backend.auth_counted().is_on();
         return show(headers, StatusCode::OK, &Enabled { enabled });
     }
     let Admitted { accounts, headers } = match admit(context, &request, headers).await {

@@ -246,7 +246,7 @@ pub(crate) fn begin<B: Backend>(
         summary,
         permission,
     };
-    match Authorized::while_off(context.backend.look_for_auth(), parsed) {
+    match Authorized::while_off(context.backend.auth_counted(), parsed) {
         Ok(parsed) => KeysOutcome::Page(carry_out(parsed, exchange)),
         Err(parsed) => {
             let (key, writes) = (page_request.rest.to_vec(), api.writes(page_request.method));

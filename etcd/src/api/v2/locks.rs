@@ -63,7 +63,7 @@ pub(crate) async fn admit<B: Backend>(
     request: &PageRequest<'_>,
 ) -> Result<Option<Authorized<LockUse>>, Denied> {
     let generation = context.backend.auth_generation().get();
-    let switch = context.backend.look_for_auth();
+    let switch = context.backend.auth_counted();
     let Some(lock) = LockPath::new(request.rest) else { return Ok(None) };
     let wanted = LockUse { lock, writes: !auth::only_reads(request.method), generation };
     match Authorized::while_off(switch, wanted) {

@@ -143,7 +143,7 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
     if context.backend.auth().is_on() {
         return false;
     }
-    let Ok(request) = Authorized::while_off(context.backend.look_for_auth(), request) else { return false };
+    let Ok(request) = Authorized::while_off(context.backend.auth_counted(), request) else { return false };
     let KeysRequest::Read { path, recursive, sorted } = request.into_inner() else { return false };
     context.metrics.received(RequestKind::Get);
     match keys::read_store(context, &path, recursive, sorted) {

@@ -7,11 +7,11 @@ use shared::store::Store;
 use tokio::sync::Notify;
 
 /// Where it stands in the store: `true` or `false`, or nothing as long as nobody made a user or a role.
-pub(crate) const SWITCH_PATH: &str = "/2/enabled";
+pub(crate) const AUTH_SWITCH_PATH: &str = "/2/enabled";
 
 /// Whether users and roles count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Switch {
+pub enum AuthSwitch {
     /// Off, and nobody ever wrote that down.
     Never,
     /// Off.
@@ -20,19 +20,19 @@ pub enum Switch {
     On,
 }
 
-impl Switch {
+impl AuthSwitch {
     /// What the store says. As in the original, a value that is no boolean is off.
-    pub fn of(store: &Store) -> Switch {
-        match store.peek(SWITCH_PATH.as_bytes()) {
-            None => Switch::Never,
-            Some(value) if value.trim_ascii() == b"true" => Switch::On,
-            Some(_) => Switch::Off,
+    pub fn of(store: &Store) -> AuthSwitch {
+        match store.peek(AUTH_SWITCH_PATH.as_bytes()) {
+            None => AuthSwitch::Never,
+            Some(value) if value.trim_ascii() == b"true" => AuthSwitch::On,
+            Some(_) => AuthSwitch::Off,
         }
     }
 
     /// Whether rights are to be checked.
     pub fn is_on(self) -> bool {
-        self == Switch::On
+        self == AuthSwitch::On
     }
 }
 
@@ -40,31 +40,34 @@ impl Switch {
 ///
 /// **Invariant:** it follows the store before anybody can see what the store has become.
 #[derive(Debug)]
-pub(crate) struct SharedSwitch {
+pub(crate) struct SharedAuthSwitch {
     switch: AtomicU8,
-    generation: Generation,
+    generation: AuthGeneration,
 }
 
-impl SharedSwitch {
-    pub(crate) fn of(store: &Store) -> SharedSwitch {
-        SharedSwitch { switch: AtomicU8::new(Switch::of(store) as u8), generation: Generation::default() }
+impl SharedAuthSwitch {
+    pub(crate) fn of(store: &Store) -> SharedAuthSwitch {
+        SharedAuthSwitch {
+            switch: AtomicU8::new(AuthSwitch::of(store) as u8),
+            generation: AuthGeneration::default(),
+        }
     }
 
     /// To be called by whoever has changed the store, while nobody else can look into it.
     pub(crate) fn follow(&self, store: &Store) {
-        self.switch.store(Switch::of(store) as u8, Ordering::Release);
+        self.switch.store(AuthSwitch::of(store) as u8, Ordering::Release);
     }
 
-    pub(crate) fn get(&self) -> Switch {
+    pub(crate) fn get(&self) -> AuthSwitch {
         match self.switch.load(Ordering::Acquire) {
-            value if value == Switch::On as u8 => Switch::On,
-            value if value == Switch::Off as u8 => Switch::Off,
-            _ => Switch::Never,
+            value if value == AuthSwitch::On as u8 => AuthSwitch::On,
+            value if value == AuthSwitch::Off as u8 => AuthSwitch::Off,
+            _ => AuthSwitch::Never,
         }
     }
 
     /// Of what is stored about users, roles and the switch.
-    pub(crate) fn generation(&self) -> &Generation {
+    pub(crate) fn generation(&self) -> &AuthGeneration {
         &self.generation
     }
 }
@@ -73,12 +76,12 @@ impl SharedSwitch {
 ///
 /// **Invariant:** it moves before an event of a later entry can reach a watcher.
 #[derive(Debug, Default)]
-pub struct Generation {
+pub struct AuthGeneration {
     number: AtomicU64,
     moved: Notify,
 }
 
-impl Generation {
+impl AuthGeneration {
     /// The number now.
     pub(crate) fn get(&self) -> u64 {
         self.number.load(Ordering::Acquire)
@@ -114,18 +117,21 @@ mod tests {
     #[test]
     fn follows_the_store() {
         let mut store = Store::new(10);
-        let shared = SharedSwitch::of(&store);
-        for (value, wanted) in
-            [("", Switch::Never), ("false", Switch::Off), ("true", Switch::On), ("nonsense", Switch::Off)]
-        {
+        let shared = SharedAuthSwitch::of(&store);
+        for (value, wanted) in [
+            ("", AuthSwitch::Never),
+            ("false", AuthSwitch::Off),
+            ("true", AuthSwitch::On),
+            ("nonsense", AuthSwitch::Off),
+        ] {
             if !value.is_empty() {
-                let path = SWITCH_PATH.into();
+                let path = AUTH_SWITCH_PATH.into();
                 let request =
                     v2::Request { verb: v2::Verb::Put, path, val: value.into(), ..v2::Request::default() };
                 store.apply(&request, UnixNanos(0)).unwrap();
             }
             shared.follow(&store);
-            assert_eq!((shared.get(), Switch::of(&store)), (wanted, wanted), "{value}");
+            assert_eq!((shared.get(), AuthSwitch::of(&store)), (wanted, wanted), "{value}");
         }
         assert_eq!(store.stats().reads(), [0, 0], "nobody asked for anything");
     }
