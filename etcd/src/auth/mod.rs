@@ -69,7 +69,7 @@ pub(crate) struct Caller<'a> {
     /// The address that the connection comes from.
     pub(crate) source: Option<IpAddr>,
     /// Shows whether the client is still connected; `None` if that is not known.
-    pub(crate) connection: Option<&'a Presence>,
+    pub(crate) connection: Option<&'a ClientPresence>,
 }
 
 impl Caller<'_> {

@@ -1,7 +1,7 @@
-//! An HTTP client for the ports of other members: connections, heads of requests, answers and their bodies.
+//! An HTTP client for the ports of other members: connections, request heads, responses and their bodies.
 //!
-//! A peer speaks HTTP to us in one form only, and a stream outlives every buffer of an HTTP library; these few
-//! lines leave the socket to whoever reads on.
+//! Peers send only one form of HTTP, and a stream lives longer than any buffer of an HTTP library. This client hands
+//! the socket to the caller, who goes on reading.
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
@@ -21,28 +21,28 @@ use tokio::time::{Instant, timeout};
 
 use super::compatibility::{FEATURES_HEADER, Features, MIN_CLUSTER_VERSION};
 
-/// The longest head of an answer.
+/// The longest head of a response.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// An answer's body that is read whole.
+/// The longest body of a response that is read as a whole.
 pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// A peer of 2.3 closes a connection after five seconds of silence.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// How long a connection may stand still in the middle of something.
+/// How long a connection may make no progress in the middle of a request, a response or a frame.
 pub(super) const STALL_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Room that is made for a read.
+/// Buffer space that is reserved for a read.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// A line that begins a chunk, or one after the last chunk, is not longer than this.
+/// The longest line before a chunk or after the last chunk.
 const LINE_BYTES_MAX: usize = 1024;
 
-/// Bytes of lines after the last chunk.
+/// The most bytes of lines after the last chunk.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// The headers of every request, after the line and the host.
+/// The headers of every request that tell about its sender. They follow the request line and `Host`.
 #[derive(Debug)]
 pub(super) struct SenderHeaders(String);
 
@@ -54,19 +54,19 @@ impl SenderHeaders {
             Features::OURS
         );
         if !peer_urls.is_empty() {
-            // Writing into a string cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, "X-Peerurls: {}\r\n", peer_urls.join(","));
         }
         SenderHeaders(text)
     }
 
-    /// Asks `to` for a stream.
+    /// A request to `to` for a stream.
     pub(super) fn stream_request(&self, path: &str, from: MemberId, to: MemberId, url: &Url) -> String {
         let (host, own) = (url.address(), &self.0);
         format!("GET {path}/{from} HTTP/1.1\r\nHost: {host}\r\n{own}X-Raft-To: {to}\r\n\r\n")
     }
 
-    /// The head of a message that follows in `length` bytes.
+    /// The head of a post whose message has `length` bytes.
     pub(super) fn post_head(&self, url: &Url, length: u64) -> String {
         let (host, own) = (url.address(), &self.0);
         format!(
@@ -76,23 +76,23 @@ impl SenderHeaders {
     }
 }
 
-/// The head of an answer, and how its body ends.
+/// The head of a response, and the decoder of its body.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
-    /// Names in lower case.
+    /// Names are in lower case.
     headers: Vec<(String, String)>,
     pub(super) body: BodyDecoder,
     keep_alive: bool,
 }
 
 impl ResponseHead {
-    /// The value of the first header of that name, which is in lower case.
+    /// The value of the first header with this name, given in lower case.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Takes a head off the front of `raw`, if it is all there.
+    /// Takes a head off the front of `raw`; `None` while it is incomplete.
     fn parse(raw: &mut BytesMut) -> io::Result<Option<ResponseHead>> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
         let Some(end) = memmem::find(raw, b"\r\n\r\n") else {
@@ -143,7 +143,7 @@ impl ResponseHead {
     }
 }
 
-/// A connection to a peer, with what was read from it and not used.
+/// A connection to a peer, with the bytes that were read and not used yet.
 #[derive(Debug)]
 pub(super) struct PeerConnection {
     pub(super) stream: Stream,
@@ -163,17 +163,17 @@ impl PeerConnection {
         Ok(PeerConnection { stream, raw: BytesMut::new(), last_used: Instant::now() })
     }
 
-    /// Whether the other side still keeps it open, as far as one can know.
+    /// Whether the peer has probably not closed the connection for being idle.
     pub(super) fn is_fresh(&self) -> bool {
         self.last_used.elapsed() < IDLE_TIME_MAX
     }
 
-    /// Reads the head of an answer.
+    /// Reads the head of a response.
     pub(super) async fn read_response(&mut self, time_max: Duration) -> io::Result<ResponseHead> {
         let until = Instant::now() + time_max;
         loop {
             match ResponseHead::parse(&mut self.raw)? {
-                // "Go on", which nobody asked for.
+                // `100 Continue`, which we never request.
                 Some(response) if response.status < 200 => {}
                 Some(response) => return Ok(response),
                 None => {
@@ -184,7 +184,7 @@ impl PeerConnection {
         }
     }
 
-    /// Reads the rest of an answer, and tells whether the connection may be used again.
+    /// Reads the rest of a response. Returns whether the connection can be used again.
     pub(super) async fn read_body(&mut self, response: &mut ResponseHead) -> io::Result<(BytesMut, bool)> {
         let mut body = BytesMut::new();
         loop {
@@ -210,38 +210,38 @@ impl PeerConnection {
     }
 }
 
-/// Why a body cannot be read on.
+/// Why a body cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ChunkError {
-    /// No length where one is due, or one that is too large.
+    /// A chunk length is missing or too large.
     #[error("malformed chunked encoding")]
     Malformed,
-    /// A line without end.
+    /// A line is too long.
     #[error("header line too long")]
     Line,
 }
 
-/// How far a body has come.
+/// The state of a body that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyDecoder {
-    /// Until the connection ends.
+    /// The body ends with the connection.
     UntilClose,
-    /// So many bytes.
+    /// This number of bytes is left.
     Length(u64),
-    /// In chunks; the line that begins the next one is due.
+    /// Chunked: the line before the next chunk is expected.
     ChunkHead,
-    /// In chunks; so many bytes of this one are due, and the end of its line.
+    /// Chunked: this number of bytes is left of the chunk, then the end of its line.
     Chunk(u64),
-    /// The end of the line after a chunk is due.
+    /// Chunked: the end of the line after a chunk is expected.
     ChunkEnd,
-    /// The last chunk is there; lines may follow, so many bytes of which have come.
+    /// Chunked: the last chunk has been read; trailer lines follow, of which this number of bytes has been read.
     Trailer(usize),
-    /// It is over.
+    /// The body is complete.
     End,
 }
 
 impl BodyDecoder {
-    /// Moves what `raw` holds of the body to the end of `body`. Without a copy where `body` is empty.
+    /// Moves the part of the body that is in `raw` to the end of `body`. Copies nothing if `body` is empty.
     pub(super) fn decode(&mut self, raw: &mut BytesMut, body: &mut BytesMut) -> Result<(), ChunkError> {
         loop {
             match *self {
@@ -309,7 +309,7 @@ fn move_bytes(raw: &mut BytesMut, body: &mut BytesMut, at_most: usize) -> usize 
     moved
 }
 
-/// The length of the first line of `raw` with its end, if that is there.
+/// The length of the first line of `raw` including its end; `None` if the line is incomplete.
 fn line_length(raw: &[u8]) -> Result<Option<usize>, ChunkError> {
     match memchr::memchr(b'\n', raw) {
         Some(at) if at < LINE_BYTES_MAX => Ok(Some(at + 1)),
@@ -318,7 +318,7 @@ fn line_length(raw: &[u8]) -> Result<Option<usize>, ChunkError> {
     }
 }
 
-/// The number that a chunk begins with; what follows after a semicolon is not for us.
+/// The number at the beginning of a chunk. Extensions after a semicolon are ignored.
 fn chunk_length(line: &[u8]) -> Result<u64, ChunkError> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if digits.is_empty() || digits.len() > 15 {
@@ -330,10 +330,10 @@ fn chunk_length(line: &[u8]) -> Result<u64, ChunkError> {
     })
 }
 
-/// Writes all of it. Fails when nothing can be written for [`STALL_TIME_MAX`].
+/// Writes all bytes. Fails when nothing can be written for [`STALL_TIME_MAX`].
 pub(super) async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        // Nearly always there is room, and no need for a timer.
+        // Nearly always the socket has room, so no timer is needed.
         let now = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, bytes))).await;
         let written = match now {
             Poll::Ready(written) => written?,
@@ -352,7 +352,7 @@ pub(super) async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Resu
     Ok(())
 }
 
-/// Reads what is there to the end of `buffer`; an end of the stream is an error.
+/// Reads the available bytes and appends them to `buffer`; the end of the stream is an error.
 pub(super) async fn read_some(
     stream: &mut Stream,
     buffer: &mut BytesMut,
@@ -365,7 +365,7 @@ pub(super) async fn read_some(
     }
 }
 
-/// Bounds the time of something that may fail by itself.
+/// Fails with a timeout when `what` takes longer than `time_max`.
 pub(super) async fn within<T>(
     time_max: Duration,
     what: impl Future<Output = io::Result<T>>,

@@ -1,27 +1,27 @@
-//! What the headers of a request or an answer say about its sender: whether its version and ours go together, and what it
-//! understands beyond members of 2.3.
+//! What headers tell about the sender of a request or response: whether its version is compatible with ours, and
+//! which extensions of 2.3 it understands.
 
 use std::fmt;
 
 use node::version::SPOKEN;
 
-/// The oldest cluster that we take part in.
+/// The oldest cluster version that we can be part of.
 pub(super) const MIN_CLUSTER_VERSION: &str = "2.2.0";
 
-/// Versions besides our own of which we know that they serve both streams.
+/// Versions besides our own that are known to serve both streams.
 const STREAMING: [(u64, u64); 3] = [(2, 1), (2, 2), (2, 3)];
 
-/// The header of requests and of answers to requests for a stream.
+/// The header of requests, and of responses to requests for a stream.
 pub(super) const FEATURES_HEADER: &str = "X-Etcd-Features";
 
-/// A version by which compatibility is decided.
+/// The part of a version that decides about compatibility.
 pub(super) type MajorMinor = (u64, u64);
 
-/// A header that is no version. The original ends the connection without an answer.
+/// The header is not a version. The original closes the connection without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoVersion;
 
-/// Reads a version header; one that is missing is that of etcd 2.0.
+/// Parses a version header. A missing one means etcd 2.0.
 pub(super) fn parse_version(header: Option<&str>) -> Result<MajorMinor, NoVersion> {
     let text = header.filter(|text| !text.is_empty()).unwrap_or("2.0.0");
     let text = text.split('+').next().unwrap_or_default();
@@ -35,9 +35,9 @@ pub(super) fn parse_version(header: Option<&str>) -> Result<MajorMinor, NoVersio
     if parts.next().is_some() { Err(NoVersion) } else { Ok((major, minor)) }
 }
 
-/// Why a sender and we do not go together, as the log has it.
+/// Why the sender is incompatible with this member, in the words of the log.
 pub(super) fn incompatibility(server: MajorMinor, min_cluster: MajorMinor) -> Option<&'static str> {
-    // Both constants are versions.
+    // Both constants are valid versions.
     if server < parse_version(Some(MIN_CLUSTER_VERSION)).unwrap_or_default() {
         Some("remote version is too low")
     } else if min_cluster > parse_version(Some(SPOKEN)).unwrap_or_default() {
@@ -47,28 +47,29 @@ pub(super) fn incompatibility(server: MajorMinor, min_cluster: MajorMinor) -> Op
     }
 }
 
-/// Whether a server of that version has the streams we ask for.
+/// Whether a server of this version serves the streams that we request.
 pub(super) fn serves_streams(server: MajorMinor) -> bool {
     server >= parse_version(Some(SPOKEN)).unwrap_or_default() || STREAMING.contains(&server)
 }
 
-/// What a member understands. None of it for a member of 2.x.
+/// The extensions that a member understands. A member of 2.x understands none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Features {
-    /// Votes that are asked for before a term is raised.
+    /// Pre-vote: a candidate asks for votes before it raises its term.
     pub pre_vote: bool,
-    /// A leader that hears from no majority steps down, and others refuse votes while they hear from it.
+    /// Check-quorum: a leader that hears from no majority steps down, and members refuse votes while they hear from a
+    /// leader.
     pub check_quorum: bool,
-    /// Reads that a follower asks the leader's leave for.
+    /// Quorum reads for which a follower asks the leader for a read index.
     pub read_index: bool,
-    /// A leader that hands over.
+    /// Leadership transfer.
     pub transfer: bool,
-    /// Proposals that one leader takes, in one term: see `member/proposals.rs`.
+    /// Proposals that are bound to one leader and one term: see `member/proposals.rs`.
     pub bound_proposals: bool,
 }
 
 impl Features {
-    /// What this program understands.
+    /// The extensions of this program.
     pub const OURS: Features = Features {
         pre_vote: true,
         check_quorum: true,
@@ -77,7 +78,7 @@ impl Features {
         bound_proposals: true,
     };
 
-    /// Reads a header. What is not known is passed over; no header is none.
+    /// Parses a header. Unknown names are ignored; without a header there are no extensions.
     pub(super) fn parse(header: Option<&str>) -> Features {
         let mut features = Features::default();
         for name in header.unwrap_or_default().split(',') {

@@ -6,7 +6,7 @@
 //! length (8 bytes, big endian) | raftpb.Message
 //! ```
 //!
-//! The `msgapp` stream ("v2") carries appends, of which the usual one says only what is new:
+//! The `msgapp` stream ("v2") carries appends. The usual one omits what the receiver knows:
 //!
 //! ```text
 //! 0                                                              the link is alive
@@ -17,8 +17,8 @@
 //! Numbers are big endian. Both sides remember a term and an index, (0, 0) on a new connection. A whole message
 //! sets them to its term and its last entry; what follows in the same term needs neither.
 //!
-//! Everything here is a function of bytes. Input is untrusted: lengths are bounded before anything is set
-//! aside for them, and a frame that is not all there yet costs nothing.
+//! Everything here is a function of bytes. Input is untrusted: lengths are checked before memory is reserved for
+//! them, and an incomplete frame reserves nothing.
 
 use bytes::{Buf, BufMut, BytesMut};
 use node::member::{ENTRIES_MAX, Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
@@ -26,14 +26,14 @@ use prost::Message as _;
 use shared::id::MemberId;
 use shared::pb;
 
-/// The longest frame that is taken. A leader sends 1 MiB of entries at once, unless a single one is larger (a
-/// client's value has 10 MiB at most); proposals that a follower forwards may stand together.
+/// The longest frame that is accepted. A leader sends 1 MiB of entries at once, unless a single one is larger (a
+/// client's value has at most 10 MiB). A follower may forward several proposals in one message.
 pub(super) const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of a length.
+/// The bytes of a length.
 pub(super) const LENGTH_BYTES: usize = 8;
 
-/// A heartbeat from nobody to nobody, as Go writes it: it tells that the link is alive.
+/// A heartbeat from member 0 to member 0, as Go writes it: it keeps the link alive.
 pub(super) const LINK_HEARTBEAT: [u8; 36] = [
     0, 0, 0, 0, 0, 0, 0, 28, 0x08, 8, 0x10, 0, 0x18, 0, 0x20, 0, 0x28, 0, 0x30, 0, 0x40, 0, 0x4a, 8, 0x12, 6,
     0x0a, 0, 0x10, 0, 0x18, 0, 0x50, 0, 0x58, 0,
@@ -42,14 +42,14 @@ pub(super) const LINK_HEARTBEAT: [u8; 36] = [
 /// Which stream it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamKind {
-    /// Appends only, in a form that leaves out what the other side knows.
+    /// Carries appends only, in a form that omits what the receiver knows.
     Append,
-    /// All messages.
+    /// Carries all messages.
     Message,
 }
 
 impl StreamKind {
-    /// The last but one part of its path.
+    /// The path without its last part, which is the member's id.
     pub(super) fn path(self) -> &'static str {
         match self {
             StreamKind::Append => "/raft/stream/msgapp",
@@ -57,7 +57,7 @@ impl StreamKind {
         }
     }
 
-    /// As the log calls it.
+    /// The name in log lines.
     pub(super) fn name(self) -> &'static str {
         match self {
             StreamKind::Append => "stream MsgApp v2",
@@ -66,62 +66,62 @@ impl StreamKind {
     }
 }
 
-/// What a stream brought.
+/// A frame that was read from a stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
-    /// A message, and how many bytes it took.
+    /// A message, and its size in bytes.
     Message(Message, usize),
-    /// The link is alive, or the message is of a kind from a later time.
+    /// A keep-alive frame, or a message of a kind that this version does not know.
     Ignored,
 }
 
-/// Why a stream cannot be read on.
+/// Why a stream cannot be read any further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
-    /// A length beyond all reason: the other side is broken, or does not speak this protocol.
+    /// The length is too large: the peer is broken, or does not speak this protocol.
     #[error("a frame of {0} bytes; at most {FRAME_BYTES_MAX} are taken")]
     TooLong(u64),
-    /// More entries than any leader puts together.
+    /// More entries than a leader sends at once.
     #[error("{0} entries in one frame")]
     TooMany(u64),
-    /// Not a type of frame.
+    /// An unknown frame type.
     #[error("failed to parse type {0} in msgappv2 stream")]
     Type(u8),
-    /// A stream of appends brought something else.
+    /// A stream of appends carried another message.
     #[error("a message of kind {0:?} in msgappv2 stream")]
     Kind(Kind),
-    /// Entries before the message that says where they belong.
+    /// Entries came before the whole message that says where they belong.
     #[error("entries in msgappv2 stream before a whole message")]
     Unannounced,
-    /// Not a message.
+    /// Not a valid message.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// Not an entry.
+    /// Not a valid entry.
     #[error("a broken entry: {0}")]
     Entry(String),
-    /// An entry that does not follow the one before it.
+    /// An entry that does not follow the previous one.
     #[error("entry {found} where entry {wanted} is due")]
     Gap {
-        /// The index that comes next.
+        /// The expected index.
         wanted: u64,
-        /// What came.
+        /// The index that was received.
         found: u64,
     },
 }
 
-/// Reads one stream. A new connection needs a new one.
+/// Reads one stream. Each connection needs a new reader.
 #[derive(Debug)]
 pub(super) enum FrameReader {
-    /// Of the `msgapp` stream.
+    /// The `msgapp` stream.
     Append(AppendReader),
-    /// Of the `message` stream, which has no state.
+    /// The `message` stream, which has no state.
     Message,
 }
 
 impl FrameReader {
-    /// The next frame of `body`, taken off its front; `None` while it is not all there.
+    /// Takes the next frame off the front of `body`; `None` while it is incomplete.
     ///
-    /// After an error the stream is of no further use.
+    /// After an error the stream cannot be used any more.
     pub(super) fn next(&mut self, body: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match self {
             FrameReader::Append(reader) => reader.next(body),
@@ -135,7 +135,7 @@ impl FrameReader {
     }
 }
 
-/// Writes one message with its length.
+/// Writes a message with its length in front.
 pub(super) fn write_message(message: &Message, out: &mut BytesMut) {
     let start = out.len();
     out.put_u64(0);
@@ -144,7 +144,8 @@ pub(super) fn write_message(message: &Message, out: &mut BytesMut) {
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
-/// A message with its length, and how many bytes they are. No message when it is of an unknown kind.
+/// Takes a message and its length off the front of `body`, and returns its size. The message is `None` if its kind is
+/// unknown.
 pub(super) fn next_message(body: &mut BytesMut) -> Result<Option<(Option<Message>, usize)>, FrameError> {
     let Some(length) = next_length(body)? else { return Ok(None) };
     body.advance(LENGTH_BYTES);
@@ -156,14 +157,14 @@ pub(super) fn next_message(body: &mut BytesMut) -> Result<Option<(Option<Message
     Ok(Some((message, length + LENGTH_BYTES)))
 }
 
-/// What a message that is not to be taken says of itself.
+/// Takes only the head of a message that will be rejected.
 pub(super) fn next_head(body: &mut BytesMut) -> Result<Option<MessageHead>, FrameError> {
     let Some(length) = next_length(body)? else { return Ok(None) };
     body.advance(LENGTH_BYTES);
     Ok(Some(MessageHead::decode(body.split_to(length).freeze())?))
 }
 
-/// The length at the front of `body`, if all that it announces is there too.
+/// The length at the front of `body`, if that many bytes are there.
 pub(super) fn next_length(body: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(announced) = body.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let announced = u64::from_be_bytes(*announced);
@@ -174,7 +175,7 @@ pub(super) fn next_length(body: &[u8]) -> Result<Option<usize>, FrameError> {
     Ok((body.len() - LENGTH_BYTES >= length).then_some(length))
 }
 
-/// The index after `index`. The last one there is has none.
+/// The index after `index`. Fails for the largest one.
 pub(super) fn next_index(index: u64) -> Result<u64, FrameError> {
     index.checked_add(1).ok_or(FrameError::Gap { wanted: index, found: 0 })
 }
@@ -187,13 +188,13 @@ const ALIVE: u8 = 0;
 const ENTRIES: u8 = 1;
 const WHOLE: u8 = 2;
 
-/// The frame of the `msgapp` stream that says the link is alive.
+/// The frame that keeps the `msgapp` stream alive.
 pub(super) const APPEND_LINK_HEARTBEAT: [u8; 1] = [ALIVE];
 
-/// Room for entries that is made on the word of the other side alone.
+/// Entries for which space is reserved before they arrive, whatever count the peer announces.
 const ENTRIES_TRUSTED: usize = 256;
 
-/// What the sender knows the receiver to know.
+/// What the sender knows about the receiver's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct AppendWriter {
     term: u64,
@@ -231,27 +232,27 @@ impl AppendWriter {
     }
 }
 
-/// What the receiver knows.
+/// The state of the receiver.
 #[derive(Debug)]
 pub(super) struct AppendReader {
     from: MemberId,
     to: MemberId,
     known: AppendWriter,
-    /// A frame of entries of which not all have come.
+    /// A frame of entries that is incomplete.
     open: Option<OpenFrame>,
 }
 
 #[derive(Debug)]
 struct OpenFrame {
-    /// Entries still to come.
+    /// Entries that are still missing.
     rest: u64,
     entries: Vec<pb::Entry>,
-    /// Bytes taken so far.
+    /// Bytes read so far.
     bytes: usize,
 }
 
 impl AppendReader {
-    /// For a connection to `from`, by which `to` is told.
+    /// A reader for a connection from `from` to this member, `to`.
     pub(super) fn new(from: MemberId, to: MemberId) -> AppendReader {
         AppendReader { from, to, known: AppendWriter::default(), open: None }
     }
@@ -405,7 +406,7 @@ mod tests {
     }
 
     fn entry(term: u64, index: u64, val: &str) -> pb::Entry {
-        // As the recorded entries, without a verb.
+        // Like the recorded entries: without a method.
         let request = pb::Request { val: val.to_owned().into(), ..pb::Request::default() };
         pb::Entry { kind: 0, term, index, data: Some(request.encode_to_vec().into()) }
     }
@@ -426,7 +427,7 @@ mod tests {
         got
     }
 
-    /// What a leader of 2.3.8 sent, the data of its entries replaced.
+    /// Sent by a leader of 2.3.8; the data of the entries are replaced.
     #[test]
     fn a_captured_sequence_is_read() {
         let body = bytes(
@@ -469,7 +470,7 @@ mod tests {
             assert_eq!(got.len(), messages.len());
             for (got, sent) in got.iter().zip(&messages) {
                 let Frame::Message(got, _) = got else { panic!("{got:?}") };
-                // What is nil and what is empty is one in memory.
+                // Absent and empty data are equal in memory.
                 assert_eq!(got, sent);
             }
         }
@@ -477,7 +478,7 @@ mod tests {
 
     #[test]
     fn an_append_of_a_former_term_is_whole() {
-        // Term 3 sends an entry of term 2: the rule of the short form wants one term for all.
+        // Term 3 sends an entry of term 2: the short form needs one term for all.
         let mut body = BytesMut::new();
         let message = Message::decode(bytes("0803 1001 1802 2003 2802 3004").freeze()).unwrap();
         let mut writer = AppendWriter { term: 2, index: 4 };
@@ -502,7 +503,7 @@ mod tests {
         assert!(matches!(refused("02 0000000000000001 08"), FrameError::Message(_)));
         let frame = |entry: &str| format!("01 0000000000000001 {:016x} {entry} {:016x}", entry.len() / 2, 0);
         assert_eq!(refused(&frame("080010021804")), FrameError::Gap { wanted: 5, found: 4 });
-        // Of no known kind, of another term than the stream's, no request, and a change of no known kind.
+        // An unknown kind of entry, another term than the stream's, not a request, and an unknown kind of change.
         for entry in
             ["080210021805", "080010011805", "080010031805", "080010021805220161", "08011002180522021003"]
         {
@@ -510,7 +511,7 @@ mod tests {
         }
     }
 
-    /// Nothing but a whole append says where entries belong.
+    /// Only a whole append says where entries belong.
     #[test]
     fn a_stream_begins_with_an_append() {
         let entries = "01 0000000000000001 0000000000000006 080010021801 0000000000000000";
@@ -520,7 +521,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Bytes changed, cut or made up: errors and messages, but no panic and no endless loop.
+        /// Changed, cut or random bytes: errors and messages, but no panic and no endless loop.
         #[test]
         fn any_bytes_end(changes in proptest::collection::vec((0..400_usize, 0..=255_u8), 0..8), cut in 0..400_usize) {
             let (mut writer, mut out) = (AppendWriter::default(), BytesMut::new());

@@ -1,4 +1,4 @@
-//! A body for fuzzers: streams of peers, and the heads of posted snapshots, against living members.
+//! A body for fuzzers: sends peer streams and heads of posted snapshots to running members.
 
 use bytes::{BufMut, BytesMut};
 use node::member::fuzz::{Attack, Choices};
@@ -7,12 +7,12 @@ use shared::id::MemberId;
 
 use super::frames::{AppendReader, Frame, FrameReader, next_head};
 
-/// Frames on one stream at most.
+/// The most frames on one stream.
 const FRAMES_MAX: usize = 40;
 
 const VICTIM: u64 = 2;
 
-/// Reads `input` as choices of what a peer sends on a stream, and hands on what comes out of it.
+/// Reads `input` as choices of what a peer sends on a stream, and delivers the messages that are decoded.
 ///
 /// # Panics
 /// If a rule is broken: that is a finding.
@@ -54,7 +54,7 @@ pub fn fuzz_streams(input: &[u8]) {
                 Ok(Some(Frame::Message(message, _))) => attack.step(VICTIM, message),
                 Ok(Some(Frame::Ignored)) => {}
                 Ok(None) => break,
-                // The stream ends, and the next one begins anew.
+                // The stream ends; a new one begins.
                 Err(_) => {
                     body.clear();
                     reader = FrameReader::Append(AppendReader::new(MemberId(1), MemberId(VICTIM)));

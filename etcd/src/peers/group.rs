@@ -1,4 +1,4 @@
-//! All other members, as far as messages to them and from them go.
+//! The transport: the peers that this member talks to, and the tasks that serve each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -24,16 +24,16 @@ use crate::log;
 use crate::metrics::traffic::{PeerStats, TrafficCounter};
 use crate::metrics::{Timers, families};
 
-/// What a dial may take beside the share of the election timeout.
+/// The time for a dial, in addition to a part of the election timeout.
 const DIAL_TIME: Duration = Duration::from_secs(1);
 
-/// Senders that are answered although they are no members as far as this one knows. A cluster has a handful.
+/// The most senders that get answers although this member does not know them as members. A cluster has a handful.
 const REMOTES_MAX: usize = 32;
 
-/// Carries messages to the other members and from them. Clones share everything; when the last one is dropped,
-/// or after [`Transport::stop`], all connections it made end.
+/// Carries messages to and from the other members. Clones share everything. When the last clone is dropped, or after
+/// [`Transport::stop`], all its connections end.
 ///
-/// Nothing here waits but its own tasks, which it starts on the runtime that calls it.
+/// Only its own tasks wait. It starts them on the runtime of the caller.
 #[derive(Clone)]
 pub struct Transport(Arc<Inner>);
 
@@ -45,12 +45,12 @@ struct Inner {
 #[derive(Default)]
 struct Group {
     peers: BTreeMap<MemberId, RunningPeer>,
-    /// No members as far as this one knows, but they know us: they get answers, and no streams.
+    /// Senders that this member does not know as members, though they know it: they get answers, but no streams.
     remotes: BTreeMap<MemberId, RunningPeer>,
     removed: BTreeSet<MemberId>,
 }
 
-/// A destination and the tasks that work for it, which end with it.
+/// A peer and the tasks that serve it, which end with it.
 struct RunningPeer {
     peer: Arc<RemotePeer>,
     tasks: Vec<AbortHandle>,
@@ -67,8 +67,8 @@ impl Drop for RunningPeer {
 }
 
 impl Transport {
-    /// A transport without peers. What comes in goes to `inbound`; its capacity bounds how much of it can
-    /// wait (an append has up to 1 MiB), and peers wait when it is full.
+    /// A transport without peers. Received messages go to `inbound`. Its capacity bounds how many can wait (an append
+    /// has up to 1 MiB); when it is full, peers wait.
     pub fn new(
         local: LocalMember,
         dialer: Dialer,
@@ -90,7 +90,7 @@ impl Transport {
         Transport(Arc::new(Inner { context: Arc::new(context), group: RwLock::default() }))
     }
 
-    /// Sends messages. Never waits: what cannot be queued is dropped, and told as [`Inbound::Unreachable`].
+    /// Sends messages. Never waits: what cannot be queued is dropped and reported as [`Inbound::Unreachable`].
     pub fn send(&self, messages: Vec<Message>) {
         let now = Instant::now();
         let (mut appends, mut bytes) = (0, 0);
@@ -126,7 +126,7 @@ impl Transport {
         }
     }
 
-    /// Begins to talk to a member. One that is known already stays as it is.
+    /// Starts to communicate with a member. Does nothing if the peer exists already.
     pub fn add_peer(&self, id: MemberId, urls: &[String]) {
         let mut group = self.0.group.write();
         if id == self.0.context.local.id || group.peers.contains_key(&id) {
@@ -144,7 +144,7 @@ impl Transport {
         group.peers.insert(id, running);
     }
 
-    /// Answers a sender that is no member as far as this one knows. A member stays one.
+    /// Lets this member answer a sender that it does not know as a member. Does nothing for a member.
     pub fn add_remote(&self, id: MemberId, urls: &[String]) {
         let mut group = self.0.group.write();
         let known = group.peers.contains_key(&id) || group.remotes.contains_key(&id);
@@ -163,14 +163,14 @@ impl Transport {
         RunningPeer { peer, tasks }
     }
 
-    /// A member can be reached elsewhere from now on. Connections that are up stay.
+    /// Changes the URLs of a member. Existing connections stay.
     pub fn update_peer(&self, id: MemberId, urls: &[String]) {
         if let Some(running) = self.0.group.read().peers.get(&id) {
             running.peer.picker.update(id, urls);
         }
     }
 
-    /// A member is none any more, and never will be. What it asks for is refused in a way that stops it.
+    /// Removes a member for ever. From now on its requests are refused in a way that stops it.
     pub fn remove_peer(&self, id: MemberId) {
         let mut group = self.0.group.write();
         group.peers.remove(&id);
@@ -178,7 +178,7 @@ impl Transport {
         group.removed.insert(id);
     }
 
-    /// Forgets all peers, but not who was removed.
+    /// Forgets all peers, but not which members were removed.
     pub fn clear(&self) {
         self.0.group.write().peers.clear();
     }
@@ -190,18 +190,18 @@ impl Transport {
         group.remotes.clear();
     }
 
-    /// Since when a peer is connected; `None` while it is not.
+    /// When the peer's connection became active; `None` while there is none.
     pub fn active_since(&self, id: MemberId) -> Option<UnixNanos> {
         self.0.group.read().peers.get(&id)?.peer.status.active_since()
     }
 
-    /// What a peer says that it understands. Nothing for a member of 2.x, or one that was never heard of.
+    /// The extensions that a peer understands; none for a member of 2.x, or one that never connected.
     pub fn features(&self, id: MemberId) -> Features {
         let group = self.0.group.read();
         group.peers.get(&id).map_or_else(Features::default, |running| running.peer.status.features())
     }
 
-    /// Numbers about the traffic so far.
+    /// Traffic counters and rates.
     pub fn stats(&self) -> PeerStats {
         let now = Instant::now();
         let group = self.0.group.read();
@@ -213,13 +213,13 @@ impl Transport {
         }
     }
 
-    /// Times the answers of followers from now on, as 0.4 did.
+    /// From now on records how long followers take to answer, as 0.4 did.
     pub fn time(&self, timers: Arc<Timers>) {
-        // Who times already goes on.
+        // If a recorder is set already, it stays.
         let _ = self.0.context.timers.set(timers);
     }
 
-    /// What the ways to the peers have measured, for `/metrics`.
+    /// The metrics of all peers, for `/metrics`.
     pub fn measures(&self) -> Vec<MetricFamily> {
         let local = self.0.context.local.id;
         let group = self.0.group.read();

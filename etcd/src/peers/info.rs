@@ -1,9 +1,8 @@
-//! What other members tell anybody who asks on their peer port: who is in their cluster (`GET /members`), and
-//! which version they speak (`GET /version`).
+//! Requests to the peer port of a cluster: its members (`GET /members`) and the version of a member (`GET /version`).
 //!
-//! Asked before there is a member of our own: by a member that begins or joins, and by a proxy; later by the
-//! leader that looks for the version that all speak. The answers are not trusted: they are bounded, and what
-//! cannot be understood is an error of that one URL.
+//! Used before this member exists, when it starts or joins, and by a proxy; later by the leader, which determines the
+//! version that all members speak. Responses are not trusted: their size is limited, and a malformed one counts as a
+//! failure of its URL.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,43 +21,43 @@ use tokio::time::timeout;
 use crate::log;
 use crate::transport::HEADER_LINES_SHORT;
 
-/// More than the list of any cluster that can agree on something.
+/// Larger than the member list of any cluster that works.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// The members of a cluster, as one of them tells.
+/// The members of a cluster, according to one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteCluster {
-    /// The cluster.
+    /// The cluster's id.
     pub cluster_id: ClusterId,
-    /// Its members, by id.
+    /// Its members, sorted by id.
     pub members: Vec<Peer>,
 }
 
-/// Which versions a member speaks.
+/// The versions that a member reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerVersion {
-    /// The program's.
+    /// The version of its program.
     pub server: Version,
-    /// The one that the whole cluster has agreed on; none if it has not yet.
+    /// The version of the cluster; `None` while the members have not agreed on one.
     pub cluster: Option<Version>,
 }
 
-/// Why nobody's answer could be used.
+/// Why no response could be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InfoError {
-    /// None of the URLs gave a usable list of members. Why was logged for each.
+    /// No URL returned a usable list of members. The reasons are in the log.
     #[error("could not retrieve cluster information from the given urls")]
     NoMembers,
-    /// The last of the URLs that were asked for a version failed like this.
+    /// Why the last URL returned no version.
     #[error("{0}")]
     NoVersion(String),
-    /// There was no URL to ask.
+    /// No URL is known.
     #[error("no peer URL is known")]
     NoUrls,
 }
 
-/// Asks one URL after the other for the members of its cluster, in the order given, and takes the first answer
-/// that can be used. Each may take as long as `limit`. What fails on the way is logged.
+/// Requests the members of a cluster from one URL after the other, in the given order, and returns the first valid
+/// list. Each request may take `limit`. Failures are logged.
 pub async fn members_of(
     dialer: &Dialer,
     urls: &[String],
@@ -67,13 +66,13 @@ pub async fn members_of(
     first_members(dialer, urls, limit, |why| log::warning!("etcdserver", "{why}")).await
 }
 
-/// As [`members_of`], for who does not mind that nobody is there: logs nothing.
+/// As [`members_of`], where it is no failure that no URL responds: logs nothing.
 pub async fn members_if_there(dialer: &Dialer, urls: &[String], limit: Duration) -> Option<RemoteCluster> {
     first_members(dialer, urls, limit, |_| ()).await.ok()
 }
 
-/// Asks one member, at one of its peer URLs after the other, which versions it speaks. Each may take as long as
-/// `limit`. A member that does not know the question is one of 2.0.
+/// Requests the versions of one member from one of its peer URLs after the other. Each request may take `limit`. A
+/// member that does not serve `/version` is one of 2.0.
 pub async fn version_of(dialer: &Dialer, urls: &[String], limit: Duration) -> Result<PeerVersion, InfoError> {
     let mut failed = InfoError::NoUrls;
     for url in urls {
@@ -103,10 +102,10 @@ async fn first_members(
     Err(InfoError::NoMembers)
 }
 
-/// A whole answer.
+/// A response with its whole body.
 pub(crate) type WholeResponse = Response<Bytes>;
 
-/// One question; the error is in the words of Go's client.
+/// Sends one request. The error has the text of Go's client.
 pub(crate) async fn fetch(
     dialer: &Dialer,
     url: &str,
@@ -139,7 +138,7 @@ async fn get(dialer: &Dialer, url: &Url, path: &str, limit: Duration) -> Result<
     Ok(whole)
 }
 
-/// A member as `/members` tells of it: its id is a decimal number.
+/// A member in the response to `/members`: its id is a decimal number.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MemberRecord {
@@ -174,7 +173,7 @@ fn read_members(answer: &WholeResponse) -> Result<RemoteCluster, String> {
     Ok(RemoteCluster { cluster_id, members })
 }
 
-/// What `/version` answers.
+/// The response to `/version`.
 #[derive(Deserialize)]
 struct VersionReply {
     #[serde(rename = "etcdserver", default)]
@@ -194,7 +193,7 @@ fn read_version(answer: &WholeResponse) -> Result<PeerVersion, String> {
         .server
         .parse()
         .map_err(|error| format!("cannot understand the version {:?}: {error}", versions.server))?;
-    // A cluster without a version says `not_decided`.
+    // A cluster without a version reports `not_decided`.
     Ok(PeerVersion { server, cluster: versions.cluster.parse().ok() })
 }
 
@@ -207,7 +206,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// A peer that gives this answer to every question.
+    /// A peer that sends this response to every request.
     async fn peer(answer: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

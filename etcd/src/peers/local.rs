@@ -1,5 +1,5 @@
-//! The member at this end: what the transport and the port for peers know of it, what they ask of it, and what they tell
-//! it.
+//! The member at this end of the connections: what the transport and the peer port know about it, what they request
+//! from it, and what they report to it.
 
 use std::io;
 use std::sync::Arc;
@@ -15,46 +15,46 @@ use crate::admin::{self, AdminAnswer, ChangeRequest};
 use crate::auth::{Authorized, only_reads};
 use crate::backend::Backend;
 
-/// The member that the transport works for.
+/// The member that the transport belongs to.
 #[derive(Debug, Clone)]
 pub struct LocalMember {
     /// Its id.
     pub id: MemberId,
     /// Its cluster.
     pub cluster_id: ClusterId,
-    /// Where the others reach it; they are told with every request.
+    /// Its peer URLs. Every request carries them.
     pub peer_urls: Vec<String>,
-    /// The time.
+    /// The current time.
     pub clock: fn() -> UnixNanos,
 }
 
-/// Where a snapshot comes from when a peer needs one.
+/// Provides the snapshots that peers need.
 pub trait SnapshotSource: Send + Sync + 'static {
-    /// The bytes of a `raftpb.Snapshot` of that term and index. Called on a thread that may wait for the disk.
+    /// Opens the `raftpb.Snapshot` with this term and index. Called on a thread that may wait for the disk.
     ///
     /// # Errors
-    /// When there is no such snapshot any more.
+    /// If there is no such snapshot.
     fn open(&self, term: u64, index: u64) -> io::Result<Box<dyn SnapshotBytes>>;
 }
 
-/// Bytes that are read as they are sent.
+/// A snapshot that is read while it is sent.
 pub trait SnapshotBytes: Send {
-    /// How many there are.
+    /// Its length in bytes.
     fn length(&self) -> u64;
 
-    /// Fills `buf` with those from `offset` on. Called on a thread that may wait for the disk.
+    /// Fills `buf` with the bytes from `offset` on. Called on a thread that may wait for the disk.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
 
-/// The members as of the last applied entry: of them, and of nothing else of the server, the peer port tells.
+/// The members as of the last applied entry: the only part of the server that the peer port shows.
 pub trait Roster: Send + Sync + 'static {
     /// The cluster's members.
     fn members(&self) -> Arc<Membership>;
 
-    /// Answers a request for `path`, unescaped, below `/v2/admin`, as 0.4 has it on this port.
+    /// Answers a request for `path` (unescaped, relative to `/v2/admin`), which 0.4 serves on this port.
     fn administer(
         &self,
         method: &Method,
@@ -72,7 +72,7 @@ impl<B: Backend> Roster for B {
     }
 
     async fn administer(&self, method: &Method, path: &[u8], body: &[u8]) -> AdminAnswer {
-        // Nobody says on this port who they are.
+        // Requests on this port carry no credentials.
         if only_reads(method) {
             return admin::read(self, path);
         }
@@ -83,29 +83,30 @@ impl<B: Backend> Roster for B {
     }
 }
 
-/// What the transport tells the member.
+/// What the transport reports to the member.
 #[derive(Debug)]
 pub enum Inbound {
-    /// Another member says something. It has passed all checks that need no knowledge of the log.
+    /// A message from another member. It has passed all checks that do not need the log.
     Message(Message),
-    /// Messages to this peer were lost, and more may be.
+    /// Messages to this peer were lost, and more may follow.
     Unreachable(MemberId),
-    /// This peer was connected, and now no program listens where it was.
+    /// The peer was connected, and now no program listens at its URL.
     PeerGone(MemberId),
-    /// The snapshot that was sent has arrived, or has not.
+    /// The snapshot has been delivered, or has failed.
     SnapshotSent {
-        /// Where to.
+        /// The receiver.
         to: MemberId,
-        /// Whether the peer took it.
+        /// Whether the peer accepted it.
         ok: bool,
     },
-    /// A peer came, went, or can do other things than before.
+    /// A peer connected, disconnected, or announced other features than before.
     PeerChanged,
-    /// The member must stop: this is why.
+    /// The member must stop, for this reason.
     Fatal(String),
 }
 
-/// Where all that comes in is put. Bounded: who reads from a peer waits for room, so that the peer waits too.
+/// The queue for everything that arrives. It is bounded: a task that reads from a peer waits for room, so the peer
+/// waits too.
 #[derive(Debug, Clone)]
 pub(super) struct Mailbox(pub(super) mpsc::Sender<Inbound>);
 
@@ -114,7 +115,7 @@ pub(super) struct Mailbox(pub(super) mpsc::Sender<Inbound>);
 pub(super) struct MemberGone;
 
 impl Mailbox {
-    /// Hands a message over; waits for room.
+    /// Delivers a message; waits for room.
     pub(super) async fn deliver(&self, message: Message) -> Result<(), MemberGone> {
         match self.0.try_send(Inbound::Message(message)) {
             Ok(()) => Ok(()),
@@ -123,17 +124,18 @@ impl Mailbox {
         }
     }
 
-    /// Tells that messages were lost, unless the member has more to read than that anyway.
+    /// Reports that messages were lost. Does nothing when the queue is full: then the member has older reports to
+    /// read.
     pub(super) fn notify_unreachable(&self, id: MemberId) {
         let _ = self.0.try_send(Inbound::Unreachable(id));
     }
 
-    /// Tells something that must not get lost, and is rare. Never waits.
+    /// Reports an event that is rare and must not be lost. Never waits.
     pub(super) fn notify(&self, what: Inbound) {
         if let Err(TrySendError::Full(what)) = self.0.try_send(what) {
             let sender = self.0.clone();
             tokio::spawn(async move {
-                // A member that is gone needs to know nothing.
+                // If the member is gone, the event does not matter.
                 let _ = sender.send(what).await;
             });
         }

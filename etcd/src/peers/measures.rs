@@ -1,6 +1,6 @@
-//! What the way to one other member has carried and how long that took, for `/metrics`.
+//! Metrics of the communication with one peer, for `/metrics`.
 //!
-//! A measure belongs to its destination and goes with it: who is a member no more has no lines on the page.
+//! They belong to the peer: when a member is removed, its lines disappear from the page.
 
 use std::array;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use shared::id::MemberId;
 use super::frames::StreamKind;
 use crate::metrics::families::{float, labelled};
 
-/// Ways of a message to a peer, as Go calls them.
+/// The channels of messages to a peer, named as in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Channel {
     Appends,
@@ -46,7 +46,7 @@ impl From<StreamKind> for Channel {
     }
 }
 
-/// Every kind of message with the name of its type in Go.
+/// All kinds of messages with the names of their types in Go.
 const KINDS: [(Kind, &str); 10] = [
     (Kind::Propose, "MsgProp"),
     (Kind::Append, "MsgApp"),
@@ -57,35 +57,35 @@ const KINDS: [(Kind, &str); 10] = [
     (Kind::Heartbeat, "MsgHeartbeat"),
     (Kind::HeartbeatResponse, "MsgHeartbeatResp"),
     (Kind::Extension, "MsgExtension"),
-    // What a member says to itself is not sent: the place is that of a stream's own signs of life.
+    // A member does not send messages to itself, so this slot counts the keep-alive frames of streams.
     (Kind::Local, "MsgLinkHeartbeat"),
 ];
 
 const SLOTS: usize = Channel::ALL.len() * KINDS.len();
 
-// There is a bit for each.
+// `queued_slots` has a bit for each slot.
 const _: () = assert!(SLOTS <= 32);
 
-/// Where messages of that kind on that way are counted.
+/// The slot that counts messages of a kind on a channel.
 fn slot(channel: Channel, kind: Kind) -> usize {
     channel as usize * KINDS.len() + kind as usize
 }
 
-/// What was measured of one destination.
+/// The metrics of one peer.
 #[derive(Debug)]
 pub(super) struct Measures {
     id: MemberId,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
-    /// How often the peer was lost.
+    /// How often the connection with the peer was lost.
     losses: AtomicU64,
     failed: [AtomicU64; SLOTS],
     latency: [OnceLock<Histogram>; SLOTS],
-    /// Handed to a stream since the last flush, and the slots that are not 0.
+    /// Messages that were queued for a stream since the last flush, and a bit for each slot that is not 0.
     queued: [AtomicU32; SLOTS],
     queued_slots: AtomicU32,
     round_trip: OnceLock<Histogram>,
-    /// Ours less the peer's, in nanoseconds.
+    /// Our clock minus the peer's, in nanoseconds.
     clock_difference: AtomicI64,
 }
 
@@ -105,7 +105,7 @@ impl Measures {
         }
     }
 
-    /// A message of so many bytes was handed to a stream; it counts as sent with the next flush.
+    /// Counts a message that was queued for a stream. The next flush counts it as sent.
     pub(super) fn queued(&self, channel: Channel, kind: Kind, bytes: usize) {
         let slot = slot(channel, kind);
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
@@ -113,7 +113,7 @@ impl Measures {
         self.queued_slots.fetch_or(1 << slot, Relaxed);
     }
 
-    /// What was queued is at the socket, so long after it was handed in.
+    /// Records that the queued messages were written to the socket, `took` after they were queued.
     pub(super) fn flushed(&self, took: Duration) {
         let mut slots = self.queued_slots.swap(0, Relaxed);
         while slots != 0 {
@@ -125,38 +125,38 @@ impl Measures {
         }
     }
 
-    /// Whether anything was handed in since the last flush.
+    /// Whether messages were queued since the last flush.
     pub(super) fn is_queued(&self) -> bool {
         self.queued_slots.load(Relaxed) != 0
     }
 
-    /// A message of so many bytes arrived by a request of its own, which took so long.
+    /// Records a message that was delivered by a post, and how long the post took.
     pub(super) fn posted(&self, kind: Kind, bytes: u64, took: Duration) {
         self.sent_bytes.fetch_add(bytes, Relaxed);
         self.observe(slot(Channel::Pipeline, kind), took);
     }
 
-    /// A stream has told that it is alive, which took so long.
+    /// Records a keep-alive frame, and how long its write took.
     pub(super) fn sent_keep_alive(&self, channel: Channel, took: Duration) {
         self.observe(slot(channel, Kind::Local), took);
     }
 
-    /// A message did not get there.
+    /// Counts a message that was not delivered.
     pub(super) fn failed(&self, channel: Channel, kind: Kind) {
         self.failed[slot(channel, kind)].fetch_add(1, Relaxed);
     }
 
-    /// The peer has sent a message of so many bytes.
+    /// Counts the bytes of a message from the peer.
     pub(super) fn received(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// The peer was connected and is not any more.
+    /// Counts the loss of a connection.
     pub(super) fn disconnected(&self) {
         self.losses.fetch_add(1, Relaxed);
     }
 
-    /// The peer has answered a probe; its clock says so much less than ours, in nanoseconds.
+    /// Records the response to a probe. `clock_difference` is our clock minus the peer's, in nanoseconds.
     pub(super) fn probed(&self, round_trip: Duration, clock_difference: i64) {
         self.clock_difference.store(clock_difference, Relaxed);
         let histogram = self.round_trip.get_or_init(|| {
@@ -182,7 +182,7 @@ impl Measures {
         histogram.observe(took.as_secs_f64());
     }
 
-    /// Everything that was measured, and what waits on each way: messages and bytes.
+    /// All metrics. `waiting` has the number and the bytes of the messages that are queued on each channel.
     pub(super) fn families(
         &self,
         local: MemberId,
@@ -285,7 +285,7 @@ impl Measures {
     }
 }
 
-/// A histogram whose buckets double from the first one's bound on.
+/// A histogram with this number of buckets; the first bound is `first`, and each further one is twice the previous.
 fn options(name: &str, first: f64, buckets: i32) -> HistogramOpts {
     let bounds = (0..buckets).map(|power| first * 2f64.powi(power)).collect();
     HistogramOpts::new(name, " ").buckets(bounds)

@@ -1,7 +1,7 @@
-//! The other members: messages to them and from them, over HTTP as members of etcd 2.3 have it.
+//! Communication with the other members, over HTTP in the forms of etcd 2.3.
 //!
-//! [`Transport`] sends, and dials the streams on which the others send; [`serve`] answers what they ask for on the
-//! peer port. What comes in goes to the member as [`Inbound`]. A stream has one task for each direction:
+//! [`Transport`] sends messages and dials the streams on which the peers send theirs; [`serve`] answers requests on
+//! the peer port. Messages that arrive go to the member as [`Inbound`]. A stream has one task for each direction:
 //!
 //! ```text
 //! Transport::send ─▶ stream_queue ─▶ streams ─▶ the answer to a GET that the peer made
@@ -9,8 +9,8 @@
 //! Transport::send ─▶ pipeline ─▶ POSTs of ours          Inbound ◀─ posts ◀─ server ◀─ POSTs of the peer
 //! ```
 //!
-//! **Invariant:** nobody waits for a peer but the tasks that talk to that peer; what waits for it is bounded in
-//! number and bytes. The protocol is told in `Documentation/peer_protocol.md`.
+//! **Invariant:** only the tasks of a peer wait for that peer; what is queued for it is bounded in number and bytes.
+//! `Documentation/peer_protocol.md` describes the protocol.
 
 mod client;
 mod compatibility;

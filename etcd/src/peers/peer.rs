@@ -1,5 +1,5 @@
-//! One other member: what all tasks that talk to it share, on which way a message goes, which of its URLs is used, and
-//! whether there is a connection.
+//! One other member: the state that all its tasks share, the channel that each message takes, the URL in use, and the
+//! state of the connection.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::log;
 use crate::metrics::Timers;
 use crate::metrics::traffic::{FollowerLatency, TrafficCounter};
 
-/// Warnings about messages that do not fit come at most that often.
+/// The least time between two warnings about dropped messages.
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all tasks of a transport share.
@@ -35,7 +35,7 @@ pub(super) struct TransportContext {
     pub(super) mailbox: Mailbox,
     pub(super) dial_time_max: Duration,
     pub(super) received: TrafficCounter,
-    /// Where the answers of followers are timed, if that is wanted.
+    /// Records how long followers take to answer, if that is enabled.
     pub(super) timers: OnceLock<Arc<Timers>>,
     pub(super) sent: TrafficCounter,
 }
@@ -54,7 +54,7 @@ pub(super) struct RemotePeer {
 }
 
 impl TransportContext {
-    /// Hands a message from the network to the member, if it is for it. `false` when the member is gone.
+    /// Delivers a message from the network to the member, if it is addressed to it. `false` when the member is gone.
     pub(super) async fn deliver(
         &self,
         from: Option<&RemotePeer>,
@@ -78,7 +78,7 @@ impl TransportContext {
             _ => {}
         }
         if message.to() != self.local.id {
-            // The other side knew a former member at this address.
+            // The sender knows a former member at this address.
             let (kind, to) = (message.kind(), message.to());
             log::debug!("rafthttp", "ignored message {kind:?} (sent to {to}, not to this member)");
             return true;
@@ -88,7 +88,7 @@ impl TransportContext {
 }
 
 impl RemotePeer {
-    /// A destination without a connection.
+    /// A peer without a connection.
     pub(super) fn new(context: &TransportContext, id: MemberId, urls: &[String]) -> RemotePeer {
         let measures = Arc::new(Measures::new(id));
         RemotePeer {
@@ -104,7 +104,7 @@ impl RemotePeer {
         }
     }
 
-    /// The outgoing half of a stream.
+    /// The queue of a stream to the peer.
     pub(super) fn queue(&self, kind: StreamKind) -> &StreamQueue {
         match kind {
             StreamKind::Append => &self.appends,
@@ -112,7 +112,7 @@ impl RemotePeer {
         }
     }
 
-    /// Queues a message on the way it is to take. How many bytes it has, if that is known.
+    /// Queues a message on the first channel that is open. Returns its size in bytes, or 0 if it is dropped.
     pub(super) fn send(&self, context: &TransportContext, message: Message, now: Instant) -> usize {
         let kind = message.kind();
         if kind != Kind::Snapshot {
@@ -141,7 +141,7 @@ impl RemotePeer {
         self.post(context, message, now)
     }
 
-    /// Queues a message for a request of its own.
+    /// Queues a message for a post.
     pub(super) fn post(&self, context: &TransportContext, message: Message, now: Instant) -> usize {
         let bytes = message.encoded_len_max();
         let (kind, last) = (message.kind(), last_entry_index(&message));
@@ -178,7 +178,7 @@ fn last_entry_index(message: &Message) -> u64 {
     message.index() + message.entries().len() as u64
 }
 
-/// A peer's URLs, of which one is used until it fails.
+/// The URLs of a peer. One is used until it fails.
 #[derive(Debug)]
 pub(super) struct UrlPicker(Mutex<PickerState>);
 
@@ -189,23 +189,23 @@ struct PickerState {
 }
 
 impl UrlPicker {
-    /// Of these URLs, in their order by text.
+    /// Starts with the first URL in the order of their texts.
     pub(super) fn new(id: MemberId, urls: &[String]) -> UrlPicker {
         UrlPicker(Mutex::new(PickerState { urls: parse_urls(id, urls), at: 0 }))
     }
 
-    /// Forgets the URLs so far.
+    /// Replaces the URLs.
     pub(super) fn update(&self, id: MemberId, urls: &[String]) {
         *self.0.lock() = PickerState { urls: parse_urls(id, urls), at: 0 };
     }
 
-    /// The URL to use now. `None` if the peer has none that can be used.
+    /// The URL to use now. `None` if the peer has no valid URL.
     pub(super) fn pick(&self) -> Option<Url> {
         let picked = self.0.lock();
         picked.urls.get(picked.at).cloned()
     }
 
-    /// It did not work: the next one is to be used, unless somebody has found that out already.
+    /// Switches to the next URL after a failure, unless another task did so already.
     pub(super) fn failed(&self, url: &Url) {
         let mut picked = self.0.lock();
         if picked.urls.get(picked.at) == Some(url) {
@@ -224,7 +224,7 @@ fn parse_urls(id: MemberId, urls: &[String]) -> Vec<Url> {
     }
 }
 
-/// What is known of a peer from its connections.
+/// What the connections with a peer tell about it.
 pub(super) struct ConnectionStatus {
     id: MemberId,
     mailbox: Mailbox,
@@ -240,7 +240,7 @@ struct ConnectionState {
 }
 
 impl ConnectionStatus {
-    /// Of a peer that nothing is known about.
+    /// The status of a peer that has not connected yet.
     pub(super) fn new(
         id: MemberId,
         mailbox: Mailbox,
@@ -250,7 +250,7 @@ impl ConnectionStatus {
         ConnectionStatus { id, mailbox, clock, measures, state: Mutex::default() }
     }
 
-    /// Something got through.
+    /// A connection or a request succeeded.
     pub(super) fn activate(&self) {
         let mut state = self.state.lock();
         if state.active_since.is_none() {
@@ -261,7 +261,7 @@ impl ConnectionStatus {
         }
     }
 
-    /// Something did not: `failed to ACTION ID on SOURCE (REASON)`.
+    /// A connection or a request failed. Logs `failed to ACTION ID on SOURCE (REASON)`.
     pub(super) fn deactivate(&self, action: &str, source: &str, reason: &str) {
         let id = self.id;
         if self.state.lock().active_since.take().is_some() {
@@ -274,12 +274,12 @@ impl ConnectionStatus {
         }
     }
 
-    /// Since when there is a connection.
+    /// When the connection became active; `None` while there is none.
     pub(super) fn active_since(&self) -> Option<UnixNanos> {
         self.state.lock().active_since
     }
 
-    /// The peer says what it can. A program of another kind may have taken its place.
+    /// Records the features that the peer announced. Another version of the program may have replaced it.
     pub(super) fn set_features(&self, features: Features) {
         let before = std::mem::replace(&mut self.state.lock().features, features);
         if before != features {
@@ -287,7 +287,7 @@ impl ConnectionStatus {
         }
     }
 
-    /// What it said last.
+    /// The features that it announced last.
     pub(super) fn features(&self) -> Features {
         self.state.lock().features
     }

@@ -1,7 +1,7 @@
-//! Messages to a peer by requests of their own: while streams are not up, and snapshots always.
+//! Messages to a peer by `POST`: all messages while the streams are down, and snapshots always.
 //!
-//! A few connections stay open for it, each with one request at a time. A snapshot goes from its file to the
-//! socket piece by piece; the others carry on meanwhile.
+//! A few connections are used, each with one request at a time. A snapshot is copied from its file to the socket in
+//! pieces; the other connections carry the messages meanwhile.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,28 +21,28 @@ use super::measures::Channel;
 use super::peer::{RemotePeer, TransportContext};
 use crate::log;
 
-/// Requests under way to one peer.
+/// The requests to one peer that run at the same time.
 pub(super) const WORKERS: usize = 4;
 
-/// Messages that wait for one of them.
+/// The most messages that wait for a connection.
 const MESSAGES_MAX: usize = 64;
 
-/// Bytes of these messages, but for a single larger one.
+/// The most bytes of these messages, unless a single one is larger.
 const BYTES_MAX: usize = 64 << 20;
 
-/// How long a peer may take to answer.
+/// How long a peer may take to respond.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What is read from a snapshot's file at once.
+/// The bytes that are read from a snapshot file at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// As the log calls it.
+/// The name in log lines.
 const NAME: &str = "pipeline";
 
-/// A 403 or 410: this member is no member any more.
+/// The reason for a 403 or 410: this member has been removed.
 pub(super) const REMOVED: &str = "the member has been permanently removed from the cluster";
 
-/// Messages that wait for a request of their own.
+/// The messages that wait for a post.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     waiting: Mutex<PipelineQueue>,
@@ -56,7 +56,7 @@ struct PipelineQueue {
 }
 
 impl Pipeline {
-    /// Takes a message, unless too many wait. Never waits itself.
+    /// Queues a message, unless too many wait. Never waits.
     pub(super) fn push(&self, message: Message) -> bool {
         let mut waiting = self.waiting.lock();
         let bytes = waiting.bytes + message.encoded_len_max();
@@ -71,7 +71,7 @@ impl Pipeline {
         true
     }
 
-    /// Messages that wait, and their bytes.
+    /// The number of queued messages, and their bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let waiting = self.waiting.lock();
         (waiting.messages.len(), waiting.bytes)
@@ -94,7 +94,7 @@ impl Pipeline {
     }
 }
 
-/// Why a message did not get there.
+/// Why a message was not delivered.
 #[derive(Debug, thiserror::Error)]
 enum PostError {
     #[error("{}", io_reason(.0))]
@@ -107,7 +107,7 @@ enum PostError {
     Removed,
 }
 
-/// Sends what waits, one message after the other, for ever.
+/// Sends the queued messages, one after the other, for ever.
 pub(super) async fn send_all(context: Arc<TransportContext>, to: Arc<RemotePeer>) {
     let mut connection = None;
     loop {
@@ -151,7 +151,7 @@ async fn post(
     let reused = connection.take().filter(PeerConnection::is_fresh);
     let may_be_stale = reused.is_some();
     let mut result = post_once(context, to, &url, reused, message).await;
-    // A connection that was idle may have been closed at the other end a moment ago.
+    // The peer may have closed an idle connection a moment ago.
     if may_be_stale && matches!(result, Err(PostError::Io(_))) {
         result = post_once(context, to, &url, None, message).await;
     }
@@ -169,7 +169,7 @@ async fn post(
     }
 }
 
-/// One request and its answer. The connection comes back if it can be used again.
+/// Sends one request and reads the response. Returns the connection if it can be used again.
 async fn post_once(
     context: &Arc<TransportContext>,
     to: &RemotePeer,
@@ -183,7 +183,7 @@ async fn post_once(
         None => PeerConnection::dial(&context.dialer, url, context.dial_time_max).await?,
     };
     let head = context.sender_headers.post_head(url, body.length());
-    // A peer that refuses may answer and close before it has read everything.
+    // A peer that refuses may respond and close before it has read the whole body.
     let (response, sent) = match body.send(&head, &mut connection).await {
         Ok(()) => (connection.read_response(RESPONSE_TIME_MAX).await?, true),
         Err(PostError::Io(error)) => match connection.read_response(Duration::from_millis(100)).await {
@@ -219,7 +219,7 @@ fn check_response(
     }
 }
 
-/// What a 412 means; logs what the operator should know.
+/// The reason for a 412. Also logs what the operator needs to know.
 pub(super) fn precondition_failed(
     context: &TransportContext,
     to: &RemotePeer,
@@ -246,10 +246,10 @@ pub(super) fn precondition_failed(
     }
 }
 
-/// A message's bytes.
+/// The bytes of a message.
 enum MessageBody {
     Whole(BytesMut),
-    /// Bytes before and after those of a file.
+    /// The bytes before and after those of a snapshot file.
     Around {
         before: bytes::Bytes,
         file: Box<dyn SnapshotBytes>,
@@ -298,7 +298,7 @@ impl MessageBody {
     }
 }
 
-/// Sends a snapshot's bytes, read by a thread that may wait for the disk.
+/// Sends a snapshot file. Reads it on a thread that may wait for the disk.
 async fn send_file(file: Box<dyn SnapshotBytes>, connection: &mut PeerConnection) -> Result<(), PostError> {
     let (mut file, mut piece, mut at) = (file, Vec::new(), 0);
     let length = file.length();

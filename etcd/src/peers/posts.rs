@@ -1,5 +1,5 @@
-//! Messages that come by requests of their own: while streams are not up, and snapshots always. How slowly the bodies of
-//! requests may come, and how much of them is held at the same time.
+//! Messages that arrive by `POST`: all messages while the streams are down, and snapshots always. Also the limits on
+//! request bodies: how slowly they may arrive, and how many bytes of them are held at the same time.
 
 use std::time::Duration;
 
@@ -23,22 +23,23 @@ use super::server::{
 use crate::connections::{Activity, Phase};
 use crate::log;
 
-/// The longest message: a snapshot is one, and holds the whole store.
+/// The longest message: a snapshot, which contains the whole store.
 pub(super) const BODY_BYTES_MAX: u64 = 2 << 30;
 
-/// Messages up to that length are taken without asking for room: they are frequent and short-lived.
+/// Messages up to this size need no permit: they are frequent and short-lived.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
-/// Room is counted in these.
+/// The unit of the permits.
 const UNIT_BYTES: u64 = 1024;
 
-/// Room for a large message is taken in steps of this size, as its bytes come: an announcement takes none.
+/// Permits for a large message are acquired in steps of this size as its bytes arrive. An announced length needs
+/// none.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// How long a large message may wait for room.
+/// How long a large message may wait for permits.
 const ROOM_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A body has to bring [`PACE_BYTES_MIN`] bytes in each of these spans of time, or its end.
+/// A body has to bring [`PACE_BYTES_MIN`] bytes, or its end, in each period of this length.
 const PACE_TIME: Duration = Duration::from_secs(10);
 
 /// 8 KiB a second. Documentation/peer_protocol.md names the number.
@@ -72,7 +73,7 @@ pub(super) async fn answer_message<R: Roster>(
     let bytes = body.len();
     let message = match Message::decode(body) {
         Ok(message) => message,
-        // Of a later time than ours; the sender need not know.
+        // A kind of a later version. The sender does not need to know.
         Err(MessageError::UnknownKind(_)) => return Ok(no_content()),
         Err(reason) => {
             log::error!("rafthttp", "failed to unmarshal raft message from {named} ({reason})");
@@ -92,7 +93,7 @@ pub(super) async fn answer_message<R: Roster>(
     Ok(no_content())
 }
 
-/// `POST /raft/snapshot`, by which members send a store of version 3 along. There is none here to put it in.
+/// `POST /raft/snapshot`, which carries a store of version 3. This member has no such store.
 pub(super) async fn answer_snapshot<R: Roster>(
     shared: &PeerServer<R>,
     request: Request<Incoming>,
@@ -151,17 +152,17 @@ fn no_content() -> Answer {
     answer
 }
 
-/// Bounds what the bodies of all requests take at the same time, to one of the longest.
+/// Limits the bytes of all request bodies together to those of one body of the greatest length.
 #[derive(Debug)]
 pub(super) struct BodyRoom {
-    /// Bytes that have come.
+    /// Permits for bytes that have arrived.
     held: Semaphore,
-    /// Bytes that were announced, and for which memory is laid out in one piece beforehand. Where there is no room for
-    /// that, the buffer grows.
+    /// Permits for announced bytes, for which memory is reserved in one piece. Without a permit the buffer grows
+    /// instead.
     announced: Semaphore,
 }
 
-/// The room that one body takes, until this goes.
+/// The permits of one body. They are returned on drop.
 #[derive(Debug, Default)]
 pub(super) struct HeldRoom<'r> {
     held: Option<SemaphorePermit<'r>>,
@@ -191,13 +192,13 @@ impl BodyRoom {
     /// Reads a whole body into one buffer.
     ///
     /// # Errors
-    /// In words, for a body that is too long, comes too slowly, breaks off, or finds no room.
+    /// A text, if the body is too long, arrives too slowly, ends early, or gets no permits.
     pub(super) async fn read(
         &self,
         body: Incoming,
         activity: &Activity,
     ) -> Result<(HeldRoom<'_>, Bytes), String> {
-        // A body that does not tell its length is no snapshot.
+        // A body without a length is not a snapshot.
         let announced = body.size_hint().exact();
         let length_max = announced.unwrap_or(FRAME_BYTES_MAX as u64);
         if length_max > BODY_BYTES_MAX {
@@ -205,7 +206,7 @@ impl BodyRoom {
         }
         let mut taken = HeldRoom::default();
         let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, activity));
-        // Up to here there is room.
+        // The bytes for which the body has permits.
         let mut room = SMALL_BYTES_MAX;
         while let Some(piece) = body.next().await? {
             let length = (whole.len() + piece.len()) as u64;
@@ -229,7 +230,7 @@ impl BodyRoom {
         Ok((taken, whole.freeze()))
     }
 
-    /// Lays out memory for a body that announced its length. The system gives memory when it is written to.
+    /// Reserves memory for a body with an announced length. The system provides the memory when it is written to.
     fn reserve_buffer(&self, whole: &mut BytesMut, length: u64) -> Option<SemaphorePermit<'_>> {
         let permit = self.announced.try_acquire_many(units(length)?).ok()?;
         whole.reserve(usize::try_from(length).ok()?);
@@ -241,7 +242,7 @@ fn units(bytes: u64) -> Option<u32> {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()
 }
 
-/// A body that has to keep a pace: a connection is held by who sends, not by who lets us wait.
+/// A body with a minimum pace, so that a sender that stops cannot keep a connection.
 pub(super) struct PacedBody<'s> {
     body: Incoming,
     activity: &'s Activity,
@@ -256,7 +257,7 @@ impl<'s> PacedBody<'s> {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// In words, when it breaks off or does not keep its pace.
+    /// A text, if the body ends early or is too slow.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             self.activity.enter(Phase::Receiving);
@@ -276,10 +277,10 @@ impl<'s> PacedBody<'s> {
         }
     }
 
-    /// All of a body of at most `length_max` bytes.
+    /// Reads a whole body of at most `length_max` bytes.
     ///
     /// # Errors
-    /// As [`PacedBody::next`], and for a longer one.
+    /// As [`PacedBody::next`], and if it is longer.
     pub(super) async fn read_all(mut self, length_max: usize) -> Result<Bytes, String> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next().await? {
@@ -292,7 +293,7 @@ impl<'s> PacedBody<'s> {
     }
 }
 
-/// How much came since when.
+/// The bytes that arrived since a moment.
 #[derive(Debug)]
 struct Pace {
     since: Instant,
@@ -311,7 +312,7 @@ impl Pace {
 
     fn received(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes;
-        // Whoever is faster gets no credit for it: it could be spent on standing still.
+        // A faster body gets no credit: it could use it to stand still.
         if self.bytes >= PACE_BYTES_MIN {
             *self = Pace::new(now);
         }
@@ -325,14 +326,14 @@ mod tests {
     #[test]
     fn a_slow_link_keeps_the_pace_and_a_trickle_does_not() {
         let began = Instant::now();
-        // A kilobyte more than is asked for, a second.
+        // One kilobyte a second more than the minimum.
         let mut pace = Pace::new(began);
         for second in 1..100 {
             let now = began + Duration::from_secs(second);
             assert!(pace.time_left(now) > Duration::ZERO, "{second}");
             pace.received(9 * 1024, now);
         }
-        // A megabyte at once, and then byte by byte.
+        // A megabyte at once, and then single bytes.
         let mut pace = Pace::new(began);
         pace.received(1 << 20, began);
         for second in 1..10 {

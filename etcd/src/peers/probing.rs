@@ -1,4 +1,4 @@
-//! Looks after each peer now and then, and tells the operator what is wrong with it.
+//! Probes each peer regularly and warns the operator about peers that do not respond or whose clocks differ.
 
 use std::io;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::client::{PeerConnection, STALL_TIME_MAX, write_all};
 use super::peer::{RemotePeer, TransportContext};
 use crate::log;
 
-/// Between two looks.
+/// The time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 
-/// Between two warnings.
+/// The time between two warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Clocks that differ by more are told of: expirations are made by one of them.
+/// A greater clock difference causes a warning: one member's clock decides when keys expire.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
 
-/// How much the last round trip counts among all.
+/// The weight of the latest round trip in the average.
 const SMOOTHING: f64 = 0.125;
 
 #[derive(Deserialize)]
@@ -35,9 +35,9 @@ struct ProbeReply {
 #[derive(Debug, Default)]
 struct PeerHealth {
     healthy: bool,
-    /// Seconds.
+    /// In seconds.
     round_trip: f64,
-    /// Ours less the peer's, in nanoseconds.
+    /// Our clock minus the peer's, in nanoseconds.
     clock_difference: i64,
 }
 
@@ -49,7 +49,7 @@ impl PeerHealth {
         self.clock_difference = ours.0.saturating_sub(theirs.0).saturating_sub(one_way);
     }
 
-    /// What the operator is to know.
+    /// The warnings for the operator.
     fn warnings(&self, id: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.healthy {
@@ -95,7 +95,7 @@ pub(super) async fn probe(context: Arc<TransportContext>, peer: Arc<RemotePeer>)
     }
 }
 
-/// The peer's clock, and the connection if it can be used again.
+/// Sends one probe. Returns the peer's time, and the connection if it can be used again.
 async fn probe_once(
     context: &TransportContext,
     peer: &RemotePeer,
@@ -122,7 +122,7 @@ async fn probe_once(
     Ok((UnixNanos(now), reusable.then_some(connection)))
 }
 
-/// As Go prints a duration of a second or more: `1m2.5s`.
+/// A duration of a second or more in Go's format: `1m2.5s`.
 fn go_duration(duration: Duration) -> String {
     let (minutes, hours) = (duration.as_secs() / 60 % 60, duration.as_secs() / 3600);
     let seconds = duration.as_secs() % 60;

@@ -1,5 +1,5 @@
-//! The port for other members: takes connections in, sends each request where it belongs, and has the pages that tell
-//! about this member, in the forms of etcd 2.3.
+//! The port for other members: accepts connections, routes requests, and serves the pages that describe this member
+//! in the forms of etcd 2.3.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -39,31 +39,31 @@ use crate::log;
 use crate::transport::path::unescape;
 use crate::transport::{HEADER_LINES_SHORT, request};
 
-/// How long a peer may take to send the head of a request, or to agree on keys.
+/// How long a peer may take to send the head of a request, or to complete a TLS handshake.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// More than any settings of a cluster need.
+/// More than the settings of any cluster need.
 const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What requests are answered with.
+/// What the requests of all connections share.
 pub(super) struct PeerServer<R> {
     pub(super) backend: Arc<R>,
     pub(super) transport: Transport,
     pub(super) room: BodyRoom,
 }
 
-/// The connection is to be closed without an answer.
+/// The connection is closed without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request is not worth an answer")]
 pub(super) struct Abort;
 
-/// A stream that is to take over the connection of the request for it.
+/// The stream that takes over the connection of its request.
 type RequestedStream = Mutex<Option<StreamStart>>;
 
-/// Answers other members until `stop` says true; then cuts all connections.
+/// Serves other members until `stop` is true; then closes all connections.
 pub(crate) async fn serve<R: Roster>(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -82,7 +82,7 @@ pub(crate) async fn serve<R: Roster>(
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         connections.spawn(async move {
             serve_connection(socket, acceptor, shared, slot.activity()).await;
-            // Behind the socket: a slot stands for a descriptor.
+            // After the socket: a slot stands for a descriptor.
             drop(slot);
         });
         while connections.try_join_next().is_some() {}
@@ -95,9 +95,9 @@ async fn serve_connection<R: Roster>(
     shared: Arc<PeerServer<R>>,
     activity: &Activity,
 ) {
-    // A socket without it is slower, and serves all the same.
+    // Without this option a socket is slower, but works.
     let _ = socket.set_nodelay(true);
-    // What went wrong with a peer's connection is the peer's affair: it dials again.
+    // Errors of a connection are not logged: the peer dials again.
     if timeout(HEAD_TIME_MAX, activity.first_byte(&socket)).await != Ok(true) {
         return;
     }
@@ -119,7 +119,7 @@ async fn serve_connection<R: Roster>(
     });
     let mut connection = http1::Builder::new()
         .title_case_headers(true)
-        // Who closes its side behind a request still wants the answer.
+        // A half-closed client still expects a response.
         .half_close(true)
         .max_headers(HEADER_LINES_SHORT)
         .timer(TokioTimer::new())
@@ -155,7 +155,8 @@ async fn answer<R: Roster>(
         return Ok(unknown_coding());
     }
     let (path, method) = (request.uri().path(), request.method());
-    // Members send no such header, and browsers do with all that changes something. No page has business here.
+    // Members do not send these headers; browsers send them with all requests that change something. Web pages must
+    // not use this port.
     let changes = !matches!(*method, Method::GET | Method::HEAD);
     if changes && (request.headers().contains_key(ORIGIN) || request.headers().contains_key("sec-fetch-site"))
     {
@@ -194,7 +195,7 @@ async fn answer<R: Roster>(
                 Err(RequestRefusal::Answered(status, text)) => error_answer(status, text),
                 Ok(start) => {
                     *takeover.lock() = Some(start);
-                    // The connection is taken from under this future.
+                    // This future is dropped when the connection is taken over.
                     std::future::pending().await
                 }
             };
@@ -204,7 +205,7 @@ async fn answer<R: Roster>(
         }
         _ => return Ok(error_answer(StatusCode::NOT_FOUND, "404 page not found")),
     };
-    // The library leaves the body of an answer to HEAD out.
+    // For `HEAD` the library omits the body.
     if matches!(*method, Method::GET | Method::HEAD) {
         Ok(page(&shared))
     } else {
@@ -225,7 +226,7 @@ fn with_cluster_headers<R: Roster>(shared: &PeerServer<R>, mut answer: Answer) -
 
 const FEATURES_HEADER_LOWER: &str = "x-etcd-features";
 
-/// Why a request is not carried out.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestRefusal {
     Answered(StatusCode, &'static str),
@@ -242,7 +243,7 @@ fn accept_stream<R: Roster>(
     let not_found = |text| RequestRefusal::Answered(StatusCode::NOT_FOUND, text);
     let (folder, from) = request.uri().path().rsplit_once('/').unwrap_or_default();
     let (folder, from) = match (folder, from) {
-        // What a path ends with, slashes at its end aside.
+        // The last element of the path, ignoring slashes at its end.
         (folder, "") => (folder, folder.rsplit('/').next().unwrap_or_default()),
         named => named,
     };
@@ -277,7 +278,7 @@ fn accept_stream<R: Roster>(
     Ok(StreamStart { to, kind })
 }
 
-/// Whether the sender and we go together, by version and by cluster.
+/// Checks that the sender's version is compatible and that it belongs to this cluster.
 pub(super) fn check_compatible<R: Roster>(
     shared: &PeerServer<R>,
     headers: &HeaderMap,
@@ -305,20 +306,21 @@ pub(super) fn check_compatible<R: Roster>(
     Ok(())
 }
 
-/// Whether a member was removed, as the transport was told or as the store has it since before the start.
+/// Whether a member was removed, according to the transport or to the store, which also knows removals before the
+/// start.
 pub(super) fn is_removed<R: Roster>(shared: &PeerServer<R>, id: MemberId) -> bool {
     shared.transport.is_removed(id) || shared.backend.members().removed.contains(&id)
 }
 
-/// A header's value, if it is text.
+/// The value of a header, if it is text.
 pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// An answer whose body is there at once.
+/// A response whose whole body is in memory.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// An answer.
+/// A response with these parts.
 fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -326,24 +328,24 @@ fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> An
     response
 }
 
-/// An error as Go writes one: its text and the end of a line.
+/// An error in Go's form: its text and a newline.
 pub(super) fn error_answer(status: StatusCode, text: &str) -> Answer {
     response(status, TEXT, format!("{text}\n").into_bytes())
 }
 
-/// The answer to a request with a method that its path does not have.
+/// The response to a request with a method that the path does not support.
 fn method_not_allowed(allowed: &'static str) -> Answer {
     let mut response = error_answer(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-/// The answer to a request that names no host, which HTTP/1.1 wants.
+/// The response to an HTTP/1.1 request without a `Host` header.
 fn no_host() -> Answer {
     response(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
 }
 
-/// The answer to a request whose body comes in a coding that we do not know. The connection ends with it.
+/// The response to a request with an unknown transfer coding. It closes the connection.
 fn unknown_coding() -> Answer {
     let mut answer = response(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -357,7 +359,7 @@ fn version_page(members: &Membership) -> Answer {
     response(StatusCode::OK, JSON, text.into_bytes())
 }
 
-/// `/members`: their ids as decimal numbers, the form of the log, not that of the client port.
+/// `/members`. The ids are decimal numbers, as in the log and unlike on the client port.
 fn members_page(members: &Membership) -> Answer {
     let list: Vec<ConfChangeContext> = members
         .members
@@ -378,20 +380,20 @@ fn members_page(members: &Membership) -> Answer {
     response
 }
 
-/// `/name`, as 0.4 has it: this member's.
+/// `/name` of 0.4: the name of this member.
 fn name_page(context: &TransportContext, members: &Membership) -> Answer {
     let name = members.members.get(&context.local.id).map_or("", |peer| &peer.name);
     response(StatusCode::OK, TEXT, name.into())
 }
 
-/// `/etcdURL`, as 0.4 has it: where clients find this member. Programs that know a peer only ask for it.
+/// `/etcdURL` of 0.4: the client URL of this member, for programs that only know its peer URL.
 fn client_url_page(context: &TransportContext, members: &Membership) -> Answer {
     let own = members.members.get(&context.local.id);
     let url = own.and_then(|peer| peer.client_urls.first()).map_or("", String::as_str);
     response(StatusCode::OK, TEXT, url.into())
 }
 
-/// `/v2/admin` and what is below; `/remove/NAME` is an older name of a page there.
+/// `/v2/admin` and everything below. `/remove/NAME` is an older name of one of its pages.
 async fn admin_page<R: Roster>(
     shared: &PeerServer<R>,
     request: Request<Incoming>,

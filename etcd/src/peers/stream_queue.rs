@@ -1,13 +1,14 @@
-//! What waits to leave by one stream to one peer.
+//! The queue of messages that leave on one stream to one peer.
 //!
-//! Messages are encoded when they are handed in, straight into the bytes of the next write: the queue holds
-//! bytes, so its bound is exact, and the task at the socket writes all that gathered while it was away at once.
-//! Bytes are kept as chunks of HTTP, with room for the head in front.
+//! A message is encoded when it is queued, directly into the bytes of the next write. So the bound in bytes is exact,
+//! and one write takes all messages that were queued during the last write. The bytes are stored as HTTP chunks, with
+//! space for the chunk head in front.
 //!
-//! [`StreamQueue::flush`] writes at once where the socket takes it; only what it does not take waits for that task.
+//! [`StreamQueue::flush`] writes directly to the socket as far as the socket accepts bytes; the stream's task writes
+//! the rest.
 //!
-//! There are two lanes. What elections and the leader's life depend on goes ahead of entries, and is never
-//! behind more than one segment of them.
+//! There are two lanes. Messages that elections depend on are sent before entries, and wait for one segment of
+//! entries at most.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,37 +21,37 @@ use tokio::net::TcpStream;
 
 use super::frames::{self, AppendWriter, FRAME_BYTES_MAX, StreamKind, write_message};
 
-/// Messages that wait for one stream. Raft sends again what is dropped beyond.
+/// The most messages that are queued for one stream. Raft resends what is dropped.
 const MESSAGES_MAX: usize = 4096;
 
-/// Bytes that wait for one stream: 64 of the largest appends that a leader makes.
+/// The most bytes that are queued for one stream: 64 of the largest appends that a leader sends.
 const BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of entries that may stand before an urgent message, but for a single larger one.
+/// The most bytes of entries that an urgent message may have to wait for, unless a single entry is larger.
 const SEGMENT_BYTES: usize = 128 * 1024;
 
-/// Room for the head of a chunk: eight digits, carriage return and line feed.
+/// Space for the head of a chunk: eight digits, carriage return and line feed.
 const CHUNK_HEAD: usize = 10;
 
-/// Entries up to that length are put behind urgent messages, so that one write takes both.
+/// Entries up to this size are copied behind urgent messages, so that one write takes both.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
 
-/// Buffers larger than this are given back rather than used again.
+/// Larger buffers are freed instead of being reused.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 
-/// Says which connection a stream has. Never 0.
+/// Identifies a connection of the stream. Never 0.
 pub(super) type ConnectionNumber = u64;
 
-/// Why a message was not taken.
+/// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PushError {
-    /// There is no connection: another way is to be taken.
+    /// The stream has no connection: the message has to take another channel.
     Detached,
-    /// Too much waits already, or the message is larger than a peer takes.
+    /// The queue is full, or the message is larger than a peer accepts.
     Full,
 }
 
-/// The outgoing half of one stream.
+/// The queue for one stream.
 #[derive(Debug)]
 pub(super) struct StreamQueue {
     kind: StreamKind,
@@ -59,7 +60,7 @@ pub(super) struct StreamQueue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    /// The connection that is written to, 0 for none.
+    /// The current connection, or 0 if there is none.
     attached: ConnectionNumber,
     last: ConnectionNumber,
     urgent: Segment,
@@ -70,50 +71,49 @@ struct QueueState {
     spare: Vec<BytesMut>,
     waker: Option<Waker>,
     closed: bool,
-    /// The socket, if it can be written to as it is.
+    /// The socket, if this queue may write to it directly.
     direct: Option<Arc<TcpStream>>,
-    /// The task at the socket is writing: nobody else may.
+    /// The stream's task is writing: nothing else may write.
     writing: bool,
-    /// What the socket did not take. Goes before everything else.
+    /// What the socket did not accept. It is written before anything else.
     unfinished: Option<WriteBatch>,
 }
 
 /// A chunk that is being filled.
 #[derive(Debug, Default)]
 struct Segment {
-    /// Room for the head, then messages.
+    /// Space for the chunk head, then messages.
     chunk: BytesMut,
     messages: usize,
 }
 
-/// What is to be written next: chunks, whole.
+/// Complete chunks that are written next.
 #[derive(Debug, Default)]
 pub(super) struct WriteBatch {
-    /// Goes first. May be empty.
+    /// Written first. May be empty.
     pub(super) urgent: BytesMut,
     /// Entries. May be empty.
     pub(super) bulk: BytesMut,
 }
 
 impl StreamQueue {
-    /// A stream without a connection.
+    /// A queue for a stream that has no connection yet.
     pub(super) fn new(kind: StreamKind) -> StreamQueue {
         StreamQueue { kind, queue: Mutex::default() }
     }
 
-    /// Messages that wait, and their bytes.
+    /// The number of queued messages, and their bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let queue = self.queue.lock();
         (queue.messages, queue.bytes)
     }
 
-    /// Which stream it is.
+    /// The stream of this queue.
     pub(super) fn kind(&self) -> StreamKind {
         self.kind
     }
 
-    /// Takes a message, and tells how many bytes it is. Never waits. It leaves with the next
-    /// [`StreamQueue::flush`].
+    /// Queues a message and returns its size in bytes. Never waits. The next [`StreamQueue::flush`] sends it.
     pub(super) fn push(&self, message: &Message) -> Result<usize, PushError> {
         let mut queue = self.queue.lock();
         if queue.attached == 0 {
@@ -154,7 +154,7 @@ impl StreamQueue {
         Ok(length)
     }
 
-    /// Sees to it that what waits is written: here as far as possible, else by the task at the socket.
+    /// Sends the queued messages: directly to the socket as far as possible, otherwise by the stream's task.
     pub(super) fn flush(&self) {
         let mut queue = self.queue.lock();
         if queue.messages == 0 {
@@ -165,7 +165,7 @@ impl StreamQueue {
             && let Some(socket) = queue.direct.clone()
         {
             let mut batch = queue.take();
-            // An error is left to the task, which meets it again.
+            // The stream's task gets the same error and handles it.
             if write_now(&socket, &mut batch.urgent) && write_now(&socket, &mut batch.bulk) {
                 queue.recycle(batch);
                 if queue.messages == 0 {
@@ -180,8 +180,8 @@ impl StreamQueue {
         }
     }
 
-    /// Takes a new connection; that before it ends. `direct` is its socket, if that can be written to as it is.
-    /// `None` when there is to be none any more.
+    /// Sets a new connection and ends the previous one. `direct` is its socket, if this queue may write to it
+    /// directly. `None` when the queue is closed.
     pub(super) fn attach(&self, direct: Option<Arc<TcpStream>>) -> Option<ConnectionNumber> {
         let mut queue = self.queue.lock();
         if queue.closed {
@@ -194,7 +194,7 @@ impl StreamQueue {
         Some(queue.last)
     }
 
-    /// The connection is gone. Whether messages are lost that nobody has seen go.
+    /// Removes a connection that has ended. Returns whether queued or half-written messages were lost.
     pub(super) fn detach(&self, number: ConnectionNumber) -> bool {
         let mut queue = self.queue.lock();
         if queue.attached != number {
@@ -206,7 +206,7 @@ impl StreamQueue {
         lost
     }
 
-    /// Ends the stream for good.
+    /// Closes the queue for ever.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.clear();
@@ -214,14 +214,14 @@ impl StreamQueue {
         queue.closed = true;
     }
 
-    /// Whether there is a connection.
+    /// Whether the stream has a connection.
     #[cfg(test)]
     pub(super) fn is_attached(&self) -> bool {
         self.queue.lock().attached != 0
     }
 
-    /// What is to be written next, by the caller alone until it calls again. `Ready(None)` when the connection
-    /// has been replaced or closed.
+    /// The next batch. Only the caller may write until it calls again. `Ready(None)` when the connection has been
+    /// replaced or closed.
     pub(super) fn poll_batch(
         &self,
         number: ConnectionNumber,
@@ -246,7 +246,8 @@ impl StreamQueue {
         Poll::Ready(Some(batch))
     }
 
-    /// Keeps others from writing until the next [`StreamQueue::poll_batch`]. Not while something is half written.
+    /// Reserves the socket for the caller until its next [`StreamQueue::poll_batch`]. `false` while a batch is half
+    /// written.
     pub(super) fn begin_write(&self, number: ConnectionNumber) -> bool {
         let mut queue = self.queue.lock();
         let free = queue.attached == number && queue.unfinished.is_none();
@@ -256,12 +257,12 @@ impl StreamQueue {
         free
     }
 
-    /// Gives the buffers of a written batch back.
+    /// Keeps the buffers of a written batch for reuse.
     pub(super) fn recycle(&self, batch: WriteBatch) {
         self.queue.lock().recycle(batch);
     }
 
-    /// The chunk that says the link is alive.
+    /// The chunk with a keep-alive frame.
     pub(super) fn link_heartbeat(&self) -> BytesMut {
         let frame: &[u8] = match self.kind {
             StreamKind::Append => &frames::APPEND_LINK_HEARTBEAT,
@@ -276,7 +277,7 @@ impl StreamQueue {
 }
 
 impl QueueState {
-    /// Forgets what waits and what the other side knew, and wakes whoever writes.
+    /// Drops the queued messages and the receiver's state, and wakes the stream's task.
     fn clear(&mut self) {
         let (last, closed) = (self.last, self.closed);
         if let Some(waker) = self.waker.take() {
@@ -285,7 +286,7 @@ impl QueueState {
         *self = QueueState { last, closed, ..QueueState::default() };
     }
 
-    /// The next chunks, off the queue.
+    /// Takes the next chunks off the queue.
     fn take(&mut self) -> WriteBatch {
         let urgent = std::mem::take(&mut self.urgent);
         let bulk = self.bulk.pop_front().unwrap_or_default();
@@ -299,7 +300,7 @@ impl QueueState {
             urgent.extend_from_slice(&bulk);
             bulk.clear();
         }
-        // The next urgent messages are written into a buffer that is there already.
+        // The next urgent messages reuse a buffer.
         self.urgent.chunk = self.spare.pop().unwrap_or_default();
         WriteBatch { urgent, bulk }
     }
@@ -314,7 +315,7 @@ impl QueueState {
     }
 }
 
-/// Writes what the socket takes, off the front of `bytes`. Whether that was all.
+/// Writes as many bytes as the socket accepts and removes them from `bytes`. Returns whether all were written.
 fn write_now(socket: &TcpStream, bytes: &mut BytesMut) -> bool {
     while !bytes.is_empty() {
         match socket.try_write(bytes) {
@@ -325,7 +326,7 @@ fn write_now(socket: &TcpStream, bytes: &mut BytesMut) -> bool {
     true
 }
 
-/// Makes a chunk of bytes that stand after the room for its head.
+/// Fills in the chunk head in front of the messages and ends the chunk.
 fn finish_chunk(chunk: &mut BytesMut) {
     if chunk.is_empty() {
         return;

@@ -1,7 +1,7 @@
-//! The streams between this member and a peer: the half that we dial and read, and the half that the peer dials and we
-//! write.
+//! The streams between this member and a peer. This member dials one half and reads it; the peer dials the other
+//! half, and this member writes it.
 //!
-//! The socket of the second is taken over from the HTTP library once the answer is decided.
+//! For the second half the socket is taken over from the HTTP library once the response is decided.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,16 +29,16 @@ use super::stream_queue::{ConnectionNumber, StreamQueue, WriteBatch};
 /// The pause before a stream is dialled again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 
-/// A chunk of which so much is still due is read straight to where it is wanted.
+/// If at least this much of a chunk is missing, it is read directly into the body buffer.
 const DIRECT_BYTES: usize = 32 * 1024;
 
-/// Room that is made for such a chunk at once, on the word of the other side.
+/// The most space that is reserved for such a chunk before its bytes arrive.
 const DIRECT_BYTES_MAX: usize = 1 << 20;
 
-/// A link says that it is alive three times before the other side takes it for dead.
+/// Three keep-alive frames are sent before the peer would consider the link dead.
 const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_nanos(5_000_000_000 / 3);
 
-/// Keeps a stream from a peer open and hands on what it says, until the member is gone.
+/// Keeps a stream from a peer open and delivers its messages, until the member is gone.
 pub(super) async fn read(context: Arc<TransportContext>, from: Arc<RemotePeer>, kind: StreamKind) {
     let mut was_connected = false;
     loop {
@@ -66,23 +66,23 @@ pub(super) async fn read(context: Arc<TransportContext>, from: Arc<RemotePeer>, 
 }
 
 enum ReadEnd {
-    /// The other side closed it in order.
+    /// The peer ended the stream in order.
     Stream,
-    /// There is nobody to tell anything.
+    /// The member that the messages are for is gone.
     MemberGone,
 }
 
 /// Why there is no stream.
 enum DialError {
-    /// Nobody listens at the peer's URL.
+    /// No program listens at the peer's URL.
     Refused(String),
-    /// For this reason.
+    /// Another failure, which is logged.
     Failed(String),
-    /// For one that is not worth a line.
+    /// A failure that is not logged.
     Silent,
 }
 
-/// Asks for the stream.
+/// Dials the peer and requests the stream.
 async fn dial(
     context: &TransportContext,
     from: &RemotePeer,
@@ -155,11 +155,11 @@ async fn read_frames(
                 return Ok(ReadEnd::MemberGone);
             }
         }
-        // The member may have been slow to take it in, which is not the peer's fault.
+        // If the member was slow to accept messages, the peer is not to blame.
         deadline.as_mut().restart();
         let read = match decoder {
             BodyDecoder::End => return Ok(ReadEnd::Stream),
-            // A large message: one copy less.
+            // A large message: this saves a copy.
             BodyDecoder::Chunk(rest) if rest >= DIRECT_BYTES as u64 => {
                 let room = usize::try_from(rest).unwrap_or(usize::MAX).min(DIRECT_BYTES_MAX);
                 body.reserve(room);
@@ -180,7 +180,7 @@ async fn read_frames(
     }
 }
 
-/// Reads what is there. Fails when nothing comes for [`STALL_TIME_MAX`].
+/// Reads the available bytes. Fails when no byte arrives for [`STALL_TIME_MAX`].
 async fn read_within(
     stream: &mut Stream,
     buffer: &mut impl BufMut,
@@ -196,7 +196,8 @@ async fn read_within(
     .await
 }
 
-/// Elapses [`STALL_TIME_MAX`] after the last move. The timer itself is set once in that time, not at each move.
+/// Elapses [`STALL_TIME_MAX`] after the last restart. A restart does not touch the timer itself: that is set once in
+/// this time.
 struct StallTimer {
     timer: Pin<Box<Sleep>>,
     last: Instant,
@@ -208,7 +209,7 @@ impl StallTimer {
         StallTimer { timer: Box::pin(sleep_until(last + STALL_TIME_MAX)), last }
     }
 
-    /// Something came; the time is now.
+    /// Restarts the time and returns the current moment.
     fn restart(mut self: Pin<&mut Self>) -> Instant {
         self.last = Instant::now();
         self.last
@@ -228,7 +229,7 @@ impl StallTimer {
     }
 }
 
-/// A stream that a peer has asked for and may have.
+/// A request of a peer for a stream, which is granted.
 pub(super) struct StreamStart {
     pub(super) to: Arc<RemotePeer>,
     pub(super) kind: StreamKind,
@@ -237,13 +238,14 @@ pub(super) struct StreamStart {
 enum NextStep {
     Write(WriteBatch),
     KeepAlive,
-    /// The peer has another connection, or is no peer any more.
+    /// The peer has a new connection for this stream, or was removed.
     Replaced,
-    /// The peer closed it.
+    /// The peer closed the connection.
     Closed,
 }
 
-/// Answers the request for a stream and writes all that is for that peer, until one of both sides ends it.
+/// Sends the response to a stream request and then writes all messages for that peer, until either side ends the
+/// stream.
 pub(super) async fn write(context: &TransportContext, start: StreamStart, mut stream: Stream) {
     let StreamStart { to, kind } = start;
     let queue = to.queue(kind);
@@ -262,7 +264,7 @@ pub(super) async fn write(context: &TransportContext, start: StreamStart, mut st
     match write_frames(&mut socket, &to, queue, number).await {
         Ok(NextStep::Replaced) => {
             drop(attached);
-            // The end of an answer, said in order; nobody minds if it does not arrive.
+            // A regular end of the body; it does not matter if it does not arrive.
             let _ = socket.write_all(b"0\r\n\r\n").await;
         }
         Ok(_) => {}
@@ -270,7 +272,7 @@ pub(super) async fn write(context: &TransportContext, start: StreamStart, mut st
     }
 }
 
-/// Gives the stream up when its connection ends, however that happens.
+/// Detaches the connection from the queue when the task ends for any reason.
 struct AttachedStream<'a> {
     context: &'a TransportContext,
     to: &'a RemotePeer,
@@ -300,7 +302,7 @@ async fn write_frames(
                 Poll::Ready(None) => return Poll::Ready(NextStep::Replaced),
                 Poll::Pending => {}
             }
-            // Where something is half written this task is about to be woken for it.
+            // If a batch is half written, this task is woken soon.
             if alive.as_mut().poll(cx).is_ready() && queue.begin_write(number) {
                 return Poll::Ready(NextStep::KeepAlive);
             }
@@ -326,7 +328,7 @@ async fn write_frames(
     }
 }
 
-/// The socket. A plain one is shared with those who have something to say, see [`StreamQueue::flush`].
+/// The socket. A plain one is shared with the queue, see [`StreamQueue::flush`].
 enum StreamSocket {
     Plain(Arc<TcpStream>),
     Tls(Stream),
@@ -358,7 +360,7 @@ impl StreamSocket {
         Ok(())
     }
 
-    /// Ready when the peer has closed the connection. What it says is not for anybody.
+    /// Ready when the peer has closed the connection. Bytes from the peer are ignored.
     fn poll_closed(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let mut space = [0; 64];
         loop {

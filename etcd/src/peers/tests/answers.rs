@@ -6,7 +6,8 @@ use super::*;
 const GOOD: &str =
     "X-Server-Version: 2.3.8\r\nX-Min-Cluster-Version: 2.2.0\r\nX-Etcd-Cluster-Id: c46df306ea09afe5";
 
-/// Sends a request and reads to the end of the connection: the status and the body, or nothing.
+/// Sends a request and reads until the connection ends. Returns the status and the body, both empty if nothing was
+/// sent.
 async fn ask(node: &Node, request: &str, headers: &str, body: &[u8]) -> (String, String) {
     let mut socket = TcpStream::connect(node.address).await.unwrap();
     let length = body.len();
@@ -52,7 +53,7 @@ async fn requests_for_streams_are_checked_in_order() {
     answers(&node, "GET /raft/stream/message/dead", GOOD, b"", "410 Gone", "removed member").await;
     answers(&node, "GET /raft/stream/message/44", GOOD, b"", "404 Not Found", "error sender not found").await;
     answers(&node, get, GOOD, b"", failed, "to field mismatch").await;
-    // Who is no member as far as we know, but says where it is, gets answers.
+    // A sender that is no known member, but names its URLs, gets answers.
     let mut joiner = Node::start(0x55).await;
     let remote = format!("{GOOD}\r\nX-Peerurls: {}", joiner.url());
     answers(&node, "GET /raft/stream/message/55", &remote, b"", "404 Not Found", "error sender not found")
@@ -112,9 +113,9 @@ async fn a_version_that_is_none_closes_the_connection() {
 async fn who_closes_its_side_behind_a_request_gets_the_answer() {
     let node = Node::start(0x11).await;
     let socket = TcpStream::connect(node.address).await.unwrap();
-    // Until the other side waits for the request.
+    // Gives the server time to wait for the request.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // In one piece with the end, as the server runs on this thread.
+    // The request and the end of the connection arrive together, because the server runs on this thread.
     let mut socket = socket.into_std().unwrap();
     std::io::Write::write_all(
         &mut socket,

@@ -1,4 +1,4 @@
-//! Against a member of the original: it and this transport are a cluster of two.
+//! Forms a cluster of two from a member of the original and this transport.
 
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-/// A process that ends with the test, and its data.
+/// A process of the original and its data, which are removed on drop.
 struct Original {
     process: Child,
     data: std::path::PathBuf,
@@ -42,7 +42,7 @@ async fn put(url: &str, value: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Votes for the original and acknowledges all that it appends, as a follower without a log.
+/// Votes for the original and acknowledges all its appends, like a follower without a log.
 async fn follow(
     transport: Transport,
     mut inbound: mpsc::Receiver<Inbound>,

@@ -30,7 +30,7 @@ use crate::connections::ConnectionSlots;
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc46d_f306_ea09_afe5);
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What a member would tell of its cluster.
+/// The members that the peer port shows.
 struct Members(Membership);
 
 impl Roster for Members {
@@ -63,7 +63,7 @@ impl SnapshotBytes for Vec<u8> {
     }
 }
 
-/// A transport with its port, as a member would have them.
+/// A transport and its port, as a member has them.
 struct Node {
     id: MemberId,
     address: SocketAddr,
@@ -135,7 +135,7 @@ impl Node {
         self.serving.await.unwrap();
     }
 
-    /// What the transport tells next, but that something about a peer is new.
+    /// The next report of the transport, except that a peer changed.
     async fn next(&mut self) -> Inbound {
         loop {
             match timeout(TIME_MAX, self.inbound.recv()).await.expect("nothing comes in").unwrap() {
@@ -152,7 +152,7 @@ impl Node {
         }
     }
 
-    /// Waits until both streams to a peer are up.
+    /// Waits until both streams to a peer are connected.
     async fn is_connected_to(&self, id: MemberId) {
         let connected = || {
             self.transport.peer(id).is_some_and(|peer| {
@@ -194,7 +194,7 @@ fn append(from: &Node, to: &Node, index: u64, val: Vec<u8>) -> Message {
     Message::append(from.id, to.id, 2, index + 1, index, vec![entry(index + 2, val)]).unwrap()
 }
 
-/// A message of a kind without entries, told from others by its index.
+/// A message without entries, identified by its index.
 fn plain(kind: i32, from: MemberId, to: MemberId, index: u64) -> Message {
     let message = pb::Message { kind, from: from.0, to: to.0, term: 2, index, ..pb::Message::default() };
     Message::decode(message.encode_to_vec().into()).unwrap()
@@ -204,7 +204,7 @@ const APPEND_RESPONSE: i32 = 4;
 const SNAPSHOT: i32 = 7;
 const HEARTBEAT: i32 = 8;
 
-/// A snapshot as consensus hands it out, and the bytes of its file.
+/// A snapshot message as raft creates it, and the bytes of its file.
 fn snapshot(from: MemberId, to: MemberId, index: u64, data: Vec<u8>) -> (Message, Vec<u8>) {
     let conf_state = pb::ConfState { nodes: vec![from.0, to.0] };
     let metadata = pb::SnapshotMetadata { index, term: 2, conf_state };

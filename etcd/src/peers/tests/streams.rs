@@ -48,7 +48,7 @@ async fn what_a_socket_does_not_take_at_once_follows_in_order() {
     let (one, mut two) = pair().await;
     let appends: Vec<Message> = (0..60).map(|index| append(&one, &two, index, vec![3; 500_000])).collect();
     for sent in &appends {
-        // Each of them is tried at once: nobody else runs in between.
+        // Each one is tried directly: no other task runs in between.
         one.transport.send(vec![sent.clone()]);
         one.transport.send(vec![plain(HEARTBEAT, one.id, two.id, sent.index())]);
     }
@@ -67,7 +67,7 @@ async fn what_a_socket_does_not_take_at_once_follows_in_order() {
 #[tokio::test]
 async fn without_streams_messages_go_by_post() {
     let (one, mut two) = (Node::start(0x11).await, Node::start(0x22).await);
-    // The other one does not dial: it does not know this one.
+    // The other member does not dial, because it does not know this one.
     one.knows(&two);
     for index in 0..20 {
         let sent = append(&one, &two, index, vec![1]);
@@ -82,7 +82,7 @@ async fn a_peer_that_restarts_is_found_again() {
     let (mut one, two) = pair().await;
     let (id, address) = (two.id, two.address.to_string());
     two.stop().await;
-    // What cannot be delivered is told.
+    // Lost messages are reported.
     let heartbeat = plain(HEARTBEAT, one.id, id, 1);
     loop {
         one.transport.send(vec![heartbeat.clone()]);
@@ -147,7 +147,7 @@ async fn a_peer_that_talks_nonsense_is_dialled_again_and_stops_nobody() {
         String::new(),
     ];
     one.transport.add_peer(MemberId(0x33), &[format!("http://{}", other.local_addr().unwrap())]);
-    // Both streams have each of them at least once.
+    // Both streams get each response at least once.
     for answer in answers.iter().chain(&answers) {
         let (mut socket, _) = timeout(TIME_MAX, other.accept()).await.expect("nobody dials").unwrap();
         socket.write_all(answer.as_bytes()).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_peer_that_reads_nothing_slows_nobody() {
         }
     }
     assert!(lost >= 100, "what does not fit is told: {lost}");
-    // It reads nothing for five seconds: then it is no longer waited for.
+    // After five seconds without a read the stream is closed.
     until(|| {
         !one.transport.peer(slow).unwrap().queue(super::super::frames::StreamKind::Append).is_attached()
     })
@@ -206,7 +206,7 @@ async fn a_snapshot_goes_from_its_file() {
     got.encode(&mut encoded);
     assert!(encoded.windows(file.len()).any(|part| part == file));
     assert!(matches!(one.next().await, Inbound::SnapshotSent { ok: true, to } if to == two.id));
-    // One that is gone is told too: else nothing more would be sent to that peer.
+    // A missing snapshot is reported too: otherwise raft would send nothing more to that peer.
     let (message, _) = snapshot(one.id, two.id, 43, Vec::new());
     one.transport.send(vec![message]);
     let mut told = Vec::new();
