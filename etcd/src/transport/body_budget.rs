@@ -1,4 +1,4 @@
-//! What the bodies of all requests take together while they come in and until they are understood.
+//! Limits the memory that the bodies of all requests take while they arrive and are parsed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,54 +11,56 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Room is counted in these.
+/// The unit of the budget.
 const UNIT_BYTES: usize = 1024;
 
-/// The least room, in bytes. There is always enough for a few of the longest bodies.
+/// The least budget, in bytes. It has room for a few bodies of the greatest length.
 const ROOM_BYTES_MIN: usize = 64 << 20;
 
-/// How many bodies of the greatest length there is room for.
+/// The number of bodies of the greatest length that the budget has room for.
 const LONGEST_BODIES: usize = 4;
 
-/// How long a body may wait for room, all in all. One that is half in holds what it has, so it must not be long.
+/// How long a body may wait for its share in total. A body that has arrived half keeps its share meanwhile, so this
+/// must be short.
 const ROOM_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How often a body that has room is looked at while others wait for some; shorter than they wait.
+/// How often the pace of a body with a share is checked while other bodies wait. Shorter than their wait.
 const PACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has to come of it in that time: 8 KiB a second. Otherwise it gives up its room.
+/// The bytes that must arrive in that time: 8 KiB a second. A slower body loses its share.
 const PACE_BYTES_MIN: usize = 8 * 1024;
 
-/// Decoding a body of more bytes than this may take a millisecond.
+/// Decoding a longer body may take a millisecond.
 pub(super) const LONG_BYTES_MIN: usize = 256 * 1024;
 
-/// The room for bodies of all connections. A body that came in one piece lies in its connection's buffer, and takes none.
+/// The budget of all connections. A body that arrives in one piece stays in its connection's buffer and needs no
+/// share.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
     room: Arc<Semaphore>,
-    /// How many bodies wait for some.
+    /// The number of bodies that wait for a share.
     waiting: AtomicUsize,
-    /// How long a body waits for some.
+    /// How long a body waits for a share.
     patience: Duration,
     /// Held by the body that is decoded next.
     decoding: Semaphore,
 }
 
-/// What one body has of it; dropped, it is given back.
+/// The share of one body. It is returned on drop.
 pub(crate) type BodyShare = OwnedSemaphorePermit;
 
-/// A body that comes in and shares the room.
+/// A body that is being read and takes a share of the budget.
 pub(super) struct IncomingBody<'b> {
     budget: &'b BodyBudget,
     /// How long it may still wait.
     patience: Duration,
-    /// Since when its pace is measured, which begins with its room, and what has come since.
+    /// When the current measurement of its pace began, and the bytes that arrived since.
     since: Option<Instant>,
     bytes: usize,
 }
 
 impl BodyBudget {
-    /// For bodies of up to `body_bytes_max` each.
+    /// A budget for bodies of up to `body_bytes_max` each.
     pub(super) fn new(body_bytes_max: usize) -> BodyBudget {
         let bytes = body_bytes_max.saturating_mul(LONGEST_BODIES).max(ROOM_BYTES_MIN);
         BodyBudget::of(bytes.div_ceil(UNIT_BYTES), ROOM_TIME_MAX)
@@ -69,14 +71,14 @@ impl BodyBudget {
         BodyBudget { room, waiting: AtomicUsize::new(0), patience, decoding: Semaphore::new(1) }
     }
 
-    /// A body begins to come in.
+    /// Starts to read a body.
     pub(super) fn incoming_body(&self) -> IncomingBody<'_> {
         IncomingBody { budget: self, patience: self.patience, since: None, bytes: 0 }
     }
 
-    /// Waits until a long body may be decoded, which is to be done before the caller waits for anything else.
-    /// To decode a long body keeps its thread busy for milliseconds. So long bodies are decoded one by one, and whatever
-    /// else is ready on the thread, such as the member's loop, has its turn before each.
+    /// Waits until a long body may be decoded; the caller then decodes it before it waits for anything else. Decoding a
+    /// long body keeps its thread busy for milliseconds, so long bodies are decoded one at a time, and other tasks of the
+    /// thread, such as the member's loop, run before each.
     pub(super) async fn turn_to_decode(&self) {
         if let Ok(turn) = self.decoding.acquire().await {
             yield_now().await;
@@ -84,7 +86,7 @@ impl BodyBudget {
         }
     }
 
-    /// Waits for room, and is counted meanwhile.
+    /// Waits for a share, and is counted meanwhile.
     async fn acquire(&self, units: u32, patience: Duration) -> Option<BodyShare> {
         struct Counted<'c>(&'c AtomicUsize);
         impl Drop for Counted<'_> {
@@ -99,7 +101,7 @@ impl BodyBudget {
 }
 
 impl IncomingBody<'_> {
-    /// The next part of the body. `None` if the body is too slow to keep its room while others wait for some.
+    /// The next part of the body. `None` if the body is too slow to keep its share while others wait.
     pub(super) async fn next<B: Body + Unpin>(
         &mut self,
         body: &mut B,
@@ -120,7 +122,8 @@ impl IncomingBody<'_> {
         }
     }
 
-    /// Makes `room` large enough for `bytes` in all, of which `new` have just come; false if there is none for too long.
+    /// Makes the share large enough for `bytes` in total, of which `new` have just arrived. `false` if that takes too
+    /// long.
     pub(super) async fn take(&mut self, room: &mut Option<BodyShare>, bytes: usize, new: usize) -> bool {
         self.bytes += new;
         let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -185,7 +188,7 @@ mod tests {
         assert!(at.is_sorted_by(|one, next| one < next), "{at:?}");
     }
 
-    /// A body of which nothing ever comes.
+    /// A body of which no byte arrives.
     struct Stalled;
 
     impl Body for Stalled {

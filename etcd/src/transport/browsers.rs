@@ -1,17 +1,17 @@
-//! What pages in a browser may do with this server.
+//! What web pages in a browser may do with this server.
 //!
-//! A browser sends requests on behalf of any page that its user opens, and from where that user may go: localhost, a
-//! company's network. Two things give such a request away.
+//! A browser sends requests for any page that its user opens, from the user's place in the network: localhost, or a
+//! company's network. Two properties identify such requests.
 //!
-//! - *Where it comes from.* `Sec-Fetch-Site`, or else `Origin`, names the page. What changes something is refused if
-//!   that is a page of another origin, unless `-cors` names it. Keys are open unless `-keys-same-origin` closes them,
-//!   as they always were.
-//! - *Which host it names.* A page whose own DNS name is pointed at this server is of the same origin as the server. But
-//!   its requests carry that name: `-host-whitelist` refuses it, and the dashboard always does. By TLS no check is
-//!   needed: the certificate is not valid for that name.
+//! - *The origin.* `Sec-Fetch-Site`, or else `Origin`, tells where the page comes from. Requests that change
+//!   something are refused if they come from another origin, unless `-cors` lists it. Requests for keys are allowed
+//!   as in etcd 2.3, unless `-keys-same-origin` forbids them.
+//! - *The host.* A page whose own DNS name points to this server has the same origin as the server. But its requests
+//!   carry that name: `-host-whitelist` refuses it, and the dashboard always does. With TLS no check is needed,
+//!   because the certificate is not valid for that name.
 //!
-//! **Invariant:** [`BrowserRules::check`] stands before all pages, [`plain_get`](super::plain_get) aside, which leaves
-//! requests to it while the list of hosts has an end.
+//! **Invariant:** [`BrowserRules::check`] runs before all pages except `api/v2/plain_get.rs`, which leaves all
+//! requests to it when hosts are limited.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ use crate::log;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// How often the log tells of refused requests.
+/// The least time between two log lines about refused requests.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Whose requests are answered. Clones share what was logged.
+/// The rules for requests from browsers. Clones share the time of the last log line.
 #[derive(Debug, Clone, Default)]
 pub struct BrowserRules {
-    /// Which pages of other origins may read answers, and change things.
+    /// Which pages of other origins may read responses and change things.
     pub(crate) cors: Cors,
     hosts: HostWhitelist,
-    /// The names of this server, for its dashboard; `None` if it has none of its own.
+    /// The names of this server, for its dashboard; `None` if it serves no dashboard.
     dashboard: Option<Vec<String>>,
-    /// Whether the keys are closed to pages of other origins, like everything else.
+    /// Whether pages of other origins may not change keys.
     keys_same_origin: bool,
     logged: Arc<Mutex<Option<Instant>>>,
 }
@@ -55,18 +55,18 @@ struct HostWhitelist {
     names: Vec<String>,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Forbidden {
-    /// It names a host that is not in the list.
+    /// The host is not in the list.
     Host(String),
-    /// It names a host that this server's dashboard is not known by.
+    /// The dashboard is not served at this host.
     DashboardHost(String),
-    /// It comes from a page of another origin, and would change something.
+    /// The request would change something and comes from a page of another origin.
     Origin(String),
 }
 
-/// What a page is about, as far as it matters here.
+/// The kind of page, as far as the rules differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Area {
     Keys,
@@ -81,7 +81,7 @@ impl Default for HostWhitelist {
 }
 
 impl HostWhitelist {
-    /// Without a host or with a `*`, any host.
+    /// Without a host, or with a `*`, all hosts are allowed.
     fn new<S: AsRef<str>>(hosts: &[S]) -> HostWhitelist {
         let names = hosts.iter().map(AsRef::as_ref).filter(|host| *host != "*").map(normal).collect();
         HostWhitelist { any: hosts.is_empty() || hosts.iter().any(|host| host.as_ref() == "*"), names }
@@ -89,7 +89,7 @@ impl HostWhitelist {
 }
 
 impl BrowserRules {
-    /// The rules that the settings of a member or a proxy make.
+    /// The rules from the configuration of a member or a proxy.
     pub(crate) fn new(config: &Config) -> BrowserRules {
         let own = config.listen_client_urls.iter().chain(config.advertise_client_urls.iter());
         let mut names: Vec<String> = own.map(|url| normal(url.host())).collect();
@@ -103,21 +103,21 @@ impl BrowserRules {
         }
     }
 
-    /// The same for a process without a dashboard: what it passes on is checked where that is answered.
+    /// The same rules without a dashboard: a proxy leaves that check to the member.
     pub(crate) fn without_dashboard(mut self) -> BrowserRules {
         self.dashboard = None;
         self
     }
 
-    /// Whether requests for some hosts are refused, whatever they want.
+    /// Whether requests for some hosts are always refused.
     pub(crate) fn limits_hosts(&self) -> bool {
         !self.hosts.any
     }
 
-    /// Whether to answer a request, which came by TLS or not. `area_of` tells what the page at a path is about.
+    /// Checks whether to answer a request. `encrypted` means TLS; `area_of` tells which kind of page is at a path.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the request is refused.
     pub(crate) fn check(
         &self,
         head: &Parts,
@@ -141,7 +141,7 @@ impl BrowserRules {
         if !self.hosts.any && !self.hosts.names.contains(&host) {
             return Err(Forbidden::Host(host));
         }
-        // A number is no name that somebody could have pointed here.
+        // An IP address is not a DNS name that an attacker could point here.
         let is_known = |own: &Vec<String>| {
             host.parse::<IpAddr>().is_ok()
                 || host == "localhost"
@@ -160,7 +160,7 @@ impl BrowserRules {
         let headers = &head.headers;
         let mut origins = headers.get_all(ORIGIN).iter().peekable();
         let is_another = match headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes()) {
-            // The browser knows best: before a reverse proxy the host may have another name than here.
+            // The browser's own verdict counts: behind a reverse proxy the host may have another name.
             Some(b"same-origin" | b"none") => return Ok(()),
             Some(_) => true,
             None => origins.peek().is_some(),
@@ -193,7 +193,7 @@ impl BrowserRules {
 }
 
 impl Forbidden {
-    /// What the client is told.
+    /// The response to the client.
     pub(crate) fn response(&self, headers: HeaderMap) -> Response {
         let status = match self {
             Forbidden::Host(_) | Forbidden::DashboardHost(_) => StatusCode::MISDIRECTED_REQUEST,
@@ -223,7 +223,7 @@ impl Forbidden {
     }
 }
 
-/// The host that a request names, with its port if it has one.
+/// The host in the request, with its port if there is one.
 fn authority(head: &Parts) -> &str {
     match head.uri.authority() {
         Some(authority) => authority.as_str(),
@@ -236,14 +236,15 @@ fn host(head: &Parts) -> String {
     text.parse::<Authority>().map_or_else(|_| normal(text), |authority| normal(authority.host()))
 }
 
-/// A host as it is compared: in lower case, without brackets and without a dot at its end.
+/// A host in the form for comparison: lower case, without brackets and without a dot at its end.
 fn normal(host: &str) -> String {
     let host = host.trim();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Whether an origin is the one of a host and port. The scheme is left out: whoever can change that can do all the rest.
+/// Whether an origin belongs to this host and port. The scheme does not matter: an attacker who can change it
+/// no origin.
 fn is_origin_of(origin: &[u8], host: &[u8]) -> bool {
     let rest = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
     rest.is_some_and(|rest| !host.is_empty() && rest.eq_ignore_ascii_case(host))
@@ -361,7 +362,7 @@ mod tests {
             assert_eq!(status(&listed, &head("GET", "/v2/keys/a", host, &[])), 421, "{host}");
             assert_eq!(status(&listed, &head("OPTIONS", "/v2/keys/a", host, &[])), 421, "{host}");
         }
-        // The target counts, if it is a whole URL.
+        // In an absolute target the host of the target counts.
         let absolute = head("GET", "http://evil.example/v2/keys", "etcd.example", &[]);
         assert_eq!(status(&listed, &absolute), 421);
         let encrypted = head("GET", "/v2/keys/a", "evil.example", &[]);

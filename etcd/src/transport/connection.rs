@@ -1,7 +1,7 @@
-//! One client's connection, from its first byte to its last.
+//! One client connection, from its first byte to its last.
 //!
-//! The HTTP library is there only while there is something to do for it: an idle connection is a socket and
-//! this task, and so is one that [watches](super::watch).
+//! The HTTP library and its buffers exist only while a request is in progress. An idle connection is a socket and
+//! this task, and so is one with a [watch](super::watch).
 
 use std::future::poll_fn;
 use std::io;
@@ -28,21 +28,22 @@ use super::takeover::{self, Takeover, TakeoverEnd};
 use super::watch_thread::WatchThread;
 use crate::connections::{Activity, Phase};
 
-/// How often a connection is looked at. One at which nothing happened in between goes to rest.
+/// The interval between two checks of a connection. If nothing happened in between, the HTTP library is dropped.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many looks in a row may find a client in the middle of a request or an answer, and nothing moving.
+/// A client that makes no progress in the middle of a request or a response is cut off after this number of checks.
 pub(super) const STALLED_CHECKS_MAX: u32 = 30;
 
-/// The bytes of a request that have to arrive between two looks, on average: 8 KiB a second. A request that takes longer
-/// than [`STALLED_CHECKS_MAX`] looks and this rate allow is cut off: it holds a connection that others may need.
+/// The bytes of a request that must arrive between two checks, on average: 8 KiB a second. A request may take
+/// [`STALLED_CHECKS_MAX`] checks and the time that this rate allows; then it is cut off, because other clients may
+/// need the connection.
 const CHECK_BYTES_MIN: u64 = 80 * 1024;
 
-/// How long we read on after an answer to a request that was not read to its end. A socket that is closed
-/// with input left is reset, and the client would not see the answer.
+/// How long input is still read after the response to a request that was not read to its end. A socket that is closed
+/// with unread input sends a reset, and the client may lose the response.
 const LINGER_TIME: Duration = Duration::from_millis(500);
 
-/// The sign that all connections are to end.
+/// Tells a connection that it has to end.
 pub(super) struct Stop<'n> {
     state: &'n ListenerState,
     activity: &'n Arc<Activity>,
@@ -50,50 +51,50 @@ pub(super) struct Stop<'n> {
 }
 
 impl Stop<'_> {
-    /// Whether the server stops. The task is woken when it does.
+    /// Whether the server stops. Wakes the task when it does.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.registered {
             self.registered = true;
-            // A task's waker stays the same, so that once is enough.
+            // A task's waker does not change, so one registration is enough.
             self.activity.register(cx);
         }
         self.state.stopping.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection is to be closed because another one needs its room.
+    /// Whether this connection must close to make room for another one.
     fn must_close(&self) -> bool {
         self.activity.must_close()
     }
 }
 
-/// A connection between two of its states.
+/// A connection between two states.
 pub(super) struct Connection {
     socket: Stream,
-    /// Read and not yet used.
+    /// Bytes that were read and not used yet.
     carry: BytesMut,
-    /// What the connection does next, unless it is to speak HTTP.
+    /// What takes the connection over next; `None` for HTTP.
     takeover: Option<Takeover>,
 }
 
 impl Connection {
-    /// At its first byte.
+    /// A connection of which no byte has been read.
     pub(super) fn new(socket: Stream) -> Box<Connection> {
         Connection::before(socket, BytesMut::new(), None)
     }
 
-    /// Boxed: in the state of a task it would have several places, of which all but one are empty.
+    /// Boxed: inline it would occupy several slots in the state of the task, of which only one is used.
     fn before(socket: Stream, carry: BytesMut, takeover: Option<Takeover>) -> Box<Connection> {
         Box::new(Connection { socket, carry, takeover })
     }
 
-    /// Takes the connection out of the runtime of this thread.
+    /// Removes the connection from this thread's runtime.
     pub(super) fn detach(self) -> io::Result<Detached> {
         let Connection { socket, carry, takeover } = self;
         Ok(Detached { socket: socket.detach()?, carry, takeover })
     }
 }
 
-/// A connection between two threads.
+/// A connection on its way from one thread to another.
 pub(super) struct Detached {
     socket: net::Detached,
     carry: BytesMut,
@@ -101,15 +102,15 @@ pub(super) struct Detached {
 }
 
 impl Detached {
-    /// Lets the runtime of this thread have the connection.
+    /// Adds the connection to this thread's runtime.
     pub(super) fn attach(self) -> io::Result<Box<Connection>> {
         let Detached { socket, carry, takeover } = self;
         Ok(Connection::before(socket.attach()?, carry, takeover))
     }
 }
 
-/// Serves a connection until it ends. On the main thread, which has a watch_thread, it may also come to a watch that is
-/// better off elsewhere: then it is returned.
+/// Serves a connection until it ends. On the main thread, which passes a `watch_thread`, a watch may have to move to
+/// that thread: then the connection is returned.
 pub(super) async fn serve_connection<S: Site>(
     mut connection: Box<Connection>,
     site: &Arc<S>,
@@ -131,8 +132,8 @@ pub(super) async fn serve_connection<S: Site>(
                 let _counted = watch_thread.map(WatchThread::count_on_main);
                 let (socket, carry) = (&mut connection.socket, &mut connection.carry);
                 let ended = poll_fn(|cx| watch.poll(socket, carry, site, &mut stop, cx)).await;
-                // One event ends many long polls at once. What comes next on this connection waits until all
-                // of them have their answer.
+                // One event ends many long polls at once. All of them get their response before the next request on
+                // this connection is read.
                 yield_now().await;
                 Some(ended)
             }
@@ -147,7 +148,7 @@ pub(super) async fn serve_connection<S: Site>(
             None => {}
         }
         let Connection { mut socket, mut carry, .. } = *connection;
-        // The library and its buffers come once there is something to read.
+        // The HTTP library and its buffers are created when there is something to read.
         if carry.is_empty() {
             carry = wait_for_request(&mut socket, &**site, &mut stop).await?;
         }
@@ -180,18 +181,18 @@ pub(super) async fn serve_connection<S: Site>(
 
 /// How the HTTP library's part of a connection ended.
 enum HttpEnd {
-    /// The connection is over.
+    /// The connection has ended.
     Closed,
-    /// Nothing is going on. A part of a request that is here has been arriving for this number of looks.
+    /// No request is in progress. If a part of a request is here, it has been arriving for this number of checks.
     Quiet(Box<Connection>, u32),
-    /// A request comes with many header lines. It has been arriving for this number of looks.
+    /// A request with many header lines is arriving, for this number of checks so far.
     Crowded(Box<Connection>, u32),
-    /// A watch or a wait begins.
+    /// A watch or a pending answer takes the connection over.
     TakenOver(Box<Connection>),
 }
 
-/// Reads requests and answers them, until there is nothing to do or a watch begins. The request that `carry` begins
-/// has been arriving for that number of looks already, and its head may need `room`.
+/// Reads and answers requests until the connection is idle or taken over. The request at the beginning of `carry` has
+/// been arriving for `arriving` checks, and its head may need `room`.
 async fn serve_http<S: Site>(
     socket: Stream,
     carry: BytesMut,
@@ -205,8 +206,8 @@ async fn serve_http<S: Site>(
     let exchange =
         Arc::new(site.clone().begin_exchange(flow.clone(), socket.peer_addr().ok(), socket.is_tls()));
     let io = HttpIo::new(site.clone(), socket, carry, flow.clone(), room);
-    // In a box of its own: one that was just given back is still in the processor's cache, while a place in each
-    // connection's state is not where there are many.
+    // In its own box: a box that was freed a moment ago is still in the processor's cache. With many connections, a
+    // place in each connection's state is not.
     let service = service_fn(move |request| Box::pin(S::answer(exchange.clone(), request)));
     let mut connection = http_server.builder(room).serve_connection(io, service);
     let mut check_timer = pin!(sleep(http_server.check_interval));
@@ -220,7 +221,7 @@ async fn serve_http<S: Site>(
         }
         loop {
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                // The library answers what it cannot parse, and reads no further.
+                // The library responds to a request that it cannot parse, and reads no further.
                 let lingers = flow.lingers() || result.is_err_and(|error| error.is_parse());
                 return Poll::Ready(PollEnd::Closed { lingers });
             }
@@ -247,7 +248,7 @@ async fn serve_http<S: Site>(
                     CheckResult::Stalled => return Poll::Ready(PollEnd::Cut),
                 }
             }
-            // Polled once, it wakes the task when it elapses; there is no need to poll it at each request.
+            // Polled once, the timer wakes the task when it elapses. It need not be polled for each request.
             check_again = check_timer.as_mut().poll(cx).is_ready();
         }
         Poll::Pending
@@ -276,18 +277,19 @@ async fn serve_http<S: Site>(
 }
 
 enum PollEnd {
-    /// In order, or by the client. What it still sends is to be read where our answer might else be lost.
+    /// In order, or by the client. With `lingers`, further input is read first, or the client could lose the
+    /// response.
     Closed {
         lingers: bool,
     },
-    /// By us, in the middle of something.
+    /// By the server, in the middle of a request.
     Cut,
     Quiet,
     Crowded,
     TakenOver,
 }
 
-/// What the library had read, and what it was yet to get. Copied, so that the library's buffer can go.
+/// Joins what the library has read and what it has not received yet. The copy lets the library's buffer be freed.
 fn join(read: Bytes, held: BytesMut) -> BytesMut {
     if read.is_empty() {
         return held;
@@ -298,23 +300,23 @@ fn join(read: Bytes, held: BytesMut) -> BytesMut {
     joined
 }
 
-/// What regular looks at a connection tell.
+/// The state of the regular checks of a connection.
 #[derive(Default)]
 struct ProgressChecks {
     activity: u32,
     stalled: u32,
-    /// The request that is arriving, by the count of all.
+    /// The number of the request that is arriving.
     begun: u32,
-    /// Looks since it began to arrive.
+    /// The checks since it began to arrive.
     arriving: u32,
 }
 
 enum CheckResult {
-    /// Something is going on.
+    /// A request is in progress.
     Busy,
-    /// Nothing happened, and nothing is to be done.
+    /// Nothing happened, and there is nothing to do.
     Quiet,
-    /// The client owes us something for too long.
+    /// The client has made no progress for too long.
     Stalled,
 }
 
@@ -341,7 +343,7 @@ impl ProgressChecks {
         CheckResult::Busy
     }
 
-    /// Whether a request arrives byte by byte, so that it would hold the connection for as long as the client likes.
+    /// Whether a request arrives too slowly, so that the client could keep the connection as long as it likes.
     fn arrives_too_slowly(&mut self, flow: &Flow) -> bool {
         let begun = flow.begun();
         if begun != self.begun || !flow.is_arriving() {
@@ -357,11 +359,10 @@ impl ProgressChecks {
     }
 }
 
-/// Waits for the next request that needs the HTTP library, and answers those before it that do not. The bytes
-/// that it begins with; `None` when there will be none.
+/// Waits for the next request that needs the HTTP library, and answers those before it that do not. Returns the first
+/// bytes of that request, or `None` when the connection ends.
 ///
-/// Idle connections are not closed, however long it takes: the kernel's probes find those whose client is
-/// gone.
+/// Idle connections are never closed for their age: keep-alive probes of the kernel find clients that are gone.
 async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_>) -> Option<BytesMut> {
     let mut out = Output::default();
     let mut left = BytesMut::new();
@@ -401,7 +402,7 @@ async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Sto
     .await
 }
 
-/// Takes what the client still sends, for a while.
+/// Reads and discards further input for a while.
 async fn linger(socket: &mut Stream) {
     let drained = poll_fn(|cx| {
         if Pin::new(&mut *socket).poll_shutdown(cx).is_pending() {
@@ -424,7 +425,7 @@ async fn linger(socket: &mut Stream) {
 mod tests {
     use super::*;
 
-    /// Looks at a connection on which so many bytes come between two looks, until they end it.
+    /// Runs checks while this number of bytes arrives between two of them, until one ends the connection.
     fn checks_until_cut(flow: &Flow, checks: &mut ProgressChecks, bytes: usize, most: u32) -> Option<u32> {
         (1..=most).find(|_| {
             flow.delivers(bytes, false);
@@ -441,11 +442,11 @@ mod tests {
         };
         let (flow, mut checks) = (begin(), ProgressChecks::default());
         assert_eq!(checks_until_cut(&flow, &mut checks, 1, 1000), Some(STALLED_CHECKS_MAX));
-        // Also if it was left alone in between: the looks are counted on.
+        // Checks before an idle phase count too.
         let flow = begin();
         let mut checks = ProgressChecks { arriving: STALLED_CHECKS_MAX - 2, ..ProgressChecks::default() };
         assert_eq!(checks_until_cut(&flow, &mut checks, 1, 1000), Some(2));
-        // And if not even the first line is whole.
+        // The same for a first line that is incomplete.
         let (flow, mut checks) = (Flow::default(), ProgressChecks::default());
         flow.holds(true);
         let cut = (1..1000).find(|_| matches!(checks.next(&flow), CheckResult::Stalled));
@@ -466,7 +467,7 @@ mod tests {
             checks_until_cut(&begin(), &mut ProgressChecks::default(), 1, 200),
             Some(STALLED_CHECKS_MAX)
         );
-        // One request after the other has its own time.
+        // Each request has its own time.
         let (flow, mut checks) = (Flow::default(), ProgressChecks::default());
         for _ in 0..100 {
             flow.delivers(16, true);

@@ -1,4 +1,4 @@
-//! Cross-origin requests: which web pages may read the answers.
+//! Cross-origin requests: which web pages may read responses.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN,
@@ -9,7 +9,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, OPTIONS, PUT, 
 const HEADERS: HeaderValue = HeaderValue::from_static("accept, content-type, authorization");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
-/// The origins that `-cors` allows.
+/// The origins of `-cors`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cors {
     any: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Cors {
 }
 
 impl Cors {
-    /// Allows these origins, compared byte for byte; `*` allows all. An origin that no header can hold never
+    /// Allows these origins, compared byte for byte; `*` allows all. An origin that is not a valid header value never
     /// matches.
     pub(crate) fn new<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Cors {
         let mut cors = Cors::default();
@@ -36,17 +36,17 @@ impl Cors {
         self.any
     }
 
-    /// Whether the list names this origin.
+    /// Whether the list contains this origin.
     pub(super) fn names(&self, origin: &HeaderValue) -> bool {
         self.origins.contains(origin)
     }
 
-    /// Whether any page may read an answer.
+    /// Whether some page of another origin may read a response.
     pub(crate) fn allows_any(&self) -> bool {
         self.any || !self.origins.is_empty()
     }
 
-    /// What the answer's `Access-Control-Allow-Origin` says to a request with these headers, if anything.
+    /// The value of `Access-Control-Allow-Origin` for a request with these headers; `None` if the header is omitted.
     pub(crate) fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if self.any {
             return Some(ANY);
@@ -59,7 +59,7 @@ impl Cors {
     }
 }
 
-/// Adds the headers that let `origin` read the answer.
+/// Adds the headers that allow `origin` to read the response.
 pub(super) fn allow(origin: HeaderValue, answer: &mut HeaderMap) {
     answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

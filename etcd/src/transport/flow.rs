@@ -1,6 +1,6 @@
-//! Where a connection stands: what its socket's side and its answering side know of each other.
+//! The state of a connection, shared by the side that owns the socket and the side that answers requests.
 //!
-//! Both sides live in one task, so the atomics are never contended; they only let the two share.
+//! Both sides run in one task, so the atomics are never contended; they only make sharing possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -11,57 +11,58 @@ use super::takeover::{PendingAnswer, Takeover};
 use super::watch::Watch;
 use crate::connections::{Activity, ClientPresence, Phase};
 
-/// Instead of a length.
+/// Used instead of a length for a chunked body.
 const IN_CHUNKS: u64 = u64::MAX;
 
-/// What the socket's side waits for before it gives the HTTP library more.
+/// What the socket side waits for before it passes on more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// A head is parsed.
+    /// The library has parsed the head.
     Parsed = 1,
-    /// Nothing is being answered, and all answers have left.
+    /// No request is being answered, and all responses are sent.
     Idle = 2,
 }
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Default)]
 pub(crate) struct Flow {
-    /// Something of a head was handed to the HTTP library, which has not parsed it yet.
+    /// A part of a head was passed to the HTTP library, which has not parsed it yet.
     in_head: AtomicBool,
-    /// Bytes handed to the library since the last request's first one.
+    /// Bytes passed to the library since the beginning of the last request.
     delivered: AtomicU64,
-    /// Something came along with the head, behind it.
+    /// Bytes of the body arrived together with the head.
     is_followed: AtomicBool,
-    /// How long the body of the last request is; [`IN_CHUNKS`] if its end tells.
+    /// The length of the last request's body, or [`IN_CHUNKS`].
     body: AtomicU64,
-    /// What must happen before the library can be given more, an [`Until`]; 0 for nothing.
+    /// The [`Until`] that must happen before the library may have more bytes; 0 for none.
     postponed: AtomicU8,
-    /// Bytes were written that the library has not seen off yet.
+    /// Bytes were written that the library has not flushed yet.
     unflushed: AtomicBool,
-    /// Counts reads, writes and requests; it only matters whether it moves.
+    /// Counts reads, writes and requests. Only changes of this number matter.
     activity: AtomicU32,
     /// A request is being answered.
     answering: AtomicBool,
     /// The request's body is being read.
     reading_body: AtomicBool,
-    /// The answer leaves input unread: the client must get a chance to read it before the socket closes.
+    /// The response leaves input unread: before the socket closes, the client needs time to read the response.
     lingers: AtomicBool,
-    /// The first line of a request is not whole yet, and not handed to the library.
+    /// A request line is incomplete, and not passed to the library.
     holding: AtomicBool,
-    /// A head comes that the parser in use has no room for.
+    /// A head has more lines than the current parser has room for.
     crowded: AtomicBool,
-    /// Counts requests whose head was read.
+    /// Counts requests whose heads were read.
     begun: AtomicU32,
-    /// Whether the client is still there.
+    /// Whether the client is still connected.
     client: ClientPresence,
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
-    /// What the other connections' need for room is to know of this one.
+    /// Reports the state to [`ConnectionSlots`](crate::connections::ConnectionSlots), which closes connections to
+    /// make room.
     connection: Option<Arc<Activity>>,
 }
 
 impl Flow {
-    /// At the first byte of a connection, or of a later request on it.
+    /// The state at the first byte of a connection or of a later request.
     pub(super) fn new(connection: Arc<Activity>) -> Flow {
         connection.enter(Phase::Arriving);
         Flow { connection: Some(connection), ..Flow::default() }
@@ -73,9 +74,9 @@ impl Flow {
         }
     }
 
-    // The socket's side.
+    // The socket side.
 
-    /// So many bytes go to the library. `is_first` if a request begins with them.
+    /// Records that bytes are passed to the library. `is_first` if a request begins with them.
     pub(super) fn delivers(&self, bytes: usize, is_first: bool) {
         self.moves();
         if is_first {
@@ -91,36 +92,36 @@ impl Flow {
         self.delivered.store(self.delivered.load(Relaxed) + bytes as u64, Relaxed);
     }
 
-    /// The head is handed over, and something behind it is here.
+    /// Records that bytes follow the head that was passed on.
     pub(super) fn follows(&self) {
         self.is_followed.store(true, Relaxed);
     }
 
-    /// Whether the library has not parsed yet what it has of a head.
+    /// Whether the library has a head that it has not parsed yet.
     pub(super) fn is_in_head(&self) -> bool {
         self.in_head.load(Relaxed)
     }
 
-    /// How long the last request's body is; `None` if it comes in chunks.
+    /// The length of the last request's body; `None` if it is chunked.
     pub(super) fn body(&self) -> Option<u64> {
         Some(self.body.load(Relaxed)).filter(|bytes| *bytes != IN_CHUNKS)
     }
 
-    /// There is something that the library gets only later. It must be asked again then.
+    /// Records that the library must be polled again after `until`, because bytes wait.
     pub(super) fn postpones(&self, until: Until) {
         self.postponed.store(until as u8, Relaxed);
     }
 
-    /// Whether a part of a request's first line is held back.
+    /// Records whether an incomplete request line is held back.
     pub(super) fn holds(&self, holding: bool) {
         self.holding.store(holding, Relaxed);
         if holding {
-            // What came before it is no merit of this request.
+            // Bytes that came before do not count for this request.
             self.delivered.store(0, Relaxed);
         }
     }
 
-    /// A head waits for another parser.
+    /// Records that a head needs a parser with more room.
     pub(super) fn crowds(&self) {
         self.crowded.store(true, Relaxed);
     }
@@ -129,12 +130,12 @@ impl Flow {
         self.crowded.load(Relaxed)
     }
 
-    /// There is something to write.
+    /// Records that there are bytes to write.
     pub(super) fn writes(&self) {
         self.unflushed.store(true, Relaxed);
     }
 
-    /// Some of it was written.
+    /// Records that bytes were written.
     pub(super) fn wrote(&self) {
         self.moves();
     }
@@ -143,14 +144,14 @@ impl Flow {
         self.unflushed.store(false, Relaxed);
     }
 
-    /// Whether the client is still there: asked by the answering side, found out by this one.
+    /// Whether the client is still connected: the answering side requests it, the socket side finds out.
     pub(crate) fn client(&self) -> &ClientPresence {
         &self.client
     }
 
     // The answering side.
 
-    /// A request's head is read. Its body has this length in bytes; `None` if it comes in chunks.
+    /// Records that a head was parsed. `body` is the length of the body in bytes; `None` if it is chunked.
     pub(crate) fn begins(&self, body: Option<u64>) {
         self.moves();
         self.in_head.store(false, Relaxed);
@@ -165,12 +166,12 @@ impl Flow {
         self.enter(if reads { Phase::Receiving } else { Phase::Busy });
     }
 
-    /// Whether some of the request's body came along with its head.
+    /// Whether some of the body arrived together with the head.
     pub(crate) fn has_body_begun(&self) -> bool {
         self.is_followed.load(Relaxed)
     }
 
-    /// The request is answered.
+    /// Records that the request is answered.
     pub(crate) fn ends(&self) {
         self.answering.store(false, Relaxed);
         self.enter(Phase::Idle);
@@ -180,12 +181,12 @@ impl Flow {
         self.lingers.store(true, Relaxed);
     }
 
-    /// The answer is a watch: it takes the connection over.
+    /// Lets a watch take the connection over.
     pub(crate) fn hand_over_to_watch(&self, watch: Watch) {
         self.takes_over(Takeover::Watch(Box::new(watch)));
     }
 
-    /// The answer is long in coming: it takes the connection over.
+    /// Lets a pending answer take the connection over.
     pub(crate) fn hand_over_to_answer(&self, pending: PendingAnswer) {
         self.takes_over(Takeover::Wait(Box::new(pending)));
     }
@@ -195,9 +196,9 @@ impl Flow {
         self.takeover_waits.store(true, Relaxed);
     }
 
-    // The connection's owner.
+    // The owner of the connection.
 
-    /// Whether a watch, or who waits, takes over and nothing of earlier answers is left to write.
+    /// Whether there is a takeover and all earlier responses are written.
     pub(super) fn is_taken_over(&self) -> bool {
         self.takeover_waits.load(Relaxed) && !self.unflushed.load(Relaxed)
     }
@@ -206,7 +207,7 @@ impl Flow {
         self.takeover.lock().take()
     }
 
-    /// Whether the library is to be asked again for what it wants to read: what had to happen before has happened.
+    /// Whether the library has to be polled again, because what it had to wait for has happened.
     pub(super) fn resumes(&self) -> bool {
         let postponed = self.postponed.load(Relaxed);
         let resumes = (postponed == Until::Parsed as u8 && !self.in_head.load(Relaxed))
@@ -221,32 +222,32 @@ impl Flow {
         self.activity.load(Relaxed)
     }
 
-    /// Whether nothing is being answered, and all answers have left.
+    /// Whether no request is being answered and all responses are sent.
     pub(super) fn is_idle(&self) -> bool {
         !self.answering.load(Relaxed) && !self.unflushed.load(Relaxed)
     }
 
-    /// Whether the connection can be closed for the sake of another one: nothing of an answer would be lost.
+    /// Whether the connection can be closed for another one without losing a response.
     pub(super) fn can_be_spared(&self) -> bool {
         self.is_idle() || self.reading_body.load(Relaxed)
     }
 
-    /// Whether a part of a request is here and the rest is not.
+    /// Whether only a part of a request has arrived.
     pub(super) fn is_arriving(&self) -> bool {
         self.in_head.load(Relaxed) || self.holding.load(Relaxed) || self.reading_body.load(Relaxed)
     }
 
-    /// How many requests have begun, so that one can be told from the next.
+    /// The number of requests so far; it tells one request from the next.
     pub(super) fn begun(&self) -> u32 {
         self.begun.load(Relaxed)
     }
 
-    /// Bytes that have come since the last request's first one.
+    /// Bytes that arrived since the beginning of the last request.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Relaxed)
     }
 
-    /// Whether it is the client that must move next for anything to happen.
+    /// Whether progress depends on the client.
     pub(super) fn waits_for_client(&self) -> bool {
         self.unflushed.load(Relaxed) || self.reading_body.load(Relaxed)
     }
@@ -256,7 +257,7 @@ impl Flow {
     }
 
     fn moves(&self) {
-        // No read-modify-write: there is but one task.
+        // No read-modify-write: there is only one task.
         self.activity.store(self.activity.load(Relaxed).wrapping_add(1), Relaxed);
     }
 }

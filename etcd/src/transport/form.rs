@@ -1,43 +1,43 @@
 //! Parameters of a request: the query and, in some requests, a form in the body.
 //!
-//! A parameter may come more than once; the first one counts, and those of the body come before those of
-//! the query. All of it is checked, also what nobody asks for: one bad escape refuses the request.
+//! A parameter may occur several times; the first one counts, and those of the body come before those of the query.
+//! Everything is checked, also unused parameters: one bad escape refuses the request.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use shared::quote::quote;
 
-/// The parameters that the API knows. Any other is checked and forgotten.
+/// The parameters of the API. Any other one is checked and ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Param {
     /// The value to set.
     Value,
-    /// The value that a compare wants.
+    /// The value for a compare.
     PrevValue,
-    /// The modified index that a compare wants.
+    /// The modified index for a compare.
     PrevIndex,
     /// Whether the key must exist.
     PrevExist,
-    /// The first index that a watch is about.
+    /// The first index of a watch.
     WaitIndex,
-    /// With everything below.
+    /// Includes everything below.
     Recursive,
-    /// In the order of names.
+    /// Sorted by name.
     Sorted,
     /// A watch.
     Wait,
     /// A directory.
     Dir,
-    /// A read through the log.
+    /// A quorum read.
     Quorum,
-    /// A watch that goes on after its first event.
+    /// A watch that continues after its first event.
     Stream,
     /// Seconds to live.
     Ttl,
-    /// Move the expiration, keep the value.
+    /// Changes the expiration and keeps the value.
     Refresh,
-    /// The first index that a watch of v1 is about.
+    /// The first index of a watch of v1.
     Index,
 }
 
@@ -65,18 +65,18 @@ impl Param {
     }
 }
 
-/// The parameters of one request. What needs no unescaping is borrowed from it.
+/// The parameters of one request. Values without escapes are borrowed from it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Form<'a> {
     first: [Option<Cow<'a, [u8]>>; PARAMS],
 }
 
-/// Why parameters cannot be read.
+/// Why parameters cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FormError {
-    /// A `;` where only `&` separates.
+    /// A `;`, although only `&` separates.
     Semicolon,
-    /// A `%` without two hexadecimal digits; up to three bytes from there on.
+    /// A `%` without two hexadecimal digits, and up to two bytes after it.
     Escape(Vec<u8>),
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for FormError {
 }
 
 impl<'a> Form<'a> {
-    /// Reads a form body, empty where there is none, and a query. Errors of the body come first.
+    /// Parses a form body, which may be empty, and a query. Errors of the body come first.
     pub(crate) fn parse(body: &'a [u8], query: &'a [u8]) -> Result<Form<'a>, FormError> {
         let mut form = Form::default();
         let body_error = form.take_pairs(body);
@@ -101,7 +101,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// The same for v1, where what cannot be read is passed over.
+    /// The same for v1, where malformed parameters are ignored.
     pub(crate) fn parse_what_can_be(body: &'a [u8], query: &'a [u8]) -> Form<'a> {
         let mut form = Form::default();
         let _ = form.take_pairs(body);
@@ -109,12 +109,12 @@ impl<'a> Form<'a> {
         form
     }
 
-    /// The parameter's first value, `None` where the request does not name it.
+    /// The first value of the parameter; `None` if the request does not have it.
     pub(crate) fn get(&self, param: Param) -> Option<&[u8]> {
         self.first[param as usize].as_deref()
     }
 
-    /// Of several errors the last semicolon counts, else the first escape.
+    /// Of several errors the last semicolon is reported, otherwise the first escape.
     fn take_pairs(&mut self, mut rest: &'a [u8]) -> Option<FormError> {
         let mut error = None;
         while !rest.is_empty() {
@@ -142,13 +142,13 @@ impl<'a> Form<'a> {
     }
 }
 
-/// The first values of these parameters, empty for none, read as [`Form::parse`] reads.
+/// The first values of these parameters, empty if missing, parsed like [`Form::parse`].
 pub(crate) fn values<'a, const N: usize>(
     names: [&str; N],
     body: &'a [u8],
     query: &'a [u8],
 ) -> Result<[Cow<'a, [u8]>; N], FormError> {
-    // Checks all of it, so that what follows meets no error.
+    // Checks everything first, so that the code below meets no error.
     Form::parse(body, query)?;
     let mut values = [const { None }; N];
     let pairs = [body, query].into_iter().flat_map(|text| text.split(|byte| *byte == b'&'));
@@ -168,7 +168,7 @@ fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// Turns `+` into blanks and `%XX` into bytes.
+/// Replaces `+` by a blank and `%XX` by a byte.
 fn unescape(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormError> {
     if memchr::memchr2(b'%', b'+', bytes).is_none() {
         return Ok(Cow::Borrowed(bytes));
@@ -193,7 +193,7 @@ fn unescape(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FormError> {
     Ok(Cow::Owned(out))
 }
 
-/// The byte that the two hexadecimal digits at the start of `bytes` stand for.
+/// The byte that the two hexadecimal digits at the start of `bytes` encode.
 pub(super) fn hex_pair(bytes: &[u8]) -> Option<u8> {
     let (high, low) = (hex_digit(*bytes.first()?)?, hex_digit(*bytes.get(1)?)?);
     Some(high << 4 | low)
@@ -208,7 +208,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// A boolean in one of the twelve spellings that Go's `strconv` reads.
+/// A boolean in one of the twelve spellings that Go's `strconv` accepts.
 pub(crate) fn parse_bool(bytes: &[u8]) -> Option<bool> {
     match bytes {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),

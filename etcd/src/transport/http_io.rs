@@ -1,11 +1,11 @@
-//! The side of a connection that the HTTP library reads from and writes to.
+//! The socket as the HTTP library sees it.
 //!
-//! It answers plain reads itself (see [`plain_get`](super::plain_get)), repairs request lines (see
-//! [`request_line`](super::request_line)) and notes where the connection stands.
+//! This layer answers plain reads itself (see `api/v2/plain_get.rs`), rewrites request lines (see
+//! [`request_line`](super::request_line)) and records the state of the connection.
 //!
-//! **Invariant:** it looks at bytes, and changes them, only at a request's first one, and while the library has no
-//! other to parse or to answer. The library gets one request at a time, of which it has said itself where the body
-//! ends (see [`RequestPosition`]): what comes behind that waits here. So it does not matter in how many pieces the bytes come.
+//! **Invariant:** it inspects and changes bytes only at the first byte of a request, while the library has no other
+//! request to parse or answer. The library receives one request at a time and reports where its body ends (see
+//! [`RequestPosition`]); later bytes wait here. So it does not matter how the bytes are split into reads.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,44 +24,44 @@ use super::position::RequestPosition;
 use super::request_line::{self, RequestLine};
 use super::site::{HeadRoom, Site};
 
-/// Bytes that one read takes from the socket.
+/// The most bytes that one read takes from the socket.
 const READ_BYTES_MAX: usize = 16 * 1024;
 
-/// What is answered to a version of HTTP that we do not speak.
+/// The response to an unsupported version of HTTP.
 const VERSION_UNKNOWN: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version\r\n\
     Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     505 HTTP Version Not Supported: unsupported protocol version";
 
-/// A socket as the HTTP library uses it.
+/// The socket that the HTTP library uses.
 pub(super) struct HttpIo<S> {
     site: Arc<S>,
     socket: Stream,
     flow: Arc<Flow>,
-    /// Answers to plain reads, on their way.
+    /// Responses to plain reads that are being written.
     out: Output,
-    /// Bytes that are read and not yet handed on.
+    /// Bytes that were read but not passed on.
     held: BytesMut,
-    /// Where `held` begins, or else what is read next.
+    /// The position of the first byte of `held`, or else of the next byte that is read.
     position: RequestPosition,
     state: State,
-    /// What the library has room for.
+    /// The number of header lines that the library has room for.
     room: HeadRoom,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Bytes go on as soon as the library may have them.
+    /// Bytes are passed on as soon as the library may have them.
     Passing,
-    /// `held` begins a request whose first line is not whole yet.
+    /// `held` begins with an incomplete request line.
     Holding,
-    /// `held` belongs to a head that the library in its present form has no room for.
+    /// `held` belongs to a head with more lines than the library has room for.
     Crowded,
-    /// The connection ends with [`VERSION_UNKNOWN`], of which so much is written.
+    /// [`VERSION_UNKNOWN`] is sent; this number of bytes is written. Then the connection ends.
     Refusing(usize),
 }
 
 impl<S: Site> HttpIo<S> {
-    /// A connection of which `carry` is read already; at a request's first byte.
+    /// A connection at the first byte of a request. `carry` has been read already.
     pub(super) fn new(
         site: Arc<S>,
         socket: Stream,
@@ -82,18 +82,18 @@ impl<S: Site> HttpIo<S> {
         }
     }
 
-    /// The socket, and what is read of it but was not handed on.
+    /// The socket, and the bytes that were read but not passed on.
     pub(super) fn into_parts(self) -> (Stream, BytesMut) {
         (self.socket, self.held)
     }
 
-    /// Looks at the request line that `held` begins with.
+    /// Checks the request line at the beginning of `held`.
     fn check_request_line(&mut self) {
         self.state = State::Passing;
         self.flow.holds(false);
         match request_line::check(&self.held) {
             RequestLine::Fine => {}
-            // What is too long is for the library to refuse.
+            // The library refuses a line that is too long.
             RequestLine::Partial if self.held.len() >= self.site.http_server().limits.head_bytes_max => {}
             RequestLine::Partial => {
                 self.state = State::Holding;
@@ -109,14 +109,14 @@ impl<S: Site> HttpIo<S> {
         }
     }
 
-    /// Learns from the library where the request ends whose head it has parsed.
+    /// Learns from the library how long the body is, after it has parsed the head.
     fn learn_body_length(&mut self) {
         if self.position.is_in_head() && !self.flow.is_in_head() {
             self.position.head_parsed(self.flow.body());
         }
     }
 
-    /// What must happen before the library gets what comes next.
+    /// What has to happen before the library may have the next bytes.
     fn waits_for(&self) -> Option<Until> {
         match self.position {
             RequestPosition::Start if !self.flow.is_idle() => Some(Until::Idle),
@@ -125,8 +125,8 @@ impl<S: Site> HttpIo<S> {
         }
     }
 
-    /// How many of `bytes`, which come next, the library gets now: they are on their way. `None` if it must have more
-    /// room before.
+    /// Counts the next bytes as passed on, and returns how many of `bytes` those are. `None` if the library needs
+    /// more room first.
     fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
         let is_first = match self.position {
             RequestPosition::Start => true,
@@ -145,7 +145,7 @@ impl<S: Site> HttpIo<S> {
         Some(portion.bytes)
     }
 
-    /// Hands on what is held, as far as it goes. Whether it was anything.
+    /// Passes on held bytes as far as possible. Returns whether there were any.
     fn pass_held(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
         let mut held = std::mem::take(&mut self.held);
         let passed = self.pass(&held[..held.len().min(buf.remaining())]);
@@ -159,14 +159,14 @@ impl<S: Site> HttpIo<S> {
         passed.is_some()
     }
 
-    /// Sees off what answers plain reads.
+    /// Writes the responses to plain reads.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.out.is_empty() {
             self.flow.writes();
             let before = self.out.written();
             let written = self.out.poll_write(&mut self.socket, self.site.http_server().stall_time_max(), cx);
             if self.out.written() != before {
-                // A client that reads slowly is one that something moves for.
+                // A slow reader makes progress, too.
                 self.flow.wrote();
             }
             ready!(written)?;
@@ -196,9 +196,9 @@ impl<S: Site> Read for HttpIo<S> {
         loop {
             ready!(this.poll_out(cx))?;
             match this.state {
-                // To the library the connection ends here.
+                // For the library the connection ends here.
                 State::Refusing(written) => return this.poll_refuse(cx, written),
-                // The connection's owner looks after each poll.
+                // The connection checks this state after each poll.
                 State::Crowded => return Poll::Pending,
                 State::Passing | State::Holding => {}
             }
@@ -228,7 +228,7 @@ impl<S: Site> Read for HttpIo<S> {
                 if this.held.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                // The rest of the first line never comes. The library says what is to be said.
+                // The rest of the request line will not come. The library responds to that.
                 this.position = RequestPosition::Unknown;
                 this.state = State::Passing;
                 continue;
@@ -239,7 +239,8 @@ impl<S: Site> Read for HttpIo<S> {
                 continue;
             }
             if this.position == RequestPosition::Start {
-                // A plain read does not count as activity: who does nothing else needs the library no longer.
+                // A plain read is not counted as activity: a client that sends nothing else does not need the
+                // library.
                 let used = this.site.answer_at_once(bytes, &mut this.out);
                 if used > 0 || request_line::check(bytes) != RequestLine::Fine {
                     this.held.extend_from_slice(&bytes[used..]);

@@ -1,4 +1,4 @@
-//! Takes connections in, and sees them off when the server stops.
+//! Accepts connections, and ends them when the server stops.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use super::site::Site;
 use super::threads::ClientThreads;
 use crate::connections::{Activity, ConnectionSlots, Phase, Port, Slot};
 
-/// How often the kernel asks a silent client whether it is still there.
+/// The interval of the kernel's keep-alive probes to silent clients.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What a listener's connections share with it.
+/// What a listener shares with its connections.
 #[derive(Default)]
 pub(super) struct ListenerState {
-    /// All connections are to end. Each looks at it when it is woken, see [`ConnectionSlots::wake`].
+    /// All connections have to end. Each of them checks this when it is woken, see [`ConnectionSlots::wake`].
     pub(super) stopping: AtomicBool,
     open: AtomicUsize,
     closed: Notify,
 }
 
-/// Serves clients until `stop` says true; then takes in no more, and returns when the last connection is
-/// closed: what is being answered is answered, watches are cut. The caller bounds how long that may take.
+/// Serves clients until `stop` is true. Then accepts no more connections, and returns when the last one is closed:
+/// current requests are answered, watches are cut. The caller limits how long that may take.
 pub(crate) async fn serve<S: Site>(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -71,7 +71,7 @@ pub(crate) async fn serve<S: Site>(
     }
 }
 
-/// Waits until `stop` says true. A sender that is gone means the same.
+/// Waits until `stop` is true or its sender is gone.
 async fn wait_for_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -93,7 +93,7 @@ async fn serve_socket<S: Site>(
     open: OpenConnection,
     thread: ServingThread,
 ) {
-    // A connection that cannot be set up so is served all the same.
+    // If a socket option cannot be set, the connection works without it.
     let _ = socket.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keep_alive);
@@ -114,14 +114,14 @@ async fn serve_socket<S: Site>(
         () = stopping(&state, activity) => return,
     };
     let Some(accepted) = accepted else { return };
-    // Who is refused learns why from the protocol itself, and the acceptor has logged it.
+    // TLS itself tells a rejected client the reason, and the acceptor has logged it.
     let Ok(stream) = accepted else { return };
     activity.enter(Phase::Silent);
     let watch_thread = &site.http_server().watch_thread;
     let relief = (thread == ServingThread::Main).then_some(watch_thread);
     let served = serve_connection(Connection::new(stream), &site, &state, activity, relief).await;
     let Some(connection) = served else { return };
-    // One that cannot move is closed, and its client comes again.
+    // If the connection cannot move, it is closed, and the client connects again.
     let Ok(detached) = connection.detach() else { return };
     let held = (open, watch_thread.count_moved());
     let (there, detached) = (site.clone(), Box::new(detached));
@@ -133,7 +133,7 @@ async fn serve_socket<S: Site>(
     });
 }
 
-/// Waits until all connections are to end.
+/// Waits until all connections have to end.
 async fn stopping(state: &ListenerState, activity: &Activity) {
     poll_fn(|cx| {
         activity.register(cx);

@@ -1,18 +1,18 @@
-//! The `Content-Type` of a request: does its body hold a form?
+//! The `Content-Type` of a request: whether its body is a form.
 //!
-//! Go's server reads the header strictly, so that a malformed one refuses a request that would do without.
+//! Go's server parses the header strictly, so a malformed one refuses even a request that needs none.
 
 /// The content type of a form.
 pub(crate) const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Whether a body of this content type is JSON, in whatever charset it says: JSON is UTF-8.
+/// Whether a body of this content type is JSON. The charset does not matter: JSON is UTF-8.
 pub(crate) fn is_json(content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     let (base, params) = content_type.split_at(end);
     base.trim_ascii().eq_ignore_ascii_case(b"application/json") && check_params(params).is_ok()
 }
 
-/// Whether a body of this content type is a form; the text of the error that a malformed header is.
+/// Whether a body of this content type is a form. For a malformed header, the text of the error.
 pub(crate) fn is_form(content_type: &[u8]) -> Result<bool, &'static str> {
     if content_type == FORM {
         return Ok(true);
@@ -53,7 +53,7 @@ fn check_params(mut rest: &[u8]) -> Result<(), &'static str> {
             return Ok(());
         }
         let Some((name, after)) = split_param(rest) else {
-            // A last semicolon may stand alone.
+            // A single semicolon at the end is allowed.
             return if rest.trim_ascii() == b";" { Ok(()) } else { Err("mime: invalid media parameter") };
         };
         let name = name.to_ascii_lowercase();
@@ -65,7 +65,7 @@ fn check_params(mut rest: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The name of the parameter that `text` begins with, and what follows its value.
+/// The name of the first parameter in `text`, and the text after its value.
 fn split_param(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, rest) = split_token(text.strip_prefix(b";")?.trim_ascii_start());
     if name.is_empty() {
@@ -82,7 +82,7 @@ fn split_param(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, after))
 }
 
-/// What follows a quoted string whose opening quote is already gone.
+/// The text after a quoted string whose opening quote has been removed.
 fn skip_quoted(mut text: &[u8]) -> Option<&[u8]> {
     loop {
         let (byte, after) = text.split_first()?;

@@ -1,15 +1,13 @@
-//! The HTTP side of the server, whatever it serves: connections, requests and answers, before it is known what is asked
-//! for.
+//! HTTP for the server, independent of what it serves: listeners, connections, requests and responses.
 //!
 //! ```text
-//! listener ─▶ connection ─▶ front ─▶ hyper ─▶ Site::answer ─▶ the pages of a member, or a proxy
-//!             │    ▲                               │
-//!             │    └──────────── watch ◀───────────┘
+//! listener ─▶ connection ─▶ http_io ─▶ hyper ─▶ Site::answer ─▶ the pages of a member, or a proxy
+//!             │    ▲                                 │
+//!             │    └───────────── watch ◀────────────┘
 //!             └─▶ Site::answer_at_once
 //! ```
 //!
-//! What is served is a [`Site`], the only way from here to the pages. **Invariant:** nothing here knows a page, nor the
-//! member.
+//! A [`Site`] answers the requests. **Invariant:** nothing here knows a page or the member.
 
 mod body_budget;
 pub(crate) mod browsers;

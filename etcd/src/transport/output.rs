@@ -1,4 +1,4 @@
-//! Bytes on their way to a client without the HTTP library.
+//! Bytes that are written to a client without the HTTP library.
 
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
@@ -13,30 +13,30 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, RemainingPieces};
 
-/// What is about to be written: small things together, a large body by itself and uncopied.
+/// Bytes to write: small parts in one buffer, a large body uncopied.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) small: Vec<u8>,
-    /// Comes after `small`, with what ends it.
+    /// Written after `small`; the second part ends it.
     pub(crate) large: Option<(Bytes, &'static [u8])>,
-    /// Comes after those, in chunks that are made as they are sent.
+    /// Written after that, in chunks that are produced while they are sent.
     pub(crate) rest: Option<RemainingPieces>,
-    /// How long the last chunk was made: longer and longer, as long as the client keeps up.
+    /// The size of the last chunk. It grows as long as the client keeps up.
     piece_bytes: usize,
-    /// How much of `small` and `large` is written.
+    /// How many bytes of `small` and `large` are written.
     position: usize,
-    /// How many bytes were written at all.
+    /// How many bytes were written in total.
     written: usize,
-    /// A chunk has just been written: others come first.
+    /// A chunk has just been written: other tasks run first.
     yields: bool,
-    /// It was others' turn, and nothing keeps this from going on.
+    /// Other tasks had their turn; writing can go on.
     yielded: bool,
     /// Runs while the client does not read.
     slow: Option<Pin<Box<Sleep>>>,
 }
 
 impl Output {
-    /// What begins with these bytes, and nothing large.
+    /// Starts with these bytes.
     pub(super) fn of(small: Vec<u8>) -> Output {
         Output { small, ..Output::default() }
     }
@@ -45,25 +45,25 @@ impl Output {
         self.small.is_empty() && self.large.is_none() && self.rest.is_none()
     }
 
-    /// Whether another answer may be put behind what is here.
+    /// Whether another response may be appended.
     pub(crate) fn takes_more(&self, bytes_max: usize) -> bool {
         self.large.is_none() && self.rest.is_none() && self.small.len() < bytes_max
     }
 
-    /// How much of it is written, while something of it is left.
+    /// The bytes written so far, while something is left.
     pub(super) fn written(&self) -> usize {
         self.written
     }
 
-    /// Whether the last [`poll_write`](Output::poll_write) stopped only to let others have their turn.
+    /// Whether the last [`poll_write`](Output::poll_write) stopped only to let other tasks run.
     pub(super) fn has_yielded(&self) -> bool {
         self.yielded
     }
 
-    /// Writes what is left of it; then gives its memory back.
+    /// Writes the rest; then frees the memory.
     ///
     /// # Errors
-    /// When the client is gone, or reads nothing for as long as `stall_time_max`.
+    /// If the client is gone, or reads nothing for `stall_time_max`.
     pub(super) fn poll_write(
         &mut self,
         socket: &mut Stream,
@@ -77,7 +77,7 @@ impl Output {
             *self = Output::default();
             return written;
         }
-        // Nearly always there is room, and no need for a timer.
+        // Nearly always the socket has room, so no timer is needed.
         let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(stall_time_max)));
         if self.written > before {
             slow.as_mut().reset(Instant::now() + stall_time_max);
@@ -107,9 +107,9 @@ impl Output {
         }
     }
 
-    /// Adds a chunk, and if it is the last one the end of the chunks.
+    /// Appends a chunk. The last one also ends the body.
     pub(crate) fn push_chunk(&mut self, piece: Vec<u8>, is_last: bool) {
-        // Writing into a vector cannot fail.
+        // Writing to a vector cannot fail.
         let _ = write!(self.small, "{:x}\r\n", piece.len());
         self.large = Some((piece.into(), if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }));
         if is_last {
@@ -123,7 +123,8 @@ impl Output {
         let len = parts.iter().map(|part| part.len()).sum();
         while self.position < len {
             let mut before = self.position;
-            // Together: a chunk's head and end are not worth a packet and a system call of their own.
+            // One vectored write: the head and the end of a chunk are not worth a packet and a system call of their
+            // own.
             let left = parts.map(|part| {
                 let from = before.min(part.len());
                 before -= from;
@@ -141,7 +142,7 @@ impl Output {
     }
 }
 
-/// `HTTP/1.1 404 Not Found`, with the end of its line.
+/// Appends a status line such as `HTTP/1.1 404 Not Found`, with its line end.
 pub(crate) fn push_status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());

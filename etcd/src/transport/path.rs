@@ -1,14 +1,14 @@
-//! Paths of requests: unescaping, cleaning, and the redirects that Go's multiplexer answers with.
+//! Paths of requests: unescaping, cleaning, and the redirects of Go's multiplexer.
 
 use std::borrow::Cow;
 
 use super::form::hex_pair;
 
-/// A path with a `%` that no two hexadecimal digits follow.
+/// A path has a `%` without two hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadEscape;
 
-/// Turns `%XX` into bytes; a `+` stays one.
+/// Replaces `%XX` by bytes; keeps `+`.
 pub(crate) fn unescape(path: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
     let Some(first) = memchr::memchr(b'%', path) else { return Ok(Cow::Borrowed(path)) };
     let mut out = Vec::with_capacity(path.len());
@@ -26,7 +26,7 @@ pub(crate) fn unescape(path: &[u8]) -> Result<Cow<'_, [u8]>, BadEscape> {
     Ok(Cow::Owned(out))
 }
 
-/// The path to redirect to, if `path` has empty, `.` or `..` elements. A slash at the end stays.
+/// The path to redirect to, if `path` has empty, `.` or `..` elements. A slash at the end is kept.
 pub(crate) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
     if is_clean(path) {
         return None;

@@ -1,8 +1,8 @@
-//! Answers that are made while they are sent: listings of directories, of any length.
+//! Responses that are produced while they are sent: directory listings of any length.
 //!
-//! What fits into one piece is sent whole and with its length, as most listings are. Of a longer one at most a few
-//! pieces are in memory, whatever the store holds and however slowly the client reads; no lock is held meanwhile, and
-//! a client that goes away ends the work.
+//! A response that fits into one piece is sent as a whole, with its length; most listings do. Of a longer one at most
+//! a few pieces are in memory, however large the store is and however slowly the client reads. No lock is held
+//! meanwhile, and the work ends when the client leaves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use shared::event::Rendering;
 
 use super::flow::Flow;
 
-/// About how many bytes are made at once.
+/// The size of a piece, approximately.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
-/// The same for a client that takes each piece at once.
+/// The largest piece, for a client that takes each piece at once.
 pub(super) const PIECE_BYTES_MAX: usize = 4 * PIECE_BYTES;
 
-/// As much as most listings need.
+/// The size of most listings.
 const FIRST_BYTES: usize = 1024;
 
-/// What makes an answer piece by piece.
+/// Produces a response in pieces.
 pub(crate) trait Pieces: Send {
-    /// Appends the next piece: until `out` has `bytes` bytes or more; what one key needs goes in whole. False once all
+    /// Appends the next piece until `out` has at least `bytes` bytes. One key is never split. `false` when everything
     /// is written.
     fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool;
 }
@@ -34,19 +34,19 @@ impl Pieces for Rendering {
     }
 }
 
-/// An answer of which the first piece is made.
+/// A response whose first piece is produced.
 pub(crate) enum StartedAnswer {
-    /// There is no more of it.
+    /// This is the whole response.
     Whole(Vec<u8>),
-    /// The rest is made as it is sent.
+    /// The rest is produced while it is sent.
     Partial(Vec<u8>, RemainingPieces),
 }
 
-/// What is still to be made of an answer.
+/// The part of a response that is not produced yet.
 pub(crate) struct RemainingPieces(Box<dyn Pieces>);
 
 impl StartedAnswer {
-    /// Makes the first piece.
+    /// Produces the first piece.
     pub(crate) fn begin(mut pieces: impl Pieces + 'static) -> StartedAnswer {
         let mut first = Vec::with_capacity(FIRST_BYTES);
         if pieces.write(&mut first, PIECE_BYTES) {
@@ -58,7 +58,7 @@ impl StartedAnswer {
 }
 
 impl RemainingPieces {
-    /// The next piece, of about so many bytes, and whether it is the last one.
+    /// The next piece, of about `bytes` bytes, and whether it is the last one.
     pub(super) fn next(&mut self, bytes: usize) -> (Vec<u8>, bool) {
         let mut piece = Vec::with_capacity(bytes + bytes / 8);
         let more = self.0.write(&mut piece, bytes);
@@ -66,15 +66,15 @@ impl RemainingPieces {
     }
 }
 
-/// A body that is made while it is sent.
+/// A body that is produced while it is sent.
 pub(crate) struct PiecesBody {
-    /// Made and not yet sent.
+    /// Produced but not sent yet.
     next: Vec<u8>,
-    /// `None` once all is made.
+    /// `None` when everything is produced.
     rest: Option<RemainingPieces>,
-    /// A piece has just been sent: others come first.
+    /// A piece has just been sent: other tasks run first.
     yields: bool,
-    /// The connection that is busy until the body is sent, or dropped with its client.
+    /// The connection, whose request ends when the body is sent or dropped.
     flow: Option<Arc<Flow>>,
 }
 
@@ -93,17 +93,17 @@ impl Drop for PiecesBody {
 }
 
 impl PiecesBody {
-    /// A body of which `next` is made already.
+    /// A body that starts with `next`.
     pub(super) fn new(next: Vec<u8>, rest: RemainingPieces) -> PiecesBody {
         PiecesBody { next, rest: Some(rest), yields: false, flow: None }
     }
 
-    /// Ends the request for `flow` when the body is sent, or dropped with its client.
+    /// Ends the request in `flow` when the body is sent or dropped.
     pub(super) fn holds(&mut self, flow: &Arc<Flow>) {
         self.flow = Some(flow.clone());
     }
 
-    /// Whether all is made and sent.
+    /// Whether everything is produced and sent.
     pub(super) fn is_end(&self) -> bool {
         self.next.is_empty() && self.rest.is_none()
     }

@@ -1,39 +1,39 @@
-//! Where a connection's next byte stands among its requests, as the HTTP library sees them.
+//! The position of a connection's next byte within its requests, as the HTTP library sees them.
 //!
-//! The library is given a request's head and not a byte of what comes behind its body: the rest waits until it has
-//! parsed the head and said how long the body is. So it never has bytes of the next request while it is busy with
-//! this one, and the next request's first byte is known for what it is, however the bytes came in.
+//! The library receives a request's head, and no byte beyond its body: later bytes wait until it has parsed the head
+//! and reported the length of the body. So it never has bytes of the next request while it works on this one, and the
+//! first byte of the next request is known, however the bytes are split into reads.
 
-/// Where the next byte stands.
+/// The position of the next byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestPosition {
-    /// Before a request: the library has used up all that it was given.
+    /// At the start of a request: the library has consumed everything.
     Start,
-    /// In a request's head.
+    /// In the head of a request.
     Head(HeadPosition),
-    /// Behind a head that the library is about to parse. `ahead` bytes behind it were handed over already, of the
-    /// `body` bytes that the head seems to announce.
+    /// After a head that the library has not parsed yet. `body` is the length that the head seems to announce;
+    /// `ahead` bytes of that were passed on already.
     Parsed { ahead: u64, body: u64 },
-    /// In a body of which so many bytes are to come.
+    /// In a body of which this number of bytes is left.
     Body(u64),
-    /// In a body that comes in chunks.
+    /// In a chunked body.
     Chunks(ChunkedBody),
-    /// Somewhere: the library has seen another end than we have, and what comes is for it alone.
+    /// Unknown: the library found another end than this code. It receives all further bytes.
     Unknown,
 }
 
-/// What is handed over at a time.
+/// The bytes that are passed on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Portion {
-    /// So many bytes.
+    /// Their number.
     pub(super) bytes: usize,
-    /// A head ends in them, and something behind it is here as well.
+    /// A head ends in them, and further bytes follow it.
     pub(super) is_followed: bool,
 }
 
 impl RequestPosition {
-    /// How many of `bytes`, which come next, go to the library now; they count as handed over. `None` if they belong
-    /// to a head that may have more lines than `lines_max`.
+    /// Counts the next bytes as passed on to the library, and returns how many of `bytes` those are. `None` if they
+    /// belong to a head that may have more lines than `lines_max`.
     pub(super) fn advance(&mut self, bytes: &[u8], lines_max: Option<usize>) -> Option<Portion> {
         let mut is_followed = false;
         let passed = match self {
@@ -53,7 +53,7 @@ impl RequestPosition {
                     Some(end) => {
                         let (head, rest) = bytes.split_at(end);
                         is_followed = !rest.is_empty();
-                        // The usual body comes with its head and goes on with it.
+                        // Usually the body arrives with its head and is passed on with it.
                         let body = if is_whole && is_followed { announced(head).unwrap_or(0) } else { 0 };
                         let ahead = at_most(body, rest.len());
                         *self = RequestPosition::Parsed { ahead: ahead as u64, body };
@@ -80,7 +80,7 @@ impl RequestPosition {
                     *self = RequestPosition::Start;
                     end
                 }
-                // The library refuses them too.
+                // The library refuses them as well.
                 Err(MalformedChunk) => {
                     *self = RequestPosition::Unknown;
                     bytes.len()
@@ -91,7 +91,7 @@ impl RequestPosition {
         Some(Portion { bytes: passed, is_followed })
     }
 
-    /// The library has parsed a head, and says how long the body is; `None` if it comes in chunks.
+    /// The library has parsed a head and reports the length of the body; `None` if it is chunked.
     pub(super) fn head_parsed(&mut self, body: Option<u64>) {
         *self = match (*self, body) {
             (RequestPosition::Parsed { ahead, .. }, Some(body)) => match body.checked_sub(ahead) {
@@ -106,12 +106,12 @@ impl RequestPosition {
         };
     }
 
-    /// Whether nothing can be handed over before the library has parsed what it has.
+    /// Whether nothing can be passed on before the library has parsed the head.
     pub(super) fn awaits_parsing(&self) -> bool {
         matches!(self, RequestPosition::Parsed { ahead, body } if ahead == body)
     }
 
-    /// Whether a head is being handed over, or was and is not known to be parsed.
+    /// Whether the next byte is in a head, or after one that is not known to be parsed.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(self, RequestPosition::Head(_) | RequestPosition::Parsed { .. })
     }
@@ -121,12 +121,12 @@ fn at_most(most: u64, bytes: usize) -> usize {
     usize::try_from(most).map_or(bytes, |most| most.min(bytes))
 }
 
-/// A head as far as it has come. Lines end with a newline, before which a carriage return may stand; empty ones before
-/// the first are skipped. What else might end a line the library refuses.
+/// The state of an incomplete head. Lines end with a newline, which may follow a carriage return; empty lines before
+/// the first one are skipped. The library refuses other line ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeadPosition {
     line: LineState,
-    /// Lines that have ended, without the empty ones before the first.
+    /// The number of complete lines, without the empty ones before the first.
     lines: usize,
     /// A line that is not empty has begun.
     has_begun: bool,
@@ -134,17 +134,17 @@ pub(super) struct HeadPosition {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum LineState {
-    /// Nothing of it is here.
+    /// No byte of the line is here.
     #[default]
     Start,
-    /// A carriage return is.
+    /// Only a carriage return is here.
     Return,
-    /// It is not empty.
+    /// The line is not empty.
     Within,
 }
 
 impl HeadPosition {
-    /// Where in `bytes`, which come next, the head ends; `None` if further on.
+    /// Where the head ends in `bytes`, which come next; `None` if it goes on.
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -173,8 +173,8 @@ impl HeadPosition {
     }
 }
 
-/// How long a body this whole head seems to announce. It is a guess, to hand over as much as can be at a time: what
-/// counts is what the library says.
+/// The length of the body that a complete head seems to announce. This guess lets more bytes be passed on at once;
+/// the library's word decides.
 fn announced(head: &[u8]) -> Option<u64> {
     let mut announced = None;
     let mut rest = head;
@@ -198,7 +198,7 @@ fn announced(head: &[u8]) -> Option<u64> {
     announced
 }
 
-/// A body in chunks as far as it has come, by the same rules as the library's.
+/// The state of a chunked body, by the same rules as the library's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ChunkedBody {
     state: ChunkState,
@@ -211,25 +211,25 @@ enum ChunkState {
     #[default]
     Start,
     Size,
-    /// Blanks behind the size.
+    /// Blanks after the size.
     Blank,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
-    /// Behind the last chunk, or a trailer: another one, or the end.
+    /// After the last chunk or a trailer line: another trailer line, or the end.
     Last,
     Trailer,
     TrailerLf,
     EndLf,
 }
 
-/// The chunks are none.
+/// The chunks are malformed.
 struct MalformedChunk;
 
 impl ChunkedBody {
-    /// Where in `bytes`, which come next, the body ends; `None` if further on.
+    /// Where the body ends in `bytes`, which come next; `None` if it goes on.
     fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, MalformedChunk> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -272,8 +272,8 @@ impl ChunkedBody {
 mod tests {
     use super::*;
 
-    /// Hands `bytes` over in these pieces and lets the library parse each head, whose bodies are `bodies`. Where the
-    /// requests end.
+    /// Passes `bytes` on in these pieces and lets the library parse each head, with these lengths of bodies. Returns
+    /// where the requests end.
     fn ends(bytes: &[u8], pieces: &[usize], bodies: &[Option<u64>]) -> Vec<usize> {
         let (mut position, mut bodies) = (RequestPosition::Start, bodies.iter());
         let (mut ends, mut at) = (Vec::new(), 0);
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(parsed(Some(5)), RequestPosition::Body(2));
         assert_eq!(parsed(Some(2)), RequestPosition::Unknown);
         assert_eq!(parsed(None), RequestPosition::Unknown);
-        // It has parsed what has not ended.
+        // The library has parsed a head that is incomplete for this code.
         let mut position = RequestPosition::Start;
         position.advance(b"GET / HTTP/1.1\r\n", None);
         position.head_parsed(Some(0));

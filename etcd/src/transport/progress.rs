@@ -1,10 +1,10 @@
-//! Signs of life on watches during which nothing happens, for clients that ask for them.
+//! Notices on watches that are silent, for clients that request them.
 //!
-//! Proxies and firewalls cut connections over which nothing passes. `progress=30s` in a watch's query has a line feed
-//! sent for each 30 seconds of silence: white space, which readers of JSON pass over, in front of the event of a long
-//! poll and between those of a stream. The header [`X_ETCD_PROGRESS`] tells a client that it may count on them.
+//! Proxies and firewalls cut idle connections. With `progress=30s` in the query of a watch, the server sends a line
+//! feed for each 30 seconds of silence: white space, which JSON parsers skip, before the event of a long poll and
+//! between the events of a stream. The header [`X_ETCD_PROGRESS`] tells a client that it can rely on them.
 //!
-//! Who does not ask has no timer.
+//! Other watches have no timer.
 
 use std::num::NonZeroU16;
 use std::pin::Pin;
@@ -17,25 +17,25 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::form::{self, parse_u64};
 use super::reply;
 
-/// Seconds of silence after which a notice comes, in the answer to a watch that asked for them.
+/// In the response to a watch with notices: the seconds of silence before a notice.
 const X_ETCD_PROGRESS: HeaderName = HeaderName::from_static("x-etcd-progress");
-/// Seconds; more often is a load, and of no use against anything that cuts idle connections.
+/// In seconds. A shorter interval is a load, and helps against nothing that cuts idle connections.
 const INTERVAL_MIN: u64 = 1;
-/// Seconds; whatever cuts idle connections does so within this.
+/// In seconds. Idle connections are cut within this time.
 const INTERVAL_MAX: u64 = 3600;
 
-/// How often a client wants to hear that its watch is alive: seconds, or never.
+/// The interval of notices in seconds; none without notices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Progress(Option<NonZeroU16>);
 
 impl Progress {
-    /// What a watch's query asks for: `progress=30`, `30s`, `5m` or `1h`, moved to between a second and an hour.
+    /// The interval in a watch's query: `progress=30`, `30s`, `5m` or `1h`, limited to between a second and an hour.
     ///
     /// # Errors
-    /// When the value is none of these.
+    /// If the value is malformed.
     pub(crate) fn from_query(query: &[u8]) -> Result<Progress, ()> {
         const NAME: &str = "progress";
-        // Nearly nobody asks: do not read the query once more for that.
+        // Few clients request notices: do not parse the query again for the others.
         if memchr::memmem::find(query, NAME.as_bytes()).is_none() {
             return Ok(Progress::default());
         }
@@ -56,14 +56,14 @@ impl Progress {
         Ok(Progress(NonZeroU16::new(seconds)))
     }
 
-    /// Tells the client that it will hear from us.
+    /// Announces the notices in the response's headers.
     pub(crate) fn announce(self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.0 {
             headers.insert(X_ETCD_PROGRESS, reply::number(u64::from(seconds.get())));
         }
     }
 
-    /// The timer, where one is needed.
+    /// The timer, if there are notices.
     pub(super) fn notices(self) -> Option<Notices> {
         let every = Duration::from_secs(u64::from(self.0?.get()));
         Some(Notices { every, timer: None })
@@ -73,18 +73,18 @@ impl Progress {
 /// The timer of a watch with notices.
 pub(super) struct Notices {
     every: Duration,
-    /// Made where it is first needed: the watch may move to another thread before.
+    /// Created on first use, because the watch may move to another thread before.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Notices {
-    /// Whether it is time for a notice; else the task is woken when it is.
+    /// Whether a notice is due. If not, the task is woken when it is.
     pub(super) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.every)));
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Begins to wait anew.
+    /// Starts the interval again.
     pub(super) fn restart(&mut self) {
         if let Some(timer) = &mut self.timer {
             timer.as_mut().reset(Instant::now() + self.every);

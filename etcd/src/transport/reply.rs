@@ -1,6 +1,6 @@
-//! Answers: their body type, their headers, and the few forms in which errors come.
+//! Responses: their body type, their headers, and the forms of errors.
 //!
-//! An answer is built in the header map that the request came with, so that a connection allocates none.
+//! A response reuses the header map of its request, so that a connection allocates none.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -20,41 +20,41 @@ use super::flow::Flow;
 use super::pieces::{Pieces, PiecesBody, StartedAnswer};
 use super::text;
 
-/// An answer of any page.
+/// The response of any page.
 pub(crate) type Response = http::Response<Body>;
 
-/// The most bytes of a body that are handed over at once; more would only wait in another buffer.
+/// The most bytes of a body that are passed on at once; more would only wait in another buffer.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// The members' cluster.
+/// The id of the cluster.
 pub(crate) const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
-/// The store's index.
+/// The index of the store.
 pub(crate) const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 /// The last committed entry of the log.
 pub(crate) const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
-/// The member's term.
+/// The term of the member.
 pub(crate) const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 
-/// The content type of most answers.
+/// The content type of most responses.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The content type of errors that know no JSON.
+/// The content type of errors without JSON.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-/// Keeps browsers from guessing what a text is.
+/// Keeps browsers from guessing the type of a text.
 pub(crate) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// Ready before the first byte leaves.
+    /// Complete before the first byte is sent.
     Whole(Bytes),
-    /// Made while it is sent.
+    /// Produced while it is sent.
     Pieces(PiecesBody),
 }
 
 impl Body {
-    /// Whether the body itself tells `flow` when the request is answered: it will take its time.
+    /// Whether the body itself records in `flow` that the request is answered, because sending it takes time.
     pub(crate) fn holds(&mut self, flow: &Arc<Flow>) -> bool {
         match self {
             Body::Whole(_) => false,
@@ -103,12 +103,12 @@ impl http_body::Body for Body {
     }
 }
 
-/// An answer with these headers.
+/// A response with these parts.
 pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Bytes>) -> Response {
     answer_with(headers, status, Body::Whole(body.into()))
 }
 
-/// An answer that may be long: what is more than a piece of it is made while it is sent, in chunks.
+/// A response that may be long: it is sent in chunks, which are produced meanwhile, unless it fits into one piece.
 pub(crate) fn pieces(headers: HeaderMap, status: StatusCode, pieces: impl Pieces + 'static) -> Response {
     match StartedAnswer::begin(pieces) {
         StartedAnswer::Whole(whole) => answer(headers, status, whole),
@@ -125,18 +125,18 @@ fn answer_with(headers: HeaderMap, status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// An answer without a body and without a word on what it would be.
+/// A response without a body and without a content type.
 pub(crate) fn empty(headers: HeaderMap, status: StatusCode) -> Response {
     answer(headers, status, Bytes::new())
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(crate) fn json(mut headers: HeaderMap, status: StatusCode, body: Vec<u8>) -> Response {
     headers.insert(CONTENT_TYPE, JSON);
     answer(headers, status, body)
 }
 
-/// An answer in plain text, ended by a newline, as Go's `http.Error` gives it.
+/// A response in plain text that ends with a newline, as Go's `http.Error` writes it.
 pub(crate) fn text_error(mut headers: HeaderMap, status: StatusCode, text: &'static str) -> Response {
     debug_assert!(text.ends_with('\n'), "{text:?}");
     headers.insert(CONTENT_TYPE, TEXT);
@@ -149,13 +149,13 @@ pub(crate) fn not_found(headers: HeaderMap) -> Response {
     text_error(headers, StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// The page does not know this method, but these.
+/// The page does not support this method, only those in `allow`.
 pub(crate) fn method_not_allowed(mut headers: HeaderMap, allow: &'static str) -> Response {
     headers.insert(ALLOW, HeaderValue::from_static(allow));
     text_error(headers, StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
 }
 
-/// `{"message":…}`, the form of errors of the members' and the administration's pages. No final newline.
+/// `{"message":…}`, the form of errors of `/v2/members`, `/v2/auth` and similar pages. No final newline.
 pub(crate) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRef<[u8]>) -> Response {
     let mut body = Vec::with_capacity(16 + message.as_ref().len());
     body.extend_from_slice(b"{\"message\":");
@@ -164,17 +164,17 @@ pub(crate) fn message(headers: HeaderMap, status: StatusCode, message: impl AsRe
     json(headers, status, body)
 }
 
-/// A numbered error, with its own status.
+/// A numbered error with its own status.
 pub(crate) fn api_error(headers: HeaderMap, error: &ApiError) -> Response {
     api_error_as(headers, status_of(error), error)
 }
 
-/// The status of an answer with a numbered error.
+/// The status of a response with a numbered error.
 pub(crate) fn status_of(error: &ApiError) -> StatusCode {
     StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The body of an answer with a numbered error.
+/// The body of a response with a numbered error.
 pub(crate) fn body_of(error: &ApiError) -> Vec<u8> {
     let mut body = error.to_json();
     body.push(b'\n');
@@ -187,20 +187,20 @@ pub(crate) fn api_error_as(mut headers: HeaderMap, status: StatusCode, error: &A
     json(headers, status, body_of(error))
 }
 
-/// Why a request is not understood at all.
+/// Why a request is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadRequest {
-    /// Its target or its headers make no sense.
+    /// The target or the headers are malformed.
     Malformed,
-    /// It names no host.
+    /// There is no Host header.
     HostMissing,
-    /// The host that it names is none.
+    /// The Host header is invalid.
     HostMalformed,
-    /// Its body comes in a coding that we do not know.
+    /// The transfer coding is unknown.
     TransferEncoding,
 }
 
-/// The request is not understood; the connection ends. Go tells the reason in the status line too.
+/// The request is malformed; the connection ends. As in Go, the status line has the reason too.
 pub(crate) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
     headers.insert(CONTENT_TYPE, TEXT);
     close(&mut headers);
@@ -221,17 +221,17 @@ pub(crate) fn bad_request(mut headers: HeaderMap, why: BadRequest) -> Response {
     response
 }
 
-/// Says that the connection ends with this answer.
+/// Marks that the connection ends with this response.
 pub(crate) fn close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, CLOSE);
 }
 
-/// The way to `path`, which is not escaped; the query goes along.
+/// A permanent redirect to `path`, which is not escaped. Keeps the query.
 pub(crate) fn moved(headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
     elsewhere(headers, method, path, query, (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"))
 }
 
-/// The same for now: what asks again asks here again.
+/// A temporary redirect.
 pub(crate) fn found(headers: HeaderMap, method: &Method, path: &[u8]) -> Response {
     elsewhere(headers, method, path, None, (StatusCode::FOUND, "Found"))
 }
@@ -271,15 +271,15 @@ fn elsewhere(
 const NUMBERS: usize = 16;
 
 thread_local! {
-    /// Header values of the last numbers sent: reads send the same index again and again.
+    /// Header values of the last numbers: reads send the same index again and again.
     static NUMBER_VALUES: RefCell<[Option<(u64, HeaderValue)>; NUMBERS]> =
         const { RefCell::new([const { None }; NUMBERS]) };
 }
 
-/// A number as a header's value.
+/// A number as a header value.
 pub(crate) fn number(number: u64) -> HeaderValue {
     NUMBER_VALUES.with_borrow_mut(|values| {
-        // The remainder is below NUMBERS.
+        // The remainder is less than NUMBERS.
         let slot = &mut values[usize::try_from(number % NUMBERS as u64).unwrap_or_default()];
         match slot {
             Some((known, value)) if *known == number => value.clone(),

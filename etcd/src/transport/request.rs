@@ -1,4 +1,4 @@
-//! One request as it comes in: what its head must be, what its body is, what an answer to it may look like.
+//! An incoming request: checks of its head, its body, and the forms that its response may have.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
@@ -15,10 +15,10 @@ use super::flow::Flow;
 use super::reply::{self, BadRequest, Response};
 use super::site::HttpServer;
 
-/// How much of a body that nobody wants is read, so that the connection can go on.
+/// The most bytes of an unused body that are read so that the connection can go on.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 
-/// What Go's server demands of a request's head before it looks at anything else.
+/// The checks that Go's server makes on a head before anything else.
 pub(crate) fn check_head(head: &Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -34,15 +34,15 @@ pub(crate) fn check_head(head: &Parts) -> Result<(), BadRequest> {
     if !is_chunked_alone(&head.headers) {
         return Err(BadRequest::TransferEncoding);
     }
-    // A target without a slash, which the library takes for a host.
+    // The library takes a target without a slash for a host.
     if head.uri.path_and_query().is_none() && head.method != Method::CONNECT {
         return Err(BadRequest::Malformed);
     }
     Ok(())
 }
 
-/// Whether a body comes in no other coding than chunks, named once. Anything else means different bodies to different
-/// servers, which is how requests are smuggled past a proxy.
+/// Whether the body has no other transfer coding than `chunked`, named once. Servers disagree about other codings,
+/// which allows requests to be smuggled past a proxy.
 pub(crate) fn is_chunked_alone(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -52,7 +52,7 @@ pub(crate) fn is_chunked_alone(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a host may have this byte in it.
+/// Whether a host may contain this byte.
 pub(crate) fn is_host_byte(byte: u8) -> bool {
     const KNOWN: [bool; 256] = {
         let mut known = [false; 256];
@@ -71,27 +71,27 @@ pub(crate) fn is_host_byte(byte: u8) -> bool {
     KNOWN[usize::from(byte)]
 }
 
-/// The header map of the request, empty: the answer's headers go into it.
+/// The header map of the request, emptied for the headers of the response.
 pub(crate) fn empty_headers(head: &mut Parts) -> HeaderMap {
     let mut headers = std::mem::take(&mut head.headers);
     headers.clear();
     headers
 }
 
-/// The body of a request that arrived whole: no page ever sees a part of one.
+/// The body of a request that arrived as a whole: pages never see a part of a body.
 ///
-/// **Invariant:** made in this file only: by reading a body to its end, or for a request that has none. A request
-/// that cannot change anything may have its body left unread; then this is empty.
+/// **Invariant:** created in this file only, by reading a body to its end, or for a request without a body. For a
+/// request that changes nothing the body may stay unread; then this is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WholeBody(Bytes);
 
 impl WholeBody {
-    /// The bytes, for a proxy to send on.
+    /// The bytes, for a proxy to forward.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.0
     }
 
-    /// A body that a test made up.
+    /// A body for a test.
     #[cfg(test)]
     pub(crate) fn of(bytes: &[u8]) -> WholeBody {
         WholeBody(Bytes::copy_from_slice(bytes))
@@ -106,14 +106,14 @@ impl std::ops::Deref for WholeBody {
     }
 }
 
-/// What an answer without a known length may look like.
+/// The possible forms of a response without a known length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Framing {
-    /// The client knows chunks.
+    /// The client understands chunks.
     pub(crate) chunked: bool,
-    /// It may send another request when it has the answer.
+    /// The client may send another request after the response.
     pub(crate) keep_alive: bool,
-    /// It wants the answer's headers only.
+    /// The client wants the headers only.
     pub(crate) head: bool,
 }
 
@@ -128,7 +128,7 @@ impl Framing {
     }
 }
 
-/// Refuses a request of a page in a browser.
+/// Refuses a request from a web page.
 pub(crate) async fn forbid(
     flow: &Flow,
     forbidden: &Forbidden,
@@ -141,7 +141,7 @@ pub(crate) async fn forbid(
     forbidden.response(headers)
 }
 
-/// `headers` and those that let `origin` read the answer.
+/// `headers`, with those that allow `origin` to read the response.
 pub(crate) fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
     if let Some(origin) = origin {
         cors::allow(origin, &mut headers);
@@ -162,14 +162,14 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expects {
     Nothing,
-    /// `100 Continue`, which the library sends once the body is read.
+    /// `100 Continue`, which the library sends when the body is read.
     Continue,
-    /// Something that we do not know.
+    /// An unknown expectation.
     Unknown,
 }
 
 impl Expects {
-    /// What a request with these headers says.
+    /// The expectation of a request with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Expects {
         match headers.get(EXPECT) {
             None => Expects::Nothing,
@@ -183,14 +183,14 @@ impl Expects {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
     TooLarge,
-    /// The client went away, or its framing is broken.
+    /// The client left, or the framing is broken.
     Broken,
-    /// Others take all that may be taken at a time.
+    /// Other bodies take the whole budget.
     NoRoom,
 }
 
 impl BodyError {
-    /// The status and the words for the client.
+    /// The status and the text for the client.
     pub(crate) fn status_and_text(self) -> (StatusCode, &'static str) {
         match self {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
@@ -202,7 +202,7 @@ impl BodyError {
     }
 }
 
-/// Reads a body of at most as many bytes as there may be. What comes with it is to be kept for as long as the body.
+/// Reads a body of at most the configured length. Keep the share as long as the body.
 pub(crate) async fn read(
     flow: &Flow,
     http_server: &HttpServer,
@@ -215,8 +215,8 @@ pub(crate) async fn read(
     Ok((WholeBody(read?), room))
 }
 
-/// Reads a body of at most `limit` bytes that no page wants: only its end counts. Without the end the request is
-/// not whole, and nothing may be done for it.
+/// Reads a body of at most `limit` bytes that no page uses, to find its end: an incomplete request must not be
+/// carried out.
 pub(crate) async fn skip_body(
     flow: &Flow,
     limit: usize,
@@ -254,7 +254,7 @@ async fn read_up_to(
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     let mut incoming_body = budget.incoming_body();
-    // Of a body whose length was announced the last byte is its end.
+    // For a body with an announced length, the last byte is the end.
     while !body.is_end_stream()
         && let Some(frame) = incoming_body.next(body, room.as_ref()).await.ok_or(BodyError::NoRoom)?
     {
@@ -263,10 +263,10 @@ async fn read_up_to(
             return Err(BodyError::TooLarge);
         }
         if first.is_empty() && whole.is_empty() {
-            // Most bodies come in one piece, which need not be copied.
+            // Most bodies come in one piece, which is not copied.
             first = data;
         } else {
-            // What really came counts, not what is announced: memory is taken as it is written to.
+            // The bytes that arrived count, not the announced length: memory is taken when it is written to.
             let bytes = first.len().max(whole.len()) + data.len();
             if !incoming_body.take(room, bytes, data.len()).await {
                 return Err(BodyError::NoRoom);
@@ -281,7 +281,7 @@ async fn read_up_to(
     Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
-/// Reads a body that nobody wants. Whether the connection can go on; else the answer says that it ends.
+/// Reads an unused body. Returns whether the connection can go on; if not, the response says that it ends.
 pub(crate) async fn discard(
     flow: &Flow,
     body: &mut Incoming,
@@ -293,11 +293,12 @@ pub(crate) async fn discard(
         return true;
     }
     let mut left = UNWANTED_BYTES_MAX;
-    // A client that waits for leave to send its body is not asked for it, nor one that goes anyway.
+    // A client that waits for `100 Continue` does not get it, and a client that closes the connection is not waited
+    // for.
     if framing.keep_alive && expects == Expects::Nothing && body.size_hint().lower() <= left {
         flow.reads_body(true);
         let ended = loop {
-            // Of a body in chunks only its end tells that it is one.
+            // A chunked body may end without a further byte, so only its end tells.
             let frame = match body.frame().await {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => break false,

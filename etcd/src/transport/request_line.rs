@@ -1,24 +1,23 @@
-//! The first line of a request, before the HTTP library sees it.
+//! The request line, before the HTTP library sees it.
 //!
-//! Go's server takes the target of a request as it comes: quotes, angle brackets, raw bytes, and `#`, which
-//! is a character of a key like any other. The library refuses those bytes and forgets what follows a `#`,
-//! so they are escaped here, which changes nothing of what they mean. It also answers 400 to a version of
-//! HTTP that deserves 505.
+//! Go's server accepts targets with quotes, angle brackets, raw bytes and `#`, which is a normal character of a key.
+//! The library refuses those bytes and ignores everything after a `#`. So they are escaped here, which does not
+//! change the meaning. The library also answers an unsupported version of HTTP with 400 instead of 505.
 
-/// What is to be done with a request line.
+/// What to do with a request line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RequestLine {
-    /// It may go on as it is. What is wrong with it, if anything, the library says.
+    /// Pass it on unchanged. If it is malformed, the library says so.
     Fine,
-    /// Its end is not there yet.
+    /// It is incomplete.
     Partial,
-    /// This line, with its newline, stands for the first `consumed` bytes.
+    /// Replace the first `consumed` bytes by this line, which includes a newline.
     Rewritten { line: Vec<u8>, consumed: usize },
-    /// A version of HTTP that we do not speak.
+    /// The version of HTTP is not supported.
     VersionUnknown,
 }
 
-/// Looks at the line that `bytes` begin with.
+/// Checks the line at the beginning of `bytes`.
 pub(crate) fn check(bytes: &[u8]) -> RequestLine {
     let Some(newline) = memchr::memchr(b'\n', bytes) else { return RequestLine::Partial };
     let line = bytes[..newline].strip_suffix(b"\r").unwrap_or(&bytes[..newline]);
@@ -29,7 +28,7 @@ pub(crate) fn check(bytes: &[u8]) -> RequestLine {
     let target = &line[method_end + 1..version_at];
     let version = match &line[version_at + 1..] {
         known @ (b"HTTP/1.1" | b"HTTP/1.0") => known,
-        // Of a minor version that is to come, the rules are those of 1.1.
+        // A later minor version follows the rules of 1.1.
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => b"HTTP/1.1",
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return RequestLine::VersionUnknown,
         _ => return RequestLine::Fine,
@@ -55,11 +54,11 @@ pub(crate) fn check(bytes: &[u8]) -> RequestLine {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// The library takes it for what it is.
+    /// The library accepts it and keeps its meaning.
     Plain,
-    /// It would refuse it, or take it for something else.
+    /// The library would refuse or misread it.
     Escaped,
-    /// Blanks and control characters: refused by everyone.
+    /// Blanks and control characters: every server refuses them.
     Forbidden,
 }
 
@@ -120,7 +119,7 @@ mod tests {
         assert_eq!(line, "PUT /%c3%a9%23f%22%60%7b%7d?a=%3cx%3e&b=\\^| HTTP/1.1\r\n");
         assert_eq!(consumed, "PUT /é#f\"`{}?a=<x>&b=\\^| HTTP/1.1\r\n".len());
         assert_eq!(rewritten(b"GET /\xff HTTP/1.0\n").0, "GET /%ff HTTP/1.0\r\n");
-        // A rewritten line is fine.
+        // A rewritten line needs no change.
         assert_eq!(check(line.as_bytes()), RequestLine::Fine);
     }
 

@@ -1,6 +1,6 @@
-//! What answers the requests of the connections that a listener takes in: a member's pages, or a proxy.
+//! The interface between connections and what answers their requests: a member's pages, or a proxy.
 //!
-//! Listening, TLS, the repair of request lines, rest and farewell of connections are the same for both.
+//! Listeners, TLS, request lines, idle connections and shutdown are the same for both.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,14 +22,14 @@ use super::watch::{PermissionCheck, WatchPermission};
 use super::watch_thread::WatchThread;
 use crate::config::Config;
 
-/// How large requests may be.
+/// Limits on requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A request's first line and headers, in bytes; at least 8192. Beyond it the answer is 431.
+    /// The request line and the headers, in bytes; at least 8192. A longer head gets 431.
     pub head_bytes_max: usize,
-    /// A request's body, in bytes. Beyond it the answer is 413.
+    /// The body, in bytes. A longer one gets 413.
     pub body_bytes_max: usize,
-    /// Levels of a new key below the root. Beyond it the answer is 400.
+    /// The levels of a new key below the root. A deeper key gets 400.
     pub key_levels_max: usize,
 }
 
@@ -49,21 +49,21 @@ impl From<&Config> for Limits {
     }
 }
 
-/// The least that the HTTP library takes for its buffers.
+/// The least buffer size that the HTTP library accepts.
 const MAX_BUF_SIZE_MIN: usize = 8 * 1024;
 
-/// Header lines of whatever members and proxies say to each other.
+/// The most header lines of requests and responses between members and proxies.
 pub(crate) const HEADER_LINES_SHORT: usize = 1000;
 
-/// How many header lines the HTTP library has room for. It makes room for all of them anew for each request, so there
-/// are three sizes; a head that may not fit goes on with the next one.
+/// How many header lines the HTTP library has room for. The library allocates the whole room for each request, so
+/// there are three sizes; a head that may not fit is parsed with the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeadRoom {
-    /// What the library keeps on its stack.
+    /// What fits on the library's stack.
     Usual,
-    /// As many as members and proxies may send.
+    /// What members and proxies may send.
     Long,
-    /// As many as a request may have at all.
+    /// The most that a request may have.
     Crowded,
 }
 
@@ -76,13 +76,13 @@ impl HeadRoom {
         }
     }
 
-    /// How many lines a head may have to be sure of the room; `None` if there is no larger room.
+    /// A head with at most this number of lines certainly fits; `None` if there is no larger room.
     pub(super) fn lines_max(self) -> Option<usize> {
-        // The first line is none of the headers, and the last of them may have begun.
+        // The request line is not a header, and the last header may be incomplete.
         self.next().map(|_| self.lines())
     }
 
-    /// The next larger one, if there is one.
+    /// The next larger room, if there is one.
     pub(super) fn next(self) -> Option<HeadRoom> {
         match self {
             HeadRoom::Usual => Some(HeadRoom::Long),
@@ -92,36 +92,36 @@ impl HeadRoom {
     }
 }
 
-/// What answers requests.
+/// Answers requests.
 pub(crate) trait Site: Send + Sync + 'static {
     /// What the requests of one connection share.
     type Exchange: Send + Sync + 'static;
-    /// The body of an answer.
+    /// The body of a response.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
-    /// How connections are spoken on.
+    /// The settings of all connections.
     fn http_server(&self) -> &HttpServer;
 
-    /// The time, for a watch that takes its connection over.
+    /// The current time, for a watch that has taken its connection over.
     fn clock(&self) -> UnixNanos;
 
-    /// Moves whenever those who watch may have lost their right to it.
+    /// Changes whenever the permission for a watch may have been lost.
     fn rights_generation(&self) -> u64 {
         0
     }
 
-    /// Whether somebody who watches may go on.
+    /// Whether a watch may go on.
     fn may_still_watch(self: &Arc<Self>, _permission: &WatchPermission) -> PermissionCheck {
         Box::pin(std::future::ready(true))
     }
 
-    /// Answers the requests that `bytes` begin with, as far as that can be done at once and without the HTTP
-    /// library. How many bytes they were; `out` has something in it unless that is 0.
+    /// Answers the requests at the beginning of `bytes` that need no waiting and no HTTP library, and returns how
+    /// many bytes they were. Unless that is 0, `out` is not empty.
     fn answer_at_once(&self, _bytes: &[u8], _out: &mut Output) -> usize {
         0
     }
 
-    /// A connection begins to speak. `client` is at its other end, if that can be told; `encrypted` if by TLS.
+    /// Starts a connection. `client` is its address, if known; `encrypted` means TLS.
     fn begin_exchange(
         self: Arc<Self>,
         flow: Arc<Flow>,
@@ -129,14 +129,14 @@ pub(crate) trait Site: Send + Sync + 'static {
         encrypted: bool,
     ) -> Self::Exchange;
 
-    /// Answers one request, and tells the connection's [`Flow`] when it begins and ends.
+    /// Answers one request, and records in the connection's [`Flow`] when it begins and ends.
     fn answer(
         exchange: Arc<Self::Exchange>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
 }
 
-/// How connections are spoken on.
+/// The settings that all connections of a site share.
 pub(crate) struct HttpServer {
     pub(crate) limits: Limits,
     budget: BodyBudget,
@@ -149,9 +149,9 @@ impl HttpServer {
     pub(crate) fn new(limits: Limits) -> HttpServer {
         let mut http = http1::Builder::new();
         http.title_case_headers(true)
-            // Connections look after themselves, without a timer for each request.
+            // Connections check their progress themselves, without a timer for each request.
             .header_read_timeout(None)
-            // Who closes its side behind a request still wants the answer.
+            // A half-closed client still expects a response.
             .half_close(true)
             .max_buf_size(limits.head_bytes_max.max(MAX_BUF_SIZE_MIN))
             .max_header_size(limits.head_bytes_max);
@@ -170,7 +170,7 @@ impl HttpServer {
         }
     }
 
-    /// Gives requests up when their client closes its side: what answers them may wait for ever.
+    /// Drops a request when its client closes its side, because the response may never come.
     pub(crate) fn without_half_close(mut self) -> HttpServer {
         for http in &mut self.http {
             http.half_close(false);
@@ -178,17 +178,17 @@ impl HttpServer {
         self
     }
 
-    /// How long a client may leave us waiting in the middle of a request or an answer while nothing moves.
+    /// How long a client may make no progress in the middle of a request or a response.
     pub(crate) fn stall_time_max(&self) -> Duration {
         self.check_interval * STALLED_CHECKS_MAX
     }
 
-    /// The HTTP library with that much room.
+    /// The HTTP library with room for this number of header lines.
     pub(super) fn builder(&self, room: HeadRoom) -> &http1::Builder {
         &self.http[room as usize]
     }
 
-    /// The room for bodies.
+    /// The memory for bodies.
     pub(super) fn budget(&self) -> &BodyBudget {
         &self.budget
     }

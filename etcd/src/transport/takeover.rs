@@ -1,6 +1,6 @@
-//! What takes a connection over from the HTTP library: a watch, or an answer that may be long in coming.
+//! What takes a connection over from the HTTP library: a watch, or a response that may take long.
 //!
-//! A request that waits is seen when its client closes its side, and the work is dropped.
+//! While such a request waits, a client that closes its side is noticed, and the work is dropped.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,14 +21,14 @@ use super::site::HttpServer;
 use super::text::http_date;
 use super::watch::Watch;
 
-/// Bytes of later requests that are kept while a watch goes on. Beyond it the client waits.
+/// The most bytes of later requests that are kept during a takeover. Then the client has to wait.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
 
 /// What takes a connection over from the HTTP library.
 pub(super) enum Takeover {
     /// A watch.
     Watch(Box<Watch>),
-    /// A request whose answer may be long in coming.
+    /// A request whose response may take long.
     Wait(Box<PendingAnswer>),
 }
 
@@ -37,24 +37,24 @@ pub(super) enum Takeover {
 pub(super) enum TakeoverEnd {
     /// It can.
     KeepAlive,
-    /// The client is gone, or could not tell where the answer ends.
+    /// The client is gone, or the response had no recognizable end.
     Closed,
 }
 
-/// What is done for the client: the status and the text of the answer come out of it.
+/// The work for the client. It returns the status and the text of the response.
 type Work = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)> + Send>>;
 
-/// A request that is about to take its connection over.
+/// A request that takes its connection over until its response is ready.
 pub(crate) struct PendingAnswer {
     work: Work,
     keep_alive: bool,
-    /// The answer has no body, though it tells the length of one.
+    /// `HEAD`: the response has no body, only its length.
     head: bool,
     headers: HeaderMap,
 }
 
 impl PendingAnswer {
-    /// An answer in plain text, with these headers besides its own, once `work` is done.
+    /// Sends a response in plain text with these headers when `work` is done.
     pub(crate) fn new(
         work: impl Future<Output = (StatusCode, Vec<u8>)> + Send + 'static,
         framing: Framing,
@@ -65,7 +65,8 @@ impl PendingAnswer {
     }
 }
 
-/// Waits for the answer and gives it, unless the client or the server ends before. Input goes to `carry`.
+/// Waits for the response and sends it, unless the client leaves or the server stops before. Further input goes to
+/// `carry`.
 pub(super) async fn wait(
     socket: &mut Stream,
     pending: &mut PendingAnswer,
@@ -98,14 +99,14 @@ pub(super) async fn wait(
     }
     let mut out = Output::of(out);
     let written = poll_fn(|cx| match out.poll_write(socket, http_server.stall_time_max(), cx) {
-        // A client that does not read must not keep the server from stopping.
+        // A client that does not read must not delay the end of the server.
         Poll::Pending if stop.poll(cx) => Poll::Ready(Err(io::ErrorKind::Interrupted.into())),
         written => written,
     });
     if written.await.is_ok() && *keep_alive { TakeoverEnd::KeepAlive } else { TakeoverEnd::Closed }
 }
 
-/// Headers as they go over the wire, each in its line.
+/// Appends headers, each on its own line.
 pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
         push_title_case(out, name.as_str());
@@ -115,7 +116,7 @@ pub(super) fn push_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
-/// `x-etcd-index` as `X-Etcd-Index`.
+/// Appends `x-etcd-index` as `X-Etcd-Index`.
 fn push_title_case(out: &mut Vec<u8>, name: &str) {
     let mut starts = true;
     for byte in name.bytes() {
@@ -124,7 +125,7 @@ fn push_title_case(out: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// Reads what the client sends meanwhile. Ready when it is gone.
+/// Reads input that arrives meanwhile. Ready when the client is gone.
 pub(super) fn poll_client(socket: &mut Stream, carry: &mut BytesMut, cx: &mut Context<'_>) -> Poll<()> {
     while carry.len() < CARRY_BYTES_MAX {
         let mut space = [const { MaybeUninit::uninit() }; 512];

@@ -13,7 +13,7 @@ thread_local! {
     static LAST: Cell<(i64, [u8; DATE_LENGTH])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
 }
 
-/// Appends `path` as it stands in a URL: what a path may not hold literally as `%XX`, upper-case.
+/// Appends `path` as a part of a URL: other bytes than those that a path may contain become `%XX`, in upper case.
 pub(crate) fn push_url_path(out: &mut String, path: &[u8]) {
     for &byte in path {
         match byte {
@@ -27,11 +27,11 @@ pub(crate) fn push_url_path(out: &mut String, path: &[u8]) {
 }
 
 fn push_escaped(out: &mut String, byte: u8) {
-    // Writing into a String cannot fail.
+    // Writing to a String cannot fail.
     let _ = write!(out, "%{byte:02X}");
 }
 
-/// Appends `text` with the five characters of HTML escaped.
+/// Appends `text` with the five special characters of HTML escaped.
 pub(super) fn push_html(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
@@ -45,7 +45,7 @@ pub(super) fn push_html(out: &mut String, text: &str) {
     }
 }
 
-/// A length of time as Go prints it: `1h2m3.5s`, `12.3ms`, `4µs`.
+/// A duration in Go's format: `1h2m3.5s`, `12.3ms`, `4µs`.
 pub(crate) fn duration(nanos: i64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let sign = if nanos < 0 { "-" } else { "" };
@@ -68,7 +68,7 @@ pub(crate) fn duration(nanos: i64) -> String {
     }
 }
 
-/// `value / unit` with as many decimals as it takes; `unit` is a power of ten.
+/// `value / unit` with as many decimals as necessary; `unit` is a power of ten.
 fn fraction(value: u64, unit: u64) -> String {
     let (whole, rest) = (value / unit, value % unit);
     if rest == 0 {
@@ -78,7 +78,7 @@ fn fraction(value: u64, unit: u64) -> String {
     format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
 }
 
-/// `now` as HTTP has it: `Sat, 21 Nov 2026 11:01:26 GMT`.
+/// `now` in HTTP's format: `Sat, 21 Nov 2026 11:01:26 GMT`.
 pub(crate) fn http_date(now: UnixNanos) -> [u8; DATE_LENGTH] {
     let second = now.0.div_euclid(1_000_000_000);
     let (last, date) = LAST.get();

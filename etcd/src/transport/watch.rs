@@ -1,8 +1,8 @@
-//! Watches: an answer that begins at once and goes on as events come.
+//! Watches: responses that start at once and go on as events happen.
 //!
-//! A waiting client needs none of the HTTP library's buffers, and ten thousand of them would cost more than
-//! all keys. So a watch takes the connection over: what is left is the socket and the watcher. When it ends
-//! the connection goes back, as long as the answer was framed so that the client can tell its end.
+//! A waiting client needs none of the HTTP library's buffers; for ten thousand clients these would take more memory
+//! than all keys. So a watch takes its connection over and keeps only the socket and the watcher. When the watch
+//! ends, the connection is returned if the client can recognize the end of the response.
 
 use std::io::Write as _;
 use std::pin::Pin;
@@ -24,48 +24,48 @@ use super::site::Site;
 use super::takeover::{TakeoverEnd, poll_client, push_headers};
 use super::text::http_date;
 
-/// Bytes of events that are gathered for one write.
+/// The bytes of events that are collected for one write.
 const WRITE_BYTES: usize = 16 * 1024;
 
 /// A watch that takes its connection over.
 ///
-/// All that it needs is in here: where there are thousands of them, an event touches little memory of each.
+/// Everything is in this value: with thousands of watches, an event should touch little memory of each.
 pub(crate) struct Watch {
     watcher: Watcher,
     guard: PermissionGuard,
-    /// An event that waits until it is known whether the client may see it.
+    /// An event that waits until the permission has been checked.
     held: Option<Arc<Event>>,
     stream: bool,
     chunked: bool,
     keep_alive: bool,
-    /// No event comes any more.
+    /// No more events will come.
     over: bool,
     out: Output,
     extra: Option<Box<Extra>>,
 }
 
-/// What few watches have.
+/// Fields that few watches have.
 #[derive(Default)]
 struct Extra {
     form: Option<Box<EventForm>>,
     notices: Option<Notices>,
 }
 
-/// How an event is written for a client of another API than v2.
+/// Writes an event in the form of another API than v2.
 pub(super) type EventForm = dyn Fn(&Event, UnixNanos) -> Bytes + Send + Sync;
 
-/// What came of a look for events.
+/// The result of collecting events.
 enum Gathered {
-    /// More may come.
+    /// More events may come.
     More,
-    /// No event comes any more.
+    /// No more events will come.
     Last,
-    /// The client may see no more.
+    /// The client has lost its permission.
     Denied,
 }
 
 impl Watch {
-    /// An answer with these headers.
+    /// A watch whose response has these headers.
     pub(crate) fn new(
         (watcher, permission): (Watcher, WatchPermission),
         stream: bool,
@@ -90,7 +90,7 @@ impl Watch {
         Watch { watcher, guard, held: None, stream, chunked, keep_alive, over: false, out, extra: None }
     }
 
-    /// The same with notices while nothing happens, if the client asks for them.
+    /// Adds notices, if the client requests them.
     pub(crate) fn with_progress(mut self, progress: Progress) -> Watch {
         if let Some(notices) = progress.notices() {
             self.extra.get_or_insert_default().notices = Some(notices);
@@ -98,7 +98,7 @@ impl Watch {
         self
     }
 
-    /// The same with events in another form than that of v2.
+    /// Writes events in another form than that of v2.
     pub(crate) fn with_form(mut self, form: Box<EventForm>) -> Watch {
         self.extra.get_or_insert_default().form = Some(form);
         self
@@ -108,7 +108,8 @@ impl Watch {
         self.extra.as_mut()?.notices.as_mut()
     }
 
-    /// Answers until the last event, the client's end or ours. Input goes to `carry`.
+    /// Sends events until the last one, or until the client or the server ends the connection. Further input goes to
+    /// `carry`.
     pub(super) fn poll<S: Site>(
         &mut self,
         socket: &mut Stream,
@@ -119,7 +120,7 @@ impl Watch {
     ) -> Poll<TakeoverEnd> {
         let http_server = site.http_server();
         loop {
-            // The answer is cut, not ended: the client is to see that there may be more to come.
+            // The response is cut without an end, so that the client knows that there may be more events.
             if stop.poll(cx) {
                 return Poll::Ready(TakeoverEnd::Closed);
             }
@@ -127,7 +128,7 @@ impl Watch {
                 match self.gather(site, cx) {
                     Gathered::More => {}
                     Gathered::Last => self.over = true,
-                    // Cut as well: whoever asks again is told why. Its head has left long ago.
+                    // Cut as well: the head was sent long ago, and a new request gets the reason.
                     Gathered::Denied => return Poll::Ready(TakeoverEnd::Closed),
                 }
                 let silent = !self.over && self.out.is_empty();
@@ -139,7 +140,7 @@ impl Watch {
                 if ready!(self.out.poll_write(socket, http_server.stall_time_max(), cx)).is_err() {
                     return Poll::Ready(TakeoverEnd::Closed);
                 }
-                // Whatever was written shows that the connection is alive.
+                // Everything that is written shows that the connection is alive.
                 if let Some(notices) = self.notices() {
                     notices.restart();
                 }
@@ -156,14 +157,14 @@ impl Watch {
         }
     }
 
-    /// Takes the events that are there, up to a write's worth, as long as the client may see them.
+    /// Collects the available events, up to the size of one write, as long as the client has the permission.
     fn gather<S: Site>(&mut self, site: &Arc<S>, cx: &mut Context<'_>) -> Gathered {
         while self.out.large.is_none() && self.out.small.len() < WRITE_BYTES {
             let next = match self.held.take() {
                 Some(event) => Poll::Ready(Some(event)),
                 None => self.watcher.poll_next(cx),
             };
-            // After the event was taken: whatever took the right before it happened is seen here.
+            // Checked after the event was taken, so that every change of permissions before the event counts.
             match self.guard.poll(site, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Gathered::Denied,
@@ -177,7 +178,7 @@ impl Watch {
             match next {
                 Poll::Pending => return Gathered::More,
                 Poll::Ready(None) if self.watcher.has_gap() => {
-                    // Cut, not ended: the client is to see that there were events which it did not get.
+                    // Cut without an end, so that the client knows that it missed events.
                     self.keep_alive = false;
                     return Gathered::Last;
                 }
@@ -208,7 +209,7 @@ impl Watch {
         };
         let small = &mut self.out.small;
         if self.chunked {
-            // Writing into a vector cannot fail.
+            // Writing to a vector cannot fail.
             let _ = write!(small, "{:x}\r\n", body.len());
         }
         if body.len() > WRITE_BYTES {
@@ -220,12 +221,12 @@ impl Watch {
         }
     }
 
-    /// White space, which readers of JSON pass over.
+    /// White space, which JSON parsers skip.
     fn push_notice(&mut self) {
         self.out.small.extend_from_slice(if self.chunked { b"1\r\n\n\r\n" } else { b"\n" });
     }
 
-    /// Ends an answer that has no last event.
+    /// Ends a response that has no last event.
     fn push_end(&mut self) {
         if self.chunked {
             self.out.small.extend_from_slice(b"0\r\n\r\n");
@@ -233,23 +234,23 @@ impl Watch {
     }
 }
 
-/// Whether a watch may go on. It may take a while: the password may have to be checked.
+/// Whether a watch may go on. It may take time to check the password.
 pub(crate) type PermissionCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// Who watches what.
+/// The client and the key of a watch.
 #[derive(Debug)]
 pub(crate) struct WatchPermission {
-    /// The path below `/v2/keys`, with the slash at its end if there is one.
+    /// The path below `/v2/keys`. A slash at its end is kept.
     key: Box<[u8]>,
     recursive: bool,
-    /// Boxed: most have none, and there may be many watches.
+    /// Boxed: most watches have none, and there may be many of them.
     authorization: Option<Box<HeaderValue>>,
-    /// The generation in which the right was there.
+    /// The generation of users and roles in which the permission was checked.
     seen: u64,
 }
 
 impl WatchPermission {
-    /// A right that was there in the generation `seen`.
+    /// A permission that was checked in the generation `seen`.
     pub(crate) fn new(
         key: &[u8],
         recursive: bool,
@@ -269,37 +270,37 @@ impl WatchPermission {
         &self.key
     }
 
-    /// Whether it is about all that is below as well.
+    /// Whether the watch includes everything below.
     pub(crate) fn is_recursive(&self) -> bool {
         self.recursive
     }
 
-    /// The `Authorization` that the watch came with.
+    /// The `Authorization` header of the request.
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_deref()
     }
 }
 
-/// A watch's right, and the look at it that goes on.
+/// The permission of a watch, and a check that is in progress.
 pub(super) struct PermissionGuard {
     permission: WatchPermission,
     check: Option<Box<RunningCheck>>,
 }
 
-/// A look at a right.
+/// A check of a permission.
 struct RunningCheck {
-    /// What it is about.
+    /// The generation that is checked.
     generation: u64,
     result: PermissionCheck,
 }
 
 impl PermissionGuard {
-    /// Of a right that is there.
+    /// A guard for a permission that exists.
     pub(super) fn new(permission: WatchPermission) -> PermissionGuard {
         PermissionGuard { permission, check: None }
     }
 
-    /// Whether the watch may go on. One load, as long as nothing has changed.
+    /// Whether the watch may go on. Costs one atomic load as long as nothing has changed.
     pub(super) fn poll<S: Site>(&mut self, site: &Arc<S>, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
             if let Some(check) = &mut self.check {

@@ -1,11 +1,11 @@
-//! A second thread, for where there are many watches.
+//! A second thread for many watches.
 //!
-//! One event may have thousands of watchers, and to send it to each of them takes most of the time until the last
-//! one has it. So where there are many watches about half of them live on a thread of their own, with their
-//! connections: two cores send. A connection stays there once it has moved: who has watched watches again.
+//! An event may have thousands of watchers, and most of the time until the last one has it is spent on sending. So
+//! with many watches about half of them, with their connections, run on a thread of their own, and two cores send. A
+//! connection that has moved stays there, because its client will watch again.
 //!
-//! Few watches stay on the main thread, where the member's loop is: to wake another thread takes longer than to
-//! tell a few clients.
+//! Few watches stay on the main thread, where the node's loop runs: to wake another thread takes longer than to send
+//! to a few clients.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -14,37 +14,37 @@ use std::thread;
 use super::threads::ConnectionThread;
 use crate::log;
 
-/// So many watches more than on the second thread are on the main one before any moves.
+/// A watch moves when the main thread has this many more than the second one.
 const MORE_ON_MAIN: usize = 32;
 
-/// The second thread, which starts when it is first needed, and how many watches are where.
+/// The second thread, which is started on first use, and the number of watches on each thread.
 #[derive(Default)]
 pub(crate) struct WatchThread {
     /// Watches on the main thread.
     on_main: Arc<AtomicUsize>,
     /// Open connections that moved to the second thread.
     moved: Arc<AtomicUsize>,
-    /// `None` where there cannot be a second thread.
+    /// `None` if there is no second thread.
     thread: OnceLock<Option<ConnectionThread>>,
 }
 
 impl WatchThread {
-    /// Whether a watch that is about to begin on the main thread is to move.
+    /// Whether the next watch on the main thread has to move.
     pub(super) fn takes_next(&self) -> bool {
         self.on_main.load(Relaxed) >= self.moved.load(Relaxed) + MORE_ON_MAIN && self.thread().is_some()
     }
 
-    /// Counts a watch that stays on the main thread, for as long as the answer lives.
+    /// Counts a watch on the main thread until the guard is dropped.
     pub(super) fn count_on_main(&self) -> Counted {
         Counted::new(&self.on_main)
     }
 
-    /// Counts a connection that moves to the second thread, for as long as the answer lives.
+    /// Counts a connection on the second thread until the guard is dropped.
     pub(super) fn count_moved(&self) -> Counted {
         Counted::new(&self.moved)
     }
 
-    /// Has the second thread serve a connection.
+    /// Runs a connection on the second thread.
     pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         if let Some(thread) = self.thread() {
             thread.spawn(move || connection);
@@ -62,7 +62,7 @@ impl WatchThread {
     }
 }
 
-/// Starts the second thread, if that can be and is of use.
+/// Starts the second thread, unless there is only one core or the start fails.
 fn start() -> Option<ConnectionThread> {
     if thread::available_parallelism().map_or(1, usize::from) == 1 {
         return None;
@@ -74,7 +74,7 @@ fn start() -> Option<ConnectionThread> {
         .ok()
 }
 
-/// Something that is counted while this lives.
+/// Decrements a counter on drop.
 pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
