@@ -1,12 +1,12 @@
-//! How many connections this process has open at the same time, over all of its listeners, and who goes when there
-//! are too many.
+//! Limits the connections that this process has open, over all its listeners, and decides which ones are closed when
+//! there are too many.
 //!
-//! Every connection needs a descriptor, and so does every file that the server opens. So each connection that a
-//! listener accepts holds a [`Slot`], and there are fewer slots than the limit on descriptors allows. When all slots
-//! are taken, connections without a request are closed for the next one: first those that never sent a byte, then
-//! those between two requests, then those whose request is still arriving; in each group the one that was silent for
-//! longest. A request that is being answered, a watch and a stream of another member are never cut. What a connection
-//! does is told to its [`Activity`].
+//! Every connection needs a descriptor, and so does every file that the server opens. So each accepted connection
+//! holds a [`Slot`], and there are fewer slots than the limit on descriptors allows. When all slots are taken,
+//! connections without a request are closed for new ones: first those that never sent a byte, then those between two
+//! requests, then those whose request is still arriving; in each group the one that was silent for longest. A
+//! connection with a request that is being answered, a watch, or a stream of another member is never closed. Each
+//! connection records its state in its [`Activity`].
 //!
 //! **Invariant:** clients cannot take the slots of other members, nor members those of clients.
 
@@ -33,46 +33,46 @@ use crate::metrics::descriptor_limit;
 
 pub(crate) use self::presence::ClientPresence;
 
-/// Descriptors that are kept for everything but accepted connections.
+/// Descriptors that are reserved for everything but accepted connections.
 ///
 /// A member of a cluster of nine, which is more than anyone should have, needs about 115 of them:
 ///
 /// - 56 to its eight peers: each has two streams that we dial, four connections for posts and one for probes;
-/// - 16 for watching over members: reports for the dashboard, versions, discovery, Graphite;
+/// - 16 for requests to other members and services: reports for the dashboard, versions, discovery, Graphite;
 /// - 20 for listeners, runtimes, standard streams, the service manager and DNS;
 /// - 20 for segments of the log (the locks of those that no snapshot covers), snapshots and folders, both our own
 ///   and the files on their way to followers.
 pub(crate) const DESCRIPTORS_RESERVED: u64 = 150;
 
-/// With fewer slots than this a member could not serve its peers and a handful of clients.
+/// With fewer slots a member could not serve its peers and a handful of clients.
 const SLOTS_MIN: u64 = 32;
 
-/// With fewer slots than this the log says at the start that they are few.
+/// With fewer slots the log says at the start that they are few.
 const SLOTS_USUAL: u64 = 512;
 
-/// Beyond this number of slots memory is the limit, not descriptors.
+/// With more slots memory is the limit, not descriptors.
 const SLOTS_MAX: u64 = 1 << 20;
 
-/// Connections to the peer port. A cluster has a handful of members with a few connections each.
+/// The most connections to the peer port. A cluster has a handful of members with a few connections each.
 const PEERS_MAX: usize = 256;
 
 /// Slots of the peer port that clients cannot take.
 const PEERS_RESERVED: usize = 64;
 
-/// How long to wait for a connection that was asked to go, before another one is asked.
+/// How long to wait for a connection to close before another one is asked.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pause after the system could not give us a connection: it lacks descriptors or memory.
+/// The pause after `accept` has failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the log repeats that connections are short.
+/// The least time between two log lines about a lack of connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A part of the connections that one look at all of them marks to go, as their number grows: looking costs as much
-/// as there are connections, and a flood must not make us look at all of them for each new one.
+/// One search for connections to close finds this part of all connections. A search looks at every connection, so a
+/// flood of new ones must not cause a search for each.
 const CANDIDATES_PART: usize = 64;
 
-/// How many descriptors this process may have, once its own limit is raised to the one that the system sets it.
+/// The number of descriptors that this process may have, after its soft limit is raised to the hard limit.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
@@ -93,28 +93,28 @@ pub(crate) struct TooFewDescriptors {
     limit: u64,
 }
 
-/// Which listener a connection comes from.
+/// The kind of listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Port {
-    /// One for clients.
+    /// A port for clients.
     Clients,
-    /// One for other members.
+    /// A port for other members.
     Peers,
 }
 
-/// What a connection does. The order is that in which connections are closed to make room.
+/// What a connection is doing. Connections are closed in this order to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// It has not sent a byte.
+    /// No byte has arrived.
     Silent,
-    /// It is between two requests.
+    /// Between two requests.
     Idle,
-    /// A part of a request's head is here.
+    /// A part of a request's head has arrived.
     Arriving,
     /// A request's body is being read.
     Receiving,
-    /// Something is being done for it. It is not closed.
+    /// Work is being done for it. It is not closed.
     Busy,
 }
 
@@ -128,16 +128,16 @@ pub(crate) struct ConnectionSlots(Arc<SlotTable>);
 
 #[derive(Debug)]
 struct SlotTable {
-    /// Slots of all ports together.
+    /// The slots of all ports together.
     total: usize,
-    /// Of them, the peer port has at most this number,
+    /// The most slots of the peer port.
     peers_max: usize,
-    /// and clients leave it at least this one.
+    /// The slots that clients leave to the peer port.
     peers_reserved: usize,
     open: Mutex<OpenConnections>,
-    /// A slot became free, or the connection that was asked to go does not.
+    /// A slot became free, or a connection that was asked to close is busy again.
     freed: Notify,
-    /// Counts what connections do: a connection with a lower number was silent for longer.
+    /// Counts activities: a connection with a lower number was silent for longer.
     clock: AtomicU64,
     last_logged: Mutex<Option<Instant>>,
 }
@@ -152,23 +152,23 @@ struct OpenConnections {
 /// The connections of one port.
 #[derive(Debug, Default)]
 struct PortConnections {
-    /// By the order in which they came.
+    /// In the order of their arrival.
     connections: BTreeMap<u64, Arc<Activity>>,
-    /// Found by the last look at all of them, and not asked to go yet; the first goes first.
+    /// Found by the last search and not asked to close yet. The first one is asked first.
     candidates: VecDeque<Arc<Activity>>,
 }
 
-/// What one connection does, and what it is asked to do.
+/// The state of one connection.
 ///
-/// All that is kept of a connection is in here: there may be tens of thousands.
+/// Everything that is kept about a connection is in here: there may be tens of thousands.
 #[derive(Debug)]
 pub(crate) struct Activity {
     phase: AtomicU8,
-    /// It is to go, unless it has something to do.
+    /// The connection has to close, unless it is busy.
     close_requested: AtomicBool,
     closed: AtomicBool,
     port: Port,
-    /// When it last did something, by the shared clock.
+    /// Its last activity, by the shared clock.
     active: AtomicU64,
     waker: Mutex<Option<Waker>>,
     number: u64,
@@ -176,10 +176,10 @@ pub(crate) struct Activity {
 }
 
 impl ConnectionSlots {
-    /// The slots of a member that may have `limit` descriptors and has this number of listeners.
+    /// The slots of a member with this limit on descriptors and this number of listeners.
     ///
     /// # Errors
-    /// When hardly any connection would be left.
+    /// If hardly any connection would be left.
     pub(crate) fn of_member(limit: u64, listeners: usize) -> Result<ConnectionSlots, TooFewDescriptors> {
         let total = slots(limit, listeners)?;
         if total < count(SLOTS_USUAL) {
@@ -192,11 +192,11 @@ impl ConnectionSlots {
         Ok(ConnectionSlots::new(total))
     }
 
-    /// The slots of a proxy. Each request that it passes on has a second connection, to a member; and idle ones wait
-    /// for the next request, see [`ConnectionSlots::idle_upstream`].
+    /// The slots of a proxy. Each request that it forwards needs a second connection, to a member. Idle connections
+    /// to members are kept too, see [`ConnectionSlots::idle_upstream`].
     ///
     /// # Errors
-    /// When hardly any connection would be left.
+    /// If hardly any connection would be left.
     pub(crate) fn of_proxy(limit: u64, listeners: usize) -> Result<ConnectionSlots, TooFewDescriptors> {
         let total = slots(limit, listeners)?;
         let clients = (total - total / 4) / 2;
@@ -214,9 +214,9 @@ impl ConnectionSlots {
         })))
     }
 
-    /// Idle connections to members that a proxy with these slots may keep, all endpoints together.
+    /// The most idle connections to members that a proxy may keep, for all endpoints together.
     pub(crate) fn idle_upstream(&self) -> usize {
-        // A quarter of all; clients and the connections of their requests have the rest, half of it each.
+        // A quarter of all slots. Clients and the connections of their requests have half of the rest each.
         self.0.total * 2 / 3
     }
 
@@ -224,14 +224,14 @@ impl ConnectionSlots {
         ConnectionSlots(Arc::new(SlotTable::new(total)))
     }
 
-    /// As many as anyone wants.
+    /// As many slots as a test needs.
     #[cfg(test)]
     pub(crate) fn many() -> ConnectionSlots {
         ConnectionSlots::new(1 << 16)
     }
 
-    /// The next connection of a listener, once there is room for it. What the system refuses is logged and tried
-    /// again.
+    /// Accepts the next connection of a listener when there is a slot for it. Errors of the system are logged, and it
+    /// tries again.
     pub(crate) async fn accept(&self, port: Port, listener: &TcpListener) -> (TcpStream, Slot) {
         loop {
             match listener.accept().await {
@@ -248,7 +248,7 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a slot. While there is none, connections without a request are asked to go, one after the other.
+    /// Takes a slot. While there is none, asks connections without a request to close, one after the other.
     async fn enter(&self, port: Port) -> Slot {
         loop {
             let freed = self.0.freed.notified();
@@ -265,7 +265,7 @@ impl ConnectionSlots {
                      descriptors): {what}"
                 );
             }
-            // One that goes, or finds something to do instead, says so; one that is slow to go is not waited for.
+            // A connection that closes or becomes busy wakes this task; a slow one is not waited for.
             let _ = timeout(ROOM_PAUSE, freed).await;
         }
     }
@@ -297,7 +297,7 @@ impl ConnectionSlots {
         Some(Slot(activity))
     }
 
-    /// Wakes the tasks of all connections of a port, for something that they look at by themselves.
+    /// Wakes the tasks of all connections of a port, so that they check a condition of their own.
     pub(crate) fn wake(&self, port: Port) {
         let wakers: Vec<Waker> = {
             let mut open = self.0.open.lock();
@@ -310,7 +310,7 @@ impl ConnectionSlots {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Asks the connection that can be spared best to go. Whether there is one.
+    /// Asks the best candidate to close. Returns whether there is one.
     fn make_room(&self, port: Port) -> bool {
         let mut open = self.0.open.lock();
         let mut spare = open.group(port).next_to_close();
@@ -360,7 +360,7 @@ impl Port {
     }
 }
 
-/// The connections that a limit leaves. A listener has one in its hands until there is a slot for it.
+/// The slots that a limit leaves. Each listener holds one further connection until there is a slot for it.
 fn slots(limit: u64, listeners: usize) -> Result<usize, TooFewDescriptors> {
     let left = limit.saturating_sub(DESCRIPTORS_RESERVED).saturating_sub(listeners as u64);
     if left < SLOTS_MIN {
@@ -373,7 +373,7 @@ fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Whether an error of `accept` is about the connection alone, so that the next one may fare better.
+/// Whether an error of `accept` concerns only this connection.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
@@ -388,7 +388,7 @@ impl OpenConnections {
 }
 
 impl PortConnections {
-    /// The connection that can be spared best, if any can be.
+    /// The best candidate to close, if there is one.
     fn next_to_close(&mut self) -> Option<Arc<Activity>> {
         if let Some(candidate) = self.next_candidate() {
             return Some(candidate);
@@ -404,7 +404,7 @@ impl PortConnections {
     }
 
     fn next_candidate(&mut self) -> Option<Arc<Activity>> {
-        // One that is gone by now, or does something, is no candidate.
+        // A candidate may have closed or become busy meanwhile.
         std::iter::from_fn(|| self.candidates.pop_front()).find(|one| one.can_be_closed())
     }
 }
@@ -414,16 +414,16 @@ impl Activity {
         Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)]
     }
 
-    /// Whether it is open, has nothing to do and was not asked to go yet.
+    /// Whether it is open, not busy, and was not asked to close yet.
     fn can_be_closed(&self) -> bool {
         self.phase() != Phase::Busy && !self.close_requested.load(Relaxed) && !self.closed.load(Relaxed)
     }
 
-    /// The connection does this from now on, or goes on with it.
+    /// Records what the connection does from now on.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
         if phase == Phase::Busy {
-            // It has something to do: another one goes, and whoever waits for room is to ask it at once.
+            // It is busy: another connection must close, and the task that waits for room has to know at once.
             if self.close_requested.swap(false, Relaxed) {
                 self.slots.0.freed.notify_waiters();
             }
@@ -432,7 +432,7 @@ impl Activity {
         }
     }
 
-    /// Has the connection's task woken when it is to go, and when [all](ConnectionSlots::wake) are.
+    /// Registers the connection's task, to be woken when it has to close and by [`wake`](ConnectionSlots::wake).
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.lock();
         if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
@@ -440,12 +440,12 @@ impl Activity {
         }
     }
 
-    /// Whether the connection is to be closed to make room.
+    /// Whether the connection has to close to make room.
     pub(crate) fn must_close(&self) -> bool {
         self.close_requested.load(Relaxed) && self.phase() != Phase::Busy
     }
 
-    /// Waits until the connection is to go.
+    /// Waits until the connection has to close.
     pub(crate) async fn wait_for_close_request(&self) {
         poll_fn(|cx| {
             self.register(cx);
@@ -454,8 +454,8 @@ impl Activity {
         .await;
     }
 
-    /// Whether the connection is to be closed to make room, and nothing has come on it. Bytes may have come that the
-    /// runtime has not noticed yet; then the connection stays.
+    /// Whether the connection has to close to make room, and no byte has arrived. If bytes have arrived that the
+    /// runtime has not noticed yet, the connection stays.
     pub(crate) fn must_close_unless_readable(&self, socket: &TcpStream) -> bool {
         if !self.must_close() {
             return false;
@@ -469,7 +469,7 @@ impl Activity {
         !heard
     }
 
-    /// Waits until something comes. Whether the connection may go on: it may also have to go before.
+    /// Waits for the first byte. Returns `false` if the connection failed or has to close before.
     pub(crate) async fn first_byte(&self, socket: &TcpStream) -> bool {
         loop {
             tokio::select! {
@@ -488,12 +488,12 @@ impl Activity {
     }
 }
 
-/// One connection's leave to be open. Dropped together with the connection's socket, and not before.
+/// The permission of one connection to be open. Drop it after the connection's socket, not before.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Activity>);
 
 impl Slot {
-    /// What its connection does.
+    /// The state of its connection.
     pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! `/mod/dashboard/`: the page, its files, and what it asks for. See [`crate::dashboard`].
+//! `/mod/dashboard/`: the page, its files, and its data. See [`crate::dashboard`].
 
 use bytes::Bytes;
 use http::header::{
@@ -20,7 +20,7 @@ use crate::dashboard::{self, Asset, SearchRequest};
 use crate::transport::form::{self, parse_bool};
 use crate::transport::reply::{self, Response};
 
-/// The page may use its own files and ask its own server, and nothing else; nobody may put it into a frame.
+/// The page may use its own files and its own server, and nothing else. No page may show it in a frame.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -32,7 +32,7 @@ const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The name of a file changes with its content.
+/// For files whose name changes with their content.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -40,7 +40,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The longest text to search for, in bytes.
 const SEARCH_BYTES_MAX: usize = 1024;
 
-/// Answers a request for anything of the dashboard but `api/keys`. `known` is what the browser has already.
+/// Serves the page and its files. `known` is the version that the browser has.
 pub(super) fn answer<B: Backend>(
     context: &Context<B>,
     page_request: &PageRequest<'_>,
@@ -70,7 +70,7 @@ pub(super) fn answer<B: Backend>(
     reply::not_found(headers)
 }
 
-/// Answers what the page asks for.
+/// Serves the data of the page.
 pub(super) async fn answer_api<B: Backend>(
     context: &Context<B>,
     page_request: PageRequest<'_>,
@@ -104,7 +104,7 @@ pub(super) async fn answer_api<B: Backend>(
     }
 }
 
-/// The answer to what the dashboard may not do with keys.
+/// Why the dashboard may not send such a request for keys; `None` if it may.
 pub(super) fn refuse<B>(
     context: &Context<B>,
     page_request: &PageRequest<'_>,
@@ -121,7 +121,7 @@ pub(super) fn refuse<B>(
 }
 
 impl<B: Backend> Context<B> {
-    /// The same, reaching other members' client URLs so. Without it, only those without TLS are reached.
+    /// Sets the dialer for other members' client URLs. Without it, only URLs without TLS are reached.
     #[must_use]
     pub fn with_dialer(mut self, dialer: Dialer) -> Context<B> {
         self.dashboard.dialer = dialer;
@@ -156,7 +156,7 @@ fn file(
     reply::answer(headers, StatusCode::OK, Bytes::from_static(asset.body))
 }
 
-/// Whether an `If-None-Match` names this tag.
+/// Whether an `If-None-Match` lists this tag.
 fn is_known(known: &[u8], tag: &[u8]) -> bool {
     known.split(|byte| *byte == b',').any(|one| {
         let one = one.trim_ascii();
@@ -170,7 +170,7 @@ fn ready(mut headers: HeaderMap, body: Bytes) -> Response {
 }
 
 fn json<T: Serialize>(headers: HeaderMap, value: &T) -> Response {
-    // Texts, numbers and lists can always be written.
+    // Texts, numbers and lists can always be serialized.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(value).unwrap_or_default())
 }
 
@@ -186,7 +186,7 @@ async fn cluster<B: Backend>(context: &Context<B>) -> Bytes {
     let work = async {
         let read_only = context.dashboard.mode != DashboardMode::On;
         let dialer = &context.dashboard.dialer;
-        // Its own report is asked for anew: as old as the others' are.
+        // This member's own report is created anew, so that it is as recent as the others.
         let own = dashboard::report(&context.backend).await;
         let cluster = dashboard::cluster(&context.backend, dialer, own, read_only).await;
         shared::json::to_vec(&cluster).unwrap_or_default().into()
@@ -194,12 +194,12 @@ async fn cluster<B: Backend>(context: &Context<B>) -> Bytes {
     context.dashboard.cluster.get(work).await
 }
 
-/// Who somebody is, so that a page can tell a wrong password from a missing right.
+/// The state of the login, so that the page can distinguish a wrong password from a missing permission.
 #[derive(Serialize)]
 struct Session {
-    /// Whether users and roles count.
+    /// Whether auth is on.
     auth: bool,
-    /// Whether the request named a user, with the right password.
+    /// Whether the request names a user with the correct password.
     known: bool,
 }
 
@@ -220,7 +220,7 @@ async fn session<B: Backend>(
     json(headers, &Session { auth, known: known.is_ok() })
 }
 
-/// A request for what stands below a key, and whether all of it is meant.
+/// A request for a key, which needs the permission to read it. `recursive` includes everything below.
 struct RestrictedRead<T> {
     key: Vec<u8>,
     recursive: bool,
@@ -233,7 +233,7 @@ impl<T> Restricted for RestrictedRead<T> {
     }
 }
 
-/// Lets a request pass if the client may read what it is for.
+/// Checks the permission to read the key of a request.
 async fn admit<B: Backend, T>(
     context: &Context<B>,
     page_request: &PageRequest<'_>,
@@ -302,14 +302,14 @@ async fn search<B: Backend>(
     }
 }
 
-/// Works on the blocking pool: it may take as long as there are keys.
+/// Runs on the blocking pool: the time grows with the number of keys.
 async fn run_blocking<B: Backend, R: Send + 'static, T: Serialize + Send + 'static>(
     context: &Context<B>,
     headers: HeaderMap,
     request: Authorized<R>,
     work: impl FnOnce(Nodes, R) -> Result<T, ApiError> + Send + 'static,
 ) -> Response {
-    // Nobody closes the semaphore. The leave goes with the work, which goes on when the client has left.
+    // The semaphore is never closed. The permit is held by the work, which goes on when the client has left.
     let permit = context.dashboard.on_the_side.clone().acquire_owned().await;
     let nodes = context.backend.store().nodes();
     let written = tokio::task::spawn_blocking(move || {
@@ -334,7 +334,7 @@ fn bad_query(headers: HeaderMap) -> Response {
     reply::message(headers, StatusCode::BAD_REQUEST, "the query cannot be read")
 }
 
-/// Whether the path of a request may carry an `If-None-Match` that counts.
+/// Whether an `If-None-Match` matters for this path.
 pub(super) fn is_cached(path: &[u8]) -> bool {
     path.starts_with(b"/mod/dashboard/")
 }

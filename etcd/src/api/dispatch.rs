@@ -1,4 +1,4 @@
-//! One request and its answer: the checks that all pages share, the route, the body.
+//! One request and its response: the checks that all pages share, the route, the body.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::transport::request::{
 };
 use crate::transport::{media_type, path};
 
-/// A body up to this length is read before it is known who sends it: the answers to such a request come in the order of
-/// the original.
+/// A body up to this length is read before the client is authenticated: so the errors of such a request come in the
+/// order of the original.
 const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Answers a request.
@@ -41,12 +41,13 @@ pub(super) async fn answer<B: Backend>(
         Err(bad) => PageResult::Ready(reply::bad_request(empty_headers(&mut head), bad)),
         Ok(()) => page(&exchange, head, &mut body).await,
     };
-    // Nothing of the request is left: while a write waits, the connection's buffer is free for what comes.
+    // The request's buffers are freed here: while a write waits, the connection's buffer can receive the next
+    // request.
     drop(body);
     let mut response = match page {
         PageResult::Ready(response) => response,
         PageResult::Submitted(submission) => submission.finish(&exchange.context).await,
-        // The connection takes over; the answer is never missed.
+        // The connection is taken over; nothing waits for this response.
         PageResult::TakenOver => std::future::pending().await,
     };
     if !response.body_mut().holds(&exchange.flow) {
@@ -105,20 +106,20 @@ async fn page<B: Backend>(
     }
     let (route, rest) = Route::of(&path);
     let limit = context.http_server.limits.body_bytes_max;
-    // A client that waits for leave to send its body is answered without being asked for it.
+    // A client that waits for `100 Continue` may be answered without it.
     let waits = expects == Expects::Continue && !exchange.flow.has_body_begun();
     let wants = route.wants_body(&head.method, content_type);
     let method = if route.takes_head() && head.method == Method::HEAD { &GET } else { &head.method };
     let (source, flow, none) = (exchange.source, &*exchange.flow, WholeBody::default());
     let mut request =
         PageRequest { method, rest, query, content_type, authorization, source, flow, body: none, framing };
-    // It goes with the request: while a password is checked, the body waits too.
+    // Held as long as the request: while a password is checked, the body waits too.
     let mut _room = None;
     if body.is_end_stream() {
     } else if !wants && (waits || route.changes_nothing(&head.method)) {
         request.framing.keep_alive &= discard(flow, body, expects, framing, &mut headers).await;
     } else {
-        // A stranger's large body is not taken in.
+        // A large body is read only if its client may have the permission.
         if is_large(body)
             && let Err(denied) = Box::pin(admit_body(context, route, &request)).await
         {
@@ -204,19 +205,20 @@ fn refuse_body<B: Backend>(
     }
 }
 
-/// The rest of the body is not read: the connection ends with the answer.
+/// The rest of the body is not read: the connection ends with the response.
 fn leave_body<B>(exchange: &Exchange<B>, headers: &mut HeaderMap) {
     exchange.flow.leaves_unread();
     reply::close(headers);
 }
 
-/// Whether a body is, or may be, so large that its sender is looked at before it is read. Of smaller ones the page
+/// Whether a body is, or may be, so large that the client is checked before it is read. For smaller bodies the page
 /// decides in its own order.
 fn is_large(body: &Incoming) -> bool {
     body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BODY_BYTES_MAX)
 }
 
-/// Whether somebody who sends such a request could have a right to it, whatever is in its body. That the page checks.
+/// Whether the client of such a request could have the permission, whatever the body says. The page checks that
+/// later.
 async fn admit_body<B: Backend>(
     context: &Context<B>,
     route: Route,
@@ -237,7 +239,7 @@ async fn admit_body<B: Backend>(
     }
 }
 
-/// The answer to those who have no right to what they ask.
+/// The response to a client without the permission.
 fn deny<B>(context: &Context<B>, route: Route, denied: Denied, mut headers: HeaderMap) -> Response {
     match route {
         Route::Keys(api) => {
@@ -251,12 +253,12 @@ fn deny<B>(context: &Context<B>, route: Route, denied: Denied, mut headers: Head
     }
 }
 
-/// What pages that answer `HEAD` are told instead.
+/// The method that pages see for `HEAD`.
 static GET: Method = Method::GET;
 
 impl Route {
-    /// Whether the page answers `HEAD` as `GET`, only without a body, and knows nothing of it. The others tell the two
-    /// apart themselves; of them `/version`, `/v2/members` and `/v2/stats` answer 405 as the original does.
+    /// Whether the page answers `HEAD` like `GET`, without the body, and does not see the difference. Other pages
+    /// distinguish the two; `/version`, `/v2/members` and `/v2/stats` respond with 405, as the original does.
     fn takes_head(self) -> bool {
         matches!(
             self,
@@ -270,7 +272,7 @@ impl Route {
         )
     }
 
-    /// Whether the page changes nothing for such a request, so that it may be answered before its body has come.
+    /// Whether the page changes nothing for such a request, so that it may be answered before its body has arrived.
     fn changes_nothing(self, method: &Method) -> bool {
         if matches!(*method, Method::GET | Method::HEAD) {
             return true;

@@ -1,4 +1,4 @@
-//! Bodies for fuzzers: what a client sends is read without a panic, and what comes of it keeps its rules.
+//! Bodies for fuzzers: input from clients causes no panic, and the results keep their rules.
 
 use http::Method;
 use shared::time::UnixNanos;
@@ -39,7 +39,7 @@ pub fn fuzz_path(input: &[u8]) {
     let clean = path::cleaned(&unescaped).unwrap_or_else(|| unescaped.to_vec());
     assert_eq!(path::cleaned(&clean), None, "a cleaned path is clean");
     assert_eq!(clean.first(), Some(&b'/'));
-    // Where it redirects to is the same path.
+    // The redirect leads to the same path.
     let mut url = String::new();
     text::push_url_path(&mut url, &clean);
     assert_eq!(path::unescape(url.as_bytes()).as_deref(), Ok(&clean[..]));
@@ -57,13 +57,13 @@ pub fn fuzz_request_line(input: &[u8]) {
             assert_eq!(input.get(consumed - 1), Some(&b'\n'));
             assert_eq!(request_line::check(&line), RequestLine::Fine, "once is enough");
             let (given, kept) = (target(&input[..consumed]), target(&line));
-            // An escape that was wrong before is as wrong now.
+            // A wrong escape stays wrong.
             assert_eq!(path::unescape(given), path::unescape(kept), "the target means the same");
         }
     }
 }
 
-/// Reads `input` as the first bytes of a connection that may only read keys.
+/// Reads `input` as the first bytes of a connection that can only read keys.
 ///
 /// # Panics
 /// If a rule is broken: that is a finding.
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Bytes that have a meaning somewhere more often than others.
+    /// Bytes that often have a special meaning.
     fn telling() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![prop::sample::select(b"%&=;+/.?# \r\n\"\\0aFz,{}[]:-".to_vec()), any::<u8>(),];
         prop::collection::vec(byte, 0..64)

@@ -1,12 +1,12 @@
-//! The client's side of the member: the pages.
+//! The pages for clients.
 //!
-//! [`transport`](crate::transport) hands a request over ([`Site`]), `dispatch` looks which page it is for (`route`), and the
-//! page answers: it parses, submits, waits and writes. `v1` and `v2` are the keys and what stands beside them, `ops` is
-//! for those who run the member, [`dashboard`] the page for people.
+//! [`transport`](crate::transport) passes a request to its [`Site`]. `dispatch` finds the page with `route`, and the
+//! page parses the request, submits it, waits and writes the response. `v1` and `v2` have the keys and related
+//! resources, `ops` has the pages for operators, [`dashboard`] the page for people.
 //!
-//! A request is parsed once, where it comes in; after that it is a typed value. The pages know a [`Backend`],
-//! not the member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a
-//! request does to the store, and nothing here knows that raft exists, apart from two numbers in headers.
+//! A request is parsed once, at the edge; after that it is a typed value. The pages know a [`Backend`], not the
+//! member: they read the store, submit requests and wait. **Invariant:** nothing here decides what a request does to
+//! the store, and nothing here knows about raft, apart from two numbers in headers.
 
 mod dashboard;
 mod dispatch;

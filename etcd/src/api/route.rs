@@ -1,10 +1,10 @@
-//! Which page a path leads to.
+//! Finds the page for a path.
 
 use super::page::AccountKind;
 use super::page::keys::Api;
 use crate::transport::browsers::Area;
 
-/// A page, or a family of pages.
+/// A page, or a group of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/v2/keys` and all below it; all below `/v1/keys/` and `/v1/watch/`.
@@ -15,11 +15,11 @@ pub(super) enum Route {
     Auth(AccountKind),
     /// `/v2/auth/enable`
     AuthEnable,
-    /// All below `/v2/admin/`, of 0.4.
+    /// All below `/v2/admin/` of 0.4.
     Admin,
-    /// `/leader`, `/v1/leader` and `/v2/leader`, of 0.x.
+    /// `/leader`, `/v1/leader` and `/v2/leader` of 0.x.
     LeaderUrl,
-    /// `/machines`, `/v1/machines`, `/v1/peers` and `/v2/peers`, of 0.x.
+    /// `/machines`, `/v1/machines`, `/v1/peers` and `/v2/peers` of 0.x.
     Peers,
     /// `/v1/stats/self`
     V1StatsSelf,
@@ -39,11 +39,11 @@ pub(super) enum Route {
     Lock,
     /// `/mod/v2/leader` and all below it.
     Leader,
-    /// `/mod/dashboard` and all below it, but for these:
+    /// `/mod/dashboard` and all below it, except the following.
     Dashboard,
     /// All below `/mod/dashboard/api`.
     DashboardApi,
-    /// `/mod/dashboard/api/keys` and all below it: as `/v2/keys`.
+    /// `/mod/dashboard/api/keys` and all below it, like `/v2/keys`.
     DashboardKeys,
     /// `/version`
     Version,
@@ -63,11 +63,11 @@ pub(super) enum Route {
     DebugVars,
     /// `/config/local/log`
     LogLevel,
-    /// No page.
+    /// There is no page.
     NotFound,
 }
 
-/// Pages with others below them; what is asked for most comes first.
+/// Groups of pages. The most frequent ones come first.
 const FAMILIES: [(&[u8], Route); 10] = [
     (b"/v2/keys", Route::Keys(Api::V2)),
     (b"/v2/members", Route::Members),
@@ -81,7 +81,7 @@ const FAMILIES: [(&[u8], Route); 10] = [
     (b"/debug/pprof", Route::Pprof),
 ];
 
-/// These have no page of their own.
+/// Paths below these that have no page.
 const FAMILIES_OF_0_X: [(&[u8], Route); 3] = [
     (b"/v1/keys", Route::Keys(Api::V1Keys)),
     (b"/v1/watch", Route::Keys(Api::V1Watch)),
@@ -89,8 +89,7 @@ const FAMILIES_OF_0_X: [(&[u8], Route); 3] = [
 ];
 
 impl Route {
-    /// The page at a clean path, and the rest of the path where the page is a family: empty, or with a slash
-    /// at its start.
+    /// The page at a clean path, and the rest of the path for a group of pages: empty, or with a slash at its start.
     pub(super) fn of(path: &[u8]) -> (Route, &[u8]) {
         for (prefix, route) in FAMILIES {
             if let Some(rest) = below(path, prefix) {
@@ -137,7 +136,7 @@ fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(prefix).filter(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
-/// What the page at a path is about, for the rules on web pages.
+/// The kind of page at a path, for the rules about web pages.
 pub(crate) fn area(path: &[u8]) -> Area {
     match Route::of(path).0 {
         Route::Keys(_) => Area::Keys,

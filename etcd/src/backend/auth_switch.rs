@@ -1,4 +1,4 @@
-//! Whether auth is on, known without asking the store.
+//! Whether auth is on, without a look into the store.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use shared::store::Store;
 use tokio::sync::Notify;
 
-/// Where it stands in the store: `true` or `false`, or nothing as long as nobody made a user or a role.
+/// The key of the switch in the store: `true` or `false`. It does not exist before a user or a role was created.
 pub(crate) const AUTH_SWITCH_PATH: &str = "/2/enabled";
 
-/// Whether users and roles count.
+/// Whether users and roles are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthSwitch {
-    /// Off, and nobody ever wrote that down.
+    /// Off, because the switch was never written.
     Never,
     /// Off.
     Off,
@@ -21,7 +21,7 @@ pub enum AuthSwitch {
 }
 
 impl AuthSwitch {
-    /// What the store says. As in the original, a value that is no boolean is off.
+    /// Reads the switch. As in the original, a value that is not a boolean means off.
     pub fn of(store: &Store) -> AuthSwitch {
         match store.peek(AUTH_SWITCH_PATH.as_bytes()) {
             None => AuthSwitch::Never,
@@ -30,15 +30,15 @@ impl AuthSwitch {
         }
     }
 
-    /// Whether rights are to be checked.
+    /// Whether permissions have to be checked.
     pub fn is_on(self) -> bool {
         self == AuthSwitch::On
     }
 }
 
-/// The switch as requests see it: one load.
+/// The switch for requests, which read it with one atomic load.
 ///
-/// **Invariant:** it follows the store before anybody can see what the store has become.
+/// **Invariant:** it is updated before any reader can see the changed store.
 #[derive(Debug)]
 pub(crate) struct SharedAuthSwitch {
     switch: AtomicU8,
@@ -53,7 +53,7 @@ impl SharedAuthSwitch {
         }
     }
 
-    /// To be called by whoever has changed the store, while nobody else can look into it.
+    /// Updates the switch. Call this after a change of the store, while no reader has access.
     pub(crate) fn follow(&self, store: &Store) {
         self.switch.store(AuthSwitch::of(store) as u8, Ordering::Release);
     }
@@ -66,15 +66,15 @@ impl SharedAuthSwitch {
         }
     }
 
-    /// Of what is stored about users, roles and the switch.
+    /// The generation of the stored users, roles and switch.
     pub(crate) fn generation(&self) -> &AuthGeneration {
         &self.generation
     }
 }
 
-/// A number that moves whenever a user, a role or the switch may have changed: whoever was let in looks again then.
+/// A number that changes whenever a user, a role or the switch may have changed: then permissions are checked again.
 ///
-/// **Invariant:** it moves before an event of a later entry can reach a watcher.
+/// **Invariant:** it changes before an event of a later entry can reach a watcher.
 #[derive(Debug, Default)]
 pub struct AuthGeneration {
     number: AtomicU64,
@@ -87,17 +87,17 @@ impl AuthGeneration {
         self.number.load(Ordering::Acquire)
     }
 
-    /// Something may have changed.
+    /// Records that something may have changed.
     pub(crate) fn advance(&self) {
         self.number.fetch_add(1, Ordering::AcqRel);
         self.moved.notify_waiters();
     }
 
-    /// Waits until the number is another than `seen`.
+    /// Waits until the number differs from `seen`.
     pub(crate) async fn wait(&self, seen: u64) {
         loop {
             let mut moved = pin!(self.moved.notified());
-            // From here on nothing is missed.
+            // No change is missed from here on.
             moved.as_mut().enable();
             if self.get() != seen {
                 return;

@@ -1,5 +1,5 @@
-//! What an API may ask of the running member, and why it may get no answer. Every API stands on this and none on
-//! another.
+//! The interface between the APIs and the running member, and the reasons why a request may fail. Every API uses
+//! this, and none uses another API.
 
 mod auth_switch;
 mod settings;
@@ -25,12 +25,12 @@ pub(crate) use self::auth_switch::{AUTH_SWITCH_PATH, SharedAuthSwitch};
 pub use self::auth_switch::{AuthGeneration, AuthSwitch};
 pub(crate) use self::settings::{ClusterConfig, remove_delay};
 
-/// The running member, as those see it who answer clients.
+/// The running member, as the code that answers clients sees it.
 pub trait Backend: Send + Sync + 'static {
     /// Carries out a write or a quorum read and waits until it is applied here.
     fn submit(&self, request: v2::Request) -> impl Future<Output = Result<Event, SubmitError>> + Send;
 
-    /// The same for a request that came at `began`, as the log tells if it is slow.
+    /// The same for a request that arrived at `began`. The log uses that time if the request is slow.
     fn submit_begun(
         &self,
         request: v2::Request,
@@ -39,67 +39,67 @@ pub trait Backend: Send + Sync + 'static {
         self.submit(request)
     }
 
-    /// The store as far as it is applied here. Never held across an `.await`.
+    /// The store as of the last applied entry. Do not hold the guard across an `.await`.
     fn store(&self) -> RwLockReadGuard<'_, Store>;
 
-    /// Whether auth is on, as far as the store is applied here. Costs nothing.
+    /// Whether auth is on, as of the last applied entry. Costs one atomic load.
     fn auth(&self) -> AuthSwitch;
 
-    /// As [`auth`](Backend::auth), and the store's statistics show that somebody looked: the original reads the
-    /// switch for each request that could need rights.
+    /// As [`auth`](Backend::auth), but counted as a read in the store's statistics: the original reads the switch for
+    /// each request that could need a permission.
     fn auth_counted(&self) -> AuthSwitch;
 
-    /// Moves whenever what [`auth`](Backend::auth) tells, a user or a role may have changed.
+    /// Changes whenever [`auth`](Backend::auth), a user or a role may have changed.
     fn auth_generation(&self) -> &AuthGeneration;
 
-    /// As [`store`](Backend::store), for a look that is only a part of what a client waits for.
+    /// As [`store`](Backend::store), for reads that are only a part of what a client waits for.
     fn store_for_auth(&self) -> RwLockReadGuard<'_, Store>;
 
     /// Watches a path of the store from the event with index `since` on, or from now on if that is 0.
     fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError>;
 
-    /// The member's view of its group, a moment old at most.
+    /// The state of raft at this member, at most a moment old.
     fn status(&self) -> Status;
 
-    /// Its cluster.
+    /// The id of the cluster.
     fn cluster_id(&self) -> ClusterId;
 
-    /// Its name, as configured.
+    /// The configured name of the member.
     fn name(&self) -> &str;
 
     /// The cluster's members as of the last applied entry.
     fn members(&self) -> Arc<Membership>;
 
-    /// The followers' places in the log, if this member leads.
+    /// The progress of the followers, if this member leads.
     fn progress(&self) -> Vec<Progress>;
 
-    /// What has passed between this member and the others.
+    /// The traffic between this member and the others.
     fn traffic(&self) -> PeerStats;
 
-    /// What is measured only when somebody looks.
+    /// Figures that are measured on demand.
     fn figures(&self) -> MemberFigures {
         MemberFigures::default()
     }
 
-    /// Whether there is a connection with another member.
+    /// Whether another member is connected.
     fn is_connected(&self, id: MemberId) -> bool;
 
     /// When this process started.
     fn started(&self) -> UnixNanos;
 
-    /// Since when the present leader leads, as far as this member saw it.
+    /// When this member saw the current leader take over.
     fn leader_since(&self) -> UnixNanos;
 
-    /// The time now.
+    /// The current time.
     fn clock(&self) -> UnixNanos;
 
-    /// Adds a member with these peer URLs.
+    /// Adds a member with these peer URLs and returns it.
     fn add_member(&self, peer_urls: Vec<String>) -> impl Future<Output = Result<Peer, ChangeError>> + Send;
 
     /// Removes a member for ever.
     fn remove_member(&self, id: MemberId) -> impl Future<Output = Result<(), ChangeError>> + Send;
 
-    /// Gives a member other peer URLs.
+    /// Changes the peer URLs of a member.
     fn update_member(
         &self,
         id: MemberId,
@@ -107,13 +107,13 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ChangeError>> + Send;
 }
 
-/// Why a request has no event for an answer.
+/// Why a request returns no event.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The store refused it; the same on every member.
+    /// The store refused the request, in the same way on every member.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// There is no answer. The request may have been carried out, or may still be.
+    /// There is no result. The request may have been carried out, or may still be.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -121,13 +121,13 @@ pub enum SubmitError {
 /// Why a change of the members was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// It contradicts the members as they are.
+    /// It contradicts the current members.
     #[error(transparent)]
     Refused(#[from] ConfigureError),
-    /// There is no answer. The change may have been made, or may still be.
+    /// There is no result. The change may have been made, or may still be.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// More members would have to be up to risk it (`-strict-reconfig-check`).
+    /// Too few members are started (`-strict-reconfig-check`).
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
 }

@@ -1,7 +1,7 @@
-//! The settings that the members of a cluster agree on.
+//! The cluster-wide settings of 0.4.
 //!
-//! They are 0.4's, kept as 0.4 keeps them, in a hidden key, so that all members and a migrated cluster know them. This
-//! server has no standbys: only the remove delay is made use of, and that only where `-remove-dead-members` says so.
+//! They are stored as in 0.4, in a hidden key, so that all members and a migrated cluster have them. This server has
+//! no standbys: it uses only the remove delay, and only with `-remove-dead-members`.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use shared::{json, v2};
 use super::Backend;
 use crate::go_json::{self, Number, number};
 
-/// Where the settings are in the store.
+/// The key of the settings in the store.
 const CONFIG: &[u8] = b"/1/_etcd/config";
 
-/// The settings that 0.4's clusters agree on.
+/// The cluster-wide settings of 0.4.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClusterConfig {
-    /// How many members there may be; further ones are standbys.
+    /// The most members; further ones are standbys.
     active_size: f64,
-    /// After how many seconds of silence a member becomes a standby.
+    /// Seconds of silence after which a member becomes a standby.
     remove_delay: f64,
-    /// Seconds between two looks of a standby at the cluster.
+    /// Seconds between two requests of a standby to the cluster.
     sync_interval: f64,
 }
 
@@ -35,7 +35,7 @@ impl Default for ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// The settings with those that `members` names; each at least what makes sense.
+    /// These settings, changed by `members` and raised to their least values.
     pub(crate) fn with(self, members: &serde_json::Map<String, Value>) -> ClusterConfig {
         let given = |name, otherwise| members.get(name).and_then(Value::as_f64).unwrap_or(otherwise);
         ClusterConfig {
@@ -45,7 +45,7 @@ impl ClusterConfig {
         }
     }
 
-    /// The settings in force.
+    /// The current settings.
     pub(crate) fn read<B: Backend>(backend: &B) -> ClusterConfig {
         ClusterConfig::of(&backend.store())
     }
@@ -59,7 +59,7 @@ impl ClusterConfig {
         }
     }
 
-    /// The settings as JSON, as 0.4 writes them.
+    /// The settings as JSON in 0.4's form.
     pub(crate) fn to_json(self) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -77,7 +77,7 @@ impl ClusterConfig {
         json::to_vec(&form).unwrap_or_default()
     }
 
-    /// What puts the settings in force.
+    /// The request that stores the settings.
     pub(crate) fn request(self) -> v2::Request {
         v2::Request {
             verb: v2::Verb::Put,
@@ -88,7 +88,7 @@ impl ClusterConfig {
     }
 }
 
-/// After how long a silence a member is to be removed, as the cluster's settings say.
+/// The time of silence after which a member is removed, according to the cluster's settings.
 pub(crate) fn remove_delay(store: &Store) -> Duration {
     Duration::try_from_secs_f64(ClusterConfig::of(store).remove_delay).unwrap_or(Duration::MAX)
 }

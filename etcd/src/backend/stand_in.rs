@@ -1,4 +1,4 @@
-//! A member without a log: what it is asked to do it does to its store at once. For tests of the pages.
+//! A member without a log, for tests of the pages: it applies each request to its store at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::backend::{AuthGeneration, AuthSwitch};
 use crate::backend::{Backend, ChangeError, SubmitError};
 use crate::metrics::PeerStats;
 
-/// The member's id.
+/// The id of the member.
 const ID: MemberId = MemberId(0xa553_2e44_7404_284a);
 
 /// A member alone in its cluster.
@@ -29,7 +29,7 @@ pub(crate) struct StandIn {
     clock: fn() -> UnixNanos,
     started: UnixNanos,
     generation: AuthGeneration,
-    /// Held for writing, it keeps what is submitted waiting.
+    /// While this is locked for writing, submitted requests wait.
     pub(crate) gate: tokio::sync::RwLock<()>,
 }
 
@@ -71,7 +71,7 @@ impl StandIn {
         store.apply(request, (self.clock)())
     }
 
-    /// Its store becomes what a snapshot holds.
+    /// Replaces the store, as a snapshot does.
     pub(crate) fn install(&self, store: Store) {
         let mut own = self.store.write();
         own.adopt(store);

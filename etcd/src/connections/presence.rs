@@ -1,14 +1,14 @@
-//! Whether the client of a connection is still there, for who works for it and would rather not do so in vain.
+//! Whether the client of a connection is still connected, so that no work is done for a client that has left.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What the two sides of a connection, in one task, know of whether its client is still there. One side asks; the
-/// other one, which has the socket, looks whenever the task has run.
+/// Shared by the two sides of a connection, which run in one task. One side requests a check; the other one owns the
+/// socket and checks it whenever the task has run.
 #[derive(Debug, Default)]
 pub(crate) struct ClientPresence {
-    /// Somebody wants to know.
+    /// A check is requested.
     is_requested: AtomicBool,
-    /// The client has closed its side, as far as was asked.
+    /// The client had closed its side at the last check.
     has_left: AtomicBool,
 }
 
@@ -16,18 +16,18 @@ impl ClientPresence {
     /// Whether the client has closed its side of the connection.
     pub(crate) async fn has_left(&self) -> bool {
         self.is_requested.store(true, Relaxed);
-        // The socket's side looks whenever the connection's task has run, and this is a part of that task.
+        // The socket side checks whenever the connection's task has run, and this code is a part of that task.
         tokio::task::yield_now().await;
         self.is_requested.store(false, Relaxed);
         self.has_left.load(Relaxed)
     }
 
-    /// Whether the socket is to be looked at.
+    /// Whether a check is requested.
     pub(crate) fn is_requested(&self) -> bool {
         self.is_requested.load(Relaxed)
     }
 
-    /// What the socket says: whether the client has closed its side.
+    /// Records the result of a check.
     pub(crate) fn set_left(&self, has_left: bool) {
         self.has_left.store(has_left, Relaxed);
     }

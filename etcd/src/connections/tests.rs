@@ -4,7 +4,7 @@ fn open(slots: &ConnectionSlots, port: Port) -> usize {
     slots.0.open.lock().group(port).connections.len()
 }
 
-/// Takes slots until there are none.
+/// Takes all free slots.
 fn fill(slots: &ConnectionSlots, port: Port) -> Vec<Slot> {
     std::iter::from_fn(|| slots.try_enter(port)).collect()
 }
@@ -14,13 +14,13 @@ fn connections_and_the_reserve_fit_into_the_limit() {
     for limit in [183, 200, 1024, 65_536] {
         let slots = ConnectionSlots::of_member(limit, 1).unwrap();
         let clients = fill(&slots, Port::Clients);
-        // Members find room however many clients there are.
+        // Members get slots, however many clients there are.
         let peers = fill(&slots, Port::Peers);
         assert!(peers.len() >= PEERS_RESERVED.min(slots.0.total / 4), "{limit}: {}", peers.len());
         assert!(clients.len() >= slots.0.total / 2, "{limit}: {}", clients.len());
         assert_eq!((clients.len() + peers.len()) as u64, limit - DESCRIPTORS_RESERVED - 1);
         drop((clients, peers));
-        // And clients however many members, or what pretends to be one.
+        // Clients get slots, however many members there are, or programs that pretend to be members.
         let peers = fill(&slots, Port::Peers);
         assert!(peers.len() <= PEERS_MAX && peers.len() <= slots.0.total / 2);
         assert!(fill(&slots, Port::Clients).len() >= slots.0.total / 2);
@@ -54,7 +54,7 @@ async fn who_never_spoke_goes_first_then_who_is_idle_and_never_who_is_busy() {
         let asked: Vec<usize> = (0..30).filter(|at| held[*at].activity().must_close()).collect();
         assert_eq!(asked, [wanted]);
         held[wanted].activity().wait_for_close_request().await;
-        // It has something to do after all, and another one is asked.
+        // It becomes busy, and another one is asked.
         held[wanted].activity().enter(Phase::Busy);
     }
     assert!(!slots.make_room(Port::Clients));

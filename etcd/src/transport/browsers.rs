@@ -243,8 +243,8 @@ fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Whether an origin belongs to this host and port. The scheme does not matter: an attacker who can change it
-/// no origin.
+/// Whether an origin belongs to this host and port. The scheme does not matter: an attacker who can change it can do
+/// everything else too.
 fn is_origin_of(origin: &[u8], host: &[u8]) -> bool {
     let rest = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
     rest.is_some_and(|rest| !host.is_empty() && rest.eq_ignore_ascii_case(host))

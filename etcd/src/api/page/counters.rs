@@ -1,4 +1,4 @@
-//! Counters of requests for keys, with their children at hand: a request looks no label up.
+//! Counters of requests for keys. The label values are resolved once, not for each request.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use shared::v2::Verb;
 
-/// What a request counts as.
+/// The kind under which a request is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     Get,
@@ -20,7 +20,7 @@ pub(crate) enum RequestKind {
 const KINDS: usize = 6;
 
 impl RequestKind {
-    /// What a request of the log counts as.
+    /// The kind of a request from the log.
     pub(crate) fn of(verb: Verb) -> RequestKind {
         match verb {
             Verb::Put => RequestKind::Put,
@@ -42,7 +42,7 @@ impl RequestKind {
     }
 }
 
-/// The counters of requests for keys. What never happened is not on the page.
+/// The counters of requests for keys. The page shows no counter that is 0.
 pub(crate) struct Metrics {
     received: IntCounterVec,
     received_of: [OnceLock<IntCounter>; KINDS],
@@ -95,7 +95,7 @@ impl Metrics {
     pub(crate) fn failed(&self, kind: RequestKind, status: u16) {
         let child = || self.failed.with_label_values(&[kind.label(), &status.to_string()]);
         if status == 404 {
-            // The one error that can come at the rate of reads.
+            // The only error that can be as frequent as reads.
             self.failed_404_of[kind as usize].get_or_init(child).inc();
         } else {
             child().inc();

@@ -1,4 +1,4 @@
-//! The gate as the pages meet it, and what those are told whom it does not let through.
+//! The permission checks of the pages, and the responses to clients without a permission.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
 use crate::transport::watch::{PermissionCheck, WatchPermission};
 
-/// Whether the client may change members, users and roles. The log tells if not.
+/// Whether the client may change members, users and roles. A refusal is logged.
 pub(crate) async fn is_root<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -21,7 +21,7 @@ pub(crate) async fn is_root<B: Backend>(
     auth::check_root(&Accounts::new(&context.auth, &context.backend, request.caller()), page).await
 }
 
-/// Lets a request pass if its client may change members, users and roles. The log tells if not.
+/// Admits a request if its client may change members, users and roles. A refusal is logged.
 pub(crate) async fn admit_root<'a, B: Backend>(
     context: &Context<B>,
     request: &'a PageRequest<'a>,
@@ -30,7 +30,7 @@ pub(crate) async fn admit_root<'a, B: Backend>(
     auth::admit_root(&Accounts::new(&context.auth, &context.backend, request.caller()), page, request).await
 }
 
-/// Whether a watch's right is still there.
+/// Whether the client of a watch still has its permission.
 pub(crate) fn may_still_watch<B: Backend>(
     permission: &WatchPermission,
     context: Arc<Context<B>>,
@@ -47,7 +47,7 @@ pub(crate) fn may_still_watch<B: Backend>(
     })
 }
 
-/// The status and the words for those who are not let through.
+/// The status and the text of a refusal.
 fn status_and_text(denied: Denied) -> (StatusCode, &'static str) {
     match denied {
         Denied::NoRight => (StatusCode::UNAUTHORIZED, "Insufficient credentials"),
@@ -57,7 +57,7 @@ fn status_and_text(denied: Denied) -> (StatusCode, &'static str) {
 
 const BUSY: &str = "too many passwords are being checked, try again later";
 
-/// When those are to come again for whom there is no time now.
+/// When the client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 fn with_retry(mut headers: HeaderMap, status: StatusCode) -> HeaderMap {
@@ -67,13 +67,13 @@ fn with_retry(mut headers: HeaderMap, status: StatusCode) -> HeaderMap {
     headers
 }
 
-/// The answer to those who have no right to a page.
+/// The refusal of a page.
 pub(crate) fn refuse(headers: HeaderMap, denied: Denied) -> Response {
     let (status, text) = status_and_text(denied);
     reply::message(with_retry(headers, status), status, text)
 }
 
-/// The answer to those who have no right to a key.
+/// The refusal of a key.
 pub(crate) fn refuse_key(headers: HeaderMap, denied: Denied) -> Response {
     let (status, text) = status_and_text(denied);
     let error = ApiError::new(Code::Unauthorized, text, 0);

@@ -1,4 +1,4 @@
-//! What may be asked of the keys, in whichever API.
+//! Requests for keys, in any API.
 
 use http::Method;
 use shared::error::{ApiError, Code};
@@ -10,21 +10,21 @@ use crate::transport::progress::Progress;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
-/// The expiration of what does not expire.
+/// The expiration of a key that does not expire.
 pub(crate) const NEVER: i64 = 0;
 
-/// What is asked of the keys. After the parsers nobody asks again whether a parameter makes sense.
+/// A parsed request for keys. Its parameters are valid.
 #[derive(Debug, PartialEq)]
 pub(crate) enum KeysRequest {
-    /// Of this member's store, as it is.
+    /// A read of this member's store.
     Read { path: Vec<u8>, recursive: bool, sorted: bool },
-    /// The event with index `since`, or the next one if that is 0.
+    /// A watch from the event with index `since` on, or from the next one if that is 0.
     Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: Progress },
-    /// Through the log: a write, or a read that must not be stale.
+    /// A write or a quorum read.
     Write(v2::Request),
 }
 
-/// Which API a client of the keys speaks.
+/// The API of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Api {
     /// `/v2/keys`
@@ -36,7 +36,7 @@ pub(crate) enum Api {
 }
 
 impl Api {
-    /// Whether it has anything for this method.
+    /// Whether it supports this method.
     pub(crate) fn knows(self, method: &Method) -> bool {
         match *method {
             Method::GET | Method::HEAD | Method::POST => true,
@@ -45,13 +45,13 @@ impl Api {
         }
     }
 
-    /// Whether a request of this method takes the right to write.
+    /// Whether a request with this method needs the permission to write.
     pub(crate) fn writes(self, method: &Method) -> bool {
         self != Api::V1Watch && !auth::only_reads(method)
     }
 }
 
-/// The path in the store of a key: with its prefix, without a slash at the end.
+/// The path of a key in the store: with its prefix, without a slash at the end.
 pub(crate) fn store_path(rest: &[u8]) -> Vec<u8> {
     let rest = rest.strip_suffix(b"/").unwrap_or(rest);
     let mut path = Vec::with_capacity(2 + rest.len());
@@ -60,26 +60,27 @@ pub(crate) fn store_path(rest: &[u8]) -> Vec<u8> {
     path
 }
 
-/// When a key with this many seconds to live expires, as the log has it; 0 for never.
+/// The expiration of a key with this time to live, as the log has it; 0 for never.
 ///
-/// The log counts nanoseconds in 64 bits, until April 2262. A later time is never. The original wraps around: most such
-/// times are never there too, and some are now.
+/// The log counts nanoseconds in 64 bits, until April 2262. A later time means never. The original wraps around: most
+/// such times mean never there too, and some mean now.
 pub(crate) fn expiration(now: UnixNanos, seconds: u64) -> i64 {
     let nanos = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
     nanos.and_then(|nanos| now.0.checked_add(nanos)).unwrap_or(NEVER)
 }
 
-/// An error of a request that the store never saw.
+/// An error before the store was involved.
 pub(crate) fn refusal(code: Code, cause: &str) -> ApiError {
     ApiError::new(code, cause, 0)
 }
 
 /// Refuses a write that could make a node more than `levels_max` levels below the root of the keys.
 ///
-/// A listing and a snapshot show each node with its whole path, so their size grows with the square of the depth: one
-/// request of 64 KB could make a gigabyte of either. The limit is checked before anything is proposed, and by a leader
-/// for what other members pass on, and never where the log is applied: all members must do alike, also with entries of
-/// a member that has another limit. Keys that are deeper already are read, changed and deleted as before.
+/// A listing and a snapshot have the whole path of each node, so their size grows with the square of the depth: one
+/// request of 64 KB could make a gigabyte of either. The limit is checked before a request is proposed, and by a
+/// leader for requests from other members. It is never checked when an entry is applied: all members must do the
+/// same, also for entries of a member with another limit. Deeper keys that exist already can be read, changed and
+/// deleted.
 ///
 /// # Errors
 /// 209, with the depth and the limit.
@@ -87,7 +88,7 @@ pub(crate) fn check_depth(request: &v2::Request, levels_max: usize) -> Result<()
     request.levels_beyond(levels_max).map_or(Ok(()), |levels| Err(too_deep(levels, levels_max)))
 }
 
-/// The same for a node `more` levels below `path`, which has the store's prefix.
+/// The same for a node `more` levels below `path`, a path of the store.
 pub(crate) fn check_levels(path: &[u8], more: usize, levels_max: usize) -> Result<(), ApiError> {
     v2::levels_beyond(path, more, levels_max).map_or(Ok(()), |levels| Err(too_deep(levels, levels_max)))
 }

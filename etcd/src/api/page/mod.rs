@@ -1,4 +1,4 @@
-//! What every page takes and gives, and what it shares with others. The pages stand on this, and none on another's.
+//! What all pages take and return, and what they share. The pages build on this, and not on each other.
 
 pub(crate) mod counters;
 pub(crate) mod gate;
@@ -19,22 +19,22 @@ use crate::transport::reply::Response;
 use crate::transport::request::{Framing, WholeBody};
 use crate::transport::{BrowserRules, Flow, HttpServer, Limits};
 
-/// How clients are served.
+/// The options of the pages.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// What web pages may do.
+    /// The rules for web pages.
     pub browsers: BrowserRules,
-    /// How large requests may be.
+    /// Limits on requests.
     pub limits: Limits,
-    /// What the dashboard may do.
+    /// The mode of the dashboard.
     pub dashboard: DashboardMode,
-    /// Whether `/version` also names the protocol between members, for those of 0.4 that ask.
+    /// Whether `/version` also has the version of the peer protocol, for members of 0.4.
     pub internal_version: bool,
-    /// Whether figures are shown in the form of 0.4.
+    /// Whether `/debug/metrics` of 0.4 is served.
     pub trace: bool,
-    /// Whose v1 API is served.
+    /// The dialect of the v1 API.
     pub v1_dialect: V1Dialect,
-    /// Whether there are pages with profiles.
+    /// Whether profiles are served.
     pub pprof: bool,
 }
 
@@ -70,17 +70,17 @@ pub struct Context<B> {
 }
 
 impl<B> Context<B> {
-    /// Refuses those who wait for their password to be checked, since the server stops.
+    /// Refuses clients whose passwords wait to be checked, because the server stops.
     pub(crate) fn stop_logins(&self) {
         self.auth.close();
     }
 }
 
 impl<B: Backend> Context<B> {
-    /// Pages about this member. Their counters are registered with the process's.
+    /// The pages of this member. Their counters are registered in `process_metrics`.
     ///
     /// # Errors
-    /// If counters of the same names are registered already: there is one context in a process.
+    /// If counters of the same names are registered already: a process has one context.
     pub fn new(
         backend: B,
         options: impl Into<Options>,
@@ -113,46 +113,46 @@ impl<B: Backend> Context<B> {
     }
 }
 
-/// What a connection's requests share.
+/// What the requests of one connection share.
 pub(crate) struct Exchange<B> {
     pub(super) context: Arc<Context<B>>,
     pub(super) flow: Arc<Flow>,
-    /// Where the client is, if that can be told.
+    /// The client's address, if known.
     pub(super) source: Option<IpAddr>,
-    /// The connection is one by TLS.
+    /// Whether the connection uses TLS.
     pub(super) encrypted: bool,
 }
 
-/// What a request has come to.
+/// The result of a page.
 pub(super) enum PageResult<S> {
-    /// Its answer.
+    /// A response.
     Ready(Response),
-    /// Something for the log.
+    /// A request that has to go through the log.
     Submitted(S),
-    /// A watch or a wait, which the connection has by now.
+    /// A watch or a pending answer has taken the connection over.
     TakenOver,
 }
 
-/// A request whose head is checked, as the pages see it.
+/// A request whose head is valid, as the pages see it.
 pub(super) struct PageRequest<'a> {
     pub(super) method: &'a Method,
-    /// The path, unescaped, below the page's own prefix.
+    /// The path below the page's prefix, unescaped.
     pub(super) rest: &'a [u8],
     pub(super) query: &'a str,
-    /// The `Content-Type`, empty for none.
+    /// The `Content-Type`, or empty.
     pub(super) content_type: &'a [u8],
-    /// The `Authorization`, if auth is on, or if it may be by the time that it matters.
+    /// The `Authorization`, if auth is on, or may be on when it matters.
     pub(super) authorization: Option<HeaderValue>,
-    /// Where the client is, if that can be told.
+    /// The client's address, if known.
     pub(super) source: Option<IpAddr>,
-    /// The connection that the request came on.
+    /// The connection of the request.
     pub(super) flow: &'a Flow,
     pub(super) body: WholeBody,
     pub(super) framing: Framing,
 }
 
 impl PageRequest<'_> {
-    /// Who sends it.
+    /// The client.
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller {
             authorization: self.authorization.as_ref(),
@@ -162,7 +162,7 @@ impl PageRequest<'_> {
     }
 }
 
-/// What the records of a page about accounts are.
+/// The kind of account that a page is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccountKind {
     Users,
