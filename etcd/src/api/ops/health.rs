@@ -1,5 +1,5 @@
-//! `/health`: whether a write would succeed. `/livez` and `/readyz`: how the member is, check by check, as etcd 3.x
-//! tells it.
+//! `/health`: whether a write would succeed. `/livez` and `/readyz`: the state of the member, check by check, as in
+//! etcd 3.x.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,11 +17,11 @@ use crate::api::page::PageRequest;
 use crate::backend::{Backend, SubmitError};
 use crate::transport::reply::{self, Response};
 
-/// How long the log may take to move, or a quorum to answer.
+/// How long the log may take for an entry, or a quorum for a response.
 const PATIENCE: Duration = Duration::from_millis(750);
 
-/// A member may be so many committed entries behind with applying them and still be ready, as the original has it
-/// before it refuses proposals.
+/// The most committed entries that a ready member may not have applied yet. With more, the original refuses
+/// proposals.
 const LAG_MAX: u64 = 5000;
 
 pub(crate) async fn answer<B: Backend>(
@@ -41,24 +41,24 @@ pub(crate) async fn answer<B: Backend>(
     reply::answer(headers, StatusCode::OK, "{\"health\": \"true\"}")
 }
 
-/// Whether an entry that changes nothing gets through: one that expires what had expired in 1970.
+/// Whether an entry that changes nothing is applied: it expires keys that had expired by 1970.
 async fn log_moves<B: Backend>(context: &Context<B>) -> bool {
     let nothing = v2::Request { verb: v2::Verb::Sync, ..v2::Request::default() };
     matches!(timeout(PATIENCE, context.backend.submit(nothing)).await, Ok(Ok(_)))
 }
 
-/// One question about the member.
+/// A check of the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// The store answers.
+    /// The store can be read.
     SerializableRead,
-    /// A majority agrees on what is to be read.
+    /// A quorum read succeeds.
     LinearizableRead,
     /// A leader is known.
     Leader,
-    /// An entry gets into the log, and is applied.
+    /// An entry is appended to the log, and applied.
     Log,
-    /// What is committed is applied, or nearly.
+    /// Nearly all committed entries are applied.
     CaughtUp,
 }
 
@@ -77,7 +77,7 @@ impl Check {
         }
     }
 
-    /// Why the answer is no.
+    /// Runs the check. The error is the reason.
     async fn run<B: Backend>(self, context: &Context<B>) -> Result<(), String> {
         let backend = &context.backend;
         let status = backend.status();
@@ -99,7 +99,7 @@ impl Check {
                     ..v2::Request::default()
                 };
                 match timeout(PATIENCE, backend.submit(read)).await {
-                    // That nothing stands there is an answer too.
+                    // It is a valid result that the key does not exist.
                     Ok(Ok(_) | Err(SubmitError::Api(_))) => Ok(()),
                     Ok(Err(SubmitError::Unavailable(why))) => Err(why.to_string()),
                     Err(_) => Err(format!("no majority has answered within {PATIENCE:?}")),
@@ -154,7 +154,7 @@ async fn run<B: Backend>(
     let mut report = String::new();
     let mut is_healthy = true;
     for check in chosen {
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = match check.run(context).await {
             Ok(()) => writeln!(report, "[+]{} ok", check.name()),
             Err(why) => {
@@ -173,7 +173,7 @@ async fn run<B: Backend>(
     reply::answer(headers, status, report)
 }
 
-/// What a query asks for: `verbose`, `exclude=CHECK`, `allowlist=CHECK`.
+/// The parameters of the query: `verbose`, `exclude=CHECK`, `allowlist=CHECK`.
 #[derive(Debug, Default)]
 struct CheckFilter {
     verbose: bool,

@@ -1,4 +1,4 @@
-//! The measures of the whole process: `/metrics` as Prometheus reads them, `/debug/metrics` in the form of 0.4.
+//! The metrics of the process: `/metrics` for Prometheus, `/debug/metrics` in the form of 0.4.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::transport::reply::{self, Response};
 
 const PROMETHEUS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 
-/// Where the clients' keys are in the store.
+/// The directory of the clients' keys in the store.
 const KEYS: &[u8] = b"/1";
 
 pub(crate) async fn answer<B: Backend>(context: &Context<B>, mut headers: HeaderMap) -> Response {
@@ -26,7 +26,7 @@ pub(crate) async fn answer<B: Backend>(context: &Context<B>, mut headers: Header
     reply::answer(headers, StatusCode::OK, page)
 }
 
-/// `/debug/metrics`, where it is wanted: as JSON, or with `format=text` as lines.
+/// `/debug/metrics`, if it is enabled: as JSON, or with `format=text` as lines.
 pub(crate) async fn answer_debug<B: Backend>(
     context: &Context<B>,
     request: PageRequest<'_>,
@@ -47,14 +47,14 @@ pub(crate) async fn answer_debug<B: Backend>(
     reply::json(headers, StatusCode::OK, figures.json())
 }
 
-/// The lines for Graphite, now, with this before each name.
+/// The current metrics in the form of Graphite. `prefix` is put before each name.
 pub(crate) async fn graphite<B: Backend>(context: Arc<Context<B>>, prefix: String) -> String {
     count_keys(&context).await;
     let seconds = context.backend.clock().0.div_euclid(1_000_000_000);
     context.process_metrics.legacy_metrics(measures(&context)).graphite(&prefix, seconds)
 }
 
-/// What is not registered as a counter: what the store, the member and the kernel say when they are asked.
+/// Metrics that are not registered as counters: those of the store, the member and the kernel.
 pub(super) fn measures<B: Backend>(context: &Context<B>) -> Vec<MetricFamily> {
     let backend = &context.backend;
     let (status, members, progress) = (backend.status(), backend.members(), backend.progress());
@@ -71,7 +71,7 @@ pub(super) fn measures<B: Backend>(context: &Context<B>) -> Vec<MetricFamily> {
     families
 }
 
-/// Counts the clients' keys aside, if that is due: it takes time by their number.
+/// Counts the clients' keys on the blocking pool, if a count is due. The time grows with their number.
 async fn count_keys<B: Backend>(context: &Context<B>) {
     let census = &context.process_metrics.census;
     let began = Instant::now();

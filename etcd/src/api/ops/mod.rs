@@ -1,4 +1,4 @@
-//! Pages for those who run the member: how it is, what it counts, what it can be told.
+//! Pages for operators: health, metrics, statistics, profiles and the log level.
 
 pub(crate) mod health;
 pub(crate) mod metrics_page;

@@ -1,7 +1,7 @@
-//! `/debug/pprof`: profiles of the process, for `go tool pprof` and its like, where `-enable-pprof` allows it.
+//! `/debug/pprof`: profiles of the process, for `go tool pprof` and similar tools, if `-enable-pprof` is set.
 //!
-//! What takes time runs on the blocking pool. With auth on the pages are for `root`: a profile shows which keys are
-//! busy by their code paths only, but taking one costs CPU and memory.
+//! Slow work runs on the blocking pool. With auth on, the pages are for `root`: a profile shows only code paths, not
+//! keys, but taking one costs CPU and memory.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,22 +21,22 @@ use crate::profiles::threads::{self, Thread};
 use crate::profiles::{self, heap};
 use crate::transport::reply::{self, Response};
 
-/// How long a CPU profile is taken if nobody says it, in seconds.
+/// The default duration of a CPU profile, in seconds.
 const SECONDS: u64 = 30;
 
-/// How long it may be taken: nobody else can take one meanwhile.
+/// The longest duration: no other client can take a profile meanwhile.
 const SECONDS_MAX: u64 = 300;
 
-/// Addresses that are looked up in one request.
+/// The most addresses that are resolved in one request.
 const SYMBOLS_MAX: usize = 10_000;
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// `go tool pprof` shows the text of an error that has it.
+/// With this header, `go tool pprof` shows the text of an error.
 const X_GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 
-/// The pages, and what they tell.
+/// The pages and their descriptions.
 const PAGES: [(&str, &str); 7] = [
     ("block", "where threads wait for each other. Nothing is noted here: the profile is always empty."),
     ("cmdline", "the command line, its words separated by zero bytes."),
@@ -47,11 +47,11 @@ const PAGES: [(&str, &str); 7] = [
     ("threadcreate", "the threads of the process."),
 ];
 
-/// What an answer is made of, before it has headers.
+/// The content of a response, before it has headers.
 enum Answer {
     Html(String),
     Text(Vec<u8>),
-    /// A profile, with a name for its file.
+    /// A profile, with the name of its file.
     Profile(&'static str, Vec<u8>),
     Error(StatusCode, String),
     Nowhere,
@@ -128,13 +128,13 @@ async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> Answer 
     }
 }
 
-/// Runs what may block.
+/// Runs work that may block.
 async fn apart(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Answer::failed("Could not make the profile", &error))
 }
 
-/// A page that shows how things are, not what happens for some time; as text if `work` is asked for that.
+/// A profile of the current state rather than of a period. `work` gets whether the client wants text.
 async fn still(query: &Query, work: impl FnOnce(bool) -> Answer + Send + 'static) -> Answer {
     if query.seconds.is_some() {
         let why = "\"seconds\" parameter is not supported for this profile type";
@@ -144,7 +144,7 @@ async fn still(query: &Query, work: impl FnOnce(bool) -> Answer + Send + 'static
     apart(move || work(text)).await
 }
 
-/// What the query asks for.
+/// The parameters of the query.
 #[derive(Debug, PartialEq, Eq)]
 struct Query {
     seconds: Option<String>,
@@ -162,7 +162,7 @@ impl Query {
         Query { seconds: first("seconds").filter(|text| !text.is_empty()), text }
     }
 
-    /// For how long; like the original, what is no number of seconds is thirty.
+    /// The duration. As in the original, a malformed one means thirty seconds.
     fn duration(&self) -> Result<Duration, Answer> {
         let digits = self.seconds.as_deref().map(|text| text.strip_prefix('+').unwrap_or(text));
         let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -183,7 +183,7 @@ fn index() -> String {
         "<!DOCTYPE html>\n<html>\n<head><title>/debug/pprof/</title></head>\n<body>\n<h1>Profiles</h1>\n<dl>\n",
     );
     for (name, tells) in PAGES {
-        // Whole paths: the page is found with and without a slash at its end. Writing into a String cannot fail.
+        // Absolute paths: the page is served with and without a slash at its end. Writing to a String cannot fail.
         let _ = writeln!(page, "<dt><a href=\"/debug/pprof/{name}?debug=1\">{name}</a></dt><dd>{tells}</dd>");
     }
     page.push_str(
@@ -249,7 +249,7 @@ fn block_page(text: bool, now: UnixNanos) -> Answer {
     }
 }
 
-/// A line for each address that lies in a function. The first line says that there are names at all.
+/// A line for each address in a function. The first line says that there are symbols.
 fn symbols(words: &[u8]) -> String {
     let mut text = String::from("num_symbols: 1\n");
     for (number, word) in words.split(|byte| *byte == b'+').enumerate() {
@@ -267,7 +267,7 @@ fn symbols(words: &[u8]) -> String {
     text
 }
 
-/// A number in one of Go's forms.
+/// Parses a number in one of Go's forms.
 fn address(word: &str) -> Option<u64> {
     match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),

@@ -19,10 +19,10 @@ use crate::version::OWN;
 
 const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// `/version`: the version that this member speaks, and the one that the whole cluster can speak.
+/// `/version`: the version of this member, and the version of the cluster.
 ///
-/// In allow-legacy mode, and only there, a third field names the protocol between members. Standbys of 0.4 ask for it
-/// until it is 2 and make room for a proxy then; so do starters that look for what a cluster runs.
+/// Only in allow-legacy mode, a third field has the version of the peer protocol. Standbys of 0.4 wait until it is 2
+/// and then make room for a proxy; launchers use it to find out which version a cluster runs.
 pub(crate) fn answer_version<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -44,7 +44,8 @@ pub(crate) fn answer_version<B: Backend>(
     reply::json(headers, StatusCode::OK, body)
 }
 
-/// `/debug/vars`: the process and its place in the group, for those who look for a fault. With auth on, the command line is for `root` only, for it may tell of paths, addresses and passwords.
+/// `/debug/vars`: the state of the process and of raft, for diagnosis. With auth on, only `root` sees the command
+/// line, because it may contain paths, addresses and passwords.
 pub(crate) async fn answer_vars<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -61,7 +62,7 @@ pub(crate) async fn answer_vars<B: Backend>(
         Vec::new()
     };
     let variables = [
-        // Strings can always be written.
+        // Strings can always be serialized.
         ("cmdline", json::to_string(&arguments).unwrap_or_default()),
         ("etcd-rs.version", format!("\"{OWN}\"")),
         ("file_descriptor_limit", descriptor_limit().to_string()),
@@ -71,7 +72,7 @@ pub(crate) async fn answer_vars<B: Backend>(
     let mut body = String::from("{\n");
     for (number, (name, value)) in variables.iter().enumerate() {
         let comma = if number == 0 { "" } else { ",\n" };
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = write!(body, "{comma}\"{name}\": {value}");
     }
     body.push_str("\n}\n");
@@ -79,7 +80,7 @@ pub(crate) async fn answer_vars<B: Backend>(
     reply::answer(headers, StatusCode::OK, body)
 }
 
-/// Bytes in memory and bytes of address space, by the names nearest to them in Go.
+/// The resident and the virtual memory in bytes, under the nearest names of Go.
 fn memory() -> String {
     let (alloc, sys) =
         Process::read().map_or((0, 0), |process| (process.resident_bytes, process.virtual_bytes));
@@ -109,7 +110,8 @@ fn raft_status<B: Backend>(backend: &B) -> String {
     text
 }
 
-/// `/config/local/log`: changes how much this member writes to its log. With auth on that is for `root`: a verbose log fills disks, a silent one hides what happens.
+/// `/config/local/log`: changes the log level of this member. With auth on, only for `root`: a verbose log fills
+/// disks, and a silent one hides what happens.
 pub(crate) async fn answer_log_level<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,

@@ -1,4 +1,4 @@
-//! `/v2/stats/*`: counters for people and scripts.
+//! `/v2/stats/*` and `/v1/stats/*`: counters for people and scripts.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ struct SelfStats<'a> {
     sent_bandwidth: Option<Number>,
 }
 
-/// What a leader tells of its followers.
+/// The statistics of a leader about its followers.
 #[derive(Serialize)]
 struct LeaderStats {
     leader: String,
@@ -87,7 +87,7 @@ impl From<&FollowerStats> for Follower {
     }
 }
 
-/// A rate; none for nothing.
+/// A rate; `None` if it is 0.
 fn rate(value: f64) -> Option<Number> {
     (value > 0.0).then(|| number(value))
 }
@@ -111,11 +111,11 @@ pub(crate) fn answer_self<B: Backend>(
     let status = context.backend.status();
     let leader = if status.leader.0 == 0 { String::new() } else { status.leader.to_string() };
     let stats = self_stats(&context.backend, Some(status.id.to_string()), state_name(status.role), leader);
-    // Strings and numbers can always be written.
+    // Strings and numbers can always be serialized.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
 
-/// `/v1/stats/self`: without ids, which members did not have.
+/// `/v1/stats/self`: without ids, which members of 0.x did not have.
 pub(crate) fn answer_self_v1<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -131,12 +131,12 @@ pub(crate) fn answer_self_v1<B: Backend>(
         Role::Leader => "leader",
     };
     let stats = self_stats(&context.backend, None, state, name_of(&context.backend.members(), status.leader));
-    // Strings and numbers can always be written.
+    // Strings and numbers can always be serialized.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
 
-/// The member's name, as `/_etcd/machines` has it where several are called alike; its id if it has none yet. Nothing for
-/// nobody.
+/// The name of a member. If several members have the same name, the one in `/_etcd/machines`; its id if it has no
+/// name yet; empty if there is no such member.
 fn name_of(members: &Membership, id: MemberId) -> String {
     if id.0 == 0 {
         return String::new();
@@ -176,7 +176,7 @@ fn self_stats<'a, B: Backend>(
     }
 }
 
-/// What Go calls a member's role.
+/// The name of a role in Go.
 pub(super) fn state_name(role: Role) -> &'static str {
     match role {
         Role::Follower => "StateFollower",
@@ -200,7 +200,7 @@ pub(crate) fn answer_leader<B: Backend>(
     leader_stats(context, headers, |id| id.to_string())
 }
 
-/// `/v1/stats/leader`: members by their names.
+/// `/v1/stats/leader`: members have their names instead of ids.
 pub(crate) fn answer_leader_v1<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -226,7 +226,7 @@ fn leader_stats<B: Backend>(
     let followers =
         traffic.followers.iter().map(|(id, follower)| (called(*id), Follower::from(follower))).collect();
     let stats = LeaderStats { leader: called(context.backend.status().id), followers };
-    // Strings and numbers can always be written.
+    // Strings and numbers can always be serialized.
     reply::json(headers, StatusCode::OK, shared::json::to_vec(&stats).unwrap_or_default())
 }
 

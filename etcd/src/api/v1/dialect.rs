@@ -1,6 +1,7 @@
-//! What etcd 0.1 says otherwise than 0.4 where both have the v1 API: names of actions, errors, times.
+//! The differences between etcd 0.1 and 0.4 in the v1 API: names of actions, errors, times.
 //!
-//! One thing cannot be had back: its `index` was that of the raft log, here it is the store's, as since 0.2.
+//! One difference cannot be reproduced: the `index` of 0.1 was that of the raft log. Here it is the store's, as since
+//! 0.2.
 
 use std::borrow::Cow;
 
@@ -16,11 +17,11 @@ pub(crate) use crate::config::V1Dialect as Dialect;
 use crate::transport::reply::{self, Response};
 
 impl Dialect {
-    /// What an action is called.
+    /// The name of an action.
     pub(super) fn action(self, action: Action) -> &'static str {
         match (self, action) {
             (Dialect::Of01, Action::Get) => "GET",
-            // An end is one, whatever brought it about.
+            // Every removal of a key has the same name.
             (Dialect::Of01, Action::Delete | Action::Expire | Action::CompareAndDelete) => "DELETE",
             (Dialect::Of01, _) => "SET",
             (Dialect::Of04, Action::Create | Action::CompareAndSwap) => "testAndSet",
@@ -28,7 +29,7 @@ impl Dialect {
         }
     }
 
-    /// Whether a write was one that made its key, and says so.
+    /// Whether the response to a write says that the key is new.
     pub(super) fn tells_of_new_key(self, event: &Event) -> bool {
         match self {
             Dialect::Of04 => {
@@ -38,17 +39,17 @@ impl Dialect {
         }
     }
 
-    /// Whether names that begin with an underscore are in listings.
+    /// Whether listings include names that begin with an underscore.
     pub(super) fn lists_hidden(self) -> bool {
         self == Dialect::Of01
     }
 
-    /// Whether a watch is also about the keys below.
+    /// Whether a watch includes the keys below.
     pub(super) fn watches_below(self) -> bool {
         self == Dialect::Of01
     }
 
-    /// The index that the event of a watch has: its own, or that of the store.
+    /// The index in the response to a watch: that of the event, or that of the store.
     pub(crate) fn watch_index(self, event: &Event, of_store: impl FnOnce() -> u64) -> u64 {
         match self {
             Dialect::Of01 => event.node().modified_index(),
@@ -56,7 +57,7 @@ impl Dialect {
         }
     }
 
-    /// When an event's key goes; 0.1 also tells of a key that is gone when it would have.
+    /// The expiration in a response. For a key that was removed, 0.1 has the expiration that the key had.
     pub(super) fn expiration(self, event: &Event) -> Option<UnixNanos> {
         event.node().expiration().or_else(|| {
             let ends = matches!(event.action, Action::Delete | Action::Expire | Action::CompareAndDelete);
@@ -64,36 +65,38 @@ impl Dialect {
         })
     }
 
-    /// The whole seconds that an event's key has to live, begun ones counted or not.
+    /// The remaining seconds of an event's key, rounded up or down.
     pub(super) fn ttl(self, event: &Event, now: UnixNanos) -> i64 {
         match (self, event.action) {
             (Dialect::Of04, _) => event.ttl(now),
             (Dialect::Of01, Action::Get) => {
                 event.node().expiration().map_or(0, |expiration| whole_seconds(expiration, now))
             }
-            // As of its own moment, however late a watch tells of it. It is later than that of the request.
+            // Relative to the time of the write, even if a watch gets the event later. The write is applied a moment
+            // after its request.
             (Dialect::Of01, _) => event.ttl(now).saturating_sub(1).max(0),
         }
     }
 }
 
-/// The whole seconds until then.
+/// The whole seconds from `now` to `until`.
 pub(super) fn whole_seconds(until: UnixNanos, now: UnixNanos) -> i64 {
     until.0.saturating_sub(now.0) / 1_000_000_000
 }
 
-/// What a request of 0.1 was about: its errors tell.
+/// The parts of a request that the errors of 0.1 contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestSummary {
     /// `get`, `set` or `delete`.
     pub(crate) verb: &'static str,
-    /// The key in the store.
+    /// The path of the key in the store.
     pub(crate) path: Vec<u8>,
-    /// Of a test and set: the value that is wanted.
+    /// The value that a test-and-set compares with.
     pub(crate) wanted: Option<Vec<u8>>,
 }
 
-/// An error as 0.1 tells it: status 400 unless it is the cluster's, no index. `value` looks a key's value up.
+/// An error in the form of 0.1: status 400, except for errors of the cluster, and no index. `value` returns the value
+/// of a key.
 pub(crate) fn refuse(
     mut headers: HeaderMap,
     error: &ApiError,
@@ -114,7 +117,7 @@ pub(crate) fn refuse(
         300..400 => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    // Strings and numbers can always be written.
+    // Strings and numbers can always be serialized.
     let mut body = json::to_vec(&Form { error_code, message, cause: String::from_utf8_lossy(&cause) })
         .unwrap_or_default();
     body.push(b'\n');
@@ -122,7 +125,7 @@ pub(crate) fn refuse(
     reply::answer(headers, status, body)
 }
 
-/// Number, message and cause.
+/// The number, the message and the cause of an error.
 fn describe_error(
     error: &ApiError,
     summary: &RequestSummary,
@@ -139,7 +142,7 @@ fn describe_error(
             let why = b"TestAndSet: key not found and previousValue is not empty ";
             (100, NOT_FOUND, [&why[..], key, b":", wanted, b" "].concat())
         }
-        // What is no key cannot be deleted.
+        // A directory is not a key, so it cannot be deleted.
         (Code::NotFile | Code::RootReadOnly, None) if *verb == "delete" => (100, NOT_FOUND, about(verb)),
         (Code::KeyNotFound, _) => (100, NOT_FOUND, about(verb)),
         (Code::CompareFailed | Code::NodeExist, wanted) => {

@@ -1,7 +1,7 @@
-//! The v1 API of 0.1 to 0.4 on the same keys: what its requests mean, and how its answers look.
+//! The v1 API of 0.1 to 0.4 for the same keys: the meaning of its requests, and the form of its responses.
 //!
-//! The forms are those of 0.1, or on wish those of 0.4.9: [what tells them apart](super::dialect). An answer is flat,
-//! as it was before nodes knew their directories; a directory is answered with a list of such answers.
+//! The form is that of 0.1, or optionally that of 0.4.9: see [the differences](super::dialect). A response is flat,
+//! without nested nodes; the response for a directory is a list of such responses.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -20,10 +20,11 @@ use crate::transport::pieces::Pieces;
 use crate::transport::progress::Progress;
 use crate::transport::reply::{self, Response};
 
-/// What the errors of a write without sense are about.
+/// The cause in the errors of malformed writes.
 const SET: &str = "Set";
 
-/// A write: plain, or on the condition that the key has the value `prevValue`, or is not there if that is empty.
+/// A write. With `prevValue` it is conditional: the key must have that value, or must not exist if the value is
+/// empty.
 pub(crate) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<v2::Request, ApiError> {
     let value = form.get(Param::Value).unwrap_or_default();
     if value.is_empty() {
@@ -45,12 +46,12 @@ pub(crate) fn set(path: Vec<u8>, form: &Form<'_>, now: UnixNanos) -> Result<v2::
     })
 }
 
-/// The end of a key. Directories stay.
+/// The removal of a key. Directories are not removed.
 pub(crate) fn delete(path: Vec<u8>) -> v2::Request {
     v2::Request { verb: v2::Verb::Delete, path: path.into(), ..v2::Request::default() }
 }
 
-/// A wait for one event of the key itself; sent by `POST`, from `index` on.
+/// A watch for one event of the key. With `POST` it starts at `index`.
 pub(crate) fn watch(
     method: &Method,
     path: Vec<u8>,
@@ -66,13 +67,13 @@ pub(crate) fn watch(
     Ok(KeysRequest::Watch { path, recursive, stream: false, since, progress })
 }
 
-/// Why a watch does not begin: 0.4 has one answer to whatever it is.
+/// The error when a watch cannot start: 0.4 has one for all reasons.
 pub(crate) fn watch_refusal(path: &[u8], index: u64) -> ApiError {
     ApiError::new(Code::ClientInternal, path, index)
 }
 
-/// When a key with so many seconds to live expires. With less than none that is in the past, but not so long ago that
-/// the store takes it for never.
+/// The expiration of a key with this time to live. A negative one is in the past, but not so far that the store would
+/// take it for "never".
 fn expires(now: UnixNanos, seconds: i64) -> i64 {
     match u64::try_from(seconds) {
         Ok(seconds) => expiration(now, seconds),
@@ -85,7 +86,7 @@ fn seconds(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The answer to a request that is carried out.
+/// The response to a successful request.
 pub(crate) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dialect: Dialect) -> Response {
     headers.insert(CONTENT_TYPE, reply::TEXT);
     if event.node().is_dir() {
@@ -94,7 +95,7 @@ pub(crate) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dial
     reply::answer(headers, StatusCode::OK, render(event, event.index, now, dialect))
 }
 
-/// A directory as a list of answers, made in pieces. Holds the directory as it was read.
+/// A directory as a list of responses, produced in pieces. Holds the directory as of the read.
 struct Listing {
     event: Event,
     index: u64,
@@ -105,7 +106,7 @@ struct Listing {
 
 enum ListingState {
     Before,
-    /// Behind the child of this name.
+    /// After the child with this name.
     Behind(Vec<u8>),
     Done,
 }
@@ -146,7 +147,7 @@ impl Pieces for Listing {
     }
 }
 
-/// An event as v1 shows it, with the store's index `index`. No final newline.
+/// An event in the form of v1, with the store's index `index`. No final newline.
 pub(crate) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Vec<u8> {
     let node = event.node();
     let key = client_path(event.key());
@@ -181,10 +182,10 @@ fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: Unix
     close(out, index);
 }
 
-/// When a key goes, and in how many seconds.
+/// Appends the expiration and the remaining seconds.
 fn write_times(out: &mut Vec<u8>, expiration: UnixNanos, ttl: i64) {
     write_name(out, "expiration");
-    // As Go shows times in JSON: a string.
+    // A time is a string in Go's JSON.
     out.push(b'"');
     json::write_time(out, expiration);
     out.push(b'"');
@@ -247,7 +248,7 @@ mod tests {
 
     const NOW: UnixNanos = UnixNanos(1_795_258_886_000_000_000);
 
-    /// What v1 of 0.4 answers to a write of this form.
+    /// The response of v1 of 0.4 to a write with this form.
     fn put(store: &mut Store, key: &str, form: &str) -> String {
         let form = Form::parse_what_can_be(form.as_bytes(), b"");
         let request = match set(format!("/1{key}").into(), &form, NOW) {
@@ -306,7 +307,7 @@ mod tests {
         );
     }
 
-    /// What 0.1 shows of an event, a second and a half after it.
+    /// An event in the form of 0.1, one and a half seconds later.
     fn of_0_1(event: &Event) -> String {
         let later = UnixNanos(NOW.0 + 1_500_000_000);
         String::from_utf8(render(event, event.index, later, Dialect::Of01)).unwrap()
@@ -324,7 +325,7 @@ mod tests {
             put("/x", "value=1"),
             r#"{"action":"SET","key":"/x","value":"1","newKey":true,"index":1}"#
         );
-        // The time to live is that of the write, also where a watch tells of it later.
+        // The time to live is that of the write, even if a watch gets the event later.
         assert_eq!(
             put("/x", "value=2&ttl=5"),
             r#"{"action":"SET","key":"/x","prevValue":"1","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":4,"index":2}"#
@@ -334,7 +335,7 @@ mod tests {
             r#"{"action":"SET","key":"/new","value":"1","newKey":true,"index":3}"#
         );
         put("/_hidden", "value=1");
-        // Of 5 s, 3.5 are left.
+        // Of 5 s, 3.5 s are left.
         let read = |store: &Store, key: &[u8]| of_0_1(&store.get(key, false, false).unwrap());
         assert_eq!(
             read(&store, b"/1/x"),
@@ -347,7 +348,7 @@ mod tests {
                 r#"{"action":"GET","key":"/x","value":"2","expiration":"2026-11-21T11:01:31Z","ttl":3,"index":4}]"#
             )
         );
-        // A key that had a time tells it when it goes.
+        // A removed key has the expiration that it had.
         let gone = store.apply(&delete(b"/1/x".to_vec()), NOW).unwrap();
         assert_eq!(
             of_0_1(&gone),

@@ -1,4 +1,4 @@
-//! What 0.x had: `/v1`, and its pages in plain text.
+//! The pages of 0.x: `/v1`, and pages in plain text.
 
 pub(crate) mod dialect;
 pub(crate) mod keys;

@@ -1,4 +1,4 @@
-//! Pages of 0.x in plain text: who leads, and where clients find the members.
+//! Pages of 0.x in plain text: the leader, and the client URLs of the members.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
@@ -10,7 +10,7 @@ use crate::auth::only_reads;
 use crate::backend::Backend;
 use crate::transport::reply::{self, Response};
 
-/// The leader's peer URL.
+/// The peer URL of the leader.
 pub(crate) fn answer_leader<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -47,7 +47,7 @@ pub(crate) fn answer_peers<B: Backend>(
     text(headers, urls.join(", "))
 }
 
-/// A plain page. No final newline.
+/// A page in plain text. No final newline.
 pub(super) fn text(mut headers: HeaderMap, body: String) -> Response {
     headers.insert(CONTENT_TYPE, reply::TEXT);
     reply::answer(headers, StatusCode::OK, body)

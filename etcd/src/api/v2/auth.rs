@@ -1,4 +1,4 @@
-//! `/v2/auth/*`: users, roles, and the switch that makes them count.
+//! `/v2/auth/*`: users, roles, and the switch that puts them into force.
 
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::log;
 use crate::transport::form::Form;
 use crate::transport::reply::{self, Response};
 
-/// A user as reads show it: with what each role allows.
+/// A user in a response, with the permissions of each role.
 #[derive(Serialize)]
 struct UserWithRoles {
     user: UserName,
@@ -26,7 +26,7 @@ struct UserWithRoles {
 
 #[derive(Serialize)]
 struct Users {
-    /// Go shows a list that was never begun as `null`.
+    /// Go writes a list that was never created as `null`.
     users: Option<Vec<UserWithRoles>>,
 }
 
@@ -40,7 +40,7 @@ struct Enabled {
     enabled: bool,
 }
 
-/// What a path below a family's own leads to.
+/// The resource at a path below `/v2/auth/users` or `/v2/auth/roles`.
 enum AccountPath {
     All(AccountKind),
     User(UserName),
@@ -67,7 +67,7 @@ impl AccountPath {
     }
 }
 
-/// A request that may be answered: auth is known in the cluster, and the client has the rights for it.
+/// A request that may be answered: the cluster supports auth, and the client has the permission.
 struct Admitted<'a, B> {
     accounts: Authorized<Accounts<'a, B>>,
     headers: HeaderMap,
@@ -132,7 +132,7 @@ async fn answer_role<B: Backend>(
     }
 }
 
-/// Answers a request for the switch. Everybody may see where it stands.
+/// Answers a request for the switch. Every client may read it.
 pub(crate) async fn answer_switch<B: Backend>(
     context: &Context<B>,
     request: PageRequest<'_>,
@@ -153,7 +153,7 @@ pub(crate) async fn answer_switch<B: Backend>(
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    // The original looks once more, and its statistics show it.
+    // The original reads the switch once more, which its statistics show.
     let _ = accounts.switch();
     let switched =
         if *request.method == Method::PUT { accounts.enable().await } else { accounts.disable().await };
@@ -166,7 +166,7 @@ fn is_any_of(request: &PageRequest<'_>) -> bool {
     matches!(*request.method, Method::GET | Method::PUT | Method::DELETE)
 }
 
-/// Lets those pass who are root, and everybody while auth is off.
+/// Admits root, and every client while auth is off.
 async fn admit<'a, B: Backend>(
     context: &'a Context<B>,
     request: &'a PageRequest<'_>,
@@ -185,7 +185,7 @@ fn with_cluster<B>(context: &Context<B>, mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Whether all members know of auth: those of 2.0 do not.
+/// Whether all members support auth. Members of 2.0 do not.
 fn is_known<B: Backend>(context: &Context<B>) -> bool {
     let membership = context.backend.members();
     let mut parts = membership.version.as_deref().unwrap_or_default().split('.').map(str::parse::<u64>);
@@ -211,11 +211,11 @@ fn list_users<B: Backend>(
     };
     let listed = names.iter().filter_map(|name| match accounts.user(name) {
         Ok(User { name: user, roles, .. }) => {
-            // Roles that are gone are not shown here, while the page of the one user is an error then.
+            // The list omits roles that do not exist any more; on the page of one user they are an error.
             let roles = roles.iter().flatten().filter_map(|role| accounts.role_of_user(role).ok()).collect();
             Some(Ok(UserWithRoles { user, roles }))
         }
-        // A record that does not count.
+        // A record that is not valid.
         Err(AuthError::Refused(AuthRefusal::NoUser(_))) => None,
         Err(error) => Some(Err(error)),
     });
@@ -264,12 +264,12 @@ fn show_user<B: Backend>(
     }
 }
 
-/// Whether the query can be read. Nobody wants anything of it; the original stumbles if it cannot.
+/// Whether the query is well-formed. It is not used, but the original fails if it is malformed.
 fn has_query(request: &PageRequest<'_>) -> bool {
     Form::parse(b"", request.query.as_bytes()).is_ok()
 }
 
-/// Makes a user, or changes one: with `grant` or `revoke` in the body it must be there, with `roles` it must not.
+/// Creates or changes a user. With `grant` or `revoke` in the body the user must exist, with `roles` it must not.
 async fn put_user<B: Backend>(
     request: &PageRequest<'_>,
     accounts: &Authorized<Accounts<'_, B>>,
@@ -288,7 +288,7 @@ async fn put_user<B: Backend>(
             return reply::message(headers, StatusCode::BAD_REQUEST, text);
         }
         (true, true) => accounts.update_user(user).await.map(unchanged),
-        // The original says 200 here, not 201.
+        // The original responds with 200 here, not 201.
         (false, false) => accounts.create_user(user).await.map(unchanged),
         (false, true) => accounts.create_or_update_user(user).await,
     };
@@ -301,7 +301,7 @@ async fn put_user<B: Backend>(
     }
 }
 
-/// Makes a role, or changes one if the body grants or revokes something.
+/// Creates a role, or changes one if the body grants or revokes something.
 async fn put_role<B: Backend>(
     request: &PageRequest<'_>,
     accounts: &Authorized<Accounts<'_, B>>,
@@ -326,7 +326,7 @@ async fn put_role<B: Backend>(
     }
 }
 
-/// The answer to a body that is not the user or the role of the page.
+/// The response to a body that does not describe the user or role of the page.
 fn unfit(headers: HeaderMap, kind: &str, why: &RecordError) -> Response {
     let text = match why {
         RecordError::Malformed => "Invalid JSON in request body.".to_owned(),
@@ -337,13 +337,13 @@ fn unfit(headers: HeaderMap, kind: &str, why: &RecordError) -> Response {
 }
 
 fn show<T: Serialize>(headers: HeaderMap, status: StatusCode, value: &T) -> Response {
-    // Texts, lists and booleans can always be written.
+    // Texts, lists and booleans can always be serialized.
     let mut body = json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
     reply::json(headers, status, body)
 }
 
-/// The answer to a change that shows nothing.
+/// The response to a change without a result.
 fn done(headers: HeaderMap, result: Result<(), AuthError>) -> Response {
     match result {
         Ok(()) => reply::json(headers, StatusCode::OK, Vec::new()),

@@ -1,4 +1,4 @@
-//! What 0.4 has about the cluster, for its clients and tools: `/v2/machines`, `/_etcd/machines` among the keys, and
+//! Pages of 0.4 about the cluster, for its clients and tools: `/v2/machines`, `/_etcd/machines` among the keys, and
 //! `/v2/admin`.
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::transport::reply::{self, Response};
 /// The directory of [`machine_keys`].
 const MACHINES: &str = "/1/_etcd/machines";
 
-/// `/v2/machines`: the client URLs of all members, as clients of 0.4 want them.
+/// `/v2/machines`: the client URLs of all members, for clients of 0.4.
 pub(crate) fn answer_machines<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -34,23 +34,23 @@ pub(crate) fn answer_machines<B: Backend>(
     reply::answer(headers, StatusCode::OK, urls.join(", "))
 }
 
-/// What a read of `path`, which is not in the store, gives below `/_etcd/machines`, where 0.x kept its members and its
-/// clients look for them; none if it is not there.
+/// The result of a read of `path`, which is not in the store, below `/_etcd/machines`: there 0.x stored its members,
+/// and its clients look for them. `None` if the path is not there.
 ///
-/// A view that is only read, and that nobody meets who does not ask for it: it answers where no key of the store
-/// stands, and is in no listing of a directory above it.
+/// The directory is read-only. It only exists if the store has no such key, and listings of the directories above do
+/// not include it.
 pub(super) fn machine_keys<B: Backend>(context: &Context<B>, path: &[u8], recursive: bool) -> Option<Event> {
     let below = path.strip_prefix(MACHINES.as_bytes())?;
     if !matches!(below.first(), None | Some(b'/')) {
         return None;
     }
-    // Shares all nodes with the store; what is placed in it the store never sees.
+    // The image shares all nodes with the store; nodes that are added to it do not get into the store.
     let mut image = context.backend.store().image();
     if image.indexes(MACHINES.as_bytes()).is_some() {
         return None;
     }
     for (key, peer) in admin::machines(&context.backend.members()) {
-        // Since when the member is there; one that a snapshot of old tells of may lack it.
+        // The indexes of the member's record. It may be missing in an old snapshot.
         let attributes = format!("/0/members/{}/attributes", peer.id);
         let (created, modified) = image.indexes(attributes.as_bytes()).unwrap_or((1, 1));
         let machine = format!("{MACHINES}/{key}");
@@ -59,7 +59,7 @@ pub(super) fn machine_keys<B: Backend>(context: &Context<B>, path: &[u8], recurs
     image.get(path, recursive).ok()
 }
 
-/// Where the member is, as a query.
+/// The URLs of the member in the form of a query.
 fn value(peer: &Peer) -> String {
     let first = |urls: &[String]| escaped(urls.first().map_or("", String::as_str));
     format!("etcd={}&raft={}", first(&peer.client_urls), first(&peer.peer_urls))
@@ -78,7 +78,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `/v2/admin` on clients' ports. With auth on, what changes the cluster is for `root`.
+/// `/v2/admin` on the client port. With auth on, only `root` may change the cluster.
 pub(crate) async fn answer_admin<B: Backend>(
     context: &Context<B>,
     request: PageRequest<'_>,

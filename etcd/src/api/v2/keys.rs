@@ -28,10 +28,10 @@ use crate::transport::reply::{self, Response};
 use crate::transport::request::Framing;
 use crate::transport::watch::{Watch, WatchPermission};
 
-/// Bytes of an answer beside the value and twice the key, about.
+/// The approximate size of a response, without the value and twice the key.
 const ANSWER_BYTES: usize = 256;
 
-/// The same request, unless it could make a key of more levels.
+/// Checks that a request cannot create a key with too many levels.
 fn checked(request: KeysRequest, levels_max: usize) -> Result<KeysRequest, ApiError> {
     if let KeysRequest::Write(write) = &request {
         check_depth(write, levels_max)?;
@@ -39,7 +39,7 @@ fn checked(request: KeysRequest, levels_max: usize) -> Result<KeysRequest, ApiEr
     Ok(request)
 }
 
-/// Reads a request. `rest` is the path below `/v2/keys`, unescaped.
+/// Parses a request. `rest` is the path below `/v2/keys`, unescaped.
 pub(crate) fn parse(
     method: &Method,
     rest: &[u8],
@@ -82,7 +82,7 @@ pub(crate) fn parse(
 
     let path = store_path(rest);
     let verb = match *method {
-        // A read through the log does not wait, whatever else is asked.
+        // A quorum read does not wait, whatever the other parameters say.
         Method::GET if quorum => Verb::QuorumGet,
         Method::GET if wait => {
             let progress = Progress::from_query(query)
@@ -98,7 +98,7 @@ pub(crate) fn parse(
         id: 0,
         verb,
         path: path.into(),
-        // Copied: the value may live long, and the buffer that it came in is many times larger.
+        // Copied: the value may live long, and the buffer that it arrived in is many times larger.
         val: Bytes::copy_from_slice(value),
         dir,
         prev_value: Bytes::copy_from_slice(prev_value.unwrap_or_default()),
@@ -116,7 +116,7 @@ pub(crate) fn parse(
     }))
 }
 
-/// The same of v1.
+/// The same for v1.
 fn parse_v1(
     api: Api,
     dialect: Dialect,
@@ -169,16 +169,16 @@ fn switch(form: &Form<'_>, param: Param, cause: &str) -> Result<Option<bool>, Ap
     }
 }
 
-/// What has become of a request for keys.
+/// The result of a request for keys.
 #[expect(clippy::large_enum_variant, reason = "handed to the caller once; most requests need no allocation")]
 pub(crate) enum KeysOutcome {
-    /// It is answered, or on its way.
+    /// It is answered, or submitted.
     Page(PageResult<Submission>),
-    /// It needs a right.
+    /// The client's permission has to be checked first.
     Guarded(Box<GuardedRequest>),
 }
 
-/// Answers a request for keys, or brings it on its way.
+/// Answers a request for keys, submits it, or returns it for a permission check.
 pub(crate) fn begin<B: Backend>(
     exchange: &Exchange<B>,
     page_request: PageRequest<'_>,
@@ -224,7 +224,7 @@ pub(crate) fn begin<B: Backend>(
         _ if *method == Method::HEAD => RequestKind::Head,
         _ => RequestKind::Get,
     };
-    // Before anything is looked at that it is about.
+    // Read before anything that the generation covers.
     let generation = context.backend.auth_generation().get();
     let permission = match &request {
         KeysRequest::Watch { recursive, .. } => Some(WatchPermission::new(
@@ -259,7 +259,7 @@ pub(crate) fn begin<B: Backend>(
     }
 }
 
-/// What the errors of 0.1 tell about a request; nobody else's do.
+/// The parts of a request that the errors of 0.1 contain; `None` for other APIs and dialects.
 fn summarize<B>(
     context: &Context<B>,
     api: Api,
@@ -284,7 +284,7 @@ fn summarize<B>(
     Some(Box::new(RequestSummary { verb, path: store_path(page_request.rest), wanted }))
 }
 
-/// An error in the words of the API that was spoken.
+/// An error in the form of the client's API.
 fn refuse<B: Backend>(
     context: &Context<B>,
     headers: HeaderMap,
@@ -298,16 +298,16 @@ fn refuse<B: Backend>(
     })
 }
 
-/// A request that is carried out only for those who have the right to it.
+/// A request that is carried out only if the client has the permission.
 pub(crate) struct GuardedRequest {
     wanted: RestrictedRequest,
     authorization: Option<HeaderValue>,
 }
 
-/// A request and the right that it takes.
+/// A request and the permission that it needs.
 struct RestrictedRequest {
     parsed: ParsedRequest,
-    /// The path below `/v2/keys`, with the slash at its end if there is one.
+    /// The path below `/v2/keys`. A slash at its end is kept.
     key: Vec<u8>,
     writes: bool,
 }
@@ -323,7 +323,7 @@ impl Restricted for RestrictedRequest {
 }
 
 impl GuardedRequest {
-    /// Carries it out, or refuses it.
+    /// Checks the permission, and carries the request out or refuses it.
     pub(crate) async fn pass<B: Backend>(self, exchange: &Exchange<B>) -> PageResult<Submission> {
         let GuardedRequest { wanted, authorization } = self;
         let context = &*exchange.context;
@@ -346,7 +346,7 @@ impl GuardedRequest {
     }
 }
 
-/// A request that makes sense, with all that its answer needs.
+/// A valid request, with everything that its response needs.
 struct ParsedRequest {
     request: KeysRequest,
     headers: HeaderMap,
@@ -356,11 +356,11 @@ struct ParsedRequest {
     framing: Framing,
     api: Api,
     summary: Option<Box<RequestSummary>>,
-    /// The right to it, if it is a watch.
+    /// The permission for a watch.
     permission: Option<WatchPermission>,
 }
 
-/// Does what a request says.
+/// Carries out a request.
 fn carry_out<B: Backend>(
     parsed: Authorized<ParsedRequest>,
     exchange: &Exchange<B>,
@@ -415,7 +415,7 @@ fn carry_out<B: Backend>(
     }
 }
 
-/// What this member's store has at `path`.
+/// Reads this member's store at `path`.
 pub(super) fn read_store<B: Backend>(
     context: &Context<B>,
     path: &[u8],
@@ -430,7 +430,7 @@ pub(super) fn read_store<B: Backend>(
     }
 }
 
-/// A request for the log, with all that its answer needs.
+/// A request for the log, with everything that its response needs.
 pub(crate) struct Submission {
     request: v2::Request,
     headers: HeaderMap,
@@ -441,7 +441,7 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// Submits it, and waits for its answer.
+    /// Submits the request and waits for its response.
     pub(crate) async fn finish<B: Backend>(mut self, context: &Context<B>) -> Response {
         let request = std::mem::take(&mut self.request);
         let result = context.backend.submit_begun(request, self.began).await;
@@ -478,7 +478,7 @@ impl Submission {
     }
 }
 
-/// How the log tells of a cluster that did not answer.
+/// The reason in the log when the cluster did not respond.
 fn unavailable(why: &crate::backend::Unavailable) -> String {
     match why {
         crate::backend::Unavailable::LeaderLost => why.to_string(),
@@ -508,7 +508,7 @@ fn event_answer<B: Backend>(
     }
 }
 
-/// The body of an answer with an event.
+/// The body of a response with an event.
 pub(super) fn body(event: &Event, now: UnixNanos) -> Vec<u8> {
     let mut body = Vec::with_capacity(ANSWER_BYTES + 2 * event.key().len());
     event.write_json(&mut body, now);
@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(parsed(Method::GET, "", "", ""), read("/1", false, false));
         assert_eq!(parsed(Method::GET, "/", "recursive=true", ""), read("/1", true, false));
         assert_eq!(parsed(Method::HEAD, "/a/", "sorted=1&quorum=true", ""), read("/1/a", false, true));
-        // A body is no form in a read.
+        // A read ignores a form in its body.
         assert_eq!(parsed(Method::GET, "/a", "", "recursive=banana"), read("/1/a", false, false));
     }
 
@@ -589,7 +589,7 @@ mod tests {
         // NOW is 1000 seconds after the beginning of 1970.
         let most = 9_223_372_036 - 1000;
         assert_eq!(expiration(NOW, most), (most + 1000).cast_signed() * 1_000_000_000);
-        // Among them are some that wrap around to now and to a second ago.
+        // Some of these would wrap around to now or to a second ago.
         for beyond in
             [most + 1, 9_223_372_037, 18_446_744_073, 18_446_744_074, i64::MAX as u64, 1 << 63, u64::MAX]
         {
@@ -625,7 +625,7 @@ mod tests {
             ("refresh=true", Code::RefreshTtlRequired, "No TTL value set"),
             ("value=%zz", Code::InvalidForm, "invalid URL escape \"%zz\""),
             ("a;b", Code::InvalidForm, "invalid semicolon separator in query"),
-            // Of several the one that is looked at first.
+            // Of several errors, the one that is checked first.
             ("stream=maybe&recursive=maybe&waitIndex=x", Code::IndexNaN, "invalid value for \"waitIndex\""),
             ("refresh=maybe&ttl=x", Code::TtlNaN, "invalid value for \"ttl\""),
         ] {

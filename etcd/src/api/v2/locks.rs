@@ -1,7 +1,7 @@
-//! `/mod/v2/lock` and `/mod/v2/leader`: the modules of 0.2, in its words.
+//! `/mod/v2/lock` and `/mod/v2/leader`, which were modules of 0.2.
 //!
-//! An answer is a text: an index, a value, nothing, or what is wrong. Whatever is wrong has the status 500, as
-//! clients of old expect it.
+//! A response is a text: an index, a value, nothing, or an error. All errors have the status 500, as old clients
+//! expect.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,24 +30,24 @@ impl<B: Backend> MemberHandle for Arc<Context<B>> {
     }
 }
 
-/// What is asked of a lock.
+/// A request for a lock.
 #[derive(Debug, PartialEq)]
 enum LockCommand {
     Acquire(AcquireRequest),
     Renew(EntrySelector, u64),
     Release(EntrySelector),
-    /// Who holds it: the value, or with `index` the index.
+    /// The value of the lock's holder, or with `index` its index.
     Read {
         index: bool,
     },
 }
 
-/// A lock that somebody would use, and the right that takes: one to its directory.
+/// A lock and the permission to use it, which is that for its directory.
 #[derive(Debug, Clone)]
 pub(crate) struct LockUse {
     lock: LockPath,
     writes: bool,
-    /// The generation of users and roles before anybody looked at the right.
+    /// The generation of users and roles before the permission was checked.
     generation: u64,
 }
 
@@ -57,7 +57,7 @@ impl Restricted for LockUse {
     }
 }
 
-/// The lock that a request is for, if its client may use it; none if no lock can stand there.
+/// The lock of a request, if its client may use it; `None` if no lock can have this name.
 pub(crate) async fn admit<B: Backend>(
     context: &Context<B>,
     request: &PageRequest<'_>,
@@ -75,7 +75,7 @@ pub(crate) async fn admit<B: Backend>(
     }
 }
 
-/// Waits until the client has no right to this lock any more.
+/// Waits until the client has lost its permission for this lock.
 async fn right_is_lost<B: Backend>(
     context: Arc<Context<B>>,
     LockUse { lock, writes, generation }: LockUse,
@@ -94,7 +94,7 @@ async fn right_is_lost<B: Backend>(
     }
 }
 
-/// Answers a request for a lock or a leader, or begins to wait.
+/// Answers a request for a lock or a leader, or starts to wait.
 pub(crate) fn begin<B: Backend, S>(
     exchange: &Exchange<B>,
     leader: bool,
@@ -116,7 +116,7 @@ pub(crate) fn begin<B: Backend, S>(
     let command = if leader { parse_leader(&request) } else { parse_lock(&request) };
     let context = exchange.context.clone();
     let lost = right_is_lost(context.clone(), (*lock_use).clone(), request.authorization.take());
-    // What waits is not only who waits for a lock: all of these go through the log.
+    // All of these requests go through the log, so all of them wait.
     let work = async move {
         let done = match command {
             Err(Refusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
@@ -125,7 +125,7 @@ pub(crate) fn begin<B: Backend, S>(
             }
             Ok(command) => carry_out(&context, lock_use, command).await.map_err(|(doing, why)| {
                 let status = match why {
-                    // Another member may do better: the one thing that is not told as the original does.
+                    // Another member may be able to help: this is the only status that differs from the original's.
                     LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                     _ => StatusCode::INTERNAL_SERVER_ERROR,
                 };
@@ -138,7 +138,7 @@ pub(crate) fn begin<B: Backend, S>(
         }
     };
     let work = async move {
-        // In this order: whoever has lost the right does not win the lock after that.
+        // In this order: a client that has lost its permission must not get the lock afterwards.
         tokio::select! {
             biased;
             () = lost => (StatusCode::UNAUTHORIZED, br#"{"message":"Insufficient credentials"}"#.to_vec()),
@@ -149,7 +149,7 @@ pub(crate) fn begin<B: Backend, S>(
     PageResult::TakenOver
 }
 
-/// The election passes on what the lock says.
+/// An election wraps the errors of its lock.
 fn of_leader(leader: bool, method: &Method, why: String) -> String {
     let verb = match *method {
         _ if !leader => return why,
@@ -160,12 +160,12 @@ fn of_leader(leader: bool, method: &Method, why: String) -> String {
     format!("{verb} leader error: {why}")
 }
 
-/// Why a request is not understood.
+/// Why a request is refused.
 #[derive(Debug, PartialEq)]
 enum Refusal {
-    /// In these words.
+    /// With this text.
     Whole(String),
-    /// By the lock, in these words.
+    /// With this text as the error of a lock.
     OfLock(String),
 }
 
@@ -173,7 +173,7 @@ fn refused(why: impl Into<String>) -> Refusal {
     Refusal::OfLock(why.into())
 }
 
-/// The values of these parameters; empty ones are as good as none.
+/// The values of these parameters. Empty ones count as missing.
 fn values<'a, const N: usize>(
     request: &'a PageRequest<'_>,
     names: [&str; N],
@@ -229,7 +229,7 @@ fn parse_leader(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
 
 fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequest, Refusal> {
     let patience = match timeout {
-        // The original's own word for "for ever".
+        // The original uses -1 for "no limit".
         b"" | b"-1" => None,
         text => Some(
             parse_u64(text)
@@ -239,7 +239,7 @@ fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequ
     Ok(AcquireRequest {
         value: value.to_vec(),
         ttl_seconds: parse_ttl(ttl)?,
-        // Nobody waits for longer than a place can be kept.
+        // No client can wait for longer than its place in the queue can be kept.
         wait_max: patience.map(|seconds| Duration::from_secs(seconds.min(TTL_SECONDS_MAX))),
     })
 }
@@ -250,7 +250,7 @@ fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
         .ok_or_else(|| refused(format!("invalid ttl: {}", String::from_utf8_lossy(text))))
 }
 
-/// Does it; what fails comes with what was being done.
+/// Carries out a command. An error comes with the name of the operation that failed.
 async fn carry_out<B: Backend>(
     context: &Arc<Context<B>>,
     lock_use: Authorized<LockUse>,
@@ -264,7 +264,7 @@ async fn carry_out<B: Backend>(
         },
         LockCommand::Renew(which, ttl_seconds) => match renew(context, &lock, &which, ttl_seconds).await {
             Ok(()) => Ok(Vec::new()),
-            // The original asks for the value first, where it is not given.
+            // Without a value, the original first looks for the value.
             Err(why @ LockError::Api(_)) if matches!(which, EntrySelector::Index(_)) => {
                 Err(("renew lock value", why))
             }

@@ -1,4 +1,4 @@
-//! `/v2/members`: who is in the cluster, and changes of that.
+//! `/v2/members`: the members of the cluster, and changes of the membership.
 
 use http::{HeaderMap, Method, StatusCode};
 use node::member::{ConfigureError, Peer};
@@ -147,7 +147,7 @@ fn no_such_member(headers: HeaderMap, name: &[u8]) -> Response {
     reply::message(headers, StatusCode::NOT_FOUND, [b"No such member: ", name].concat())
 }
 
-/// How clients are told of a refused change.
+/// The text of a refused change.
 fn refusal(why: ConfigureError) -> &'static str {
     match why {
         ConfigureError::IdRemoved => "etcdserver: ID removed",
@@ -158,20 +158,20 @@ fn refusal(why: ConfigureError) -> &'static str {
     }
 }
 
-/// What went wrong is not the client's doing, and it is not told.
+/// The response to an internal error. The reason is only logged.
 fn failed(headers: HeaderMap, doing: &str, id: &str, error: &ChangeError) -> Response {
     log::error!("etcdhttp", "error {doing} member {id} ({error})");
     reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }
 
 fn with_newline<T: Serialize>(headers: HeaderMap, status: StatusCode, value: &T) -> Response {
-    // Strings and lists of strings can always be written.
+    // Strings and lists of strings can always be serialized.
     let mut body = shared::json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
     reply::json(headers, status, body)
 }
 
-/// An id in hexadecimal, of either case.
+/// Parses an id in hexadecimal digits of either case.
 fn parse_id(name: &[u8]) -> Option<MemberId> {
     if !name.iter().all(u8::is_ascii_hexdigit) {
         return None;
@@ -179,7 +179,7 @@ fn parse_id(name: &[u8]) -> Option<MemberId> {
     u64::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok().map(MemberId)
 }
 
-/// The peer URLs in the body, sorted; else the status and the text of the error.
+/// The peer URLs in the body, sorted; on failure the status and the text of the error.
 fn peer_urls(request: &PageRequest<'_>) -> Result<Vec<String>, (StatusCode, Vec<u8>)> {
     if !media_type::is_json(request.content_type) {
         let text = [b"Bad Content-Type ", request.content_type, b", accept application/json"].concat();

@@ -1,13 +1,13 @@
-//! Plain reads of keys, answered where they come in.
+//! Plain reads of keys, answered without the HTTP library.
 //!
-//! Most requests of most fleets are `GET /v2/keys/…` and nothing else, one after the other on a connection that
-//! stays open. For them the HTTP library, its buffers and its maps of headers cost more than the look into the
-//! store. So a connection that asks for nothing else never has them: its requests are read here, by the parser that
-//! the library uses too, and answered in one piece.
+//! Most clients send `GET /v2/keys/…` and nothing else, one request after the other on a connection that stays open.
+//! For them the HTTP library, its buffers and its header maps cost more than the read of the store. So a connection
+//! that sends nothing else never creates them: its requests are parsed here, by the parser that the library uses too,
+//! and answered in one piece.
 //!
-//! **Invariant:** what is answered here the other way answers with the same bytes. Whatever is not certainly plain
-//! goes that way: other methods and pages, bodies, escapes, headers that could change an answer, parameters that
-//! make no sense, watches and quorum reads, servers with auth, CORS or a list of hosts.
+//! **Invariant:** a response from here has the same bytes as one from the library. Whatever is not certainly plain
+//! goes to the library: other methods and pages, bodies, escapes, headers that could change a response, malformed
+//! parameters, watches and quorum reads, and servers with auth, CORS or a list of hosts.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
@@ -30,30 +30,31 @@ use crate::transport::request::is_host_byte;
 use crate::transport::text::http_date;
 use crate::transport::{path, reply};
 
-/// Headers that a plain request may have.
+/// The most headers of a plain request.
 const HEADERS_MAX: usize = 16;
 
-/// Bytes of answers that are gathered for one write, and of a body that is copied for it; a longer one is written
-/// by itself.
+/// The bytes of responses that are collected for one write, and the largest body that is copied for it; a larger one
+/// is written uncopied.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of an answer's head, about.
+/// The approximate size of a response's head.
 const HEAD_BYTES: usize = 320;
 
-/// The page.
+/// The prefix of the page.
 const KEYS: &[u8] = b"/v2/keys";
 
-/// A request that is plain as far as its bytes tell.
+/// A request that is plain according to its bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PlainGet<'a> {
-    /// The path below the page.
+    /// The path below the prefix.
     pub(crate) rest: &'a [u8],
     pub(crate) query: &'a [u8],
 }
 
-/// The request that `bytes` begin with and where it ends, if it is there as a whole and plain.
+/// Parses the request at the beginning of `bytes`, and returns it with its length. `None` if it is incomplete or not
+/// plain.
 pub(crate) fn read(bytes: &[u8]) -> Option<(PlainGet<'_>, usize)> {
-    // Before anything is parsed: others are not to pay for this.
+    // Checked before anything is parsed, so that other requests lose no time.
     let target = bytes.strip_prefix(b"GET ")?;
     if !target.starts_with(KEYS) {
         return None;
@@ -84,23 +85,23 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(PlainGet<'_>, usize)> {
     (hosts == 1 && path::is_clean(path)).then_some((PlainGet { rest, query }, end))
 }
 
-/// Whether a byte of a target stands for itself, in a path and in a query.
+/// Whether a byte of a target has no special meaning, in a path and in a query.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-_.~?&=:@,".contains(&byte)
 }
 
-/// What a header does to an answer. A page of keys that begins to look at another one has to name it here.
+/// The effect of a header on a response. If a page of keys starts to use another header, add it here.
 enum Effect {
     Nothing,
     Host,
     Connection,
-    /// Perhaps something.
+    /// It may have an effect.
     Unsure,
 }
 
 fn effect(name: &str) -> Effect {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
-    // Most names have a length that none of these has.
+    // Most names have a length that none of these names has.
     match name.len() {
         4 if is("host") => Effect::Host,
         10 if is("connection") => Effect::Connection,
@@ -115,13 +116,13 @@ fn effect(name: &str) -> Effect {
     }
 }
 
-/// Answers the plain reads that `bytes` begin with, one behind the other. How many bytes they were.
+/// Answers the plain reads at the beginning of `bytes`, one after the other. Returns how many bytes they were.
 pub(crate) fn answer<B: Backend>(context: &Context<B>, bytes: &[u8], out: &mut Output) -> usize {
     if context.browsers.cors.allows_any() || context.browsers.limits_hosts() {
         return 0;
     }
     let mut used = 0;
-    // Up to a write's worth: what is left goes the other way.
+    // Up to the size of one write: the library answers the rest.
     while out.takes_more(COPIED_BYTES_MAX)
         && let Some((get, length)) = read(&bytes[used..])
         && answer_one(context, &get, out)
@@ -139,7 +140,7 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
     else {
         return false;
     };
-    // In this order: who is sent the other way is counted there.
+    // In this order: a request that goes to the library is counted there.
     if context.backend.auth().is_on() {
         return false;
     }
@@ -200,7 +201,7 @@ fn push_error<B: Backend>(context: &Context<B>, error: &ApiError, now: UnixNanos
     push_body(out, reply::body_of(error), now);
 }
 
-/// What all answers begin with.
+/// Appends the common beginning of all responses.
 fn push_head(small: &mut Vec<u8>, status: StatusCode, cluster_id: &HeaderValue) {
     push_status_line(small, status);
     small.extend_from_slice(b"X-Etcd-Cluster-Id: ");
@@ -208,7 +209,7 @@ fn push_head(small: &mut Vec<u8>, status: StatusCode, cluster_id: &HeaderValue) 
     small.extend_from_slice(b"\r\n");
 }
 
-/// What comes behind the page's own headers.
+/// Appends what follows the page's own headers.
 fn push_body(out: &mut Output, body: Vec<u8>, now: UnixNanos) {
     let small = &mut out.small;
     small.extend_from_slice(b"\r\nContent-Length: ");
