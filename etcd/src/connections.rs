@@ -76,7 +76,7 @@ const CANDIDATES_PART: usize = 64;
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        log::warning!("etcdmain", "cannot raise the limit on file descriptors to the one that is allowed");
+        log::warning!("etcdmain", "cannot raise the soft limit on file descriptors to the hard limit");
     }
     descriptor_limit()
 }

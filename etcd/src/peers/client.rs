@@ -99,7 +99,7 @@ impl ResponseHead {
             return if raw.len() < HEAD_BYTES_MAX {
                 Ok(None)
             } else {
-                Err(invalid("the answer's head is too long"))
+                Err(invalid("the head of the response is too long"))
             };
         };
         let head = raw.split_to(end);
@@ -191,7 +191,7 @@ impl PeerConnection {
             let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
             response.body.decode(&mut self.raw, &mut body).map_err(malformed)?;
             if body.len() > RESPONSE_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the response is too long"));
             }
             if response.body == BodyDecoder::End {
                 self.last_used = Instant::now();

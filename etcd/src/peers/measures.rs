@@ -176,7 +176,7 @@ impl Measures {
                 .const_label("sendingType", channel.name());
             histogram(
                 options,
-                "Time until a message was handed to its connection, or, by a request of its own, was answered.",
+                "Time until a message was written to its stream, or until its post was answered.",
             )
         });
         histogram.observe(took.as_secs_f64());
@@ -209,16 +209,13 @@ impl Measures {
                 (labels, float(of(waiting[channel as usize]) as u64))
             })
         };
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a difference that matters to nobody at that precision"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "the difference does not need that precision")]
         let clock_difference = self.clock_difference.load(Relaxed) as f64 / 1e9;
         let one = |name, help, kind, labels, value| labelled(name, help, kind, [(labels, value)]);
         let mut families = vec![
             labelled(
                 "etcd_rafthttp_message_sent_failed_total",
-                "Messages to a peer that did not get there.",
+                "Messages to a peer that were not delivered.",
                 counter,
                 failed,
             ),
@@ -231,14 +228,14 @@ impl Measures {
             ),
             one(
                 "etcd_network_peer_received_bytes_total",
-                "Bytes of messages that a peer has sent on streams.",
+                "Bytes of messages received from a peer on streams.",
                 counter,
                 vec![("From", id.clone())],
                 float(self.received_bytes.load(Relaxed)),
             ),
             one(
                 "etcd_network_peer_sent_failures_total",
-                "Messages to a peer that did not get there.",
+                "Messages to a peer that were not delivered.",
                 counter,
                 to(),
                 float(sum(&self.failed)),
@@ -273,7 +270,7 @@ impl Measures {
         if let Some(round_trip) = self.round_trip.get() {
             families.push(one(
                 "etcd_rs_peer_clock_difference_seconds",
-                "This member's clock less that of a peer.",
+                "Clock of this member minus the clock of a peer.",
                 gauge,
                 to(),
                 clock_difference,

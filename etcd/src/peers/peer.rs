@@ -218,7 +218,7 @@ fn parse_urls(id: MemberId, urls: &[String]) -> Vec<Url> {
     match Urls::from_texts(urls.iter().map(String::as_str)) {
         Ok(urls) => urls.iter().cloned().collect(),
         Err(error) => {
-            log::error!("rafthttp", "the peer {id} cannot be reached: its URLs are of no use ({error})");
+            log::error!("rafthttp", "cannot reach the peer {id}: its URLs are invalid ({error})");
             Vec::new()
         }
     }

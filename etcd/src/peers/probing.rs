@@ -116,7 +116,7 @@ async fn probe_once(
     let reply: ProbeReply = serde_json::from_slice(&text)?;
     let now: jiff::Timestamp = reply.now.parse().map_err(io::Error::other)?;
     if !reply.ok {
-        return Err(io::Error::other("the peer says that it is not well"));
+        return Err(io::Error::other("the peer reports that it is unhealthy"));
     }
     let now = i64::try_from(now.as_nanosecond()).map_err(io::Error::other)?;
     Ok((UnixNanos(now), reusable.then_some(connection)))

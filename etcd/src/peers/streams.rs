@@ -100,7 +100,7 @@ async fn dial(
         write_all(&mut connection.stream, request.as_bytes()).await.map_err(text)?;
         let mut response = connection.read_response(STALL_TIME_MAX).await.map_err(text)?;
         let version = compatibility::parse_version(response.header("x-server-version"))
-            .map_err(|_| DialError::Failed("the peer's version header is none".to_owned()))?;
+            .map_err(|_| DialError::Failed("the peer's version header is invalid".to_owned()))?;
         if !compatibility::serves_streams(version) {
             return Err(DialError::Silent);
         }

@@ -69,7 +69,7 @@ fn start() -> Option<ConnectionThread> {
     }
     ConnectionThread::start("watches".to_owned())
         .inspect_err(|error| {
-            log::warning!("etcdhttp", "all watches share one thread, for there can be no second: {error}");
+            log::warning!("etcdhttp", "cannot start a second thread for watches: {error}");
         })
         .ok()
 }

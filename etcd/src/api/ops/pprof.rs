@@ -38,11 +38,11 @@ const X_GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 
 /// The pages and their descriptions.
 const PAGES: [(&str, &str); 7] = [
-    ("block", "where threads wait for each other. Nothing is noted here: the profile is always empty."),
-    ("cmdline", "the command line, its words separated by zero bytes."),
-    ("goroutine", "how many tasks there are, and the threads that run them."),
-    ("heap", "who holds memory, and who asked for some: a sample, of what came after the start."),
-    ("profile", "where CPU time goes: 30 seconds, or as many as ?seconds= says, up to 300."),
+    ("block", "blocked threads. This server does not record them: the profile is always empty."),
+    ("cmdline", "the command line, its arguments separated by zero bytes."),
+    ("goroutine", "the number of tasks, and the threads that run them."),
+    ("heap", "memory in use and allocations, by call stack: a sample since the start."),
+    ("profile", "CPU time by call stack, for 30 seconds or the number in ?seconds=, up to 300."),
     ("symbol", "the names of the functions at the addresses in the query, separated by '+'."),
     ("threadcreate", "the threads of the process."),
 ];

@@ -56,7 +56,7 @@ impl Metrics {
     /// Registers the counters.
     pub(super) fn new(registry: &Registry) -> Result<Metrics, prometheus::Error> {
         let received = IntCounterVec::new(
-            Opts::new("etcd_http_received_total", "Requests that were understood, by method; no watches."),
+            Opts::new("etcd_http_received_total", "Valid requests, by method; without watches."),
             &["method"],
         )?;
         let failed = IntCounterVec::new(
@@ -69,7 +69,7 @@ impl Metrics {
         let succeeded = HistogramVec::new(
             HistogramOpts::new(
                 "etcd_http_successful_duration_second",
-                "Time from the request to its answer (seconds), of those without an error; no watches.",
+                "Time from the request to its response (seconds), of requests without an error; without watches.",
             )
             .buckets(prometheus::exponential_buckets(0.0005, 2.0, 13)?),
             &["method"],
