@@ -255,10 +255,10 @@ impl ConnectionSlots {
             if let Some(slot) = self.try_enter(port) {
                 return slot;
             }
-            let asked = self.make_room(port);
+            let found = self.make_room(port);
             if self.may_log() {
                 let (total, port) = (self.0.total, port.name());
-                let what = if asked { "idle ones are closed for new ones" } else { "new ones wait" };
+                let what = if found { "idle ones are closed for new ones" } else { "new ones wait" };
                 log::warning!(
                     "etcdmain",
                     "all connections that may be open {port} are in use ({total} in all, by the limit on file \

@@ -88,15 +88,15 @@ async fn first_members(
     dialer: &Dialer,
     urls: &[String],
     limit: Duration,
-    tell: impl Fn(&str),
+    log_failure: impl Fn(&str),
 ) -> Result<RemoteCluster, InfoError> {
     for url in urls {
         match fetch(dialer, url, "/members", limit).await {
             Ok(answer) => match read_members(&answer) {
                 Ok(cluster) => return Ok(cluster),
-                Err(why) => tell(&why),
+                Err(why) => log_failure(&why),
             },
-            Err(why) => tell(&format!("could not get cluster response from {url}: {why}")),
+            Err(why) => log_failure(&format!("could not get cluster response from {url}: {why}")),
         }
     }
     Err(InfoError::NoMembers)

@@ -306,11 +306,11 @@ mod tests {
 
     #[test]
     fn kinds_stand_at_their_own_place() {
-        for (place, (kind, name)) in KINDS.iter().enumerate() {
-            assert_eq!(*kind as usize, place, "{name}");
+        for (position, (kind, name)) in KINDS.iter().enumerate() {
+            assert_eq!(*kind as usize, position, "{name}");
         }
-        for (place, channel) in Channel::ALL.iter().enumerate() {
-            assert_eq!(*channel as usize, place, "{channel:?}");
+        for (position, channel) in Channel::ALL.iter().enumerate() {
+            assert_eq!(*channel as usize, position, "{channel:?}");
         }
     }
 

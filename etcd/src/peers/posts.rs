@@ -18,7 +18,7 @@ use super::compatibility::{FEATURES_HEADER, Features};
 use super::frames::{self, FRAME_BYTES_MAX, LENGTH_BYTES};
 use super::local::Roster;
 use super::server::{
-    Abort, Answer, PeerServer, RequestRefusal, check_compatible, error_answer, header_text, is_removed,
+    Abort, PeerResponse, PeerServer, RequestRefusal, check_compatible, error_answer, header_text, is_removed,
 };
 use crate::connections::{Activity, Phase};
 use crate::log;
@@ -50,7 +50,7 @@ pub(super) async fn answer_message<R: Roster>(
     shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
-) -> Result<Answer, Abort> {
+) -> Result<PeerResponse, Abort> {
     match check_compatible(shared, request.headers()) {
         Ok(()) => {}
         Err(RequestRefusal::Aborted) => return Err(Abort),
@@ -98,7 +98,7 @@ pub(super) async fn answer_snapshot<R: Roster>(
     shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
-) -> Result<Answer, Abort> {
+) -> Result<PeerResponse, Abort> {
     match check_compatible(shared, request.headers()) {
         Ok(()) => {}
         Err(RequestRefusal::Aborted) => return Err(Abort),
@@ -146,7 +146,7 @@ async fn read_head(mut body: PacedBody<'_>) -> Result<MessageHead, String> {
     }
 }
 
-fn no_content() -> Answer {
+fn no_content() -> PeerResponse {
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer

@@ -147,7 +147,7 @@ async fn answer<R: Roster>(
     request: Request<Incoming>,
     takeover: Arc<RequestedStream>,
     activity: &Activity,
-) -> Result<Answer, Abort> {
+) -> Result<PeerResponse, Abort> {
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Ok(no_host());
     }
@@ -163,7 +163,7 @@ async fn answer<R: Roster>(
         let text = "a page in a browser may not change anything on the port for members";
         return Ok(error_answer(StatusCode::FORBIDDEN, text));
     }
-    let page: fn(&PeerServer<R>) -> Answer = match path {
+    let page: fn(&PeerServer<R>) -> PeerResponse = match path {
         "/version" => |shared| version_page(&shared.backend.members()),
         "/members" => |shared| members_page(&shared.backend.members()),
         "/raft/probing" => |shared| probing_page(shared.transport.context()),
@@ -213,7 +213,7 @@ async fn answer<R: Roster>(
     }
 }
 
-fn with_cluster_headers<R: Roster>(shared: &PeerServer<R>, mut answer: Answer) -> Answer {
+fn with_cluster_headers<R: Roster>(shared: &PeerServer<R>, mut answer: PeerResponse) -> PeerResponse {
     let cluster_id = shared.transport.context().local.cluster_id;
     if let Ok(value) = HeaderValue::from_str(&cluster_id.to_string()) {
         answer.headers_mut().insert("x-etcd-cluster-id", value);
@@ -318,10 +318,10 @@ pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h 
 }
 
 /// A response whose whole body is in memory.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type PeerResponse = Response<Full<Bytes>>;
 
 /// A response with these parts.
-fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> PeerResponse {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -329,38 +329,38 @@ fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> An
 }
 
 /// An error in Go's form: its text and a newline.
-pub(super) fn error_answer(status: StatusCode, text: &str) -> Answer {
+pub(super) fn error_answer(status: StatusCode, text: &str) -> PeerResponse {
     response(status, TEXT, format!("{text}\n").into_bytes())
 }
 
 /// The response to a request with a method that the path does not support.
-fn method_not_allowed(allowed: &'static str) -> Answer {
+fn method_not_allowed(allowed: &'static str) -> PeerResponse {
     let mut response = error_answer(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
 /// The response to an HTTP/1.1 request without a `Host` header.
-fn no_host() -> Answer {
+fn no_host() -> PeerResponse {
     response(StatusCode::BAD_REQUEST, TEXT, b"400 Bad Request: missing required Host header".to_vec())
 }
 
 /// The response to a request with an unknown transfer coding. It closes the connection.
-fn unknown_coding() -> Answer {
+fn unknown_coding() -> PeerResponse {
     let mut answer = response(StatusCode::NOT_IMPLEMENTED, TEXT, b"Unsupported transfer encoding".to_vec());
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
 /// `/version`.
-fn version_page(members: &Membership) -> Answer {
+fn version_page(members: &Membership) -> PeerResponse {
     let cluster = members.version.as_deref().unwrap_or("not_decided");
     let text = format!("{{\"etcdserver\":\"{SPOKEN}\",\"etcdcluster\":\"{cluster}\"}}");
     response(StatusCode::OK, JSON, text.into_bytes())
 }
 
 /// `/members`. The ids are decimal numbers, as in the log and unlike on the client port.
-fn members_page(members: &Membership) -> Answer {
+fn members_page(members: &Membership) -> PeerResponse {
     let list: Vec<ConfChangeContext> = members
         .members
         .values()
@@ -381,13 +381,13 @@ fn members_page(members: &Membership) -> Answer {
 }
 
 /// `/name` of 0.4: the name of this member.
-fn name_page(context: &TransportContext, members: &Membership) -> Answer {
+fn name_page(context: &TransportContext, members: &Membership) -> PeerResponse {
     let name = members.members.get(&context.local.id).map_or("", |peer| &peer.name);
     response(StatusCode::OK, TEXT, name.into())
 }
 
 /// `/etcdURL` of 0.4: the client URL of this member, for programs that only know its peer URL.
-fn client_url_page(context: &TransportContext, members: &Membership) -> Answer {
+fn client_url_page(context: &TransportContext, members: &Membership) -> PeerResponse {
     let own = members.members.get(&context.local.id);
     let url = own.and_then(|peer| peer.client_urls.first()).map_or("", String::as_str);
     response(StatusCode::OK, TEXT, url.into())
@@ -398,7 +398,7 @@ async fn admin_page<R: Roster>(
     shared: &PeerServer<R>,
     request: Request<Incoming>,
     activity: &Activity,
-) -> Result<Answer, Abort> {
+) -> Result<PeerResponse, Abort> {
     let (head, body) = request.into_parts();
     let Ok(path) = unescape(head.uri.path().as_bytes()) else { return Err(Abort) };
     let body = PacedBody::new(body, activity).read_all(ADMIN_BODY_BYTES_MAX).await.map_err(|_| Abort)?;
@@ -416,7 +416,7 @@ async fn admin_page<R: Roster>(
 }
 
 /// `/raft/probing`.
-fn probing_page(context: &TransportContext) -> Answer {
+fn probing_page(context: &TransportContext) -> PeerResponse {
     let text = format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", (context.local.clock)());
     response(StatusCode::OK, TEXT, text.into_bytes())
 }

@@ -131,9 +131,9 @@ impl IncomingBody<'_> {
             return true;
         };
         let Ok(more) = u32::try_from(more) else { return false };
-        let begun = Instant::now();
+        let started = Instant::now();
         let Some(more) = self.budget.acquire(more, self.patience).await else { return false };
-        self.patience = self.patience.saturating_sub(begun.elapsed());
+        self.patience = self.patience.saturating_sub(started.elapsed());
         match room {
             Some(room) => room.merge(more),
             None => *room = Some(more),

@@ -300,7 +300,7 @@ mod tests {
             ("PUT", "/what/is/to/come"),
         ];
         for (method, target) in changes {
-            let asked = |headers: &[(&'static str, &'static str)]| {
+            let status_with = |headers: &[(&'static str, &'static str)]| {
                 status(&rules, &head(method, target, LOCAL, headers))
             };
             for headers in [
@@ -311,7 +311,7 @@ mod tests {
                 &[("sec-fetch-site", "none")],
                 &[("sec-fetch-site", "cross-site"), ("origin", "http://friend.example")],
             ] {
-                assert_eq!(asked(headers), 200, "{method} {target} {headers:?}");
+                assert_eq!(status_with(headers), 200, "{method} {target} {headers:?}");
             }
             for headers in [
                 &[("origin", "http://evil.example")][..],
@@ -324,7 +324,7 @@ mod tests {
                 &[("sec-fetch-site", "cross-site"), ("origin", "http://127.0.0.1:2379")],
                 &[("sec-fetch-site", "what")],
             ] {
-                assert_eq!(asked(headers), 403, "{method} {target} {headers:?}");
+                assert_eq!(status_with(headers), 403, "{method} {target} {headers:?}");
             }
         }
         let evil = [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")];

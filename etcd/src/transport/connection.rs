@@ -306,7 +306,7 @@ struct ProgressChecks {
     activity: u32,
     stalled: u32,
     /// The number of the request that is arriving.
-    begun: u32,
+    requests_begun: u32,
     /// The checks since it began to arrive.
     arriving: u32,
 }
@@ -345,9 +345,9 @@ impl ProgressChecks {
 
     /// Whether a request arrives too slowly, so that the client could keep the connection as long as it likes.
     fn arrives_too_slowly(&mut self, flow: &Flow) -> bool {
-        let begun = flow.begun();
-        if begun != self.begun || !flow.is_arriving() {
-            self.begun = begun;
+        let requests_begun = flow.requests_begun();
+        if requests_begun != self.requests_begun || !flow.is_arriving() {
+            self.requests_begun = requests_begun;
             self.arriving = 0;
         }
         if !flow.is_arriving() {

@@ -51,7 +51,7 @@ pub(crate) struct Flow {
     /// A head has more lines than the current parser has room for.
     crowded: AtomicBool,
     /// Counts requests whose heads were read.
-    begun: AtomicU32,
+    requests_begun: AtomicU32,
     /// Whether the client is still connected.
     client: ClientPresence,
     takeover_waits: AtomicBool,
@@ -157,7 +157,7 @@ impl Flow {
         self.in_head.store(false, Relaxed);
         self.body.store(body.unwrap_or(IN_CHUNKS), Relaxed);
         self.answering.store(true, Relaxed);
-        self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.requests_begun.store(self.requests_begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.enter(Phase::Busy);
     }
 
@@ -238,8 +238,8 @@ impl Flow {
     }
 
     /// The number of requests so far; it tells one request from the next.
-    pub(super) fn begun(&self) -> u32 {
-        self.begun.load(Relaxed)
+    pub(super) fn requests_begun(&self) -> u32 {
+        self.requests_begun.load(Relaxed)
     }
 
     /// Bytes that arrived since the beginning of the last request.

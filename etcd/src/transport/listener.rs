@@ -124,11 +124,11 @@ async fn serve_socket<S: Site>(
     // If the connection cannot move, it is closed, and the client connects again.
     let Ok(detached) = connection.detach() else { return };
     let held = (open, watch_thread.count_moved());
-    let (there, detached) = (site.clone(), Box::new(detached));
+    let (moved_site, detached) = (site.clone(), Box::new(detached));
     watch_thread.spawn(async move {
         let (open, _moved) = held;
         if let Ok(connection) = detached.attach() {
-            serve_connection(connection, &there, &state, open.slot.activity(), None).await;
+            serve_connection(connection, &moved_site, &state, open.slot.activity(), None).await;
         }
     });
 }

@@ -26,22 +26,22 @@ const INTERVAL_MAX: u64 = 3600;
 
 /// The interval of notices in seconds; none without notices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Progress(Option<NonZeroU16>);
+pub(crate) struct ProgressInterval(Option<NonZeroU16>);
 
-impl Progress {
+impl ProgressInterval {
     /// The interval in a watch's query: `progress=30`, `30s`, `5m` or `1h`, limited to between a second and an hour.
     ///
     /// # Errors
     /// If the value is malformed.
-    pub(crate) fn from_query(query: &[u8]) -> Result<Progress, ()> {
+    pub(crate) fn from_query(query: &[u8]) -> Result<ProgressInterval, ()> {
         const NAME: &str = "progress";
         // Few clients request notices: do not parse the query again for the others.
         if memchr::memmem::find(query, NAME.as_bytes()).is_none() {
-            return Ok(Progress::default());
+            return Ok(ProgressInterval::default());
         }
         let [value] = form::values([NAME], b"", query).map_err(|_| ())?;
         if value.is_empty() {
-            return Ok(Progress::default());
+            return Ok(ProgressInterval::default());
         }
         let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (number, unit) = value.split_at(digits);
@@ -53,7 +53,7 @@ impl Progress {
         };
         let seconds = parse_u64(number).ok_or(())?.saturating_mul(seconds);
         let seconds = u16::try_from(seconds.clamp(INTERVAL_MIN, INTERVAL_MAX)).map_err(|_| ())?;
-        Ok(Progress(NonZeroU16::new(seconds)))
+        Ok(ProgressInterval(NonZeroU16::new(seconds)))
     }
 
     /// Announces the notices in the response's headers.
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn seconds(query: &str) -> Result<Option<u16>, ()> {
-        Progress::from_query(query.as_bytes()).map(|progress| progress.0.map(NonZeroU16::get))
+        ProgressInterval::from_query(query.as_bytes()).map(|progress| progress.0.map(NonZeroU16::get))
     }
 
     #[test]
@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn who_does_not_ask_has_no_timer_and_no_header() {
-        let progress = Progress::default();
+        let progress = ProgressInterval::default();
         let mut headers = HeaderMap::new();
         progress.announce(&mut headers);
         assert!(headers.is_empty() && progress.notices().is_none());
-        Progress::from_query(b"progress=30s").unwrap().announce(&mut headers);
+        ProgressInterval::from_query(b"progress=30s").unwrap().announce(&mut headers);
         assert_eq!(headers["x-etcd-progress"], "30");
     }
 }

@@ -18,7 +18,7 @@ use shared::time::UnixNanos;
 
 use super::connection::Stop;
 use super::output::Output;
-use super::progress::{Notices, Progress};
+use super::progress::{Notices, ProgressInterval};
 use super::request::Framing;
 use super::site::Site;
 use super::takeover::{TakeoverEnd, poll_client, push_headers};
@@ -91,7 +91,7 @@ impl Watch {
     }
 
     /// Adds notices, if the client requests them.
-    pub(crate) fn with_progress(mut self, progress: Progress) -> Watch {
+    pub(crate) fn with_progress(mut self, progress: ProgressInterval) -> Watch {
         if let Some(notices) = progress.notices() {
             self.extra.get_or_insert_default().notices = Some(notices);
         }

@@ -48,33 +48,33 @@ const PAGES: [(&str, &str); 7] = [
 ];
 
 /// The content of a response, before it has headers.
-enum Answer {
+enum PprofResponse {
     Html(String),
     Text(Vec<u8>),
     /// A profile, with the name of its file.
     Profile(&'static str, Vec<u8>),
     Error(StatusCode, String),
-    Nowhere,
+    NotFound,
 }
 
-impl Answer {
-    fn failed(what: &str, why: &dyn std::fmt::Display) -> Answer {
-        Answer::Error(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {why}"))
+impl PprofResponse {
+    fn failed(what: &str, why: &dyn std::fmt::Display) -> PprofResponse {
+        PprofResponse::Error(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {why}"))
     }
 
     fn with(self, mut headers: HeaderMap) -> Response {
         let (status, kind, body) = match self {
-            Answer::Nowhere => return reply::not_found(headers),
-            Answer::Html(text) => (StatusCode::OK, HTML, text.into_bytes()),
-            Answer::Text(text) => (StatusCode::OK, reply::TEXT, text),
-            Answer::Profile(name, bytes) => {
+            PprofResponse::NotFound => return reply::not_found(headers),
+            PprofResponse::Html(text) => (StatusCode::OK, HTML, text.into_bytes()),
+            PprofResponse::Text(text) => (StatusCode::OK, reply::TEXT, text),
+            PprofResponse::Profile(name, bytes) => {
                 let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
                 if let Ok(disposition) = disposition {
                     headers.insert(CONTENT_DISPOSITION, disposition);
                 }
                 (StatusCode::OK, BINARY, bytes)
             }
-            Answer::Error(status, text) => {
+            PprofResponse::Error(status, text) => {
                 headers.insert(X_GO_PPROF, HeaderValue::from_static("1"));
                 (status, reply::TEXT, format!("{text}\n").into_bytes())
             }
@@ -104,18 +104,18 @@ pub(crate) fn wants_body(method: &Method) -> bool {
     *method == Method::POST
 }
 
-async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> Answer {
+async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> PprofResponse {
     let query = Query::of(request.query);
     match request.rest {
-        b"" | b"/" => Answer::Html(index()),
-        b"/cmdline" => Answer::Text(cmdline()),
+        b"" | b"/" => PprofResponse::Html(index()),
+        b"/cmdline" => PprofResponse::Text(cmdline()),
         b"/profile" => cpu(&query, now).await,
         b"/symbol" => {
             let words = match *request.method {
                 Method::POST => request.body.clone().into_bytes(),
                 _ => Bytes::copy_from_slice(request.query.as_bytes()),
             };
-            apart(move || Answer::Text(symbols(&words).into_bytes())).await
+            apart(move || PprofResponse::Text(symbols(&words).into_bytes())).await
         }
         b"/heap" => still(&query, move |text| heap_page(text, now)).await,
         b"/goroutine" => {
@@ -124,21 +124,21 @@ async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> Answer 
         }
         b"/threadcreate" => still(&query, move |text| threads_page("threadcreate", None, text, now)).await,
         b"/block" => still(&query, move |text| block_page(text, now)).await,
-        _ => Answer::Nowhere,
+        _ => PprofResponse::NotFound,
     }
 }
 
 /// Runs work that may block.
-async fn apart(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+async fn apart(work: impl FnOnce() -> PprofResponse + Send + 'static) -> PprofResponse {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Answer::failed("Could not make the profile", &error))
+    done.unwrap_or_else(|error| PprofResponse::failed("Could not make the profile", &error))
 }
 
 /// A profile of the current state rather than of a period. `work` gets whether the client wants text.
-async fn still(query: &Query, work: impl FnOnce(bool) -> Answer + Send + 'static) -> Answer {
+async fn still(query: &Query, work: impl FnOnce(bool) -> PprofResponse + Send + 'static) -> PprofResponse {
     if query.seconds.is_some() {
         let why = "\"seconds\" parameter is not supported for this profile type";
-        return Answer::Error(StatusCode::BAD_REQUEST, why.to_owned());
+        return PprofResponse::Error(StatusCode::BAD_REQUEST, why.to_owned());
     }
     let text = query.text;
     apart(move || work(text)).await
@@ -163,7 +163,7 @@ impl Query {
     }
 
     /// The duration. As in the original, a malformed one means thirty seconds.
-    fn duration(&self) -> Result<Duration, Answer> {
+    fn duration(&self) -> Result<Duration, PprofResponse> {
         let digits = self.seconds.as_deref().map(|text| text.strip_prefix('+').unwrap_or(text));
         let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match digits.map(|text| text.parse().unwrap_or(u64::MAX)) {
@@ -172,7 +172,7 @@ impl Query {
             Some(_) => {
                 let why =
                     format!("profile duration exceeds {SECONDS_MAX} seconds, the longest that there is");
-                Err(Answer::Error(StatusCode::BAD_REQUEST, why))
+                Err(PprofResponse::Error(StatusCode::BAD_REQUEST, why))
             }
         }
     }
@@ -182,9 +182,12 @@ fn index() -> String {
     let mut page = String::from(
         "<!DOCTYPE html>\n<html>\n<head><title>/debug/pprof/</title></head>\n<body>\n<h1>Profiles</h1>\n<dl>\n",
     );
-    for (name, tells) in PAGES {
+    for (name, description) in PAGES {
         // Absolute paths: the page is served with and without a slash at its end. Writing to a String cannot fail.
-        let _ = writeln!(page, "<dt><a href=\"/debug/pprof/{name}?debug=1\">{name}</a></dt><dd>{tells}</dd>");
+        let _ = writeln!(
+            page,
+            "<dt><a href=\"/debug/pprof/{name}?debug=1\">{name}</a></dt><dd>{description}</dd>"
+        );
     }
     page.push_str(
         "</dl>\n<p>Profiles without <code>?debug=1</code> are for <code>go tool pprof</code>.</p>\n",
@@ -198,12 +201,12 @@ fn cmdline() -> Vec<u8> {
     words.join(&0)
 }
 
-async fn cpu(query: &Query, now: UnixNanos) -> Answer {
+async fn cpu(query: &Query, now: UnixNanos) -> PprofResponse {
     let duration = match query.duration() {
         Ok(duration) => duration,
         Err(refused) => return refused,
     };
-    let failed = |why: &dyn std::fmt::Display| Answer::failed("Could not enable CPU profiling", why);
+    let failed = |why: &dyn std::fmt::Display| PprofResponse::failed("Could not enable CPU profiling", why);
     let sampling = match tokio::task::spawn_blocking(move || CpuSampling::start(now)).await {
         Ok(Ok(sampling)) => sampling,
         Ok(Err(error)) => return failed(&error),
@@ -211,41 +214,43 @@ async fn cpu(query: &Query, now: UnixNanos) -> Answer {
     };
     tokio::time::sleep(duration).await;
     apart(move || match sampling.finish() {
-        Ok(bytes) => Answer::Profile("profile", bytes),
+        Ok(bytes) => PprofResponse::Profile("profile", bytes),
         Err(error @ (CpuError::InUse | CpuError::System(_) | CpuError::Pack(_))) => {
-            Answer::failed("Could not finish the CPU profile", &error)
+            PprofResponse::failed("Could not finish the CPU profile", &error)
         }
     })
     .await
 }
 
-fn heap_page(text: bool, now: UnixNanos) -> Answer {
+fn heap_page(text: bool, now: UnixNanos) -> PprofResponse {
     let made = if text {
-        heap::text().map(Answer::Text)
+        heap::text().map(PprofResponse::Text)
     } else {
-        heap::profile(now).map(|bytes| Answer::Profile("heap", bytes))
+        heap::profile(now).map(|bytes| PprofResponse::Profile("heap", bytes))
     };
-    made.unwrap_or_else(|error| Answer::failed("Could not make the heap profile", &error))
+    made.unwrap_or_else(|error| PprofResponse::failed("Could not make the heap profile", &error))
 }
 
-fn threads_page(name: &'static str, tasks: Option<usize>, text: bool, now: UnixNanos) -> Answer {
+fn threads_page(name: &'static str, tasks: Option<usize>, text: bool, now: UnixNanos) -> PprofResponse {
     let threads = Thread::all();
     if text {
-        return Answer::Text(threads::text(name, tasks.unwrap_or(threads.len()), &threads).into_bytes());
+        return PprofResponse::Text(
+            threads::text(name, tasks.unwrap_or(threads.len()), &threads).into_bytes(),
+        );
     }
     match threads::profile(name, tasks, &threads, now) {
-        Ok(bytes) => Answer::Profile(name, bytes),
-        Err(error) => Answer::failed("Could not make the profile", &error),
+        Ok(bytes) => PprofResponse::Profile(name, bytes),
+        Err(error) => PprofResponse::failed("Could not make the profile", &error),
     }
 }
 
-fn block_page(text: bool, now: UnixNanos) -> Answer {
+fn block_page(text: bool, now: UnixNanos) -> PprofResponse {
     if text {
-        return Answer::Text(b"--- contention:\ncycles/second=1000000000\n".to_vec());
+        return PprofResponse::Text(b"--- contention:\ncycles/second=1000000000\n".to_vec());
     }
     match profiles::empty(&[("contentions", "count"), ("delay", "nanoseconds")], now) {
-        Ok(bytes) => Answer::Profile("block", bytes),
-        Err(error) => Answer::failed("Could not make the profile", &error),
+        Ok(bytes) => PprofResponse::Profile("block", bytes),
+        Err(error) => PprofResponse::failed("Could not make the profile", &error),
     }
 }
 

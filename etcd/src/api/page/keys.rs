@@ -6,7 +6,7 @@ use shared::time::UnixNanos;
 use shared::v2;
 
 use crate::auth;
-use crate::transport::progress::Progress;
+use crate::transport::progress::ProgressInterval;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -19,7 +19,7 @@ pub(crate) enum KeysRequest {
     /// A read of this member's store.
     Read { path: Vec<u8>, recursive: bool, sorted: bool },
     /// A watch from the event with index `since` on, or from the next one if that is 0.
-    Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: Progress },
+    Watch { path: Vec<u8>, recursive: bool, stream: bool, since: u64, progress: ProgressInterval },
     /// A write or a quorum read.
     Write(v2::Request),
 }

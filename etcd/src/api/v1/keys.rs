@@ -17,7 +17,7 @@ use super::dialect::{Dialect, whole_seconds};
 use crate::api::page::keys::{KeysRequest, expiration, refusal};
 use crate::transport::form::{Form, Param, parse_u64};
 use crate::transport::pieces::Pieces;
-use crate::transport::progress::Progress;
+use crate::transport::progress::ProgressInterval;
 use crate::transport::reply::{self, Response};
 
 /// The cause in the errors of malformed writes.
@@ -63,7 +63,7 @@ pub(crate) fn watch(
         _ => Some(0),
     };
     let since = since.ok_or_else(|| refusal(Code::IndexNaN, "Watch From Index"))?;
-    let (recursive, progress) = (dialect.watches_below(), Progress::default());
+    let (recursive, progress) = (dialect.watches_below(), ProgressInterval::default());
     Ok(KeysRequest::Watch { path, recursive, stream: false, since, progress })
 }
 

@@ -23,7 +23,7 @@ use crate::backend::{Backend, SubmitError};
 use crate::log;
 use crate::transport::form::{Form, Param, parse_bool, parse_u64};
 use crate::transport::media_type;
-use crate::transport::progress::Progress;
+use crate::transport::progress::ProgressInterval;
 use crate::transport::reply::{self, Response};
 use crate::transport::request::Framing;
 use crate::transport::watch::{Watch, WatchPermission};
@@ -85,7 +85,7 @@ pub(crate) fn parse(
         // A quorum read does not wait, whatever the other parameters say.
         Method::GET if quorum => Verb::QuorumGet,
         Method::GET if wait => {
-            let progress = Progress::from_query(query)
+            let progress = ProgressInterval::from_query(query)
                 .map_err(|()| refusal(Code::InvalidField, "invalid value for \"progress\""))?;
             return Ok(KeysRequest::Watch { path, recursive, stream, since, progress });
         }
@@ -549,7 +549,7 @@ mod tests {
     #[test]
     fn watches() {
         let watch = |stream, since| {
-            let (path, progress) = (b"/1/a".to_vec(), Progress::default());
+            let (path, progress) = (b"/1/a".to_vec(), ProgressInterval::default());
             Ok(KeysRequest::Watch { path, recursive: true, stream, since, progress })
         };
         assert_eq!(parsed(Method::GET, "/a", "wait=true&recursive=t", ""), watch(false, 0));

@@ -76,7 +76,7 @@ pub(crate) async fn admit<B: Backend>(
 }
 
 /// Waits until the client has lost its permission for this lock.
-async fn right_is_lost<B: Backend>(
+async fn permission_lost<B: Backend>(
     context: Arc<Context<B>>,
     LockUse { lock, writes, generation }: LockUse,
     authorization: Option<HeaderValue>,
@@ -115,21 +115,21 @@ pub(crate) fn begin<B: Backend, S>(
     }
     let command = if leader { parse_leader(&request) } else { parse_lock(&request) };
     let context = exchange.context.clone();
-    let lost = right_is_lost(context.clone(), (*lock_use).clone(), request.authorization.take());
+    let permission_lost = permission_lost(context.clone(), (*lock_use).clone(), request.authorization.take());
     // All of these requests go through the log, so all of them wait.
     let work = async move {
         let done = match command {
-            Err(Refusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
-            Err(Refusal::OfLock(why)) => {
+            Err(LockRefusal::Whole(why)) => Err((StatusCode::INTERNAL_SERVER_ERROR, why)),
+            Err(LockRefusal::OfLock(why)) => {
                 Err((StatusCode::INTERNAL_SERVER_ERROR, of_leader(leader, &method, why)))
             }
-            Ok(command) => carry_out(&context, lock_use, command).await.map_err(|(doing, why)| {
+            Ok(command) => carry_out(&context, lock_use, command).await.map_err(|(operation, why)| {
                 let status = match why {
                     // Another member may be able to help: this is the only status that differs from the original's.
                     LockError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
                     _ => StatusCode::INTERNAL_SERVER_ERROR,
                 };
-                (status, of_leader(leader, &method, format!("{doing} error: {why}")))
+                (status, of_leader(leader, &method, format!("{operation} error: {why}")))
             }),
         };
         match done {
@@ -141,7 +141,7 @@ pub(crate) fn begin<B: Backend, S>(
         // In this order: a client that has lost its permission must not get the lock afterwards.
         tokio::select! {
             biased;
-            () = lost => (StatusCode::UNAUTHORIZED, br#"{"message":"Insufficient credentials"}"#.to_vec()),
+            () = permission_lost => (StatusCode::UNAUTHORIZED, br#"{"message":"Insufficient credentials"}"#.to_vec()),
             done = work => done,
         }
     };
@@ -162,27 +162,27 @@ fn of_leader(leader: bool, method: &Method, why: String) -> String {
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq)]
-enum Refusal {
+enum LockRefusal {
     /// With this text.
     Whole(String),
     /// With this text as the error of a lock.
     OfLock(String),
 }
 
-fn refused(why: impl Into<String>) -> Refusal {
-    Refusal::OfLock(why.into())
+fn refused(why: impl Into<String>) -> LockRefusal {
+    LockRefusal::OfLock(why.into())
 }
 
 /// The values of these parameters. Empty ones count as missing.
 fn values<'a, const N: usize>(
     request: &'a PageRequest<'_>,
     names: [&str; N],
-) -> Result<[Cow<'a, [u8]>; N], Refusal> {
+) -> Result<[Cow<'a, [u8]>; N], LockRefusal> {
     let body = if matches!(*request.method, Method::PUT | Method::POST) { &request.body[..] } else { b"" };
     form::values(names, body, request.query.as_bytes()).map_err(|error| refused(error.to_string()))
 }
 
-fn parse_lock(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
+fn parse_lock(request: &PageRequest<'_>) -> Result<LockCommand, LockRefusal> {
     let [value, index, ttl, timeout, field] = values(request, ["value", "index", "ttl", "timeout", "field"])?;
     match *request.method {
         Method::POST => Ok(LockCommand::Acquire(parse_acquire(&value, &ttl, &timeout)?)),
@@ -213,13 +213,13 @@ fn parse_lock(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
     }
 }
 
-fn parse_leader(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
+fn parse_leader(request: &PageRequest<'_>) -> Result<LockCommand, LockRefusal> {
     if *request.method == Method::GET {
         return Ok(LockCommand::Read { index: false });
     }
     let [name, ttl, timeout] = values(request, ["name", "ttl", "timeout"])?;
     if name.is_empty() {
-        return Err(Refusal::Whole("leader name required".to_owned()));
+        return Err(LockRefusal::Whole("leader name required".to_owned()));
     }
     if *request.method == Method::DELETE {
         return Ok(LockCommand::Release(EntrySelector::Value(name.into_owned())));
@@ -227,7 +227,7 @@ fn parse_leader(request: &PageRequest<'_>) -> Result<LockCommand, Refusal> {
     Ok(LockCommand::Acquire(parse_acquire(&name, &ttl, &timeout)?))
 }
 
-fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequest, Refusal> {
+fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequest, LockRefusal> {
     let patience = match timeout {
         // The original uses -1 for "no limit".
         b"" | b"-1" => None,
@@ -244,7 +244,7 @@ fn parse_acquire(value: &[u8], ttl: &[u8], timeout: &[u8]) -> Result<AcquireRequ
     })
 }
 
-fn parse_ttl(text: &[u8]) -> Result<u64, Refusal> {
+fn parse_ttl(text: &[u8]) -> Result<u64, LockRefusal> {
     parse_u64(text)
         .filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds))
         .ok_or_else(|| refused(format!("invalid ttl: {}", String::from_utf8_lossy(text))))
@@ -289,7 +289,7 @@ mod tests {
     use crate::transport::Flow;
     use crate::transport::request::{Framing, WholeBody};
 
-    fn request(method: Method, query: &str, body: &str, leader: bool) -> Result<LockCommand, Refusal> {
+    fn request(method: Method, query: &str, body: &str, leader: bool) -> Result<LockCommand, LockRefusal> {
         let flow = Flow::default();
         let request = PageRequest {
             source: None,
@@ -305,7 +305,7 @@ mod tests {
         if leader { parse_leader(&request) } else { parse_lock(&request) }
     }
 
-    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<LockCommand, Refusal> {
+    fn acquiring(value: &str, ttl_seconds: u64, patience: Option<u64>) -> Result<LockCommand, LockRefusal> {
         let patience = patience.map(Duration::from_secs);
         Ok(LockCommand::Acquire(AcquireRequest { value: value.into(), ttl_seconds, wait_max: patience }))
     }
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn refuses_in_the_originals_words() {
         let lock = |method, query| match request(method, query, "", false) {
-            Err(Refusal::OfLock(why)) => why,
+            Err(LockRefusal::OfLock(why)) => why,
             other => panic!("{other:?}"),
         };
         for (query, why) in [
@@ -359,7 +359,7 @@ mod tests {
             leader(Method::DELETE, "name=me"),
             Ok(LockCommand::Release(EntrySelector::Value(b"me".to_vec())))
         );
-        assert_eq!(leader(Method::PUT, "ttl=10"), Err(Refusal::Whole("leader name required".into())));
+        assert_eq!(leader(Method::PUT, "ttl=10"), Err(LockRefusal::Whole("leader name required".into())));
         assert_eq!(leader(Method::PUT, "name=me"), Err(refused("invalid ttl: ")));
         assert_eq!(of_leader(true, &Method::PUT, "x".into()), "set leader error: x");
     }

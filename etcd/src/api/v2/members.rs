@@ -159,8 +159,8 @@ fn refusal(why: ConfigureError) -> &'static str {
 }
 
 /// The response to an internal error. The reason is only logged.
-fn failed(headers: HeaderMap, doing: &str, id: &str, error: &ChangeError) -> Response {
-    log::error!("etcdhttp", "error {doing} member {id} ({error})");
+fn failed(headers: HeaderMap, action: &str, id: &str, error: &ChangeError) -> Response {
+    log::error!("etcdhttp", "error {action} member {id} ({error})");
     reply::message(headers, StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }
 
