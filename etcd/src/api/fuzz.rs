@@ -5,7 +5,7 @@ use shared::time::UnixNanos;
 use shared::v2::Verb;
 
 use super::page::keys::KeysRequest;
-use super::v2::keys::parse;
+use super::v2::parse::parse;
 use super::v2::plain_get;
 use crate::go_json;
 use crate::transport::form::Form;

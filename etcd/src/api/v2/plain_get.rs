@@ -18,7 +18,7 @@ use shared::error::ApiError;
 use shared::event::Event;
 use shared::time::UnixNanos;
 
-use super::keys;
+use super::{keys, parse};
 use crate::api::page::Context;
 use crate::api::page::counters::RequestKind;
 use crate::api::page::keys::KeysRequest;
@@ -136,7 +136,7 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
     let began = Instant::now();
     let now = context.backend.clock();
     let Ok(request @ KeysRequest::Read { .. }) =
-        keys::parse(&Method::GET, get.rest, get.query, b"", b"", now)
+        parse::parse(&Method::GET, get.rest, get.query, b"", b"", now)
     else {
         return false;
     };
