@@ -1,4 +1,4 @@
-//! The whole of the HTTP side before a member without a log: bytes in, bytes out.
+//! The HTTP side as a whole, in front of a member without a log: bytes in, bytes out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -31,10 +31,10 @@ use crate::connections::ConnectionSlots;
 use crate::metrics::Metrics as ProcessMetrics;
 use crate::transport::{Cors, Limits, serve};
 
-/// No test waits longer for anything.
+/// The longest wait in a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A clock that stands still unless it is asked: two nanoseconds a look.
+/// A clock that only moves when it is read: two nanoseconds each time.
 fn clock() -> UnixNanos {
     static NOW: AtomicI64 = AtomicI64::new(1_795_258_886_000_000_000);
     UnixNanos(NOW.fetch_add(2, Ordering::Relaxed))
@@ -58,7 +58,7 @@ impl Server {
         acceptor: Acceptor,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // So that the server notices how its clients read.
+        // Small buffers, so that the server notices how its clients read.
         SockRef::from(&listener).set_send_buffer_size(64 * 1024).unwrap();
         let addr = listener.local_addr().unwrap();
         let backend = StandIn::new("m", "http://127.0.0.1:1", &format!("http://{addr}"), clock);
@@ -130,7 +130,7 @@ impl Client {
         }
     }
 
-    /// The next answer's status line and headers, and its body.
+    /// The status line and headers of the next response, and its body.
     async fn answer(&mut self) -> (String, String) {
         let head = self.until("\r\n\r\n").await;
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
@@ -206,7 +206,7 @@ async fn odd_request_lines_are_understood_on_a_connection_s_later_requests_too()
             .await;
         assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
     }
-    // In a body the same bytes are left alone.
+    // In a body the same bytes are not changed.
     client
         .send(
             "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
@@ -272,7 +272,7 @@ async fn a_body_that_nobody_wants_does_not_end_the_connection() {
     let (head, body) = client.answer().await;
     assert_eq!((status(&head), &body[..]), ("HTTP/1.1 404 Not Found", "404 page not found\n"));
     assert_eq!(status(&client.answer().await.0), "HTTP/1.1 404 Not Found");
-    // One that is long, or waited for leave, or is the last anyway, does.
+    // A long body, one that waits for `100 Continue`, or the last one on its connection ends it.
     for (length, more) in [("1000000", ""), ("5", "Expect: 100-continue\r\n"), ("5", "Connection: close\r\n")]
     {
         let mut client = server.connect().await;
@@ -322,7 +322,7 @@ async fn an_idle_connection_rests_and_goes_on() {
         tokio::time::sleep(interval * 4).await;
         client.send(GET_A).await;
         assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK");
-        // Part of a request survives a rest as well.
+        // A part of a request survives an idle phase too.
         let (start, end) = GET_A.split_at(20);
         client.send(start).await;
         tokio::time::sleep(interval * 4).await;
@@ -352,8 +352,8 @@ async fn a_request_that_never_ends_is_given_up() {
     }
 }
 
-/// A client that has asked for a long value, and for which the kernel keeps little: the server has to wait. If
-/// `later`, it has asked for something else before.
+/// A client that requests a long value with a small receive buffer, so that the server has to wait. If `later`, it
+/// has sent another request before.
 async fn slow_reader(server: &Server, later: bool) -> Client {
     server.put("/a", &"x".repeat(LONG));
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -382,7 +382,7 @@ async fn a_slow_reader_gets_all_of_a_long_answer() {
     .await;
     for later in [false, true] {
         let mut client = slow_reader(&server, later).await;
-        // Longer than a look, shorter than the patience with a stalled client.
+        // Longer than one check, shorter than the patience with a stalled client.
         tokio::time::sleep(interval * 5).await;
         assert!(client.until("}\n").await.len() > LONG);
     }
@@ -446,7 +446,7 @@ async fn the_end_answers_what_was_asked_and_cuts_watches() {
 
     server.stop.send_replace(true);
     assert_eq!(idle.rest().await, "");
-    // No final chunk: the client is to see that its answer is not whole.
+    // No final chunk, so that the client knows that its response is incomplete.
     assert_eq!(watching.rest().await, "");
     assert!(!server.served.is_finished());
     drop(held);
@@ -471,7 +471,7 @@ async fn who_closes_its_side_behind_a_request_gets_the_answer() {
     assert!(client.rest().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
 }
 
-/// A server that speaks TLS, and who can speak with it.
+/// A server with TLS, and a dialer that can connect to it.
 async fn encrypted(change: impl FnOnce(&mut Context<StandIn>)) -> (Server, Dialer) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -509,7 +509,7 @@ async fn encrypted_connections_do_all_the_same() {
         }
         tokio::time::sleep(interval * 4).await;
     }
-    // A client that speaks plainly is told.
+    // A client without TLS gets an error.
     let mut plain = server.connect().await;
     plain.send(GET_A).await;
     let answer = plain.rest().await;
@@ -545,7 +545,7 @@ async fn checks_tell_which_of_them_failed() {
         let (code, body) = ask(&mut client, line).await;
         assert_eq!((code.as_str(), body.as_str()), (wanted, text), "{line}");
     }
-    // The log stands still.
+    // No entry is applied.
     let gate = server.context.backend.gate.write().await;
     let (code, body) = ask(&mut client, "GET /readyz").await;
     assert_eq!(code, "503 Service Unavailable");

@@ -1,4 +1,4 @@
-//! How deep new keys may be, on every page that makes keys.
+//! The limit on the depth of new keys, on every page that creates keys.
 
 use super::*;
 

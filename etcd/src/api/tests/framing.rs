@@ -1,14 +1,14 @@
-//! Where a request ends: what two servers might see differently is refused, and nothing is done for it.
+//! The end of a request: whatever two servers could read differently is refused and not carried out.
 
 use super::*;
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
-/// Sends the head of a write with these lines and a body, behind which another write stands. The answers.
+/// Sends the head of a write with these lines and a body, followed by another write. Returns the responses.
 async fn answers(server: &Server, version: &str, lines: &str, body: &str) -> String {
     let mut client = server.connect().await;
     let head = format!("PUT /v2/keys/a?value=1 HTTP/{version}\r\nHost: x\r\n{FORM}\r\n{lines}\r\n\r\n");
-    // The server may close before it has read all.
+    // The server may close the connection before it has read everything.
     let _ = client.socket.write_all(format!("{head}{body}").as_bytes()).await;
     let _ = client.socket.shutdown().await;
     client.rest().await
@@ -76,7 +76,7 @@ async fn chunks_count_and_not_a_length_beside_them() {
     for (lines, wanted) in [
         ("Transfer-Encoding: chunked", 2),
         ("transfer-encoding:\tCHUNKED ", 2),
-        // With both the connection ends behind the answer: a proxy in between may have seen another end.
+        // With both headers the connection ends after the response: a proxy in between may have found another end.
         ("Content-Length: 60\r\nTransfer-Encoding: chunked", 1),
         ("Transfer-Encoding: chunked\r\nContent-Length: 60", 1),
     ] {
@@ -86,7 +86,7 @@ async fn chunks_count_and_not_a_length_beside_them() {
         assert!(answer.contains("\"value\":\"2\""), "{lines:?}: {answer}");
         assert_eq!(answer.contains("\"key\":\"/other\""), wanted == 2, "{lines:?}: {answer}");
     }
-    // Twice the same length is one.
+    // The same length twice counts as one.
     let answer = answers(&server, "1.1", "Content-Length: 7\r\nContent-Length: 7", "value=3").await;
     assert!(answer.contains("\"value\":\"3\""), "{answer}");
 }

@@ -1,4 +1,4 @@
-//! What HEAD makes of answers.
+//! Responses to HEAD.
 
 use super::*;
 
@@ -39,7 +39,7 @@ async fn head_is_answered_as_get_without_a_body() {
             } else {
                 (client.until("\r\n\r\n").await, String::new())
             };
-            // What counts requests and bytes differs by them.
+            // These count requests and bytes, so they differ.
             let lines = head.lines().filter(|line| !line.starts_with("Date: ") && target != "/metrics");
             heads.push((status(&head).to_owned(), lines.map(str::to_owned).collect::<Vec<_>>()));
         }
@@ -48,7 +48,7 @@ async fn head_is_answered_as_get_without_a_body() {
             target == "/metrics" || heads[1].1.iter().any(|line| line.starts_with("Content-Length: ")),
             "{target}"
         );
-        // Nothing of a body came: the next answer begins where it should.
+        // No byte of a body arrived: the next response starts at the right place.
         client.send(GET_A).await;
         assert_eq!(status(&client.answer().await.0), "HTTP/1.1 200 OK", "{target}");
     }

@@ -1,8 +1,8 @@
-//! Answers that are longer than one piece.
+//! Responses that are longer than one piece.
 
 use super::*;
 
-/// Reads a body in chunks. How many chunks it had, and what they hold.
+/// Reads a chunked body. Returns the number of chunks and their content.
 async fn chunks(client: &mut Client) -> (usize, String) {
     let (mut number, mut body) = (0, String::new());
     loop {
@@ -58,7 +58,7 @@ async fn a_long_listing_comes_in_chunks_on_both_ways() {
             assert!(body == whole(&server, path, recursive), "{target}: another body");
             assert!(number > 4, "{number} chunks");
             heads.push((head, date));
-            // The connection goes on.
+            // The connection can be used again.
             client.send(&GET_A.replace("/a ", "/d1/1 ")).await;
             assert!(client.answer().await.1.contains("/d1/1"));
         }
@@ -113,14 +113,14 @@ async fn a_client_that_leaves_ends_a_long_listing() {
             client.until("\r\n\r\n").await;
             clients.push(client);
         }
-        // Slow readers hold no lock: what is written meanwhile is written, and read by others.
+        // Slow readers hold no lock: writes and other reads go on.
         server.put("/a", "1");
         let mut other = server.connect().await;
         other.send(GET_A).await;
         assert!(other.answer().await.1.contains("\"value\":\"1\""));
         drop(clients);
     }
-    // With the clients their listings go, and the end does not wait for them.
+    // Listings end with their clients, and do not delay the end of the server.
     server.stop.send(true).unwrap();
     timeout(PATIENCE, server.served).await.expect("the server ends").unwrap();
 }

@@ -1,5 +1,5 @@
-//! Requests that come behind each other, in whatever pieces: each is answered as it would be alone, and no byte of a
-//! body is taken for anything else.
+//! Pipelined requests, split into any pieces: each one is answered as if it were alone, and no byte of a body is
+//! taken for something else.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const SMUGGLED: &str = "PUT /v2/keys/smuggled?value=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
 
 impl Client {
-    /// The next answer's status and body, without leave to send a body; `None` at the connection's end.
+    /// The status and the body of the next response, without `100 Continue`; `None` at the end of the connection.
     async fn next(&mut self) -> Option<(u16, String)> {
         loop {
             if self.read.is_empty() && !self.fill().await {
@@ -22,7 +22,7 @@ impl Client {
             let status = status(&head).split(' ').nth(1).and_then(|code| code.parse().ok());
             match status.unwrap_or_else(|| panic!("{head}")) {
                 100 => {}
-                // The connection's end is the answer's.
+                // The response ends with the connection.
                 505 => {
                     while self.fill().await {}
                     return Some((505, String::from_utf8(std::mem::take(&mut self.read)).unwrap()));
@@ -32,16 +32,16 @@ impl Client {
         }
     }
 
-    /// Sends pieces, each after the one before had its time to be taken in.
+    /// Sends pieces, with some time for the server to read each.
     async fn send_slowly(&mut self, pieces: &[&str]) {
         for piece in pieces {
-            // A server that has refused something takes no more.
+            // After a refusal the server reads no more.
             let _ = self.socket.write_all(piece.as_bytes()).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// The statuses of all answers that are left.
+    /// The statuses of all further responses.
     async fn statuses(mut self) -> Vec<u16> {
         let _ = self.socket.shutdown().await;
         let mut statuses = Vec::new();
@@ -52,7 +52,7 @@ impl Client {
     }
 }
 
-/// The value in an answer's node, or else the cause of its error.
+/// The value of the node in a response, or the cause of its error.
 fn told(body: &str) -> Option<String> {
     let answer: Value = serde_json::from_str(body).ok()?;
     answer.pointer("/node/value").or(answer.get("cause"))?.as_str().map(str::to_owned)
@@ -140,7 +140,7 @@ async fn a_head_whose_empty_line_comes_alone_ends_where_it_ends() {
             client.send_slowly(end).await;
             let together = format!("{body}{next}");
             client.send_slowly(&[&together, inner]).await;
-            // What looks like a read is the value of a header, and its head ends with it.
+            // What looks like a read is the value of a header, and ends with the head.
             let answered = client.next().await.unwrap().0;
             assert!(matches!(answered, 200 | 201), "{answered}");
             let statuses = client.statuses().await;
@@ -199,11 +199,11 @@ async fn many_short_lines_are_counted_and_few_long_ones_are_not() {
     }
 }
 
-/// A generator of numbers, the same ones at each run.
+/// A generator of numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
-    /// A number below `sides`.
+    /// A number less than `sides`.
     fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -216,7 +216,7 @@ impl Dice {
         from[self.roll(from.len())]
     }
 
-    /// A value that looks like anything but one.
+    /// A value that looks like a request.
     fn value(&mut self) -> String {
         let mut value = String::new();
         for _ in 0..self.roll(6) {
@@ -240,7 +240,7 @@ impl Dice {
         value
     }
 
-    /// A body with the lines that frame it.
+    /// A body with the headers for its framing.
     fn framed(&mut self, body: &str) -> String {
         let other = if self.roll(30) == 0 { "X: y\r\n".repeat(150) } else { String::new() };
         if self.roll(2) == 0 {
@@ -262,10 +262,10 @@ impl Dice {
     }
 }
 
-/// A request, and the status and what is told in its answer.
+/// A request, and the status and the value or cause of its response.
 type PageRequest = (String, u16, Option<String>);
 
-/// A request of any kind. `values` are those that are stored by then.
+/// A request of any kind. `values` are the stored values.
 fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, String>) -> PageRequest {
     let key = format!("{prefix}{}", dice.roll(3));
     let version = dice.pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.4"]);
@@ -274,7 +274,7 @@ fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, Strin
     match dice.roll(9) {
         0 => (format!("GET /version {version}\r\nHost: x\r\n\r\n"), 200, None),
         1 | 2 => {
-            // Plain, and not.
+            // Some plain reads, and some that are not.
             let more = dice.pick(&["", "", "Content-Length: 0\r\n", "Expect: 100-continue\r\n"]);
             let empty = if version == "HTTP/1.1" { dice.pick(&["", "", "\r\n", "\n"]) } else { "" };
             let (status, told) = known.map_or(missing, |value| (200, Some(value)));
@@ -318,11 +318,11 @@ fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, Strin
     }
 }
 
-/// Sends `bytes` in pieces of any size, of which the server takes in some by themselves.
+/// Sends `bytes` in pieces of any size; the server reads some of them separately.
 async fn send_in_pieces(client: &mut Client, dice: &mut Dice, bytes: &[u8]) {
     let mut rest = bytes;
     let longest = [1, 3, 40, 400, 100_000][dice.roll(5)];
-    // Single bytes only where there are not too many.
+    // Single bytes only if there are not too many.
     let longest = if bytes.len() > 4000 { longest.max(400) } else { longest };
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(1 + dice.roll(rest.len().min(longest)));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The answer to a read with one more header, and what it counted as.
+/// The response to a read with one further header, and the counters that it changed.
 async fn read_with(server: &Server, target: &str, header: &str) -> (String, String, [f64; 5]) {
     read_from(server, server.connect().await, target, header).await
 }
@@ -16,7 +16,7 @@ async fn read_from(
     let before = read_counts(server);
     client.send(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n")).await;
     let (head, body) = client.answer().await;
-    // The library has a clock of its own.
+    // The library has its own clock.
     let (before_date, date) = head.split_once("\r\nDate: ").expect("a date");
     let after_date = &date["Sat, 21 Nov 2026 11:01:26 GMT".len()..];
     let head = format!("{before_date}\r\nDate: …{after_date}");
@@ -25,7 +25,7 @@ async fn read_from(
     (head, body, counted)
 }
 
-/// All that counts reads: in the store, and on the page of metrics.
+/// All counters of reads: of the store, and on the page of metrics.
 fn read_counts(server: &Server) -> [f64; 5] {
     let [hits, misses] = server.context.backend.store().stats().reads().map(|reads| reads as f64);
     let families = server.context.process_metrics.registry().gather();
@@ -74,7 +74,7 @@ async fn a_plain_read_is_answered_as_any_other() {
         "/v2/keys/_etcd/machines/m",
         "/v2/keys/_etcd/machines?recursive=true",
         "/v2/keys/a?wait=false&quorum=false&stream=false",
-        // These are plain for nobody.
+        // These are never plain.
         "/v2/keys/%61",
         "/v2/keys/a?recursive=maybe",
         "/v2/keys/a?waitIndex=x",
@@ -87,7 +87,7 @@ async fn a_plain_read_is_answered_as_any_other() {
         "/v2/keys/a#b",
     ] {
         let plain = read_with(&server, target, "Accept: */*").await;
-        // It changes nothing but the way that the request takes.
+        // The header only changes the path that the request takes.
         let other = read_with(&server, target, "TE: trailers").await;
         let mut later = server.connect().await;
         later.send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -6,7 +6,7 @@ use super::*;
 async fn a_long_poll_gives_its_connection_back() {
     let server = Server::start().await;
     let mut client = server.connect().await;
-    // The next request comes before the answer to the first.
+    // The next request arrives before the response to the first.
     client.send(&format!("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n{GET_A}")).await;
     let head = client.until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 719e5b79a02829f4\r\n"), "{head}");
@@ -69,7 +69,7 @@ async fn a_watcher_that_falls_behind_is_ended_in_order() {
     assert_eq!(server.watchers(), 0);
 }
 
-/// A store that is so many changes of `/a` further than the server's, with a history of this length.
+/// A store with this number of further changes of `/a`, and a history of this length.
 fn later(server: &Server, changes: usize, history_length: usize) -> Store {
     let mut json = Vec::new();
     server.context.backend.store().image().write_json(&mut json).unwrap();
@@ -111,10 +111,10 @@ async fn watches_break_off_where_a_snapshot_s_history_has_a_gap() {
     }
     server.context.backend.install(later(&server, 300, 10));
     for client in clients {
-        // No final chunk: an answer that ended in order would look like one without events.
+        // No final chunk: otherwise the response would look like one without events.
         assert_eq!(client.rest().await.trim_matches(['1', '\r', '\n']), "");
     }
-    // The client comes again, and is told.
+    // The client watches again, and gets the reason.
     let mut client = server.connect().await;
     client
         .send("GET /v2/keys/a?wait=true&waitIndex=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -132,7 +132,7 @@ async fn a_watch_ends_when_its_client_closes_its_side() {
     server.wait_for_watchers(0).await;
 }
 
-/// How many watches [`many_watches`] has.
+/// The number of watches in [`many_watches`].
 const WATCHES: usize = 100;
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn many_watches(server: Server, mut clients: Vec<Client>) {
         client.until("\"value\":\"1\"").await;
         client.until("}\n\r\n").await;
     }
-    // Those whose answer ended go on, wherever they are.
+    // Connections whose watch ended can be used again, on either thread.
     for client in clients.iter_mut().step_by(3) {
         assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
         client.send(GET_A).await;
