@@ -55,7 +55,7 @@ pub(super) fn answer<B: Backend>(
     }
     let Ok(path) = std::str::from_utf8(page_request.rest) else { return reply::not_found(headers) };
     if path.is_empty() {
-        return reply::found(headers, page_request.method, b"/mod/dashboard/");
+        return reply::redirect(headers, page_request.method, b"/mod/dashboard/");
     }
     if path == "/" {
         return file(headers, dashboard::page(), ASK_AGAIN, known);

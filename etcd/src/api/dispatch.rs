@@ -21,8 +21,8 @@ use crate::auth::{Access, Accounts, Denied, check_access};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
 use crate::transport::request::{
-    BodyError, Expects, Framing, WholeBody, allowing, check_head, discard, empty_headers, forbid, read,
-    skip_body,
+    BodyError, Expects, Framing, WholeBody, check_head, discard, empty_headers, forbid, read, skip_body,
+    with_cors,
 };
 use crate::transport::{media_type, path};
 
@@ -68,7 +68,7 @@ async fn page<B: Backend>(
     }
     if head.method == Method::OPTIONS {
         let (framing, expects) = (Framing::of(&head), Expects::of(&head.headers));
-        let mut headers = allowing(empty_headers(&mut head), origin);
+        let mut headers = with_cors(empty_headers(&mut head), origin);
         discard(&exchange.flow, body, expects, framing, &mut headers).await;
         return PageResult::Ready(reply::empty(headers, StatusCode::OK));
     }
@@ -88,7 +88,7 @@ async fn page<B: Backend>(
     };
     let known = if dashboard::is_cached(&path) { headers.remove(IF_NONE_MATCH) } else { None };
     headers.clear();
-    let mut headers = allowing(headers, origin);
+    let mut headers = with_cors(headers, origin);
 
     if &*path == b"*" {
         reply::close(&mut headers);
@@ -102,7 +102,12 @@ async fn page<B: Backend>(
         && let Some(clean) = path::cleaned(&path)
     {
         discard(&exchange.flow, body, expects, framing, &mut headers).await;
-        return PageResult::Ready(reply::moved(headers, &head.method, &clean, head.uri.query()));
+        return PageResult::Ready(reply::redirect_permanently(
+            headers,
+            &head.method,
+            &clean,
+            head.uri.query(),
+        ));
     }
     let (route, rest) = Route::of(&path);
     let limit = context.http_server.limits.body_bytes_max;

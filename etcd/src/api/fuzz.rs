@@ -127,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Bytes that often have a special meaning.
-    fn telling() -> impl Strategy<Value = Vec<u8>> {
+    fn special_bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![prop::sample::select(b"%&=;+/.?# \r\n\"\\0aFz,{}[]:-".to_vec()), any::<u8>(),];
         prop::collection::vec(byte, 0..64)
     }
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes(input in telling()) {
+        fn any_bytes(input in special_bytes()) {
             fuzz_form(&input);
             fuzz_path(&input);
             fuzz_request_line(&input);
@@ -168,7 +168,7 @@ mod tests {
         }
 
         #[test]
-        fn requests(kind in any::<u8>(), key in telling(), query in pairs(), form in pairs(), is_form: bool) {
+        fn requests(kind in any::<u8>(), key in special_bytes(), query in pairs(), form in pairs(), is_form: bool) {
             fuzz_form(&[&form[..], b"\n", &query].concat());
             let content_type = if is_form { media_type::FORM } else { b"text/plain; a" };
             fuzz_keys_request(&[&[kind], &b"\n"[..], &key, b"\n", &query, b"\n", content_type, b"\n", &form].concat());

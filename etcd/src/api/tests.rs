@@ -143,7 +143,7 @@ impl Client {
         (head, String::from_utf8(body).unwrap())
     }
 
-    async fn rest(mut self) -> String {
+    async fn read_to_end(mut self) -> String {
         while self.fill().await {}
         String::from_utf8(self.read).unwrap()
     }
@@ -218,7 +218,7 @@ async fn odd_request_lines_are_understood_on_a_connection_s_later_requests_too()
     let (_, body) = client.answer().await;
     assert!(body.contains("\"value\":\"GET /a# HTTP/1.1\\r\\n\\r\""), "{body}");
     client.send("GET / HTTP/7.0\r\n\r\n").await;
-    let end = client.rest().await;
+    let end = client.read_to_end().await;
     assert!(
         end.starts_with("HTTP/1.1 505 HTTP Version Not Supported: unsupported protocol version\r\n"),
         "{end}"
@@ -243,7 +243,7 @@ async fn a_body_beyond_the_limit_is_refused_in_json() {
         assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
         let wanted = "{\"errorCode\":210,\"message\":\"Invalid POST form\",\"cause\":\"request body too large\",\"index\":0}\n";
         assert_eq!(body, wanted);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.read_to_end().await, "");
     }
     let mut fits = server.connect().await;
     fits.send(&format!("{put}Content-Length: 1000\r\n\r\nvalue={}", "x".repeat(994))).await;
@@ -278,7 +278,7 @@ async fn a_body_that_nobody_wants_does_not_end_the_connection() {
         let mut client = server.connect().await;
         let head = format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n");
         client.send(&head).await;
-        let answer = client.rest().await;
+        let answer = client.read_to_end().await;
         assert!(
             answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("Connection: close"),
             "{answer}"
@@ -298,7 +298,7 @@ async fn what_go_refuses_before_any_page_is_refused() {
     ] {
         let mut client = server.connect().await;
         client.send(head).await;
-        let answer = client.rest().await;
+        let answer = client.read_to_end().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {wanted}\r\n")), "{answer}");
         assert!(answer.ends_with(&format!("\r\n\r\n{wanted}")), "{answer}");
     }
@@ -348,7 +348,7 @@ async fn a_request_that_never_ends_is_given_up() {
     ] {
         let mut client = server.connect().await;
         client.send(start).await;
-        client.rest().await;
+        client.read_to_end().await;
     }
 }
 
@@ -426,7 +426,7 @@ async fn a_reader_that_stops_is_given_up() {
     for later in [false, true] {
         let client = slow_reader(&server, later).await;
         tokio::time::sleep(interval * 60).await;
-        assert!(client.rest().await.len() < LONG);
+        assert!(client.read_to_end().await.len() < LONG);
     }
 }
 
@@ -445,12 +445,12 @@ async fn the_end_answers_what_was_asked_and_cuts_watches() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 
     server.stop.send_replace(true);
-    assert_eq!(idle.rest().await, "");
+    assert_eq!(idle.read_to_end().await, "");
     // No final chunk, so that the client knows that its response is incomplete.
-    assert_eq!(watching.rest().await, "");
+    assert_eq!(watching.read_to_end().await, "");
     assert!(!server.served.is_finished());
     drop(held);
-    let answer = writing.rest().await;
+    let answer = writing.read_to_end().await;
     assert!(
         answer.starts_with("HTTP/1.1 404 Not Found\r\n") && answer.contains("Connection: close"),
         "{answer}"
@@ -468,7 +468,7 @@ async fn who_closes_its_side_behind_a_request_gets_the_answer() {
     client.socket.shutdown().await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(held);
-    assert!(client.rest().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    assert!(client.read_to_end().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
 }
 
 /// A server with TLS, and a dialer that can connect to it.
@@ -512,11 +512,11 @@ async fn encrypted_connections_do_all_the_same() {
     // A client without TLS gets an error.
     let mut plain = server.connect().await;
     plain.send(GET_A).await;
-    let answer = plain.rest().await;
+    let answer = plain.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
     let mut neither = server.connect().await;
     neither.send("SSH-2.0-x\r\n").await;
-    assert!(!neither.rest().await.contains("HTTP"));
+    assert!(!neither.read_to_end().await.contains("HTTP"));
 }
 
 #[tokio::test]

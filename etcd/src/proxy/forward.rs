@@ -134,7 +134,12 @@ impl Exchange {
         {
             let mut headers = request::empty_headers(&mut head);
             request::discard(&self.flow, &mut body, expects, framing, &mut headers).await;
-            return own_response(reply::moved(headers, &head.method, &clean, head.uri.query()));
+            return own_response(reply::redirect_permanently(
+                headers,
+                &head.method,
+                &clean,
+                head.uri.query(),
+            ));
         }
         let origin = self.proxy.browsers.cors.allowed(&head.headers);
         let local = match &*path {
@@ -160,9 +165,9 @@ impl Exchange {
             }
             LocalPage::Nowhere => reply::not_found(headers),
             LocalPage::NotImplemented => reply::empty(headers, StatusCode::NOT_IMPLEMENTED),
-            LocalPage::Options(origin) => reply::empty(request::allowing(headers, origin), StatusCode::OK),
+            LocalPage::Options(origin) => reply::empty(request::with_cors(headers, origin), StatusCode::OK),
             LocalPage::Endpoints(origin) => {
-                let mut headers = request::allowing(headers, origin);
+                let mut headers = request::with_cors(headers, origin);
                 if !matches!(*method, Method::GET | Method::HEAD) {
                     return reply::method_not_allowed(headers, "GET");
                 }
@@ -188,7 +193,7 @@ impl Exchange {
         let method = MethodIndex::of(&head.method);
         proxy.metrics.requested(method);
         let refuse = |headers, status, text: &str| {
-            own_response(reply::message(request::allowing(headers, origin.clone()), status, text))
+            own_response(reply::message(request::with_cors(headers, origin.clone()), status, text))
         };
 
         // The reserved memory is kept until the response: the body may be sent several times.
@@ -342,7 +347,7 @@ fn append_origin(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     if origin.is_none() {
         return;
     }
-    for (name, value) in &request::allowing(HeaderMap::new(), origin) {
+    for (name, value) in &request::with_cors(HeaderMap::new(), origin) {
         headers.append(name, value.clone());
     }
 }

@@ -88,14 +88,14 @@ impl BodyBudget {
 
     /// Waits for a share, and is counted meanwhile.
     async fn acquire(&self, units: u32, patience: Duration) -> Option<BodyShare> {
-        struct Counted<'c>(&'c AtomicUsize);
-        impl Drop for Counted<'_> {
+        struct CountGuard<'c>(&'c AtomicUsize);
+        impl Drop for CountGuard<'_> {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Relaxed);
             }
         }
         self.waiting.fetch_add(1, Relaxed);
-        let _counted = Counted(&self.waiting);
+        let _guard = CountGuard(&self.waiting);
         timeout(patience, self.room.clone().acquire_many_owned(units)).await.ok()?.ok()
     }
 }

@@ -227,16 +227,21 @@ pub(crate) fn close(headers: &mut HeaderMap) {
 }
 
 /// A permanent redirect to `path`, which is not escaped. Keeps the query.
-pub(crate) fn moved(headers: HeaderMap, method: &Method, path: &[u8], query: Option<&str>) -> Response {
-    elsewhere(headers, method, path, query, (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"))
+pub(crate) fn redirect_permanently(
+    headers: HeaderMap,
+    method: &Method,
+    path: &[u8],
+    query: Option<&str>,
+) -> Response {
+    redirect_with(headers, method, path, query, (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"))
 }
 
 /// A temporary redirect.
-pub(crate) fn found(headers: HeaderMap, method: &Method, path: &[u8]) -> Response {
-    elsewhere(headers, method, path, None, (StatusCode::FOUND, "Found"))
+pub(crate) fn redirect(headers: HeaderMap, method: &Method, path: &[u8]) -> Response {
+    redirect_with(headers, method, path, None, (StatusCode::FOUND, "Found"))
 }
 
-fn elsewhere(
+fn redirect_with(
     mut headers: HeaderMap,
     method: &Method,
     path: &[u8],
@@ -300,14 +305,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_keeps_the_query_and_speaks_html_to_readers() {
-        let response = moved(HeaderMap::new(), &Method::GET, "/a b/é".as_bytes(), Some("x=1&y=<"));
+        let response =
+            redirect_permanently(HeaderMap::new(), &Method::GET, "/a b/é".as_bytes(), Some("x=1&y=<"));
         assert_eq!(response.headers()[LOCATION], "/a%20b/%C3%A9?x=1&y=<");
         assert_eq!(response.headers()[CONTENT_TYPE], HTML);
         assert_eq!(
             body(response).await,
             "<a href=\"/a%20b/%C3%A9?x=1&amp;y=&lt;\">Moved Permanently</a>.\n\n"
         );
-        let response = moved(HeaderMap::new(), &Method::PUT, b"/a", Some(""));
+        let response = redirect_permanently(HeaderMap::new(), &Method::PUT, b"/a", Some(""));
         assert_eq!(response.headers()[LOCATION], "/a");
         assert_eq!(response.headers().get(CONTENT_TYPE), None);
         assert_eq!(body(response).await, "");

@@ -142,7 +142,7 @@ pub(crate) async fn forbid(
 }
 
 /// `headers`, with those that allow `origin` to read the response.
-pub(crate) fn allowing(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
+pub(crate) fn with_cors(mut headers: HeaderMap, origin: Option<http::HeaderValue>) -> HeaderMap {
     if let Some(origin) = origin {
         cors::allow(origin, &mut headers);
     }

@@ -35,13 +35,13 @@ impl WatchThread {
     }
 
     /// Counts a watch on the main thread until the guard is dropped.
-    pub(super) fn count_on_main(&self) -> Counted {
-        Counted::new(&self.on_main)
+    pub(super) fn count_on_main(&self) -> CountGuard {
+        CountGuard::new(&self.on_main)
     }
 
     /// Counts a connection on the second thread until the guard is dropped.
-    pub(super) fn count_moved(&self) -> Counted {
-        Counted::new(&self.moved)
+    pub(super) fn count_moved(&self) -> CountGuard {
+        CountGuard::new(&self.moved)
     }
 
     /// Runs a connection on the second thread.
@@ -75,16 +75,16 @@ fn start() -> Option<ConnectionThread> {
 }
 
 /// Decrements a counter on drop.
-pub(super) struct Counted(Arc<AtomicUsize>);
+pub(super) struct CountGuard(Arc<AtomicUsize>);
 
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Counted {
+impl CountGuard {
+    fn new(count: &Arc<AtomicUsize>) -> CountGuard {
         count.fetch_add(1, Relaxed);
-        Counted(count.clone())
+        CountGuard(count.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

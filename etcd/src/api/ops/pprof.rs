@@ -115,33 +115,33 @@ async fn page(request: &Authorized<&PageRequest<'_>>, now: UnixNanos) -> PprofRe
                 Method::POST => request.body.clone().into_bytes(),
                 _ => Bytes::copy_from_slice(request.query.as_bytes()),
             };
-            apart(move || PprofResponse::Text(symbols(&words).into_bytes())).await
+            run_blocking(move || PprofResponse::Text(symbols(&words).into_bytes())).await
         }
-        b"/heap" => still(&query, move |text| heap_page(text, now)).await,
+        b"/heap" => snapshot(&query, move |text| heap_page(text, now)).await,
         b"/goroutine" => {
             let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            still(&query, move |text| threads_page("goroutine", Some(tasks), text, now)).await
+            snapshot(&query, move |text| threads_page("goroutine", Some(tasks), text, now)).await
         }
-        b"/threadcreate" => still(&query, move |text| threads_page("threadcreate", None, text, now)).await,
-        b"/block" => still(&query, move |text| block_page(text, now)).await,
+        b"/threadcreate" => snapshot(&query, move |text| threads_page("threadcreate", None, text, now)).await,
+        b"/block" => snapshot(&query, move |text| block_page(text, now)).await,
         _ => PprofResponse::NotFound,
     }
 }
 
 /// Runs work that may block.
-async fn apart(work: impl FnOnce() -> PprofResponse + Send + 'static) -> PprofResponse {
+async fn run_blocking(work: impl FnOnce() -> PprofResponse + Send + 'static) -> PprofResponse {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| PprofResponse::failed("Could not make the profile", &error))
 }
 
 /// A profile of the current state rather than of a period. `work` gets whether the client wants text.
-async fn still(query: &Query, work: impl FnOnce(bool) -> PprofResponse + Send + 'static) -> PprofResponse {
+async fn snapshot(query: &Query, work: impl FnOnce(bool) -> PprofResponse + Send + 'static) -> PprofResponse {
     if query.seconds.is_some() {
         let why = "\"seconds\" parameter is not supported for this profile type";
         return PprofResponse::Error(StatusCode::BAD_REQUEST, why.to_owned());
     }
     let text = query.text;
-    apart(move || work(text)).await
+    run_blocking(move || work(text)).await
 }
 
 /// The parameters of the query.
@@ -213,7 +213,7 @@ async fn cpu(query: &Query, now: UnixNanos) -> PprofResponse {
         Err(error) => return failed(&error),
     };
     tokio::time::sleep(duration).await;
-    apart(move || match sampling.finish() {
+    run_blocking(move || match sampling.finish() {
         Ok(bytes) => PprofResponse::Profile("profile", bytes),
         Err(error @ (CpuError::InUse | CpuError::System(_) | CpuError::Pack(_))) => {
             PprofResponse::failed("Could not finish the CPU profile", &error)

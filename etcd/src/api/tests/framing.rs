@@ -11,7 +11,7 @@ async fn answers(server: &Server, version: &str, lines: &str, body: &str) -> Str
     // The server may close the connection before it has read everything.
     let _ = client.socket.write_all(format!("{head}{body}").as_bytes()).await;
     let _ = client.socket.shutdown().await;
-    client.rest().await
+    client.read_to_end().await
 }
 
 const SMUGGLED: &str = "PUT /v2/keys/smuggled?value=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";

@@ -53,7 +53,7 @@ impl Client {
 }
 
 /// The value of the node in a response, or the cause of its error.
-fn told(body: &str) -> Option<String> {
+fn value_or_cause(body: &str) -> Option<String> {
     let answer: Value = serde_json::from_str(body).ok()?;
     answer.pointer("/node/value").or(answer.get("cause"))?.as_str().map(str::to_owned)
 }
@@ -63,7 +63,7 @@ async fn stored(server: &Server, key: &str) -> Option<String> {
     let mut client = server.connect().await;
     client.send(&format!("GET /v2/keys/{key} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
     let (status, body) = client.next().await.unwrap();
-    if status == 200 { told(&body) } else { None }
+    if status == 200 { value_or_cause(&body) } else { None }
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_body_behind_the_head_of_a_later_request_is_stored_as_it_is() {
                 assert_eq!(client.next().await.unwrap().0, answered, "{case}");
                 client.send_slowly(&["value=", value, GET_A]).await;
                 let (status, body) = client.next().await.expect("an answer to the write");
-                assert_eq!((status, told(&body).as_deref()), (201, Some(value)), "{case}");
+                assert_eq!((status, value_or_cause(&body).as_deref()), (201, Some(value)), "{case}");
                 assert_eq!(client.statuses().await, [404], "{case}");
                 assert_eq!(stored(&server, &key).await.as_deref(), Some(value), "{case}");
             }
@@ -118,10 +118,10 @@ async fn chunks_behind_the_head_of_a_later_request_are_a_body() {
         .send_slowly(&["6\r\nvalue=\r\n16", ";x\r\n", value, "\r\n0\r\nA: b\r", "\n\r\nGET /v2/keys/a#{}"])
         .await;
     let (status, body) = client.next().await.unwrap();
-    assert_eq!((status, told(&body).as_deref()), (201, Some(value)));
+    assert_eq!((status, value_or_cause(&body).as_deref()), (201, Some(value)));
     client.send(" HTTP/1.3\r\nHost: x\r\n\r\n").await;
     let (status, body) = client.next().await.unwrap();
-    assert_eq!((status, told(&body).as_deref()), (404, Some("/a#{}")));
+    assert_eq!((status, value_or_cause(&body).as_deref()), (404, Some("/a#{}")));
     assert!(client.statuses().await.is_empty());
 }
 
@@ -277,8 +277,8 @@ fn any_request(dice: &mut Dice, prefix: &str, values: &mut HashMap<String, Strin
             // Some plain reads, and some that are not.
             let more = dice.pick(&["", "", "Content-Length: 0\r\n", "Expect: 100-continue\r\n"]);
             let empty = if version == "HTTP/1.1" { dice.pick(&["", "", "\r\n", "\n"]) } else { "" };
-            let (status, told) = known.map_or(missing, |value| (200, Some(value)));
-            (format!("{empty}GET /v2/keys/{key} {version}\r\nHost: x\r\n{more}\r\n"), status, told)
+            let (status, value_or_cause) = known.map_or(missing, |value| (200, Some(value)));
+            (format!("{empty}GET /v2/keys/{key} {version}\r\nHost: x\r\n{more}\r\n"), status, value_or_cause)
         }
         3 => {
             let end = dice.pick(&["\r\n", "\n"]);
@@ -356,7 +356,7 @@ async fn requests_of_all_kinds_in_pieces_of_all_sizes_are_answered_in_order() {
             let Some((status, body)) = client.next().await else { panic!("no answer: {}", case()) };
             assert_eq!(status, *wanted_status, "{body} {}", case());
             if wanted_told.is_some() {
-                assert_eq!(told(&body), *wanted_told, "{}", case());
+                assert_eq!(value_or_cause(&body), *wanted_told, "{}", case());
             }
         }
         assert_eq!(client.next().await, None, "pipeline {pipeline}: {bytes:?}");

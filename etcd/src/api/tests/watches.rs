@@ -21,7 +21,7 @@ async fn a_long_poll_gives_its_connection_back() {
     client
         .send("GET /v2/keys/a?wait=true&waitIndex=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
-    let answer = client.rest().await;
+    let answer = client.read_to_end().await;
     assert!(answer.contains("\r\nConnection: close\r\n") && answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
 }
 
@@ -33,7 +33,7 @@ async fn a_client_that_knows_no_chunks_gets_the_events_as_they_are() {
     let head = client.until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("chunked"), "{head}");
     server.put("/a", "1");
-    let body = client.rest().await;
+    let body = client.read_to_end().await;
     assert!(body.starts_with('{') && body.ends_with("}\n"), "{body}");
 }
 
@@ -112,14 +112,14 @@ async fn watches_break_off_where_a_snapshot_s_history_has_a_gap() {
     server.context.backend.install(later(&server, 300, 10));
     for client in clients {
         // No final chunk: otherwise the response would look like one without events.
-        assert_eq!(client.rest().await.trim_matches(['1', '\r', '\n']), "");
+        assert_eq!(client.read_to_end().await.trim_matches(['1', '\r', '\n']), "");
     }
     // The client watches again, and gets the reason.
     let mut client = server.connect().await;
     client
         .send("GET /v2/keys/a?wait=true&waitIndex=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
-    assert!(client.rest().await.contains("{\"errorCode\":401,"));
+    assert!(client.read_to_end().await.contains("{\"errorCode\":401,"));
 }
 
 #[tokio::test]
@@ -190,6 +190,6 @@ async fn many_watches(server: Server, mut clients: Vec<Client>) {
     server.stop.send_replace(true);
     timeout(PATIENCE, server.served).await.unwrap().unwrap();
     for client in clients {
-        client.rest().await;
+        client.read_to_end().await;
     }
 }

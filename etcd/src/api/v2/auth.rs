@@ -278,7 +278,7 @@ async fn put_user<B: Backend>(
 ) -> Response {
     let user = match User::from_body(name, &request.body) {
         Ok(user) => user,
-        Err(why) => return unfit(headers, "User", &why),
+        Err(why) => return bad_body(headers, "User", &why),
     };
     let changes = !is_empty(&user.grant) || !is_empty(&user.revoke);
     let unchanged = |user| UserChange { user, created: false };
@@ -310,7 +310,7 @@ async fn put_role<B: Backend>(
 ) -> Response {
     let role = match Role::from_body(name, &request.body) {
         Ok(role) => role,
-        Err(why) => return unfit(headers, "Role", &why),
+        Err(why) => return bad_body(headers, "Role", &why),
     };
     let result = if !role.is_change() {
         accounts.create_role(&role).await.map(|()| (StatusCode::CREATED, role))
@@ -327,7 +327,7 @@ async fn put_role<B: Backend>(
 }
 
 /// The response to a body that does not describe the user or role of the page.
-fn unfit(headers: HeaderMap, kind: &str, why: &RecordError) -> Response {
+fn bad_body(headers: HeaderMap, kind: &str, why: &RecordError) -> Response {
     let text = match why {
         RecordError::Malformed => "Invalid JSON in request body.".to_owned(),
         RecordError::OtherName(_) => format!("{kind} JSON name does not match the name in the URL"),
