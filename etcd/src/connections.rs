@@ -68,7 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The least time between two log lines about a lack of connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One search for connections to close finds this part of all connections. A search looks at every connection, so a
+/// A search for connections to close finds at most one in this number of all connections. It looks at each of them, so a
 /// flood of new ones must not cause a search for each.
 const CANDIDATES_PART: usize = 64;
 
