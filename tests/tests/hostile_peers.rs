@@ -1,6 +1,10 @@
 //! What whoever reaches the peer port can send there, to a cluster of three: all members stay, take the next write,
 //! and start again.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{iter, thread};
 
@@ -375,4 +379,155 @@ fn a_log_with_a_term_that_cannot_be() -> Check {
         member.said()
     );
     Ok(())
+}
+
+/// Entries that no leader writes, and that would keep a member from starting again if its log had them.
+#[test]
+fn entries_that_no_log_may_hold_are_refused() -> Check {
+    let folder = files::scratch("hostile-entries")?;
+    let mut target = Target::new(folder.path())?;
+    let change = |data: Option<Vec<u8>>| pb::Entry {
+        kind: pb::ENTRY_CONF_CHANGE,
+        data: data.map(Into::into),
+        ..pb::Entry::default()
+    };
+    let version = |method: &str| {
+        let request = pb::Request {
+            method: method.to_owned().into(),
+            path: "/0/version".into(),
+            val: "9.9.9".into(),
+            ..Default::default()
+        };
+        raw(pb::ENTRY_NORMAL, request.encode_to_vec())
+    };
+    let attacks = [
+        ("a change without data", change(None)),
+        ("a change of no bytes", change(Some(Vec::new()))),
+        ("a version put", version("PUT")),
+        ("a version posted", version("POST")),
+        ("a version deleted", version("DELETE")),
+    ];
+    for (what, entry) in attacks {
+        for to in 0..3 {
+            let (term, index) = target.reached(to)?;
+            let term = term + 1;
+            let message = pb::Message {
+                kind: APPEND,
+                from: target.ids[(to + 1) % 3],
+                to: target.ids[to],
+                term,
+                log_term: term - 1,
+                index,
+                entries: vec![pb::Entry { term, index: index + 1, ..entry.clone() }],
+                ..pb::Message::default()
+            };
+            let answer = target.post(to, message.encode_to_vec())?;
+            assert_eq!(answer.status, 400, "{what}: {}", answer.text());
+        }
+        target.works(what)?;
+    }
+    restart(&mut target)
+}
+
+/// A server that gives every request the same response, and counts them.
+fn web_server(response: String) -> Check<(u16, Arc<AtomicUsize>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { return };
+            let mut request = [0; 4096];
+            let _ = socket.read(&mut request);
+            let _ = socket.write_all(response.as_bytes());
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    Ok((port, asked))
+}
+
+fn wait_until_asked(asked: &AtomicUsize, times: usize) -> Check {
+    let end = Instant::now() + WRITE_LIMIT;
+    while asked.load(Ordering::Relaxed) < times {
+        if Instant::now() > end {
+            fail!("asked {} times only", asked.load(Ordering::Relaxed));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The responses that end a member of the original, whoever gives them.
+fn farewells(cluster_id: &str) -> [String; 2] {
+    ["403 Forbidden", "410 Gone"].map(|status| {
+        format!(
+            "HTTP/1.1 {status}\r\nX-Server-Version: 2.3.8\r\nX-Etcd-Cluster-Id: {cluster_id}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        )
+    })
+}
+
+#[test]
+fn a_stranger_cannot_tell_a_member_that_it_was_removed() -> Check {
+    let folder = files::scratch("hostile-stranger")?;
+    let mut target = Target::new(folder.path())?;
+    for (number, response) in farewells(&target.cluster_id).into_iter().enumerate() {
+        let (port, asked) = web_server(response)?;
+        let stranger = 0xabc0 + number as u64;
+        for to in 0..3 {
+            let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            // From now on the member knows an address of the stranger.
+            let request = Request {
+                headers: vec![
+                    header("X-Server-Version", "2.3.8"),
+                    header("X-Min-Cluster-Version", "2.2.0"),
+                    header("X-Etcd-Cluster-Id", &target.cluster_id),
+                    header("X-PeerURLs", &format!("http://127.0.0.1:{port}")),
+                ],
+                ..Request::new("GET", format!("/raft/stream/message/{stranger:x}"))
+            };
+            let answer = http::call(target.members[to].peer_port, &request, http::PATIENCE)?;
+            assert_eq!(answer.status, 404);
+            let (term, index) = target.reached(to)?;
+            let message = pb::Message {
+                kind: VOTE,
+                from: stranger,
+                to: target.ids[to],
+                term: term + 1,
+                log_term: term,
+                index,
+                ..pb::Message::default()
+            };
+            target.post(to, message.encode_to_vec())?;
+        }
+        wait_until_asked(&asked, 1)?;
+        target.works("a stranger's farewell")?;
+    }
+    restart(&mut target)
+}
+
+#[test]
+fn an_address_that_was_added_by_mistake_ends_nobody() -> Check {
+    let folder = files::scratch("hostile-address")?;
+    let mut target = Target::new(folder.path())?;
+    let ours = target.cluster_id.clone();
+    // A web server knows nothing of the cluster; one that pretends to has never started as a member.
+    for response in farewells("").into_iter().chain(farewells(&ours)) {
+        let (port, asked) = web_server(response)?;
+        let request = Request {
+            headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            body: format!(r#"{{"peerURLs":["http://127.0.0.1:{port}"]}}"#).into_bytes(),
+            ..Request::new("POST", "/v2/members")
+        };
+        let added = target.members[0].send(&request)?;
+        assert_eq!(added.status, 201, "{}", added.text());
+        let added: serde_json::Value = serde_json::from_slice(&added.body).context("the member")?;
+        wait_until_asked(&asked, 30)?;
+        target.works("an added address")?;
+        let path = format!("/v2/members/{}", added["id"].as_str().context("no id")?);
+        let removed = target.members[0].call("DELETE", &path)?;
+        assert_eq!(removed.status, 204, "{}", removed.text());
+    }
+    restart(&mut target)
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use node::member::{ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, check_entry, value as member_value};
+use node::member::{
+    ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, VERSION_PATH, check_entry, own_data_set_by,
+    value as member_value,
+};
 use node::version::is_too_new;
 use prost::Message as _;
 use shared::disk::Disk;
@@ -14,7 +17,6 @@ use shared::pb;
 use shared::snap::{SnapError, Snapshots};
 use shared::store::Store;
 use shared::time::UnixNanos;
-use shared::v2::Verb;
 use shared::wal::{EntryRef, Recovered, Wal, WalError};
 
 use super::begin::{BeginError, Beginning, Founding, Joining};
@@ -428,21 +430,9 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
 
 /// Refuses a directory whose cluster has moved on to a version that this server does not know.
 fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
-    let Some(version) = last_value(store, entries, b"/0/version") else { return Ok(()) };
+    let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
+    let version = set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from));
+    let Some(version) = version else { return Ok(()) };
     let version = String::from_utf8_lossy(&version).into_owned();
     if is_too_new(&version) { Err(StartError::Downgrade(version)) } else { Ok(()) }
-}
-
-/// What a key will hold once all entries are applied, if they only ever set it.
-fn last_value(store: &Store, entries: &[pb::Entry], path: &[u8]) -> Option<Bytes> {
-    let mut value = member_value(store, path).map(Bytes::from);
-    for entry in entries.iter().filter(|entry| entry.kind == pb::ENTRY_NORMAL) {
-        let data = entry.data.clone().unwrap_or_default();
-        // One that means nothing sets nothing.
-        let Ok(request) = pb::Request::decode(data) else { continue };
-        if request.path == path && matches!(Verb::of(&request.method), Some(Verb::Put | Verb::Post)) {
-            value = Some(request.val);
-        }
-    }
-    value
 }

@@ -168,6 +168,11 @@ impl Member {
         }
         let raft = &self.raft.raft;
         let log = &raft.raft_log;
+        let is_known = self.membership.members.contains_key(&from) || raft.prs().get(from.0).is_some();
+        // No other member can lead, or stand for election, without the vote of the only one.
+        if self.is_alone() && !is_known {
+            return Err(Refusal::Stranger { from, kind });
+        }
         // What came too late may contradict what was decided since. Raft passes over it.
         if !asks && message.term < raft.term {
             return Ok(Some(message));
@@ -176,8 +181,7 @@ impl Member {
         match message.msg_type {
             MessageType::MsgPropose if message.entries.is_empty() => return nonsense("without an entry"),
             MessageType::MsgPropose => {
-                let is_member = self.membership.members.contains_key(&from);
-                if !is_member && raft.prs().get(from.0).is_none() {
+                if !is_known {
                     return Err(Refusal::Stranger { from, kind });
                 }
                 if message.entries.iter().any(|entry| self.is_too_deep(entry)) {

@@ -193,9 +193,7 @@ impl Content {
     /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
     pub(super) fn check_appended(&self) -> Result<(), Meaningless> {
         match self {
-            Content::Command(Command::V2(request))
-                if request.verb == Verb::Put && !is_known_version(request) =>
-            {
+            Content::Command(Command::V2(request)) if request.verb.writes() && !is_known_version(request) => {
                 Err(Meaningless::Version(request.val.escape_ascii().to_string()))
             }
             _ => Ok(()),
@@ -270,6 +268,19 @@ fn check_forwarded(request: &v2::Request) -> Result<(), Meaningless> {
     }
 }
 
+/// Whether an entry sets the cluster's version or a member's attributes, and to which value: what a store holds at
+/// `path` once it is applied.
+pub fn own_data_set_by(entry: &pb::Entry, path: &[u8]) -> Option<Bytes> {
+    match Content::parse(entry.kind, entry.data.clone().unwrap_or_default()) {
+        Ok(Content::Command(Command::V2(request)))
+            if is_own_data(path) && request.path[..] == *path && is_plain_put(&request) =>
+        {
+            Some(request.val)
+        }
+        _ => None,
+    }
+}
+
 /// Whether a path below `/0` is one that servers write by requests.
 fn is_own_data(path: &[u8]) -> bool {
     path == VERSION_PATH || attributes_id(path).is_some()
@@ -299,7 +310,7 @@ pub(super) fn is_forgery(request: &v2::Request) -> bool {
     request.verb.writes()
         && !of_keys
         && is_within(&clean_path(&request.path), b"/0")
-        && !is_own_data(&request.path)
+        && !(is_own_data(&request.path) && is_plain_put(request))
 }
 
 /// Whether a clean path is `folder` or below it.

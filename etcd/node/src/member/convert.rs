@@ -39,7 +39,9 @@ pub(super) fn entry_from_raft(entry: &eraftpb::Entry) -> EntryRef<'_> {
             unreachable!("entry {} is of a kind that etcd 2.x does not know", entry.index)
         }
     };
-    let data = (!entry.data.is_empty()).then_some(&entry.data[..]);
+    // A change of the members always has data in the log: without any, its reader takes the record for damage.
+    let has_data = !entry.data.is_empty() || kind == pb::ENTRY_CONF_CHANGE;
+    let data = has_data.then_some(&entry.data[..]);
     EntryRef { kind, term: entry.term, index: entry.index, data }
 }
 

@@ -391,6 +391,11 @@ impl Living {
             Output::Persist(batch) => {
                 // The form of the log, as the disk gets it.
                 assert!(batch.entries().all(|entry| entry.term > 0 && entry.index <= INDEX_MAX));
+                // The reader of the log refuses a change without data.
+                assert!(
+                    batch.entries().all(|entry| entry.kind == pb::ENTRY_NORMAL || entry.data.is_some()),
+                    "{batch:?}"
+                );
                 self.unsynced.push_back((batch.must_sync.then_some(batch.id), batch.then_send));
             }
             Output::Install(received) => {

@@ -4,15 +4,11 @@ use bytes::Bytes;
 use prost::Message as _;
 use shared::id::MemberId;
 use shared::pb;
-use shared::time::UnixNanos;
 use shared::v2::{self, UnknownVerb};
 
 use super::group_tests::{Group, node_of};
 use super::tests::{change, change_entry, put};
 use super::{Meaningless, Message, MessageError, Refusal, Role};
-
-/// A time at which clusters can be old.
-const NOW: UnixNanos = UnixNanos(1_800_000_000_000_000_000);
 
 const PROPOSE: i32 = 2;
 const APPEND: i32 = 3;
@@ -94,6 +90,21 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     let append =
         pb::Message { kind: APPEND, from: 1, to: 2, term: 2, log_term, index, entries, ..Default::default() };
     assert!(decoded(&append).is_ok());
+    // The log has no form for a change without data, and no leader writes one.
+    for data in [None, Some(bytes::Bytes::new())] {
+        let entries = vec![pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term: 2, index: 5, data }];
+        let append = pb::Message {
+            kind: APPEND,
+            from: 1,
+            to: 2,
+            term: 2,
+            log_term,
+            index,
+            entries,
+            ..Default::default()
+        };
+        assert_eq!(decoded(&append), Err(Meaningless::Empty.into()));
+    }
     let odd = |method: &'static str, path: &str| {
         decoded(&proposal(vec![normal(
             pb::Request { method: method.into(), ..put(path, "v").into() }.encode_to_vec(),
@@ -137,6 +148,12 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
             ..Default::default()
         };
         assert_eq!(decoded(&append).is_ok(), fine, "{version}");
+        for method in ["POST", "DELETE"] {
+            let request = pb::Request { method: method.into(), ..put("/0/version", version).into() };
+            let entries = vec![pb::Entry { term: 2, index: 5, ..normal(request.encode_to_vec()) }];
+            let append = pb::Message { entries, ..append.clone() };
+            assert_eq!(decoded(&append).is_ok(), fine, "{method} {version}");
+        }
     }
     let expiring = v2::Request { expiration: 1, ..put("/0/members/2/attributes", "{}") };
     assert!(decoded(&proposal(vec![normal(expiring.encode_to_vec())])).is_err());
@@ -423,24 +440,27 @@ fn forged_votes_make_no_leader_of_a_log_that_is_not_on_disk() {
 }
 
 /// A cluster of one, to which somebody appends.
+/// Only with the vote of the only member could another one lead, so nothing of a stranger gets into its log.
 #[test]
-fn who_is_alone_does_not_lead_with_entries_that_are_not_on_disk() {
+fn the_only_member_refuses_every_message_of_a_stranger() {
     let mut group = Group::led(1);
     let end = group.at(1).member.log_end();
-    let term = group.at(1).member.status().term + 1;
+    let before = group.at(1).member.status();
+    let term = before.term + 1;
     let entries =
         vec![pb::Entry { term, index: end.last_index + 1, ..normal(put("/1/x", "y").encode_to_vec()) }];
     let (index, log_term) = (end.last_index, end.last_term);
     let append =
         pb::Message { kind: APPEND, from: 7, to: 1, term, index, log_term, entries, ..Default::default() };
-    group.at(1).member.step(decoded(&append).unwrap()).unwrap();
-    group.at(1).member.campaign();
-    for _ in 0..50 {
-        group.at(1).member.tick(NOW);
+    let vote = pb::Message { kind: 5, entries: Vec::new(), ..append.clone() };
+    let heartbeat = pb::Message { kind: HEARTBEAT, ..vote.clone() };
+    let snapshot = pb::Message { from: 7, ..snapshot(vec![1, 7], end.last_index + 9, term, term) };
+    for message in [append, vote, heartbeat, snapshot] {
+        let refused = group.at(1).member.step(decoded(&message).unwrap());
+        assert!(matches!(refused, Err(Refusal::Stranger { .. })), "{message:?}: {refused:?}");
     }
     group.settle();
-    group.at(1).member.campaign();
-    group.settle();
+    assert_eq!(group.at(1).member.status(), before);
     group.put(1, "k", "v");
 }
 

@@ -306,7 +306,12 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
         }
         MessageType::MsgAppend => {
             let parsed = |entry: pb::Entry| {
-                match Content::parse(entry.kind, entry.data.clone().unwrap_or_default()) {
+                let data = entry.data.clone().unwrap_or_default();
+                // No leader writes one, and the log has no form for it: the member could not start again.
+                if entry.kind == pb::ENTRY_CONF_CHANGE && data.is_empty() {
+                    return Err(Meaningless::Empty.into());
+                }
+                match Content::parse(entry.kind, data) {
                     Ok(content) => content.check_appended()?,
                     // A client of a Go leader can ask for the one, and a Go leader takes the other: its log has
                     // them, and all pass over them.

@@ -39,7 +39,7 @@ use shared::wal::EntryRef;
 pub use self::acceptance::Refusal;
 use self::bounds::TermBound;
 pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
-pub use self::content::{ChangeKind, Meaningless, MemberChange, check_entry};
+pub use self::content::{ChangeKind, Meaningless, MemberChange, check_entry, own_data_set_by};
 use self::log::EntryLog;
 pub use self::membership::{
     ConfChangeContext, ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted, VERSION_PATH,
