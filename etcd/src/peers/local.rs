@@ -101,8 +101,9 @@ pub enum Inbound {
     },
     /// A peer connected, disconnected, or announced other features than before.
     PeerChanged,
-    /// The member must stop, for this reason.
-    Fatal(String),
+    /// A peer of this cluster says that this member has been removed. Whether to believe it is the member's decision: a
+    /// peer can be a stranger, or a wrong URL.
+    RemovedAccordingTo(MemberId),
 }
 
 /// The queue for everything that arrives. It is bounded: a task that reads from a peer waits for room, so the peer

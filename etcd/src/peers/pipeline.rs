@@ -130,7 +130,7 @@ pub(super) async fn send_all(context: Arc<TransportContext>, to: Arc<RemotePeer>
                     to.follower.failed();
                 }
                 if matches!(error, PostError::Removed) {
-                    context.mailbox.notify(Inbound::Fatal(REMOVED.to_owned()));
+                    context.mailbox.notify(Inbound::RemovedAccordingTo(id));
                 }
                 context.mailbox.notify_unreachable(id);
             }
@@ -207,7 +207,7 @@ fn check_response(
 ) -> Result<(), PostError> {
     match response.status {
         204 => Ok(()),
-        403 => Err(PostError::Removed),
+        403 if is_of_own_cluster(context, response) => Err(PostError::Removed),
         412 => Err(PostError::Refused(precondition_failed(context, to, response, text))),
         status => {
             let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
@@ -217,6 +217,12 @@ fn check_response(
             )))
         }
     }
+}
+
+/// Whether the response comes from a member of this cluster. A web server at a wrong URL, or a filter on the way, answers
+/// 403 and 410 too.
+pub(super) fn is_of_own_cluster(context: &TransportContext, response: &ResponseHead) -> bool {
+    response.header("x-etcd-cluster-id").is_some_and(|id| id == context.local.cluster_id.to_string())
 }
 
 /// The reason for a 412. Also logs what the operator needs to know.

@@ -23,7 +23,7 @@ use super::compatibility::{self, FEATURES_HEADER, Features};
 use super::frames::{AppendReader, Frame, FrameReader, StreamKind};
 use super::local::Inbound;
 use super::peer::{RemotePeer, TransportContext};
-use super::pipeline::{REMOVED, precondition_failed};
+use super::pipeline::{REMOVED, is_of_own_cluster, precondition_failed};
 use super::stream_queue::{ConnectionNumber, StreamQueue, WriteBatch};
 
 /// The pause before a stream is dialled again.
@@ -109,8 +109,8 @@ async fn dial(
                 from.status.set_features(Features::parse(response.header("x-etcd-features")));
                 Ok((connection, response.body))
             }
-            410 => {
-                context.mailbox.notify(Inbound::Fatal(REMOVED.to_owned()));
+            410 if is_of_own_cluster(context, &response) => {
+                context.mailbox.notify(Inbound::RemovedAccordingTo(from.id));
                 Err(DialError::Failed(REMOVED.to_owned()))
             }
             404 => {

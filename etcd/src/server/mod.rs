@@ -243,7 +243,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     }
     match ended {
         Ended::Stopped => Ok(exit),
-        Ended::Removed | Ended::Refused(_) => {
+        Ended::Removed => {
             log::error!("etcdserver", "{ended}");
             log::info!("etcdserver", "the data-dir used by this member must be removed.");
             Ok(Exit::Removed)

@@ -91,6 +91,16 @@ impl Links {
         self.extended.contains(&id) && !self.network.is_foreign(id)
     }
 
+    /// Whether the member `by` can know that this one has been removed: one that has published itself in the log, or one
+    /// that a joining member was told of before it has the log. A URL that was added by mistake is neither, nor is a
+    /// stranger.
+    pub(super) fn may_say_removed(&self, by: MemberId, membership: &Membership) -> bool {
+        match membership.members.get(&by) {
+            Some(member) => !member.name.is_empty() || !member.client_urls.is_empty(),
+            None => self.linked.contains_key(&by),
+        }
+    }
+
     /// Whether all members but this one are of our kind.
     pub(super) fn all_extended(&self) -> bool {
         self.linked.keys().all(|id| self.is_extended(*id))

@@ -67,12 +67,9 @@ struct Parsed {
 pub(super) enum Ended {
     #[error("stopped")]
     Stopped,
-    /// A change of the members took this one out.
+    /// A change of the members took this one out, or another member says so.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// Another member says that this one is none any more.
-    #[error("{0}")]
-    Refused(String),
     /// The cluster has moved on to a version that this server does not speak.
     #[error(
         "cluster cannot be downgraded (current version: {SPOKEN} is lower than determined cluster version: {0})."
@@ -268,7 +265,13 @@ impl<D: Disk> NodeLoop<D> {
             Inbound::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),
             // What Go members do not understand is used as long as there is none among the members.
             Inbound::PeerChanged => self.node.set_extended(self.links.all_extended()),
-            Inbound::Fatal(why) => return Err(Ended::Refused(why)),
+            Inbound::RemovedAccordingTo(by) if self.links.may_say_removed(by, self.node.membership()) => {
+                return Err(Ended::Removed);
+            }
+            Inbound::RemovedAccordingTo(by) => log::debug!(
+                "etcdserver",
+                "{by} says that this member has been removed, but is not a member that has started here"
+            ),
         }
         Ok(())
     }

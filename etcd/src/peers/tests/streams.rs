@@ -114,9 +114,7 @@ async fn a_removed_member_is_told_to_stop() {
     let (one, mut two) = pair().await;
     one.transport.remove_peer(two.id);
     match two.next().await {
-        Inbound::Fatal(reason) => {
-            assert_eq!(reason, "the member has been permanently removed from the cluster");
-        }
+        Inbound::RemovedAccordingTo(by) => assert_eq!(by, one.id),
         other => panic!("{other:?}"),
     }
 }
@@ -125,7 +123,7 @@ async fn a_removed_member_is_told_to_stop() {
 async fn a_member_removed_before_this_one_started_is_told_so_too() {
     let (one, mut two) = (Node::start(0x11).await, Node::start(0xdead).await);
     two.knows(&one);
-    assert!(matches!(two.next().await, Inbound::Fatal(_)));
+    assert!(matches!(two.next().await, Inbound::RemovedAccordingTo(by) if by == one.id));
 }
 
 #[tokio::test]
