@@ -48,17 +48,25 @@ impl MemberState<'_> {
             ),
             gauge(
                 "etcd_server_is_leader",
-                "Whether this member leads: 1 or 0.",
+                "Whether this member is the leader: 1 or 0.",
                 is(status.role == Role::Leader),
             ),
-            gauge("etcd_server_proposals_committed_total", "The last committed entry.", float(status.commit)),
-            gauge("etcd_server_proposals_applied_total", "The last applied entry.", float(status.applied)),
-            gauge("etcd_server_proposals_pending", "Proposals that wait now.", pending as f64),
-            counter("etcd_server_proposals_failed_total", "Proposals that were given up.", float(failed)),
-            gauge("etcd_rs_raft_term", "The term that this member is in.", float(status.term)),
+            gauge(
+                "etcd_server_proposals_committed_total",
+                "Index of the last committed entry.",
+                float(status.commit),
+            ),
+            gauge(
+                "etcd_server_proposals_applied_total",
+                "Index of the last applied entry.",
+                float(status.applied),
+            ),
+            gauge("etcd_server_proposals_pending", "Waiting proposals.", pending as f64),
+            counter("etcd_server_proposals_failed_total", "Failed proposals.", float(failed)),
+            gauge("etcd_rs_raft_term", "The member's current term.", float(status.term)),
             gauge(
                 "etcd_rs_calls_waiting",
-                "Requests that the member's loop has not taken yet.",
+                "Requests that the member's loop has not received yet.",
                 float(figures.calls_waiting as u64),
             ),
         ];
@@ -82,12 +90,12 @@ impl MemberState<'_> {
         ));
         if let Some(version) = cluster_version {
             let version = version.strip_suffix(".0").unwrap_or(version).to_owned();
-            let help = "What the cluster's members have agreed to speak, as a label.";
+            let help = "The cluster version, as a label.";
             families.extend(name("etcd_cluster_version", help, "cluster_version", version));
         }
         families.extend(labelled(
             "etcd_rs_follower_lag_entries",
-            "Of a leader: committed entries that a member is not known to have.",
+            "At the leader: committed entries that a member is not known to have.",
             MetricType::GAUGE,
             progress.iter().filter(|peer| peer.id != status.id).map(|peer| {
                 (vec![("To", peer.id.to_string())], float(status.commit.saturating_sub(peer.matched)))

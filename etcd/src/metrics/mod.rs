@@ -194,33 +194,33 @@ fn register(registry: &Registry) -> prometheus::Result<Metrics> {
         timers: None,
         proposal_seconds: histogram(
             "etcd_server_proposal_durations_seconds",
-            "Time from a proposal to its being applied.",
+            "Time from a proposal until it is applied, in seconds.",
         )?,
-        proposals_pending: gauge("etcd_server_pending_proposal_total", "Proposals that wait now.")?,
-        proposals_failed: counter("etcd_server_proposal_failed_total", "Proposals that were given up.")?,
-        wal_sync_seconds: histogram(WAL_SYNCS, "Time that the log's syncs to disk took.")?,
-        wal_last_index: gauge("etcd_wal_last_index_saved", "The last entry that the log holds.")?,
+        proposals_pending: gauge("etcd_server_pending_proposal_total", "Waiting proposals.")?,
+        proposals_failed: counter("etcd_server_proposal_failed_total", "Failed proposals.")?,
+        wal_sync_seconds: histogram(WAL_SYNCS, "Duration of the log's syncs to disk, in seconds.")?,
+        wal_last_index: gauge("etcd_wal_last_index_saved", "Index of the last entry in the log.")?,
         snapshot_seconds: histogram(
             "etcd_snapshot_save_total_durations_seconds",
-            "Time that saving snapshots took.",
+            "Duration of saving snapshots, in seconds.",
         )?,
         snapshot_encoding_seconds: histogram(
             "etcd_snapshot_save_marshalling_durations_seconds",
-            "Time that encoding snapshots took.",
+            "Duration of encoding snapshots, in seconds.",
         )?,
         apply_seconds: histogram(
             "etcd_rs_apply_duration_seconds",
-            "Time that applying committed entries to the store took, a batch at a time.",
+            "Duration of applying a batch of committed entries to the store, in seconds.",
         )?,
-        log_queue: gauge("etcd_rs_log_queue_batches", "Batches that the log's thread has not written yet.")?,
-        proposals_held: gauge("etcd_rs_proposals_held", "Requests that wait for a leader to be sent to.")?,
+        log_queue: gauge("etcd_rs_log_queue_batches", "Batches that the log thread has not written yet.")?,
+        proposals_held: gauge("etcd_rs_proposals_held", "Requests that wait for a leader.")?,
         leader_changes: counter(
             "etcd_server_leader_changes_seen_total",
-            "How often this member saw another leader than before.",
+            "Changes of the leader that this member has seen.",
         )?,
         health_checks: [
-            counter("etcd_server_health_failures", "Looks at /health that found the member ill.")?,
-            counter("etcd_server_health_success", "Looks at /health that found the member well.")?,
+            counter("etcd_server_health_failures", "Requests of /health that found the member unhealthy.")?,
+            counter("etcd_server_health_success", "Requests of /health that found the member healthy.")?,
         ],
     })
 }

@@ -46,12 +46,20 @@ impl Process {
         let descriptors = float(self.open_descriptors);
         vec![
             gauge("etcd_server_file_descriptors_used_total", "Open descriptors.", descriptors),
-            counter("process_cpu_seconds_total", "CPU in user and system mode.", self.cpu_seconds),
-            gauge("process_max_fds", "Descriptors that may be open.", float(self.descriptor_limit)),
+            counter(
+                "process_cpu_seconds_total",
+                "CPU time in user and system mode, in seconds.",
+                self.cpu_seconds,
+            ),
+            gauge("process_max_fds", "Limit of open descriptors.", float(self.descriptor_limit)),
             gauge("process_open_fds", "Open descriptors.", descriptors),
-            gauge("process_resident_memory_bytes", "Memory in use.", float(self.resident_bytes)),
-            gauge("process_start_time_seconds", "When the process began, since 1970.", self.start_seconds),
-            gauge("process_virtual_memory_bytes", "Address space.", float(self.virtual_bytes)),
+            gauge("process_resident_memory_bytes", "Resident memory in bytes.", float(self.resident_bytes)),
+            gauge(
+                "process_start_time_seconds",
+                "Start time of the process, in seconds since 1970.",
+                self.start_seconds,
+            ),
+            gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", float(self.virtual_bytes)),
         ]
     }
 }

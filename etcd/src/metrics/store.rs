@@ -58,18 +58,14 @@ impl StoreCounts {
         };
         let reads = [("get", self.reads), ("getRecursive", self.recursive_reads)];
         let mut families = vec![
-            counter("etcd_store_expires_total", "Nodes that expired.", float(self.expires)),
-            counter(
-                "etcd_store_watch_requests_total",
-                "Watches that were asked for.",
-                float(self.watch_requests),
-            ),
-            gauge("etcd_store_watchers", "Watches that are open.", float(self.watchers)),
+            counter("etcd_store_expires_total", "Expired nodes.", float(self.expires)),
+            counter("etcd_store_watch_requests_total", "Requested watches.", float(self.watch_requests)),
+            gauge("etcd_store_watchers", "Open watches.", float(self.watchers)),
         ];
-        families.extend(by_action("etcd_store_reads_total", "Reads from the store of this member.", &reads));
+        families.extend(by_action("etcd_store_reads_total", "Reads of this member's store.", &reads));
         families.extend(by_action(
             "etcd_store_writes_total",
-            "Writes that this member has seen.",
+            "Writes that this member has applied.",
             &self.writes,
         ));
         families
@@ -106,7 +102,7 @@ impl HistoryReach {
             gauge("etcd_rs_watch_history_events", "Past events kept for watches.", float(events as u64)),
             gauge(
                 "etcd_rs_watch_history_events_max",
-                "Past events that can be kept, by -watch-history.",
+                "The most past events that can be kept: -watch-history.",
                 float(capacity as u64),
             ),
             gauge(
@@ -116,7 +112,7 @@ impl HistoryReach {
             ),
             seconds(
                 "etcd_rs_watch_history_oldest_age_seconds",
-                "Age of the oldest event kept, at least: what came before this process began counts from there.",
+                "Minimum age of the oldest event kept; the age of events from before the start of the process counts from the start.",
                 oldest_age,
             ),
         ]
@@ -133,7 +129,7 @@ pub(super) fn size_families(census: &NodeCounts) -> Vec<MetricFamily> {
         gauge("etcd_rs_store_expiring", "Keys and directories with a time to live.", float(census.expiring)),
         gauge("etcd_rs_store_key_bytes", "Bytes of the keys of clients.", float(census.path_bytes)),
         gauge("etcd_rs_store_value_bytes", "Bytes of the values of clients.", float(census.value_bytes)),
-        gauge("etcd_rs_store_bytes_per_key", "Bytes of a key and its value, on average.", bytes_per_key),
+        gauge("etcd_rs_store_bytes_per_key", "Average bytes of a key and its value.", bytes_per_key),
     ]
 }
 

@@ -75,22 +75,22 @@ impl ProxyMetrics {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "etcd_proxy_handling_duration_seconds",
-                "Time from a request to the head of a member's answer (seconds).",
+                "Time from a request to the head of a member's response, in seconds.",
             )
             .buckets(prometheus::exponential_buckets(0.0005, 2.0, 13)?),
             &["method"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
         Ok(ProxyMetrics {
-            requests: counter("etcd_proxy_requests_total", "Requests to be passed on.", &["method"])?,
+            requests: counter("etcd_proxy_requests_total", "Requests to forward.", &["method"])?,
             handled: counter(
                 "etcd_proxy_handled_total",
-                "Requests that a member has answered, by the status of the answer.",
+                "Requests that a member has answered, by status.",
                 &["method", "code"],
             )?,
             dropped: counter(
                 "etcd_proxy_dropped_total",
-                "Requests that no member has answered, and attempts at one member that failed.",
+                "Requests that no member has answered, and failed attempts at one member.",
                 &["method", "proxying_error"],
             )?,
             seconds,
