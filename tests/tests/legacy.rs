@@ -274,7 +274,7 @@ fn what_cannot_be_told_is_refused() -> Check {
     machine = Machine::new()?;
     machine.data("log", log_of(&[("/a", "1")]))?;
     machine.env[1].1 = machine.path("nowhere").display().to_string();
-    machine.expect_refusal(&["nowhere/1: ", "no `etcdctl upgrade` is written down", "ETCD_BINARY_DIR"])?;
+    machine.expect_refusal(&["nowhere/1: ", "`etcdctl upgrade` has not been run", "ETCD_BINARY_DIR"])?;
 
     // A link to this program would start itself for ever.
     let folder = machine.path("myself");

@@ -421,7 +421,7 @@ fn graphite_gets_figures_and_0_4_s_page_shows_them() -> Check {
     // Nobody listens any more: clients do not notice.
     drop(carbon);
     let end = Instant::now() + PATIENCE;
-    let told = "figures do not reach Graphite at";
+    let told = "cannot send metrics to Graphite at";
     while !member.said().contains(told) {
         let began = Instant::now();
         member.set("/a", "2")?;
