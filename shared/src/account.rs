@@ -1,7 +1,7 @@
 //! Names of users and roles.
 //!
-//! A name becomes a part of a path in the store and of a page's address. So it is a type: whatever has one has a
-//! single part of a path, and cannot lead anywhere else. Servers and clients use the same.
+//! A name becomes a part of a path in the store and of a URL. So it is a type: its value is always a single part of a
+//! path. Servers and clients use the same types.
 
 use std::fmt;
 

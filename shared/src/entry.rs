@@ -1,8 +1,8 @@
-//! What the entries of a log hold, of 2.x and of 3.x.
+//! The contents of log entries, of 2.x and of 3.x.
 //!
-//! An entry of 2.x holds a [`pb::Request`]. One of 3.x holds the same for a request of the v2 API, else a union: a
-//! message of which one field is set, and its number tells what is asked for. The two are told apart by the method
-//! of a v2 request, which stands where the union has a message that cannot spell one.
+//! An entry of 2.x has a [`pb::Request`]. One of 3.x has the same for a request of the v2 API, otherwise a union: a
+//! message with one set field, whose number is the kind of request. The method of a v2 request distinguishes the two:
+//! in its place the union has a message that cannot be a method.
 
 use bytes::{Buf, Bytes};
 use prost::Message as _;
@@ -19,11 +19,11 @@ pub enum EntryContent {
     Empty,
     /// A request to the v2 store.
     Request(pb::Request),
-    /// A request of 3.x that is none to the v2 store.
+    /// A v3 request.
     V3(V3Request),
     /// A change of the members.
     Change(pb::ConfChange),
-    /// Several changes of the members at once, which raft of 3.4 knows and etcd never asks for.
+    /// Several changes of the members at once, which raft of 3.4 supports and etcd never makes.
     Changes,
 }
 
@@ -34,7 +34,7 @@ pub struct V3Request {
     pub id: u64,
     /// The number of its field in the union, 0 if none is set.
     pub field: u32,
-    /// What it does to the v2 store: 3.5 keeps the members there too.
+    /// Its change of the v2 store: 3.5 keeps the members there too.
     pub membership: Option<V3Membership>,
 }
 
@@ -43,7 +43,7 @@ pub struct V3Request {
 pub enum V3Membership {
     /// The version of the cluster.
     Version(Bytes),
-    /// How a member calls itself, and where clients reach it.
+    /// The name and the client URLs of a member.
     Attributes {
         /// Its id.
         member: u64,
@@ -55,7 +55,7 @@ pub enum V3Membership {
 }
 
 impl V3Request {
-    /// What it asks for, in words: `v3 put`.
+    /// The name of the request: `v3 put`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         NAMES.iter().find(|(field, _)| *field == self.field).map_or("v3 request", |(_, name)| name)
@@ -115,7 +115,7 @@ pub struct ContentError {
 /// Decodes what an entry holds.
 ///
 /// # Errors
-/// If it is no message of the kind that the entry has; a server would not start on it.
+/// If the data are not a message of the entry's kind; a server would not start on it.
 pub fn content(entry: &pb::Entry, frames: Frames) -> Result<EntryContent, ContentError> {
     let error = |what| ContentError { index: entry.index, what };
     let data = entry.data.clone().unwrap_or_default();
@@ -125,7 +125,7 @@ pub fn content(entry: &pb::Entry, frames: Frames) -> Result<EntryContent, Conten
             let request = pb::Request::decode(data.clone()).map_err(|_| error("request"));
             match request {
                 Ok(request) if Verb::of(&request.method).is_some() => Ok(EntryContent::Request(request)),
-                // The fields that a v2 request always has are none of the union.
+                // The union does not have the fields that a v2 request always has.
                 request if frames == Frames::Any => {
                     union(data).map_or(request.map(EntryContent::Request), Ok)
                 }

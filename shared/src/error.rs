@@ -1,7 +1,7 @@
 //! The numbered errors of the v2 API: code, text, HTTP status and JSON form, as etcd 2.3.8 has them.
 //!
-//! An [`ApiError`] is the client's doing. It is part of the answer and equal on every member, so the store
-//! may return it from `apply`.
+//! An [`ApiError`] is caused by the client's request. It is a part of the answer and equal on every member, so the
+//! store may return it from `apply`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::json;
 /// The prefix under which the store keeps the client's keys; clients never see it.
 pub const KEYS_PREFIX: &[u8] = b"/1";
 
-/// `path` as clients know it: without [`KEYS_PREFIX`].
+/// `path` as clients see it: without [`KEYS_PREFIX`].
 pub fn client_path(path: &[u8]) -> &[u8] {
     path.strip_prefix(KEYS_PREFIX).unwrap_or(path)
 }
@@ -29,7 +29,7 @@ macro_rules! codes {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Code] = &[$(Code::$name),*];
 
-            /// The text that stands as `message` in the answer.
+            /// The text in the field `message` of the answer.
             pub fn message(self) -> &'static str {
                 match self {
                     $(Code::$name => $text,)*
@@ -126,20 +126,20 @@ codes! {
 }
 
 impl Code {
-    /// The number that stands as `errorCode` in the answer.
+    /// The number in the field `errorCode` of the answer.
     pub fn number(self) -> u16 {
         self as u16
     }
 }
 
-/// An error that a client gets: which, about what, and the store's index at that time.
+/// An error of the API: its code, its cause, and the store's index at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     /// Which error.
     pub code: Code,
-    /// What it is about: a path of the store, a comparison, a sentence; may be empty, may be no UTF-8.
+    /// The cause: a path of the store, a comparison, a sentence; may be empty, and need not be UTF-8.
     pub cause: Vec<u8>,
-    /// The store's index when it happened, 0 when the store was not asked. Also the `X-Etcd-Index` header.
+    /// The store's index at that time, 0 if the store was not used. Also the `X-Etcd-Index` header.
     pub index: u64,
 }
 
@@ -149,12 +149,12 @@ impl ApiError {
         ApiError { code, cause: cause.into(), index }
     }
 
-    /// The number that stands as `errorCode`.
+    /// The number in the field `errorCode`.
     pub fn code(&self) -> u16 {
         self.code.number()
     }
 
-    /// The text that stands as `message`.
+    /// The text in the field `message`.
     pub fn message(&self) -> &'static str {
         self.code.message()
     }

@@ -1,4 +1,4 @@
-//! Identities: what tells members and clusters apart.
+//! Ids of members and clusters.
 
 use std::fmt;
 use std::num::ParseIntError;

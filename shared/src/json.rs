@@ -41,7 +41,7 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
 }
 
-/// How many bytes at the start of `text` stand for themselves.
+/// How many bytes at the start of `text` need no escape.
 fn plain_length(text: &[u8]) -> usize {
     // Blocks without an early exit, so that the compiler turns them into vector instructions.
     const BLOCK: usize = 16;

@@ -1,54 +1,54 @@
-//! Mistakes that are made on purpose, one at a time, so that the simulator can be seen to notice them.
+//! Bugs that tests plant on purpose, one at a time, to show that the simulator detects them.
 //!
-//! Each stands in the code that it spoils, behind [`is_planted`]. Without the feature `planted-bugs`, which only tests
-//! turn on, that is always false and nothing of it is compiled; with it a mistake is made on the thread that
-//! [`plant`]ed it, and nowhere else.
+//! Each is in the code that it breaks, behind [`is_planted`]. Without the feature `planted-bugs`, which only tests
+//! turn on, that is always false and no bug is compiled; with it a bug is active only on the thread that [`plant`]ed
+//! it.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A mistake.
+/// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bug {
-    /// Entries count as durable, and promises leave, though the log was not synced.
+    /// Entries count as durable, and acknowledgements are sent, before the log is synced.
     AckBeforeSync,
-    /// The log does not hold for whom a member voted.
+    /// The log does not have a member's vote.
     VoteNotSaved,
-    /// A follower takes one entry more for committed than the leader says.
+    /// A follower treats one entry more as committed than the leader says.
     CommitOffByOne,
-    /// A follower takes entries from a leader of a term that is over.
+    /// A follower accepts entries from a leader of an older term.
     NoTermCheck,
-    /// Who takes itself for the leader answers quorum reads from its store, and asks nobody.
+    /// A leader answers quorum reads from its store without confirming its leadership.
     StaleRead,
-    /// A quorum read is answered though not all is applied that was committed before it.
+    /// A quorum read is answered before all entries that were committed before it are applied.
     ReadBeforeApply,
     /// The first entry after a restart from a snapshot is applied twice.
     AppliedTwice,
-    /// The state of a snapshot takes the place of the old one, and counts as safe, before its file is.
+    /// The state of a snapshot is installed, and counts as durable, before its file is.
     InstallBeforeSync,
-    /// Segments of the log go before the snapshot is saved that replaces them.
+    /// Segments of the log are removed before the snapshot that replaces them is saved.
     LogCutEarly,
-    /// Snapshots still count a member that was removed.
+    /// Snapshots still have a removed member.
     LostRemoval,
-    /// Each member lets keys expire by its own clock.
+    /// Each member expires keys by its own clock.
     OwnExpiry,
-    /// Who watches is not told of what a received snapshot brought.
+    /// Watchers do not get the events of a received snapshot.
     WatcherSkipped,
-    /// Request ids begin anew with each start.
+    /// Request ids start over with each start of a member.
     RequestIdReused,
-    /// A compare with an index takes the index at which the node was made.
+    /// A compare with an index uses the created index.
     CompareWrongIndex,
-    /// Folders are not synced after a name was given.
+    /// Folders are not synced after a rename.
     NoFolderSync,
-    /// What is left of a record that was cut off stays in the log, and the next record comes behind it.
+    /// A torn record stays in the log, and the next record is written after it.
     TornTailKept,
-    /// Zeros at the end of the log stay, and the next record comes behind them.
+    /// Zeros at the end of the log stay, and the next record is written after them.
     ZeroTailKept,
     /// A leader appends forwarded proposals that were meant for another term.
     LateProposals,
-    /// A leader says up to where to read without asking whether it still leads.
+    /// A leader answers read-index requests without confirming its leadership.
     OldLeaderReads,
-    /// A follower's answer counts for another one, too.
+    /// A follower's acknowledgement counts for another follower, too.
     CountedTwice,
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for Bug {
     }
 }
 
-/// There is no mistake of that name.
+/// There is no bug with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no bug is called {0:?}; there are {names}", names = Bug::ALL.map(Bug::name).join(", "))]
 pub struct UnknownBug(String);
@@ -132,12 +132,12 @@ mod switch {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Makes this mistake on this thread from now on, or none.
+    /// Plants a bug on this thread from now on, or none.
     pub fn plant(bug: Option<Bug>) {
         PLANTED.set(bug);
     }
 
-    /// Whether this mistake is to be made.
+    /// Whether this bug is planted.
     #[must_use]
     pub fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(bug)
@@ -147,7 +147,7 @@ mod switch {
 #[cfg(feature = "planted-bugs")]
 pub use switch::{is_planted, plant};
 
-/// Whether this mistake is to be made: never.
+/// Whether this bug is planted: never.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline]
 #[must_use]

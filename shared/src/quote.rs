@@ -1,4 +1,4 @@
-//! Text between double quotes, as Go's `%q` writes it: many messages that clients and operators compare hold such text.
+//! Quotes text as Go's `%q` does, for messages that clients and operators compare.
 
 use std::fmt::Write as _;
 

@@ -1,14 +1,14 @@
-//! "Did you mean": the known word that a misspelt one was probably meant to be.
+//! "Did you mean": finds the known word that is closest to a misspelt one.
 //!
-//! Strict on purpose: a wrong suggestion is worse than none. Letters left out, added, changed or put in the wrong
-//! order count one each, and only few of them are forgiven.
+//! Strict on purpose: a wrong suggestion is worse than none. Each missing, added, changed or transposed letter counts
+//! as one mistake, and only a few are allowed.
 
 use strsim::osa_distance;
 
-/// No command, flag or variable is longer; what is, is not compared.
+/// Longer words are not compared: no command, flag or variable is longer.
 const WORD_CHARS_MAX: usize = 64;
 
-/// How many mistakes are forgiven in a word of this length.
+/// How many mistakes are allowed in a word of this length.
 fn mistakes_max(chars: usize) -> usize {
     match chars {
         0..=2 => 0,
@@ -18,8 +18,8 @@ fn mistakes_max(chars: usize) -> usize {
     }
 }
 
-/// The known word that is closest to `word`, if it is close enough to be meant. The first one of several that are
-/// equally close. Case, and `-` against `_`, make no difference.
+/// The known word that is closest to `word`, if it is close enough; the first one of several that are equally close.
+/// Case, and `-` against `_`, make no difference.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     let wanted = plain(word);

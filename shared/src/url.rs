@@ -257,7 +257,7 @@ struct Parts<'a> {
     path: &'a str,
 }
 
-/// Takes a URL apart as Go's `url.Parse` does.
+/// Splits a URL as Go's `url.Parse` does.
 fn split(text: &str) -> Result<Parts<'_>, String> {
     let text = text.split_once('#').map_or(text, |(before, _)| before);
     if text.bytes().any(|b| b.is_ascii_control()) {

@@ -1,7 +1,7 @@
 //! Requests of the v2 API to the replicated store.
 //!
-//! [`pb::Request`] is the form in the log, where a verb is a word of any bytes. It becomes a [`Request`] once, where
-//! bytes come in; from there on a verb is one of five.
+//! [`pb::Request`] is the form in the log, where a verb is a word of any bytes. It is converted to a [`Request`]
+//! once, where bytes are decoded; after that a verb is one of five.
 
 use bytes::{BufMut, Bytes};
 use prost::encoding;
@@ -9,7 +9,7 @@ use prost::encoding;
 use crate::pb;
 use crate::store::clean_path;
 
-/// What a request does to the store.
+/// The verb of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verb {
     /// `POST`: makes a node with a name of its own in a directory.
@@ -21,7 +21,7 @@ pub enum Verb {
     /// `QGET`: a quorum read that went through the log.
     #[default]
     QuorumGet,
-    /// `SYNC`: time passes, and expired keys go.
+    /// `SYNC`: removes expired keys.
     Sync,
 }
 
@@ -96,8 +96,8 @@ pub struct Request {
     pub refresh: Option<bool>,
 }
 
-/// How many levels below the root of the clients' keys a node is that lies `more` levels below `path`, if these are more
-/// than `max`. The path has the store's prefix, which is no level of theirs.
+/// The level, below the root of the clients' keys, of a node that is `more` levels below `path`, if greater than
+/// `max`. The path has the store's prefix, which does not count as a level.
 #[must_use]
 pub fn levels_beyond(path: &[u8], more: usize, max: usize) -> Option<usize> {
     // A path that is not clean has fewer levels than slashes.
@@ -108,24 +108,24 @@ pub fn levels_beyond(path: &[u8], more: usize, max: usize) -> Option<usize> {
     (levels > max).then_some(levels)
 }
 
-/// A verb that no server writes to the log.
+/// An unknown verb, which no server writes to the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a request with the method {:?}", .0.escape_ascii().to_string())]
 pub struct UnknownVerb(pub Bytes);
 
 impl Request {
-    /// A request that only has a verb and a path yet.
+    /// A request with only a verb and a path.
     pub fn new(verb: Verb, path: impl Into<Bytes>) -> Request {
         Request { verb, path: path.into(), ..Request::default() }
     }
 
-    /// Whether it compares the value or the index of what is there.
+    /// Whether it compares the value or the index of the node.
     #[must_use]
     pub fn compares(&self) -> bool {
         self.prev_index > 0 || !self.prev_value.is_empty()
     }
 
-    /// Whether it may make a node where there is none. Not if it changes what must be there.
+    /// Whether it may create a node. Not if it requires an existing node.
     #[must_use]
     pub fn may_create(&self) -> bool {
         match (self.verb, self.prev_exist) {
@@ -136,10 +136,10 @@ impl Request {
         }
     }
 
-    /// How many levels below the root of the clients' keys a node would be that it makes, if these are more than `max`.
+    /// The level, below the root of the clients' keys, of the node that it would create, if greater than `max`.
     #[must_use]
     pub fn levels_beyond(&self, max: usize) -> Option<usize> {
-        // The name that a POST finds is one level more.
+        // The name that a POST creates is one more level.
         let more = usize::from(self.verb == Verb::Post);
         self.may_create().then(|| levels_beyond(&self.path, more, max)).flatten()
     }
@@ -177,7 +177,7 @@ impl Request {
         bytes
     }
 
-    /// At most so many bytes does its form in the log take.
+    /// The most bytes that its form in the log takes.
     #[must_use]
     pub fn encoded_len_max(&self) -> usize {
         // Seventeen tags, the longest verb, and lengths and numbers at their longest.

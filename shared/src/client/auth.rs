@@ -12,7 +12,7 @@ use super::request::{JSON, Request};
 use super::{Client, Reply};
 use crate::account::{RoleName, UserName};
 
-/// Where all of this is.
+/// The path of this API.
 const AUTH: &str = "/v2/auth";
 
 /// A user.
@@ -30,7 +30,7 @@ pub struct User {
 pub struct Role {
     /// The name.
     pub role: String,
-    /// What it may do.
+    /// Its permissions.
     #[serde(default)]
     pub permissions: Permissions,
 }
@@ -38,12 +38,12 @@ pub struct Role {
 /// What a role may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permissions {
-    /// With keys.
+    /// Its permissions for keys.
     #[serde(default)]
     pub kv: KeyPatterns,
 }
 
-/// Keys by what may be done with them; one that ends in `*` stands for all that begin so.
+/// The keys that may be read and written; a key that ends in `*` is a prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPatterns {
     /// May be read.
@@ -54,7 +54,7 @@ pub struct KeyPatterns {
     pub write: Vec<String>,
 }
 
-/// A change of what a user or a role has.
+/// A change of a user's roles or a role's permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Give.
@@ -63,7 +63,7 @@ pub enum Change {
     Revoke,
 }
 
-/// A user as the server is told of one.
+/// The body of a request that changes a user.
 #[derive(Default, Serialize)]
 struct UserUpdate<'a> {
     user: &'a str,
@@ -76,7 +76,7 @@ struct UserUpdate<'a> {
     revoke: &'a [RoleName],
 }
 
-/// A role as the server is told of one.
+/// The body of a request that changes a role.
 #[derive(Default, Serialize)]
 struct RoleUpdate<'a> {
     role: &'a str,
@@ -162,7 +162,7 @@ impl Client {
     /// The names of all roles.
     ///
     /// # Errors
-    /// A refusal is told by its status alone, as by the original.
+    /// A refusal has only its status, as in the original.
     pub async fn roles(&self) -> Result<Vec<String>, ClientError> {
         #[derive(Deserialize)]
         struct Roles {
@@ -192,7 +192,7 @@ impl Client {
         self.update(Request::new(Method::DELETE, role_path(name))).await.map(drop)
     }
 
-    /// Changes what a role may do with keys; the role as it is then.
+    /// Changes a role's permissions for keys; returns the changed role.
     pub async fn change_role(
         &self,
         name: &RoleName,
@@ -208,7 +208,7 @@ impl Client {
         parse(&self.update(json(role_path(name), &update)?).await?)
     }
 
-    /// Sends a call of this part of the API; a refusal has a text.
+    /// Sends a request of this API; a refusal has a text.
     async fn update(&self, request: Request) -> Result<Reply, ClientError> {
         let reply = self.send(&request).await?;
         match reply.status {

@@ -13,11 +13,11 @@ use crate::quote::quote;
 /// The URL of one member: `http://10.0.0.1:2379`. A text without a scheme means `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What the user wrote, with the scheme: it stands so in messages.
+    /// The user's text with the scheme, for messages.
     text: String,
     /// The part of `text` before the path.
     base_bytes: usize,
-    /// Decoded path in front of the API's own (a proxy may serve etcd below `/etcd`).
+    /// The decoded path before the API's own (a proxy may serve etcd below `/etcd`).
     path: Vec<u8>,
     origin: Result<Origin, String>,
 }
@@ -34,7 +34,7 @@ impl Endpoint {
     /// Reads an endpoint.
     ///
     /// # Errors
-    /// When the text is no URL. One with a scheme that we do not speak is an endpoint: requests to it fail.
+    /// If the text is not a URL. One with an unknown scheme is an endpoint, but requests to it fail.
     pub fn parse(text: &str) -> Result<Endpoint, ClientError> {
         let text = text.trim();
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -59,7 +59,7 @@ impl Endpoint {
         (format!("{}{target}", &self.text[..self.base_bytes]), target)
     }
 
-    /// Where to connect, `None` for a scheme that is not spoken here.
+    /// Where to connect; `None` for an unknown scheme.
     pub fn target(&self) -> Option<&Target> {
         self.origin.as_ref().ok().map(|origin| &origin.target)
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Origin {
-    /// Where a URL leads to; the scheme's name when it is none of ours.
+    /// The target of a URL; an error with the scheme's name if that is unknown.
     pub(super) fn of(url: &Url) -> Result<Origin, String> {
         let tls = match url.scheme() {
             "http" => false,

@@ -11,19 +11,19 @@ use crate::net::{DialError, TlsFailure, TlsFileError};
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No endpoint gave a usable answer; what each said.
+    /// No endpoint gave a usable answer; the error of each.
     #[error("client: etcd cluster is unavailable or misconfigured")]
     Unavailable(Vec<RequestError>),
-    /// There is nobody to ask: the members publish no client URLs.
+    /// There are no endpoints: the members publish no client URLs.
     #[error("client: no endpoints available")]
     NoEndpoints,
     /// The time for the whole call is over. Callers who set a limit report it so.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
-    /// The cluster answered, and the answer is no.
+    /// The cluster refused the request.
     #[error(transparent)]
     Api(#[from] ApiFailure),
-    /// The answer is no JSON, or none of an etcd.
+    /// The answer is not JSON, or not that of an etcd.
     #[error("client: response is invalid json. The endpoint is probably not valid etcd cluster endpoint.")]
     InvalidJson,
     /// The answer has no body where one is needed.
@@ -32,10 +32,10 @@ pub enum ClientError {
     /// A status that the call does not know.
     #[error("unexpected status code {0}")]
     UnexpectedStatus(u16),
-    /// What an administrative call was refused with.
+    /// The text of a refused administrative call.
     #[error("{0}")]
     Refused(String),
-    /// A text that should be a URL.
+    /// A text that is not a URL.
     #[error("{0}")]
     Url(String),
     /// Certificates or keys that cannot be used.
@@ -50,7 +50,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// One line for each endpoint that was tried, when that is what failed.
+    /// One line for each endpoint that was tried, for [`ClientError::Unavailable`].
     pub fn detail(&self) -> Option<String> {
         let ClientError::Unavailable(errors) = self else { return None };
         let mut out = String::new();
@@ -61,7 +61,7 @@ impl ClientError {
         Some(out)
     }
 
-    /// Whether nobody could be reached, as opposed to somebody who answered something else.
+    /// Whether no endpoint could be reached at all.
     pub fn is_connection(&self) -> bool {
         match self {
             ClientError::Unavailable(errors) => errors.iter().all(RequestError::is_connection),
@@ -72,17 +72,17 @@ impl ClientError {
     }
 }
 
-/// What the keys API refused a request with.
+/// A refusal of the keys API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{code}: {message} ({cause}) [{index}]")]
 pub struct ApiFailure {
-    /// The number of the error: 100 is a key that is not there.
+    /// The number of the error: 100 is a missing key.
     #[serde(rename = "errorCode", default)]
     pub code: u16,
     /// The error's own text.
     #[serde(default)]
     pub message: String,
-    /// What it is about: a key, or the values compared.
+    /// Its cause: a key, or the compared values.
     #[serde(default)]
     pub cause: String,
     /// The store's index when it answered.
@@ -148,7 +148,7 @@ pub enum RequestError {
     /// TLS could not be agreed on.
     #[error(transparent)]
     Tls(#[from] TlsFailure),
-    /// What came back is not HTTP, or the request cannot be said in HTTP.
+    /// The answer is not HTTP, or the request is not valid in HTTP.
     #[error("{0}")]
     Http(String),
     /// A URL with another scheme than `http` and `https`.
@@ -160,7 +160,7 @@ pub enum RequestError {
     /// A redirect to nowhere.
     #[error("{0}")]
     Location(String),
-    /// An answer larger than we keep.
+    /// An answer larger than the limit.
     #[error("client: the answer of {endpoint} is larger than {limit} bytes")]
     TooLarge {
         /// The endpoint.
@@ -182,7 +182,7 @@ impl RequestError {
         )
     }
 
-    /// Whether the same request may succeed later, without anybody's doing on this side.
+    /// Whether the same request may succeed later.
     pub(super) fn may_pass(&self) -> bool {
         self.is_connection()
             || matches!(

@@ -16,7 +16,7 @@ pub struct GetOptions {
     pub recursive: bool,
     /// Each folder in the order of its keys.
     pub sorted: bool,
-    /// What a majority agreed on, not what one member happens to know.
+    /// Through a quorum read, not from the state of one member.
     pub quorum: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct SetOptions {
     pub prev_exist: Option<bool>,
     /// Seconds to live; 0: for ever.
     pub ttl_seconds: u64,
-    /// A folder, and no value.
+    /// Makes a directory instead of a key.
     pub dir: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct DeleteOptions {
     pub recursive: bool,
 }
 
-/// What the keys API answers: what was done, and to which node.
+/// An answer of the keys API: the action and its node.
 ///
 /// Serialized, it is the `-o json` of the original, with its order of fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,7 +200,7 @@ fn response(reply: Reply) -> Result<Response, ClientError> {
     read_response(reply.status, &reply.headers, &reply.body)
 }
 
-/// Makes something of an answer of the keys API.
+/// Decodes an answer of the keys API.
 pub(super) fn read_response(
     status: StatusCode,
     headers: &HeaderMap,
@@ -218,7 +218,7 @@ pub(super) fn read_response(
     Ok(response)
 }
 
-/// The store's index, as each answer tells it.
+/// The store's index in the headers of an answer.
 pub(super) fn etcd_index(headers: &HeaderMap) -> Option<u64> {
     headers.get("x-etcd-index")?.to_str().ok()?.parse().ok()
 }

@@ -8,7 +8,7 @@ use super::request::{FORM, Request};
 use super::text::Form;
 use super::{Client, Reply};
 
-/// Whose queue a client waits in.
+/// The queue that a client waits in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queue {
     /// That of a lock.
@@ -17,27 +17,27 @@ pub enum Queue {
     Leader(Vec<u8>),
 }
 
-/// Why a module did not do as asked.
+/// Why a request to a module failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// It says no, in these words: the lock was not free, the place in the queue is gone.
+    /// The module refused, with this text: the lock was not free, or the entry in the queue is gone.
     #[error("{0}")]
     Refused(String),
-    /// The members answer, but have no such module: they are not of our kind.
+    /// The members answer, but have no such module: they are Go members.
     #[error("the cluster has no locks: /mod/v2/lock is not served by the members that answered (404)")]
     Missing,
-    /// The user has no right to the directory where the queue stands.
+    /// The user has no right to the directory of the queue.
     #[error(
         "insufficient credentials: a lock takes the right to write /_etcd/mod/lock/KEY; name a user with --username"
     )]
     Unauthorized,
-    /// No answer, or none of a module.
+    /// There is no answer, or it is not that of a module.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
 impl Queue {
-    /// The same queue, as the page that knows indexes has it.
+    /// The path of the queue in the lock API, which takes indexes.
     fn lock_path(&self) -> Vec<u8> {
         let (Queue::Lock(key) | Queue::Leader(key)) = self;
         below("/mod/v2/lock", key)
@@ -52,11 +52,11 @@ impl Queue {
 }
 
 impl Client {
-    /// Waits until `value` is the first in the queue, and answers its index. Asked again with the same value, also
-    /// of another member, it goes on at the same place. `wait_seconds` limits the wait; dropping it ends it.
+    /// Waits until `value` is the first in the queue, and returns its index. A repeated call with the same value,
+    /// also to another member, keeps its position. `wait_seconds` limits the wait; dropping the future ends it.
     ///
     /// # Errors
-    /// [`LockError::Refused`] when it was not the first in time; so for what is wrong in all calls below.
+    /// [`LockError::Refused`] if it was not the first in time. The calls below fail in the same way.
     pub async fn acquire(
         &self,
         queue: &Queue,
@@ -80,10 +80,10 @@ impl Client {
         text.trim().parse().map_err(|_| ClientError::InvalidJson.into())
     }
 
-    /// Gives the place with this index its whole time again.
+    /// Renews the TTL of the queue entry with this index.
     ///
     /// # Errors
-    /// [`LockError::Refused`] when there is no such place any more.
+    /// [`LockError::Refused`] if there is no such entry any more.
     pub async fn renew(&self, queue: &Queue, index: u64, ttl_seconds: u64) -> Result<(), LockError> {
         let mut form = Form::default();
         form.add("index", index.to_string());
@@ -92,10 +92,10 @@ impl Client {
         Ok(())
     }
 
-    /// Gives the place with this index up.
+    /// Removes the queue entry with this index.
     ///
     /// # Errors
-    /// [`LockError::Refused`] when there is no such place any more.
+    /// [`LockError::Refused`] if there is no such entry any more.
     pub async fn release(&self, queue: &Queue, index: u64) -> Result<(), LockError> {
         let mut request = Request::new(Method::DELETE, queue.lock_path());
         request.query.add("index", index.to_string());
@@ -103,7 +103,7 @@ impl Client {
         Ok(())
     }
 
-    /// The value of the first in the queue; empty when there is nobody.
+    /// The value of the first entry in the queue; empty if the queue is empty.
     ///
     /// # Errors
     /// When no member answers.

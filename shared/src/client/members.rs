@@ -1,4 +1,4 @@
-//! Members: who they are, and changes of the membership.
+//! The members, and changes of the membership.
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::request::{JSON, Request};
 use super::{Client, Cluster, Reply};
 use crate::url::Urls;
 
-/// Where the members are.
+/// The path of the members API.
 const MEMBERS: &str = "/v2/members";
 
 /// A member of the cluster.
@@ -52,7 +52,7 @@ where
 /// Why the health of a member is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody answers at this URL.
+    /// There is no answer from this URL.
     #[error("Get {url}: {error}")]
     Request {
         /// The URL asked.
@@ -60,7 +60,7 @@ pub enum HealthError {
         /// What happened.
         error: RequestError,
     },
-    /// The answer says nothing about health.
+    /// The answer does not have the health.
     #[error("the answer is not {{\"health\": \"true\"}} nor {{\"health\": \"false\"}}")]
     NotHealth,
     /// No URL.
@@ -72,7 +72,7 @@ impl Client {
     /// All members.
     ///
     /// # Errors
-    /// When nobody answers, or not with a list of members.
+    /// If no member answers, or the answer is not a list of members.
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
         let reply = self.send(&Request::new(Method::GET, MEMBERS)).await?;
         expect(&reply, &[StatusCode::OK])?;
@@ -95,7 +95,7 @@ impl Client {
     /// Adds a member with one peer URL.
     ///
     /// # Errors
-    /// When the URL is none of a peer, or the cluster refuses.
+    /// If the URL is not valid for a peer, or the cluster refuses.
     pub async fn add_member(&self, peer_url: &str) -> Result<Member, ClientError> {
         self.add_member_at(&[peer_url]).await
     }
@@ -132,10 +132,10 @@ impl Client {
         expect(&reply, &[StatusCode::NO_CONTENT, StatusCode::GONE])
     }
 
-    /// Whether the member behind a client URL says that it is well.
+    /// Whether the member at a client URL reports that it is healthy.
     ///
     /// # Errors
-    /// When it says nothing.
+    /// If there is no such report.
     pub async fn is_healthy(&self, client_url: &str) -> Result<bool, HealthError> {
         let endpoint = Endpoint::parse(client_url).map_err(HealthError::Url)?;
         let request = Request::new(Method::GET, "/health");
@@ -145,9 +145,9 @@ impl Client {
         read_health(&body).ok_or(HealthError::NotHealth)
     }
 
-    /// Asks a member of etcd 0.4, at its peer URL, to make the cluster change over to 2.x. The status tells how it
-    /// went: 200 done, 404 for a member that does not know the question, 503 if the cluster is not ready. The
-    /// answer may take minutes.
+    /// Asks a member of etcd 0.4, at its peer URL, to change the cluster over to 2.x. Returns the status: 200 for
+    /// success, 404 if the member does not know the request, 503 if the cluster is not ready. The answer may take
+    /// minutes.
     ///
     /// # Errors
     /// When there is no answer.
@@ -158,10 +158,10 @@ impl Client {
         Ok(answer.status().as_u16())
     }
 
-    /// The endpoints of a cluster of etcd 0.4, which has another way to tell them.
+    /// The endpoints of a cluster of etcd 0.4, which has another API for them.
     ///
     /// # Errors
-    /// `None` when somebody answered, but not with such a list.
+    /// `None` if there was an answer, but not with such a list.
     pub async fn legacy_endpoints(&self) -> Result<Vec<String>, Option<ClientError>> {
         let mut failed = None;
         for endpoint in self.known().endpoints {

@@ -52,10 +52,10 @@ use crate::net::{ClientTlsFiles, Dialer};
 /// As many redirects as the original follows for one request.
 const REDIRECTS_MAX: usize = 10;
 
-/// Told of each request, as a `curl` command.
+/// A callback that gets each request as a `curl` command.
 pub type Trace = Box<dyn Fn(&str) + Send + Sync>;
 
-/// What a client is made of.
+/// The options of a client.
 #[derive(Default)]
 pub struct Options {
     /// URLs of members; the scheme may be missing.
@@ -66,7 +66,7 @@ pub struct Options {
     pub header_timeout: Option<Duration>,
     /// How long dialling may take at most.
     pub dial_timeout: Option<Duration>,
-    /// Who asks.
+    /// The user and the password.
     pub credentials: Option<Credentials>,
     /// Called with each request before it leaves.
     pub trace: Option<Trace>,
@@ -83,7 +83,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     transport: Transport,
     known: Mutex<EndpointList>,
-    /// The list of members that came last.
+    /// The last received list of members.
     cluster: Mutex<Option<Cluster>>,
     header_timeout: Option<Duration>,
     authorization: Option<HeaderValue>,
@@ -99,10 +99,10 @@ struct EndpointList {
     pinned: usize,
 }
 
-/// The members of a cluster, as one of them told.
+/// The members of a cluster, from the list of one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// The cluster's id, in hexadecimal; `None` where the answer did not tell it.
+    /// The cluster's id, in hexadecimal; `None` if the answer did not have it.
     pub id: Option<String>,
     /// Its members.
     pub members: Vec<Member>,
@@ -162,7 +162,7 @@ impl Client {
     /// Asks the cluster for its members' client URLs and uses these from now on.
     ///
     /// # Errors
-    /// When nobody answers, or the members publish no client URLs ([`ClientError::NoEndpoints`]).
+    /// If no member answers, or the members publish no client URLs ([`ClientError::NoEndpoints`]).
     pub async fn sync(&self) -> Result<(), ClientError> {
         let members = self.members().await?;
         let mut urls: Vec<String> = members.into_iter().flat_map(|member| member.client_urls).collect();
@@ -173,7 +173,7 @@ impl Client {
         if urls == current { Ok(()) } else { self.set_endpoints(&urls) }
     }
 
-    /// What the last answer to [`members`](Client::members) or [`sync`](Client::sync) told; asks nobody.
+    /// The last answer to [`members`](Client::members) or [`sync`](Client::sync); sends no request.
     pub fn cluster(&self) -> Option<Cluster> {
         self.lock_cluster().clone()
     }
@@ -200,7 +200,7 @@ impl Client {
         .await
     }
 
-    /// Sends a call to one endpoint after the other until `finish` makes something of an answer.
+    /// Sends a call to one endpoint after the other until `finish` accepts an answer.
     async fn exchange<T>(
         &self,
         request: &Request,
@@ -232,7 +232,7 @@ impl Client {
         Err(ClientError::Unavailable(errors))
     }
 
-    /// Sends a call to one endpoint; a status that tells of the member and not of the call is an error.
+    /// Sends a call to one endpoint; a status that is about the member and not the call is an error.
     async fn ask(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, RequestError> {
         let answer = self.follow(endpoint, request, self.trace.as_ref()).await?;
         let status = answer.status();
@@ -252,7 +252,7 @@ impl Client {
         })
     }
 
-    /// Sends a call to one endpoint and goes where its answers lead.
+    /// Sends a call to one endpoint and follows redirects.
     async fn follow(
         &self,
         endpoint: &Endpoint,
@@ -274,7 +274,7 @@ impl Client {
         Err(RequestError::TooManyRedirects)
     }
 
-    /// Sends a call once and waits for the head of the answer as long as one request may take.
+    /// Sends a call once and waits for the head of the answer, within the time limit of one request.
     async fn one_request(
         &self,
         endpoint: &Endpoint,
@@ -296,7 +296,7 @@ impl Client {
 }
 
 impl EndpointList {
-    /// In random order, so that the clients of a cluster do not all ask the member that is named first.
+    /// In random order, so that the clients of a cluster do not all use the member that is named first.
     fn new(endpoints: &[String]) -> Result<EndpointList, ClientError> {
         let mut endpoints =
             endpoints.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -309,7 +309,7 @@ impl EndpointList {
     }
 }
 
-/// Where a redirect from a URL leads to: the URL, the part that follows its host, and where to connect.
+/// The target of a redirect from a URL: the URL, the part after its host, and where to connect.
 fn redirected(url: &str, headers: &HeaderMap) -> Result<(String, String, Origin), RequestError> {
     let header = headers.get(LOCATION);
     let location = header.and_then(|value| value.to_str().ok()).unwrap_or_default();

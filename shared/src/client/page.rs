@@ -1,4 +1,4 @@
-//! Questions to one member alone, for those who want to know how it is.
+//! Requests to one member alone, for tools that check it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::error::RequestError;
 use super::request::Request;
 
-/// Whatever was answered.
+/// Any answer.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The status.
@@ -20,13 +20,13 @@ pub struct Page {
     pub headers: HeaderMap,
     /// The body, whole.
     pub body: Bytes,
-    /// From the question to the end of the answer, with dialling if there was no connection.
+    /// The time from the request to the end of the answer, including dialling if there was no connection.
     pub took: Duration,
 }
 
 impl Client {
-    /// Asks one endpoint, which need not be one of this client's, for one page, and takes every status for an
-    /// answer. As long as it takes: callers set a limit.
+    /// Gets one page from one endpoint, which need not be one of this client's, with any status. There is no time
+    /// limit: callers set one.
     ///
     /// # Errors
     /// When there is no answer, or its body is longer than `bytes_max`.

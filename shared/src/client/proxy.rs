@@ -46,7 +46,8 @@ mod tests {
         }
     }
 
-    /// What a client says whose proxy gives these answers, one a connection, and what the proxy was sent first.
+    /// The client's error if its proxy gives these answers, one a connection; and the first request that the proxy
+    /// got.
     async fn through(proxy: &str, endpoint: &str, answers: Vec<&'static str>) -> (String, String) {
         let (before, after) = proxy.split_once("PORT").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -105,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_is_looked_for_at_all_its_addresses() {
-        // Nobody listens at the IPv6 address of this name, which comes first where there is one.
+        // No program listens at the IPv6 address of this name, which comes first if there is one.
         let answer = "HTTP/1.1 403 Not From Here\r\n\r\n";
         let (said, _) = through("localhost:PORT", "https://h:1", vec![answer, answer]).await;
         assert_eq!(said, "error #0: Not From Here\n");

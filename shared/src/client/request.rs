@@ -1,4 +1,4 @@
-//! One call of the API, before it is known which member it goes to.
+//! One call of the API, for any member.
 
 use http::Method;
 use http::header::{self, HeaderMap, HeaderValue, InvalidHeaderValue};
@@ -8,23 +8,23 @@ use super::text::Form;
 use crate::net::HttpRequest;
 use crate::quote::quote;
 
-/// What the bodies of the keys API are.
+/// The content type of the keys API.
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
-/// What the bodies of the administrative API are.
+/// The content type of the administrative API.
 pub(super) const JSON: &str = "application/json";
 
 /// A call: the same for every endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// Path below the endpoint's own, not escaped.
+    /// The path below the endpoint's own, not escaped.
     pub(super) path: Vec<u8>,
     pub(super) query: Form,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: Option<Vec<u8>>,
-    /// Whether the answer may take any time: the limit for one request does not hold.
+    /// Whether the answer may take any time: the limit of one request does not apply.
     pub(super) wait: bool,
-    /// Whether the status 500 is an answer to this call, and does not tell of the member.
+    /// Whether the status 500 is an answer to this call, and not a failure of the member.
     pub(super) takes_500: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A cluster that is found in the DNS: its members stand in SRV records of a domain.
+//! Finds a cluster in the DNS: its members are in SRV records of a domain.
 //!
 //! ```text
 //! _etcd-server-ssl._tcp.DOMAIN, _etcd-server._tcp.DOMAIN   peers, for a member that begins (and for proxies)
@@ -32,14 +32,14 @@ pub enum SrvError {
     /// The resolver cannot be set up.
     #[error("dns settings of this system: {0}")]
     Settings(String),
-    /// It has no answer.
+    /// The resolver has no answer.
     #[error("lookup {name}{server}: {reason}")]
     Lookup {
-        /// What was asked for.
+        /// The name of the query.
         name: String,
-        /// Who was asked, after ` on `; empty if that is not known.
+        /// The name server, after ` on `; empty if not known.
         server: String,
-        /// What came back.
+        /// The resolver's error.
         reason: String,
     },
 }
@@ -67,8 +67,8 @@ impl SrvLookup {
         Ok(SrvLookup { resolver, server })
     }
 
-    /// The records of a service (`_etcd-server`) over TCP in a domain, by priority. Weights do not matter: all of
-    /// a cluster's members are asked for, and clients draw their order.
+    /// The records of a service (`_etcd-server`) over TCP in a domain, by priority. Weights do not matter: all
+    /// members of a cluster are needed, and clients choose a random order.
     ///
     /// # Errors
     /// When there are none. Takes as long as the system's resolver settings allow.

@@ -1,14 +1,14 @@
-//! Texts as they stand on the wire: paths, queries and forms.
+//! Encodes paths, queries and forms.
 //!
-//! The bytes are those that the original client sends. A key may hold any bytes, so everything here takes
-//! bytes; what comes out is ASCII.
+//! The bytes are those that the original client sends. A key may hold any bytes, so the input is bytes; the output is
+//! ASCII.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// What is escaped in a query or a form: everything but unreserved characters (a space is handled apart).
+/// The characters to escape in a query or a form: all but unreserved ones (spaces are handled separately).
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
 
-/// What is escaped in a path: what is escaped in a query, but for the characters that a path may hold.
+/// The characters to escape in a path: those of a query, except the ones that a path may contain.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -45,7 +45,7 @@ pub fn canonical_path(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path with everything escaped that may not stand in one.
+/// Escapes a path.
 pub(super) fn escape_path(path: &[u8]) -> String {
     percent_encode(path, PATH).to_string()
 }

@@ -11,10 +11,10 @@ use super::endpoint::Origin;
 use super::error::RequestError;
 use crate::net::{Dialer, HttpAnswer, HttpClient, HttpError, HttpOptions, HttpRequest, Proxy, io_reason};
 
-/// Header lines of an answer: a proxy on the way may add some.
+/// The most header lines of an answer: a proxy may add some.
 const HEADER_LINES_MAX: usize = 1000;
 
-/// As many as an import writes keys at a time at most; more idle ones are closed.
+/// The most idle connections: as many as an import uses at most. More are closed.
 const IDLE_CONNECTIONS_MAX: usize = 512;
 /// The largest answer that is kept: a recursive listing of a full store is some hundred megabytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 }
 
 impl Transport {
-    /// A transport that gives up dialling after a time.
+    /// A transport with a time limit for dialling.
     pub(super) fn new(dialer: Dialer, dial_timeout: Duration, proxy: Option<Proxy>) -> Transport {
         let options = HttpOptions {
             dial_timeout,
@@ -87,13 +87,13 @@ impl Answer {
         self.body_within(ANSWER_BYTES_MAX).await
     }
 
-    /// The same with a limit to the bytes.
+    /// Reads a body of at most `limit` bytes.
     pub(super) async fn body_within(self, limit: usize) -> Result<Bytes, RequestError> {
         let Answer { answer, authority } = self;
         answer.body(limit).await.map_err(|error| failed(error, &authority, limit))
     }
 
-    /// Reads the body of an answer whose sender has promised signs of life. White space in front is left out.
+    /// Reads the body of an answer whose sender sends progress notices. Leading white space is removed.
     pub(super) async fn body_with_signs(self, silence_max: Duration) -> Result<Bytes, RequestError> {
         let Answer { mut answer, authority } = self;
         let mut body = Vec::new();
@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// A failure of HTTP, as this client says it. `limit` is that for the body.
+/// Converts an HTTP error to this client's error. `limit` is the limit of the body.
 fn failed(error: HttpError, authority: &str, limit: usize) -> RequestError {
     let address = authority.to_owned();
     match error {

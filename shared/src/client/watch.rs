@@ -1,10 +1,9 @@
 //! Watching a key, over as many connections as it takes.
 //!
-//! A watch is a read that the member answers when something happens. The watcher asks again from the index
-//! after each event; as the members keep a history, no event falls between two reads. A connection that
-//! breaks is made again in the same way, also before the first event: the head of the answer tells the index
-//! at which the watch began. Only events older than the members' history are lost, and then the caller is
-//! told which.
+//! A watch is a read that the member answers at the next event. The watcher repeats it from the index after each
+//! event; as the members keep a history, no event is lost between two reads. A broken connection is made again in the
+//! same way, also before the first event: the head of the answer has the index at which the watch began. Only events
+//! older than the members' history are lost; then a notice names them.
 
 use std::time::Duration;
 
@@ -16,13 +15,13 @@ use super::error::{ClientError, RequestError};
 use super::keys::{Response, etcd_index, read_response};
 use super::request::Request;
 
-/// The wait before the second attempt; it doubles with each further one. The first is made at once.
+/// The pause before the second attempt; it doubles with each further one. The first has no pause.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// Tells in an answer after how many seconds of silence a notice comes.
+/// The header with the interval of progress notices, in seconds.
 const PROGRESS: &str = "x-etcd-progress";
-/// A connection over which so many notices did not come is dead.
+/// A connection counts as dead after this many missing notices.
 const NOTICES_MISSED_MAX: u32 = 3;
 /// The API's error for an index that the history no longer reaches.
 const HISTORY_CLEARED: u16 = 401;
@@ -33,40 +32,40 @@ pub struct Watcher<'a> {
     client: &'a Client,
     key: Vec<u8>,
     recursive: bool,
-    /// The index that is asked for; 0: whatever comes next.
+    /// The index to watch from; 0: the next event.
     next: u64,
-    /// A member looked through its history up to here (exclusive) and had nothing for us.
+    /// A member has searched its history up to here (exclusive) without an event.
     scanned: u64,
-    /// Whether a member has accepted the watch: from then on, failures are passing ones.
+    /// Whether a member has accepted the watch: after that, failures are temporary.
     opened: bool,
-    /// Whether the present loss of connection has been told.
+    /// Whether the present loss of connection was reported.
     loss_reported: bool,
     attempts: u32,
-    /// Seconds of silence after which members are asked for a sign of life.
+    /// The interval of progress notices, in seconds.
     progress: Option<u64>,
 }
 
-/// What a watcher comes back with.
+/// An item of a watch.
 #[derive(Debug)]
 pub enum WatchItem {
-    /// Something happened to the key.
+    /// An event of the key.
     Event(Box<Response>),
-    /// Something happened to the watch, which goes on.
+    /// A notice about the watch, which continues.
     Notice(WatchNotice),
 }
 
-/// What happens to a watch.
+/// A notice about a watch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatchNotice {
-    /// The connection is gone; it is being made again.
+    /// The connection was lost; it is being made again.
     #[error("watch interrupted ({reason}); trying to resume at index {next}")]
     Lost {
         /// Why.
         reason: String,
-        /// The first index that has not been seen.
+        /// The first index that was not received.
         next: u64,
     },
-    /// Events that no member remembers.
+    /// Events that are no longer in the history of the members.
     #[error(
         "the history of the cluster begins at index {}: events from {from} to {to} may be missing here",
         .to + 1
@@ -100,9 +99,8 @@ impl Client {
 }
 
 impl Watcher<'_> {
-    /// Asks the members for a sign of life after so many seconds of silence. So nothing in between cuts the connection
-    /// for being idle, and one that is dead is noticed. Members that do not know this send none, and are waited for
-    /// as before.
+    /// Asks the members for a progress notice after this many seconds of silence. So no proxy closes the connection
+    /// as idle, and a dead connection is noticed. Members that do not support this send none, and have no time limit.
     #[must_use]
     pub fn with_progress(self, seconds: u64) -> Self {
         Watcher { progress: Some(seconds), ..self }
@@ -111,7 +109,7 @@ impl Watcher<'_> {
     /// Waits for the next event, for as long as it takes.
     ///
     /// # Errors
-    /// When no member accepts the watch at first, or one answers later that it will not have it.
+    /// If no member accepts the watch at first, or one refuses it later.
     pub async fn next(&mut self) -> Result<WatchItem, ClientError> {
         loop {
             sleep(backoff(self.attempts)).await;
@@ -167,7 +165,7 @@ impl Watcher<'_> {
         read_response(status, &headers, &body.map_err(|error| ClientError::Unavailable(vec![error]))?)
     }
 
-    /// Decides whether the watch can go on after a failure, and what is to be told.
+    /// Decides whether the watch can continue after a failure, and what to report.
     fn recover(&mut self, error: ClientError) -> Result<Option<WatchNotice>, ClientError> {
         match error {
             // The member closed the watch without an event, as it does when it stops.
@@ -177,7 +175,7 @@ impl Watcher<'_> {
                 let from = self.next.max(self.scanned);
                 let asked = std::mem::replace(&mut self.next, oldest.max(from));
                 if self.next > asked {
-                    // A member is there and the next question is another one: no need to wait.
+                    // The member is alive and the next request is another one: no need to wait.
                     self.attempts = 0;
                 }
                 Ok((from < self.next).then(|| WatchNotice::Missed { from, to: self.next - 1 }))
@@ -195,7 +193,7 @@ impl Watcher<'_> {
     }
 }
 
-/// How long an answer may be silent, where its sender has promised signs of life.
+/// How long an answer may be silent, if its sender sends progress notices.
 fn silence_max(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u32 = headers.get(PROGRESS)?.to_str().ok()?.parse().ok()?;
     (seconds > 0).then(|| Duration::from_secs(seconds.into()) * NOTICES_MISSED_MAX)
@@ -224,7 +222,7 @@ mod tests {
     use super::super::Options;
     use super::*;
 
-    /// A member that plays a list of answers, one a connection, and notes the requests.
+    /// A member that gives a list of answers, one a connection, and records the requests.
     async fn member(answers: Vec<String>) -> (Client, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
@@ -330,7 +328,7 @@ mod tests {
             member(vec![with_signs(9), promised(answer(200, 9, 2, "\n\n")), with_signs(12)]).await;
         let mut watcher = client.watch(b"/k", false, None).with_progress(30);
         expect_event(&mut watcher, 9).await;
-        // Nothing but signs of life, and the answer is over: asked again in silence.
+        // Only progress notices, then the end of the answer: the request is repeated without a notice.
         expect_event(&mut watcher, 12).await;
         assert!(seen.lock().unwrap()[0].contains("progress=30&"));
 

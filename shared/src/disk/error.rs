@@ -1,4 +1,4 @@
-//! What can go wrong with a file, said in Go's form: verb, path, reason.
+//! Errors of files, in Go's form: verb, path, reason.
 
 use std::fmt;
 use std::io;
@@ -27,13 +27,13 @@ impl DiskError {
         DiskError { verb, path: path.to_owned(), source }
     }
 
-    /// What was tried: `open`, `write`, `fsync`, `rename` and so on.
+    /// The operation: `open`, `write`, `fsync`, `rename` and so on.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         self.verb
     }
 
-    /// What it was tried on.
+    /// The path of the operation.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -45,12 +45,12 @@ impl DiskError {
         self.source.kind()
     }
 
-    /// The system's reason by itself.
+    /// The system's error.
     pub(crate) fn into_source(self) -> io::Error {
         self.source
     }
 
-    /// Whether another handle holds the lock that was asked for.
+    /// Whether another handle holds the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.verb == "flock" && self.kind() == io::ErrorKind::WouldBlock
@@ -119,7 +119,7 @@ impl std::error::Error for DiskError {
     }
 }
 
-/// The system's own words in lower case and without the number that Rust adds, as Go says them.
+/// The system's text as Go prints it: in lower case and without the number that Rust adds.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();

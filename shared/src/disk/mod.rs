@@ -1,7 +1,7 @@
-//! The one door to files: the few verbs that crash safety is about.
+//! Access to files: the few operations that matter for crash safety.
 //!
-//! Whoever keeps something on disk is generic over [`Disk`], so that tests can run it on a [`SimDisk`]
-//! that forgets, at a crash, whatever was not synced. Two rules hold for every implementation:
+//! Code that stores something on disk is generic over [`Disk`], so that tests can run it on a [`SimDisk`] that
+//! forgets, at a crash, what was not synced. Two rules hold for every implementation:
 //!
 //! - Contents are durable after [`DiskFile::sync`], names after [`Disk::sync_dir`] of their folder.
 //! - After a failed `sync` a handle refuses all further writes: the kernel may have dropped the pages, and
@@ -29,15 +29,15 @@ pub use sim::{DiskOperation, Fault, SimDisk, SimFile};
 /// How [`Disk::open`] treats a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// An existing file, to be read.
+    /// Open an existing file for reading.
     Read,
-    /// An existing file, to be read and appended to.
+    /// Open an existing file for reading and appending.
     Append,
-    /// A new file of mode 0600; one that is in the way is emptied.
+    /// Create a file of mode 0600; an existing file is emptied.
     Create,
 }
 
-/// What stands at a path.
+/// The kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -56,13 +56,13 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Opens a regular file. Anything else (a folder, a FIFO, a device) is refused at once, never waited for.
     fn open(&self, path: &Path, how: Open) -> Result<Self::File, DiskError>;
 
-    /// What stands at `path`, `None` where nothing does.
+    /// The kind of file at `path`; `None` if there is nothing.
     fn kind(&self, path: &Path) -> Result<Option<Kind>, DiskError>;
 
-    /// How long the regular file at `path` is, in bytes, without opening it; `None` where there is none.
+    /// The length of the regular file at `path`, in bytes, without opening it; `None` if there is none.
     fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError>;
 
-    /// The path of what stands at `path`, without symbolic links: two paths with the same one are one place.
+    /// `path` without symbolic links: two paths with the same result are the same file.
     fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError>;
 
     /// The names in a folder, sorted bytewise.
@@ -90,7 +90,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
         while let Some(path) = at.filter(|p| !p.as_os_str().is_empty()) {
             match self.kind(path) {
                 Ok(Some(Kind::Dir)) => break,
-                // Something else stands there: creating the folder gives the error that says so.
+                // Something else is there: creating the folder gives the right error.
                 Ok(Some(_)) => {
                     missing.push(path);
                     break;
@@ -115,7 +115,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
 /// An open file of a [`Disk`].
 pub trait DiskFile: Send + Sync + 'static {
-    /// Where it was opened.
+    /// The path at which it was opened.
     fn path(&self) -> &Path;
 
     /// Its length in bytes.
@@ -144,17 +144,17 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Reserves room for the first `len` bytes without changing the length. No error where it is unsupported.
     fn allocate(&mut self, len: u64) -> Result<(), DiskError>;
 
-    /// Checks that the path at which the file was opened still leads to this file. It does not once the file or a
+    /// Checks that the path at which the file was opened still leads to this file. It does not if the file or a
     /// folder above it was removed or renamed, or another disk was mounted there: the next process would not find
-    /// what is written now. Checks also that no other program has made the file shorter than it was left.
+    /// what is written now. Also checks that no other program has made the file shorter.
     ///
     /// # Errors
-    /// One of which [`DiskError::is_displaced`] is true, one that names the lengths, or the system's if it cannot look.
+    /// An error with [`DiskError::is_displaced`], one that names the lengths, or the system's if the check fails.
     fn check_in_place(&self) -> Result<(), DiskError>;
 
-    /// Takes the advisory lock that keeps other processes out, without waiting.
+    /// Takes the advisory lock against other processes, without waiting.
     ///
-    /// Fails with an error of which [`DiskError::is_locked`] is true if another handle has it.
+    /// Fails with [`DiskError::is_locked`] if another handle has it.
     fn lock(&mut self) -> Result<(), DiskError>;
 }
 
@@ -170,7 +170,7 @@ pub fn parent_of(path: &Path) -> &Path {
 /// Whether a path is a symbolic link. Something must be there, and its folder too.
 ///
 /// # Errors
-/// What the disk refuses.
+/// Those of the disk.
 pub fn is_link<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
     let Some(name) = path.file_name() else { return Ok(false) };
     Ok(disk.canonical(path)? != disk.canonical(parent_of(path))?.join(name))
@@ -186,10 +186,10 @@ pub(crate) fn remove_ends_with<D: Disk>(disk: &D, dir: &Path, suffixes: &[&str])
     Ok(())
 }
 
-/// Puts a file with these bytes there, durably, in the place of one that has the name.
+/// Writes a file durably; replaces an existing one.
 ///
 /// # Errors
-/// What the disk refuses; then the old file, if there was one, is as it was.
+/// Those of the disk; then an existing file is unchanged.
 pub fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
@@ -222,7 +222,7 @@ pub(crate) fn copy<D: Disk>(disk: &D, file: &D::File, offset: u64, to: &Path) ->
     copy.sync()
 }
 
-/// Whether an error says that there is no room: on the disk, in the quota, or for a file of that size.
+/// Whether an error means that there is no space: on the disk, in the quota, or for a file of that size.
 pub(crate) fn is_full(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind;
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)

@@ -1,7 +1,7 @@
-//! A file that a tool writes because its user has named it: an export, a note of how far something has come.
+//! A file that a tool writes at a path that the user gave, such as an export or a bookmark.
 //!
-//! A regular file appears under its name only when it is complete and on the disk; what had the name stays until then.
-//! What is no regular file (a device, a FIFO, an open descriptor such as `/dev/stdout`) cannot be replaced: the bytes are
+//! A regular file appears under its name only when it is complete and durable; an existing file stays until then.
+//! Anything else (a device, a FIFO, an open descriptor such as `/dev/stdout`) cannot be replaced: the bytes are
 //! written into it. A symbolic link is followed: its target is replaced, not the link.
 
 use std::ffi::OsStr;
@@ -16,18 +16,17 @@ use rustix::io::Errno;
 
 use super::{Disk as _, DiskError, RealDisk, parent_of};
 
-/// More links than the system itself follows.
+/// The most links that are followed; the system follows fewer.
 const LINKS_MAX: usize = 40;
-/// Of a file that is new: nobody else may read what is in it.
+/// The mode of a new file: only its owner may read it.
 const NEW_FILE_MODE: u32 = 0o600;
 
-/// A file that is being written. Without [`OutputFile::finish`] nothing of it stays, unless it was written into a device or
-/// a pipe.
+/// A file that is being written. Without [`OutputFile::finish`] it is removed, unless it is a device or a pipe.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
     file: File,
-    /// Of a regular file: where it is until it is complete, and what it will replace or become.
+    /// For a regular file: its temporary path, and its final one.
     draft: Option<Draft>,
 }
 
@@ -38,12 +37,12 @@ struct Draft {
 }
 
 impl OutputFile {
-    /// Opens what stands at `path`, or begins a file that will stand there.
+    /// Opens what is at `path`, or begins a file that will be there.
     ///
     /// Opening a FIFO waits for its reader, as it does for any program.
     ///
     /// # Errors
-    /// The system's, told of `path`: a folder that is missing or may not be written, a directory in the place of the file, a
+    /// Those of the system, about `path`: a folder that is missing or not writable, a directory instead of a file, a
     /// file that this user may not write.
     pub fn create(path: &Path) -> Result<OutputFile, DiskError> {
         let failed = |errno: Errno| DiskError::new("create", path, errno.into());
@@ -59,7 +58,7 @@ impl OutputFile {
             PathTarget::Descriptor(Some(2)) => {
                 return io::stderr().as_fd().try_clone_to_owned().map(into).map_err(|e| error(path, e));
             }
-            // What the descriptor has written so far stays.
+            // Append: what was written to the descriptor so far stays.
             PathTarget::Descriptor(_) => return open_into(path, OFlags::APPEND).map(into).map_err(failed),
             PathTarget::Path(target) => target,
         };
@@ -83,10 +82,10 @@ impl OutputFile {
         Ok(made)
     }
 
-    /// Gives a regular file its name, durably. On return all is where it belongs.
+    /// Gives a regular file its name, durably.
     ///
     /// # Errors
-    /// The system's; then what was at the path is as it was.
+    /// Those of the system; then an existing file at the path is unchanged.
     pub fn finish(mut self) -> Result<(), DiskError> {
         self.file.flush().map_err(|source| error(&self.path, source))?;
         let Some(draft) = &self.draft else { return Ok(()) };
@@ -114,7 +113,7 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some(draft) = &self.draft {
-            // The error that led here is the one to tell.
+            // The error that led here is the one to report.
             drop(RealDisk.remove(&draft.temporary));
         }
     }
@@ -124,16 +123,16 @@ fn error(path: &Path, source: io::Error) -> DiskError {
     DiskError::new("write", path, source)
 }
 
-/// Where a path leads.
+/// The node at a path.
 #[derive(Debug, PartialEq, Eq)]
 enum PathTarget {
-    /// A path whose last part is no link; nothing may be there.
+    /// A path whose last part is not a link; there may be nothing.
     Path(PathBuf),
     /// An open descriptor, with its number if it is one of this process.
     Descriptor(Option<u32>),
 }
 
-/// Follows the links at a path, those to nothing too.
+/// Follows the links at a path, including dangling ones.
 fn follow(path: &Path) -> Result<PathTarget, Errno> {
     let mut at = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -152,8 +151,8 @@ fn follow(path: &Path) -> Result<PathTarget, Errno> {
     Err(Errno::LOOP)
 }
 
-/// The open descriptor that a path names. What such a name leads to cannot be had by its path: it may be a pipe, or a file
-/// that was removed.
+/// The open descriptor that a path such as `/dev/fd/3` names. Its file cannot be opened by a path: it may be a pipe,
+/// or a removed file.
 fn descriptor(path: &Path) -> Option<Option<u32>> {
     let folder = std::fs::canonicalize(parent_of(path)).ok()?;
     let mut parts = folder.components().rev();
@@ -166,7 +165,7 @@ fn descriptor(path: &Path) -> Option<Option<u32>> {
     Some(is_own.then_some(number))
 }
 
-/// Opens what is there, to write into it.
+/// Opens an existing file, to write into it.
 fn open_into(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     loop {
         match fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY | flags, Mode::empty()) {
@@ -185,15 +184,15 @@ fn begin(folder: &Path) -> Result<(PathBuf, OwnedFd), Errno> {
         match fs::open(&temporary, flags, Mode::from_raw_mode(NEW_FILE_MODE)) {
             Ok(file) => return Ok((temporary, file)),
             Err(Errno::INTR) => {}
-            // Left by a process of this number that was killed.
+            // Left by a killed process with the same process id.
             Err(Errno::EXIST) if number < LINKS_MAX => number += 1,
             Err(errno) => return Err(errno),
         }
     }
 }
 
-/// Gives a file the owner and the permissions of the one that it will replace. Where the owner cannot be kept, nobody but
-/// this user may read it.
+/// Gives a file the owner and the permissions of the one that it will replace. If the owner cannot be kept, only this
+/// user may read it.
 fn take_over(file: &File, old: &Stat) -> Result<(), Errno> {
     let new = fs::fstat(file)?;
     let mut mode = old.st_mode & 0o777;

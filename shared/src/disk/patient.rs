@@ -15,16 +15,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often the log repeats that files still cannot be opened.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Another disk, of which a call that needs a descriptor is tried again while there is none (EMFILE, ENFILE).
+/// A wrapper of another disk that retries calls that need a descriptor while there is none (EMFILE, ENFILE).
 ///
-/// That is nothing that a disk refuses: connections end, and the call succeeds. Every other error is passed on at once.
-/// Files that are open need no descriptors, so they are those of the other disk.
+/// A lack of descriptors is not an error of the disk: when connections end, the call succeeds. Every other error is
+/// returned at once. Open files need no further descriptors, so they are those of the other disk.
 ///
-/// A call may block for long: it does not belong on a thread whose other work frees descriptors.
+/// A call may block for long: do not make it on a thread whose other work frees descriptors.
 #[derive(Debug, Clone)]
 pub struct PatientDisk<D> {
     disk: D,
-    /// Nothing is waited for any more.
+    /// Whether calls no longer wait.
     stopping: Arc<AtomicBool>,
 }
 
@@ -34,7 +34,7 @@ impl<D: Disk> PatientDisk<D> {
         PatientDisk { disk, stopping: Arc::default() }
     }
 
-    /// From now on the lack of a descriptor is an error like others, for all clones: whoever stops waits no longer.
+    /// From now on a lack of descriptors is returned as an error, also by all clones: for a shutdown.
     pub fn stop_waiting(&self) {
         self.stopping.store(true, Relaxed);
     }

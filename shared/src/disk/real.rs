@@ -19,14 +19,14 @@ pub struct RealDisk;
 pub struct RealFile {
     fd: OwnedFd,
     path: PathBuf,
-    /// Device and number, which no other file has as long as this one is open.
+    /// Device and inode, which no other file has while this one is open.
     identity: (u64, u64),
-    /// As far as this file is known to reach: it was so long when it was opened, or was written up to there since.
+    /// The known length: that at the opening, or where later writes ended.
     end: u64,
     sync_failed: bool,
 }
 
-/// Turns an error number into one that says what was tried on what.
+/// Adds the operation and the path to an error number.
 fn failed(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> DiskError {
     move |errno| DiskError::new(verb, path, io::Error::from(errno))
 }
@@ -39,7 +39,7 @@ fn size(stat: &fs::Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// What stands where a regular file should.
+/// The error for something that is not a regular file.
 fn not_regular(path: &Path, stat: Option<&fs::Stat>) -> DiskError {
     let what = match stat.map(|stat| fs::FileType::from_raw_mode(stat.st_mode)) {
         Some(fs::FileType::Directory) => return failed("open", path)(Errno::ISDIR),
@@ -62,10 +62,10 @@ impl Disk for RealDisk {
             Open::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
         };
         let mode = Mode::RUSR | Mode::WUSR;
-        // Opening a FIFO would wait for its other end, for ever if there is none.
+        // Without NONBLOCK, opening a FIFO would wait for its other end.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = retry(|| fs::open(path, flags, mode)).map_err(|errno| match errno {
-            // What a socket and some devices say.
+            // The errors of sockets and some devices.
             Errno::NXIO | Errno::NODEV => not_regular(path, fs::stat(path).ok().as_ref()),
             errno => failed("open", path)(errno),
         })?;
@@ -142,7 +142,7 @@ impl RealFile {
         failed(verb, &self.path)
     }
 
-    /// Whether the file is as long as it was.
+    /// Checks that the file is not shorter than known.
     fn check_length(&self, stat: &fs::Stat) -> Result<(), DiskError> {
         let (is, was) = (size(stat), self.end);
         if is >= was {
@@ -233,7 +233,7 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Repeats a call that a signal cut short.
+/// Repeats a call that a signal interrupted.
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {

@@ -1,4 +1,4 @@
-//! What the store answers and what watchers are told, and its JSON form.
+//! Events: the store's answers, which watchers also receive, and their JSON form.
 
 mod render;
 
@@ -16,7 +16,7 @@ use render::Reader;
 pub use render::Rendering;
 pub(crate) use render::ttl_seconds;
 
-/// What was done.
+/// The action of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A read.
@@ -27,13 +27,13 @@ pub enum Action {
     Set,
     /// A change of a node that was there.
     Update,
-    /// A node went away with all below it.
+    /// A node was removed with everything below it.
     Delete,
-    /// A change of a key whose value or index was as wanted.
+    /// A change of a key whose value or index matched.
     CompareAndSwap,
-    /// A key whose value or index was as wanted went away.
+    /// A removal of a key whose value or index matched.
     CompareAndDelete,
-    /// A node reached its time and went away with all below it.
+    /// A node expired and was removed with everything below it.
     Expire,
 }
 
@@ -50,7 +50,7 @@ impl Action {
         Action::Expire,
     ];
 
-    /// The name that stands as `action` in the answer.
+    /// The name in the field `action` of the answer.
     pub fn name(self) -> &'static str {
         match self {
             Action::Get => "get",
@@ -70,21 +70,21 @@ impl Action {
     }
 }
 
-/// What happened to a node, or what was read: an answer of the store, and what watchers are told.
+/// A change or a read of a node: an answer of the store, which watchers also receive.
 ///
-/// Values are not copied: the event holds on to the nodes of the tree.
+/// Values are not copied: the event keeps the nodes of the tree alive.
 pub struct Event {
-    /// What was done.
+    /// The action of an event.
     pub action: Action,
-    /// The store's index with this answer, `X-Etcd-Index`. Not part of the JSON; of an event out of a snapshot
-    /// its own index.
+    /// The store's index at this answer, `X-Etcd-Index`. Not part of the JSON; for an event from a snapshot, its own
+    /// index.
     pub index: u64,
-    /// Whether only the expiration moved: such an event is history, but no watcher hears of it.
+    /// Whether only the expiration changed: such an event is in the history, but watchers do not receive it.
     pub refresh: bool,
     pub(crate) key: Arc<[u8]>,
     pub(crate) node: EventNode,
     pub(crate) prev: Option<EventNode>,
-    /// What [`rendered`](Event::rendered) answered first.
+    /// The cached result of [`rendered`](Event::rendered).
     pub(crate) rendering: Mutex<Option<Bytes>>,
 }
 
@@ -92,15 +92,15 @@ pub struct Event {
 #[derive(Clone)]
 pub(crate) struct EventNode {
     pub(crate) meta: Meta,
-    /// Seconds left when it happened. Not used of what was read.
+    /// The remaining seconds at the time of a change. Not used for reads.
     pub(crate) ttl: i64,
     pub(crate) content: NodeContent,
 }
 
-/// What an event shows of a node.
+/// The part of a node that an event shows.
 #[derive(Clone)]
 pub(crate) enum NodeContent {
-    /// Its indexes only: what is left of a node that went away.
+    /// Its indexes only: a removed node.
     Gone,
     /// A key with its value.
     Key(Key),
@@ -121,34 +121,34 @@ impl Event {
         Event { action, index, refresh: false, key, node, prev, rendering: Mutex::new(None) }
     }
 
-    /// The answer to what has no answer: a `SYNC`.
+    /// The answer to a `SYNC`, which has no node.
     pub fn nothing(index: u64) -> Event {
         let node = EventNode { meta: Meta::default(), ttl: 0, content: NodeContent::Gone };
         Event { index, ..Event::new(Action::Get, Arc::from([]), node, None) }
     }
 
-    /// The node's path in the store, with the prefix that clients do not see.
+    /// The node's path in the store, with the store's prefix.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// The node after what happened.
+    /// The node after the change.
     pub fn node(&self) -> NodeView<'_> {
         self.node.view(&self.key)
     }
 
-    /// The node before what happened, if there was one.
+    /// The node before the change, if there was one.
     pub fn prev(&self) -> Option<NodeView<'_>> {
         self.prev.as_ref().map(|prev| prev.view(&self.key))
     }
 
-    /// Seconds that the node has left, rounded up: of what was read as of `now`, of what happened as of that moment.
-    /// 0 for a node that stays.
+    /// The remaining seconds of the node, rounded up: for a read at `now`, for a change at its time. 0 for a node
+    /// that does not expire.
     pub fn ttl(&self, now: UnixNanos) -> i64 {
         if self.action == Action::Get { ttl_seconds(self.node.meta.expiration, now) } else { self.node.ttl }
     }
 
-    /// Whether a node came to be where there was none: the answer's status is 201.
+    /// Whether a node was created where there was none: then the answer's status is 201.
     pub fn is_created(&self) -> bool {
         match self.action {
             Action::Create => true,
@@ -159,7 +159,7 @@ impl Event {
 
     /// Appends the JSON that clients see: without the store's prefix in keys, without a final newline.
     ///
-    /// `now` gives the `ttl` of what was read; of what happened, the `ttl` is that of the moment.
+    /// `now` determines the `ttl` of a read; the `ttl` of a change is that at its time.
     pub fn write_json(&self, out: &mut Vec<u8>, now: UnixNanos) {
         render::write_event(out, self, Reader::Client { now });
     }
@@ -169,7 +169,7 @@ impl Event {
         render::write_event(out, self, Reader::Snapshot);
     }
 
-    /// The same JSON and a final newline, in pieces, of a directory that was read; `None` of anything else.
+    /// The same JSON and a final newline in pieces, for a directory that was read; `None` for anything else.
     pub fn listing(&self, now: UnixNanos) -> Option<Rendering> {
         Rendering::of(self, now)
     }
@@ -189,7 +189,7 @@ impl Event {
 }
 
 impl Event {
-    /// Lets go of what [`rendered`](Event::rendered) keeps.
+    /// Drops the cached result of [`rendered`](Event::rendered).
     pub(crate) fn forget_rendering(&self) {
         *self.rendering.lock() = None;
     }
@@ -242,7 +242,7 @@ impl EventNode {
     }
 }
 
-/// A node as an event shows it, or a child of it. For the server's own use: hidden nodes are here too.
+/// A node of an event, or a child of it. For the server's own use: hidden nodes are included.
 #[derive(Clone, Copy)]
 pub struct NodeView<'a> {
     name: &'a [u8],
@@ -276,7 +276,7 @@ impl<'a> NodeView<'a> {
         matches!(self.content, ViewContent::Dir(_))
     }
 
-    /// The store's index when it came to be.
+    /// The store's index at its creation.
     pub fn created_index(&self) -> u64 {
         self.meta.created
     }
@@ -286,7 +286,7 @@ impl<'a> NodeView<'a> {
         self.meta.modified
     }
 
-    /// When it goes away.
+    /// When it expires.
     pub fn expiration(&self) -> Option<UnixNanos> {
         self.meta.expiration
     }

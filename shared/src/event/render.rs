@@ -9,7 +9,7 @@ use crate::json;
 use crate::store::node::{Child, Dir, Meta};
 use crate::time::UnixNanos;
 
-/// Who reads it.
+/// The reader of the JSON.
 #[derive(Clone, Copy)]
 pub(super) enum Reader {
     /// A client: keys without the store's prefix, a `ttl` as of now.
@@ -21,7 +21,7 @@ pub(super) enum Reader {
     Snapshot,
 }
 
-/// About what an event's JSON has beside its keys and values.
+/// The approximate size of an event's JSON without its keys and values.
 const FRAME_BYTES: usize = 256;
 
 /// Appends the event.
@@ -70,7 +70,7 @@ fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec
             close(out, node.meta);
         }
         NodeContent::Key(key) => {
-            // Of what was read the time left is that of the answer, else that of the moment.
+            // The remaining time of a read is that at the answer, of a change that at its time.
             let ttl = match reader {
                 Reader::Client { now } if is_read => ttl_seconds(node.meta.expiration, now),
                 _ => node.ttl,
@@ -80,16 +80,17 @@ fn write_node(out: &mut Vec<u8>, node: &EventNode, is_read: bool, path: &mut Vec
     }
 }
 
-/// The answer to the read of a directory, made in pieces: it may be much longer than what fits into memory.
+/// The JSON of a directory that was read, produced in pieces: it may not fit into memory.
 ///
-/// **Invariant:** it holds the nodes that it shows, so whatever happens to the store meanwhile changes nothing.
+/// **Invariant:** it holds the nodes that it shows, so later changes of the store do not affect it.
 pub struct Rendering {
     listing: Listing,
     ended: bool,
 }
 
 impl Rendering {
-    /// Of what [`Event::write_json`] writes with this `now`, and a newline. `None` for what is no read of a directory.
+    /// For the output of [`Event::write_json`] with this `now`, and a newline. `None` if the event is not the read of
+    /// a directory.
     pub(super) fn of(event: &Event, now: UnixNanos) -> Option<Rendering> {
         let NodeContent::Listing { dir, recursive } = &event.node.content else { return None };
         let mut path = Vec::with_capacity(event.key.len() + 16);
@@ -98,8 +99,8 @@ impl Rendering {
         Some(Rendering { listing, ended: false })
     }
 
-    /// Appends the next piece: until `out` has `bytes` bytes or more; the last key may go far beyond. False once all
-    /// is written.
+    /// Appends the next piece, until `out` has `bytes` bytes or more (much more if the last key is long). False when
+    /// all is written.
     pub fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
         if self.ended {
             return false;
@@ -115,15 +116,15 @@ impl Rendering {
     }
 }
 
-/// A directory with its children, or with all below it, that is being written. Hidden nodes are left out, and with
-/// them all below them. The stack is our own: a tree may be deeper than a thread's.
+/// Writes a directory with its children, or with everything below it. Hidden nodes are left out, with everything
+/// below them. Uses a stack of its own: a tree may be deeper than a thread's stack allows.
 struct Listing {
     recursive: bool,
     reader: Reader,
     now: UnixNanos,
     /// The path of the last node that was begun, escaped.
     path: Vec<u8>,
-    /// The directories that are begun and not ended, from the top down. Empty before and after.
+    /// The open directories, from the top down. Empty before the start and after the end.
     levels: Vec<Level>,
     /// The top one, until it is begun.
     top: Option<Arc<Dir>>,
@@ -158,7 +159,7 @@ impl Listing {
             if out.len() >= bytes {
                 return true;
             }
-            // Another reference, so that the stack may grow while the children are gone over.
+            // Another reference, so that the stack can grow during the iteration over the children.
             let dir = level.dir.clone();
             let mut children = match &level.last {
                 None => dir.children.iter(),
@@ -273,7 +274,7 @@ fn close(out: &mut Vec<u8>, meta: Meta) {
     out.push(b'}');
 }
 
-/// Seconds left, a begun one counted in full; 0 without an expiration. Negative seconds are cut towards 0.
+/// The remaining seconds, rounded up; 0 without an expiration. Negative seconds are rounded towards 0.
 pub(crate) fn ttl_seconds(expiration: Option<UnixNanos>, now: UnixNanos) -> i64 {
     const SECOND: i64 = 1_000_000_000;
     let Some(UnixNanos(expiration)) = expiration else { return 0 };

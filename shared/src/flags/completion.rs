@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use super::{Flag, FlagSet, Kind};
 
-/// The script for a shell, which the set of the program and those of its sub-commands make; `None` for an unknown
+/// The completion script for a shell, from the flags of the program and its sub-commands; `None` for an unknown
 /// shell.
 pub(super) fn script(sets: &[&FlagSet], shell: &str) -> Option<String> {
     let shell = match shell {
@@ -29,8 +29,8 @@ pub(super) fn script(sets: &[&FlagSet], shell: &str) -> Option<String> {
     Some(script.replace(&wrong, &right))
 }
 
-/// The flags as `clap` sees them: enough to complete, not to parse. `clap` knows neither Go's spellings nor the checks
-/// of values.
+/// The flags as `clap` sees them: enough to complete, not to parse. `clap` knows neither Go's spellings nor the
+/// checks of values.
 fn command(set: &FlagSet) -> Command {
     let name = set.program.rsplit(' ').next().unwrap_or(set.program);
     let mut command = Command::new(name)

@@ -1,14 +1,14 @@
-//! What packagers and shells ask a program for: `--man` and `--completion SHELL`, as the first words of the line.
+//! Documents for packagers and shells: `--man` and `--completion SHELL`, as the first words of the command line.
 
 use std::ffi::OsString;
 
 use super::{FlagError, FlagSet, ValueError};
 
-/// The manual page or the completions, if the words ask for one of them; `None` if they ask for something else.
+/// The manual page or the completions, if the command line requests one of them; otherwise `None`.
 ///
-/// Of a program with sub-commands the first set is its own, the others are theirs (`etcd-dump export`), and
-/// `etcd-dump export --man` asks for the page of one. They are no flags, so that no environment variable and no
-/// file can ask for them.
+/// For a program with sub-commands the first set is its own, the others are those of the sub-commands, and `etcd-dump
+/// export --man` returns the page of one. `--man` and `--completion` are not flags, so that environment variables and
+/// files cannot set them.
 ///
 /// # Errors
 /// For a shell that is not named, or unknown.

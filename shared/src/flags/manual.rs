@@ -59,8 +59,8 @@ impl ManPage {
         let _ = writeln!(self.0, "{line}");
     }
 
-    /// The help up to the flags. Its paragraphs are told apart by what they look like: `usage:` and how to call the
-    /// program; a heading such as `examples:` and indented lines; indented lines alone; other text.
+    /// Writes the help up to the flags. The form of a paragraph decides how it is written: `usage:` and how to call
+    /// the program; a heading such as `examples:` and indented lines; indented lines alone; other text.
     fn help(&mut self, introduction: &str) {
         let mut blocks: Vec<&str> = introduction.trim().split("\n\n").collect();
         if let Some(at) = blocks.iter().position(|block| block.starts_with("usage: ")) {
@@ -90,7 +90,7 @@ impl ManPage {
         }
     }
 
-    /// Lines as they are, but for what all of them are indented by.
+    /// Writes lines as they are, without their common indentation.
     fn verbatim<'a>(&mut self, lines: impl Iterator<Item = &'a str> + Clone) {
         let indent = lines.clone().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
         self.line(".nf");
@@ -126,7 +126,7 @@ impl ManPage {
     }
 }
 
-/// A line of text: none of its characters is taken for a request.
+/// Escapes a line of text, so that it is not taken for a request.
 fn text(line: &str) -> String {
     let escaped = escape(line);
     if escaped.starts_with(['.', '\'']) || escaped.starts_with("\\*(Aq") {

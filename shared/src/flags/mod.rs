@@ -1,10 +1,10 @@
 //! Command lines by the rules of Go's `flag` package, from one list of definitions.
 //!
-//! `-name` and `--name` are the same flag; its value stands in the same word after `=` or is the next word,
-//! whatever that looks like; a boolean takes its value after `=` only. Reading stops at `--` and at the first
-//! word that is no flag. Scripts depend on these rules and on the texts and exit statuses of the refusals.
-//! `clap` knows neither, so [`FlagSet::parse`] reads the words itself. The help, manual pages and completions of shells are made
-//! from the same definitions ([`document`]).
+//! `-name` and `--name` are the same flag; its value stands in the same word after `=` or is the next word, whatever
+//! that looks like; a boolean takes its value after `=` only. Reading stops at `--` and at the first word that is no
+//! flag. Scripts depend on these rules and on the texts and exit statuses of the refusals. `clap` knows neither, so
+//! [`FlagSet::parse`] reads the words itself. The help, manual pages and completions of shells are made from the same
+//! definitions ([`document`]).
 //!
 //! A program states its flags once, as a static [`FlagSet`] of [`Group`]s: name, kind, default and help stand
 //! together. Used by `etcd`, `etcd-dump` and `etcd-migrate`; `etcdctl` has rules of its own.
@@ -29,7 +29,7 @@ pub struct Flag {
     pub name: &'static str,
     /// What values it takes.
     pub kind: Kind,
-    /// The value when nobody sets it, as it would be typed. Of the flag's kind, or empty.
+    /// The default, as it would be typed. A value of the flag's kind, or empty.
     pub default: &'static str,
     /// One or more sentences for the help.
     pub help: &'static str,
@@ -82,12 +82,12 @@ pub struct FlagSet {
     pub program: &'static str,
     /// What the program is, in a sentence.
     pub about: &'static str,
-    /// What it is given beside flags, for the usage line, or empty (`[DIR]`).
+    /// Its operands for the usage line (`[DIR]`), or empty.
     pub operands: &'static str,
     /// The help up to the flags: what the program is for, `usage:`, `examples:` and the like. Empty for the usage
     /// alone.
     pub introduction: &'static str,
-    /// What the environment variables of its flags begin with; empty if it has none.
+    /// The prefix of the environment variables of its flags; empty if it has none.
     pub environment: &'static str,
     /// The flags by heading.
     pub groups: &'static [Group],
@@ -104,10 +104,10 @@ impl FlagSet {
         self.flags().find(|flag| flag.name == name)
     }
 
-    /// What was probably meant, as a sentence, where [`FlagSet::parse`] met an unknown flag.
+    /// A "did you mean" sentence, if [`FlagSet::parse`] found an unknown flag.
     pub fn hint(&self, error: &FlagError) -> Option<String> {
         let FlagError::NotDefined(name) = error else { return None };
-        // Flags that do nothing any more are nobody's intention.
+        // Do not suggest flags without effect.
         let known = self.flags().filter(|flag| !matches!(flag.kind, Kind::Ignored | Kind::Removed));
         let names = known.map(|flag| flag.name).chain(["help"]);
         closest(name, names).map(|name| format!("Did you mean -{name}?"))

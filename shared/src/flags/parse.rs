@@ -10,7 +10,7 @@ use crate::quote::quote;
 /// Why a command line could not be read. The texts are those of Go's `flag` package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
-    /// `-h` or `--help` was asked for: no mistake, print the help.
+    /// `-h` or `--help`: print the help.
     #[error("help requested")]
     Help,
     /// No flag of this name.
@@ -54,7 +54,7 @@ impl FlagError {
     }
 }
 
-/// The values of a program's flags: those that somebody set, and the defaults of the others.
+/// The values of a program's flags: those that were set, and the defaults of the others.
 #[derive(Debug, Clone)]
 pub struct Values {
     definitions: FlagSet,
@@ -66,7 +66,7 @@ pub struct Values {
 }
 
 impl FlagSet {
-    /// Reads a command line (without the program's name) up to the first word that is no flag.
+    /// Parses a command line (without the program's name) up to the first operand.
     ///
     /// The last occurrence of a flag wins.
     pub fn parse(&self, words: impl IntoIterator<Item = OsString>) -> Result<Values, FlagError> {
@@ -114,7 +114,7 @@ fn into_text(word: OsString) -> Result<String, FlagError> {
     word.into_string().map_err(|word| FlagError::NotText(quote(&*word.to_string_lossy())))
 }
 
-/// Takes a word apart into a flag's name and the value in the same word; `None` if it is no flag.
+/// Splits a word into a flag's name and the value in the same word; `None` if it is not a flag.
 fn split(word: &str) -> Result<Option<(&str, Option<&str>)>, FlagError> {
     let Some(body) = word.strip_prefix('-') else { return Ok(None) };
     if body.is_empty() || body == "-" {
@@ -150,7 +150,7 @@ impl Values {
         Ok(())
     }
 
-    /// Whether somebody set the flag, be it to its default.
+    /// Whether the flag was set, even if to its default.
     pub fn is_set(&self, name: &str) -> bool {
         self.set.contains_key(name)
     }

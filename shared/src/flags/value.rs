@@ -1,4 +1,4 @@
-//! The values of flags: how each kind is read, and what is said when it cannot be.
+//! The values of flags: how each kind is parsed, and the errors.
 
 /// What values a flag takes.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +17,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Text that the function accepts, or refuses with a reason.
     Checked(fn(&str) -> Result<(), String>),
-    /// Accepted with any value or none, noted and not used.
+    /// Accepted with any value or none, recorded and not used.
     Ignored,
     /// Known from older versions and refused with any value.
     Removed,
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// A value that was read.
+/// A parsed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
@@ -77,7 +77,7 @@ pub enum ValueError {
         /// The most that is accepted.
         max: u64,
     },
-    /// None of the words that the flag takes.
+    /// Not one of the words that the flag takes.
     #[error("invalid value")]
     Choice,
     /// A flag of an older version that has no successor.

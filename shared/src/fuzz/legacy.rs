@@ -7,8 +7,8 @@ use crate::legacy::log::{self, LogEnd, LogEntry, Reader};
 use crate::legacy::{Command, Conf, Info, StandbyInfo, snapshot};
 use crate::store::Store;
 
-/// Reads a log. What was read is there in the bytes, is read again when it is written again, and a search behind
-/// damage comes to an end.
+/// Reads a log. Entries must be in the bytes, must be equal after writing and reading them again, and a search after
+/// damage must end.
 ///
 /// # Panics
 /// If that is not so.

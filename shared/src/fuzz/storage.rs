@@ -22,8 +22,8 @@ pub fn wal_reader(bytes: &[u8]) {
     assert!(records == again && end == again_end, "a prefix of whole records reads otherwise");
 }
 
-/// Surveys a segment, as one of 2.x and of 3.x. What a reader finds is found, and whatever is proven must be in a log
-/// in which only that is; places do not overlap, and the bytes between them are told as damaged.
+/// Surveys a segment, as one of 2.x and of 3.x. It must find what a reader finds; proven records must be readable in
+/// a log of only those; spans must not overlap, and the bytes between them must be reported as damaged.
 ///
 /// # Panics
 /// If that is not so.
@@ -94,7 +94,7 @@ fn read_all(bytes: &[u8]) -> (Vec<Record>, usize) {
     (records, usize::try_from(reader.offset()).unwrap_or(usize::MAX))
 }
 
-/// Opens a log of one segment: it is refused and unchanged, or opens and then opens alike for ever.
+/// Opens a log of one segment: it is refused and unchanged, or opens, and then always opens with the same contents.
 ///
 /// # Panics
 /// If that is not so.

@@ -1,4 +1,4 @@
-//! What the entries of the log ask for: JSON, in every form that etcd 0.1 to 0.4 wrote.
+//! The commands in the entries of the log: JSON, in every form that etcd 0.1 to 0.4 wrote.
 //!
 //! | name | since | fields |
 //! |---|---|---|
@@ -17,8 +17,8 @@
 //! | `etcd:get` | 0.1, 0.4.6 | key; recursive, Sorted (0.4.6) |
 //! | `etcd:watch` | 0.1 only | key, sinceIndex |
 //!
-//! A field that none of them wrote is refused, and so is one that is missing although all wrote it: the log has
-//! no checksum, and Go's decoder would take a damaged name for an empty value.
+//! An unknown field is refused, and so is a missing one that all versions wrote: the log has no checksum, and Go's
+//! decoder would take a damaged name for an empty value.
 
 use std::borrow::Cow;
 
@@ -31,9 +31,9 @@ use super::Time;
 pub enum Command<'a> {
     /// A leader's first entry.
     Nop,
-    /// A member comes in, or comes back.
+    /// A member joins, for the first time or again.
     Join(Join<'a>),
-    /// A member is taken out.
+    /// A member is removed.
     Remove(Remove<'a>),
     /// The cluster's settings.
     SetClusterConfig(ClusterConfig),
@@ -51,7 +51,7 @@ pub enum Command<'a> {
     CompareAndSwap(CompareAndSwap<'a>),
     /// Removes a key that has a value or an index.
     CompareAndDelete(CompareAndDelete<'a>),
-    /// The leader's clock: what is due goes.
+    /// The leader's clock: expired keys are removed.
     Sync(Sync),
     /// A read through the log.
     Get(Get<'a>),
@@ -123,7 +123,7 @@ pub struct Set<'a> {
     /// The value.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
-    /// When it goes.
+    /// When it expires.
     #[serde(rename = "expireTime")]
     pub expire_time: Time,
     /// Whether it is a directory; 0.1 does not say.
@@ -140,7 +140,7 @@ pub struct Create<'a> {
     /// The value.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
-    /// When it goes.
+    /// When it expires.
     #[serde(rename = "expireTime")]
     pub expire_time: Time,
     /// Whether the store chooses the name: its next index.
@@ -160,7 +160,7 @@ pub struct Update<'a> {
     /// The new value.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
-    /// When it goes.
+    /// When it expires.
     #[serde(rename = "expireTime")]
     pub expire_time: Time,
 }
@@ -193,7 +193,7 @@ pub struct TestAndSet<'a> {
     /// The value that it must have; empty also for a key that is not there.
     #[serde(rename = "PrevValue", alias = "prevValue", borrow)]
     pub prev_value: Cow<'a, str>,
-    /// When it goes.
+    /// When it expires.
     #[serde(rename = "expireTime")]
     pub expire_time: Time,
 }
@@ -208,7 +208,7 @@ pub struct CompareAndSwap<'a> {
     /// The new value.
     #[serde(borrow)]
     pub value: Cow<'a, str>,
-    /// When it goes.
+    /// When it expires.
     #[serde(rename = "expireTime")]
     pub expire_time: Time,
     /// The value that it must have, unless empty.

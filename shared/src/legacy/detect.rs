@@ -1,4 +1,4 @@
-//! What kind of directory it is.
+//! Detects the kind of a data directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,15 @@ use super::files::{Conf, FileError, Info, StandbyInfo};
 use super::snapshot;
 use crate::disk::{Disk, DiskFile, Kind, Open};
 
-/// What [`look`] finds of etcd 0.x in a directory.
+/// What [`detect`] finds of etcd 0.x in a directory.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LegacyDir {
-    /// Nothing of it, or nothing but files of a member that never began.
+    /// Nothing, or only files of a member that never started.
     Nothing,
     /// A member's data.
     Member,
-    /// A machine that was a standby when it stopped. It may have been a member before; what it holds since then is
-    /// not the cluster's any more.
+    /// A machine that was a standby when it stopped. It may have been a member before, but its data are no longer
+    /// those of the cluster.
     Standby(StandbyInfo),
 }
 
@@ -39,7 +39,7 @@ pub fn snapshot_dir(data_dir: &Path) -> PathBuf {
 /// Reads `conf`, if it is there.
 ///
 /// # Errors
-/// Where it cannot be read, or is not what etcd writes.
+/// If it cannot be read, or etcd did not write it.
 pub fn conf<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Conf>, FileError> {
     Conf::read(disk, &conf_path(data_dir))
 }
@@ -47,7 +47,7 @@ pub fn conf<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Conf>, FileErro
 /// Reads `standby_info`, if it is there.
 ///
 /// # Errors
-/// Where it cannot be read, or is not what etcd writes.
+/// If it cannot be read, or etcd did not write it.
 pub fn standby_info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<StandbyInfo>, FileError> {
     StandbyInfo::read(disk, &data_dir.join("standby_info"))
 }
@@ -55,15 +55,15 @@ pub fn standby_info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Standby
 /// Reads `info` of 0.1 and 0.2, if it is there.
 ///
 /// # Errors
-/// Where it cannot be read, or is not what etcd writes.
+/// If it cannot be read, or etcd did not write it.
 pub fn info<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Info>, FileError> {
     Info::read(disk, &data_dir.join("info"))
 }
 
-/// Tells what a directory holds of etcd 0.x. Whether something newer stands beside it is not asked.
+/// Detects what a directory holds of etcd 0.x. Newer files beside it are not checked.
 ///
-/// As 0.4 does at its start: a standby comes first; then what tells of a member is a log with entries, a snapshot,
-/// or a `conf` that says that there were entries.
+/// As 0.4 does at its start: it is a standby if `standby_info` says so; a member if there is a log with entries, a
+/// snapshot, or a `conf` that says that there were entries.
 ///
 /// # Errors
 /// Where a file cannot be read.

@@ -1,6 +1,6 @@
 //! The small files beside the log, all of them JSON.
 //!
-//! Unknown members are passed over: these files say little, and a later patch release may have said more.
+//! Unknown fields are ignored: a later patch release may have added some.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::disk::{Disk, DiskError, read_file};
 /// No such file is longer; a cluster of 0.4 has at most some dozens of machines.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// `conf`: how far this member knew the log to be committed, and who the others are.
+/// `conf`: the commit index that this member knew, and the other members.
 ///
 /// It is written when the members change and when the server is stopped in good order, so the commit index lags
 /// behind the log.
@@ -20,7 +20,7 @@ pub struct Conf {
     /// Entries up to here are committed.
     #[serde(rename = "commitIndex")]
     pub commit_index: u64,
-    /// The members but for this one.
+    /// The other members.
     #[serde(deserialize_with = "null_is_empty", default)]
     pub peers: Vec<ConfPeer>,
 }
@@ -36,10 +36,10 @@ pub struct ConfPeer {
     pub connection_string: String,
 }
 
-/// `standby_info`: written by a machine that is, or was, a standby: one that only passes requests on.
+/// `standby_info`: written by a machine that is, or was, a standby, which only forwards requests.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct StandbyInfo {
-    /// Whether it was one when it stopped.
+    /// Whether it was a standby when it stopped.
     #[serde(rename = "Running")]
     pub running: bool,
     /// The members when it last looked.
@@ -66,7 +66,7 @@ pub struct StandbyMember {
     pub peer_url: String,
 }
 
-/// `info`: what a member of 0.1 or 0.2 knew of itself. 0.4 passes over it.
+/// `info`: the own name and addresses of a member of 0.1 or 0.2. 0.4 ignores it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Info {
     /// The member's own name.
@@ -91,10 +91,10 @@ where
 /// Why one of the small files cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system did not give it.
+    /// It could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// It is not what etcd writes.
+    /// etcd did not write it.
     #[error("{} is damaged: expected {expected}: {problem}", file.display())]
     Damaged {
         /// The file.
@@ -120,7 +120,7 @@ macro_rules! decoder {
             /// Reads the file; `None` if there is none.
             ///
             /// # Errors
-            /// Where it cannot be read, or is not what etcd writes.
+            /// If it cannot be read, or etcd did not write it.
             pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<Option<$type>, FileError> {
                 let Some(text) = read_if_there(disk, file)? else { return Ok(None) };
                 let damaged =

@@ -1,4 +1,4 @@
-//! The data directory of etcd 0.1, 0.2 and 0.4: pure decoders, nothing is changed and nothing is guessed.
+//! The data directory of etcd 0.1, 0.2 and 0.4: pure decoders that change nothing and guess nothing.
 //!
 //! ```text
 //! DATA_DIR/log                     every entry of the raft log, see [`log`]
@@ -8,8 +8,7 @@
 //! DATA_DIR/info                    0.1 and 0.2 only: the member's own name and addresses, see [`Info`]
 //! ```
 //!
-//! [`look`] tells what kind of directory it is. What the commands of the log do is decided by whoever replays
-//! them: the decoders only say what stands there.
+//! [`detect`] returns the kind of a directory. The decoders only decode the commands of the log; callers apply them.
 
 pub mod command;
 pub mod files;

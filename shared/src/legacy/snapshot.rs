@@ -48,7 +48,7 @@ pub struct SnapshotName {
 /// Why a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The system did not give it.
+    /// It could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// It is damaged.
@@ -88,7 +88,7 @@ pub enum SnapshotDamage {
     /// The state is not base64.
     #[error("expected base64 as the state: {0}")]
     State(String),
-    /// The name tells of another entry than the content.
+    /// The name and the content have different entries.
     #[error(
         "its name tells of entry {index} of term {term}, its content of entry {last_index} of term {last_term}"
     )]
@@ -144,7 +144,7 @@ pub fn newest<D: Disk>(disk: &D, dir: &Path) -> Result<Option<PathBuf>, DiskErro
 /// Reads a snapshot. Takes as much memory as the file.
 ///
 /// # Errors
-/// Where it cannot be read or is damaged.
+/// If it cannot be read or is damaged.
 pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<Snapshot, SnapshotError> {
     let damaged = |damage| SnapshotError::Damaged { file: file.to_owned(), damage };
     let snapshot = decode(read_file(disk, file, FILE_BYTES_MAX)?).map_err(damaged)?;
@@ -224,7 +224,7 @@ fn decode_base64(bytes: &mut [u8], start: usize, end: usize) -> Result<usize, Sn
                 until - start
             )));
         }
-        // What is written is never longer than what was read, so it does not reach what is still to be read.
+        // The output is never longer than the input so far, so it does not overwrite unread input.
         bytes[to..to + decoded].copy_from_slice(&part[..decoded]);
         to += decoded;
         from = until;

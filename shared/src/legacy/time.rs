@@ -8,7 +8,7 @@ use crate::time::UnixNanos;
 
 /// A point in time in a command: RFC 3339 with up to nine decimals and any zone.
 ///
-/// 0.2 and later say "never" by the start of the year 1, 0.1 by the start of 1970.
+/// 0.2 and later write the start of the year 1 for "never", 0.1 the start of 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(jiff::Timestamp);
 
@@ -44,7 +44,7 @@ impl Time {
         i64::try_from(nanos).unwrap_or_else(|_| self.0.as_second())
     }
 
-    /// Nanoseconds since 1970. What lies outside the years 1677 to 2262 is as good as the nearest of them.
+    /// Nanoseconds since 1970. Times outside the years 1677 to 2262 become the nearest time within them.
     #[must_use]
     pub fn unix_nanos(self) -> UnixNanos {
         let nanos = self.0.as_nanosecond().clamp(i64::MIN.into(), i64::MAX.into());

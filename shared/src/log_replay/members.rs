@@ -1,4 +1,4 @@
-//! The members as they stand in a store, and what the log does to them.
+//! The members in a store, and their changes by the log.
 
 use std::collections::BTreeSet;
 
@@ -17,21 +17,21 @@ pub fn members(store: &Store) -> BTreeSet<u64> {
     event.node().children().filter_map(|child| id_of(child.name())).collect()
 }
 
-/// Whether that member was removed: it never comes back.
+/// Whether a member was removed; its id is never used again.
 #[must_use]
 pub fn is_removed(store: &Store, id: u64) -> bool {
     let path = format!("/0/removed_members/{}", MemberId(id));
     store.get(path.as_bytes(), false, false).is_ok()
 }
 
-/// Whether a request is one by which a member that was removed publishes itself: servers pass over it.
+/// Whether a request publishes the attributes of a removed member: servers ignore it.
 #[must_use]
 pub fn is_of_removed(store: &Store, request: &pb::Request) -> bool {
     &request.method[..] == b"PUT" && attributes_of(&request.path).is_some_and(|id| is_removed(store, id))
 }
 
-/// Makes a change of the members as all servers do; false for one that they refuse. Of 3.x it knows members without a
-/// vote, too.
+/// Applies a change of the members as all servers do; false for one that they refuse. Also supports the members
+/// without a vote of 3.x.
 pub fn change(store: &mut Store, change: &pb::ConfChange) -> bool {
     let context = change.context.as_deref().unwrap_or_default();
     let context: Context = serde_json::from_slice(context).unwrap_or_default();
@@ -71,11 +71,11 @@ pub fn change(store: &mut Store, change: &pb::ConfChange) -> bool {
         }
         _ => return false,
     };
-    // Only a store that no server has written can refuse it.
+    // Only a store that a server has not written can refuse it.
     written.is_ok()
 }
 
-/// Writes what 3.5 writes by requests of its own, where older servers use requests to the v2 store.
+/// Applies a membership request of 3.5; older servers use requests to the v2 store.
 pub fn publish(store: &mut Store, change: &V3Membership) {
     let (path, value) = match change {
         V3Membership::Version(version) => ("/0/version".to_owned(), version.to_vec()),
@@ -85,7 +85,7 @@ pub fn publish(store: &mut Store, change: &V3Membership) {
             (format!("/0/members/{}/attributes", MemberId(*member)), encode(&value))
         }
     };
-    // Only a store that no server has written can refuse it.
+    // Only a store that a server has not written can refuse it.
     let _ = store.set(path.as_bytes(), false, &value, Expiry::default(), NOW);
 }
 
@@ -106,7 +106,7 @@ fn id_of(name: &[u8]) -> Option<u64> {
     std::str::from_utf8(name).ok()?.parse().ok().map(|MemberId(id)| id)
 }
 
-/// Whose attributes stand at a path of the store.
+/// The member whose attributes are at a path of the store.
 fn attributes_of(path: &[u8]) -> Option<u64> {
     id_of(path.strip_prefix(b"/0/members/")?.strip_suffix(b"/attributes")?)
 }
@@ -145,7 +145,7 @@ fn null_as_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// JSON of one of our own types, which always can be written.
+/// Encodes one of these types as JSON, which cannot fail.
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     match crate::json::to_vec(value) {
         Ok(bytes) => bytes,

@@ -1,6 +1,6 @@
 //! Replays a log: the v2 store and the members as a server has them after each entry.
 //!
-//! For programs that look at a directory without a server. Pure; what a server would not survive is an error here.
+//! For tools that read a directory without a server. Pure; entries on which a server would stop are errors here.
 
 mod members;
 
@@ -17,10 +17,10 @@ use crate::time::UnixNanos;
 use crate::v2;
 use crate::wal::Frames;
 
-/// Remaining times are shown to nobody here.
+/// The time is not used: remaining times are not shown here.
 const NOW: UnixNanos = UnixNanos::ZERO;
 
-/// A store and its members at one place of a log.
+/// A store and its members at one entry of a log.
 pub struct LogReplay {
     store: Store,
     voters: BTreeSet<u64>,
@@ -28,20 +28,20 @@ pub struct LogReplay {
     frames: Frames,
 }
 
-/// What came of an entry.
+/// The result of applying an entry.
 #[derive(Debug)]
 pub enum Applied {
-    /// Nothing is in it.
+    /// The entry is empty.
     Nothing,
     /// A request to the store.
     Request(pb::Request, Result<Event, ApiError>),
-    /// A request about a member that was removed; no server carries it out.
+    /// A request about a removed member, which servers ignore.
     OfRemoved(pb::Request),
-    /// A request of 3.x. Of these the store takes those about the cluster only.
+    /// A v3 request. Only those about the membership change the store.
     V3(crate::entry::V3Request),
     /// A change of the members, and whether it was accepted.
     Change(pb::ConfChange, bool),
-    /// Changes of the members that this program does not know how to make.
+    /// Several changes of the members, which are not supported.
     Changes,
 }
 
@@ -61,7 +61,7 @@ impl LogReplay {
     /// After a snapshot.
     ///
     /// # Errors
-    /// If its body is no store.
+    /// If its body is not a store.
     pub fn from_snapshot(snapshot: &pb::Snapshot, frames: Frames) -> Result<LogReplay, RecoverError> {
         let json = snapshot.data.as_deref().unwrap_or_default();
         let metadata = &snapshot.metadata;
@@ -79,7 +79,7 @@ impl LogReplay {
         &self.store
     }
 
-    /// Who votes.
+    /// The ids of the voters.
     #[must_use]
     pub fn voters(&self) -> &BTreeSet<u64> {
         &self.voters

@@ -1,4 +1,4 @@
-//! The side that is dialled.
+//! Accepting connections.
 
 use std::io;
 use std::net::IpAddr;
@@ -24,29 +24,29 @@ use super::reloaded::Reloaded;
 use super::stream::{Encrypted, Stream};
 use super::verify::{ClientVerifier, recording};
 
-/// How long the other side may take to agree on keys.
+/// The time limit of a TLS handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How requests begin that are not encrypted.
+/// How plain HTTP requests begin.
 const PLAIN_REQUEST_STARTS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 
-/// The answer to those.
+/// The answer to a plain HTTP request.
 const PLAIN_REQUEST_ANSWER: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// How long we read on after it.
+/// How long to read on after that answer.
 const PLAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// How long the same refusal of the same host is not told again.
+/// How long the same refusal of the same host is not logged again.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many refusals are remembered, so that they are not told again. Beyond it they are not told at all.
+/// How many refusals are remembered, so that they are not logged again. Further ones are not logged at all.
 const LOGGED_REFUSALS_MAX: usize = 64;
 
-/// Makes a [`Stream`] of each socket that a listener takes in. Clones share everything.
+/// Makes a [`Stream`] of each accepted socket. Clones share everything.
 ///
-/// With TLS, the files are looked at before each connection, and read again when they have changed; what cannot
-/// be used then is logged, and what was there before stays in use.
+/// With TLS, the files are checked before each connection, and read again when they have changed; files that cannot
+/// be used then are logged, and the old contents stay in use.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     tls: Option<Arc<Tls>>,
@@ -66,7 +66,7 @@ struct ServerTlsConfig {
     side: Arc<LocalSide>,
 }
 
-/// A refusal that was told.
+/// A refusal that was logged.
 #[derive(Debug)]
 struct LoggedRefusal {
     host: Option<IpAddr>,
@@ -74,33 +74,33 @@ struct LoggedRefusal {
     at: Instant,
 }
 
-/// Why a connection could not be taken in. The other side is told by the protocol, as far as it allows.
+/// Why a connection could not be accepted. The other side learns it as far as the protocol allows.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The connection broke.
     #[error("{}", io_reason(.0))]
     Io(#[from] io::Error),
-    /// The two sides do not agree.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] TlsFailure),
-    /// The other side does not encrypt, and was told to.
+    /// The other side sent a plain HTTP request, and got an answer that says to use TLS.
     #[error("client sent an HTTP request to an HTTPS server")]
     Plain,
-    /// The other side takes too long.
+    /// The handshake took too long.
     #[error("TLS handshake timeout")]
     Slow,
 }
 
 impl Acceptor {
-    /// Takes every connection in as it is.
+    /// Accepts connections without encryption.
     #[must_use]
     pub fn plain() -> Acceptor {
         Acceptor { tls: None }
     }
 
-    /// Takes connections in by TLS.
+    /// Accepts TLS connections.
     ///
-    /// What others will not like about the certificate is logged, now and when it changes.
+    /// Faults of the certificate that others may refuse are logged, now and when it changes.
     ///
     /// # Errors
     /// When a file cannot be used, or there is no certificate.
@@ -126,10 +126,10 @@ impl Acceptor {
         self.tls.is_some()
     }
 
-    /// Agrees with the other side on how to talk. Refusals are logged here.
+    /// Does the handshake of a connection. Refusals are logged here.
     ///
     /// # Errors
-    /// When that fails; nothing is left to do for the connection then.
+    /// If it fails; then there is nothing more to do for the connection.
     pub async fn accept(&self, socket: TcpStream) -> Result<Stream, AcceptError> {
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(socket)) };
         let host = socket.peer_addr();
@@ -139,7 +139,7 @@ impl Acceptor {
         if let Err(error) = &result {
             let whom = tls.files.role.whom();
             let from = host.as_ref().map_or_else(|_| "?".to_owned(), ToString::to_string);
-            // Checks of load balancers connect and hang up; that is no news.
+            // Health checks of load balancers connect and hang up: do not log those.
             if !matches!(error, AcceptError::Io(_)) && tls.should_log(host.ok().map(|host| host.ip()), error)
             {
                 tracing::warn!(target: "transport", "rejected connection of {whom} {from}: {error}");
@@ -156,7 +156,7 @@ impl Tls {
         let mut start = [0; 5];
         let read = socket.peek(&mut start).await?;
         if PLAIN_REQUEST_STARTS.iter().any(|plain| start[..read] == **plain) {
-            // Who hangs up with input left resets the connection, and the answer may be lost.
+            // Closing with unread input resets the connection, and the answer may be lost.
             let _ = timeout(PLAIN_TIME_MAX, answer_plain_request(&mut socket)).await;
             return Err(AcceptError::Plain);
         }
@@ -173,7 +173,7 @@ impl Tls {
         }
     }
 
-    /// Whether a refusal was not told for a while.
+    /// Whether a refusal was not logged recently.
     fn should_log(&self, host: Option<IpAddr>, error: &AcceptError) -> bool {
         let (text, now) = (error.to_string(), Instant::now());
         let mut refusals = self.refusals.lock();
@@ -199,11 +199,11 @@ impl ServerTlsConfig {
     fn read(files: &ServerTlsFiles) -> Result<ServerTlsConfig, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (cert, key) = (files.cert.as_deref(), files.key.as_deref());
-        // Clients of a server often check nothing; members are as strict as we are.
+        // Clients of a server often check nothing; members are as strict as this side.
         let any_version = files.role != Role::Peers;
         let own = Identity::read(cert, key, any_version, &provider)?
             .ok_or(TlsFileError::HalfPair { key: String::new(), cert: String::new() })?;
-        // Read even where nobody is asked for a certificate, so that a mistake is found before it matters.
+        // Read even if clients need no certificate, so that a mistake is found before it matters.
         let roots = read_authorities(&files.ca)?;
         let broken = |error: &dyn std::fmt::Display| TlsFileError::Broken {
             path: own.path.display().to_string(),

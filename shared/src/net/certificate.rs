@@ -1,13 +1,13 @@
-//! What a certificate says about itself, for error texts and for names that the TLS library does not look at.
+//! The fields of a certificate, for error texts and for names that the TLS library does not check.
 //!
 //! Nothing here decides whether a certificate is trusted.
 
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// As much of a name as goes into one line of a log.
+/// The longest name in a log line, in characters.
 const NAME_CHARS_MAX: usize = 120;
 
-/// What a certificate says about itself.
+/// The fields of a certificate.
 #[derive(Debug, Clone)]
 pub(super) struct CertificateFields {
     /// `O=scenario, CN=alice`.
@@ -20,18 +20,18 @@ pub(super) struct CertificateFields {
     pub(super) not_before: i64,
     /// Seconds since 1970.
     pub(super) not_after: i64,
-    /// Whether it may show a server to its clients.
+    /// Whether it is valid for a server.
     pub(super) server_auth: bool,
-    /// Whether it may show a client to servers.
+    /// Whether it is valid for a client.
     pub(super) client_auth: bool,
     /// 1 or 3.
     pub(super) version: u32,
-    /// The hash of its signature, when that is one that nobody accepts any more.
+    /// The hash of its signature, if that is one that TLS libraries refuse.
     pub(super) weak_hash: Option<&'static str>,
 }
 
 impl CertificateFields {
-    /// `None` when the bytes are no certificate.
+    /// `None` if the bytes are not a certificate.
     pub(super) fn read(der: &[u8]) -> Option<CertificateFields> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let usage = certificate.extended_key_usage().ok().flatten().map(|extension| extension.value);
@@ -53,19 +53,19 @@ impl CertificateFields {
         })
     }
 
-    /// Whether the common name is this host's. As the original looked at it: not for IP addresses, and only
-    /// where no DNS names are given.
+    /// Whether the common name is this host's. As in the original, not for IP addresses, and only if the certificate
+    /// has no DNS names.
     pub(super) fn common_name_is(&self, host: &str) -> bool {
         !self.has_dns_names && self.common_name.as_deref().is_some_and(|name| matches_host(name, host))
     }
 }
 
-/// Whether a certificate is for this public key, which is given as it stands in certificates.
+/// Whether a certificate is for this public key, given in the encoding of certificates.
 pub(super) fn public_key_is(der: &[u8], key: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.public_key().raw == key)
 }
 
-/// The hash of a signature algorithm, when it is one that is refused.
+/// The hash of a signature algorithm, if it is refused.
 fn weak_hash(oid: &str) -> Option<&'static str> {
     match oid {
         "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" | "1.2.840.10040.4.3" | "1.3.14.3.2.29" => Some("SHA-1"),
@@ -75,7 +75,7 @@ fn weak_hash(oid: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name, of which the first label may be `*`, is that of a host.
+/// Whether a name, whose first label may be `*`, matches a host.
 fn matches_host(pattern: &str, host: &str) -> bool {
     let labels = |name: &str| -> Vec<String> {
         name.trim_end_matches('.').split('.').map(str::to_ascii_lowercase).collect()
@@ -86,7 +86,7 @@ fn matches_host(pattern: &str, host: &str) -> bool {
         && pairs.fold(true, |same, (at, (a, b))| same && !b.is_empty() && (a == b || (at == 0 && a == "*")))
 }
 
-/// A name that others chose, safe to show.
+/// A name from a certificate, safe to print.
 fn printable(name: &str) -> String {
     let mut out: String =
         name.chars().map(|c| if c.is_control() { '?' } else { c }).take(NAME_CHARS_MAX).collect();

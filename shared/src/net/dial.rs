@@ -1,4 +1,4 @@
-//! The side that dials.
+//! Dialling.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,18 +25,18 @@ use super::stream::{Encrypted, Stream};
 use super::verify::{RejectAllVerifier, ServerVerifier, recording};
 use crate::url::{Scheme, Url};
 
-/// A connection may be silent for days; a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
+/// TCP keep-alive: a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
 pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const KEEPALIVE_RETRIES: u32 = 3;
 
-/// As long as the original waits for the other side's part of a TLS handshake.
+/// The time limit of a TLS handshake, as in the original.
 pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How to reach others. Clones share everything.
+/// Makes connections. Clones share everything.
 ///
-/// The files are looked at before each TLS connection, and read again when they have changed; what cannot be
-/// used then is logged, and what was there before stays in use.
+/// The files are checked before each TLS connection, and read again when they have changed; files that cannot be used
+/// then are logged, and the old contents stay in use.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     tls: Option<Arc<Tls>>,
@@ -47,7 +47,7 @@ struct Tls {
     watched: Reloaded<ClientTlsConfig>,
 }
 
-/// All that a TLS connection needs.
+/// What a TLS connection needs.
 #[derive(Debug)]
 pub(super) struct ClientTlsConfig {
     provider: Arc<CryptoProvider>,
@@ -80,7 +80,7 @@ pub enum DialError {
         /// What the resolver said.
         reason: String,
     },
-    /// Nobody takes the connection in.
+    /// The connection was not accepted.
     #[error("dial tcp {address}: {reason}")]
     Connect {
         /// The address tried.
@@ -90,10 +90,10 @@ pub enum DialError {
         /// Its kind.
         kind: std::io::ErrorKind,
     },
-    /// The port of a URL is none.
+    /// The port of a URL is not valid.
     #[error("dial tcp: invalid port {0}")]
     Port(String),
-    /// The connection broke while the two sides agreed on keys.
+    /// The connection broke during the TLS handshake.
     #[error("read tcp {address}: {reason}")]
     Broken {
         /// The other side.
@@ -101,19 +101,19 @@ pub enum DialError {
         /// What the system said.
         reason: String,
     },
-    /// The other side hung up instead of agreeing on keys.
+    /// The other side closed the connection during the TLS handshake.
     #[error("unexpected EOF from {address}")]
     Eof {
         /// The other side.
         address: String,
     },
-    /// The two sides do not agree, or do not trust each other.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] TlsFailure),
 }
 
 impl DialError {
-    /// Whether the host is there and no program takes connections in at the port.
+    /// Whether the host answers but no program listens at the port.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, DialError::Connect { kind: std::io::ErrorKind::ConnectionRefused, .. })
@@ -121,10 +121,10 @@ impl DialError {
 }
 
 impl Target {
-    /// Where a URL leads to.
+    /// The target of a URL.
     ///
     /// # Errors
-    /// When its port is larger than ports are.
+    /// If its port is too large.
     pub fn of(url: &Url) -> Result<Target, DialError> {
         let port = match url.port() {
             "" => 0,
@@ -145,7 +145,7 @@ impl Target {
 }
 
 impl Target {
-    /// The host; to Go no host at all is the own one.
+    /// The host; for Go, an empty host is the own machine.
     pub(super) fn host_or_own(&self) -> &str {
         if self.host.is_empty() { "localhost" } else { &self.host }
     }
@@ -172,11 +172,11 @@ impl Dialer {
         Ok(Dialer { tls: Some(Arc::new(Tls { watched })) })
     }
 
-    /// Connects to the host of a URL. Finding and connecting take `time_max` at most, a TLS handshake up to ten
+    /// Connects to the host of a URL. Name lookup and connecting take `time_max` at most, a TLS handshake up to ten
     /// seconds more.
     ///
     /// # Errors
-    /// When that does not succeed.
+    /// If there is no connection.
     pub async fn dial(&self, url: &Url, time_max: Duration) -> Result<Stream, DialError> {
         self.connect(&Target::of(url)?, time_max).await
     }
@@ -184,18 +184,18 @@ impl Dialer {
     /// Connects to a host and port, as [`Dialer::dial`].
     ///
     /// # Errors
-    /// When that does not succeed.
+    /// If there is no connection.
     pub async fn connect(&self, target: &Target, time_max: Duration) -> Result<Stream, DialError> {
         if !target.tls {
             return connect_tcp(target, time_max).await.map(Stream::Plain);
         }
-        // Before there is a connection to drop.
+        // Before connecting, so that an error drops no connection.
         let tls = self.tls()?;
         let socket = connect_tcp(target, time_max).await?;
         Box::pin(tls.encrypt(target, socket)).await
     }
 
-    /// What a TLS connection needs, as the files are now.
+    /// The TLS settings from the present files.
     pub(super) fn loaded(&self) -> Result<Arc<ClientTlsConfig>, DialError> {
         Ok(self.tls()?.watched.current())
     }
@@ -252,7 +252,7 @@ impl ClientTlsConfig {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?;
         let roots = self.roots.clone().unwrap_or_else(system_authorities);
-        // The library's own verifier cannot be made without authorities.
+        // The library's own verifier needs at least one authority.
         let inner: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
             Arc::new(RejectAllVerifier(self.provider.clone()))
         } else {
@@ -272,7 +272,7 @@ impl ClientTlsConfig {
     }
 }
 
-/// The configuration of who encrypts nothing: it trusts nobody.
+/// The TLS configuration for plain connections: it trusts no certificate.
 pub(super) fn plain_config() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

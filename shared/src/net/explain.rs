@@ -1,4 +1,4 @@
-//! What went wrong between the two sides of a TLS connection, and what to do about it.
+//! Explains TLS errors: the cause, and what to do.
 
 use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose, OtherError};
 use webpki::Error as ChainError;
@@ -8,8 +8,8 @@ use super::files::{Identity, Role, VERSION_1, no_usage, weak};
 
 /// A failure of TLS: its cause, as far as a program can act on it, and the text for people.
 ///
-/// With TLS 1.3 a server says only after the handshake that it refuses a certificate, so reads and writes of a
-/// [`Stream`](super::Stream) may fail by it, too: it is in their [`std::io::Error`] then.
+/// With TLS 1.3 a server refuses a certificate only after the handshake, so reads and writes of a
+/// [`Stream`](super::Stream) may fail with it, too: it is the source of their [`std::io::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct TlsFailure {
@@ -17,14 +17,14 @@ pub struct TlsFailure {
     text: String,
 }
 
-/// What a failure of TLS is about.
+/// The cause of a TLS failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsCause {
     /// The other side does not speak TLS.
     NotTls,
-    /// Nobody whom this side trusts has signed the other side's certificate.
+    /// No trusted authority has signed the other side's certificate.
     UnknownAuthority,
-    /// The server wants a certificate, and this side, which could be given one, has none.
+    /// The server requires a certificate, and none is configured on this side.
     CertificateWanted,
     /// Anything else.
     Other,
@@ -35,26 +35,26 @@ impl TlsFailure {
         TlsFailure { cause: TlsCause::Other, text: text.into() }
     }
 
-    /// What it is about.
+    /// Its cause.
     #[must_use]
     pub fn cause(&self) -> TlsCause {
         self.cause
     }
 }
 
-/// This side of a connection.
+/// What this side of a connection knows for its error texts.
 #[derive(Debug)]
 pub(super) struct LocalSide {
     pub(super) role: Role,
     /// Whether this side dialled.
     pub(super) dialled: bool,
-    /// What this side shows.
+    /// The own certificate.
     pub(super) own: Option<Identity>,
 }
 
 impl LocalSide {
-    /// An error with a text: what it is, in the words of Go, and what to look at. `other` is what the other side
-    /// showed, if that was refused.
+    /// Explains an error: in the words of Go, with advice. `other` is the other side's certificate, if it was
+    /// refused.
     pub(super) fn explain(&self, error: &rustls::Error, other: Option<&CertificateFields>) -> TlsFailure {
         TlsFailure { cause: self.cause(error), text: self.text(error, other) }
     }
@@ -70,7 +70,7 @@ impl LocalSide {
         }
     }
 
-    /// Whether an alert may mean that the server wants a certificate, where this side has none and could have one.
+    /// Whether an alert may mean that the server requires a certificate, and this side could have one but has none.
     fn lacks_certificate(&self, alert: AlertDescription) -> bool {
         let may_be = matches!(
             alert,
@@ -176,7 +176,7 @@ impl LocalSide {
         }
     }
 
-    /// Why a certificate is not the one of the host that was dialled.
+    /// Why a certificate is not valid for the dialled host.
     fn other_name(&self, host: &str, presented: &[String], other: Option<&CertificateFields>) -> String {
         let is_ip = host.parse::<std::net::IpAddr>().is_ok();
         let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
@@ -202,7 +202,7 @@ impl LocalSide {
         }
     }
 
-    /// What may have made the other side send an alert.
+    /// The likely reason for an alert from the other side.
     fn hint(&self, alert: AlertDescription) -> String {
         match alert {
             AlertDescription::ProtocolVersion => " (TLS 1.2 and 1.3 are spoken here)".to_owned(),
@@ -222,7 +222,7 @@ impl LocalSide {
         }
     }
 
-    /// Why the other side may have refused our certificate.
+    /// Why the other side may have refused the own certificate.
     fn likely_refusal_reason(&self, own: &Identity, alert: AlertDescription) -> String {
         let faults = own.faults(!self.dialled, self.dialled);
         if !faults.is_empty() {
@@ -237,8 +237,8 @@ impl LocalSide {
     }
 }
 
-/// What the library that looks at chains of certificates says, where the TLS library has no name of its own for it.
-/// The two have to be of versions that belong together: else this is never anything.
+/// The error of the library that checks certificate chains, if the TLS library has no variant of its own for it.
+/// Always `None` if the versions of the two libraries do not belong together.
 fn chain_error(error: &CertificateError) -> Option<&ChainError> {
     match error {
         CertificateError::Other(OtherError(inner)) => inner.downcast_ref(),
@@ -252,7 +252,7 @@ fn bare_name(name: &str) -> &str {
     inside.trim_matches('"')
 }
 
-/// The hash of an algorithm's identifier (DER), when it is one that is refused.
+/// The hash of an algorithm's identifier (DER), if it is refused.
 fn weak_hash(identifier: &[u8]) -> Option<&'static str> {
     const SHA1_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5];
     const SHA1_ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1];

@@ -1,4 +1,4 @@
-//! Certificates, keys and authorities: from PEM files to what the TLS library works with.
+//! Reads certificates, keys and authorities from PEM files for the TLS library.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,13 +16,13 @@ use super::certificate::{CertificateFields, date, public_key_is};
 use super::io_reason;
 use crate::disk::is_out_of_descriptors;
 
-/// What connections are for. Error texts name the flags and the other side by it.
+/// What connections are for. Error texts name flags and the other side accordingly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
     /// A client of a cluster.
     #[default]
     Tool,
-    /// A server that asks others than members, without certificates of its own.
+    /// A server's requests to hosts that are not members, without own certificates.
     Outside,
     /// A server's connections with its clients.
     Clients,
@@ -56,7 +56,7 @@ impl Role {
         }
     }
 
-    /// Where a common name may be accepted.
+    /// The flag that accepts common names.
     pub(super) fn common_name_flag(self) -> &'static str {
         match self {
             Role::Tool => "--tls-accept-common-name",
@@ -64,7 +64,7 @@ impl Role {
         }
     }
 
-    /// Who dials a server.
+    /// The noun for the dialling side.
     pub(super) fn whom(self) -> &'static str {
         match self {
             Role::Tool | Role::Outside | Role::Clients => "client",
@@ -73,14 +73,14 @@ impl Role {
     }
 }
 
-/// What is used to dial.
+/// The files for dialling.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientTlsFiles {
-    /// The certificate that is shown to those who ask, with the intermediate ones behind it.
+    /// The certificate that is sent to servers that require one, followed by intermediate ones.
     pub cert: Option<PathBuf>,
     /// The key of `cert`.
     pub key: Option<PathBuf>,
-    /// The authorities that others are checked with; the system's when there are none.
+    /// The authorities to verify the other side with; without them, the system's.
     pub ca: Vec<PathBuf>,
     /// Whether a certificate without DNS names is valid for the host that is its common name.
     pub accept_common_name: bool,
@@ -88,22 +88,22 @@ pub struct ClientTlsFiles {
     pub role: Role,
 }
 
-/// What is used to accept.
+/// The files for accepting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerTlsFiles {
-    /// The certificate that is shown, with the intermediate ones behind it.
+    /// The certificate that is sent, followed by intermediate ones.
     pub cert: Option<PathBuf>,
     /// The key of `cert`.
     pub key: Option<PathBuf>,
-    /// The authorities that others are checked with; the system's when there are none.
+    /// The authorities to verify the other side with; without them, the system's.
     pub ca: Vec<PathBuf>,
-    /// Whether others must show a certificate.
+    /// Whether clients must have a certificate.
     pub client_cert_auth: bool,
     /// What the connections are for.
     pub role: Role,
 }
 
-/// What is wrong with which file.
+/// An error of a TLS file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFileError {
     /// One of a pair is missing.
@@ -130,7 +130,7 @@ pub enum TlsFileError {
         /// What the system said.
         reason: String,
     },
-    /// The file holds nothing of the kind that is needed.
+    /// The file does not hold what is needed.
     #[error("{path}: no {wanted} in it (it must be PEM, with \"-----BEGIN …\" lines)")]
     Nothing {
         /// The file.
@@ -146,7 +146,7 @@ pub enum TlsFileError {
         /// Why.
         reason: String,
     },
-    /// Key and certificate are of two different pairs.
+    /// Key and certificate do not belong together.
     #[error("{key}: this private key is not the key of the certificate in {cert}")]
     OtherKey {
         /// The key's file.
@@ -154,7 +154,7 @@ pub enum TlsFileError {
         /// The certificate's file.
         cert: String,
     },
-    /// Certificates are asked for, and there is nobody whose signature counts.
+    /// Certificates are required, but no authority is configured.
     #[error("certificates are asked for, but no authority is known: set {0}")]
     NoAuthorities(&'static str),
 }
@@ -168,8 +168,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Reads both files; `None` when neither is named. `any_version` is for servers whose clients may be less
-    /// strict than we are.
+    /// Reads both files; `None` if neither is given. `any_version` is for servers whose clients may be less strict
+    /// than this program.
     pub(super) fn read(
         cert: Option<&Path>,
         key: Option<&Path>,
@@ -220,7 +220,7 @@ impl Identity {
         Ok(Identity { key: Arc::new(key), fields, path: cert.to_owned() })
     }
 
-    /// What others will not like about the certificate, one sentence each.
+    /// Faults that may make others refuse the certificate, one sentence each.
     pub(super) fn faults(&self, as_server: bool, as_client: bool) -> Vec<String> {
         let now = DefaultTimeProvider.current_time().map_or(0, |now| now.as_secs());
         let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -255,7 +255,7 @@ impl Identity {
     }
 }
 
-/// A pair that the TLS library would refuse to look at: it only has to show the certificate.
+/// A certificate of X.509 version 1, which the TLS library refuses to parse; it only has to be sent.
 fn of_version_1(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -292,7 +292,7 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// More than any bundle of authorities takes; a device might never end.
+/// The largest file; a device might never end.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
@@ -338,7 +338,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     })
 }
 
-/// The authorities of all files; `None` without files.
+/// The authorities in all files; `None` without files.
 pub(super) fn read_authorities(files: &[PathBuf]) -> Result<Option<RootCertStore>, TlsFileError> {
     if files.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Taking turns: work that computes long does not keep a thread from all else.
+//! Limits handshakes, so that long computations do not block the other tasks of a thread.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// Lets one of many futures compute at a time, and everybody else on the thread between two of them.
+/// Polls one of many futures at a time, and lets the other tasks of the thread run between two polls.
 ///
-/// A handshake costs about a millisecond of signing. When a thousand clients come back at once, and their
-/// handshakes run one after the other, a member would miss its heartbeats.
+/// A handshake costs about a millisecond of signing. If a thousand clients reconnect at once and their handshakes ran
+/// one after the other, a member would miss its heartbeats.
 #[derive(Debug)]
 pub(super) struct HandshakeLimiter(Semaphore);
 
-/// Tells the wakes of a future from those of its task.
+/// A waker that records whether the future itself was woken, or only its task.
 struct TrackingWaker {
     woken: AtomicBool,
     task: Waker,
@@ -34,11 +34,11 @@ impl HandshakeLimiter {
         HandshakeLimiter(Semaphore::new(1))
     }
 
-    /// Runs a future, each step of it in its turn. To wait for something takes no turn.
+    /// Runs a future; each of its polls takes a permit, waiting does not.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
-            // Never closed, so there is always a turn.
+            // The semaphore is never closed, so this always succeeds.
             let turn = self.0.acquire().await;
             let (step, waker) = poll_fn(|cx| {
                 let waker =
@@ -47,7 +47,7 @@ impl HandshakeLimiter {
                 Poll::Ready((step, waker))
             })
             .await;
-            // The turn ends when all others on the thread had theirs.
+            // Keep the permit until the other tasks of the thread have run.
             yield_now().await;
             drop(turn);
             if let Poll::Ready(result) = step {

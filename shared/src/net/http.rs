@@ -1,9 +1,8 @@
-//! HTTP by the means of a [`Dialer`]: the client for all requests but the members' own streams and what a proxy
-//! passes on.
+//! An HTTP client over a [`Dialer`], for all requests except the peer streams and the requests that a proxy forwards.
 //!
-//! `reqwest` keeps the connections, speaks HTTP/1.1 and goes through proxies. It makes its connections itself, so what
-//! a dialler stands for is laid around that: which addresses are tried and how long, the certificates of the moment,
-//! and the texts of the errors.
+//! `reqwest` keeps the connections, speaks HTTP/1.1 and supports proxies. It makes its connections itself, so this
+//! file wraps it to behave as a dialler: which addresses are tried and for how long, the present certificates, and
+//! the texts of the errors.
 
 mod connect;
 
@@ -37,12 +36,12 @@ pub struct HttpClient {
     made: Mutex<Clients>,
 }
 
-/// What a client is to be like.
+/// The options of a client.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
     /// How long dialling may take at most; a TLS handshake has ten seconds of its own.
     pub dial_timeout: Duration,
-    /// Header lines of an answer.
+    /// The most header lines of an answer.
     pub header_lines_max: usize,
     /// How many idle connections to a host are kept.
     pub idle_max: usize,
@@ -53,34 +52,34 @@ pub struct HttpOptions {
 /// An HTTP proxy.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// Its URL, with the user and password that it wants.
+    /// Its URL, with user and password if it requires them.
     pub url: Url,
-    /// Where that leads to.
+    /// The target of the URL.
     pub target: Target,
 }
 
-/// What sends requests: made when it is needed first.
+/// The library's clients, created on first use.
 #[derive(Debug, Default)]
 struct Clients {
     plain: Option<reqwest::Client>,
-    /// With the files that it was made from.
+    /// With the TLS settings that it was made from.
     secure: Option<(Arc<ClientTlsConfig>, reqwest::Client)>,
 }
 
 /// A request.
 #[derive(Debug, Clone)]
 pub struct HttpRequest {
-    /// What to do.
+    /// The method.
     pub method: Method,
     /// Path and query, escaped.
     pub path: String,
     /// The lines of the head, `Host` among them, in the order in which they are sent.
     pub headers: HeaderMap,
-    /// The body; nothing is none.
+    /// The body; empty for none.
     pub body: Bytes,
 }
 
-/// The head of an answer, with its body still to come. Who drops it closes the connection.
+/// The head of an answer; its body is still to be read. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct HttpAnswer {
     response: Response,
@@ -102,19 +101,19 @@ pub enum HttpError {
     /// The other side hung up before its answer was complete.
     #[error("{0}")]
     Closed(String),
-    /// What came back is no HTTP.
+    /// The answer is not HTTP.
     #[error("{0}")]
     Malformed(String),
-    /// The request cannot be said in HTTP: nothing was sent.
+    /// The request is not valid in HTTP: nothing was sent.
     #[error("{0}")]
     Unsendable(String),
-    /// The proxy opens no way to the host: its own words.
+    /// The proxy refused the tunnel to the host: its status line.
     #[error("{0}")]
     Proxy(String),
-    /// The proxy was asked for a way to the host, and failed.
+    /// The request for a tunnel to the proxy failed.
     #[error("{0}")]
     OfProxy(Box<HttpError>),
-    /// The body is longer than it may be.
+    /// The body is longer than the limit.
     #[error("length limit exceeded")]
     TooLarge,
 }
@@ -135,7 +134,7 @@ impl HttpClient {
         let url = url(target, &request.path)?;
         url.as_str().parse::<http::Uri>().map_err(|error| HttpError::Unsendable(error.to_string()))?;
         if self.options.proxy.is_some() && target.tls && target.host.contains(':') {
-            // The library asks the host for the certificate of a name in brackets.
+            // The library would verify the certificate for a name in brackets.
             let why = format!("{} cannot be reached through a proxy: use a name", target.authority());
             return Err(HttpError::Proxy(why));
         }
@@ -149,7 +148,7 @@ impl HttpClient {
                 Err(error) => error,
             };
             match find(&error) {
-                // Each address is tried, and the first failure is told.
+                // Every address is tried, and the first failure is reported.
                 Some(NotConnected::Dial(failure @ DialError::Connect { .. })) => {
                     first.get_or_insert_with(|| failure.clone());
                     if !dialling.has_next() {
@@ -160,8 +159,8 @@ impl HttpClient {
                 Some(NotConnected::Tunnel) => return Err(self.refusal(target).await),
                 None => {
                     let error = failed(&error, side.as_deref());
-                    // The other side closed the idle connection when the request was on its way: to read again does
-                    // no harm.
+                    // The other side closed the idle connection while the request was on its way: a repeated read
+                    // does no harm.
                     let is_cut = matches!(error, HttpError::Closed(_) | HttpError::Io(_));
                     if dialling.has_dialled() || !is_cut || !request.method.is_safe() {
                         return Err(error);
@@ -171,7 +170,7 @@ impl HttpClient {
         }
     }
 
-    /// Why a proxy opens no way to a host. The library keeps that to itself, so the proxy is asked once more.
+    /// Why a proxy refused a tunnel. The library does not say, so the request to the proxy is repeated here.
     async fn refusal(&self, target: &Target) -> HttpError {
         let nonsense = || HttpError::Proxy(String::new());
         let host = Target { tls: false, ..target.clone() };
@@ -187,7 +186,7 @@ impl HttpClient {
                 Ok(answer) if answer.status().is_success() => return nonsense(),
                 Ok(answer) => return HttpError::Proxy(reason(&answer)),
                 Err(error) => match find(&error) {
-                    // An address at which no proxy listens.
+                    // No proxy listens at this address.
                     Some(NotConnected::Dial(DialError::Connect { .. })) if dialling.has_next() => {}
                     Some(NotConnected::Dial(failure)) => return failure.clone().into(),
                     _ => return HttpError::OfProxy(Box::new(failed(&error, None))),
@@ -207,7 +206,7 @@ impl HttpClient {
         Ok(client)
     }
 
-    /// What encrypts with what the dialler's files hold now.
+    /// The TLS client for the present contents of the dialler's files.
     fn secure(&self, target: &Target) -> Result<(reqwest::Client, Option<Arc<LocalSide>>), HttpError> {
         let loaded = self.dialer.loaded()?;
         let host = target.host_or_own();
@@ -268,7 +267,7 @@ impl HttpAnswer {
         self.response.headers()
     }
 
-    /// The next piece of the body; nothing at its end.
+    /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
     /// When the connection fails before.
@@ -306,14 +305,14 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// A request's URL. Which host it is sent to is decided by [`Dialling`], and what is said of it by the header; here it
-/// names the connections that may be used again.
+/// The URL of a request for the library. [`Dialling`] decides where to connect, and the header names the host; the
+/// URL only decides which idle connections can be reused.
 fn url(target: &Target, path: &str) -> Result<Url, HttpError> {
     let scheme = if target.tls { "https" } else { "http" };
     let host = Target { host: target.host_or_own().to_owned(), ..target.clone() };
     let parsed = Url::parse(&format!("{scheme}://{}{path}", host.authority()));
     match parsed {
-        // Such a URL has no place for the zone of an address.
+        // Such a URL cannot hold the zone of an address.
         Err(_) if !target.tls => {
             let host: String = host.host.bytes().map(|byte| format!("{byte:02x}")).collect();
             Url::parse(&format!("http://{host}.invalid:{}{path}", target.port))
@@ -332,7 +331,7 @@ fn library_request(request: &HttpRequest, url: Url) -> Request {
     out
 }
 
-/// What a connection failed by.
+/// Converts an error of the library.
 fn failed(error: &reqwest::Error, side: Option<&LocalSide>) -> HttpError {
     if let (Some(tls), Some(side)) = (find::<rustls::Error>(error), side) {
         return side.explain(tls, None).into();
@@ -349,17 +348,17 @@ fn failed(error: &reqwest::Error, side: Option<&LocalSide>) -> HttpError {
     }
 }
 
-/// The same error once more: one that the system has told, or another.
+/// A copy of an I/O error, from the system or not.
 fn same(error: &io::Error, over_tls: bool) -> io::Error {
     match (error.raw_os_error(), error.kind()) {
         (Some(code), _) => io::Error::from_raw_os_error(code),
-        // The other side hung up, and did not say so by TLS before.
+        // The other side closed the connection without the TLS closing alert.
         (None, kind @ io::ErrorKind::UnexpectedEof) if over_tls => io::Error::new(kind, "unexpected EOF"),
         (None, kind) => io::Error::new(kind, io_reason(error)),
     }
 }
 
-/// An error and what is behind it, one after the other.
+/// An error and its sources, one after the other.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
@@ -375,12 +374,12 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// What is behind an error: the libraries say little more than that there was one.
+/// The innermost source of an error: the libraries' own texts say little.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().map_or_else(String::new, ToString::to_string)
 }
 
-/// A status in the words of who sent it.
+/// The status line of an answer.
 fn reason(answer: &Response) -> String {
     let own = answer.extensions().get::<ReasonPhrase>().map(|own| String::from_utf8_lossy(own.as_bytes()));
     let status = answer.status();

@@ -1,7 +1,7 @@
-//! Connections between programs: dialling by URL, taking connections in, plain or by TLS.
+//! Connections between programs: dialling by URL and accepting, plain or with TLS.
 //!
-//! [`Dialer`] and [`Acceptor`] are what servers, peers, proxies and clients share, so that an error has the
-//! same text wherever it shows.
+//! Servers, peers, proxies and clients share [`Dialer`] and [`Acceptor`], so that an error has the same text
+//! everywhere.
 
 mod accept;
 mod certificate;

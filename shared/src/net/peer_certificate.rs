@@ -1,4 +1,4 @@
-//! What certificates say of themselves, for those who look after them. Nothing here decides whom to trust.
+//! Reads certificates for tools that report on them. Nothing here decides whether they are trusted.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,16 +16,16 @@ use super::dial::{DialError, Target, connect_tcp};
 use super::explain::TlsFailure;
 use super::files::{TlsFileError, read_certificates};
 
-/// One certificate, by its own words.
+/// The fields of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// Whose it is: `O=scenario, CN=alice`.
+    /// Its subject: `O=scenario, CN=alice`.
     pub subject: String,
-    /// Who signed it.
+    /// Its issuer.
     pub issuer: String,
-    /// When it begins to be valid, in seconds since 1970.
+    /// The start of its validity, in seconds since 1970.
     pub not_before: i64,
-    /// When it ends to be valid, in seconds since 1970.
+    /// The end of its validity, in seconds since 1970.
     pub not_after: i64,
 }
 
@@ -51,11 +51,11 @@ pub fn certificates_in(path: &Path) -> Result<Vec<PeerCertificate>, TlsFileError
     Ok(certificates.iter().filter_map(|der| CertificateFields::read(der)).map(PeerCertificate::of).collect())
 }
 
-/// The certificate that a server shows, whoever signed it and however old it is. The connection is closed without
-/// a word being said over it. Takes twice `time_max` at most.
+/// The certificate that a server sends, without verifying it. Closes the connection without sending a request. Takes
+/// twice `time_max` at most.
 ///
 /// # Errors
-/// When nobody is there, or nobody who speaks TLS.
+/// If there is no connection, or the other side does not speak TLS.
 pub async fn peer_certificate(target: &Target, time_max: Duration) -> Result<PeerCertificate, DialError> {
     let socket = connect_tcp(target, time_max).await?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -70,7 +70,7 @@ pub async fn peer_certificate(target: &Target, time_max: Duration) -> Result<Pee
     let name =
         ServerName::try_from(target.host_or_own().to_owned()).map_err(|error| tls(error.to_string()))?;
     let handshake = timeout(time_max, TlsConnector::from(Arc::new(config)).connect(name, socket)).await;
-    // Where a client's certificate is asked for the handshake fails, but the server has shown its own before.
+    // If a client certificate is required the handshake fails, but only after the server has sent its own.
     let shown = seen.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     match (shown, handshake) {
         (Some(shown), _) => Ok(shown),
@@ -79,7 +79,7 @@ pub async fn peer_certificate(target: &Target, time_max: Duration) -> Result<Pee
     }
 }
 
-/// Looks at a server's certificate, on connections over which nothing is said.
+/// A verifier that records a server's certificate and accepts it, for connections without requests.
 #[derive(Debug)]
 struct RecordingVerifier {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! What is made of files, and made anew when they change.
+//! Values that are loaded from files, and reloaded when the files change.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::files::TlsFileError;
 
-/// What is made of files. Looked at before each use: that costs a `stat` a file.
+/// A value that is loaded from files. The files are checked before each use, at the cost of a `stat` for each.
 pub(super) struct Reloaded<T> {
     files: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, TlsFileError> + Send + Sync>,
@@ -22,7 +22,7 @@ struct State<T> {
     current: Arc<T>,
 }
 
-/// What differs when a file is another. A rename gives another inode; what is written in place another time.
+/// Identifies a version of a file. A replaced file has another inode, an overwritten one another time.
 #[derive(Debug, PartialEq, Eq)]
 struct FileStamp {
     modified: Option<SystemTime>,
@@ -42,13 +42,13 @@ impl<T> Reloaded<T> {
         files: Vec<PathBuf>,
         load: impl Fn() -> Result<T, TlsFileError> + Send + Sync + 'static,
     ) -> Result<Reloaded<T>, TlsFileError> {
-        // Before the files are read: what changes meanwhile is seen the next time.
+        // Before the files are read: a change meanwhile is noticed the next time.
         let stamps = stamps(&files);
         let current = Arc::new(load()?);
         Ok(Reloaded { files, load: Box::new(load), state: Mutex::new(State { stamps, current }) })
     }
 
-    /// What the files say now; if that cannot be used, what they said last.
+    /// The value from the present files; if they cannot be used, the last value.
     pub(super) fn current(&self) -> Arc<T> {
         let stamps = stamps(&self.files);
         let mut state = self.state.lock();
@@ -61,7 +61,7 @@ impl<T> Reloaded<T> {
                 }
                 Err(error) => {
                     if matches!(error, TlsFileError::NoDescriptor { .. }) {
-                        // Nothing is known of the files yet: they are read again before the next connection.
+                        // Forget the stamps, so that the files are read again before the next connection.
                         state.stamps.clear();
                     }
                     tracing::error!(

@@ -21,7 +21,7 @@ pub enum Stream {
     Tls(Box<Encrypted>),
 }
 
-/// An encrypted connection. Its errors say what they are about.
+/// An encrypted connection. Its errors are explained.
 #[derive(Debug)]
 pub struct Encrypted {
     stream: TlsStream<TcpStream>,
@@ -36,7 +36,7 @@ impl Encrypted {
     fn explained(&self, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(tls) => io::Error::new(error.kind(), self.side.explain(tls, None)),
-            // The other side hung up, and did not say so by TLS before.
+            // The other side closed the connection without the TLS closing alert.
             None if error.kind() == io::ErrorKind::UnexpectedEof => {
                 io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF")
             }
@@ -52,7 +52,7 @@ impl Encrypted {
     }
 }
 
-/// A connection on its way from one runtime to another.
+/// A connection that moves from one runtime to another.
 #[derive(Debug)]
 pub struct Detached(DetachedStream);
 
@@ -63,10 +63,10 @@ enum DetachedStream {
 }
 
 impl Detached {
-    /// The connection in the runtime that this is called in.
+    /// Attaches the connection to the current runtime.
     ///
     /// # Errors
-    /// When the runtime cannot wait for it: it has no room, or is none for sockets.
+    /// If the runtime cannot register the socket.
     pub fn attach(self) -> io::Result<Stream> {
         match self.0 {
             DetachedStream::Plain(socket) => TcpStream::from_std(socket).map(Stream::Plain),
@@ -76,11 +76,11 @@ impl Detached {
 }
 
 impl Stream {
-    /// Takes the connection out of its runtime. One that is encrypted does not part from its socket: the runtime
-    /// where it began goes on to tell it when there is something to do, and has to stay.
+    /// Takes the connection out of its runtime. An encrypted connection stays registered with the runtime where it
+    /// began, which must continue to run.
     ///
     /// # Errors
-    /// When the runtime does not let it go.
+    /// If the socket cannot be deregistered.
     pub fn detach(self) -> io::Result<Detached> {
         match self {
             Stream::Plain(socket) => Ok(Detached(DetachedStream::Plain(socket.into_std()?))),
@@ -97,7 +97,7 @@ impl Stream {
         }
     }
 
-    /// Whether the other side has closed the connection, or its half of it, as far as the runtime was told.
+    /// Whether the other side has closed the connection, or its half of it, as far as the runtime knows.
     #[must_use]
     pub fn is_read_closed(&self) -> bool {
         let ready = pin!(self.tcp().ready(Interest::READABLE));

@@ -1,4 +1,4 @@
-//! Looks at the other side's certificate: as the TLS library does, and noting whose certificate is refused.
+//! Verifies the other side's certificate with the TLS library, and records a refused certificate.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,26 +13,26 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate::CertificateFields;
 
-/// What is seen of a handshake. The library's calls and errors have no place for it.
+/// What is recorded of a handshake. The library's calls and errors cannot carry it.
 #[derive(Debug, Default)]
 struct HandshakeRecord {
     /// Set when this side begins to speak TLS.
     begun: Arc<AtomicBool>,
-    /// Whose certificate was refused.
+    /// The certificate that was refused.
     refused: RefCell<Option<CertificateFields>>,
 }
 
 tokio::task_local! {
-    /// The handshake that runs.
+    /// The record of the running handshake.
     static HANDSHAKE: HandshakeRecord;
 }
 
-/// Runs a handshake; when it fails because of a certificate, also tells whose that is.
+/// Runs a handshake; also returns the certificate that was refused, if any.
 pub(super) async fn recording<T>(handshake: impl Future<Output = T>) -> (T, Option<CertificateFields>) {
     recording_from(Arc::default(), handshake).await
 }
 
-/// The same for what connects first, and sets `begun` when the handshake begins.
+/// As [`recording`], for a future that connects first; sets `begun` when the handshake begins.
 pub(super) async fn recording_from<T>(
     begun: Arc<AtomicBool>,
     handshake: impl Future<Output = T>,
@@ -42,27 +42,27 @@ pub(super) async fn recording_from<T>(
 }
 
 fn note(certificate: &CertificateDer<'_>) {
-    // Outside of `recording` nobody asks.
+    // Outside of `recording` there is no record.
     let _ = HANDSHAKE.try_with(|record| *record.refused.borrow_mut() = CertificateFields::read(certificate));
 }
 
-/// Checks servers.
+/// Verifies servers.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     pub(super) inner: Arc<dyn ServerCertVerifier>,
-    /// Whether a common name counts where there are no DNS names.
+    /// Whether a common name counts if there are no DNS names.
     pub(super) accept_common_name: bool,
 }
 
 impl ServerVerifier {
-    /// Whether all is well but for the name, and the common name makes up for that.
+    /// Whether the certificate is valid except for its DNS names, and the common name matches.
     fn common_name_counts(
         &self,
         error: &Error,
         certificate: &CertificateDer<'_>,
         name: &ServerName<'_>,
     ) -> bool {
-        // The library looks at the name last, when all else is well.
+        // The library checks the name last.
         let Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) = error else {
             return false;
         };
@@ -111,13 +111,13 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        // They stand in the first message of the handshake.
+        // The library calls this for the first message of the handshake.
         let _ = HANDSHAKE.try_with(|record| record.begun.store(true, Ordering::Relaxed));
         self.inner.supported_verify_schemes()
     }
 }
 
-/// Where there is no authority at all: nobody is known.
+/// A verifier without authorities: it refuses every certificate.
 #[derive(Debug)]
 pub(super) struct RejectAllVerifier(pub(super) Arc<CryptoProvider>);
 
@@ -156,7 +156,7 @@ impl ServerCertVerifier for RejectAllVerifier {
     }
 }
 
-/// Checks clients, all of which must show a certificate.
+/// Verifies clients, all of which must have a certificate.
 #[derive(Debug)]
 pub(super) struct ClientVerifier(pub(super) Arc<dyn ClientCertVerifier>);
 

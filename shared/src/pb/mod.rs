@@ -63,7 +63,7 @@ pub struct Request {
     pub refresh: Option<bool>,
 }
 
-/// `etcdserverpb.Metadata`: who wrote a log.
+/// `etcdserverpb.Metadata`: the ids of the member that wrote a log.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Metadata {
     /// The member's id.
@@ -83,7 +83,7 @@ pub struct Entry {
     /// The term in which a leader made it.
     #[prost(uint64, required, tag = "2")]
     pub term: u64,
-    /// Its place in the raft log.
+    /// Its index in the raft log.
     #[prost(uint64, required, tag = "3")]
     pub index: u64,
     /// A [`Request`] or a [`ConfChange`]; absent in a new leader's first entry.
@@ -98,13 +98,13 @@ pub const ENTRY_CONF_CHANGE: i32 = 1;
 /// An [`Entry`] of raft in 3.4 and later that changes several members at once; etcd itself never makes one.
 pub const ENTRY_CONF_CHANGE_V2: i32 = 2;
 
-/// `raftpb.HardState`: what a member must never forget.
+/// `raftpb.HardState`: what a member must keep over a restart.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct HardState {
     /// The highest term seen.
     #[prost(uint64, required, tag = "1")]
     pub term: u64,
-    /// Whom it voted for in that term, 0 for nobody.
+    /// The member that it voted for in that term, 0 for none.
     #[prost(uint64, required, tag = "2")]
     pub vote: u64,
     /// The commit index known when it was written.

@@ -1,4 +1,4 @@
-//! Reads snapshots; sets broken ones aside.
+//! Reads snapshots; renames broken ones.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use super::{RawSnapshot, SnapError, Snapshots};
 use crate::disk::{Disk, read_file};
 use crate::pb;
 
-/// No store is larger: its nodes alone would not fit the memory of a machine.
+/// The largest file: the nodes of a larger store would not fit into memory.
 const FILE_BYTES_MAX: u64 = 1 << 36;
 
 /// What is wrong with a snapshot file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapDamage {
-    /// Nothing is in it.
+    /// The entry is empty.
     #[error("unexpected empty snapshot")]
     Empty,
-    /// The sum is not that of the data.
+    /// The checksum does not match the data.
     #[error("crc mismatch")]
     Crc,
-    /// It is no valid protobuf message.
+    /// It is not a valid protobuf message.
     #[error("{0}")]
     Encoding(String),
 }
@@ -49,8 +49,8 @@ pub fn read<D: Disk>(disk: &D, file: &Path) -> Result<pb::Snapshot, SnapError> {
 }
 
 impl<D: Disk> Snapshots<D> {
-    /// Reads the newest good snapshot, and says where it is. Broken ones that are newer are renamed to
-    /// `….snap.broken`. Its name, too, is durable on return.
+    /// Reads the newest good snapshot; returns it with its path. Newer broken ones are renamed to `….snap.broken`.
+    /// The snapshot's name is durable on return.
     pub fn load_newest(&self) -> Result<Option<(pb::Snapshot, PathBuf)>, SnapError> {
         let found = self.newest(|file, error| {
             tracing::error!(target: "snap", "{error}");
@@ -59,12 +59,12 @@ impl<D: Disk> Snapshots<D> {
             self.disk.rename(file, Path::new(&broken))?;
             Ok(())
         })?;
-        // A process that was killed may have left names that only the system's cache knows.
+        // A killed process may have left names that are not durable yet.
         self.disk.sync_dir(&self.dir)?;
         Ok(found)
     }
 
-    /// The same without a change: broken ones are passed over and told to `skipped`.
+    /// As [`load_newest`](Snapshots::load_newest), without a change: broken ones are passed to `skipped`.
     pub fn peek_newest(
         &self,
         mut skipped: impl FnMut(&SnapError),
@@ -90,7 +90,7 @@ impl<D: Disk> Snapshots<D> {
         Ok(None)
     }
 
-    /// The names of snapshots, oldest first. Other files are passed over, with a warning.
+    /// The names of the snapshots, oldest first. Other files are ignored, with a warning.
     ///
     /// # Errors
     /// If the folder cannot be listed.

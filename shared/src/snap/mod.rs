@@ -29,7 +29,7 @@ pub enum SnapError {
     /// The system refused an operation.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A file is no good snapshot.
+    /// A file is not a good snapshot.
     #[error("corrupted snapshot file {}: {damage}", file.display())]
     Broken {
         /// The file.
@@ -50,7 +50,7 @@ pub struct Snapshots<D: Disk> {
 }
 
 impl<D: Disk> Snapshots<D> {
-    /// Those in `dir`, which must exist when it is used.
+    /// The snapshots in `dir`, which must exist when they are used.
     pub fn new(disk: D, dir: &Path) -> Snapshots<D> {
         Snapshots { disk, dir: dir.to_owned() }
     }
@@ -60,10 +60,10 @@ impl<D: Disk> Snapshots<D> {
         &self.dir
     }
 
-    /// How long the file of the snapshot of an entry is, in bytes; `None` if there is none.
+    /// The length of the file with the snapshot of an entry, in bytes; `None` if there is none.
     ///
     /// # Errors
-    /// If the system cannot look.
+    /// Those of the disk.
     pub fn file_len(&self, term: u64, index: u64) -> Result<Option<u64>, SnapError> {
         Ok(self.disk.file_len(&self.dir.join(file_name(term, index)))?)
     }
@@ -84,8 +84,8 @@ pub fn newest_index<D: Disk>(disk: &D, dir: &Path) -> Result<Option<u64>, SnapEr
     Ok(names.iter().rev().find_map(|name| index_of(name)))
 }
 
-/// The highest index in the names of the snapshots in `dir`, also of those that were set aside as broken: every entry up
-/// to it was committed once. 0 if there are none.
+/// The highest index in the names of the snapshots in `dir`, including those that were renamed as broken: every entry
+/// up to it was committed. 0 if there are none.
 ///
 /// # Errors
 /// If the folder cannot be listed.

@@ -1,4 +1,4 @@
-//! What a snapshot file says of itself, without its store: the file is read in pieces and not kept.
+//! The metadata of a snapshot file, without its store: the file is read in pieces and not kept.
 
 use std::path::Path;
 
@@ -13,11 +13,10 @@ use crate::pb;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// More than the members of any cluster take.
+/// The largest metadata.
 const METADATA_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads which entry a snapshot file stands for, and who the members were. The sum over the file is compared; whether
-/// the store in it can be read is not looked at.
+/// Reads the entry of a snapshot file and the members at it. Verifies the checksum, but does not decode the store.
 ///
 /// # Errors
 /// As [`read`].
@@ -25,12 +24,12 @@ pub fn peek<D: Disk>(disk: &D, file: &Path) -> Result<pb::SnapshotMetadata, Snap
     match peek_usual(&disk.open(file, Open::Read)?)? {
         Some(Ok(metadata)) => Ok(metadata),
         Some(Err(damage)) => Err(SnapError::Broken { file: file.to_owned(), damage }),
-        // Broken, or written by somebody who orders fields in another way.
+        // Broken, or written by a program with another order of fields.
         None => read(disk, file).map(|snapshot| snapshot.metadata),
     }
 }
 
-/// `None` if the fields of the file do not stand where Go and we put them.
+/// `None` if the fields of the file are not in the order of Go and of this program.
 fn peek_usual<F: DiskFile>(file: &F) -> Result<Option<Result<pb::SnapshotMetadata, SnapDamage>>, DiskError> {
     let mut head = [0; 32];
     let head = read_some(file, 0, &mut head)?;
@@ -77,7 +76,7 @@ fn metadata<F: DiskFile>(file: &F, start: u64, end: u64) -> Result<Option<pb::Sn
     Ok(snapshot.ok().filter(|snapshot| snapshot.data.is_none()).map(|snapshot| snapshot.metadata))
 }
 
-/// As many bytes as there are and have room.
+/// Reads as many bytes as there are and fit.
 fn read_some<'a, F: DiskFile>(file: &F, offset: u64, buffer: &'a mut [u8]) -> Result<&'a [u8], DiskError> {
     let got = file.read_at(offset, buffer)?;
     Ok(&buffer[..got])

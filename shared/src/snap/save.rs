@@ -1,8 +1,8 @@
 //! Writes a snapshot whose body is produced piece by piece.
 //!
-//! The head of the file (sum and lengths, all varints) is known only when the body is complete. Its size is
-//! the same for almost all bodies of 2 to 256 MiB, so a gap of that size is left for it. A smaller body waits
-//! in memory; for the few whose head has another size the file is written once more.
+//! The head of the file (checksum and lengths, all varints) is known only when the body is complete. Its size is the
+//! same for almost all bodies of 2 to 256 MiB, so a gap of that size is left for it. A smaller body is kept in
+//! memory; for the few bodies whose head has another size the file is written once more.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskError, DiskFile, Open, remove_ends_with};
 use crate::pb;
 use crate::planted::{Bug, is_planted};
 
-/// Bytes between two syncs: a log on the same disk never waits for more than that.
+/// Bytes between two syncs, which bound how long a log on the same disk waits.
 const STEP_BYTES: usize = 1024 * 1024;
 /// Bodies below this are kept in memory; from here on (and up to 2^28) their length takes four bytes.
 const HELD_BYTES: usize = 2 * 1024 * 1024;
@@ -20,9 +20,9 @@ const HELD_BYTES: usize = 2 * 1024 * 1024;
 const GAP_BYTES: usize = 16;
 
 impl<D: Disk> Snapshots<D> {
-    /// Stores a snapshot durably. `write_body` writes the store's JSON; it is not held in memory as a whole.
+    /// Stores a snapshot durably. `write_body` writes the store's JSON, which is never in memory as a whole.
     ///
-    /// After an error no file has the snapshot's name, unless an earlier one had.
+    /// After an error there is no file with the snapshot's name, unless there was one before.
     pub fn save(
         &self,
         term: u64,
@@ -30,7 +30,7 @@ impl<D: Disk> Snapshots<D> {
         conf_state: &pb::ConfState,
         write_body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<(), SnapError> {
-        // Those of a save that a crash interrupted; nobody else saves here.
+        // Files of a save that a crash interrupted; nothing else saves here.
         remove_ends_with(&self.disk, &self.dir, &[".snap.tmp", ".snap.tmp2"])?;
         let path = self.dir.join(file_name(term, index));
         let metadata = pb::SnapshotMetadata { conf_state: conf_state.clone(), index, term };
@@ -52,7 +52,7 @@ impl<D: Disk> Snapshots<D> {
         });
         if result.is_err() {
             for temporary in [temporary_name(&path, 1), temporary_name(&path, 2)] {
-                // The first error counts; what cannot be removed now is no snapshot by its name.
+                // The first error is the one to report; by its name, a remaining file is not a snapshot.
                 let _ = self.disk.remove(&temporary);
             }
         }
@@ -87,7 +87,7 @@ impl<F: DiskFile> Draft<F> {
         Ok(Draft { file, path, buffer, written: 0, body_len: 0, body_crc: 0, failure: None })
     }
 
-    /// Writes and syncs what waits.
+    /// Writes and syncs the buffer.
     fn step(&mut self) -> Result<(), DiskError> {
         self.file.write_at(self.written, &self.buffer)?;
         self.file.sync()?;

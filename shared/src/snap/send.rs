@@ -1,11 +1,11 @@
-//! A snapshot's file as another member is to get it.
+//! Reads a snapshot file to send it to another member.
 
 use std::io;
 
 use super::{Snapshots, file_name};
 use crate::disk::{Disk, DiskError, DiskFile, Open};
 
-/// More than the head of any snapshot file takes: two keys, a sum, a length.
+/// The largest head of a snapshot file: two keys, a checksum, a length.
 const HEAD_BYTES_MAX: usize = 32;
 
 /// Bytes read from the disk at once while the sum is compared.
@@ -15,14 +15,14 @@ const PIECE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct SnapshotData<F> {
     file: F,
-    /// Where they begin.
+    /// Where it begins.
     start: u64,
     len: u64,
 }
 
 impl<D: Disk> Snapshots<D> {
-    /// Opens the snapshot of an entry at the bytes of its `raftpb.Snapshot`. They are read once to compare their sum: a
-    /// flaw of the disk must not spread to another member.
+    /// Opens the snapshot of an entry at the bytes of its `raftpb.Snapshot`. They are read once to verify their
+    /// checksum: damage on this disk must not spread to another member.
     ///
     /// # Errors
     /// When there is no such file, it cannot be read, or its sum is wrong.

@@ -1,4 +1,4 @@
-//! What requests do to the store.
+//! Applies requests to the store.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::v2::{Request, Verb};
 /// The directories that cannot be changed themselves.
 const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
 
-/// New nodes with an earlier expiration have none: clients of old sent such times to mean "never".
+/// New nodes with an earlier expiration never expire: old clients sent such times for "never".
 pub const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
 
-/// How many branches of removed directories a write frees, and how many a `SYNC`, which comes by itself.
+/// How many branches of removed directories a write frees, and how many a `SYNC`, which no client waits for.
 const SWEEP_BRANCHES_PER_WRITE: usize = 2;
 const SWEEP_BRANCHES_PER_SYNC: usize = 512;
 
-/// What a swap or a compared delete wants.
+/// The condition of a compare-and-swap or a compare-and-delete.
 #[derive(Clone, Copy)]
 struct Comparison<'a> {
     /// The value, unless empty.
@@ -44,8 +44,8 @@ impl Store {
         result
     }
 
-    /// As [`apply`](Store::apply), but the watchers that got an event are not woken: the caller wakes them
-    /// by [`take_wakeups`](Store::take_wakeups) once it has let go of its locks.
+    /// As [`apply`](Store::apply), but the watchers that got an event are not woken: the caller wakes them with
+    /// [`take_wakeups`](Store::take_wakeups) after releasing its locks.
     ///
     /// # Errors
     /// What the request's verb answers.
@@ -78,8 +78,8 @@ impl Store {
 
     /// Reads a node; of a directory its children too, or with `recursive` all below it.
     ///
-    /// Costs the way to the node: nothing is copied. Children are always in the order of their names, so
-    /// `sorted` makes no difference.
+    /// O(depth of the path): nothing is copied. Children are always in the order of their names, so `sorted` makes no
+    /// difference.
     ///
     /// # Errors
     /// 100 or 104.
@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// Counts a plain read that somebody answered who knew the answer already, and whether it found something.
+    /// Counts a plain read that a caller answered without the store, and whether it found something.
     pub fn count_read(&self, found: bool) {
         self.stats.count_read(false, found);
     }
@@ -147,7 +147,7 @@ impl Store {
     /// Makes a node or replaces a key, and makes the directories above it.
     ///
     /// # Errors
-    /// 102, 104 or 107; 100 for a refresh of what is not there.
+    /// 102, 104 or 107; 100 for a refresh of a missing node.
     pub fn set(
         &mut self,
         path: &[u8],
@@ -166,7 +166,7 @@ impl Store {
         result
     }
 
-    /// Makes a node. A creation refuses what exists, a set what is a directory.
+    /// Makes a node. A creation refuses an existing node, a set an existing directory.
     fn make_node(
         &mut self,
         action: Action,
@@ -229,7 +229,7 @@ impl Store {
         result
     }
 
-    /// As [`update`](Store::update), of a key that has the wanted value (unless empty) and index (unless 0).
+    /// As [`update`](Store::update), if the key has the given value (unless empty) and index (unless 0).
     ///
     /// # Errors
     /// 100, 101, 102, 104 or 107.
@@ -313,7 +313,7 @@ impl Store {
         result
     }
 
-    /// Removes a key that has the wanted value (unless empty) and index (unless 0).
+    /// Removes a key if it has the given value (unless empty) and index (unless 0).
     ///
     /// # Errors
     /// 100, 101, 102 or 104.
@@ -331,7 +331,7 @@ impl Store {
             Child::Key(_, key) => comparison.check(key, index),
         };
         let result = match &*path {
-            // It has no parent to be removed from.
+            // The root has no parent to be removed from.
             b"/" => Err(ApiError::new(Code::NotFile, &*path, self.index)),
             _ => self.remove(Action::CompareAndDelete, &path, check, now),
         };
@@ -340,8 +340,8 @@ impl Store {
         result
     }
 
-    /// Removes all nodes that expire at `cutoff` or before, earliest first; returns how many events that
-    /// made. What lies below such a node goes with it and makes no event.
+    /// Removes all nodes that expire at `cutoff` or before, earliest first; returns the number of events. Nodes below
+    /// them are removed too, without an event.
     pub fn delete_expired(&mut self, cutoff: UnixNanos, now: UnixNanos) -> usize {
         let mut events = 0;
         while let Some(path) = self.expirations.first_until(cutoff) {
@@ -393,7 +393,7 @@ impl Store {
         Ok(Event::clone(&event))
     }
 
-    /// Takes note of a change that was made at the next index.
+    /// Records a change at the next index.
     fn record_change(
         &mut self,
         action: Action,
@@ -423,7 +423,7 @@ impl Store {
     }
 
     fn count(&self, action: Action, result: &Result<Event, ApiError>, [success, fail]: [Counter; 2]) {
-        // The original takes these refusals for successes.
+        // The original counts these refusals as successes.
         let as_success = |error: &ApiError| {
             matches!(
                 (action, error.code),
@@ -437,7 +437,7 @@ impl Store {
     }
 }
 
-/// What a new node is.
+/// The content of a new node.
 #[derive(Clone, Copy)]
 enum NewNode<'a> {
     Dir,
@@ -448,7 +448,7 @@ enum NewNode<'a> {
 
 impl Comparison<'_> {
     /// # Errors
-    /// 101 with what was wanted and what is there.
+    /// 101 with the expected and the actual values.
     fn check(self, key: &Key, index: u64) -> Result<(), ApiError> {
         let meta = key.meta();
         let modified = if is_planted(Bug::CompareWrongIndex) { meta.created } else { meta.modified };

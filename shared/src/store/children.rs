@@ -1,7 +1,7 @@
 //! The children of a directory: a B-tree of small shared branches, ordered by the bytes of the names.
 //!
-//! Cloning takes one reference. A change copies the branches on its way only if somebody else holds them,
-//! so its cost grows with the logarithm of the number of children and never with that number itself.
+//! Cloning takes one reference. A change copies the branches on its path only if they are shared, so its cost grows
+//! with the logarithm of the number of children.
 
 use std::{mem, slice};
 
@@ -45,8 +45,7 @@ struct Entry {
 
 type Separator = SmallVec<[u8; 16]>;
 
-/// Where a child is, or where it would be: the slot in each branch from the root down. Good until the
-/// next change.
+/// The position of a child, present or not: the slot in each branch from the root down. Valid until the next change.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Position {
     height: u8,
@@ -203,7 +202,7 @@ impl Children {
     pub(crate) fn remove_at(&mut self, position: &Position) -> Child {
         let root = self.root.as_mut().expect("a position was found in a branch");
         let child = remove(root, position.slots());
-        // The tree loses height from the top.
+        // Remove root branches with a single child.
         loop {
             self.root = match self.root.as_deref() {
                 Some(Branch::Leaf(children)) if children.is_empty() => None,
@@ -251,7 +250,7 @@ fn insert(branch: &mut Arc<Branch>, slots: &[u8], child: Child) -> Option<Entry>
 fn insert_slot<T>(slots: &mut Vec<T>, at: usize, item: T) -> Option<Vec<T>> {
     if slots.len() < SLOTS_MAX {
         if slots.len() == slots.capacity() {
-            // Most directories are small, and the others full: no slack beyond the next power of two.
+            // Most directories are small, and the others full: no capacity beyond the next power of two.
             slots.reserve_exact(slots.len().clamp(1, SLOTS_MAX - slots.len()));
         }
         slots.insert(at, item);
@@ -328,7 +327,7 @@ impl Branch {
     }
 }
 
-/// Goes over children in order.
+/// Iterates over children in order.
 #[derive(Clone, Default)]
 pub(crate) struct Iter<'a> {
     leaf: slice::Iter<'a, Child>,
@@ -360,8 +359,8 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-/// Children that nobody can reach any more. They are freed step by step, so that the removal of a big
-/// directory does not hold up the writes after it; and without recursion, however deep they go.
+/// Unreachable children. They are freed step by step, so that the removal of a big directory does not delay the
+/// writes after it; and without recursion, however deep they are.
 #[derive(Default)]
 pub(crate) struct Garbage(Vec<Arc<Branch>>);
 
@@ -379,7 +378,7 @@ impl Garbage {
     pub(crate) fn sweep(&mut self, branches_max: usize) {
         for _ in 0..branches_max {
             let Some(branch) = self.0.pop() else { return };
-            // Whoever holds it too will sweep it.
+            // Another owner will free it.
             let Some(mut branch) = Arc::into_unique(branch) else { continue };
             match &mut *branch {
                 Branch::Inner(entries) => self.0.extend(entries.drain(..).map(|entry| entry.branch)),
@@ -510,7 +509,7 @@ mod tests {
         assert_eq!(copied, 3, "the way from the root to a leaf");
         assert_eq!(before.get(b"02500").unwrap().meta().modified, 0);
         assert_eq!(children.get(b"02500").unwrap().meta().modified, 7);
-        // Nobody else holds the copies: the next write on that way copies nothing.
+        // The copies are not shared: the next write on that path copies nothing.
         let once = branches(&children);
         children.insert(child("02500", 8));
         assert_eq!(branches(&children), once);

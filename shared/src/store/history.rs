@@ -1,4 +1,4 @@
-//! The last events, for watchers that ask for the past.
+//! The last events, for watchers that start in the past.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::path::{is_below, is_hidden_below};
 use crate::error::{ApiError, Code};
 use crate::event::{Action, Event};
 
-/// How many of the newest events keep their rendering: long enough for the watchers that share it.
+/// How many of the newest events keep their rendering, for the watchers that share it.
 const RENDERINGS_MAX: usize = 64;
 
 /// A ring of the last events, in the order of their indexes.
@@ -24,8 +24,7 @@ impl History {
         History { events: VecDeque::new(), front: 0, capacity: capacity.max(1) }
     }
 
-    /// A ring with these events, of which the oldest lies in slot `front`. If they are too many, the oldest
-    /// are left out.
+    /// A ring with these events, with the oldest in slot `front`. If there are too many, the oldest are dropped.
     pub(crate) fn with_events(mut events: VecDeque<Arc<Event>>, front: usize, capacity: usize) -> History {
         let capacity = capacity.max(1);
         events.drain(..events.len().saturating_sub(capacity));
@@ -57,7 +56,7 @@ impl History {
     /// The first index from which on all events are known, for a store that has reached `index`.
     pub(crate) fn reaches_back_to(&self, index: u64) -> u64 {
         let indexes = self.events.iter().rev().map(|event| event.node.meta.modified);
-        // Counted from the end, which must be where the store is: what others wrote may have gaps.
+        // Counted from the end, which must be the store's index: the history of another writer may have gaps.
         index + 1
             - indexes.zip((1..=index).rev()).take_while(|(known, wanted)| known == wanted).count() as u64
     }
@@ -78,12 +77,12 @@ impl History {
         self.front
     }
 
-    /// How many there are.
+    /// Their number.
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// What lies in a slot of the ring.
+    /// The event in a slot of the ring.
     pub(crate) fn slot(&self, slot: usize) -> Option<&Arc<Event>> {
         self.events.get((slot + self.capacity - self.front) % self.capacity)
     }
@@ -99,7 +98,7 @@ impl History {
         since: u64,
         index: u64,
     ) -> Result<Option<(usize, Arc<Event>)>, ApiError> {
-        // A store that came without a history knows nothing of its past.
+        // A store without a history has no past events.
         let start = if self.events.is_empty() { index + 1 } else { self.start_index() };
         if since < start {
             let cause = format!("the requested history has been cleared [{start}/{since}]");
@@ -111,7 +110,7 @@ impl History {
         Ok(found.map(|(at, event)| (from + at, Arc::clone(event))))
     }
 
-    /// What a stream would have got after the event at that place.
+    /// The events that a stream would have received after a given event.
     pub(crate) fn rest<'a>(
         &'a self,
         after: usize,
@@ -129,8 +128,8 @@ pub(crate) fn removed_dir(event: &Event) -> bool {
         && event.prev.as_ref().is_some_and(|prev| prev.is_dir())
 }
 
-/// Whether the search of the history finds an event for a watch. As in the original it finds hidden nodes,
-/// and the removal of a directory by any path that merely begins like it.
+/// Whether a search of the history finds an event for a watch. As in the original, it finds hidden nodes, and finds
+/// the removal of a directory for any path with its path as a prefix.
 fn concerns(event: &Event, path: &[u8], recursive: bool) -> bool {
     !event.refresh
         && (*event.key == *path
@@ -138,7 +137,7 @@ fn concerns(event: &Event, path: &[u8], recursive: bool) -> bool {
             || removed_dir(event) && path.starts_with(&event.key))
 }
 
-/// Whether the event would have reached a watcher that was there when it happened.
+/// Whether a watcher at the time of the event would have received it.
 fn would_notify(event: &Event, path: &[u8], recursive: bool) -> bool {
     !event.refresh
         && (*event.key == *path

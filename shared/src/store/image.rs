@@ -10,10 +10,10 @@ use super::stats::Counters;
 use super::tree::Tree;
 use crate::json;
 
-/// With how many bytes the buffer is written out.
+/// The buffer is written out at this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A store that does not change any more.
+/// An immutable state of a store.
 pub struct Image {
     pub(super) tree: Tree,
     pub(super) index: u64,

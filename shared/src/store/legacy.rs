@@ -1,8 +1,8 @@
-//! What the migration of an old store needs beyond requests: a snapshot of 0.x as a store of 2.x, nodes with given
-//! indexes in an image, and looks at a whole image.
+//! Functions for the migration of an old store: a snapshot of 0.x as a store of 2.x, nodes with given indexes in an
+//! image, and comparisons of whole images.
 //!
-//! Requests always take a step of the index. An image of a migrated store holds nodes that 0.x kept elsewhere, at
-//! the indexes at which 0.x made them, and the index is still that of 0.x.
+//! Requests always increase the index. The image of a migrated store has nodes that 0.x kept elsewhere, with the
+//! indexes at which 0.x made them, and the index is still that of 0.x.
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ use crate::event::{Action, Event};
 /// How many events a snapshot of 0.x holds.
 const LEGACY_HISTORY: usize = 1000;
 
-/// What lies below a path.
+/// The number and size of the nodes below a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeCounts {
     /// Keys.
     pub keys: u64,
-    /// Directories, without the one that was asked for.
+    /// Directories, without the one at the path.
     pub directories: u64,
-    /// Of both, those that go away by themselves.
+    /// Keys and directories that expire.
     pub expiring: u64,
-    /// Bytes of the keys' paths below the one that was asked for, each with the slash that it begins with.
+    /// Bytes of the keys' paths relative to the path, each with its leading slash.
     pub path_bytes: u64,
     /// Bytes of the keys' values.
     pub value_bytes: u64,
 }
 
 impl Store {
-    /// The store that the state of a snapshot of 0.1, 0.2 or 0.4 holds, with its keys below `/1`, the index of 0.x and the newest
-    /// `history_length` events (at least 1).
+    /// The store in the state of a snapshot of 0.1, 0.2 or 0.4, with its keys below `/1`, the index of 0.x and the
+    /// newest `history_length` events (at least 1).
     ///
-    /// The snapshots of 0.4 say of each node that it was last changed when it was made. With `mend` the events beside
-    /// the nodes are right where they know better.
+    /// In snapshots of 0.4 the modified index of each node is its created index. With `mend` it is corrected from the
+    /// events in the snapshot.
     ///
     /// # Errors
     /// Where the text is no store, and why.
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-/// Gives a key the modified index that an event tells of, if it is still the key of that event.
+/// Sets the modified index of a key from an event, if it is still the key of that event.
 fn restore_modified(tree: &mut Tree, event: &Event) {
     let after = event.node.meta;
     let Ok(mut path_end) = tree.walk_to(&event.key, 0) else { return };
@@ -90,8 +90,8 @@ fn restore_modified(tree: &mut Tree, event: &Event) {
 }
 
 impl Image {
-    /// Puts a key (or, without a value, an empty directory) at a clean path other than `/`, in place of what is
-    /// there. Parents that are missing are made at its created index. The image's index stays.
+    /// Puts a key (or, without a value, an empty directory) at a clean path other than `/`, replacing an existing
+    /// node. Missing parents get its created index. The image's index stays.
     ///
     /// # Errors
     /// 104 where a key stands in the way.
@@ -120,7 +120,7 @@ impl Image {
         store.get(path, recursive, false)
     }
 
-    /// Takes out a node with all below it; whether there was one. The image's index stays.
+    /// Removes a node with everything below it; returns whether there was one. The image's index stays.
     pub fn remove_node(&mut self, path: &[u8]) -> bool {
         let Ok(path_end) = self.tree.walk_to(path, self.index) else { return false };
         let Ok(position) = path_end.position else { return false };

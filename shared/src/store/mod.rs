@@ -1,10 +1,10 @@
 //! The v2 store: a tree of keys and directories, its expirations, its history and its watchers.
 //!
-//! Pure: it knows no clock (`now` is an argument), no disk and no consensus. Of equal requests in equal
-//! order every member makes an equal store.
+//! Pure: it uses no clock (`now` is an argument), no disk and no consensus. From equal requests in equal order every
+//! member makes an equal store.
 //!
 //! **Invariants.** Nodes are shared between the tree, images, reads and events, and a shared node never
-//! changes. No operation costs by the number of keys, but for a recovery and for what its answer shows.
+//! changes. The cost of an operation does not grow with the number of keys, except for a recovery and for its answer.
 //! No function recurses along a path, for a client chooses how deep that is.
 
 use std::sync::Arc;
@@ -53,10 +53,10 @@ pub use watch::{WATCHER_QUEUE_MAX, Watcher};
 /// How many events the history keeps unless told otherwise.
 pub const HISTORY_LENGTH_DEFAULT: usize = 1000;
 
-/// The number that stands as `CurrentVersion` in snapshots.
+/// The value of `CurrentVersion` in snapshots.
 const SNAPSHOT_VERSION: u64 = 2;
 
-/// No store comes to such an index; sums with it cannot overflow.
+/// No store reaches this index; sums with it cannot overflow.
 const INDEX_MAX: u64 = 1 << 62;
 
 /// The v2 store.
@@ -73,20 +73,20 @@ pub struct Store {
     history: History,
     hub: Arc<Hub>,
     stats: Stats,
-    /// Removed directories that are still to be freed.
+    /// Removed directories that are not freed yet.
     garbage: Garbage,
-    /// Watchers that got an event and still sleep.
+    /// Wakers of watchers that got an event and were not woken yet.
     wakers: Vec<Waker>,
-    /// Where keys are put together.
+    /// A buffer for new keys.
     scratch: Vec<u8>,
 }
 
-/// What a write says about the time at which the node goes away.
+/// The expiration that a write sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expiry {
     /// When; `None` for never.
     pub at: Option<UnixNanos>,
-    /// Keep the value, move the expiration only, and tell no watcher.
+    /// Keep the value, change the expiration only, and notify no watcher.
     pub refresh: bool,
 }
 
@@ -110,7 +110,7 @@ impl Store {
     /// events (at least 1); of the snapshot's, the newest.
     ///
     /// # Errors
-    /// Where the text is no snapshot, and why.
+    /// If the text is not a snapshot, with the position and the reason.
     pub fn recover(json: &[u8], history_length: usize) -> Result<Store, RecoverError> {
         let store = recover::recover(json, history_length)?;
         match store.index > INDEX_MAX {
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Becomes what a snapshot's body holds, but keeps its watchers, see [`adopt`](Store::adopt).
+    /// Replaces the state with that of a snapshot's body, but keeps the watchers, see [`adopt`](Store::adopt).
     ///
     /// # Errors
     /// As [`recover`](Store::recover); then nothing has changed.
@@ -128,9 +128,10 @@ impl Store {
         Ok(())
     }
 
-    /// Becomes `new`, a later state of the same store, but keeps its watchers. They get the events in between out of
-    /// the history of `new`; a watch for which that does not reach back far enough [ends](Watcher::has_gap). Returns how
-    /// many did. Whom to wake tells [`take_wakeups`](Store::take_wakeups). O(watchers + history).
+    /// Replaces the state with `new`, a later state of the same store, but keeps the watchers. They get the events in
+    /// between from the history of `new`; a watch for which that does not reach back far enough
+    /// [ends](Watcher::has_gap). Returns the number of ended watches. [`take_wakeups`](Store::take_wakeups) has the
+    /// watchers to wake. O(watchers + history).
     pub fn adopt(&mut self, new: Store) -> u64 {
         let ended = self.hub.catch_up(self.index, new.index, &new.history, &mut self.wakers);
         self.stats.set_counters(Counters::of(&new.stats));
@@ -159,7 +160,7 @@ impl Store {
         !self.expirations.is_empty()
     }
 
-    /// Whether any node's time is up at `cutoff`.
+    /// Whether any node has expired at `cutoff`.
     pub fn has_expired(&self, cutoff: UnixNanos) -> bool {
         self.expirations.first_until(cutoff).is_some()
     }
@@ -181,8 +182,8 @@ impl Store {
         Wakeups(std::mem::take(&mut self.wakers))
     }
 
-    /// Wakes all watchers by [`take_wakeups`](Store::take_wakeups), though there is no event: what they may see can be
-    /// another. O(watchers).
+    /// Wakes all watchers through [`take_wakeups`](Store::take_wakeups) without an event, because their rights may
+    /// have changed. O(watchers).
     pub fn wake_watchers(&mut self) {
         self.hub.wake_all(&mut self.wakers);
     }
@@ -212,7 +213,7 @@ impl Store {
         Ok(self.hub.watch(Subscription { path: &path, recursive, stream, since, start_index, backlog }))
     }
 
-    /// The tree as it is now, with an empty history: for those who count. O(1).
+    /// The present tree with an empty history, for counting. O(1).
     pub fn tree_image(&self) -> Image {
         Image {
             tree: self.tree.clone(),
@@ -227,7 +228,7 @@ impl Store {
         (self.history.len(), self.history.start_index())
     }
 
-    /// The store as it is now, for a snapshot: shares all nodes, later writes do not touch it. O(history).
+    /// The present store, for a snapshot: shares all nodes and is not changed by later writes. O(history).
     pub fn image(&self) -> Image {
         Image {
             tree: self.tree.clone(),

@@ -1,8 +1,7 @@
-//! What the tree is made of: keys and directories, shared between the tree, its images and events.
+//! The nodes of the tree: keys and directories, shared between the tree, its images and events.
 //!
-//! A key is one allocation that never changes: a write puts another in its place. A directory is copied
-//! before a change only while somebody else holds it, and its children lie in a [`Children`] of their own,
-//! so that such a copy is small.
+//! A key is one immutable allocation: a write replaces it. A directory is copied before a change only if it is
+//! shared, and its children are in a separate [`Children`], so that such a copy is small.
 
 use std::mem;
 
@@ -15,7 +14,7 @@ use crate::time::UnixNanos;
 #[derive(Clone)]
 pub(crate) struct Key(ThinArc<KeyHeader, u8>);
 
-/// What stands before the bytes of a key: its expiration if it has one (8 bytes), its name, its value.
+/// The header of a key's bytes: its expiration if it has one (8 bytes), its name, its value.
 struct KeyHeader {
     created: u64,
     modified: u64,
@@ -25,19 +24,19 @@ struct KeyHeader {
 
 const EXPIRATION_BYTES: usize = size_of::<i64>();
 
-/// What is known of a node beside its name and its content.
+/// The metadata of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Meta {
-    /// The store's index when it came to be.
+    /// The store's index at its creation.
     pub(crate) created: u64,
     /// The store's index of its last change.
     pub(crate) modified: u64,
-    /// When it goes away.
+    /// When it expires.
     pub(crate) expiration: Option<UnixNanos>,
 }
 
 impl Key {
-    /// Makes a key. `scratch` is overwritten; it is handed in so that no call allocates more than the key.
+    /// Makes a key. `scratch` is overwritten; it is an argument so that no call allocates more than the key.
     pub(crate) fn new(name: &[u8], value: &[u8], meta: Meta, scratch: &mut Vec<u8>) -> Key {
         scratch.clear();
         if let Some(UnixNanos(expiration)) = meta.expiration {
@@ -72,7 +71,7 @@ impl Key {
         self.parts().1
     }
 
-    /// Whether anybody else holds it.
+    /// Whether it is shared.
     #[cfg(test)]
     pub(crate) fn is_shared(&self) -> bool {
         ThinArc::strong_count(&self.0) > 1
@@ -147,7 +146,7 @@ impl Child {
         }
     }
 
-    /// The node to which a path leads that starts here: `/name/name`, or empty for this node.
+    /// The node at a path relative to this one: `/name/name`, or empty for this node.
     pub(crate) fn below(&self, path: &[u8]) -> Option<&Child> {
         let mut child = self;
         for name in path.split(|byte| *byte == b'/').skip(1) {
@@ -163,8 +162,8 @@ impl Child {
     }
 }
 
-/// A small fingerprint of a name: nodes whose tags differ have different names, so that a search in a
-/// list of children looks at one node only.
+/// A small fingerprint of a name: nodes whose tags differ have different names, so that a search in a list of
+/// children reads the name of one node only.
 pub(crate) fn name_tag(name: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(FACTOR);

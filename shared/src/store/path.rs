@@ -44,7 +44,7 @@ pub(crate) fn names(path: &[u8]) -> Names<'_> {
     Names { path, start: if path.len() > 1 { 1 } else { path.len() } }
 }
 
-/// Goes over the names of a path.
+/// Iterates over the names of a path.
 #[derive(Clone)]
 pub(crate) struct Names<'a> {
     path: &'a [u8],
@@ -74,8 +74,7 @@ impl<'a> Iterator for Names<'a> {
     }
 }
 
-/// Whether watchers of `watched`, which is a part of `path` from its start, must not hear of `path`:
-/// a name after it starts with `_`.
+/// Whether `path` is hidden from watchers of `watched`, which is a prefix of it: a name after it starts with `_`.
 pub(crate) fn is_hidden_below(watched: &[u8], path: &[u8]) -> bool {
     let rest = &path[watched.len().min(path.len())..];
     let starts_hidden = watched == b"/" && rest.first() == Some(&b'_');

@@ -1,13 +1,13 @@
-//! Reads JSON piece by piece, without a tree in between: snapshots have hundreds of megabytes.
+//! Reads JSON as a stream, without building a tree: snapshots have hundreds of megabytes.
 //!
-//! Lenient where Go is: bytes that are no UTF-8 and lone surrogates become U+FFFD.
+//! Lenient where Go is: bytes that are not UTF-8 and lone surrogates become U+FFFD.
 
 use std::borrow::Cow;
 
 use super::RecoverError;
 use memchr::memchr2;
 
-/// A place in a JSON text.
+/// A position in a JSON text.
 pub(super) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
@@ -27,7 +27,7 @@ impl<'a> Reader<'a> {
         RecoverError { offset: self.at, problem }
     }
 
-    /// The next byte that is no blank.
+    /// The next byte that is not a blank.
     fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.get(self.at) {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -57,8 +57,8 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// The name of the next member of an object that was begun, or `None` and past its end. `first` tells
-    /// whether it would be the first one.
+    /// The name of the next member of an open object; `None` at its end, which is consumed. `first` says whether it
+    /// would be the first one.
     pub(super) fn member(&mut self, first: &mut bool) -> Result<Option<Cow<'a, [u8]>>> {
         if self.take(b'}') {
             return Ok(None);
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         Ok(Some(name))
     }
 
-    /// Whether there is another element in an array that was begun; if not, past its end.
+    /// Whether there is another element in an open array; if not, its end is consumed.
     pub(super) fn element(&mut self, first: &mut bool) -> Result<bool> {
         if self.take(b']') {
             return Ok(false);
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         Ok(unit)
     }
 
-    /// Passes over a value of any kind, however deep it is.
+    /// Skips a value of any kind, however deep it is.
     pub(super) fn skip(&mut self) -> Result<()> {
         // For each array or object: whether it is an object, and whether its first element is still to come.
         let mut open: Vec<(bool, bool)> = Vec::new();

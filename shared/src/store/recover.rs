@@ -1,7 +1,7 @@
 //! A store from the body of a snapshot, written by us or by Go.
 //!
-//! Members come in any order, their names in any case, and unknown ones are passed over. The text is read
-//! once and nodes are made as they come; nothing is kept beside them but the way from the root.
+//! Members may be in any order, their names in any case, and unknown ones are skipped. The text is read once and
+//! nodes are made immediately; only the path from the root is kept besides.
 
 pub(super) mod version_0_1;
 
@@ -20,7 +20,7 @@ use super::ttl::Expirations;
 use crate::event::{Action, Event, EventNode, NodeContent};
 use crate::time::UnixNanos;
 
-/// Why a text is no snapshot of a store.
+/// Why a text is not a snapshot of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset} of the store's JSON: {problem}")]
 pub struct RecoverError {
@@ -62,7 +62,7 @@ pub(super) fn recover(json: &[u8], history_length: usize) -> Result<Store> {
     Ok(store)
 }
 
-/// What is used again for each node.
+/// Buffers that are reused for each node.
 #[derive(Default)]
 struct Scratch {
     key: Vec<u8>,
@@ -119,12 +119,12 @@ fn time(reader: &mut Reader<'_>) -> Result<Option<UnixNanos>> {
     if time.as_second() == GO_ZERO_SECOND && time.subsec_nanosecond() == 0 {
         return Ok(None);
     }
-    // What lies beyond the years that a request can say is as good as the last of them.
+    // Later years than a request can express become the last possible one.
     let nanos = time.as_nanosecond().clamp(i64::MIN.into(), i64::MAX.into());
     Ok(i64::try_from(nanos).ok().map(UnixNanos))
 }
 
-/// A node of which the end has not come yet.
+/// A node that is being read.
 #[derive(Default)]
 struct OpenNode<'a> {
     name: Cow<'a, [u8]>,
@@ -139,7 +139,7 @@ struct OpenNode<'a> {
     first_child: bool,
 }
 
-/// Children in the order in which they are read.
+/// Children in the order of the text.
 #[derive(Default)]
 struct Siblings {
     all: Vec<Child>,
@@ -181,7 +181,7 @@ impl<'a> OpenNode<'a> {
         } else if is(b"Value") {
             self.value = string(reader)?;
         } else {
-            // `Path` says what the place in the tree says; `ACL` of 2.0 was never used.
+            // `Path` follows from the position in the tree; `ACL` of 2.0 was never used.
             reader.skip()?;
         }
         Ok(())
@@ -198,7 +198,8 @@ impl<'a> OpenNode<'a> {
     }
 }
 
-/// Reads the root with all below it. The stack is our own: a tree may be deeper than a thread's.
+/// Reads the root with everything below it. Uses a stack of its own: a tree may be deeper than a thread's stack
+/// allows.
 fn read_tree<'a>(reader: &mut Reader<'a>, scratch: &mut Scratch) -> Result<Dir> {
     reader.expect(b'{', "no node")?;
     let mut above: Vec<OpenNode<'a>> = Vec::new();
@@ -279,7 +280,7 @@ fn read_history(reader: &mut Reader<'_>, length: usize, scratch: &mut Scratch) -
     for at in 0..ring.size {
         let event = ring.slots[(ring.front + at) % slots].take();
         let event = event.ok_or_else(|| reader.error("the history has fewer events than it says"))?;
-        // Indexes ascend; what is before a break belongs to another store.
+        // Indexes ascend; events before a lower index belong to another store.
         if events.back().is_some_and(|last: &Arc<Event>| last.node.meta.modified >= event.node.meta.modified)
         {
             events.clear();

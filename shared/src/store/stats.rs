@@ -1,4 +1,4 @@
-//! Counters of what was asked.
+//! Counters of requests.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::event::Action;
 use crate::json;
 
-/// Counters of what was asked, as `/v2/stats/store` shows them and snapshots keep them.
+/// Counters of requests, as shown by `/v2/stats/store` and kept in snapshots.
 ///
 /// They count as the original does, where some refusals are successes: an update, delete or swap of the
 /// root, an update of a directory with a value, and any compare-and-delete of a key that is there.
@@ -50,9 +50,9 @@ pub enum Counter {
     CompareAndDeleteSuccess,
     /// Compared deletes that were refused.
     CompareAndDeleteFail,
-    /// Nodes that reached their time.
+    /// Expired nodes.
     ExpireCount,
-    /// Watchers at the time of the last look.
+    /// Watchers at the last update.
     Watchers,
 }
 
@@ -84,12 +84,12 @@ impl Stats {
         self.counters[counter as usize].load(Relaxed)
     }
 
-    /// How many reads this process was asked for, refused ones too: plain ones, recursive ones.
+    /// The number of reads in this process, including refused ones: plain and recursive.
     pub fn reads(&self) -> [u64; 2] {
         array::from_fn(|kind| self.reads[kind].load(Relaxed))
     }
 
-    /// How many writes of this kind this process was asked for, refused ones too.
+    /// The number of writes of this kind in this process, including refused ones.
     pub fn writes(&self, action: Action) -> u64 {
         self.writes[action as usize].load(Relaxed)
     }
@@ -99,7 +99,7 @@ impl Stats {
         self.expires.load(Relaxed)
     }
 
-    /// How many watches were asked for in this process.
+    /// The number of watch requests in this process.
     pub fn watch_requests(&self) -> u64 {
         self.watch_requests.load(Relaxed)
     }

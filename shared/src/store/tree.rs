@@ -1,4 +1,4 @@
-//! The tree, and the ways through it.
+//! The tree, and walks to its nodes.
 
 use triomphe::Arc;
 
@@ -13,21 +13,21 @@ pub(crate) struct Tree {
     pub(crate) root: Arc<Dir>,
 }
 
-/// What a path leads to.
+/// The node at a path.
 pub(crate) enum FoundNode<'t> {
     Root(&'t Arc<Dir>),
     Child(&'t Child),
 }
 
-/// Where a path ends in a tree that is being changed: below its deepest directory that exists.
+/// The end of a path in a tree that is being changed: its deepest existing directory, and the rest of the path.
 pub(crate) struct PathEnd<'t, 'p> {
-    /// That directory; nobody else holds it.
+    /// That directory; it is not shared.
     pub(crate) dir: &'t mut Dir,
     /// The name after it.
     pub(crate) name: &'p [u8],
-    /// Where that name is among its children, or as an error where it would be.
+    /// The position of that name among its children, or, as an error, where it would be.
     pub(crate) position: Result<Position, Position>,
-    /// The names after that one, which may only be there if it is not.
+    /// The names after that one; empty if that one exists.
     pub(crate) rest: Names<'p>,
 }
 
@@ -41,7 +41,7 @@ impl Tree {
         Tree { root: Arc::new(root) }
     }
 
-    /// What a clean path leads to.
+    /// The node at a clean path.
     ///
     /// # Errors
     /// 100 with the first part of the path that is missing, 104 with the key that stands in the way.
@@ -62,8 +62,7 @@ impl Tree {
         }
     }
 
-    /// Walks a clean path other than `/`, to change what is there. Copies the directories on the way that
-    /// somebody else holds.
+    /// Walks a clean path other than `/`, to change its node. Copies the shared directories on the path.
     ///
     /// # Errors
     /// 104 with the key that stands in the way.
@@ -115,7 +114,7 @@ impl PathEnd<'_, '_> {
             }
             Err(position) => position,
         };
-        // From the node upwards, so that the tree is touched once; without recursion.
+        // From the node upwards, so that the tree is changed once; without recursion.
         let mut missing: Vec<&[u8]> = std::iter::once(self.name).chain(self.rest).collect();
         let mut child = make(missing.pop().unwrap_or_default());
         while let Some(name) = missing.pop() {

@@ -1,4 +1,4 @@
-//! Which nodes go away when.
+//! The expirations of nodes.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -10,12 +10,12 @@ use crate::time::UnixNanos;
 
 /// The nodes with an expiration, by time and by path.
 ///
-/// Of nodes that expire together, the one that was created first goes first: the order must not depend on
-/// how a member came to its store.
+/// Of nodes that expire at the same time, the one that was created first is removed first: the order must be the same
+/// on every member.
 #[derive(Default)]
 pub(crate) struct Expirations {
     by_time: BTreeSet<(ExpiryKey, Arc<[u8]>)>,
-    /// For directories that go away with all below them.
+    /// For the removal of directories with everything below them.
     by_path: BTreeSet<Arc<[u8]>>,
 }
 
@@ -32,7 +32,7 @@ impl Expirations {
         self.by_time.is_empty()
     }
 
-    /// Takes note of a node that was made, changed or removed: of what it was and of what it is.
+    /// Updates a node that was made, changed or removed, by its metadata before and after.
     pub(crate) fn record(&mut self, path: &Arc<[u8]>, before: Option<Meta>, after: Option<Meta>) {
         let before = before.and_then(expiry_key);
         let after = after.and_then(expiry_key);
@@ -52,8 +52,8 @@ impl Expirations {
         }
     }
 
-    /// Takes note that all below a directory went away. `meta` tells what a node below it was; it is asked
-    /// for those only that had an expiration.
+    /// Removes everything below a directory. `meta` returns the metadata of a removed node; it is called only for
+    /// nodes with an expiration.
     pub(crate) fn forget_below(&mut self, dir: &[u8], meta: impl Fn(&[u8]) -> Option<Meta>) {
         if self.is_empty() {
             return;
@@ -67,7 +67,7 @@ impl Expirations {
         }
     }
 
-    /// The node that goes first, if it goes at `cutoff` or before.
+    /// The node that expires first, if at `cutoff` or before.
     pub(crate) fn first_until(&self, cutoff: UnixNanos) -> Option<Arc<[u8]>> {
         let ((expiration, _), path) = self.by_time.first()?;
         (*expiration <= cutoff).then(|| Arc::clone(path))

@@ -1,4 +1,4 @@
-//! Going over all nodes of a store, for those that show or copy it.
+//! Iteration over all nodes of a store.
 
 use super::Store;
 use super::children::Iter;
@@ -8,18 +8,18 @@ use super::tree::{FoundNode, Tree};
 use crate::error::ApiError;
 use crate::time::UnixNanos;
 
-/// A node that a [`Walk`] comes by.
+/// A node of a [`Walk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalkedNode<'a> {
     /// Its path; that of the root is `/`.
     pub path: &'a [u8],
     /// Its value; `None` for a directory.
     pub value: Option<&'a [u8]>,
-    /// The store's index when it came to be.
+    /// The store's index at its creation.
     pub created: u64,
     /// The store's index of its last change.
     pub modified: u64,
-    /// When it goes away.
+    /// When it expires.
     pub expiration: Option<UnixNanos>,
 }
 
@@ -30,9 +30,9 @@ impl WalkedNode<'_> {
     }
 }
 
-/// Goes over a node and all below it, parents before children, children by name. Made by [`Store::walk`].
+/// Iterates over a node and everything below it, parents before children, children by name. Made by [`Store::walk`].
 ///
-/// The stack is its own: a tree may be deeper than a thread's.
+/// Uses a stack of its own: a tree may be deeper than a thread's stack allows.
 pub struct Walk<'a> {
     start: Option<Start<'a>>,
     path: Vec<u8>,
@@ -47,25 +47,25 @@ enum Start<'a> {
 }
 
 impl Store {
-    /// Goes over the node at a path and all below it. Without `hidden`, what is hidden is passed over with all
-    /// below it, but for the node at the path itself.
+    /// Iterates over the node at a path and everything below it. Without `hidden`, hidden nodes are skipped with
+    /// everything below them, except the node at the path itself.
     ///
     /// # Errors
-    /// 100 or 104 where nothing stands at the path.
+    /// 100 or 104 if there is no node at the path.
     pub fn walk(&self, path: &[u8], hidden: bool) -> Result<Walk<'_>, ApiError> {
         walk(&self.tree, self.index, path, hidden)
     }
 }
 
-/// The nodes of a store at one moment: what is written later is not seen. Made by [`Store::nodes`].
+/// The nodes of a store at one moment, without later writes. Made by [`Store::nodes`].
 pub struct Nodes {
     tree: Tree,
     index: u64,
 }
 
 impl Store {
-    /// The nodes as they are now, to be looked at while others write. O(1); what is written while they are held copies
-    /// what it shares with them.
+    /// The present nodes, for reading while writes continue. O(1); while they are held, a write copies what it shares
+    /// with them.
     pub fn nodes(&self) -> Nodes {
         Nodes { tree: self.tree.clone(), index: self.index }
     }
@@ -80,7 +80,7 @@ impl Nodes {
     /// As [`Store::walk`].
     ///
     /// # Errors
-    /// 100 or 104 where nothing stands at the path.
+    /// 100 or 104 if there is no node at the path.
     pub fn walk(&self, path: &[u8], hidden: bool) -> Result<Walk<'_>, ApiError> {
         walk(&self.tree, self.index, path, hidden)
     }
@@ -96,7 +96,7 @@ fn walk<'a>(tree: &'a Tree, index: u64, path: &[u8], hidden: bool) -> Result<Wal
 }
 
 impl<'a> Walk<'a> {
-    /// The next node, `None` when all were shown.
+    /// The next node; `None` at the end.
     pub fn step(&mut self) -> Option<WalkedNode<'_>> {
         match self.start.take() {
             Some(Start::Dir(dir)) => return Some(self.dir(dir)),
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
         Some(self.child(child))
     }
 
-    /// Leaves out what is below the directory that the last [`step`](Walk::step) showed.
+    /// Skips the nodes below the directory that the last [`step`](Walk::step) returned.
     pub fn pass_over(&mut self) {
         if self.levels.last().is_some_and(|(_, length)| *length == self.path.len()) {
             self.levels.pop();

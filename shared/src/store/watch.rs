@@ -1,7 +1,7 @@
-//! Watchers: who waits for what, and how events reach them.
+//! Watchers, and the delivery of events to them.
 //!
-//! An event looks up its own path and each of its parents, so telling it costs by the depth of the path
-//! and by the number of watchers that get it, however many others there are.
+//! An event looks up its own path and each of its parents, so the cost of its delivery depends on the depth of the
+//! path and the number of watchers that get it, not on the number of other watchers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -16,14 +16,14 @@ use super::path::{is_below, is_hidden_below, prefixes};
 use crate::event::Event;
 use crate::planted::{Bug, is_planted};
 
-/// How many events wait for a watcher that does not read them; then its watch ends.
+/// How many events are queued for a watcher that does not read them; then its watch ends.
 pub const WATCHER_QUEUE_MAX: usize = 100;
 
 /// All watchers of a store.
 #[derive(Default)]
 pub(crate) struct Hub {
     registry: Mutex<Registry>,
-    /// How many are registered; kept apart, so that writes pass by without the lock when there are none.
+    /// The number of registered watchers, outside the lock, so that writes need no lock if there are none.
     count: AtomicU64,
 }
 
@@ -33,17 +33,17 @@ struct Registry {
     next_id: u64,
 }
 
-/// The watchers of one path, in the order in which they came.
+/// The watchers of one path, in the order of their registration.
 #[derive(Default)]
 struct PathWatchers {
-    /// Those that want the path itself only.
+    /// Those of the path itself only.
     exact: List,
-    /// Those that want what is below too.
+    /// Those of everything below, too.
     recursive: List,
 }
 
-/// Entries sorted by id. A watcher that leaves is marked, and marked entries go when they are the majority:
-/// so leaving costs O(log n), also when all leave one by one.
+/// Entries sorted by id. A removed watcher is marked, and marked entries are dropped when they are the majority: so a
+/// removal costs O(log n), also if all are removed one by one.
 #[derive(Default)]
 struct List {
     entries: Vec<Entry>,
@@ -55,7 +55,7 @@ struct Entry {
     /// The first index of interest.
     since: u64,
     stream: bool,
-    /// `None` once the watcher has left.
+    /// `None` after the watcher was removed.
     queue: Option<Arc<Queue>>,
 }
 
@@ -66,12 +66,12 @@ struct Queue(Mutex<QueueState>);
 #[derive(Default)]
 struct QueueState {
     events: VecDeque<Arc<Event>>,
-    /// With how many events it is full.
+    /// The most events in the queue.
     limit: usize,
     waker: Option<Waker>,
-    /// No event comes any more.
+    /// Whether no more events will come.
     closed: bool,
-    /// It was closed because events are missing that nobody here knows.
+    /// Whether it was closed because events are missing that this member does not have.
     has_gap: bool,
 }
 
@@ -96,8 +96,8 @@ impl Watcher {
         self.start_index
     }
 
-    /// The next event; `None` when there will be no more: after the first unless it is a stream, when
-    /// the reader fell [`WATCHER_QUEUE_MAX`] events behind, or when the store [lost events](Watcher::has_gap).
+    /// The next event; `None` if there will be no more: after the first unless it is a stream, if the reader fell
+    /// [`WATCHER_QUEUE_MAX`] events behind, or if the store [lost events](Watcher::has_gap).
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<Event>>> {
         let mut state = self.queue.0.lock();
         if let Some(event) = state.events.pop_front() {
@@ -113,18 +113,18 @@ impl Watcher {
         Poll::Pending
     }
 
-    /// An event that is there already.
+    /// An event that is already queued.
     pub fn try_next(&mut self) -> Option<Arc<Event>> {
         self.queue.0.lock().events.pop_front()
     }
 
-    /// Whether no event will come after those that are there.
+    /// Whether no event will come after the queued ones.
     pub fn is_closed(&self) -> bool {
         self.queue.0.lock().closed
     }
 
-    /// Whether the watch ended before its time: the store took over a snapshot whose history does not reach back
-    /// to the events that this watch had yet to get. Its client must not take the end for a regular one.
+    /// Whether the watch ended early: the store adopted a snapshot whose history does not reach back to the next
+    /// events of this watch. The client must not take this for a regular end.
     pub fn has_gap(&self) -> bool {
         self.queue.0.lock().has_gap
     }
@@ -147,7 +147,7 @@ impl Drop for Watcher {
 /// Whether a removal took a node with this path.
 pub(crate) type WasPresent<'a> = &'a dyn Fn(&[u8]) -> bool;
 
-/// What a watcher wants.
+/// The parameters of a new watcher.
 pub(crate) struct Subscription<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) recursive: bool,
@@ -198,7 +198,7 @@ impl Hub {
         Watcher { queue, start_index: subscription.start_index, registration: Some(registration) }
     }
 
-    /// Takes out a watcher that was dropped.
+    /// Removes a watcher that was dropped.
     fn unregister(&self, registration: &Registration) {
         let mut registry = self.registry.lock();
         let Some(watched) = registry.paths.get_mut(&registration.path) else { return };
@@ -210,7 +210,7 @@ impl Hub {
         }
     }
 
-    /// Adds all that wait for an event to `wakers`, though there is none.
+    /// Adds all waiting watchers to `wakers`, without an event.
     pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
         if self.count() == 0 {
             return;
@@ -222,8 +222,8 @@ impl Hub {
         }
     }
 
-    /// Tells an event to all watchers that want it. Of a removal, `removal` says which nodes there were below
-    /// the event's path. Those to be woken are added to `wakers`.
+    /// Delivers an event to all its watchers. For a removal, `removal` says which nodes there were below the event's
+    /// path. The watchers to wake are added to `wakers`.
     pub(crate) fn notify(
         &self,
         event: &Arc<Event>,
@@ -236,8 +236,8 @@ impl Hub {
         let mut registry = self.registry.lock();
         let mut delivery = Delivery { event, wakers, left: 0, limit: 0 };
         if let Some(existed) = removal {
-            // As in the original, a removal is first told to the watchers of each node that goes and then
-            // to all that the event concerns: a stream on the very path gets it twice.
+            // As in the original, a removal is first delivered to the watchers of each removed node and then
+            // to all watchers of the event: a stream on exactly this path gets it twice.
             delivery.deliver_down(&mut registry, |path| {
                 *path == *event.key || is_below(&event.key, path) && existed(path)
             });
@@ -246,9 +246,9 @@ impl Hub {
         self.count.fetch_sub(delivery.left, Relaxed);
     }
 
-    /// Brings all watchers from index `from` to `to`, which the store has reached at one go: each gets the events of
-    /// `history` in between, as a stream that begins in the past would. A watch of which events are missing there
-    /// ends, see [`Watcher::has_gap`]; returns how many. Those to be woken are added to `wakers`.
+    /// Brings all watchers from index `from` to `to`, when the store has adopted a snapshot: each gets the events of
+    /// `history` in between, like a stream that begins in the past. A watch whose events are missing there ends, see
+    /// [`Watcher::has_gap`]; returns their number. The watchers to wake are added to `wakers`.
     pub(crate) fn catch_up(&self, from: u64, to: u64, history: &History, wakers: &mut Vec<Waker>) -> u64 {
         if self.count() == 0 || to <= from || is_planted(Bug::WatcherSkipped) {
             return 0;
@@ -280,18 +280,18 @@ impl Hub {
     }
 }
 
-/// An event on its way.
+/// The delivery of an event.
 struct Delivery<'a> {
     event: &'a Arc<Event>,
     wakers: &'a mut Vec<Waker>,
-    /// How many watchers were taken out.
+    /// The number of removed watchers.
     left: u64,
-    /// How many events may wait for a watcher at least, where many come at one go.
+    /// The least capacity of a watcher's queue while many events are delivered at once.
     limit: usize,
 }
 
 impl Delivery<'_> {
-    /// Tells the watchers of the event's path, and of those above it the ones that want what is below too.
+    /// Delivers to the watchers of the event's path, and to the recursive watchers of its parents.
     fn deliver_up(&mut self, registry: &mut Registry) {
         for path in prefixes(&self.event.key) {
             let Some(watched) = registry.paths.get_mut(path) else { continue };
@@ -308,7 +308,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Tells the watchers of those paths that begin with the event's and are concerned.
+    /// Delivers to the watchers of those paths below the event's for which `concerned` is true.
     fn deliver_down(&mut self, registry: &mut Registry, concerned: impl Fn(&[u8]) -> bool) {
         let event = self.event;
         let key: &[u8] = &event.key;
@@ -382,7 +382,7 @@ impl List {
         ended
     }
 
-    /// Marks a watcher as gone; returns whether it was still there.
+    /// Marks a watcher as removed; returns whether it was still there.
     fn unregister(&mut self, id: u64) -> bool {
         let Ok(at) = self.entries.binary_search_by_key(&id, |entry| entry.id) else { return false };
         if self.entries[at].queue.take().is_none() {

@@ -5,8 +5,8 @@
 //! | 8 | length `n` of the record, signed, little endian |
 //! | n | protobuf: 1 type (varint), 2 crc (varint), 3 data (bytes; absent in a crc record) |
 //!
-//! The crc is CRC-32C over the data of this and of all records before it, through all segments. A crc record
-//! stands at the head of each segment, is not part of the sum and repeats the value reached so far.
+//! The crc is CRC-32C over the data of this and of all records before it, through all segments. A crc record is at
+//! the head of each segment, is not part of the sum and repeats the value so far.
 
 use bytes::Bytes;
 use prost::Message;
@@ -34,16 +34,16 @@ pub(crate) struct RawRecord {
     pub data: Option<Bytes>,
 }
 
-/// An entry to be written; it borrows its data.
+/// An entry to write; it borrows its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryRef<'a> {
     /// [`pb::ENTRY_NORMAL`] or [`pb::ENTRY_CONF_CHANGE`].
     pub kind: i32,
     /// The term in which a leader made it.
     pub term: u64,
-    /// Its place in the raft log.
+    /// Its index in the raft log.
     pub index: u64,
-    /// What it holds; `None` is not the same as empty on disk.
+    /// Its data; on disk, `None` is not the same as empty.
     pub data: Option<&'a [u8]>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> From<&'a pb::Entry> for EntryRef<'a> {
     }
 }
 
-/// A few bytes without an allocation: the fields of an entry before its data.
+/// A small buffer without an allocation, for the fields of an entry before its data.
 struct HeadBytes {
     bytes: [u8; 48],
     len: usize,
@@ -90,7 +90,7 @@ impl HeadBytes {
 /// Encodes records one after the other into one buffer and keeps the running sum.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    /// What is encoded and not yet written.
+    /// Encoded records that are not written yet.
     pub buffer: Vec<u8>,
     crc: u32,
 }
@@ -143,7 +143,7 @@ impl Encoder {
         self.record(ENTRY, head.as_slice(), entry.data.unwrap_or_default());
     }
 
-    /// A record whose data come in two parts.
+    /// Encodes a record whose data are in two parts.
     fn record(&mut self, kind: i64, first: &[u8], second: &[u8]) {
         self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, first), second);
         let data_len = first.len() + second.len();
@@ -160,10 +160,10 @@ impl Encoder {
     }
 }
 
-/// What of a record is there: enough to tell a record that was cut off from one whose length is wrong.
+/// Distinguishes a record that was cut off from one whose length is wrong.
 ///
-/// `start` are the first bytes of a record that claims `record_len` bytes. True if they can be the start of
-/// a record of just that length.
+/// `start` has the first bytes of a record whose length field says `record_len`. True if they can be the start of a
+/// record of exactly that length.
 pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
     match record_length(start) {
         RecordLength::Is(own) => own == record_len,
@@ -172,12 +172,12 @@ pub(crate) fn fits_length(start: &[u8], record_len: u64) -> bool {
     }
 }
 
-/// How long a record is by its own fields, whatever stands before it.
+/// The length of a record according to its own fields, without the length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordLength {
-    /// So many bytes.
+    /// This many bytes.
     Is(u64),
-    /// Its fields are not all there; those that are could be those of a record.
+    /// Not all of its fields are there; the present ones can be those of a record.
     CutOff,
     /// It is not the start of a record.
     None,
@@ -230,10 +230,10 @@ fn field(rest: &mut &[u8], tag: u8, used: &mut u64) -> Field {
     if tail.len() < 10 { Field::CutOff } else { Field::Other }
 }
 
-/// Decodes a message of the log, naming it in the error.
+/// Decodes a message of the log; errors name it.
 ///
-/// The sum does not cover a record's type, so a message must not pass for one of another type: fields that it
-/// does not have are refused. (Fields that are absent are not: other writers leave zeros out.)
+/// The checksum does not cover a record's type, so a message must not be taken for one of another type: unknown
+/// fields are refused. (Missing fields are not: other writers leave zeros out.)
 pub(crate) fn message<M: Message + Default>(bytes: Bytes, what: &'static str) -> Result<M, Damage> {
     let len = bytes.len();
     let message = M::decode(bytes).map_err(|_| Damage::Encoding(what))?;
@@ -241,7 +241,7 @@ pub(crate) fn message<M: Message + Default>(bytes: Bytes, what: &'static str) ->
     if message.encoded_len() < len { Err(Damage::Encoding(what)) } else { Ok(message) }
 }
 
-/// Decodes a hard state. One of term 0 is never written: it would be an empty entry, taken for a state.
+/// Decodes a hard state. One of term 0 is never written: it would be an empty entry with the wrong type.
 pub(crate) fn state(bytes: Bytes) -> Result<pb::HardState, Damage> {
     let state: pb::HardState = message(bytes, "state")?;
     if state.term == 0 { Err(Damage::Encoding("state")) } else { Ok(state) }
@@ -254,13 +254,13 @@ pub(crate) fn entry(bytes: Bytes, frames: Frames) -> Result<pb::Entry, Damage> {
     match entry.kind {
         pb::ENTRY_NORMAL => Ok(entry),
         pb::ENTRY_CONF_CHANGE if entry.data.is_some() => Ok(entry),
-        // A joint change without one ends the change before it.
+        // A joint change without data ends the change before it.
         pb::ENTRY_CONF_CHANGE_V2 if frames == Frames::Any => Ok(entry),
         _ => Err(Damage::Encoding("entry")),
     }
 }
 
-/// A mark of 3.5, which names the members too.
+/// The mark of a snapshot in 3.5, which has the members too.
 #[derive(Clone, PartialEq, prost::Message)]
 struct SnapshotWithMembers {
     #[prost(uint64, required, tag = "1")]

@@ -1,24 +1,24 @@
-//! Why a log cannot be opened, read or written.
+//! Errors of the log.
 
 use std::path::PathBuf;
 
 use crate::disk::DiskError;
 use crate::pb::WalSnapshot;
 
-/// What is wrong with the bytes at a place of a log. The texts are those of etcd 2.x where it has one.
+/// What is wrong with the bytes at a position of a log. The texts are those of etcd 2.x where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// The bytes of a record do not give its checksum.
+    /// The checksum of a record does not match its bytes.
     #[error("walpb: crc mismatch")]
     RecordCrc,
-    /// A segment does not begin with the sum that the one before it ends with.
+    /// The checksum at the start of a segment is not that at the end of the previous one.
     #[error("wal: crc mismatch")]
     ChainCrc,
     /// A segment that is not the last one ends inside a record.
     #[error("unexpected EOF")]
     UnexpectedEof,
-    /// The length of a record cannot be true.
+    /// The length of a record is not possible.
     #[error("wal: {}", length_words(*.0))]
     Length(i64),
     /// A record, or the message in it, is no valid protobuf.
@@ -38,7 +38,7 @@ pub enum Damage {
     Gap {
         /// The last index that was read.
         last: u64,
-        /// The index that came.
+        /// The index of the next entry.
         found: u64,
     },
 }
@@ -51,8 +51,8 @@ impl Damage {
     }
 }
 
-/// The length that 3.x has marked as padded: the highest bit, and the number of padding bytes in the lowest three of that
-/// byte.
+/// The length that 3.x has marked as padded: the highest bit, and the number of padding bytes in the lowest three of
+/// that byte.
 fn padded_length(length: i64) -> Option<i64> {
     let mark = length.cast_unsigned() >> 56;
     let rest = length & (i64::MAX >> 7);
@@ -71,14 +71,14 @@ fn length_words(length: i64) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalError {
-    /// The system refused an operation; a segment that another process holds is one of these,
-    /// see [`DiskError::is_locked`].
+    /// The disk refused an operation; a segment that another process has locked is one of these, see
+    /// [`DiskError::is_locked`].
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A log is there already.
     #[error("wal: a log exists in {0}")]
     Exists(PathBuf),
-    /// No segment can hold what is asked for, or one is missing.
+    /// No segment can hold the requested entry, or one is missing.
     #[error("wal: file not found (in {0})")]
     FileNotFound(PathBuf),
     /// A segment is damaged. Nothing was changed.
@@ -91,21 +91,21 @@ pub enum WalError {
         /// What is wrong with it.
         damage: Damage,
     },
-    /// The log does not know the snapshot that it is to continue.
+    /// The log has no mark of the snapshot that it is to continue.
     #[error("wal: snapshot not found (index {}, term {})", .0.index, .0.term)]
     SnapshotNotFound(WalSnapshot),
-    /// The log knows a snapshot at that index, but of another term.
+    /// The log has a mark of a snapshot at that index, but of another term.
     #[error("wal: snapshot mismatch (index {}, term {}, the log has term {log_term})", wanted.index, wanted.term)]
     SnapshotMismatch {
-        /// The snapshot that was asked for.
+        /// The requested snapshot.
         wanted: WalSnapshot,
         /// The term in the log.
         log_term: u64,
     },
-    /// The log does not say whose it is.
+    /// The log has no metadata.
     #[error("wal: no metadata found (in {0})")]
     NoMetadata(PathBuf),
-    /// The last state says that entries are committed that the log does not hold. Nothing was changed.
+    /// The commit index of the last state is beyond the end of the log. Nothing was changed.
     #[error("state.commit {commit} is out of range [{first}, {last}] ({file} at byte {offset})", file = file.display())]
     CommitBeyondEnd {
         /// The commit index of the last state.

@@ -1,12 +1,12 @@
 //! The write-ahead log of etcd 2.x: segments `SEQ-INDEX.wal` of framed, checksummed records.
 //!
-//! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it and touches nothing, [`Stream`]
-//! does so record by record and keeps nothing, [`Reader`] decodes one segment from bytes, [`survey`] finds what is
-//! still readable of a damaged one. The layout of a record stands in `codec`.
+//! [`Wal`] writes it, [`Wal::open`] reads and repairs it, [`inspect`] reads it without changes, [`Stream`] reads it
+//! record by record and keeps nothing, [`Reader`] decodes one segment from bytes, [`survey`] finds the readable
+//! records of a damaged one. The layout of a record is in `codec`.
 //!
-//! Invariants of what is written: the sum chains through all segments; a file ends at its last record, without
-//! padding (space is reserved beyond the end only); a segment appears under its name only when it is complete
-//! and synced; nothing is written after a failed sync.
+//! Invariants of the writer: the checksum chains through all segments; a file ends at its last record, without
+//! padding (space is reserved beyond the end only); a segment gets its name only when it is complete and synced;
+//! nothing is written after a failed sync.
 
 mod codec;
 mod error;

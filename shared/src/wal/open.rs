@@ -14,18 +14,18 @@ use crate::planted::{Bug, is_planted};
 /// Bytes written again at once.
 const WRITTEN_AGAIN_AT_ONCE: usize = 256 * 1024;
 
-/// How much of the log's end is written again when it is opened. A sync that fails loses what was written since the
-/// one before: a batch, which is rarely a hundredth of this.
+/// How much of the log's end is written again when it is opened. A failed sync loses what was written since the
+/// previous one: a batch, which is rarely a hundredth of this.
 const WRITTEN_AGAIN_BYTES: u64 = 32 * 1024 * 1024;
 
-/// What a log says, after [`Wal::open`].
+/// The contents of a log, from [`Wal::open`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recovered {
-    /// Whose log it is.
+    /// The ids of the member and the cluster.
     pub metadata: pb::Metadata,
     /// The last hard state; all zero if there is none.
     pub state: pb::HardState,
-    /// The entries after the snapshot, without gaps; later ones have replaced those of the same index.
+    /// The entries after the snapshot, without gaps and without overwritten ones.
     pub entries: Vec<pb::Entry>,
     /// What was cut off at the end, if anything.
     pub repaired: Option<Repaired>,
@@ -44,16 +44,16 @@ pub struct Repaired {
     pub copy: Option<PathBuf>,
 }
 
-/// What a log says to one who only looks, see [`inspect`].
+/// The contents of a log, from [`inspect`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspected {
-    /// Whose log it is.
+    /// The ids of the member and the cluster.
     pub metadata: Option<pb::Metadata>,
     /// The last hard state; all zero if there is none.
     pub state: pb::HardState,
-    /// The entries after the index that was asked for.
+    /// The entries after the requested index.
     pub entries: Vec<pb::Entry>,
-    /// All snapshots that the segments read tell of, in their order.
+    /// The marks of snapshots in these segments, in order.
     pub snapshots: Vec<pb::WalSnapshot>,
     /// How the last segment ends.
     pub end: SegmentEnd,
@@ -61,14 +61,14 @@ pub struct Inspected {
     pub last_file: PathBuf,
     /// Where its last good record ends.
     pub end_offset: u64,
-    /// Whether 3.x has written in it, see [`inspect_any`].
+    /// Whether it has padded records, which only 3.x writes, see [`inspect_any`].
     pub padded: bool,
 }
 
 /// Whether a log is in `dir`.
 ///
-/// As in etcd 2.x any name there counts, so that a damaged log is not taken for a fresh start; but not the temporary
-/// name of a first segment whose making a crash interrupted, nor what a fresh file system holds.
+/// As in etcd 2.x any file name counts, so that a damaged log is not taken for a fresh start; except the temporary
+/// name of a first segment whose creation a crash interrupted, and what a fresh file system holds.
 pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
     match disk.list(dir) {
         Ok(names) => Ok(names.iter().any(|name| {
@@ -81,13 +81,13 @@ pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
 
 /// Reads a log without locking, repairing or writing anything; entries up to index `after` are left out.
 ///
-/// It may belong to a running server. A torn tail is no error but told by [`Inspected::end`].
+/// It may belong to a running server. A torn tail is not an error, but reported in [`Inspected::end`].
 pub fn inspect<D: Disk>(disk: &D, dir: &Path, after: u64) -> Result<Inspected, WalError> {
     let (inspected, damage) = inspect_damaged(disk, dir, after)?;
     damage.map_or(Ok(inspected), Err)
 }
 
-/// As [`inspect`], but of a damaged log it gives what stands before the damage, and the damage.
+/// As [`inspect`], but for a damaged log it returns the records before the damage, and the damage.
 pub fn inspect_damaged<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -132,7 +132,7 @@ fn inspect_frames<D: Disk>(
     Ok((inspected, damage))
 }
 
-/// Where a segment is among those that are read.
+/// The position of a segment among those that are read.
 #[derive(Debug, Clone, Copy)]
 struct SegmentPosition {
     is_first: bool,
@@ -144,10 +144,10 @@ fn name_of<F: DiskFile>(file: &F) -> Option<SegmentName> {
     file.path().file_name().and_then(SegmentName::parse)
 }
 
-/// All that the records of some segments say.
+/// The state after reading the records of some segments.
 struct Scan {
     metadata: Option<pb::Metadata>,
-    /// The term of the entry right before the first one wanted, as the log has it so far.
+    /// The term of the entry right before the first requested one, as far as the log was read.
     term_before: Option<u64>,
     state: pb::HardState,
     entries: Vec<pb::Entry>,
@@ -187,7 +187,7 @@ impl Scan {
         }
     }
 
-    /// Reads segments that follow one another; after an error it has what stands before the bad record.
+    /// Reads consecutive segments; after an error the state is that before the bad record.
     fn read<F: DiskFile>(&mut self, files: &[Arc<F>], after: u64) -> Result<(), WalError> {
         for (i, file) in files.iter().enumerate() {
             let reader = Reader::of(FileSource::new(Arc::clone(file))?, self.crc, self.frames);
@@ -208,7 +208,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Takes all records of a segment over; an error comes with the offset of the bad one.
+    /// Reads all records of a segment; an error has the offset of the bad one.
     fn read_segment<F: DiskFile>(
         &mut self,
         reader: &mut Reader<FileSource<F>>,
@@ -225,16 +225,17 @@ impl Scan {
         }
         self.end = reader.end().unwrap_or(SegmentEnd::Clean);
         let offset = reader.offset();
-        // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
+        // Zeros at the end of an earlier segment lose nothing: the next one begins with the checksum over all before
+        // it.
         if self.end == SegmentEnd::Torn && !position.is_last {
             return Err((offset, reader.torn_damage().into()));
         }
         if number >= 2 {
             return Ok(());
         }
-        // Without its head. A crash of 2.0 to 2.2 may leave that of a segment that was just begun: nothing was in it yet.
-        // But nothing but zeros is what is left of one that had a head, and entries. A log of nothing else does not say
-        // whose it is, which is found out later.
+        // The head is missing. A crash of 2.0 to 2.2 may leave such a segment when it was just begun, without
+        // contents. But a segment of only zeros had a head and entries before. If the log has no other segment, its
+        // metadata are missing, which is checked later.
         let is_begun = position.name.is_some_and(|name| name.is_after(self.last_index));
         let is_empty = !reader.has_record_after(offset).map_err(|error| (offset, error.into()))?;
         let was_wiped = self.end == SegmentEnd::Zeros && number == 0;
@@ -245,8 +246,8 @@ impl Scan {
 
     /// Takes a record over that is the `number`th of its segment.
     fn record(&mut self, number: u64, record: Record, after: u64) -> Result<(), Damage> {
-        // The sum does not cover a record's type. These two stand at the head of every segment, in this order,
-        // so neither can be taken for another.
+        // The checksum does not cover a record's type. These two are at the head of every segment, in this order, so
+        // neither can be taken for another type.
         let good = match number {
             0 => matches!(record, Record::Crc(_)),
             1 => matches!(record, Record::Metadata(_)),
@@ -267,8 +268,8 @@ impl Scan {
                 self.snapshot_index = self.snapshot_index.max(at.index);
                 self.last_index = self.last_index.max(at.index);
                 self.snapshots.push(at);
-                // One that a leader sent replaced the whole log, unless the log had the entry that it ends with. A
-                // backup's log begins behind its snapshot, and tells of that only after its entries.
+                // A snapshot from a leader replaced the whole log, unless the log had the snapshot's last entry. The
+                // log of a backup begins after its snapshot, and has the mark only after its entries.
                 if at.index == after && self.term_before.is_some_and(|term| term != at.term) {
                     self.forget(after);
                 }
@@ -277,7 +278,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Takes an entry over; one of an index that is there already replaces it and all after it.
+    /// Adds an entry; it replaces the entry of the same index and all after it.
     fn entry(&mut self, entry: pb::Entry, after: u64) -> Result<(), Damage> {
         // Converted 0.4 logs begin with an entry of index 0.
         let Some(number) = after.checked_add(1).and_then(|first| entry.index.checked_sub(first)) else {
@@ -296,7 +297,7 @@ impl Scan {
         Ok(())
     }
 
-    /// What comes next in the log stands in the place of all entries so far.
+    /// The next records of the log replace all entries so far.
     fn forget(&mut self, after: u64) {
         self.entries.clear();
         self.last_index = after.max(self.snapshot_index);
@@ -337,21 +338,21 @@ impl<D: Disk> Wal<D> {
             wal.repair(scan.end, scan.end_offset)?
         };
         let end_offset = wal.tail_len();
-        // A process that was killed may have written it and not synced it. Who reads it relies on it. After a sync
-        // that failed the system may show what it will never write: so it gets it once more.
+        // A killed process may have written the tail without syncing it, and the reader relies on it. After a failed
+        // sync the system may show bytes that it will never write, so they are written again.
         write_again(wal.tail_mut(), end_offset)?;
         wal.tail_mut().sync()?;
         wal.disk().sync_dir(dir)?;
         remove_ends_with(wal.disk(), dir, &[".wal.tmp", ".wal.broken.tmp"])?;
         wal.reserve()?;
         if !scan.has_state && !scan.headless && scan.state != pb::HardState::default() {
-            // Once the segments before this one are gone, nothing else tells the term and the vote.
+            // When the segments before this one are removed, no other record has the term and the vote.
             wal.repeat_state(scan.state)?;
         }
         Ok((wal, Recovered { metadata, state: scan.state, entries: scan.entries, repaired }))
     }
 
-    /// Cuts off what follows the last good record.
+    /// Cuts off the bytes after the last good record.
     fn repair(&mut self, end: SegmentEnd, end_offset: u64) -> Result<Option<Repaired>, WalError> {
         let disk = self.disk().clone();
         let file = self.tail_mut();
@@ -380,7 +381,7 @@ impl<D: Disk> Wal<D> {
 }
 
 impl<D: Disk> Wal<D> {
-    /// Replaces the last segment, which has no head and nothing in it, by one that is begun as it should have been.
+    /// Replaces the last segment, which has no head and no contents, with a correctly begun one.
     fn begin_last_again(&mut self, end: SegmentEnd) -> Result<Repaired, WalError> {
         let disk = self.disk().clone();
         let file = self.tail_mut();
@@ -396,7 +397,7 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Writes the end of a segment as it is, so that it is durable after the next sync whatever became of the last.
+/// Writes the end of a segment again as it is, so that the next sync makes it durable even if the last one failed.
 fn write_again<F: DiskFile>(file: &mut F, end_offset: u64) -> Result<(), DiskError> {
     let mut at = end_offset.saturating_sub(WRITTEN_AGAIN_BYTES);
     let mut buffer = vec![0; WRITTEN_AGAIN_AT_ONCE];
@@ -413,7 +414,7 @@ fn write_again<F: DiskFile>(file: &mut F, end_offset: u64) -> Result<(), DiskErr
 }
 
 impl Scan {
-    /// What must be true before the log may be continued.
+    /// Checks what must hold before the log may be continued.
     fn check<F: DiskFile>(
         &self,
         at: pb::WalSnapshot,
@@ -429,7 +430,7 @@ impl Scan {
         }
         let last = at.index.saturating_add(self.entries.len() as u64);
         if self.state.commit > last {
-            // etcd 2.0 wrote the state before its entries. Whether those were acknowledged cannot be known.
+            // etcd 2.0 wrote the state before its entries. It is not known whether those were acknowledged.
             let file = held.last().map(|(_, file)| file.path().to_owned()).unwrap_or_default();
             let (commit, first, offset) = (self.state.commit, at.index, self.end_offset);
             return Err(WalError::CommitBeyondEnd { commit, first, last, file, offset });
@@ -438,8 +439,8 @@ impl Scan {
     }
 }
 
-/// Keeps a torn segment in a copy `….broken`, or `….broken.1` and so on if there are copies already, durably. Where
-/// there is no room for all of it, what is cut off, from `cut_from` on, is kept; `None` if there is none for that.
+/// Keeps a torn segment in a durable copy `….broken`, or `….broken.1` and so on if there are copies already. If there
+/// is no space for all of it, keeps only the part from `cut_from` on; `None` if there is no space for that.
 fn set_aside<D: Disk>(disk: &D, file: &D::File, cut_from: u64) -> Result<Option<PathBuf>, DiskError> {
     let name = |suffix: &str| {
         let mut path = file.path().as_os_str().to_owned();
@@ -451,7 +452,7 @@ fn set_aside<D: Disk>(disk: &D, file: &D::File, cut_from: u64) -> Result<Option<
         if disk.kind(&path)?.is_none() {
             break;
         }
-        // A start that was cut short has made it.
+        // An interrupted start has made it.
         if is_copy(disk, file, &path)? {
             return Ok(Some(path));
         }
@@ -466,7 +467,7 @@ fn set_aside<D: Disk>(disk: &D, file: &D::File, cut_from: u64) -> Result<Option<
             Ok(()) => return Ok(Some(path)),
             Err(error) if is_full(error.kind()) => {
                 tracing::warn!(target: "wal", "no room for a copy of {}: {error}", file.path().display());
-                // It may not even be there.
+                // It may not exist.
                 let _ = disk.remove(&temporary);
             }
             Err(error) => return Err(error),

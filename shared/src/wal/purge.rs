@@ -1,4 +1,4 @@
-//! Removal of old files, oldest first, as long as nobody holds them.
+//! Removal of old files, oldest first, up to the first locked one.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,8 @@ use crate::planted::{Bug, is_planted};
 
 /// Removes the oldest segments in `dir` until at most `keep` are left; returns what it removed.
 ///
-/// Stops at the first that is locked, which is one that a [`super::Wal`] may still need, and at the first that a start
-/// after `snapshot_index` needs: the index of the newest snapshot whose file is there, 0 for none. 0 as `keep` keeps
-/// all.
+/// Stops at the first locked one, which a [`super::Wal`] may still need, and at the first that a start after
+/// `snapshot_index` needs: the index of the newest snapshot whose file exists, 0 for none. If `keep` is 0, keeps all.
 pub fn purge<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -26,7 +25,7 @@ pub fn purge<D: Disk>(
     Ok(purge_suffix(disk, dir, "wal", keep, needed.as_deref())?)
 }
 
-/// The same for all names that end in `suffix` and sort before `end`.
+/// As [`purge`], for all names that end in `suffix` and sort before `end`.
 pub(crate) fn purge_suffix<D: Disk>(
     disk: &D,
     dir: &Path,

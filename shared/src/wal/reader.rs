@@ -1,4 +1,4 @@
-//! Decodes the records of one segment, wherever its bytes come from.
+//! Decodes the records of one segment from any source of bytes.
 
 use std::sync::Arc;
 
@@ -10,50 +10,50 @@ use super::torn::TailKind;
 use crate::disk::{DiskError, DiskFile};
 use crate::pb;
 
-/// Bytes read from a file at once. An entry that is kept keeps as much in memory.
+/// Bytes read from a file at once. A kept entry keeps a whole chunk in memory.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Enough of a record to see its type, its sum and the length of its data.
+/// Enough bytes of a record to decode its type, its checksum and the length of its data.
 const START_BYTES: usize = 32;
 
-/// Which releases' records are taken for good ones.
+/// The releases whose records are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frames {
-    /// Those of 2.x: all that a server opens.
+    /// 2.x only: the logs that a server opens.
     V2,
-    /// Those of 3.x too, for who only looks: they are padded to a multiple of 8 bytes, and zeros end a segment
-    /// whatever follows them. A log may begin with the one kind and go on with the other.
+    /// Also 3.x, for tools that only read: its records are padded to a multiple of 8 bytes, and zeros end a segment
+    /// whatever follows them. A log may begin with one kind and continue with the other.
     Any,
 }
 
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// Whose log it is.
+    /// The ids of the member and the cluster.
     Metadata(pb::Metadata),
     /// An entry of the raft log.
     Entry(pb::Entry),
     /// The newest hard state.
     State(pb::HardState),
-    /// The sum over all records before this segment.
+    /// The checksum over all records before this segment.
     Crc(u32),
     /// A snapshot was taken.
     Snapshot(pb::WalSnapshot),
 }
 
-/// How the good records of a segment end.
+/// How a segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentEnd {
-    /// With the file.
+    /// The last record ends with the file.
     Clean,
     /// Only zero bytes follow.
     Zeros,
-    /// A part of one more record follows: the writer was stopped in the middle.
+    /// A part of one more record follows: its write was interrupted.
     Torn,
 }
 
 /// The bytes of a segment.
 pub trait SegmentSource {
-    /// How many there are.
+    /// Their number.
     fn len(&self) -> u64;
 
     /// Whether there are none.
@@ -61,7 +61,7 @@ pub trait SegmentSource {
         self.len() == 0
     }
 
-    /// At least `want` bytes from `offset` on, or all up to the end if there are fewer.
+    /// At least `want` bytes from `offset` on, or all bytes up to the end if there are fewer.
     fn window(&mut self, offset: u64, want: usize) -> Result<Bytes, DiskError>;
 }
 
@@ -85,10 +85,10 @@ pub struct FileSource<F> {
 }
 
 impl<F: DiskFile> FileSource<F> {
-    /// Reads from `file`, as long as it is now: what is added to it later is not seen.
+    /// Reads from `file` up to its present length: later additions are not read.
     ///
     /// # Errors
-    /// If the system does not tell its length.
+    /// If its length cannot be read.
     pub fn new(file: Arc<F>) -> Result<FileSource<F>, DiskError> {
         let len = file.len()?;
         Ok(FileSource { file, len, chunk: Bytes::new(), chunk_offset: 0 })
@@ -118,10 +118,10 @@ impl<F: DiskFile> SegmentSource for FileSource<F> {
     }
 }
 
-/// Why a segment cannot be read on.
+/// Why the next record of a segment cannot be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The system did not give the bytes.
+    /// The bytes could not be read.
     Disk(DiskError),
     /// They are damaged; the bad record begins at [`Reader::offset`].
     Damage(Damage),
@@ -147,69 +147,69 @@ pub struct Reader<S> {
     offset: u64,
     crc: u32,
     padded: bool,
-    /// The index of the last entry, in this segment or before it, as far as that is known.
+    /// The index of the last entry, in this segment or before it, if known.
     last_index: u64,
-    /// What the last record would be called if others followed it; tells of [`SegmentEnd::Torn`] only.
+    /// The damage of a torn end if other records followed it; for [`SegmentEnd::Torn`] only.
     torn: Damage,
     end: Option<SegmentEnd>,
 }
 
 impl<S: SegmentSource> Reader<S> {
-    /// A reader that begins with the sum `crc` of the segment before; 0 where reading begins.
+    /// A reader that begins with the checksum `crc` of the previous segment; 0 for the first segment that is read.
     pub fn new(source: S, crc: u32) -> Reader<S> {
         Reader::of(source, crc, Frames::V2)
     }
 
-    /// The same for the records of more releases.
+    /// As [`new`](Self::new), for the records of the given releases.
     pub fn of(source: S, crc: u32, frames: Frames) -> Reader<S> {
         let torn = Damage::UnexpectedEof;
         Reader { source, frames, offset: 0, crc, padded: false, last_index: 0, torn, end: None }
     }
 
-    /// The same for a segment that follows others, which end with the entry at `last_index`. It matters for a torn
-    /// tail: a state behind it that commits later entries shows that it is none.
+    /// Sets the index of the last entry before this segment. It decides about a torn tail: a state after it that
+    /// commits later entries shows that it is damage instead.
     #[must_use]
     pub fn following(mut self, last_index: u64) -> Reader<S> {
         self.last_index = last_index;
         self
     }
 
-    /// The index of the last entry that was read, or that was there before.
+    /// The index of the last entry in this segment or before it.
     pub fn last_index(&self) -> u64 {
         self.last_index
     }
 
-    /// What is wrong with the segment if it is torn and is not the last one.
+    /// The damage of a torn segment that is not the last one.
     pub fn torn_damage(&self) -> Damage {
         self.torn.clone()
     }
 
-    /// Whether a padded record has come: only 3.x writes such.
+    /// Whether a padded record was read; only 3.x writes these.
     pub fn is_padded(&self) -> bool {
         self.padded
     }
 
-    /// Where the next record begins; after an error, where the bad one does; at the end, where good ones end.
+    /// Where the next record begins; after an error, the bad one; at the end, where the good ones end.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Where its bytes come from.
+    /// The source of its bytes.
     pub(super) fn source(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// Goes on at another place, where the sum is `crc`.
+    /// Continues at another offset, where the checksum is `crc`.
     pub(super) fn seek(&mut self, offset: u64, crc: u32) {
         (self.offset, self.crc, self.end) = (offset, crc, None);
     }
 
-    /// The sum over all records so far.
+    /// The checksum over all records so far.
     pub fn crc(&self) -> u32 {
         self.crc
     }
 
-    /// How the records end; `None` before [`Reader::next_record`] has said that there are no more.
+    /// How the records end; `None` until [`Reader::next_record`] has returned `None`.
     pub fn end(&self) -> Option<SegmentEnd> {
         self.end
     }
@@ -233,7 +233,7 @@ impl<S: SegmentSource> Reader<S> {
         if frame.is_some_and(|frame| frame.record_len == 0 && frame.pad_len == 0) {
             match self.last_nonzero(self.offset)? {
                 None => return Ok(self.ends(SegmentEnd::Zeros)),
-                // 3.x prepares its segments with zeros, and a write that was cut off may have begun behind some.
+                // 3.x fills its segments with zeros in advance, and an interrupted write may have begun after some.
                 Some(_) if self.padded => return Ok(self.ends(SegmentEnd::Torn)),
                 Some(_) => {}
             }
@@ -259,7 +259,7 @@ impl<S: SegmentSource> Reader<S> {
             }
             None => Damage::Length(frame.map_or(claimed, |frame| frame.record_len.cast_signed())),
         };
-        // No torn write of 2.x looks like this: it is where 3.x went on, and what follows is its own.
+        // No torn write of 2.x looks like this: from here on 3.x has written.
         if frame.is_none() && damage.is_padded_record() {
             return Err(damage.into());
         }
@@ -280,17 +280,17 @@ impl<S: SegmentSource> Reader<S> {
         None
     }
 
-    /// Decodes the record at the offset, which is there in full; gives the sum after it too.
+    /// Decodes the record at the offset, which is complete; returns it with the checksum after it.
     fn decode(&mut self, size: usize) -> Result<Result<(Record, u32), Damage>, DiskError> {
         let window = self.source.window(self.offset, LENGTH_BYTES + size)?;
         if window.len() < LENGTH_BYTES + size {
-            // The file has become shorter while it was read.
+            // The file became shorter while it was read.
             return Ok(Err(Damage::UnexpectedEof));
         }
         Ok(decode_record(window.slice(LENGTH_BYTES..LENGTH_BYTES + size), self.crc, self.frames))
     }
 
-    /// The offset of the last byte that is not zero, of those from `from` on.
+    /// The offset of the last non-zero byte from `from` on.
     pub(super) fn last_nonzero(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
         let mut last = None;
         let mut at = from;
@@ -317,8 +317,8 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// `None` for what cannot be a length. 3.x marks a padded record in the top byte: the highest bit, and the length
-    /// of the padding in the lowest three.
+    /// `None` for an impossible length. 3.x marks a padded record in the top byte: the highest bit, and the length of
+    /// the padding in the lowest three bits.
     pub(super) fn parse(length: [u8; LENGTH_BYTES], frames: Frames) -> Option<Frame> {
         let top = length[LENGTH_BYTES - 1];
         let value = u64::from_le_bytes(length);
@@ -330,19 +330,19 @@ impl Frame {
         good.then_some(Frame { record_len: value & (u64::MAX >> 8), pad_len })
     }
 
-    /// Of the whole, with the length field itself.
+    /// The length of the whole record, including the length field.
     pub(super) fn len(self) -> u64 {
         LENGTH_BYTES as u64 + self.record_len + self.pad_len
     }
 }
 
-/// Decodes a record; gives the sum after it too, where that before it was `crc`.
+/// Decodes a record; `crc` is the checksum before it. Returns it with the checksum after it.
 pub(super) fn decode_record(bytes: Bytes, crc: u32, frames: Frames) -> Result<(Record, u32), Damage> {
     let raw: RawRecord = codec::message(bytes, "record")?;
     if raw.kind == codec::CRC {
         return match crc {
             _ if raw.data.is_some() => Err(Damage::Encoding("record")),
-            // Nothing was read before it: the segment says with which sum to begin.
+            // The first record that is read: it has the checksum to begin with.
             0 => Ok((Record::Crc(raw.crc), raw.crc)),
             crc if crc == raw.crc => Ok((Record::Crc(raw.crc), raw.crc)),
             _ => Err(Damage::ChainCrc),
@@ -357,7 +357,7 @@ pub(super) fn decode_record(bytes: Bytes, crc: u32, frames: Frames) -> Result<(R
     Ok((record, crc))
 }
 
-/// What is in a record.
+/// Decodes the data of a record by its type.
 pub(super) fn typed(kind: i64, data: Bytes, frames: Frames) -> Result<Record, Damage> {
     Ok(match kind {
         codec::METADATA => Record::Metadata(codec::message(data, "metadata")?),

@@ -1,4 +1,4 @@
-//! Finds records where nobody knows where one begins: behind damage.
+//! Finds records after damage, where their start is not known.
 
 use bytes::Bytes;
 use memchr::memchr_iter;
@@ -9,14 +9,14 @@ use super::reader::{Frame, typed};
 use super::{Frames, Reader, SegmentSource};
 use crate::disk::DiskError;
 
-/// Bytes that are searched at once for the next record.
+/// How many bytes are searched at once.
 const SEARCH_BYTES: usize = 256 * 1024;
-/// The shortest start of a record that is looked for: both tags, the type, and a byte of the sum.
+/// The shortest start of a record: both tags, the type, and a byte of the checksum.
 const START_BYTES: usize = 4;
 /// The longest start of a record up to its data, length field included.
 const START_BYTES_MAX: usize = 40;
 
-/// A record that is there in full, whatever its sum says.
+/// A complete record, with any checksum.
 pub(super) struct CompleteRecord {
     pub(super) raw: RawRecord,
     pub(super) end: u64,
@@ -27,14 +27,14 @@ impl CompleteRecord {
         self.raw.data.clone().unwrap_or_default()
     }
 
-    /// The sum behind it, where `sum` is the one before it.
+    /// The checksum after it, if `sum` is the one before it.
     pub(super) fn sum_after(&self, sum: u32) -> u32 {
         if self.raw.kind == codec::CRC { sum } else { crc32c::crc32c_append(sum, &self.data()) }
     }
 }
 
 impl<S: SegmentSource> Reader<S> {
-    /// The record at a place, if it is there in full and its length is true.
+    /// The record at an offset, if it is complete and its length is right.
     pub(super) fn record_at(&mut self, frames: Frames, at: u64) -> Result<Option<CompleteRecord>, DiskError> {
         let left = self.source().len().saturating_sub(at);
         let start = self.source().window(at, START_BYTES_MAX)?;
@@ -58,20 +58,20 @@ impl<S: SegmentSource> Reader<S> {
         Ok(raw.ok().map(|raw| CompleteRecord { raw, end: at + frame.len() }))
     }
 
-    /// Whether the record at a place follows the sum `sum`.
+    /// Whether the record at an offset fits the checksum `sum` before it.
     pub(super) fn fits(&mut self, frames: Frames, at: u64, sum: u32) -> Result<bool, DiskError> {
         let record_at = self.record_at(frames, at)?;
         Ok(record_at.is_some_and(|record_at| record_at.raw.crc == record_at.sum_after(sum)))
     }
 
-    /// The first place from `from` on where a record is: one that another follows, or nothing but zeros.
+    /// The first offset from `from` on with a record: one that is followed by another, or by zeros only.
     pub(super) fn find_record(&mut self, frames: Frames, from: u64) -> Result<Option<u64>, DiskError> {
         let len = self.source().len();
         let mut at = from;
         while at + ((LENGTH_BYTES + START_BYTES) as u64) <= len {
             let window = self.source().window(at, SEARCH_BYTES)?;
             let Some(last) = window.len().checked_sub(LENGTH_BYTES + START_BYTES) else { break };
-            // The tag before the type; the length stands before it.
+            // The tag of the type, which follows the length.
             let searched = &window[LENGTH_BYTES..=LENGTH_BYTES + last];
             for i in memchr_iter(0x08, searched) {
                 let start = &window[LENGTH_BYTES + i..];

@@ -1,4 +1,4 @@
-//! Names of segments, and which of them hold what is needed.
+//! Names of segments, and the choice of those that hold the needed entries.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::disk::Disk;
 pub struct SegmentName {
     /// Counts the segments of a log from 0 on.
     pub seq: u64,
-    /// The first index that the segment may hold an entry of; 0 for the first segment.
+    /// The lowest index of an entry that the segment may hold; 0 for the first segment.
     pub index: u64,
 }
 
@@ -26,7 +26,7 @@ impl SegmentName {
 }
 
 impl SegmentName {
-    /// Whether it is the name of a segment that was begun when the log ended with the entry or mark at `last_index`.
+    /// Whether a segment with this name was begun when the log ended with the entry or mark at `last_index`.
     pub(crate) fn is_after(self, last_index: u64) -> bool {
         last_index.checked_add(1) == Some(self.index)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for SegmentName {
     }
 }
 
-/// The segments of a folder in their order. Other names are passed over, with a warning.
+/// The segments of a folder in order. Other names are ignored, with a warning.
 pub(crate) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentName>, WalError> {
     let mut names = Vec::new();
     for name in disk.list(dir)? {
@@ -59,9 +59,9 @@ pub(crate) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentName>, Wa
 
 /// The segments that hold the entries after `index`: the last that may hold it, and all that follow.
 ///
-/// A segment that begins with a lower index than one before it is not where reading starts, as long as there is another
-/// choice. A log is hardly ever written so, but a copied or renamed file looks like it, and only the sums of the
-/// segments before it can tell.
+/// Reading does not start with a segment whose index is lower than that of an earlier one, if there is another
+/// choice. A log is hardly ever written so; it is usually a copied or renamed file, which only the checksums of the
+/// segments before it reveal.
 ///
 /// # Errors
 /// If one of them is missing.
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(select(&all, dir, 10).unwrap(), all[1..]);
         assert_eq!(select(&all, dir, 99).unwrap(), all[2..]);
         assert!(matches!(select(&all[1..], dir, 9), Err(WalError::FileNotFound(_))));
-        // The last one may be a copy of another one: the sums tell, if those before it are read too.
+        // The last one may be a copy of another one: the checksums show it if the segments before it are read too.
         let copied = [name(0, 0), name(1, 10), name(2, 20), name(3, 10)];
         assert_eq!(select(&copied, dir, 15).unwrap(), copied[1..]);
         assert_eq!(select(&copied, dir, 25).unwrap(), copied[2..]);

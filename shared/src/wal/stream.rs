@@ -1,4 +1,4 @@
-//! Reads a log record by record and keeps nothing of it: a log of any length takes the same memory.
+//! Reads a log record by record without keeping it: a log of any length takes the same memory.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use super::{Damage, Frames, Reader, Record, SegmentEnd, WalError};
 use crate::disk::{Disk, Open};
 use crate::pb;
 
-/// A segment begins with so many records, the sum and the metadata, whatever else it holds.
+/// The number of records at the head of each segment: the checksum and the metadata.
 const HEAD_RECORDS: u64 = 2;
 
-/// The segments in a folder, in their order. Other names are passed over, with a warning.
+/// The segments in a folder, in order. Other names are ignored, with a warning.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -29,29 +29,29 @@ pub fn segments_after(names: &[SegmentName], dir: &Path, index: u64) -> Result<V
     segment::select(names, dir, index)
 }
 
-/// The records of some segments that follow one another.
+/// The records of consecutive segments.
 ///
-/// Nothing is locked, repaired or written, so the log may belong to a running server. What stands at the head of a
-/// segment is checked, and that all are of one log; what entries say is not looked at.
+/// Nothing is locked, repaired or written, so the log may belong to a running server. The heads of the segments are
+/// checked, and that all belong to one log; the contents of entries are not.
 pub struct Stream<D: Disk> {
     disk: D,
     dir: PathBuf,
     frames: Frames,
-    /// Whether a padded record has come.
+    /// Whether a padded record was read.
     padded: bool,
     waiting: VecDeque<SegmentName>,
     reader: Option<Reader<FileSource<D::File>>>,
     /// The segment that is being read, or was read last.
     file: PathBuf,
     name: Option<SegmentName>,
-    /// How many of its records were read.
+    /// The number of records read of it.
     record_number: u64,
-    /// Where the last record begins, or the bad one.
+    /// Where the last record, or the bad one, begins.
     offset: u64,
-    /// The sum over all segments before this one.
+    /// The checksum over all segments before this one.
     crc: u32,
     metadata: Option<pb::Metadata>,
-    /// The index of the last entry or mark, as far as it was read.
+    /// The index of the last entry or mark that was read.
     last_index: u64,
     /// Whether a segment was read to its end.
     follows: bool,
@@ -67,7 +67,7 @@ impl<D: Disk> Stream<D> {
         Stream::of(disk, dir, segments, Frames::V2)
     }
 
-    /// The same for the records of more releases.
+    /// As [`new`](Self::new), for the records of the given releases.
     pub fn of(
         disk: D,
         dir: &Path,
@@ -105,33 +105,33 @@ impl<D: Disk> Stream<D> {
         self.offset
     }
 
-    /// The sum over all records so far.
+    /// The checksum over all records so far.
     pub fn crc(&self) -> u32 {
         self.reader.as_ref().map_or(self.crc, Reader::crc)
     }
 
-    /// Whether a padded record has come: only 3.x writes such.
+    /// Whether a padded record was read; only 3.x writes these.
     pub fn is_padded(&self) -> bool {
         self.padded
     }
 
-    /// How the last segment that was read to its end ends, and where its good records do.
+    /// How the last completely read segment ends, and where its good records end.
     pub fn end(&self) -> (SegmentEnd, u64) {
         (self.end, self.end_offset)
     }
 
-    /// The first of the segments read so far that ended before its head did: one of 0 bytes, or of zeros. A segment gets
-    /// its name only when its head is synced, so the contents of this one are lost, and nobody knows what they were.
+    /// The first segment read so far without a complete head: one of 0 bytes, or of zeros. A segment gets its name
+    /// only when its head is synced, so the contents of this one are lost.
     pub fn headless(&self) -> Option<&Path> {
         self.headless.as_deref()
     }
 
-    /// What is wrong with the last record, as an error of this log.
+    /// Converts damage of the last record to an error with file and offset.
     pub fn damaged(&self, damage: Damage) -> WalError {
         WalError::Damaged { file: self.file.clone(), offset: self.offset, damage }
     }
 
-    /// The next record, `None` when there are no more. A torn tail of the last segment is no error but told by
+    /// The next record; `None` if there are no more. A torn tail of the last segment is not an error, but reported by
     /// [`Stream::end`].
     ///
     /// # Errors
@@ -183,13 +183,14 @@ impl<D: Disk> Stream<D> {
                         self.headless.get_or_insert_with(|| self.file.clone());
                     }
                     let is_last = self.waiting.is_empty();
-                    // Zeros after another segment lose nothing: the next one begins with the sum over all before it.
+                    // Zeros at the end of an earlier segment lose nothing: the next one begins with the checksum over
+                    // all before it.
                     if self.end == SegmentEnd::Torn && !is_last {
                         return Err(self.damaged(torn));
                     }
                     let follows = std::mem::replace(&mut self.follows, true);
                     let is_next = self.name.is_some_and(|name| name.is_after(self.last_index));
-                    // What a crash left of a segment that was just begun.
+                    // A crash may leave a segment that was just begun.
                     let was_wiped = self.end == SegmentEnd::Zeros && self.record_number == 0;
                     let was_begun = is_empty && is_last && follows && is_next && !was_wiped;
                     if self.record_number < HEAD_RECORDS && !was_begun {
@@ -203,8 +204,8 @@ impl<D: Disk> Stream<D> {
         }
     }
 
-    /// The sum does not cover a record's type. These two stand at the head of every segment, in this order, so neither
-    /// can be taken for another.
+    /// Checks the head of a segment. The checksum does not cover a record's type; these two records are at the head
+    /// of every segment, in this order, so neither can be taken for another type.
     fn check(&mut self, record: &Record) -> Result<(), Damage> {
         let good = match self.record_number {
             0 => matches!(record, Record::Crc(_)),

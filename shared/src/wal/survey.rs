@@ -1,8 +1,9 @@
-//! Finds what is readable of a segment, also behind damage.
+//! Finds the readable records of a segment, also after damage.
 //!
-//! The sum runs through all records, so a record is good if it fits the sum before it. Behind a damaged record the sum
-//! that stands in it (or that its data give) tells whether the next one is good. Where the length of a record is
-//! damaged, the next record is searched byte by byte: it is one that another fits behind, or that ends the file.
+//! The checksum chains through all records, so a record is good if it fits the checksum before it. After a damaged
+//! record the checksum stored in it (or computed from its data) shows whether the next one is good. If the length of
+//! a record is damaged, the next record is searched byte by byte: it is one that is followed by a fitting record or
+//! ends the file.
 
 use prost::Message as _;
 
@@ -13,52 +14,52 @@ use super::{Damage, Frames, ReadError, Reader, Record, SegmentEnd, SegmentSource
 use crate::disk::DiskError;
 use crate::pb;
 
-/// Where a record is.
+/// The position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordSpan {
-    /// Its first byte, that of its length, in the segment.
+    /// The offset of its first byte, that of its length, in the segment.
     pub offset: u64,
-    /// The first byte behind it.
+    /// The offset of the first byte after it.
     pub end: u64,
-    /// Whether a sum proves that it is as it was written. If not, it is at least a message of its type.
+    /// Whether a checksum proves that it is as it was written. If not, it is at least a message of its type.
     pub proven: bool,
 }
 
-/// Bytes of a segment that are damaged.
+/// A damaged range of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedRange {
-    /// Where they begin.
+    /// Where it begins.
     pub from: u64,
-    /// The first readable byte behind them, or the end of the file.
+    /// The first readable byte after it, or the end of the file.
     pub to: u64,
-    /// What is wrong with the first of them.
+    /// What is wrong with its first byte.
     pub damage: Damage,
-    /// Whether the record there could be read all the same: its length, its sum or its type was damaged, and the
-    /// others tell what it was.
+    /// Whether the record there could be read nevertheless: its length, its checksum or its type was damaged, and the
+    /// other fields determine it.
     pub kept: bool,
 }
 
-/// What was found in a segment.
+/// The result of surveying a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// The damaged places, in their order. A torn end is none.
+    /// The damaged ranges, in order. A torn end does not count.
     pub damaged_ranges: Vec<DamagedRange>,
-    /// How it ends behind its last record.
+    /// How it ends after its last record.
     pub end: SegmentEnd,
     /// Where its last record ends.
     pub end_offset: u64,
-    /// The sum behind its last record; `None` if that is not known.
+    /// The checksum after its last record; `None` if not known.
     pub sum: Option<u32>,
-    /// Whether a padded record has come: only 3.x writes such.
+    /// Whether a padded record was read; only 3.x writes these.
     pub padded: bool,
 }
 
-/// Hands all readable records of a segment to `found`, in their order.
+/// Passes all readable records of a segment to `found`, in order.
 ///
-/// `sum` is that of the segment before: 0 for the first segment of a log, `None` if it is not known.
+/// `sum` is the checksum of the previous segment: 0 for the first segment of a log, `None` if not known.
 ///
 /// # Errors
-/// If the system does not give the bytes.
+/// If the bytes cannot be read.
 pub fn survey<S: SegmentSource>(
     source: S,
     sum: Option<u32>,
@@ -72,10 +73,10 @@ pub fn survey<S: SegmentSource>(
     Ok(Survey { damaged_ranges, end, end_offset: at, sum, padded: reader.is_padded() })
 }
 
-/// Reads the entry of a record again that [`survey`] has handed out; `None` if it is not there any more.
+/// Reads the entry of a record again that [`survey`] has passed to `found`; `None` if it is not there any more.
 ///
 /// # Errors
-/// If the system does not give the bytes.
+/// If the bytes cannot be read.
 pub fn entry_at<S: SegmentSource>(
     source: &mut S,
     offset: u64,
@@ -87,8 +88,7 @@ pub fn entry_at<S: SegmentSource>(
     if window.len() < size || size < LENGTH_BYTES {
         return Ok(None);
     }
-    // The length may be what is damaged, so it does not tell how long the padding is. A record that is cut too long or
-    // too short is none.
+    // The length may be damaged, so the length of the padding is not known. A wrong one does not give a valid record.
     let entry = pads(frames).filter_map(|pad| size.checked_sub(pad)).find_map(|end| {
         let record = window.slice(LENGTH_BYTES.min(end)..end);
         let data = RawRecord::decode(record).ok()?.data?;
@@ -97,7 +97,7 @@ pub fn entry_at<S: SegmentSource>(
     Ok(entry)
 }
 
-/// How many bytes of padding there may be.
+/// The possible lengths of the padding.
 fn pads(frames: Frames) -> std::ops::Range<usize> {
     match frames {
         Frames::V2 => 0..1,
@@ -108,11 +108,11 @@ fn pads(frames: Frames) -> std::ops::Range<usize> {
 struct Surveyor<'a, S> {
     reader: Reader<S>,
     frames: Frames,
-    /// Behind all that was dealt with.
+    /// The offset after all records so far.
     at: u64,
-    /// The sum there, if it is known.
+    /// The checksum at that offset, if known.
     sum: Option<u32>,
-    /// How many records, readable or not, have come.
+    /// The number of records so far, readable or not.
     count: u64,
     found: &'a mut dyn FnMut(RecordSpan, Record),
     damaged_ranges: Vec<DamagedRange>,
@@ -127,7 +127,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
                     continue;
                 }
                 Ok(None) => match self.reader.end().unwrap_or(SegmentEnd::Clean) {
-                    // Usually nothing follows. But a length that is damaged may point behind the end.
+                    // Usually nothing follows. But a damaged length may point behind the end.
                     SegmentEnd::Torn => match self.reader.find_record(self.frames, self.at + 1)? {
                         Some(_) => Damage::UnexpectedEof,
                         None => return Ok(SegmentEnd::Torn),
@@ -143,14 +143,14 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         }
     }
 
-    /// The record there, its end and the sum behind it.
+    /// The record at the present offset, its end and the checksum after it.
     fn next(&mut self) -> Result<Option<(Record, u64, u32)>, ReadError> {
         self.reader.seek(self.at, self.sum.unwrap_or(0));
         if self.sum.is_none()
             && let Some(record_at) = self.reader.record_at(self.frames, self.at)?
             && record_at.raw.kind != codec::CRC
         {
-            // Nobody knows the sum before this record: it is believed what it says.
+            // The previous checksum is unknown: trust the one in this record.
             let record = self.check_position(typed(record_at.raw.kind, record_at.data(), self.frames)?)?;
             return Ok(Some((record, record_at.end, record_at.raw.crc)));
         }
@@ -158,11 +158,11 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         Ok(Some((self.check_position(record)?, self.reader.offset(), self.reader.crc())))
     }
 
-    /// The sum does not cover the type, and messages pass for one another: the first record has the sum and the second
-    /// the ids, no other.
+    /// Checks that a record is at a possible position. The checksum does not cover the type, and messages of
+    /// different types look alike: only the first record has the checksum, and only the second the ids.
     fn check_position(&self, record: Record) -> Result<Record, Damage> {
         let wanted = match &record {
-            // Behind a hole nobody knows which this is.
+            // After a gap the number of this record is not known.
             _ if self.sum.is_none() => true,
             Record::Crc(_) => self.count == 0,
             Record::Metadata(_) => self.count == 1,
@@ -182,7 +182,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         self.count += 1;
     }
 
-    /// Goes on behind a record that is not good. False if nothing readable follows.
+    /// Continues after a bad record. False if nothing readable follows.
     fn recover(&mut self, damage: Damage) -> Result<bool, DiskError> {
         let from = self.at;
         let Some(record_at) = self.reader.record_at(self.frames, from)? else { return self.search(damage) };
@@ -195,7 +195,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         if let Some(own) = own.filter(|_| proven)
             && let Some(record) = self.read_as_other_type(&record_at)
         {
-            // Its sum or its type is damaged, its data are not.
+            // Its checksum or its type is damaged, but not its data.
             self.damaged_ranges.push(DamagedRange { from, to: record_at.end, damage, kept: true });
             self.give(record, record_at.end, own, true);
             return Ok(true);
@@ -203,7 +203,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         if self.reader.record_at(self.frames, record_at.end)?.is_none() {
             return self.search(damage);
         }
-        // The sum that stands in it tells whether the next one is good.
+        // The checksum in it shows whether the next one is good.
         self.damaged_ranges.push(DamagedRange { from, to: record_at.end, damage, kept: false });
         self.pass(
             record_at.end,
@@ -212,16 +212,16 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         Ok(true)
     }
 
-    /// Searches the next record, where the length of this one says nothing.
+    /// Searches for the next record, when the length of this one is wrong.
     fn search(&mut self, damage: Damage) -> Result<bool, DiskError> {
         let from = self.at;
         let Some(next) = self.reader.find_record(self.frames, from + 1)? else {
             let to = self.reader.source().len();
             self.damaged_ranges.push(DamagedRange { from, to, damage, kept: false });
-            // What a record of unknown length leaves behind is no part of the log.
+            // Without another record, the rest of the file is not a part of the log.
             return Ok(false);
         };
-        // If only its length was damaged, the record is all that stands between.
+        // If only its length was damaged, the record fills the space up to the next one.
         let kept = match self.sum {
             Some(sum) => self.between(from, next, sum)?,
             None => None,
@@ -237,7 +237,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         Ok(true)
     }
 
-    /// The record that fills the space between two places, if one does.
+    /// The record that fills the space between two offsets, if there is one.
     fn between(&mut self, from: u64, next: u64, sum: u32) -> Result<Option<(Record, u32)>, DiskError> {
         let Some(space) = (next - from).checked_sub(LENGTH_BYTES as u64) else { return Ok(None) };
         let Ok(space) = usize::try_from(space) else { return Ok(None) };
@@ -254,7 +254,7 @@ impl<S: SegmentSource> Surveyor<'_, S> {
         Ok(None)
     }
 
-    /// What is in a record whose data are proven, though perhaps not its type.
+    /// Decodes a record whose data are proven, but perhaps not its type.
     fn read_as_other_type(&self, record_at: &CompleteRecord) -> Option<Record> {
         if self.count == 0 && record_at.raw.data.is_none() {
             return Some(Record::Crc(record_at.raw.crc));

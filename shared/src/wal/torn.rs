@@ -1,15 +1,15 @@
-//! Tells the torn tail of a log from damage.
+//! Distinguishes the torn tail of a log from damage.
 //!
-//! Records that were synced are good, all of them. What a power failure may leave behind them is one write that
-//! reached the disk in part: a prefix of it, or some of its sectors, with zeros in the place of the others, or what
-//! the file system makes of a length that it wrote before the data. Damage of synced records looks otherwise:
+//! All synced records are good. A power failure may leave one partial write after them: a prefix of it, or some of
+//! its sectors with zeros instead of the others, or a longer file without the data. Damage of synced records looks
+//! different:
 //!
 //! - good records follow it, unless it is the last one;
-//! - the record is there in full, and no sector of it is zero.
+//! - the record is complete, and no sector of it is zero.
 //!
-//! The two can look alike in one case only: a sector is zero, and records of the same write follow. They do not prove
+//! The two look alike in one case only: a sector is zero, and records of the same write follow. They do not prove
 //! that the write was synced; a state that commits entries beyond those before the gap does. (A server writes such a
-//! state within milliseconds of an acknowledgement, also if no other write follows.)
+//! state within milliseconds after an acknowledgement, even if no other write follows.)
 
 use bytes::Bytes;
 
@@ -18,26 +18,26 @@ use super::reader::Frame;
 use super::{Frames, Reader, Record, SegmentSource};
 use crate::disk::DiskError;
 
-/// What a disk writes whole: a lost write leaves zeros from such a boundary on.
+/// The unit that a disk writes as a whole: a lost write leaves zeros from a multiple of it on.
 const SECTOR_BYTES: u64 = 512;
-/// A record that a server writes ends in fewer zeros than this: a request and a state end in a number, one byte of which
-/// may be zero.
+/// A record that a server writes ends in fewer zeros than this: a request and a state end in a number, one byte of
+/// which may be zero.
 const LOST_BYTES_MIN: u64 = 2;
 
-/// What a record that is not good may be.
+/// What a bad record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TailKind {
     /// Damage.
     None,
-    /// The first part of the last record.
+    /// The first part of the last record of the log.
     CutOff,
-    /// Of the last write only parts are there.
+    /// A part of the last write, other parts of which are lost.
     Lost,
 }
 
 impl<S: SegmentSource> Reader<S> {
-    /// What the record at the offset is, which is not good: `frame` is what its length field says, if that can be,
-    /// and `start` are its first bytes.
+    /// What the bad record at the offset is. `frame` is its length field, if that is possible, and `start` has its
+    /// first bytes.
     pub(super) fn tail_kind(&mut self, frame: Option<Frame>, start: &Bytes) -> Result<TailKind, DiskError> {
         let (offset, len) = (self.offset(), self.source().len());
         let frame = frame.filter(|frame| frame.record_len > 0);
@@ -57,14 +57,14 @@ impl<S: SegmentSource> Reader<S> {
         if self.has_gap(end)? {
             return Ok(if self.is_synced(offset + 1)? { TailKind::None } else { TailKind::Lost });
         }
-        // A length that cannot be true: that of a good record, damaged, or what was never written as one.
+        // An impossible length: the damaged length of a good record, or bytes that were never written as one.
         if is_beyond && !self.is_good(start)? && !self.has_record_after(offset)? {
             return Ok(TailKind::Lost);
         }
         Ok(TailKind::None)
     }
 
-    /// Whether the record at the offset is good but for its length.
+    /// Whether the record at the offset is good except for its length.
     fn is_good(&mut self, start: &Bytes) -> Result<bool, DiskError> {
         let RecordLength::Is(own) = codec::record_length(start) else { return Ok(false) };
         let Some(size) = usize::try_from(own).ok().and_then(|own| own.checked_add(LENGTH_BYTES)) else {
@@ -78,7 +78,7 @@ impl<S: SegmentSource> Reader<S> {
         Ok(super::reader::decode_record(record, sum, Frames::Any).is_ok())
     }
 
-    /// Whether zeros take the place of the end of a record that is to end at `end`, up to the end of the file.
+    /// Whether the end of a record that should end at `end` is zeros, up to the end of the file.
     fn ends_in_zeros(&mut self, end: u64) -> Result<bool, DiskError> {
         let (offset, len) = (self.offset(), self.source().len());
         let zeros_from = self.last_nonzero(offset)?.map_or(offset, |last| last + 1);
@@ -94,8 +94,8 @@ impl<S: SegmentSource> Reader<S> {
             || len > end)
     }
 
-    /// Whether a sector of the record is zero that is not the last of the file. Of the sector in which the record
-    /// begins only what is behind that counts: what is before it was written earlier.
+    /// Whether a sector of the record, other than the last of the file, is zero. Of the sector in which the record
+    /// begins only the part after its start counts: the rest was written earlier.
     fn has_gap(&mut self, end: Option<u64>) -> Result<bool, DiskError> {
         let (offset, len) = (self.offset(), self.source().len());
         let end = end.unwrap_or(offset + LENGTH_BYTES as u64).min(len);
@@ -115,7 +115,7 @@ impl<S: SegmentSource> Reader<S> {
         Ok(false)
     }
 
-    /// Whether records from `from` on show that what is before them was synced.
+    /// Whether records from `from` on show that the bytes before them were synced.
     fn is_synced(&mut self, from: u64) -> Result<bool, DiskError> {
         let mut at = from;
         while let Some(found) = self.find_record(Frames::Any, at)? {
@@ -124,7 +124,8 @@ impl<S: SegmentSource> Reader<S> {
                 match super::reader::typed(record_at.raw.kind, record_at.data(), Frames::Any) {
                     Ok(Record::State(state)) if state.commit > self.last_index() => return Ok(true),
                     Ok(Record::State(_) | Record::Entry(_)) => {}
-                    // A mark is synced apart from what is before it; the others stand at the head of a segment.
+                    // A mark is synced separately after the records before it; the others are at the head of a
+                    // segment.
                     _ => return Ok(true),
                 }
                 at = record_at.end;
@@ -136,7 +137,7 @@ impl<S: SegmentSource> Reader<S> {
         Ok(false)
     }
 
-    /// Whether there is a record that begins behind `offset`.
+    /// Whether there is a record that begins after `offset`.
     pub(super) fn has_record_after(&mut self, offset: u64) -> Result<bool, DiskError> {
         Ok(self.find_record(Frames::Any, offset + 1)?.is_some())
     }

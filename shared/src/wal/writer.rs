@@ -11,14 +11,13 @@ use crate::planted::{Bug, is_planted};
 
 /// A segment that has reached this length is closed and the next one begun, as in etcd 2.3.
 pub const SEGMENT_BYTES: u64 = 64_000_000;
-/// Commit indexes alone wait in the buffer for the next sync, but no more of them than this.
+/// States that only raise the commit index wait in the buffer for the next sync, up to this many bytes.
 const UNSYNCED_BYTES_MAX: usize = 64 * 1024;
-/// A buffer that one big batch has made larger than this is given back.
+/// A buffer that a big batch has made larger than this is freed.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
-/// Segments that one write looks for at their paths, at most: the last one, and of those before it that a start needs
-/// as many, in turn. There are rarely more than two; of a log of gigabytes without a snapshot all are looked for, at
-/// about a microsecond each.
+/// How many segments one write checks at their paths, at most: the last one, and in turn those before it that a start
+/// needs. There are rarely more than two. A check takes about a microsecond.
 const LOOKED_FOR_PER_WRITE_MAX: usize = 64;
 
 /// A log that is open for appending.
@@ -30,11 +29,11 @@ const LOOKED_FOR_PER_WRITE_MAX: usize = 64;
 pub struct Wal<D: Disk> {
     disk: D,
     dir: PathBuf,
-    /// Held for their locks, oldest first; the last is the one that is written. Never empty.
+    /// The locked segments, oldest first; the last one is being written. Never empty.
     held: Vec<(SegmentName, D::File)>,
-    /// The index of the snapshot that the next start continues from, as far as this log was told.
+    /// The index of the snapshot that the next start continues from, as far as this log knows.
     snapshot_index: u64,
-    /// Which of the older segments the next write looks for.
+    /// The older segment that the next write checks first.
     next_looked_for: usize,
     tail_len: u64,
     segment_bytes: u64,
@@ -43,27 +42,27 @@ pub struct Wal<D: Disk> {
     /// The last state encoded.
     state: pb::HardState,
     last_index: u64,
-    /// Whether the buffer holds what must not be lost.
+    /// Whether the buffer holds records that must not be lost.
     must_sync: bool,
     failed: bool,
 }
 
-/// What the records of a log say to the one who continues it.
+/// The end of a log, from which it is continued.
 pub(super) struct LogTail {
     pub(super) metadata: pb::Metadata,
     pub(super) state: pb::HardState,
-    /// Of the snapshot that the log was opened after.
+    /// The index of the snapshot after which the log was opened.
     pub(super) snapshot_index: u64,
-    /// Of the last entry, or of a snapshot beyond it.
+    /// The index of the last entry, or of a later snapshot.
     pub(super) last_index: u64,
-    /// The sum over all records.
+    /// The checksum over all records.
     pub(super) crc: u32,
     /// Where the last good record ends.
     pub(super) tail_len: u64,
 }
 
 impl<D: Disk> Wal<D> {
-    /// Makes a new log in `dir`, and the folder where it is missing; both are durable on return.
+    /// Makes a new log in `dir`, and the folder if it is missing; both are durable on return.
     ///
     /// The first segment gets its name only when it is complete: until then [`exists`] is false.
     pub fn create(disk: D, dir: &Path, metadata: pb::Metadata) -> Result<Wal<D>, WalError> {
@@ -117,12 +116,12 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Makes segments end at another length than [`SEGMENT_BYTES`]: simulations cut often.
+    /// Sets another length of segments than [`SEGMENT_BYTES`], for simulations.
     pub fn set_segment_bytes(&mut self, bytes: u64) {
         self.segment_bytes = bytes;
     }
 
-    /// Lets the next entry be the one after `index`: those before it lie in a snapshot that is marked later.
+    /// Makes the next entry the one after `index`: the entries before it are in a snapshot that is marked later.
     pub fn skip_to(&mut self, index: u64) {
         self.last_index = index;
     }
@@ -132,7 +131,7 @@ impl<D: Disk> Wal<D> {
         &self.dir
     }
 
-    /// Whose log it is.
+    /// The ids of the member and the cluster.
     pub fn metadata(&self) -> pb::Metadata {
         self.metadata
     }
@@ -142,7 +141,7 @@ impl<D: Disk> Wal<D> {
         self.last_index
     }
 
-    /// Whether a [`Wal::sync`] after this number of bytes more begins a segment. That opens files, which may take long.
+    /// Whether a [`Wal::sync`] after `bytes` more bytes begins a segment. That opens files, which may take long.
     pub fn ends_segment_after(&self, bytes: usize) -> bool {
         self.tail_len + (self.encoder.buffer.len() + bytes) as u64 >= self.segment_bytes
     }
@@ -168,15 +167,15 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Makes durable all that was appended, also if it is just a higher commit index.
+    /// Makes everything appended durable, even if it is just a higher commit index.
     pub fn flush(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| if wal.encoder.buffer.is_empty() { Ok(()) } else { wal.write_and_sync() })
     }
 
-    /// Makes durable what was appended, in one write and one sync.
+    /// Makes what was appended durable, in one write and one sync.
     ///
-    /// If that is just a higher commit index it may stay in the buffer: whoever reads the log without it
-    /// learns it again. After an error the log refuses everything else.
+    /// A higher commit index alone may stay in the buffer: a member that starts without it learns it again. After an
+    /// error the log refuses everything else.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| {
             if !wal.must_sync {
@@ -187,8 +186,8 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// Writes what was appended, and leaves it to a later sync to make it durable: for a log that counts only once it
-    /// is complete. Segments that are closed are synced.
+    /// Writes what was appended without syncing, for a log that counts only when it is complete. Closed segments are
+    /// synced.
     pub fn write_out(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| {
             wal.write()?;
@@ -200,7 +199,7 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// Marks that a snapshot was or is about to be stored, durably, with all that was appended before.
+    /// Marks durably that a snapshot was or is about to be stored, after everything that was appended before.
     pub fn append_snapshot(&mut self, at: pb::WalSnapshot) -> Result<(), WalError> {
         self.guarded(|wal| {
             wal.encoder.snapshot(&at);
@@ -210,7 +209,7 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// Lets go of the segments that cannot hold entries after `index`, so that [`super::purge`] may take them.
+    /// Unlocks the segments that cannot hold entries after `index`, so that [`super::purge`] may remove them.
     ///
     /// As in etcd 2.x one segment more than needed stays locked.
     pub fn release_before(&mut self, index: u64) {
@@ -222,22 +221,21 @@ impl<D: Disk> Wal<D> {
         self.snapshot_index = self.snapshot_index.max(index);
     }
 
-    /// Checks that all segments that the next start needs are at their paths. Each sync looks for the last one.
+    /// Checks that all segments that the next start needs are at their paths. Each sync checks the last one.
     ///
     /// # Errors
-    /// If one is not. The log refuses everything else then.
+    /// If one is not. Then the log refuses everything else.
     pub fn check_in_place(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| wal.look_for_all())
     }
 
-    /// Gives segments that were removed or moved away their names again, in copies: what was acknowledged is in them,
-    /// and goes with this process. Returns those that were missing and are there again.
+    /// Writes copies of segments that were removed or renamed, under their names: they hold acknowledged entries that
+    /// would be lost with this process. Returns the restored ones.
     ///
-    /// Nothing is replaced: a segment at whose path something else stands is left out, and so are all if the folder
-    /// is gone.
+    /// Nothing is replaced: a segment whose path is in use is left out, and so are all if the folder is missing.
     ///
     /// # Errors
-    /// What the disk refuses.
+    /// Those of the disk.
     pub fn write_back(&self) -> Result<Vec<PathBuf>, WalError> {
         let mut written = Vec::new();
         if self.disk.kind(&self.dir)? != Some(Kind::Dir) {
@@ -246,7 +244,7 @@ impl<D: Disk> Wal<D> {
         for (_, file) in &self.held[self.first_needed()..] {
             let path = file.path();
             if self.disk.kind(path)?.is_none() {
-                // Not the name of what may be removed: until the segment is there, this is what is left of it.
+                // Not a name that a start removes: until the segment is complete, this is the only copy.
                 let mut temporary = path.as_os_str().to_owned();
                 temporary.push(".restored");
                 let temporary = PathBuf::from(temporary);
@@ -259,7 +257,7 @@ impl<D: Disk> Wal<D> {
         Ok(written)
     }
 
-    /// Writes what still waits in the buffer and closes the log.
+    /// Writes the rest of the buffer and closes the log.
     pub fn close(mut self) -> Result<(), WalError> {
         self.guarded(Wal::write_and_sync)
     }
@@ -273,17 +271,17 @@ impl<D: Disk> Wal<D> {
         &mut self.held[last].1
     }
 
-    /// Goes on behind so many bytes of the last segment, whatever they are.
+    /// Continues after `len` bytes of the last segment, whatever they are.
     pub(super) fn keep_tail(&mut self, len: u64) {
         self.tail_len = len;
     }
 
-    /// How long the last segment is.
+    /// The length of the last segment.
     pub(super) fn tail_len(&self) -> u64 {
         self.tail_len
     }
 
-    /// Begins the last segment again, in the place of the file that has its name.
+    /// Begins the last segment again, replacing its file.
     pub(super) fn replace_tail(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| {
             // The old file's lock is kept until the new one has its own.
@@ -294,7 +292,7 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// Writes the state that is known already once more.
+    /// Writes the known state again.
     pub(super) fn repeat_state(&mut self, state: pb::HardState) -> Result<(), WalError> {
         self.encoder.state(&state);
         self.guarded(Wal::write_and_sync)
@@ -305,7 +303,7 @@ impl<D: Disk> Wal<D> {
         Ok(reserve(self.tail_mut())?)
     }
 
-    /// Runs `work` unless an earlier one failed, and remembers if it fails.
+    /// Runs `work` unless an earlier one failed; records a failure.
     fn guarded(&mut self, work: impl FnOnce(&mut Wal<D>) -> Result<(), DiskError>) -> Result<(), WalError> {
         if self.failed {
             return Err(WalError::Failed);
@@ -319,9 +317,9 @@ impl<D: Disk> Wal<D> {
         if self.encoder.buffer.is_empty() {
             return Ok(());
         }
-        // Before the write, which would make one that was cut off as long as it was. After the sync the look would be a
-        // tenth of a write with one client. One that loses its name in between is noticed by the next write, or within a
-        // second, and written back.
+        // Before the write, which would hide that the file was cut off. After the sync the check would cost a tenth
+        // of a write with one client. A segment that loses its name in between is noticed by the next write, or
+        // within a second, and written back.
         self.look_for_some()?;
         let (last, at) = (self.held.len() - 1, self.tail_len);
         self.held[last].1.write_at(at, &self.encoder.buffer)?;
@@ -340,12 +338,12 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// The place of the first segment that a start after the last snapshot reads.
+    /// The position of the first segment that a start after the last snapshot reads.
     fn first_needed(&self) -> usize {
         self.held.iter().rposition(|(name, _)| name.index <= self.snapshot_index).unwrap_or(0)
     }
 
-    /// Looks for the last segment, and for some of those before it.
+    /// Checks the last segment, and some of those before it.
     fn look_for_some(&mut self) -> Result<(), DiskError> {
         let last = self.held.len() - 1;
         self.held[last].1.check_in_place()?;
@@ -381,7 +379,8 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Reserves space for a whole segment, so that a sync need not write where the blocks are. A disk without that much room may still have enough for what comes.
+/// Reserves space for a whole segment, so that a sync need not write where the blocks are. A disk without that much
+/// room may still have enough for what comes.
 fn reserve<F: DiskFile>(file: &mut F) -> Result<(), DiskError> {
     match file.allocate(SEGMENT_BYTES) {
         Err(error) if is_full(error.kind()) => {

@@ -39,14 +39,14 @@ pub enum DiskOperation {
     Allocate,
 }
 
-/// A failure to come.
+/// A failure to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// The operation that fails.
     pub operation: DiskOperation,
-    /// How many of them succeed before.
+    /// How many of these operations succeed before it.
     pub after: u64,
-    /// The error; of a write that fails so, half has been written.
+    /// The error; a failed write has written half of its bytes.
     pub kind: io::ErrorKind,
 }
 
@@ -62,45 +62,45 @@ pub struct SimFile {
     state: Arc<Mutex<State>>,
     node: usize,
     path: PathBuf,
-    /// The life of the machine in which it was opened; after a crash the handle is void.
+    /// The number of the boot in which it was opened; after a crash the handle is invalid.
     life: u64,
-    /// Tells handles apart, for locks.
+    /// Identifies the handle, for locks.
     handle: u64,
     writable: bool,
     sync_failed: bool,
 }
 
 impl SimDisk {
-    /// An empty disk, all whose choices come from `seed`.
+    /// An empty disk; all its random choices come from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> SimDisk {
         SimDisk { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
-    /// Lets an operation fail, once.
+    /// Makes an operation fail, once.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
     }
 
-    /// Takes back the failures that have not come yet. Power that has failed stays away.
+    /// Cancels the injected failures that did not happen yet. A power failure stays.
     pub fn forget_faults(&self) {
         let mut state = self.state.lock();
         state.faults.clear();
         state.power.take_if(|left| *left > 0);
     }
 
-    /// Whether the power has failed, and [`SimDisk::crash`] did not follow yet.
+    /// Whether the power has failed and [`SimDisk::crash`] was not called since.
     #[must_use]
     pub fn is_without_power(&self) -> bool {
         self.state.lock().power == Some(0)
     }
 
-    /// Lets the power fail after `changes` more changing operations; until [`SimDisk::crash`] all others fail.
+    /// Makes the power fail after `changes` more changes; then all operations fail until [`SimDisk::crash`].
     pub fn fail_power_after(&self, changes: u64) {
         self.state.lock().power = Some(changes);
     }
 
-    /// How many changing operations there were: writes, syncs and changes of names.
+    /// The number of changes so far: writes, syncs and changes of names.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.state.lock().changes
@@ -111,14 +111,14 @@ impl SimDisk {
         self.state.lock().crash();
     }
 
-    /// The bytes of a file as a reader sees them now.
+    /// The bytes of a file as a reader sees them.
     pub fn contents(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
         let state = self.state.lock();
         let node = state.file(path).map_err(|kind| DiskError::new("open", path, kind.into()))?;
         Ok(state.file_node(node).now.clone())
     }
 
-    /// Puts a durable file there, with the folders it needs: the start of a test.
+    /// Creates a durable file, with its folders, at the start of a test.
     pub fn plant(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         self.create_dir_all(super::parent_of(path))?;
         let mut file = self.open(path, Open::Create)?;

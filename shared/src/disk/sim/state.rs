@@ -1,4 +1,4 @@
-//! What a simulated disk holds: as readers see it now, and as a crash would leave it.
+//! The state of a simulated disk: as readers see it, and what is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use super::{DiskOperation, Fault};
 
-/// Where zeros may begin when a write was lost.
+/// Zeros of a lost write begin at a sector's start.
 const SECTOR_BYTES: u64 = 512;
 const ROOT: usize = 0;
 
@@ -17,7 +17,7 @@ pub(super) struct State {
     /// Changes of names that no `sync_dir` has made durable, oldest first.
     pub(super) names_pending: Vec<Renaming>,
     pub(super) faults: Vec<Fault>,
-    /// How many more changes succeed before the power fails; `None` while it does not.
+    /// How many more changes succeed before the power fails; `None` if it does not.
     pub(super) power: Option<u64>,
     pub(super) changes: u64,
     pub(super) life: u64,
@@ -45,7 +45,7 @@ pub(super) enum Change {
     Truncate { len: usize },
 }
 
-/// One operation on names: what each of these names stands for after it.
+/// One change of names: what each name refers to after it.
 #[derive(Debug)]
 pub(super) struct Renaming {
     names: Vec<(usize, OsString, Option<usize>)>,
@@ -80,7 +80,7 @@ impl State {
         usize::try_from(self.random() % choices).unwrap_or(most)
     }
 
-    /// Counts a change, and says how it fails if it does.
+    /// Counts a change; an error if it is to fail.
     pub(super) fn change(&mut self, operation: DiskOperation) -> Result<(), io::ErrorKind> {
         if self.power == Some(0) {
             return Err(io::ErrorKind::BrokenPipe);

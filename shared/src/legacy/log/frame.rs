@@ -5,7 +5,7 @@ use prost::Message;
 
 /// Bytes of the length and the newline before each entry.
 pub const HEAD_BYTES: usize = 9;
-/// Enough of an entry to see where its text begins: three short fields and a name.
+/// Enough bytes of an entry to find where its text begins: three short fields and a name.
 pub(super) const START_BYTES: usize = 96;
 
 /// A message of the log as goraft writes it: the first three fields always.
@@ -63,7 +63,7 @@ pub(super) fn fits_length(start: &[u8], length: u64) -> bool {
         }
         match rest.get(usize::try_from(bytes).unwrap_or(usize::MAX)..) {
             Some(after) => rest = after,
-            // A name may be cut off; one that is longer than any command's is none.
+            // A name may be cut off; one that is longer than any command's is not valid.
             None => return bytes < START_BYTES as u64,
         }
     }

@@ -6,9 +6,9 @@
 //! | 1 | newline |
 //! | n | protobuf: 1 index, 2 term (varints), 3 name of the command, 4 its text (absent in `raft:nop`) |
 //!
-//! etcd 0.x cuts the file off at the first entry that it cannot read. Here only an entry that the end of the file
-//! cuts short (or that zeros take the place of, up to the end) counts as torn; anything else is damage, and what
-//! follows it is not given up in silence.
+//! etcd 0.x cuts the file off at the first entry that it cannot read. Here only an entry that is cut short by the end
+//! of the file (or replaced by zeros up to the end) counts as torn; anything else is damage, and the entries after it
+//! are not dropped silently.
 
 mod frame;
 mod problem;
@@ -29,17 +29,17 @@ use frame::{RawEntry, START_BYTES, fits_length, parse_length, starts_length};
 use crate::disk::{DiskError, DiskFile};
 use crate::wal::{FileSource, SegmentSource};
 
-/// No entry takes fewer bytes: a head, two short numbers and the shortest name.
+/// The smallest entry: a head, two short numbers and the shortest name.
 const ENTRY_BYTES_MIN: u64 = HEAD_BYTES as u64 + 2 + 2 + 2 + 8;
 /// No log comes to such indexes or terms; sums with them cannot overflow.
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
-/// How far a search for the next good entry looks at once.
+/// How many bytes a search for the next good entry reads at once.
 const SEARCH_BYTES: usize = 256 * 1024;
 
 /// An entry of the log. Its bytes are shared with the reader's buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its place in the raft log.
+    /// Its index in the raft log.
     pub index: u64,
     /// The term in which a leader made it; 0.x begins at 0.
     pub term: u64,
@@ -51,29 +51,29 @@ pub struct LogEntry {
     pub offset: u64,
 }
 
-/// How the entries end.
+/// How a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogEnd {
-    /// With the file.
+    /// The last entry ends with the file.
     Clean,
-    /// With an entry that was never written in full. 0.x drops it when it starts, and so it was never
-    /// acknowledged after a restart.
+    /// The last entry was never written in full. 0.x drops it when it starts, so it was never acknowledged after a
+    /// restart.
     Torn {
-        /// Where the rest begins.
+        /// Where the torn entry begins.
         offset: u64,
         /// How many bytes are left there.
         bytes: u64,
-        /// What of the entry is there.
+        /// Which part of the entry is there.
         rest: TornPart,
     },
 }
 
-/// What is there of a torn entry.
+/// The present part of a torn entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TornPart {
     /// A part of its length.
     Length,
-    /// A part of its body, which should have had so many bytes.
+    /// A part of its body.
     Body {
         /// The length that stands before it.
         wanted: u64,
@@ -97,7 +97,7 @@ pub struct SkippedRange {
 
 /// Reads a log from its start, entry by entry, in bounded memory.
 ///
-/// Indexes must follow one another; the first may be any, for snapshots shorten the log from its start.
+/// Indexes must be consecutive; the first may be any, as snapshots shorten the log from its start.
 pub struct Reader<F> {
     source: FileSource<F>,
     file: PathBuf,
@@ -105,7 +105,7 @@ pub struct Reader<F> {
     last: Option<(u64, u64)>,
     end: LogEnd,
     ended: bool,
-    /// Where the last good entry ends, if entries may be missing before the next one.
+    /// The end of the last good entry, if entries may be missing before the next one.
     gap_from: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ impl<F: DiskFile> Reader<F> {
     /// A reader of an open file.
     ///
     /// # Errors
-    /// Where the file's length cannot be had.
+    /// If the file's length cannot be read.
     pub fn new(file: F) -> Result<Reader<F>, DiskError> {
         let path = file.path().to_owned();
         let source = FileSource::new(Arc::new(file))?;
@@ -151,7 +151,7 @@ impl<F: DiskFile> Reader<F> {
     /// The next entry, `None` when there are no more. After an error it gives the same error again.
     ///
     /// # Errors
-    /// Where bytes cannot be had or are damaged.
+    /// If bytes cannot be read or are damaged.
     pub fn next_entry(&mut self) -> Result<Option<LogEntry>, LogError> {
         if self.ended {
             return Ok(None);
@@ -268,7 +268,7 @@ impl<F: DiskFile> Reader<F> {
         let body = window.slice(HEAD_BYTES..size);
         let ends_in_zero = body.last() == Some(&0);
         if ends_in_zero && self.only_zeros_from(self.offset + size as u64)? {
-            // Neither a text (it ends with a newline) nor a name ends so: the end was never written.
+            // Neither a text (it ends with a newline) nor a name ends in zeros: the end was never written.
             return Ok(Ok(self.torn(TornPart::Zeros)));
         }
         let Ok(raw) = RawEntry::decode(body) else { return Ok(Err(EntryProblem::Encoding)) };
@@ -278,7 +278,7 @@ impl<F: DiskFile> Reader<F> {
             return Ok(Err(EntryProblem::Encoding));
         }
         if let Some((index, term)) = self.last {
-            // A gap has room for so many entries.
+            // The most entries that fit into the gap.
             let missing = self.gap_from.map_or(0, |from| (self.offset - from) / ENTRY_BYTES_MIN);
             if raw.index <= index || raw.index > index + 1 + missing {
                 return Ok(Err(EntryProblem::Index { wanted: index + 1, found: raw.index }));
@@ -297,7 +297,7 @@ impl<F: DiskFile> Reader<F> {
         Ok(Ok(Some((entry, size as u64))))
     }
 
-    /// Whether zeros take the place of a length and of all after it, from its first byte or a later one on.
+    /// Whether a length and everything after it are zeros, from its first byte or a later one on.
     fn zeros_within(&mut self, length: &[u8]) -> Result<bool, DiskError> {
         let Some(zero) = length.iter().position(|byte| *byte == 0) else { return Ok(false) };
         Ok(starts_length(&length[..zero]) && self.only_zeros_from(self.offset + zero as u64)?)

@@ -1,4 +1,4 @@
-//! What can be wrong with a log, said with the place and with what was expected.
+//! Errors of a log, with the position and what was expected.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::disk::DiskError;
 /// What is wrong with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryProblem {
-    /// There is no length.
+    /// The length is not valid.
     Length([u8; HEAD_BYTES]),
     /// The length and the fields contradict each other.
     Fields {
@@ -66,10 +66,10 @@ impl fmt::Display for EntryProblem {
     }
 }
 
-/// Why a log cannot be read on.
+/// Why the next entry of a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The system did not give the bytes.
+    /// The bytes could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// They are damaged.

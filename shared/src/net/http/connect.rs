@@ -1,4 +1,4 @@
-//! One connection of the HTTP library, made as a dialler makes it.
+//! Makes one connection of the HTTP library as a dialler does.
 
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
@@ -27,25 +27,25 @@ use super::{causes, find};
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 tokio::task_local! {
-    /// What the request that runs wants of a connection. The library has no place for it.
+    /// The connections of the running request. The library has no parameter for it.
     static DIALLING: Arc<Dialling>;
 }
 
 /// Why a connection was not made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotConnected {
-    /// As a dialler tells it.
+    /// The dialler's error.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// A proxy did not open the way to the host.
+    /// A proxy did not open the tunnel to the host.
     #[error("the proxy opens no way to the host")]
     Tunnel,
 }
 
-/// The connections that are made for one request: one address after the other.
+/// The connections for one request: tries one address after the other.
 #[derive(Debug)]
 pub(super) struct Dialling {
-    /// Where the connection leads to: the host itself, or a proxy.
+    /// The target of the TCP connection: the host itself, or a proxy.
     tcp: Target,
     /// The host.
     target: Target,
@@ -59,7 +59,7 @@ struct State {
     addresses: Vec<SocketAddr>,
     /// How many of them were tried.
     tried: usize,
-    /// Whether the attempt that runs has made a connection of its own.
+    /// Whether the present attempt has made a new connection.
     dialled: bool,
 }
 
@@ -74,24 +74,24 @@ impl Dialling {
         Arc::new(Dialling { tcp: tcp.clone(), target: target.clone(), time_max, side, state })
     }
 
-    /// Sends a request, with connections as this says.
+    /// Runs a request with these connections.
     pub(super) async fn during<T>(self: &Arc<Self>, request: impl Future<Output = T>) -> T {
         self.state.lock().dialled = false;
         DIALLING.scope(self.clone(), request).await
     }
 
-    /// Whether there is an address that was not tried.
+    /// Whether there is an untried address.
     pub(super) fn has_next(&self) -> bool {
         let state = self.state.lock();
         state.tried < state.addresses.len()
     }
 
-    /// Whether the last attempt made a connection of its own.
+    /// Whether the last attempt made a new connection.
     pub(super) fn has_dialled(&self) -> bool {
         self.state.lock().dialled
     }
 
-    /// The address that is tried now, and how long.
+    /// The address to try now, and for how long.
     async fn next_address(&self) -> Result<(SocketAddr, Duration), DialError> {
         if self.state.lock().addresses.is_empty() {
             let found = timeout(self.time_max, resolve(&self.tcp)).await;
@@ -130,7 +130,7 @@ impl Dialling {
         let (address, share) = self.next_address().await?;
         let greeted = Arc::new(AtomicBool::new(false));
         let mut connect = pin!(DIALLING.scope(self.clone(), recording_from(greeted.clone(), connect)));
-        // TCP has its time, and from the first word of TLS that has its own.
+        // TCP has its time limit; the TLS handshake has its own from its first message on.
         let tcp = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if greeted.load(Ordering::Relaxed) => Poll::Ready(None),
@@ -156,7 +156,7 @@ impl Dialling {
         }
     }
 
-    /// A failure of the library, as a dialler tells it.
+    /// Converts a failure of the library to the dialler's error.
     fn explain(
         &self,
         error: &(dyn StdError + 'static),
@@ -168,7 +168,7 @@ impl Dialling {
             return NotConnected::Dial(side.explain(tls, other).into());
         }
         let io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
-        // What went wrong at the proxy. Where there is none, the next address is tried.
+        // A failure at the proxy. If no proxy listens, the next address is tried.
         let is_unreached = io.is_some_and(|error| is_unreached(error.kind()));
         if !greeted && self.target.tls && self.tcp != self.target && !is_unreached {
             return NotConnected::Tunnel;
@@ -194,7 +194,7 @@ impl Dialling {
     }
 }
 
-/// Whether an error says that nobody was reached.
+/// Whether an error means that the host was not reached.
 fn is_unreached(kind: io::ErrorKind) -> bool {
     use io::ErrorKind as K;
     matches!(
@@ -208,7 +208,7 @@ fn is_unreached(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Gives the library the one address that is tried now.
+/// A resolver that gives the library the one address to try now.
 #[derive(Debug)]
 pub(super) struct Addresses;
 
@@ -223,7 +223,7 @@ impl Resolve for Addresses {
     }
 }
 
-/// Lays [`Dialling`] around what connects.
+/// A layer that wraps the library's connector in [`Dialling`].
 #[derive(Debug, Clone)]
 pub(super) struct DialLayer;
 
@@ -235,7 +235,7 @@ impl<S> Layer<S> for DialLayer {
     }
 }
 
-/// What connects, with [`Dialling`] around it.
+/// The wrapped connector.
 #[derive(Debug, Clone)]
 pub(super) struct DialService<S> {
     inner: S,
@@ -257,7 +257,7 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let connect = self.inner.call(request);
-        // The library may let another task finish what is begun here: what is wanted goes along.
+        // The library may finish the connection on another task, so the value is moved along.
         match DIALLING.try_with(Arc::clone) {
             Ok(dialling) => Box::pin(dialling.connect(connect)),
             Err(_) => Box::pin(connect),

@@ -5,7 +5,7 @@
 //! NODE: {"InternalNode":{"value":"…","expireTime":"…"},"Dir":false,"NodeMap":null or {name: NODE,…}}
 //! ```
 //!
-//! The responses tell when the keys were made and changed. What they do not reach back to is older than all of them.
+//! The responses have the indexes of the keys. Keys without a response are older than all of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ use crate::store::reader::Reader;
 use crate::store::tree::Tree;
 use crate::time::UnixNanos;
 
-/// 0.1 says "never" by the start of 1970, in whatever zone.
+/// 0.1 writes the start of 1970, in any time zone, for "never".
 const EXPIRATION_MIN: UnixNanos = UnixNanos(946_684_800_000_000_000);
 
-/// Whether a text looks like such a store; if not it is one of 0.2 or later, or none.
+/// Whether a text looks like a store of 0.1; otherwise it is one of 0.2 or later, or not a store.
 #[must_use]
 pub fn is_0_1(json: &[u8]) -> bool {
     json.starts_with(b"{\"Tree\"")
@@ -59,7 +59,7 @@ pub(crate) fn recover(json: &[u8], history_length: usize) -> Result<Store> {
     Ok(store)
 }
 
-/// What a response tells of a key.
+/// The index of a key from a response.
 struct Response {
     index: u64,
     key: Vec<u8>,
@@ -85,10 +85,10 @@ fn read_responses(reader: &mut Reader<'_>, responses: &mut Vec<Response>) -> Res
     })
 }
 
-/// When keys were made and changed.
+/// The created and modified indexes of keys.
 struct Indexes {
     known: BTreeMap<Vec<u8>, (u64, u64)>,
-    /// For keys that no response tells of.
+    /// The index for keys without a response.
     before: u64,
 }
 
@@ -113,7 +113,7 @@ impl Indexes {
     }
 }
 
-/// A node of which the end has not come yet.
+/// A node that is being read.
 struct OpenNode<'a> {
     name: Cow<'a, [u8]>,
     path_length: usize,
@@ -121,7 +121,7 @@ struct OpenNode<'a> {
     expiration: Option<UnixNanos>,
     is_dir: bool,
     children: Siblings,
-    /// When the first of the children was made.
+    /// The lowest created index of the children.
     made: Option<u64>,
     in_children: bool,
     first_member: bool,
@@ -174,7 +174,8 @@ impl<'a> OpenNode<'a> {
     }
 }
 
-/// Reads the root with all below it. The stack is our own: a tree may be deeper than a thread's.
+/// Reads the root with everything below it. Uses a stack of its own: a tree may be deeper than a thread's stack
+/// allows.
 fn read_tree(reader: &mut Reader<'_>, indexes: &Indexes) -> Result<Dir> {
     reader.expect(b'{', "no node")?;
     let mut scratch = Scratch::default();
