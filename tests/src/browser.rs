@@ -176,7 +176,7 @@ impl Browser {
     pub fn wait(&self, expression: &str) -> Check {
         let end = Instant::now() + WAIT;
         loop {
-            // An element that is not there yet is no error.
+            // An element that does not exist yet is not an error.
             let script = format!("try {{ return Boolean({expression}); }} catch {{ return false; }}");
             if self.run(&script)? == Value::Bool(true) {
                 return Ok(());
@@ -213,7 +213,7 @@ impl Browser {
         id.context(selector.to_owned())
     }
 
-    /// Clicks as a person does: what is covered or not there cannot be clicked.
+    /// Clicks as a person does: a covered or missing element cannot be clicked.
     ///
     /// # Errors
     /// When that does not become possible.
@@ -245,7 +245,7 @@ impl Browser {
         self.click("[data-clicked]")
     }
 
-    /// Puts a text into a field, in the place of what is there.
+    /// Replaces the text of a field.
     ///
     /// # Errors
     /// When there is no such field.
@@ -309,7 +309,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics).map(drop)
     }
 
-    /// Says which colours the system wants: `light` or `dark`.
+    /// Sets the colour scheme of the system: `light` or `dark`.
     ///
     /// # Errors
     /// The browser's.
@@ -318,7 +318,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": [feature] })).map(drop)
     }
 
-    /// Takes a picture of what is seen, if anybody wants pictures.
+    /// Takes a screenshot, if `ETCD_RS_SCREENSHOTS` is set.
     ///
     /// # Errors
     /// The browser's, and the system's.
@@ -340,7 +340,7 @@ impl Browser {
         let entries = self.post("/se/log", &json!({ "type": "browser" }))?;
         let lines = entries.as_array().into_iter().flatten();
         let bad: Vec<&str> = lines
-            // An answer other than 200 is told as one from the network.
+            // The console reports an answer other than 200 as a network error.
             .filter(|entry| {
                 entry["source"] != "network" && (entry["level"] == "SEVERE" || entry["level"] == "WARNING")
             })
@@ -355,13 +355,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends the browser; what is left of both goes with the process group.
+        // The driver ends the browser; the rest of both ends with the process group.
         let _ = self.call("DELETE", &format!("/session/{}", self.session), &Value::Null);
         let _ = self.driver.terminate(Duration::from_secs(5));
     }
 }
 
-/// The bytes of a text in base 64; what is no digit is passed over.
+/// The bytes of a text in base64; other characters are skipped.
 fn base64(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0_u32, 0);

@@ -1,5 +1,5 @@
-//! The examples of a document, played as a reader would: each command of its `console` blocks, one after the other, in
-//! a shell, against a server.
+//! The examples of a document, played as a reader would: each command of its `console` blocks, one after the other,
+//! in a shell, against a server.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::{Check, Context, fail, files, programs};
 /// Where documents say that the server listens.
 const WRITTEN_HOST: &str = "127.0.0.1:2379";
 
-/// A command and what it is said to print, on standard output and then on standard error.
+/// A command and its documented output, on standard output and then on standard error.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
     command: String,

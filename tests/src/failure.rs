@@ -1,8 +1,8 @@
-//! The one error of these tests: a sentence that tells what is not as it should be.
+//! The one error type of these tests: a sentence about what is wrong.
 
 use std::fmt;
 
-/// What a check found wrong, in words for the person who reads the test's output.
+/// What a check found wrong, as text for the reader of the test's output.
 #[derive(Clone)]
 pub struct Failure(String);
 
@@ -10,7 +10,7 @@ pub struct Failure(String);
 pub type Check<T = ()> = Result<T, Failure>;
 
 impl Failure {
-    /// A failure that says `text`.
+    /// A failure with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Failure(text.into())
     }
@@ -61,7 +61,7 @@ impl From<rustls::Error> for Failure {
     }
 }
 
-/// Puts in front of an error what was being done.
+/// Adds what was being done in front of an error.
 pub trait Context<T> {
     /// `doing: the error`.
     ///

@@ -17,11 +17,11 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 pub struct Response {
     /// 200 and so on; 0 until the status line is there.
     pub status: u16,
-    /// In the order and spelling they came in.
+    /// In the received order and spelling.
     pub headers: Vec<(String, String)>,
     /// Without transfer encoding.
     pub body: Vec<u8>,
-    /// The 1xx answers that came before.
+    /// The 1xx answers before it.
     pub interim: Vec<u16>,
 }
 
@@ -301,7 +301,7 @@ impl Connection {
         Ok(Some(chunk))
     }
 
-    /// What comes after the answers that were read: nothing and the end, if all is well.
+    /// The bytes after the answers that were read: there should be none.
     ///
     /// # Errors
     /// When the server does not close, or sends more.
@@ -384,12 +384,12 @@ pub struct Closer(TcpStream);
 impl Closer {
     /// Ends both directions; a read that waits returns.
     pub fn close(&self) {
-        // Already closed by the other side: what was wanted.
+        // Already closed by the other side, which is fine.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-/// One request on a connection of its own.
+/// One request on its own connection.
 ///
 /// # Errors
 /// As [`Connection::call`].

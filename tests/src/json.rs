@@ -28,12 +28,12 @@ impl Json {
     /// Reads a text that holds one value.
     ///
     /// # Errors
-    /// What is wrong with the text; a member that comes twice is.
+    /// If the text is not valid JSON, or an object has a member twice.
     pub fn parse(text: &str) -> Result<Json, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// Reads the values that follow each other in a text; the rest, from where it is no value, comes second.
+    /// Reads consecutive values of a text; returns them and the rest that is not a value.
     pub fn parse_stream(text: &str) -> (Vec<Json>, &str) {
         let mut values = Vec::new();
         let mut stream = serde_json::Deserializer::from_str(text).into_iter();

@@ -13,7 +13,7 @@ use crate::http::{Connection, PATIENCE, Request};
 use crate::json::Json;
 use crate::{Check, Context, Failure, fail};
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
+/// Pseudo-random numbers from a seed (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -41,16 +41,16 @@ impl Random {
 /// What a key may hold: a value, or nothing.
 pub type KeyContent = Option<String>;
 
-/// What is known of one key.
+/// The known state of one key.
 #[derive(Debug, Clone, Default)]
 pub struct KeyState {
-    /// What was acknowledged last, with the index of that write.
+    /// The last acknowledged value, with the index of that write.
     pub acknowledged: Option<(KeyContent, u64)>,
     /// A later write whose answer never came.
     pub in_doubt: Option<KeyContent>,
 }
 
-/// What is known of all keys of a writer.
+/// The known state of all keys of a writer.
 pub type WriterKeys = BTreeMap<String, KeyState>;
 
 /// How much was acknowledged.
@@ -112,7 +112,7 @@ impl Writers {
         Writers { stop, threads }
     }
 
-    /// Lets each finish what it is at; what each knows, and how much was acknowledged in all.
+    /// Stops the writers after their current writes; returns what each knows, and the total of acknowledged writes.
     ///
     /// # Errors
     /// When a writer panicked.
@@ -158,7 +158,7 @@ impl Writer {
             let response = connection.call(&request, &host)?;
             let body = Json::parse(&response.text())?;
             if !matches!(response.status, 200 | 201) {
-                // A refusal says that nothing was written, unless it is one about time: then it may have been.
+                // A refusal means that nothing was written, except after a timeout: then it may have been.
                 if response.status != 500 && response.status != 503 {
                     known.in_doubt = None;
                 }
@@ -176,7 +176,7 @@ impl Writer {
     }
 }
 
-/// Compares what a server holds with what is known, and settles what was in doubt by what the server holds.
+/// Compares the keys of a server with the known ones, and sets writes in doubt to what the server has.
 ///
 /// # Errors
 /// Names each key that holds something else; and an index that is below an acknowledged one.

@@ -25,7 +25,7 @@ struct Block {
 static BLOCK: Mutex<Option<Block>> = Mutex::new(None);
 static TAKEN: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
 
-/// A port on 127.0.0.1 that nobody listens on and nobody else will be given.
+/// A free port on 127.0.0.1 that no other test gets.
 ///
 /// # Errors
 /// When no block of the range is free any more.

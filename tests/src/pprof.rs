@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::{Check, Context, fail};
 
-/// What tests want to know of a profile.
+/// The parts of a profile that tests use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Kind and unit of each value, such as `cpu/nanoseconds`.

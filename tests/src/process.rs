@@ -1,4 +1,4 @@
-//! A program that runs, whose output goes to a file, and that ends with its handle.
+//! A running program, whose output goes to a file, and that ends with its handle.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{Check, Context};
 
-/// A running program. Dropped, it and what it started are killed.
+/// A running program. When it is dropped, it and its child processes are killed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program in a process group of its own, what it says appended to `log`.
+    /// Starts a program in its own process group; its output is appended to `log`.
     ///
     /// # Errors
     /// The system's.
@@ -31,7 +31,7 @@ impl Process {
         Self::spawn_with(command, log)
     }
 
-    /// The same where the caller has said where output goes; `log` is only remembered.
+    /// As [`spawn`](Self::spawn), with output as the caller has set it; `log` is only stored.
     ///
     /// # Errors
     /// The system's.
@@ -86,7 +86,7 @@ impl Process {
         if self.alive()
             && let Some(pid) = self.pid()
         {
-            // Gone in between: as good as delivered.
+            // A process that has ended needs no signal.
             let _ = kill_process(pid, signal);
         }
     }
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    /// SIGTERM, and SIGKILL where that is not enough within `limit`. Tells the status it chose itself.
+    /// Sends SIGTERM, and SIGKILL after `limit`. Returns the exit status, if it ended by itself.
     pub fn terminate(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
         let status = self.wait(limit);
@@ -109,12 +109,12 @@ impl Process {
         status
     }
 
-    /// What it said so far.
+    /// Its output so far.
     pub fn said(&self) -> String {
         crate::files::read(&self.log).unwrap_or_default()
     }
 
-    /// The line of its log that tells most about an untimely end.
+    /// The line of its log that best explains an early end.
     pub fn last_words(&self) -> String {
         last_words(&self.said())
     }

@@ -67,7 +67,7 @@ fn option(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Lets cargo bring the programs up to date and tells their folder.
+/// Builds the programs with cargo and returns their folder.
 ///
 /// `cargo test` builds the binaries of a package only where that package has integration tests of its own,
 /// and its lock is free again while tests run: asking once more is cheap, and nothing stale is ever tested.

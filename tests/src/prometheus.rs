@@ -198,7 +198,7 @@ fn is_name(text: &str, colons: bool) -> bool {
     text.chars().all(fits) && text.chars().next().is_some_and(|c| !c.is_ascii_digit())
 }
 
-/// What an expression asks for: the names of measures, and the names of labels.
+/// The names in an expression: those of measures and of labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReferencedNames {
     /// Measures, such as `x_bucket`.
@@ -213,10 +213,10 @@ const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "g
 /// Words between which and the parenthesis a grouping may stand.
 const AGGREGATIONS: [&str; 8] = ["sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile"];
 
-/// Other words that are no names.
+/// Other words that are not names.
 const WORDS: [&str; 6] = ["and", "or", "unless", "offset", "bool", "atan2"];
 
-/// What an expression in Prometheus's language asks for.
+/// The names in an expression in Prometheus's language.
 ///
 /// # Errors
 /// Where it cannot be read.

@@ -24,7 +24,7 @@ pub struct Server {
     pub name: String,
     /// `-data-dir`.
     pub data_dir: PathBuf,
-    /// What it says, appended over restarts.
+    /// Its output, appended over restarts.
     pub log: PathBuf,
     /// Where clients connect.
     pub client_port: u16,
@@ -45,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A member that will keep its data and its log below `folder`, with ports of its own. Not started yet.
+    /// A member with its data and its log below `folder`, and with its own ports. Not started yet.
     ///
     /// # Errors
     /// When there is no program or no port.
@@ -143,7 +143,7 @@ impl Server {
             &self.initial_cluster,
             "--initial-cluster-state",
             self.initial_cluster_state,
-            // Short, so that nobody waits for a first election.
+            // Short, so that the first election is quick.
             "--heartbeat-interval",
             "20",
             "--election-timeout",
@@ -158,7 +158,7 @@ impl Server {
     /// decided on a cluster version, and its index stands still.
     ///
     /// # Errors
-    /// When it ends before, or `limit` is over; says why.
+    /// If it ends before, or `limit` is over; with the reason.
     pub fn wait_ready(&mut self, limit: Duration) -> Check {
         let end = Instant::now() + limit;
         let (mut last, mut still) = (None, 0);
@@ -210,7 +210,7 @@ impl Server {
         self.process.as_mut()
     }
 
-    /// SIGTERM, and SIGKILL after [`STOP_LIMIT`]. Tells how it ended by itself.
+    /// Sends SIGTERM, and SIGKILL after [`STOP_LIMIT`]. Returns the exit status, if it ended by itself.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         self.process.take()?.terminate(STOP_LIMIT)
     }
@@ -225,7 +225,7 @@ impl Server {
         self.process.as_mut()?.wait(limit)
     }
 
-    /// One request without a body, on a connection of its own.
+    /// One request without a body, on its own connection.
     ///
     /// # Errors
     /// As [`http::call`].
@@ -233,7 +233,7 @@ impl Server {
         http::call(self.client_port, &Request::new(method, target), CALL_PATIENCE)
     }
 
-    /// One request, on a connection of its own.
+    /// One request, on its own connection.
     ///
     /// # Errors
     /// As [`http::call`].
@@ -262,12 +262,12 @@ impl Server {
         response.number("X-Etcd-Index").context("no X-Etcd-Index in the answer to GET /v2/keys/")
     }
 
-    /// What it said so far.
+    /// Its output so far.
     pub fn said(&self) -> String {
         crate::files::read(&self.log).unwrap_or_default()
     }
 
-    /// The line of the log that tells most about an untimely end.
+    /// The line of the log that best explains an early end.
     pub fn last_words(&self) -> String {
         process::last_words(&self.said())
     }

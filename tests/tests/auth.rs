@@ -12,7 +12,7 @@ use tests::{Check, Context, examples, fail, files};
 /// How long a change may take from one member to another.
 const SPREAD_LIMIT: Duration = Duration::from_secs(10);
 
-/// So many entries a leader keeps below a snapshot: who missed more gets the snapshot.
+/// How many entries a leader keeps below a snapshot: a member that missed more gets the snapshot.
 const ENTRIES_KEPT: usize = 5000;
 
 /// `-snapshot-count`.
@@ -31,7 +31,7 @@ const ROOT: &str = "cm9vdDpyb290cHc=";
 const ANN: &str = "YW5uOmFubnB3";
 const ANN_LATER: &str = "YW5uOmxhdGVy";
 
-/// A request by the user whose name and password this is in base64; by a guest if it is empty.
+/// A request by the user with this name and password in base64; by a guest if it is empty.
 fn by(who: &str, method: &str, target: &str) -> Request {
     let mut request = Request::new(method, target);
     if !who.is_empty() {
@@ -127,7 +127,7 @@ fn signal(member: &mut Server, signal: Signal) -> Check {
     Ok(())
 }
 
-/// Writes so many keys by many clients.
+/// Writes many keys with many clients.
 fn write_much(member: &Server, count: usize) -> Check {
     let (port, host) = (member.client_port, member.host());
     let writers: Vec<_> = (0..WRITERS)
@@ -137,7 +137,7 @@ fn write_much(member: &Server, count: usize) -> Check {
                 let mut connection = Connection::open(port, PATIENCE)?;
                 let put = by(ROOT, "PUT", &format!("/v2/keys/much/{writer}")).form(&[("value", "x")]);
                 for _ in 0..count.div_ceil(WRITERS) {
-                    // Entries are what counts; one that got lost with a leader is no harm.
+                    // The number of entries matters; a write that is lost with a leader does no harm.
                     let status = connection.call(&put, &host)?.status;
                     if !matches!(status, 200 | 201 | 500) {
                         fail!("a write was answered with {status}");

@@ -188,7 +188,7 @@ fn etcdctl_says_in_words_what_is_not_a_name() -> Check {
 /// Logins that come at once.
 const FLOOD: usize = 600;
 
-/// How many of them may be computed while somebody else logs in. All that wait would be some hundred.
+/// How many of them may be computed while another user logs in. All waiting ones would be some hundred.
 const COMPUTED_MAX: usize = 40;
 
 /// Sends logins with wrong passwords at once, and does not wait for the answers.
@@ -236,7 +236,7 @@ fn a_flood_of_wrong_passwords_holds_up_nobody_else() -> Check {
     drop((wrong, unknown));
     login(&member, 2)?;
     assert_eq!(read_status(&member, "root:rootpw", "/secret")?, 200);
-    // Beyond the bound the answer says so.
+    // Beyond the bound there is an error.
     let mut later = flood(&member, |number| format!("root:later{number}"))?;
     let refused =
         later.iter_mut().map(|connection| connection.response("GET")).find_map(|response| match response {
@@ -246,7 +246,7 @@ fn a_flood_of_wrong_passwords_holds_up_nobody_else() -> Check {
     let refused = refused.context("no login was refused")?;
     assert_eq!(refused.header("Retry-After").as_deref(), Some("1"));
     assert!(refused.text().contains(r#""errorCode":110"#), "{}", refused.text());
-    // What is computed does not keep the process.
+    // A running computation does not delay the end of the process.
     let begun = Instant::now();
     let ended = describe(member.stop());
     assert!(!ended.contains('9'), "it had to be killed after {:?}: {ended}", begun.elapsed());
@@ -337,7 +337,7 @@ fn a_watch_ends_with_the_right_to_it() -> Check {
     let mut ann = watch(&member, "ann:new", "/v2/keys/pub/b?wait=true")?;
     assert_eq!(ask(&member, "root:rootpw", "DELETE", "/v2/auth/users/ann", "")?.status, 200);
     ann.expect_closed(LIMIT)?;
-    // Whoever still may goes on.
+    // Users who keep the right continue.
     assert_eq!(member.send(&put("root:rootpw", "/pub/a", "9"))?.status, 201);
     let event = stranger.chunk()?.context("an event")?;
     assert!(String::from_utf8_lossy(&event).contains(r#""value":"9""#));
@@ -417,11 +417,11 @@ fn a_strangers_large_body_is_not_taken_in() -> Check {
         request.headers.push(("Content-Length".to_owned(), "1000000".to_owned()));
         request.body = b"value=".to_vec();
         let mut connection = Connection::open(member.client_port, LIMIT)?;
-        // The rest never comes.
+        // The rest is never sent.
         let response = connection.call(&request, &member.host())?;
         assert_eq!(response.status, 401, "{who:?} {target}: {}", response.text());
     }
-    // Whoever may write it does.
+    // Users with the right to write it do.
     let value = "v".repeat(1_000_000);
     assert_eq!(member.send(&put("ann:annpw", "/pub/large", &value))?.status, 201);
     assert_eq!(member.send(&put("", "/pub/large", &value))?.status, 200);
@@ -448,7 +448,7 @@ fn bodies_of_all_connections_share_a_room() -> Check {
     let value = "v".repeat(8 * 1000 * 1000);
     let mut last = Connection::open(member.client_port, LIMIT)?;
     let request = Request::new("PUT", "/v2/keys/y").form(&[("value", &value)]);
-    // It waits for room, and gets that of bodies of which nothing more comes.
+    // It waits for room, and gets that of stalled bodies.
     last.send(&request.bytes(&member.host()))?;
     assert_eq!(last.response("PUT")?.status, 201);
     // Small ones need no room.

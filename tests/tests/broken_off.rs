@@ -10,7 +10,7 @@ use tests::http::{Connection, PATIENCE};
 use tests::server::{START_LIMIT, Server};
 use tests::{Check, Context, fail, files};
 
-/// How bodies begin: the headers that announce them, and what comes of them before the client is gone.
+/// The beginning of bodies: their headers, and the part that is sent before the client disconnects.
 const BROKEN: [(&str, &str); 10] = [
     ("Content-Length: 10", ""),
     ("Content-Length: 10", "value=new"),
@@ -25,7 +25,7 @@ const BROKEN: [(&str, &str); 10] = [
     ("Expect: 100-continue\r\nContent-Length: 10", "value=new"),
 ];
 
-/// Bodies that are no bodies, whether or not the client goes.
+/// Invalid bodies, whether or not the client disconnects.
 const MALFORMED: [(&str, &str); 4] = [
     ("Transfer-Encoding: chunked", "zz\r\nvalue=new\r\n0\r\n\r\n"),
     ("Transfer-Encoding: chunked", "9\r\nvalue=new!\r\n0\r\n\r\n"),
@@ -36,7 +36,7 @@ const MALFORMED: [(&str, &str); 4] = [
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// What is asked for on a client port, of a proxy too: method, target, content type.
+/// The requests on a client port, also of a proxy: method, target, content type.
 fn of_keys() -> Vec<(&'static str, &'static str, &'static str)> {
     let mut requests = Vec::new();
     for content_type in ["", "text/plain", FORM, "multipart/form-data; boundary=x", JSON] {
@@ -54,7 +54,7 @@ fn of_keys() -> Vec<(&'static str, &'static str, &'static str)> {
     requests
 }
 
-/// What else is asked for on a client port.
+/// Further requests on a client port.
 fn of_pages(member: &str) -> Vec<(&'static str, String, &'static str)> {
     let mut requests = Vec::new();
     for (method, target, content_type) in [
@@ -90,7 +90,7 @@ fn of_pages(member: &str) -> Vec<(&'static str, String, &'static str)> {
 enum ClientExit {
     /// It closes its side, and reads what there is to read.
     Fin,
-    /// It is gone.
+    /// It closes the connection.
     Reset,
 }
 
@@ -125,7 +125,7 @@ fn head(method: &str, target: &str, content_type: &str, framing: &str) -> String
     format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{content_type}{framing}\r\n\r\n")
 }
 
-/// All that a request could have changed. Reading it writes nothing.
+/// Everything that a request could have changed. Reading it writes nothing.
 fn state(server: &Server) -> Check<Vec<String>> {
     let mut state = vec![server.index()?.to_string()];
     for target in [
@@ -182,7 +182,7 @@ fn check_all(server: &Server, port: u16, requests: &[(&str, String, &str)], answ
                 .context(what.clone())?;
             let last = answer.rsplit("HTTP/1.1 ").next().unwrap_or_default();
             let status = last.split(' ').next().unwrap_or_default();
-            // A port for members may close without a word; leave to send a body comes before the answer.
+            // A peer port may close without an answer; `100 Continue` comes before the answer.
             let refused = status.starts_with('4') || status.starts_with('5');
             let is_silent = answer.is_empty() || status == "100";
             if end == ClientExit::Fin && !refused && (answers || !is_silent) {
@@ -242,7 +242,7 @@ fn a_proxy_passes_no_broken_body_on() -> Check {
     let requests: Vec<_> =
         of_keys().into_iter().map(|(method, target, kind)| (method, target.to_owned(), kind)).collect();
     check_all(&server, proxy.client_port, &requests[..16], true)?;
-    // What is whole goes through.
+    // Complete requests succeed.
     let framing = "Transfer-Encoding: chunked";
     let mut client = Connection::open(proxy.client_port, PATIENCE)?;
     client.send(head("PUT", "/v2/keys/whole?value=1", "text/plain", framing).as_bytes())?;
@@ -281,7 +281,7 @@ fn a_client_that_closes_its_side_behind_a_whole_request_is_answered() -> Check {
         )?;
         assert_eq!(answer.split(' ').nth(1), Some(wanted), "{method} {target}: {answer}");
     }
-    // A body that no page wants is read to its end, however long, and the connection goes on.
+    // A body that the page does not use is read to its end, however long, and the connection stays open.
     let long = "x".repeat(400_000);
     let request = head("PUT", "/v2/keys/long?value=1", "text/plain", "Content-Length: 400000");
     let again = head("GET", "/v2/keys/long", "", "X: y");

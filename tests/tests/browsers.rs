@@ -48,7 +48,7 @@ fn a_page_of_another_origin_changes_nothing_but_keys() -> Check {
     }
     assert_eq!(server.call("GET", "/v2/keys/a")?.status, 404);
     assert_eq!(server.call("GET", "/v2/members")?.text().matches("peerURLs").count(), 1);
-    // What came with a refused request is no request.
+    // The body of a refused request is not taken for a request.
     let mut connection = Connection::open(port, PATIENCE)?;
     let mut request = Request::new("PUT", "/mod/dashboard/api/keys/a").form(&[("value", "1")]);
     request.headers.push((EVIL.0.to_owned(), EVIL.1.to_owned()));

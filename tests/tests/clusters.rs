@@ -1,8 +1,8 @@
 //! Three members under load while members are killed and started again: nothing acknowledged is lost, and all
 //! members hold the same.
 //!
-//! `CLUSTER_SECONDS=N` makes it a soak, `CLUSTER_SEED=N` replays a seed. `OTHER_ETCD=PATH` names a second server, such
-//! as a real etcd 2.3.8: then the members of both kinds change places, each going on with the other's data.
+//! `CLUSTER_SECONDS=N` makes it a soak, `CLUSTER_SEED=N` replays a seed. `OTHER_ETCD=PATH` names a second server,
+//! such as a real etcd 2.3.8: then the members of both kinds change places, each going on with the other's data.
 
 use std::path::PathBuf;
 use std::thread;
@@ -16,7 +16,7 @@ use tests::{Check, Context, fail, files, programs};
 /// Writers at each member.
 const WRITERS: usize = 3;
 
-/// So much of each log is shown after a failure.
+/// How much of each log is printed after a failure.
 const LOG_LINES: usize = 60;
 
 /// How long a member may take to hold what all others hold.
@@ -26,7 +26,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// What a member holds, once it has seen all that was acknowledged.
+/// The contents of a member that has applied everything that was acknowledged.
 fn tree(member: &Server) -> Check<String> {
     let end = Instant::now() + CATCH_UP_LIMIT;
     let quorum = Request::new("GET", "/v2/keys/load?quorum=true");
@@ -121,7 +121,7 @@ fn nothing_is_lost_when_members_are_killed() -> Check {
     kill_and_restart(seed, time, 4, &kinds)
 }
 
-/// A leader that is asked to stop hands over first: clients of the others wait for no election.
+/// A stopping leader transfers its leadership first, so that clients of the others wait for no election.
 #[test]
 fn a_leader_that_stops_hands_over() -> Check {
     let folder = files::scratch("handover")?;
@@ -148,7 +148,7 @@ fn a_leader_that_stops_hands_over() -> Check {
     Ok(())
 }
 
-/// What one member takes the others know at once, whoever leads.
+/// A write at one member is visible at the others at once, whichever leads.
 #[test]
 fn any_member_takes_any_request() -> Check {
     let folder = files::scratch("anywhere")?;
@@ -157,7 +157,7 @@ fn any_member_takes_any_request() -> Check {
     for (at, member) in members.iter().enumerate() {
         let key = format!("/from/{at}");
         member.set(&key, "v")?;
-        // The one that took it has it; the others when they are asked to be sure.
+        // The member that took the write has it; the others have it in quorum reads.
         for other in &members {
             let target = format!("/v2/keys{key}?quorum=true");
             let response = other.call(

@@ -13,7 +13,7 @@ use tests::{Check, Context, fail, files};
 const SMALL: Load = Load { threads: 8, keys: 50, value_bytes: 400, first: 0 };
 const LARGE: Load = Load { threads: 4, keys: 4, value_bytes: 900_000, first: 0 };
 
-/// The log begins a new segment after so many bytes.
+/// The log begins a new segment after this many bytes.
 const SEGMENT_BYTES: u64 = 64_000_000;
 
 /// How a server is crashed.
@@ -22,7 +22,7 @@ struct Plan {
     /// A crash comes after half of this time, or up to one and a half.
     span: Duration,
     snapshot_count: &'static str,
-    /// Crashes go on until so much was written.
+    /// Crashes continue until this many bytes were written.
     bytes_min: u64,
 }
 
@@ -30,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The seeds to play: those of a test, or the one that is asked for.
+/// The seeds to play: those of a test, or the one in the environment.
 fn seeds(own: &[u64]) -> Vec<u64> {
     number("CRASH_SEED").map_or(own.to_vec(), |seed| vec![seed])
 }
@@ -97,7 +97,7 @@ fn large_writes_survive() -> Check {
     Ok(())
 }
 
-/// The check itself must be able to fail: with an empty data folder, everything is gone.
+/// The check itself must be able to fail: with an empty data folder, everything is missing.
 #[test]
 fn lost_writes_are_seen() -> Check {
     let folder = files::scratch("crash-lost")?;
@@ -116,7 +116,7 @@ fn lost_writes_are_seen() -> Check {
     Ok(())
 }
 
-/// A server that serves at all knows what it acknowledged before: no 404 for a moment, no older value.
+/// A server that answers has everything that it acknowledged before: no 404, no older value.
 #[test]
 fn the_first_answer_after_a_restart_is_right() -> Check {
     let folder = files::scratch("crash-first")?;

@@ -1,4 +1,4 @@
-//! The dashboard's doors, asked without a browser: the page's headers, what it may ask for, read-only, off, auth.
+//! The dashboard's API, without a browser: the page's headers, its requests, read-only mode, off, auth.
 
 use serde_json::Value;
 use tests::http::Request;
@@ -58,7 +58,7 @@ fn the_page_is_served_with_a_strict_policy_and_kept_by_its_content() -> Check {
         let file = member.call("GET", &format!("{PAGE}{path}"))?;
         assert_eq!(file.status, 200);
         assert!(file.header("Cache-Control").is_some_and(|keep| keep.contains("immutable")), "{path}");
-        // One who asks with the name of another version's gets this one's, and does not keep it.
+        // A request for another version's file gets this version's, without caching.
         let name = path.rsplit('/').next().unwrap_or_default();
         let other = member.call("GET", &format!("{PAGE}assets/0123456789abcdef/{name}"))?;
         assert_eq!((other.status, other.header("Cache-Control").as_deref()), (200, Some("no-cache")));
@@ -112,7 +112,7 @@ fn nodes_are_told_byte_for_byte_and_hidden_ones_on_demand() -> Check {
     for bad in ["node/?hidden=%zz", "search/?text=%zz", "search/", "search/?text="] {
         assert_eq!(member.call("GET", &format!("/mod/dashboard/api/{bad}"))?.status, 400, "{bad}");
     }
-    // What it asks for keys is answered as /v2/keys does.
+    // Its requests for keys are answered like those of /v2/keys.
     let keys = member.call("GET", "/mod/dashboard/api/keys/d?recursive=true")?;
     assert_eq!(keys.body, member.call("GET", "/v2/keys/d?recursive=true")?.body);
     Ok(())
@@ -180,7 +180,7 @@ fn rights_are_asked_for() -> Check {
     };
     assert_eq!(session("Basic cm9vdDpwdw==")?, r#"{"auth":true,"known":true}"#);
     assert_eq!(session("Basic cm9vdDp3cm9uZw==")?, r#"{"auth":true,"known":false}"#);
-    // As /v2/members and /v2/stats, for everybody.
+    // As /v2/members and /v2/stats, for all users.
     assert_eq!(json(&member, "/mod/dashboard/api/cluster")?["auth"], true);
     Ok(())
 }
@@ -190,7 +190,7 @@ fn the_cluster_is_told_by_each_member() -> Check {
     let folder = files::scratch("dashboard-cluster")?;
     let names = ["m1", "m2", "m3"].map(str::to_owned);
     let mut members = server::cluster(folder.path(), &names, &[])?;
-    // One without a dashboard tells what a Go member tells.
+    // A member without a dashboard answers as a Go member.
     members[1].stop();
     members[1].args = vec!["-dashboard=off".to_owned()];
     members[1].start()?;

@@ -1,6 +1,7 @@
 //! The dashboard in a real Chromium, as people use it: with the mouse, with the keyboard alone, on a phone.
 //!
-//! Left out, with a line that says so, where no browser is installed; `ETCD_RS_BROWSER=required` makes that a failure.
+//! Left out, with a line that says so, where no browser is installed; `ETCD_RS_BROWSER=required` makes that a
+//! failure.
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ fn alone(folder: &Path, args: &[&str]) -> Check<Server> {
     Server::new(folder, "m1")?.with_args(args).started()
 }
 
-/// Puts a key whose name and value are escaped already.
+/// Puts a key whose name and value are already escaped.
 fn put(member: &Server, key: &str, value: &str, ttl: u32) -> Check {
     let mut request = Request::new("PUT", format!("/v2/keys{key}"));
     request.headers.push(("Content-Type".into(), "application/x-www-form-urlencoded".into()));
@@ -100,7 +101,7 @@ fn the_cluster_view_follows_the_members() -> Check {
     browser.wait_text("#view-cluster .verdict", "All 3 members are healthy")?;
     browser.picture("cluster-narrow")?;
 
-    // The server itself goes, and comes back.
+    // The server itself stops, and starts again.
     members[0].kill();
     browser.wait("!document.querySelector('#banner').hidden")?;
     browser.picture("lost-narrow")?;
@@ -162,7 +163,7 @@ fn keys_are_browsed_made_edited_and_deleted() -> Check {
     browser.wait_text("pre.value", "first")?;
     browser.wait_text("#expires", "1 min")?;
     assert_eq!(value(&member, "/config/new/key%20with%20blanks")?, "first");
-    // What is there is not overwritten.
+    // An existing key is not overwritten.
     browser.click("#create")?;
     browser.fill("dialog [name=name]", "key with blanks")?;
     browser.click("dialog button[type=submit]")?;
@@ -178,7 +179,7 @@ fn keys_are_browsed_made_edited_and_deleted() -> Check {
     browser.wait_text("pre.value", "second")?;
     browser.wait_text("#expires", "never")?;
 
-    // Somebody else is quicker: the edit says so, and overwrites nothing unseen.
+    // Another client is quicker: the edit reports it, and does not overwrite the other change.
     browser.click("#edit")?;
     browser.fill("#edit-value", "mine")?;
     put(&member, "/config/new/key%20with%20blanks", "theirs", 0)?;
@@ -199,7 +200,7 @@ fn keys_are_browsed_made_edited_and_deleted() -> Check {
     browser.wait_text("#expires", "min")?;
     assert_eq!(value(&member, "/config/new/key%20with%20blanks")?, "mine");
 
-    // Deleted after a question; a directory with what is below it.
+    // Deleted after a confirmation; a directory with everything below it.
     browser.click_named(".node", "Delete")?;
     browser.picture("delete-light")?;
     browser.click("dialog button.danger")?;
@@ -261,7 +262,7 @@ fn bytes_and_names_of_any_kind_are_safe() -> Check {
     browser.click("dialog button.danger")?;
     browser.wait("document.querySelectorAll('.entries tbody tr').length === 2")?;
 
-    // The search finds what was not opened yet.
+    // The search finds keys in directories that were not opened yet.
     browser.fill("#search", "TOKEN")?;
     browser.wait_text(".found", "/_hidden/token")?;
     browser.picture("keys-search-dark")?;
@@ -297,7 +298,7 @@ fn events_are_watched_live_and_without_a_gap() -> Check {
     browser.click("#watch-clear")?;
     browser.wait_text("#events", "No events yet")?;
 
-    // The server goes away and comes back with other events: its history tells all that was missed.
+    // The server stops and starts again with other events: its history has all missed events.
     member.stop();
     browser.wait_text(".watch-status", "broke off")?;
     member.start()?;
@@ -312,7 +313,7 @@ fn events_are_watched_live_and_without_a_gap() -> Check {
         index + 1
     ))?;
 
-    // What the history has lost is told.
+    // Events that the history has lost are reported.
     browser.click("#watch-start")?;
     browser.click("#watch-clear")?;
     for n in 0..60 {

@@ -1,4 +1,4 @@
-//! `-remove-dead-members`: who is silent for as long as 0.4's remove delay is removed, while a majority lives.
+//! `-remove-dead-members`: a member that is silent for 0.4's remove delay is removed, while a majority is alive.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn start(folder: &std::path::Path, args: &[&str]) -> Check<Vec<Server>> {
 fn a_dead_member_is_removed_and_the_last_two_stay() -> Check {
     let folder = files::scratch("dead-members")?;
     let mut servers = start(folder.path(), &["-remove-dead-members"])?;
-    // Nobody who lives is removed.
+    // No live member is removed.
     sleep(DELAY + Duration::from_secs(2));
     assert_eq!(members(&servers[0])?.len(), 3);
 
@@ -58,12 +58,12 @@ fn a_dead_member_is_removed_and_the_last_two_stay() -> Check {
     assert!(said.contains(&format!("({}): nothing was heard of it for", servers[2].name)), "{said}");
     servers[1].set("/still", "writes")?;
 
-    // It hears that it is none any more.
+    // It learns that it was removed.
     servers[2].start()?;
     let status = servers[2].wait_exit(LIMIT);
     assert!(status.is_some(), "{}", servers[2].last_words());
 
-    // One of two is no majority: the other stays a member, and is let in again.
+    // One of two is not a majority: the other stays a member, and can come back.
     servers[1].kill();
     sleep(DELAY + Duration::from_secs(2));
     servers[1].start()?;

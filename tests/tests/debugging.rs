@@ -1,4 +1,5 @@
-//! What `Documentation/debugging.md` says: its examples, the forms of the log, and where the time of slow requests went.
+//! What `Documentation/debugging.md` says: its examples, the forms of the log, and where the time of slow requests
+//! went.
 
 use std::thread;
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn shape(line: &str) -> String {
     shape.replace("#.#", "#")
 }
 
-/// Lines of a block of this kind that stand in the page, by what they have in them.
+/// The lines of a block of this kind in the page that contain a text.
 fn documented(part: &str, kind: &str) -> Check<String> {
     let page = files::read(&files::repository().join("Documentation/debugging.md"))?;
     let mut inside = false;
@@ -120,7 +121,7 @@ fn a_slow_write_tells_that_it_waited_for_the_others() -> Check {
     Ok(())
 }
 
-/// A member is added that never comes: the disk has nothing to do with it.
+/// A member is added that never starts: the disk is not the reason.
 #[test]
 fn a_write_without_a_majority_tells_who_is_missing() -> Check {
     let folder = files::scratch("debugging-missing")?;

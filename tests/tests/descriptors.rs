@@ -1,4 +1,4 @@
-//! Servers with few descriptors, and clients that take all that they can get.
+//! Servers with few descriptors, and clients that use all they can get.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// This process needs a descriptor for each connection, too.
 fn raise_own_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // Where the system says no there are fewer connections, and the tests say so.
+    // If the system refuses there are fewer connections, and the tests print that.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -63,7 +63,7 @@ fn survives_idle_connections(to_peers: bool) -> Check {
         put(&mut working, &server, number)?;
     }
     wait_for_line(&mut server, "saved snapshot at index")?;
-    // Whoever comes now is served on both ports, though nobody of the crowd hung up.
+    // A new client is served on both ports, though none of the others has disconnected.
     server.set("/b", "1")?;
     let members = http::call(server.peer_port, &Request::new("GET", "/members"), PATIENCE)?;
     assert_eq!(members.status, 200);
@@ -96,7 +96,7 @@ fn connections_that_asked_once_go_for_new_ones() -> Check {
         assert_eq!(answer.status, 200);
         crowd.push(connection);
     }
-    // A watch is no idle connection.
+    // A watch does not count as an idle connection.
     let mut watch = Connection::open(server.client_port, PATIENCE)?;
     watch.send(&Request::new("GET", "/v2/keys/watched?wait=true").bytes(&server.host()))?;
     for _ in 0..200 {
@@ -151,7 +151,7 @@ fn a_snapshot_waits_for_a_descriptor() -> Check {
     let pid = server.process().context("a process")?.pid().context("a process id")?;
     let mut working = Connection::open(server.client_port, PATIENCE)?;
     put(&mut working, &server, 0)?;
-    // Not even one more file: what is open stays open.
+    // Not even one more file can be opened: open ones stay open.
     let before = prlimit(
         Some(pid),
         Resource::Nofile,
@@ -173,7 +173,7 @@ fn a_snapshot_waits_for_a_descriptor() -> Check {
         Resource::Nofile,
         Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum },
     )?;
-    // The looks after the log and the snapshots, one a second, need none.
+    // The checks of the log and the snapshots, one a second, need no descriptor.
     let looked = Instant::now() + Duration::from_millis(2_500);
     let mut number = 300;
     while number < 600 || Instant::now() < looked {

@@ -1,5 +1,5 @@
-//! Files that go, break, or may not grow: a server notices before it acknowledges what would be lost, and says what to
-//! do.
+//! Files that go, break, or may not grow: a server notices before it acknowledges what would be lost, and says what
+//! to do.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -26,7 +26,7 @@ fn ending(dir: &Path, suffix: &str) -> Check<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Waits until the server ends by itself, with status 1, and says this.
+/// Waits until the server ends by itself with status 1, and has logged this.
 fn ends_with(server: &mut Server, said: &str) -> Check {
     let status = server.wait_exit(START_LIMIT).context("it goes on")?;
     if status.code() != Some(1) || !server.said().contains(said) {
@@ -82,7 +82,7 @@ fn nothing_is_acknowledged_in_a_segment_that_was_removed() -> Check {
             fail!("acknowledged: {}", response.text());
         }
         ends_with(&mut server, &format!("check {}: the open file is no longer", segment.display()))?;
-        // What was acknowledged before is in the segment that was written back.
+        // The acknowledged entries are in the segment that was written back.
         server.start()?;
         server.wait_ready(START_LIMIT)?;
         if !server.call("GET", "/v2/keys/first")?.text().contains("\"1\"") {
@@ -92,7 +92,7 @@ fn nothing_is_acknowledged_in_a_segment_that_was_removed() -> Check {
     Ok(())
 }
 
-/// A rename as somebody else's tool does it.
+/// A rename by another tool.
 struct RenameOnly<'a>(&'a Path);
 
 impl RenameOnly<'_> {
@@ -156,7 +156,7 @@ fn a_snapshot_that_is_cut_off_is_replaced() -> Check {
     while ending(&snap, ".snap")?.is_empty() {
         server.set("/a", "1")?;
     }
-    // The server knows its length once it has looked at it.
+    // The server knows its length after its first check.
     thread::sleep(Duration::from_millis(2500));
     let newest = ending(&snap, ".snap")?.pop().context("a snapshot")?;
     OpenOptions::new().write(true).open(&newest).context("open")?.set_len(10).context("truncate")?;
@@ -194,7 +194,7 @@ fn a_log_that_ends_before_a_snapshot_is_refused() -> Check {
     let mut server = Server::new(folder.path(), "m1")?.started()?;
     server.set("/a", "1")?;
     server.stop().context("it does not stop")?;
-    // What is left of a snapshot of an entry that the log does not have.
+    // The remains of a snapshot of an entry that the log does not have.
     let lost = member_dir(&server, "snap").join("0000000000000002-0000000000000100.snap.broken");
     files::write(&lost, "x")?;
     refuses(&mut server, "a snapshot of entry 256, but what can be read of it and of the log in")?;

@@ -40,7 +40,7 @@ fn runs_are_as_recorded() -> Check {
     passes::judge(&files::data("etcdctl.passes"), &results, recorded::complete())
 }
 
-/// The runner itself must be able to fail: a client that says nothing passes where nothing is recorded.
+/// The runner itself must be able to fail: a client without output passes only where none is recorded.
 #[test]
 fn a_silent_client_passes_only_silence() -> Check {
     let scenario = scenarios(&files::data("etcdctl"))?
@@ -61,7 +61,7 @@ fn a_silent_client_passes_only_silence() -> Check {
     Ok(())
 }
 
-/// Nobody listens where the server should be: nothing passes that needs one.
+/// There is no server: no step that needs one passes.
 #[test]
 fn nothing_passes_on_a_closed_port() -> Check {
     let folder = files::scratch("closed-port")?;

@@ -34,7 +34,7 @@ const TERM_SEEN_MAX: u64 = 1 << 20;
 /// How long a cluster may take to a write again: elections take a second at most.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
-/// Three members and what an attacker knows of them.
+/// Three members and what an attacker knows about them.
 struct Target {
     members: Vec<Server>,
     ids: Vec<u64>,
@@ -74,7 +74,7 @@ impl Target {
         http::call(self.members[to].peer_port, &request, http::PATIENCE)
     }
 
-    /// Term and index as a member tells them to clients.
+    /// Term and index as clients see them.
     fn reached(&self, at: usize) -> Check<(u64, u64)> {
         let answer = self.members[at].call("GET", "/v2/keys/")?;
         let term = answer.number("X-Raft-Term").context("no term")?;
@@ -170,7 +170,7 @@ fn proposals_that_mean_nothing_are_refused_and_end_nobody() -> Check {
         }
         target.works(what)?;
     }
-    // Of somebody who is no member.
+    // From a sender that is not a member.
     for to in 0..3 {
         let entries = vec![put("/1/evil", "x")];
         let (from, to_id) = (0x99, target.ids[to]);
@@ -203,7 +203,7 @@ fn snapshot(nodes: Vec<u64>, index: u64, term: u64) -> pb::Snapshot {
     pb::Snapshot { data: Some(store.into()), metadata }
 }
 
-/// Messages whose indexes and terms fit no log.
+/// Messages whose indexes and terms match no log.
 fn misfits(ids: &[u64], term: u64, last: u64) -> Vec<(&'static str, pb::Message)> {
     let of = |kind| pb::Message { kind, term, ..pb::Message::default() };
     let at = |index, term| pb::Entry { index, term, ..put("/1/misfit", "x") };
@@ -331,7 +331,7 @@ fn append(member: &Server, entries: Vec<pb::Entry>, change: impl Fn(&mut pb::Har
     wal.sync().map_err(|error| tests::Failure::new(error.to_string()))
 }
 
-/// What the first version took from anyone stands in its log for good: a member goes on behind it.
+/// Entries that the first version accepted from any sender stay in its log: a member continues after them.
 #[test]
 fn a_log_with_entries_that_mean_nothing_is_gone_on_with() -> Check {
     let folder = files::scratch("poisoned")?;
@@ -358,7 +358,8 @@ fn a_log_with_entries_that_mean_nothing_is_gone_on_with() -> Check {
     Ok(())
 }
 
-/// A term that the first version took from anyone is gone on with too, as long as elections can follow it.
+/// A member also continues with a term that the first version accepted from any sender, as long as elections are
+/// possible.
 #[test]
 fn a_log_with_a_term_that_cannot_be() -> Check {
     let folder = files::scratch("poisoned-term")?;

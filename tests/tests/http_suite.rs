@@ -24,7 +24,7 @@ fn answers_are_as_recorded() -> Check {
     passes::judge(&files::data("http.passes"), &results, recorded::complete())
 }
 
-/// The runner itself must be able to fail: nobody listens, nothing passes.
+/// The runner itself must be able to fail: without a server, no step passes.
 #[test]
 fn nothing_passes_on_a_closed_port() -> Check {
     let folder = files::scratch("closed-port")?;

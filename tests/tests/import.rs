@@ -47,7 +47,7 @@ fn shown(path: &Path) -> Check<&str> {
     path.to_str().context("a path that is no text")
 }
 
-/// A member of the node at a key; empty where there is none.
+/// A field of the node at a key; empty if there is none.
 fn node(server: &Server, key: &str, member: &str) -> Check<String> {
     let answer = Json::parse(&server.call("GET", &format!("/v2/keys{key}"))?.text())?;
     Ok(answer.at(&format!("node.{member}")).map(Json::write_go).unwrap_or_default())
@@ -99,12 +99,12 @@ fn an_export_comes_whole() -> Check {
         let ttl: u64 = node(&server, key, "ttl")?.parse().context("no ttl")?;
         assert!(ttl > 1_000_000_000, "{key}: {ttl}");
     }
-    // The bytes are there; JSON shows what is no text as U+FFFD.
+    // The bytes are stored; JSON shows bytes that are not text as U+FFFD.
     assert_eq!(node(&server, "/bytes", "value")?, "\"\u{fffd}\"");
     for key in ["/gone", "/gone-too", "/gone-too/k"] {
         assert_eq!(server.call("GET", &format!("/v2/keys{key}"))?.status, 404, "{key}");
     }
-    // Once more it changes nothing but indexes; what is there can be left alone.
+    // A second import changes only indexes; existing keys can be kept.
     server.set("/a", "mine")?;
     let ran = import(&server, &["--keep-existing", "-c", "1", "--snap", shown(&path)?])?;
     assert!(
@@ -153,7 +153,7 @@ fn what_fails_is_listed_and_the_rest_goes_on() -> Check {
     assert_eq!(node(&server, "/c", "value")?, "\"1\"");
     assert_eq!(node(&server, "/key", "value")?, "\"1\"");
 
-    // An export that was cut off is imported as far as it goes, and told.
+    // A truncated export is imported as far as it goes, with an error.
     files::write(&path, "{\"key\":\"/d\",\"value\":\"1\"}\n")?;
     let ran = import(&server, &[shown(&path)?])?;
     assert!(ran.out.contains("finished importing 1 key "), "{}", ran.out);
@@ -204,7 +204,7 @@ fn an_import_that_was_stopped_goes_on() -> Check {
             );
         }
     }
-    // Without anybody to write to it stops, and says where.
+    // Without a server it stops, and prints the position.
     let before = files::read(&bookmark)?;
     server.kill();
     let ran = import(&server, &words)?;
@@ -252,7 +252,7 @@ fn a_snapshot_file_of_0_4_is_imported() -> Check {
     assert!(ran.err.contains("left out, since their time is over: 1\n"), "{}", ran.err);
     let ttl: u64 = node(&server, "/a", "ttl")?.parse().context("no ttl")?;
     assert!(ttl > 1_000_000_000, "{ttl}");
-    // A directory with a time to live comes with it, others where it is asked for.
+    // A directory with a time to live is imported with it, others only with --dirs.
     assert!(!node(&server, "/d", "ttl")?.is_empty());
     assert_eq!(server.call("GET", "/v2/keys/e")?.status, 404);
     assert_eq!(import(&server, &["--dirs", "--snap", shown(&path)?])?.status, Some(0));

@@ -1,4 +1,4 @@
-//! What helps an operator: a lost member is replaced, the doctor tells what is wrong, mistakes are recognised.
+//! Help for operators: a lost member is replaced, the doctor reports problems, mistakes are recognised.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -24,7 +24,7 @@ fn told(endpoints: &str, arguments: &[&str]) -> Check<(i32, String, String)> {
     Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
 }
 
-/// A run that is to end well: what it printed.
+/// A run that must succeed: returns its output.
 fn done(endpoints: &str, arguments: &[&str]) -> Check<String> {
     match told(endpoints, arguments)? {
         (0, printed, _) => Ok(printed),
@@ -43,7 +43,7 @@ fn three(folder: &Path) -> Check<Vec<Server>> {
     cluster(folder, &["m1", "m2", "m3"].map(str::to_owned), &[])
 }
 
-/// Starts what `member replace` has printed, word for word, in a folder of its own.
+/// Runs the command that `member replace` has printed, in its own folder.
 fn start_printed(printed: &str, folder: &Path) -> Check<Process> {
     let command = printed.split("\n\n").find(|part| part.starts_with("etcd \\\n"));
     let command = command.context(format!("no command in {printed}"))?;
@@ -206,7 +206,7 @@ fn mistakes_are_guessed_behind_the_error() -> Check {
             fail!("{endpoint}: {status}, {said}");
         }
     }
-    // Scripts know this one word for word.
+    // Scripts compare this text.
     let (status, _, said) = told(&nobody, &["get", "/a"])?;
     let address = nobody.trim_start_matches("http://");
     let recorded = format!(
@@ -287,7 +287,7 @@ fn an_unknown_command_or_format_is_no_success() -> Check {
             expect(&said, &[&format!("Unsupported output format: {format}\n"), "simple, extended and json"])?;
         }
     }
-    // Values that are none, and words that are missing.
+    // Invalid values and missing words.
     for words in [
         &["--timeout", "abc", "get", "/a"][..],
         &["--total-timeout", "5", "get", "/a"],
@@ -402,7 +402,7 @@ fn a_watch_with_signs_of_life_notices_a_member_that_hangs() -> Check {
         }
         Ok(())
     };
-    // As long as the member lives, nothing is said.
+    // While the member is alive, nothing is logged.
     thread::sleep(Duration::from_millis(3500));
     if !run.alive() || !files::read(&log)?.is_empty() {
         fail!("{}", run.said());

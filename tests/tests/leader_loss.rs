@@ -13,7 +13,7 @@ use tests::{Check, Context, fail, files};
 
 /// Clients at each follower.
 const WRITERS: usize = 4;
-/// So many answers the clients must have together after the leader was lost.
+/// How many answers the clients must get together after the leader is lost.
 const ANSWERS_MIN: u64 = 40;
 /// Longer than any write should take, and no more than a client waits.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ fn leader(members: &[Server]) -> Check<usize> {
     }
 }
 
-/// Adds to a queue and counts up, until told to stop. Every answer must be a success.
+/// Adds to a queue and counts up until it is stopped. Every answer must be a success.
 fn write(port: u16, host: &str, writer: usize, stop: &AtomicBool, answers: &AtomicU64) -> Check<Vec<String>> {
     let mut connection = Connection::open(port, PATIENCE)?;
     let mut values = Vec::new();

@@ -1,5 +1,5 @@
-//! Allow-legacy mode: which program starts on which data, with a stand-in for etcd 0.4 that records how it was started,
-//! and stand-ins for its members.
+//! Allow-legacy mode: which program starts on which data, with a stand-in for etcd 0.4 that records how it was
+//! started, and stand-ins for its members.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,10 +15,10 @@ use tests::recorded::ctl::text::Names;
 use tests::server::Server;
 use tests::{Check, Context, fail, files, ports, programs};
 
-/// How long a program may take until it has done what is looked for.
+/// How long a program may take until the expected effect.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the stand-in for etcd 0.4 ends with.
+/// The exit status of the stand-in for etcd 0.4.
 const OLD_STATUS: &str = "exit 7";
 
 /// A machine with the programs of both versions and a data directory.
@@ -99,7 +99,7 @@ impl Machine {
         clean_environment(&mut command);
         command.args(&self.words).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path());
-        // What an earlier start said is not mistaken for this one's words.
+        // Remove the output of an earlier start.
         files::write(&self.path("log"), "")?;
         Process::spawn(&mut command, &self.path("log"))
     }
@@ -148,7 +148,7 @@ fn make_folder(of: &Path) -> Check {
     std::fs::create_dir_all(folder).context(folder.display())
 }
 
-/// Waits until a program has said something.
+/// Waits until a program has printed a text.
 fn wait(process: &mut Process, what: &str, is_said: impl Fn(&str) -> bool) -> Check {
     let begun = Instant::now();
     loop {
@@ -245,7 +245,7 @@ fn the_data_of_a_member_decide() -> Check {
     machine.data("snapshot/0_9.ss", snapshot_of("1"))?;
     machine.expect_old()?;
 
-    // Flags of 2.x mean 2.x, in the environment too; and outside of the mode nobody asks.
+    // Flags of 2.x select 2.x, also in the environment; and outside of the mode there is no choice.
     let mut machine = Machine::new()?;
     machine.data("log", log_of(&[("/a", "1")]))?;
     machine.env.push(("ETCD_INITIAL_CLUSTER".into(), "m=http://127.0.0.1:1".into()));
@@ -293,7 +293,7 @@ fn a_standby_goes_with_its_members() -> Check {
     machine.expect_old()?;
     assert_eq!(asked.take_requests(), ["GET /version"]);
 
-    // Nobody says anything: 0.4 goes on asking.
+    // There is no answer: 0.4 continues to ask.
     let port = ports::take()?;
     let _silent = SilentServer::listen(port)?;
     let silent = format!("http://127.0.0.1:{port}");
@@ -384,7 +384,7 @@ fn without_data_a_discovery_service_names_the_peers() -> Check {
     service.set("/new/8e9e05c52164694d", "one=http://127.0.0.1:1")?;
     drop(found("new")?.expect_new("2")?);
     drop(found("nobody")?.expect_new("2")?);
-    // Who is there does not answer.
+    // The other members do not answer.
     service.set("/gone/one", "http://127.0.0.1:1")?;
     found("gone")?.expect_refusal(&["none of the peers http://127.0.0.1:1 "])
 }

@@ -3,8 +3,9 @@
 //!
 //! A step is a request and its recorded answer. Where this server answers otherwise on purpose, the step says how and
 //! why; that it does is checked too. In what is recorded, `<index>` is the store's index after the request and
-//! `<NAME>` that after the request with this mark, or its answer if that is a number; `<time>`, `<duration>` and `<number>` are any, as is `<id>`;
-//! `<client>` and `<peer>` are the leader's addresses and `<leader>` its name, with `other` those of a follower.
+//! `<NAME>` that after the request with this mark, or its answer if that is a number; `<time>`, `<duration>` and
+//! `<number>` are any, as is `<id>`; `<client>` and `<peer>` are the leader's addresses and `<leader>` its name, with
+//! `other` those of a follower.
 
 use std::collections::BTreeMap;
 use std::thread::{JoinHandle, sleep, spawn};
@@ -27,7 +28,7 @@ struct Recording {
     of: String,
     /// How many of the steps are answered otherwise here.
     differing: usize,
-    /// Members of the cluster, one if it is not said.
+    /// The number of members, one by default.
     #[serde(default)]
     members: usize,
     /// What else the servers are started with.
@@ -50,7 +51,7 @@ struct Step {
     meanwhile: Option<String>,
     #[serde(flatten)]
     recorded: Answer,
-    /// What it is here, if something else.
+    /// The answer of this server, if it differs.
     here: Option<Answer>,
     /// Why.
     why: Option<String>,
@@ -62,7 +63,7 @@ struct Step {
 struct Answer {
     #[serde(default = "ok")]
     status: u16,
-    /// Not looked at if it is not told.
+    /// Not compared if it is missing.
     body: Option<String>,
     #[serde(rename = "type")]
     content_type: Option<String>,
@@ -73,7 +74,7 @@ fn ok() -> u16 {
     200
 }
 
-/// Who is asked.
+/// The servers under test.
 struct ServersUnderTest {
     leader: Server,
     others: Vec<Server>,

@@ -1,4 +1,4 @@
-//! Where a server listens, and how it says that it cannot.
+//! Where a server listens, and its errors if it cannot.
 
 use std::net::{Ipv4Addr, TcpListener};
 

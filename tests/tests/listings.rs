@@ -51,7 +51,7 @@ fn one_request_makes_no_gigabyte() -> Check {
             readers.push(reader);
         }
     }
-    // Eight gigabytes wait for their readers, who have had a little of them.
+    // Eight gigabytes wait for their readers, which have read only a little.
     std::thread::sleep(Duration::from_millis(500));
     let grown = resident_mib(&mut server)?.saturating_sub(before);
     if grown > 200 {

@@ -15,7 +15,7 @@ use tests::process::{Process, clean_environment};
 use tests::server::{START_LIMIT, Server, cluster};
 use tests::{Check, Context, fail, files, programs};
 
-/// Who contends for the lock.
+/// The clients that contend for the lock.
 const CLIENTS: u64 = 8;
 
 /// Time to live of a lock, in seconds: what a client that is killed inside costs the others.
@@ -50,7 +50,7 @@ fn expect(member: &Server, method: &str, target: &str, form: &[(&str, &str)], wa
     Ok(())
 }
 
-/// Takes a lock that is free, and tells its index.
+/// Takes a free lock, and returns its index.
 fn taken(member: &Server, target: &str, form: &[(&str, &str)]) -> Check<u64> {
     let answer = ask(member, "POST", target, form)?;
     answer.strip_prefix("200 ").and_then(|index| index.parse().ok()).context(answer)
@@ -60,14 +60,14 @@ fn member(folder: &Path) -> Check<Server> {
     Server::new(folder, "m1")?.started()
 }
 
-/// A request whose answer is not waited for yet.
+/// Sends a request without waiting for its answer.
 fn waiting(member: &Server, method: &str, target: &str) -> Check<Connection> {
     let mut connection = Connection::open(member.client_port, Duration::from_secs(15))?;
     connection.send(&Request::new(method, target).bytes(&member.host()))?;
     Ok(connection)
 }
 
-/// Waits until so many are in the queue of a lock.
+/// Waits until the queue of a lock has this many entries.
 fn queue_of(member: &Server, key: &str, length: usize) -> Check {
     let end = Instant::now() + Duration::from_secs(5);
     let mut seen = String::new();
@@ -90,7 +90,7 @@ fn a_lock_answers_as_recorded() -> Check {
     expect(&member, "GET", "/mod/v2/lock/foo?field=index", &[], &format!("200 {first}"))?;
     expect(&member, "GET", "/mod/v2/lock/foo?field=value", &[], "200 -")?;
     expect(&member, "GET", lock, &[], "200 -")?;
-    // It stands where it stood, under a name of 20 digits.
+    // It has the same position, under a name of 20 digits.
     let key = member.call("GET", &format!("/v2/keys/_etcd/mod/lock/foo/{first:020}"))?;
     if key.status != 200 || !key.text().contains("\"ttl\":60") {
         fail!("the key: {}", told(&key));
@@ -106,7 +106,7 @@ fn a_lock_answers_as_recorded() -> Check {
         ("POST", "/mod/v2/lock/foo?ttl=x", "500 invalid ttl: x"),
         ("DELETE", lock, "500 release lock error: index or value required"),
         ("DELETE", "/mod/v2/lock/foo?value=b", "500 release lock error: cannot find: b"),
-        // Nobody is called so: it stands for those who gave no value.
+        // No client has this value: it stands for clients without a value.
         ("DELETE", "/mod/v2/lock/foo?value=-", "500 release lock error: cannot find: -"),
         ("GET", "/mod/v2/lock/other", "200"),
     ] {
@@ -115,7 +115,7 @@ fn a_lock_answers_as_recorded() -> Check {
     expect(&member, "DELETE", &format!("/mod/v2/lock/foo?index={first}"), &[], "200")?;
     expect(&member, "GET", lock, &[], "200")?;
 
-    // By a value: asked for again it is the same place, and it can be named by it.
+    // With a value: a repeated request has the same position, and the value identifies it.
     let second = taken(&member, "/mod/v2/lock/foo?ttl=60", &[("value", "hi")])?;
     if second <= first || taken(&member, "/mod/v2/lock/foo?ttl=60&value=hi", &[])? != second {
         fail!("a value has two places, or the index does not grow: {first}, {second}");
@@ -133,7 +133,7 @@ fn a_leader_answers_as_recorded() -> Check {
     let leader = "/mod/v2/leader/x";
     let first = ask(&member, "PUT", "/mod/v2/leader/x?name=me&ttl=10", &[])?;
     expect(&member, "GET", leader, &[], "200 me")?;
-    // To renew it, it is asked for again; both ways are documented.
+    // A repeated request renews it; both ways are documented.
     expect(&member, "PUT", "/mod/v2/leader/x?name=me&ttl=10", &[], &first)?;
     expect(&member, "POST", "/mod/v2/leader/x?ttl=10", &[("name", "me")], &first)?;
     let wanted = "500 delete leader error: release lock error: cannot find: b";
@@ -165,7 +165,7 @@ fn who_waits_gets_the_lock_in_turn_or_leaves_the_queue() -> Check {
 
     let gone = waiting(&member, "POST", "/mod/v2/lock/foo?ttl=60")?;
     queue_of(&member, "foo", 2)?;
-    // A time to live that is over before the turn comes: the member keeps the place.
+    // A TTL that is shorter than the wait: the member keeps the entry in the queue.
     let mut next = waiting(&member, "POST", "/mod/v2/lock/foo?ttl=1")?;
     queue_of(&member, "foo", 3)?;
     let mut shared = waiting(&member, "POST", "/mod/v2/lock/foo?ttl=30&value=v")?;
@@ -178,13 +178,13 @@ fn who_waits_gets_the_lock_in_turn_or_leaves_the_queue() -> Check {
     queue_of(&member, "foo", 3)?;
     expect(&member, "DELETE", &format!("/mod/v2/lock/foo?index={first}"), &[], "200")?;
     let second: u64 = next.response("POST")?.text().parse().context("an index")?;
-    // Nobody renews that one; it ends by itself, and both who wait by one value have the lock.
+    // That lock is not renewed and expires; then both clients with the same value have the lock.
     let third = shared.response("POST")?.text().parse::<u64>().context("an index")?;
     if sharing.response("POST")?.text() != third.to_string() || !(first < second && second < third) {
         fail!("indexes {first}, {second}, {third}");
     }
 
-    // Who is taken out of the queue by somebody's wish is told so.
+    // A client that is removed from the queue by another request gets an error.
     let mut waits = waiting(&member, "POST", "/mod/v2/lock/foo?ttl=30&value=w")?;
     queue_of(&member, "foo", 2)?;
     expect(&member, "DELETE", "/mod/v2/lock/foo?value=w", &[], "200")?;
@@ -192,7 +192,7 @@ fn who_waits_gets_the_lock_in_turn_or_leaves_the_queue() -> Check {
     if answer != "500 acquire lock error: the request for the lock was released while it waited" {
         fail!("who was released hears {answer}");
     }
-    // The connection goes on.
+    // The connection stays open.
     waits.send(&Request::new("GET", "/mod/v2/lock/foo").bytes(&member.host()))?;
     if told(&waits.response("GET")?) != "200 v" {
         fail!("the connection has ended");
@@ -264,13 +264,13 @@ struct RunOutcomes {
     crashed: AtomicU64,
 }
 
-/// The time as `date` tells it, in nanoseconds.
+/// The time as `date` prints it, in nanoseconds.
 #[expect(clippy::disallowed_methods, reason = "compared with what another program says")]
 fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
-/// Tells when it enters and when it leaves; each line is one write at the end of the file.
+/// Records when it enters and when it leaves; each line is one write at the end of the file.
 const INSIDE: &str = "
     say() { echo \"$1 $RUN $ETCD_LOCK_INDEX $(date +%s%N)\" >> \"$VISITS\"; }
     trap 'say exit; exit 9' TERM
@@ -441,7 +441,7 @@ fn one_at_a_time_and_in_turn_when_leaders_and_clients_are_killed() -> Check {
         fail!("seed {seed}: that is no contest");
     }
     check(&visits).context(format!("seed {seed}"))?;
-    // Nobody is left in the queue, and the next one need not wait.
+    // The queue is empty, and the next client need not wait.
     thread::sleep(Duration::from_secs(TTL_SECONDS + 1));
     expect(&members[1], "GET", "/mod/v2/lock/contest?field=index", &[], "200")?;
     taken(&members[0], "/mod/v2/lock/contest?ttl=5&timeout=0", &[])?;

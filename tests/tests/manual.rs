@@ -1,4 +1,4 @@
-//! Manual pages and completions: all flags of the help stand in them, and who reads them has nothing to complain of.
+//! Manual pages and completions: they have all flags of the help, and the formatters and shells accept them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn is_installed(program: &str) -> bool {
     found
 }
 
-/// The flags that a help text tells of.
+/// The flags in a help text.
 fn flags(help: &str) -> Check<Vec<String>> {
     let expression = Regex::new(r"(?m)^ +(?:-\w, )?--([\w-]+)(?: '| <|$|\[)")?;
     let mut flags: Vec<String> = expression.captures_iter(help).map(|found| found[1].to_owned()).collect();

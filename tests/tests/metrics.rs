@@ -90,7 +90,7 @@ fn play() -> Check<Page> {
         }
     }
     let leader = leader.context("nobody leads")?;
-    // Something fails on the way to a member that is gone, at the leader.
+    // At the leader, messages to the stopped member fail.
     members[(leader + 1) % 3].kill();
     let failures = ["etcd_rafthttp_message_sent_failed_total", "etcd_rs_follower_lag_entries"];
     pages.push(wait_for(&members[leader], &failures)?);
@@ -267,7 +267,7 @@ fn panels() -> Check<Vec<(String, String)>> {
     Ok(expressions)
 }
 
-/// Fails if an expression asks for a measure or a label that is not served.
+/// Fails if an expression uses a measure or a label that is not served.
 fn check(expression: &str, served: &Page) -> Check {
     let asked = prometheus::expression(&expression.replace("$__rate_interval", "5m"))?;
     let mut labels: BTreeSet<&str> = LABELS_OF_PROMETHEUS.into();
@@ -300,7 +300,7 @@ fn alerts_and_dashboard_ask_for_what_is_served() -> Check {
     if !wrong.is_empty() {
         fail!("{}", wrong.join("\n"));
     }
-    // The check finds what it is for.
+    // The check itself must be able to fail.
     for wrong in [
         "etcd_server_has_leaders == 0",
         "rate(etcd_wal_fsync_durations_seconds[5m])",
@@ -418,7 +418,7 @@ fn graphite_gets_figures_and_0_4_s_page_shows_them() -> Check {
     if (refused.status, hidden.status) != (405, 404) {
         fail!("PUT gets {}, and without -trace GET gets {}", refused.status, hidden.status);
     }
-    // Nobody listens any more: clients do not notice.
+    // The Graphite server has stopped: clients do not notice.
     drop(carbon);
     let end = Instant::now() + PATIENCE;
     let told = "cannot send metrics to Graphite at";

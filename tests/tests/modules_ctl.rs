@@ -61,7 +61,7 @@ fn ended(process: &mut Process, wanted: &str) -> Check {
     Ok(())
 }
 
-/// Waits until a file says this.
+/// Waits until a file contains this.
 fn says(path: &Path, wanted: &str) -> Check<String> {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -86,7 +86,7 @@ fn a_lock_is_held_while_the_command_runs_and_its_status_is_ours() -> Check {
     bench.run("c", &["lock", "/a", "/nowhere/nothing"], "exit 127")?;
     bench.run("d", &["lock", "/a", "sh", "-c", "kill -9 $$"], "exit 137")?;
     bench.run("e", &["lock", "--ttl", "1", "/a", "true"], "exit 1")?;
-    // Longer than its time to live: it is renewed, and nobody else gets in.
+    // Longer than its TTL: it is renewed, and no other client gets the lock.
     let mut held = bench.start("f", &["lock", "--ttl", "2", "/a", "sh", "-c", "echo in; sleep 3.5"])?;
     says(&bench.log("f"), "in")?;
     bench.run("g", &["lock", "--wait", "0", "/a", "true"], "exit 1")?;
@@ -118,7 +118,7 @@ fn signals_and_a_lost_lock_end_the_command_first() -> Check {
     thread::sleep(Duration::from_millis(300));
     run.signal(Signal::HUP);
     ended(&mut run, "exit 129")?;
-    // One that listens to nothing, with a lock that is gone at the first renewal.
+    // A command that ignores signals, with a lock that is lost at the first renewal.
     let mut run =
         bench.start("c", &["lock", "--ttl", "3", "/a", "sh", "-c", "trap '' TERM; echo in; sleep 9"])?;
     says(&bench.log("c"), "in\n")?;

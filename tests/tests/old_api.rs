@@ -242,7 +242,7 @@ fn watches_of_0_4_end_with_one_event_of_the_key_itself() -> Check {
     waiting.send(&Request::new("GET", "/v1/watch/x").bytes(&server.host()))?;
     let head = waiting.head()?;
     assert_eq!((head.status, head.header("X-Etcd-Index")), (200, None));
-    // Neither what is below the key nor another key is what it waits for.
+    // It waits neither for keys below the key nor for other keys.
     send(&server, "PUT", "/v1/keys/x/below", &[("value", "1")])?;
     server.call("DELETE", "/v2/keys/x?recursive=true")?;
     let mut body = Vec::new();
@@ -252,7 +252,7 @@ fn watches_of_0_4_end_with_one_event_of_the_key_itself() -> Check {
 
     send(&server, "POST", "/v1/keys/x", &[("value", "1")])?;
     send(&server, "POST", "/v1/keys/y", &[("value", "1")])?;
-    // The event is that of the index that was asked for, the index in it the store's.
+    // The event is that of the requested index; the index in it is the store's.
     let from = (b + 3).to_string();
     let past = send(&server, "POST", "/v1/watch/x", &[("index", &from)])?;
     assert_v1(
@@ -341,7 +341,7 @@ fn members_are_seen_among_the_keys_unless_a_key_stands_there() -> Check {
     );
     assert_eq!(v1, wanted);
 
-    // Who does not ask for it does not meet it.
+    // Without the parameter there is no difference.
     for target in ["/v2/keys/_etcd", "/v2/keys/_etcd/machines/o2", "/v2/keys/_etcd/machinery"] {
         assert_eq!(server.call("GET", target)?.status, 404, "{target}");
     }
@@ -363,7 +363,7 @@ fn members_that_are_called_alike_are_all_seen() -> Check {
     let folder = files::scratch("old-namesakes")?;
     let names = ["o1", "o2", "o3"].map(str::to_owned);
     let mut members = cluster(folder.path(), &names, &[])?;
-    // Who founds a cluster needs a name of its own; later starts may bring another.
+    // The founder of a cluster needs its own name; later starts may have another one.
     for member in &mut members {
         member.stop();
         member.name = "default".to_owned();

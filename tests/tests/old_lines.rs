@@ -42,7 +42,7 @@ impl Node {
         call(self.client_port, request, PATIENCE)
     }
 
-    /// Waits until this node tells of so many machines.
+    /// Waits until this node lists this many machines.
     fn wait_for_machines(&mut self, wanted: usize) -> Check {
         let end = Instant::now() + LIMIT;
         loop {
@@ -77,7 +77,7 @@ fn the_cluster_of_the_first_readme() -> Check {
     let written = third.send(&Request::new("POST", "/v1/keys/foo").form(&[("value", "bar")]))?;
     assert!(written.text().starts_with(r#"{"action":"SET","key":"/foo","value":"bar","newKey":true"#));
 
-    // With data it needs nobody to tell it where it belongs.
+    // With data it needs no other member to find its cluster.
     second.process.terminate(Duration::from_secs(8)).context("the second did not stop")?;
     let line = "-c CLIENT -s PEER -C @1 -d nodes/node2";
     let mut second = start_at(folder, "2.log", line, second.client_port, second.peer_port)?;
@@ -87,7 +87,7 @@ fn the_cluster_of_the_first_readme() -> Check {
     Ok(())
 }
 
-/// What the log of a process says that does not start.
+/// The log of a process that does not start.
 fn refusal(folder: &Path, log: &str, line: &str, ports: Option<(u16, u16)>) -> Check<String> {
     let (client, peer) = match ports {
         Some(ports) => ports,
@@ -104,7 +104,7 @@ fn lines_of_0_4_join_or_say_why_not() -> Check {
     let folder = files::scratch("old-lines-0.4")?;
     let folder = folder.path();
     let line = "-name a -addr @CLIENT -peer-addr @PEER -peer-bind-addr @PEER -bind-addr @CLIENT";
-    // Whoever is named alone founds the cluster.
+    // A member that is named alone founds the cluster.
     let mut first = start(folder, "a.log", &format!("{line} -peers @PEER"))?;
     first.wait_for_machines(1)?;
     let second_line = line.replace("-name a", "-name b");
@@ -118,7 +118,7 @@ fn lines_of_0_4_join_or_say_why_not() -> Check {
     assert!(said.contains("none of the peers answers (http://127.0.0.1:1, http://127.0.0.1:2)"), "{said}");
     let said = refusal(folder, "d.log", &format!("{line} -data-dir d -peers-file nowhere"), None)?;
     assert!(said.contains("the file of -peers-file cannot be read") && said.contains("nowhere"), "{said}");
-    // The second comes again without its data: it must not vote as if it remembered.
+    // The second starts again without its data: it must not vote.
     let (client, peer) = (second.client_port, second.peer_port);
     second.process.terminate(Duration::from_secs(8)).context("the second did not stop")?;
     let lost = format!("{second_line} -data-dir lost -peers @{}", first.peer_port);

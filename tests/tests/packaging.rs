@@ -1,4 +1,5 @@
-//! What comes with the programs: the unit files, the cluster of a developer's machine, the `Procfile`, the `Dockerfile`.
+//! What comes with the programs: the unit files, the cluster of a developer's machine, the `Procfile`, the
+//! `Dockerfile`.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -71,7 +72,7 @@ fn the_unit_gives_the_server_what_it_needs() -> Check {
     Ok(())
 }
 
-/// The first of so many ports in a row.
+/// The first of consecutive free ports.
 fn ports_in_a_row(count: u16) -> Check<u16> {
     let (mut first, mut last) = (ports::take()?, None);
     loop {
@@ -122,7 +123,7 @@ fn local_cluster(folder: &Path, port: u16) -> Check<Process> {
     Process::spawn(&mut command, &folder.join("log"))
 }
 
-/// What the members of a local cluster said last.
+/// The last output of the members of a local cluster.
 fn last_lines(folder: &Path) -> Check<String> {
     let mut all = String::new();
     for member in 1..=3 {

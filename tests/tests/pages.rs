@@ -34,7 +34,7 @@ fn head_is_answered_as_get_on_all_ports() -> Check {
     for target in ["/version", "/v2/members", "/v2/stats/self"] {
         assert_eq!(head_and_get(server.client_port, target)?.0.status, 405, "{target}");
     }
-    // A stream to other members is none for HEAD.
+    // A stream for other members does not exist for HEAD.
     assert_eq!(head_and_get(server.peer_port, "/raft/stream/message/1")?.0.status, 405);
     Ok(())
 }
@@ -89,7 +89,8 @@ fn members_are_added_by_json_of_any_charset() -> Check {
 fn no_time_to_live_is_taken_for_another_one() -> Check {
     let folder = files::scratch("ttl")?;
     let server = Server::new(folder.path(), "m")?.started()?;
-    // Beyond April 2262 there is no time: such keys stay, also where the number would wrap around to now or to before.
+    // Beyond April 2262 there is no time: such keys stay, also where the number would wrap around to now or to
+    // before.
     for ttl in
         ["9223372036854775807", "9223372036854775808", "18446744073709551615", "9223372037", "18446744074"]
     {

@@ -84,7 +84,7 @@ fn a_forced_cluster_says_that_it_keeps_the_old_peer_url() -> Check {
     server.wait_ready(START_LIMIT)?;
     assert_eq!(server.said().matches(KEPT).count(), 2);
 
-    // Then another one can be added, and comes.
+    // Then another one can be added, and starts.
     let mut third = Server::new(folder.path(), "m3")?;
     let (out, err) = etcdctl(&server, &["member", "add", "m3", &third.peer_url()])?;
     assert!(out.starts_with("Added member named m3 with ID ") && err.is_empty(), "{out}{err}");
@@ -106,7 +106,7 @@ fn adding_a_member_that_cannot_find_the_only_one_brings_a_warning() -> Check {
     assert!(err.starts_with("warning: ") && err.contains(&format!("{old}, where nobody listens")), "{err}");
     assert!(err.contains("etcdctl member update "), "{err}");
 
-    // Somebody else is there.
+    // Another server listens there.
     let mut server = Server::new(folder.path(), "m3")?.started()?;
     let old_port = server.peer_port;
     move_to_other_port(&mut server)?;

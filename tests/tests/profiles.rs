@@ -8,7 +8,7 @@ use tests::pprof::Profile;
 use tests::server::Server;
 use tests::{Check, Context, fail, files};
 
-/// Longer than any profile that is taken here, and the time to look up its names.
+/// Longer than any profile that is taken here, including the lookup of its names.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn get(port: u16, page: &str) -> Check<Response> {

@@ -15,7 +15,7 @@ fn member_files(server: &Server, kind: &str) -> Check<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Flips a bit of the last place where these bytes stand.
+/// Flips a bit of the last occurrence of these bytes.
 fn damage(path: &Path, wanted: &[u8]) -> Check {
     let mut bytes = std::fs::read(path).context(path.display())?;
     let at = bytes.windows(wanted.len()).rposition(|window| window == wanted);
@@ -97,7 +97,7 @@ fn one_member_of_three_goes_on_alone() -> Check {
     let mut members = cluster(folder.path(), &names, &[])?;
     members[0].set("/a", "1")?;
     members[1].set("/b", "2")?;
-    // All know of both.
+    // All members have both.
     for member in &members {
         let _ = member.call("GET", "/v2/keys/b?quorum=true")?;
     }

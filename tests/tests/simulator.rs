@@ -9,7 +9,7 @@ const SEEDS: u64 = 2000;
 const FAULTS_MIN: u64 = 10_000;
 const ANSWERS_MIN: u64 = 100_000;
 const SNAPSHOTS_MIN: u64 = 500;
-/// Within so many seeds each mistake must be noticed once.
+/// Within this many seeds each planted bug must be detected once.
 const SEEDS_FOR_A_BUG: u64 = 2000;
 
 fn run(seed: u64, bug: Option<Bug>) -> Report {
@@ -80,7 +80,7 @@ fn is_noticed(bug: Bug, by: &[&str]) -> Check {
     Ok(())
 }
 
-/// One test for each mistake: what it is noticed by.
+/// One test for each planted bug, with the check that detects it.
 macro_rules! noticed {
     ($($name:ident: $bug:ident by $by:expr;)*) => {
         $(
@@ -97,7 +97,7 @@ macro_rules! noticed {
     };
 }
 
-/// Members that have gone different ways show it in many ways.
+/// Members that diverged are detected by several checks.
 const APART: &str = "differ";
 const CLIENTS: &str = "what clients saw";
 

@@ -1,4 +1,4 @@
-//! The server under a service manager: what it tells, and sockets that were opened for it.
+//! The server under a service manager: its notifications, and sockets that were opened for it.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -64,9 +64,9 @@ fn a_member_tells_that_it_serves_lives_and_stops() -> Check {
         "{:?}",
         manager.heard
     );
-    // Nobody has to try twice.
+    // No client has to try twice.
     assert_eq!(server.call("GET", "/v2/keys/")?.status, 200);
-    // It may have said so together with READY, or before.
+    // It may have sent it together with READY, or before.
     let state = "STATUS=the only member";
     if !manager.heard.iter().any(|message| message.lines().any(|line| line == state)) {
         manager.wait_for(state)?;
@@ -74,7 +74,7 @@ fn a_member_tells_that_it_serves_lives_and_stops() -> Check {
     for _ in 0..3 {
         manager.wait_for("WATCHDOG=1")?;
     }
-    // A process that stands still gives no sign.
+    // A stopped process sends no notification.
     let process = server.process().context("there is a process")?;
     process.signal(Signal::STOP);
     std::thread::sleep(Duration::from_millis(300));
@@ -310,7 +310,7 @@ fn variables_of_others_and_nonsense_are_told_apart() -> Check {
     }
     let (status, text) = said("exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$1\"")?;
     assert!(status == Some(1) && text.contains("the descriptor 3, which cannot be listened on"), "{text}");
-    // What is meant for a process that was here before is left alone: a flag is found wrong later.
+    // Sockets for an earlier process id are ignored: a wrong flag is found later.
     let (_, text) = said(
         "exec 3</dev/null; LISTEN_PID=1 LISTEN_FDS=1 exec \"$1\" -force-new-cluster -data-dir /dev/null",
     )?;

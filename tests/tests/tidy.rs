@@ -1,5 +1,6 @@
 //! What compilers do not check: files that nothing includes, calls that must not be made, what the core depends on,
-//! paths of somebody's machine, links that lead nowhere, invariants without a test, licences, exceptions without a reason.
+//! paths of somebody's machine, links that lead nowhere, invariants without a test, licences, exceptions without a
+//! reason.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use regex::Regex;
 use tests::json::Json;
 use tests::{Check, Context, fail, files};
 
-/// Every file of the repository but for what is built.
+/// Every file of the repository except build outputs.
 fn all_files() -> Check<Vec<PathBuf>> {
     let built = |path: &Path| path.file_name().is_some_and(|name| name == "target" || name == ".git");
     let all = files::walk(files::repository(), &|path| !built(path))?;
@@ -27,7 +28,7 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(files::repository()).unwrap_or(path).display().to_string()
 }
 
-/// Fails with all that was found.
+/// Fails with all findings.
 fn none(found: &[String], what: &str) -> Check {
     if !found.is_empty() {
         fail!("{what}:\n  {}", found.join("\n  "));
@@ -138,8 +139,8 @@ fn no_program_makes_the_planted_mistakes() -> Check {
     Ok(())
 }
 
-/// The crates that the core may use itself, and those that stand for I/O, clocks and tasks: it must not get at them by
-/// way of others either.
+/// The crates that the core may use itself, and those that stand for I/O, clocks and tasks: it must not get at them
+/// by way of others either.
 const CORE_USES: [&str; 10] =
     ["bytes", "memchr", "prost", "raft", "rand", "serde", "serde_json", "shared", "slog", "thiserror"];
 const CORE_NEVER_USES: [&str; 9] =
@@ -319,7 +320,7 @@ fn licences_are_those_of_deny_toml() -> Check {
 /// Whether an SPDX expression is satisfied by these licences.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let plain = expression.replace('/', " OR ").replace(['(', ')'], " ");
-    // With `AND` in it, every licence that is named must do: that is more than is asked, and enough here.
+    // With `AND` in it, every named licence must be allowed: stricter than needed, and enough here.
     let names = |separator: &str| -> Vec<String> {
         plain.split(separator).map(|name| name.trim().to_owned()).collect()
     };

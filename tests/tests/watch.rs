@@ -13,7 +13,7 @@ const WATCHERS: usize = 1000;
 /// Room for the sockets of a test, here and in the server that is started next.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // Where that is not permitted, the test says so when it runs out of them.
+    // If that is not permitted, the test prints it when it runs out of descriptors.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -26,7 +26,7 @@ fn watch(server: &Server, query: &str) -> Check<Vec<Connection>> {
         connection.send(&request.bytes(&server.host()))?;
         watchers.push(connection);
     }
-    // The heads come at once: from here on the server knows of all of them.
+    // The heads come at once: from here on the server has registered all of them.
     for (number, connection) in watchers.iter_mut().enumerate() {
         let head = connection.head().context(format!("watcher {number}"))?;
         if head.status != 200 {
@@ -68,7 +68,7 @@ fn a_thousand_streams_get_each_event_once() -> Check {
         last = index.unwrap_or(last);
         println!("round {round}: {WATCHERS} streams after {:?}", begun.elapsed());
     }
-    // Nothing more came to any of them.
+    // None of them received anything else.
     for (number, watcher) in watchers.iter_mut().enumerate() {
         watcher.set_patience(Some(Duration::from_millis(1)))?;
         assert!(watcher.chunk().is_err(), "watcher {number} got an event too many");
@@ -126,7 +126,7 @@ fn who_asks_for_signs_of_life_gets_them_in_silence() -> Check {
     server.set("/watched", "one")?;
     assert_eq!(event(&mut poll)?.0, "one");
     assert_eq!(poll.chunk()?, None, "the long poll is over");
-    // Between two and no notice had come; the next comes after silence, and the stream goes on behind it.
+    // Two or fewer notices came; the next comes after silence, and the stream continues after it.
     let mut chunk = stream.chunk()?.context("the stream ended")?;
     if chunk == b"\n" {
         chunk = stream.chunk()?.context("the stream ended")?;
@@ -137,7 +137,7 @@ fn who_asks_for_signs_of_life_gets_them_in_silence() -> Check {
     assert!(after > Duration::from_millis(1000), "the event restarts the time: {after:?}");
     server.set("/watched", "two")?;
     assert_eq!(event(&mut stream)?.0, "two");
-    // Who did not ask has heard of the event alone.
+    // A watch without the parameter received the event only.
     assert_eq!(event(&mut silent)?.0, "one");
     assert_eq!(silent.chunk()?, None);
     let refused = server.call("GET", "/v2/keys/watched?wait=true&progress=often")?;
@@ -146,7 +146,7 @@ fn who_asks_for_signs_of_life_gets_them_in_silence() -> Check {
         "{}",
         refused.text()
     );
-    // Without a watch there is nothing to tell.
+    // Without a watch there are no notices.
     assert_eq!(server.call("GET", "/v2/keys/watched?progress=often")?.status, 200);
     Ok(())
 }

@@ -28,7 +28,7 @@ fn signal(member: &mut Server, signal: Signal) -> Check {
     Ok(())
 }
 
-/// Has many clients do the same request so many times together.
+/// Lets many clients send the same request a number of times in total.
 fn repeat(member: &Server, count: usize, request: impl Fn(usize) -> Request) -> Check {
     let (port, host) = (member.client_port, member.host());
     let writers: Vec<_> = (0..WRITERS)
@@ -145,7 +145,7 @@ fn watches_at_a_follower_that_gets_a_snapshot_miss_nothing() -> Check {
     assert_eq!(next(&mut poll)?, Some(start + 1));
     assert_eq!(next(&mut future)?, Some(start + 40));
 
-    // Then it does not: the watches break off, and who comes again is told.
+    // Then it does not: the watches end, and a new one gets an error.
     let mut quiet = watch(&members[2], "/quiet?wait=true")?;
     let mut later = watch(&members[2], &format!("/?wait=true&recursive=true&waitIndex={}", last + 100_000))?;
     snapshot(&mut members, |member| change(member, ENTRIES))?;

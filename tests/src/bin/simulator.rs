@@ -11,7 +11,7 @@ const USAGE: &str = "\
 usage: simulator [--seeds COUNT] [--from SEED] [--bug NAME] [--jobs COUNT]
        simulator --seed SEED [--bug NAME] [--trace]";
 
-/// What the command line asks for.
+/// A parsed command line.
 struct Arguments {
     from: u64,
     seeds: u64,
@@ -81,7 +81,7 @@ fn simulate(arguments: &Arguments) -> Vec<Report> {
                 })
             })
             .collect();
-        // A thread that panics has said why, and by which seed.
+        // A panicking thread has printed the reason and the seed.
         threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
     })
 }

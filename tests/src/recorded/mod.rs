@@ -72,7 +72,7 @@ pub fn jobs() -> usize {
     std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2)
 }
 
-/// Whether a scenario is among those that `ONLY=GLOB` asks for (all, when it does not).
+/// Whether a scenario matches `ONLY=GLOB` (always, without that variable).
 pub fn wanted(name: &str) -> bool {
     std::env::var("ONLY").map_or(true, |pattern| glob::matches(&pattern, name))
 }

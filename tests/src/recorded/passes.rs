@@ -20,7 +20,7 @@ enum Steps {
 
 /// Compares how the scenarios went with the list at `path`.
 ///
-/// `complete` tells whether all scenarios were played; else those of the list that were not are left alone.
+/// `complete` says whether all scenarios were played; otherwise the list's entries for the others stay.
 ///
 /// # Errors
 /// Names each step that should pass and does not, and each that passes and is not on the list.

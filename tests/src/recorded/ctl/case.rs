@@ -1,6 +1,6 @@
 //! A file of recorded runs, read into steps that cannot be misunderstood.
 //!
-//! A field that this runner does not know is an error: a recorded demand must not be overlooked.
+//! An unknown field is an error: a recorded expectation must not be overlooked.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub struct Scenario {
     pub name: String,
     /// Whether it wants a server.
     pub server: bool,
-    /// Whether that must be one of its own.
+    /// Whether it needs its own server.
     pub fresh: bool,
     /// How many members.
     pub nodes: usize,
@@ -31,7 +31,7 @@ pub struct Scenario {
     pub tls: Option<TlsFront>,
     /// Files in the client's folder.
     pub files: BTreeMap<String, String>,
-    /// How the client is told the endpoint.
+    /// How the client gets the endpoint.
     pub endpoint: Endpoint,
     /// Which version was recorded, where it is not 2.3.8.
     pub oracle: Option<String>,
@@ -86,7 +86,7 @@ pub struct TlsFront {
     pub cert: String,
 }
 
-/// How the client is told the endpoint.
+/// How the client gets the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// In this environment variable.
@@ -102,13 +102,13 @@ pub enum Endpoint {
 /// A step.
 #[derive(Debug)]
 pub struct Step {
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// What comes out.
+    /// The expected result.
     pub answer: Answer,
     /// Answers that are as good.
     pub also: Vec<Answer>,
-    /// What is compared without regard to the order of lines.
+    /// The outputs whose order of lines does not count.
     pub unordered: Vec<String>,
     /// How long the step may take, in seconds; each kind has its own default.
     pub timeout: Option<f64>,
@@ -138,7 +138,7 @@ pub struct Run {
     pub env: BTreeMap<String, String>,
     /// Where it differs from the scenario's.
     pub endpoint: Option<Endpoint>,
-    /// What it reads, with placeholders.
+    /// Its standard input, with placeholders.
     pub stdin: Option<String>,
     /// Whether it runs on a terminal.
     pub pty: bool,
@@ -167,11 +167,11 @@ pub enum Action {
     },
     /// Waits for a client's end.
     Join(String),
-    /// Sends SIGINT, after so many seconds, and waits for the end.
+    /// Sends SIGINT after a pause, in seconds, and waits for the end.
     Interrupt(String, f64),
     /// Waits until a client has printed what is recorded.
     WaitOutput(String),
-    /// What a scripted server was asked.
+    /// The requests that a scripted server got.
     StubRequests(String),
     /// Files and modes below a folder.
     Tree(String),
@@ -216,14 +216,14 @@ pub struct Answer {
 pub enum ExpectedText {
     /// Word for word, with placeholders.
     Text(String),
-    /// As a regular expression says.
+    /// A regular expression.
     Pattern(String),
 }
 
 /// Reads the scenarios of a file.
 ///
 /// # Errors
-/// When it is not there, or holds what this runner does not know.
+/// If it does not exist, or has unknown fields.
 pub fn read(path: &Path) -> Check<Vec<Scenario>> {
     let file: File = serde_json::from_str(&files::read(path)?).context(path.display())?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -29,7 +29,7 @@ pub struct Invocation<'a> {
     pub args: &'a [String],
     /// Its environment, on top of one that is clean.
     pub env: &'a [(String, String)],
-    /// What it reads; nothing: an empty input.
+    /// Its standard input; `None`: empty.
     pub stdin: Option<&'a str>,
     /// Where it runs.
     pub folder: &'a Path,
@@ -65,7 +65,7 @@ pub struct Client {
 enum Output {
     /// Standard output and standard error, each in its file.
     Files(PathBuf, PathBuf),
-    /// Both, as they came on a terminal.
+    /// Both, as shown on a terminal.
     Terminal(Terminal),
 }
 
@@ -86,13 +86,13 @@ impl Client {
         command.stdin(if invocation.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut process = Process::spawn_with(&mut command, &err)?;
         if let (Some(text), Some(mut pipe)) = (invocation.stdin, process.take_stdin()) {
-            // A client that does not read is no fault of this step.
+            // A client that does not read its input is not an error of this step.
             let _ = pipe.write_all(text.as_bytes());
         }
         Ok(Client { started, process, output: Output::Files(out, err) })
     }
 
-    /// Starts a client on a terminal of its own; `stdin` is typed when it asks for it.
+    /// Starts a client on its own terminal; `stdin` is typed at its prompt.
     ///
     /// # Errors
     /// The system's.
@@ -123,7 +123,7 @@ impl Client {
         self.process.signal(Signal::INT);
     }
 
-    /// What it has printed; a byte that is no UTF-8 as `\xff`.
+    /// Its standard output; bytes that are not UTF-8 as `\xff`.
     ///
     /// # Errors
     /// The system's.
@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    /// What it has printed to standard error; nothing on a terminal.
+    /// Its standard error; empty on a terminal.
     ///
     /// # Errors
     /// The system's.
@@ -146,7 +146,7 @@ impl Client {
     }
 }
 
-/// What `--version` says after `etcdctl version`.
+/// The output of `--version` after `etcdctl version`.
 ///
 /// # Errors
 /// When the client cannot be run.
@@ -194,7 +194,7 @@ fn open_terminal() -> Check<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
-/// The near side of a terminal: collects what is shown, types when it is asked to.
+/// The controlling side of a terminal: collects the output, and types at prompts.
 #[derive(Debug)]
 struct Terminal {
     output: Arc<Mutex<Vec<u8>>>,

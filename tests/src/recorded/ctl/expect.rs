@@ -1,4 +1,4 @@
-//! Compares what a client printed and how it ended with what is recorded.
+//! Compares the output and the exit status of a client with the recorded ones.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ const HELP: &str = "NAME:\n";
 #[expect(clippy::unwrap_used, reason = "a constant expression, compiled by every run")]
 static HELP_FLAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^   (--[a-z][a-z-]*)").unwrap());
 
-/// What came out of a step.
+/// The result of a step.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The exit status, negative for a signal; nothing inside where the program did not end in time. Not
@@ -28,7 +28,7 @@ pub struct Outcome {
 /// Why a step's outcome is not the recorded one, nor one that is as good; nothing when it is.
 ///
 /// # Errors
-/// When what is recorded cannot be compared with: a placeholder that stands for nothing.
+/// If the recorded text has an undefined placeholder.
 pub fn mismatch(step: &Step, outcome: &Outcome, names: &Names, started: f64) -> Check<Option<String>> {
     let why = mismatch_one(step, &Answer::default(), outcome, names, started)?;
     if why.is_none() {
@@ -42,7 +42,7 @@ pub fn mismatch(step: &Step, outcome: &Outcome, names: &Names, started: f64) -> 
     Ok(why)
 }
 
-/// What the original says about a word that it does not know.
+/// The original's error for an unknown word.
 const BAD_WORD: [&str; 3] = ["Incorrect Usage", "No help topic for", "Unsupported output format"];
 
 fn without_advice(text: &str) -> String {
@@ -50,7 +50,7 @@ fn without_advice(text: &str) -> String {
     text.split_inclusive('\n').filter(|line| !is_advice(line)).collect()
 }
 
-/// `instead` takes the place of what it names.
+/// `instead` replaces what it names.
 fn mismatch_one(
     step: &Step,
     instead: &Answer,

@@ -24,7 +24,7 @@ use crate::{Check, files};
 /// All scenarios of a folder that are wanted, by name (`FILE/SCENARIO`).
 ///
 /// # Errors
-/// When a file cannot be read, or holds what this runner does not know.
+/// If a file cannot be read, or has unknown fields.
 pub fn scenarios(folder: &Path) -> Check<Vec<Scenario>> {
     let mut found = Vec::new();
     for path in files::walk(folder, &|_| false)? {
@@ -40,7 +40,7 @@ pub struct Worker {
     etcdctl: PathBuf,
     version: String,
     shared: Option<(Nodes, TempDir)>,
-    /// How many scenarios were played: each has a key prefix of its own.
+    /// How many scenarios were played: each has its own key prefix.
     scenarios_played: usize,
 }
 
@@ -54,7 +54,7 @@ impl Worker {
         Ok(Worker { etcdctl: etcdctl.to_path_buf(), version, shared: None, scenarios_played: 0 })
     }
 
-    /// Plays a scenario with the servers it asks for.
+    /// Plays a scenario with the servers that it needs.
     pub fn play(&mut self, scenario: &Scenario) -> ScenarioResult {
         self.scenarios_played += 1;
         let result = self.try_play(scenario);
@@ -90,7 +90,7 @@ impl Worker {
         let prefix = format!("/g{:03}", self.scenarios_played);
         let result = player::play(scenario, nodes, &self.etcdctl, &self.version, &prefix, folder.path())?;
         if shares {
-            // Left-overs of a scenario are no business of the next one; a server that is gone is replaced.
+            // Remove what a scenario left for the next one; replace a server that has ended.
             let _ = nodes.main().call("DELETE", &format!("/v2/keys{prefix}?recursive=true"));
         }
         Ok(result)

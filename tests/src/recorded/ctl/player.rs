@@ -23,7 +23,7 @@ const RUN_SECONDS: f64 = 20.0;
 const JOIN_SECONDS: f64 = 10.0;
 /// How long to wait for a client's output.
 const OUTPUT_SECONDS: f64 = 8.0;
-/// How long until the server has counted a watcher; longer, and the scenario goes on to see what comes.
+/// How long to wait until the server counts a watcher; after that the scenario continues anyway.
 const WATCHER_LIMIT: Duration = Duration::from_secs(3);
 /// After a backup is served again, TTLs have visibly gone on: the recorded ones are rounded up to seconds.
 const RESTORE_PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ impl Nodes {
         member.wait_ready(START_LIMIT)
     }
 
-    /// Starts a server of its own on a backup.
+    /// Starts a separate server on a backup.
     fn restore(&mut self, data_dir: &Path) -> Check {
         let folder = self.folder.clone();
         let old = self.get(RESTORED)?;
@@ -272,7 +272,7 @@ impl Player<'_> {
         }
     }
 
-    /// Does a step; what was wrong with it.
+    /// Runs a step; returns what was wrong with it.
     fn step(&mut self, step: &Step) -> Check<Option<String>> {
         match &step.action {
             Action::Run { run, took, bind } => return self.run(step, run, *took, bind),

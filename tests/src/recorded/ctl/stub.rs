@@ -1,4 +1,4 @@
-//! Servers that are none: one that answers by a script and remembers what it was asked, one that never answers.
+//! Fake servers: one that answers by a script and records its requests, one that never answers.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,12 +23,12 @@ impl SilentServer {
     /// # Errors
     /// The system's.
     pub fn listen(port: u16) -> Check<Self> {
-        // The system completes connections by itself and keeps what is sent.
+        // The system accepts connections in its queue and buffers what is sent.
         Ok(SilentServer { _listener: listen(port)? })
     }
 }
 
-/// Accepts connections on a thread of its own until it is dropped.
+/// Accepts connections on its own thread until it is dropped.
 #[derive(Debug)]
 pub struct Acceptor {
     port: u16,
@@ -36,7 +36,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Gives each connection to `serve`, on a thread of its own.
+    /// Passes each connection to `serve`, on its own thread.
     ///
     /// # Errors
     /// The system's.
@@ -62,7 +62,7 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread up; it looks at the flag first.
+        // Wakes the thread, which checks the flag first.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -83,7 +83,7 @@ struct State {
     routes: Routes,
     names: Names,
     seen: Mutex<Vec<String>>,
-    /// How often each path was asked for.
+    /// The number of requests for each path.
     hits: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -95,7 +95,7 @@ impl Stub {
     pub fn start(port: u16, routes: Routes, names: Names) -> Check<Self> {
         let state = Arc::new(State { routes, names, seen: Mutex::default(), hits: Mutex::default() });
         let shared = state.clone();
-        // A client that goes away is no news.
+        // A client that closes its connection is not an error.
         let acceptor = Acceptor::start(port, move |connection| drop(shared.serve(&connection)))?;
         Ok(Stub { _acceptor: acceptor, state })
     }
@@ -149,7 +149,7 @@ impl State {
     }
 }
 
-/// What a client asked.
+/// A request of a client.
 struct StubRequest {
     method: String,
     target: String,

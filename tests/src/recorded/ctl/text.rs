@@ -17,7 +17,7 @@ const LOG_LINE: &str = r"\d{4}[/-]\d\d[/-]\d\d \d\d:\d\d:\d\d(?:\.\d+)? (?:[A-Z]
 /// A recorded text may be long; its expression is then longer than the library likes by itself.
 const PATTERN_BYTES_MAX: usize = 64 << 20;
 
-/// What the placeholders of a scenario stand for.
+/// The values of a scenario's placeholders.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     /// By name.
@@ -32,7 +32,7 @@ impl Names {
         self.values.insert(name.into(), value.into());
     }
 
-    /// A value; empty where there is none.
+    /// A value; empty if there is none.
     pub fn get(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
     }
@@ -40,7 +40,7 @@ impl Names {
     /// Fills in what a program is given.
     ///
     /// # Errors
-    /// Names a placeholder that stands for nothing.
+    /// Names an undefined placeholder.
     pub fn fill(&self, text: &str) -> Check<String> {
         let mut out = String::new();
         let mut end = 0;
@@ -75,7 +75,7 @@ impl Names {
     /// seconds since 1970.
     ///
     /// # Errors
-    /// Names a placeholder that stands for nothing, or an expression that is none.
+    /// Names an undefined placeholder, or an invalid expression.
     pub fn mismatch(&self, wanted: &str, got: &str, started: f64) -> Check<Option<String>> {
         let pattern = self.pattern(wanted)?;
         let expression = RegexBuilder::new(&format!(r"\A(?:{})\z", pattern.expression))
@@ -118,7 +118,7 @@ impl Names {
     /// Why a printed text does not fit a recorded expression; nothing when it does.
     ///
     /// # Errors
-    /// When it is no expression.
+    /// If it is not a valid expression.
     pub fn pattern_mismatch(&self, wanted: &str, got: &str) -> Check<Option<String>> {
         let filled = PLACEHOLDER.replace_all(wanted, |found: &regex::Captures<'_>| {
             self.values.get(&found[1]).map_or_else(|| escape(&found[0]), |value| escape(value))
@@ -180,7 +180,7 @@ impl Names {
     }
 }
 
-/// An expression that a text must fit, with what to look at afterwards.
+/// An expression that a text must match, with the checks to do afterwards.
 #[derive(Default)]
 struct Pattern {
     expression: String,
@@ -208,9 +208,9 @@ impl Pattern {
 
 /// What can only be checked on the text that was found.
 enum DeferredCheck {
-    /// About so many seconds after the start.
+    /// About this many seconds after the start.
     Time(f64),
-    /// So many seconds, or up to two less.
+    /// This many seconds, or up to two less.
     Ttl(i64),
 }
 

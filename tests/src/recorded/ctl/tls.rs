@@ -93,7 +93,7 @@ fn carry_requests(tls: &Mutex<ServerConnection>, mut outside: &TcpStream, mut in
             while !rest.is_empty() {
                 tls.read_tls(&mut rest)?;
                 let processed = tls.process_new_packets();
-                // Also what tells the other side why it is not welcome.
+                // Also the alert that tells the other side why it was refused.
                 while tls.wants_write() {
                     tls.write_tls(&mut outside)?;
                 }

@@ -1,4 +1,4 @@
-//! A request that waits for its answer while the scenario goes on.
+//! A request that waits for its answer while the scenario continues.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,7 +19,7 @@ pub struct Progress {
     pub done: bool,
     /// Why it ended early.
     pub error: Option<String>,
-    /// When the last piece of the body came, in seconds since 1970.
+    /// When the last piece of the body was received, in seconds since 1970.
     pub last_piece: Option<f64>,
 }
 
@@ -61,7 +61,7 @@ impl Background {
         Ok(Background { sent, shared, closer })
     }
 
-    /// Waits until `enough`, or `limit` is over; tells which.
+    /// Waits until `enough`, or `limit` is over; returns which.
     pub fn wait(&self, limit: Duration, enough: impl Fn(&Progress) -> bool) -> bool {
         let end = Instant::now() + limit;
         let (_, changed) = &*self.shared;

@@ -1,6 +1,6 @@
-//! A recorded scenario as it stands in its file, read into steps that cannot be misunderstood.
+//! A recorded scenario, parsed from its file into typed steps.
 //!
-//! A field that this runner does not know is an error: a recorded demand must not be overlooked.
+//! An unknown field is an error: a recorded expectation must not be overlooked.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub type Pairs = Vec<(String, String)>;
 pub struct Scenario {
     /// The file's name without `.json`.
     pub name: String,
-    /// Whether it wants servers of its own.
+    /// Whether it needs its own servers.
     pub fresh: bool,
     /// How many.
     pub members: usize,
@@ -42,7 +42,7 @@ pub struct Scenario {
 pub struct WaitFor {
     /// What to GET.
     pub path: String,
-    /// What it answers in the end.
+    /// The expected final answer.
     pub status: u16,
     /// For how long to try, in seconds.
     #[serde(default = "eight")]
@@ -52,11 +52,11 @@ pub struct WaitFor {
 /// A step.
 #[derive(Debug)]
 pub struct Step {
-    /// What it is about.
+    /// Its description.
     pub note: String,
     /// Which member it speaks to.
     pub server: usize,
-    /// What is done.
+    /// The action.
     pub action: Action,
     /// How answers are compared.
     pub how: ComparisonOptions,
@@ -76,13 +76,13 @@ pub enum Action {
     Sleep(f64),
     /// Stops, starts, or takes stock.
     Control(Control),
-    /// Closes a waiting request, and waits so many seconds for that to be noticed.
+    /// Closes a waiting request, and waits some seconds until the server has noticed.
     Cancel(String, f64),
     /// Starts a request that waits.
     Background {
         /// What later steps call it.
         name: String,
-        /// What is asked.
+        /// The request.
         request: Template,
         /// Whether its headers come at once.
         await_headers: bool,
@@ -91,11 +91,11 @@ pub enum Action {
     Join {
         /// Which one.
         name: String,
-        /// When to look.
+        /// When to check it.
         until: WaitCondition,
         /// For how long to wait, in seconds.
         timeout: f64,
-        /// What it got.
+        /// The expected answers.
         expect: Expect,
     },
     /// Sends bytes as they are.
@@ -111,11 +111,11 @@ pub enum Action {
     },
     /// A request and its answer.
     Call {
-        /// What is asked.
+        /// The request.
         request: Template,
-        /// So many times on one connection; the last answer counts.
+        /// How often to send it on one connection; the last answer counts.
         repeat: Option<usize>,
-        /// Again until a status comes.
+        /// Repeat it until a status is received.
         poll: Option<Poll>,
         /// Whether to follow redirects.
         follow: bool,
@@ -125,7 +125,7 @@ pub enum Action {
         save: Vec<(String, ValueSource)>,
         /// The name under which to keep the whole body.
         save_json: Option<String>,
-        /// What is answered.
+        /// The expected answer.
         expect: Expect,
     },
 }
@@ -133,7 +133,7 @@ pub enum Action {
 /// What a control step does, in this order.
 #[derive(Debug)]
 pub struct Control {
-    /// Stop first; killed instead of asked to if the flag is set.
+    /// Stop the server first; with SIGKILL if the flag is set.
     pub stop: Option<bool>,
     /// Start and wait until ready.
     pub start: bool,
@@ -143,20 +143,20 @@ pub struct Control {
     pub base: Option<String>,
 }
 
-/// When to look at a waiting request.
+/// When to check a waiting request.
 #[derive(Debug, Clone, Copy)]
 pub enum WaitCondition {
     /// When its answer is complete.
     Done,
     /// Now, when nothing must have come.
     Pending,
-    /// When so many events have come.
+    /// When this many events were received.
     Events {
         /// How many.
         count: usize,
-        /// How long no further one comes, in seconds.
+        /// How long no further one may be received, in seconds.
         quiet: f64,
-        /// Whether further ones are no fault.
+        /// Whether further ones are allowed.
         at_least: bool,
     },
 }
@@ -217,7 +217,7 @@ pub enum Body {
     Form(Pairs),
     /// Text.
     Text(String),
-    /// A start, and a text so many times.
+    /// A start, and a repeated text.
     Fill(String, String, usize),
     /// Chunked.
     Chunks(Vec<String>),
@@ -272,7 +272,7 @@ impl Scenario {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it is not there, or holds what this runner does not know.
+    /// If it does not exist, or has unknown fields.
     pub fn read(path: &Path) -> Check<Self> {
         let text = files::read(path)?;
         let file: ScenarioFile = serde_json::from_str(&text).context(path.display())?;

@@ -37,7 +37,7 @@ const FAR_SECONDS: f64 = 9.2e9;
 /// `before` is the saved answer that counters are compared with, `at_least` allows further events.
 ///
 /// # Errors
-/// When a recorded text names a placeholder that stands for nothing.
+/// If a recorded text has an undefined placeholder.
 pub fn differences(
     expect: &Expect,
     how: &ComparisonOptions,

@@ -21,7 +21,7 @@ use crate::{Check, files};
 /// All scenarios of a folder that are wanted, by name.
 ///
 /// # Errors
-/// When a file cannot be read, or holds what this runner does not know.
+/// If a file cannot be read, or has unknown fields.
 pub fn scenarios(folder: &Path) -> Check<Vec<Scenario>> {
     let mut found = Vec::new();
     for path in files::walk(folder, &|_| false)? {
@@ -52,7 +52,7 @@ impl Worker {
         Worker { number, shared: None }
     }
 
-    /// Plays a scenario on the servers it asks for.
+    /// Plays a scenario on the servers that it needs.
     pub fn play(&mut self, scenario: &Scenario) -> ScenarioResult {
         let result = if scenario.fresh {
             self.start(scenario.members, &scenario.server_args)

@@ -123,7 +123,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Adds to a failure that a server is gone, if one is.
+    /// Adds to a failure that a server has ended, if one has.
     fn blame(&mut self, step: &Step, failure: &str) -> String {
         let Some(server) = self.servers.get_mut(step.server) else { return failure.to_owned() };
         if server.alive() {
@@ -319,11 +319,11 @@ impl Player<'_> {
     ) -> Check<Vec<Response>> {
         let mut connection = self.open(server, PATIENCE)?;
         self.context.sent = clock::now();
-        // The head that came while an interim answer was waited for: that, or already the final one.
+        // The head that was received while waiting for an interim answer: that answer, or already the final one.
         let mut early: Option<Response> = None;
         for item in items {
             match item {
-                // A server may answer and close before it has read everything: look at the answer.
+                // A server may answer and close before it has read everything: check the answer.
                 RawItem::Send(text) => {
                     if connection.send(self.context.expand(text)?.as_bytes()).is_err() {
                         break;
@@ -427,7 +427,7 @@ impl Player<'_> {
         self.context.answered = last_piece.unwrap_or_else(clock::now);
         self.context.waited = true;
         let at_least = matches!(until, WaitCondition::Events { at_least: true, .. });
-        // Its X-Raft-Index is of when it began: it says nothing about order.
+        // Its X-Raft-Index is that of its start, which does not follow the order of answers.
         self.check(expect, how, &response, None, at_least)
     }
 
@@ -463,7 +463,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// `server` is where the answer came from, if its X-Raft-Index is of now.
+    /// `server` is the server that answered, if the X-Raft-Index is the present one.
     fn check(
         &mut self,
         expect: &Expect,

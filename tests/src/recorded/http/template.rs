@@ -11,7 +11,7 @@ use crate::{Check, Failure, fail};
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\$\{([A-Za-z_][A-Za-z0-9_]*)([+-]\d+)?(?::0(\d+)d)?\}").unwrap());
 
-/// What a placeholder stands for.
+/// The value of a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// An index or another number; placeholders may add to it.
@@ -44,7 +44,7 @@ impl Context {
     /// The text with its placeholders filled in.
     ///
     /// # Errors
-    /// Names a placeholder that stands for nothing.
+    /// Names an undefined placeholder.
     pub fn expand(&self, text: &str) -> Check<String> {
         let mut wrong = None;
         let expanded = PLACEHOLDER.replace_all(text, |found: &Captures<'_>| {
