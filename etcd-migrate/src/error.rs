@@ -150,9 +150,9 @@ impl fmt::Display for NameProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.given {
             Some(given) => {
-                write!(f, "no member is named {given:?}, and whose directory it is cannot be told: ")?
+                write!(f, "no member is named {given:?}, and the directory's member is not known: ")?
             }
-            None => write!(f, "whose directory it is cannot be told: ")?,
+            None => write!(f, "the directory's member is not known: ")?,
         }
         if self.candidates.is_empty() {
             write!(f, "log and snapshots name no member")?;

@@ -43,12 +43,12 @@ const FLAGS: FlagSet = FlagSet {
             Flag::text(
                 "name",
                 "",
-                "The member's name. It is found out from the directory where that is possible; if it is not, the \
-                 names that the log knows are told.",
+                "The member's name. Without it, the name is derived from the directory if possible; if it is not, the \
+                 error lists the names in the log.",
             ),
             Flag::switch(
                 "dry-run",
-                "Read and convert everything, tell what would be done, and write nothing.",
+                "Read and convert everything, print what would be done, and write nothing.",
             ),
             Flag::switch(
                 "salvage",
@@ -59,7 +59,7 @@ const FLAGS: FlagSet = FlagSet {
                 "Convert byte for byte as etcd-migrate 2.0.13 did, which loses keys made by create and TTLs, and \
                  moves the indexes. For clusters of which it converted some members already.",
             ),
-            Flag::switch("version", "Tell the version and leave."),
+            Flag::switch("version", "Print the version and exit."),
         ],
     }],
 };

@@ -58,13 +58,13 @@ Environment (each stands for a flag that is not given):
 Exit status:
   0  done
   1  wrong arguments, or an administrative command failed
-  2  no such command, wrong flags, or nobody could be reached
+  2  no such command, wrong flags, or no member could be reached
   4  the cluster refused or failed
   5  the cluster is unhealthy
   6  a lock was lost while it was held
   lock and elect that run a command: the command's own
 
-`etcdctl help COMMAND` tells about one command. This is etcdctl of etcd-rs, version ",
+`etcdctl help COMMAND` shows the help of one command. This is etcdctl of etcd-rs, version ",
     env!("CARGO_PKG_VERSION"),
     ".",
 );

@@ -173,8 +173,8 @@ fn probe_client(settings: &Settings) -> Option<Arc<Client>> {
 
 fn silent() -> Diagnosis {
     Diagnosis::recorded(
-        "somebody takes connections in and does not answer: a member that hangs or is overloaded, or a program that is \
-         no etcd",
+        "a program accepts connections and does not answer: a member that hangs or is overloaded, or a program that is \
+         not etcd",
     )
 }
 
@@ -393,11 +393,13 @@ async fn diagnose_refused_connection(client: &Client, target: &Target) -> Diagno
             && let Some(Ok(page)) = query(client, &endpoint, "/v2/members").await
             && members(&page).is_some()
         {
-            return Diagnosis::recorded(format!("nobody listens at this port, but an etcd answers at {url}"));
+            return Diagnosis::recorded(format!(
+                "no program listens at this port, but an etcd answers at {url}"
+            ));
         }
     }
     Diagnosis::recorded(
-        "nobody listens at this port: is etcd running there, does it listen at this address \
+        "no program listens at this port: is etcd running there, does it listen at this address \
          (-listen-client-urls), and is the port right? Clients use 2379 usually",
     )
 }

@@ -43,7 +43,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Failed(String),
     /// The failure was already printed.
-    #[error("failed, as told above")]
+    #[error("failed, as printed above")]
     Printed,
     /// The cluster is unhealthy; the details were already printed.
     #[error("the cluster is unhealthy")]

@@ -156,7 +156,7 @@ fn the_doctor_tells_what_is_wrong() -> Check {
         &printed,
         &["ok       reachable     3 members of 3 answer", "ok       leader", "ok       version       2.3.8"],
     )?;
-    expect(&printed, &["ok       clock", "ok       quorum ", "the cluster bears the loss of 1"])?;
+    expect(&printed, &["ok       clock", "ok       quorum ", "the cluster tolerates the failure of 1"])?;
     members[2].kill();
     let started = Instant::now();
     let (status, printed, said) = told(&endpoints, &["doctor"])?;

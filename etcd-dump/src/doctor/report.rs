@@ -83,11 +83,14 @@ impl TextReport<'_> {
                 )?;
             }
             (true, true) if !any => {
-                writeln!(f, "No v2 data is left, but traces of it are: etcd 3.6 refuses to start on them.")?;
+                writeln!(
+                    f,
+                    "No v2 data is left, but the files still hold old v2 data: etcd 3.6 refuses to start on them."
+                )?;
             }
             (true, true) => writeln!(f, "There is v2 data: etcd 3.6 refuses to start on it.")?,
             (true, false) => {
-                writeln!(f, "There is v2 data: etcd 3.6 would start, but nobody could read it any more.")?
+                writeln!(f, "There is v2 data: etcd 3.6 would start, but no client could read it any more.")?
             }
             (false, _) if unreadable.is_none() => {
                 writeln!(f, "There is no v2 data that etcd 3.6 would refuse.")?
@@ -129,7 +132,7 @@ impl TextReport<'_> {
         }
         match nodes.len() - shown {
             0 => Ok(()),
-            left => writeln!(f, "  and {left} more: --all names them"),
+            left => writeln!(f, "  and {left} more: --all lists them"),
         }
     }
 

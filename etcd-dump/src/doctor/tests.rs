@@ -263,7 +263,7 @@ fn hidden_keys_are_lost_without_a_word() {
     let findings = made.findings();
     assert_eq!(summary(&findings), (true, false, 1, 0, 0));
     let text = TextReport { findings: &findings, all: false }.to_string();
-    assert!(text.contains("nobody could read it any more"), "{text}");
+    assert!(text.contains("no client could read it any more"), "{text}");
 }
 
 #[test]

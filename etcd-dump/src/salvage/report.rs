@@ -393,7 +393,7 @@ fn write_unused(f: &mut fmt::Formatter<'_>, unused: &[UnusedWrite]) -> fmt::Resu
     }
     match unused.len().saturating_sub(UNUSED_SHOWN) {
         0 => Ok(()),
-        more => writeln!(f, "  and {more} more: --json tells them"),
+        more => writeln!(f, "  and {more} more: --json lists them"),
     }
 }
 

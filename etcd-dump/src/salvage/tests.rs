@@ -295,7 +295,7 @@ fn lost_segments_and_snapshots() {
     let (report, error) = old.nothing();
     assert!(matches!(error, SalvageError::Nothing), "{error}");
     assert!(report.files.len() > 8 && said(&report).starts_with("nothing could be salvaged"), "{report}");
-    assert!(report.unused.len() > 40 && said(&report).contains("more: --json tells them"), "{report}");
+    assert!(report.unused.len() > 40 && said(&report).contains("more: --json lists them"), "{report}");
 }
 
 #[test]

@@ -35,9 +35,9 @@ pub(crate) struct ExecWatch {
     /// Begin with the first change after this index; 0: with the next one from now on
     #[arg(long, value_name = "INDEX", default_value = "0", hide_default_value = true, value_parser = go_values::integer)]
     after_index: i64,
-    /// Have the member send a sign of life after this time of silence; 0: none
+    /// Have the member send a progress notice after this time of silence; 0: none
     ///
-    /// For proxies and firewalls in between that cut idle connections. A connection without the signs is made again.
+    /// For proxies and firewalls in between that cut idle connections. A connection without notices is made again.
     #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, value_parser = go_values::duration)]
     progress: Duration,
     /// Also what is below the key

@@ -48,7 +48,7 @@ pub(super) async fn warning_of(
     let mut why = None;
     for url in &own {
         let reason = if is_loopback(url) && !new.iter().any(is_loopback) {
-            format!("{url}, which leads back to whoever asks")
+            format!("{url}, which is a loopback address")
         } else if is_loopback(url) && !is_near {
             return None;
         } else {
@@ -83,7 +83,7 @@ async fn problem(url: &Url, cluster_id: &str, ids: &[String]) -> Option<&'static
             let answer = timeout(ANSWER_TIME_MAX, members_at(stream, url)).await.ok()?.ok()?;
             is_of_another(&answer, cluster_id, ids)?.then_some("a member of another cluster answers")
         }
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Some("nobody listens"),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Some("no program listens"),
         _ => None,
     }
 }

@@ -131,13 +131,13 @@ fn quorum(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
         Finding::warning("quorum", text, "bring back what is down: with one member less nothing can be written")
     } else {
         let text = match alive - needed {
-            0 => format!("{text}; the cluster bears no loss"),
-            spare => format!("{text}; the cluster bears the loss of {spare}"),
+            0 => format!("{text}; the cluster tolerates no failure"),
+            spare => format!("{text}; the cluster tolerates the failure of {spare}"),
         };
         Finding::ok("quorum", text)
     });
     if all.is_multiple_of(2) {
-        let text = format!("{all} members bear the loss of no more than {} would", all - 1);
+        let text = format!("{all} members tolerate no more failures than {} would", all - 1);
         findings.push(Finding::warning("size", text, "add a member or remove one: odd numbers are better"));
     } else if all > MEMBERS_USUAL_MAX {
         let advice = "three or five members are enough, seven are many; let others be proxies (-proxy on)";

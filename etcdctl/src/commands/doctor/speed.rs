@@ -88,8 +88,7 @@ fn quorum_reads(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     if let Some(slowest) = slowest {
         findings.push(Finding::ok(CHECK, format!("a majority answers within {}", time(slowest))));
     } else if not_allowed {
-        findings
-            .push(Finding::ok(CHECK, "not tried: nobody may read without a password; give --username root"));
+        findings.push(Finding::ok(CHECK, "not tried: reading requires a password; give --username root"));
     }
 }
 
@@ -136,7 +135,7 @@ fn histories(cluster: &ObservedCluster, findings: &mut Vec<Finding>) {
     }
     let shortest = histories().map(|(_, history)| history).min_by_key(|history| history.reach);
     findings.push(match shortest {
-        None => Finding::ok(CHECK, "no change has been forgotten yet, or the members do not tell"),
+        None => Finding::ok(CHECK, "the history has lost no change yet, or the members do not report it"),
         Some(History { reach, oldest_index, age }) => {
             let age = age.map(|age| format!(", {}", time(age))).unwrap_or_default();
             Finding::ok(

@@ -95,7 +95,7 @@ impl Elect {
                 client.first(&queue).await.map_err(into_client)
             });
             return match leader.await.map_err(CliError::Server)?.as_str() {
-                "" => Err(CliError::Failed("nobody leads".to_owned())),
+                "" => Err(CliError::Failed("there is no leader".to_owned())),
                 leader => session.out.line(leader),
             };
         };
