@@ -109,7 +109,7 @@ pub(super) enum BeginError {
         "cannot join: member {id} of the cluster is at {urls}; if it was this one and its data is lost, remove it \
          first (etcdctl member remove {id})"
     )]
-    PlaceTaken { urls: String, id: MemberId },
+    UrlsTaken { urls: String, id: MemberId },
 }
 
 /// What did not work, and what the log says about it.

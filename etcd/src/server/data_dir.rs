@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use shared::disk::{Disk, DiskError, Kind, Open, parent_of};
 use shared::wal::{self, WalError};
 
-use super::log_place::{self, LogPlaceError};
+use super::log_location::{self, LogLocationError};
 use crate::log;
 
 /// Where a member keeps its files.
@@ -33,7 +33,7 @@ pub enum DataDirError {
     Wal(#[from] WalError),
     /// The log is not where it should be.
     #[error("{0}")]
-    Log(#[from] LogPlaceError),
+    Log(#[from] LogLocationError),
     /// Something else stands at its path.
     #[error("error listing data dir: {} is not a directory", .0.display())]
     NotADirectory(PathBuf),
@@ -137,7 +137,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     {
         return Err(DataDirError::V3(backend));
     }
-    log_place::check(disk, layout)
+    log_location::check(disk, layout)
 }
 
 /// Tells the log what is in a data dir that does not belong there.

@@ -21,7 +21,7 @@ use shared::wal::{EntryRef, Recovered, Wal, WalError};
 
 use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
-use super::log_place;
+use super::log_location;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, LogLine};
 
@@ -129,7 +129,7 @@ pub(super) fn open<D: Disk>(
         Beginning::Found(founding) => found(disk, layout, snapshots, config, founding)?,
         Beginning::Join(joining) => join(disk, layout, snapshots, config, joining)?,
     };
-    log_place::note(disk, layout)?;
+    log_location::write_location(disk, layout)?;
     opened.start.election_ticks = config.election_ticks();
     (opened.start.now, opened.start.seed) = (now, seed);
     Ok(opened)

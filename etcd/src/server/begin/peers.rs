@@ -55,7 +55,7 @@ pub(super) async fn join(config: &Config, peers: &PeerList, dialer: &Dialer) -> 
             return Err(BeginError::OtherVersion);
         }
         checked = true;
-        let error = match place(config, &remote)? {
+        let error = match id_at_own_urls(config, &remote)? {
             Some(id) => return Ok(joining(id, remote)),
             None => match add(config, &remote, peers.credentials.clone()).await {
                 // Who is there is asked again: others may have joined meanwhile.
@@ -79,14 +79,14 @@ pub(super) async fn join(config: &Config, peers: &PeerList, dialer: &Dialer) -> 
 }
 
 /// This member's id in the cluster, if it was added; an error if it, or somebody at its place, has started before.
-fn place(config: &Config, remote: &RemoteCluster) -> Result<Option<MemberId>, BeginError> {
+fn id_at_own_urls(config: &Config, remote: &RemoteCluster) -> Result<Option<MemberId>, BeginError> {
     let own = config.advertise_peer_urls.to_strings();
     let Some(peer) = remote.members.iter().find(|peer| peer.peer_urls.iter().any(|url| own.contains(url)))
     else {
         return Ok(None);
     };
     if !peer.client_urls.is_empty() {
-        return Err(BeginError::PlaceTaken { urls: own.join(","), id: peer.id });
+        return Err(BeginError::UrlsTaken { urls: own.join(","), id: peer.id });
     }
     Ok(Some(peer.id))
 }

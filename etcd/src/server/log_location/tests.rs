@@ -7,7 +7,7 @@ const SEGMENT: &str = "0000000000000000-0000000000000000.wal";
 const SNAPSHOT: &str = "0000000000000002-0000000000000064.snap";
 
 /// What a start says on a data dir `/d` with these files (a name that ends in a slash is a folder).
-fn said(files: &[&str], wal_dir: Option<&str>) -> Result<SimDisk, String> {
+fn prepare_with(files: &[&str], wal_dir: Option<&str>) -> Result<SimDisk, String> {
     let disk = SimDisk::new(1);
     for file in files {
         match file.strip_suffix('/') {
@@ -19,8 +19,8 @@ fn said(files: &[&str], wal_dir: Option<&str>) -> Result<SimDisk, String> {
     prepare(&disk, &layout).map(|()| disk).map_err(|error| error.to_string())
 }
 
-fn refused(files: &[&str], wal_dir: Option<&str>, why: &str) {
-    match said(files, wal_dir) {
+fn assert_refused(files: &[&str], wal_dir: Option<&str>, why: &str) {
+    match prepare_with(files, wal_dir) {
         Ok(_) => panic!("{files:?} with {wal_dir:?} was accepted"),
         Err(error) => assert!(error.contains(why), "{files:?} with {wal_dir:?}: {error}"),
     }
@@ -37,15 +37,15 @@ fn snapshots_without_a_log_are_no_new_member() {
         vec!["/d/member/wal/0000000000000000-0000000000000000.wal.tmp"],
     ] {
         let files = [vec![snap.as_str()], more].concat();
-        refused(&files, None, why);
+        assert_refused(&files, None, why);
     }
     for name in ["x.snap.broken", "1.snap.tmp", "0000000000000064.snap.db"] {
-        refused(&[&format!("/d/member/snap/{name}")], None, why);
+        assert_refused(&[&format!("/d/member/snap/{name}")], None, why);
     }
-    refused(&[&format!("/d/snap/{SNAPSHOT}"), "/d/wal/"], None, why);
+    assert_refused(&[&format!("/d/snap/{SNAPSHOT}"), "/d/wal/"], None, why);
     // A disk that is not mounted.
-    refused(&[&snap, "/mnt/wal/"], Some("/mnt/wal"), "mount its disk");
-    refused(&[&snap], Some("/mnt/wal"), "mount its disk");
+    assert_refused(&[&snap, "/mnt/wal/"], Some("/mnt/wal"), "mount its disk");
+    assert_refused(&[&snap], Some("/mnt/wal"), "mount its disk");
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn a_folder_without_anything_in_it_is_a_new_member() {
         // A crash while the first segment was made.
         vec!["/d/member/snap/", "/d/member/wal/0000000000000000-0000000000000000.wal.tmp"],
     ] {
-        said(&files, None).unwrap();
-        said(&files, Some("/mnt/wal")).unwrap();
+        prepare_with(&files, None).unwrap();
+        prepare_with(&files, Some("/mnt/wal")).unwrap();
     }
 }
 
@@ -71,7 +71,7 @@ fn what_is_left_of_a_log_is_a_damaged_log() {
         "0000000000000003-00000000000000ff.wal.tmp",
         "0000000000000000-0000000000000000.wal.restored",
     ] {
-        let disk = said(&[&format!("/d/member/wal/{name}")], None).unwrap();
+        let disk = prepare_with(&[&format!("/d/member/wal/{name}")], None).unwrap();
         // So it is opened, which fails.
         assert!(Layout::new(Path::new("/d"), None).has_log(&disk).unwrap(), "{name}");
     }
@@ -81,32 +81,36 @@ fn what_is_left_of_a_log_is_a_damaged_log() {
 fn a_log_in_another_place_is_found() {
     let usual = format!("/d/member/wal/{SEGMENT}");
     let other = format!("/mnt/wal/{SEGMENT}");
-    refused(
+    assert_refused(
         &[&usual],
         Some("/mnt/wal"),
         "there is no log in /mnt/wal, but one in /d/member/wal: start without -wal-dir",
     );
-    refused(&[&usual, &other], Some("/mnt/wal"), "there are two logs, in /mnt/wal and in /d/member/wal");
-    said(&[&usual, "/d/member/snap/"], None).unwrap();
-    said(&[&usual, "/d/member/snap/"], Some("/d/member/wal")).unwrap();
-    said(&[&other, "/d/member/wal/"], Some("/mnt/wal")).unwrap();
+    assert_refused(
+        &[&usual, &other],
+        Some("/mnt/wal"),
+        "there are two logs, in /mnt/wal and in /d/member/wal",
+    );
+    prepare_with(&[&usual, "/d/member/snap/"], None).unwrap();
+    prepare_with(&[&usual, "/d/member/snap/"], Some("/d/member/wal")).unwrap();
+    prepare_with(&[&other, "/d/member/wal/"], Some("/mnt/wal")).unwrap();
     // The snapshots are those of the log there.
-    said(&[&other, &format!("/d/member/snap/{SNAPSHOT}")], Some("/mnt/wal")).unwrap();
+    prepare_with(&[&other, &format!("/d/member/snap/{SNAPSHOT}")], Some("/mnt/wal")).unwrap();
     // Something else than a folder.
-    assert!(said(&["/d/member/wal"], None).is_err());
-    assert!(said(&["/d/member/snap"], None).is_err());
+    assert!(prepare_with(&["/d/member/wal"], None).is_err());
+    assert!(prepare_with(&["/d/member/snap"], None).is_err());
 }
 
 #[test]
 fn the_note_tells_of_a_log_outside_the_data_dir() {
     let other = format!("/mnt/wal/{SEGMENT}");
-    let disk = said(&["/d/member/snap/", &other], Some("/mnt/wal")).unwrap();
+    let disk = prepare_with(&["/d/member/snap/", &other], Some("/mnt/wal")).unwrap();
     let layout = |wal_dir: Option<&str>| Layout::new(Path::new("/d"), wal_dir.map(Path::new));
     let why = |wal_dir| match prepare(&disk, &layout(wal_dir)) {
         Ok(()) => String::new(),
         Err(error) => error.to_string(),
     };
-    note(&disk, &layout(Some("/mnt/wal"))).unwrap();
+    write_location(&disk, &layout(Some("/mnt/wal"))).unwrap();
     assert_eq!(disk.contents(Path::new("/d/member/wal-dir")).unwrap(), b"/mnt/wal\n");
     assert_eq!(why(Some("/mnt/wal")), "");
     assert!(why(None).contains("but one in /mnt/wal: start with -wal-dir=/mnt/wal"), "{}", why(None));
@@ -118,7 +122,7 @@ fn the_note_tells_of_a_log_outside_the_data_dir() {
     // Moved to its usual place, it is where it is looked for.
     disk.plant(Path::new(&format!("/d/member/wal/{SEGMENT}")), b"x").unwrap();
     assert_eq!(why(None), "");
-    note(&disk, &layout(None)).unwrap();
+    write_location(&disk, &layout(None)).unwrap();
     assert_eq!(disk.contents(Path::new("/d/member/wal-dir")).unwrap(), b"wal\n");
     // A disk may be mounted there as well, and the data dir may be moved.
     disk.remove(Path::new(&format!("/d/member/wal/{SEGMENT}"))).unwrap();
@@ -145,9 +149,11 @@ fn a_move_to_the_new_layout_that_was_cut_short_is_finished() {
         }
     }
     // What is below member already is not replaced.
-    let disk =
-        said(&[&format!("/d/member/wal/{SEGMENT}"), &format!("/d/wal/{SEGMENT}"), "/d/snap/y.snap"], None)
-            .unwrap();
+    let disk = prepare_with(
+        &[&format!("/d/member/wal/{SEGMENT}"), &format!("/d/wal/{SEGMENT}"), "/d/snap/y.snap"],
+        None,
+    )
+    .unwrap();
     assert_eq!(disk.kind(Path::new("/d/member/snap")).unwrap(), None);
 }
 
@@ -167,7 +173,7 @@ fn links_are_followed_and_told_when_they_lead_nowhere() {
     // The same log under two names is one log.
     for wal_dir in [None, Some(real.as_path())] {
         prepare(&disk, &layout(wal_dir)).unwrap();
-        note(&disk, &layout(wal_dir)).unwrap();
-        assert_eq!(std::fs::read(member.join(NOTE)).unwrap(), b"wal\n");
+        write_location(&disk, &layout(wal_dir)).unwrap();
+        assert_eq!(std::fs::read(member.join(LOCATION_FILE)).unwrap(), b"wal\n");
     }
 }

@@ -17,15 +17,15 @@ use shared::wal::SegmentName;
 use super::data_dir::{DataDirError, Layout};
 
 /// The note's name in the folder of the member.
-const NOTE: &str = "wal-dir";
+const LOCATION_FILE: &str = "wal-dir";
 /// The log's usual name in that folder.
-const USUAL: &str = "wal";
+const USUAL_NAME: &str = "wal";
 /// More than any path takes.
-const NOTE_BYTES_MAX: u64 = 64 * 1024;
+const LOCATION_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why the log that is there, or is not there, cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LogPlaceError {
+pub enum LogLocationError {
     /// Snapshots without the log that belongs to them.
     #[error(
         "{snap} holds snapshots, but there is no log in {wal}: a start would begin an empty member beside them. If the \
@@ -36,7 +36,7 @@ pub enum LogPlaceError {
         wal = wal.display(),
         data = data.display()
     )]
-    SnapshotsAlone {
+    SnapshotsWithoutLog {
         /// Where they are.
         snap: PathBuf,
         /// Where the log should be.
@@ -46,25 +46,25 @@ pub enum LogPlaceError {
     },
     /// The log was in another directory, and there is none any more.
     #[error(
-        "the log of {data} was in {noted}, and there is none now: a start would begin an empty member. Mount the disk \
-         of {noted}, or name the directory where the log is now with -wal-dir. To begin anew, remove {data}",
-        noted = noted.display(),
+        "the log of {data} was in {recorded}, and there is none now: a start would begin an empty member. Mount the disk \
+         of {recorded}, or name the directory where the log is now with -wal-dir. To begin anew, remove {data}",
+        recorded = recorded.display(),
         data = data.display()
     )]
-    Gone {
+    Missing {
         /// Where it was.
-        noted: PathBuf,
+        recorded: PathBuf,
         /// The data dir.
         data: PathBuf,
     },
     /// The log is in another directory than the one that the flags name.
     #[error(
-        "there is no log in {wanted}, but one in {found}: {way_out}",
+        "there is no log in {wanted}, but one in {found}: {advice}",
         wanted = wanted.display(),
         found = found.display(),
-        way_out = way_out(found, *is_default)
+        advice = advice(found, *is_default)
     )]
-    Elsewhere {
+    OtherDirectory {
         /// Where the flags say that it is.
         wanted: PathBuf,
         /// Where it is.
@@ -80,7 +80,7 @@ pub enum LogPlaceError {
         other = other.display(),
         data = data.display()
     )]
-    Two {
+    TwoLogs {
         /// The one that the flags name.
         used: PathBuf,
         /// The other one.
@@ -93,7 +93,7 @@ pub enum LogPlaceError {
     Dangling(PathBuf),
 }
 
-fn way_out(found: &Path, is_default: bool) -> String {
+fn advice(found: &Path, is_default: bool) -> String {
     if is_default {
         "start without -wal-dir, or stop all servers and move its files there".to_owned()
     } else {
@@ -104,9 +104,9 @@ fn way_out(found: &Path, is_default: bool) -> String {
 /// Checks that the log is where it is looked for, and is the only one; or that there has never been one.
 pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirError> {
     let default = layout.member.join("wal");
-    let noted = read_note(disk, layout)?;
+    let recorded = read_location(disk, layout)?;
     let has_log = layout.has_log(disk)?;
-    let other = [Some(&default), noted.as_ref()]
+    let other = [Some(&default), recorded.as_ref()]
         .into_iter()
         .flatten()
         .find(|other| !is_same(disk, other, &layout.wal) && holds_segments(disk, other));
@@ -114,55 +114,55 @@ pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirErr
         let (used, other, data) = (layout.wal.clone(), other.clone(), layout.data.clone());
         let is_default = other == default;
         return Err(if has_log {
-            LogPlaceError::Two { used, other, data }.into()
+            LogLocationError::TwoLogs { used, other, data }.into()
         } else {
-            LogPlaceError::Elsewhere { wanted: used, found: other, is_default }.into()
+            LogLocationError::OtherDirectory { wanted: used, found: other, is_default }.into()
         });
     }
     if has_log {
         return Ok(());
     }
     if is_dangling(disk, &layout.wal)? {
-        return Err(LogPlaceError::Dangling(layout.wal.clone()).into());
+        return Err(LogLocationError::Dangling(layout.wal.clone()).into());
     }
     // The first layout of 2.0 kept them in the data dir itself.
     for snap in [&layout.snap, &layout.data.join("snap")] {
         if holds_snapshots(disk, snap)? {
             let (snap, wal, data) = (snap.clone(), layout.wal.clone(), layout.data.clone());
-            return Err(LogPlaceError::SnapshotsAlone { snap, wal, data }.into());
+            return Err(LogLocationError::SnapshotsWithoutLog { snap, wal, data }.into());
         }
     }
-    match noted {
-        Some(noted) => Err(LogPlaceError::Gone { noted, data: layout.data.clone() }.into()),
+    match recorded {
+        Some(recorded) => Err(LogLocationError::Missing { recorded, data: layout.data.clone() }.into()),
         None => Ok(()),
     }
 }
 
 /// Notes where the log is; of its usual place only the name, as the data dir may be moved. The log is there already.
-pub(super) fn note<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
-    let path = layout.member.join(NOTE);
-    let usual = layout.member.join(USUAL);
-    let is_usual = is_same(disk, &layout.wal, &usual);
-    let place = if is_usual {
+pub(super) fn write_location<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
+    let path = layout.member.join(LOCATION_FILE);
+    let usual = layout.member.join(USUAL_NAME);
+    let is_default = is_same(disk, &layout.wal, &usual);
+    let location = if is_default {
         usual
     } else {
         std::path::absolute(&layout.wal).unwrap_or_else(|_| layout.wal.clone())
     };
-    if read_note(disk, layout)?.as_ref() == Some(&place) {
+    if read_location(disk, layout)?.as_ref() == Some(&location) {
         return Ok(());
     }
-    let text = if is_usual { PathBuf::from(USUAL) } else { place };
+    let text = if is_default { PathBuf::from(USUAL_NAME) } else { location };
     let mut text = text.into_os_string().into_vec();
     text.push(b'\n');
     disk::write_file(disk, &path, &text)
 }
 
-fn read_note<D: Disk>(disk: &D, layout: &Layout) -> Result<Option<PathBuf>, DiskError> {
-    let path = layout.member.join(NOTE);
+fn read_location<D: Disk>(disk: &D, layout: &Layout) -> Result<Option<PathBuf>, DiskError> {
+    let path = layout.member.join(LOCATION_FILE);
     if disk.kind(&path)?.is_none() {
         return Ok(None);
     }
-    let mut text = read_file(disk, &path, NOTE_BYTES_MAX)?;
+    let mut text = read_file(disk, &path, LOCATION_FILE_BYTES_MAX)?;
     if text.last() == Some(&b'\n') {
         text.pop();
     }
