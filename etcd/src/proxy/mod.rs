@@ -44,7 +44,7 @@ use crate::connections::{ConnectionSlots, raise_descriptor_limit};
 use crate::discovery::{self, DiscoveryService};
 use crate::log;
 use crate::metrics::{Metrics, Process, StoreCounts, graphite, legacy};
-use crate::server::data_dir::tell_strangers;
+use crate::server::data_dir::warn_of_unknown_files;
 use crate::server::signals::Signals;
 use crate::server::{CLOSE_TIMEOUT, DataDirError, Exit, Role, fail, listen, now, role_of};
 use crate::systemd::{ServiceEnvironment, report_status};
@@ -163,7 +163,7 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
         ConnectionSlots::of_proxy(raise_descriptor_limit(), config.listen_client_urls.iter().count())?;
     let acceptors = Acceptors::of_proxy(config)?;
     disk.create_dir_all(&config.data_dir)?;
-    tell_strangers(&disk.list(&config.data_dir)?, &config.data_dir);
+    warn_of_unknown_files(&disk.list(&config.data_dir)?, &config.data_dir);
     let file = ClusterFile::in_data_dir(disk, &config.data_dir)?;
     let connector = Connector::new(tls::dialer(config)?, &config.proxy);
     let peer_urls = match file.read()? {

@@ -78,7 +78,7 @@ pub(super) enum BeginError {
     #[error("member {0} has already been bootstrapped")]
     Bootstrapped(MemberId),
     #[error("failed to join discovery cluster ({})", .0.source)]
-    Discovery(Box<DiscoveryFailed>),
+    Discovery(Box<DiscoveryFailure>),
     #[error("discovery cluster {0} has duplicate url")]
     DuplicateUrl(InitialCluster),
     #[error("cannot fetch cluster info from peer urls: {0}")]
@@ -114,7 +114,7 @@ pub(super) enum BeginError {
 
 /// What did not work, and what the log says about it.
 #[derive(Debug)]
-pub(super) struct DiscoveryFailed {
+pub(super) struct DiscoveryFailure {
     pub(super) source: DiscoveryError,
     lines: Vec<LogLine>,
 }
@@ -189,7 +189,7 @@ pub(super) async fn remember_others<D: Disk>(
     cluster: &InitialCluster,
     dialer: &Dialer,
 ) {
-    if !opened.knows_nobody() {
+    if !opened.has_no_peers() {
         return;
     }
     let mut others = peers::named(disk, config).map(|peers| peers.urls).unwrap_or_else(|error| {
@@ -222,7 +222,7 @@ async fn found(config: &Config, cluster: InitialCluster, dialer: &Dialer) -> Res
     if let Some(discovery) = &config.discovery {
         let found = discover(config, discovery, &founding).await.map_err(|source| {
             let lines = source.lines(config, discovery);
-            BeginError::Discovery(Box::new(DiscoveryFailed { source, lines }))
+            BeginError::Discovery(Box::new(DiscoveryFailure { source, lines }))
         })?;
         if has_url_twice(&found) {
             return Err(BeginError::DuplicateUrl(found));
@@ -337,7 +337,7 @@ fn match_members(
 /// Whether at least one of the others says that its cluster speaks a version of ours, and nobody says otherwise.
 /// Who cannot be asked does not count: another member may be down when this one comes.
 async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
-    let mut heard = false;
+    let mut any_version = false;
     for peer in others {
         let id = peer.id;
         let version = match info::version_of(dialer, &peer.peer_urls, JOIN_TIME_MAX).await {
@@ -367,10 +367,10 @@ async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
                 );
                 return false;
             }
-            Some(_) => heard = true,
+            Some(_) => any_version = true,
         }
     }
-    heard
+    any_version
 }
 
 /// The peer URLs of all listed members but this one, sorted.

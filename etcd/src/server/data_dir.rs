@@ -129,7 +129,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
             }
         }
     }
-    tell_strangers(&names, &layout.data);
+    warn_of_unknown_files(&names, &layout.data);
     let backend = layout.snap.join("db");
     if disk.kind(&layout.member)?.is_some()
         && disk.kind(&layout.snap)?.is_some()
@@ -141,7 +141,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
 }
 
 /// Tells the log what is in a data dir that does not belong there.
-pub(crate) fn tell_strangers(names: &[OsString], data_dir: &Path) {
+pub(crate) fn warn_of_unknown_files(names: &[OsString], data_dir: &Path) {
     let known = ["member", "proxy", "snap", "wal", ".touch"];
     for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
         log::warning!(

@@ -48,10 +48,10 @@ pub(super) struct Inner {
     pub(super) membership: ArcSwap<Membership>,
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
-    pub(super) calls: mpsc::Sender<Order>,
+    pub(super) loop_requests: mpsc::Sender<LoopRequest>,
     /// How often the store or the loop was asked since the last batch was written: whether anybody would have
     /// to wait for a sync on the main thread.
-    pub(super) asked: AtomicU64,
+    pub(super) requests_since_write: AtomicU64,
     /// When the process started, and when it last became, or got, a leader.
     pub(super) started: UnixNanos,
     pub(super) leader_since: AtomicU64,
@@ -115,13 +115,13 @@ impl SharedStatus {
 }
 
 /// What the loop is asked for.
-pub(super) enum Order {
+pub(super) enum LoopRequest {
     /// Something of the node.
     Call(Call<Caller>),
     /// The lowest version of all members, `None` if one of them did not answer.
     LowestVersion(Option<Version>),
     /// To be told that the loop turns.
-    Turn(oneshot::Sender<()>),
+    Ping(oneshot::Sender<()>),
 }
 
 impl Handle {
@@ -153,25 +153,25 @@ impl Handle {
         }
     }
 
-    async fn ask(&self, request: v2::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
+    async fn propose(&self, request: v2::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
         if request.verb == v2::Verb::QuorumGet && self.inner.status.reads_are_current() {
             let store = self.inner.store.read();
             return Ok(store.get(&request.path, request.recursive, request.sorted)?);
         }
-        self.inner.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.requests_since_write.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let (command, caller) = (Command::V2(request), Caller::Submit(reply));
         let call = Call::Propose { command, began: began.map(clock::moment_of), caller };
-        if self.inner.calls.send(Order::Call(call)).await.is_err() {
+        if self.inner.loop_requests.send(LoopRequest::Call(call)).await.is_err() {
             return Err(Unavailable::Stopped.into());
         }
         answer.await.unwrap_or(Err(SubmitError::Unavailable(Unavailable::Stopped)))
     }
 
     /// Returns once the member's loop has taken this call, and not while it hangs.
-    pub(super) async fn turn(&self) {
+    pub(super) async fn ping(&self) {
         let (reply, answer) = oneshot::channel();
-        if self.inner.calls.send(Order::Turn(reply)).await.is_err() || answer.await.is_err() {
+        if self.inner.loop_requests.send(LoopRequest::Ping(reply)).await.is_err() || answer.await.is_err() {
             // The loop has ended; whoever waits for its end says so.
             std::future::pending().await
         }
@@ -199,7 +199,7 @@ impl Handle {
         }
         let (reply, answer) = oneshot::channel();
         let call = Call::Configure { change, caller: Caller::Configure(reply) };
-        if self.inner.calls.send(Order::Call(call)).await.is_err() {
+        if self.inner.loop_requests.send(LoopRequest::Call(call)).await.is_err() {
             return Err(Unavailable::Stopped.into());
         }
         answer.await.unwrap_or(Err(ChangeError::Unavailable(Unavailable::Stopped)))
@@ -208,15 +208,15 @@ impl Handle {
 
 impl Backend for Handle {
     async fn submit(&self, request: v2::Request) -> Result<Event, SubmitError> {
-        self.ask(request, None).await
+        self.propose(request, None).await
     }
 
     async fn submit_begun(&self, request: v2::Request, began: Instant) -> Result<Event, SubmitError> {
-        self.ask(request, Some(began)).await
+        self.propose(request, Some(began)).await
     }
 
     fn store(&self) -> RwLockReadGuard<'_, Store> {
-        self.inner.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.requests_since_write.fetch_add(1, Ordering::Relaxed);
         self.inner.store.read()
     }
 
@@ -267,11 +267,11 @@ impl Backend for Handle {
     }
 
     fn figures(&self) -> MemberFigures {
-        let calls = &self.inner.calls;
+        let requests = &self.inner.loop_requests;
         let mut history = HistoryReach::of(&self.inner.store.read());
         history.oldest_age = self.inner.ages.lock().of(history.oldest_index, Instant::now());
         MemberFigures {
-            calls_waiting: calls.max_capacity() - calls.capacity(),
+            calls_waiting: requests.max_capacity() - requests.capacity(),
             history,
             peers: self.inner.transport.measures(),
         }

@@ -28,7 +28,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_BACK_DELAY: Duration = Duration::from_millis(500);
 
 /// A sync that takes longer is better waited for on the thread.
-const SYNC_HERE_MAX: Duration = Duration::from_millis(1);
+const INLINE_SYNC_MAX: Duration = Duration::from_millis(1);
 
 /// More than a record of the log takes beside the data of its entry.
 const RECORD_BYTES: usize = 128;
@@ -46,7 +46,7 @@ pub(super) enum Job {
 }
 
 /// What the thread has to say.
-pub(super) enum Done {
+pub(super) enum LogOutcome {
     /// This batch and all before it are in the log, and durable if it asked for that, since then.
     Written(Batch, Instant),
     /// The mark is durable.
@@ -80,7 +80,7 @@ impl<D: Disk> LogThread<D> {
     /// Starts the thread.
     pub(super) fn spawn(
         wal: Wal<D>,
-        done: UnboundedSender<Done>,
+        done: UnboundedSender<LogOutcome>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<LogThread<D>> {
         let (jobs, waiting) = channel();
@@ -90,13 +90,13 @@ impl<D: Disk> LogThread<D> {
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             if let Err(error) = run(&writing, &waiting, &done) {
                 save_displaced(&writing.lock().wal, &error);
-                let _ = done.send(Done::Failed(error));
+                let _ = done.send(LogOutcome::Failed(error));
             }
         })?;
         Ok(LogThread { jobs: Some(jobs), thread: Some(thread), writer, under_way: 0 })
     }
 
-    /// Hands a job over. A thread that has ended said why by [`Done::Failed`].
+    /// Hands a job over. A thread that has ended said why by [`LogOutcome::Failed`].
     pub(super) fn send(&mut self, job: Job) {
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;
@@ -104,7 +104,7 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Hands over a job that is not answered by a [`Done`].
+    /// Hands over a job that is not answered by a [`LogOutcome`].
     pub(super) fn send_uncounted(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(job);
@@ -129,7 +129,7 @@ impl<D: Disk> LogThread<D> {
             return None;
         }
         let mut writer = self.writer.try_lock()?;
-        if writer.last_sync > SYNC_HERE_MAX {
+        if writer.last_sync > INLINE_SYNC_MAX {
             return None;
         }
         // A new segment may have to wait for a descriptor, which the caller's thread frees.
@@ -194,7 +194,7 @@ fn save_displaced<D: Disk>(wal: &Wal<D>, error: &WalError) {
 fn run<D: Disk>(
     writer: &Mutex<Writer<D>>,
     jobs: &Receiver<Job>,
-    done: &UnboundedSender<Done>,
+    done: &UnboundedSender<LogOutcome>,
 ) -> Result<(), WalError> {
     let mut batches = Vec::new();
     loop {
@@ -220,7 +220,7 @@ fn run<D: Disk>(
                 Job::MarkSnapshot(at) => {
                     sync(&mut writer, &mut batches, done)?;
                     writer.wal.append_snapshot(at)?;
-                    let _ = done.send(Done::Marked(at));
+                    let _ = done.send(LogOutcome::Marked(at));
                 }
                 Job::MarkReceived(at, marked) => {
                     let result =
@@ -237,7 +237,7 @@ fn run<D: Disk>(
                 }
                 Job::Release(index) => {
                     writer.wal.release_before(index);
-                    let _ = done.send(Done::Released);
+                    let _ = done.send(LogOutcome::Released);
                 }
             }
             next = jobs.try_recv().ok();
@@ -262,14 +262,14 @@ fn wait<D: Disk>(writer: &Mutex<Writer<D>>, jobs: &Receiver<Job>) -> Result<Opti
 fn sync<D: Disk>(
     writer: &mut Writer<D>,
     batches: &mut Vec<Batch>,
-    done: &UnboundedSender<Done>,
+    done: &UnboundedSender<LogOutcome>,
 ) -> Result<(), WalError> {
     if batches.iter().any(|batch| batch.must_sync) {
         writer.sync()?;
     }
     for batch in batches.drain(..) {
         // Nobody listens once the server stops.
-        let _ = done.send(Done::Written(batch, writer.synced));
+        let _ = done.send(LogOutcome::Written(batch, writer.synced));
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 pub use self::log_location::LogLocationError;
 use self::log_thread::LogThread;
 use self::network::{Links, Network};
-use self::node_loop::{Ended, Hands, Node, NodeLoop};
+use self::node_loop::{ExitReason, LoopParts, Node, NodeLoop};
 use self::publish::Publication;
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
@@ -168,8 +168,8 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     let metrics = Arc::new(Metrics::new().with_timers(config.trace));
     let (stop, stopping) = watch::channel(false);
     // Other members are heard until the loop has ended: a leader that stops has something to say to them.
-    let (fall_silent, silent) = watch::channel(false);
-    let Running { handle, ready, transport, mut node_loop } =
+    let (stop_peers, peers_stopping) = watch::channel(false);
+    let RunningMember { handle, ready, transport, mut node_loop } =
         start_member(opened, &config, dialer, metrics.clone(), stopping.clone())?;
 
     let mut tasks = JoinSet::new();
@@ -179,7 +179,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     let member = Arc::new(handle.clone());
     let watched = handle.clone();
     let informed =
-        report_status(manager, handle.summary(), || watched.summary(), async || watched.turn().await);
+        report_status(manager, handle.summary(), || watched.summary(), async || watched.ping().await);
     tokio::pin!(informed);
     for (listener, acceptor) in peer_listeners {
         let served = peers::serve(
@@ -187,7 +187,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
             acceptor,
             member.clone(),
             transport.clone(),
-            silent.clone(),
+            peers_stopping.clone(),
             slots.clone(),
         );
         connections.spawn(served);
@@ -234,7 +234,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     }
     stop.send_replace(true);
     disk.stop_waiting();
-    fall_silent.send_replace(true);
+    stop_peers.send_replace(true);
     context.stop_logins();
     tasks.abort_all();
     let closed = async { while connections.join_next().await.is_some() {} };
@@ -242,13 +242,13 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
         log::warning!("etcdmain", "some connections were not finished and are cut off");
     }
     match ended {
-        Ended::Stopped => Ok(exit),
-        Ended::Removed => {
+        ExitReason::Stopped => Ok(exit),
+        ExitReason::Removed => {
             log::error!("etcdserver", "{ended}");
             log::info!("etcdserver", "the data-dir used by this member must be removed.");
             Ok(Exit::Removed)
         }
-        Ended::Fatal(_) | Ended::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
+        ExitReason::Fatal(_) | ExitReason::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
     }
 }
 
@@ -268,11 +268,11 @@ fn client_threads(config: &Config) -> anyhow::Result<ClientThreads> {
 }
 
 /// A member whose loop runs.
-struct Running {
+struct RunningMember {
     handle: Handle,
     ready: oneshot::Receiver<()>,
     transport: Transport,
-    node_loop: JoinHandle<Ended>,
+    node_loop: JoinHandle<ExitReason>,
 }
 
 fn start_member<D: Disk>(
@@ -281,12 +281,12 @@ fn start_member<D: Disk>(
     dialer: Dialer,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
-) -> anyhow::Result<Running> {
-    let (calls, calls_taken) = mpsc::channel(CALLS_WAITING_MAX);
-    let (done, written) = mpsc::unbounded_channel();
+) -> anyhow::Result<RunningMember> {
+    let (loop_sender, loop_requests) = mpsc::channel(CALLS_WAITING_MAX);
+    let (log_sender, log_outcomes) = mpsc::unbounded_channel();
     let (saved, snapshots_saved) = mpsc::unbounded_channel();
-    let (made_ready, ready) = oneshot::channel();
-    let (heard, inbound) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let (ready_sender, ready) = oneshot::channel();
+    let (inbound_sender, inbound) = mpsc::channel(MESSAGES_WAITING_MAX);
 
     let started = opened.start.now;
     let from = &opened.start.snapshot;
@@ -309,7 +309,7 @@ fn start_member<D: Disk>(
         clock: clock::now,
     };
     let files = Arc::new(SnapshotFiles(opened.snapshots.clone()));
-    let transport = Transport::new(local, dialer.clone(), files, heard, config.election());
+    let transport = Transport::new(local, dialer.clone(), files, inbound_sender, config.election());
     let ages = Ages::since(opened.store.index(), Instant::now());
     if let Some(timers) = metrics.timers() {
         transport.time(timers.clone());
@@ -324,15 +324,15 @@ fn start_member<D: Disk>(
         store: RwLock::new(opened.store),
         status: SharedStatus::default(),
         progress: Mutex::new(Vec::new()),
-        calls,
-        asked: AtomicU64::new(0),
+        loop_requests: loop_sender,
+        requests_since_write: AtomicU64::new(0),
         started,
         leader_since: AtomicU64::new(0),
         ages: Mutex::new(ages),
         transport: transport.clone(),
     });
     let handle = Handle::new(inner.clone());
-    let log = LogThread::spawn(opened.wal, done, metrics.clone())?;
+    let log = LogThread::spawn(opened.wal, log_sender, metrics.clone())?;
     let snapshotter = Snapshotter::new(opened.snapshots, from, saved, metrics.clone());
     let publication = Publication::of(config);
     let node_config = node::Config {
@@ -345,10 +345,10 @@ fn start_member<D: Disk>(
     };
     let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
-    let hands = Hands { log, written, snapshotter, links, dialer };
-    let node_loop = NodeLoop::new(node, inner, config.heartbeat(), hands, publication, made_ready, metrics);
-    let node_loop = tokio::spawn(node_loop.run(is_new, calls_taken, snapshots_saved, inbound, stopping));
-    Ok(Running { handle, ready, transport, node_loop })
+    let parts = LoopParts { log, log_outcomes, snapshotter, links, dialer };
+    let node_loop = NodeLoop::new(node, inner, config.heartbeat(), parts, publication, ready_sender, metrics);
+    let node_loop = tokio::spawn(node_loop.run(is_new, loop_requests, snapshots_saved, inbound, stopping));
+    Ok(RunningMember { handle, ready, transport, node_loop })
 }
 
 /// The member's snapshots, for followers that are far behind.
@@ -390,7 +390,7 @@ impl Network for Transport {
         self.remove_peer(id);
     }
 
-    fn is_foreign(&self, id: MemberId) -> bool {
+    fn lacks_extensions(&self, id: MemberId) -> bool {
         self.active_since(id).is_some() && self.features(id) != peers::Features::OURS
     }
 }

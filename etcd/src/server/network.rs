@@ -23,7 +23,7 @@ pub(super) trait Network: Send + Sync + 'static {
     fn remove(&self, id: MemberId);
 
     /// Whether a member that is connected now does not understand what ours do.
-    fn is_foreign(&self, id: MemberId) -> bool;
+    fn lacks_extensions(&self, id: MemberId) -> bool;
 }
 
 /// Keeps the network in step with the membership.
@@ -40,7 +40,7 @@ pub(super) struct Links {
 
 impl Links {
     /// Begins with the members that a joining one was told of, before the log tells of them.
-    pub(super) fn new(own: MemberId, network: Arc<dyn Network>, told_of: &[Peer]) -> Links {
+    pub(super) fn new(own: MemberId, network: Arc<dyn Network>, known: &[Peer]) -> Links {
         let mut links = Links {
             own,
             network,
@@ -48,7 +48,7 @@ impl Links {
             removed: BTreeSet::new(),
             extended: BTreeSet::new(),
         };
-        for peer in told_of.iter().filter(|peer| peer.id != own) {
+        for peer in known.iter().filter(|peer| peer.id != own) {
             links.link(peer);
         }
         links
@@ -63,8 +63,8 @@ impl Links {
     pub(super) fn follow(&mut self, membership: &Membership) {
         let own = self.own;
         let ours = Features::OURS.to_string();
-        let says_so = membership.features.iter().filter(|(_, features)| **features == ours);
-        self.extended = says_so.map(|(id, _)| *id).collect();
+        let supporting = membership.features.iter().filter(|(_, features)| **features == ours);
+        self.extended = supporting.map(|(id, _)| *id).collect();
         for peer in membership.members.values().filter(|peer| peer.id != own) {
             self.link(peer);
         }
@@ -88,7 +88,7 @@ impl Links {
     /// Whether a member is of our kind: it said so in the log when it started, and does not say otherwise now. What
     /// stands in the log holds for one that is down, too; and all members go by the same.
     pub(super) fn is_extended(&self, id: MemberId) -> bool {
-        self.extended.contains(&id) && !self.network.is_foreign(id)
+        self.extended.contains(&id) && !self.network.lacks_extensions(id)
     }
 
     /// Whether the member `by` can know that this one has been removed: one that has published itself in the log, or one
@@ -113,9 +113,9 @@ mod tests {
 
     use super::*;
     #[derive(Default)]
-    struct Noted(Mutex<Vec<String>>);
+    struct RecordedCalls(Mutex<Vec<String>>);
 
-    impl Network for Noted {
+    impl Network for RecordedCalls {
         fn send(&self, _: Vec<Message>) {}
         fn add(&self, id: MemberId, urls: &[String]) {
             self.0.lock().push(format!("add {id} {}", urls.join(",")));
@@ -126,15 +126,15 @@ mod tests {
         fn remove(&self, id: MemberId) {
             self.0.lock().push(format!("remove {id}"));
         }
-        fn is_foreign(&self, id: MemberId) -> bool {
+        fn lacks_extensions(&self, id: MemberId) -> bool {
             id == MemberId(3)
         }
     }
 
     #[test]
     fn only_what_has_changed_is_told() {
-        let noted = Arc::new(Noted::default());
-        let mut links = Links::new(MemberId(1), noted.clone(), &[]);
+        let recorded = Arc::new(RecordedCalls::default());
+        let mut links = Links::new(MemberId(1), recorded.clone(), &[]);
         let mut membership = Membership::default();
         let put = |membership: &mut Membership, id: u64, url: &str| {
             let peer = Peer {
@@ -163,6 +163,6 @@ mod tests {
         membership.removed.insert(MemberId(2));
         links.follow(&membership);
         links.follow(&membership);
-        assert_eq!(*noted.0.lock(), ["add 2 b", "add 3 c", "update 3 d", "remove 2"]);
+        assert_eq!(*recorded.0.lock(), ["add 2 b", "add 3 c", "update 3 d", "remove 2"]);
     }
 }

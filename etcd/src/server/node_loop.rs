@@ -18,8 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::clock;
 use super::fatal::Fatal;
-use super::handle::{Inner, Order};
-use super::log_thread::{Done, Job, LogThread};
+use super::handle::{Inner, LoopRequest};
+use super::log_thread::{Job, LogOutcome, LogThread};
 use super::network::Links;
 use super::notices::{log_leader, log_member, log_notice, log_version};
 use super::publish::Publication;
@@ -40,16 +40,16 @@ const MESSAGES_PER_TURN_MAX: usize = 1024;
 const AGE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the store and the loop are asked for one write.
-const ASKED_BY_A_WRITE: u64 = 1;
+const REQUESTS_OF_ONE_WRITE: u64 = 1;
 
 /// The node of a server.
 pub(super) type Node = node::Node<Store, Caller>;
 
 /// What the loop works with.
-pub(super) struct Hands<D: Disk> {
+pub(super) struct LoopParts<D: Disk> {
     pub(super) log: LogThread<D>,
     /// What its thread says.
-    pub(super) written: UnboundedReceiver<Done>,
+    pub(super) log_outcomes: UnboundedReceiver<LogOutcome>,
     pub(super) snapshotter: Snapshotter<D>,
     pub(super) links: Links,
     /// Reaches other members' pages.
@@ -57,14 +57,14 @@ pub(super) struct Hands<D: Disk> {
 }
 
 /// A snapshot message and the store that it holds.
-struct Parsed {
+struct ParsedSnapshot {
     message: Message,
     store: Result<Store, String>,
 }
 
 /// Why the loop ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ExitReason {
     #[error("stopped")]
     Stopped,
     /// A change of the members took this one out, or another member says so.
@@ -80,12 +80,12 @@ pub(super) enum Ended {
     Fatal(#[from] Fatal),
 }
 
-impl From<End> for Ended {
-    fn from(end: End) -> Ended {
+impl From<End> for ExitReason {
+    fn from(end: End) -> ExitReason {
         match end {
-            End::Stopped => Ended::Stopped,
-            End::Removed => Ended::Removed,
-            End::TooOld(version) => Ended::TooOld(version),
+            End::Stopped => ExitReason::Stopped,
+            End::Removed => ExitReason::Removed,
+            End::TooOld(version) => ExitReason::TooOld(version),
         }
     }
 }
@@ -120,14 +120,14 @@ pub(super) struct NodeLoop<D: Disk> {
     ready: Option<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
     /// When the first append came that is not answered yet, if appends are timed.
-    append_heard: Option<Instant>,
+    append_received: Option<Instant>,
     next_age: Instant,
     links: Links,
     /// Where snapshots go whose text was read.
-    parsed: UnboundedSender<Parsed>,
-    snapshots_parsed: UnboundedReceiver<Parsed>,
+    parsed: UnboundedSender<ParsedSnapshot>,
+    snapshots_parsed: UnboundedReceiver<ParsedSnapshot>,
     /// What the log's thread says.
-    written: UnboundedReceiver<Done>,
+    log_outcomes: UnboundedReceiver<LogOutcome>,
 }
 
 impl<D: Disk> NodeLoop<D> {
@@ -135,12 +135,12 @@ impl<D: Disk> NodeLoop<D> {
         node: Node,
         inner: Arc<Inner>,
         heartbeat: Duration,
-        hands: Hands<D>,
+        parts: LoopParts<D>,
         publication: Publication,
         ready: oneshot::Sender<()>,
         metrics: Arc<Metrics>,
     ) -> NodeLoop<D> {
-        let Hands { log, written, snapshotter, links, dialer } = hands;
+        let LoopParts { log, log_outcomes, snapshotter, links, dialer } = parts;
         let (parsed, snapshots_parsed) = mpsc::unbounded_channel();
         NodeLoop {
             node,
@@ -152,12 +152,12 @@ impl<D: Disk> NodeLoop<D> {
             dialer,
             ready: Some(ready),
             metrics,
-            append_heard: None,
+            append_received: None,
             next_age: Instant::now(),
             links,
             parsed,
             snapshots_parsed,
-            written,
+            log_outcomes,
         }
     }
 
@@ -166,11 +166,11 @@ impl<D: Disk> NodeLoop<D> {
     pub(super) async fn run(
         mut self,
         is_new: bool,
-        mut orders: Receiver<Order>,
-        mut saved: UnboundedReceiver<snapshots::Saved>,
+        mut requests: Receiver<LoopRequest>,
+        mut saved: UnboundedReceiver<snapshots::SavedSnapshot>,
         mut inbound: Receiver<Inbound>,
         mut stop: watch::Receiver<bool>,
-    ) -> Ended {
+    ) -> ExitReason {
         let mut ticks = tokio::time::interval(self.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.links.follow(self.node.membership());
@@ -180,7 +180,7 @@ impl<D: Disk> NodeLoop<D> {
         let mut stopping = false;
         let ended = loop {
             // Time first: it must pass under any load. Whatever wakes the loop, all that waits is taken in.
-            let heard = tokio::select! {
+            let handled = tokio::select! {
                 biased;
                 _ = ticks.tick() => {
                     self.tick();
@@ -192,20 +192,20 @@ impl<D: Disk> NodeLoop<D> {
                     self.node.stop(|id| links.is_extended(id), clock::moment());
                     Ok(())
                 }
-                Some(done) = self.written.recv() => self.log_says(done),
-                Some(inbound) = inbound.recv() => self.hear(inbound),
-                Some(order) = orders.recv() => {
-                    self.take(order);
+                Some(outcome) = self.log_outcomes.recv() => self.on_log_outcome(outcome),
+                Some(inbound) = inbound.recv() => self.on_inbound(inbound),
+                Some(request) = requests.recv() => {
+                    self.on_request(request);
                     Ok(())
                 }
                 Some(saved) = saved.recv() => self.snapshot_saved(saved),
-                Some(Parsed { message, store }) = self.snapshots_parsed.recv() => {
+                Some(ParsedSnapshot { message, store }) = self.snapshots_parsed.recv() => {
                     self.node.snapshot_read(message, store, clock::moment());
                     Ok(())
                 }
             };
-            let taken = heard.and_then(|()| self.take_in(&mut inbound, &mut orders));
-            let carried_out = match taken {
+            let drained = handled.and_then(|()| self.drain_queues(&mut inbound, &mut requests));
+            let carried_out = match drained {
                 Ok(()) => self.carry_out().await,
                 Err(ended) => Err(ended),
             };
@@ -216,47 +216,47 @@ impl<D: Disk> NodeLoop<D> {
         self.end(ended)
     }
 
-    async fn begin(&mut self, is_new: bool) -> Result<(), Ended> {
+    async fn begin(&mut self, is_new: bool) -> Result<(), ExitReason> {
         self.carry_out().await?;
         self.node.begin(is_new);
         self.carry_out().await
     }
 
     /// Takes what else waits, so that the node thinks about all of it once.
-    fn take_in(
+    fn drain_queues(
         &mut self,
         inbound: &mut Receiver<Inbound>,
-        orders: &mut Receiver<Order>,
-    ) -> Result<(), Ended> {
-        while let Ok(done) = self.written.try_recv() {
-            self.log_says(done)?;
+        requests: &mut Receiver<LoopRequest>,
+    ) -> Result<(), ExitReason> {
+        while let Ok(outcome) = self.log_outcomes.try_recv() {
+            self.on_log_outcome(outcome)?;
         }
         for _ in 0..MESSAGES_PER_TURN_MAX {
             let Ok(inbound) = inbound.try_recv() else { break };
-            self.hear(inbound)?;
+            self.on_inbound(inbound)?;
         }
         for _ in 0..CALLS_PER_TURN_MAX {
-            let Ok(order) = orders.try_recv() else { break };
-            self.take(order);
+            let Ok(request) = requests.try_recv() else { break };
+            self.on_request(request);
         }
         Ok(())
     }
 
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Call(call) => self.node.call(call, clock::moment()),
-            Order::LowestVersion(lowest) => self.node.versions_known(lowest, clock::moment()),
-            Order::Turn(reply) => drop(reply.send(())),
+    fn on_request(&mut self, request: LoopRequest) {
+        match request {
+            LoopRequest::Call(call) => self.node.call(call, clock::moment()),
+            LoopRequest::LowestVersion(lowest) => self.node.versions_known(lowest, clock::moment()),
+            LoopRequest::Ping(reply) => drop(reply.send(())),
         }
     }
 
     /// What the network has to say. The end, if another member says that this one is none any more.
-    fn hear(&mut self, inbound: Inbound) -> Result<(), Ended> {
+    fn on_inbound(&mut self, inbound: Inbound) -> Result<(), ExitReason> {
         match inbound {
             Inbound::Message(message) => {
                 let is_append = message.kind() == Kind::Append && !self.node.is_reading_snapshot();
                 if is_append && self.metrics.timers().is_some() {
-                    self.append_heard.get_or_insert_with(Instant::now);
+                    self.append_received.get_or_insert_with(Instant::now);
                 }
                 self.node.receive(message, clock::moment());
             }
@@ -266,7 +266,7 @@ impl<D: Disk> NodeLoop<D> {
             // What Go members do not understand is used as long as there is none among the members.
             Inbound::PeerChanged => self.node.set_extended(self.links.all_extended()),
             Inbound::RemovedAccordingTo(by) if self.links.may_say_removed(by, self.node.membership()) => {
-                return Err(Ended::Removed);
+                return Err(ExitReason::Removed);
             }
             Inbound::RemovedAccordingTo(by) => log::debug!(
                 "etcdserver",
@@ -276,18 +276,18 @@ impl<D: Disk> NodeLoop<D> {
         Ok(())
     }
 
-    fn log_says(&mut self, done: Done) -> Result<(), Ended> {
-        match done {
-            Done::Failed(error) => return Err(Fatal::from(error).into()),
-            Done::Written(batch, at) => self.node.written(batch, clock::moment_of(at)),
-            Done::Marked(at) => self.node.snapshot_marked(at, clock::moment()),
-            Done::Released => {}
+    fn on_log_outcome(&mut self, outcome: LogOutcome) -> Result<(), ExitReason> {
+        match outcome {
+            LogOutcome::Failed(error) => return Err(Fatal::from(error).into()),
+            LogOutcome::Written(batch, at) => self.node.written(batch, clock::moment_of(at)),
+            LogOutcome::Marked(at) => self.node.snapshot_marked(at, clock::moment()),
+            LogOutcome::Released => {}
         }
         self.log.answered();
         Ok(())
     }
 
-    fn snapshot_saved(&mut self, saved: snapshots::Saved) -> Result<(), Ended> {
+    fn snapshot_saved(&mut self, saved: snapshots::SavedSnapshot) -> Result<(), ExitReason> {
         let metadata = saved.0.map_err(Fatal::from)?;
         self.snapshotter.saved(metadata.term, metadata.index);
         self.node.snapshot_saved(metadata, clock::moment());
@@ -318,10 +318,10 @@ impl<D: Disk> NodeLoop<D> {
     }
 
     /// Does what the node says until it has nothing more to say.
-    async fn carry_out(&mut self) -> Result<(), Ended> {
-        let mut spoke = false;
+    async fn carry_out(&mut self) -> Result<(), ExitReason> {
+        let mut acted = false;
         while let Some(action) = self.node.poll(clock::moment()) {
-            spoke = true;
+            acted = true;
             match action {
                 Action::Send(messages) => self.send(messages),
                 Action::Persist(batch) => self.persist(batch)?,
@@ -357,7 +357,7 @@ impl<D: Disk> NodeLoop<D> {
         }
         self.metrics.proposals_pending(self.node.waiting());
         self.metrics.queues(self.log.under_way(), self.node.held());
-        if spoke {
+        if acted {
             self.publish_status();
         }
         Ok(())
@@ -370,24 +370,24 @@ impl<D: Disk> NodeLoop<D> {
         tokio::spawn(async move {
             let lowest = versions::lowest(inner.id, &dialer, &members).await;
             // The loop may have ended meanwhile.
-            let _ = inner.calls.send(Order::LowestVersion(lowest)).await;
+            let _ = inner.loop_requests.send(LoopRequest::LowestVersion(lowest)).await;
         });
     }
 
     fn send(&mut self, messages: Vec<Message>) {
-        if let (Some(heard), Some(timers)) = (self.append_heard, self.metrics.timers())
+        if let (Some(heard), Some(timers)) = (self.append_received, self.metrics.timers())
             && messages.iter().any(|message| message.kind() == Kind::AppendResponse)
         {
             timers.append_handled(heard.elapsed());
-            self.append_heard = None;
+            self.append_received = None;
         }
         self.links.send(messages);
     }
 
     /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
     fn persist(&mut self, batch: Batch) -> Result<(), Fatal> {
-        let others =
-            self.inner.asked.swap(0, Ordering::Relaxed) > ASKED_BY_A_WRITE || self.node.waiting() > 1;
+        let others = self.inner.requests_since_write.swap(0, Ordering::Relaxed) > REQUESTS_OF_ONE_WRITE
+            || self.node.waiting() > 1;
         let status = self.node.member().status();
         // A leader of others has sent its entries on, and they are to leave before it waits for its own disk.
         let may_wait = status.alone || status.role == Role::Follower;
@@ -478,7 +478,7 @@ impl<D: Disk> NodeLoop<D> {
             let data = message.snapshot_data();
             let store = Store::recover(&data, history).map_err(|error| error.to_string());
             // Nobody listens once the loop has ended.
-            let _ = parsed.send(Parsed { message, store });
+            let _ = parsed.send(ParsedSnapshot { message, store });
         });
     }
 
@@ -486,18 +486,18 @@ impl<D: Disk> NodeLoop<D> {
     // old store.
 
     async fn mark_received(&mut self, at: pb::WalSnapshot) -> Result<(), Fatal> {
-        let (marked, is_marked) = oneshot::channel();
-        self.log.send_uncounted(Job::MarkReceived(at, marked));
-        let Ok(marked) = is_marked.await else { return Err(self.why_the_log_ended().await) };
+        let (sender, receiver) = oneshot::channel();
+        self.log.send_uncounted(Job::MarkReceived(at, sender));
+        let Ok(marked) = receiver.await else { return Err(self.log_failure().await) };
         marked?;
         self.node.received_marked();
         Ok(())
     }
 
     /// The log's thread has ended before it did what it was asked: it has said why.
-    async fn why_the_log_ended(&mut self) -> Fatal {
-        while let Some(done) = self.written.recv().await {
-            if let Done::Failed(error) = done {
+    async fn log_failure(&mut self) -> Fatal {
+        while let Some(outcome) = self.log_outcomes.recv().await {
+            if let LogOutcome::Failed(error) = outcome {
                 return error.into();
             }
         }
@@ -570,7 +570,7 @@ impl<D: Disk> NodeLoop<D> {
     }
 
     /// Answers all that wait and closes the log.
-    fn end(mut self, ended: Ended) -> Ended {
+    fn end(mut self, ended: ExitReason) -> ExitReason {
         for caller in self.node.take_callers() {
             caller.unavailable(Unavailable::Stopped);
         }

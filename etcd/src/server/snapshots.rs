@@ -16,14 +16,14 @@ use crate::log;
 use crate::metrics::Metrics;
 
 /// What a finished snapshot stands for, or why there is none.
-pub(super) struct Saved(pub(super) Result<pb::SnapshotMetadata, SnapError>);
+pub(super) struct SavedSnapshot(pub(super) Result<pb::SnapshotMetadata, SnapError>);
 
 /// How often the newest snapshot is looked for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A snapshot's file, as this server knows it.
 #[derive(Debug, Clone, Copy)]
-struct Newest {
+struct NewestSnapshot {
     term: u64,
     index: u64,
     /// Its bytes when it was first looked for.
@@ -33,9 +33,9 @@ struct Newest {
 /// Writes snapshots, and looks after the newest one. When one is due the node says.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
-    done: UnboundedSender<Saved>,
+    done: UnboundedSender<SavedSnapshot>,
     /// The newest one that was saved or loaded, if there is one.
-    newest: Option<Newest>,
+    newest: Option<NewestSnapshot>,
     next_check: Instant,
     /// Taken, but not saved before the log holds its mark.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
@@ -49,13 +49,17 @@ impl<D: Disk> Snapshotter<D> {
     pub(super) fn new(
         files: Snapshots<D>,
         from: pb::WalSnapshot,
-        done: UnboundedSender<Saved>,
+        done: UnboundedSender<SavedSnapshot>,
         metrics: Arc<Metrics>,
     ) -> Snapshotter<D> {
         Snapshotter {
             files: Arc::new(files),
             done,
-            newest: (from.index > 0).then_some(Newest { term: from.term, index: from.index, len: None }),
+            newest: (from.index > 0).then_some(NewestSnapshot {
+                term: from.term,
+                index: from.index,
+                len: None,
+            }),
             next_check: Instant::now(),
             prepared: None,
             saving: None,
@@ -109,7 +113,7 @@ impl<D: Disk> Snapshotter<D> {
             metrics.snapshot_saved(started.elapsed());
             drop(image);
             // Nobody listens once the server stops.
-            let _ = done.send(Saved(result.map(|()| at)));
+            let _ = done.send(SavedSnapshot(result.map(|()| at)));
         });
         match spawned {
             Ok(thread) => {
@@ -138,14 +142,14 @@ impl<D: Disk> Snapshotter<D> {
             files.save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
         });
         saved.await.map_err(|_| Fatal::Panicked("the task that saves a received snapshot"))??;
-        self.newest = Some(Newest { term, index, len: None });
+        self.newest = Some(NewestSnapshot { term, index, len: None });
         Ok(())
     }
 
     /// The snapshot of an entry is safe.
     pub(super) fn saved(&mut self, term: u64, index: u64) {
         if self.newest.is_none_or(|newest| index >= newest.index) {
-            self.newest = Some(Newest { term, index, len: None });
+            self.newest = Some(NewestSnapshot { term, index, len: None });
         }
         join(self.saving.take_if(|(saving, _)| *saving == index).map(|(_, thread)| thread));
     }

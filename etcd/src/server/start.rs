@@ -38,7 +38,7 @@ pub(super) struct Opened<D: Disk> {
 
 impl<D: Disk> Opened<D> {
     /// Whether it is a member that has heard nothing from its cluster yet.
-    pub(super) fn knows_nobody(&self) -> bool {
+    pub(super) fn has_no_peers(&self) -> bool {
         self.remotes.is_empty() && self.start.entries.is_empty() && self.start.snapshot.index == 0
     }
 }
@@ -80,7 +80,7 @@ pub(super) enum StartError {
          to start anew",
         .0.display()
     )]
-    Unfounded(PathBuf),
+    NeverFounded(PathBuf),
 }
 
 impl StartError {
@@ -246,12 +246,12 @@ fn restart<D: Disk>(
     check_end(disk, layout, &recovered, snapshot.index)?;
     if recovered.state == pb::HardState::default() && snapshot.index == 0 {
         // The first start was cut off between the log and its first entries. Nobody was answered yet.
-        let first = first_again(layout, config, &recovered)?;
+        let first = redo_first_start(layout, config, &recovered)?;
         write_first(&mut wal, &first.0, first.1)?;
         (recovered.entries, recovered.state) = first;
     }
     check_numbers(&recovered, &snapshot)?;
-    tell_meaningless(&recovered.entries);
+    log_meaningless(&recovered.entries);
     check_version(&store, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
@@ -324,7 +324,7 @@ fn check_numbers(recovered: &Recovered, snapshot: &pb::SnapshotMetadata) -> Resu
 
 /// Names the entries that mean nothing, which a former version took from anyone who reached its peer port. No member
 /// carries them out.
-fn tell_meaningless(entries: &[pb::Entry]) {
+fn log_meaningless(entries: &[pb::Entry]) {
     for entry in entries {
         if let Err(why) = check_entry(entry) {
             log::error!(
@@ -337,7 +337,7 @@ fn tell_meaningless(entries: &[pb::Entry]) {
 }
 
 /// What a first start would have written after making the log, had it not been cut off.
-fn first_again(
+fn redo_first_start(
     layout: &Layout,
     config: &Config,
     recovered: &Recovered,
@@ -345,15 +345,15 @@ fn first_again(
     if config.initial_cluster_state == ClusterState::Existing && recovered.entries.is_empty() {
         return Ok((Vec::new(), JOINED));
     }
-    let unfounded = || StartError::Unfounded(layout.wal.clone());
+    let never_founded = || StartError::NeverFounded(layout.wal.clone());
     // What discovery or the DNS said then is not known any more.
-    let founding = Founding::new(config, config.initial_cluster.clone()).map_err(|_| unfounded())?;
+    let founding = Founding::new(config, config.initial_cluster.clone()).map_err(|_| never_founded())?;
     let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
     if found != (founding.id.0, founding.cluster_id.0) {
         if recovered.entries.is_empty() && (!config.peers.is_empty() || config.peers_file.is_some()) {
             return Ok((Vec::new(), JOINED));
         }
-        return Err(unfounded());
+        return Err(never_founded());
     }
     Ok((founding.entries, founding.state))
 }

@@ -212,7 +212,7 @@ async fn a_first_start_that_was_cut_off_is_done_again() {
                 assert_eq!((opened.start.id.0, opened.start.entries.len()), (node_id, entries));
                 assert_eq!(opened.start.state.commit, entries as u64);
             }
-            Err(error) => assert!(!again && matches!(error, StartError::Unfounded(_)), "{more}: {error}"),
+            Err(error) => assert!(!again && matches!(error, StartError::NeverFounded(_)), "{more}: {error}"),
         }
     }
 }
