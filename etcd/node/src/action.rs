@@ -90,7 +90,7 @@ pub enum Action<M, C> {
     /// A snapshot is safe: what the log holds below this index is no longer needed.
     ReleaseLog(u64),
     /// Somebody should know.
-    Tell(Notice),
+    Notify(Notice),
     /// The node has come to its end. Clients that wait are in [`Node::take_callers`](crate::Node::take_callers).
     End(End),
 }
@@ -200,7 +200,7 @@ pub enum Unavailable {
 
 /// A client that is answered as its entry is applied.
 #[derive(Debug)]
-pub struct Answered<C> {
+pub struct AnsweredCall<C> {
     /// Who waited.
     pub caller: C,
     /// For how long.

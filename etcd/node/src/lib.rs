@@ -19,7 +19,7 @@ mod snapshot_policy;
 pub mod time;
 pub mod version;
 
-pub use action::{Action, Answered, Call, Changes, Config, End, Notice, Unavailable};
+pub use action::{Action, AnsweredCall, Call, Changes, Config, End, Notice, Unavailable};
 pub use command::{Command, Outcome};
 pub use machine::StateMachine;
 pub use node::Node;

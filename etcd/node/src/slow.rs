@@ -86,13 +86,13 @@ impl Stages {
 /// When a write was where.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    pub(crate) came: Moment,
+    pub(crate) arrived: Moment,
     pub(crate) proposed: Moment,
 }
 
 /// A batch for the log.
 #[derive(Debug)]
-struct Logged {
+struct LoggedBatch {
     id: BatchId,
     last_index: u64,
     handed: Moment,
@@ -128,14 +128,14 @@ pub(crate) struct Slow {
     /// From here on a request is slow; `None` if nobody wants to know.
     threshold: Option<Duration>,
     /// Those with entries that are not applied yet, in their order.
-    batches: VecDeque<Logged>,
+    batches: VecDeque<LoggedBatch>,
     window_ends: Option<Moment>,
-    lines: u32,
-    more: u64,
+    lines_in_window: u32,
+    suppressed: u64,
     longest: Duration,
     obstacle: String,
     /// Lines that nobody has taken yet.
-    told: Vec<SlowLine>,
+    pending_lines: Vec<SlowLine>,
 }
 
 impl Slow {
@@ -145,17 +145,17 @@ impl Slow {
             threshold: Some(threshold).filter(|threshold| !threshold.is_zero()),
             batches: VecDeque::new(),
             window_ends: None,
-            lines: 0,
-            more: 0,
+            lines_in_window: 0,
+            suppressed: 0,
             longest: Duration::ZERO,
             obstacle: String::new(),
-            told: Vec::new(),
+            pending_lines: Vec::new(),
         }
     }
 
     /// The lines since the last time.
     pub(crate) fn take_lines(&mut self) -> std::vec::Drain<'_, SlowLine> {
-        self.told.drain(..)
+        self.pending_lines.drain(..)
     }
 
     /// What keeps requests from being committed now, for those that get no answer; empty if nothing is known.
@@ -174,7 +174,7 @@ impl Slow {
         if self.batches.len() == BATCHES_MAX {
             self.batches.pop_front();
         }
-        self.batches.push_back(Logged { id, last_index, handed: now, durable: None });
+        self.batches.push_back(LoggedBatch { id, last_index, handed: now, durable: None });
     }
 
     /// This batch, and with it all before, was durable at `at`.
@@ -184,7 +184,7 @@ impl Slow {
         }
     }
 
-    /// Everything up to this index is applied, and told.
+    /// Everything up to this index is applied, and reported.
     pub(crate) fn applied(&mut self, index: u64) {
         while self.batches.front().is_some_and(|batch| batch.last_index <= index) {
             self.batches.pop_front();
@@ -192,12 +192,12 @@ impl Slow {
     }
 
     /// Where the time of a write went that was committed with entries up to `index`, and carried out when `done`.
-    pub(crate) fn stages(&self, path: Times, index: u64, committed: Moment, done: Moment) -> Stages {
+    pub(crate) fn stages(&self, times: Times, index: u64, committed: Moment, done: Moment) -> Stages {
         // Those handed over before it was proposed do not hold it.
-        let mut batches = self.batches.iter().filter(|batch| batch.handed >= path.proposed);
+        let mut batches = self.batches.iter().filter(|batch| batch.handed >= times.proposed);
         let first = batches.next();
         let rest = batches.take_while(|batch| batch.last_index <= index);
-        let (mut disk, mut free) = (Duration::ZERO, path.proposed);
+        let (mut disk, mut free) = (Duration::ZERO, times.proposed);
         for batch in first.into_iter().chain(rest) {
             // One that was not durable yet was not needed: the others were faster than this disk.
             let Some(durable) = batch.durable.filter(|at| *at <= committed) else {
@@ -208,70 +208,70 @@ impl Slow {
             disk += durable - batch.handed.max(free);
             free = free.max(durable);
         }
-        Self::of_path(path, disk, committed, done)
+        Self::of_times(times, disk, committed, done)
     }
 
     /// The same for a write that has no answer yet. Of the log only the batch counts that holds its entry: entries that
     /// came later tell nothing about it.
-    pub(crate) fn stages_so_far(&self, path: Times, now: Moment) -> Stages {
-        let own = self.batches.iter().find(|batch| batch.handed >= path.proposed);
+    pub(crate) fn stages_so_far(&self, times: Times, now: Moment) -> Stages {
+        let own = self.batches.iter().find(|batch| batch.handed >= times.proposed);
         let disk = own.map_or(Duration::ZERO, |batch| batch.durable.unwrap_or(now) - batch.handed);
-        Self::of_path(path, disk, now, now)
+        Self::of_times(times, disk, now, now)
     }
 
-    fn of_path(path: Times, disk: Duration, committed: Moment, done: Moment) -> Stages {
+    fn of_times(times: Times, disk: Duration, committed: Moment, done: Moment) -> Stages {
         Stages {
-            queue: path.proposed - path.came,
+            queue: times.proposed - times.arrived,
             disk,
-            peers: (committed - path.proposed).saturating_sub(disk),
+            peers: (committed - times.proposed).saturating_sub(disk),
             apply: done - committed,
         }
     }
 
     /// Has a line for a request, if it is slow and there were not too many.
-    pub(crate) fn tell(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) {
+    pub(crate) fn report(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) {
         let line = self.line(label, stages, answered, now);
-        self.told.extend(line);
+        self.pending_lines.extend(line);
     }
 
     /// The same for a read.
-    pub(crate) fn tell_read(&mut self, request: &v2::Request, stages: Stages, answered: bool, now: Moment) {
+    pub(crate) fn report_read(&mut self, request: &v2::Request, stages: Stages, answered: bool, now: Moment) {
         if self.threshold.is_some_and(|threshold| stages.sum() >= threshold) {
-            self.tell(&Label::of_request(request), stages, answered, now);
+            self.report(&Label::of_request(request), stages, answered, now);
         }
     }
 
     /// Tells how many had no line, when it is time for that. To be called now and then.
     pub(crate) fn tick(&mut self, now: Moment) {
         let line = self.summary(now);
-        self.told.extend(line);
+        self.pending_lines.extend(line);
     }
 
     fn line(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) -> Option<SlowLine> {
         if stages.sum() < self.threshold? {
             return None;
         }
-        if self.window_ends.is_none_or(|ends| ends <= now) && self.more == 0 {
+        if self.window_ends.is_none_or(|ends| ends <= now) && self.suppressed == 0 {
             self.window_ends = Some(now + WINDOW);
-            self.lines = 0;
+            self.lines_in_window = 0;
         }
-        if self.lines == LINES_MAX {
-            self.more += 1;
+        if self.lines_in_window == LINES_MAX {
+            self.suppressed += 1;
             self.longest = self.longest.max(stages.sum());
             return None;
         }
-        self.lines += 1;
+        self.lines_in_window += 1;
         let others_are_late = !answered && stages.disk + stages.apply < stages.sum() / 2;
         let obstacle = if others_are_late { self.obstacle.clone() } else { String::new() };
         Some(SlowLine::Request { label: label.clone(), stages, answered, obstacle })
     }
 
     fn summary(&mut self, now: Moment) -> Option<SlowLine> {
-        if self.more == 0 || self.window_ends.is_some_and(|ends| now < ends) {
+        if self.suppressed == 0 || self.window_ends.is_some_and(|ends| now < ends) {
             return None;
         }
-        let line = SlowLine::More { count: self.more, longest: self.longest };
-        (self.more, self.longest, self.window_ends) = (0, Duration::ZERO, None);
+        let line = SlowLine::More { count: self.suppressed, longest: self.longest };
+        (self.suppressed, self.longest, self.window_ends) = (0, Duration::ZERO, None);
         Some(line)
     }
 }

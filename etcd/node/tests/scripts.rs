@@ -28,7 +28,7 @@ use bytes::Bytes;
 use goldenscript::{Argument, Command, Context, Runner};
 use node::member::{Applied, Batch, Member, MemberChange, Message, Role, Start, attributes_value};
 use node::time::{Moment, Now};
-use node::{Action, Answered, Call, Config, Node, Notice, Outcome, StateMachine as _};
+use node::{Action, AnsweredCall, Call, Config, Node, Notice, Outcome, StateMachine as _};
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
 use shared::pb;
@@ -227,7 +227,7 @@ impl Cluster {
                 Action::AskVersions if self.is_publishing => self.say(format!("{id} asks for versions")),
                 Action::AskVersions => {}
                 Action::ReleaseLog(index) => host.files.entries.retain(|entry| entry.index > index),
-                Action::Tell(notice) => self.note(id, &notice),
+                Action::Notify(notice) => self.note(id, &notice),
                 Action::End(end) => {
                     self.say(format!("{id} ends: {end:?}"));
                     self.end(id);
@@ -403,7 +403,7 @@ fn write(files: &mut Files, process: &mut Process, batch: Batch, now: Moment) {
 }
 
 /// What is worth a line of what an entry did.
-fn told(applied: Applied, answered: Option<&Answered<u64>>) -> Option<String> {
+fn told(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> Option<String> {
     let caller = answered.map(|answered| answered.caller);
     match (applied, caller) {
         (Applied::Command(_, Outcome::V2(result)), Some(call)) => {

@@ -294,7 +294,7 @@ impl Backend for Handle {
     }
 
     async fn add_member(&self, peer_urls: Vec<String>) -> Result<Peer, ChangeError> {
-        self.check_started("add", || self.members().bears_another())?;
+        self.check_started("add", || self.members().check_addition())?;
         // The time makes the id differ from that of an earlier member with the same URLs.
         let seconds = clock::now().0 / 1_000_000_000;
         let id = MemberId::compute(&peer_urls, "", Some(seconds));
@@ -303,7 +303,7 @@ impl Backend for Handle {
     }
 
     async fn remove_member(&self, id: MemberId) -> Result<(), ChangeError> {
-        self.check_started("remove", || self.members().bears_loss_of(id))?;
+        self.check_started("remove", || self.members().check_removal(id))?;
         self.change(MemberChange::remove(id)).await
     }
 

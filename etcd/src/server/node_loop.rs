@@ -345,10 +345,10 @@ impl<D: Disk> NodeLoop<D> {
                 }
                 Action::AskVersions => self.ask_versions(),
                 Action::ReleaseLog(index) => self.log.send(Job::Release(index)),
-                Action::Tell(Notice::Published) => {
+                Action::Notify(Notice::Published) => {
                     self.publication.log(self.inner.id, self.node.membership());
                 }
-                Action::Tell(notice) => log_notice(self.inner.id, &notice),
+                Action::Notify(notice) => log_notice(self.inner.id, &notice),
                 Action::End(end) => {
                     self.publish_status();
                     return Err(end.into());

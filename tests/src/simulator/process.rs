@@ -304,11 +304,11 @@ impl Process {
                 }
                 Action::AskVersions => out.push(Effect::VersionsDue),
                 Action::ReleaseLog(index) => self.ask(Job::Release(index), out),
-                Action::Tell(Notice::Refused { refusal, .. }) => out.push(Effect::Refused(refusal)),
-                Action::Tell(Notice::SnapshotRefused { why, .. }) => {
+                Action::Notify(Notice::Refused { refusal, .. }) => out.push(Effect::Refused(refusal)),
+                Action::Notify(Notice::SnapshotRefused { why, .. }) => {
                     return Err(Violation::new(format!("a snapshot of a member is refused: {why}")).into());
                 }
-                Action::Tell(_) => {}
+                Action::Notify(_) => {}
                 Action::End(end) => {
                     out.push(Effect::Ended(end));
                     break;

@@ -201,14 +201,14 @@ impl Membership {
 
     /// Whether enough members are started that the cluster keeps its majority with one more member that is not.
     /// A cluster of one may always grow: that is how one is restored.
-    pub fn bears_another(&self) -> Result<(), TooFewStarted> {
+    pub fn check_addition(&self) -> Result<(), TooFewStarted> {
         let members = self.members.len() + 1;
         let started = self.started();
         if started == 1 && members == 2 { Ok(()) } else { TooFewStarted::check(started, members) }
     }
 
     /// Whether enough members are started that the cluster keeps its majority without this one.
-    pub fn bears_loss_of(&self, id: MemberId) -> Result<(), TooFewStarted> {
+    pub fn check_removal(&self, id: MemberId) -> Result<(), TooFewStarted> {
         let lost = self.members.get(&id);
         let members = self.members.len() - usize::from(lost.is_some());
         let started = self.started() - usize::from(lost.is_some_and(Peer::is_started));
@@ -317,12 +317,12 @@ mod tests {
 
     #[test]
     fn growth_and_loss_keep_the_majority() {
-        let bears = |started, silent| membership(started, silent).bears_another().is_ok();
+        let bears = |started, silent| membership(started, silent).check_addition().is_ok();
         assert!(bears(1, 0) && bears(3, 0) && bears(2, 0));
         assert!(!bears(1, 1) && !bears(2, 1));
-        assert!(membership(3, 0).bears_loss_of(MemberId(1)).is_ok());
-        assert!(membership(2, 1).bears_loss_of(MemberId(1)).is_err());
-        assert!(membership(2, 1).bears_loss_of(MemberId(3)).is_ok());
+        assert!(membership(3, 0).check_removal(MemberId(1)).is_ok());
+        assert!(membership(2, 1).check_removal(MemberId(1)).is_err());
+        assert!(membership(2, 1).check_removal(MemberId(3)).is_ok());
     }
 
     #[test]

@@ -8,13 +8,13 @@ use crate::action::{Action, Call, Notice, Unavailable};
 use crate::command::Command;
 use crate::machine::StateMachine;
 use crate::member::{RequestId, Role};
-use crate::reads::Read;
+use crate::reads::PendingRead;
 use crate::slow::{Label, Stages, Times};
 use crate::time::Moment;
 
 /// Who waits for an entry.
 #[derive(Debug)]
-pub(super) struct Waiting<C> {
+pub(super) struct PendingCall<C> {
     pub(super) since: Moment,
     pub(super) caller: C,
     pub(super) times: Times,
@@ -22,14 +22,14 @@ pub(super) struct Waiting<C> {
 }
 
 impl<M: StateMachine, C> Node<M, C> {
-    pub(super) fn take(&mut self, call: Call<C>, deadline: Moment, now: Moment) {
-        if let Some(call) = self.try_take(call, deadline, now) {
+    pub(super) fn accept(&mut self, call: Call<C>, deadline: Moment, now: Moment) {
+        if let Some(call) = self.try_accept(call, deadline, now) {
             self.held.push_back((deadline, call));
         }
     }
 
     /// Hands a call to the member; gives it back when there is nobody to take it now.
-    pub(super) fn try_take(&mut self, call: Call<C>, deadline: Moment, now: Moment) -> Option<Call<C>> {
+    pub(super) fn try_accept(&mut self, call: Call<C>, deadline: Moment, now: Moment) -> Option<Call<C>> {
         let call = match call {
             Call::Propose { command: Command::V2(request), caller, .. }
                 if request.verb == v2::Verb::QuorumGet
@@ -42,7 +42,7 @@ impl<M: StateMachine, C> Node<M, C> {
             Call::Propose { command: Command::V2(request), caller, .. }
                 if request.verb == v2::Verb::QuorumGet && self.member.offers_read_index() =>
             {
-                self.reads.push(Read { request, caller, deadline, asked: None });
+                self.reads.push(PendingRead { request, caller, deadline, first_queried: None });
                 return None;
             }
             call => call,
@@ -51,17 +51,17 @@ impl<M: StateMachine, C> Node<M, C> {
             return Some(call);
         }
         let since = deadline - self.config.request_timeout;
-        let times = |came: Option<Moment>| Times { came: came.unwrap_or(since), proposed: now };
+        let times = |arrived: Option<Moment>| Times { arrived: arrived.unwrap_or(since), proposed: now };
         let (id, waiting) = match call {
             Call::Propose { command, began, caller } => {
                 let label = self.slow.threshold().map(|_| Label::of(&command)).unwrap_or_default();
-                (self.member.propose(command), Waiting { since, caller, times: times(began), label })
+                (self.member.propose(command), PendingCall { since, caller, times: times(began), label })
             }
             // Raft would swallow a second change; it waits for the first.
             Call::Configure { .. } if self.member.is_configuring() => return Some(call),
             Call::Configure { change, caller } => {
                 let label = Label::members();
-                (self.member.configure(change), Waiting { since, caller, times: times(None), label })
+                (self.member.configure(change), PendingCall { since, caller, times: times(None), label })
             }
         };
         self.waiting.insert(id, waiting);
@@ -72,20 +72,20 @@ impl<M: StateMachine, C> Node<M, C> {
     pub(super) fn retry_held(&mut self, now: Moment) {
         for _ in 0..self.held.len() {
             let Some((deadline, call)) = self.held.pop_front() else { break };
-            if let Some(call) = self.try_take(call, deadline, now) {
+            if let Some(call) = self.try_accept(call, deadline, now) {
                 self.held.push_back((deadline, call));
             }
         }
     }
 
     /// Asks the cluster for the reads that came in, or writes them to the log where it cannot be asked.
-    pub(super) fn ask_reads(&mut self, now: Moment) {
+    pub(super) fn request_read_index(&mut self, now: Moment) {
         if self.member.offers_read_index() {
-            self.reads.ask(&mut self.member, now);
+            self.reads.request_index(&mut self.member, now);
             return;
         }
-        for Read { request, caller, deadline, .. } in self.reads.take_all() {
-            self.take(Call::Propose { command: request.into(), began: None, caller }, deadline, now);
+        for PendingRead { request, caller, deadline, .. } in self.reads.take_all() {
+            self.accept(Call::Propose { command: request.into(), began: None, caller }, deadline, now);
         }
     }
 
@@ -104,9 +104,9 @@ impl<M: StateMachine, C> Node<M, C> {
         }
         while let Some((deadline, call)) = self.held.pop_front_if(|(deadline, _)| *deadline <= now) {
             if let Call::Propose { command, began, .. } = &call {
-                let came = began.unwrap_or(deadline - self.config.request_timeout);
-                let stages = Stages { queue: now - came, ..Stages::default() };
-                self.slow.tell(&Label::of(command), stages, false, now);
+                let arrived = began.unwrap_or(deadline - self.config.request_timeout);
+                let stages = Stages { queue: now - arrived, ..Stages::default() };
+                self.slow.report(&Label::of(command), stages, false, now);
             }
             let (caller, why) = (call.into_caller(), Unavailable::Timeout);
             self.actions.push_back(Action::Unanswered { caller, why, proposed: false });
@@ -114,7 +114,7 @@ impl<M: StateMachine, C> Node<M, C> {
         let timeout = self.config.request_timeout;
         self.reads.retry(now, self.config.election);
         for read in self.reads.expire(now, timeout, &mut self.slow) {
-            let why = self.why_none(read.deadline - timeout);
+            let why = self.timeout_reason(read.deadline - timeout);
             self.actions.push_back(Action::Unanswered { caller: read.caller, why, proposed: false });
         }
     }
@@ -123,8 +123,8 @@ impl<M: StateMachine, C> Node<M, C> {
         let Some(waiting) = self.waiting.remove(&id) else { return };
         self.member.forget(id);
         let stages = self.slow.stages_so_far(waiting.times, now);
-        self.slow.tell(&waiting.label, stages, false, now);
-        let why = self.why_none(deadline - self.config.request_timeout);
+        self.slow.report(&waiting.label, stages, false, now);
+        let why = self.timeout_reason(deadline - self.config.request_timeout);
         self.actions.push_back(Action::Unanswered { caller: waiting.caller, why, proposed: true });
     }
 
@@ -138,11 +138,11 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Why a request that came at `came` has no answer.
-    pub(super) fn why_none(&self, came: Moment) -> Unavailable {
+    /// Why a request that arrived at `arrived` has no answer.
+    pub(super) fn timeout_reason(&self, arrived: Moment) -> Unavailable {
         // A leader that was lost within two election timeouts after the request came may have been its end.
         let before = self.leader_changed - 2 * self.config.election;
-        if before < came && came < self.leader_changed {
+        if before < arrived && arrived < self.leader_changed {
             Unavailable::LeaderLost
         } else {
             Unavailable::Timeout
@@ -150,14 +150,14 @@ impl<M: StateMachine, C> Node<M, C> {
     }
 
     /// Tells of those requests that were slow, of those that were applied last.
-    pub(super) fn tell_slow(&mut self, now: Moment) {
+    pub(super) fn report_slow(&mut self, now: Moment) {
         if self.slow.threshold().is_none() {
             return;
         }
         let index = self.member.status().applied;
         for (times, label) in std::mem::take(&mut self.maybe_slow) {
             let stages = self.slow.stages(times, index, self.applied_at, now);
-            self.slow.tell(&label, stages, true, now);
+            self.slow.report(&label, stages, true, now);
         }
         self.slow.applied(index);
         self.take_slow_lines();
@@ -165,6 +165,6 @@ impl<M: StateMachine, C> Node<M, C> {
 
     pub(super) fn take_slow_lines(&mut self) {
         let lines = self.slow.take_lines();
-        self.actions.extend(lines.map(|line| Action::Tell(Notice::Slow(line))));
+        self.actions.extend(lines.map(|line| Action::Notify(Notice::Slow(line))));
     }
 }

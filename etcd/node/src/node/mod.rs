@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use shared::id::MemberId;
 
-use self::calls::Waiting;
-use self::snapshots::{Installing, Offered};
-use crate::action::{Action, Answered, Call, Changes, Config, End, Notice};
+use self::calls::PendingCall;
+use self::snapshots::{Installing, OfferedSnapshot};
+use crate::action::{Action, AnsweredCall, Call, Changes, Config, End, Notice};
 use crate::command::Command;
 use crate::dead_members::DeadMembers;
 use crate::machine::StateMachine;
@@ -62,7 +62,7 @@ pub struct Node<M, C> {
     actions: VecDeque<Action<M, C>>,
     /// The last poll had nothing to hand out: the next one begins a turn.
     turn_ended: bool,
-    waiting: HashMap<RequestId, Waiting<C>>,
+    waiting: HashMap<RequestId, PendingCall<C>>,
     /// Deadlines in the order in which they fall due.
     deadlines: VecDeque<(Moment, RequestId)>,
     /// Calls that no leader could take yet, with their deadline.
@@ -75,7 +75,7 @@ pub struct Node<M, C> {
     /// A snapshot's state is being read. Entries that follow it would be refused until that is done, and it would be
     /// sent once more.
     reading_snapshot: bool,
-    offered: Option<Offered<M>>,
+    offered: Option<OfferedSnapshot<M>>,
     installing: Option<Installing<M>>,
     snapshots: SnapshotPolicy,
     last_written: Option<BatchId>,
@@ -176,7 +176,7 @@ impl<M: StateMachine, C> Node<M, C> {
 
     /// A client's call. It is answered by [`Node::apply`], [`Action::Read`] or [`Action::Unanswered`], once.
     pub fn call(&mut self, call: Call<C>, now: Moment) {
-        self.take(call, now + self.config.request_timeout, now);
+        self.accept(call, now + self.config.request_timeout, now);
     }
 
     /// A message from another member.
@@ -214,7 +214,7 @@ impl<M: StateMachine, C> Node<M, C> {
     pub fn set_extended(&mut self, extended: bool) {
         if self.member.is_extended() != extended {
             self.member.set_extended(extended);
-            self.tell(Notice::Extended(extended));
+            self.notify(Notice::Extended(extended));
         }
     }
 
@@ -236,7 +236,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
         let until = match self.member.transfer(may) {
             Some(to) => {
-                self.tell(Notice::HandsOver { to });
+                self.notify(Notice::HandsOver { to });
                 now + self.config.election
             }
             None => now,
@@ -283,7 +283,7 @@ impl<M: StateMachine, C> Node<M, C> {
         committed: Committed,
         machine: &mut M,
         now: Now,
-        mut each: impl FnMut(Applied, Option<Answered<C>>),
+        mut each: impl FnMut(Applied, Option<AnsweredCall<C>>),
     ) -> Changes {
         let moment = now.moment;
         let mut changes = Changes::default();
@@ -315,17 +315,17 @@ impl<M: StateMachine, C> Node<M, C> {
                 version_raised |= version.as_ref().is_some_and(|own| own.is_proposed_as(id));
             }
             let answered = id.and_then(|id| waiting.remove(&id)).map(|waiting| {
-                if maybe_slow.is_some_and(|time| moment - waiting.times.came >= time) {
+                if maybe_slow.is_some_and(|time| moment - waiting.times.arrived >= time) {
                     slow.push((waiting.times, waiting.label));
                 }
-                Answered { caller: waiting.caller, waited: moment - waiting.since }
+                AnsweredCall { caller: waiting.caller, waited: moment - waiting.since }
             });
             each(applied, answered);
         });
         self.applied_at = moment;
         if published {
             self.attributes = None;
-            self.tell(Notice::Published);
+            self.notify(Notice::Published);
         }
         if version_raised {
             self.cluster_version.proposal = None;
@@ -360,10 +360,10 @@ impl<M: StateMachine, C> Node<M, C> {
         }
         if std::mem::take(&mut self.turn_ended) {
             self.retry_held(now);
-            self.ask_reads(now);
+            self.request_read_index(now);
             self.make_own_proposals(now);
         }
-        self.tell_slow(now);
+        self.report_slow(now);
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
@@ -392,7 +392,7 @@ impl<M: StateMachine, C> Node<M, C> {
     pub fn take_callers(&mut self) -> Vec<C> {
         let mut waiting: Vec<_> = self.waiting.drain().collect();
         waiting.sort_unstable_by_key(|(id, _)| *id);
-        let unsaid = std::mem::take(&mut self.actions).into_iter().filter_map(|action| match action {
+        let unanswered = std::mem::take(&mut self.actions).into_iter().filter_map(|action| match action {
             Action::Read(_, caller) | Action::Unanswered { caller, .. } => Some(caller),
             _ => None,
         });
@@ -403,14 +403,14 @@ impl<M: StateMachine, C> Node<M, C> {
             .map(|(_, waiting)| waiting.caller)
             .chain(reads)
             .chain(held)
-            .chain(unsaid)
+            .chain(unanswered)
             .collect()
     }
 
     // How it is done.
 
-    fn tell(&mut self, notice: Notice) {
-        self.actions.push_back(Action::Tell(notice));
+    fn notify(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Notify(notice));
     }
 
     /// Hands a message to the member; whether it is one that members send.
@@ -418,7 +418,7 @@ impl<M: StateMachine, C> Node<M, C> {
         let stepped = self.member.step(message);
         if let Err(refusal) = stepped {
             if let Some(others) = self.refusals.add(now) {
-                self.tell(Notice::Refused { refusal, others });
+                self.notify(Notice::Refused { refusal, others });
             }
             return false;
         }
@@ -454,7 +454,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
         let Some(dead) = dead.find_dead(now, &self.member, || delay(machine)) else { return };
         let name = self.membership().members.get(&dead.id).map(|peer| peer.name.clone()).unwrap_or_default();
-        self.tell(Notice::RemovesDead { id: dead.id, name, silent_for: dead.silent_for });
+        self.notify(Notice::RemovesDead { id: dead.id, name, silent_for: dead.silent_for });
         self.member.configure_once(MemberChange::remove(dead.id));
     }
 

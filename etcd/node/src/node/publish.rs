@@ -12,7 +12,7 @@ impl<M: StateMachine, C> Node<M, C> {
     pub fn versions_known(&mut self, lowest: Option<Version>, now: Moment) {
         let deadline = now + self.config.request_timeout;
         if let Some((from, to)) = self.cluster_version.decide(&self.member, lowest, deadline) {
-            self.tell(Notice::RaisesVersion { from, to });
+            self.notify(Notice::RaisesVersion { from, to });
         }
     }
 
@@ -31,10 +31,10 @@ impl<M: StateMachine, C> Node<M, C> {
     /// Gives up attempts whose deadline has passed.
     pub(super) fn expire_own_proposals(&mut self, now: Moment) {
         let timeout = self.config.request_timeout;
-        let why = self.why_none(now - timeout);
+        let why = self.timeout_reason(now - timeout);
         if let Some(own) = self.attributes.as_mut().filter(|own| own.is_overdue(now)) {
             own.restart(&mut self.member, now + timeout);
-            self.tell(Notice::NotPublished(why));
+            self.notify(Notice::NotPublished(why));
         }
         if self.cluster_version.proposal.as_ref().is_some_and(|own| own.is_overdue(now)) {
             self.drop_version_proposal(why);
@@ -47,14 +47,14 @@ impl<M: StateMachine, C> Node<M, C> {
         if let Some(own) = self.attributes.as_mut().filter(|own| own.is_proposed_as(id)) {
             own.restart(&mut self.member, now + timeout);
         } else if self.cluster_version.proposal.as_ref().is_some_and(|own| own.is_proposed_as(id)) {
-            self.drop_version_proposal(self.why_none(now - timeout));
+            self.drop_version_proposal(self.timeout_reason(now - timeout));
         }
     }
 
     fn drop_version_proposal(&mut self, why: Unavailable) {
         if let Some(mut own) = self.cluster_version.proposal.take() {
             own.forget(&mut self.member);
-            self.tell(Notice::VersionNotRaised(why));
+            self.notify(Notice::VersionNotRaised(why));
         }
     }
 }

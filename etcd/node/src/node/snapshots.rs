@@ -11,7 +11,7 @@ use crate::time::Moment;
 
 /// The state in the snapshot that was stepped last, for when raft says that it is to be installed.
 #[derive(Debug)]
-pub(super) struct Offered<M> {
+pub(super) struct OfferedSnapshot<M> {
     index: u64,
     machine: M,
     /// Where the log ended before.
@@ -41,12 +41,12 @@ impl<M: StateMachine, C> Node<M, C> {
         match checked {
             Ok(machine) => {
                 let before = self.member.log_end();
-                let earlier = self.offered.replace(Offered { index, machine, before });
+                let earlier = self.offered.replace(OfferedSnapshot { index, machine, before });
                 if !self.step(message, now) {
                     self.offered = earlier;
                 }
             }
-            Err(why) => self.tell(Notice::SnapshotRefused { index, from: message.from(), why }),
+            Err(why) => self.notify(Notice::SnapshotRefused { index, from: message.from(), why }),
         }
     }
 
@@ -78,21 +78,21 @@ impl<M: StateMachine, C> Node<M, C> {
             self.member.installed(&metadata, machine.tree());
             self.check_version();
             self.note_leader(now);
-            self.tell(Notice::Restored { index: metadata.index });
+            self.notify(Notice::Restored { index: metadata.index });
         }
     }
 
     pub(super) fn begin_install(&mut self, received: Received) {
         let metadata = &received.metadata;
         let at = pb::WalSnapshot { index: metadata.index, term: metadata.term };
-        let Some(Offered { machine, before, .. }) =
+        let Some(OfferedSnapshot { machine, before, .. }) =
             self.offered.take_if(|offered| offered.index == metadata.index)
         else {
             // Raft installs what was stepped last, and nothing is stepped without its state.
             unreachable!("raft installs a snapshot at {} that nobody sent", metadata.index);
         };
         let applied = self.member.status().applied;
-        self.tell(Notice::Restoring { at, before, applied });
+        self.notify(Notice::Restoring { at, before, applied });
         self.installing = Some(Installing::Marking { received, machine: Box::new(machine) });
         self.actions.push_back(Action::MarkReceived(at));
     }
@@ -113,7 +113,7 @@ impl<M: StateMachine, C> Node<M, C> {
         self.snapshots.saved(index, now);
         self.member.snapshot_saved(metadata);
         self.actions.push_back(Action::ReleaseLog(index));
-        self.tell(Notice::SnapshotSaved { index });
+        self.notify(Notice::SnapshotSaved { index });
     }
 
     /// A snapshot that was taken cannot even be begun to be saved. Another one is taken with the next entry.
@@ -132,7 +132,7 @@ impl<M: StateMachine, C> Node<M, C> {
     }
 
     pub(super) fn take_snapshot(&mut self, tail: pb::SnapshotMetadata) {
-        self.tell(Notice::Snapshotting { applied: tail.index, last: self.snapshots.last_index() });
+        self.notify(Notice::Snapshotting { applied: tail.index, last: self.snapshots.last_index() });
         self.snapshots.taken(tail.index);
         // Nothing may be applied in between.
         self.actions.push_front(Action::TakeSnapshot(tail));

@@ -22,7 +22,7 @@ fn lines(slow: &mut Slow, count: usize, took: u32, now: Moment) -> usize {
 fn time_is_told_where_it_went() {
     let start = Moment::default();
     let at = |ms: u32| start + ms * MS;
-    let path = Times { came: at(0), proposed: at(10) };
+    let path = Times { arrived: at(0), proposed: at(10) };
     let mut slow = slow();
     // The entry of somebody else, then its own.
     slow.handed(BatchId::of(1), Some(4), at(5));
@@ -76,7 +76,7 @@ fn a_line_says_it() {
 fn the_disk_is_not_blamed_where_others_do_not_answer() {
     let start = Moment::default();
     let at = |ms: u32| start + ms * MS;
-    let path = Times { came: at(0), proposed: at(1) };
+    let path = Times { arrived: at(0), proposed: at(1) };
     let mut slow = slow();
     slow.set_obstacle("waiting for 2 (m2)".to_owned());
     slow.handed(BatchId::of(1), Some(4), at(1));
@@ -94,7 +94,7 @@ fn the_disk_is_not_blamed_where_others_do_not_answer() {
     let line = slow.line(&put("/a"), done, true, at(6001)).unwrap().to_string();
     assert!(line.ends_with("apply 0.0ms)"), "{line}");
     // Here it is the disk.
-    let path = Times { came: at(8000), proposed: at(8000) };
+    let path = Times { arrived: at(8000), proposed: at(8000) };
     slow.handed(BatchId::of(3), Some(6), at(8001));
     let so_far = slow.stages_so_far(path, at(15_000));
     assert_eq!((so_far.disk, so_far.peers), (6999 * MS, MS));
@@ -120,14 +120,14 @@ fn too_many_are_counted() {
     assert_eq!(lines(&mut slow, 100, 600, start), 5);
     assert_eq!(lines(&mut slow, 1, 900, start + WINDOW / 2), 0);
     assert_eq!(slow.summary(start + WINDOW / 2), None);
-    // Also behind the window, until the number is told.
+    // Also behind the window, until the number is pending_lines.
     assert_eq!(lines(&mut slow, 1, 600, start + WINDOW), 0);
     let later = start + WINDOW + 100 * MS;
     let rest = slow.summary(later).unwrap();
     assert_eq!(rest.to_string(), "97 more slow requests, the slowest took 900.0ms");
     assert_eq!(slow.summary(later), None);
     assert_eq!(lines(&mut slow, 100, 600, later), 5);
-    // One now and then is told each time.
+    // One now and then is pending_lines each time.
     let mut slow = self::slow();
     for second in 0..20 {
         let now = start + second * Duration::from_secs(2);
