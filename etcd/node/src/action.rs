@@ -7,7 +7,7 @@ use shared::pb;
 use shared::v2;
 
 use crate::command::Command;
-use crate::member::{Batch, Committed, LogEnd, MemberChange, Message, Received, Refusal};
+use crate::member::{Batch, Committed, LogEnd, MemberChange, Message, ReceivedSnapshot, Refusal};
 use crate::slow::SlowLine;
 use crate::time::Moment;
 use crate::version::Version;
@@ -76,7 +76,7 @@ pub enum Action<M, C> {
     /// To be marked in the log behind all batches, and synced; then [`Node::received_marked`](crate::Node::received_marked), and nothing before.
     MarkReceived(pb::WalSnapshot),
     /// To be saved as a snapshot's file, and synced; then [`Node::received_saved`](crate::Node::received_saved), and nothing before.
-    SaveReceived(Received),
+    SaveReceived(ReceivedSnapshot),
     /// To be [installed](crate::StateMachine::install) in the place of the state machine; then [`Node::installed`](crate::Node::installed).
     Install(Box<M>),
     /// An [image](crate::StateMachine::image) is to be taken now, before anything else, and to be marked in the log behind all

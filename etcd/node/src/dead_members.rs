@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::id::MemberId;
 
-use crate::member::{Dead, Member, Observation, Role, Silence};
+use crate::member::{DeadMember, Member, Observation, Role, Silence};
 use crate::time::Moment;
 
 /// How often a leader looks.
@@ -36,7 +36,7 @@ impl DeadMembers {
         now: Moment,
         member: &Member,
         delay: impl FnOnce() -> Duration,
-    ) -> Option<Dead> {
+    ) -> Option<DeadMember> {
         let status = member.status();
         if status.role != Role::Leader {
             self.silence.forget();

@@ -3,7 +3,7 @@
 //!
 //! | command | |
 //! |---|---|
-//! | `cluster members=3 [extended=true] [leader=1] [snapshot-count=N] [catch-up=N]` | new members, of which one leads |
+//! | `cluster members=3 [extended=true] [leader=1] [snapshot-count=N] [catch-up=N]` | new members; one of them leads if `leader` is given |
 //! | `publishing [members=3] [extended=true]` | new members without a leader that publish their attributes, and whose leader asks for versions |
 //! | `versions AT LOWEST\|unknown` | the members have answered a leader's question for their versions |
 //! | `put AT KEY=VALUE… [prev-index=N]`, `get AT KEY…` | a client's call; its answer is printed when it comes |
@@ -120,7 +120,7 @@ impl Cluster {
         Now { moment: Moment::after(passed), wall: UnixNanos(wall) }
     }
 
-    fn say(&mut self, line: impl AsRef<str>) {
+    fn print(&mut self, line: impl AsRef<str>) {
         writeln!(self.out, "{}", line.as_ref()).unwrap();
     }
 
@@ -190,15 +190,17 @@ impl Cluster {
                 Action::Apply(committed) => {
                     let mut lines = Vec::new();
                     let _ = process.node.apply(committed, &mut process.store, now, |applied, answered| {
-                        lines.extend(told(applied, answered.as_ref()));
+                        lines.extend(describe_applied(applied, answered.as_ref()));
                     });
-                    lines.into_iter().for_each(|line| self.say(format!("{id} {line}")));
+                    lines.into_iter().for_each(|line| self.print(format!("{id} {line}")));
                 }
                 Action::Read(request, call) => {
                     let event = process.store.get(&request.path, request.recursive, request.sorted);
-                    self.say(format!("{id} answers {call}: {}", shown(event)));
+                    self.print(format!("{id} answers {call}: {}", describe_result(event)));
                 }
-                Action::Unanswered { caller, why, .. } => self.say(format!("{id} gives up {caller}: {why}")),
+                Action::Unanswered { caller, why, .. } => {
+                    self.print(format!("{id} gives up {caller}: {why}"))
+                }
                 Action::ReadSnapshot(message) => {
                     let store = Store::recover(&message.snapshot_data(), HISTORY).map_err(|e| e.to_string());
                     process.node.snapshot_read(message, store, now.moment);
@@ -224,12 +226,12 @@ impl Cluster {
                     host.files.save(at.clone(), data.into());
                     process.node.snapshot_saved(at, now.moment);
                 }
-                Action::AskVersions if self.is_publishing => self.say(format!("{id} asks for versions")),
+                Action::AskVersions if self.is_publishing => self.print(format!("{id} asks for versions")),
                 Action::AskVersions => {}
                 Action::ReleaseLog(index) => host.files.entries.retain(|entry| entry.index > index),
-                Action::Notify(notice) => self.note(id, &notice),
+                Action::Notify(notice) => self.print_notice(id, &notice),
                 Action::End(end) => {
-                    self.say(format!("{id} ends: {end:?}"));
+                    self.print(format!("{id} ends: {end:?}"));
                     self.end(id);
                     return Ok(());
                 }
@@ -238,20 +240,20 @@ impl Cluster {
         Ok(())
     }
 
-    fn note(&mut self, id: u64, notice: &Notice) {
+    fn print_notice(&mut self, id: u64, notice: &Notice) {
         match notice {
-            Notice::Refused { refusal, .. } => self.say(format!("{id} refuses: {refusal}")),
-            Notice::Restored { index } => self.say(format!("{id} installed snapshot index={index}")),
-            Notice::SnapshotSaved { index } => self.say(format!("{id} saved snapshot index={index}")),
-            Notice::HandsOver { to } => self.say(format!("{id} hands over to {}", to.0)),
-            Notice::Published => self.say(format!("{id} has published its attributes")),
-            Notice::NotPublished(why) => self.say(format!("{id} has not published its attributes: {why}")),
+            Notice::Refused { refusal, .. } => self.print(format!("{id} refuses: {refusal}")),
+            Notice::Restored { index } => self.print(format!("{id} installed snapshot index={index}")),
+            Notice::SnapshotSaved { index } => self.print(format!("{id} saved snapshot index={index}")),
+            Notice::HandsOver { to } => self.print(format!("{id} hands over to {}", to.0)),
+            Notice::Published => self.print(format!("{id} has published its attributes")),
+            Notice::NotPublished(why) => self.print(format!("{id} has not published its attributes: {why}")),
             Notice::RaisesVersion { from, to } => {
                 let from = from.map_or("none".to_owned(), |from| from.to_string());
-                self.say(format!("{id} raises the version from {from} to {to}"));
+                self.print(format!("{id} raises the version from {from} to {to}"));
             }
-            Notice::VersionNotRaised(why) => self.say(format!("{id} has not raised the version: {why}")),
-            Notice::Extended(on) => self.say(format!("{id} extended={on}")),
+            Notice::VersionNotRaised(why) => self.print(format!("{id} has not raised the version: {why}")),
+            Notice::Extended(on) => self.print(format!("{id} extended={on}")),
             _ => {}
         }
     }
@@ -260,7 +262,7 @@ impl Cluster {
     fn end(&mut self, id: u64) {
         let process = self.hosts.get_mut(&id).and_then(|host| host.process.take());
         for call in process.map(|mut process| process.node.take_callers()).unwrap_or_default() {
-            self.say(format!("{id} stops, {call} has no answer"));
+            self.print(format!("{id} stops, {call} has no answer"));
         }
     }
 
@@ -280,16 +282,16 @@ impl Cluster {
     }
 
     /// The first message of such a kind on the wire is taken off it.
-    fn take(&mut self, which: &Which) -> Option<Message> {
-        let at = self.wire.iter().position(|message| which.is(message))?;
+    fn take(&mut self, filter: &MessageFilter) -> Option<Message> {
+        let at = self.wire.iter().position(|message| filter.matches(message))?;
         Some(self.wire.remove(at))
     }
 
-    fn deliver(&mut self, which: &Which, count: usize, quiet: bool) -> Result<(), Failure> {
+    fn deliver(&mut self, filter: &MessageFilter, count: usize, quiet: bool) -> Result<(), Failure> {
         for _ in 0..count {
-            let Some(message) = self.take(which) else { break };
+            let Some(message) = self.take(filter) else { break };
             if !quiet {
-                self.say(format!("{} → {} {}", message.from().0, message.to().0, head(&message)));
+                self.print(format!("{} → {} {}", message.from().0, message.to().0, head(&message)));
             }
             self.arrive(message)?;
         }
@@ -369,7 +371,7 @@ impl Cluster {
                 char::from(b'A' + u8::try_from(digest).unwrap()),
             ));
         }
-        lines.into_iter().for_each(|line| self.say(line));
+        lines.into_iter().for_each(|line| self.print(line));
     }
 
     fn new_cluster(&mut self, words: &mut Words<'_>) -> Result<(), Failure> {
@@ -389,7 +391,7 @@ impl Cluster {
         if let Some(leader) = leader {
             self.process(leader)?.node.campaign();
             self.turn(leader)?;
-            self.deliver(&Which::default(), usize::MAX, true)?;
+            self.deliver(&MessageFilter::default(), usize::MAX, true)?;
         }
         self.out.clear();
         Ok(())
@@ -403,11 +405,11 @@ fn write(files: &mut Files, process: &mut Process, batch: Batch, now: Moment) {
 }
 
 /// What is worth a line of what an entry did.
-fn told(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> Option<String> {
+fn describe_applied(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> Option<String> {
     let caller = answered.map(|answered| answered.caller);
     match (applied, caller) {
         (Applied::Command(_, Outcome::V2(result)), Some(call)) => {
-            Some(format!("answers {call}: {}", shown(result)))
+            Some(format!("answers {call}: {}", describe_result(result)))
         }
         (Applied::Configured(_, result), Some(call)) => {
             let result = result.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
@@ -419,7 +421,7 @@ fn told(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> Option<String
     }
 }
 
-fn shown(result: Result<Event, shared::error::ApiError>) -> String {
+fn describe_result(result: Result<Event, shared::error::ApiError>) -> String {
     match result {
         Ok(event) => {
             let value = event.node().value().map(String::from_utf8_lossy);
@@ -452,18 +454,18 @@ fn head(message: &Message) -> String {
 
 /// Some of the messages on the wire.
 #[derive(Default)]
-struct Which {
+struct MessageFilter {
     from: Option<u64>,
     to: Option<u64>,
     kind: Option<String>,
 }
 
-impl Which {
-    fn of(words: &mut Words<'_>) -> Result<Which, Failure> {
-        Ok(Which { from: words.key("from")?, to: words.key("to")?, kind: words.key("kind")? })
+impl MessageFilter {
+    fn of(words: &mut Words<'_>) -> Result<MessageFilter, Failure> {
+        Ok(MessageFilter { from: words.key("from")?, to: words.key("to")?, kind: words.key("kind")? })
     }
 
-    fn is(&self, message: &Message) -> bool {
+    fn matches(&self, message: &Message) -> bool {
         self.from.is_none_or(|from| from == message.from().0)
             && self.to.is_none_or(|to| to == message.to().0)
             && self.kind.as_ref().is_none_or(|kind| *kind == format!("{:?}", message.kind()))
@@ -542,7 +544,7 @@ impl Cluster {
             "transfer" => {
                 let to = self.process(id)?.node.transfer(|_| true);
                 let to = to.map_or("nobody".to_owned(), |to| to.0.to_string());
-                self.say(format!("{id} transfers to {to}"));
+                self.print(format!("{id} transfers to {to}"));
             }
             "gone" => {
                 let peer = words.id()?;
@@ -587,16 +589,16 @@ impl Runner for Cluster {
             name @ ("put" | "get") => self.client(name, &mut words)?,
             name @ ("add" | "remove" | "update") => self.change(name, &mut words)?,
             "deliver" => {
-                let which = Which::of(&mut words)?;
+                let filter = MessageFilter::of(&mut words)?;
                 let count = words.key("count")?.unwrap_or(usize::MAX);
                 let quiet = words.key("quiet")?.unwrap_or(false);
-                self.deliver(&which, count, quiet)?;
+                self.deliver(&filter, count, quiet)?;
             }
             "drop" => {
-                let which = Which::of(&mut words)?;
+                let filter = MessageFilter::of(&mut words)?;
                 let before = self.wire.len();
-                self.wire.retain(|message| !which.is(message));
-                self.say(format!("{} lost", before - self.wire.len()));
+                self.wire.retain(|message| !filter.matches(message));
+                self.print(format!("{} lost", before - self.wire.len()));
             }
             "tick" => {
                 let count = words.key("count")?.unwrap_or(1);
@@ -608,7 +610,7 @@ impl Runner for Cluster {
                 let ids: Vec<u64> = self.hosts.keys().copied().collect();
                 for _ in 0..words.key("count")?.unwrap_or(1) {
                     self.tick(&ids, 1)?;
-                    self.deliver(&Which::default(), usize::MAX, true)?;
+                    self.deliver(&MessageFilter::default(), usize::MAX, true)?;
                 }
             }
             "expire" => self.turned += 60,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use node::member::{Applied, Batch, Committed, Kind, Message, Received, Role};
+use node::member::{Applied, Batch, Committed, Kind, Message, ReceivedSnapshot, Role};
 use node::version::SPOKEN;
 use node::{Action, End, Notice, Outcome, StateMachine as _, Unavailable};
 use shared::disk::Disk;
@@ -504,7 +504,7 @@ impl<D: Disk> NodeLoop<D> {
         Fatal::Panicked("the log's thread")
     }
 
-    async fn save_received(&mut self, received: Received) -> Result<(), Fatal> {
+    async fn save_received(&mut self, received: ReceivedSnapshot) -> Result<(), Fatal> {
         self.snapshotter.save_received(received).await?;
         self.node.received_saved();
         Ok(())

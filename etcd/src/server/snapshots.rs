@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use node::member::Received;
+use node::member::ReceivedSnapshot;
 use shared::disk::Disk;
 use shared::pb;
 use shared::snap::{SnapError, Snapshots};
@@ -131,14 +131,14 @@ impl<D: Disk> Snapshotter<D> {
     ///
     /// # Errors
     /// What the disk refused.
-    pub(super) async fn save_received(&mut self, received: Received) -> Result<(), Fatal> {
+    pub(super) async fn save_received(&mut self, received: ReceivedSnapshot) -> Result<(), Fatal> {
         // One of our own that is under way uses the same temporary files; it is older than this one.
         self.prepared = None;
         let (files, saving) = (self.files.clone(), self.saving.take().map(|(_, thread)| thread));
         let (term, index) = (received.metadata.term, received.metadata.index);
         let saved = tokio::task::spawn_blocking(move || {
             join(saving);
-            let Received { metadata: at, data } = received;
+            let ReceivedSnapshot { metadata: at, data } = received;
             files.save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
         });
         saved.await.map_err(|_| Fatal::Panicked("the task that saves a received snapshot"))??;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use node::member::{
-    Applied, Batch, ChangeKind, Committed, Member, MemberChange, Message, Received, Refusal, Start,
+    Applied, Batch, ChangeKind, Committed, Member, MemberChange, Message, ReceivedSnapshot, Refusal, Start,
     attributes_value,
 };
 use node::time::{Moment, Now};
@@ -115,7 +115,7 @@ pub(super) struct Process {
     /// One that is being saved.
     saving: Option<(pb::SnapshotMetadata, Image)>,
     /// One of another member that is to be saved.
-    received: Option<Received>,
+    received: Option<ReceivedSnapshot>,
     /// One that was saved while another member's took its place.
     saved_meanwhile: Option<pb::SnapshotMetadata>,
     /// Another member's snapshot is on its way into the place of log and store: nothing else happens.
@@ -495,7 +495,7 @@ impl Process {
             } else {
                 self.node.snapshot_saved(at, now);
             }
-        } else if let Some(Received { metadata: at, data }) = self.received.take() {
+        } else if let Some(ReceivedSnapshot { metadata: at, data }) = self.received.take() {
             self.snapshots
                 .save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
                 .map_err(|_| Stopped)?;

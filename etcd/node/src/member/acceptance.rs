@@ -59,9 +59,9 @@ impl Member {
     /// If no member sends such a message. It is dropped too.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         let Some(mut message) = self.acceptable(message.0)? else { return Ok(()) };
-        self.spoil(&mut message);
+        self.plant_message_bugs(&mut message);
         if !self.extended && self.is_of_lower_leader(&message) {
-            self.tell_own_term(message.from);
+            self.send_own_term(message.from);
         }
         match message.msg_type {
             MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
@@ -75,9 +75,9 @@ impl Member {
             }
             // Its member proposes it again, if it is lost by that: see `proposals`.
             MessageType::MsgPropose if message.log_term != 0 => return Ok(()),
-            MessageType::MsgSnapshot => self.be_listed(&mut message),
+            MessageType::MsgSnapshot => self.list_self_as_learner(&mut message),
             MessageType::MsgTimeoutNow => {
-                self.succeed(message);
+                self.take_over(message);
                 return Ok(());
             }
             _ => {}
@@ -88,7 +88,7 @@ impl Member {
     }
 
     /// Makes the mistakes that concern messages, where one is planted.
-    fn spoil(&mut self, message: &mut eraftpb::Message) {
+    fn plant_message_bugs(&mut self, message: &mut eraftpb::Message) {
         let term = self.raft.raft.term;
         match message.msg_type {
             MessageType::MsgAppend if is_planted(Bug::CommitOffByOne) => message.commit += 1,
@@ -106,16 +106,16 @@ impl Member {
     }
 
     /// The leader hands over to this member.
-    pub(super) fn succeed(&mut self, message: eraftpb::Message) {
+    pub(super) fn take_over(&mut self, message: eraftpb::Message) {
         let raft = &self.raft.raft;
         let is_leaders = message.from == raft.leader_id && message.term == raft.term;
-        if !is_leaders || raft.state != StateRole::Follower || !self.may_stand() {
+        if !is_leaders || raft.state != StateRole::Follower || !self.may_campaign() {
             return;
         }
         // Raft refuses while a change of the members waits to be applied, such as the one that took the old leader
         // out.
         if self.applied < raft.raft_log.committed {
-            self.succession = Some(message);
+            self.deferred_takeover = Some(message);
             return;
         }
         let _ = self.raft.step(message);
@@ -138,7 +138,7 @@ impl Member {
     /// Tells a leader that its term is over. The raft crate does so only while it checks the quorum itself, and
     /// the others may do that while this member does not know yet that it may: they would not hear its
     /// candidature, nor it their leader.
-    fn tell_own_term(&mut self, leader: u64) {
+    fn send_own_term(&mut self, leader: u64) {
         let term = self.raft.raft.term;
         self.raft.raft.msgs.push(eraftpb::Message {
             msg_type: MessageType::MsgAppendResponse,
@@ -227,7 +227,7 @@ impl Member {
 
     /// Names this member in a snapshot's list of members, without a vote, if that is older than the member:
     /// the raft crate would refuse the snapshot, which Go sends all the same. The entry that adds it follows.
-    fn be_listed(&self, message: &mut eraftpb::Message) {
+    fn list_self_as_learner(&self, message: &mut eraftpb::Message) {
         let state = message.mut_snapshot().mut_metadata().mut_conf_state();
         if !state.voters.contains(&self.id.0) {
             state.learners.push(self.id.0);

@@ -9,7 +9,7 @@ use shared::planted::{Bug, is_planted};
 use shared::time::UnixNanos;
 use shared::v2;
 
-use super::content::{ChangeKind, Content, Meaningless, MemberChange, is_forgery};
+use super::content::{ChangeKind, Content, InvalidEntry, MemberChange, is_forgery};
 use super::membership::{self, Membership, attributes_id};
 use super::{Applied, Committed, ConfigureError, Member};
 use crate::command::Command;
@@ -34,7 +34,7 @@ impl Member {
                 entry.index
             );
             (self.applied, self.applied_term) = (entry.index, entry.term);
-            self.proposals.reached(entry.term, self.extended, self.election_ticks);
+            self.proposals.on_term(entry.term, self.extended, self.election_ticks);
             let applied = match Content::of(&entry) {
                 Ok(Content::Command(Command::Nothing)) => {
                     done(Applied::NewTerm);
@@ -49,8 +49,8 @@ impl Member {
             }
         }
         self.raft.advance_apply_to(self.applied);
-        if let Some(message) = self.succession.take() {
-            self.succeed(message);
+        if let Some(message) = self.deferred_takeover.take() {
+            self.take_over(message);
         }
     }
 
@@ -60,7 +60,7 @@ impl Member {
         machine: &mut impl StateMachine,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
-    ) -> Result<(), Meaningless> {
+    ) -> Result<(), InvalidEntry> {
         match command {
             Command::Nothing => Ok(()),
             Command::V2(request) => self.apply_request(request, command, machine, now, done),
@@ -74,12 +74,12 @@ impl Member {
         machine: &mut impl StateMachine,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
-    ) -> Result<(), Meaningless> {
+    ) -> Result<(), InvalidEntry> {
         if self.ids.may_be_own(request.id) {
             self.proposals.forget(request.id);
         }
         if is_forgery(request) {
-            return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
+            return Err(InvalidEntry::Path(request.path.escape_ascii().to_string()));
         }
         let of_cluster = request.path.starts_with(b"/0/") && request.verb == v2::Verb::Put;
         if let Some(member) = attributes_id(&request.path).filter(|_| of_cluster) {
@@ -88,7 +88,7 @@ impl Member {
             }
             if !self.membership.members.contains_key(&member) {
                 // It would become a member by this alone.
-                return Err(Meaningless::Path(request.path.escape_ascii().to_string()));
+                return Err(InvalidEntry::Path(request.path.escape_ascii().to_string()));
             }
         }
         let outcome = machine.apply(self.applied, command, now);
@@ -114,7 +114,7 @@ impl Member {
         machine: &mut impl StateMachine,
         now: UnixNanos,
         done: &mut impl FnMut(Applied),
-    ) -> Result<(), Meaningless> {
+    ) -> Result<(), InvalidEntry> {
         self.proposals.forget(change.id);
         let peer_urls = change.peer_urls();
         let checked = self.membership.check(change, &peer_urls);
@@ -124,7 +124,7 @@ impl Member {
         }
         if let Err(error) = membership::write_change(machine.tree_mut(), change, &peer_urls, now) {
             done(Applied::Configured(change.id, Err(ConfigureError::Impossible)));
-            return Err(Meaningless::Store(error));
+            return Err(InvalidEntry::Store(error));
         }
         let counted = self.change_voters(change);
         self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
@@ -132,7 +132,7 @@ impl Member {
         done(Applied::Configured(change.id, Ok(())));
         if change.kind == ChangeKind::Remove && change.member == self.id {
             self.removed_self = true;
-            self.leave_the_lead();
+            self.step_down();
             done(Applied::RemovedSelf);
         }
         counted
@@ -140,12 +140,12 @@ impl Member {
 
     /// A leader that is no member any more tells the others that this is decided, lets one of them take over, and
     /// leads no longer: the raft crate cannot bear a leader outside its own group.
-    fn leave_the_lead(&mut self) {
+    fn step_down(&mut self) {
         if self.raft.raft.state != StateRole::Leader || self.conf_state.contains(&self.id.0) {
             return;
         }
         if self.conf_state.iter().any(|voter| *voter != self.id.0) {
-            self.tell_commit();
+            self.broadcast_commit();
             if self.extended {
                 self.transfer(|_| true);
             }
@@ -156,7 +156,7 @@ impl Member {
 
     /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
     /// number of that kind for a learner's.
-    pub(super) fn change_voters(&mut self, change: &MemberChange) -> Result<(), Meaningless> {
+    pub(super) fn change_voters(&mut self, change: &MemberChange) -> Result<(), InvalidEntry> {
         let voter = change.member.0;
         match change.kind {
             ChangeKind::Add => {
@@ -181,10 +181,10 @@ impl Member {
         &mut self,
         change_type: eraftpb::ConfChangeType,
         node_id: u64,
-    ) -> Result<(), Meaningless> {
+    ) -> Result<(), InvalidEntry> {
         let change = eraftpb::ConfChange { change_type, node_id, ..eraftpb::ConfChange::default() };
         let state = self.raft.apply_conf_change(&change);
-        let state = state.map_err(|error| Meaningless::Consensus(error.to_string()))?;
+        let state = state.map_err(|error| InvalidEntry::Consensus(error.to_string()))?;
         let removes = change_type == eraftpb::ConfChangeType::RemoveNode;
         if removes && is_planted(Bug::LostRemoval) {
             return Ok(());

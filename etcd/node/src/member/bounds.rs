@@ -78,7 +78,7 @@ fn terms_until(now: UnixNanos) -> u64 {
 }
 
 /// Counts what a message would take in memory before it is decoded: a few bytes can announce a large entry each.
-pub(super) fn survey(bytes: &Bytes) -> Result<(), String> {
+pub(super) fn check_sizes(bytes: &Bytes) -> Result<(), String> {
     const ENTRIES: u32 = 7;
     const SNAPSHOT: u32 = 9;
     const METADATA: u32 = 2;

@@ -20,7 +20,7 @@ use crate::version;
 
 /// Why an entry means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Meaningless {
+pub enum InvalidEntry {
     /// It is neither a request nor a change of the members.
     #[error("an entry of kind {0}")]
     Kind(i32),
@@ -130,9 +130,9 @@ impl MemberChange {
         MemberChange { id: 0, kind, member, context: Some(context.encode().into()) }
     }
 
-    fn parse(data: Bytes) -> Result<MemberChange, Meaningless> {
+    fn parse(data: Bytes) -> Result<MemberChange, InvalidEntry> {
         let what = "change of members";
-        pb::ConfChange::decode(data).map_err(|error| Meaningless::Data { what, error })?.try_into()
+        pb::ConfChange::decode(data).map_err(|error| InvalidEntry::Data { what, error })?.try_into()
     }
 
     /// The member's peer URLs after the change; none if what describes it cannot be read.
@@ -157,13 +157,13 @@ impl MemberChange {
 }
 
 impl TryFrom<pb::ConfChange> for MemberChange {
-    type Error = Meaningless;
+    type Error = InvalidEntry;
 
     /// Takes a change whose kind is known and whose member can be one.
-    fn try_from(change: pb::ConfChange) -> Result<MemberChange, Meaningless> {
-        let kind = ChangeKind::from_number(change.kind).ok_or(Meaningless::ChangeKind(change.kind))?;
+    fn try_from(change: pb::ConfChange) -> Result<MemberChange, InvalidEntry> {
+        let kind = ChangeKind::from_number(change.kind).ok_or(InvalidEntry::ChangeKind(change.kind))?;
         if change.node_id == 0 {
-            return Err(Meaningless::NoMember);
+            return Err(InvalidEntry::NoMember);
         }
         Ok(MemberChange { id: change.id, kind, member: MemberId(change.node_id), context: change.context })
     }
@@ -180,34 +180,34 @@ pub(super) enum Content {
 
 impl Content {
     /// Reads the data of an entry of a [`pb::Entry`]'s kind.
-    pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, Meaningless> {
+    pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, InvalidEntry> {
         match kind {
             pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Command(Command::Nothing)),
             pb::ENTRY_NORMAL => Ok(Content::Command(Command::V2(parse_request(data)?))),
             pb::ENTRY_CONF_CHANGE => MemberChange::parse(data).map(Content::Change),
-            kind => Err(Meaningless::Kind(kind)),
+            kind => Err(InvalidEntry::Kind(kind)),
         }
     }
 
     /// Whether a leader may append it. A leader asks all members before it raises the cluster's version, so it never
     /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
-    pub(super) fn check_appended(&self) -> Result<(), Meaningless> {
+    pub(super) fn check_appended(&self) -> Result<(), InvalidEntry> {
         match self {
             Content::Command(Command::V2(request)) if request.verb.writes() && !is_known_version(request) => {
-                Err(Meaningless::Version(request.val.escape_ascii().to_string()))
+                Err(InvalidEntry::Version(request.val.escape_ascii().to_string()))
             }
             _ => Ok(()),
         }
     }
 
     /// Reads an entry that this member has in its log.
-    pub(super) fn of(entry: &eraftpb::Entry) -> Result<Content, Meaningless> {
+    pub(super) fn of(entry: &eraftpb::Entry) -> Result<Content, InvalidEntry> {
         Content::parse(entry.entry_type as i32, entry.data.clone())
     }
 }
 
-fn parse_request(data: Bytes) -> Result<v2::Request, Meaningless> {
-    let request = pb::Request::decode(data).map_err(|error| Meaningless::Data { what: "request", error })?;
+fn parse_request(data: Bytes) -> Result<v2::Request, InvalidEntry> {
+    let request = pb::Request::decode(data).map_err(|error| InvalidEntry::Data { what: "request", error })?;
     Ok(v2::Request::try_from(request)?)
 }
 
@@ -215,7 +215,7 @@ fn parse_request(data: Bytes) -> Result<v2::Request, Meaningless> {
 ///
 /// # Errors
 /// If it means nothing: all members pass over it.
-pub fn check_entry(entry: &pb::Entry) -> Result<(), Meaningless> {
+pub fn check_entry(entry: &pb::Entry) -> Result<(), InvalidEntry> {
     Content::parse(entry.kind, entry.data.clone().unwrap_or_default()).map(drop)
 }
 
@@ -226,15 +226,15 @@ pub(super) struct Proposal(Content);
 impl Proposal {
     /// Reads what another member passes on. Only what servers pass on is taken: their clients' requests, their own
     /// attributes, the cluster's version, and changes of members that say who it is.
-    pub(super) fn parse(entry: pb::Entry) -> Result<Proposal, Meaningless> {
+    pub(super) fn parse(entry: pb::Entry) -> Result<Proposal, InvalidEntry> {
         let content = Content::parse(entry.kind, entry.data.unwrap_or_default())?;
         match &content {
-            Content::Command(Command::Nothing) => return Err(Meaningless::Empty),
+            Content::Command(Command::Nothing) => return Err(InvalidEntry::Empty),
             Content::Command(Command::V2(request)) => check_forwarded(request)?,
             Content::Change(change) => {
                 let describes = |context: ConfChangeContext| context.id == change.member.0;
                 if change.kind != ChangeKind::Remove && !change.described().is_some_and(describes) {
-                    return Err(Meaningless::Context(change.member));
+                    return Err(InvalidEntry::Context(change.member));
                 }
             }
         }
@@ -257,14 +257,14 @@ impl Proposal {
 }
 
 /// Whether a server would ask another to put this request into the log.
-fn check_forwarded(request: &v2::Request) -> Result<(), Meaningless> {
+fn check_forwarded(request: &v2::Request) -> Result<(), InvalidEntry> {
     let path = clean_path(&request.path);
     let of_clients = is_within(&path, b"/1") || is_within(&path, b"/2");
     let of_servers = is_own_data(&request.path) && is_plain_put(request) && is_known_version(request);
     if !request.verb.writes() || of_clients || of_servers {
         Ok(())
     } else {
-        Err(Meaningless::Path(request.path.escape_ascii().to_string()))
+        Err(InvalidEntry::Path(request.path.escape_ascii().to_string()))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn fuzz_messages(input: &[u8]) {
         match choices.below(10) {
             0..=5 => {
                 let message = attack.hostile(victim, &mut choices);
-                attack.tell(victim, message.encode_to_vec().into());
+                attack.deliver(victim, message.encode_to_vec().into());
             }
             6 => attack.tick(victim, choices.below(25)),
             7 => attack.settle(choices.below(2) == 1),
@@ -255,7 +255,7 @@ impl Attack {
     }
 
     /// Bytes of a message reach the victim.
-    pub fn tell(&mut self, victim: u64, bytes: Bytes) {
+    pub fn deliver(&mut self, victim: u64, bytes: Bytes) {
         if let Ok(message) = Message::decode(bytes) {
             self.step(victim, message);
         }
@@ -355,7 +355,7 @@ impl Attack {
             if term >= living.member.terms.max() || index > INDEX_MAX {
                 continue;
             }
-            self.tell(id, message.encode_to_vec().into());
+            self.deliver(id, message.encode_to_vec().into());
             self.turn(id, true);
             let said = self.wire.iter().rev().find(|said| said.from().0 == id && said.index() == index);
             assert!(said.is_some(), "member {id} does not answer a leader: {:?}", self.wire);

@@ -410,9 +410,9 @@ fn entries_that_are_forgotten_already_are_answered() {
     let late = Message::append(MemberId(1), MemberId(3), 2, 4, commit, entries).unwrap();
     let node = group.at(3);
     node.member.step(late).unwrap();
-    let mut said = VecDeque::new();
-    node.turn(&mut said);
-    let answers: Vec<(Kind, u64)> = said.iter().map(|message| (message.kind(), message.index())).collect();
+    let mut sent = VecDeque::new();
+    node.turn(&mut sent);
+    let answers: Vec<(Kind, u64)> = sent.iter().map(|message| (message.kind(), message.index())).collect();
     assert_eq!(answers, [(Kind::AppendResponse, commit)]);
 }
 

@@ -8,7 +8,7 @@ use shared::v2::{self, UnknownVerb};
 
 use super::group_tests::{Group, node_of};
 use super::tests::{change, change_entry, put};
-use super::{Meaningless, Message, MessageError, Refusal, Role};
+use super::{InvalidEntry, Message, MessageError, Refusal, Role};
 
 const PROPOSE: i32 = 2;
 const APPEND: i32 = 3;
@@ -64,7 +64,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
         for entry in [normal(data.clone()), changing(data.clone())] {
             // The changes of unknown kinds are requests of a sort, if one reads them as such.
             let alone = decoded(&proposal(vec![entry.clone()]));
-            assert!(matches!(alone, Err(MessageError::Meaningless(_))), "{alone:?}");
+            assert!(matches!(alone, Err(MessageError::InvalidEntry(_))), "{alone:?}");
             let behind = proposal(vec![normal(put("/1/a", "v").encode_to_vec()), entry.clone()]);
             assert!(decoded(&behind).is_err());
         }
@@ -80,11 +80,11 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
             entries,
             ..Default::default()
         };
-        assert!(matches!(decoded(&append), Err(MessageError::Meaningless(_))));
+        assert!(matches!(decoded(&append), Err(MessageError::InvalidEntry(_))));
     }
     // Of member 0 a client of a Go leader can have asked: the leader appends it, and nobody proposes it here.
     let of_nobody = pb::ConfChange { node_id: 0, ..change(pb::REMOVE_NODE, MemberId(9), "") }.encode_to_vec();
-    assert_eq!(decoded(&proposal(vec![changing(of_nobody.clone())])), Err(Meaningless::NoMember.into()));
+    assert_eq!(decoded(&proposal(vec![changing(of_nobody.clone())])), Err(InvalidEntry::NoMember.into()));
     let entries = vec![pb::Entry { term: 2, index: 5, ..changing(of_nobody) }];
     let (log_term, index) = (2, 4);
     let append =
@@ -103,7 +103,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
             entries,
             ..Default::default()
         };
-        assert_eq!(decoded(&append), Err(Meaningless::Empty.into()));
+        assert_eq!(decoded(&append), Err(InvalidEntry::Empty.into()));
     }
     let odd = |method: &'static str, path: &str| {
         decoded(&proposal(vec![normal(
@@ -112,7 +112,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     };
     assert!(odd("PUT", "/1/a").is_ok() && odd("SYNC", "").is_ok() && odd("QGET", "/0/version").is_ok());
     assert!(odd("PUT", "/2/enabled").is_ok() && odd("PUT", "/0/members/2/attributes").is_ok());
-    assert_eq!(odd("GET", "/1/a"), Err(Meaningless::Verb(UnknownVerb("GET".into())).into()));
+    assert_eq!(odd("GET", "/1/a"), Err(InvalidEntry::Verb(UnknownVerb("GET".into())).into()));
     for path in [
         "/0/members/9/raftAttributes",
         "/0/members/9",
@@ -126,7 +126,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
         "/1/../0/members/9",
         "/0//version",
     ] {
-        assert_eq!(odd("PUT", path), Err(Meaningless::Path(path.to_owned()).into()), "{path}");
+        assert_eq!(odd("PUT", path), Err(InvalidEntry::Path(path.to_owned()).into()), "{path}");
     }
     for method in ["DELETE", "POST"] {
         assert!(odd(method, "/0/members/2/attributes").is_err() && odd(method, "/0/version").is_err());

@@ -10,7 +10,7 @@ use shared::id::MemberId;
 use shared::pb;
 use shared::wal::EntryRef;
 
-use super::content::{Content, Meaningless, Proposal};
+use super::content::{Content, InvalidEntry, Proposal};
 use super::{bounds, convert};
 
 /// A message to or from another member.
@@ -79,7 +79,7 @@ pub enum MessageError {
     Malformed(String),
     /// One of its entries means nothing.
     #[error("{0}")]
-    Meaningless(#[from] Meaningless),
+    InvalidEntry(#[from] InvalidEntry),
     /// A message of a later time. It is passed over.
     #[error("messages of kind {0} are not known")]
     UnknownKind(i32),
@@ -100,7 +100,7 @@ impl MessageHead {
     /// # Errors
     /// If they are no message.
     pub fn decode(bytes: Bytes) -> Result<MessageHead, MessageError> {
-        bounds::survey(&bytes).map_err(MessageError::Malformed)?;
+        bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;
         let message =
             pb::Message::decode(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
         let is_snapshot = message.kind == MessageType::MsgSnapshot as i32;
@@ -115,7 +115,7 @@ impl Message {
     /// # Errors
     /// If it is broken, or no member sends such a message: an entry means nothing, or a number cannot be.
     pub fn decode(bytes: Bytes) -> Result<Message, MessageError> {
-        bounds::survey(&bytes).map_err(MessageError::Malformed)?;
+        bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;
         let message =
             pb::Message::decode(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
         let Some(kind) = kind_from_number(message.kind) else {
@@ -309,13 +309,13 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
                 let data = entry.data.clone().unwrap_or_default();
                 // No leader writes one, and the log has no form for it: the member could not start again.
                 if entry.kind == pb::ENTRY_CONF_CHANGE && data.is_empty() {
-                    return Err(Meaningless::Empty.into());
+                    return Err(InvalidEntry::Empty.into());
                 }
                 match Content::parse(entry.kind, data) {
                     Ok(content) => content.check_appended()?,
                     // A client of a Go leader can ask for the one, and a Go leader takes the other: its log has
                     // them, and all pass over them.
-                    Err(Meaningless::NoMember | Meaningless::Verb(_)) => {}
+                    Err(InvalidEntry::NoMember | InvalidEntry::Verb(_)) => {}
                     Err(why) => return Err(why.into()),
                 }
                 Ok(convert::entry_to_raft(entry))
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn what_no_etcd_writes_is_refused() {
         assert_eq!(Message::decode(bytes("0863")), Err(MessageError::UnknownKind(99)));
-        assert_eq!(Message::decode(bytes("0803 3a02 0802")), Err(Meaningless::Kind(2).into()));
+        assert_eq!(Message::decode(bytes("0803 3a02 0802")), Err(InvalidEntry::Kind(2).into()));
         assert!(matches!(Message::decode(bytes("08")), Err(MessageError::Malformed(_))));
         assert!(Message::decode(Bytes::new()).unwrap().is_local());
     }

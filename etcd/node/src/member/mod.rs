@@ -39,7 +39,7 @@ use shared::wal::EntryRef;
 pub use self::acceptance::Refusal;
 use self::bounds::TermBound;
 pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
-pub use self::content::{ChangeKind, Meaningless, MemberChange, check_entry, own_data_set_by};
+pub use self::content::{ChangeKind, InvalidEntry, MemberChange, check_entry, own_data_set_by};
 use self::log::EntryLog;
 pub use self::membership::{
     ConfChangeContext, ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted, VERSION_PATH,
@@ -48,7 +48,7 @@ pub use self::membership::{
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
 use self::proposals::Proposals;
 use self::request_ids::RequestIds;
-pub use self::silence::{Dead, Observation, Silence};
+pub use self::silence::{DeadMember, Observation, Silence};
 use crate::command::Outcome;
 
 /// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
@@ -95,7 +95,7 @@ impl Batch {
 
 /// A snapshot from the leader, that takes the place of log and store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Received {
+pub struct ReceivedSnapshot {
     /// What it stands for.
     pub metadata: pb::SnapshotMetadata,
     /// The store as JSON.
@@ -120,7 +120,7 @@ pub enum Output {
     Send(Vec<Message>),
     /// To be saved, marked in the log and put in the place of the store, before anything else is done; then
     /// [`Member::installed`] is called.
-    Install(Received),
+    Install(ReceivedSnapshot),
     /// To be written to the log.
     Persist(Batch),
     /// To be handed to [`Member::apply`].
@@ -170,7 +170,7 @@ pub enum Applied {
         /// The entry.
         index: u64,
         /// Why it means nothing.
-        why: Meaningless,
+        why: InvalidEntry,
     },
 }
 
@@ -291,9 +291,9 @@ pub struct Member {
     /// How many entries stay in memory below a snapshot.
     catch_up_entries: u64,
     /// A leader that hands over wants this member to follow it, once all that is committed is applied.
-    succession: Option<eraftpb::Message>,
+    deferred_takeover: Option<eraftpb::Message>,
     /// The commit index that followers were last told.
-    told_commit: u64,
+    announced_commit: u64,
     /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
     installing: Option<BatchId>,
     /// The terms that can be.
@@ -339,7 +339,7 @@ impl Member {
             // Until all members are known to understand them: see `set_extended`.
             check_quorum: false,
             pre_vote: false,
-            // Once in a turn is enough: see `tell_commit`.
+            // Once in a turn is enough: see `broadcast_commit`.
             skip_bcast_commit: true,
             ..raft::Config::default()
         };
@@ -367,8 +367,8 @@ impl Member {
             extended: false,
             key_levels_max: usize::MAX,
             catch_up_entries: CATCH_UP_ENTRIES,
-            succession: None,
-            told_commit: 0,
+            deferred_takeover: None,
+            announced_commit: 0,
             installing: None,
             terms: TermBound::new(state.term, start.now),
             is_first_entry: snapshot.0 > 0,
@@ -508,7 +508,7 @@ impl Member {
 
     /// Starts an election now, for a member that need not wait for others. One that cannot be elected does not.
     pub fn campaign(&mut self) {
-        if !self.may_stand() || !self.raft.raft.promotable() {
+        if !self.may_campaign() || !self.raft.raft.promotable() {
             return;
         }
         // The only error is a state in which the election would be pointless; the next timeout tries again.
@@ -576,7 +576,7 @@ impl Member {
         self.last_voter_removed = None;
         self.membership = Membership::from_store(self.membership.cluster_id, store);
         self.raft.mut_store().set_newest_snapshot(metadata.clone());
-        self.proposals.covered(metadata.term, self.election_ticks);
+        self.proposals.on_snapshot(metadata.term, self.election_ticks);
     }
 
     /// One heartbeat interval has passed, and it is `now`. It does not count while a snapshot is being installed:
@@ -588,14 +588,14 @@ impl Member {
     }
 
     fn pass_tick(&mut self) {
-        if self.raft.raft.state == StateRole::Leader || self.may_stand() {
+        if self.raft.raft.state == StateRole::Leader || self.may_campaign() {
             self.raft.tick();
         }
     }
 
     /// Whether the log and the disk allow an election. A candidate that no other member can refuse its vote leads at
     /// once, and a leader's log must be on its disk.
-    fn may_stand(&self) -> bool {
+    fn may_campaign(&self) -> bool {
         !self.is_installing() && (self.is_on_disk() || !self.raft.raft.prs().is_singleton())
     }
 
@@ -622,7 +622,7 @@ impl Member {
     pub fn poll(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.step_proposals();
-            self.tell_commit();
+            self.broadcast_commit();
             self.draw_election_timeout();
             if self.raft.has_ready() {
                 self.take_ready();
@@ -636,10 +636,10 @@ impl Member {
     }
 
     /// Tells followers of a new commit index, all answers of a turn together, unless entries have just done so.
-    fn tell_commit(&mut self) {
+    fn broadcast_commit(&mut self) {
         let raft = &mut self.raft.raft;
-        if raft.state == StateRole::Leader && raft.raft_log.committed > self.told_commit {
-            self.told_commit = raft.raft_log.committed;
+        if raft.state == StateRole::Leader && raft.raft_log.committed > self.announced_commit {
+            self.announced_commit = raft.raft_log.committed;
             raft.bcast_append();
         }
     }
@@ -661,7 +661,7 @@ impl Member {
         let entries = ready.take_entries();
         let reads = ready.take_read_states();
         let mut then_send = to_others(ready.take_persisted_messages(), self.id);
-        messages.extend(then_send.extract_if(.., |message| !promises(message)));
+        messages.extend(then_send.extract_if(.., |message| !needs_sync(message)));
         keep_last_answers(&mut then_send);
         let state = self.state_to_write(ready.hs().map(convert::state_from_raft), entries.last());
         let must_sync = ready.must_sync() || !then_send.is_empty();
@@ -670,7 +670,7 @@ impl Member {
         let received = (snapshot.metadata.index > 0).then(|| {
             self.raft.mut_store().start_after(snapshot.metadata.index, snapshot.metadata.term);
             self.installing = Some(id);
-            Received { metadata: snapshot.metadata, data: snapshot.data.unwrap_or_default() }
+            ReceivedSnapshot { metadata: snapshot.metadata, data: snapshot.data.unwrap_or_default() }
         });
         self.raft.mut_store().append(entries.iter().cloned());
         self.raft.advance_append_async(ready);
@@ -724,7 +724,7 @@ fn to_others(messages: Vec<eraftpb::Message>, id: MemberId) -> Vec<Message> {
 ///
 /// An answer to a heartbeat does not: that a majority has taken the leader's term for its own is on their disks
 /// since it was elected.
-fn promises(message: &Message) -> bool {
+fn needs_sync(message: &Message) -> bool {
     use MessageType as T;
     !matches!(
         message.0.msg_type,

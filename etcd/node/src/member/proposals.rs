@@ -26,14 +26,14 @@ const FORWARDED_MAX: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     /// To be handed to raft, in this order.
-    fresh: Vec<Proposal>,
+    queued: Vec<Proposal>,
     /// The same of other members, each with the term that it is bound to; 0 for none.
     forwarded: Vec<(u64, Entry)>,
     /// Handed to raft, with terms that never fall.
-    under_way: VecDeque<UnderWay>,
+    in_flight: VecDeque<InFlight>,
     /// Nobody can say whether they will be applied. With the ticks that are left until their clients are told so, which
     /// never fall.
-    doubtful: VecDeque<(RequestId, usize)>,
+    uncertain: VecDeque<(RequestId, usize)>,
     /// Their clients are to be told so now.
     given_up: Vec<RequestId>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Proposals {
 #[derive(Debug)]
 struct Proposal {
     /// Who waits for it; `None` for what is proposed once only.
-    waits: Option<RequestId>,
+    waiter: Option<RequestId>,
     /// It may happen twice, as a read may.
     repeatable: bool,
     content: Encoded,
@@ -55,7 +55,7 @@ pub(super) struct Encoded {
 }
 
 #[derive(Debug)]
-struct UnderWay {
+struct InFlight {
     id: RequestId,
     repeatable: bool,
     /// The member's term when it was handed to raft.
@@ -76,21 +76,21 @@ pub(super) enum Route {
 }
 
 /// What is handed to raft in one message.
-pub(super) struct Taken {
+pub(super) struct ProposalBatch {
     pub(super) entries: Vec<Entry>,
-    /// For [`Proposals::refused`].
+    /// For [`Proposals::requeue`].
     pub(super) before: usize,
 }
 
 impl Proposals {
     /// Adds one for which a client waits. A `repeatable` one may happen twice.
     pub(super) fn push(&mut self, id: RequestId, repeatable: bool, content: Encoded) {
-        self.fresh.push(Proposal { waits: Some(id), repeatable, content });
+        self.queued.push(Proposal { waiter: Some(id), repeatable, content });
     }
 
     /// Adds one that is not proposed again, whatever becomes of it.
     pub(super) fn push_once(&mut self, content: Encoded) {
-        self.fresh.push(Proposal { waits: None, repeatable: false, content });
+        self.queued.push(Proposal { waiter: None, repeatable: false, content });
     }
 
     /// Adds those that another member sent to this leader, bound to a term or to none (0).
@@ -101,13 +101,13 @@ impl Proposals {
 
     /// Whether any wait to be handed to raft.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.fresh.is_empty() || !self.forwarded.is_empty()
+        !self.queued.is_empty() || !self.forwarded.is_empty()
     }
 
     /// Whether a change of the members is among those of this member.
     pub(super) fn has_change(&self) -> bool {
-        let fresh = self.fresh.iter().map(|proposal| &proposal.content);
-        fresh.chain(self.under_way.iter().map(|under_way| &under_way.content)).any(Encoded::is_change)
+        let queued = self.queued.iter().map(|proposal| &proposal.content);
+        queued.chain(self.in_flight.iter().map(|in_flight| &in_flight.content)).any(Encoded::is_change)
     }
 
     /// Forgets those of other members but for such as are bound to `term`, or to none: they would come too late.
@@ -122,86 +122,87 @@ impl Proposals {
 
     /// Takes what is to be handed to raft now, in the member's `term`. Of changes of the members at most one, and none
     /// unless `may_change`: raft would swallow it.
-    pub(super) fn take(&mut self, term: u64, route: Route, may_change: bool) -> Taken {
-        let changes = self.fresh.iter().any(|proposal| proposal.content.is_change())
+    pub(super) fn take_ready(&mut self, term: u64, route: Route, may_change: bool) -> ProposalBatch {
+        let has_new_change = self.queued.iter().any(|proposal| proposal.content.is_change())
             || self.forwarded.iter().any(|(_, entry)| is_change(entry.entry_type));
-        let changing = changes && self.under_way.iter().any(|under_way| under_way.content.is_change());
-        let mut may_change = may_change && !changing;
-        let mut goes = |kind: EntryType| !is_change(kind) || std::mem::replace(&mut may_change, false);
-        let before = self.under_way.len();
-        let mut entries = Vec::with_capacity(self.fresh.len() + self.forwarded.len());
-        for Proposal { waits, repeatable, content } in
-            self.fresh.extract_if(.., |proposal| goes(proposal.content.kind))
+        let change_in_flight =
+            has_new_change && self.in_flight.iter().any(|in_flight| in_flight.content.is_change());
+        let mut may_change = may_change && !change_in_flight;
+        let mut allowed = |kind: EntryType| !is_change(kind) || std::mem::replace(&mut may_change, false);
+        let before = self.in_flight.len();
+        let mut entries = Vec::with_capacity(self.queued.len() + self.forwarded.len());
+        for Proposal { waiter, repeatable, content } in
+            self.queued.extract_if(.., |proposal| allowed(proposal.content.kind))
         {
             entries.push(convert::proposal(content.kind, content.data.clone()));
-            if let Some(id) = waits {
-                self.under_way.push_back(UnderWay { id, repeatable, term, route, content });
+            if let Some(id) = waiter {
+                self.in_flight.push_back(InFlight { id, repeatable, term, route, content });
             }
         }
-        let goes = |(_, entry): &mut (u64, Entry)| goes(entry.entry_type);
-        entries.extend(self.forwarded.extract_if(.., goes).map(|(_, entry)| entry));
-        Taken { entries, before }
+        let allowed = |(_, entry): &mut (u64, Entry)| allowed(entry.entry_type);
+        entries.extend(self.forwarded.extract_if(.., allowed).map(|(_, entry)| entry));
+        ProposalBatch { entries, before }
     }
 
     /// Raft refused all that was taken last: those of this member are handed over again later.
-    pub(super) fn refused(&mut self, before: usize) {
-        self.fresh.splice(0..0, self.under_way.drain(before..).map(UnderWay::again));
+    pub(super) fn requeue(&mut self, before: usize) {
+        self.queued.splice(0..0, self.in_flight.drain(before..).map(InFlight::into_proposal));
     }
 
     /// It is applied, or nobody waits for it any more: it is not proposed again.
     pub(super) fn forget(&mut self, id: RequestId) {
-        if self.under_way.front().is_some_and(|first| first.id == id) {
-            self.under_way.pop_front();
-        } else if let Some(at) = self.under_way.iter().position(|under_way| under_way.id == id) {
-            self.under_way.remove(at);
-        } else if let Some(at) = self.doubtful.iter().position(|(doubtful, _)| *doubtful == id) {
-            self.doubtful.remove(at);
+        if self.in_flight.front().is_some_and(|first| first.id == id) {
+            self.in_flight.pop_front();
+        } else if let Some(at) = self.in_flight.iter().position(|in_flight| in_flight.id == id) {
+            self.in_flight.remove(at);
+        } else if let Some(at) = self.uncertain.iter().position(|(uncertain, _)| *uncertain == id) {
+            self.uncertain.remove(at);
         } else {
-            self.fresh.retain(|proposal| proposal.waits != Some(id));
+            self.queued.retain(|proposal| proposal.waiter != Some(id));
         }
     }
 
     /// An entry of this term is about to be applied. What is lost by that is proposed again; what may be lost has
-    /// `patience` ticks left. `all_bind`: all members keep to the term that a proposal is bound to.
-    pub(super) fn reached(&mut self, term: u64, all_bind: bool, patience: usize) {
-        if self.under_way.front().is_none_or(|first| first.term >= term) {
+    /// `grace_ticks` ticks left. `all_bind`: all members keep to the term that a proposal is bound to.
+    pub(super) fn on_term(&mut self, term: u64, all_bind: bool, grace_ticks: usize) {
+        if self.in_flight.front().is_none_or(|first| first.term >= term) {
             return;
         }
-        let before = self.under_way.partition_point(|under_way| under_way.term < term);
+        let before = self.in_flight.partition_point(|in_flight| in_flight.term < term);
         let mut lost = Vec::new();
-        for under_way in self.under_way.drain(..before) {
-            let is_lost = match under_way.route {
+        for in_flight in self.in_flight.drain(..before) {
+            let is_lost = match in_flight.route {
                 Route::Own => true,
                 Route::Bound => all_bind,
                 Route::Open => false,
             };
-            if is_lost || under_way.repeatable {
-                lost.push(under_way.again());
+            if is_lost || in_flight.repeatable {
+                lost.push(in_flight.into_proposal());
             } else {
-                self.doubtful.push_back((under_way.id, patience));
+                self.uncertain.push_back((in_flight.id, grace_ticks));
             }
         }
-        self.fresh.splice(0..0, lost);
+        self.queued.splice(0..0, lost);
     }
 
     /// A snapshot of this term has taken the place of entries: they may be among those.
-    pub(super) fn covered(&mut self, term: u64, patience: usize) {
-        let covered = self.under_way.partition_point(|under_way| under_way.term <= term);
-        for under_way in self.under_way.drain(..covered) {
-            if under_way.repeatable {
-                self.fresh.push(under_way.again());
+    pub(super) fn on_snapshot(&mut self, term: u64, grace_ticks: usize) {
+        let covered = self.in_flight.partition_point(|in_flight| in_flight.term <= term);
+        for in_flight in self.in_flight.drain(..covered) {
+            if in_flight.repeatable {
+                self.queued.push(in_flight.into_proposal());
             } else {
-                self.doubtful.push_back((under_way.id, patience));
+                self.uncertain.push_back((in_flight.id, grace_ticks));
             }
         }
     }
 
     /// One tick has passed.
     pub(super) fn tick(&mut self) {
-        for (_, ticks) in &mut self.doubtful {
+        for (_, ticks) in &mut self.uncertain {
             *ticks = ticks.saturating_sub(1);
         }
-        while let Some((id, _)) = self.doubtful.pop_front_if(|(_, ticks)| *ticks == 0) {
+        while let Some((id, _)) = self.uncertain.pop_front_if(|(_, ticks)| *ticks == 0) {
             self.given_up.push(id);
         }
     }
@@ -212,9 +213,9 @@ impl Proposals {
     }
 }
 
-impl UnderWay {
-    fn again(self) -> Proposal {
-        Proposal { waits: Some(self.id), repeatable: self.repeatable, content: self.content }
+impl InFlight {
+    fn into_proposal(self) -> Proposal {
+        Proposal { waiter: Some(self.id), repeatable: self.repeatable, content: self.content }
     }
 }
 
@@ -295,12 +296,12 @@ impl Member {
             self.proposals.drop_forwarded();
         }
         // Of a leader that hands over, or has just removed itself, raft takes none.
-        let takes = match raft.state {
+        let accepts_proposals = match raft.state {
             StateRole::Leader => raft.lead_transferee.is_none() && !self.removed_self,
             StateRole::Follower => raft.leader_id != raft::INVALID_ID && !self.removed_self,
             StateRole::Candidate | StateRole::PreCandidate => false,
         };
-        if !takes {
+        if !accepts_proposals {
             return;
         }
         let route = match (leads, self.extended) {
@@ -308,8 +309,8 @@ impl Member {
             (false, true) => Route::Bound,
             (false, false) => Route::Open,
         };
-        let taken = self.proposals.take(raft.term, route, !raft.has_pending_conf());
-        if taken.entries.is_empty() {
+        let batch = self.proposals.take_ready(raft.term, route, !raft.has_pending_conf());
+        if batch.entries.is_empty() {
             return;
         }
         let message = eraftpb::Message {
@@ -317,13 +318,13 @@ impl Member {
             from: self.id.0,
             // The term that it is bound to; members of 2.3 do not look at it.
             log_term: if route == Route::Bound { raft.term } else { 0 },
-            entries: taken.entries.into(),
+            entries: batch.entries.into(),
             ..eraftpb::Message::default()
         };
         if raft.step(message).is_err() {
-            self.proposals.refused(taken.before);
+            self.proposals.requeue(batch.before);
         } else if leads {
-            self.told_commit = raft.raft_log.committed;
+            self.announced_commit = raft.raft_log.committed;
         }
     }
 }

@@ -14,7 +14,7 @@ use shared::id::MemberId;
 use super::{Membership, Peer};
 use crate::time::Moment;
 
-/// Who looks less often than this has slept, and cannot tell whether others were silent meanwhile.
+/// A longer gap between two checks means that this process was suspended: it cannot know whether others were silent.
 const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(10);
 
 /// What a leader has heard of the others.
@@ -22,7 +22,7 @@ const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(10);
 pub struct Silence {
     /// The term in which it leads; 0 for none.
     term: u64,
-    looked: Option<Moment>,
+    last_check: Option<Moment>,
     others: BTreeMap<MemberId, Contact>,
 }
 
@@ -35,7 +35,7 @@ struct Contact {
 
 /// A member to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dead {
+pub struct DeadMember {
     /// The member.
     pub id: MemberId,
     /// For how long nothing was heard of it.
@@ -74,12 +74,12 @@ impl Silence {
 
     /// The member that has been silent for longest, if that is too long and the cluster can do without it. To be asked
     /// again and again while this member leads; the first time nobody is dead.
-    pub fn find_dead(&mut self, observation: Observation<'_>, now: Moment) -> Option<Dead> {
-        let slept = self.looked.is_some_and(|last| now - last > OBSERVATION_GAP_MAX);
-        if self.term != observation.term || slept {
+    pub fn find_dead(&mut self, observation: Observation<'_>, now: Moment) -> Option<DeadMember> {
+        let was_suspended = self.last_check.is_some_and(|last| now - last > OBSERVATION_GAP_MAX);
+        if self.term != observation.term || was_suspended {
             *self = Silence { term: observation.term, ..Silence::default() };
         }
-        self.looked = Some(now);
+        self.last_check = Some(now);
         let Observation { own, members, .. } = observation;
         self.others.retain(|id, _| members.members.contains_key(id));
         for id in members.members.keys().filter(|id| **id != own) {
@@ -96,7 +96,7 @@ impl Silence {
         let dead = self.others.iter().filter(|(id, contact)| started(id) && !is_alive(contact));
         let silent = dead.map(|(id, contact)| {
             let last = contact.heard.map_or(contact.since, |heard| heard.max(contact.since));
-            Dead { id: *id, silent_for: now - last }
+            DeadMember { id: *id, silent_for: now - last }
         });
         silent
             .filter(|dead| dead.silent_for >= observation.dead_after)

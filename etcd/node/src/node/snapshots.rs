@@ -6,7 +6,7 @@ use shared::planted::{Bug, is_planted};
 use super::Node;
 use crate::action::{Action, Notice};
 use crate::machine::StateMachine;
-use crate::member::{LogEnd, Membership, Message, Received};
+use crate::member::{LogEnd, Membership, Message, ReceivedSnapshot};
 use crate::time::Moment;
 
 /// The state in the snapshot that was stepped last, for when raft says that it is to be installed.
@@ -21,7 +21,7 @@ pub(super) struct OfferedSnapshot<M> {
 /// A snapshot on its way into the place of log and state. Each step waits for the one before.
 #[derive(Debug)]
 pub(super) enum Installing<M> {
-    Marking { received: Received, machine: Box<M> },
+    Marking { received: ReceivedSnapshot, machine: Box<M> },
     Saving { metadata: pb::SnapshotMetadata, machine: Box<M> },
     Replacing { metadata: pb::SnapshotMetadata },
 }
@@ -82,7 +82,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    pub(super) fn begin_install(&mut self, received: Received) {
+    pub(super) fn begin_install(&mut self, received: ReceivedSnapshot) {
         let metadata = &received.metadata;
         let at = pb::WalSnapshot { index: metadata.index, term: metadata.term };
         let Some(OfferedSnapshot { machine, before, .. }) =

@@ -120,14 +120,14 @@ fn too_many_are_counted() {
     assert_eq!(lines(&mut slow, 100, 600, start), 5);
     assert_eq!(lines(&mut slow, 1, 900, start + WINDOW / 2), 0);
     assert_eq!(slow.summary(start + WINDOW / 2), None);
-    // Also behind the window, until the number is pending_lines.
+    // Also behind the window, until the number is reported.
     assert_eq!(lines(&mut slow, 1, 600, start + WINDOW), 0);
     let later = start + WINDOW + 100 * MS;
     let rest = slow.summary(later).unwrap();
     assert_eq!(rest.to_string(), "97 more slow requests, the slowest took 900.0ms");
     assert_eq!(slow.summary(later), None);
     assert_eq!(lines(&mut slow, 100, 600, later), 5);
-    // One now and then is pending_lines each time.
+    // One now and then is reported each time.
     let mut slow = self::slow();
     for second in 0..20 {
         let now = start + second * Duration::from_secs(2);
