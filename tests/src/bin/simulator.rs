@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    simulator::say_seed_at_panic();
+    simulator::print_seed_on_panic();
     let started = Instant::now();
     let results = simulate(&arguments);
     let seconds = started.elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! Clients: each asks for one thing after the other, and remembers what it was told.
+//! Clients: each asks for one thing after the other, and remembers the answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +9,7 @@ use shared::error::Code;
 use shared::time::UnixNanos;
 use shared::v2;
 
-use super::history::{self, Call, OPERATIONS_MAX, Operation, Outcome, Value, Verdict};
+use super::history::{self, KeyCall, KeyOutcome, OPERATIONS_MAX, Operation, Value, Verdict};
 use super::oracle::Violation;
 use super::process::{Answer, Ticket};
 
@@ -23,7 +23,7 @@ pub(super) struct Request(pub(super) v2::Request);
 
 /// What is done at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
+enum FinalCall {
     Read,
     Write,
 }
@@ -42,7 +42,7 @@ struct Client {
     /// The number of its last request.
     number: u64,
     /// What it waits for: a key and the operation, or something that is not checked by key.
-    waits: Option<Option<(usize, usize)>>,
+    pending: Option<Option<(usize, usize)>>,
 }
 
 /// All clients and what they know.
@@ -55,7 +55,7 @@ pub(super) struct Clients {
     /// The index at which each value was written, as first seen.
     written_at: BTreeMap<Value, u64>,
     /// What is to be called on keys at the end: first one write, then a read of each.
-    last_calls: Option<VecDeque<(usize, Last)>>,
+    final_calls: Option<VecDeque<(usize, FinalCall)>>,
     acknowledged: u64,
 }
 
@@ -67,7 +67,7 @@ impl Clients {
             current: (0..keys).collect(),
             next_value: 1,
             written_at: BTreeMap::new(),
-            last_calls: None,
+            final_calls: None,
             acknowledged: 0,
         }
     }
@@ -89,19 +89,19 @@ impl Clients {
     /// Whether the client waits for this answer.
     pub(super) fn waits_for(&self, ticket: Ticket) -> bool {
         let client = &self.list[ticket.0];
-        client.waits.is_some() && client.number == ticket.1
+        client.pending.is_some() && client.number == ticket.1
     }
 
     /// From now on every key is read once more by a quorum, after a last write.
     pub(super) fn finish(&mut self) {
-        let reads = (0..self.keys.len()).map(|key| (key, Last::Read));
-        self.last_calls = Some(std::iter::once((self.current[0], Last::Write)).chain(reads).collect());
+        let reads = (0..self.keys.len()).map(|key| (key, FinalCall::Read));
+        self.final_calls = Some(std::iter::once((self.current[0], FinalCall::Write)).chain(reads).collect());
     }
 
     /// Whether all that is to be done at the end was done.
     pub(super) fn is_finished(&self) -> bool {
-        self.last_calls.as_ref().is_some_and(VecDeque::is_empty)
-            && self.list.iter().all(|client| client.waits.is_none())
+        self.final_calls.as_ref().is_some_and(VecDeque::is_empty)
+            && self.list.iter().all(|client| client.pending.is_none())
     }
 
     /// The next thing that a client wants; it waits from then on. None when it wants nothing more.
@@ -113,31 +113,31 @@ impl Clients {
         rng: &mut StdRng,
     ) -> Option<(Ticket, Request, String)> {
         let ticket = (client, self.list[client].number + 1);
-        let (request, told, waits) = match &mut self.last_calls {
+        let (request, text, pending) = match &mut self.final_calls {
             Some(keys) => {
                 let (key, last) = keys.pop_front()?;
                 let call = match last {
-                    Last::Read => Call::Read,
-                    Last::Write => Call::Put(self.fresh()),
+                    FinalCall::Read => KeyCall::Read,
+                    FinalCall::Write => KeyCall::Put(self.fresh()),
                 };
-                let (request, told, at) = self.call_key(client, key, call, event, rng);
-                (request, told, Some(at))
+                let (request, text, at) = self.call_key(client, key, call, event, rng);
+                (request, text, Some(at))
             }
             None if rng.random_bool(0.2) => {
-                let (request, told) = self.aside(clock, rng);
-                (Request(request), told, None)
+                let (request, text) = self.unchecked_request(clock, rng);
+                (Request(request), text, None)
             }
             None => {
                 let slot = rng.random_range(0..self.current.len());
                 let key = self.usable(slot);
                 let call = self.choose(key, rng);
-                let (request, told, at) = self.call_key(client, key, call, event, rng);
-                (request, told, Some(at))
+                let (request, text, at) = self.call_key(client, key, call, event, rng);
+                (request, text, Some(at))
             }
         };
         self.list[client].number = ticket.1;
-        self.list[client].waits = Some(waits);
-        Some((ticket, request, told))
+        self.list[client].pending = Some(pending);
+        Some((ticket, request, text))
     }
 
     /// The key in use at a place, a new one if the old one has enough.
@@ -155,18 +155,18 @@ impl Clients {
         self.next_value
     }
 
-    fn choose(&mut self, key: usize, rng: &mut StdRng) -> Call {
+    fn choose(&mut self, key: usize, rng: &mut StdRng) -> KeyCall {
         let known = self.keys[key].seen.back().map(|(value, _)| *value);
         let mut fresh = || self.fresh();
         match (rng.random_range(0..100), known) {
-            (0..35, _) => Call::Read,
-            (35..60, _) => Call::Put(fresh()),
-            (60..82, Some(known)) => Call::Swap(known, fresh()),
-            (82..88, _) => Call::Create(fresh()),
-            (88..92, _) => Call::Update(fresh()),
-            (92..96, Some(known)) => Call::DeleteIf(known),
-            (96..100, _) => Call::Delete,
-            _ => Call::Put(fresh()),
+            (0..35, _) => KeyCall::Read,
+            (35..60, _) => KeyCall::Put(fresh()),
+            (60..82, Some(known)) => KeyCall::Swap(known, fresh()),
+            (82..88, _) => KeyCall::Create(fresh()),
+            (88..92, _) => KeyCall::Update(fresh()),
+            (92..96, Some(known)) => KeyCall::DeleteIf(known),
+            (96..100, _) => KeyCall::Delete,
+            _ => KeyCall::Put(fresh()),
         }
     }
 
@@ -174,7 +174,7 @@ impl Clients {
         &mut self,
         client: usize,
         at: usize,
-        call: Call,
+        call: KeyCall,
         event: u64,
         rng: &mut StdRng,
     ) -> (Request, String, (usize, usize)) {
@@ -193,16 +193,16 @@ impl Clients {
         };
         let by_index = rng.random_bool(0.5);
         match call {
-            Call::Read => request.verb = v2::Verb::QuorumGet,
-            Call::Put(new) => request.val = value(new),
-            Call::Create(new) => (request.val, request.prev_exist) = (value(new), Some(false)),
-            Call::Update(new) => (request.val, request.prev_exist) = (value(new), Some(true)),
-            Call::Swap(old, new) => {
+            KeyCall::Read => request.verb = v2::Verb::QuorumGet,
+            KeyCall::Put(new) => request.val = value(new),
+            KeyCall::Create(new) => (request.val, request.prev_exist) = (value(new), Some(false)),
+            KeyCall::Update(new) => (request.val, request.prev_exist) = (value(new), Some(true)),
+            KeyCall::Swap(old, new) => {
                 request.val = value(new);
                 expect(&mut request, old, by_index);
             }
-            Call::Delete => request.verb = v2::Verb::Delete,
-            Call::DeleteIf(old) => {
+            KeyCall::Delete => request.verb = v2::Verb::Delete,
+            KeyCall::DeleteIf(old) => {
                 request.verb = v2::Verb::Delete;
                 expect(&mut request, old, by_index);
             }
@@ -213,14 +213,14 @@ impl Clients {
     }
 
     /// Something that no history is kept of: the stores are compared anyway.
-    fn aside(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (v2::Request, String) {
+    fn unchecked_request(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (v2::Request, String) {
         self.next_value += 1;
         let mut request = v2::Request {
             verb: v2::Verb::Put,
             val: format!("v{}", self.next_value).into(),
             ..v2::Request::default()
         };
-        let told = match rng.random_range(0..10) {
+        let text = match rng.random_range(0..10) {
             0..5 => {
                 let key = rng.random_range(0..4);
                 request.path = format!("/1/ttl/t{key}").into();
@@ -246,22 +246,22 @@ impl Clients {
                 "Delete of the queue".to_owned()
             }
         };
-        (request, told)
+        (request, text)
     }
 
     /// Nobody will ever say what became of it.
     pub(super) fn unanswered(&mut self, ticket: Ticket) {
-        if let Some(Some((key, at))) = self.list[ticket.0].waits.take() {
+        if let Some(Some((key, at))) = self.list[ticket.0].pending.take() {
             let call = self.keys[key].operations[at].call;
-            self.keys[key].unanswered += usize::from(call != Call::Read);
-            self.again(key, call);
+            self.keys[key].unanswered += usize::from(call != KeyCall::Read);
+            self.repeat_final_call(key, call);
         }
     }
 
     /// What is to be done at the end was not.
-    fn again(&mut self, key: usize, call: Call) {
-        if let Some(calls) = &mut self.last_calls {
-            calls.push_back((key, if call == Call::Read { Last::Read } else { Last::Write }));
+    fn repeat_final_call(&mut self, key: usize, call: KeyCall) {
+        if let Some(calls) = &mut self.final_calls {
+            calls.push_back((key, if call == KeyCall::Read { FinalCall::Read } else { FinalCall::Write }));
         }
     }
 
@@ -276,7 +276,7 @@ impl Clients {
             return Ok(false);
         }
         self.acknowledged += 1;
-        if let Some(Some((key, at))) = self.list[ticket.0].waits.take() {
+        if let Some(Some((key, at))) = self.list[ticket.0].pending.take() {
             self.note_indexes(key, answer)?;
             let operation = &mut self.keys[key].operations[at];
             let outcome = outcome(operation.call, answer)?;
@@ -305,14 +305,14 @@ impl Clients {
         Ok(())
     }
 
-    /// Whether all that was told of each key can be true. Gives the number of keys for which that took too long.
+    /// Whether the answers for each key are linearizable. Returns the number of keys for which that took too long.
     pub(super) fn check(&self) -> Result<u64, Violation> {
         let mut gave_up = 0;
         for (at, key) in self.keys.iter().enumerate() {
             match history::check(&key.operations) {
-                Verdict::Explained => {}
+                Verdict::Linearizable => {}
                 Verdict::GaveUp => gave_up += 1,
-                Verdict::Impossible(why) => {
+                Verdict::NotLinearizable(why) => {
                     return Err(Violation::new(format!("what clients saw of k{at} cannot be: {why}")));
                 }
             }
@@ -322,21 +322,21 @@ impl Clients {
 }
 
 /// What an answer says of a key.
-fn outcome(call: Call, answer: &Answer) -> Result<Outcome, Violation> {
+fn outcome(call: KeyCall, answer: &Answer) -> Result<KeyOutcome, Violation> {
     match answer {
-        Ok(event) if call == Call::Read => match event.node().value().and_then(number) {
-            Some(value) => Ok(Outcome::Found(value)),
+        Ok(event) if call == KeyCall::Read => match event.node().value().and_then(number) {
+            Some(value) => Ok(KeyOutcome::Found(value)),
             None => Err(Violation::new(format!("a read found what nobody wrote: {event:?}"))),
         },
-        Ok(event) => Ok(Outcome::Done(event.prev().and_then(|node| number(node.value()?)))),
+        Ok(event) => Ok(KeyOutcome::Done(event.prev().and_then(|node| number(node.value()?)))),
         Err(error) => match error.code {
-            Code::KeyNotFound => Ok(Outcome::Missing),
-            Code::NodeExist => Ok(Outcome::Exists),
+            Code::KeyNotFound => Ok(KeyOutcome::Missing),
+            Code::NodeExist => Ok(KeyOutcome::Exists),
             Code::CompareFailed => {
                 // "[v1 != v2]" or "[5 != 7]"
                 let found =
                     error.cause.strip_suffix(b"]").and_then(|cause| cause.rsplit(|b| *b == b' ').next());
-                Ok(Outcome::Differs(found.and_then(number)))
+                Ok(KeyOutcome::Differs(found.and_then(number)))
             }
             _ => Err(Violation::new(format!("{call:?} was answered by {error}"))),
         },

@@ -15,15 +15,15 @@ use super::world::{World, name};
 const MEMBERS: (usize, usize) = (3, 7);
 
 /// Makes one thing go wrong.
-type Strike = fn(&mut World) -> Result<(), Violation>;
+type FaultAction = fn(&mut World) -> Result<(), Violation>;
 
 impl World {
     /// One thing goes wrong, or right again.
-    pub(super) fn fault(&mut self) -> Result<(), Violation> {
+    pub(super) fn inject_fault(&mut self) -> Result<(), Violation> {
         self.faults += 1;
         self.next_fault();
         let weights = self.plan.weights;
-        let kinds: [(u32, Strike); 13] = [
+        let kinds: [(u32, FaultAction); 13] = [
             (weights.crash, World::crash_one),
             (weights.blackout, World::blackout),
             (weights.disk, World::fail_disk),
@@ -71,7 +71,7 @@ impl World {
         self.start_after(id, delay);
         // What a killed process had not synced is not on the disk yet, though the next one reads it.
         if self.rng.random_bool(0.3) {
-            let soon = self.between((0, 400 * MILLISECOND));
+            let soon = self.random_between((0, 400 * MILLISECOND));
             let down = self.restart_delay();
             self.crash_after(id, delay + soon, down);
         }
@@ -79,7 +79,7 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, id: MemberId, power: bool) {
-        self.say(|| format!("{} {}", name(id), if power { "loses its power" } else { "is killed" }));
+        self.trace_line(|| format!("{} {}", name(id), if power { "loses its power" } else { "is killed" }));
         let amid = self.rng.random_bool(0.6);
         let operations = self.rng.random_range(0..4);
         let verbs = [
@@ -113,7 +113,7 @@ impl World {
     fn spread_end(&mut self, of: MemberId) {
         for id in self.running() {
             if id != of && self.rng.random_bool(0.5) {
-                let delay = self.between((0, 300 * MILLISECOND));
+                let delay = self.random_between((0, 300 * MILLISECOND));
                 self.gone_after(id, of, delay);
             }
         }
@@ -121,7 +121,7 @@ impl World {
 
     /// All hosts lose their power, or most of them.
     fn blackout(&mut self) -> Result<(), Violation> {
-        self.say(|| "a blackout".to_owned());
+        self.trace_line(|| "a blackout".to_owned());
         let all = self.rng.random_bool(0.7);
         for id in self.running() {
             if all || self.rng.random_bool(0.7) {
@@ -147,7 +147,7 @@ impl World {
         let operation = verbs[self.rng.random_range(0..verbs.len())];
         let kind = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other][self.rng.random_range(0..2)];
         let after = self.rng.random_range(0..4);
-        self.say(|| format!("{}: a {operation:?} is going to fail", name(id)));
+        self.trace_line(|| format!("{}: a {operation:?} is going to fail", name(id)));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk_fails = true;
             host.disk.inject(Fault { operation, after, kind });
@@ -170,7 +170,7 @@ impl World {
         if self.rng.random_bool(0.7) {
             self.network.join();
         }
-        self.say(|| format!("{} and {} are apart", names(&one), names(&other)));
+        self.trace_line(|| format!("{} and {} are apart", names(&one), names(&other)));
         self.network.split(&one, &other);
         Ok(())
     }
@@ -181,17 +181,17 @@ impl World {
         let others: Vec<MemberId> = self.hosts.keys().copied().filter(|other| *other != id).collect();
         match self.rng.random_range(0..3) {
             0 => {
-                self.say(|| format!("{} hears nobody", name(id)));
+                self.trace_line(|| format!("{} hears nobody", name(id)));
                 others.iter().for_each(|other| self.network.cut((*other, id)));
             }
             1 => {
-                self.say(|| format!("nobody hears {}", name(id)));
+                self.trace_line(|| format!("nobody hears {}", name(id)));
                 others.iter().for_each(|other| self.network.cut((id, *other)));
                 self.spread_end(id);
             }
             _ => {
                 let other = others[self.rng.random_range(0..others.len())];
-                self.say(|| format!("{} does not hear {}", name(other), name(id)));
+                self.trace_line(|| format!("{} does not hear {}", name(other), name(id)));
                 self.network.cut((id, other));
             }
         }
@@ -199,16 +199,16 @@ impl World {
     }
 
     fn calm(&mut self) -> Result<(), Violation> {
-        self.say(|| "all ways are open".to_owned());
+        self.trace_line(|| "all ways are open".to_owned());
         self.network.join();
         Ok(())
     }
 
     fn slow_disk(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
-        let until = self.now + self.between((500 * MILLISECOND, 5 * SECOND));
-        let takes = self.between((50 * MILLISECOND, 900 * MILLISECOND));
-        self.say(|| format!("{}: a sync takes {} ms now", name(id), takes / MILLISECOND));
+        let until = self.now + self.random_between((500 * MILLISECOND, 5 * SECOND));
+        let takes = self.random_between((50 * MILLISECOND, 900 * MILLISECOND));
+        self.trace_line(|| format!("{}: a sync takes {} ms now", name(id), takes / MILLISECOND));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.slow = (until, takes);
         }
@@ -218,8 +218,8 @@ impl World {
     /// Nothing happens on a host for a while; then it goes on as if nothing had been.
     fn pause(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
-        let until = self.now + self.between((100 * MILLISECOND, 4 * SECOND));
-        self.say(|| format!("{} pauses until {} ms", name(id), until / MILLISECOND));
+        let until = self.now + self.random_between((100 * MILLISECOND, 4 * SECOND));
+        self.trace_line(|| format!("{} pauses until {} ms", name(id), until / MILLISECOND));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.paused_until = until;
         }
@@ -229,7 +229,7 @@ impl World {
     fn turn_clock(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         let by = self.rng.random_range(-8_000_000_000..8_000_000_000);
-        self.say(|| format!("{}: the clock is turned by {} ms", name(id), by / 1_000_000));
+        self.trace_line(|| format!("{}: the clock is turned by {} ms", name(id), by / 1_000_000));
         if let Some(host) = self.hosts.get_mut(&id) {
             host.clock_offset += by;
         }
@@ -238,11 +238,11 @@ impl World {
 
     /// Somebody asks for another member, for one less, or gives one other peer URLs.
     fn change_members(&mut self) -> Result<(), Violation> {
-        let Some(asked) = self.victim() else { return Ok(()) };
-        if self.hosts.get(&asked).is_some_and(|host| host.paused_until > self.now) {
+        let Some(target) = self.victim() else { return Ok(()) };
+        if self.hosts.get(&target).is_some_and(|host| host.paused_until > self.now) {
             return Ok(());
         }
-        let Some(process) = self.process(asked).filter(|process| !process.is_installing()) else {
+        let Some(process) = self.process(target).filter(|process| !process.is_installing()) else {
             return Ok(());
         };
         let members: Vec<MemberId> = process.node.membership().members.keys().copied().collect();
@@ -259,19 +259,19 @@ impl World {
             2..4 if members.len() > MEMBERS.0 => process::change(ChangeKind::Remove, any, self.urls),
             _ => process::change(ChangeKind::Update, any, self.urls),
         };
-        self.say(|| {
+        self.trace_line(|| {
             let word = match change.kind {
                 ChangeKind::Add => "add",
                 ChangeKind::Remove => "remove",
                 ChangeKind::Update => "update",
             };
-            format!("{} is asked to {word} {}", name(asked), name(change.member))
+            format!("{} is asked to {word} {}", name(target), name(change.member))
         });
-        let now = self.clocks(asked).moment;
-        if let Some(process) = self.hosts.get_mut(&asked).and_then(|host| host.process.as_mut()) {
+        let now = self.clocks(target).moment;
+        if let Some(process) = self.hosts.get_mut(&target).and_then(|host| host.process.as_mut()) {
             process.node.call(Call::Configure { change, caller: None }, now);
         }
-        self.turn(asked)
+        self.turn(target)
     }
 
     /// Two members lose patience with the leader at about the same time. Often they do not hear each other, and who
@@ -279,16 +279,16 @@ impl World {
     fn contest(&mut self) -> Result<(), Violation> {
         let mut rivals = self.running();
         while rivals.len() > 2 {
-            let place = self.rng.random_range(0..rivals.len());
-            rivals.remove(place);
+            let position = self.rng.random_range(0..rivals.len());
+            rivals.remove(position);
         }
         self.voter_crashes = self.rng.random_bool(0.7);
-        self.say(|| format!("{} lose patience", names(&rivals)));
+        self.trace_line(|| format!("{} lose patience", names(&rivals)));
         if self.rng.random_bool(0.6) {
             self.network.split(&rivals[..1.min(rivals.len())], &rivals);
         }
         for id in rivals {
-            let soon = self.between((0, 40 * MILLISECOND));
+            let soon = self.random_between((0, 40 * MILLISECOND));
             self.campaign_after(id, soon);
         }
         Ok(())
@@ -301,7 +301,7 @@ impl World {
                 continue;
             };
             if let Some(to) = process.node.transfer(|_| true) {
-                self.say(|| format!("{} hands over to {}", name(id), name(to)));
+                self.trace_line(|| format!("{} hands over to {}", name(id), name(to)));
                 self.turn(id)?;
             }
         }
@@ -314,14 +314,14 @@ impl World {
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
             let extended = !process.node.member().is_extended();
             process.node.set_extended(extended);
-            self.say(|| format!("{} takes all for its kind: {extended}", name(id)));
+            self.trace_line(|| format!("{} takes all for its kind: {extended}", name(id)));
         }
         self.turn(id)
     }
 
     /// Everything that is broken is repaired: whoever is a member runs, and everybody hears everybody.
     pub(super) fn heal(&mut self) {
-        self.say(|| "faults end".to_owned());
+        self.trace_line(|| "faults end".to_owned());
         self.healed_at = Some(self.now);
         self.network.clear_up();
         self.clients.finish();

@@ -18,7 +18,7 @@ pub(super) type Value = u64;
 
 /// What a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum KeyCall {
     Read,
     Put(Value),
     /// Only if there is no such key.
@@ -33,7 +33,7 @@ pub(super) enum Call {
 
 /// What it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum KeyOutcome {
     /// A read's value.
     Found(Value),
     /// The write was done, and this was there before.
@@ -50,19 +50,19 @@ pub(super) enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operation {
     pub(super) client: usize,
-    pub(super) call: Call,
+    pub(super) call: KeyCall,
     pub(super) called: u64,
     /// `None` for a write whose answer never came.
-    pub(super) returned: Option<(u64, Outcome)>,
+    pub(super) returned: Option<(u64, KeyOutcome)>,
 }
 
 /// What a check found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// There is such an order.
-    Explained,
+    Linearizable,
     /// There is none; how far the best attempt came.
-    Impossible(String),
+    NotLinearizable(String),
     /// The search became too long.
     GaveUp,
 }
@@ -76,7 +76,7 @@ impl Operation {
             None => Some(after),
             Some((_, seen)) => {
                 let alike = match (seen, answer) {
-                    (Outcome::Differs(None), Outcome::Differs(_)) => true,
+                    (KeyOutcome::Differs(None), KeyOutcome::Differs(_)) => true,
                     _ => seen == answer,
                 };
                 alike.then_some(after)
@@ -85,20 +85,22 @@ impl Operation {
     }
 }
 
-impl Call {
+impl KeyCall {
     /// What one copy of the key answers, and what it is then.
-    fn effect(self, key: Option<Value>) -> (Outcome, Option<Value>) {
+    fn effect(self, key: Option<Value>) -> (KeyOutcome, Option<Value>) {
         match (self, key) {
-            (Call::Read, Some(value)) => (Outcome::Found(value), key),
-            (Call::Put(new), _) => (Outcome::Done(key), Some(new)),
-            (Call::Create(new), None) => (Outcome::Done(None), Some(new)),
-            (Call::Create(_), Some(_)) => (Outcome::Exists, key),
-            (Call::Update(new), Some(_)) => (Outcome::Done(key), Some(new)),
-            (Call::Swap(old, new), Some(value)) if old == value => (Outcome::Done(key), Some(new)),
-            (Call::Delete, Some(_)) => (Outcome::Done(key), None),
-            (Call::DeleteIf(old), Some(value)) if old == value => (Outcome::Done(key), None),
-            (Call::Swap(..) | Call::DeleteIf(_), Some(value)) => (Outcome::Differs(Some(value)), key),
-            (_, None) => (Outcome::Missing, None),
+            (KeyCall::Read, Some(value)) => (KeyOutcome::Found(value), key),
+            (KeyCall::Put(new), _) => (KeyOutcome::Done(key), Some(new)),
+            (KeyCall::Create(new), None) => (KeyOutcome::Done(None), Some(new)),
+            (KeyCall::Create(_), Some(_)) => (KeyOutcome::Exists, key),
+            (KeyCall::Update(new), Some(_)) => (KeyOutcome::Done(key), Some(new)),
+            (KeyCall::Swap(old, new), Some(value)) if old == value => (KeyOutcome::Done(key), Some(new)),
+            (KeyCall::Delete, Some(_)) => (KeyOutcome::Done(key), None),
+            (KeyCall::DeleteIf(old), Some(value)) if old == value => (KeyOutcome::Done(key), None),
+            (KeyCall::Swap(..) | KeyCall::DeleteIf(_), Some(value)) => {
+                (KeyOutcome::Differs(Some(value)), key)
+            }
+            (_, None) => (KeyOutcome::Missing, None),
         }
     }
 }
@@ -107,13 +109,13 @@ impl Call {
 pub(super) fn check(operations: &[Operation]) -> Verdict {
     let mut sorted: Vec<Operation> = operations.to_vec();
     // A read that was never answered says nothing.
-    sorted.retain(|operation| operation.returned.is_some() || operation.call != Call::Read);
+    sorted.retain(|operation| operation.returned.is_some() || operation.call != KeyCall::Read);
     sorted.sort_by_key(|operation| operation.called);
     assert!(sorted.len() <= OPERATIONS_MAX, "{} operations are too many for one check", sorted.len());
     let mut search = Search { operations: &sorted, seen: HashSet::new(), best: (0, 0, None) };
     match search.from(0, None) {
-        Some(true) => Verdict::Explained,
-        Some(false) => Verdict::Impossible(search.told()),
+        Some(true) => Verdict::Linearizable,
+        Some(false) => Verdict::NotLinearizable(search.explain()),
         None => Verdict::GaveUp,
     }
 }
@@ -157,9 +159,10 @@ impl Search<'_> {
         Some(false)
     }
 
-    fn told(&self) -> String {
+    fn explain(&self) -> String {
         let (count, done, key) = self.best;
-        let mut text = format!("after {count} operations the key is {}, and none of these fits:", shown(key));
+        let mut text =
+            format!("after {count} operations the key is {}, and none of these fits:", describe(key));
         let left = (0..self.operations.len()).filter(|i| done & (1 << i) == 0);
         for i in left.take(6) {
             text.push_str(&format!("\n    {}", self.operations[i]));
@@ -168,7 +171,7 @@ impl Search<'_> {
     }
 }
 
-fn shown(value: Option<Value>) -> String {
+fn describe(value: Option<Value>) -> String {
     value.map_or("missing".to_owned(), |value| format!("v{value}"))
 }
 
@@ -186,24 +189,24 @@ impl fmt::Display for Operation {
 mod tests {
     use super::*;
 
-    fn operation(client: usize, call: Call, called: u64, returned: u64, outcome: Outcome) -> Operation {
+    fn operation(client: usize, call: KeyCall, called: u64, returned: u64, outcome: KeyOutcome) -> Operation {
         Operation { client, call, called, returned: Some((returned, outcome)) }
     }
 
-    fn unanswered(client: usize, call: Call, called: u64) -> Operation {
+    fn unanswered(client: usize, call: KeyCall, called: u64) -> Operation {
         Operation { client, call, called, returned: None }
     }
 
     fn is_impossible(operations: &[Operation]) -> bool {
-        matches!(check(operations), Verdict::Impossible(_))
+        matches!(check(operations), Verdict::NotLinearizable(_))
     }
 
     #[test]
     fn a_read_sees_one_of_the_writes_that_overlap_it() {
-        let put = |client, value, prev| operation(client, Call::Put(value), 1, 11, Outcome::Done(prev));
-        let read = |at, value| operation(2, Call::Read, at, at + 1, Outcome::Found(value));
+        let put = |client, value, prev| operation(client, KeyCall::Put(value), 1, 11, KeyOutcome::Done(prev));
+        let read = |at, value| operation(2, KeyCall::Read, at, at + 1, KeyOutcome::Found(value));
         for seen in [1, 2] {
-            assert_eq!(check(&[put(0, 1, None), put(1, 2, Some(1)), read(5, seen)]), Verdict::Explained);
+            assert_eq!(check(&[put(0, 1, None), put(1, 2, Some(1)), read(5, seen)]), Verdict::Linearizable);
         }
         assert!(is_impossible(&[put(0, 1, None), put(1, 2, Some(1)), read(5, 3)]));
         assert!(is_impossible(&[put(0, 1, None), put(1, 2, Some(1)), read(12, 1)]));
@@ -212,23 +215,23 @@ mod tests {
     #[test]
     fn a_stale_read_is_found() {
         let ops = [
-            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
-            operation(0, Call::Put(2), 3, 4, Outcome::Done(Some(1))),
-            operation(1, Call::Read, 5, 6, Outcome::Found(1)),
+            operation(0, KeyCall::Put(1), 1, 2, KeyOutcome::Done(None)),
+            operation(0, KeyCall::Put(2), 3, 4, KeyOutcome::Done(Some(1))),
+            operation(1, KeyCall::Read, 5, 6, KeyOutcome::Found(1)),
         ];
         assert!(is_impossible(&ops));
         // Had the read begun before the second write was answered, it would be good.
         let mut early = ops;
         early[2].called = 3;
-        early[2].returned = Some((6, Outcome::Found(1)));
-        assert_eq!(check(&early), Verdict::Explained);
+        early[2].returned = Some((6, KeyOutcome::Found(1)));
+        assert_eq!(check(&early), Verdict::Linearizable);
     }
 
     #[test]
     fn a_lost_write_is_found() {
         let ops = [
-            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
-            operation(1, Call::Read, 5, 6, Outcome::Missing),
+            operation(0, KeyCall::Put(1), 1, 2, KeyOutcome::Done(None)),
+            operation(1, KeyCall::Read, 5, 6, KeyOutcome::Missing),
         ];
         assert!(is_impossible(&ops));
     }
@@ -236,40 +239,40 @@ mod tests {
     #[test]
     fn a_swap_succeeds_once() {
         let ops = [
-            operation(0, Call::Put(1), 1, 2, Outcome::Done(None)),
-            operation(0, Call::Swap(1, 2), 3, 9, Outcome::Done(Some(1))),
-            operation(1, Call::Swap(1, 3), 3, 9, Outcome::Done(Some(1))),
+            operation(0, KeyCall::Put(1), 1, 2, KeyOutcome::Done(None)),
+            operation(0, KeyCall::Swap(1, 2), 3, 9, KeyOutcome::Done(Some(1))),
+            operation(1, KeyCall::Swap(1, 3), 3, 9, KeyOutcome::Done(Some(1))),
         ];
         assert!(is_impossible(&ops));
         let mut good = ops;
-        good[2].returned = Some((9, Outcome::Differs(Some(2))));
-        assert_eq!(check(&good), Verdict::Explained);
+        good[2].returned = Some((9, KeyOutcome::Differs(Some(2))));
+        assert_eq!(check(&good), Verdict::Linearizable);
     }
 
     #[test]
     fn an_unanswered_write_may_happen_late_or_never_but_not_twice() {
-        let put = operation(0, Call::Put(1), 1, 2, Outcome::Done(None));
-        let read = |at, value| operation(2, Call::Read, at, at + 1, Outcome::Found(value));
-        let lost = unanswered(1, Call::Put(2), 3);
-        assert_eq!(check(&[put, lost, read(5, 1)]), Verdict::Explained);
-        assert_eq!(check(&[put, lost, read(5, 1), read(7, 2)]), Verdict::Explained);
+        let put = operation(0, KeyCall::Put(1), 1, 2, KeyOutcome::Done(None));
+        let read = |at, value| operation(2, KeyCall::Read, at, at + 1, KeyOutcome::Found(value));
+        let lost = unanswered(1, KeyCall::Put(2), 3);
+        assert_eq!(check(&[put, lost, read(5, 1)]), Verdict::Linearizable);
+        assert_eq!(check(&[put, lost, read(5, 1), read(7, 2)]), Verdict::Linearizable);
         assert!(is_impossible(&[put, lost, read(5, 2), read(7, 1)]));
-        let over = operation(0, Call::Put(3), 7, 8, Outcome::Done(Some(2)));
+        let over = operation(0, KeyCall::Put(3), 7, 8, KeyOutcome::Done(Some(2)));
         assert!(is_impossible(&[put, lost, read(5, 2), over, read(9, 2)]));
     }
 
     #[test]
     fn creations_and_deletions_take_turns() {
         let ops = [
-            operation(0, Call::Create(1), 1, 2, Outcome::Done(None)),
-            operation(0, Call::Create(2), 3, 4, Outcome::Exists),
-            operation(0, Call::DeleteIf(2), 5, 6, Outcome::Differs(None)),
-            operation(0, Call::Delete, 7, 8, Outcome::Done(Some(1))),
-            operation(0, Call::Update(3), 9, 10, Outcome::Missing),
-            operation(0, Call::Create(4), 11, 12, Outcome::Done(None)),
+            operation(0, KeyCall::Create(1), 1, 2, KeyOutcome::Done(None)),
+            operation(0, KeyCall::Create(2), 3, 4, KeyOutcome::Exists),
+            operation(0, KeyCall::DeleteIf(2), 5, 6, KeyOutcome::Differs(None)),
+            operation(0, KeyCall::Delete, 7, 8, KeyOutcome::Done(Some(1))),
+            operation(0, KeyCall::Update(3), 9, 10, KeyOutcome::Missing),
+            operation(0, KeyCall::Create(4), 11, 12, KeyOutcome::Done(None)),
         ];
-        assert_eq!(check(&ops), Verdict::Explained);
-        let other_way = operation(0, Call::Create(2), 9, 10, Outcome::Exists);
+        assert_eq!(check(&ops), Verdict::Linearizable);
+        let other_way = operation(0, KeyCall::Create(2), 9, 10, KeyOutcome::Exists);
         assert!(is_impossible(&[ops[0], ops[3], other_way]));
     }
 }

@@ -6,8 +6,8 @@ use shared::id::MemberId;
 
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND, TICK};
-use super::process::{Begin, Process};
-use super::queue::What;
+use super::process::{Process, ProcessStart};
+use super::queue::SimEvent;
 use super::world::{World, name};
 
 impl World {
@@ -24,13 +24,13 @@ impl World {
         if fails {
             host.disk.fail_power_after(operations);
         }
-        let begin = Begin { id, founders: &self.founders, plan: &plan, seed, now };
-        let started = Process::start(&host.disk, &begin, &self.oracle);
+        let setup = ProcessStart { id, founders: &self.founders, plan: &plan, seed, now };
+        let started = Process::start(&host.disk, &setup, &self.oracle);
         if fails {
             drop(started);
             host.disk.crash();
-            self.say(|| format!("{} starts, and the power fails", name(id)));
-            self.after(MILLISECOND, What::Start(id));
+            self.trace_line(|| format!("{} starts, and the power fails", name(id)));
+            self.after(MILLISECOND, SimEvent::Start(id));
             return Ok(());
         }
         if started.is_err() && host.disk_fails {
@@ -40,55 +40,55 @@ impl World {
         host.process = Some(started?);
         host.life += 1;
         let life = host.life;
-        self.say(|| format!("{} starts", name(id)));
+        self.trace_line(|| format!("{} starts", name(id)));
         let first = self.rng.random_range(0..TICK);
-        self.after(first, What::Tick(id, life));
+        self.after(first, SimEvent::Tick(id, life));
         self.turn(id)
     }
 
     /// Starts a member again after a while.
     pub(super) fn start_after(&mut self, id: MemberId, delay: Micros) {
-        self.after(delay, What::Start(id));
+        self.after(delay, SimEvent::Start(id));
     }
 
     /// Lets a host lose its power after a while.
     pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros, down: Micros) {
-        self.after(delay, What::Crash(id, down));
+        self.after(delay, SimEvent::Crash(id, down));
     }
 
     /// Tells a member after a while that nobody listens any more where another one was.
     pub(super) fn gone_after(&mut self, id: MemberId, gone: MemberId, delay: Micros) {
         let Some(life) = self.hosts.get(&id).map(|host| host.life) else { return };
-        self.after(delay, What::Gone(id, life, gone));
+        self.after(delay, SimEvent::Gone(id, life, gone));
     }
 
     /// Lets a member stand for election after a while.
     pub(super) fn campaign_after(&mut self, id: MemberId, delay: Micros) {
-        self.after(delay, What::Campaign(id));
+        self.after(delay, SimEvent::Campaign(id));
     }
 
     /// How long a host is down: hardly, or for a while.
     pub(super) fn restart_delay(&mut self) -> Micros {
         let most = if self.rng.random_bool(0.4) { 30 * MILLISECOND } else { 4 * SECOND };
-        self.between((MILLISECOND, most))
+        self.random_between((MILLISECOND, most))
     }
 
     pub(super) fn members_changed(&mut self, here: MemberId, kind: ChangeKind, id: MemberId) {
         let Some(member) = self.process(here).map(|process| process.node.member()) else { return };
         let (applied, members) = (member.status().applied, member.membership().members.clone());
-        self.say(|| format!("{} has applied the change {kind:?} of {}", name(here), name(id)));
+        self.trace_line(|| format!("{} has applied the change {kind:?} of {}", name(here), name(id)));
         self.oracle.members_are(applied, members.into_keys());
         if kind == ChangeKind::Add && !self.hosts.contains_key(&id) {
             self.add_host(id);
-            let delay = self.between((0, 2 * SECOND));
-            self.after(delay, What::Start(id));
+            let delay = self.random_between((0, 2 * SECOND));
+            self.after(delay, SimEvent::Start(id));
         }
     }
 
     /// A member learns that it is none any more, and stops for good.
     pub(super) fn expel(&mut self, id: MemberId) {
         if self.hosts.get(&id).is_some_and(|host| !host.gone) {
-            self.say(|| format!("{} is no longer a member", name(id)));
+            self.trace_line(|| format!("{} is no longer a member", name(id)));
             self.stop(id);
             if let Some(host) = self.hosts.get_mut(&id) {
                 host.gone = true;
@@ -106,7 +106,7 @@ impl World {
     }
 
     pub(super) fn disk_failed(&mut self, id: MemberId) {
-        self.say(|| format!("{} stops: its disk failed", name(id)));
+        self.trace_line(|| format!("{} stops: its disk failed", name(id)));
         self.effects.clear();
         self.stop(id);
         if let Some(host) = self.hosts.get_mut(&id) {
@@ -115,7 +115,7 @@ impl World {
             // After a failed sync the system's cache shows what the disk has not got: only a reboot makes that true.
             host.disk.crash();
         }
-        let delay = self.between((100 * MILLISECOND, 2 * SECOND));
+        let delay = self.random_between((100 * MILLISECOND, 2 * SECOND));
         self.start_after(id, delay);
     }
 }

@@ -1,4 +1,4 @@
-//! Messages on their way: sent, lost, told of, delivered.
+//! Messages on their way: sent, lost, reported, delivered.
 
 use bytes::BytesMut;
 use node::member::{Kind, Message};
@@ -9,40 +9,40 @@ use shared::id::MemberId;
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, SECOND};
 use super::process::Process;
-use super::queue::What;
+use super::queue::SimEvent;
 use super::world::{World, name};
 
 impl World {
     pub(super) fn send(&mut self, message: Message) -> Result<(), Violation> {
-        let way = (message.from(), message.to());
-        let life = self.hosts.get(&way.0).map_or(0, |host| host.life);
+        let link = (message.from(), message.to());
+        let life = self.hosts.get(&link.0).map_or(0, |host| host.life);
         // A proposal that came twice would be two entries: connections never repeat what they carry.
         let repeatable = message.kind() != Kind::Propose;
         let is_snapshot = message.kind() == Kind::Snapshot;
         if self.voter_crashes && message.kind() == Kind::VoteResponse {
             self.voter_crashes = false;
             let quick = 5 * MILLISECOND;
-            let (soon, down) = (self.between((0, quick)), self.between((0, quick)));
-            self.crash_after(way.0, soon, down);
+            let (soon, down) = (self.random_between((0, quick)), self.random_between((0, quick)));
+            self.crash_after(link.0, soon, down);
         }
         let message = match (is_snapshot, self.plan.wire) {
-            (true, _) => self.process(way.0).and_then(|process| process.with_snapshot(&message)),
+            (true, _) => self.process(link.0).and_then(|process| process.with_snapshot(&message)),
             (false, true) => Some(through_bytes(&message)?),
             (false, false) => Some(message),
         };
-        let arrivals = self.network.arrivals(way, self.now, repeatable, &mut self.rng);
+        let arrivals = self.network.arrivals(link, self.now, repeatable, &mut self.rng);
         let Some(message) = message.filter(|_| arrivals[0].is_some()) else {
             // Connections break sooner or later, and the sender hears of that; mostly.
-            let delay = self.between((MILLISECOND, SECOND));
+            let delay = self.random_between((MILLISECOND, SECOND));
             if is_snapshot {
-                self.after(delay, What::SnapshotSent(way.0, life, way.1, false));
+                self.after(delay, SimEvent::SnapshotSent(link.0, life, link.1, false));
             } else if self.rng.random_bool(0.3) {
-                self.after(delay, What::Unreachable(way.0, life, way.1));
+                self.after(delay, SimEvent::Unreachable(link.0, life, link.1));
             }
             return Ok(());
         };
         for at in arrivals.into_iter().flatten() {
-            self.at(at, What::Deliver(Box::new(message.clone())));
+            self.at(at, SimEvent::Deliver(Box::new(message.clone())));
         }
         Ok(())
     }
@@ -56,48 +56,48 @@ impl World {
         let operations = self.rng.random_range(0..10);
         if is_snapshot {
             let life = self.hosts.get(&from).map_or(0, |host| host.life);
-            self.after(MILLISECOND, What::SnapshotSent(from, life, to, true));
+            self.after(MILLISECOND, SimEvent::SnapshotSent(from, life, to, true));
         }
         let Some(process) = self.hosts.get_mut(&to).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
         if process.node.membership().removed.contains(&from) {
             if !self.network.is_cut((to, from)) {
-                self.after(MILLISECOND, What::Expelled(from));
+                self.after(MILLISECOND, SimEvent::Expelled(from));
             }
             return Ok(());
         }
-        self.trace.say(self.now, || told(&message));
+        self.trace.trace_line(self.now, || describe(&message));
         process.node.receive(message, now);
         if fails && let Some(host) = self.hosts.get_mut(&to) {
             // The process finds out with what it does next.
             host.disk.fail_power_after(operations);
             host.disk_fails = true;
-            self.say(|| format!("{} is about to lose its power", name(to)));
+            self.trace_line(|| format!("{} is about to lose its power", name(to)));
         }
         self.turn(to)
     }
 
     /// Something that a process hears, if it is still the one of that life.
-    pub(super) fn tell(
+    pub(super) fn with_process(
         &mut self,
         id: MemberId,
         life: u64,
-        what: impl FnOnce(&mut Process, Now),
+        act: impl FnOnce(&mut Process, Now),
     ) -> Result<(), Violation> {
         if !self.is_current(id, life) {
             return Ok(());
         }
         let now = self.clocks(id);
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
-            what(process, now);
+            act(process, now);
         }
         self.turn(id)
     }
 }
 
 /// What arrives.
-fn told(message: &Message) -> String {
+fn describe(message: &Message) -> String {
     let (from, to) = (name(message.from()), name(message.to()));
     format!(
         "{from} → {to}: {:?} of term {}, index {} of term {}, commit {}, {} entries",

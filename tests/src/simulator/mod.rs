@@ -81,7 +81,7 @@ impl Report {
 }
 
 /// Runs a seed. A member that panics has violated what it asserts itself; where panics abort the program
-/// ([`say_seed_at_panic`]) there is no report.
+/// ([`print_seed_on_panic`]) there is no report.
 pub fn run(options: Options) -> Report {
     RUNNING.set(Some(options.seed));
     plant(options.bug);
@@ -113,7 +113,7 @@ thread_local! {
 }
 
 /// Lets every panic be followed by the seed that was running, also where panics abort the program.
-pub fn say_seed_at_panic() {
+pub fn print_seed_on_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         before(panic);

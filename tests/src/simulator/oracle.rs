@@ -50,8 +50,8 @@ impl Entries {
     /// Takes entries over; one replaces that of its index and all after it.
     pub(super) fn append<'a>(&mut self, entries: impl Iterator<Item = EntryRef<'a>>) {
         for entry in entries {
-            let place = usize::try_from(entry.index - self.before - 1).unwrap_or(usize::MAX);
-            self.hashes.truncate(place);
+            let position = usize::try_from(entry.index - self.before - 1).unwrap_or(usize::MAX);
+            self.hashes.truncate(position);
             let data = entry.data.map_or(0, hash_bytes);
             self.hashes.push(mix(mix(entry.term, u64::from(entry.kind.unsigned_abs())), data));
         }
@@ -63,27 +63,27 @@ impl Entries {
     }
 
     fn at(&self, index: u64) -> Option<u64> {
-        let place = index.checked_sub(self.before + 1)?;
-        self.hashes.get(usize::try_from(place).ok()?).copied()
+        let position = index.checked_sub(self.before + 1)?;
+        self.hashes.get(usize::try_from(position).ok()?).copied()
     }
 }
 
 /// What was seen first, and where.
-type First = (u64, MemberId);
+type FirstSeen = (u64, MemberId);
 
 /// All that was ever seen.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     /// The entry that was applied at each index.
-    committed: BTreeMap<u64, First>,
+    committed: BTreeMap<u64, FirstSeen>,
     /// What all entries up to an index came to.
-    chains: BTreeMap<u64, First>,
+    chains: BTreeMap<u64, FirstSeen>,
     /// The same with the voters and the index of the store.
-    states: BTreeMap<u64, First>,
+    states: BTreeMap<u64, FirstSeen>,
     /// Hashes of whole stores, by index.
-    stores: BTreeMap<u64, First>,
+    stores: BTreeMap<u64, FirstSeen>,
     /// The event at each index of the store.
-    events: BTreeMap<u64, First>,
+    events: BTreeMap<u64, FirstSeen>,
     /// The index at which each value was written: clients ask for each once.
     written: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, MemberId>,
@@ -211,7 +211,12 @@ impl Oracle {
 }
 
 /// The first to come somewhere says what is there; all others must find the same.
-fn agree(known: &mut BTreeMap<u64, First>, at: u64, found: First, what: &str) -> Result<(), Violation> {
+fn agree(
+    known: &mut BTreeMap<u64, FirstSeen>,
+    at: u64,
+    found: FirstSeen,
+    what: &str,
+) -> Result<(), Violation> {
     let first = *known.entry(at).or_insert(found);
     if first.0 == found.0 {
         return Ok(());

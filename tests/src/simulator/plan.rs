@@ -18,7 +18,7 @@ pub(super) const ELECTION_TICKS: usize = 10;
 
 /// How long messages take and what becomes of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Weather {
+pub(super) struct NetworkConditions {
     /// Shortest and longest way of an ordinary message.
     pub(super) delay: (Micros, Micros),
     /// Of thousand messages so many are lost,
@@ -63,7 +63,7 @@ pub(super) struct Plan {
     pub(super) fault_every: Micros,
     /// The mean time between an answer and the client's next request.
     pub(super) think: Micros,
-    pub(super) weather: Weather,
+    pub(super) conditions: NetworkConditions,
     pub(super) weights: Weights,
     /// Shortest and longest sync of a healthy disk.
     pub(super) sync: (Micros, Micros),
@@ -115,7 +115,7 @@ impl Plan {
             faults_for: rng.random_range(8 * SECOND..30 * SECOND),
             fault_every: rng.random_range(250 * MILLISECOND..3500 * MILLISECOND),
             think: rng.random_range(20 * MILLISECOND..250 * MILLISECOND),
-            weather: Weather {
+            conditions: NetworkConditions {
                 delay,
                 lost: if rough { rng.random_range(0..120) } else { 0 },
                 repeated: if rough { rng.random_range(0..100) } else { 0 },

@@ -65,23 +65,23 @@ pub(super) enum Effect {
 
 /// The disk failed it: it stops.
 #[derive(Debug)]
-pub(super) struct Stopped;
+pub(super) struct DiskFailed;
 
 /// Why a process does not go on.
-pub(super) enum Halt {
-    Stopped,
-    Violated(Violation),
+pub(super) enum ProcessError {
+    DiskFailed,
+    Violation(Violation),
 }
 
-impl From<Stopped> for Halt {
-    fn from(_: Stopped) -> Halt {
-        Halt::Stopped
+impl From<DiskFailed> for ProcessError {
+    fn from(_: DiskFailed) -> ProcessError {
+        ProcessError::DiskFailed
     }
 }
 
-impl From<Violation> for Halt {
-    fn from(violation: Violation) -> Halt {
-        Halt::Violated(violation)
+impl From<Violation> for ProcessError {
+    fn from(violation: Violation) -> ProcessError {
+        ProcessError::Violation(violation)
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) struct Process {
     snapshots: Snapshots<SimDisk>,
     watcher: Watcher,
     /// The store's index up to which the watcher was told of everything.
-    told: u64,
+    watched_index: u64,
     entries: Entries,
     /// What all that was applied came to.
     chain: u64,
@@ -123,7 +123,7 @@ pub(super) struct Process {
 }
 
 /// What a process is started with, beside what its disk holds.
-pub(super) struct Begin<'a> {
+pub(super) struct ProcessStart<'a> {
     pub(super) id: MemberId,
     /// The members that the cluster began with.
     pub(super) founders: &'a [MemberId],
@@ -166,8 +166,12 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
 
 impl Process {
     /// Starts a member on what its disk holds: nothing, or what an earlier life has left.
-    pub(super) fn start(disk: &SimDisk, begin: &Begin<'_>, oracle: &Oracle) -> Result<Process, Violation> {
-        let &Begin { id, founders, plan, seed, now } = begin;
+    pub(super) fn start(
+        disk: &SimDisk,
+        setup: &ProcessStart<'_>,
+        oracle: &Oracle,
+    ) -> Result<Process, Violation> {
+        let &ProcessStart { id, founders, plan, seed, now } = setup;
         let broken = |what: &dyn std::fmt::Display| {
             Violation::new(format!("{} does not start: {what}", super::world::name(id)))
         };
@@ -229,7 +233,7 @@ impl Process {
             disk: disk.clone(),
             wal,
             snapshots,
-            told: watcher.start_index(),
+            watched_index: watcher.start_index(),
             watcher,
             entries: log,
             chain,
@@ -267,7 +271,12 @@ impl Process {
     }
 
     /// Does what the node says until it has nothing more to say.
-    pub(super) fn turn(&mut self, now: Now, oracle: &mut Oracle, out: &mut Vec<Effect>) -> Result<(), Halt> {
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        oracle: &mut Oracle,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ProcessError> {
         while let Some(action) = self.node.poll(now.moment) {
             match action {
                 Action::Send(messages) => out.extend(messages.into_iter().map(Effect::Send)),
@@ -330,13 +339,13 @@ impl Process {
         now: Now,
         oracle: &mut Oracle,
         out: &mut Vec<Effect>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), ProcessError> {
         let Some(at) = self.installing.take() else {
             return Err(Violation::new("a snapshot is installed that was not marked".to_owned()).into());
         };
         let id = self.node.member().status().id;
         self.store.install(store);
-        self.tell_events(oracle)?;
+        self.check_events(oracle)?;
         self.node.installed(&self.store, now.moment);
         self.entries.restart_after(at.index);
         self.chain = oracle.chain_at(at.index);
@@ -359,7 +368,7 @@ impl Process {
     }
 
     /// The disk has done what it was at work on.
-    pub(super) fn end_write(&mut self, now: Moment, out: &mut Vec<Effect>) -> Result<(), Stopped> {
+    pub(super) fn end_write(&mut self, now: Moment, out: &mut Vec<Effect>) -> Result<(), DiskFailed> {
         let mut unsynced = Vec::new();
         for job in self.writing.take().unwrap_or_default() {
             match job {
@@ -369,12 +378,12 @@ impl Process {
                 }
                 Job::MarkSnapshot(at) => {
                     self.sync(&mut unsynced, now)?;
-                    self.wal.append_snapshot(at).map_err(|_| Stopped)?;
+                    self.wal.append_snapshot(at).map_err(|_| DiskFailed)?;
                     self.node.snapshot_marked(at, now);
                 }
                 Job::MarkReceived(at) => {
                     self.sync(&mut unsynced, now)?;
-                    self.wal.append_snapshot(at).map_err(|_| Stopped)?;
+                    self.wal.append_snapshot(at).map_err(|_| DiskFailed)?;
                     self.node.received_marked();
                 }
                 Job::Release(index) => {
@@ -382,9 +391,9 @@ impl Process {
                     let wal = self.wal.dir().to_owned();
                     // As the server does now and then.
                     let newest =
-                        shared::snap::newest_index(&self.disk, Path::new(SNAP)).map_err(|_| Stopped)?;
-                    shared::wal::purge(&self.disk, &wal, 1, newest.unwrap_or(0)).map_err(|_| Stopped)?;
-                    shared::snap::purge(&self.disk, Path::new(SNAP), 2).map_err(|_| Stopped)?;
+                        shared::snap::newest_index(&self.disk, Path::new(SNAP)).map_err(|_| DiskFailed)?;
+                    shared::wal::purge(&self.disk, &wal, 1, newest.unwrap_or(0)).map_err(|_| DiskFailed)?;
+                    shared::snap::purge(&self.disk, Path::new(SNAP), 2).map_err(|_| DiskFailed)?;
                 }
             }
         }
@@ -395,9 +404,9 @@ impl Process {
         Ok(())
     }
 
-    fn sync(&mut self, batches: &mut Vec<Batch>, now: Moment) -> Result<(), Stopped> {
+    fn sync(&mut self, batches: &mut Vec<Batch>, now: Moment) -> Result<(), DiskFailed> {
         if batches.iter().any(|batch| batch.must_sync) {
-            self.wal.sync().map_err(|_| Stopped)?;
+            self.wal.sync().map_err(|_| DiskFailed)?;
         }
         for batch in batches.drain(..) {
             self.node.written(batch, now);
@@ -406,8 +415,8 @@ impl Process {
     }
 
     /// Writes what nobody waits for: the last commit index.
-    pub(super) fn flush(&mut self) -> Result<(), Stopped> {
-        self.wal.flush().map_err(|_| Stopped)
+    pub(super) fn flush(&mut self) -> Result<(), DiskFailed> {
+        self.wal.flush().map_err(|_| DiskFailed)
     }
 
     /// The process is killed while the disk is at work, before such an operation: what is written by then is in
@@ -451,24 +460,24 @@ impl Process {
         });
         let (id, tail) = (self.node.member().status().id, self.node.member().tail());
         oracle.applied(id, &self.entries, before, tail.index)?;
-        self.tell_events(oracle)?;
+        self.check_events(oracle)?;
         oracle.state(id, &tail, self.chain, &self.store)
     }
 
     /// All members' stores tell the same of each of their indexes.
-    fn tell_events(&mut self, oracle: &mut Oracle) -> Result<(), Violation> {
+    fn check_events(&mut self, oracle: &mut Oracle) -> Result<(), Violation> {
         let id = self.node.member().status().id;
         while let Some(event) = self.watcher.try_next() {
             oracle.event(id, &event)?;
-            oracle.silent(id, self.told, event.index)?;
-            self.told = event.index;
+            oracle.silent(id, self.watched_index, event.index)?;
+            self.watched_index = event.index;
         }
         if self.watcher.is_closed() {
             self.watcher = watch(&self.store);
         } else {
-            oracle.silent(id, self.told, self.store.index() + 1)?;
+            oracle.silent(id, self.watched_index, self.store.index() + 1)?;
         }
-        self.told = self.store.index();
+        self.watched_index = self.store.index();
         Ok(())
     }
 
@@ -485,11 +494,11 @@ impl Process {
     }
 
     /// Saves the snapshot that was taken, or the one that another member sent.
-    pub(super) fn save(&mut self, now: Moment) -> Result<(), Stopped> {
+    pub(super) fn save(&mut self, now: Moment) -> Result<(), DiskFailed> {
         if let Some((at, image)) = self.saving.take() {
             self.snapshots
                 .save(at.term, at.index, &at.conf_state, |out| image.write_json(out))
-                .map_err(|_| Stopped)?;
+                .map_err(|_| DiskFailed)?;
             if self.is_installing() {
                 self.saved_meanwhile = Some(at);
             } else {
@@ -498,7 +507,7 @@ impl Process {
         } else if let Some(ReceivedSnapshot { metadata: at, data }) = self.received.take() {
             self.snapshots
                 .save(at.term, at.index, &at.conf_state, |out| out.write_all(&data))
-                .map_err(|_| Stopped)?;
+                .map_err(|_| DiskFailed)?;
             self.node.received_saved();
         }
         Ok(())

@@ -10,10 +10,10 @@ use super::plan::Micros;
 use super::process::Ticket;
 
 /// What can happen.
-pub(super) enum What {
+pub(super) enum SimEvent {
     Tick(MemberId, u64),
     Deliver(Box<Message>),
-    /// The disk has done what it was at work on.
+    /// The disk has finished its work.
     Written(MemberId, u64),
     Saved(MemberId, u64),
     Start(MemberId),
@@ -46,29 +46,29 @@ pub(super) enum What {
     Inspect,
 }
 
-pub(super) struct Event {
+pub(super) struct ScheduledEvent {
     pub(super) at: Micros,
     pub(super) number: u64,
-    pub(super) what: What,
+    pub(super) event: SimEvent,
 }
 
-impl PartialEq for Event {
-    fn eq(&self, other: &Event) -> bool {
+impl PartialEq for ScheduledEvent {
+    fn eq(&self, other: &ScheduledEvent) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Event {}
+impl Eq for ScheduledEvent {}
 
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Event) -> Option<Ordering> {
+impl PartialOrd for ScheduledEvent {
+    fn partial_cmp(&self, other: &ScheduledEvent) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Event {
+impl Ord for ScheduledEvent {
     /// The earliest is the greatest.
-    fn cmp(&self, other: &Event) -> Ordering {
+    fn cmp(&self, other: &ScheduledEvent) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }

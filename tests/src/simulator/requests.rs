@@ -7,7 +7,7 @@ use super::clients::Request;
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND};
 use super::process::Ticket;
-use super::queue::What;
+use super::queue::SimEvent;
 use super::world::{World, name};
 
 /// How long a client waits for an answer.
@@ -33,18 +33,18 @@ impl World {
             _ => {}
         }
         let (clock, event) = (self.clock(id), self.moment());
-        let Some((ticket, request, told)) = self.clients.call(client, event, clock, &mut self.rng) else {
+        let Some((ticket, request, text)) = self.clients.call(client, event, clock, &mut self.rng) else {
             return Ok(());
         };
-        self.say(|| format!("client {client} asks {}: {told}", name(id)));
+        self.trace_line(|| format!("client {client} asks {}: {text}", name(id)));
         if let Some(until) = self.is_paused(id) {
             let life = self.hosts.get(&id).map_or(0, |host| host.life);
-            self.at(until, What::Arrive(id, life, ticket, request));
+            self.at(until, SimEvent::Arrive(id, life, ticket, request));
         } else {
             self.submit(id, ticket, request)?;
         }
-        let delay = self.between(PATIENCE);
-        self.after(delay, What::Deadline(ticket));
+        let delay = self.random_between(PATIENCE);
+        self.after(delay, SimEvent::Deadline(ticket));
         Ok(())
     }
 
@@ -57,14 +57,14 @@ impl World {
     }
 
     pub(super) fn think(&mut self, client: usize) {
-        let delay = 1 + self.around(self.plan.think);
-        self.after(delay, What::Client(client));
+        let delay = 1 + self.random_around(self.plan.think);
+        self.after(delay, SimEvent::Client(client));
     }
 
     /// A client stops waiting for an answer.
     pub(super) fn give_up(&mut self, ticket: Ticket) {
         if self.clients.waits_for(ticket) {
-            self.say(|| format!("client {} is not answered", ticket.0));
+            self.trace_line(|| format!("client {} is not answered", ticket.0));
             self.clients.unanswered(ticket);
             self.think(ticket.0);
         }

@@ -2,7 +2,7 @@
 
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND};
-use super::queue::What;
+use super::queue::SimEvent;
 use super::world::{World, name};
 
 /// How long a healthy cluster may take until it has a leader, takes writes and all members are equal.
@@ -14,9 +14,12 @@ impl World {
         let since = self.now - self.healed_at.unwrap_or(self.now);
         let Some(applied) = self.all_equal() else {
             if since > RECOVERY_MAX {
-                return Err(Violation::new(format!("no progress after faults have ended: {}", self.shown())));
+                return Err(Violation::new(format!(
+                    "no progress after faults have ended: {}",
+                    self.describe()
+                )));
             }
-            self.after(200 * MILLISECOND, What::Inspect);
+            self.after(200 * MILLISECOND, SimEvent::Inspect);
             return Ok(());
         };
         if applied < self.oracle.acknowledged() {
@@ -33,7 +36,7 @@ impl World {
                 self.oracle.compare(*id, applied, &process.store)?;
             }
         }
-        self.say(|| format!("all is well: {}", self.shown()));
+        self.trace_line(|| format!("all is well: {}", self.describe()));
         self.done = true;
         Ok(())
     }
@@ -53,7 +56,7 @@ impl World {
         found
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut text = String::new();
         for (id, host) in &self.hosts {
             text.push_str(&format!("\n  {}: ", name(*id)));

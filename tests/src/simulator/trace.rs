@@ -25,7 +25,7 @@ impl Trace {
     }
 
     /// Tells a reader, if there is one.
-    pub(super) fn say(&self, now: Micros, text: impl FnOnce() -> String) {
+    pub(super) fn trace_line(&self, now: Micros, text: impl FnOnce() -> String) {
         if self.print {
             println!("{:3}.{:06} {}", now / SECOND, now % SECOND, text());
         }

@@ -1,4 +1,4 @@
-//! The world of one run: hosts, the network between them, clients, and a queue of what happens when.
+//! The world of one run: hosts, the network between them, clients, and a queue of events.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -16,14 +16,14 @@ use super::clients::Clients;
 use super::network::Network;
 use super::oracle::{Oracle, Violation};
 use super::plan::{MILLISECOND, Micros, Plan, SECOND, TICK};
-use super::process::{self, Effect, Halt, Process, Stopped};
-use super::queue::{Event, What};
+use super::process::{self, DiskFailed, Effect, Process, ProcessError};
+use super::queue::{ScheduledEvent, SimEvent};
 use super::trace::Trace;
 
 /// The time at which all runs begin.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 
-/// A machine: what stays when the process on it ends.
+/// A machine: what outlives the process on it.
 pub(super) struct Host {
     pub(super) disk: SimDisk,
     pub(super) process: Option<Process>,
@@ -48,7 +48,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) rng: StdRng,
     pub(super) now: Micros,
-    pub(super) queue: BinaryHeap<Event>,
+    pub(super) queue: BinaryHeap<ScheduledEvent>,
     pub(super) events: u64,
     pub(super) hosts: BTreeMap<MemberId, Host>,
     pub(super) founders: Vec<MemberId>,
@@ -57,7 +57,7 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     /// A mistake is made on purpose.
-    is_spoiled: bool,
+    has_planted_bug: bool,
     pub(super) healed_at: Option<Micros>,
     pub(super) done: bool,
     pub(super) faults: u64,
@@ -71,23 +71,23 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, is_spoiled: bool, print: bool) -> World {
+    pub(super) fn new(seed: u64, has_planted_bug: bool, print: bool) -> World {
         let plan = Plan::of(seed);
         let founders = process::founders(&plan);
         let trace = Trace::new(seed, print);
-        trace.say(0, || format!("seed {seed}: {plan:?}"));
+        trace.trace_line(0, || format!("seed {seed}: {plan:?}"));
         let mut world = World {
             rng: StdRng::seed_from_u64(seed),
             now: 0,
             queue: BinaryHeap::new(),
             events: 0,
             hosts: BTreeMap::new(),
-            network: Network::new(plan.weather),
+            network: Network::new(plan.conditions),
             clients: Clients::new(plan.clients, plan.keys),
             oracle: Oracle::new(&founders),
             trace,
             founders: founders.clone(),
-            is_spoiled,
+            has_planted_bug,
             healed_at: None,
             done: false,
             faults: 0,
@@ -99,13 +99,13 @@ impl World {
         };
         for id in founders {
             world.add_host(id);
-            world.after(0, What::Start(id));
+            world.after(0, SimEvent::Start(id));
         }
         for client in 0..world.clients.len() {
-            world.after(SECOND, What::Client(client));
+            world.after(SECOND, SimEvent::Client(client));
         }
         world.next_fault();
-        world.after(world.plan.faults_for, What::Heal);
+        world.after(world.plan.faults_for, SimEvent::Heal);
         world
     }
 
@@ -115,7 +115,7 @@ impl World {
             let Some(event) = self.queue.pop() else { break };
             self.now = event.at;
             self.trace.note(&[event.at, event.number]);
-            self.happen(event.what)?;
+            self.handle_event(event.event)?;
         }
         Ok(())
     }
@@ -131,33 +131,33 @@ impl World {
         self.events
     }
 
-    pub(super) fn at(&mut self, at: Micros, what: What) {
+    pub(super) fn at(&mut self, at: Micros, event: SimEvent) {
         self.events += 1;
-        self.queue.push(Event { at, number: self.events, what });
+        self.queue.push(ScheduledEvent { at, number: self.events, event });
     }
 
-    pub(super) fn after(&mut self, delay: Micros, what: What) {
-        self.at(self.now + delay, what);
+    pub(super) fn after(&mut self, delay: Micros, event: SimEvent) {
+        self.at(self.now + delay, event);
     }
 
-    pub(super) fn between(&mut self, (least, most): (Micros, Micros)) -> Micros {
+    pub(super) fn random_between(&mut self, (least, most): (Micros, Micros)) -> Micros {
         self.rng.random_range(least..=most)
     }
 
     /// A time whose mean is given; short ones are frequent.
-    pub(super) fn around(&mut self, mean: Micros) -> Micros {
+    pub(super) fn random_around(&mut self, mean: Micros) -> Micros {
         let a = self.rng.random_range(0..=mean);
         let b = self.rng.random_range(0..=mean);
         a + b
     }
 
-    pub(super) fn say(&self, text: impl FnOnce() -> String) {
-        self.trace.say(self.now, text);
+    pub(super) fn trace_line(&self, text: impl FnOnce() -> String) {
+        self.trace.trace_line(self.now, text);
     }
 
     pub(super) fn next_fault(&mut self) {
-        let delay = self.around(self.plan.fault_every);
-        self.after(delay, What::Fault);
+        let delay = self.random_around(self.plan.fault_every);
+        self.after(delay, SimEvent::Fault);
     }
 
     pub(super) fn add_host(&mut self, id: MemberId) {
@@ -201,7 +201,7 @@ impl World {
         self.hosts.get(&id).is_some_and(|host| host.life == life && host.process.is_some())
     }
 
-    /// Puts off what happens on a host that is paused, or whose process does nothing but install a snapshot.
+    /// Until when the events of a host are put off: one that is paused, or whose process does nothing but install a snapshot.
     pub(super) fn is_paused(&self, id: MemberId) -> Option<Micros> {
         if self.process(id).is_some_and(Process::is_installing) {
             return Some(self.now.max(self.hosts.get(&id)?.paused_until) + MILLISECOND);
@@ -209,48 +209,48 @@ impl World {
         self.is_asleep(id)
     }
 
-    /// The same, for what the disk does.
+    /// The same, for the work of the disk.
     fn is_asleep(&self, id: MemberId) -> Option<Micros> {
         let until = self.hosts.get(&id)?.paused_until;
         (until > self.now).then_some(until)
     }
 
-    pub(super) fn happen(&mut self, what: What) -> Result<(), Violation> {
-        let until = match &what {
-            What::Written(id, _) | What::Saved(id, _) => self.is_asleep(*id),
-            What::Tick(id, _)
-            | What::Arrive(id, ..)
-            | What::SnapshotRead(id, ..)
-            | What::VersionsKnown(id, ..)
-            | What::SnapshotSent(id, ..)
-            | What::Unreachable(id, ..)
-            | What::Gone(id, ..) => self.is_paused(*id),
-            What::Deliver(message) => self.is_paused(message.to()),
+    pub(super) fn handle_event(&mut self, event: SimEvent) -> Result<(), Violation> {
+        let until = match &event {
+            SimEvent::Written(id, _) | SimEvent::Saved(id, _) => self.is_asleep(*id),
+            SimEvent::Tick(id, _)
+            | SimEvent::Arrive(id, ..)
+            | SimEvent::SnapshotRead(id, ..)
+            | SimEvent::VersionsKnown(id, ..)
+            | SimEvent::SnapshotSent(id, ..)
+            | SimEvent::Unreachable(id, ..)
+            | SimEvent::Gone(id, ..) => self.is_paused(*id),
+            SimEvent::Deliver(message) => self.is_paused(message.to()),
             _ => None,
         };
         if let Some(until) = until {
-            self.at(until, what);
+            self.at(until, event);
             return Ok(());
         }
-        match what {
-            What::Tick(id, life) => self.tick(id, life),
-            What::Deliver(message) => self.deliver(*message),
-            What::Written(id, life) => self.written(id, life),
-            What::Saved(id, life) => self.saved(id, life),
-            What::Start(id) => self.start(id),
-            What::Campaign(id) => {
+        match event {
+            SimEvent::Tick(id, life) => self.tick(id, life),
+            SimEvent::Deliver(message) => self.deliver(*message),
+            SimEvent::Written(id, life) => self.written(id, life),
+            SimEvent::Saved(id, life) => self.saved(id, life),
+            SimEvent::Start(id) => self.start(id),
+            SimEvent::Campaign(id) => {
                 let life = self.hosts.get(&id).map_or(0, |host| host.life);
-                self.tell(id, life, |process, _| process.node.campaign())
+                self.with_process(id, life, |process, _| process.node.campaign())
             }
-            What::Crash(id, down) => {
+            SimEvent::Crash(id, down) => {
                 if self.healed_at.is_none() && self.process(id).is_some() {
                     self.crash(id, true);
                     self.start_after(id, down);
                 }
                 Ok(())
             }
-            What::Client(client) => self.client(client),
-            What::Arrive(id, life, ticket, request) => {
+            SimEvent::Client(client) => self.client(client),
+            SimEvent::Arrive(id, life, ticket, request) => {
                 if self.is_current(id, life) {
                     self.submit(id, ticket, request)
                 } else {
@@ -258,33 +258,37 @@ impl World {
                     Ok(())
                 }
             }
-            What::Deadline(ticket) => {
+            SimEvent::Deadline(ticket) => {
                 self.give_up(ticket);
                 Ok(())
             }
-            What::Expelled(id) => {
+            SimEvent::Expelled(id) => {
                 self.expel(id);
                 Ok(())
             }
-            What::SnapshotSent(id, life, to, arrived) => {
-                self.tell(id, life, |process, _| process.node.snapshot_sent(to, arrived))
+            SimEvent::SnapshotSent(id, life, to, arrived) => {
+                self.with_process(id, life, |process, _| process.node.snapshot_sent(to, arrived))
             }
-            What::SnapshotRead(id, life, message) => {
-                self.tell(id, life, |process, now| process.read_snapshot(*message, now.moment))
+            SimEvent::SnapshotRead(id, life, message) => {
+                self.with_process(id, life, |process, now| process.read_snapshot(*message, now.moment))
             }
-            What::VersionsKnown(id, life, all) => self.tell(id, life, |process, now| {
+            SimEvent::VersionsKnown(id, life, all) => self.with_process(id, life, |process, now| {
                 process.node.versions_known(all.then_some(CLUSTER_MAX), now.moment);
             }),
-            What::Unreachable(id, life, to) => self.tell(id, life, |process, _| process.node.unreachable(to)),
-            What::Gone(id, life, from) => self.tell(id, life, |process, _| process.node.peer_is_gone(from)),
-            What::Fault if self.healed_at.is_some() => Ok(()),
-            What::Fault => self.fault(),
-            What::Heal => {
+            SimEvent::Unreachable(id, life, to) => {
+                self.with_process(id, life, |process, _| process.node.unreachable(to))
+            }
+            SimEvent::Gone(id, life, from) => {
+                self.with_process(id, life, |process, _| process.node.peer_is_gone(from))
+            }
+            SimEvent::Fault if self.healed_at.is_some() => Ok(()),
+            SimEvent::Fault => self.inject_fault(),
+            SimEvent::Heal => {
                 self.heal();
-                self.after(SECOND, What::Inspect);
+                self.after(SECOND, SimEvent::Inspect);
                 Ok(())
             }
-            What::Inspect => self.inspect(),
+            SimEvent::Inspect => self.inspect(),
         }
     }
 
@@ -298,7 +302,7 @@ impl World {
         if let Some(process) = &mut host.process {
             process.tick(now);
         }
-        self.after(TICK.saturating_add_signed(-faster), What::Tick(id, life));
+        self.after(TICK.saturating_add_signed(-faster), SimEvent::Tick(id, life));
         self.turn(id)
     }
 
@@ -311,14 +315,14 @@ impl World {
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
             return Ok(());
         };
-        self.trace.say(self.now, || format!("{}: the disk has done what it was to", name(id)));
+        self.trace.trace_line(self.now, || format!("{}: the disk has done what it was to", name(id)));
         let mut result = process.end_write(now, &mut self.effects);
         if flush && result.is_ok() {
             result = process.flush();
         }
         match result {
             Ok(()) => self.turn(id),
-            Err(Stopped) => {
+            Err(DiskFailed) => {
                 self.disk_failed(id);
                 Ok(())
             }
@@ -335,14 +339,14 @@ impl World {
         };
         match process.save(now) {
             Ok(()) => self.turn(id),
-            Err(Stopped) => {
+            Err(DiskFailed) => {
                 self.disk_failed(id);
                 Ok(())
             }
         }
     }
 
-    /// Does what a process says, until it has nothing more to say.
+    /// Carries out the effects of a process until there are none.
     pub(super) fn turn(&mut self, id: MemberId) -> Result<(), Violation> {
         let now = self.clocks(id);
         let mut effects = std::mem::take(&mut self.effects);
@@ -351,8 +355,8 @@ impl World {
         };
         match process.turn(now, &mut self.oracle, &mut effects) {
             Ok(()) => {}
-            Err(Halt::Violated(violation)) => return Err(violation),
-            Err(Halt::Stopped) => {
+            Err(ProcessError::Violation(violation)) => return Err(violation),
+            Err(ProcessError::DiskFailed) => {
                 self.disk_failed(id);
                 return Ok(());
             }
@@ -363,18 +367,18 @@ impl World {
         }
         self.trace.note(&[id.0, status.term, status.commit, status.applied, status.leader.0, status.vote.0]);
         for effect in effects.drain(..) {
-            self.effect(id, effect)?;
+            self.apply_effect(id, effect)?;
         }
         self.effects = effects;
         Ok(())
     }
 
-    pub(super) fn effect(&mut self, id: MemberId, effect: Effect) -> Result<(), Violation> {
+    pub(super) fn apply_effect(&mut self, id: MemberId, effect: Effect) -> Result<(), Violation> {
         match effect {
             Effect::Send(message) => self.send(message)?,
             Effect::WriteDue => {
                 let sync = self.plan.sync;
-                let mut delay = self.between(sync);
+                let mut delay = self.random_between(sync);
                 let now = self.now;
                 let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
                 if host.slow.0 > now {
@@ -382,17 +386,19 @@ impl World {
                 }
                 let (life, begun) = (host.life, host.process.as_mut().is_some_and(Process::begin_write));
                 if begun {
-                    self.after(delay, What::Written(id, life));
+                    self.after(delay, SimEvent::Written(id, life));
                 }
             }
             Effect::SaveDue => {
-                let delay = self.between((MILLISECOND, 300 * MILLISECOND));
+                let delay = self.random_between((MILLISECOND, 300 * MILLISECOND));
                 let life = self.hosts.get(&id).map_or(0, |host| host.life);
-                self.after(delay, What::Saved(id, life));
+                self.after(delay, SimEvent::Saved(id, life));
             }
             Effect::Answer(ticket, answer) => {
                 let event = self.moment();
-                self.say(|| format!("{} answers client {}: {}", name(id), ticket.0, shown(&answer)));
+                self.trace_line(|| {
+                    format!("{} answers client {}: {}", name(id), ticket.0, describe(&answer))
+                });
                 if self.clients.answered(ticket, event, &answer)? {
                     let applied =
                         self.process(id).map_or(0, |process| process.node.member().status().applied);
@@ -404,7 +410,7 @@ impl World {
             Effect::Changed { kind, id: changed } => self.members_changed(id, kind, changed),
             // A new leader may not know a new member yet; and with a planted mistake it is not the messages' fault.
             Effect::Refused(Refusal::Stranger { .. }) => {}
-            Effect::Refused(_) if self.is_spoiled => {}
+            Effect::Refused(_) if self.has_planted_bug => {}
             Effect::Refused(refusal) => {
                 return Err(Violation::new(format!("what a member sends is refused: {refusal}")));
             }
@@ -413,18 +419,18 @@ impl World {
                 return Err(Violation::new(format!("{} ends by itself: {end:?}", name(id))));
             }
             Effect::ReadDue(message) => {
-                let delay = self.between((0, 50 * MILLISECOND));
+                let delay = self.random_between((0, 50 * MILLISECOND));
                 let life = self.hosts.get(&id).map_or(0, |host| host.life);
-                self.after(delay, What::SnapshotRead(id, life, Box::new(message)));
+                self.after(delay, SimEvent::SnapshotRead(id, life, Box::new(message)));
             }
             Effect::VersionsDue => {
-                let (delay, all) = (self.between((0, 200 * MILLISECOND)), self.rng.random_bool(0.5));
+                let (delay, all) = (self.random_between((0, 200 * MILLISECOND)), self.rng.random_bool(0.5));
                 let life = self.hosts.get(&id).map_or(0, |host| host.life);
-                self.after(delay, What::VersionsKnown(id, life, all));
+                self.after(delay, SimEvent::VersionsKnown(id, life, all));
             }
             Effect::Installed(index) => {
                 self.installed += 1;
-                self.say(|| format!("{} has taken over a snapshot at {index}", name(id)));
+                self.trace_line(|| format!("{} has taken over a snapshot at {index}", name(id)));
                 let Some(member) = self.process(id).map(|process| process.node.member()) else {
                     return Ok(());
                 };
@@ -445,7 +451,7 @@ pub(super) fn name(id: MemberId) -> String {
     if id.0 == 0 { "nobody".to_owned() } else { format!("m{}", id.0) }
 }
 
-fn shown(answer: &process::Answer) -> String {
+fn describe(answer: &process::Answer) -> String {
     match answer {
         Ok(event) => format!("{event:?}"),
         Err(error) => error.to_string(),
