@@ -1,4 +1,4 @@
-//! What a node is asked for, and what it has to say.
+//! What goes into a node and comes out of it: calls, actions, notices.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::slow::SlowLine;
 use crate::time::Moment;
 use crate::version::Version;
 
-/// How a node behaves.
+/// The settings of a node.
 #[derive(Debug, Clone)]
 pub struct Config<M> {
     /// The election timeout.
@@ -21,137 +21,145 @@ pub struct Config<M> {
     pub request_timeout: Duration,
     /// Applied entries after which a snapshot is taken.
     pub snapshot_count: u64,
-    /// From here on a request is slow; zero for never.
+    /// A request that takes this long is reported as slow; zero turns the reports off.
     pub slow_request: Duration,
-    /// Members that were silent for as long as this tells are removed (`-remove-dead-members`); `None` for never.
+    /// The time after which a silent member is removed (`-remove-dead-members`), read from the state machine;
+    /// `None` for never.
     pub dead_after: Option<fn(&M) -> Duration>,
-    /// What this member publishes about itself, see [`attributes_value`](crate::member::attributes_value); `None` for
-    /// nothing.
+    /// The attributes that this member publishes, see [`attributes_value`](crate::member::attributes_value);
+    /// `None` to publish nothing.
     pub attributes: Option<Vec<u8>>,
 }
 
-/// What a client asks of a node. `C` is whoever waits for the answer.
+/// A client's request to a node. `C` is the caller that waits for the answer.
 #[derive(Debug)]
 pub enum Call<C> {
-    /// That a command is applied. A [read](Command::is_read) takes no entry where the cluster can do without.
+    /// Apply a command. A [read](Command::is_read) takes no entry where the cluster can do without.
     Propose {
         /// The command.
         command: Command,
-        /// When the request came, if that is known; else it came with the call.
+        /// When the request arrived, if it was before the call.
         began: Option<Moment>,
-        /// Who waits.
+        /// The caller that waits for the answer.
         caller: C,
     },
-    /// That the members are changed.
+    /// Change the members.
     Configure {
-        /// How.
+        /// The change.
         change: MemberChange,
-        /// Who waits.
+        /// The caller that waits for the answer.
         caller: C,
     },
 }
 
-/// What is to be done next.
+/// What the driver of a node must do next.
 #[derive(Debug)]
 pub enum Action<M, C> {
-    /// May leave at once.
+    /// Send these messages now.
     Send(Vec<Message>),
-    /// To be written to the log, in this order; then [`Node::written`](crate::Node::written).
+    /// Write this to the log, in order; then call [`Node::written`](crate::Node::written).
     Persist(Batch),
-    /// To be handed to [`Node::apply`](crate::Node::apply), with the state machine.
+    /// Call [`Node::apply`](crate::Node::apply) with these entries and the state machine.
     Apply(Committed),
-    /// To be answered from the state machine as it is now.
+    /// Answer this read from the state machine as it is now.
     Read(v2::Request, C),
-    /// There is no answer.
+    /// The call has no answer.
     Unanswered {
-        /// Who waits for it.
+        /// The caller that waits for the answer.
         caller: C,
         /// Why.
         why: Unavailable,
-        /// Whether it was proposed: then it may still happen, or may have happened.
+        /// Whether the call was proposed: then it may have been applied, or may still be.
         proposed: bool,
     },
-    /// The state in a snapshot's message is to be read; then [`Node::snapshot_read`](crate::Node::snapshot_read). Other things may happen meanwhile.
+    /// Read the state of this snapshot message; then call [`Node::snapshot_read`](crate::Node::snapshot_read).
+    /// Other actions may come meanwhile.
     ReadSnapshot(Message),
-    /// To be marked in the log behind all batches, and synced; then [`Node::received_marked`](crate::Node::received_marked), and nothing before.
+    /// Write the record of this snapshot to the log, behind all batches, and sync it; then call
+    /// [`Node::received_marked`](crate::Node::received_marked). Until then no other action comes.
     MarkReceived(pb::WalSnapshot),
-    /// To be saved as a snapshot's file, and synced; then [`Node::received_saved`](crate::Node::received_saved), and nothing before.
+    /// Save this as a snapshot file and sync it; then call
+    /// [`Node::received_saved`](crate::Node::received_saved). Until then no other action comes.
     SaveReceived(ReceivedSnapshot),
-    /// To be [installed](crate::StateMachine::install) in the place of the state machine; then [`Node::installed`](crate::Node::installed).
+    /// [Install](crate::StateMachine::install) this state in the state machine; then call
+    /// [`Node::installed`](crate::Node::installed).
     Install(Box<M>),
-    /// An [image](crate::StateMachine::image) is to be taken now, before anything else, and to be marked in the log behind all
-    /// batches; then [`Node::snapshot_marked`](crate::Node::snapshot_marked).
+    /// Take an [image](crate::StateMachine::image) now, before any other action, and write its record to the
+    /// log behind all batches; then call [`Node::snapshot_marked`](crate::Node::snapshot_marked).
     TakeSnapshot(pb::SnapshotMetadata),
-    /// The image that was taken is to be saved, and synced; then [`Node::snapshot_saved`](crate::Node::snapshot_saved).
+    /// Save the image that was taken, and sync it; then call
+    /// [`Node::snapshot_saved`](crate::Node::snapshot_saved).
     SaveSnapshot,
-    /// All members of [`Node::membership`](crate::Node::membership) are to be asked for their versions; then
-    /// [`Node::versions_known`](crate::Node::versions_known). Other things may happen meanwhile.
+    /// Ask all members of [`Node::membership`](crate::Node::membership) for their versions; then call
+    /// [`Node::versions_known`](crate::Node::versions_known). Other actions may come meanwhile.
     AskVersions,
-    /// A snapshot is safe: what the log holds below this index is no longer needed.
+    /// A snapshot is synced: the log no longer needs entries below this index.
     ReleaseLog(u64),
-    /// Somebody should know.
+    /// Write this notice to the server's log.
     Notify(Notice),
-    /// The node has come to its end. Clients that wait are in [`Node::take_callers`](crate::Node::take_callers).
+    /// The node has ended. [`Node::take_callers`](crate::Node::take_callers) returns the callers that still
+    /// wait.
     End(End),
 }
 
-/// What is worth a line in the server's log.
+/// An event for the server's log.
 #[derive(Debug)]
 pub enum Notice {
-    /// A request took long.
+    /// A slow request.
     Slow(SlowLine),
-    /// A message that no member sends.
+    /// A member's message was refused as invalid.
     Refused {
         /// Why.
         refusal: Refusal,
-        /// Others since the last such notice.
+        /// The number of other refused messages since the last such notice.
         others: u64,
     },
-    /// A snapshot that cannot be taken over.
+    /// A received snapshot is invalid.
     SnapshotRefused {
-        /// Its index.
+        /// The index of the snapshot.
         index: u64,
-        /// Who sent it.
+        /// The sender.
         from: MemberId,
         /// Why.
         why: String,
     },
-    /// A snapshot is taken over.
+    /// The installation of a received snapshot begins.
     Restoring {
-        /// What it stands for.
+        /// Index and term of the snapshot.
         at: pb::WalSnapshot,
-        /// Where the log ended before.
+        /// The end of the log before the installation.
         before: LogEnd,
-        /// What was applied before.
+        /// The applied index before the installation.
         applied: u64,
     },
-    /// It has been.
+    /// A received snapshot is installed.
     Restored {
-        /// Its index.
+        /// The index of the snapshot.
         index: u64,
     },
-    /// A snapshot is begun.
+    /// This node takes a snapshot.
     Snapshotting {
-        /// Its index.
+        /// The index of the snapshot.
         applied: u64,
-        /// The index of the one before.
+        /// The index of the previous snapshot.
         last: u64,
     },
-    /// It is safe.
+    /// A snapshot of this node is synced.
     SnapshotSaved {
-        /// Its index.
+        /// The index of the snapshot.
         index: u64,
     },
-    /// A member is removed because nothing is heard of it.
+    /// The leader removes a silent member.
     RemovesDead {
         /// The member.
         id: MemberId,
         /// Its name, empty if it has none.
         name: String,
-        /// For how long it was silent.
+        /// How long it was silent.
         silent_for: Duration,
     },
-    /// The cluster has this member's attributes. So this member has applied all that came before its start.
+    /// The proposal of this member's attributes is applied, so everything committed before its start is applied
+    /// too.
     Published,
     /// The cluster did not take this member's attributes. They are proposed again.
     NotPublished(Unavailable),
@@ -166,25 +174,25 @@ pub enum Notice {
     VersionNotRaised(Unavailable),
     /// Pre-votes, check-quorum and read-index are used from now on, or no longer.
     Extended(bool),
-    /// A leader hands over before it stops.
+    /// A leader hands the leadership over before it stops.
     HandsOver {
-        /// To whom.
+        /// The next leader.
         to: MemberId,
     },
 }
 
-/// How a node ends.
+/// Why a node has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// It was told to stop.
     Stopped,
-    /// A change of the members took this one out.
+    /// This member was removed from the cluster.
     Removed,
-    /// The cluster has moved on to this version, which this server does not speak.
+    /// The cluster's version, this one, is too new for this server.
     TooOld(String),
 }
 
-/// Why the cluster did not answer.
+/// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// No majority answered in time.
@@ -198,25 +206,25 @@ pub enum Unavailable {
     Stopped,
 }
 
-/// A client that is answered as its entry is applied.
+/// A call whose entry is applied: the caller gets its answer now.
 #[derive(Debug)]
 pub struct AnsweredCall<C> {
-    /// Who waited.
+    /// The caller that waited.
     pub caller: C,
-    /// For how long.
+    /// How long it waited.
     pub waited: Duration,
 }
 
-/// What became of committed entries, beside what each of them did.
+/// The combined effect of several applied entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Changes {
-    /// [`Node::membership`](crate::Node::membership) is another one than before.
+    /// Whether [`Node::membership`](crate::Node::membership) has changed.
     pub membership: bool,
 }
 
 impl<C> Call<C> {
-    /// Who waits.
+    /// The caller that waits for the answer.
     pub fn into_caller(self) -> C {
         match self {
             Call::Propose { caller, .. } | Call::Configure { caller, .. } => caller,

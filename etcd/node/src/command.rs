@@ -1,4 +1,4 @@
-//! What an entry of the log asks of the replicated state, and what came of it.
+//! The commands that entries of the log hold, and their outcomes.
 
 use bytes::BytesMut;
 use shared::error::ApiError;
@@ -7,7 +7,7 @@ use shared::v2::{self, Verb};
 
 use crate::member::RequestId;
 
-/// A command: what an API proposes, what an entry holds and what the state machine applies.
+/// A command: an API proposes it, an entry holds it, and the state machine applies it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// A new leader's first entry. It changes nothing.
@@ -17,13 +17,13 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command that lets time pass: keys that expired before `time` (Unix nanoseconds, the leader's clock) go.
+    /// The command that removes the keys that expired before `time` (Unix nanoseconds of the leader's clock).
     #[must_use]
     pub fn expire(time: i64) -> Command {
         Command::V2(v2::Request { verb: Verb::Sync, time, ..v2::Request::default() })
     }
 
-    /// Whether it only reads, so that it may be applied twice.
+    /// Whether it only reads: then it may be applied twice.
     #[must_use]
     pub fn is_read(&self) -> bool {
         match self {
@@ -32,7 +32,7 @@ impl Command {
         }
     }
 
-    /// Gives it the id by which its client is found again.
+    /// Sets the id that identifies the waiting client.
     pub(crate) fn set_id(&mut self, id: RequestId) {
         match self {
             Command::Nothing => {}
@@ -40,7 +40,7 @@ impl Command {
         }
     }
 
-    /// Writes it as it stands in the log.
+    /// Appends its bytes in the log to `out`.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         match self {
             Command::Nothing => {}
@@ -58,9 +58,9 @@ impl From<v2::Request> for Command {
     }
 }
 
-/// What a command came to; the same on every member.
+/// The outcome of a command, equal on every member.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The event of a v2 request, or why there is none.
+    /// The event of a v2 request, or its error.
     V2(Result<Event, ApiError>),
 }

@@ -1,5 +1,5 @@
-//! `-remove-dead-members`: the leader takes members out of the cluster that it has not heard of for as long as the
-//! cluster's settings say.
+//! `-remove-dead-members`: the leader removes members that have been silent for longer than the cluster's
+//! setting.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use shared::id::MemberId;
 use crate::member::{DeadMember, Member, Observation, Role, Silence};
 use crate::time::Moment;
 
-/// How often a leader looks.
+/// How often a leader checks for silent members.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a node keeps for it.
+/// Finds the members to remove.
 #[derive(Debug)]
 pub(crate) struct DeadMembers {
     silence: Silence,
@@ -20,17 +20,17 @@ pub(crate) struct DeadMembers {
 }
 
 impl DeadMembers {
-    /// Begins to listen. Members that live are heard at least once in an election timeout.
+    /// A member that is alive sends a message at least once in an election timeout.
     pub(crate) fn new(election: Duration, now: Moment) -> DeadMembers {
         DeadMembers { silence: Silence::default(), next_check: now, alive_within: election }
     }
 
-    /// A message came from this member.
+    /// Records a message from this member.
     pub(crate) fn heard(&mut self, id: MemberId, now: Moment) {
         self.silence.heard(id, now);
     }
 
-    /// The member to remove now, if any; `delay` tells for how long a dead one was silent.
+    /// The member to remove now, if any. `delay` returns how long a dead member was silent.
     pub(crate) fn find_dead(
         &mut self,
         now: Moment,
@@ -55,7 +55,7 @@ impl DeadMembers {
             dead_after: delay(),
         };
         let dead = self.silence.find_dead(observation, now)?;
-        // One change at a time: while one is on its way nobody knows who counts.
+        // One change at a time: while a change is pending the majority is not known.
         if member.is_configuring() || !member.takes_proposals() {
             return None;
         }

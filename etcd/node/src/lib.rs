@@ -1,9 +1,10 @@
-//! One member of a cluster, as a value: nothing in this crate reads a clock, opens a file or a socket, or starts a
-//! thread. Time, messages and what the disk did come in as arguments; what is to be done comes out.
+//! One member of a cluster, as a value: nothing in this crate reads a clock, opens a file or a socket, or
+//! starts a thread. Time, messages and the results of disk operations are arguments; the actions to carry out
+//! are return values.
 //!
-//! - [`Node`] is what a server, or a simulator, drives: it knows who waits for what, and what time does to them.
-//! - [`member`] is consensus, the members, and what their entries do.
-//! - A [`Command`] is what an entry asks of the [`StateMachine`].
+//! - [`Node`] is driven by a server or a simulator: it holds the calls that wait, and their deadlines.
+//! - [`member`] holds consensus, the list of members, and the effects of their entries.
+//! - A [`Command`] is the content of an entry; the [`StateMachine`] applies it.
 
 mod action;
 mod command;

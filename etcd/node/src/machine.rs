@@ -1,36 +1,36 @@
-//! The replicated state, as consensus deals with it.
+//! The interface of the replicated state for consensus.
 
 use shared::store::{Image, Store};
 use shared::time::UnixNanos;
 
 use crate::command::{Command, Outcome};
 
-/// What the log's commands are applied to. All members' machines are equal at equal indexes.
+/// The state that the commands of the log change. The machines of all members are equal at equal indexes.
 ///
 /// Today it is the v2 store alone.
 pub trait StateMachine {
-    /// The state at one index, from which a snapshot is written while the machine goes on.
+    /// The state at one index: a snapshot is written from it while the machine continues.
     type Image: Send + 'static;
 
-    /// Applies the command of the entry at `index`; `None` if it asks for nothing.
+    /// Applies the command of the entry at `index`; `None` if the command changes nothing.
     ///
-    /// `now` is only shown (the remaining TTL in answers); what happens depends on the command alone.
+    /// `now` is only shown (the remaining TTL in answers): the effect depends on the command alone.
     fn apply(&mut self, index: u64, command: &Command, now: UnixNanos) -> Option<Outcome>;
 
-    /// The state as it is now. Costs nothing that grows with the state.
+    /// An image of the current state, in constant time.
     fn image(&self) -> Self::Image;
 
-    /// Becomes `later`, a later state of the same machine, and keeps those who watch. Returns how many watches end
-    /// because `later` does not know what they missed.
+    /// Replaces the state by `later`, a later state of the same machine, and keeps the watchers. Returns how
+    /// many watches end because the history of `later` does not contain the events that they missed.
     fn install(&mut self, later: Self) -> u64;
 
     /// The v2 tree, in which the members and the cluster's version are kept.
     fn tree(&self) -> &Store;
 
-    /// The same, for a change of the members.
+    /// The v2 tree, for a change of the members.
     fn tree_mut(&mut self) -> &mut Store;
 
-    /// Whether a command is needed to let go of what has expired by the leader's clock.
+    /// Whether keys have expired by the leader's clock, so that a command must remove them.
     fn has_expired(&self, now: UnixNanos) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! What a node proposes by itself: its own attributes, and as the leader the version of its cluster.
+//! The node's own proposals: its attributes, and as the leader the version of its cluster.
 //!
 //! The version of a cluster is the lowest version of its members. The leader asks all members for theirs when its term
 //! begins and every [`CHECK_INTERVAL`], and raises the cluster's version when all of them allow it; it never goes down.
@@ -20,14 +20,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(crate) struct OwnProposal {
     command: Command,
-    /// The attempt that is on its way.
+    /// The current attempt.
     proposed: Option<RequestId>,
-    /// When the attempt counts as failed.
+    /// When the attempt has failed.
     deadline: Moment,
 }
 
 impl OwnProposal {
-    /// A put of `value`, which has until `deadline`.
+    /// Puts `value` at `path`. The first attempt has until `deadline`.
     pub(crate) fn put(path: Vec<u8>, value: Vec<u8>, deadline: Moment) -> OwnProposal {
         let request = v2::Request {
             verb: v2::Verb::Put,
@@ -43,19 +43,19 @@ impl OwnProposal {
         OwnProposal::put(attributes_path(id).into_bytes(), value, deadline)
     }
 
-    /// Hands the command to the member, unless it is on its way or no leader could take it.
+    /// Proposes the command, unless it is proposed already or there is no leader.
     pub(crate) fn propose(&mut self, member: &mut Member) {
         if self.proposed.is_none() && member.takes_proposals() {
             self.proposed = Some(member.propose(self.command.clone()));
         }
     }
 
-    /// Whether the entry with this id is the attempt that is on its way.
+    /// Whether the entry with this id is the current attempt.
     pub(crate) fn is_proposed_as(&self, id: RequestId) -> bool {
         self.proposed == Some(id)
     }
 
-    /// Whether the attempt has failed by now.
+    /// Whether the deadline of the attempt has passed.
     pub(crate) fn is_overdue(&self, now: Moment) -> bool {
         self.deadline <= now
     }
@@ -74,7 +74,7 @@ impl OwnProposal {
     }
 }
 
-/// The leader's care for the version of its cluster.
+/// The leader's checks of the cluster's version.
 #[derive(Debug)]
 pub(crate) struct ClusterVersion {
     next_check: Moment,
@@ -93,20 +93,20 @@ impl ClusterVersion {
         self.next_check = now;
     }
 
-    /// Whether all members are to be asked for their versions now.
+    /// Whether the members must be asked for their versions now.
     pub(crate) fn begin_check(&mut self, member: &Member, now: Moment) -> bool {
         if now < self.next_check || self.asking || self.proposal.is_some() {
             return false;
         }
         self.next_check = now + CHECK_INTERVAL;
-        // Nothing is higher than what this member speaks itself.
+        // The version is never raised above this member's own.
         self.asking = member.status().role == Role::Leader
             && present(member).is_none_or(|present| present.of_cluster() < CLUSTER_MAX);
         self.asking
     }
 
-    /// The members have answered; `lowest` is their lowest version, `None` if one of them did not answer. The version
-    /// that the cluster has now, and the one that is proposed, which has until `deadline`.
+    /// Handles the members' answer: `lowest` is their lowest version, `None` if one of them did not answer.
+    /// Returns the cluster's current version and the version that is proposed, which has until `deadline`.
     pub(crate) fn decide(
         &mut self,
         member: &Member,
@@ -130,9 +130,9 @@ fn present(member: &Member) -> Option<Version> {
     member.membership().version.as_deref()?.parse().ok()
 }
 
-/// The version that the cluster is to have, if it differs from the present one.
+/// The version to propose, if it differs from the present one.
 fn decide(present: Option<Version>, lowest: Option<Version>) -> Option<Version> {
-    // Members that are newer than this one are to speak as it does.
+    // A newer member speaks this member's version too.
     let lowest = lowest.map(|lowest| lowest.of_cluster().min(CLUSTER_MAX));
     match (present, lowest) {
         (None, lowest) => Some(lowest.unwrap_or(CLUSTER_MIN)),

@@ -1,4 +1,4 @@
-//! Quorum reads that need no entry: all that come in one turn share one question to the cluster.
+//! Quorum reads without an entry in the log. All reads of one turn share one request for a read index.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::member::{Member, RequestId};
 use crate::slow::{Slow, Stages};
 use crate::time::Moment;
 
-/// A client that waits for what is read.
+/// A quorum read whose client waits.
 #[derive(Debug)]
 pub(crate) struct PendingRead<C> {
     pub(crate) request: v2::Request,
     pub(crate) caller: C,
     pub(crate) deadline: Moment,
-    /// When the cluster was first asked for it.
+    /// When its read index was first requested.
     pub(crate) first_queried: Option<Moment>,
 }
 
-/// Reads on their way, oldest first at each stage.
+/// All pending reads, oldest first at each stage.
 #[derive(Debug)]
 pub(crate) struct Reads<C> {
-    /// The cluster was not asked yet.
+    /// Reads whose index was not requested yet.
     queued: Vec<PendingRead<C>>,
-    /// The cluster was asked, and when.
+    /// Reads whose index was requested, with the time of the request.
     in_flight: BTreeMap<RequestId, (Moment, Vec<PendingRead<C>>)>,
-    /// So much must be applied first.
+    /// Reads that wait until their index is applied.
     ready: VecDeque<ReadyReads<C>>,
 }
 
-/// Reads for which the cluster has answered.
+/// Reads with an index.
 #[derive(Debug)]
 struct ReadyReads<C> {
     index: u64,
@@ -51,7 +51,7 @@ impl<C> Reads<C> {
         self.queued.push(read);
     }
 
-    /// Asks the cluster for all reads that came since the last time; they wait on while there is no leader.
+    /// Requests an index for the queued reads. Without a leader they stay queued.
     pub(crate) fn request_index(&mut self, member: &mut Member, now: Moment) {
         if self.queued.is_empty() {
             return;
@@ -63,14 +63,15 @@ impl<C> Reads<C> {
         }
     }
 
-    /// The cluster has answered: so much must be applied.
+    /// The cluster has answered request `id`: the reads wait until `index` is applied.
     pub(crate) fn ready(&mut self, id: RequestId, index: u64, now: Moment) {
         if let Some((queried, reads)) = self.in_flight.remove(&id) {
             self.ready.push_back(ReadyReads { index, queried, since: now, reads });
         }
     }
 
-    /// Those whose index is applied: they are to be read now. `timeout` is how long before its deadline a read came.
+    /// Takes out the reads whose index is applied: they must be answered now. A read arrived `timeout` before
+    /// its deadline.
     pub(crate) fn take_applied(
         &mut self,
         applied: u64,
@@ -92,7 +93,8 @@ impl<C> Reads<C> {
         Some(reads)
     }
 
-    /// Questions may be lost on their way, or with a leader: those without an answer for so long are asked again.
+    /// A request may be lost on the network, or with a leader: reads without an answer after `patience` are
+    /// queued again.
     pub(crate) fn retry(&mut self, now: Moment, patience: Duration) {
         while let Some(first) = self.in_flight.first_entry()
             && first.get().0 + patience <= now
@@ -103,14 +105,14 @@ impl<C> Reads<C> {
         }
     }
 
-    /// Takes out those whose deadline has passed, which is `timeout` after they came.
+    /// Takes out the reads whose deadline has passed. It is `timeout` after their arrival.
     pub(crate) fn expire(&mut self, now: Moment, timeout: Duration, slow: &mut Slow) -> Vec<PendingRead<C>> {
         let mut expired = Vec::new();
         let in_flight = self.in_flight.values_mut().map(|(queried, reads)| (*queried, now, reads));
         let ready = self.ready.iter_mut().map(|ready| (ready.queried, ready.since, &mut ready.reads));
         for (queried, ready, reads) in in_flight.chain(ready).chain([(now, now, &mut self.queued)]) {
             for read in reads.extract_if(.., |read| read.deadline <= now) {
-                // Those that are to be asked for once more were on their way, too.
+                // Reads that were queued again had been requested before.
                 let queried = read.first_queried.unwrap_or(queried);
                 let queue = queried - (read.deadline - timeout);
                 let stages =
@@ -122,7 +124,7 @@ impl<C> Reads<C> {
         expired
     }
 
-    /// All that were not answered yet.
+    /// Takes out all reads.
     pub(crate) fn take_all(&mut self) -> Vec<PendingRead<C>> {
         let in_flight = std::mem::take(&mut self.in_flight).into_values().flat_map(|(_, reads)| reads);
         let ready = std::mem::take(&mut self.ready).into_iter().flat_map(|ready| ready.reads);

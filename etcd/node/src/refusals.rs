@@ -1,22 +1,23 @@
-//! Tells of messages that no member sends. Whoever sends them can send many: a line comes now and then.
+//! Limits the log lines about refused messages. A hostile sender can send many: one line a second at most.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// The shortest time between two lines.
+/// The shortest time between two log lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that were refused.
+/// The refused messages.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     last: Option<Moment>,
-    /// Refused since the last line.
+    /// Messages refused since the last line.
     unreported: u64,
 }
 
 impl Refusals {
-    /// One was refused. How many others were since the last line, if it is time for another one.
+    /// Counts a refused message. If a log line is due, returns the number of other messages refused since the
+    /// last one.
     pub(crate) fn add(&mut self, now: Moment) -> Option<u64> {
         if self.last.is_some_and(|last| now - last < PAUSE) {
             self.unreported += 1;

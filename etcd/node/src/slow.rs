@@ -1,6 +1,7 @@
-//! Requests that took long: a line for each that says where its time went, as far as there are not too many.
+//! Slow requests: a log line for each shows where its time went, up to a limit.
 //!
-//! Time comes in as an argument. What is noted is noted once for a batch of the log; of a request only that it came.
+//! Time is an argument. Times are recorded once for a batch of the log; for a request only its arrival and its
+//! proposal.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,19 +15,20 @@ use crate::command::Command;
 use crate::member::{BatchId, Member, Progress, Role};
 use crate::time::Moment;
 
-/// Lines in a [`WINDOW`]; what is more is counted.
+/// Lines in a [`WINDOW`]; further requests are only counted.
 const LINES_MAX: u32 = 5;
 
-/// How long [`LINES_MAX`] lines have to do.
+/// The time for which [`LINES_MAX`] applies.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Batches that are remembered; the oldest goes first. More are on their way only where nothing is answered any more.
+/// Batches that are kept; the oldest is dropped first. More are in progress only where no request is answered
+/// any more.
 const BATCHES_MAX: usize = 1024;
 
-/// Characters of a key in a line.
+/// The longest key in a line, in characters.
 const PATH_CHARS_MAX: usize = 200;
 
-/// What a client asked for.
+/// Method and key of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Label {
     verb: Verb,
@@ -39,7 +41,7 @@ impl Label {
         self.verb.name()
     }
 
-    /// The key as clients know it, cut off if it is long.
+    /// The key as clients see it, shortened if it is long.
     pub fn key(&self) -> impl fmt::Display + '_ {
         Key(&self.path)
     }
@@ -49,7 +51,7 @@ impl Label {
         Label { verb: Verb::Post, path: Bytes::from_static(b"/0/members") }
     }
 
-    /// What a line needs of a command.
+    /// The label of a command.
     pub(crate) fn of(command: &Command) -> Label {
         match command {
             Command::Nothing => Label::default(),
@@ -57,7 +59,7 @@ impl Label {
         }
     }
 
-    /// The same of a request.
+    /// The label of a v2 request.
     pub(crate) fn of_request(request: &v2::Request) -> Label {
         Label { verb: request.verb, path: request.path.clone() }
     }
@@ -66,24 +68,24 @@ impl Label {
 /// Where the time of a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stages {
-    /// Before it was proposed.
+    /// From its arrival to its proposal.
     pub queue: Duration,
-    /// Until it was in this member's log, if the others did not have it before.
+    /// Until it was durable in this member's log; zero if a majority of the others had it first.
     pub disk: Duration,
-    /// Until a majority had it and this member knew.
+    /// Until this member knew that a majority had it.
     pub peers: Duration,
-    /// Until it was carried out.
+    /// Until it was applied.
     pub apply: Duration,
 }
 
 impl Stages {
-    /// All of them.
+    /// The total time.
     pub fn sum(self) -> Duration {
         self.queue + self.disk + self.peers + self.apply
     }
 }
 
-/// When a write was where.
+/// When a request arrived and was proposed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) arrived: Moment,
@@ -99,47 +101,47 @@ struct LoggedBatch {
     durable: Option<Moment>,
 }
 
-/// What there is to tell of slow requests.
+/// A log line about slow requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlowLine {
-    /// Of one.
+    /// A slow request.
     Request {
-        /// What was asked for.
+        /// Method and key.
         label: Label,
         /// Where its time went.
         stages: Stages,
-        /// Whether it has an answer.
+        /// Whether it was answered.
         answered: bool,
-        /// What kept it from an answer, if that is known and is not this member itself; else empty.
+        /// What delays it outside this member, if that is known; else empty.
         obstacle: String,
     },
-    /// Of those that had no line of their own.
+    /// A summary of the requests without a line of their own.
     More {
-        /// How many they were.
+        /// Their number.
         count: u64,
-        /// How long the slowest of them took.
+        /// The time of the slowest.
         longest: Duration,
     },
 }
 
-/// Knows what is slow, and tells of it.
+/// Finds slow requests and makes their log lines.
 #[derive(Debug)]
 pub(crate) struct Slow {
-    /// From here on a request is slow; `None` if nobody wants to know.
+    /// The time from which a request is slow; `None` if the reports are off.
     threshold: Option<Duration>,
-    /// Those with entries that are not applied yet, in their order.
+    /// Batches with entries that are not applied yet, in order.
     batches: VecDeque<LoggedBatch>,
     window_ends: Option<Moment>,
     lines_in_window: u32,
     suppressed: u64,
     longest: Duration,
     obstacle: String,
-    /// Lines that nobody has taken yet.
+    /// Lines for [`Slow::take_lines`].
     pending_lines: Vec<SlowLine>,
 }
 
 impl Slow {
-    /// With a threshold of zero nothing is slow.
+    /// A threshold of zero turns the reports off.
     pub(crate) fn new(threshold: Duration) -> Slow {
         Slow {
             threshold: Some(threshold).filter(|threshold| !threshold.is_zero()),
@@ -158,12 +160,12 @@ impl Slow {
         self.pending_lines.drain(..)
     }
 
-    /// What keeps requests from being committed now, for those that get no answer; empty if nothing is known.
+    /// Sets what delays commits now, for requests that get no answer; empty if unknown.
     pub(crate) fn set_obstacle(&mut self, obstacle: String) {
         self.obstacle = obstacle;
     }
 
-    /// From which time on a request is worth a line, if anybody wants to know.
+    /// The time from which a request is slow; `None` if the reports are off.
     pub(crate) fn threshold(&self) -> Option<Duration> {
         self.threshold
     }
@@ -177,7 +179,7 @@ impl Slow {
         self.batches.push_back(LoggedBatch { id, last_index, handed: now, durable: None });
     }
 
-    /// This batch, and with it all before, was durable at `at`.
+    /// This batch and all earlier ones are durable since `at`.
     pub(crate) fn durable(&mut self, id: BatchId, at: Moment) {
         for batch in self.batches.iter_mut().take_while(|batch| batch.id <= id) {
             batch.durable.get_or_insert(at);
@@ -191,28 +193,29 @@ impl Slow {
         }
     }
 
-    /// Where the time of a write went that was committed with entries up to `index`, and carried out when `done`.
+    /// The stages of a write that was committed with entries up to `index`, and applied at `done`.
     pub(crate) fn stages(&self, times: Times, index: u64, committed: Moment, done: Moment) -> Stages {
-        // Those handed over before it was proposed do not hold it.
+        // Batches that were handed over before the proposal do not contain it.
         let mut batches = self.batches.iter().filter(|batch| batch.handed >= times.proposed);
         let first = batches.next();
         let rest = batches.take_while(|batch| batch.last_index <= index);
         let (mut disk, mut free) = (Duration::ZERO, times.proposed);
         for batch in first.into_iter().chain(rest) {
-            // One that was not durable yet was not needed: the others were faster than this disk.
+            // A batch that was not durable yet was not needed: a majority of the others was faster than this
+            // disk.
             let Some(durable) = batch.durable.filter(|at| *at <= committed) else {
                 disk = Duration::ZERO;
                 break;
             };
-            // Between two batches the disk rests.
+            // The disk is idle between two batches.
             disk += durable - batch.handed.max(free);
             free = free.max(durable);
         }
         Self::of_times(times, disk, committed, done)
     }
 
-    /// The same for a write that has no answer yet. Of the log only the batch counts that holds its entry: entries that
-    /// came later tell nothing about it.
+    /// The stages so far of a write without an answer. Only the batch that contains its entry counts: later
+    /// entries say nothing about it.
     pub(crate) fn stages_so_far(&self, times: Times, now: Moment) -> Stages {
         let own = self.batches.iter().find(|batch| batch.handed >= times.proposed);
         let disk = own.map_or(Duration::ZERO, |batch| batch.durable.unwrap_or(now) - batch.handed);
@@ -228,20 +231,20 @@ impl Slow {
         }
     }
 
-    /// Has a line for a request, if it is slow and there were not too many.
+    /// Adds a line for a request, if it is slow and the limit is not reached.
     pub(crate) fn report(&mut self, label: &Label, stages: Stages, answered: bool, now: Moment) {
         let line = self.line(label, stages, answered, now);
         self.pending_lines.extend(line);
     }
 
-    /// The same for a read.
+    /// Adds a line for a read, likewise.
     pub(crate) fn report_read(&mut self, request: &v2::Request, stages: Stages, answered: bool, now: Moment) {
         if self.threshold.is_some_and(|threshold| stages.sum() >= threshold) {
             self.report(&Label::of_request(request), stages, answered, now);
         }
     }
 
-    /// Tells how many had no line, when it is time for that. To be called now and then.
+    /// Adds the summary line when it is due. Must be called regularly.
     pub(crate) fn tick(&mut self, now: Moment) {
         let line = self.summary(now);
         self.pending_lines.extend(line);
@@ -301,7 +304,7 @@ impl fmt::Display for SlowLine {
     }
 }
 
-/// What keeps requests from being committed now; empty if nothing is known.
+/// What delays commits now; empty if unknown.
 pub(crate) fn obstacle(member: &Member, progress: &[Progress]) -> String {
     let (status, members) = (member.status(), &member.membership().members);
     let label = |id: MemberId| match members.get(&id) {
@@ -325,12 +328,12 @@ pub(crate) fn obstacle(member: &Member, progress: &[Progress]) -> String {
     }
 }
 
-/// Milliseconds, exact to a microsecond.
+/// Milliseconds, rounded to a microsecond.
 pub fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A path of the store as clients know it.
+/// A path of the store as clients see it.
 struct Key<'a>(&'a [u8]);
 
 impl fmt::Display for Key<'_> {

@@ -1,32 +1,32 @@
-//! When a snapshot is taken, and what has become of it.
+//! When a snapshot is taken, and its progress.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// After a snapshot the disk and the processor belong to the clients for so many times as long as it took: under
-/// a load that fills the snapshot count many times a second, snapshots would otherwise follow each other.
+/// The pause after a snapshot, in multiples of the time that it took: under a load that reaches the snapshot
+/// count many times a second, snapshots would otherwise follow each other without a pause.
 const REST_FACTOR: u32 = 20;
 
-/// But no longer than this: a large store's log is not to grow without end beside its snapshots.
+/// The longest pause: the log of a large store must not grow without bound while no snapshot is taken.
 const REST_MAX: Duration = Duration::from_secs(2);
 
-/// Where a node stands with its snapshots.
+/// The state of a node's snapshots.
 #[derive(Debug)]
 pub(crate) struct SnapshotPolicy {
-    /// Entries after which another one is due.
+    /// Entries after which the next snapshot is due.
     count: u64,
-    /// The index of the last one.
+    /// The index of the last snapshot.
     last: u64,
-    /// The index of one that is taken, marked or saved.
+    /// The index of the snapshot in progress: taken, recorded in the log, or being saved.
     under_way: Option<u64>,
-    /// When the saving of the last one began, and until when there is no other.
+    /// When saving the last snapshot began, and until when the pause after it lasts.
     began: Moment,
     rest_until: Moment,
 }
 
 impl SnapshotPolicy {
-    /// `last` is the index of the one that the node begins with, 0 for none.
+    /// `last` is the index of the snapshot of the start, 0 for none.
     pub(crate) fn new(count: u64, last: u64, now: Moment) -> SnapshotPolicy {
         SnapshotPolicy { count, last, under_way: None, began: now, rest_until: now }
     }
@@ -35,12 +35,13 @@ impl SnapshotPolicy {
         self.last
     }
 
-    /// Whether more entries than the count were applied since the last one, and none is under way or just done.
+    /// Whether more entries than the count were applied since the last snapshot, none is in progress, and the
+    /// pause is over.
     pub(crate) fn is_due(&self, applied: u64, now: Moment) -> bool {
         applied.saturating_sub(self.last) > self.count && self.under_way.is_none() && now >= self.rest_until
     }
 
-    /// Whether another one can take the place of one that is lost: not while one is under way, which will.
+    /// Whether a lost snapshot can be replaced now: not while one is in progress, which will replace it.
     pub(crate) fn can_replace(&self, applied: u64) -> bool {
         applied > 0 && self.under_way.is_none()
     }
@@ -49,7 +50,8 @@ impl SnapshotPolicy {
         self.under_way = Some(index);
     }
 
-    /// The log holds the mark of the one at `index`. Whether it is to be saved: not if another member's took its place.
+    /// The log holds the record of the snapshot at `index`. Returns whether it must be saved: not if a received
+    /// snapshot has replaced it.
     pub(crate) fn marked(&mut self, index: u64, now: Moment) -> bool {
         self.began = now;
         self.under_way == Some(index)
@@ -57,23 +59,24 @@ impl SnapshotPolicy {
 
     pub(crate) fn saved(&mut self, index: u64, now: Moment) {
         self.last = self.last.max(index);
-        // One whose place another member's took may be told of later than the next one is taken.
+        // A snapshot that a received one replaced may be reported as saved after the next one was taken.
         self.under_way.take_if(|under_way| *under_way == index);
         self.rest_until = now + REST_MAX.min(REST_FACTOR * (now - self.began));
     }
 
-    /// It could not be begun: the next entry tries again, and the log keeps all that is needed meanwhile.
+    /// Saving could not begin: the next entry takes another snapshot, and the log keeps what is needed until
+    /// then.
     pub(crate) fn given_up(&mut self) {
         self.under_way = None;
     }
 
-    /// One that another member sent is saved. What was under way is none any more.
+    /// A received snapshot is saved. The one in progress is dropped.
     pub(crate) fn installed(&mut self, index: u64) {
         self.last = self.last.max(index);
         self.under_way = None;
     }
 
-    /// The last one is no longer there, or no longer whole.
+    /// The file of the last snapshot is missing or changed.
     pub(crate) fn lost(&mut self, now: Moment) {
         self.last = 0;
         self.rest_until = now;
@@ -109,7 +112,7 @@ mod tests {
     fn what_is_told_late_does_not_end_the_next_one() {
         let mut policy = SnapshotPolicy::new(10, 0, at(0));
         policy.taken(11);
-        // Another member's takes its place, and only then is it known to be saved.
+        // A received snapshot replaces it, and only then is it reported as saved.
         policy.installed(40);
         policy.taken(51);
         policy.saved(11, at(1));

@@ -1,17 +1,17 @@
-//! The time, as whoever drives a member tells it.
+//! The time, as an argument.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use shared::time::UnixNanos;
 
-/// A moment on a clock that never goes back, as the time since some fixed beginning. Whoever drives a member reads the
-/// clock, or makes the time up.
+/// A moment on a monotonic clock, as the time since a fixed start. The driver of a member reads the clock, or
+/// simulates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment so long after the beginning.
+    /// The moment at this time after the start of the clock.
     pub const fn after(beginning: Duration) -> Moment {
         Moment(beginning)
     }
@@ -25,7 +25,7 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// So long before; the beginning if that would be before it.
+/// An earlier moment, at least the start of the clock.
 impl Sub<Duration> for Moment {
     type Output = Moment;
 
@@ -34,7 +34,7 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// The time between two moments; zero if the second one is the later.
+/// The time between two moments; zero if the second one is later.
 impl Sub for Moment {
     type Output = Duration;
 
@@ -48,6 +48,6 @@ impl Sub for Moment {
 pub struct Now {
     /// For intervals and deadlines.
     pub moment: Moment,
-    /// For what is written into the log and shown: the time of day, which may be turned.
+    /// The time of day, for the log and for display. It may be set back or forward.
     pub wall: UnixNanos,
 }

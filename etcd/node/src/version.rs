@@ -1,19 +1,19 @@
-//! The version of etcd that this member speaks, and the versions of clusters that it can be part of.
+//! The etcd version of this member, and the cluster versions that it supports.
 
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-/// The version that clients and other members see: their code compares it.
+/// The version shown to clients and other members, whose code compares it.
 pub const SPOKEN: &str = "2.3.8";
 
-/// The highest cluster version that this member can be part of.
+/// The highest cluster version that this member supports.
 pub const CLUSTER_MAX: Version = Version { major: 2, minor: 3, patch: 0 };
 
-/// The version that a new cluster gets while some of its members do not answer.
+/// The version of a new cluster while some of its members do not answer.
 pub const CLUSTER_MIN: Version = Version { major: 2, minor: 2, patch: 0 };
 
-/// A version of three numbers. What follows them in a text is ignored.
+/// A version of three numbers. A suffix (`-…`, `+…`) is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The first number.
@@ -25,7 +25,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The cluster version of a member of this version: its patch number means nothing to other members.
+    /// The cluster version of a member with this version: the patch number does not count.
     #[must_use]
     pub fn of_cluster(self) -> Version {
         Version { patch: 0, ..self }
@@ -49,14 +49,14 @@ impl fmt::Display for Version {
     }
 }
 
-/// Whether a cluster version such as `2.3.0` is higher than what this member can be part of. A part that is not a
-/// number counts as zero.
+/// Whether a cluster version such as `2.3.0` is higher than this member supports. A part that is not a number
+/// counts as zero.
 pub fn is_too_new(cluster: &str) -> bool {
     let mut parts = cluster.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) > (CLUSTER_MAX.major, CLUSTER_MAX.minor)
 }
 
-/// Whether `version` is a well-formed cluster version, such as `2.3.0`, that this member can be part of.
+/// Whether `version` is a well-formed cluster version, such as `2.3.0`, that this member supports.
 pub fn is_of_cluster(version: &str) -> bool {
     let parts: Vec<&str> = version.split('.').collect();
     let is_number = |part: &&str| part.len() <= 9 && part.parse::<u64>().is_ok();

@@ -1,4 +1,4 @@
-//! Calls of clients, from the first try to an answer or the end of patience.
+//! Calls of clients, from the first attempt to the answer or the timeout.
 
 use shared::planted::{Bug, is_planted};
 use shared::v2;
@@ -12,7 +12,7 @@ use crate::reads::PendingRead;
 use crate::slow::{Label, Stages, Times};
 use crate::time::Moment;
 
-/// Who waits for an entry.
+/// A call that waits for its entry.
 #[derive(Debug)]
 pub(super) struct PendingCall<C> {
     pub(super) since: Moment,
@@ -28,7 +28,8 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Hands a call to the member; gives it back when there is nobody to take it now.
+    /// Passes a call to the member. Returns it if it must wait: there is no leader, or another change of the
+    /// members is pending.
     pub(super) fn try_accept(&mut self, call: Call<C>, deadline: Moment, now: Moment) -> Option<Call<C>> {
         let call = match call {
             Call::Propose { command: Command::V2(request), caller, .. }
@@ -57,7 +58,7 @@ impl<M: StateMachine, C> Node<M, C> {
                 let label = self.slow.threshold().map(|_| Label::of(&command)).unwrap_or_default();
                 (self.member.propose(command), PendingCall { since, caller, times: times(began), label })
             }
-            // Raft would swallow a second change; it waits for the first.
+            // Raft would drop a second change: it waits for the first one.
             Call::Configure { .. } if self.member.is_configuring() => return Some(call),
             Call::Configure { change, caller } => {
                 let label = Label::members();
@@ -78,7 +79,8 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Asks the cluster for the reads that came in, or writes them to the log where it cannot be asked.
+    /// Requests a read index for the new reads. Where the cluster cannot give one, the reads become entries of
+    /// the log.
     pub(super) fn request_read_index(&mut self, now: Moment) {
         if self.member.offers_read_index() {
             self.reads.request_index(&mut self.member, now);
@@ -97,7 +99,7 @@ impl<M: StateMachine, C> Node<M, C> {
         self.take_slow_lines();
     }
 
-    /// Gives up on calls whose deadline has passed.
+    /// Answers calls whose deadline has passed.
     pub(super) fn expire_calls(&mut self, now: Moment) {
         while let Some((deadline, id)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
             self.expire_waiting(id, deadline, now);
@@ -128,7 +130,7 @@ impl<M: StateMachine, C> Node<M, C> {
         self.actions.push_back(Action::Unanswered { caller: waiting.caller, why, proposed: true });
     }
 
-    /// Answers one whose entry may have been lost with a leader, or be covered by a snapshot.
+    /// Answers a call whose entry may have been lost with a leader, or may be covered by a snapshot.
     pub(super) fn give_up(&mut self, id: RequestId, now: Moment) {
         if let Some(waiting) = self.waiting.get(&id) {
             let deadline = waiting.since + self.config.request_timeout;
@@ -140,7 +142,7 @@ impl<M: StateMachine, C> Node<M, C> {
 
     /// Why a request that arrived at `arrived` has no answer.
     pub(super) fn timeout_reason(&self, arrived: Moment) -> Unavailable {
-        // A leader that was lost within two election timeouts after the request came may have been its end.
+        // A leader change within two election timeouts after the arrival may be the cause.
         let before = self.leader_changed - 2 * self.config.election;
         if before < arrived && arrived < self.leader_changed {
             Unavailable::LeaderLost
@@ -149,7 +151,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Tells of those requests that were slow, of those that were applied last.
+    /// Reports the slow requests among those of the last applied entries.
     pub(super) fn report_slow(&mut self, now: Moment) {
         if self.slow.threshold().is_none() {
             return;

@@ -1,10 +1,12 @@
-//! A node: the member, who waits for it, and what it does as time passes. No I/O, no clock, no locks, no tasks.
+//! A node: a member of the cluster, the calls that wait for it, and its deadlines. No I/O, no clock, no locks,
+//! no tasks.
 //!
-//! Calls bring things in, [`Node::poll`] hands out what is to be done, one [`Action`] after the other until there is
-//! nothing. Whoever drives a node (the server, a simulator) carries each action out before it asks for the next one, and
-//! says what became of it: [`Action`] tells how.
+//! Methods take input in; [`Node::poll`] returns the next [`Action`], or `None` when there is nothing left to
+//! do. The driver of a node (the server or a simulator) carries each action out before it polls again, and then
+//! calls the method that [`Action`] names with the result.
 //!
-//! The state machine is not the node's: it is shared with those who read it. Where the node needs it, it is an argument.
+//! The node does not own the state machine, which it shares with readers. Methods that need it take it as an
+//! argument.
 
 mod calls;
 mod publish;
@@ -33,47 +35,47 @@ use crate::snapshot_policy::SnapshotPolicy;
 use crate::time::{Moment, Now};
 use crate::version;
 
-/// How often a leader looks for keys that have expired. An expired key disappears at most this late, and the
-/// time for the log later.
+/// How often a leader looks for expired keys. An expired key disappears at most this much later, plus the time
+/// that the entry takes.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a member that was removed goes on, so that the others learn of it.
+/// How long a removed member continues to run, so that the other members learn of its removal.
 const REMOVED_REST: Duration = Duration::from_secs(1);
 
-/// How often time passes in the log at least, where there are Go members.
+/// The longest time between two entries that carry the time, while there are Go members.
 const SYNC_INTERVAL_NANOS: i64 = 450_000_000;
 
-/// How the node ends, once that is decided.
+/// Why the node is about to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// The member was removed; the others are still to hear what it has to say.
+    /// The member was removed. It continues until `at` to send its last messages to the others.
     Removed { at: Moment },
-    /// The cluster has moved on to a version that this server does not speak.
+    /// The cluster's version is too new for this server.
     TooOld,
-    /// It was told to stop, and waits for another leader.
+    /// The node was asked to stop and waits for another member to take over the lead.
     HandingOver { until: Moment },
 }
 
-/// See the module's documentation. `M` is the state machine, `C` is whoever waits for an answer.
+/// See the module's documentation. `M` is the state machine, `C` the caller that waits for an answer.
 pub struct Node<M, C> {
     member: Member,
     config: Config<M>,
-    /// To be handed out before the member is asked.
+    /// Actions that `poll` returns before it polls the member.
     actions: VecDeque<Action<M, C>>,
-    /// The last poll had nothing to hand out: the next one begins a turn.
+    /// The last poll returned `None`: the next one begins a turn.
     turn_ended: bool,
     waiting: HashMap<RequestId, PendingCall<C>>,
-    /// Deadlines in the order in which they fall due.
+    /// The deadlines of `waiting`, earliest first.
     deadlines: VecDeque<(Moment, RequestId)>,
-    /// Calls that no leader could take yet, with their deadline.
+    /// Calls that wait for a leader, with their deadlines.
     held: VecDeque<(Moment, Call<C>)>,
     reads: Reads<C>,
     slow: Slow,
-    /// Of requests that were applied last, those that may have been slow.
+    /// Requests of the last applied entries that may have been slow.
     maybe_slow: Vec<(Times, Label)>,
     applied_at: Moment,
-    /// A snapshot's state is being read. Entries that follow it would be refused until that is done, and it would be
-    /// sent once more.
+    /// The state of a received snapshot is being read. Meanwhile entries that follow the snapshot are dropped:
+    /// raft would refuse them, and the leader would send the snapshot again.
     reading_snapshot: bool,
     offered: Option<OfferedSnapshot<M>>,
     installing: Option<Installing<M>>,
@@ -83,19 +85,19 @@ pub struct Node<M, C> {
     leader_changed: Moment,
     ending: Option<Ending>,
     next_expiry: Moment,
-    /// When this member last let time pass in the log, by its own clock in Unix nanoseconds.
+    /// When this member last proposed an entry with the time: its own clock, Unix nanoseconds.
     last_sync: i64,
-    /// Who is silent, where that matters.
+    /// Finds silent members to remove; only with `-remove-dead-members`.
     dead_members: Option<Box<DeadMembers>>,
     refusals: Refusals,
     progress: Vec<Progress>,
-    /// This member's attributes, until the cluster has them.
+    /// The proposal of this member's attributes, until it is applied.
     attributes: Option<OwnProposal>,
     cluster_version: ClusterVersion,
 }
 
 impl<M: StateMachine, C> Node<M, C> {
-    /// A node around a member that has just been made.
+    /// A node around a new member.
     pub fn new(member: Member, mut config: Config<M>, now: Moment) -> Node<M, C> {
         let id = member.status().id;
         let deadline = now + config.request_timeout;
@@ -132,38 +134,40 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// The member, to look at.
+    /// The member, read-only.
     pub fn member(&self) -> &Member {
         &self.member
     }
 
-    /// Who is in the cluster, as of the last applied entry.
+    /// The members of the cluster as of the last applied entry.
     pub fn membership(&self) -> &Membership {
         self.member.membership()
     }
 
-    /// The followers' places in the log at the last tick, if this member leads.
+    /// The followers' positions in the log at the last tick; empty unless this member leads.
     pub fn progress(&self) -> &[Progress] {
         &self.progress
     }
 
-    /// Clients that wait for an entry.
+    /// The number of calls that wait for an entry.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Calls that wait for a leader.
+    /// The number of calls that wait for a leader.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether the state in a snapshot's message is being read: messages of the log are dropped meanwhile.
+    /// Whether the state of a received snapshot is being read. Meanwhile append messages and other snapshots
+    /// are dropped.
     pub fn is_reading_snapshot(&self) -> bool {
         self.reading_snapshot
     }
 
-    /// All that its log held is applied: a member that is alone becomes the leader without waiting, for nobody else
-    /// could. One of a cluster that is new, and that nobody leads yet, waits hardly.
+    /// Called once the log of the start is applied. The only member of a cluster becomes the leader at once,
+    /// since no other member could. In a new cluster without a leader (`is_new`) the first election comes
+    /// early.
     pub fn begin(&mut self, is_new: bool) {
         if self.member.status().alone {
             self.member.campaign();
@@ -172,9 +176,10 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    // What comes in.
+    // Input.
 
-    /// A client's call. It is answered by [`Node::apply`], [`Action::Read`] or [`Action::Unanswered`], once.
+    /// A client's call. It is answered exactly once: by [`Node::apply`], [`Action::Read`] or
+    /// [`Action::Unanswered`].
     pub fn call(&mut self, call: Call<C>, now: Moment) {
         self.accept(call, now + self.config.request_timeout, now);
     }
@@ -195,22 +200,22 @@ impl<M: StateMachine, C> Node<M, C> {
         self.step(message, now);
     }
 
-    /// Messages to a member do not arrive.
+    /// Messages to this member do not arrive.
     pub fn unreachable(&mut self, id: MemberId) {
         self.member.unreachable(id);
     }
 
-    /// The program of another member has ended, see [`Member::peer_is_gone`].
+    /// The process of another member has ended, see [`Member::peer_is_gone`].
     pub fn peer_is_gone(&mut self, id: MemberId) {
         self.member.peer_is_gone(id);
     }
 
-    /// Whether a snapshot reached the follower that it was for.
+    /// Whether a snapshot reached its follower.
     pub fn snapshot_sent(&mut self, to: MemberId, arrived: bool) {
         self.member.snapshot_sent(to, arrived);
     }
 
-    /// Whether all members are of our kind, see [`Member::set_extended`].
+    /// Whether all members support the extensions, see [`Member::set_extended`].
     pub fn set_extended(&mut self, extended: bool) {
         if self.member.is_extended() != extended {
             self.member.set_extended(extended);
@@ -218,18 +223,18 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Stands for election now, as after a timeout.
+    /// Starts an election now, as after an election timeout.
     pub fn campaign(&mut self) {
         self.member.campaign();
     }
 
-    /// A leader hands over to the follower that is furthest of those that `may` lead, see [`Member::transfer`].
+    /// Hands the leadership over to the most advanced follower that `may` lead, see [`Member::transfer`].
     pub fn transfer(&mut self, may: impl Fn(MemberId) -> bool) -> Option<MemberId> {
         self.member.transfer(may)
     }
 
-    /// Told to stop: a leader leaves the lead to another member first, one that `may` lead, so that nobody has to wait
-    /// for a timeout. [`Action::End`] follows.
+    /// Begins to stop. A leader first hands the leadership over to a member that `may` lead, so that the
+    /// cluster does not wait for an election timeout. [`Action::End`] follows.
     pub fn stop(&mut self, may: impl Fn(MemberId) -> bool, now: Moment) {
         if self.ending.is_some() {
             return;
@@ -244,7 +249,7 @@ impl<M: StateMachine, C> Node<M, C> {
         self.ending = Some(Ending::HandingOver { until });
     }
 
-    /// A batch is in the log, and durable since `at` if it asked for that.
+    /// A batch was written to the log; if it must be synced, it is durable since `at`.
     pub fn written(&mut self, batch: Batch, at: Moment) {
         assert!(self.last_written < Some(batch.id), "batches are written in order");
         self.last_written = Some(batch.id);
@@ -274,10 +279,10 @@ impl<M: StateMachine, C> Node<M, C> {
         self.remove_dead_member(now.moment, machine);
     }
 
-    // What was done.
+    // Results of actions.
 
-    /// Applies what [`Action::Apply`] handed out. `each` hears what every entry did, and who waited for it; the callers
-    /// are to be answered before this returns, or right after.
+    /// Applies the entries of [`Action::Apply`]. `each` is called for every entry with its effect and the call
+    /// that waited for it; the caller must be answered before this returns, or right after.
     pub fn apply(
         &mut self,
         committed: Committed,
@@ -290,7 +295,7 @@ impl<M: StateMachine, C> Node<M, C> {
         let (mut new_term, mut removed) = (false, false);
         let (mut published, mut version_raised) = (false, false);
         let (attributes, version) = (&self.attributes, &self.cluster_version.proposal);
-        // Half of it: carrying out comes on top.
+        // Half of the threshold: the time to apply is added later.
         let maybe_slow = self.slow.threshold().map(|threshold| threshold / 2);
         let (waiting, slow) = (&mut self.waiting, &mut self.maybe_slow);
         self.member.apply(committed, machine, now.wall, |applied| {
@@ -334,12 +339,12 @@ impl<M: StateMachine, C> Node<M, C> {
             self.check_version();
         }
         if removed {
-            // The others are to learn that it is decided, if there are any.
+            // The other members, if any, must learn that the removal is committed.
             let rest = if self.membership().members.is_empty() { Duration::ZERO } else { REMOVED_REST };
             self.ending = Some(Ending::Removed { at: moment + rest });
         }
         if new_term {
-            // What the leader before was asked nobody will answer; this one can.
+            // The previous leader will not answer its read requests; the new leader can.
             self.reads.retry(moment, Duration::ZERO);
             self.cluster_version.check_now(moment);
         }
@@ -351,9 +356,9 @@ impl<M: StateMachine, C> Node<M, C> {
         changes
     }
 
-    // What goes out.
+    // Output.
 
-    /// What is to be done next; ask until there is nothing.
+    /// The next action; call until it returns `None`.
     pub fn poll(&mut self, now: Moment) -> Option<Action<M, C>> {
         if self.installing.is_some() {
             return self.actions.pop_front();
@@ -388,7 +393,7 @@ impl<M: StateMachine, C> Node<M, C> {
         action
     }
 
-    /// All who wait, once the node has come to its end: nobody else will answer them.
+    /// All callers that still wait. Called when the node ends: nothing else answers them.
     pub fn take_callers(&mut self) -> Vec<C> {
         let mut waiting: Vec<_> = self.waiting.drain().collect();
         waiting.sort_unstable_by_key(|(id, _)| *id);
@@ -407,13 +412,13 @@ impl<M: StateMachine, C> Node<M, C> {
             .collect()
     }
 
-    // How it is done.
+    // Helpers.
 
     fn notify(&mut self, notice: Notice) {
         self.actions.push_back(Action::Notify(notice));
     }
 
-    /// Hands a message to the member; whether it is one that members send.
+    /// Passes a message to the member. Returns false if the member refuses it.
     fn step(&mut self, message: Message, now: Moment) -> bool {
         let stepped = self.member.step(message);
         if let Err(refusal) = stepped {
@@ -432,8 +437,9 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// A leader lets expired keys go by an entry, so that all members lose them at the same point. Go members take
-    /// a log that stands still for a cluster that is ill: for them there is an entry twice a second.
+    /// A leader expires keys by an entry, so that all members remove them at the same index. Go members
+    /// consider a cluster unhealthy whose log does not grow: for them the leader proposes such an entry twice a
+    /// second.
     fn propose_expiry(&mut self, now: Now, machine: &M) {
         if self.member.status().role != Role::Leader {
             return;
@@ -446,7 +452,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// A leader removes one that has been silent for as long as the cluster's settings say.
+    /// As the leader, removes a member that has been silent for longer than the cluster's setting.
     fn remove_dead_member(&mut self, now: Moment, machine: &M) {
         let (Some(dead), Some(delay)) = (&mut self.dead_members, self.config.dead_after) else { return };
         if self.ending.is_some() {
@@ -465,7 +471,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Whether it is time to end.
+    /// The reason to end, if the time for it has come.
     fn end(&self, now: Moment) -> Option<End> {
         match self.ending? {
             Ending::Removed { at } => (at <= now).then_some(End::Removed),

@@ -1,4 +1,4 @@
-//! What the node proposes by itself, from the first attempt until the cluster has it.
+//! The node's own proposals, from the first attempt until they are applied.
 
 use super::Node;
 use crate::action::{Action, Notice, Unavailable};

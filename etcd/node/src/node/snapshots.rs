@@ -1,4 +1,4 @@
-//! Snapshots: our own, step by step, and those of other members on their way into the place of log and state.
+//! Snapshots: the steps of taking one, and of installing one that the leader sent.
 
 use shared::pb;
 use shared::planted::{Bug, is_planted};
@@ -9,16 +9,16 @@ use crate::machine::StateMachine;
 use crate::member::{LogEnd, Membership, Message, ReceivedSnapshot};
 use crate::time::Moment;
 
-/// The state in the snapshot that was stepped last, for when raft says that it is to be installed.
+/// The state of the snapshot that was passed to raft last. It is installed when raft asks for that.
 #[derive(Debug)]
 pub(super) struct OfferedSnapshot<M> {
     index: u64,
     machine: M,
-    /// Where the log ended before.
+    /// The end of the log before the snapshot.
     before: LogEnd,
 }
 
-/// A snapshot on its way into the place of log and state. Each step waits for the one before.
+/// A snapshot that is being installed. Each step waits for the previous one.
 #[derive(Debug)]
 pub(super) enum Installing<M> {
     Marking { received: ReceivedSnapshot, machine: Box<M> },
@@ -27,7 +27,7 @@ pub(super) enum Installing<M> {
 }
 
 impl<M: StateMachine, C> Node<M, C> {
-    /// The state in a snapshot's message, or why it is none.
+    /// The result of [`Action::ReadSnapshot`]: the state, or why the bytes are not a valid state.
     pub fn snapshot_read(&mut self, message: Message, machine: Result<M, String>, now: Moment) {
         self.reading_snapshot = false;
         let Some(metadata) = message.snapshot() else { return };
@@ -50,7 +50,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// The log holds the mark of the snapshot that another member sent.
+    /// The log holds the record of the received snapshot.
     pub fn received_marked(&mut self) {
         if let Some(Installing::Marking { received, machine }) = self.installing.take() {
             if is_planted(Bug::InstallBeforeSync) {
@@ -63,7 +63,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Its file is safe.
+    /// The file of the received snapshot is synced.
     pub fn received_saved(&mut self) {
         if let Some(Installing::Saving { metadata, machine }) = self.installing.take() {
             self.snapshots.installed(metadata.index);
@@ -72,7 +72,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// Its state has taken the place of the state machine. [`Node::membership`] is new.
+    /// The received state has replaced the state machine. [`Node::membership`] is new.
     pub fn installed(&mut self, machine: &M, now: Moment) {
         if let Some(Installing::Replacing { metadata }) = self.installing.take() {
             self.member.installed(&metadata, machine.tree());
@@ -88,7 +88,7 @@ impl<M: StateMachine, C> Node<M, C> {
         let Some(OfferedSnapshot { machine, before, .. }) =
             self.offered.take_if(|offered| offered.index == metadata.index)
         else {
-            // Raft installs what was stepped last, and nothing is stepped without its state.
+            // Raft installs the snapshot that it received last, and receives none without its state.
             unreachable!("raft installs a snapshot at {} that nobody sent", metadata.index);
         };
         let applied = self.member.status().applied;
@@ -97,7 +97,7 @@ impl<M: StateMachine, C> Node<M, C> {
         self.actions.push_back(Action::MarkReceived(at));
     }
 
-    /// The log holds the mark of a snapshot that was taken.
+    /// The log holds the record of the snapshot that this node took.
     pub fn snapshot_marked(&mut self, mark: pb::WalSnapshot, now: Moment) {
         if is_planted(Bug::LogCutEarly) {
             self.actions.push_back(Action::ReleaseLog(mark.index));
@@ -107,7 +107,7 @@ impl<M: StateMachine, C> Node<M, C> {
         }
     }
 
-    /// A snapshot that was taken is safe.
+    /// The file of the snapshot that this node took is synced.
     pub fn snapshot_saved(&mut self, metadata: pb::SnapshotMetadata, now: Moment) {
         let index = metadata.index;
         self.snapshots.saved(index, now);
@@ -116,13 +116,13 @@ impl<M: StateMachine, C> Node<M, C> {
         self.notify(Notice::SnapshotSaved { index });
     }
 
-    /// A snapshot that was taken cannot even be begun to be saved. Another one is taken with the next entry.
+    /// Saving the snapshot could not begin. The next entry takes another one.
     pub fn snapshot_given_up(&mut self) {
         self.snapshots.given_up();
     }
 
-    /// Somebody has removed or changed the newest snapshot. The log alone does not hold what the member knows: another
-    /// one is taken, at once if none is under way.
+    /// Another program has removed or changed the newest snapshot. The log alone does not contain the whole
+    /// state, so another snapshot is taken, at once unless one is in progress.
     pub fn snapshot_lost(&mut self, now: Moment) {
         self.snapshots.lost(now);
         let tail = self.member.tail();
@@ -134,7 +134,7 @@ impl<M: StateMachine, C> Node<M, C> {
     pub(super) fn take_snapshot(&mut self, tail: pb::SnapshotMetadata) {
         self.notify(Notice::Snapshotting { applied: tail.index, last: self.snapshots.last_index() });
         self.snapshots.taken(tail.index);
-        // Nothing may be applied in between.
+        // Before any other action: no entry may be applied in between.
         self.actions.push_front(Action::TakeSnapshot(tail));
     }
 }
