@@ -40,7 +40,7 @@ use shared::wal::EntryRef;
 const HISTORY: usize = 100;
 const TICK: Duration = Duration::from_millis(100);
 const ELECTION_TICKS: usize = 10;
-/// When every script begins, in Unix nanoseconds.
+/// The start of every script, in Unix nanoseconds.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 
 type Failure = Box<dyn Error>;
@@ -57,7 +57,7 @@ struct Files {
 struct Process {
     node: Node<Store, u64>,
     store: Store,
-    /// Written by nobody yet, while the disk is held.
+    /// Batches that wait while the disk is held.
     unwritten: Vec<Batch>,
     is_held: bool,
     image: Option<(pb::SnapshotMetadata, Image)>,
@@ -74,7 +74,7 @@ struct Cluster {
     hosts: BTreeMap<u64, Host>,
     wire: Vec<Message>,
     ticks: u32,
-    /// Seconds that all clocks of the day were turned forward.
+    /// Seconds by which all clocks of the day were set forward.
     turned: i64,
     calls: u64,
     starts: u64,
@@ -177,7 +177,7 @@ impl Cluster {
         }
     }
 
-    /// Carries out what a member's node says until it has nothing more to say.
+    /// Carries out the actions of a member's node until there are none.
     fn turn(&mut self, id: u64) -> Result<(), Failure> {
         let now = self.now();
         while let Some(action) = self.process(id)?.node.poll(now.moment) {
@@ -258,7 +258,7 @@ impl Cluster {
         }
     }
 
-    /// The process of a member is no more; its clients are told.
+    /// Ends the process of a member; its clients get no answer.
     fn end(&mut self, id: u64) {
         let process = self.hosts.get_mut(&id).and_then(|host| host.process.take());
         for call in process.map(|mut process| process.node.take_callers()).unwrap_or_default() {
@@ -281,7 +281,7 @@ impl Cluster {
         self.call(id, |caller| Call::Configure { change, caller })
     }
 
-    /// The first message of such a kind on the wire is taken off it.
+    /// Takes the first matching message off the wire.
     fn take(&mut self, filter: &MessageFilter) -> Option<Message> {
         let at = self.wire.iter().position(|message| filter.matches(message))?;
         Some(self.wire.remove(at))
@@ -314,7 +314,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A snapshot's message with the bytes of its sender's file, as they come off the wire.
+    /// A snapshot message with the bytes of the sender's file, as they are received.
     fn with_data(&self, message: &Message) -> Result<Message, Failure> {
         let (metadata, data) = self.hosts[&message.from().0].files.snapshot.clone().ok_or("no snapshot")?;
         let snapshot = prost::Message::encode_to_vec(&pb::Snapshot { data: Some(data), metadata });
@@ -348,7 +348,7 @@ impl Cluster {
             let mut json = Vec::new();
             process.store.image().write_json(&mut json).unwrap();
             let number = digests.len();
-            // Counters differ: they count what was asked here.
+            // Counters differ between members.
             let tree = String::from_utf8(json).unwrap();
             let tree = tree.split("\"Stats\"").next().unwrap().to_owned();
             let digest = *digests.entry(tree).or_insert(number);
@@ -404,7 +404,7 @@ fn write(files: &mut Files, process: &mut Process, batch: Batch, now: Moment) {
     process.node.written(batch, now);
 }
 
-/// What is worth a line of what an entry did.
+/// The line for the effect of an entry, if it has one.
 fn describe_applied(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> Option<String> {
     let caller = answered.map(|answered| answered.caller);
     match (applied, caller) {
@@ -452,7 +452,7 @@ fn head(message: &Message) -> String {
     line
 }
 
-/// Some of the messages on the wire.
+/// A filter for messages on the wire.
 #[derive(Default)]
 struct MessageFilter {
     from: Option<u64>,

@@ -1,8 +1,8 @@
-//! What other members say: which of it reaches the `raft` crate, and in what form.
+//! Checks messages of other members against this member's state, before the `raft` crate gets them.
 //!
-//! The crate trusts its peers. It treats a message without a term as its own, takes a term that is far ahead for its
-//! own, and ends the process where an index does not fit its log. So each kind of message is compared with this
-//! member's log and state first, in [`Member::acceptable`].
+//! The crate trusts its peers. It treats a message without a term as local, adopts a term that is far ahead,
+//! and panics where an index does not fit its log. So each kind of message is compared with this member's log
+//! and state first, in [`Member::acceptable`].
 
 use raft::eraftpb::{self, MessageType};
 use raft::{INVALID_ID, StateRole};
@@ -14,38 +14,39 @@ use super::message::Message;
 use super::{Kind, Member};
 use crate::command::Command;
 
-/// Reads of followers that a leader keeps until it knows that it still leads. Followers ask again.
+/// Read requests of followers that a leader keeps until it has confirmed that it still leads. Followers repeat
+/// them.
 const READS_PENDING_MAX: usize = 16 * 1024;
 
-/// A message that no member sends. It has changed nothing.
+/// A message was refused as invalid. It has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No cluster can have held that many elections.
+    /// The term is higher than any cluster can have reached.
     #[error("{from} sent {kind:?} of term {term}, and no cluster can be beyond term {max} today")]
     Term {
-        /// Who says that it sent it.
+        /// The sender that the message names.
         from: MemberId,
-        /// What it is.
+        /// The kind of message.
         kind: Kind,
         /// Its term.
         term: u64,
-        /// The highest term there can be.
+        /// The highest possible term.
         max: u64,
     },
-    /// The sender is no member and asks for a change.
+    /// The sender proposes something and is not a member.
     #[error("{from} sent {kind:?} and is not a member")]
     Stranger {
-        /// Who says that it sent it.
+        /// The sender that the message names.
         from: MemberId,
-        /// What it is.
+        /// The kind of message.
         kind: Kind,
     },
-    /// It contradicts the log of this member, or what such a message can say at all.
+    /// The message contradicts the log of this member, or is invalid for its kind.
     #[error("{from} sent {kind:?} {what}")]
     Nonsense {
-        /// Who says that it sent it.
+        /// The sender that the message names.
         from: MemberId,
-        /// What it is.
+        /// The kind of message.
         kind: Kind,
         /// What is wrong.
         what: &'static str,
@@ -53,10 +54,9 @@ pub enum Refusal {
 }
 
 impl Member {
-    /// A message from another member. Those that have come too late, or are for another member, are dropped.
+    /// Handles a message from another member. Outdated messages, and messages to another member, are dropped.
     ///
-    /// # Errors
-    /// If no member sends such a message. It is dropped too.
+    /// If the message is invalid. It is dropped.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         let Some(mut message) = self.acceptable(message.0)? else { return Ok(()) };
         self.plant_message_bugs(&mut message);
@@ -65,15 +65,15 @@ impl Member {
         }
         match message.msg_type {
             MessageType::MsgPropose if self.raft.raft.state == StateRole::Leader => {
-                // With those of this member's own clients, in one message to all followers. One that is bound to
-                // another term came too late.
+                // They go to raft together with the proposals of this member's clients. A proposal that is
+                // bound to another term came too late.
                 let bound_to = if is_planted(Bug::LateProposals) { 0 } else { message.log_term };
                 if [0, self.raft.raft.term].contains(&bound_to) {
                     self.proposals.forward(bound_to, message.take_entries());
                 }
                 return Ok(());
             }
-            // Its member proposes it again, if it is lost by that: see `proposals`.
+            // If it is lost, the member that sent it proposes it again: see `proposals`.
             MessageType::MsgPropose if message.log_term != 0 => return Ok(()),
             MessageType::MsgSnapshot => self.list_self_as_learner(&mut message),
             MessageType::MsgTimeoutNow => {
@@ -82,12 +82,12 @@ impl Member {
             }
             _ => {}
         }
-        // What raft refuses has come too late, or from a member that is none any more.
+        // Raft refuses outdated messages, and messages of removed members.
         let _ = self.raft.step(message);
         Ok(())
     }
 
-    /// Makes the mistakes that concern messages, where one is planted.
+    /// Applies the planted bug, if it concerns messages.
     fn plant_message_bugs(&mut self, message: &mut eraftpb::Message) {
         let term = self.raft.raft.term;
         match message.msg_type {
@@ -105,15 +105,14 @@ impl Member {
         }
     }
 
-    /// The leader hands over to this member.
+    /// The leader asks this member to take over.
     pub(super) fn take_over(&mut self, message: eraftpb::Message) {
         let raft = &self.raft.raft;
         let is_leaders = message.from == raft.leader_id && message.term == raft.term;
         if !is_leaders || raft.state != StateRole::Follower || !self.may_campaign() {
             return;
         }
-        // Raft refuses while a change of the members waits to be applied, such as the one that took the old leader
-        // out.
+        // Raft refuses while a change of the members is not applied yet, such as the removal of the old leader.
         if self.applied < raft.raft_log.committed {
             self.deferred_takeover = Some(message);
             return;
@@ -121,23 +120,23 @@ impl Member {
         let _ = self.raft.step(message);
     }
 
-    /// Whether a proposal could make a key of more levels than are taken.
+    /// Whether a proposal could create a key with too many levels.
     fn is_too_deep(&self, entry: &eraftpb::Entry) -> bool {
         let max = self.key_levels_max;
-        // Nearly all have fewer slashes in all.
+        // The quick check: nearly all proposals have fewer slashes.
         memchr::memchr_iter(b'/', &entry.data).count() > max
             && matches!(Content::of(entry), Ok(Content::Command(Command::V2(request))) if request.levels_beyond(max).is_some())
     }
 
-    /// Whether somebody leads in a term that is over for this member.
+    /// Whether the message is of a leader of a lower term than this member's.
     fn is_of_lower_leader(&self, message: &eraftpb::Message) -> bool {
         let leads = matches!(message.msg_type, MessageType::MsgAppend | MessageType::MsgHeartbeat);
         leads && message.term < self.raft.raft.term
     }
 
-    /// Tells a leader that its term is over. The raft crate does so only while it checks the quorum itself, and
-    /// the others may do that while this member does not know yet that it may: they would not hear its
-    /// candidature, nor it their leader.
+    /// Tells a leader that its term is over. The raft crate does so only while this member checks the quorum.
+    /// The others may check it before this member knows that all support it; then they would ignore its
+    /// candidature, and it would ignore their leader.
     fn send_own_term(&mut self, leader: u64) {
         let term = self.raft.raft.term;
         self.raft.raft.msgs.push(eraftpb::Message {
@@ -149,7 +148,7 @@ impl Member {
         });
     }
 
-    /// The message in a form that cannot upset raft; none if it is to be dropped.
+    /// The message in a form that raft can handle; `None` if it must be dropped.
     fn acceptable(&self, mut message: eraftpb::Message) -> Result<Option<eraftpb::Message>, Refusal> {
         let (from, kind) = (MemberId(message.from), Kind::of(message.msg_type));
         let others = message.from != self.id.0 && message.from != INVALID_ID && message.to == self.id.0;
@@ -161,7 +160,7 @@ impl Member {
             return Err(Refusal::Term { from, kind, term: message.term, max });
         }
         let nonsense = |what| Err(Refusal::Nonsense { from, kind, what });
-        // Raft takes a message without a term for the member's own, and these two have none for that reason.
+        // Raft treats a message without a term as local. These two kinds have none for that reason.
         let asks = matches!(message.msg_type, MessageType::MsgPropose | MessageType::MsgReadIndex);
         if asks != (message.term == 0) {
             return nonsense(if asks { "with a term" } else { "without a term" });
@@ -173,7 +172,7 @@ impl Member {
         if self.is_alone() && !is_known {
             return Err(Refusal::Stranger { from, kind });
         }
-        // What came too late may contradict what was decided since. Raft passes over it.
+        // An outdated message may contradict later decisions. Raft ignores it.
         if !asks && message.term < raft.term {
             return Ok(Some(message));
         }
@@ -197,36 +196,37 @@ impl Member {
             MessageType::MsgAppend if self.replaces_committed(&message) => {
                 return nonsense("in the place of committed entries");
             }
-            // A leader says what this member has told it to have. What is in a log that has lost entries since is
-            // not known to be the leader's.
+            // A leader's heartbeat holds the index that this member has acknowledged. If the log has lost
+            // entries since, its entries may differ from the leader's.
             MessageType::MsgHeartbeat if message.commit > log.last_index() => message.commit = 0,
-            // An answer to what a candidate asked cannot be there before its log was on the disk, nor be for one
-            // that has no vote itself.
+            // A candidate asks for votes only when its log is durable and it has a vote itself; there is no
+            // genuine answer before.
             MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
                 let asked = raft.promotable() && self.is_on_disk() && !self.is_installing();
                 if !message.reject && !asked {
                     return Ok(None);
                 }
             }
-            // Leaders are asked by their own program only.
+            // Only a leader's own process sends it.
             MessageType::MsgTransferLeader => return nonsense("by the network"),
             _ => {}
         }
         Ok(Some(message))
     }
 
-    /// Whether it brings other entries than those that this member knows to be decided.
+    /// Whether an append message would replace committed entries.
     fn replaces_committed(&self, append: &eraftpb::Message) -> bool {
         let log = &self.raft.raft.raft_log;
         let decided = append.entries.iter().take_while(|entry| entry.index <= log.committed);
-        // Of entries that the log no longer has the term is 0: the answer says how far it is.
+        // The term of entries that the log no longer has is 0: the answer to the leader says how far the log
+        // is.
         decided
             .into_iter()
             .any(|entry| log.term(entry.index).is_ok_and(|term| term != 0 && term != entry.term))
     }
 
-    /// Names this member in a snapshot's list of members, without a vote, if that is older than the member:
-    /// the raft crate would refuse the snapshot, which Go sends all the same. The entry that adds it follows.
+    /// Adds this member to the snapshot's members as a learner, if the snapshot is older than the member: the
+    /// raft crate would refuse it, but Go leaders send such snapshots. The entry that adds the member follows.
     fn list_self_as_learner(&self, message: &mut eraftpb::Message) {
         let state = message.mut_snapshot().mut_metadata().mut_conf_state();
         if !state.voters.contains(&self.id.0) {

@@ -1,7 +1,7 @@
-//! What committed entries do to the store, to the members and to consensus.
+//! Applies committed entries to the store, to the list of members and to consensus.
 //!
-//! All members do the same at the same entry. So an entry that means nothing, which only a log of another program or
-//! of an earlier version can hold, is passed over by all of them alike.
+//! All members do the same at the same entry. An invalid entry, which only another program or an earlier
+//! version can have written to the log, is skipped by all of them.
 
 use raft::eraftpb;
 use raft::{INVALID_ID, StateRole};
@@ -16,9 +16,9 @@ use crate::command::Command;
 use crate::machine::StateMachine;
 
 impl Member {
-    /// Applies committed entries to the state machine in their order and tells what became of each.
+    /// Applies committed entries in order, and calls `done` with the effects of each.
     ///
-    /// `now` is only shown (the remaining TTL in answers); what happens depends on the entries alone.
+    /// `now` is only shown (the remaining TTL in answers): the effects depend on the entries alone.
     pub fn apply(
         &mut self,
         committed: Committed,
@@ -87,7 +87,7 @@ impl Member {
                 return Ok(());
             }
             if !self.membership.members.contains_key(&member) {
-                // It would become a member by this alone.
+                // Attributes alone would make it a member.
                 return Err(InvalidEntry::Path(request.path.escape_ascii().to_string()));
             }
         }
@@ -138,8 +138,8 @@ impl Member {
         counted
     }
 
-    /// A leader that is no member any more tells the others that this is decided, lets one of them take over, and
-    /// leads no longer: the raft crate cannot bear a leader outside its own group.
+    /// A removed leader sends the new commit index to the others, lets one of them take over, and becomes a
+    /// follower: the raft crate does not support a leader outside its own group.
     fn step_down(&mut self) {
         if self.raft.raft.state != StateRole::Leader || self.conf_state.contains(&self.id.0) {
             return;
@@ -154,19 +154,19 @@ impl Member {
         self.raft.raft.become_follower(term, INVALID_ID);
     }
 
-    /// Tells raft of a new or gone voter. Other peer URLs are none of its business: it would take the
-    /// number of that kind for a learner's.
+    /// Adds or removes a voter in raft. Raft does not get changes of peer URLs: it would take their kind number
+    /// for that of a learner.
     pub(super) fn change_voters(&mut self, change: &MemberChange) -> Result<(), InvalidEntry> {
         let voter = change.member.0;
         match change.kind {
             ChangeKind::Add => {
                 self.change_voter(eraftpb::ConfChangeType::AddNode, voter)?;
-                // A forced start removes all voters before it adds the one that is to go on.
+                // A forced start removes all voters before it adds the one that continues.
                 if let Some(last) = self.last_voter_removed.take().filter(|last| *last != voter) {
                     self.change_voter(eraftpb::ConfChangeType::RemoveNode, last)?;
                 }
             }
-            // Raft refuses to lose its last voter.
+            // Raft refuses to remove its last voter.
             ChangeKind::Remove if self.raft.raft.prs().conf().to_conf_state().voters == [voter] => {
                 self.conf_state.clear();
                 self.last_voter_removed = Some(voter);
@@ -195,9 +195,9 @@ impl Member {
     }
 }
 
-/// Whether users, roles or their switch are at this path, or below it.
+/// Whether this path is above, at or below users, roles and the auth switch.
 fn concerns_auth(path: &[u8]) -> bool {
-    // A request to expire keys has no path.
+    // The request that expires keys has no path.
     let clean = shared::store::clean_path(path);
     !path.is_empty() && (*clean == *b"/" || *clean == *b"/2" || clean.starts_with(b"/2/"))
 }

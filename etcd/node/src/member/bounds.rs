@@ -1,20 +1,20 @@
-//! The numbers and sizes that messages can have, and which of them no member sends.
+//! Bounds on the numbers and sizes in messages.
 //!
-//! The `raft` crate trusts its peers: it counts on from whatever they say, and it ends the process where that does
-//! not fit. What is checked here needs no knowledge of this member's log; the rest is in `acceptance`.
+//! The `raft` crate trusts its peers: it uses any number that they send, and panics where it does not fit.
+//! These checks need no knowledge of this member's log; the others are in `acceptance`.
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use raft::eraftpb::{self, MessageType};
 use shared::time::UnixNanos;
 
-/// The highest index. At a million entries a second a log comes there in two thousand years.
+/// The highest index. A log with a million entries a second reaches it in two thousand years.
 pub const INDEX_MAX: u64 = 1 << 56;
 
-/// The highest term with which a member starts: enough are left to count on.
+/// The highest term with which a member starts: elections can still raise it.
 pub const TERM_MAX: u64 = u64::MAX - (1 << 33);
 
-/// The highest index of a snapshot that is taken: entries can follow it.
+/// The highest index of an accepted snapshot: entries can follow it.
 const SNAPSHOT_INDEX_MAX: u64 = INDEX_MAX / 2;
 
 /// Entries in one message. Even empty ones take 14 bytes of the 1 MiB that a leader sends at once.
@@ -23,32 +23,32 @@ pub const ENTRIES_MAX: u64 = 1 << 18;
 /// Voters in a snapshot. A cluster has a handful; this many could not even connect to each other.
 const VOTERS_MAX: usize = 256;
 
-/// Bytes by which a read or a handed-over election is told from others. Ours have 8 and 16.
+/// The longest context of a read or of a handed-over election. Ours have 8 and 16 bytes.
 const CONTEXT_BYTES_MAX: usize = 64;
 
-/// Terms that may have passed at the time of [`FIRST_ELECTION`], also where the clock is wrong: a century and more of
+/// Terms that may have passed by [`FIRST_ELECTION`], also where the clock is wrong: more than a century of
 /// elections by timeout.
 const TERMS_BEFORE: u64 = 1 << 32;
 
 /// When the first etcd was released: 2013-07-01.
 const FIRST_ELECTION: UnixNanos = UnixNanos(1_372_636_800_000_000_000);
 
-/// The nanoseconds of the shortest term: the shortest election timeout that is of use is five times as long.
+/// The shortest term in nanoseconds: the shortest useful election timeout is five times as long.
 const TERM_NANOS_MIN: i64 = 10_000_000;
 
-/// How far the terms of members may be apart that all are beyond what can be: a former version let one message
-/// bring that about, and they are to go on with each other.
+/// How far apart the terms of members may be that are all beyond the bound: an earlier version let one message
+/// raise a term so far, and those members must still work with each other.
 const TERMS_ASIDE: u64 = 1 << 16;
 
-/// The terms that a member believes in. A term lasts as long as an election at least, so the time bounds how many
-/// there can have been, in any cluster: a message of a higher one is none of a member.
+/// The highest term that a member accepts. A term lasts at least as long as an election, so the time bounds the
+/// number of terms in any cluster: a message with a higher one is invalid.
 ///
-/// It does not depend on the member's own term. So members that were away, or are new, believe in what the others
-/// have come to, and nobody can drive a cluster to a term that a new member would not join.
+/// It does not depend on the member's own term. So members that were offline, or are new, accept the terms of
+/// the others, and no message can drive a cluster to a term that a new member would refuse.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TermBound {
     max: u64,
-    /// What is added for a member whose own term is beyond the bound.
+    /// Added for a member whose own term is beyond the bound.
     aside: u64,
 }
 
@@ -60,13 +60,13 @@ impl TermBound {
         TermBound { max: max.saturating_add(aside).min(TERM_MAX + TERMS_BEFORE), aside }
     }
 
-    /// Time passes; a clock that goes back is not followed.
+    /// Raises the bound with the time; it never falls, even if the clock does.
     pub(super) fn pass(&mut self, now: UnixNanos) {
         let max = terms_until(now).saturating_add(self.aside).min(TERM_MAX + TERMS_BEFORE);
         self.max = self.max.max(max);
     }
 
-    /// The highest term there can be.
+    /// The highest term that is accepted.
     pub(super) fn max(self) -> u64 {
         self.max
     }
@@ -77,7 +77,8 @@ fn terms_until(now: UnixNanos) -> u64 {
     TERMS_BEFORE + passed.cast_unsigned()
 }
 
-/// Counts what a message would take in memory before it is decoded: a few bytes can announce a large entry each.
+/// Checks, before a message is decoded, how much memory it would take: an entry of a few bytes can announce a
+/// large size.
 pub(super) fn check_sizes(bytes: &Bytes) -> Result<(), String> {
     const ENTRIES: u32 = 7;
     const SNAPSHOT: u32 = 9;
@@ -103,14 +104,14 @@ pub(super) fn check_sizes(bytes: &Bytes) -> Result<(), String> {
     if entries > ENTRIES_MAX {
         return Err(format!("{entries} entries; at most {ENTRIES_MAX} are taken"));
     }
-    // A number takes a byte for its key and ten at most.
+    // A number takes one byte for its key and at most ten for itself.
     if voter_bytes > VOTERS_MAX * 11 {
         return Err(format!("a list of voters of {voter_bytes} bytes"));
     }
     Ok(())
 }
 
-/// Goes over the fields of a message that have a length.
+/// Calls `each` for every length-delimited field of a message.
 fn fields(bytes: &mut &[u8], mut each: impl FnMut(u32, &[u8]) -> Result<(), String>) -> Result<(), String> {
     let broken = |error: prost::DecodeError| error.to_string();
     while bytes.has_remaining() {
@@ -127,10 +128,9 @@ fn fields(bytes: &mut &[u8], mut each: impl FnMut(u32, &[u8]) -> Result<(), Stri
     Ok(())
 }
 
-/// Whether any member could send this, whatever its log holds.
+/// Checks what any member could send, independent of its log.
 ///
-/// # Errors
-/// What no member sends.
+/// If the message is invalid.
 pub(super) fn check(message: &eraftpb::Message) -> Result<(), String> {
     let numbers = [message.index, message.commit, message.reject_hint];
     if let Some(number) = numbers.into_iter().find(|number| *number > INDEX_MAX) {
@@ -147,10 +147,10 @@ pub(super) fn check(message: &eraftpb::Message) -> Result<(), String> {
     }
 }
 
-/// Entries are in a row behind the one at `index`, and their terms go from its term to the leader's.
+/// Entries must be consecutive after the one at `index`, with terms between its term and the leader's.
 fn check_append(message: &eraftpb::Message) -> Result<(), String> {
     let (mut index, mut term) = (message.index, message.log_term);
-    // Before the first entry there is none, and every other has a term.
+    // Only index 0, before the first entry, has no term.
     if (index == 0) != (term == 0) {
         return Err(format!("an entry at index {index} of term {term}"));
     }
@@ -193,7 +193,7 @@ fn check_snapshot(message: &eraftpb::Message) -> Result<(), String> {
     Ok(())
 }
 
-/// A read is told from others by the data of its only entry.
+/// A read is identified by the data of its only entry.
 fn check_read(message: &eraftpb::Message) -> Result<(), String> {
     match message.entries.first() {
         Some(entry) if message.entries.len() == 1 && entry.data.len() <= CONTEXT_BYTES_MAX => Ok(()),

@@ -1,9 +1,9 @@
-//! What the entries of the log hold: parsed where bytes come in, with our own decoder, into types that know no
-//! other kinds than those that etcd writes.
+//! The content of log entries: parsed where bytes come in, by our own decoder, into types that hold only what
+//! etcd writes.
 //!
-//! The `raft` crate looks into the changes of members that it is asked to propose. So an entry that comes in as a
-//! proposal is written anew from its parsed form ([`Proposal::to_entry`]), and the crate sees only bytes that this
-//! program wrote. Entries that a leader appends keep their bytes: the logs of all members are alike.
+//! The `raft` crate decodes the changes of members that it proposes. So an entry that arrives as a proposal is
+//! encoded again from its parsed form ([`Proposal::to_entry`]), and the crate sees only bytes that this program
+//! wrote. Entries that a leader appends keep their bytes, so that the logs of all members are equal.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -18,27 +18,27 @@ use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
 use crate::command::Command;
 use crate::version;
 
-/// Why an entry means nothing.
+/// Why an entry is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEntry {
-    /// It is neither a request nor a change of the members.
+    /// The kind is neither a request nor a change of the members.
     #[error("an entry of kind {0}")]
     Kind(i32),
-    /// Its data are not what its kind says.
+    /// The data cannot be decoded.
     #[error("no {what} ({error})")]
     Data {
-        /// A request, or a change of members.
+        /// The expected content: a request, or a change of members.
         what: &'static str,
-        /// What the decoder says.
+        /// The error of the decoder.
         error: prost::DecodeError,
     },
     /// A change that is neither an addition, a removal nor an update.
     #[error("a change of members of kind {0}")]
     ChangeKind(i32),
-    /// No member can have the id 0.
+    /// The member has the id 0, which is invalid.
     #[error("a change of member 0")]
     NoMember,
-    /// What a change says of a member is not JSON of that member.
+    /// The context of a change is not JSON of its member.
     #[error("a change of member {0} without its description")]
     Context(MemberId),
     /// A proposal without data.
@@ -47,28 +47,28 @@ pub enum InvalidEntry {
     /// A verb that no server writes to the log.
     #[error(transparent)]
     Verb(#[from] UnknownVerb),
-    /// A path that no server asks another to change.
+    /// A path that servers do not forward.
     #[error("a request that changes {0:?}")]
     Path(String),
-    /// A version that no cluster with this member in it has.
+    /// A cluster version that this member does not support.
     #[error("a cluster version {0:?}")]
     Version(String),
-    /// The store has something else where members are kept.
+    /// The store holds something else at the path of the member.
     #[error("a change that the store refuses: {0}")]
     Store(shared::error::ApiError),
-    /// Consensus cannot do what is asked.
+    /// The `raft` crate refuses the change.
     #[error("a change that consensus refuses: {0}")]
     Consensus(String),
 }
 
-/// What a change of the members does.
+/// The kind of a change of the members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
     /// A member is added.
     Add,
-    /// A member is removed, for ever.
+    /// A member is removed; its id is never used again.
     Remove,
-    /// A member has other peer URLs.
+    /// A member gets other peer URLs.
     Update,
 }
 
@@ -97,16 +97,16 @@ impl ChangeKind {
 pub struct MemberChange {
     /// Identifies the waiting client.
     pub id: u64,
-    /// What it does.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// The member it is about, never 0.
+    /// The member to change, never 0.
     pub member: MemberId,
     /// The member as JSON, absent for a removal.
     context: Option<Bytes>,
 }
 
 impl MemberChange {
-    /// Adds a member that others reach at these URLs.
+    /// Adds a member with these peer URLs.
     #[must_use]
     pub fn add(member: MemberId, peer_urls: &[String]) -> MemberChange {
         MemberChange::describing(ChangeKind::Add, member, peer_urls)
@@ -135,7 +135,7 @@ impl MemberChange {
         pb::ConfChange::decode(data).map_err(|error| InvalidEntry::Data { what, error })?.try_into()
     }
 
-    /// The member's peer URLs after the change; none if what describes it cannot be read.
+    /// The member's peer URLs after the change; empty if the context cannot be parsed.
     pub(super) fn peer_urls(&self) -> Vec<String> {
         self.described().map(|context| context.peer_urls).unwrap_or_default()
     }
@@ -144,7 +144,7 @@ impl MemberChange {
         serde_json::from_slice(self.context.as_deref()?).ok()
     }
 
-    /// Writes it as it stands in the log.
+    /// Its bytes in the log.
     pub fn encode_to_vec(&self) -> Vec<u8> {
         let change = pb::ConfChange {
             id: self.id,
@@ -159,7 +159,7 @@ impl MemberChange {
 impl TryFrom<pb::ConfChange> for MemberChange {
     type Error = InvalidEntry;
 
-    /// Takes a change whose kind is known and whose member can be one.
+    /// Fails if the kind is unknown or the member's id is 0.
     fn try_from(change: pb::ConfChange) -> Result<MemberChange, InvalidEntry> {
         let kind = ChangeKind::from_number(change.kind).ok_or(InvalidEntry::ChangeKind(change.kind))?;
         if change.node_id == 0 {
@@ -169,17 +169,17 @@ impl TryFrom<pb::ConfChange> for MemberChange {
     }
 }
 
-/// What an entry of the log holds.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Content {
-    /// What the state machine is to do.
+    /// A command for the state machine.
     Command(Command),
     /// A change of the members.
     Change(MemberChange),
 }
 
 impl Content {
-    /// Reads the data of an entry of a [`pb::Entry`]'s kind.
+    /// Parses the data of an entry; `kind` is that of [`pb::Entry`].
     pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, InvalidEntry> {
         match kind {
             pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Command(Command::Nothing)),
@@ -189,8 +189,9 @@ impl Content {
         }
     }
 
-    /// Whether a leader may append it. A leader asks all members before it raises the cluster's version, so it never
-    /// appends one that this member does not speak: the member would have to stop, at this start and at every other.
+    /// Checks whether a leader may append this entry. A leader asks all members before it raises the cluster's
+    /// version, so it never appends a version that this member does not support: the member would have to stop,
+    /// now and at every later start.
     pub(super) fn check_appended(&self) -> Result<(), InvalidEntry> {
         match self {
             Content::Command(Command::V2(request)) if request.verb.writes() && !is_known_version(request) => {
@@ -200,7 +201,7 @@ impl Content {
         }
     }
 
-    /// Reads an entry that this member has in its log.
+    /// Parses an entry of this member's log.
     pub(super) fn of(entry: &eraftpb::Entry) -> Result<Content, InvalidEntry> {
         Content::parse(entry.entry_type as i32, entry.data.clone())
     }
@@ -211,21 +212,20 @@ fn parse_request(data: Bytes) -> Result<v2::Request, InvalidEntry> {
     Ok(v2::Request::try_from(request)?)
 }
 
-/// What an entry of the log means, for who reads a log before a member does.
+/// Checks an entry of a log that no member has read yet.
 ///
-/// # Errors
-/// If it means nothing: all members pass over it.
+/// If it is invalid: all members skip it.
 pub fn check_entry(entry: &pb::Entry) -> Result<(), InvalidEntry> {
     Content::parse(entry.kind, entry.data.clone().unwrap_or_default()).map(drop)
 }
 
-/// What a member asks the leader to put into the log.
+/// A proposal that a member forwards to the leader.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Proposal(Content);
 
 impl Proposal {
-    /// Reads what another member passes on. Only what servers pass on is taken: their clients' requests, their own
-    /// attributes, the cluster's version, and changes of members that say who it is.
+    /// Parses a forwarded entry. Only what servers forward is valid: clients' requests, their own attributes,
+    /// the cluster's version, and changes of members with a matching context.
     pub(super) fn parse(entry: pb::Entry) -> Result<Proposal, InvalidEntry> {
         let content = Content::parse(entry.kind, entry.data.unwrap_or_default())?;
         match &content {
@@ -241,7 +241,7 @@ impl Proposal {
         Ok(Proposal(content))
     }
 
-    /// The entry to propose, written anew: none of its bytes come from outside but values of known fields.
+    /// The entry to propose, encoded again: only the values of known fields come from outside.
     pub(super) fn to_entry(&self) -> eraftpb::Entry {
         match &self.0 {
             Content::Command(command) => {
@@ -256,7 +256,7 @@ impl Proposal {
     }
 }
 
-/// Whether a server would ask another to put this request into the log.
+/// Checks whether a server would forward this request.
 fn check_forwarded(request: &v2::Request) -> Result<(), InvalidEntry> {
     let path = clean_path(&request.path);
     let of_clients = is_within(&path, b"/1") || is_within(&path, b"/2");
@@ -268,8 +268,8 @@ fn check_forwarded(request: &v2::Request) -> Result<(), InvalidEntry> {
     }
 }
 
-/// Whether an entry sets the cluster's version or a member's attributes, and to which value: what a store holds at
-/// `path` once it is applied.
+/// The value that `path` has once this entry is applied, if the entry sets the cluster's version or a member's
+/// attributes there.
 pub fn own_data_set_by(entry: &pb::Entry, path: &[u8]) -> Option<Bytes> {
     match Content::parse(entry.kind, entry.data.clone().unwrap_or_default()) {
         Ok(Content::Command(Command::V2(request)))
@@ -281,12 +281,12 @@ pub fn own_data_set_by(entry: &pb::Entry, path: &[u8]) -> Option<Bytes> {
     }
 }
 
-/// Whether a path below `/0` is one that servers write by requests.
+/// Whether servers write this path below `/0` by requests.
 fn is_own_data(path: &[u8]) -> bool {
     path == VERSION_PATH || attributes_id(path).is_some()
 }
 
-/// A PUT that can only set a value, for ever.
+/// Whether it is a PUT of a value without a condition or TTL.
 fn is_plain_put(request: &v2::Request) -> bool {
     request.verb == Verb::Put
         && !request.dir
@@ -296,16 +296,16 @@ fn is_plain_put(request: &v2::Request) -> bool {
         && request.prev_value.is_empty()
 }
 
-/// Whether the request sets a version only if this server can be part of a cluster of that version: another one
-/// would end all members that are like it.
+/// Whether the request sets no cluster version, or one that this server supports: another version would stop
+/// all members of this kind.
 fn is_known_version(request: &v2::Request) -> bool {
     &request.path[..] != VERSION_PATH || std::str::from_utf8(&request.val).is_ok_and(version::is_of_cluster)
 }
 
-/// Whether a request would change what only changes of members and the server's own requests may change. No server
-/// writes such an entry.
+/// Whether a request would change data that only changes of members and servers' own requests may change. No
+/// server writes such an entry.
 pub(super) fn is_forgery(request: &v2::Request) -> bool {
-    // Nearly all paths are those of keys, and without a `..` there is no way out of these.
+    // The quick check: nearly all paths are keys of clients, and without a `..` they stay below `/1`.
     let of_keys = request.path.starts_with(b"/1/") && memchr::memchr(b'.', &request.path).is_none();
     request.verb.writes()
         && !of_keys
@@ -313,7 +313,7 @@ pub(super) fn is_forgery(request: &v2::Request) -> bool {
         && !(is_own_data(&request.path) && is_plain_put(request))
 }
 
-/// Whether a clean path is `folder` or below it.
+/// Whether a cleaned path is `folder` or below it.
 fn is_within(path: &[u8], folder: &[u8]) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

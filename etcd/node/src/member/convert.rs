@@ -1,4 +1,4 @@
-//! Between our protobuf types, which alone read bytes from outside, and those of the `raft` crate.
+//! Conversions between our protobuf types, which decode all bytes from outside, and those of the `raft` crate.
 
 use bytes::Bytes;
 use raft::eraftpb;
@@ -7,15 +7,15 @@ use shared::wal::EntryRef;
 
 use super::content::check_entry;
 
-/// An entry that this member's log holds. One that means nothing, in a log of an earlier version, is empty from here
-/// on: it is passed over when it is applied, and other members are sent nothing that they would refuse.
+/// Converts an entry of this member's log. An invalid entry, in a log of an earlier version, becomes empty: it
+/// is skipped when it is applied, and other members get nothing that they would refuse.
 pub(super) fn entry_from_disk(entry: pb::Entry) -> eraftpb::Entry {
     let fine = check_entry(&entry).is_ok();
     let (kind, data) = if fine { (entry.kind, entry.data) } else { (pb::ENTRY_NORMAL, None) };
     entry_to_raft(pb::Entry { kind, data, ..entry })
 }
 
-/// An entry whose kind is known.
+/// Converts an entry with a valid kind.
 pub(super) fn entry_to_raft(entry: pb::Entry) -> eraftpb::Entry {
     let entry_type = match entry.kind {
         pb::ENTRY_CONF_CHANGE => eraftpb::EntryType::EntryConfChange,
@@ -30,7 +30,7 @@ pub(super) fn entry_to_raft(entry: pb::Entry) -> eraftpb::Entry {
     }
 }
 
-/// The entry as the log keeps it. A new leader's empty entry has no data at all, as in 2.3.
+/// Converts an entry for the log. A new leader's empty entry has no data field, as in 2.3.
 pub(super) fn entry_from_raft(entry: &eraftpb::Entry) -> EntryRef<'_> {
     let kind = match entry.entry_type {
         eraftpb::EntryType::EntryNormal => pb::ENTRY_NORMAL,
@@ -72,7 +72,7 @@ pub(super) fn metadata_to_raft(metadata: pb::SnapshotMetadata) -> eraftpb::Snaps
     raft
 }
 
-/// Learners are left out: etcd 2.x has none.
+/// Without learners, which etcd 2.x does not have.
 pub(super) fn snapshot_from_raft(snapshot: &eraftpb::Snapshot) -> pb::Snapshot {
     let metadata = snapshot.get_metadata();
     pb::Snapshot {

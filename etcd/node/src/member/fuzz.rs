@@ -1,7 +1,7 @@
-//! A body for fuzzers: messages that are whole, with fields that no member sends, against living members.
+//! A body for fuzzers: well-formed messages with fields that no member sends, against running members.
 //!
-//! The bytes that a fuzzer makes choose: who is told what, how the fields lie to the member's own numbers, when its
-//! disk is done and when time passes. Whoever reaches the peer port can do all of this.
+//! The fuzzer's bytes choose which member gets which message, how its fields contradict the member's own
+//! numbers, when the disk syncs and when time passes. Any client of the peer port can do all of this.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,18 +15,17 @@ use shared::v2;
 
 use super::{BatchId, INDEX_MAX, LogEnd, Member, Message, Output, Start, Status};
 
-/// So many things happen at most.
+/// The most steps of a run.
 const STEPS_MAX: usize = 60;
 
 const MEMBERS: u64 = 3;
 const HISTORY: usize = 16;
-/// The time of all of it.
+/// The time of all runs.
 const NOW: UnixNanos = UnixNanos(1_800_000_000_000_000_000);
 
-/// Reads `input` as choices and plays them against three members.
+/// Reads `input` as choices and carries them out against three members.
 ///
-/// # Panics
-/// If a rule is broken: that is a finding.
+/// If an invariant is broken: that is a finding.
 pub fn fuzz_messages(input: &[u8]) {
     let mut choices = Choices(input);
     let mut attack = Attack::new(choices.below(2) == 1, choices.below(2) == 1);
@@ -49,9 +48,9 @@ pub fn fuzz_messages(input: &[u8]) {
     attack.check_that_all_go_on();
 }
 
-/// Choices that a fuzzer has made; zeros once it has made no more.
+/// The fuzzer's choices; zeros once there are no more.
 pub struct Choices<'i>(
-    /// What is left of them.
+    /// The remaining bytes.
     pub &'i [u8],
 );
 
@@ -62,7 +61,7 @@ impl Choices<'_> {
         *first
     }
 
-    /// One of so many, at most 256.
+    /// A number below `count`, which is at most 256.
     pub fn below(&mut self, count: u64) -> u64 {
         u64::from(self.byte()) % count
     }
@@ -71,7 +70,7 @@ impl Choices<'_> {
         all.get(usize::from(self.byte()) % all.len().max(1)).copied()
     }
 
-    /// A number near one that means something, or far from all.
+    /// A number near one of `near`, or far from all.
     fn number(&mut self, near: &[u64]) -> u64 {
         let edges = [0, 1, 1 << 32, 1 << 36, 1 << 48, INDEX_MAX, 1 << 62, (1 << 63) - 1, u64::MAX];
         let near = self.of(near).unwrap_or(0);
@@ -139,7 +138,7 @@ impl Choices<'_> {
             0 => None,
             1 => Some(Bytes::new()),
             2 => Some(Bytes::copy_from_slice(self.0.get(..4).unwrap_or(b"\xff"))),
-            // Groups within groups, which a decoder can follow too far.
+            // Nested groups, which can exhaust a decoder's stack.
             3 => Some(vec![0x0b; 4000].into()),
             4 => Some(self.change().encode_to_vec().into()),
             _ => Some(self.request().encode_to_vec().into()),
@@ -147,17 +146,17 @@ impl Choices<'_> {
     }
 }
 
-/// A member with its store, and what its disk has still to do.
+/// A member with its store, and the work of its disk.
 struct Living {
     member: Member,
     store: Store,
     unsynced: VecDeque<(Option<BatchId>, Vec<Message>)>,
-    /// What is said cannot be less later on.
+    /// The highest values so far: they must never fall.
     before: (Status, LogEnd),
     elections: u64,
 }
 
-/// Living members, one of them the leader, of which some are lied to.
+/// Running members, one of them the leader, some of which get hostile messages.
 pub struct Attack {
     members: BTreeMap<u64, Living>,
     wire: VecDeque<Message>,
@@ -189,7 +188,7 @@ fn start(id: u64) -> Living {
 }
 
 impl Attack {
-    /// Three members that know each other; member 1 leads if they have `elected`.
+    /// Three members of one cluster; member 1 leads if `elected`.
     pub fn new(extended: bool, elected: bool) -> Attack {
         let members = (1..=MEMBERS).map(|id| (id, start(id))).collect();
         let mut attack = Attack { members, wire: VecDeque::new() };
@@ -261,7 +260,7 @@ impl Attack {
         }
     }
 
-    /// A message reaches the victim, as its loop hands it on.
+    /// A message reaches the victim, as from its loop.
     pub fn step(&mut self, victim: u64, message: Message) {
         let is_store =
             message.snapshot().is_none() || Store::recover(&message.snapshot_data(), HISTORY).is_ok();
@@ -304,7 +303,7 @@ impl Attack {
         }
     }
 
-    /// Until no member has anything to say to another, or long enough. With `all`, disks are done too.
+    /// Delivers messages until there are none, or until a limit. With `all`, disks sync too.
     fn settle(&mut self, all: bool) {
         for _ in 0..200 {
             for id in 1..=MEMBERS {
@@ -330,7 +329,7 @@ impl Attack {
         self.wire.clear();
     }
 
-    /// Each member takes the entry of a leader that it must believe in, and applies it.
+    /// Checks that each member appends and applies an entry of a valid leader.
     pub fn check_that_all_go_on(&mut self) {
         self.settle(true);
         self.wire.clear();
@@ -366,7 +365,7 @@ impl Attack {
 }
 
 impl Living {
-    /// Does what the member asks for; its disk is done if `sync` says so.
+    /// Carries out the member's outputs; the disk syncs if `sync`.
     fn turn(&mut self, sync: bool, wire: &mut VecDeque<Message>) {
         loop {
             while let Some(output) = self.member.poll() {
@@ -389,7 +388,7 @@ impl Living {
         match output {
             Output::Send(messages) => wire.extend(messages),
             Output::Persist(batch) => {
-                // The form of the log, as the disk gets it.
+                // As the log writes them.
                 assert!(batch.entries().all(|entry| entry.term > 0 && entry.index <= INDEX_MAX));
                 // The reader of the log refuses a change without data.
                 assert!(
@@ -409,7 +408,7 @@ impl Living {
         }
     }
 
-    /// What must hold at any time.
+    /// The invariants.
     fn check(&mut self) {
         let (status, end) = (self.member.status(), self.member.log_end());
         let (former, former_end) = &self.before;

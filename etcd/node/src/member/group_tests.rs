@@ -1,4 +1,4 @@
-//! Several members whose messages all arrive, and whose disks are as fast as can be.
+//! Several members whose messages all arrive, with instant disks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,25 +19,25 @@ pub(super) struct Node {
     pub(super) done: BTreeSet<RequestId>,
     readable: Vec<(RequestId, u64)>,
     pub(super) given_up: Vec<RequestId>,
-    /// The newest snapshot's body.
+    /// The body of the newest snapshot.
     saved: Option<(u64, Vec<u8>)>,
     installed: u32,
-    /// Its disk never ends what it has to do after a snapshot was installed.
+    /// Its disk does not sync after a snapshot was installed.
     slow: bool,
-    /// Entries that meant nothing.
+    /// Invalid entries.
     pub(super) passed_over: Vec<u64>,
 }
 
-/// A cluster on one stack: what one says the others hear in the same order.
+/// A cluster in one thread: messages arrive in the order in which they are sent.
 pub(super) struct Group {
     pub(super) nodes: BTreeMap<MemberId, Node>,
     wire: VecDeque<Message>,
-    /// Neither hears nor speaks.
+    /// Members that neither receive nor send.
     pub(super) cut_off: BTreeSet<MemberId>,
-    /// Forwarded proposals do not arrive by themselves, but are kept in `late`.
+    /// Forwarded proposals are not delivered, but kept in `late`.
     pub(super) keeps_proposals: bool,
     pub(super) late: Vec<Message>,
-    /// A member has taken something from nobody of the group, and says what the others cannot believe.
+    /// A member has accepted a forged message, and sends what the others refuse.
     pub(super) lied_to: bool,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn node_of(id: MemberId, entries: Vec<pb::Entry>, state: pb::HardStat
 }
 
 impl Node {
-    /// Does all that the member asks for; what it says goes to `wire`.
+    /// Carries out the member's outputs; its messages go to `wire`.
     fn turn(&mut self, wire: &mut VecDeque<Message>) {
         while let Some(output) = self.member.poll() {
             match output {
@@ -146,7 +146,7 @@ impl Group {
         self.nodes.get_mut(&MemberId(id)).unwrap()
     }
 
-    /// Until nobody has anything to say. Messages travel as bytes, snapshots with the sender's file.
+    /// Delivers messages until there are none. They travel as bytes, snapshots with the sender's file.
     pub(super) fn settle(&mut self) {
         loop {
             for node in self.nodes.values_mut() {
@@ -169,7 +169,7 @@ impl Group {
         }
     }
 
-    /// Lets a message arrive, at whomever, as it comes off the wire.
+    /// Delivers a message to a member, as from the network.
     pub(super) fn deliver(&mut self, message: &Message, to: MemberId) {
         let received = Message::decode(self.bytes(message).freeze()).unwrap();
         if let Some(node) = self.nodes.get_mut(&to) {
@@ -231,7 +231,7 @@ impl Group {
     }
 }
 
-/// Counters of watches and reads are each member's own.
+/// Without the counters of watches and reads, which differ between members.
 fn without_stats(store: &Store) -> Vec<u8> {
     let mut json: serde_json::Value = serde_json::from_slice(&image(store)).unwrap();
     json.as_object_mut().unwrap().remove("Stats");
@@ -357,7 +357,7 @@ fn a_leader_that_removes_itself_leaves_the_lead_to_another() {
             group.at(id).member.set_extended(extended);
         }
         group.configure(1, change(pb::REMOVE_NODE, MemberId(1), "http://m1:1"));
-        // What it was still told to write comes back from the disk.
+        // The disk finishes the last batches.
         group.tick(2);
         assert_eq!(group.at(1).member.status().role, Role::Follower);
         assert_eq!(group.at(2).member.tail().conf_state.nodes, [2, 3]);
@@ -445,7 +445,7 @@ fn a_leader_whose_program_has_ended_is_followed_at_once() {
     for id in 2..=3 {
         group.at(id).member.peer_is_gone(MemberId(1));
     }
-    // Followers wait ten to twenty ticks for a leader that is silent.
+    // Followers wait ten to twenty ticks for a silent leader.
     let mut ticks = 0;
     while ![2, 3].map(|id| group.at(id).member.status().role).contains(&Role::Leader) {
         group.tick(1);

@@ -1,4 +1,5 @@
-//! What whoever reaches the peer port can say, against members that live. Each case once ended a member, or a cluster.
+//! Hostile messages of clients of the peer port, against running members. Each case once stopped a member, or a
+//! cluster.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -44,13 +45,13 @@ fn snapshot(nodes: Vec<u64>, index: u64, term: u64, of_message: u64) -> pb::Mess
     pb::Message { kind: SNAPSHOT, from: 2, to: 1, term: of_message, snapshot, ..Default::default() }
 }
 
-/// Data that are no request and no change.
+/// Data that are neither a request nor a change.
 fn rubbish() -> Vec<Vec<u8>> {
     let described = |kind: i32| change(kind, MemberId(9), "http://m9:1");
     let mut all = vec![
         b"\xff".to_vec(),
         b"rubbish".to_vec(),
-        // Groups in groups: a decoder that follows them without bound ends with its stack.
+        // Nested groups: a decoder that follows them without limit exhausts its stack.
         vec![0x0b; 60_000],
         [&[0x0b].repeat(40_000)[..], &[0x0c].repeat(40_000)].concat(),
     ];
@@ -62,7 +63,7 @@ fn rubbish() -> Vec<Vec<u8>> {
 fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     for data in rubbish() {
         for entry in [normal(data.clone()), changing(data.clone())] {
-            // The changes of unknown kinds are requests of a sort, if one reads them as such.
+            // Changes of unknown kinds can be decoded as requests.
             let alone = decoded(&proposal(vec![entry.clone()]));
             assert!(matches!(alone, Err(MessageError::InvalidEntry(_))), "{alone:?}");
             let behind = proposal(vec![normal(put("/1/a", "v").encode_to_vec()), entry.clone()]);
@@ -82,7 +83,8 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
         };
         assert!(matches!(decoded(&append), Err(MessageError::InvalidEntry(_))));
     }
-    // Of member 0 a client of a Go leader can have asked: the leader appends it, and nobody proposes it here.
+    // A client of a Go leader can request a change of member 0: the leader appends it, but servers here do not
+    // propose it.
     let of_nobody = pb::ConfChange { node_id: 0, ..change(pb::REMOVE_NODE, MemberId(9), "") }.encode_to_vec();
     assert_eq!(decoded(&proposal(vec![changing(of_nobody.clone())])), Err(InvalidEntry::NoMember.into()));
     let entries = vec![pb::Entry { term: 2, index: 5, ..changing(of_nobody) }];
@@ -134,7 +136,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     for (version, fine) in [("2.3.0", true), ("2.2.0", true), ("3.0.0", false), ("9", false), ("", false)] {
         let request = put("/0/version", version).encode_to_vec();
         assert_eq!(decoded(&proposal(vec![normal(request.clone())])).is_ok(), fine, "{version}");
-        // A leader does not raise the version beyond what its members speak.
+        // A leader does not raise the version above those of its members.
         let entries = vec![pb::Entry { term: 2, index: 5, ..normal(request) }];
         let (log_term, index) = (2, 4);
         let append = pb::Message {
@@ -164,7 +166,7 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     assert!(decoded(&proposal(vec![changing(other.encode_to_vec())])).is_err());
 }
 
-/// The crate looks into a change that it is to propose: it sees only what this program wrote.
+/// The crate decodes a change that it proposes: it sees only bytes that this program wrote.
 #[test]
 fn what_is_proposed_is_written_anew() {
     let wanted = change(pb::ADD_NODE, MemberId(9), "http://m9:1");
@@ -198,7 +200,7 @@ fn keys_beyond_the_limit_on_levels_are_refused() {
     assert_eq!(stepped(deep(10)), Ok(()));
     assert!(matches!(stepped(deep(11)), Err(Refusal::Nonsense { .. })));
     assert!(matches!(stepped(deep(15_000)), Err(Refusal::Nonsense { .. })));
-    // What is there already is changed and deleted.
+    // Existing keys can be changed and deleted.
     assert_eq!(stepped(v2::Request { prev_exist: Some(true), ..deep(11) }), Ok(()));
     assert_eq!(stepped(v2::Request { verb: v2::Verb::Delete, ..deep(11) }), Ok(()));
 }
@@ -218,14 +220,14 @@ fn proposals_of_strangers_are_refused() {
     }
     group.settle();
     assert!(group.at(1).store.get(b"/1/evil", false, false).is_err());
-    // A member is heard, and what it proposes together is not lost for what else the turn brings.
+    // A member's proposals are accepted, and other messages of the turn do not cost its batch.
     group.at(1).member.step(decoded(&proposal(vec![entry])).unwrap()).unwrap();
     group.put(1, "k", "v");
     assert!(group.at(1).store.get(b"/1/evil", false, false).is_ok());
     group.assert_alike();
 }
 
-/// Every message that once ended a member, to a leader and to followers, of both kinds of clusters.
+/// Every message that once stopped a member, to a leader and to followers, of both kinds of clusters.
 #[test]
 fn indexes_and_terms_that_do_not_fit_end_nobody() {
     for extended in [false, true] {
@@ -261,7 +263,7 @@ fn misfits(group: &mut Group, victim: u64) -> Vec<pb::Message> {
     let entry = |index: u64, term: u64| pb::Entry { term, index, ..normal(put("/1/x", "y").encode_to_vec()) };
     let append = |index, log_term, entries| pb::Message { index, log_term, entries, ..of(APPEND) };
     let mut all = vec![
-        // Behind an entry that is not there, said to be of no term.
+        // After a missing entry, with term 0.
         append(last + 1000, 0, vec![]),
         append(last + 1000, 0, vec![entry(last + 1001, term)]),
         append(0, 0, vec![entry(1, 0)]),
@@ -271,7 +273,7 @@ fn misfits(group: &mut Group, victim: u64) -> Vec<pb::Message> {
         append(u64::MAX, term, vec![entry(0, term)]),
         append(u64::MAX - 1, term, vec![entry(u64::MAX, term)]),
         pb::Message { commit: u64::MAX, ..append(last + 1, term, vec![]) },
-        // The leader's index of what is decided, beyond all entries.
+        // A commit index beyond all entries.
         pb::Message { commit: last + 1000, ..of(HEARTBEAT) },
         pb::Message { commit: u64::MAX, ..of(HEARTBEAT) },
         snapshot(vec![], last + 5, term, term),
@@ -289,7 +291,7 @@ fn misfits(group: &mut Group, victim: u64) -> Vec<pb::Message> {
         pb::Message { index: u64::MAX, reject: true, reject_hint: u64::MAX, log_term: 1, ..of(4) },
         pb::Message { context: Some(vec![0; 100_000].into()), ..of(HEARTBEAT) },
     ];
-    // Without a term they would be taken for the member's own; and these that have none must not have one.
+    // Without a term raft would treat them as local; and these kinds must not have one.
     all.extend((0..20).map(|kind| pb::Message { term: 0, index: last, ..of(kind) }));
     all.extend((0..20).map(|kind| pb::Message {
         entries: vec![entry(0, 0)],
@@ -335,7 +337,7 @@ fn a_term_that_no_cluster_has_come_to_is_refused_in_every_message() {
     group.assert_alike();
 }
 
-/// What a former version let one message do to all three.
+/// An earlier version let one message do this to all three.
 #[test]
 fn members_of_a_term_that_cannot_be_elect_a_leader_again() {
     let mut group = Group::of(3);
@@ -353,8 +355,8 @@ fn members_of_a_term_that_cannot_be_elect_a_leader_again() {
     group.assert_alike();
 }
 
-/// A log that a former version has let be poisoned: all members pass over the same entries, and a new member that
-/// gets the log from them takes all of it.
+/// A log that an earlier version let be poisoned: all members skip the same entries, and a new member accepts
+/// the whole log from them.
 #[test]
 fn entries_that_mean_nothing_are_passed_over_by_all() {
     let mut entries: Vec<pb::Entry> = (1..=3)
@@ -368,7 +370,7 @@ fn entries_that_mean_nothing_are_passed_over_by_all() {
         add(normal(data.clone()), &mut entries);
         add(changing(data), &mut entries);
     }
-    // What the server keeps of its members, changed past it; then changes of those members.
+    // The server's own data about members, changed by requests; then changes of those members.
     for (method, path) in [
         ("PUT", "/0/members/9"),
         ("PUT", "/0/members/8/raftAttributes"),
@@ -391,7 +393,7 @@ fn entries_that_mean_nothing_are_passed_over_by_all() {
     let commit = entries.len() as u64;
     let mut group = Group::of(3);
     for id in 1..=3 {
-        // The third has none of it yet.
+        // The third member has none of these entries yet.
         let known = if id == 3 { entries[..3].to_vec() } else { entries.clone() };
         let state = pb::HardState { term: 1, vote: 0, commit: if id == 3 { 3 } else { commit } };
         group.nodes.insert(MemberId(id), node_of(MemberId(id), known, state));
@@ -407,7 +409,7 @@ fn entries_that_mean_nothing_are_passed_over_by_all() {
     assert!(!group.at(2).passed_over.is_empty());
 }
 
-/// Votes and hand-overs that nobody has asked for, before the log is on the disk.
+/// Unrequested votes and hand-overs, before the log is durable.
 #[test]
 fn forged_votes_make_no_leader_of_a_log_that_is_not_on_disk() {
     let mut group = Group::led(3);
@@ -439,8 +441,7 @@ fn forged_votes_make_no_leader_of_a_log_that_is_not_on_disk() {
     group.put(leader, "k", "v");
 }
 
-/// A cluster of one, to which somebody appends.
-/// Only with the vote of the only member could another one lead, so nothing of a stranger gets into its log.
+/// Another member could lead only with the vote of the only member, so no entry of a stranger gets into its log.
 #[test]
 fn the_only_member_refuses_every_message_of_a_stranger() {
     let mut group = Group::led(1);

@@ -1,4 +1,4 @@
-//! The tail of the raft log that is kept in memory: what raft reads back, and what slow followers need.
+//! The tail of the raft log in memory: for raft, and for slow followers.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use shared::pb;
 
 use super::convert;
 
-/// Entries from just after a snapshot on. `raft` sees it as its storage; what is in it need not be on disk
-/// yet, the member tells raft separately how far the disk is.
+/// The entries after a snapshot: raft's storage. They need not be durable yet; the member tells raft separately
+/// up to where they are.
 #[derive(Debug, Default)]
 pub(crate) struct EntryLog {
-    /// Index and term of the entry before the first one kept.
+    /// Index and term of the entry before the first one.
     before: (u64, u64),
     entries: VecDeque<Entry>,
-    /// What raft starts with. Later states go to the disk only.
+    /// The state with which raft starts. Later states go to the disk only.
     initial: RaftState,
-    /// The newest snapshot on disk, for followers that are behind `before`.
+    /// The newest durable snapshot, for followers that are behind `before`.
     newest_snapshot: Option<pb::SnapshotMetadata>,
 }
 
@@ -40,7 +40,7 @@ impl EntryLog {
         log
     }
 
-    /// Appends entries; those with an index that is already there replace it and all after it.
+    /// Appends entries; an entry with an existing index replaces it and all later ones.
     pub(crate) fn append(&mut self, entries: impl IntoIterator<Item = Entry>) {
         for entry in entries {
             let next = self.last() + 1;
@@ -53,7 +53,7 @@ impl EntryLog {
         }
     }
 
-    /// Forgets entries up to and including `index`, as far as they are there.
+    /// Drops entries up to and including `index`.
     pub(crate) fn compact(&mut self, index: u64) {
         if index <= self.before.0 {
             return;
@@ -65,15 +65,15 @@ impl EntryLog {
         self.entries.shrink_to(self.entries.len() * 2);
     }
 
-    /// Forgets everything: a snapshot at `(index, term)` takes its place.
+    /// Drops all entries: a snapshot at `(index, term)` replaces them.
     pub(crate) fn start_after(&mut self, index: u64, term: u64) {
         self.before = (index, term);
         self.entries = VecDeque::new();
     }
 
-    /// The snapshot on disk that followers may get. The log holds all entries after it.
+    /// Sets the durable snapshot for followers. The log holds all entries after it.
     pub(crate) fn set_newest_snapshot(&mut self, metadata: pb::SnapshotMetadata) {
-        // One that was begun before another was received may be done after it.
+        // A snapshot that was begun before another was received may be saved after it.
         if self.newest_snapshot.as_ref().is_none_or(|newest| newest.index < metadata.index) {
             self.newest_snapshot = Some(metadata);
         }
@@ -84,7 +84,7 @@ impl EntryLog {
     }
 }
 
-/// Where entry `index` stands in a log whose first entry is `before + 1`.
+/// The position of entry `index` in a log whose first entry is `before + 1`.
 fn position(index: u64, before: u64) -> usize {
     usize::try_from(index - before - 1).unwrap_or(usize::MAX)
 }
@@ -109,7 +109,7 @@ impl Storage for EntryLog {
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
-            // At least one entry goes out, however large it is.
+            // At least one entry is returned, of any size.
             let first = bytes == 0;
             bytes += entry.data.len() as u64 + ENTRY_HEAD_BYTES;
             first || bytes <= bytes_max
@@ -138,7 +138,7 @@ impl Storage for EntryLog {
         Ok(self.last())
     }
 
-    /// What it stands for, without data: those are sent from the file.
+    /// The metadata only: the data are sent from the file.
     fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
         let Some(metadata) = &self.newest_snapshot else {
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
@@ -149,7 +149,7 @@ impl Storage for EntryLog {
     }
 }
 
-/// What an entry's type, term and index take at most beside its data, for size limits only.
+/// The most bytes that an entry's type, term and index take, for size limits only.
 const ENTRY_HEAD_BYTES: u64 = 24;
 
 #[cfg(test)]

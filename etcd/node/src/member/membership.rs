@@ -1,4 +1,4 @@
-//! Who is in the cluster. The truth is in the store below `/0`; this is its parsed form.
+//! The members of the cluster, parsed from the store's keys below `/0`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ pub struct Peer {
     pub id: MemberId,
     /// Its name, empty until it has started once.
     pub name: String,
-    /// Where other members reach it.
+    /// The URLs for other members.
     pub peer_urls: Vec<String>,
-    /// Where clients reach it, empty until it has started once.
+    /// The URLs for clients, empty until it has started once.
     pub client_urls: Vec<String>,
 }
 
 impl Peer {
-    /// Whether it has ever been there: it publishes its name when it starts.
+    /// Whether it has ever started: it publishes its name when it starts.
     pub fn is_started(&self) -> bool {
         !self.name.is_empty()
     }
@@ -38,11 +38,11 @@ pub struct Membership {
     pub cluster_id: ClusterId,
     /// The members by id.
     pub members: BTreeMap<MemberId, Peer>,
-    /// Ids that were members once and never will be again.
+    /// Ids of removed members. They are never used again.
     pub removed: BTreeSet<MemberId>,
-    /// What members have said that they understand beyond what 2.3 does, as they wrote it. None for Go members.
+    /// The extensions of 2.3 that each member has published, as it wrote them. Go members publish none.
     pub features: BTreeMap<MemberId, String>,
-    /// The version that all members can speak, such as `2.3.0`; none until the first leader set it.
+    /// The version that all members support, such as `2.3.0`; `None` until the first leader has set it.
     pub version: Option<String>,
 }
 
@@ -52,16 +52,16 @@ pub enum ConfigureError {
     /// The id belongs to a member that was removed.
     #[error("membership: ID removed")]
     IdRemoved,
-    /// There is such a member already.
+    /// There is already a member with this id.
     #[error("membership: ID exists")]
     IdExists,
     /// Another member has one of these peer URLs.
     #[error("membership: peerURL exists")]
     PeerUrlExists,
-    /// There is no such member.
+    /// There is no member with this id.
     #[error("membership: ID not found")]
     IdNotFound,
-    /// The change means nothing to this cluster. All members pass over it.
+    /// The change is impossible in this cluster. All members skip it.
     #[error("membership: the change cannot be carried out")]
     Impossible,
 }
@@ -72,22 +72,22 @@ pub enum ConfigureError {
     "the number of started member ({started}) will be less than the quorum number of the cluster ({quorum})"
 )]
 pub struct TooFewStarted {
-    /// Members that have ever been there, after the change.
+    /// Members that have ever started, after the change.
     pub started: usize,
-    /// How many make a majority after it.
+    /// The majority after the change.
     pub quorum: usize,
 }
 
-/// Why the store of a snapshot is not that of the cluster that the snapshot is for.
+/// Why the store of a snapshot does not match the snapshot's cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotOfCluster {
-    /// A voter that the store does not know.
+    /// A voter is not a member in the store.
     #[error("its voter {0} is not among its members")]
     Unknown(MemberId),
-    /// A voter that the store says is removed.
+    /// A voter is a removed member in the store.
     #[error("its voter {0} is among its removed members")]
     Removed(MemberId),
-    /// The cluster's version is not one that this server speaks.
+    /// The cluster's version is not supported by this server.
     #[error("its cluster version is {0:?}")]
     Version(String),
 }
@@ -113,7 +113,7 @@ struct Attributes {
     name: String,
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     client_urls: Vec<String>,
-    /// Not of the original, which passes over it.
+    /// Not in the original, which ignores it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     features: String,
 }
@@ -123,10 +123,10 @@ struct Attributes {
 pub struct ConfChangeContext {
     /// The member.
     pub id: u64,
-    /// Where other members reach it.
+    /// The URLs for other members.
     #[serde(rename = "peerURLs", default)]
     pub peer_urls: Vec<String>,
-    /// Its name; the original leaves it to the member's own attributes.
+    /// Its name; the original puts it into the member's attributes only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Where clients reach it, likewise.
@@ -135,32 +135,32 @@ pub struct ConfChangeContext {
 }
 
 impl ConfChangeContext {
-    /// As it stands in the log.
+    /// Its bytes in the log.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 }
 
-/// Where a member's own attributes stand in the store.
+/// The path of a member's own attributes in the store.
 pub fn attributes_path(id: MemberId) -> String {
     format!("/0/members/{id}/attributes")
 }
 
-/// What a member publishes of itself at [`attributes_path`].
+/// The value that a member publishes at [`attributes_path`].
 pub fn attributes_value(name: &str, client_urls: &[String], features: String) -> Vec<u8> {
     encode(&Attributes { name: name.to_owned(), client_urls: client_urls.to_vec(), features })
 }
 
-/// Whose attributes a path of the store holds, if it is such a path.
+/// The member whose attributes are at this path, if it is such a path.
 pub(super) fn attributes_id(path: &[u8]) -> Option<MemberId> {
     id_of(path.strip_prefix(b"/0/members/")?.strip_suffix(b"/attributes")?)
 }
 
-/// Where the cluster's version stands in the store.
+/// The path of the cluster's version in the store.
 pub const VERSION_PATH: &[u8] = b"/0/version";
 
 impl Membership {
-    /// Reads the members out of the store.
+    /// Parses the members in the store.
     pub fn from_store(cluster_id: ClusterId, store: &Store) -> Membership {
         let mut membership = Membership { cluster_id, ..Membership::default() };
         membership.removed.extend(ids_below(store, b"/0/removed_members"));
@@ -177,11 +177,10 @@ impl Membership {
         membership
     }
 
-    /// Whether the store of a snapshot is that of a cluster with these voters. Both say who the members are, and a
-    /// member that took two answers could never elect a leader again.
+    /// Checks that the store of a snapshot matches the voters in its metadata. A member that took two
+    /// contradicting lists could never elect a leader again.
     ///
-    /// # Errors
-    /// What they disagree on, or that the cluster has a version that this server does not speak.
+    /// If they contradict each other, or the cluster's version is not supported by this server.
     pub fn check_voters(&self, voters: &[u64]) -> Result<(), NotOfCluster> {
         for voter in voters.iter().map(|id| MemberId(*id)) {
             if self.removed.contains(&voter) {
@@ -199,15 +198,15 @@ impl Membership {
         }
     }
 
-    /// Whether enough members are started that the cluster keeps its majority with one more member that is not.
-    /// A cluster of one may always grow: that is how one is restored.
+    /// Checks that the started members are still a majority after one more member is added. A cluster of one
+    /// may always grow: that is how a cluster is restored.
     pub fn check_addition(&self) -> Result<(), TooFewStarted> {
         let members = self.members.len() + 1;
         let started = self.started();
         if started == 1 && members == 2 { Ok(()) } else { TooFewStarted::check(started, members) }
     }
 
-    /// Whether enough members are started that the cluster keeps its majority without this one.
+    /// Checks that the started members are still a majority without this one.
     pub fn check_removal(&self, id: MemberId) -> Result<(), TooFewStarted> {
         let lost = self.members.get(&id);
         let members = self.members.len() - usize::from(lost.is_some());
@@ -219,7 +218,7 @@ impl Membership {
         self.members.values().filter(|peer| peer.is_started()).count()
     }
 
-    /// Whether a change is possible. Deterministic: all members decide alike at the same entry.
+    /// Checks whether a change is possible. Deterministic: all members decide alike at the same entry.
     pub fn check(&self, change: &MemberChange, peer_urls: &[String]) -> Result<(), ConfigureError> {
         let id = change.member;
         if self.removed.contains(&id) {
@@ -240,9 +239,8 @@ impl Membership {
 
 /// Writes an accepted change into the store, as all members do at the same entry.
 ///
-/// # Errors
-/// If the store has something else in the place of the member: then nothing has changed. Only a log that another
-/// program wrote can bring that about.
+/// If the store holds something else at the path of the member; then nothing has changed. Only a log that
+/// another program wrote can cause that.
 pub(super) fn write_change(
     store: &mut Store,
     change: &MemberChange,
@@ -259,14 +257,14 @@ pub(super) fn write_change(
             let member = format!("/0/members/{id}");
             let tombstone = format!("/0/removed_members/{id}");
             let removed = store.delete(member.as_bytes(), true, true, now)?;
-            // A key in the place of the folder keeps the tombstone out; the member is gone all the same.
+            // A key at the path of the folder prevents the tombstone; the member is removed all the same.
             store.create(tombstone.as_bytes(), false, b"", false, Expiry::default(), now).unwrap_or(removed)
         }
     };
     Ok(())
 }
 
-/// JSON of one of our own types, which always can be written.
+/// JSON of one of our own types, which never fails.
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     match shared::json::to_vec(value) {
         Ok(bytes) => bytes,
@@ -274,14 +272,14 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     }
 }
 
-/// The member that a name in the store stands for. An id has one name only, or two folders could be one member.
+/// The member id of a name in the store. Only one spelling is valid, or two folders could be one member.
 fn id_of(name: &[u8]) -> Option<MemberId> {
     let name = std::str::from_utf8(name).ok()?;
     let id = MemberId(u64::from_str_radix(name, 16).ok()?);
     (id.to_string() == name).then_some(id)
 }
 
-/// The names and nodes of a directory's children, none if it is not there.
+/// The member ids among a directory's children; empty if there is no directory.
 fn ids_below(store: &Store, path: &[u8]) -> Vec<MemberId> {
     match store.get(path, false, false) {
         Ok(event) => event.node().children().filter_map(|child| id_of(child.name())).collect(),
@@ -289,7 +287,7 @@ fn ids_below(store: &Store, path: &[u8]) -> Vec<MemberId> {
     }
 }
 
-/// The value of a key, none if it is not there.
+/// The value of a key; `None` if there is no key.
 pub fn value(store: &Store, path: &[u8]) -> Option<Vec<u8>> {
     let event = store.get(path, false, false).ok()?;
     event.node().value().map(<[u8]>::to_vec)

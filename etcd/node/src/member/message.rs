@@ -1,6 +1,6 @@
-//! What members say to each other, and its bytes: `raftpb.Message`, as Go writes it.
+//! Messages between members, and their bytes: `raftpb.Message`, as Go writes it.
 //!
-//! Bytes from outside are read by our own types alone, and only then become those of the `raft` crate.
+//! Bytes from outside are decoded by our own types, and only then converted to those of the `raft` crate.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
@@ -15,33 +15,33 @@ use super::{bounds, convert};
 
 /// A message to or from another member.
 ///
-/// One from another member was checked as far as that needs no knowledge of the log. What it proposes was written
-/// anew by this program, and what it appends means something.
+/// A message from another member is checked as far as that needs no knowledge of the log: its proposals are
+/// encoded again by this program, and its appended entries are valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message(pub(super) eraftpb::Message);
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Entries that a follower passes on to the leader.
     Propose,
     /// Entries from the leader, or a new commit index.
     Append,
-    /// The answer to it, or to a snapshot.
+    /// The answer to `Append` or `Snapshot`.
     AppendResponse,
     /// A candidate asks for a vote.
     Vote,
     /// The answer to it.
     VoteResponse,
-    /// The store, for a follower that is too far behind.
+    /// A snapshot of the store, for a follower that is too far behind.
     Snapshot,
-    /// The leader is there.
+    /// A leader's sign of life.
     Heartbeat,
     /// The answer to it.
     HeartbeatResponse,
-    /// One that only members of our kind know.
+    /// An extension of 2.3 that Go members do not know.
     Extension,
-    /// One that a member says to itself only.
+    /// Local to a member: never sent.
     Local,
 }
 
@@ -71,34 +71,33 @@ impl Kind {
     }
 }
 
-/// Why bytes are no message.
+/// Why bytes are not a valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// They are no protobuf, or hold what no etcd writes.
+    /// The bytes are not protobuf, or hold values that etcd does not write.
     #[error("{0}")]
     Malformed(String),
-    /// One of its entries means nothing.
+    /// One of its entries is invalid.
     #[error("{0}")]
     InvalidEntry(#[from] InvalidEntry),
-    /// A message of a later time. It is passed over.
+    /// The kind belongs to a later version. The message is ignored.
     #[error("messages of kind {0} are not known")]
     UnknownKind(i32),
 }
 
-/// What a message says of itself, where no member is to take it: nothing else of it is looked at.
+/// The kind and snapshot index of a message, for receivers that ignore the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageHead {
-    /// The number of its kind.
+    /// The number of the kind.
     pub kind: i32,
-    /// What its snapshot stands for, if it brings one.
+    /// The index of its snapshot, if it has one.
     pub snapshot_index: Option<u64>,
 }
 
 impl MessageHead {
-    /// Reads it from the bytes of a message.
+    /// Parses the bytes of a message.
     ///
-    /// # Errors
-    /// If they are no message.
+    /// If they are not a valid message.
     pub fn decode(bytes: Bytes) -> Result<MessageHead, MessageError> {
         bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;
         let message =
@@ -110,10 +109,9 @@ impl MessageHead {
 }
 
 impl Message {
-    /// Reads one message. Its data share `bytes`.
+    /// Parses one message. Its data share `bytes`.
     ///
-    /// # Errors
-    /// If it is broken, or no member sends such a message: an entry means nothing, or a number cannot be.
+    /// If it is malformed, an entry is invalid, or a number is out of bounds.
     pub fn decode(bytes: Bytes) -> Result<Message, MessageError> {
         bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;
         let message =
@@ -143,8 +141,8 @@ impl Message {
         Message::checked(raft)
     }
 
-    /// A message that appends entries, put together from what a stream tells piece by piece. Entries are of
-    /// one term, which is also that of the entry at `index`.
+    /// An append message, built from the parts of a stream. Its entries have one term, which is also that of
+    /// the entry at `index`.
     ///
     /// # Errors
     /// As [`Message::decode`].
@@ -174,7 +172,7 @@ impl Message {
         Ok(Message(message))
     }
 
-    /// Appends the message's bytes to `out`. Of a snapshot these are only what stands around the store: see
+    /// Appends the message's bytes to `out`. For a snapshot message these do not contain the store: see
     /// [`Message::encode_around_snapshot`].
     pub fn encode(&self, out: &mut BytesMut) {
         self.encode_before_snapshot(out);
@@ -183,14 +181,14 @@ impl Message {
         self.encode_after_snapshot(out);
     }
 
-    /// How many bytes [`Message::encode`] writes at most.
+    /// The most bytes that [`Message::encode`] writes.
     pub fn encoded_len_max(&self) -> usize {
         let entries: usize = self.0.entries.iter().map(|entry| entry.data.len() + ENTRY_BYTES_MAX).sum();
         entries + self.0.context.len() + HEAD_BYTES_MAX + self.0.get_snapshot().data.len()
     }
 
-    /// The bytes before and after those of the snapshot (`raftpb.Snapshot`, `snapshot_len` bytes), which may
-    /// come from its file as they are.
+    /// The bytes before and after the snapshot (`raftpb.Snapshot`, `snapshot_len` bytes), which can be sent
+    /// unchanged from its file.
     pub fn encode_around_snapshot(&self, snapshot_len: u64) -> (Bytes, Bytes) {
         let (mut before, mut after) = (BytesMut::new(), BytesMut::new());
         self.encode_before_snapshot(&mut before);
@@ -236,17 +234,17 @@ impl Message {
         }
     }
 
-    /// What it is.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         Kind::of(self.0.msg_type)
     }
 
-    /// Whether it brings entries or what stands for them.
+    /// Whether it carries entries or a snapshot.
     pub fn is_of_log(&self) -> bool {
         matches!(self.kind(), Kind::Append | Kind::Snapshot)
     }
 
-    /// Whether a member only says it to itself: dropped when it comes from the network.
+    /// Whether it is local to a member: dropped when it comes from the network.
     pub fn is_local(&self) -> bool {
         self.kind() == Kind::Local
     }
@@ -271,7 +269,7 @@ impl Message {
         self.0.log_term
     }
 
-    /// The entry before the first one appended, or what an answer is about.
+    /// The index of the entry before the first one appended, or the index that an answer confirms or rejects.
     pub fn index(&self) -> u64 {
         self.0.index
     }
@@ -281,24 +279,25 @@ impl Message {
         self.0.commit
     }
 
-    /// What it appends or proposes.
+    /// The entries that it appends or proposes.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = EntryRef<'_>> {
         self.0.entries.iter().map(convert::entry_from_raft)
     }
 
-    /// The store as JSON, of a snapshot that was received.
+    /// The store as JSON, in a received snapshot.
     pub fn snapshot_data(&self) -> Bytes {
         self.0.get_snapshot().data.clone()
     }
 
-    /// What the snapshot stands for, if it is one. One that is to be sent has no data: they are in the file.
+    /// The metadata of its snapshot, if it has one. A snapshot that this member sends has no data here: they
+    /// are in the file.
     pub fn snapshot(&self) -> Option<pb::SnapshotMetadata> {
         let is_one = self.0.msg_type == MessageType::MsgSnapshot;
         is_one.then(|| convert::snapshot_from_raft(self.0.get_snapshot()).metadata)
     }
 }
 
-/// Reads the entries of a message. Only kinds that have any keep them.
+/// Converts the entries of a message. Kinds that have no entries lose them.
 fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::Entry>, MessageError> {
     match kind {
         MessageType::MsgPropose => {
@@ -313,8 +312,8 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
                 }
                 match Content::parse(entry.kind, data) {
                     Ok(content) => content.check_appended()?,
-                    // A client of a Go leader can ask for the one, and a Go leader takes the other: its log has
-                    // them, and all pass over them.
+                    // A client of a Go leader can cause the first, and a Go leader accepts the second: its log
+                    // holds them, and all members skip them.
                     Err(InvalidEntry::NoMember | InvalidEntry::Verb(_)) => {}
                     Err(why) => return Err(why.into()),
                 }
@@ -331,7 +330,7 @@ fn entries(kind: MessageType, entries: Vec<pb::Entry>) -> Result<Vec<eraftpb::En
     }
 }
 
-/// Bytes of an [`EntryRef`] encoded by [`encode_entry`], without a length before them.
+/// The number of bytes that [`encode_entry`] writes for this entry.
 pub fn entry_len(entry: &EntryRef<'_>) -> usize {
     let data = entry.data.map_or(0, |data| key_len(4) + encoded_len_varint(data.len() as u64) + data.len());
     3 * key_len(1)
@@ -358,10 +357,10 @@ fn number(tag: u32, value: u64, out: &mut BytesMut) {
     encode_varint(value, out);
 }
 
-/// What an entry takes beside its data: its own head and that in the message.
+/// The most bytes of an entry beside its data: its own fields and its field in the message.
 const ENTRY_BYTES_MAX: usize = 64;
 
-/// What a message takes beside entries and snapshot data, for a cluster of the usual size.
+/// The most bytes of a message beside entries and snapshot data, for a cluster of the usual size.
 const HEAD_BYTES_MAX: usize = 256;
 
 fn kind_from_number(number: i32) -> Option<MessageType> {
@@ -447,7 +446,7 @@ mod tests {
             entries,
             ..pb::Message::default()
         };
-        // The one field that prost writes as proto3 has it is zero here.
+        // The one field that prost leaves out when it is zero, as in proto3, is zero here.
         assert_eq!(encoded(&message), by_prost.encode_to_vec());
     }
 

@@ -1,14 +1,14 @@
 //! One member of the cluster as a value: no I/O, no clock, no locks, no tasks.
 //!
-//! Calls bring things in, [`Member::poll`] hands out what is to be done:
+//! Methods take input in, [`Member::poll`] returns what must be done:
 //! - getters: [`Member::status`], [`Member::membership`], [`Member::tail`];
 //! - events in: [`Member::step`], [`Member::tick`], [`Member::persisted`], [`Member::installed`],
 //!   [`Member::unreachable`], [`Member::peer_is_gone`], [`Member::snapshot_sent`], [`Member::snapshot_saved`];
 //! - commands in: [`Member::propose`], [`Member::configure`], [`Member::forget`], [`Member::read_index`],
 //!   [`Member::campaign`], [`Member::transfer`], [`Member::set_extended`];
-//! - out: [`Member::poll`], then [`Member::apply`] with what it gave.
+//! - output: [`Member::poll`]; its entries go to [`Member::apply`].
 //!
-//! Consensus is the `raft` crate. None of its types leaves this module but the opaque [`Message`] and
+//! Consensus is the `raft` crate. Its types stay inside this module, except within the opaque [`Message`] and
 //! [`Committed`].
 
 mod acceptance;
@@ -51,22 +51,22 @@ use self::request_ids::RequestIds;
 pub use self::silence::{DeadMember, Observation, Silence};
 use crate::command::Outcome;
 
-/// Entries of the log that stay in memory below the newest snapshot, for followers that lag a little.
+/// Entries below the newest snapshot that stay in memory, for followers that lag a little.
 pub const CATCH_UP_ENTRIES: u64 = 5000;
 
 /// Bytes of entries in one message to a follower.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
-/// Unanswered append messages to one follower.
+/// Append messages to one follower without an answer, at most.
 const APPENDS_IN_FLIGHT_MAX: usize = 512;
 
-/// Tells the waiting client of a proposal from all others. Never 0.
+/// Identifies a proposal, and so its client. Never 0.
 pub type RequestId = u64;
 
 /// Committed entries, ready for [`Member::apply`].
 #[derive(Debug)]
 pub struct Committed(Vec<eraftpb::Entry>);
 
-/// What the log must hold before anybody may rely on it, and the promises that may leave only then.
+/// Entries and state for the log, and the messages that may be sent only once these are durable.
 #[derive(Debug)]
 pub struct Batch {
     /// For [`Member::persisted`].
@@ -74,10 +74,10 @@ pub struct Batch {
     entries: Vec<eraftpb::Entry>,
     /// The member's state after these entries.
     pub state: Option<pb::HardState>,
-    /// Whether anything waits for it. If not, it may be written together with a later batch, and
+    /// Whether it must be synced. If not, it may be written together with a later batch, and
     /// [`Member::persisted`] is not called for it.
     pub must_sync: bool,
-    /// Votes and acknowledgements: to be sent once the batch is on disk, not before.
+    /// Votes and acknowledgements: must not be sent before the batch is durable.
     pub then_send: Vec<Message>,
 }
 
@@ -93,111 +93,109 @@ impl Batch {
     }
 }
 
-/// A snapshot from the leader, that takes the place of log and store.
+/// A snapshot from the leader. It replaces the log and the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceivedSnapshot {
-    /// What it stands for.
+    /// Its index, term and voters.
     pub metadata: pb::SnapshotMetadata,
     /// The store as JSON.
     pub data: Bytes,
 }
 
-/// Numbers batches in the order in which they are to be written.
+/// The number of a batch. Batches are written in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId(u64);
 
 impl BatchId {
-    /// The batch with this number, for tests of what handles batches.
+    /// The id with this number, for tests.
     pub fn of(number: u64) -> BatchId {
         BatchId(number)
     }
 }
 
-/// What is to be done next. In the order given.
+/// What must be done next, in this order.
 #[derive(Debug)]
 pub enum Output {
-    /// May leave at once.
+    /// Send these messages now.
     Send(Vec<Message>),
-    /// To be saved, marked in the log and put in the place of the store, before anything else is done; then
-    /// [`Member::installed`] is called.
+    /// Save this snapshot, write its record to the log, and replace the store by it, before anything else; then
+    /// call [`Member::installed`].
     Install(ReceivedSnapshot),
-    /// To be written to the log.
+    /// Write this batch to the log.
     Persist(Batch),
-    /// To be handed to [`Member::apply`].
+    /// Pass these entries to [`Member::apply`].
     Apply(Committed),
-    /// Everything up to the index was committed when the read was asked for; the caller may read once that
-    /// much is applied.
+    /// The answer to [`Member::read_index`]: the read may be answered once `index` is applied.
     ReadReady {
-        /// The read, as given to [`Member::read_index`].
+        /// The id that [`Member::read_index`] returned.
         id: RequestId,
-        /// What must be applied first.
+        /// The index that must be applied first.
         index: u64,
     },
-    /// Nobody can say whether these proposals will ever be applied, or whether they were: their clients need not
-    /// wait longer.
+    /// It is unknown whether these proposals were or will be applied: their clients should not wait longer.
     GivenUp(Vec<RequestId>),
 }
 
-/// What became of a proposal.
+/// The effect of an entry.
 #[derive(Debug)]
 pub enum Applied {
-    /// What a command came to.
+    /// A command was applied, with this outcome.
     Command(RequestId, Outcome),
-    /// The member as it is now, or was; or why the change was refused.
+    /// A change of the members was applied, or refused.
     Configured(RequestId, Result<(), ConfigureError>),
-    /// This member is no longer one of the cluster: it must stop.
+    /// This member was removed from the cluster: it must stop.
     RemovedSelf,
     /// The members' attributes or the cluster's version have changed: [`Member::membership`] is new.
     AttributesChanged,
     /// A member was added, removed, or has other peer URLs: [`Member::membership`] is new.
     MemberChanged {
-        /// Which of these.
+        /// The kind of change.
         kind: ChangeKind,
         /// The member.
         id: MemberId,
-        /// Its peer URLs, none for one that is gone.
+        /// Its peer URLs, empty after a removal.
         peer_urls: Vec<String>,
     },
-    /// Something outside the clients' keys may have changed: the server's own data.
+    /// Keys outside those of clients may have changed: the server's own data.
     OutsideKeys {
-        /// Users, roles or the switch may have.
+        /// Whether users, roles or the auth switch may have changed.
         auth: bool,
     },
     /// A new leader's first entry.
     NewTerm,
-    /// An entry that means nothing. All members pass over it.
+    /// An invalid entry. All members skip it.
     PassedOver {
-        /// The entry.
+        /// Its index.
         index: u64,
-        /// Why it means nothing.
+        /// Why it is invalid.
         why: InvalidEntry,
     },
 }
 
-/// There is no leader to take a proposal. It may be tried again.
+/// There is no leader for a proposal. The caller may try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoLeader;
 
 /// Follower, candidate or leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
-    /// Takes entries from a leader, if there is one.
+    /// Appends the entries of a leader, if there is one.
     #[default]
     Follower,
     /// Asks for votes.
     Candidate,
-    /// Decides what the log holds.
+    /// Appends new entries and replicates them.
     Leader,
 }
 
-/// A member's view of its group.
+/// A member's view of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Status {
     /// The member itself.
     pub id: MemberId,
-    /// Whom it takes for the leader; [`MemberId`] 0 for nobody.
+    /// The leader that it knows; [`MemberId`] 0 for none.
     pub leader: MemberId,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// Its term.
     pub term: u64,
@@ -209,12 +207,12 @@ pub struct Status {
     pub applied: u64,
     /// Whether it is the only voter.
     pub alone: bool,
-    /// Whether it leads and has applied an entry of its own term: then all that was ever committed before
-    /// is applied too.
+    /// Whether it leads and has applied an entry of its term: then everything committed before its term is
+    /// applied.
     pub current: bool,
 }
 
-/// Where a member's log ends.
+/// The end of a member's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
     /// The commit index.
@@ -225,7 +223,7 @@ pub struct LogEnd {
     pub last_term: u64,
 }
 
-/// A follower's place in the log, as its leader sees it.
+/// A follower's position in the log, as its leader knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The follower, or the leader itself.
@@ -238,12 +236,12 @@ pub struct Progress {
     pub state: &'static str,
 }
 
-/// What a member begins with.
+/// The state from which a member starts.
 #[derive(Debug)]
 pub struct Start {
-    /// Itself.
+    /// The member's id.
     pub id: MemberId,
-    /// Its cluster.
+    /// The id of its cluster.
     pub cluster_id: ClusterId,
     /// Index, term and voters of the snapshot that the store holds; zeros for an empty store.
     pub snapshot: pb::SnapshotMetadata,
@@ -251,9 +249,9 @@ pub struct Start {
     pub state: pb::HardState,
     /// All entries after the snapshot.
     pub entries: Vec<pb::Entry>,
-    /// Ticks without word from a leader before it asks for votes (up to twice as many).
+    /// Ticks without a message from a leader before it starts an election, at least; at most twice as many.
     pub election_ticks: usize,
-    /// For the random part of the election timeout.
+    /// The seed of the random part of the election timeout.
     pub seed: u64,
     /// The time of the start; request ids begin with it.
     pub now: UnixNanos,
@@ -267,45 +265,46 @@ pub struct Member {
     ids: RequestIds,
     rng: StdRng,
     election_ticks: usize,
-    /// Term and role for which the election timeout was drawn.
+    /// The term and role for which the election timeout was drawn last.
     drawn_for: (u64, StateRole),
     applied: u64,
     applied_term: u64,
     /// The voters, sorted.
     conf_state: Vec<u64>,
-    /// A voter that is gone, but that raft was not told of, because it was the last one.
+    /// A removed voter that raft still has, because it refuses to remove the last one.
     last_voter_removed: Option<u64>,
-    /// The state that the log has, or will have once all batches are written.
+    /// The state in the log once all batches are written.
     written: pb::HardState,
-    /// Those of one turn are stepped together.
+    /// Proposals; those of one turn go to raft in one message.
     proposals: Proposals,
     encoded: BytesMut,
-    /// Outputs of the last ready that are not handed out yet, last one first.
+    /// Outputs of the last `Ready` that `poll` has not returned yet, in reverse order.
     outputs: Vec<Output>,
-    /// Its removal is applied: it takes no more proposals.
+    /// Its removal is applied: it accepts no more proposals.
     removed_self: bool,
-    /// All members are of our kind, see [`Member::set_extended`].
+    /// All members support the extensions, see [`Member::set_extended`].
     extended: bool,
-    /// How deep a key may be that another member asks this leader to make.
+    /// The most levels of a key in a forwarded proposal.
     key_levels_max: usize,
-    /// How many entries stay in memory below a snapshot.
+    /// Entries below a snapshot that stay in memory.
     catch_up_entries: u64,
-    /// A leader that hands over wants this member to follow it, once all that is committed is applied.
+    /// A leader's request to take over, kept until all committed entries are applied.
     deferred_takeover: Option<eraftpb::Message>,
-    /// The commit index that followers were last told.
+    /// The commit index last sent to the followers.
     announced_commit: u64,
-    /// The batch behind a snapshot that is installed; raft hears of it once that batch is on disk.
+    /// The batch after a received snapshot. Raft learns that the snapshot is applied once this batch is
+    /// durable.
     installing: Option<BatchId>,
-    /// The terms that can be.
+    /// The bound on terms.
     terms: TermBound,
-    /// It began with a snapshot, and has applied no command since.
+    /// It started from a snapshot and has applied no command since.
     is_first_entry: bool,
 }
 
 impl Member {
-    /// A member that takes up where its log ends. The store holds what `start.snapshot` stands for.
+    /// A member that continues where its log ends. The store holds the state of `start.snapshot`.
     ///
-    /// What raft has to say of elections and such goes to `logger`.
+    /// Raft logs elections and the like to `logger`.
     pub fn new(start: Start, store: &Store, logger: &slog::Logger) -> Member {
         let snapshot = (start.snapshot.index, start.snapshot.term);
         let voters = start.snapshot.conf_state.nodes;
@@ -336,10 +335,10 @@ impl Member {
             applied: snapshot.0,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-            // Until all members are known to understand them: see `set_extended`.
+            // Off until all members are known to support them: see `set_extended`.
             check_quorum: false,
             pre_vote: false,
-            // Once in a turn is enough: see `broadcast_commit`.
+            // Once in a turn: see `broadcast_commit`.
             skip_bcast_commit: true,
             ..raft::Config::default()
         };
@@ -375,7 +374,7 @@ impl Member {
         }
     }
 
-    /// What it knows of its group now.
+    /// Its current view of the cluster.
     pub fn status(&self) -> Status {
         let raft = &self.raft.raft;
         let role = match raft.state {
@@ -396,13 +395,13 @@ impl Member {
         }
     }
 
-    /// Where its log ends.
+    /// The end of its log.
     pub fn log_end(&self) -> LogEnd {
         let log = &self.raft.raft.raft_log;
         LogEnd { commit: log.committed, last_index: log.last_index(), last_term: log.last_term() }
     }
 
-    /// The followers' places in the log, if it leads.
+    /// The followers' positions in the log; empty unless it leads.
     pub fn progress(&self) -> Vec<Progress> {
         if self.raft.raft.state != StateRole::Leader {
             return Vec::new();
@@ -420,12 +419,12 @@ impl Member {
         progress.collect()
     }
 
-    /// Who is in the cluster, as of the last applied entry.
+    /// The members of the cluster as of the last applied entry.
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
 
-    /// Index and term of the last applied entry and the voters at it: what a snapshot taken now stands for.
+    /// Index and term of the last applied entry, and the voters at it: the metadata of a snapshot taken now.
     pub fn tail(&self) -> pb::SnapshotMetadata {
         pb::SnapshotMetadata {
             conf_state: pb::ConfState { nodes: self.conf_state.clone() },
@@ -434,10 +433,9 @@ impl Member {
         }
     }
 
-    /// A snapshot was saved: followers that are too far behind get it, and the entries that it makes
-    /// unnecessary are forgotten, but for [`CATCH_UP_ENTRIES`] or as many as [were
-    /// wanted](Member::set_catch_up_entries). Alone in its cluster nobody will ask for them:
-    /// a member that is added later starts from the snapshot.
+    /// A snapshot was saved: followers that are too far behind get it, and the log in memory drops the entries
+    /// that it covers, except [`CATCH_UP_ENTRIES`] or the [set number](Member::set_catch_up_entries). The only
+    /// member of a cluster keeps none: a member that is added later starts from the snapshot.
     pub fn snapshot_saved(&mut self, metadata: pb::SnapshotMetadata) {
         let keep = if self.is_alone() { 0 } else { self.catch_up_entries };
         let index = metadata.index;
@@ -446,13 +444,14 @@ impl Member {
         log.compact(index.saturating_sub(keep));
     }
 
-    /// Refuses what other members ask it to propose if that could make a key of more levels; without a limit at first.
+    /// Sets the most levels of a key in a forwarded proposal; deeper ones are refused. There is no limit at
+    /// first.
     pub fn set_key_levels_max(&mut self, levels: usize) {
         self.key_levels_max = levels;
     }
 
-    /// Keeps another number of entries below a snapshot than [`CATCH_UP_ENTRIES`]: simulations send snapshots
-    /// often.
+    /// Sets the number of entries kept below a snapshot, instead of [`CATCH_UP_ENTRIES`]: simulations send
+    /// snapshots often.
     pub fn set_catch_up_entries(&mut self, entries: u64) {
         self.catch_up_entries = entries;
     }
@@ -467,21 +466,20 @@ impl Member {
         self.ids.next()
     }
 
-    /// Whether there is a leader to take proposals.
+    /// Whether there is a leader for proposals.
     pub fn takes_proposals(&self) -> bool {
         self.raft.raft.leader_id != raft::INVALID_ID && !self.removed_self
     }
 
-    /// Whether [`Member::read_index`] gives an answer: it leads a cluster of its own or one that
-    /// [all members understand](Member::set_extended), or follows in such a one. Else reads are to go
-    /// through the log.
+    /// Whether [`Member::read_index`] works: the member is the only one, or [all members support
+    /// it](Member::set_extended). Otherwise reads must go through the log.
     pub fn offers_read_index(&self) -> bool {
         self.extended || self.is_alone()
     }
 
-    /// Asks up to where the log was committed at this moment; [`Output::ReadReady`] answers, or never if a
-    /// message is lost or the leader changes: then it is to be asked again. A leader asks its followers
-    /// whether it still leads, and a follower asks its leader; no entry is written.
+    /// Requests the current commit index. [`Output::ReadReady`] is the answer; it never comes if a message is
+    /// lost or the leader changes, and then the caller must request again. A leader asks its followers whether
+    /// it still leads, a follower asks its leader; no entry is written.
     pub fn read_index(&mut self) -> Result<RequestId, NoLeader> {
         let raft = &self.raft.raft;
         let leads_too_early = raft.state == StateRole::Leader && !raft.commit_to_current_term();
@@ -498,40 +496,38 @@ impl Member {
         Ok(id)
     }
 
-    /// Lets nearly all of the time pass after which it asks for votes: for the members of a cluster that is new,
-    /// and has no leader yet.
+    /// Lets all but one tick of the first election timeout pass: for the members of a new cluster, which has no
+    /// leader yet.
     pub fn shorten_first_election(&mut self) {
         for _ in 1..self.election_ticks {
             self.pass_tick();
         }
     }
 
-    /// Starts an election now, for a member that need not wait for others. One that cannot be elected does not.
+    /// Starts an election now, without waiting for the timeout. A member that cannot be elected does nothing.
     pub fn campaign(&mut self) {
         if !self.may_campaign() || !self.raft.raft.promotable() {
             return;
         }
-        // The only error is a state in which the election would be pointless; the next timeout tries again.
+        // An error means that an election is impossible now; the next timeout tries again.
         let _ = self.raft.campaign();
     }
 
-    /// Whether all members are of our kind. Then elections begin with a question that disturbs nobody, a
-    /// leader that hears from no majority steps down, and reads need no entry. Go members of 2.x would take
-    /// harm from the first, be locked out by the second and be silent to the third.
+    /// Sets whether all members support the extensions: pre-vote, check-quorum and read-index. A Go member of
+    /// 2.x would be harmed by the first, locked out by the second, and would not answer the third.
     pub fn set_extended(&mut self, extended: bool) {
         self.extended = extended;
         self.raft.raft.check_quorum = extended;
         self.raft.raft.pre_vote = extended;
     }
 
-    /// As [set](Member::set_extended) last.
+    /// The last value of [`Member::set_extended`].
     pub fn is_extended(&self) -> bool {
         self.extended
     }
 
-    /// Hands the leadership to the follower that is furthest, of those that `may` lead; it takes over after an
-    /// election. While that goes on proposals are dropped. None if there is no such follower, or this member
-    /// does not lead.
+    /// Hands the leadership to the most advanced follower that `may` lead; it takes over by an election. Until
+    /// then proposals are dropped. `None` if there is no such follower, or this member does not lead.
     pub fn transfer(&mut self, may: impl Fn(MemberId) -> bool) -> Option<MemberId> {
         if self.raft.raft.state != StateRole::Leader {
             return None;
@@ -545,14 +541,14 @@ impl Member {
         Some(MemberId(to))
     }
 
-    /// Messages to a member do not arrive.
+    /// Messages to this member do not arrive.
     pub fn unreachable(&mut self, id: MemberId) {
         self.raft.report_unreachable(id.0);
     }
 
-    /// The program of another member has ended, as far as one can know. If it led, its followers need not wait as
-    /// long as a leader may be silent: they ask for votes after a short time, which differs among them. Only where
-    /// all ask without harm first: who still hears from the leader keeps to it.
+    /// The process of another member seems to have ended. If that member led, its followers do not wait for the
+    /// whole election timeout: each starts an election after a short random time. Only where elections begin
+    /// with a pre-vote, which does no harm: a member that still hears the leader refuses it.
     pub fn peer_is_gone(&mut self, id: MemberId) {
         let nearly = self.election_ticks.saturating_sub(1);
         let raft = &mut self.raft.raft;
@@ -562,13 +558,13 @@ impl Member {
         }
     }
 
-    /// Whether a snapshot reached the follower that it was for.
+    /// Whether a snapshot reached its follower.
     pub fn snapshot_sent(&mut self, to: MemberId, arrived: bool) {
         let status = if arrived { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
         self.raft.report_snapshot(to.0, status);
     }
 
-    /// The received snapshot is safe, and `store` is what it holds.
+    /// The received snapshot is durable, and `store` holds its state.
     pub fn installed(&mut self, metadata: &pb::SnapshotMetadata, store: &Store) {
         (self.applied, self.applied_term) = (metadata.index, metadata.term);
         self.conf_state.clone_from(&metadata.conf_state.nodes);
@@ -579,8 +575,9 @@ impl Member {
         self.proposals.on_snapshot(metadata.term, self.election_ticks);
     }
 
-    /// One heartbeat interval has passed, and it is `now`. It does not count while a snapshot is being installed:
-    /// until that is on disk the log does not reach back to what raft has applied, and no election can begin.
+    /// One heartbeat interval has passed; the time is `now`. Raft's clock stops while a snapshot is being
+    /// installed: until that is durable the log does not reach back to what raft has applied, and no election
+    /// can begin.
     pub fn tick(&mut self, now: UnixNanos) {
         self.terms.pass(now);
         self.proposals.tick();
@@ -593,24 +590,24 @@ impl Member {
         }
     }
 
-    /// Whether the log and the disk allow an election. A candidate that no other member can refuse its vote leads at
-    /// once, and a leader's log must be on its disk.
+    /// Whether log and disk allow an election. The only voter becomes leader at once, and the log of a leader
+    /// must be durable.
     fn may_campaign(&self) -> bool {
         !self.is_installing() && (self.is_on_disk() || !self.raft.raft.prs().is_singleton())
     }
 
-    /// Whether a snapshot is on its way into the place of the log.
+    /// Whether a snapshot is being installed.
     fn is_installing(&self) -> bool {
         self.installing.is_some() || self.raft.raft.snap().is_some()
     }
 
-    /// Whether all entries of the log are on this member's disk.
+    /// Whether all entries of the log are durable on this member's disk.
     fn is_on_disk(&self) -> bool {
         let log = &self.raft.raft.raft_log;
         log.persisted >= log.last_index()
     }
 
-    /// Everything up to this batch is on disk.
+    /// Everything up to this batch is durable.
     pub fn persisted(&mut self, batch: BatchId) {
         self.raft.on_persist_ready(batch.0);
         if self.installing.take_if(|installing| *installing <= batch).is_some() {
@@ -618,7 +615,7 @@ impl Member {
         }
     }
 
-    /// What is to be done next; ask until there is nothing.
+    /// The next output; call until it returns `None`.
     pub fn poll(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.step_proposals();
@@ -635,7 +632,7 @@ impl Member {
         self.outputs.pop()
     }
 
-    /// Tells followers of a new commit index, all answers of a turn together, unless entries have just done so.
+    /// Sends a new commit index to the followers, once a turn, unless it went with entries.
     fn broadcast_commit(&mut self) {
         let raft = &mut self.raft.raft;
         if raft.state == StateRole::Leader && raft.raft_log.committed > self.announced_commit {
@@ -644,7 +641,8 @@ impl Member {
         }
     }
 
-    /// The crate draws election timeouts from the thread's generator; runs repeat only with our own.
+    /// The crate draws election timeouts from the generator of the thread. Runs repeat only with our own
+    /// generator.
     fn draw_election_timeout(&mut self) {
         let raft = &mut self.raft.raft;
         if self.drawn_for != (raft.term, raft.state) {
@@ -675,7 +673,7 @@ impl Member {
         self.raft.mut_store().append(entries.iter().cloned());
         self.raft.advance_append_async(ready);
 
-        // Last one first.
+        // In reverse order.
         for read in reads {
             if let Ok(context) = read.request_ctx.as_slice().try_into() {
                 let id = u64::from_be_bytes(context);
@@ -696,10 +694,10 @@ impl Member {
         }
     }
 
-    /// The state to write after entries up to `last`, if it is another than the one written before.
+    /// The state to write after entries up to `last`, if it differs from the state written before.
     ///
-    /// Of a member that is alone all entries are committed as soon as they are durable, and the state behind
-    /// them says so already, as Go writes it: a backup and a forced start go by it.
+    /// If the member is the only one, its entries are committed as soon as they are durable. The state written
+    /// with them says so already, as Go writes it: backups and forced starts read it.
     fn state_to_write(
         &mut self,
         state: Option<pb::HardState>,
@@ -715,15 +713,14 @@ impl Member {
     }
 }
 
-/// Drops messages that raft addresses to nobody or to this member.
+/// Drops messages that raft addresses to no member or to this one.
 fn to_others(messages: Vec<eraftpb::Message>, id: MemberId) -> Vec<Message> {
     messages.into_iter().filter(|m| m.to != 0 && m.to != id.0).map(Message).collect()
 }
 
-/// Whether a message of a follower or candidate says something that must be on disk before.
+/// Whether a message of a follower or candidate must wait until its batch is durable.
 ///
-/// An answer to a heartbeat does not: that a majority has taken the leader's term for its own is on their disks
-/// since it was elected.
+/// The answer to a heartbeat need not wait: a majority has stored the leader's term since it was elected.
 fn needs_sync(message: &Message) -> bool {
     use MessageType as T;
     !matches!(
@@ -732,7 +729,7 @@ fn needs_sync(message: &Message) -> bool {
     )
 }
 
-/// Of several answers in a row that say how much is appended, only the last one says anything new.
+/// Of several append answers in a row, keeps the last one.
 fn keep_last_answers(messages: &mut Vec<Message>) {
     let accepts = |message: &Message| {
         (message.0.msg_type == MessageType::MsgAppendResponse && !message.0.reject)

@@ -1,4 +1,4 @@
-//! What becomes of proposals when leaders come and go: each happens once, or its client is told.
+//! Proposals across changes of the leader: each is applied once, or its client gets an answer.
 
 use bytes::Bytes;
 use shared::id::MemberId;
@@ -20,7 +20,7 @@ fn led(extended: bool) -> Group {
     group
 }
 
-/// Puts another value into the queue each time it happens.
+/// Adds a value to the queue each time it is applied.
 fn post(value: &str) -> v2::Request {
     v2::Request {
         verb: v2::Verb::Post,
@@ -30,7 +30,7 @@ fn post(value: &str) -> v2::Request {
     }
 }
 
-/// How many values are in the queue, alike at all members.
+/// The number of values in the queue, equal at all members.
 fn queued(group: &mut Group) -> usize {
     group.assert_alike();
     let store = &group.at(2).store;
@@ -46,7 +46,7 @@ fn is_done(group: &mut Group, at: u64, id: RequestId) -> bool {
     group.at(at).done.contains(&id)
 }
 
-/// Member 1, which leads, is away until another leads.
+/// Disconnects member 1, the leader, until another one leads.
 fn depose(group: &mut Group) -> u64 {
     group.cut_off.insert(MemberId(1));
     for _ in 0..ELECTION {
@@ -85,7 +85,7 @@ fn a_proposal_that_comes_late_does_not_happen_twice() {
     group.keeps_proposals = false;
     depose(&mut group);
     assert!(is_done(&mut group, 2, id));
-    // At the old leader, which does not pass it on, at the new one, and at one that leads again later.
+    // At the old leader, which does not forward it, at the new one, and at one that leads again later.
     for to in [1, 2, 3] {
         group.deliver(&message, MemberId(to));
         group.settle();
@@ -103,7 +103,7 @@ fn a_proposal_that_comes_late_does_not_happen_twice() {
 
 #[test]
 fn what_a_leader_appended_and_nobody_got_is_proposed_again() {
-    // It never left as a proposal, so that holds with members of any kind.
+    // It was never sent as a proposal, so that holds with members of any kind.
     for extended in [true, false] {
         let mut group = led(extended);
         group.cut_off.insert(MemberId(1));
@@ -118,7 +118,7 @@ fn what_a_leader_appended_and_nobody_got_is_proposed_again() {
 #[test]
 fn what_the_next_leader_has_in_its_log_is_not_proposed_again() {
     let mut group = led(true);
-    // Member 3 has the entry, and nobody has heard that it is committed.
+    // Member 3 has the entry, and no member knows that it is committed.
     group.cut_off.insert(MemberId(2));
     let id = group.at(1).member.propose(post("v"));
     group.settle();
@@ -200,7 +200,7 @@ fn a_read_through_the_log_is_proposed_again_with_members_of_any_kind() {
 fn what_a_snapshot_may_cover_is_given_up_soon() {
     let mut group = led(true);
     group.at(1).member.set_catch_up_entries(0);
-    // It arrives, but its member hears of nothing until there is a snapshot.
+    // It arrives, but its member receives nothing until there is a snapshot.
     group.keeps_proposals = true;
     let covered = group.at(3).member.propose(post("covered"));
     let read = v2::Request { verb: v2::Verb::QuorumGet, path: "/1".into(), ..v2::Request::default() };

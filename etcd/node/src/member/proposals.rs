@@ -1,13 +1,13 @@
-//! Proposals on their way into the log, until they are applied or known to be lost.
+//! Proposals, until they are applied or known to be lost.
 //!
-//! A proposal that this member forwards names the term of the leader that it is for (a *bound* proposal), and only that
-//! leader, in that term, appends it. Terms never fall along a log. So once an entry of a later term is applied here, a
-//! bound proposal that was not applied before never will be: it can be proposed again, and still happens once. The same
-//! holds for what this member appended itself while it led.
+//! A proposal that this member forwards names the term of the leader that it is for (a *bound* proposal). Only
+//! that leader, in that term, appends it. Terms never fall along a log. So once an entry of a later term is
+//! applied here, a bound proposal that was not applied before never will be: it can be proposed again, and is
+//! still applied only once. The same holds for entries that this member appended itself while it led.
 //!
-//! Members of 2.3 append a proposal in whatever term it reaches them, and pass it on to the next leader. Where there
-//! are such members, proposals are not bound and not proposed again; their clients get an answer as soon as a new
-//! leader's first entries do not bring them.
+//! Members of 2.3 append a proposal in any term, and forward it to the next leader. Where there are such
+//! members, proposals are not bound and not proposed again; if the first entries of a new leader do not include
+//! them, their clients get an answer soon.
 
 use std::collections::VecDeque;
 
@@ -18,36 +18,36 @@ use raft::eraftpb::{self, Entry, EntryType, MessageType};
 use super::{Member, MemberChange, RequestId, convert};
 use crate::command::Command;
 
-/// Entries of other members that wait here while this leader takes no proposals. Beyond it they are dropped; their
-/// member proposes them again to the next leader.
+/// Forwarded entries that wait while this leader accepts no proposals. Further ones are dropped; their members
+/// propose them again to the next leader.
 const FORWARDED_MAX: usize = 16 * 1024;
 
 /// All proposals of one member, see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
-    /// To be handed to raft, in this order.
+    /// Proposals to pass to raft, in this order.
     queued: Vec<Proposal>,
-    /// The same of other members, each with the term that it is bound to; 0 for none.
+    /// Proposals of other members, each with the term that it is bound to; 0 for none.
     forwarded: Vec<(u64, Entry)>,
-    /// Handed to raft, with terms that never fall.
+    /// Proposals passed to raft, with ascending terms.
     in_flight: VecDeque<InFlight>,
-    /// Nobody can say whether they will be applied. With the ticks that are left until their clients are told so, which
-    /// never fall.
+    /// Proposals that may or may not be applied, with the ticks left until their clients are answered. The
+    /// ticks are ascending.
     uncertain: VecDeque<(RequestId, usize)>,
-    /// Their clients are to be told so now.
+    /// Uncertain proposals whose clients must be answered now.
     given_up: Vec<RequestId>,
 }
 
 #[derive(Debug)]
 struct Proposal {
-    /// Who waits for it; `None` for what is proposed once only.
+    /// The request that waits for it; `None` for a proposal that is not repeated.
     waiter: Option<RequestId>,
-    /// It may happen twice, as a read may.
+    /// It may be applied twice, as a read may.
     repeatable: bool,
     content: Encoded,
 }
 
-/// The kind of an entry and its data: what of it is known before raft gives it a term and an index.
+/// Kind and data of an entry, before raft gives it a term and an index.
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
     kind: EntryType,
@@ -58,24 +58,24 @@ pub(super) struct Encoded {
 struct InFlight {
     id: RequestId,
     repeatable: bool,
-    /// The member's term when it was handed to raft.
+    /// The member's term when it was passed to raft.
     term: u64,
     route: Route,
     content: Encoded,
 }
 
-/// How a proposal came to a leader.
+/// How a proposal reached a leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     /// This member led, and appended it.
     Own,
     /// It was sent to the leader of that term, bound to it.
     Bound,
-    /// It was sent, and whoever leads when it arrives may append it.
+    /// It was sent, and any leader may append it.
     Open,
 }
 
-/// What is handed to raft in one message.
+/// Proposals for raft, in one message.
 pub(super) struct ProposalBatch {
     pub(super) entries: Vec<Entry>,
     /// For [`Proposals::requeue`].
@@ -83,45 +83,45 @@ pub(super) struct ProposalBatch {
 }
 
 impl Proposals {
-    /// Adds one for which a client waits. A `repeatable` one may happen twice.
+    /// Adds a proposal for which a client waits. A `repeatable` one may be applied twice.
     pub(super) fn push(&mut self, id: RequestId, repeatable: bool, content: Encoded) {
         self.queued.push(Proposal { waiter: Some(id), repeatable, content });
     }
 
-    /// Adds one that is not proposed again, whatever becomes of it.
+    /// Adds a proposal that is never proposed again.
     pub(super) fn push_once(&mut self, content: Encoded) {
         self.queued.push(Proposal { waiter: None, repeatable: false, content });
     }
 
-    /// Adds those that another member sent to this leader, bound to a term or to none (0).
+    /// Adds proposals that another member forwarded, bound to `term` or to none (0).
     pub(super) fn forward(&mut self, term: u64, entries: impl IntoIterator<Item = Entry>) {
         let room = FORWARDED_MAX.saturating_sub(self.forwarded.len());
         self.forwarded.extend(entries.into_iter().take(room).map(|entry| (term, entry)));
     }
 
-    /// Whether any wait to be handed to raft.
+    /// Whether there are proposals to pass to raft.
     pub(super) fn is_waiting(&self) -> bool {
         !self.queued.is_empty() || !self.forwarded.is_empty()
     }
 
-    /// Whether a change of the members is among those of this member.
+    /// Whether one of this member's proposals is a change of the members.
     pub(super) fn has_change(&self) -> bool {
         let queued = self.queued.iter().map(|proposal| &proposal.content);
         queued.chain(self.in_flight.iter().map(|in_flight| &in_flight.content)).any(Encoded::is_change)
     }
 
-    /// Forgets those of other members but for such as are bound to `term`, or to none: they would come too late.
+    /// Drops forwarded proposals that are bound to another term than `term`: they came too late.
     pub(super) fn keep_forwarded_of(&mut self, term: u64) {
         self.forwarded.retain(|(bound_to, _)| [0, term].contains(bound_to));
     }
 
-    /// Forgets those of other members: this one does not lead.
+    /// Drops forwarded proposals: this member does not lead.
     pub(super) fn drop_forwarded(&mut self) {
         self.forwarded.clear();
     }
 
-    /// Takes what is to be handed to raft now, in the member's `term`. Of changes of the members at most one, and none
-    /// unless `may_change`: raft would swallow it.
+    /// Takes the proposals to pass to raft now, in the member's `term`. At most one of them is a change of the
+    /// members, and none unless `may_change`: raft would drop it.
     pub(super) fn take_ready(&mut self, term: u64, route: Route, may_change: bool) -> ProposalBatch {
         let has_new_change = self.queued.iter().any(|proposal| proposal.content.is_change())
             || self.forwarded.iter().any(|(_, entry)| is_change(entry.entry_type));
@@ -144,12 +144,12 @@ impl Proposals {
         ProposalBatch { entries, before }
     }
 
-    /// Raft refused all that was taken last: those of this member are handed over again later.
+    /// Raft refused the last batch: this member's proposals are queued again.
     pub(super) fn requeue(&mut self, before: usize) {
         self.queued.splice(0..0, self.in_flight.drain(before..).map(InFlight::into_proposal));
     }
 
-    /// It is applied, or nobody waits for it any more: it is not proposed again.
+    /// The proposal is applied, or no client waits any more: it is not proposed again.
     pub(super) fn forget(&mut self, id: RequestId) {
         if self.in_flight.front().is_some_and(|first| first.id == id) {
             self.in_flight.pop_front();
@@ -162,8 +162,9 @@ impl Proposals {
         }
     }
 
-    /// An entry of this term is about to be applied. What is lost by that is proposed again; what may be lost has
-    /// `grace_ticks` ticks left. `all_bind`: all members keep to the term that a proposal is bound to.
+    /// An entry of this term is about to be applied. Proposals that are lost by that are proposed again; those
+    /// that may be lost have `grace_ticks` ticks left. `all_bind`: all members respect the term of a bound
+    /// proposal.
     pub(super) fn on_term(&mut self, term: u64, all_bind: bool, grace_ticks: usize) {
         if self.in_flight.front().is_none_or(|first| first.term >= term) {
             return;
@@ -185,7 +186,7 @@ impl Proposals {
         self.queued.splice(0..0, lost);
     }
 
-    /// A snapshot of this term has taken the place of entries: they may be among those.
+    /// A snapshot of this term has replaced entries, and the proposals may be among them.
     pub(super) fn on_snapshot(&mut self, term: u64, grace_ticks: usize) {
         let covered = self.in_flight.partition_point(|in_flight| in_flight.term <= term);
         for in_flight in self.in_flight.drain(..covered) {
@@ -207,7 +208,7 @@ impl Proposals {
         }
     }
 
-    /// Those of which nobody can say whether they will ever be applied, and whose clients have waited long enough.
+    /// Takes the uncertain proposals whose clients have waited long enough.
     pub(super) fn take_given_up(&mut self) -> Vec<RequestId> {
         std::mem::take(&mut self.given_up)
     }
@@ -230,9 +231,10 @@ fn is_change(kind: EntryType) -> bool {
 }
 
 impl Member {
-    /// Asks for `command` to become an entry. Its id is set here and comes back in [`Applied::Command`](super::Applied::Command), if it ever
-    /// commits. Commands of one turn travel together; they leave with the next [`Member::poll`] that knows a leader.
-    /// One that was lost with a leader is proposed again, until it is applied or [forgotten](Member::forget).
+    /// Proposes `command`. Its id is set here; it is returned and comes back in
+    /// [`Applied::Command`](super::Applied::Command) once the entry is applied. Commands of one turn go in one
+    /// message, with the next [`Member::poll`] that knows a leader. A command that is lost with a leader is
+    /// proposed again, until it is applied or [forgotten](Member::forget).
     pub fn propose(&mut self, command: impl Into<Command>) -> RequestId {
         let command = command.into();
         let is_read = command.is_read();
@@ -241,7 +243,7 @@ impl Member {
         id
     }
 
-    /// The same for a command that nobody waits for: it is not proposed again.
+    /// Proposes a command for which no client waits: it is not proposed again.
     pub fn propose_once(&mut self, command: impl Into<Command>) {
         let (_, content) = self.encode_command(command.into());
         self.proposals.push_once(content);
@@ -254,14 +256,14 @@ impl Member {
         (id, Encoded { kind: EntryType::EntryNormal, data: self.encoded.split().freeze() })
     }
 
-    /// Asks for a change of the members; like [`Member::propose`]. One follows the other.
+    /// Proposes a change of the members, as [`Member::propose`] does. One change follows the other.
     pub fn configure(&mut self, change: MemberChange) -> RequestId {
         let (id, content) = self.encode_change(change);
         self.proposals.push(id, false, content);
         id
     }
 
-    /// The same for a change that nobody waits for: it is not proposed again.
+    /// Proposes a change for which no client waits: it is not proposed again.
     pub fn configure_once(&mut self, change: MemberChange) {
         let (_, content) = self.encode_change(change);
         self.proposals.push_once(content);
@@ -272,18 +274,18 @@ impl Member {
         (change.id, Encoded { kind: EntryType::EntryConfChange, data: Bytes::from(change.encode_to_vec()) })
     }
 
-    /// Nobody waits for the proposal any more: it is not proposed again. It may still be applied.
+    /// No client waits for the proposal any more: it is not proposed again. It may still be applied.
     pub fn forget(&mut self, id: RequestId) {
         self.proposals.forget(id);
     }
 
-    /// Whether a change of the members waits to be applied. Raft would replace a second one by an empty
-    /// entry, and nobody would ever be answered.
+    /// Whether a change of the members is not applied yet. Raft would replace a second one by an empty entry,
+    /// and its client would never get an answer.
     pub fn is_configuring(&self) -> bool {
         self.raft.raft.has_pending_conf() || self.proposals.has_change()
     }
 
-    /// Hands all proposals to raft in one message, if it would take them now.
+    /// Passes all proposals to raft in one message, if it accepts them now.
     pub(super) fn step_proposals(&mut self) {
         if !self.proposals.is_waiting() {
             return;
@@ -295,7 +297,7 @@ impl Member {
         } else {
             self.proposals.drop_forwarded();
         }
-        // Of a leader that hands over, or has just removed itself, raft takes none.
+        // Raft accepts none while the leader hands over, or after it was removed.
         let accepts_proposals = match raft.state {
             StateRole::Leader => raft.lead_transferee.is_none() && !self.removed_self,
             StateRole::Follower => raft.leader_id != raft::INVALID_ID && !self.removed_self,
@@ -316,7 +318,7 @@ impl Member {
         let message = eraftpb::Message {
             msg_type: MessageType::MsgPropose,
             from: self.id.0,
-            // The term that it is bound to; members of 2.3 do not look at it.
+            // The term that it is bound to; members of 2.3 ignore it.
             log_term: if route == Route::Bound { raft.term } else { 0 },
             entries: batch.entries.into(),
             ..eraftpb::Message::default()

@@ -1,10 +1,10 @@
-//! Numbers that tell waiting requests apart, across members and restarts.
+//! Request ids, unique across members and restarts.
 
 use shared::id::MemberId;
 use shared::planted::{Bug, is_planted};
 use shared::time::UnixNanos;
 
-/// Hands out request ids as etcd 2.3 forms them: the low 16 bits of the member's id, 40 bits of the start's
+/// Generates request ids as etcd 2.3 does: the low 16 bits of the member's id, 40 bits of the start's
 /// milliseconds, and a counter that runs through the low 48 bits.
 #[derive(Debug)]
 pub(super) struct RequestIds {
@@ -24,7 +24,7 @@ impl RequestIds {
         self.prefix | self.next
     }
 
-    /// Whether an id may be one of this member; the low bits of two members' ids can be alike.
+    /// Whether an id may be of this member; the low bits of two members' ids can be equal.
     pub(super) fn may_be_own(&self, id: u64) -> bool {
         id & !LOW_48_BITS == self.prefix
     }

@@ -1,10 +1,10 @@
-//! Which member a leader removes because it has been silent for too long: the remove delay of etcd 0.4.
+//! Finds the member that a leader removes after a long silence: the remove delay of etcd 0.4.
 //!
-//! Pure: it is told who was heard and what time it is. What it knows begins anew with each term of this member's own,
-//! so that a leader goes by what it has seen itself.
+//! Pure: messages and time are arguments. The observations start again with each term in which this member
+//! leads, so that a leader uses only its own.
 //!
-//! **Invariant** It names nobody unless a majority of all members, this one among them, was heard a moment ago: those
-//! agree on the removal, and are a majority of who stays, too.
+//! **Invariant** It returns no member unless a majority of all members, including this one, was heard a moment
+//! ago: that majority agrees on the removal, and is a majority of the remaining members too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::time::Moment;
 /// A longer gap between two checks means that this process was suspended: it cannot know whether others were silent.
 const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(10);
 
-/// What a leader has heard of the others.
+/// When a leader heard the other members last.
 #[derive(Debug, Default)]
 pub struct Silence {
-    /// The term in which it leads; 0 for none.
+    /// The term in which it leads; 0 if it does not lead.
     term: u64,
     last_check: Option<Moment>,
     others: BTreeMap<MemberId, Contact>,
@@ -28,7 +28,7 @@ pub struct Silence {
 
 #[derive(Debug, Clone, Copy)]
 struct Contact {
-    /// Since when it would have been heard.
+    /// The start of the observation.
     since: Moment,
     heard: Option<Moment>,
 }
@@ -38,11 +38,11 @@ struct Contact {
 pub struct DeadMember {
     /// The member.
     pub id: MemberId,
-    /// For how long nothing was heard of it.
+    /// How long it has been silent.
     pub silent_for: Duration,
 }
 
-/// What a leader goes by when it looks.
+/// The inputs of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
     /// This member.
@@ -51,14 +51,14 @@ pub struct Observation<'a> {
     pub term: u64,
     /// All members.
     pub members: &'a Membership,
-    /// Who was heard within this time is alive.
+    /// A member that was heard within this time is alive.
     pub alive_within: Duration,
-    /// Who was silent for this long is dead.
+    /// A member that was silent for this long is dead.
     pub dead_after: Duration,
 }
 
 impl Silence {
-    /// A message came from `id`.
+    /// Records a message from `id`.
     pub fn heard(&mut self, id: MemberId, now: Moment) {
         if let Some(contact) = self.others.get_mut(&id) {
             contact.heard = Some(now);
@@ -72,8 +72,8 @@ impl Silence {
         }
     }
 
-    /// The member that has been silent for longest, if that is too long and the cluster can do without it. To be asked
-    /// again and again while this member leads; the first time nobody is dead.
+    /// The member that has been silent for longest, if it is dead and the cluster keeps a majority without it.
+    /// Must be called regularly while this member leads; the first call returns none.
     pub fn find_dead(&mut self, observation: Observation<'_>, now: Moment) -> Option<DeadMember> {
         let was_suspended = self.last_check.is_some_and(|last| now - last > OBSERVATION_GAP_MAX);
         if self.term != observation.term || was_suspended {
@@ -91,7 +91,7 @@ impl Silence {
         if !members.members.contains_key(&own) || alive <= members.members.len() / 2 {
             return None;
         }
-        // Who was added and has not started yet is waited for, however long that takes.
+        // A member that was added and has not started yet is never removed.
         let started = |id: &MemberId| members.members.get(id).is_some_and(Peer::is_started);
         let dead = self.others.iter().filter(|(id, contact)| started(id) && !is_alive(contact));
         let silent = dead.map(|(id, contact)| {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(Case::new(3, 0).run(0, 60, &[]), None);
         assert_eq!(Case::new(4, 0).run(0, 60, &[2]), None);
         assert_eq!(Case::new(5, 0).run(0, 60, &[2]), None);
-        // Those that have not started count as members.
+        // Members that have not started count too.
         assert_eq!(Case::new(3, 1).run(0, 60, &[2]), None);
         assert_eq!(Case::new(1, 0).run(0, 60, &[]), None);
     }
@@ -187,7 +187,7 @@ mod tests {
         case.members.members.remove(&MemberId(4));
         assert_eq!(case.run(8, 20, &[2, 3]), Some((5, 9)));
         case.members.members.remove(&MemberId(5));
-        // Of three that live one may still go, of the two that are left none.
+        // Of three living members one may still be removed, of the remaining two none.
         assert_eq!(case.run(10, 20, &[2]), Some((3, 14)));
         case.members.members.remove(&MemberId(3));
         assert_eq!(case.run(15, 60, &[]), None);
@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(case.run(5, 9, &[2]), None);
         case.silence.forget();
         assert_eq!(case.run(10, 14, &[2]), None);
-        // It was suspended; the first that is heard again is not to bury the other.
+        // The process was suspended; the first member that is heard again must not cause the removal of the
+        // other.
         assert_eq!(case.run(100, 104, &[2]), None);
         assert_eq!(case.run(105, 110, &[2]), Some((3, 105)));
     }
@@ -212,7 +213,7 @@ mod tests {
         let mut case = Case::new(3, 0);
         case.members.members.remove(&OWN);
         assert_eq!(case.run(0, 60, &[2]), None);
-        // A member that is added while this one leads has its time from then on.
+        // The observation of a member that is added while this one leads starts then.
         let mut case = Case::new(3, 0);
         assert_eq!(case.run(0, 20, &[2, 3]), None);
         let peer = Peer { id: MemberId(4), name: "m4".into(), ..case.members.members[&MemberId(3)].clone() };

@@ -1,4 +1,4 @@
-//! What the `raft` crate does otherwise than Go's raft, and what the member makes of it; and that nothing is
+//! Differences between the `raft` crate and Go's raft, and how the member handles them; and that nothing is
 //! promised before it is durable.
 
 use prost::Message as _;
@@ -6,7 +6,7 @@ use shared::v2;
 
 use super::*;
 
-/// A member with its store and a disk that syncs when it is told to.
+/// A member with its store and a disk that syncs on request.
 struct Lone {
     member: Member,
     store: Store,
@@ -63,7 +63,7 @@ impl Lone {
         }
     }
 
-    /// Elected, and its first entry applied.
+    /// Elected, with its first entry applied.
     fn leading() -> Lone {
         let mut lone = Lone::bootstrapped();
         lone.turn();
@@ -74,7 +74,7 @@ impl Lone {
         lone
     }
 
-    /// Does all that the member asks for, but leaves the disk's sync for later.
+    /// Carries out the member's outputs, but does not sync the disk.
     fn turn(&mut self) {
         while let Some(output) = self.member.poll() {
             match output {

@@ -24,7 +24,7 @@ fn time_is_told_where_it_went() {
     let at = |ms: u32| start + ms * MS;
     let path = Times { arrived: at(0), proposed: at(10) };
     let mut slow = slow();
-    // The entry of somebody else, then its own.
+    // Another entry, then its own.
     slow.handed(BatchId::of(1), Some(4), at(5));
     slow.handed(BatchId::of(2), Some(5), at(11));
     slow.handed(BatchId::of(3), Some(6), at(300));
@@ -34,19 +34,19 @@ fn time_is_told_where_it_went() {
     let wanted = Stages { queue: 10 * MS, disk: 100 * MS, peers: 590 * MS, apply: 3 * MS };
     assert_eq!(stages, wanted);
     assert_eq!(stages.sum(), 703 * MS);
-    // With the next one, that is not in the log yet: the others were faster.
+    // The next batch is not durable yet: the others were faster.
     assert_eq!(
         slow.stages(path, 6, at(700), at(703)),
         Stages { disk: Duration::ZERO, peers: 690 * MS, ..wanted }
     );
     slow.durable(BatchId::of(3), at(650));
-    // The disk rested in between.
+    // The disk was idle in between.
     assert_eq!(slow.stages(path, 6, at(700), at(703)), Stages { disk: 450 * MS, peers: 240 * MS, ..wanted });
     slow.applied(5);
     assert_eq!(slow.batches.len(), 1);
     slow.applied(6);
     assert_eq!(slow.batches.len(), 0);
-    // Nothing is known of the log.
+    // No batch is known.
     assert_eq!(
         slow.stages(path, 6, at(700), at(703)),
         Stages { disk: Duration::ZERO, peers: 690 * MS, ..wanted }
@@ -81,19 +81,19 @@ fn the_disk_is_not_blamed_where_others_do_not_answer() {
     slow.set_obstacle("waiting for 2 (m2)".to_owned());
     slow.handed(BatchId::of(1), Some(4), at(1));
     slow.durable(BatchId::of(1), at(6));
-    // Somebody tries again, seconds later.
+    // Another request, seconds later.
     slow.handed(BatchId::of(2), Some(5), at(5000));
     slow.durable(BatchId::of(2), at(5005));
     let so_far = slow.stages_so_far(path, at(7001));
     assert_eq!(so_far, Stages { queue: MS, disk: 5 * MS, peers: 6995 * MS, apply: Duration::ZERO });
     let line = slow.line(&put("/a"), so_far, false, at(7001)).unwrap().to_string();
     assert!(line.ends_with("peers 6995.0ms, apply 0.0ms): waiting for 2 (m2)"), "{line}");
-    // They come after all: both entries are applied in one go.
+    // The others answer at last: both entries are applied together.
     let done = slow.stages(path, 5, at(6001), at(6001));
     assert_eq!((done.disk, done.peers), (10 * MS, 5990 * MS));
     let line = slow.line(&put("/a"), done, true, at(6001)).unwrap().to_string();
     assert!(line.ends_with("apply 0.0ms)"), "{line}");
-    // Here it is the disk.
+    // Here the disk is slow.
     let path = Times { arrived: at(8000), proposed: at(8000) };
     slow.handed(BatchId::of(3), Some(6), at(8001));
     let so_far = slow.stages_so_far(path, at(15_000));
@@ -120,14 +120,14 @@ fn too_many_are_counted() {
     assert_eq!(lines(&mut slow, 100, 600, start), 5);
     assert_eq!(lines(&mut slow, 1, 900, start + WINDOW / 2), 0);
     assert_eq!(slow.summary(start + WINDOW / 2), None);
-    // Also behind the window, until the number is reported.
+    // Also after the window, until the number is reported.
     assert_eq!(lines(&mut slow, 1, 600, start + WINDOW), 0);
     let later = start + WINDOW + 100 * MS;
     let rest = slow.summary(later).unwrap();
     assert_eq!(rest.to_string(), "97 more slow requests, the slowest took 900.0ms");
     assert_eq!(slow.summary(later), None);
     assert_eq!(lines(&mut slow, 100, 600, later), 5);
-    // One now and then is reported each time.
+    // A slow request now and then always has its own line.
     let mut slow = self::slow();
     for second in 0..20 {
         let now = start + second * Duration::from_secs(2);
