@@ -1,30 +1,31 @@
-//! When the store came to which index, for those who ask how old the oldest event of the watch history is.
+//! When the store reached which index, to compute the age of the oldest event in the watch history.
 //!
-//! Events carry no time. The member's loop notes the store's index a few times a second; an event is as old as the
-//! first note that has it, or a little older.
+//! Events have no time. The member's loop records the store's index a few times a second. The age of an event
+//! is that of the first record at or after its index, or a little more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Notes that are kept. When there are more, every other one goes.
+/// The most records. When there are more, every other one is dropped.
 const NOTES_MAX: usize = 512;
 
-/// Between two notes passes this part of the time that they reach back: an age need be no more exact.
+/// The time between two records, as a fraction of the time that all of them cover: an age need not be more
+/// exact.
 const PART: u32 = 256;
 
-/// Indexes and when the store was seen at them, oldest first.
+/// Indexes, and when the store was at them, oldest first.
 #[derive(Debug)]
 pub(super) struct Ages(VecDeque<(u64, Instant)>);
 
 impl Ages {
-    /// Of a store that is at `index` now; what was before is as old as that.
+    /// For a store at `index`. Earlier events count from now, too.
     pub(super) fn since(index: u64, now: Instant) -> Ages {
         Ages(VecDeque::from([(index, now)]))
     }
 
-    /// The store is at `index`, and its history begins at `oldest`.
+    /// Records that the store is at `index`, and its history begins at `oldest`.
     pub(super) fn note(&mut self, index: u64, oldest: u64, now: Instant) {
-        // Of the notes before the oldest event none is needed.
+        // Records before the oldest event are not needed.
         while self.0.front().is_some_and(|(noted, _)| *noted < oldest) {
             self.0.pop_front();
         }
@@ -43,7 +44,7 @@ impl Ages {
         }
     }
 
-    /// How old the event at `index` is at least; nothing if it is newer than the last note, or there is none.
+    /// The least age of the event at `index`; zero if it is newer than the last record, or there is no event.
     pub(super) fn of(&self, index: u64, now: Instant) -> Duration {
         let first = self.0.partition_point(|(noted, _)| *noted < index);
         match self.0.get(first) {

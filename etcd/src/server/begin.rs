@@ -1,8 +1,8 @@
-//! How a member without data begins: it founds a cluster with the others that are listed, found by discovery or in
-//! the DNS, or it joins a cluster that runs.
+//! How a member without data begins: it founds a cluster with the members of a list, of discovery or of the
+//! DNS, or it joins a running cluster.
 //!
-//! All that can be refused is refused here, before anything is written: after its log is there a member is who it
-//! is, and the settings for the first start are not looked at again.
+//! All checks happen here, before anything is written: once its log exists a member keeps its identity, and the
+//! settings for the first start are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,39 +24,39 @@ use crate::discovery::{self, DiscoveryError, DiscoveryService, SrvClusterError};
 use crate::log::{self, Level, LogLine};
 use crate::peers::info::{self, InfoError, RemoteCluster};
 
-/// How long another member may take to say whether it knows this one from before.
+/// How long another member may take to answer whether this one has started before.
 const BOOTSTRAPPED_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long another member may take to tell who is in the cluster.
+/// How long another member may take to list the members of the cluster.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Why a running cluster is not the one that is listed.
+/// The text of the error if a running cluster differs from the list.
 const UNMATCHED: &str = "unmatched member while checking PeerURLs";
 
 mod peers;
 
-/// What is to be made in the data dir, or that it is there.
+/// How a member begins.
 pub(super) enum Beginning {
-    /// The log tells all.
+    /// It has a log, which holds everything.
     Restart,
-    /// A new cluster.
+    /// It founds a new cluster.
     Found(Founding),
-    /// A cluster that runs.
+    /// It joins a running cluster.
     Join(Joining),
 }
 
-/// What the log of a new cluster begins with, on every one of its members alike.
+/// The first log entries of a new cluster, equal for all its members.
 pub(super) struct Founding {
     pub(super) id: MemberId,
     pub(super) cluster_id: ClusterId,
-    /// The members, for the log of this program.
+    /// The members, for the log lines.
     pub(super) cluster: InitialCluster,
     /// Adds the members.
     pub(super) entries: Vec<pb::Entry>,
     pub(super) state: pb::HardState,
 }
 
-/// Who a member is that joins, and who is there.
+/// The identity of a joining member, and the other members.
 pub(super) struct Joining {
     pub(super) id: MemberId,
     pub(super) cluster_id: ClusterId,
@@ -112,7 +112,7 @@ pub(super) enum BeginError {
     UrlsTaken { urls: String, id: MemberId },
 }
 
-/// What did not work, and what the log says about it.
+/// An error of discovery, and its log lines.
 #[derive(Debug)]
 pub(super) struct DiscoveryFailure {
     pub(super) source: DiscoveryError,
@@ -120,7 +120,7 @@ pub(super) struct DiscoveryFailure {
 }
 
 impl BeginError {
-    /// What the log says before the process ends with status 1.
+    /// The log lines before the process ends with status 1.
     pub(super) fn lines(&self) -> Vec<LogLine> {
         match self {
             BeginError::Settings(error) => error.lines(),
@@ -129,14 +129,14 @@ impl BeginError {
         }
     }
 
-    /// Whether the discovery service has as many members as it wants: this process may be a proxy for them.
+    /// Whether the discovery service has enough members: this process may be a proxy for them.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, BeginError::Discovery(failed) if matches!(failed.source, DiscoveryError::Full))
     }
 }
 
-/// The first members as far as they are known before anything is asked of them: listed, named by a domain, or
-/// this one alone. Nobody for a member that has a log: it needs no list.
+/// The first members as far as they are known without asking them: listed, named by a domain, or this one
+/// alone. Empty for a member that has a log: it needs no list.
 pub(super) async fn first_members<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -151,8 +151,8 @@ pub(super) async fn first_members<D: Disk>(
     }
 }
 
-/// Decides how a member begins, from `cluster`, what it has on disk, and what others say. Writes nothing but its
-/// registration at a discovery service; may wait there for as long as it takes others to come.
+/// Decides how a member begins, from `cluster`, its disk, and the answers of others. Writes nothing but its
+/// registration at a discovery service; may wait there until enough others have registered.
 pub(super) async fn begin<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -181,7 +181,7 @@ pub(super) async fn begin<D: Disk>(
     Ok(begun?)
 }
 
-/// Finds the others again for a member that had joined, and was stopped before it heard anything from them.
+/// Finds the other members again for a joined member that was stopped before it received anything from them.
 pub(super) async fn remember_others<D: Disk>(
     disk: &D,
     opened: &mut Opened<D>,
@@ -213,7 +213,7 @@ async fn found(config: &Config, cluster: InitialCluster, dialer: &Dialer) -> Res
     let mut founding = Founding::new(config, cluster)?;
     let others = urls_of_others(config, &founding.cluster);
     if let Some(remote) = info::members_if_there(dialer, &others, BOOTSTRAPPED_TIME_MAX).await {
-        // It has had a log, and may have voted: under this id it must not begin again.
+        // It has had a log, and may have voted: it must not start again with this id.
         let known = remote.members.iter().find(|peer| peer.id == founding.id);
         if known.is_some_and(|peer| !peer.client_urls.is_empty()) {
             return Err(BeginError::Bootstrapped(founding.id));
@@ -241,7 +241,7 @@ async fn discover(
 }
 
 impl Founding {
-    /// The beginning of a cluster. No two of its URLs are the same.
+    /// The founding of a cluster. Its URLs must be distinct.
     pub(super) fn new(config: &Config, cluster: InitialCluster) -> Result<Founding, BeginError> {
         let token = &config.initial_cluster_token;
         let mut members: Vec<(MemberId, &str, Vec<String>)> = cluster
@@ -300,8 +300,8 @@ async fn join(config: &Config, cluster: &InitialCluster, dialer: &Dialer) -> Res
     Ok(Joining { id, cluster_id, remotes })
 }
 
-/// Finds each listed member in the running cluster by its URLs: there are as many, and each has all the URLs of
-/// one. Gives the id that the cluster has for this member.
+/// Finds each listed member in the running cluster by its URLs. Both must have the same number of members, with
+/// the same URLs. Returns the id of this member.
 fn match_members(
     config: &Config,
     cluster: &InitialCluster,
@@ -334,8 +334,8 @@ fn match_members(
     own.ok_or_else(|| format!("{UNMATCHED}: {source} does not list {}", config.name))
 }
 
-/// Whether at least one of the others says that its cluster speaks a version of ours, and nobody says otherwise.
-/// Who cannot be asked does not count: another member may be down when this one comes.
+/// Whether at least one other member reports a supported cluster version, and none reports another one. Members
+/// that do not answer are ignored: one may be down when this one joins.
 async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
     let mut any_version = false;
     for peer in others {
@@ -394,11 +394,11 @@ fn remote_urls(remote: &RemoteCluster) -> Vec<Url> {
 async fn resolve(config: &Config, cluster: &InitialCluster) -> BTreeMap<String, IpAddr> {
     let listed = cluster.get(&config.name).into_iter().flatten();
     let advertised = config.advertise_peer_urls.iter();
-    // Nothing needs to be looked up where the texts are the same.
+    // Equal texts need no look-up.
     if config.discovery.is_some() { BTreeMap::new() } else { resolve_all(listed.chain(advertised)).await }
 }
 
-/// The first address of each host that is a name; what cannot be resolved is left out.
+/// The first address of each host name; names that cannot be resolved are left out.
 async fn resolve_all<'a>(urls: impl Iterator<Item = &'a Url>) -> BTreeMap<String, IpAddr> {
     let mut addresses = BTreeMap::new();
     for url in urls {
@@ -424,7 +424,7 @@ async fn resolve_all<'a>(urls: impl Iterator<Item = &'a Url>) -> BTreeMap<String
     addresses
 }
 
-/// A cluster as the original's errors show it.
+/// The cluster as in the original's errors.
 fn as_go_prints(remote: &RemoteCluster) -> String {
     let mut out = format!("{{ClusterID:{} Members:[", remote.cluster_id);
     for (number, peer) in remote.members.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The only place that asks what time it is.
+//! The only place that reads the clock.
 #![expect(clippy::disallowed_methods, reason = "this file is the clock")]
 
 use std::sync::LazyLock;
@@ -18,12 +18,12 @@ pub fn now() -> UnixNanos {
 
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The moment now, counted from the first time that anybody asked.
+/// The current moment, counted from the first call.
 pub(super) fn moment() -> Moment {
     moment_of(Instant::now())
 }
 
-/// When that was, on the same clock.
+/// This instant as a moment of the same clock.
 pub(super) fn moment_of(instant: Instant) -> Moment {
     Moment::after(instant.saturating_duration_since(*BEGINNING))
 }

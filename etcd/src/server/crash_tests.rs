@@ -1,5 +1,5 @@
-//! A member on a disk that forgets what was not synced. Whatever was acknowledged before the power failed is there
-//! afterwards; and the check notices a member that acknowledges too early.
+//! A member on a disk that forgets what was not synced. Everything that was acknowledged before the power
+//! failed must exist afterwards; and the check must notice a member that acknowledges too early.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,10 +27,10 @@ enum Acknowledge {
     BeforeSync,
 }
 
-/// Keys and values that a client was told are safe.
+/// Acknowledged keys and values.
 type Acked = BTreeMap<String, String>;
 
-/// The power failed. Nothing else may go wrong.
+/// The power failed. No other error may happen.
 struct PowerFailed;
 
 const SNAPSHOT_COUNT: u64 = 20;
@@ -46,7 +46,7 @@ fn config() -> Config {
     }
 }
 
-/// One life of a member, from its start to a power failure or until it has written enough.
+/// One run of a member, from its start to a power failure or until it has written enough.
 struct Life {
     opened: OpenMember,
     acknowledge: Acknowledge,
@@ -96,7 +96,7 @@ impl Life {
         self.pending.insert(id, (key, value));
     }
 
-    /// Does all that the member asks for.
+    /// Carries out the member's outputs.
     fn turn(&mut self, acked: &mut Acked) -> Result<(), PowerFailed> {
         let OpenMember { member, files } = &mut self.opened;
         while let Some(output) = member.poll() {
@@ -146,7 +146,7 @@ impl Life {
     }
 }
 
-/// What is left where a start was taken out.
+/// A placeholder for a start that was taken out.
 fn nothing() -> node::member::Start {
     node::member::Start {
         id: shared::id::MemberId(0),
@@ -160,7 +160,7 @@ fn nothing() -> node::member::Start {
     }
 }
 
-/// Several lives on one disk, each ended by a power failure; the keys that are missing at the end.
+/// Several runs on one disk, each ended by a power failure; returns the keys that are missing at the end.
 fn lost(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let disk = SimDisk::new(seed);
@@ -186,7 +186,7 @@ fn lost(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
     };
     let missing = acked.iter().filter(|(key, value)| {
         let found = life.opened.files.store.get(format!("/1/{key}").as_bytes(), false, false);
-        // A later write that nobody was told of may have survived too.
+        // A later write without an acknowledgement may have survived too.
         let found = found.ok().and_then(|event| event.node().value().map(<[u8]>::to_vec));
         found.is_none_or(|found| number(&found) < number(value.as_bytes()))
     });

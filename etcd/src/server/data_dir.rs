@@ -1,4 +1,4 @@
-//! What is in a data dir, before anything in it is opened.
+//! The layout of a data dir, checked before anything in it is opened.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use shared::wal::{self, WalError};
 use super::log_location::{self, LogLocationError};
 use crate::log;
 
-/// Where a member keeps its files.
+/// The paths of a member's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The data dir itself.
@@ -18,36 +18,36 @@ pub struct Layout {
     pub member: PathBuf,
     /// Snapshots.
     pub snap: PathBuf,
-    /// The log; elsewhere with `-wal-dir`.
+    /// The log; another folder with `-wal-dir`.
     pub wal: PathBuf,
 }
 
 /// Why a data dir cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// The disk refuses.
+    /// The disk fails.
     #[error("cannot access data directory: {0}")]
     Disk(#[from] DiskError),
     /// The log's folder cannot be read.
     #[error("{0}")]
     Wal(#[from] WalError),
-    /// The log is not where it should be.
+    /// The log is not at its location.
     #[error("{0}")]
     Log(#[from] LogLocationError),
-    /// Something else stands at its path.
+    /// Its path is not a directory.
     #[error("error listing data dir: {} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// It cannot be both.
+    /// It holds a member and a proxy.
     #[error("invalid datadir. Both member and proxy directories exist.")]
     Both,
-    /// A proxy's, where a member is to be started.
+    /// It is a proxy's, and a member was to be started.
     #[error(
         "the data directory {} is that of a proxy, which never becomes a member: remove the directory to start \
          a member in it",
         .0.display()
     )]
     Proxy(PathBuf),
-    /// Written with the v3 API switched on.
+    /// It holds data of the v3 API.
     #[error(
         "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
          version would lose. It is written by etcd 3.x, or by 2.3 with that API: start it with the etcd that wrote it. Its v2 \
@@ -57,7 +57,7 @@ pub enum DataDirError {
     V3(PathBuf),
 }
 
-/// What has been started in a data dir.
+/// What was started in a data dir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// A member.
@@ -66,11 +66,10 @@ pub enum Role {
     Proxy,
 }
 
-/// Looks what has been started in a data dir: once a proxy always a proxy, and the same for a member. `None` for
-/// nothing yet, and for a dir that is not there.
+/// What was started in a data dir: it never changes from proxy to member or back. `None` for nothing yet, and
+/// for a missing dir.
 ///
-/// # Errors
-/// If both have been, and if no directory stands there.
+/// If it holds both, or is not a directory.
 pub fn role_of<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Role>, DataDirError> {
     check_is_dir(disk, data_dir)?;
     let is_there = |name: &str| disk.kind(&data_dir.join(name)).map(|kind| kind.is_some());
@@ -83,7 +82,7 @@ pub fn role_of<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Role>, DataD
 }
 
 impl Layout {
-    /// The layout of a data dir, with the log elsewhere if `wal_dir` is given.
+    /// The layout of a data dir, with the log in `wal_dir` if that is given.
     pub fn new(data_dir: &Path, wal_dir: Option<&Path>) -> Layout {
         let member = data_dir.join("member");
         Layout {
@@ -94,23 +93,23 @@ impl Layout {
         }
     }
 
-    /// Whether a member has ever been started on it.
+    /// Whether a member was ever started in it.
     pub fn has_log<D: Disk>(&self, disk: &D) -> Result<bool, WalError> {
         wal::exists(disk, &self.wal)
     }
 }
 
-/// Checks that nothing but a directory stands where the data dir is or will be.
+/// Checks that the path of the data dir is a directory or missing.
 pub(super) fn check_is_dir<D: Disk>(disk: &D, data_dir: &Path) -> Result<(), DataDirError> {
     match disk.kind(data_dir) {
         Ok(Some(Kind::File | Kind::Other)) => Err(DataDirError::NotADirectory(data_dir.to_owned())),
-        // Whatever else is wrong shows when it is made or written.
+        // Other errors appear when it is created or written.
         _ => Ok(()),
     }
 }
 
-/// Checks that the data dir is that of a member, or of nobody yet, that it can be written, and makes what is
-/// missing. A dir of 2.0.0's first layout is brought up to date.
+/// Checks that the data dir is a member's or new, and writable, and creates missing folders. A dir with 2.0.0's
+/// first layout is converted.
 pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirError> {
     disk.create_dir_all(&layout.data)?;
     touch(disk, &layout.data)?;
@@ -140,7 +139,7 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
     log_location::check(disk, layout)
 }
 
-/// Tells the log what is in a data dir that does not belong there.
+/// Logs unknown files in a data dir.
 pub(crate) fn warn_of_unknown_files(names: &[OsString], data_dir: &Path) {
     let known = ["member", "proxy", "snap", "wal", ".touch"];
     for name in names.iter().filter(|name| !known.iter().any(|known| name == known)) {
@@ -153,11 +152,11 @@ pub(crate) fn warn_of_unknown_files(names: &[OsString], data_dir: &Path) {
     }
 }
 
-/// 2.0.0's release candidates kept `snap` and `wal` in the data dir itself. A move that a crash cut short is finished;
-/// nothing is put over what is below `member`.
+/// Moves `snap` and `wal` below `member`: 2.0.0's release candidates kept them in the data dir itself. A move
+/// that a crash interrupted is completed; existing files below `member` are not replaced.
 fn move_below_member<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
     disk.create_dir_all(&layout.member)?;
-    // The log goes last: until it is there, a restart finds the old layout or finishes the move.
+    // The log is moved last: until then a restart finds the old layout or completes the move.
     for name in ["snap", "wal"] {
         let (from, to) = (layout.data.join(name), layout.member.join(name));
         let is_free = match disk.kind(&to)? {
@@ -177,7 +176,7 @@ fn move_below_member<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError
     Ok(())
 }
 
-/// Makes and removes an empty file, to know early that the dir can be written.
+/// Creates and removes an empty file, to know early that the dir is writable.
 fn touch<D: Disk>(disk: &D, dir: &Path) -> Result<(), DiskError> {
     let path = dir.join(".touch");
     debug_assert_eq!(parent_of(&path), dir);

@@ -1,9 +1,9 @@
-//! What a member cannot go on after.
+//! Errors that stop a member.
 
 use shared::snap::SnapError;
 use shared::wal::WalError;
 
-/// An error that ends the member: it cannot keep what it has promised to keep.
+/// An error that stops the member: it could no longer keep acknowledged data.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fatal {
     /// The log cannot be written, or is no longer where it was.
@@ -12,7 +12,7 @@ pub(super) enum Fatal {
     /// A snapshot cannot be saved.
     #[error(transparent)]
     Snapshot(#[from] SnapError),
-    /// A part of the program has come to an end that it should not have.
+    /// A part of the program has panicked.
     #[error("{0} panicked")]
     Panicked(&'static str),
 }

@@ -1,4 +1,4 @@
-//! What the HTTP side holds of the running member.
+//! The running member, for the HTTP side.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,42 +26,43 @@ use crate::log;
 use crate::metrics::{HistoryReach, MemberFigures, PeerStats};
 use crate::peers::Transport;
 
-/// Calls that wait for the member's loop. Beyond it callers wait for room: clients feel back-pressure.
+/// Requests that wait for the member's loop. When it is full callers wait: that is the back-pressure for
+/// clients.
 pub(super) const CALLS_WAITING_MAX: usize = 16 * 1024;
 
-/// The running member, as those see it who answer clients. Cheap to clone.
+/// The running member, for the code that answers clients. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     inner: Arc<Inner>,
 }
 
-/// What the loop and the handles share.
+/// The state that the loop and the handles share.
 pub(super) struct Inner {
     pub(super) id: MemberId,
     pub(super) cluster_id: ClusterId,
     pub(super) name: String,
-    /// Whether changes that could cost the majority are refused.
+    /// Whether changes of the members that could cost the majority are refused.
     pub(super) strict_reconfig: bool,
     pub(super) store: RwLock<Store>,
-    /// Whether the store says that auth is on.
+    /// Whether auth is on, as in the store.
     pub(super) auth: SharedAuthSwitch,
     pub(super) membership: ArcSwap<Membership>,
     pub(super) status: SharedStatus,
     pub(super) progress: Mutex<Vec<Progress>>,
     pub(super) loop_requests: mpsc::Sender<LoopRequest>,
-    /// How often the store or the loop was asked since the last batch was written: whether anybody would have
-    /// to wait for a sync on the main thread.
+    /// Accesses to the store or the loop since the last batch was written: whether other requests would have to
+    /// wait for a sync on the main thread.
     pub(super) requests_since_write: AtomicU64,
-    /// When the process started, and when it last became, or got, a leader.
+    /// When the process started, and when the leader last changed.
     pub(super) started: UnixNanos,
     pub(super) leader_since: AtomicU64,
-    /// When the store was at which index, as far back as its history reaches.
+    /// When the store was at which index, as far back as its history goes.
     pub(super) ages: Mutex<Ages>,
-    /// The way to the other members.
+    /// The connections to the other members.
     pub(super) transport: Transport,
 }
 
-/// The member's status, readable without asking its loop.
+/// The member's status, readable without the loop.
 #[derive(Default)]
 pub(super) struct SharedStatus {
     leader: AtomicU64,
@@ -72,7 +73,7 @@ pub(super) struct SharedStatus {
     role: AtomicU64,
     alone: AtomicBool,
     current: AtomicBool,
-    /// The leader of a cluster of one: what it has applied is all that was ever acknowledged.
+    /// It leads a cluster of one: everything ever acknowledged is applied.
     reads_are_current: AtomicBool,
 }
 
@@ -89,7 +90,7 @@ impl SharedStatus {
         self.reads_are_current.store(status.alone && status.current, Ordering::Release);
     }
 
-    /// Whether what is applied is all that was ever acknowledged, because nobody else could have.
+    /// Whether everything ever acknowledged is applied, because this is the only member.
     fn reads_are_current(&self) -> bool {
         self.reads_are_current.load(Ordering::Acquire)
     }
@@ -114,13 +115,13 @@ impl SharedStatus {
     }
 }
 
-/// What the loop is asked for.
+/// A request to the loop.
 pub(super) enum LoopRequest {
-    /// Something of the node.
+    /// A call of the node.
     Call(Call<Caller>),
     /// The lowest version of all members, `None` if one of them did not answer.
     LowestVersion(Option<Version>),
-    /// To be told that the loop turns.
+    /// Answered at once: shows that the loop runs.
     Ping(oneshot::Sender<()>),
 }
 
@@ -129,12 +130,12 @@ impl Handle {
         Handle { inner }
     }
 
-    /// This member.
+    /// This member's id.
     pub fn id(&self) -> MemberId {
         self.inner.id
     }
 
-    /// How the member is, in a line for people.
+    /// The state of the member, in a line for people.
     pub(super) fn summary(&self) -> String {
         let (status, members) = (self.status(), self.members().members.len());
         match (status.leader.0, status.role) {
@@ -168,16 +169,16 @@ impl Handle {
         answer.await.unwrap_or(Err(SubmitError::Unavailable(Unavailable::Stopped)))
     }
 
-    /// Returns once the member's loop has taken this call, and not while it hangs.
+    /// Returns once the member's loop has answered, so not while it hangs.
     pub(super) async fn ping(&self) {
         let (reply, answer) = oneshot::channel();
         if self.inner.loop_requests.send(LoopRequest::Ping(reply)).await.is_err() || answer.await.is_err() {
-            // The loop has ended; whoever waits for its end says so.
+            // The loop has ended; its owner reports that.
             std::future::pending().await
         }
     }
 
-    /// Refuses a change that could cost the majority, if that is wished.
+    /// Refuses a change that could cost the majority, if the settings say so.
     fn check_started(
         &self,
         what: &str,
@@ -193,7 +194,7 @@ impl Handle {
     }
 
     async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
-        // No member has it, and no entry of the log may name it.
+        // No member has the id 0, and no entry of the log may contain it.
         if change.member.0 == 0 {
             return Err(ChangeError::Refused(ConfigureError::IdNotFound));
         }

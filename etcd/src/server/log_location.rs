@@ -1,11 +1,11 @@
-//! Where a member's log is, and why a start without one may have to be refused.
+//! The location of a member's log, and when a start without a log is refused.
 //!
-//! A data dir whose log is not where it is looked for must not be taken for a new one: the member would begin empty,
-//! acknowledge writes, and find the old log again at a later start.
+//! A data dir whose log is not found must not be treated as new: the member would start empty, acknowledge
+//! writes, and find the old log at a later start.
 //!
-//! With `-wal-dir` the log is outside the data dir, often on a disk of its own; and a disk may be mounted on `member/wal`.
-//! A note in `member/wal-dir` says where the log is. It is written after the log was made and before anything is
-//! acknowledged. Other releases pass over it.
+//! With `-wal-dir` the log is outside the data dir, often on a disk of its own; and a disk may be mounted on
+//! `member/wal`. The file `member/wal-dir` records the location of the log. It is written after the log was
+//! created and before anything is acknowledged. Other releases ignore it.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -16,17 +16,17 @@ use shared::wal::SegmentName;
 
 use super::data_dir::{DataDirError, Layout};
 
-/// The note's name in the folder of the member.
+/// The file with the location, in the folder of the member.
 const LOCATION_FILE: &str = "wal-dir";
 /// The log's usual name in that folder.
 const USUAL_NAME: &str = "wal";
-/// More than any path takes.
+/// More than the length of any path.
 const LOCATION_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Why the log that is there, or is not there, cannot be used.
+/// Why a log is missing or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogLocationError {
-    /// Snapshots without the log that belongs to them.
+    /// There are snapshots, but no log.
     #[error(
         "{snap} holds snapshots, but there is no log in {wal}: a start would begin an empty member beside them. If the \
          log is elsewhere, mount its disk or name its directory with -wal-dir. If it is lost and this is the only \
@@ -37,14 +37,14 @@ pub enum LogLocationError {
         data = data.display()
     )]
     SnapshotsWithoutLog {
-        /// Where they are.
+        /// The folder of the snapshots.
         snap: PathBuf,
-        /// Where the log should be.
+        /// The expected location of the log.
         wal: PathBuf,
         /// The data dir.
         data: PathBuf,
     },
-    /// The log was in another directory, and there is none any more.
+    /// The recorded location has no log any more.
     #[error(
         "the log of {data} was in {recorded}, and there is none now: a start would begin an empty member. Mount the disk \
          of {recorded}, or name the directory where the log is now with -wal-dir. To begin anew, remove {data}",
@@ -52,12 +52,12 @@ pub enum LogLocationError {
         data = data.display()
     )]
     Missing {
-        /// Where it was.
+        /// The recorded location.
         recorded: PathBuf,
         /// The data dir.
         data: PathBuf,
     },
-    /// The log is in another directory than the one that the flags name.
+    /// The log is in another directory than the flags name.
     #[error(
         "there is no log in {wanted}, but one in {found}: {advice}",
         wanted = wanted.display(),
@@ -65,14 +65,14 @@ pub enum LogLocationError {
         advice = advice(found, *is_default)
     )]
     OtherDirectory {
-        /// Where the flags say that it is.
+        /// The location by the flags.
         wanted: PathBuf,
-        /// Where it is.
+        /// The location of the log.
         found: PathBuf,
-        /// Whether it is where it is without `-wal-dir`.
+        /// Whether that is the location without `-wal-dir`.
         is_default: bool,
     },
-    /// Two logs, and nothing tells which one goes on.
+    /// There are two logs, and it is unknown which one is current.
     #[error(
         "there are two logs, in {used} and in {other}, and only one can be that of {data}: move the older one away \
          (etcd-dump {data} -wal-dir DIR shows what is in them)",
@@ -81,14 +81,14 @@ pub enum LogLocationError {
         data = data.display()
     )]
     TwoLogs {
-        /// The one that the flags name.
+        /// The log that the flags name.
         used: PathBuf,
-        /// The other one.
+        /// The other log.
         other: PathBuf,
         /// The data dir.
         data: PathBuf,
     },
-    /// A link whose target is missing.
+    /// A symbolic link without a target.
     #[error("{} is a symbolic link to nothing: mount the disk that it points to, or correct it", .0.display())]
     Dangling(PathBuf),
 }
@@ -101,7 +101,7 @@ fn advice(found: &Path, is_default: bool) -> String {
     }
 }
 
-/// Checks that the log is where it is looked for, and is the only one; or that there has never been one.
+/// Checks that the only log is where the flags say, or that there has never been one.
 pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirError> {
     let default = layout.member.join("wal");
     let recorded = read_location(disk, layout)?;
@@ -125,7 +125,7 @@ pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirErr
     if is_dangling(disk, &layout.wal)? {
         return Err(LogLocationError::Dangling(layout.wal.clone()).into());
     }
-    // The first layout of 2.0 kept them in the data dir itself.
+    // The first layout of 2.0 kept snapshots in the data dir itself.
     for snap in [&layout.snap, &layout.data.join("snap")] {
         if holds_snapshots(disk, snap)? {
             let (snap, wal, data) = (snap.clone(), layout.wal.clone(), layout.data.clone());
@@ -138,7 +138,8 @@ pub(super) fn check<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirErr
     }
 }
 
-/// Notes where the log is; of its usual place only the name, as the data dir may be moved. The log is there already.
+/// Records the location of the existing log. The usual location is recorded by its name only, as the data dir
+/// may be moved.
 pub(super) fn write_location<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DiskError> {
     let path = layout.member.join(LOCATION_FILE);
     let usual = layout.member.join(USUAL_NAME);
@@ -167,11 +168,11 @@ fn read_location<D: Disk>(disk: &D, layout: &Layout) -> Result<Option<PathBuf>, 
         text.pop();
     }
     let path = PathBuf::from(OsString::from_vec(text));
-    // What is not absolute is in the folder of the member.
+    // A relative path is below the folder of the member.
     Ok((!path.as_os_str().is_empty()).then(|| layout.member.join(path)))
 }
 
-/// Whether two paths lead to one folder.
+/// Whether two paths are the same folder.
 fn is_same<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
     one == other
         || match (disk.canonical(one), disk.canonical(other)) {
@@ -180,13 +181,12 @@ fn is_same<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
         }
 }
 
-/// Whether a folder that the flags do not name holds a log. One that cannot be read does not.
+/// Whether a folder holds a log; false if it cannot be read.
 fn holds_segments<D: Disk>(disk: &D, dir: &Path) -> bool {
     disk.list(dir).is_ok_and(|names| names.iter().any(|name| SegmentName::parse(name).is_some()))
 }
 
-/// Whether a folder holds snapshots, good or set aside, or what is left of one that was being saved: none is begun
-/// before there is a log.
+/// Whether a folder holds snapshots, valid, broken or incomplete: none is begun before there is a log.
 fn holds_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
     match disk.list(dir) {
         Ok(names) => Ok(names
@@ -197,7 +197,7 @@ fn holds_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
     }
 }
 
-/// Whether a path has a name that leads to nothing.
+/// Whether a path is a symbolic link without a target.
 fn is_dangling<D: Disk>(disk: &D, path: &Path) -> Result<bool, DiskError> {
     let (Some(name), None) = (path.file_name(), disk.kind(path)?) else { return Ok(false) };
     match disk.list(parent_of(path)) {

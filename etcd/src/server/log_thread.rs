@@ -1,4 +1,4 @@
-//! The thread that writes the log: the only one that waits for the disk on behalf of clients.
+//! The thread that writes the log. It waits for the disk, so that the main thread does not.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,44 +16,44 @@ use tokio::sync::oneshot;
 use crate::log;
 use crate::metrics::Metrics;
 
-/// After so long without work, what nobody waits for is written too: the last commit index. A backup, or a start
-/// that is forced, goes by it.
+/// After this time without work the last commit index is written too, though no request waits for it: a backup
+/// or a forced start reads it.
 const IDLE_TIME: Duration = Duration::from_millis(20);
 
-/// While nothing is written, the segments are looked for as often as this.
+/// How often the segments are checked while nothing is written.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Segments that were removed are written back so long after that was noticed: whoever removes the whole directory is
-/// done by then, and nothing is written.
+/// The delay between noticing removed segments and writing them back: if the whole directory is being removed,
+/// it is gone by then, and nothing is written.
 const WRITE_BACK_DELAY: Duration = Duration::from_millis(500);
 
-/// A sync that takes longer is better waited for on the thread.
+/// The longest sync that the main thread waits for; a slower disk is left to the log's thread.
 const INLINE_SYNC_MAX: Duration = Duration::from_millis(1);
 
-/// More than a record of the log takes beside the data of its entry.
+/// More than the bytes of a record beside the data of its entry.
 const RECORD_BYTES: usize = 128;
 
-/// What the thread is asked to do, in this order.
+/// A job for the log's thread. Jobs are done in order.
 pub(super) enum Job {
-    /// Write a batch; tell when it is durable.
+    /// Write a batch; the outcome comes when it is durable.
     Write(Batch),
-    /// Mark in the log that a snapshot is about to be saved; tell when that is durable.
+    /// Write the record of a snapshot that will be saved; the outcome comes when it is durable.
     MarkSnapshot(pb::WalSnapshot),
-    /// The same for one that another member sent; who waits for it is told directly, also what the disk refused.
+    /// Write the record of a received snapshot; the result goes to this sender.
     MarkReceived(pb::WalSnapshot, oneshot::Sender<Result<(), WalError>>),
-    /// Segments that hold only entries below the index may go.
+    /// Release the segments that hold only entries below the index.
     Release(u64),
 }
 
-/// What the thread has to say.
+/// The outcome of a job.
 pub(super) enum LogOutcome {
-    /// This batch and all before it are in the log, and durable if it asked for that, since then.
+    /// This batch and all earlier ones are written; since this time, if it must be synced, also durable.
     Written(Batch, Instant),
-    /// The mark is durable.
+    /// The record of the snapshot is durable.
     Marked(pb::WalSnapshot),
-    /// Segments were let go.
+    /// The segments were released.
     Released,
-    /// The disk refused; nothing more is written.
+    /// The disk failed; nothing more is written.
     Failed(WalError),
 }
 
@@ -62,11 +62,11 @@ pub(super) struct LogThread<D: Disk> {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     writer: Arc<Mutex<Writer<D>>>,
-    /// Jobs that the thread has not answered yet.
+    /// Jobs without an outcome yet.
     under_way: usize,
 }
 
-/// The log with what is appended to it but not synced.
+/// The log, and the times of its last sync.
 struct Writer<D: Disk> {
     wal: Wal<D>,
     metrics: Arc<Metrics>,
@@ -96,7 +96,7 @@ impl<D: Disk> LogThread<D> {
         Ok(LogThread { jobs: Some(jobs), thread: Some(thread), writer, under_way: 0 })
     }
 
-    /// Hands a job over. A thread that has ended said why by [`LogOutcome::Failed`].
+    /// Sends a job to the thread. If the thread has ended, it has sent [`LogOutcome::Failed`].
     pub(super) fn send(&mut self, job: Job) {
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;
@@ -104,26 +104,26 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Hands over a job that is not answered by a [`LogOutcome`].
+    /// Sends a job that has no [`LogOutcome`].
     pub(super) fn send_uncounted(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(job);
         }
     }
 
-    /// Jobs that the thread has not answered yet.
+    /// Jobs without an outcome yet.
     pub(super) fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// A job was answered.
+    /// The loop has received the outcome of a job.
     pub(super) fn answered(&mut self) {
         self.under_way -= 1;
     }
 
-    /// Writes and syncs a batch here and now, which saves two changes of thread: for a caller that has nothing
-    /// else to do. None if the thread is at work or the disk was slow the last time; then it is to be sent.
-    /// Tells when the batch was durable.
+    /// Writes and syncs a batch on the calling thread, which saves two thread switches when there is no other
+    /// work. Returns the time since which it is durable, or `None` if the thread is busy or the last sync was
+    /// slow: then the batch must be sent.
     pub(super) fn write_now(&self, batch: &Batch) -> Option<Result<Instant, WalError>> {
         if self.under_way > 0 {
             return None;
@@ -132,7 +132,7 @@ impl<D: Disk> LogThread<D> {
         if writer.last_sync > INLINE_SYNC_MAX {
             return None;
         }
-        // A new segment may have to wait for a descriptor, which the caller's thread frees.
+        // A new segment may have to wait for a descriptor, which only the calling thread can free.
         let bytes =
             batch.entries().map(|entry| entry.data.map_or(0, <[u8]>::len) + RECORD_BYTES).sum::<usize>();
         if writer.wal.ends_segment_after(bytes + RECORD_BYTES) {
@@ -146,7 +146,7 @@ impl<D: Disk> LogThread<D> {
         Some(result.map(|()| writer.synced))
     }
 
-    /// Waits until all is written and the log closed.
+    /// Waits until everything is written and the log is closed.
     pub(super) fn close(mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take()
@@ -169,8 +169,8 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-/// Before the process ends because segments were removed under it: what was acknowledged is in them, and is readable
-/// only as long as they are open here.
+/// Writes removed segments back before the process ends: they hold acknowledged entries, and are readable only
+/// while they are open here.
 fn save_displaced<D: Disk>(wal: &Wal<D>, error: &WalError) {
     if !error.is_displaced() {
         return;
@@ -190,7 +190,8 @@ fn save_displaced<D: Disk>(wal: &Wal<D>, error: &WalError) {
     }
 }
 
-/// Takes all that waits, writes it in one piece, syncs once, answers all. Ends when the sender is gone.
+/// Takes all waiting jobs, writes them together, syncs once, and sends the outcomes. Ends when the sender is
+/// dropped.
 fn run<D: Disk>(
     writer: &Mutex<Writer<D>>,
     jobs: &Receiver<Job>,
@@ -229,7 +230,7 @@ fn run<D: Disk>(
                         save_displaced(&writer.wal, error);
                     }
                     let failed = result.is_err();
-                    // Nobody listens once the server stops.
+                    // The receiver is gone once the server stops.
                     let _ = marked.send(result);
                     if failed {
                         return Ok(());
@@ -244,11 +245,11 @@ fn run<D: Disk>(
         }
         sync(&mut writer, &mut batches, done)?;
     }
-    // What nobody waited for, such as the last commit index.
+    // Records that no request waits for, such as the last commit index.
     writer.lock().wal.flush()
 }
 
-/// Waits for a job, and looks for the segments now and then. `None` when the sender is gone.
+/// Waits for a job, and checks the segments regularly. `None` when the sender is dropped.
 fn wait<D: Disk>(writer: &Mutex<Writer<D>>, jobs: &Receiver<Job>) -> Result<Option<Job>, WalError> {
     loop {
         match jobs.recv_timeout(CHECK_INTERVAL) {
@@ -268,7 +269,7 @@ fn sync<D: Disk>(
         writer.sync()?;
     }
     for batch in batches.drain(..) {
-        // Nobody listens once the server stops.
+        // The receiver is gone once the server stops.
         let _ = done.send(LogOutcome::Written(batch, writer.synced));
     }
     Ok(())

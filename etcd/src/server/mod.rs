@@ -1,5 +1,5 @@
-//! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and
-//! brings all of them to an end in the right order.
+//! The running server: opens the files, starts the member's loop, the log's thread and the listeners, and stops
+//! them in the right order.
 
 mod ages;
 mod begin;
@@ -62,33 +62,33 @@ use crate::systemd::{ServiceEnvironment, SocketsByUrl, report_status};
 use crate::tls::{self, Acceptors};
 use crate::transport::{self, ClientThreads};
 
-/// Beside twice the election timeout, what a client's request may take.
+/// The longest time for a client's request, in addition to twice the election timeout.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
-/// How often files that are no longer needed are looked for.
+/// How often files that are no longer needed are removed.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long connections may take to finish their answers once the server stops.
+/// How long connections may take to finish their responses once the server stops.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages from other members that wait for the loop. Beyond it their connections wait.
+/// Messages from other members that wait for the loop. When it is full their connections wait.
 const MESSAGES_WAITING_MAX: usize = 512;
 
-/// How a server came to its end.
+/// Why the server has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, and in order: status 0.
+    /// The member was removed; the server stopped in order: status 0.
     Removed,
-    /// The discovery service has all the members that it wants, and the settings say to be a proxy then: nothing was
-    /// written but an empty data dir.
+    /// The discovery service has enough members, and the settings say to be a proxy then: nothing was written
+    /// but an empty data dir.
     ClusterFull,
-    /// By this signal, and in order: the process ends by raising it again.
+    /// This signal stopped the server in order: the process ends by raising it again.
     Signal(i32),
-    /// By an error that was logged: status 1.
+    /// An error that was logged: status 1.
     Failed,
 }
 
-/// Runs a member until it is told to stop, is removed, or cannot go on. Errors are logged.
+/// Runs a member until a signal stops it, it is removed, or it fails. Errors are logged.
 pub fn run(config: Config, log: LogControl, service: &ServiceEnvironment) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -109,7 +109,7 @@ pub fn run(config: Config, log: LogControl, service: &ServiceEnvironment) -> Exi
     }
 }
 
-/// Tells the log why the process ends with status 1.
+/// Logs why the process ends with status 1.
 pub fn fail(why: &str) -> Exit {
     log::critical!("etcdmain", "{why}");
     Exit::Failed
@@ -167,7 +167,8 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
 
     let metrics = Arc::new(Metrics::new().with_timers(config.trace));
     let (stop, stopping) = watch::channel(false);
-    // Other members are heard until the loop has ended: a leader that stops has something to say to them.
+    // The peer port is served until the loop has ended: a leader that stops still exchanges messages with the
+    // others.
     let (stop_peers, peers_stopping) = watch::channel(false);
     let RunningMember { handle, ready, transport, mut node_loop } =
         start_member(opened, &config, dialer, metrics.clone(), stopping.clone())?;
@@ -211,8 +212,8 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
                 disk.stop_waiting();
                 stop.send_replace(true);
             }
-            // Clients are let in once all that was ever acknowledged is applied; until then they wait in the
-            // listeners' queues.
+            // Clients are accepted once everything that was ever acknowledged is applied; until then they wait
+            // in the listeners' queues.
             Ok(()) = &mut ready, if !waiting.is_empty() => {
                 for (listener, acceptor) in waiting.drain(..) {
                     connections.spawn(transport::serve(
@@ -256,7 +257,7 @@ fn falls_back(config: &Config) -> bool {
     config.discovery.as_ref().is_some_and(|discovery| discovery.fallback == Fallback::Proxy)
 }
 
-/// The threads for clients that the flags ask for, or that suit the machine.
+/// The threads for clients: as many as the flags say, or as suit the machine.
 fn client_threads(config: &Config) -> anyhow::Result<ClientThreads> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.client_threads.unwrap_or(ClientThreads::suited_to(processors));
@@ -267,7 +268,7 @@ fn client_threads(config: &Config) -> anyhow::Result<ClientThreads> {
     })
 }
 
-/// A member whose loop runs.
+/// A member with a running loop.
 struct RunningMember {
     handle: Handle,
     ready: oneshot::Receiver<()>,
@@ -360,7 +361,7 @@ impl<D: Disk> peers::SnapshotSource for SnapshotFiles<D> {
     }
 }
 
-/// One of them, while it is sent.
+/// An open snapshot, while it is sent.
 struct OpenSnapshot<F>(SnapshotData<F>);
 
 impl<F: DiskFile> peers::SnapshotBytes for OpenSnapshot<F> {
@@ -395,7 +396,7 @@ impl Network for Transport {
     }
 }
 
-/// Removes snapshots and log segments beyond the numbers to keep, for ever.
+/// Removes snapshots and log segments beyond the numbers to keep, at intervals without end.
 async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) {
     let mut rounds = tokio::time::interval(PURGE_INTERVAL);
     loop {
@@ -403,7 +404,7 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
         let (disk, layout) = (disk.clone(), layout.clone());
         let purged = tokio::task::spawn_blocking(move || {
             let mut purged = shared::snap::purge(&disk, &layout.snap, snapshots)?;
-            // A segment is no longer needed only if the snapshot that replaces it is still there.
+            // A segment is only unneeded if the snapshot that replaces it still exists.
             let newest = shared::snap::newest_index(&disk, &layout.snap)?.unwrap_or(0);
             purged.extend(shared::wal::purge(&disk, &layout.wal, wals, newest)?);
             anyhow::Ok(purged)
@@ -420,11 +421,10 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
     }
 }
 
-/// Opens the listeners of a list of URLs, but for those that the service manager opened, so that a port in use is
-/// known before anything is written.
+/// Opens the listeners of a list of URLs, except those that the service manager opened, so that a port in use
+/// is noticed before anything is written.
 ///
-/// # Errors
-/// With the URL, and with `source`, the flag or variable that it comes from.
+/// If an address cannot be listened at; the error names the URL and `source`, the flag or variable of the URL.
 pub(crate) async fn listen(
     urls: &Urls,
     source: &str,

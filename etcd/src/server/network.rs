@@ -1,4 +1,4 @@
-//! The other members, as the member's loop deals with them.
+//! The connections to other members, for the member's loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::peers::Features;
 
 /// Carries messages to other members.
 pub(super) trait Network: Send + Sync + 'static {
-    /// Sends without waiting. What cannot be sent is dropped, and told of.
+    /// Sends without waiting. A message that cannot be sent is dropped and reported.
     fn send(&self, messages: Vec<Message>);
 
-    /// Begins to talk to a member.
+    /// Connects to a member.
     fn add(&self, id: MemberId, urls: &[String]);
 
-    /// A member is elsewhere now.
+    /// A member has other peer URLs.
     fn update(&self, id: MemberId, urls: &[String]);
 
-    /// A member is none any more; it is told so when it calls.
+    /// A member was removed; it learns that when it connects.
     fn remove(&self, id: MemberId);
 
-    /// Whether a member that is connected now does not understand what ours do.
+    /// Whether a connected member does not support the extensions.
     fn lacks_extensions(&self, id: MemberId) -> bool;
 }
 
@@ -30,16 +30,16 @@ pub(super) trait Network: Send + Sync + 'static {
 pub(super) struct Links {
     own: MemberId,
     network: Arc<dyn Network>,
-    /// Whom the network talks to, and where.
+    /// The members that the network connects to, with their URLs.
     linked: BTreeMap<MemberId, Vec<String>>,
-    /// Who is a member no more.
+    /// The removed members.
     removed: BTreeSet<MemberId>,
-    /// Who has said in the log that it understands all that ours do.
+    /// Members whose attributes in the log announce all extensions.
     extended: BTreeSet<MemberId>,
 }
 
 impl Links {
-    /// Begins with the members that a joining one was told of, before the log tells of them.
+    /// Connects to `known`, the members that a joining member has learned before its log contains them.
     pub(super) fn new(own: MemberId, network: Arc<dyn Network>, known: &[Peer]) -> Links {
         let mut links = Links {
             own,
@@ -58,8 +58,8 @@ impl Links {
         self.network.send(messages);
     }
 
-    /// Tells the network what has changed since the last time. A member that begins sees the log's past go by:
-    /// whom that does not know yet is no stranger.
+    /// Updates the network to `membership`. Members that it does not contain stay connected: at a start the log
+    /// is applied from its beginning.
     pub(super) fn follow(&mut self, membership: &Membership) {
         let own = self.own;
         let ours = Features::OURS.to_string();
@@ -85,15 +85,14 @@ impl Links {
         self.linked.insert(peer.id, peer.peer_urls.clone());
     }
 
-    /// Whether a member is of our kind: it said so in the log when it started, and does not say otherwise now. What
-    /// stands in the log holds for one that is down, too; and all members go by the same.
+    /// Whether a member supports all extensions: its attributes in the log announce them, and its connection
+    /// does not deny them. The log counts for members that are down, too, and is equal for all members.
     pub(super) fn is_extended(&self, id: MemberId) -> bool {
         self.extended.contains(&id) && !self.network.lacks_extensions(id)
     }
 
-    /// Whether the member `by` can know that this one has been removed: one that has published itself in the log, or one
-    /// that a joining member was told of before it has the log. A URL that was added by mistake is neither, nor is a
-    /// stranger.
+    /// Whether the member `by` can know that this one was removed: it has published itself in the log, or this joining
+    /// member was told of it before it has the log. A stranger, or a URL that was added by mistake, is neither.
     pub(super) fn may_say_removed(&self, by: MemberId, membership: &Membership) -> bool {
         match membership.members.get(&by) {
             Some(member) => !member.name.is_empty() || !member.client_urls.is_empty(),
@@ -101,7 +100,7 @@ impl Links {
         }
     }
 
-    /// Whether all members but this one are of our kind.
+    /// Whether all other members support all extensions.
     pub(super) fn all_extended(&self) -> bool {
         self.linked.keys().all(|id| self.is_extended(*id))
     }
@@ -152,7 +151,7 @@ mod tests {
         membership.features.insert(MemberId(2), Features::OURS.to_string());
         links.follow(&membership);
         assert!(links.all_extended());
-        // What a connection says now counts for more than what the log says.
+        // The connection counts more than the log.
         put(&mut membership, 3, "c");
         membership.features.insert(MemberId(3), Features::OURS.to_string());
         links.follow(&membership);

@@ -1,4 +1,5 @@
-//! The task that owns the [`Node`]: takes what is waiting, lets the node think, carries out what it says.
+//! The task that owns the [`Node`]: it receives requests, messages and the log's outcomes, polls the node, and
+//! carries out its actions.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,25 +31,25 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::peers::Inbound;
 
-/// Calls taken in one turn. The member steps them together and the log syncs them together.
+/// Requests handled in one turn. The member proposes them together and the log syncs them together.
 const CALLS_PER_TURN_MAX: usize = 1024;
 
-/// Messages taken in one turn.
+/// Messages handled in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 
-/// How often the age of the watch history is noted.
+/// How often the age of the watch history is recorded.
 const AGE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the store and the loop are asked for one write.
+/// Accesses to the store and the loop that belong to one write.
 const REQUESTS_OF_ONE_WRITE: u64 = 1;
 
 /// The node of a server.
 pub(super) type Node = node::Node<Store, Caller>;
 
-/// What the loop works with.
+/// The parts that the loop uses to carry out actions.
 pub(super) struct LoopParts<D: Disk> {
     pub(super) log: LogThread<D>,
-    /// What its thread says.
+    /// The outcomes of its jobs.
     pub(super) log_outcomes: UnboundedReceiver<LogOutcome>,
     pub(super) snapshotter: Snapshotter<D>,
     pub(super) links: Links,
@@ -56,7 +57,7 @@ pub(super) struct LoopParts<D: Disk> {
     pub(super) dialer: Dialer,
 }
 
-/// A snapshot message and the store that it holds.
+/// A received snapshot message and its store.
 struct ParsedSnapshot {
     message: Message,
     store: Result<Store, String>,
@@ -67,10 +68,10 @@ struct ParsedSnapshot {
 pub(super) enum ExitReason {
     #[error("stopped")]
     Stopped,
-    /// A change of the members took this one out, or another member says so.
+    /// This member was removed from the cluster, or another member says so.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// The cluster has moved on to a version that this server does not speak.
+    /// The cluster's version is too new for this server.
     #[error(
         "cluster cannot be downgraded (current version: {SPOKEN} is lower than determined cluster version: {0})."
     )]
@@ -90,12 +91,12 @@ impl From<End> for ExitReason {
     }
 }
 
-/// Who waits for the node's answer. One that has gone is not told.
+/// A caller that waits for the node's answer. It may be gone by then.
 #[derive(Debug)]
 pub(super) enum Caller {
-    /// For what a command came to.
+    /// Waits for the outcome of a command.
     Submit(oneshot::Sender<Result<Event, SubmitError>>),
-    /// For a change of the members.
+    /// Waits for a change of the members.
     Configure(oneshot::Sender<Result<(), ChangeError>>),
 }
 
@@ -116,17 +117,17 @@ pub(super) struct NodeLoop<D: Disk> {
     snapshotter: Snapshotter<D>,
     publication: Publication,
     dialer: Dialer,
-    /// Told once all that was ever acknowledged here is applied.
+    /// Notified once every entry that was acknowledged here is applied.
     ready: Option<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
-    /// When the first append came that is not answered yet, if appends are timed.
+    /// When the first unanswered append message arrived, if appends are timed.
     append_received: Option<Instant>,
     next_age: Instant,
     links: Links,
-    /// Where snapshots go whose text was read.
+    /// Sends the parsed snapshots to the loop.
     parsed: UnboundedSender<ParsedSnapshot>,
     snapshots_parsed: UnboundedReceiver<ParsedSnapshot>,
-    /// What the log's thread says.
+    /// The outcomes of the log's thread.
     log_outcomes: UnboundedReceiver<LogOutcome>,
 }
 
@@ -161,8 +162,8 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
-    /// Runs until told to stop, or until the disk fails or the member is removed. Requests that wait then are
-    /// answered before it returns. `is_new` says that nobody leads the cluster yet.
+    /// Runs until it is asked to stop, the disk fails or the member is removed. Waiting requests are answered
+    /// before it returns. `is_new` says that the cluster has had no leader yet.
     pub(super) async fn run(
         mut self,
         is_new: bool,
@@ -179,7 +180,7 @@ impl<D: Disk> NodeLoop<D> {
         }
         let mut stopping = false;
         let ended = loop {
-            // Time first: it must pass under any load. Whatever wakes the loop, all that waits is taken in.
+            // Ticks first: time must pass under any load. After each wake-up all queues are drained.
             let handled = tokio::select! {
                 biased;
                 _ = ticks.tick() => {
@@ -222,7 +223,7 @@ impl<D: Disk> NodeLoop<D> {
         self.carry_out().await
     }
 
-    /// Takes what else waits, so that the node thinks about all of it once.
+    /// Handles everything else in the queues, so that the node is polled once for all of it.
     fn drain_queues(
         &mut self,
         inbound: &mut Receiver<Inbound>,
@@ -250,7 +251,7 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
-    /// What the network has to say. The end, if another member says that this one is none any more.
+    /// Handles a message or event of the network. Fails if another member answers that this one was removed.
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), ExitReason> {
         match inbound {
             Inbound::Message(message) => {
@@ -263,7 +264,7 @@ impl<D: Disk> NodeLoop<D> {
             Inbound::Unreachable(id) => self.node.unreachable(id),
             Inbound::PeerGone(id) => self.node.peer_is_gone(id),
             Inbound::SnapshotSent { to, ok } => self.node.snapshot_sent(to, ok),
-            // What Go members do not understand is used as long as there is none among the members.
+            // The extensions are used while there is no Go member.
             Inbound::PeerChanged => self.node.set_extended(self.links.all_extended()),
             Inbound::RemovedAccordingTo(by) if self.links.may_say_removed(by, self.node.membership()) => {
                 return Err(ExitReason::Removed);
@@ -308,7 +309,7 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
-    /// Remembers when the store came to its index: the watch history is to tell how far back it reaches.
+    /// Records when the store reached its index: from that the watch history's age is computed.
     fn note_age(&self, now: Instant) {
         let (index, oldest) = {
             let store = self.inner.store.read();
@@ -317,7 +318,7 @@ impl<D: Disk> NodeLoop<D> {
         self.inner.ages.lock().note(index, oldest, now.into_std());
     }
 
-    /// Does what the node says until it has nothing more to say.
+    /// Carries out the node's actions until there are none.
     async fn carry_out(&mut self) -> Result<(), ExitReason> {
         let mut acted = false;
         while let Some(action) = self.node.poll(clock::moment()) {
@@ -363,7 +364,7 @@ impl<D: Disk> NodeLoop<D> {
         Ok(())
     }
 
-    /// Asks the other members, which may take seconds, beside the loop.
+    /// Asks the other members for their versions in a task of its own: that may take seconds.
     fn ask_versions(&self) {
         let (inner, dialer) = (self.inner.clone(), self.dialer.clone());
         let members = self.node.membership().clone();
@@ -384,12 +385,12 @@ impl<D: Disk> NodeLoop<D> {
         self.links.send(messages);
     }
 
-    /// Hands a batch to the log's thread, or writes it here if nobody else is waiting for anything.
+    /// Passes a batch to the log's thread, or writes it here if no other request is waiting.
     fn persist(&mut self, batch: Batch) -> Result<(), Fatal> {
         let others = self.inner.requests_since_write.swap(0, Ordering::Relaxed) > REQUESTS_OF_ONE_WRITE
             || self.node.waiting() > 1;
         let status = self.node.member().status();
-        // A leader of others has sent its entries on, and they are to leave before it waits for its own disk.
+        // A leader with followers does not wait for its own disk: its entries must be sent first.
         let may_wait = status.alone || status.role == Role::Follower;
         if batch.must_sync
             && !others
@@ -433,7 +434,8 @@ impl<D: Disk> NodeLoop<D> {
                         outside_keys = true;
                         if concerned {
                             auth_may_differ = true;
-                            // Before the next entry: its events are for those who may still see them.
+                            // Before the next entry: only watchers that still have the right may get its
+                            // events.
                             auth.generation().advance();
                         }
                     }
@@ -448,7 +450,7 @@ impl<D: Disk> NodeLoop<D> {
                 self.inner.auth.follow(&store);
             }
             if auth_may_differ {
-                // Once more, for those who looked before the switch had followed.
+                // Once more, for readers that checked before the auth switch was updated.
                 self.inner.auth.generation().advance();
                 store.wake_watchers();
             }
@@ -457,7 +459,7 @@ impl<D: Disk> NodeLoop<D> {
         if changes.membership {
             self.members_changed();
         }
-        // Before the answers can be read: a client that saw its write must see it again.
+        // Before the answers are readable: a client that saw its write must see it again.
         self.publish_status();
         wakeups.wake();
         self.metrics.applied(instant.elapsed());
@@ -470,20 +472,20 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
-    /// Reads the store out of a snapshot, aside: what is no store the node does not take.
+    /// Parses the store of a received snapshot on the blocking pool. The node refuses an invalid one.
     fn parse_snapshot(&self, message: Message) {
         let parsed = self.parsed.clone();
         let history = self.inner.store.read().history_length();
         tokio::task::spawn_blocking(move || {
             let data = message.snapshot_data();
             let store = Store::recover(&data, history).map_err(|error| error.to_string());
-            // Nobody listens once the loop has ended.
+            // The receiver is gone once the loop has ended.
             let _ = parsed.send(ParsedSnapshot { message, store });
         });
     }
 
-    // A snapshot from the leader takes the place of log and store. Nothing else happens meanwhile but answers from the
-    // old store.
+    // The installation of a received snapshot: it replaces the log and the store. Meanwhile the old store
+    // answers reads, and the loop does nothing else.
 
     async fn mark_received(&mut self, at: pb::WalSnapshot) -> Result<(), Fatal> {
         let (sender, receiver) = oneshot::channel();
@@ -494,7 +496,7 @@ impl<D: Disk> NodeLoop<D> {
         Ok(())
     }
 
-    /// The log's thread has ended before it did what it was asked: it has said why.
+    /// The error of the log's thread, which has ended before it finished a job.
     async fn log_failure(&mut self) -> Fatal {
         while let Some(outcome) = self.log_outcomes.recv().await {
             if let LogOutcome::Failed(error) = outcome {
@@ -513,7 +515,7 @@ impl<D: Disk> NodeLoop<D> {
     fn install(&mut self, store: Store) {
         let (ended, wakeups) = {
             let mut inner = self.inner.store.write();
-            // Before the events that were missed: they are for those who may still see them.
+            // Before the missed events: only watchers that still have the right may get them.
             self.inner.auth.follow(&store);
             self.inner.auth.generation().advance();
             let ended = inner.install(store);
@@ -522,7 +524,7 @@ impl<D: Disk> NodeLoop<D> {
         };
         self.node.installed(&self.inner.store.read(), clock::moment());
         self.members_changed();
-        // Before the events can be read: who saw a change must see it again.
+        // Before the events are readable: a client that saw a change must see it again.
         self.publish_status();
         wakeups.wake();
         if ended > 0 {
@@ -540,7 +542,7 @@ impl<D: Disk> NodeLoop<D> {
         self.log.send(Job::MarkSnapshot(mark));
     }
 
-    /// The members are others than before.
+    /// The list of members has changed.
     fn members_changed(&mut self) {
         let membership = Arc::new(self.node.membership().clone());
         log_version(&self.inner.membership.load(), &membership);
@@ -551,7 +553,7 @@ impl<D: Disk> NodeLoop<D> {
 
     fn publish_status(&mut self) {
         let status = self.node.member().status();
-        // Of several members none can know what was acknowledged elsewhere.
+        // With several members, none can know what the others have acknowledged.
         if (status.current || !status.alone)
             && let Some(ready) = self.ready.take()
         {
@@ -569,7 +571,7 @@ impl<D: Disk> NodeLoop<D> {
         }
     }
 
-    /// Answers all that wait and closes the log.
+    /// Answers all waiting calls and closes the log.
     fn end(mut self, ended: ExitReason) -> ExitReason {
         for caller in self.node.take_callers() {
             caller.unavailable(Unavailable::Stopped);

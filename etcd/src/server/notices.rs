@@ -1,4 +1,4 @@
-//! What a node has to tell, as lines of the log.
+//! Notices of a node as lines of the server's log.
 
 use node::Notice;
 use node::member::{ChangeKind, Membership, Status};
@@ -47,7 +47,7 @@ pub(super) fn log_notice(id: MemberId, notice: &Notice) {
             "removing member {id} ({name}): nothing was heard of it for {} s (-remove-dead-members)",
             silent_for.as_secs()
         ),
-        // Its line takes what the server knows: see `Publication::log`.
+        // Its line is written by `Publication::log`.
         Notice::Published => {}
         Notice::NotPublished(error) => log::error!("etcdserver", "publish error: {error}"),
         Notice::RaisesVersion { from: None, to } => {
@@ -69,7 +69,7 @@ pub(super) fn log_notice(id: MemberId, notice: &Notice) {
     }
 }
 
-/// `2.3`, as the log has it.
+/// `2.3`, as in the log.
 fn short(version: Version) -> String {
     format!("{}.{}", version.major, version.minor)
 }
@@ -110,7 +110,7 @@ pub(super) fn log_member(inner: &Inner, kind: ChangeKind, id: MemberId, peer_url
     }
 }
 
-/// The cluster's version, if it is another one than before.
+/// Logs the cluster's version, if it has changed.
 pub(super) fn log_version(before: &Membership, now: &Membership) {
     let (Some(version), before) = (now.version.as_deref(), before.version.as_deref()) else { return };
     let short = |version: &str| version.rsplit_once('.').map_or(version, |(short, _)| short).to_owned();
@@ -128,7 +128,7 @@ pub(super) fn log_version(before: &Membership, now: &Membership) {
     }
 }
 
-/// Another leader than before.
+/// Logs a change of the leader.
 pub(super) fn log_leader(before: &Status, now: &Status) {
     let (id, term) = (now.id, now.term);
     match (before.leader.0, now.leader.0) {

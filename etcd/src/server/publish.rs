@@ -1,4 +1,4 @@
-//! What a member publishes about itself.
+//! The attributes that a member publishes.
 
 use node::member::{Membership, attributes_value};
 use shared::id::MemberId;
@@ -11,7 +11,7 @@ use crate::peers::Features;
 pub(super) struct Publication {
     name: String,
     client_urls: Vec<String>,
-    /// `None` if the flags ask for nothing.
+    /// `None` if no flag sets them.
     peer_urls: Option<Vec<String>>,
 }
 
@@ -25,13 +25,13 @@ impl Publication {
         }
     }
 
-    /// The value that the cluster keeps.
+    /// The value of the attributes' key.
     pub(super) fn value(&self) -> Vec<u8> {
         attributes_value(&self.name, &self.client_urls, Features::OURS.to_string())
     }
 
-    /// Logs that the cluster has taken the attributes of the member `id`. All that came before its start is applied by
-    /// now: `membership` says which peer URLs the cluster keeps.
+    /// Logs that the attributes of the member `id` are published. Everything committed before its start is
+    /// applied by now, so `membership` holds the peer URLs that the cluster keeps.
     pub(super) fn log(&self, id: MemberId, membership: &Membership) {
         log::info!(
             "etcdserver",
@@ -45,7 +45,7 @@ impl Publication {
         }
     }
 
-    /// A warning if the cluster keeps other peer URLs of the member than its flags ask for.
+    /// A warning if the cluster keeps other peer URLs of the member than its flags set.
     fn kept_peer_urls(&self, id: MemberId, membership: &Membership) -> Option<String> {
         let mut wanted = self.peer_urls.clone()?;
         let mut kept = membership.members.get(&id)?.peer_urls.clone();

@@ -1,10 +1,10 @@
-//! The signals that end the server.
+//! The signals that stop the server.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::log;
 
-/// SIGTERM and SIGINT, caught from the moment this is made.
+/// SIGTERM and SIGINT, caught from now on.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -18,7 +18,7 @@ impl Signals {
         })
     }
 
-    /// The number of the first one that comes.
+    /// Waits for one of them and returns its number.
     pub(crate) async fn next(&mut self) -> i32 {
         let (kind, name) = tokio::select! {
             _ = self.terminate.recv() => (SignalKind::terminate(), "terminated"),

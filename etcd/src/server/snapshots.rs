@@ -1,4 +1,4 @@
-//! Saves snapshots of the store beside the running member, one at a time.
+//! Saves snapshots of the store while the member runs, one at a time.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,31 +15,31 @@ use super::fatal::Fatal;
 use crate::log;
 use crate::metrics::Metrics;
 
-/// What a finished snapshot stands for, or why there is none.
+/// The metadata of a saved snapshot, or the error.
 pub(super) struct SavedSnapshot(pub(super) Result<pb::SnapshotMetadata, SnapError>);
 
-/// How often the newest snapshot is looked for.
+/// How often the newest snapshot is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A snapshot's file, as this server knows it.
+/// The newest snapshot file that this server knows.
 #[derive(Debug, Clone, Copy)]
 struct NewestSnapshot {
     term: u64,
     index: u64,
-    /// Its bytes when it was first looked for.
+    /// Its length when it was first checked.
     len: Option<u64>,
 }
 
-/// Writes snapshots, and looks after the newest one. When one is due the node says.
+/// Writes snapshots when the node asks for them, and checks the newest file.
 pub(super) struct Snapshotter<D: Disk> {
     files: Arc<Snapshots<D>>,
     done: UnboundedSender<SavedSnapshot>,
-    /// The newest one that was saved or loaded, if there is one.
+    /// The newest snapshot that was saved or loaded.
     newest: Option<NewestSnapshot>,
     next_check: Instant,
-    /// Taken, but not saved before the log holds its mark.
+    /// A taken snapshot, to save once the log holds its record.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
-    /// The index of the one that is being saved, and its thread.
+    /// The index of the snapshot that is being saved, and the thread that does it.
     saving: Option<(u64, JoinHandle<()>)>,
     metrics: Arc<Metrics>,
 }
@@ -67,12 +67,12 @@ impl<D: Disk> Snapshotter<D> {
         }
     }
 
-    /// Looks now and then whether the newest snapshot is still there and as long as it was: false once if not.
+    /// Checks once a second whether the newest snapshot file exists with its length. Returns true once if not.
     pub(super) fn has_lost_newest(&mut self) -> bool {
         let now = Instant::now();
         let Some(newest) = self.newest.as_mut().filter(|_| now >= self.next_check) else { return false };
         self.next_check = now + CHECK_INTERVAL;
-        // A disk that cannot be asked is one that the next write fails on.
+        // If the disk fails here, the next write fails too.
         let Ok(found) = self.files.file_len(newest.term, newest.index) else { return false };
         let (index, dir) = (newest.index, self.files.dir().display());
         match (found, *newest.len.get_or_insert(found.unwrap_or_default())) {
@@ -93,12 +93,12 @@ impl<D: Disk> Snapshotter<D> {
         true
     }
 
-    /// Keeps an image until the log holds its mark.
+    /// Keeps an image until the log holds its record.
     pub(super) fn prepare(&mut self, at: pb::SnapshotMetadata, image: Image) {
         self.prepared = Some((at, image));
     }
 
-    /// Saves the prepared image on a thread of its own. False if there is no thread to be had.
+    /// Saves the prepared image on a thread of its own. Returns false if the thread cannot be started.
     pub(super) fn save(&mut self) -> bool {
         let Some((at, image)) = self.prepared.take() else { return false };
         let index = at.index;
@@ -112,7 +112,7 @@ impl<D: Disk> Snapshotter<D> {
             });
             metrics.snapshot_saved(started.elapsed());
             drop(image);
-            // Nobody listens once the server stops.
+            // The receiver is gone once the server stops.
             let _ = done.send(SavedSnapshot(result.map(|()| at)));
         });
         match spawned {
@@ -127,12 +127,11 @@ impl<D: Disk> Snapshotter<D> {
         }
     }
 
-    /// Saves one that another member sent. The log holds its mark.
+    /// Saves a received snapshot. The log holds its record.
     ///
-    /// # Errors
-    /// What the disk refused.
+    /// If the disk fails.
     pub(super) async fn save_received(&mut self, received: ReceivedSnapshot) -> Result<(), Fatal> {
-        // One of our own that is under way uses the same temporary files; it is older than this one.
+        // A snapshot of our own in progress uses the same temporary files; it is older than this one.
         self.prepared = None;
         let (files, saving) = (self.files.clone(), self.saving.take().map(|(_, thread)| thread));
         let (term, index) = (received.metadata.term, received.metadata.index);
@@ -146,7 +145,7 @@ impl<D: Disk> Snapshotter<D> {
         Ok(())
     }
 
-    /// The snapshot of an entry is safe.
+    /// The snapshot at an index is saved.
     pub(super) fn saved(&mut self, term: u64, index: u64) {
         if self.newest.is_none_or(|newest| index >= newest.index) {
             self.newest = Some(NewestSnapshot { term, index, len: None });
@@ -154,7 +153,7 @@ impl<D: Disk> Snapshotter<D> {
         join(self.saving.take_if(|(saving, _)| *saving == index).map(|(_, thread)| thread));
     }
 
-    /// Waits for one that is under way.
+    /// Waits for a snapshot in progress.
     pub(super) fn close(self) {
         join(self.saving.map(|(_, thread)| thread));
     }

@@ -1,5 +1,5 @@
-//! From a beginning and files to a member: a new one, one that was here before, or one that is forced to go on
-//! alone.
+//! Opens the files of a member at its start: of a new member, a restarted one, or one that is forced to
+//! continue alone.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,25 +25,25 @@ use super::log_location;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, Level, LogLine};
 
-/// A member's files, open, and what they hold.
+/// A member's open files, and their content.
 pub(super) struct Opened<D: Disk> {
     pub(super) wal: Wal<D>,
     pub(super) snapshots: Snapshots<D>,
     pub(super) store: Store,
     pub(super) start: Start,
-    /// The other members, for one that knows them from hearsay only: it joins, and its log is empty yet. They can be
-    /// answered from the start; who is really a member is learned from the log.
+    /// The other members, as a joining member got them from one of them while its log is empty. It can answer
+    /// them from the start; the log decides who is a member.
     pub(super) remotes: Vec<Peer>,
 }
 
 impl<D: Disk> Opened<D> {
-    /// Whether it is a member that has heard nothing from its cluster yet.
+    /// Whether it is a joining member without entries, snapshot or known peers.
     pub(super) fn has_no_peers(&self) -> bool {
         self.remotes.is_empty() && self.start.entries.is_empty() && self.start.snapshot.index == 0
     }
 }
 
-/// The state of a member that has joined, and knows nothing.
+/// The state of a member that has joined, and has no entries yet.
 const JOINED: pb::HardState = pb::HardState { term: 1, vote: 0, commit: 0 };
 
 /// Why a member cannot be started.
@@ -84,7 +84,7 @@ pub(super) enum StartError {
 }
 
 impl StartError {
-    /// What the log says before the process ends with status 1.
+    /// The log lines before the process ends with status 1.
     pub(super) fn lines(&self) -> Vec<LogLine> {
         match self {
             StartError::Begin(error) => error.lines(),
@@ -96,7 +96,7 @@ impl StartError {
         }
     }
 
-    /// Whether files are damaged or missing, so that trying again does not help.
+    /// Whether files are damaged or missing, so that another start would fail too.
     fn is_damage(&self) -> bool {
         match self {
             StartError::Wal(error) => !matches!(error, WalError::Disk(_) | WalError::Exists(_)),
@@ -108,12 +108,12 @@ impl StartError {
     }
 }
 
-/// What helps against damage.
+/// The advice for damaged files.
 const SALVAGE: &str = "the files are as they were; if this is the only member, etcd-dump salvage DATA_DIR OUT saves \
                        what is readable; a member of a cluster that runs is removed from it, and added again with an \
                        empty directory";
 
-/// Opens what is there, or makes what [`begin`](super::begin) has decided on.
+/// Opens the existing files, or creates those that [`begin`](super::begin) has decided on.
 pub(super) fn open<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -135,7 +135,7 @@ pub(super) fn open<D: Disk>(
     Ok(opened)
 }
 
-/// What a member's log begins with.
+/// Writes the first records of a log.
 fn write_first<D: Disk>(
     wal: &mut Wal<D>,
     entries: &[pb::Entry],
@@ -144,8 +144,8 @@ fn write_first<D: Disk>(
     write_committed(wal, entries, state)
 }
 
-/// Writes entries and, once they are durable, the state that commits them. In one write a power failure could keep the
-/// state and lose a part of the entries, and the log would be a damaged one.
+/// Writes entries and, once they are durable, the state that commits them. In a single write a power failure
+/// could keep the state and lose entries, and the log would count as damaged.
 fn write_committed<D: Disk>(
     wal: &mut Wal<D>,
     entries: &[pb::Entry],
@@ -187,7 +187,7 @@ fn found<D: Disk>(
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
 }
 
-/// The first start in a cluster that runs: all that it knows comes from the others.
+/// The first start in a running cluster: the others send the log.
 fn join<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -216,7 +216,7 @@ fn join<D: Disk>(
     Ok(Opened { wal, snapshots, store, start, remotes })
 }
 
-/// Who this is and where its files are.
+/// Logs the member's name and the location of its files.
 fn log_settings(layout: &Layout, config: &Config) {
     log::info!("etcdserver", "name = {}", config.name);
     log::info!("etcdserver", "data dir = {}", layout.data.display());
@@ -224,7 +224,7 @@ fn log_settings(layout: &Layout, config: &Config) {
     config.log_settings();
 }
 
-/// A start on what an earlier run, or a Go etcd, has left. Nothing is changed before all of it was checked.
+/// A start on the files of an earlier run, or of a Go etcd. Nothing is changed before everything is checked.
 fn restart<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -245,7 +245,8 @@ fn restart<D: Disk>(
     let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, at)?;
     check_end(disk, layout, &recovered, snapshot.index)?;
     if recovered.state == pb::HardState::default() && snapshot.index == 0 {
-        // The first start was cut off between the log and its first entries. Nobody was answered yet.
+        // The first start was interrupted between creating the log and its first entries. Nothing was
+        // acknowledged yet.
         let first = redo_first_start(layout, config, &recovered)?;
         write_first(&mut wal, &first.0, first.1)?;
         (recovered.entries, recovered.state) = first;
@@ -270,7 +271,7 @@ fn restart<D: Disk>(
     }
     let last = recovered.entries.last().map_or(snapshot.index, |entry| entry.index);
     if state.commit > last {
-        // 2.0 wrote the state before the entries that it commits; these were torn off.
+        // 2.0 wrote the state before the entries that it commits; these are missing after a crash.
         log::warning!(
             "etcdserver",
             "the log ends at entry {last}, though entry {} was committed: what is missing was never whole on disk",
@@ -291,8 +292,8 @@ fn restart<D: Disk>(
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
 }
 
-/// Refuses a log that ends before an entry of which there was a snapshot: that entry was committed, and clients may have
-/// been told so.
+/// Refuses a log that ends before the entry of a known snapshot: that entry was committed, and may have been
+/// acknowledged.
 fn check_end<D: Disk>(
     disk: &D,
     layout: &Layout,
@@ -308,7 +309,7 @@ fn check_end<D: Disk>(
     Ok(())
 }
 
-/// Refuses terms and indexes that cannot be counted on from.
+/// Refuses terms and indexes that are too high to continue from.
 fn check_numbers(recovered: &Recovered, snapshot: &pb::SnapshotMetadata) -> Result<(), StartError> {
     let entries = recovered.entries.iter();
     let terms = entries.clone().map(|entry| entry.term).chain([recovered.state.term, snapshot.term]);
@@ -322,8 +323,8 @@ fn check_numbers(recovered: &Recovered, snapshot: &pb::SnapshotMetadata) -> Resu
     }
 }
 
-/// Names the entries that mean nothing, which a former version took from anyone who reached its peer port. No member
-/// carries them out.
+/// Logs the invalid entries, which an earlier version accepted from any client of its peer port. All members
+/// skip them.
 fn log_meaningless(entries: &[pb::Entry]) {
     for entry in entries {
         if let Err(why) = check_entry(entry) {
@@ -336,7 +337,7 @@ fn log_meaningless(entries: &[pb::Entry]) {
     }
 }
 
-/// What a first start would have written after making the log, had it not been cut off.
+/// The entries and state that the interrupted first start would have written.
 fn redo_first_start(
     layout: &Layout,
     config: &Config,
@@ -346,7 +347,7 @@ fn redo_first_start(
         return Ok((Vec::new(), JOINED));
     }
     let never_founded = || StartError::NeverFounded(layout.wal.clone());
-    // What discovery or the DNS said then is not known any more.
+    // The answers of discovery or the DNS at that time are not known any more.
     let founding = Founding::new(config, config.initial_cluster.clone()).map_err(|_| never_founded())?;
     let found = (recovered.metadata.node_id, recovered.metadata.cluster_id);
     if found != (founding.id.0, founding.cluster_id.0) {
@@ -361,13 +362,13 @@ fn redo_first_start(
 /// The id of every cluster that was converted from 0.x.
 const MIGRATED_CLUSTER: ClusterId = ClusterId(0x04_add5);
 
-/// Whether nobody has voted or led since the log was converted from that of a 0.x member.
+/// Whether there was no vote and no leader since the log was converted from a 0.x log.
 fn is_untouched(state: &pb::HardState, entries: &[pb::Entry]) -> bool {
     state.vote == 0 && entries.last().is_some_and(|entry| entry.term == state.term)
 }
 
-/// Makes the member the only one of its cluster: drops what was not known to be committed, unless it `keeps_all`,
-/// and adds entries that remove all others.
+/// Makes the member the only one of its cluster: drops entries above the commit index, unless `keeps_all`, and
+/// adds entries that remove all other members.
 fn force_alone<D: Disk>(
     wal: &mut Wal<D>,
     id: MemberId,
@@ -376,8 +377,8 @@ fn force_alone<D: Disk>(
     entries: &mut Vec<pb::Entry>,
     keeps_all: bool,
 ) -> Result<pb::HardState, StartError> {
-    // A member that was alone has decided all that is in its log, whatever its last commit index says. And 0.x
-    // noted its commit index when members changed or it stopped: what it had acknowledged since is above it.
+    // All entries of the only member are committed, whatever its last commit index says. And 0.x wrote its
+    // commit index only when members changed or it stopped: later acknowledged entries are above it.
     let was_alone = voters(snapshot, entries) == BTreeSet::from([id.0]);
     if !was_alone && !keeps_all {
         let before = entries.len();
@@ -412,7 +413,7 @@ fn force_alone<D: Disk>(
 fn voters(snapshot: &pb::SnapshotMetadata, entries: &[pb::Entry]) -> BTreeSet<u64> {
     let mut voters: BTreeSet<u64> = snapshot.conf_state.nodes.iter().copied().collect();
     for entry in entries.iter().filter(|entry| entry.kind == pb::ENTRY_CONF_CHANGE) {
-        // One that means nothing changes nobody.
+        // An invalid change is skipped.
         let Ok(change) = pb::ConfChange::decode(entry.data.clone().unwrap_or_default()) else { continue };
         match change.kind {
             pb::ADD_NODE => drop(voters.insert(change.node_id)),
@@ -428,7 +429,7 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data }
 }
 
-/// Refuses a directory whose cluster has moved on to a version that this server does not know.
+/// Refuses a directory whose cluster version is too new for this server.
 fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
     let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
     let version = set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from));

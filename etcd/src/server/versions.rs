@@ -1,4 +1,4 @@
-//! Which versions the members of a cluster speak.
+//! The versions of the members of a cluster.
 
 use std::time::Duration;
 

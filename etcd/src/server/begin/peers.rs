@@ -1,5 +1,5 @@
-//! How a member of a 0.x command line joins: `-peers` names some who are in a cluster; it asks them who else is,
-//! adds itself, and goes on as one that was added.
+//! How a member with a 0.x command line joins: `-peers` names some members of a cluster; it asks them for the
+//! list of members, adds itself, and continues like any added member.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::config::{Config, PeerList};
 use crate::log;
 use crate::peers::info::{self, RemoteCluster};
 
-/// More than the list of any cluster.
+/// The largest file: more than the list of any cluster.
 const PEERS_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// How long a cluster may be unable to add a member: others may be about to join too.
+/// How long to repeat the request to add this member: others may be joining too.
 const ADD_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// The pause after it was.
+/// The pause between two requests.
 const ADD_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long one request to add a member may take; the cluster gives up earlier.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// The peers that `-peers` and `-peers-file` name, but for this member itself. Nobody where neither is given: the
+/// The peers that `-peers` and `-peers-file` name, except this member. Empty if neither is given: then the
 /// member founds a cluster.
 pub(super) fn named<D: Disk>(disk: &D, config: &Config) -> Result<PeerList, BeginError> {
     let mut list = config.peers.clone();
@@ -58,9 +58,9 @@ pub(super) async fn join(config: &Config, peers: &PeerList, dialer: &Dialer) -> 
         let error = match id_at_own_urls(config, &remote)? {
             Some(id) => return Ok(joining(id, remote)),
             None => match add(config, &remote, peers.credentials.clone()).await {
-                // Who is there is asked again: others may have joined meanwhile.
+                // The list of members is read again: others may have joined meanwhile.
                 Ok(()) => continue,
-                // It does not help to try again.
+                // A further request would fail too.
                 Err(ClientError::UnexpectedStatus(401)) => {
                     return Err(match &peers.credentials {
                         Some(credentials) => BeginError::WrongUser(credentials.user.clone()),
@@ -78,7 +78,7 @@ pub(super) async fn join(config: &Config, peers: &PeerList, dialer: &Dialer) -> 
     }
 }
 
-/// This member's id in the cluster, if it was added; an error if it, or somebody at its place, has started before.
+/// This member's id in the cluster, if it was added. An error if a member with its URLs has started before.
 fn id_at_own_urls(config: &Config, remote: &RemoteCluster) -> Result<Option<MemberId>, BeginError> {
     let own = config.advertise_peer_urls.to_strings();
     let Some(peer) = remote.members.iter().find(|peer| peer.peer_urls.iter().any(|url| own.contains(url)))
@@ -96,7 +96,7 @@ fn joining(id: MemberId, remote: RemoteCluster) -> Joining {
     Joining { id, cluster_id: remote.cluster_id, remotes }
 }
 
-/// Those who can say which version they speak.
+/// The members that have started: only these can report a version.
 fn started(remote: &RemoteCluster) -> Vec<Peer> {
     remote.members.iter().filter(|peer| !peer.client_urls.is_empty()).cloned().collect()
 }

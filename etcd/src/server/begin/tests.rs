@@ -1,4 +1,4 @@
-//! Beginnings against other members that answer from a list.
+//! Starts of new members, against other members with fixed answers.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn config(words: &[&str]) -> Config {
     }
 }
 
-/// Another member: what it answers to `/members`, and to `/version`.
+/// Another member, with fixed answers to `/members` and `/version`.
 async fn peer(members: String, version: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -94,13 +94,13 @@ async fn who_was_there_before_does_not_begin_again() {
     let cluster = format!("-initial-cluster=m=http://127.0.0.1:1,n={started}");
     let begun = begins(&SimDisk::new(1), &config(&[&cluster])).await;
     assert_eq!(refused(begun), format!("C member {own} has already been bootstrapped"));
-    // It was added, but has never been there: nobody has its vote.
+    // It was added, but has never started: it cannot have voted.
     let announced = peer(member(""), VERSION).await;
     let cluster = format!("-initial-cluster=m=http://127.0.0.1:1,n={announced}");
     assert!(matches!(begins(&SimDisk::new(1), &config(&[&cluster])).await, Ok(Beginning::Found(_))));
 }
 
-/// The list of a cluster with `m` as member 7 at a URL, and another that answers.
+/// The members of a cluster: `m` as member 7 at a URL, and the answering member.
 fn with_m(url: &str) -> String {
     format!(
         r#"[{{"id":7,"peerURLs":["{url}"]}},{{"id":8,"peerURLs":["SELF"],"name":"n","clientURLs":["http://c:1"]}}]"#
@@ -125,7 +125,7 @@ async fn who_joins_has_the_id_that_the_cluster_gave_it() {
     let Ok(opened) = opened else { panic!("it cannot be opened") };
     assert_eq!((opened.start.id, opened.start.state.term, opened.start.entries.len()), (MemberId(7), 1, 0));
     drop(opened);
-    // Stopped before it heard a word, it still is who it is, and finds the others again.
+    // Stopped before it received anything, it keeps its id, and finds the others again.
     let begun = begins(&disk, &config).await;
     assert!(matches!(begun, Ok(Beginning::Restart)));
     let opened = start::open(&disk, &layout, &config, Beginning::Restart, UnixNanos(1), 1);

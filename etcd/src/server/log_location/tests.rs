@@ -6,7 +6,7 @@ use super::*;
 const SEGMENT: &str = "0000000000000000-0000000000000000.wal";
 const SNAPSHOT: &str = "0000000000000002-0000000000000064.snap";
 
-/// What a start says on a data dir `/d` with these files (a name that ends in a slash is a folder).
+/// The result of preparing a data dir `/d` with these files (a name that ends in a slash is a folder).
 fn prepare_with(files: &[&str], wal_dir: Option<&str>) -> Result<SimDisk, String> {
     let disk = SimDisk::new(1);
     for file in files {
@@ -72,7 +72,7 @@ fn what_is_left_of_a_log_is_a_damaged_log() {
         "0000000000000000-0000000000000000.wal.restored",
     ] {
         let disk = prepare_with(&[&format!("/d/member/wal/{name}")], None).unwrap();
-        // So it is opened, which fails.
+        // So a start opens it, which fails.
         assert!(Layout::new(Path::new("/d"), None).has_log(&disk).unwrap(), "{name}");
     }
 }
@@ -114,12 +114,12 @@ fn the_note_tells_of_a_log_outside_the_data_dir() {
     assert_eq!(disk.contents(Path::new("/d/member/wal-dir")).unwrap(), b"/mnt/wal\n");
     assert_eq!(why(Some("/mnt/wal")), "");
     assert!(why(None).contains("but one in /mnt/wal: start with -wal-dir=/mnt/wal"), "{}", why(None));
-    // The disk is not mounted: no snapshot was ever saved, and still nothing begins.
+    // The disk is not mounted: no start, though no snapshot was ever saved.
     disk.remove(Path::new(&other)).unwrap();
     for wal_dir in [Some("/mnt/wal"), None, Some("/elsewhere")] {
         assert!(why(wal_dir).contains("was in /mnt/wal, and there is none now"), "{}", why(wal_dir));
     }
-    // Moved to its usual place, it is where it is looked for.
+    // After it was moved to its usual location, it is found.
     disk.plant(Path::new(&format!("/d/member/wal/{SEGMENT}")), b"x").unwrap();
     assert_eq!(why(None), "");
     write_location(&disk, &layout(None)).unwrap();
@@ -148,7 +148,7 @@ fn a_move_to_the_new_layout_that_was_cut_short_is_finished() {
             assert_eq!(disk.contents(&layout.wal.join(SEGMENT)).unwrap(), b"w");
         }
     }
-    // What is below member already is not replaced.
+    // Existing files below `member` are not replaced.
     let disk = prepare_with(
         &[&format!("/d/member/wal/{SEGMENT}"), &format!("/d/wal/{SEGMENT}"), "/d/snap/y.snap"],
         None,
