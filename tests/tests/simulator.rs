@@ -1,11 +1,11 @@
-//! Simulated clusters: thousands of seeds are run, and mistakes that are made on purpose are noticed.
+//! Simulated clusters: thousands of seeds pass, and planted bugs are noticed.
 
 use tests::simulator::{self, Bug, Options, Report};
 use tests::{Check, fail};
 
 /// Seeds that must pass.
 const SEEDS: u64 = 2000;
-/// The least that these must have come to: a run in which nothing happens proves nothing.
+/// The lowest counts of all these runs: a run in which nothing happens proves nothing.
 const FAULTS_MIN: u64 = 10_000;
 const ANSWERS_MIN: u64 = 100_000;
 const SNAPSHOTS_MIN: u64 = 500;
@@ -16,7 +16,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Report {
     simulator::run(Options { seed, bug, trace: false })
 }
 
-/// Runs seeds on two threads; each run has one.
+/// Runs seeds on two threads, each run on one of them.
 fn run_all(seeds: u64) -> Vec<Report> {
     let half = |first: u64| (first..seeds).step_by(2).map(|seed| run(seed, None)).collect::<Vec<_>>();
     std::thread::scope(|scope| {
@@ -61,11 +61,11 @@ fn a_seed_repeats() {
     assert_ne!(run(0, None).hash, run(1, None).hash);
 }
 
-/// The first seed at which a mistake is noticed.
+/// The first seed at which a bug is noticed.
 fn noticed(bug: Bug) -> Check<(u64, String)> {
     for seed in 0..SEEDS_FOR_A_BUG {
         if let Err(violation) = run(seed, Some(bug)).result {
-            // The same run without the mistake is a good one.
+            // The same run without the bug passes.
             assert_eq!(run(seed, None).result, Ok(()), "seed {seed}");
             return Ok((seed, violation.to_string()));
         }

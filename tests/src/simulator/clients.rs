@@ -1,4 +1,4 @@
-//! Clients: each asks for one thing after the other, and remembers the answers.
+//! Clients: each sends one request after the other, and records the answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,15 +13,15 @@ use super::history::{self, KeyCall, KeyOutcome, OPERATIONS_MAX, Operation, Value
 use super::oracle::Violation;
 use super::process::{Answer, Ticket};
 
-/// A key is left for a new one when so many operations were called on it,
+/// The operations on a key after which clients use a new key instead.
 const CALLS_PER_KEY: usize = OPERATIONS_MAX - 12;
-/// or so many of its writes were never answered: each of them may have happened at any time.
+/// The writes without an answer after which they do so: each of them may have happened at any time.
 const UNANSWERED_PER_KEY: usize = 10;
 
-/// What a client wants a member to do: a write or a quorum read.
+/// A client's request: a write or a quorum read.
 pub(super) struct Request(pub(super) v2::Request);
 
-/// What is done at the end.
+/// An operation at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FinalCall {
     Read,
@@ -33,7 +33,7 @@ enum FinalCall {
 struct Key {
     operations: Vec<Operation>,
     unanswered: usize,
-    /// Values that somebody saw there, with their indexes, newest last.
+    /// Values that a client has seen, with their indexes, newest last.
     seen: VecDeque<(Value, u64)>,
 }
 
@@ -41,20 +41,20 @@ struct Key {
 struct Client {
     /// The number of its last request.
     number: u64,
-    /// What it waits for: a key and the operation, or something that is not checked by key.
+    /// The pending request: a key and the operation, or a request that is not checked by key.
     pending: Option<Option<(usize, usize)>>,
 }
 
-/// All clients and what they know.
+/// All clients, and the histories of their keys.
 pub(super) struct Clients {
     list: Vec<Client>,
     keys: Vec<Key>,
-    /// Which keys are in use.
+    /// The keys in use.
     current: Vec<usize>,
     next_value: Value,
     /// The index at which each value was written, as first seen.
     written_at: BTreeMap<Value, u64>,
-    /// What is to be called on keys at the end: first one write, then a read of each.
+    /// The operations at the end: one write, then a read of each key.
     final_calls: Option<VecDeque<(usize, FinalCall)>>,
     acknowledged: u64,
 }
@@ -76,12 +76,12 @@ impl Clients {
         self.list.len()
     }
 
-    /// How many operations were answered.
+    /// The number of answered operations.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// How many operations were called on shared keys.
+    /// The number of operations on shared keys.
     pub(super) fn operations(&self) -> usize {
         self.keys.iter().map(|key| key.operations.len()).sum()
     }
@@ -92,19 +92,19 @@ impl Clients {
         client.pending.is_some() && client.number == ticket.1
     }
 
-    /// From now on every key is read once more by a quorum, after a last write.
+    /// Begins the end: a last write, then a quorum read of every key.
     pub(super) fn finish(&mut self) {
         let reads = (0..self.keys.len()).map(|key| (key, FinalCall::Read));
         self.final_calls = Some(std::iter::once((self.current[0], FinalCall::Write)).chain(reads).collect());
     }
 
-    /// Whether all that is to be done at the end was done.
+    /// Whether the operations at the end are done.
     pub(super) fn is_finished(&self) -> bool {
         self.final_calls.as_ref().is_some_and(VecDeque::is_empty)
             && self.list.iter().all(|client| client.pending.is_none())
     }
 
-    /// The next thing that a client wants; it waits from then on. None when it wants nothing more.
+    /// The next request of a client, which then waits for the answer. `None` if it has no more.
     pub(super) fn call(
         &mut self,
         client: usize,
@@ -140,7 +140,7 @@ impl Clients {
         Some((ticket, request, text))
     }
 
-    /// The key in use at a place, a new one if the old one has enough.
+    /// The key in use at `slot`; a new key if the old one has enough operations.
     fn usable(&mut self, slot: usize) -> usize {
         let key = &self.keys[self.current[slot]];
         if key.operations.len() >= CALLS_PER_KEY || key.unanswered >= UNANSWERED_PER_KEY {
@@ -182,7 +182,7 @@ impl Clients {
         let path = Bytes::from(format!("/1/k{at}"));
         let mut request = v2::Request { verb: v2::Verb::Put, path: path.clone(), ..v2::Request::default() };
         let value = |value: Value| Bytes::from(format!("v{value}"));
-        // A compare names the value or, just as well, its index.
+        // The condition is the value or its index.
         let expect = |request: &mut v2::Request, wanted: Value, by_index: bool| match key
             .seen
             .iter()
@@ -212,7 +212,7 @@ impl Clients {
         (Request(request), format!("{call:?} of k{at}"), (at, key.operations.len() - 1))
     }
 
-    /// Something that no history is kept of: the stores are compared anyway.
+    /// A request without a history: only the stores are compared.
     fn unchecked_request(&mut self, clock: UnixNanos, rng: &mut StdRng) -> (v2::Request, String) {
         self.next_value += 1;
         let mut request = v2::Request {
@@ -249,7 +249,7 @@ impl Clients {
         (request, text)
     }
 
-    /// Nobody will ever say what became of it.
+    /// The request will never be answered.
     pub(super) fn unanswered(&mut self, ticket: Ticket) {
         if let Some(Some((key, at))) = self.list[ticket.0].pending.take() {
             let call = self.keys[key].operations[at].call;
@@ -258,14 +258,14 @@ impl Clients {
         }
     }
 
-    /// What is to be done at the end was not.
+    /// Repeats an operation of the end that was not answered.
     fn repeat_final_call(&mut self, key: usize, call: KeyCall) {
         if let Some(calls) = &mut self.final_calls {
             calls.push_back((key, if call == KeyCall::Read { FinalCall::Read } else { FinalCall::Write }));
         }
     }
 
-    /// An answer comes. False if the client has stopped waiting for it.
+    /// Handles an answer. Returns false if the client has stopped waiting for it.
     pub(super) fn answered(
         &mut self,
         ticket: Ticket,
@@ -285,7 +285,7 @@ impl Clients {
         Ok(true)
     }
 
-    /// A value has one index, whoever sees it.
+    /// Checks that a value has the same index in every answer.
     fn note_indexes(&mut self, key: usize, answer: &Answer) -> Result<(), Violation> {
         let Ok(event) = answer else { return Ok(()) };
         for node in [event.prev(), Some(event.node())].into_iter().flatten() {
@@ -321,7 +321,7 @@ impl Clients {
     }
 }
 
-/// What an answer says of a key.
+/// The outcome that an answer shows.
 fn outcome(call: KeyCall, answer: &Answer) -> Result<KeyOutcome, Violation> {
     match answer {
         Ok(event) if call == KeyCall::Read => match event.node().value().and_then(number) {

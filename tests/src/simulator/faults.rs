@@ -1,4 +1,4 @@
-//! What goes wrong, and when it ends.
+//! Faults, and their end.
 
 use node::Call;
 use node::member::{ChangeKind, Role};
@@ -11,14 +11,14 @@ use super::plan::{MILLISECOND, SECOND};
 use super::process;
 use super::world::{World, name};
 
-/// A cluster is not made smaller or larger than this.
+/// The smallest and largest number of members.
 const MEMBERS: (usize, usize) = (3, 7);
 
-/// Makes one thing go wrong.
+/// Causes one fault.
 type FaultAction = fn(&mut World) -> Result<(), Violation>;
 
 impl World {
-    /// One thing goes wrong, or right again.
+    /// Causes one fault, or repairs the network.
     pub(super) fn inject_fault(&mut self) -> Result<(), Violation> {
         self.faults += 1;
         self.next_fault();
@@ -48,7 +48,7 @@ impl World {
         Ok(())
     }
 
-    /// A host, more often the leader's than others.
+    /// A random host; the leader's more often than others.
     fn victim(&mut self) -> Option<MemberId> {
         let running = self.running();
         let leads = |id: &&MemberId| {
@@ -62,14 +62,14 @@ impl World {
         if self.rng.random_bool(0.4) { leader.or(Some(any)) } else { Some(any) }
     }
 
-    /// A process is killed, or the power of its host fails; both at any moment.
+    /// Kills a process, or fails the power of its host, at any moment.
     fn crash_one(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         let power = self.rng.random_bool(0.6);
         self.crash(id, power);
         let delay = self.restart_delay();
         self.start_after(id, delay);
-        // What a killed process had not synced is not on the disk yet, though the next one reads it.
+        // Unsynced writes of a killed process are not on the disk yet, though the next process reads them.
         if self.rng.random_bool(0.3) {
             let soon = self.random_between((0, 400 * MILLISECOND));
             let down = self.restart_delay();
@@ -109,7 +109,7 @@ impl World {
         self.spread_end(id);
     }
 
-    /// Others hear that nobody listens where a process was, each or none; sometimes wrongly.
+    /// Some of the others notice that a process has ended; sometimes wrongly.
     fn spread_end(&mut self, of: MemberId) {
         for id in self.running() {
             if id != of && self.rng.random_bool(0.5) {
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// All hosts lose their power, or most of them.
+    /// Fails the power of all hosts, or of most.
     fn blackout(&mut self) -> Result<(), Violation> {
         self.trace_line(|| "a blackout".to_owned());
         let all = self.rng.random_bool(0.7);
@@ -133,7 +133,7 @@ impl World {
         Ok(())
     }
 
-    /// An operation of a disk will fail: its process stops.
+    /// Makes an operation of a disk fail: its process stops.
     fn fail_disk(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         let verbs = [
@@ -155,7 +155,7 @@ impl World {
         Ok(())
     }
 
-    /// Hosts fall apart into two groups; often the leader alone, or with a minority.
+    /// Splits the hosts into two groups; often the leader is alone, or with a minority.
     fn partition(&mut self) -> Result<(), Violation> {
         let ids: Vec<MemberId> = self.hosts.keys().copied().collect();
         let (mut one, mut other) = (Vec::new(), Vec::new());
@@ -175,7 +175,7 @@ impl World {
         Ok(())
     }
 
-    /// A host hears nobody, or nobody hears it; or one way is cut.
+    /// Cuts all links to a host, or all links from it, or one link.
     fn cut_one_way(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         let others: Vec<MemberId> = self.hosts.keys().copied().filter(|other| *other != id).collect();
@@ -215,7 +215,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing happens on a host for a while; then it goes on as if nothing had been.
+    /// Pauses a host for a while; then it continues.
     fn pause(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         let until = self.now + self.random_between((100 * MILLISECOND, 4 * SECOND));
@@ -236,7 +236,7 @@ impl World {
         Ok(())
     }
 
-    /// Somebody asks for another member, for one less, or gives one other peer URLs.
+    /// Requests to add a member, remove one, or change the peer URLs of one.
     fn change_members(&mut self) -> Result<(), Violation> {
         let Some(target) = self.victim() else { return Ok(()) };
         if self.hosts.get(&target).is_some_and(|host| host.paused_until > self.now) {
@@ -274,8 +274,8 @@ impl World {
         self.turn(target)
     }
 
-    /// Two members lose patience with the leader at about the same time. Often they do not hear each other, and who
-    /// votes first loses its power, and is back before the other one asks for its vote.
+    /// Two members start an election at about the same time. Often they are disconnected, and the first voter
+    /// loses its power and restarts before the other one requests its vote.
     fn contest(&mut self) -> Result<(), Violation> {
         let mut rivals = self.running();
         while rivals.len() > 2 {
@@ -294,7 +294,7 @@ impl World {
         Ok(())
     }
 
-    /// The leader hands over to somebody, as before a planned stop; some then stop.
+    /// The leader hands over to another member, as before a planned stop.
     fn hand_over(&mut self) -> Result<(), Violation> {
         for id in self.running() {
             let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
@@ -308,7 +308,7 @@ impl World {
         Ok(())
     }
 
-    /// A member changes its mind on whether all others are of its kind.
+    /// A member switches the extensions on or off.
     fn switch_features(&mut self) -> Result<(), Violation> {
         let Some(id) = self.victim() else { return Ok(()) };
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
@@ -319,7 +319,7 @@ impl World {
         self.turn(id)
     }
 
-    /// Everything that is broken is repaired: whoever is a member runs, and everybody hears everybody.
+    /// Repairs everything: all members run, and all links work.
     pub(super) fn heal(&mut self) {
         self.trace_line(|| "faults end".to_owned());
         self.healed_at = Some(self.now);

@@ -1,8 +1,9 @@
-//! Whether what clients saw of one key can be explained by one copy of it that does one thing at a time.
+//! Checks whether the operations on one key are linearizable: explained by a single copy that does one
+//! operation at a time.
 //!
-//! The search of Wing and Gong, with the memory of Lowe: an order of the operations is looked for in which each
-//! one stands between its call and its answer, and answers what the key, changed in that order, would answer.
-//! A write whose answer never came may have happened at any time after its call, or not at all.
+//! The search of Wing and Gong, with the memory of Lowe, looks for an order of the operations in which each
+//! stands between its call and its answer, and has the answer that the key would give in that order. A write
+//! without an answer may have happened at any time after its call, or not at all.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,20 +11,20 @@ use std::fmt;
 /// Operations on one key that can be checked together.
 pub(super) const OPERATIONS_MAX: usize = 128;
 
-/// How many states are visited before a check gives up.
+/// The most states that a check visits before it gives up.
 const STATES_MAX: usize = 400_000;
 
-/// Values are never written twice, so their numbers tell writes apart.
+/// A value. No value is written twice, so it identifies its write.
 pub(super) type Value = u64;
 
-/// What a client asked for.
+/// An operation on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyCall {
     Read,
     Put(Value),
-    /// Only if there is no such key.
+    /// Only if the key does not exist.
     Create(Value),
-    /// Only if there is one.
+    /// Only if the key exists.
     Update(Value),
     /// Only if it has this value.
     Swap(Value, Value),
@@ -31,22 +32,22 @@ pub(super) enum KeyCall {
     DeleteIf(Value),
 }
 
-/// What it was told.
+/// The answer to an operation on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyOutcome {
     /// A read's value.
     Found(Value),
-    /// The write was done, and this was there before.
+    /// The write was done; the previous value.
     Done(Option<Value>),
-    /// There is no such key.
+    /// The key does not exist.
     Missing,
-    /// There is one already.
+    /// The key exists already.
     Exists,
-    /// It has another value: which, if that was told.
+    /// It has another value: which one, if the answer contains it.
     Differs(Option<Value>),
 }
 
-/// One operation. Points in time are numbers of events.
+/// One operation with its times, which are numbers of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operation {
     pub(super) client: usize,
@@ -56,19 +57,19 @@ pub(super) struct Operation {
     pub(super) returned: Option<(u64, KeyOutcome)>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// There is such an order.
+    /// There is a valid order.
     Linearizable,
-    /// There is none; how far the best attempt came.
+    /// There is no valid order; the text shows the longest attempt.
     NotLinearizable(String),
-    /// The search became too long.
+    /// The search was too long.
     GaveUp,
 }
 
 impl Operation {
-    /// The key after the operation, if it could answer what it did with the key as it is.
+    /// The key after the operation, if its answer is possible for this key.
     fn after(&self, key: Option<Value>) -> Option<Option<Value>> {
         let effect = self.call.effect(key);
         let (answer, after) = effect;
@@ -86,7 +87,7 @@ impl Operation {
 }
 
 impl KeyCall {
-    /// What one copy of the key answers, and what it is then.
+    /// The answer of a single copy of the key, and the key afterwards.
     fn effect(self, key: Option<Value>) -> (KeyOutcome, Option<Value>) {
         match (self, key) {
             (KeyCall::Read, Some(value)) => (KeyOutcome::Found(value), key),
@@ -105,10 +106,10 @@ impl KeyCall {
     }
 }
 
-/// Looks for an order. At most [`OPERATIONS_MAX`] operations.
+/// Checks at most [`OPERATIONS_MAX`] operations.
 pub(super) fn check(operations: &[Operation]) -> Verdict {
     let mut sorted: Vec<Operation> = operations.to_vec();
-    // A read that was never answered says nothing.
+    // A read without an answer proves nothing.
     sorted.retain(|operation| operation.returned.is_some() || operation.call != KeyCall::Read);
     sorted.sort_by_key(|operation| operation.called);
     assert!(sorted.len() <= OPERATIONS_MAX, "{} operations are too many for one check", sorted.len());
@@ -122,14 +123,14 @@ pub(super) fn check(operations: &[Operation]) -> Verdict {
 
 struct Search<'a> {
     operations: &'a [Operation],
-    /// Which operations were done and what the key was, of what has failed.
+    /// Failed states: the operations done, and the key.
     seen: HashSet<(u128, Option<Value>)>,
-    /// The most that was done: how many, which, and what the key was.
+    /// The longest attempt: the number of operations, which ones, and the key.
     best: (u32, u128, Option<Value>),
 }
 
 impl Search<'_> {
-    /// Whether the rest can be put in order; none if that takes too long to say.
+    /// Whether the remaining operations have a valid order; `None` if the search is too long.
     fn from(&mut self, done: u128, key: Option<Value>) -> Option<bool> {
         if !self.seen.insert((done, key)) {
             return Some(false);
@@ -220,7 +221,7 @@ mod tests {
             operation(1, KeyCall::Read, 5, 6, KeyOutcome::Found(1)),
         ];
         assert!(is_impossible(&ops));
-        // Had the read begun before the second write was answered, it would be good.
+        // If the read had begun before the answer to the second write, it would be valid.
         let mut early = ops;
         early[2].called = 3;
         early[2].returned = Some((6, KeyOutcome::Found(1)));

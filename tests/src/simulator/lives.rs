@@ -1,4 +1,4 @@
-//! Processes come and go: starts, stops, and members that are none any more.
+//! Starts and stops of processes, and removed members.
 
 use node::member::ChangeKind;
 use rand::RngExt;
@@ -15,7 +15,7 @@ impl World {
         let now = self.clocks(id);
         let seed = self.rng.random();
         let plan = self.plan.clone();
-        // The power may fail once more, in the middle of the start.
+        // The power may fail again, during the start.
         let fails = self.healed_at.is_none() && self.now > 0 && self.rng.random_bool(0.05);
         let operations = self.rng.random_range(0..12);
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.process.is_none() && !host.gone) else {
@@ -46,28 +46,28 @@ impl World {
         self.turn(id)
     }
 
-    /// Starts a member again after a while.
+    /// Starts a member after a delay.
     pub(super) fn start_after(&mut self, id: MemberId, delay: Micros) {
         self.after(delay, SimEvent::Start(id));
     }
 
-    /// Lets a host lose its power after a while.
+    /// Fails the power of a host after a delay.
     pub(super) fn crash_after(&mut self, id: MemberId, delay: Micros, down: Micros) {
         self.after(delay, SimEvent::Crash(id, down));
     }
 
-    /// Tells a member after a while that nobody listens any more where another one was.
+    /// A member notices after a delay that the process of another one has ended.
     pub(super) fn gone_after(&mut self, id: MemberId, gone: MemberId, delay: Micros) {
         let Some(life) = self.hosts.get(&id).map(|host| host.life) else { return };
         self.after(delay, SimEvent::Gone(id, life, gone));
     }
 
-    /// Lets a member stand for election after a while.
+    /// A member starts an election after a delay.
     pub(super) fn campaign_after(&mut self, id: MemberId, delay: Micros) {
         self.after(delay, SimEvent::Campaign(id));
     }
 
-    /// How long a host is down: hardly, or for a while.
+    /// How long a host is down: a moment, or seconds.
     pub(super) fn restart_delay(&mut self) -> Micros {
         let most = if self.rng.random_bool(0.4) { 30 * MILLISECOND } else { 4 * SECOND };
         self.random_between((MILLISECOND, most))
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A member learns that it is none any more, and stops for good.
+    /// A member learns of its removal, and stops for good.
     pub(super) fn expel(&mut self, id: MemberId) {
         if self.hosts.get(&id).is_some_and(|host| !host.gone) {
             self.trace_line(|| format!("{} is no longer a member", name(id)));
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// Ends a process. What it was told to do, but has not begun, never happens.
+    /// Ends a process. Its waiting requests get no answer.
     pub(super) fn stop(&mut self, id: MemberId) -> Option<Process> {
         let mut process = self.hosts.get_mut(&id)?.process.take()?;
         for ticket in process.node.take_callers().into_iter().flatten() {
@@ -112,7 +112,7 @@ impl World {
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk.forget_faults();
             host.disk_fails = false;
-            // After a failed sync the system's cache shows what the disk has not got: only a reboot makes that true.
+            // After a failed sync the system's cache differs from the disk: only a reboot makes them equal.
             host.disk.crash();
         }
         let delay = self.random_between((100 * MILLISECOND, 2 * SECOND));

@@ -16,7 +16,7 @@ impl World {
     pub(super) fn send(&mut self, message: Message) -> Result<(), Violation> {
         let link = (message.from(), message.to());
         let life = self.hosts.get(&link.0).map_or(0, |host| host.life);
-        // A proposal that came twice would be two entries: connections never repeat what they carry.
+        // A repeated proposal would be two entries: connections never repeat messages.
         let repeatable = message.kind() != Kind::Propose;
         let is_snapshot = message.kind() == Kind::Snapshot;
         if self.voter_crashes && message.kind() == Kind::VoteResponse {
@@ -32,7 +32,7 @@ impl World {
         };
         let arrivals = self.network.arrivals(link, self.now, repeatable, &mut self.rng);
         let Some(message) = message.filter(|_| arrivals[0].is_some()) else {
-            // Connections break sooner or later, and the sender hears of that; mostly.
+            // Connections break sooner or later, and mostly the sender notices.
             let delay = self.random_between((MILLISECOND, SECOND));
             if is_snapshot {
                 self.after(delay, SimEvent::SnapshotSent(link.0, life, link.1, false));
@@ -50,7 +50,7 @@ impl World {
     pub(super) fn deliver(&mut self, message: Message) -> Result<(), Violation> {
         let (from, to) = (message.from(), message.to());
         let now = self.clocks(to).moment;
-        // The power may fail amid the installation of a snapshot.
+        // The power may fail during the installation of a snapshot.
         let is_snapshot = message.kind() == Kind::Snapshot;
         let fails = is_snapshot && self.healed_at.is_none() && self.rng.random_bool(0.15);
         let operations = self.rng.random_range(0..10);
@@ -70,7 +70,7 @@ impl World {
         self.trace.trace_line(self.now, || describe(&message));
         process.node.receive(message, now);
         if fails && let Some(host) = self.hosts.get_mut(&to) {
-            // The process finds out with what it does next.
+            // The next operation of the process fails.
             host.disk.fail_power_after(operations);
             host.disk_fails = true;
             self.trace_line(|| format!("{} is about to lose its power", name(to)));
@@ -78,7 +78,7 @@ impl World {
         self.turn(to)
     }
 
-    /// Something that a process hears, if it is still the one of that life.
+    /// Calls `act` with a process, if it is still the same one.
     pub(super) fn with_process(
         &mut self,
         id: MemberId,
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// What arrives.
+/// A message, as the trace shows it.
 fn describe(message: &Message) -> String {
     let (from, to) = (name(message.from()), name(message.to()));
     format!(
@@ -110,7 +110,7 @@ fn describe(message: &Message) -> String {
     )
 }
 
-/// A message as it is after its way through bytes.
+/// Encodes and decodes a message.
 fn through_bytes(message: &Message) -> Result<Message, Violation> {
     let mut bytes = BytesMut::new();
     message.encode(&mut bytes);

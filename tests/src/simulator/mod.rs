@@ -1,13 +1,14 @@
-//! A whole cluster in one thread, from one number.
+//! A whole cluster in one thread, from one seed.
 //!
-//! Members, their stores and their files are the real ones; the network, the disks, the clocks and the clients are
-//! simulated, and a seed decides what happens to them. `Documentation/simulator.md` tells what is checked, and how a
-//! run is repeated.
+//! Members, their stores and their files are the real ones; the network, the disks, the clocks and the clients
+//! are simulated, and a seed decides what happens to them. `Documentation/simulator.md` lists the checks, and
+//! how a run is repeated.
 //!
-//! - `plan` draws what a run is made of; `world` takes what happens from the `queue`; `messages`, `requests` and `lives`
-//!   tell what comes of it, `faults` and `network` make it hard, `settle` looks how it ends;
-//! - `process` is one life of a member, the stand-in for the server's loop and threads;
-//! - `clients` ask and remember, `history` looks whether what they saw is possible, `oracle` compares the members.
+//! - `plan` draws the settings of a run; `world` handles the events of the `queue`; `messages`, `requests` and
+//!   `lives` handle their kinds of events, `faults` and `network` cause the faults, `settle` checks the end;
+//! - `process` is one run of a member, the stand-in for the server's loop and threads;
+//! - `clients` sends requests and records answers, `history` checks that these are linearizable, `oracle`
+//!   compares the members.
 
 mod clients;
 mod faults;
@@ -34,54 +35,54 @@ pub use shared::planted::Bug;
 
 use world::World;
 
-/// Which run.
+/// The options of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Everything follows from it.
+    /// The seed: it determines the run.
     pub seed: u64,
-    /// A mistake to be made, none as a rule.
+    /// A bug to plant; `None` as a rule.
     pub bug: Option<Bug>,
-    /// Whether what happens is printed.
+    /// Whether events are printed.
     pub trace: bool,
 }
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Equal for equal runs only.
+    /// A hash of the run, equal for equal runs only.
     pub hash: u64,
-    /// How many things happened.
+    /// The number of events.
     pub events: u64,
-    /// Faults among them.
+    /// The number of faults.
     pub faults: u64,
-    /// Snapshots that members took over from a leader.
+    /// Received snapshots that members installed.
     pub installed: u64,
-    /// Entries that were applied.
+    /// Entries that any member applied.
     pub entries: u64,
-    /// Operations that clients called on keys whose history is checked.
+    /// Operations on keys whose history is checked.
     pub operations: usize,
-    /// Requests that were answered.
+    /// Answered requests.
     pub answers: u64,
-    /// Keys whose history was too long to be checked.
+    /// Keys whose check gave up.
     pub gave_up: u64,
-    /// The simulated time that it took.
+    /// The simulated time of the run.
     pub took: Micros,
-    /// What must not have been, if there was such a thing.
+    /// The violation, if there was one.
     pub result: Result<(), Violation>,
 }
 
 impl Report {
-    /// The command that shows this run.
+    /// The command that repeats this run with a trace.
     pub fn rerun_command(&self, bug: Option<Bug>) -> String {
         let bug = bug.map_or(String::new(), |bug| format!(" --bug {bug}"));
         format!("cargo run -p tests --bin simulator -- --seed {}{bug} --trace", self.seed)
     }
 }
 
-/// Runs a seed. A member that panics has violated what it asserts itself; where panics abort the program
-/// ([`print_seed_on_panic`]) there is no report.
+/// Runs a seed. A panic of a member is a violation; where panics abort the program ([`print_seed_on_panic`])
+/// there is no report.
 pub fn run(options: Options) -> Report {
     RUNNING.set(Some(options.seed));
     plant(options.bug);
@@ -112,7 +113,7 @@ thread_local! {
     static RUNNING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Lets every panic be followed by the seed that was running, also where panics abort the program.
+/// Prints the running seed after every panic, also where panics abort the program.
 pub fn print_seed_on_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! Ways between members: what is cut, and when a message arrives.
+//! Links between members: which are cut, and when a message arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use shared::id::MemberId;
 
 use super::plan::{MILLISECOND, Micros, NetworkConditions, SECOND};
 
-/// A way has a direction.
+/// From one member to another.
 pub(super) type Link = (MemberId, MemberId);
 
-/// All ways.
+/// All links.
 #[derive(Debug)]
 pub(super) struct Network {
     conditions: NetworkConditions,
     cut: BTreeSet<Link>,
-    /// When the last message of each way arrives, if they keep their order.
+    /// When the last message of each link arrives, if messages keep their order.
     last: BTreeMap<Link, Micros>,
 }
 
@@ -25,7 +25,7 @@ impl Network {
         Network { conditions, cut: BTreeSet::new(), last: BTreeMap::new() }
     }
 
-    /// When a message that is sent now arrives: never, once, or twice if it may be repeated.
+    /// When a message sent now arrives: never, once, or twice if it may be repeated.
     pub(super) fn arrivals(
         &mut self,
         link: Link,
@@ -54,7 +54,7 @@ impl Network {
         [Some(at), second]
     }
 
-    /// Whether nothing gets through.
+    /// Whether a link is cut.
     pub(super) fn is_cut(&self, link: Link) -> bool {
         self.cut.contains(&link)
     }
@@ -66,7 +66,7 @@ impl Network {
         }
     }
 
-    /// Cuts all ways between two groups, in both directions.
+    /// Cuts all links between two groups, in both directions.
     pub(super) fn split(&mut self, one: &[MemberId], other: &[MemberId]) {
         for a in one {
             for b in other {
@@ -76,12 +76,12 @@ impl Network {
         }
     }
 
-    /// Joins everything that is cut.
+    /// Repairs all links.
     pub(super) fn join(&mut self) {
         self.cut.clear();
     }
 
-    /// From now on nothing is lost, and nothing takes long.
+    /// From now on no message is lost or late.
     pub(super) fn clear_up(&mut self) {
         self.join();
         self.conditions = NetworkConditions { lost: 0, repeated: 0, late: 0, ..self.conditions };

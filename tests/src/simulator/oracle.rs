@@ -1,4 +1,4 @@
-//! Who sees everything: compares what the members do with what the others have done, and finds what must not be.
+//! Sees everything: compares the members with each other, and finds violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +17,7 @@ use super::world::name;
 /// Stores are compared in full whenever the applied index is a multiple of this.
 const COMPARED_EVERY: u64 = 8;
 
-/// What must not be, in words.
+/// A broken invariant, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(String);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The hashes of what a member's log holds, after some index.
+/// The hashes of the entries in a member's log, after an index.
 #[derive(Debug)]
 pub(super) struct Entries {
     before: u64,
@@ -47,7 +47,7 @@ impl Entries {
         log
     }
 
-    /// Takes entries over; one replaces that of its index and all after it.
+    /// Appends entries; an entry replaces the one at its index and all later ones.
     pub(super) fn append<'a>(&mut self, entries: impl Iterator<Item = EntryRef<'a>>) {
         for entry in entries {
             let position = usize::try_from(entry.index - self.before - 1).unwrap_or(usize::MAX);
@@ -57,7 +57,7 @@ impl Entries {
         }
     }
 
-    /// A snapshot stands for all up to an index.
+    /// A snapshot has replaced all entries up to an index.
     pub(super) fn restart_after(&mut self, index: u64) {
         *self = Entries { before: index, hashes: Vec::new() };
     }
@@ -68,38 +68,38 @@ impl Entries {
     }
 }
 
-/// What was seen first, and where.
+/// The first hash, and the member where it was seen.
 type FirstSeen = (u64, MemberId);
 
-/// All that was ever seen.
+/// Everything seen in a run.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     /// The entry that was applied at each index.
     committed: BTreeMap<u64, FirstSeen>,
-    /// What all entries up to an index came to.
+    /// The hash of the effects of all entries up to an index.
     chains: BTreeMap<u64, FirstSeen>,
-    /// The same with the voters and the index of the store.
+    /// The same hash with the voters and the store's index.
     states: BTreeMap<u64, FirstSeen>,
     /// Hashes of whole stores, by index.
     stores: BTreeMap<u64, FirstSeen>,
     /// The event at each index of the store.
     events: BTreeMap<u64, FirstSeen>,
-    /// The index at which each value was written: clients ask for each once.
+    /// The index at which each value was written: clients write each only once.
     written: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, MemberId>,
-    /// Everything up to this index was applied where somebody was told so.
+    /// The highest applied index of a member that answered a client.
     acknowledged: u64,
     /// The members as of the highest index at which they changed.
     members: (u64, BTreeSet<MemberId>),
 }
 
 impl Oracle {
-    /// A cluster that begins with these members.
+    /// For a cluster founded by these members.
     pub(super) fn new(founders: &[MemberId]) -> Oracle {
         Oracle { members: (0, founders.iter().copied().collect()), ..Oracle::default() }
     }
 
-    /// A member has applied its entries after `before` up to `to`.
+    /// A member has applied the entries after `before` up to `to`.
     pub(super) fn applied(
         &mut self,
         id: MemberId,
@@ -119,7 +119,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What a member has become by its entries up to `tail`.
+    /// Checks the state of a member after its entries up to `tail`.
     pub(super) fn state(
         &mut self,
         id: MemberId,
@@ -135,12 +135,12 @@ impl Oracle {
         if index.is_multiple_of(COMPARED_EVERY) { self.compare(id, index, store) } else { Ok(()) }
     }
 
-    /// Compares a whole store with what others were at the same index.
+    /// Compares a whole store with those of others at the same index.
     pub(super) fn compare(&mut self, id: MemberId, index: u64, store: &Store) -> Result<(), Violation> {
         agree(&mut self.stores, index, (hash_store(store), id), "stores differ after entry")
     }
 
-    /// A store has told its watchers of a change.
+    /// A store has sent an event to its watchers.
     pub(super) fn event(&mut self, id: MemberId, event: &Event) -> Result<(), Violation> {
         agree(&mut self.events, event.index, (hash_event(event), id), "events differ: store index")?;
         let Some(value) = event.node().value() else { return Ok(()) };
@@ -152,7 +152,7 @@ impl Oracle {
         Err(Violation::new(format!("a request happened twice: {value} at index {first} and {}", event.index)))
     }
 
-    /// A watcher has got no event between these two, or after the first one.
+    /// Checks that there is no event between these two indexes, which a watcher did not get.
     pub(super) fn silent(&self, id: MemberId, after: u64, before: u64) -> Result<(), Violation> {
         match self.events.range(after + 1..before.max(after + 1)).next() {
             None => Ok(()),
@@ -163,7 +163,7 @@ impl Oracle {
         }
     }
 
-    /// A member leads.
+    /// A member leads in this term.
     pub(super) fn leads(&mut self, id: MemberId, term: u64) -> Result<(), Violation> {
         let first = *self.leaders.entry(term).or_insert(id);
         if first == id {
@@ -172,17 +172,17 @@ impl Oracle {
         Err(Violation::new(format!("two leaders: {} and {} in term {term}", name(first), name(id))))
     }
 
-    /// Who leads the highest term that has had a leader.
+    /// The leader of the highest term with a leader.
     pub(super) fn newest_leader(&self) -> Option<MemberId> {
         self.leaders.values().next_back().copied()
     }
 
-    /// A client was answered by a member that has applied so much.
+    /// A member that has applied this index has answered a client.
     pub(super) fn acknowledge(&mut self, applied: u64) {
         self.acknowledged = self.acknowledged.max(applied);
     }
 
-    /// Everything up to here must never be lost.
+    /// The index up to which no entry may be lost.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
@@ -194,23 +194,23 @@ impl Oracle {
         }
     }
 
-    /// The members as far as anybody knows.
+    /// The latest known members.
     pub(super) fn members(&self) -> &BTreeSet<MemberId> {
         &self.members.1
     }
 
-    /// What all entries up to the index of a snapshot came to.
+    /// The hash of the effects of all entries up to the index of a snapshot.
     pub(super) fn chain_at(&self, index: u64) -> u64 {
         self.chains.get(&index).map_or(0, |(chain, _)| *chain)
     }
 
-    /// How many entries were applied by anybody.
+    /// The number of entries that any member applied.
     pub(super) fn entries(&self) -> u64 {
         self.committed.len() as u64
     }
 }
 
-/// The first to come somewhere says what is there; all others must find the same.
+/// Records the first hash at `at`; all later ones must be equal.
 fn agree(
     known: &mut BTreeMap<u64, FirstSeen>,
     at: u64,

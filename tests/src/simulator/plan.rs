@@ -1,4 +1,4 @@
-//! What one run is made of: everything that differs from seed to seed, drawn before the run begins.
+//! The settings of one run: everything that differs from seed to seed, drawn before the run begins.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,27 +11,27 @@ pub(super) const MILLISECOND: Micros = 1000;
 /// A second.
 pub(super) const SECOND: Micros = 1000 * MILLISECOND;
 
-/// One heartbeat interval by a clock that is right.
+/// One heartbeat interval by an exact clock.
 pub(super) const TICK: Micros = 100 * MILLISECOND;
-/// Ticks without word from a leader before a member asks for votes; up to twice as many.
+/// The election timeout in ticks, at least; at most twice as many.
 pub(super) const ELECTION_TICKS: usize = 10;
 
-/// How long messages take and what becomes of them.
+/// How long messages take, and how many are lost, repeated or late.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NetworkConditions {
-    /// Shortest and longest way of an ordinary message.
+    /// Shortest and longest delay of an ordinary message.
     pub(super) delay: (Micros, Micros),
-    /// Of thousand messages so many are lost,
+    /// Messages lost, of a thousand.
     pub(super) lost: u32,
-    /// so many arrive twice,
+    /// Messages that arrive twice, of a thousand.
     pub(super) repeated: u32,
-    /// and so many come seconds late.
+    /// Messages that arrive seconds late, of a thousand.
     pub(super) late: u32,
-    /// Whether messages of one member to another arrive in their order, as on one connection.
+    /// Whether messages from one member to another keep their order, as on one connection.
     pub(super) in_order: bool,
 }
 
-/// How often each kind of fault is chosen, against the others.
+/// The relative frequency of each kind of fault.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weights {
     pub(super) crash: u32,
@@ -49,7 +49,7 @@ pub(super) struct Weights {
     pub(super) features: u32,
 }
 
-/// A run, but for what happens in it.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// Members at the beginning.
@@ -57,7 +57,7 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// Keys that clients share.
     pub(super) keys: usize,
-    /// How long faults happen.
+    /// The time in which faults happen.
     pub(super) faults_for: Micros,
     /// The mean time between two of them.
     pub(super) fault_every: Micros,
@@ -69,25 +69,24 @@ pub(super) struct Plan {
     pub(super) sync: (Micros, Micros),
     /// A segment of the log is closed at this length.
     pub(super) segment_bytes: u64,
-    /// How long a member looks for an answer to a request.
+    /// The request timeout of members.
     pub(super) request_timeout: Micros,
     /// Entries between two snapshots.
     pub(super) snapshot_count: u64,
     /// Entries that stay in memory below a snapshot.
     pub(super) catch_up: u64,
-    /// Whether members take all others for such that understand pre-votes, check their quorum, and ask for an
-    /// index to read at.
+    /// Whether members use the extensions: pre-vote, check-quorum and read-index.
     pub(super) extended: bool,
-    /// Whether messages are encoded and decoded on their way.
+    /// Whether messages are encoded and decoded on the network.
     pub(super) wire: bool,
-    /// How far the clocks run fast or slow, in parts of a million, at most.
+    /// The largest drift of the clocks, in parts per million.
     pub(super) drift: i64,
 }
 
 impl Plan {
     /// The plan of a seed.
     pub(super) fn of(seed: u64) -> Plan {
-        // Not the generator of the run itself: a change here leaves its choices as they are.
+        // Not the generator of the run itself: a change here does not change its choices.
         let rng = &mut StdRng::seed_from_u64(seed ^ 0x706c_616e);
         let quick = rng.random_bool(0.7);
         let rough = rng.random_bool(0.5);

@@ -1,5 +1,5 @@
-//! One life of a member: the node that a server runs, and one step at a time what the server's loop, its log's thread
-//! and its snapshots' thread do for it.
+//! One run of a member: its node, with the work of the server's loop, its log's thread and its snapshots'
+//! thread, one step at a time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,25 +30,25 @@ const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Events that a store remembers.
 const HISTORY_LENGTH: usize = 16;
 
-/// Who waits for an answer: a client and the number of its request.
+/// A waiting request: the client and the number of the request.
 pub(super) type Ticket = (usize, u64);
 
-/// What a client is told.
+/// The answer to a client.
 pub(super) type Answer = Result<Event, ApiError>;
 
-/// What the world around a process has to do for it.
+/// What the simulated world must do for a process.
 pub(super) enum Effect {
     Send(Message),
-    /// Something waits for the disk.
+    /// Jobs wait for the disk.
     WriteDue,
-    /// A snapshot is to be saved.
+    /// A snapshot must be saved.
     SaveDue,
-    /// The state in a snapshot's message is to be read.
+    /// The state of a received snapshot must be read.
     ReadDue(Message),
-    /// The members are to be asked for their versions.
+    /// The members must be asked for their versions.
     VersionsDue,
     Answer(Ticket, Answer),
-    /// Nobody can say what became of a request.
+    /// A request has no answer.
     GivenUp(Ticket),
     /// A member was added or removed.
     Changed {
@@ -57,17 +57,17 @@ pub(super) enum Effect {
     },
     /// A message was refused.
     Refused(Refusal),
-    /// It has come to its end.
+    /// The node has ended.
     Ended(End),
-    /// A snapshot from the leader has taken the place of the store.
+    /// A received snapshot has replaced the store.
     Installed(u64),
 }
 
-/// The disk failed it: it stops.
+/// The disk failed: the process stops.
 #[derive(Debug)]
 pub(super) struct DiskFailed;
 
-/// Why a process does not go on.
+/// Why a process stops.
 pub(super) enum ProcessError {
     DiskFailed,
     Violation(Violation),
@@ -85,7 +85,7 @@ impl From<Violation> for ProcessError {
     }
 }
 
-/// Work for the log, in this order.
+/// Jobs of the log's thread, done in order.
 enum Job {
     Write(Batch),
     MarkSnapshot(pb::WalSnapshot),
@@ -101,38 +101,38 @@ pub(super) struct Process {
     wal: Wal<SimDisk>,
     snapshots: Snapshots<SimDisk>,
     watcher: Watcher,
-    /// The store's index up to which the watcher was told of everything.
+    /// The store's index up to which the watcher got all events.
     watched_index: u64,
     entries: Entries,
-    /// What all that was applied came to.
+    /// The hash of the effects of all applied entries.
     chain: u64,
-    /// Waits for the disk.
+    /// Jobs that wait for the disk.
     jobs: Vec<Job>,
-    /// What the disk is at work on.
+    /// The jobs that the disk works on.
     writing: Option<Vec<Job>>,
-    /// A snapshot that was taken, and is not marked yet.
+    /// A snapshot that was taken, and is not recorded in the log yet.
     prepared: Option<(pb::SnapshotMetadata, Image)>,
-    /// One that is being saved.
+    /// The snapshot that is being saved.
     saving: Option<(pb::SnapshotMetadata, Image)>,
-    /// One of another member that is to be saved.
+    /// A received snapshot that must be saved.
     received: Option<ReceivedSnapshot>,
-    /// One that was saved while another member's took its place.
+    /// A snapshot that was saved while a received one was installed.
     saved_meanwhile: Option<pb::SnapshotMetadata>,
-    /// Another member's snapshot is on its way into the place of log and store: nothing else happens.
+    /// A received snapshot that is being installed: nothing else happens meanwhile.
     installing: Option<pb::WalSnapshot>,
 }
 
-/// What a process is started with, beside what its disk holds.
+/// The parameters of a start, beside the content of the disk.
 pub(super) struct ProcessStart<'a> {
     pub(super) id: MemberId,
-    /// The members that the cluster began with.
+    /// The members that founded the cluster.
     pub(super) founders: &'a [MemberId],
     pub(super) plan: &'a Plan,
     pub(super) seed: u64,
     pub(super) now: Now,
 }
 
-/// The members that a cluster begins with.
+/// The members that found a cluster.
 pub(super) fn founders(plan: &Plan) -> Vec<MemberId> {
     (1..=plan.members).map(MemberId).collect()
 }
@@ -141,7 +141,7 @@ fn peer_urls(id: MemberId, version: u64) -> [String; 1] {
     [format!("http://m{}:{version}", id.0)]
 }
 
-/// The change that adds a member, or gives it other peer URLs.
+/// A change of a member, with the peer URLs of this version.
 pub(super) fn change(kind: ChangeKind, id: MemberId, version: u64) -> MemberChange {
     let urls = peer_urls(id, version);
     match kind {
@@ -151,7 +151,7 @@ pub(super) fn change(kind: ChangeKind, id: MemberId, version: u64) -> MemberChan
     }
 }
 
-/// What a new cluster's logs begin with.
+/// The first log entries of a new cluster.
 fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
     let entries: Vec<pb::Entry> = (1..)
         .zip(founders)
@@ -165,7 +165,7 @@ fn founding(founders: &[MemberId]) -> (Vec<pb::Entry>, pb::HardState) {
 }
 
 impl Process {
-    /// Starts a member on what its disk holds: nothing, or what an earlier life has left.
+    /// Starts a member on its disk, which is empty or holds the files of an earlier run.
     pub(super) fn start(
         disk: &SimDisk,
         setup: &ProcessStart<'_>,
@@ -247,7 +247,7 @@ impl Process {
         })
     }
 
-    /// Whether nothing is to happen but what the disk does.
+    /// Whether a received snapshot is being installed: only the disk works then.
     pub(super) fn is_installing(&self) -> bool {
         self.installing.is_some()
     }
@@ -263,14 +263,14 @@ impl Process {
         self.node.tick(now, &self.store);
     }
 
-    /// The state in a snapshot's message is read.
+    /// Reads the state of a received snapshot.
     pub(super) fn read_snapshot(&mut self, message: Message, now: Moment) {
         let store =
             Store::recover(&message.snapshot_data(), HISTORY_LENGTH).map_err(|error| error.to_string());
         self.node.snapshot_read(message, store, now);
     }
 
-    /// Does what the node says until it has nothing more to say.
+    /// Carries out the node's actions until there are none.
     pub(super) fn turn(
         &mut self,
         now: Now,
@@ -301,7 +301,7 @@ impl Process {
                 }
                 Action::Install(store) => self.install(*store, now, oracle, out)?,
                 Action::TakeSnapshot(at) => {
-                    // Known from now on to those who get it.
+                    // Members that get this snapshot are compared with it.
                     oracle.compare(self.node.member().status().id, at.index, &self.store)?;
                     let mark = pb::WalSnapshot { index: at.index, term: at.term };
                     self.prepared = Some((at, self.store.image()));
@@ -332,7 +332,7 @@ impl Process {
         out.push(Effect::WriteDue);
     }
 
-    /// Puts a snapshot from the leader in the place of the store. It is marked in the log, and saved.
+    /// Replaces the store by a received snapshot, which is recorded in the log and saved.
     fn install(
         &mut self,
         store: Store,
@@ -358,7 +358,7 @@ impl Process {
         Ok(())
     }
 
-    /// Begins to write all that waits; false if the disk is still at work, or nothing waits.
+    /// Begins to write all waiting jobs; false if the disk is busy, or there are none.
     pub(super) fn begin_write(&mut self) -> bool {
         if self.writing.is_some() || self.jobs.is_empty() {
             return false;
@@ -367,7 +367,7 @@ impl Process {
         true
     }
 
-    /// The disk has done what it was at work on.
+    /// The disk finishes its jobs.
     pub(super) fn end_write(&mut self, now: Moment, out: &mut Vec<Effect>) -> Result<(), DiskFailed> {
         let mut unsynced = Vec::new();
         for job in self.writing.take().unwrap_or_default() {
@@ -389,7 +389,7 @@ impl Process {
                 Job::Release(index) => {
                     self.wal.release_before(index);
                     let wal = self.wal.dir().to_owned();
-                    // As the server does now and then.
+                    // The server does this regularly.
                     let newest =
                         shared::snap::newest_index(&self.disk, Path::new(SNAP)).map_err(|_| DiskFailed)?;
                     shared::wal::purge(&self.disk, &wal, 1, newest.unwrap_or(0)).map_err(|_| DiskFailed)?;
@@ -414,21 +414,21 @@ impl Process {
         Ok(())
     }
 
-    /// Writes what nobody waits for: the last commit index.
+    /// Writes the last commit index, for which no request waits.
     pub(super) fn flush(&mut self) -> Result<(), DiskFailed> {
         self.wal.flush().map_err(|_| DiskFailed)
     }
 
-    /// The process is killed while the disk is at work, before such an operation: what is written by then is in
-    /// the system's cache.
+    /// Kills the process while the disk works, before an operation of this kind: earlier writes are in the
+    /// system's cache.
     pub(super) fn die_writing(mut self, disk: &SimDisk, before: DiskOperation) {
         disk.inject(Fault { operation: before, after: 0, kind: std::io::ErrorKind::BrokenPipe });
-        // Whatever it would have said, nobody hears it.
+        // The outcome is lost.
         let _ = self.end_write(Moment::default(), &mut Vec::new());
         disk.forget_faults();
     }
 
-    /// The power fails after some more of the operations that the disk is at work on.
+    /// Fails the power after some more operations of the disk.
     pub(super) fn lose_power(mut self, disk: &SimDisk, operations: u64) {
         disk.fail_power_after(operations);
         let _ = self.end_write(Moment::default(), &mut Vec::new());
@@ -464,7 +464,7 @@ impl Process {
         oracle.state(id, &tail, self.chain, &self.store)
     }
 
-    /// All members' stores tell the same of each of their indexes.
+    /// Checks the new events of the watcher: all stores must have the same event at each index.
     fn check_events(&mut self, oracle: &mut Oracle) -> Result<(), Violation> {
         let id = self.node.member().status().id;
         while let Some(event) = self.watcher.try_next() {
@@ -481,8 +481,7 @@ impl Process {
         Ok(())
     }
 
-    /// A message that carries a snapshot, with the store from the file that it speaks of. None if there is no
-    /// such file any more.
+    /// A snapshot message with the store from its file. `None` if the file does not exist any more.
     pub(super) fn with_snapshot(&self, message: &Message) -> Option<Message> {
         let at = message.snapshot()?;
         let data = self.snapshots.open_data(at.term, at.index).ok()?;
@@ -493,7 +492,7 @@ impl Process {
         Message::decode(bytes.into()).ok()
     }
 
-    /// Saves the snapshot that was taken, or the one that another member sent.
+    /// Saves the snapshot that was taken, or the received one.
     pub(super) fn save(&mut self, now: Moment) -> Result<(), DiskFailed> {
         if let Some((at, image)) = self.saving.take() {
             self.snapshots
@@ -514,12 +513,12 @@ impl Process {
     }
 }
 
-/// So much simulated time.
+/// A span of simulated time.
 pub(super) fn micros(time: Micros) -> Duration {
     Duration::from_micros(time)
 }
 
-/// A watch of all that clients can change.
+/// A watch of all keys of clients.
 fn watch(store: &Store) -> Watcher {
     match store.watch(b"/1", true, true, 0) {
         Ok(watcher) => watcher,
@@ -527,7 +526,7 @@ fn watch(store: &Store) -> Watcher {
     }
 }
 
-/// What an entry did, as far as it must be alike everywhere.
+/// A hash of an entry's effect, as far as it must be equal on all members.
 fn hash_applied(applied: &Applied) -> Option<u64> {
     Some(match applied {
         Applied::Command(id, Outcome::V2(Ok(event))) => mix(mix(1, *id), hash_event(event)),
@@ -542,12 +541,12 @@ fn hash_applied(applied: &Applied) -> Option<u64> {
         Applied::AttributesChanged => 6,
         Applied::OutsideKeys { .. } => 7,
         Applied::PassedOver { index, .. } => mix(8, *index),
-        // The others do not hear of it.
+        // Only the removed member has this effect.
         Applied::RemovedSelf => return None,
     })
 }
 
-/// An event without its TTL: that depends on the clock of who looks.
+/// A hash of an event without its TTL, which depends on the reader's clock.
 pub(super) fn hash_event(event: &Event) -> u64 {
     let mut hash = mix(event.index, hash_bytes(event.action.name().as_bytes()));
     hash = mix(hash, hash_bytes(event.key()));

@@ -1,4 +1,4 @@
-//! What can happen, and when it does.
+//! The events of a simulation, and their order.
 
 use std::cmp::Ordering;
 
@@ -9,40 +9,40 @@ use super::clients::Request;
 use super::plan::Micros;
 use super::process::Ticket;
 
-/// What can happen.
+/// An event. A number after the member is that of its process.
 pub(super) enum SimEvent {
     Tick(MemberId, u64),
     Deliver(Box<Message>),
-    /// The disk has finished its work.
+    /// The disk has finished its jobs.
     Written(MemberId, u64),
     Saved(MemberId, u64),
     Start(MemberId),
-    /// A host loses its power for so long.
+    /// A host loses its power for this time.
     Crash(MemberId, Micros),
-    /// A member stands for election.
+    /// A member starts an election.
     Campaign(MemberId),
-    /// A client asks for the next thing.
+    /// A client sends its next request.
     Client(usize),
     /// A request reaches a host that was paused.
     Arrive(MemberId, u64, Ticket, Request),
-    /// A client gives up waiting.
+    /// A client stops waiting.
     Deadline(Ticket),
-    /// A member is told by others that it is none.
+    /// A member learns from others that it was removed.
     Expelled(MemberId),
-    /// The state in a snapshot's message is read.
+    /// The state of a received snapshot is read.
     SnapshotRead(MemberId, u64, Box<Message>),
-    /// The members have answered the leader that asks for their versions; whether all of them did.
+    /// The members have answered the leader's request for versions; whether all of them did.
     VersionsKnown(MemberId, u64, bool),
-    /// A member hears that a snapshot for another one did, or did not, arrive.
+    /// A member learns whether a snapshot reached another one.
     SnapshotSent(MemberId, u64, MemberId, bool),
-    /// A member hears that messages to another one do not arrive.
+    /// A member learns that messages to another one do not arrive.
     Unreachable(MemberId, u64, MemberId),
-    /// A member hears that nobody listens any more where another one was.
+    /// A member learns that the process of another one has ended.
     Gone(MemberId, u64, MemberId),
     Fault,
     /// Faults end.
     Heal,
-    /// Whether all is well again.
+    /// Checks whether the cluster has recovered.
     Inspect,
 }
 

@@ -1,4 +1,4 @@
-//! Requests of clients: whom they ask, and for how long they wait.
+//! Requests of clients: to which member they go, and how long clients wait.
 
 use rand::RngExt;
 use shared::id::MemberId;
@@ -12,7 +12,7 @@ use super::world::{World, name};
 
 /// How long a client waits for an answer.
 const PATIENCE: (Micros, Micros) = (1500 * MILLISECOND, 5 * SECOND);
-/// How long a client asks the same member.
+/// How long a client uses the same member.
 const FIDELITY: Micros = 8 * SECOND;
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
             return Ok(());
         }
         let mut id = running[self.rng.random_range(0..running.len())];
-        // Most ask whom they asked before, or the leader.
+        // Most requests go to the same member as before, or to the leader.
         match (self.rng.random_range(0..10), self.oracle.newest_leader()) {
             (0..3, Some(leader)) if running.contains(&leader) => id = leader,
             (3..8, _) => {

@@ -1,15 +1,15 @@
-//! After faults have ended: whether the cluster comes to rest, and nothing is missing then.
+//! The end of a run: after the faults the cluster must recover, and nothing may be missing.
 
 use super::oracle::Violation;
 use super::plan::{MILLISECOND, Micros, SECOND};
 use super::queue::SimEvent;
 use super::world::{World, name};
 
-/// How long a healthy cluster may take until it has a leader, takes writes and all members are equal.
+/// How long a healthy cluster may take to have a leader, accept writes and have equal members.
 const RECOVERY_MAX: Micros = 60 * SECOND;
 
 impl World {
-    /// Looks whether the cluster is well again; if so, everything is compared for the last time.
+    /// Checks whether the cluster has recovered; if so, compares everything for the last time.
     pub(super) fn inspect(&mut self) -> Result<(), Violation> {
         let since = self.now - self.healed_at.unwrap_or(self.now);
         let Some(applied) = self.all_equal() else {
@@ -28,7 +28,7 @@ impl World {
                 self.oracle.acknowledged()
             )));
         }
-        // One that was removed may not have heard of it yet.
+        // A removed member may not know of its removal yet.
         for (id, host) in &self.hosts {
             if let Some(process) = &host.process
                 && process.node.member().status().applied == applied
@@ -41,7 +41,7 @@ impl World {
         Ok(())
     }
 
-    /// The index that all members have applied, if it is one, there is a leader, and clients are done.
+    /// The applied index of all members, if it is equal, there is a leader, and clients are done.
     pub(super) fn all_equal(&self) -> Option<u64> {
         if !self.clients.is_finished() {
             return None;

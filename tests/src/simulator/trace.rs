@@ -1,4 +1,4 @@
-//! What happened, as a number that is equal only for equal runs, and as lines for a reader.
+//! The record of a run: a hash that is equal only for equal runs, and lines for a reader.
 
 use super::plan::{Micros, SECOND};
 
@@ -14,17 +14,17 @@ impl Trace {
         Trace { hash: mix(0, seed), print }
     }
 
-    /// What all that was noted comes to.
+    /// The hash of all numbers so far.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Takes note of numbers.
+    /// Adds numbers to the hash.
     pub(super) fn note(&mut self, numbers: &[u64]) {
         self.hash = numbers.iter().fold(self.hash, |hash, number| mix(hash, *number));
     }
 
-    /// Tells a reader, if there is one.
+    /// Prints a line, if tracing is on.
     pub(super) fn trace_line(&self, now: Micros, text: impl FnOnce() -> String) {
         if self.print {
             println!("{:3}.{:06} {}", now / SECOND, now % SECOND, text());
@@ -32,7 +32,7 @@ impl Trace {
     }
 }
 
-/// Takes a number into a hash. Quick, and good enough to tell runs apart.
+/// Mixes a number into a hash. Fast, and good enough to distinguish runs.
 pub(super) fn mix(hash: u64, number: u64) -> u64 {
     let mut z = (hash ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

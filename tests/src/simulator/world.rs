@@ -20,30 +20,30 @@ use super::process::{self, DiskFailed, Effect, Process, ProcessError};
 use super::queue::{ScheduledEvent, SimEvent};
 use super::trace::Trace;
 
-/// The time at which all runs begin.
+/// The start of all runs, in Unix nanoseconds.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 
 /// A machine: what outlives the process on it.
 pub(super) struct Host {
     pub(super) disk: SimDisk,
     pub(super) process: Option<Process>,
-    /// Numbers the processes.
+    /// The number of its process, counted from its first.
     pub(super) life: u64,
-    /// Its member is no longer one of the cluster.
+    /// Its member was removed from the cluster.
     pub(super) gone: bool,
     /// Nothing happens on it before this time.
     pub(super) paused_until: Micros,
-    /// Until when its disk is slow, and how long a sync takes then.
+    /// Until when its disk is slow, and how much longer a sync takes then.
     pub(super) slow: (Micros, Micros),
-    /// Added to the right time.
+    /// Added to the exact time.
     pub(super) clock_offset: i64,
-    /// How much faster its clock runs, in parts of a million.
+    /// How much faster its clock runs, in parts per million.
     pub(super) drift: i64,
-    /// An operation of its disk is going to fail, or has failed.
+    /// An operation of its disk will fail, or has failed.
     pub(super) disk_fails: bool,
 }
 
-/// Everything.
+/// The state of one run.
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) rng: StdRng,
@@ -56,14 +56,14 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
-    /// A mistake is made on purpose.
+    /// A bug is planted.
     has_planted_bug: bool,
     pub(super) healed_at: Option<Micros>,
     pub(super) done: bool,
     pub(super) faults: u64,
-    /// The next member to vote loses its power soon after.
+    /// The next voter loses its power soon after its vote.
     pub(super) voter_crashes: bool,
-    /// Snapshots that were taken over from a leader.
+    /// Received snapshots that were installed.
     pub(super) installed: u64,
     /// Numbers the peer URLs that members are given.
     pub(super) urls: u64,
@@ -109,7 +109,7 @@ impl World {
         world
     }
 
-    /// Lets everything happen, until all is well at the end or something is not as it must be.
+    /// Handles events until the cluster has recovered at the end, or an invariant is broken.
     pub(super) fn run(&mut self) -> Result<(), Violation> {
         while !self.done {
             let Some(event) = self.queue.pop() else { break };
@@ -120,13 +120,13 @@ impl World {
         Ok(())
     }
 
-    /// A point in time that differs from all before: what ends at one has ended before what begins at the next.
+    /// A new point in time: what ends at one has ended before what begins at the next.
     pub(super) fn moment(&mut self) -> u64 {
         self.events += 1;
         self.events
     }
 
-    /// How many events have happened.
+    /// The number of events.
     pub(super) fn events(&self) -> u64 {
         self.events
     }
@@ -144,7 +144,7 @@ impl World {
         self.rng.random_range(least..=most)
     }
 
-    /// A time whose mean is given; short ones are frequent.
+    /// A random time around `mean`.
     pub(super) fn random_around(&mut self, mean: Micros) -> Micros {
         let a = self.rng.random_range(0..=mean);
         let b = self.rng.random_range(0..=mean);
@@ -176,14 +176,14 @@ impl World {
         self.hosts.insert(id, host);
     }
 
-    /// What time a host takes it to be.
+    /// The time of a host's clock.
     pub(super) fn clock(&self, id: MemberId) -> UnixNanos {
         let (offset, drift) = self.hosts.get(&id).map_or((0, 0), |host| (host.clock_offset, host.drift));
         let now = i64::try_from(self.now).unwrap_or(i64::MAX);
         UnixNanos(EPOCH + now * 1000 + now * drift / 1000 + offset)
     }
 
-    /// Both of its clocks. One is turned now and then, the other one only runs fast or slow.
+    /// Both clocks of a host. One is set now and then, the other one only runs fast or slow.
     pub(super) fn clocks(&self, id: MemberId) -> Now {
         let drift = self.hosts.get(&id).map_or(0, |host| host.drift);
         let now = i64::try_from(self.now).unwrap_or(i64::MAX);
@@ -196,12 +196,12 @@ impl World {
         self.hosts.iter().filter(|(_, host)| host.process.is_some()).map(|(id, _)| *id).collect()
     }
 
-    /// The process that an event is for, if it is still the one of that life.
+    /// Whether the process of an event still runs.
     pub(super) fn is_current(&self, id: MemberId, life: u64) -> bool {
         self.hosts.get(&id).is_some_and(|host| host.life == life && host.process.is_some())
     }
 
-    /// Until when the events of a host are put off: one that is paused, or whose process does nothing but install a snapshot.
+    /// Until when events of a host are deferred: it is paused, or its process installs a snapshot.
     pub(super) fn is_paused(&self, id: MemberId) -> Option<Micros> {
         if self.process(id).is_some_and(Process::is_installing) {
             return Some(self.now.max(self.hosts.get(&id)?.paused_until) + MILLISECOND);
@@ -209,7 +209,7 @@ impl World {
         self.is_asleep(id)
     }
 
-    /// The same, for the work of the disk.
+    /// Until when the work of a host's disk is deferred.
     fn is_asleep(&self, id: MemberId) -> Option<Micros> {
         let until = self.hosts.get(&id)?.paused_until;
         (until > self.now).then_some(until)
@@ -408,7 +408,7 @@ impl World {
             }
             Effect::GivenUp(ticket) => self.give_up(ticket),
             Effect::Changed { kind, id: changed } => self.members_changed(id, kind, changed),
-            // A new leader may not know a new member yet; and with a planted mistake it is not the messages' fault.
+            // A new leader may not know a new member yet; and a planted bug may cause refusals.
             Effect::Refused(Refusal::Stranger { .. }) => {}
             Effect::Refused(_) if self.has_planted_bug => {}
             Effect::Refused(refusal) => {
@@ -446,7 +446,7 @@ impl World {
     }
 }
 
-/// How traces call a member.
+/// The name of a member in traces.
 pub(super) fn name(id: MemberId) -> String {
     if id.0 == 0 { "nobody".to_owned() } else { format!("m{}", id.0) }
 }
