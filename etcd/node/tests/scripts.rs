@@ -415,7 +415,7 @@ fn describe_applied(applied: Applied, answered: Option<&AnsweredCall<u64>>) -> O
             let result = result.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
             Some(format!("answers {call}: {result}"))
         }
-        (Applied::PassedOver { index, why }, _) => Some(format!("passes over {index}: {why}")),
+        (Applied::Skipped { index, why }, _) => Some(format!("skips {index}: {why}")),
         (Applied::RemovedSelf, _) => Some("is removed".to_owned()),
         _ => None,
     }

@@ -34,7 +34,7 @@ type Acked = BTreeMap<String, String>;
 struct PowerFailed;
 
 const SNAPSHOT_COUNT: u64 = 20;
-const WRITES_PER_LIFE_MAX: usize = 60;
+const WRITES_PER_RUN_MAX: usize = 60;
 
 fn config() -> Config {
     let words = ["-name=m", "-data-dir=/d", "-initial-cluster=m=http://127.0.0.1:2380"];
@@ -47,7 +47,7 @@ fn config() -> Config {
 }
 
 /// One run of a member, from its start to a power failure or until it has written enough.
-struct Life {
+struct MemberRun {
     opened: OpenMember,
     acknowledge: Acknowledge,
     pending: BTreeMap<RequestId, (String, String)>,
@@ -59,8 +59,8 @@ struct OpenMember {
     files: Opened<SimDisk>,
 }
 
-impl Life {
-    fn begin(disk: &SimDisk, acknowledge: Acknowledge, seed: u64) -> Result<Life, PowerFailed> {
+impl MemberRun {
+    fn begin(disk: &SimDisk, acknowledge: Acknowledge, seed: u64) -> Result<MemberRun, PowerFailed> {
         let config = config();
         let layout = Layout::new(Path::new("/d"), None);
         data_dir::prepare(disk, &layout).map_err(|_| PowerFailed)?;
@@ -77,12 +77,12 @@ impl Life {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let member = Member::new(begin, &files.store, &logger);
         let opened = OpenMember { member, files };
-        let mut life = Life { opened, acknowledge, pending: BTreeMap::new(), last_snapshot };
-        life.turn(&mut Acked::new())?;
-        assert!(life.opened.member.status().alone, "seed {seed}: the member is not in its own cluster");
-        life.opened.member.campaign();
-        life.turn(&mut Acked::new())?;
-        Ok(life)
+        let mut run = MemberRun { opened, acknowledge, pending: BTreeMap::new(), last_snapshot };
+        run.turn(&mut Acked::new())?;
+        assert!(run.opened.member.status().alone, "seed {seed}: the member is not in its own cluster");
+        run.opened.member.campaign();
+        run.turn(&mut Acked::new())?;
+        Ok(run)
     }
 
     fn write(&mut self, key: String, value: String) {
@@ -161,31 +161,31 @@ fn nothing() -> node::member::Start {
 }
 
 /// Several runs on one disk, each ended by a power failure; returns the keys that are missing at the end.
-fn lost(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
+fn lost_keys(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let disk = SimDisk::new(seed);
     let mut acked = Acked::new();
     let mut next = 0;
     for _ in 0..4 {
         disk.fail_power_after(rng.random_range(1..120));
-        if let Ok(mut life) = Life::begin(&disk, acknowledge, seed) {
-            for _ in 0..WRITES_PER_LIFE_MAX {
+        if let Ok(mut run) = MemberRun::begin(&disk, acknowledge, seed) {
+            for _ in 0..WRITES_PER_RUN_MAX {
                 for _ in 0..rng.random_range(1..4) {
-                    life.write(format!("k{}", next % 40), format!("v{next}"));
+                    run.write(format!("k{}", next % 40), format!("v{next}"));
                     next += 1;
                 }
-                if life.turn(&mut acked).is_err() {
+                if run.turn(&mut acked).is_err() {
                     break;
                 }
             }
         }
         disk.crash();
     }
-    let Ok(life) = Life::begin(&disk, Acknowledge::AfterSync, seed) else {
+    let Ok(run) = MemberRun::begin(&disk, Acknowledge::AfterSync, seed) else {
         panic!("seed {seed}: the member does not start on what the crash left");
     };
     let missing = acked.iter().filter(|(key, value)| {
-        let found = life.opened.files.store.get(format!("/1/{key}").as_bytes(), false, false);
+        let found = run.opened.files.store.get(format!("/1/{key}").as_bytes(), false, false);
         // A later write without an acknowledgement may have survived too.
         let found = found.ok().and_then(|event| event.node().value().map(<[u8]>::to_vec));
         found.is_none_or(|found| number(&found) < number(value.as_bytes()))
@@ -201,13 +201,13 @@ fn number(value: &[u8]) -> u64 {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_power_fails() {
     for seed in 0..300 {
-        let lost = lost(seed, Acknowledge::AfterSync);
+        let lost = lost_keys(seed, Acknowledge::AfterSync);
         assert!(lost.is_empty(), "seed {seed}: {lost:?} was acknowledged and is gone");
     }
 }
 
 #[test]
 fn an_acknowledgement_before_the_sync_is_noticed() {
-    let noticed = (0..100).filter(|seed| !lost(*seed, Acknowledge::BeforeSync).is_empty()).count();
+    let noticed = (0..100).filter(|seed| !lost_keys(*seed, Acknowledge::BeforeSync).is_empty()).count();
     assert!(noticed > 0, "100 seeds of a member that acknowledges too early lost nothing");
 }

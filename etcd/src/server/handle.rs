@@ -181,14 +181,14 @@ impl Handle {
     /// Refuses a change that could cost the majority, if the settings say so.
     fn check_started(
         &self,
-        what: &str,
+        operation: &str,
         check: impl FnOnce() -> Result<(), TooFewStarted>,
     ) -> Result<(), ChangeError> {
         if !self.inner.strict_reconfig {
             return Ok(());
         }
         check().map_err(|why| {
-            log::warning!("etcdserver", "Reject {what} member request: {why}");
+            log::warning!("etcdserver", "Reject {operation} member request: {why}");
             ChangeError::NotEnoughStarted
         })
     }

@@ -139,12 +139,12 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     let dialer_of_clients = tls::dialer_of_clients(&config, &dialer);
     let shares =
         service.sockets.assign_to_urls(Some(&config.listen_peer_urls), &config.listen_client_urls).await?;
-    let (source, what) = (&config.sources.listen_peer_urls, "listening for peers");
+    let (source, purpose) = (&config.sources.listen_peer_urls, "listening for peers");
     let peer_listeners =
-        listen(&config.listen_peer_urls, source, what, &peer_acceptors, shares.peers).await?;
-    let (source, what) = (&config.sources.listen_client_urls, "listening for client requests");
+        listen(&config.listen_peer_urls, source, purpose, &peer_acceptors, shares.peers).await?;
+    let (source, purpose) = (&config.sources.listen_client_urls, "listening for client requests");
     let client_listeners =
-        listen(&config.listen_client_urls, source, what, &client_acceptors, shares.clients).await?;
+        listen(&config.listen_client_urls, source, purpose, &client_acceptors, shares.clients).await?;
     data_dir::prepare(&disk, &layout)?;
     manager.status("starting: finding out what cluster this member is part of");
     let beginning = tokio::select! {
@@ -428,14 +428,14 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
 pub(crate) async fn listen(
     urls: &Urls,
     source: &str,
-    what: &str,
+    purpose: &str,
     acceptors: &Acceptors,
     mut taken: SocketsByUrl,
 ) -> anyhow::Result<Vec<(TcpListener, Acceptor)>> {
     let mut listeners = Vec::new();
     for url in urls.iter() {
         if let Some(socket) = taken.remove(url.as_str()) {
-            log::info!("etcdmain", "{what} on {url}");
+            log::info!("etcdmain", "{purpose} on {url}");
             listeners.push((TcpListener::from_std(socket)?, acceptors.at(url)));
             continue;
         }
@@ -444,7 +444,7 @@ pub(crate) async fn listen(
             Err(why) => Err(why),
         };
         let listener = listener.map_err(|why| anyhow::anyhow!("{why} ({url} of {source})"))?;
-        log::info!("etcdmain", "{what} on {url}");
+        log::info!("etcdmain", "{purpose} on {url}");
         listeners.push((listener, acceptors.at(url)));
     }
     Ok(listeners)

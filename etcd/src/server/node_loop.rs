@@ -439,7 +439,7 @@ impl<D: Disk> NodeLoop<D> {
                             auth.generation().advance();
                         }
                     }
-                    Applied::PassedOver { index, why } => log::error!(
+                    Applied::Skipped { index, why } => log::error!(
                         "etcdserver",
                         "entry {index} of the log is passed over, as by all members: {why}"
                     ),

@@ -60,8 +60,9 @@ pub(super) fn log_notice(id: MemberId, notice: &Notice) {
             log::error!("etcdserver", "error updating cluster version ({error})");
         }
         Notice::Extended(extended) => {
-            let what = if *extended { "on: all members know them" } else { "off: not all members know them" };
-            log::info!("raft", "pre-vote, check-quorum and read-index are {what}");
+            let state =
+                if *extended { "on: all members know them" } else { "off: not all members know them" };
+            log::info!("raft", "pre-vote, check-quorum and read-index are {state}");
         }
         Notice::HandsOver { to } => {
             log::info!("etcdserver", "leadership goes to {to} before this member stops");

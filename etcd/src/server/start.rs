@@ -64,10 +64,10 @@ pub(super) enum StartError {
     #[error("{0}")]
     Begin(#[from] BeginError),
     #[error(
-        "the {what} {number} of the data directory is beyond what any cluster comes to: no election or entry could \
+        "the {quantity} {number} of the data directory is beyond what any cluster comes to: no election or entry could \
          follow; remove the directory and join anew, or take a backup from another member"
     )]
-    Number { what: &'static str, number: u64 },
+    Number { quantity: &'static str, number: u64 },
     #[error(
         "{snap} has, or had, a snapshot of entry {known}, but what can be read of it and of the log in {wal} ends with \
          entry {last}: a start would lose what was acknowledged between them",
@@ -314,11 +314,11 @@ fn check_numbers(recovered: &Recovered, snapshot: &pb::SnapshotMetadata) -> Resu
     let entries = recovered.entries.iter();
     let terms = entries.clone().map(|entry| entry.term).chain([recovered.state.term, snapshot.term]);
     if let Some(number) = terms.into_iter().find(|term| *term > TERM_MAX) {
-        return Err(StartError::Number { what: "term", number });
+        return Err(StartError::Number { quantity: "term", number });
     }
     let indexes = entries.map(|entry| entry.index).chain([snapshot.index]);
     match indexes.into_iter().find(|index| *index > INDEX_MAX) {
-        Some(number) => Err(StartError::Number { what: "index", number }),
+        Some(number) => Err(StartError::Number { quantity: "index", number }),
         None => Ok(()),
     }
 }

@@ -29,12 +29,12 @@ impl World {
             (weights.disk, World::fail_disk),
             (weights.partition, World::partition),
             (weights.one_way, World::cut_one_way),
-            (weights.calm, World::calm),
+            (weights.calm, World::repair_network),
             (weights.slow_disk, World::slow_disk),
             (weights.pause, World::pause),
             (weights.clock, World::turn_clock),
             (weights.membership, World::change_members),
-            (weights.election, World::contest),
+            (weights.election, World::compete_for_lead),
             (weights.handover, World::hand_over),
             (weights.features, World::switch_features),
         ];
@@ -106,11 +106,11 @@ impl World {
             (false, true) => process.die_writing(&host.disk, operation),
             (false, false) => drop(process),
         }
-        self.spread_end(id);
+        self.report_process_end(id);
     }
 
     /// Some of the others notice that a process has ended; sometimes wrongly.
-    fn spread_end(&mut self, of: MemberId) {
+    fn report_process_end(&mut self, of: MemberId) {
         for id in self.running() {
             if id != of && self.rng.random_bool(0.5) {
                 let delay = self.random_between((0, 300 * MILLISECOND));
@@ -187,7 +187,7 @@ impl World {
             1 => {
                 self.trace_line(|| format!("nobody hears {}", name(id)));
                 others.iter().for_each(|other| self.network.cut((id, *other)));
-                self.spread_end(id);
+                self.report_process_end(id);
             }
             _ => {
                 let other = others[self.rng.random_range(0..others.len())];
@@ -198,7 +198,7 @@ impl World {
         Ok(())
     }
 
-    fn calm(&mut self) -> Result<(), Violation> {
+    fn repair_network(&mut self) -> Result<(), Violation> {
         self.trace_line(|| "all ways are open".to_owned());
         self.network.join();
         Ok(())
@@ -276,7 +276,7 @@ impl World {
 
     /// Two members start an election at about the same time. Often they are disconnected, and the first voter
     /// loses its power and restarts before the other one requests its vote.
-    fn contest(&mut self) -> Result<(), Violation> {
+    fn compete_for_lead(&mut self) -> Result<(), Violation> {
         let mut rivals = self.running();
         while rivals.len() > 2 {
             let position = self.rng.random_range(0..rivals.len());

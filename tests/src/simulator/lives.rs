@@ -18,7 +18,8 @@ impl World {
         // The power may fail again, during the start.
         let fails = self.healed_at.is_none() && self.now > 0 && self.rng.random_bool(0.05);
         let operations = self.rng.random_range(0..12);
-        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.process.is_none() && !host.gone) else {
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.process.is_none() && !host.removed)
+        else {
             return Ok(());
         };
         if fails {
@@ -87,11 +88,11 @@ impl World {
 
     /// A member learns of its removal, and stops for good.
     pub(super) fn expel(&mut self, id: MemberId) {
-        if self.hosts.get(&id).is_some_and(|host| !host.gone) {
+        if self.hosts.get(&id).is_some_and(|host| !host.removed) {
             self.trace_line(|| format!("{} is no longer a member", name(id)));
             self.stop(id);
             if let Some(host) = self.hosts.get_mut(&id) {
-                host.gone = true;
+                host.removed = true;
             }
         }
     }

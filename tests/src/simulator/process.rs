@@ -540,7 +540,7 @@ fn hash_applied(applied: &Applied) -> Option<u64> {
         Applied::NewTerm => 5,
         Applied::AttributesChanged => 6,
         Applied::OutsideKeys { .. } => 7,
-        Applied::PassedOver { index, .. } => mix(8, *index),
+        Applied::Skipped { index, .. } => mix(8, *index),
         // Only the removed member has this effect.
         Applied::RemovedSelf => return None,
     })

@@ -72,7 +72,7 @@ impl World {
                         s.applied
                     ));
                 }
-                None if host.gone => text.push_str("removed"),
+                None if host.removed => text.push_str("removed"),
                 None => text.push_str("does not run"),
             }
         }

@@ -30,7 +30,7 @@ pub(super) struct Host {
     /// The number of its process, counted from its first.
     pub(super) life: u64,
     /// Its member was removed from the cluster.
-    pub(super) gone: bool,
+    pub(super) removed: bool,
     /// Nothing happens on it before this time.
     pub(super) paused_until: Micros,
     /// Until when its disk is slow, and how much longer a sync takes then.
@@ -166,7 +166,7 @@ impl World {
             disk: SimDisk::new(self.rng.random()),
             process: None,
             life: 0,
-            gone: false,
+            removed: false,
             paused_until: 0,
             slow: (0, 0),
             clock_offset: self.rng.random_range(-500_000_000..500_000_000),

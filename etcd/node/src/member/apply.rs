@@ -45,7 +45,7 @@ impl Member {
                 Err(why) => Err(why),
             };
             if let Err(why) = applied {
-                done(Applied::PassedOver { index: entry.index, why });
+                done(Applied::Skipped { index: entry.index, why });
             }
         }
         self.raft.advance_apply_to(self.applied);

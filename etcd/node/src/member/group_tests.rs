@@ -103,7 +103,7 @@ impl Node {
                     let (done, passed_over) = (&mut self.done, &mut self.passed_over);
                     self.member.apply(committed, &mut self.store, UnixNanos(2), |applied| match applied {
                         Applied::Command(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
-                        Applied::PassedOver { index, .. } => passed_over.push(index),
+                        Applied::Skipped { index, .. } => passed_over.push(index),
                         _ => {}
                     });
                 }

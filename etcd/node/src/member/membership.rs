@@ -80,7 +80,7 @@ pub struct TooFewStarted {
 
 /// Why the store of a snapshot does not match the snapshot's cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotOfCluster {
+pub enum ClusterMismatch {
     /// A voter is not a member in the store.
     #[error("its voter {0} is not among its members")]
     Unknown(MemberId),
@@ -181,18 +181,18 @@ impl Membership {
     /// contradicting lists could never elect a leader again.
     ///
     /// If they contradict each other, or the cluster's version is not supported by this server.
-    pub fn check_voters(&self, voters: &[u64]) -> Result<(), NotOfCluster> {
+    pub fn check_voters(&self, voters: &[u64]) -> Result<(), ClusterMismatch> {
         for voter in voters.iter().map(|id| MemberId(*id)) {
             if self.removed.contains(&voter) {
-                return Err(NotOfCluster::Removed(voter));
+                return Err(ClusterMismatch::Removed(voter));
             }
             if !self.members.contains_key(&voter) {
-                return Err(NotOfCluster::Unknown(voter));
+                return Err(ClusterMismatch::Unknown(voter));
             }
         }
         match self.version.as_deref() {
             Some(version) if !version::is_of_cluster(version) => {
-                Err(NotOfCluster::Version(version.escape_default().to_string()))
+                Err(ClusterMismatch::Version(version.escape_default().to_string()))
             }
             _ => Ok(()),
         }
@@ -327,7 +327,7 @@ mod tests {
     fn a_snapshot_that_contradicts_itself_is_recognised() {
         let mut store = membership(3, 0);
         assert_eq!(store.check_voters(&[1, 2, 3]), Ok(()));
-        assert_eq!(store.check_voters(&[1, 4]), Err(NotOfCluster::Unknown(MemberId(4))));
+        assert_eq!(store.check_voters(&[1, 4]), Err(ClusterMismatch::Unknown(MemberId(4))));
         for (version, fits) in
             [("2.3.0", true), ("2.0.0", true), ("2.4.0", false), ("9.9.0", false), ("x", false)]
         {
@@ -336,7 +336,7 @@ mod tests {
         }
         store.version = None;
         store.removed.insert(MemberId(2));
-        assert_eq!(store.check_voters(&[1, 2]), Err(NotOfCluster::Removed(MemberId(2))));
+        assert_eq!(store.check_voters(&[1, 2]), Err(ClusterMismatch::Removed(MemberId(2))));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
 pub use self::content::{ChangeKind, InvalidEntry, MemberChange, check_entry, own_data_set_by};
 use self::log::EntryLog;
 pub use self::membership::{
-    ConfChangeContext, ConfigureError, Membership, NotOfCluster, Peer, TooFewStarted, VERSION_PATH,
+    ClusterMismatch, ConfChangeContext, ConfigureError, Membership, Peer, TooFewStarted, VERSION_PATH,
     attributes_path, attributes_value, value,
 };
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};
@@ -164,7 +164,7 @@ pub enum Applied {
     /// A new leader's first entry.
     NewTerm,
     /// An invalid entry. All members skip it.
-    PassedOver {
+    Skipped {
         /// Its index.
         index: u64,
         /// Why it is invalid.

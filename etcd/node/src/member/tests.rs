@@ -7,7 +7,7 @@ use shared::v2;
 use super::*;
 
 /// A member with its store and a disk that syncs on request.
-struct Lone {
+struct SingleMember {
     member: Member,
     store: Store,
     unsynced: Vec<BatchId>,
@@ -38,9 +38,9 @@ pub(super) fn put(path: &str, value: &str) -> v2::Request {
     }
 }
 
-impl Lone {
+impl SingleMember {
     /// Freshly bootstrapped, nothing applied yet.
-    fn bootstrapped() -> Lone {
+    fn bootstrapped() -> SingleMember {
         let store = Store::new(1000);
         let start = Start {
             id: ID,
@@ -53,7 +53,7 @@ impl Lone {
             now: UnixNanos(1),
         };
         let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
-        Lone {
+        SingleMember {
             member,
             store,
             unsynced: Vec::new(),
@@ -64,8 +64,8 @@ impl Lone {
     }
 
     /// Elected, with its first entry applied.
-    fn leading() -> Lone {
-        let mut lone = Lone::bootstrapped();
+    fn leading() -> SingleMember {
+        let mut lone = SingleMember::bootstrapped();
         lone.turn();
         lone.member.campaign();
         lone.settle();
@@ -125,7 +125,7 @@ impl Lone {
 
 #[test]
 fn a_member_alone_leads_after_one_election() {
-    let mut lone = Lone::bootstrapped();
+    let mut lone = SingleMember::bootstrapped();
     assert!(!lone.member.takes_proposals());
     lone.turn();
     assert_eq!(lone.voters(), [ID.0]);
@@ -138,7 +138,7 @@ fn a_member_alone_leads_after_one_election() {
 
 #[test]
 fn nothing_is_answered_before_it_is_synced() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     let id = lone.member.propose(put("/1/a", "1"));
     lone.turn();
     assert!(lone.applied.is_empty(), "answered before the sync: {:?}", lone.applied);
@@ -150,7 +150,7 @@ fn nothing_is_answered_before_it_is_synced() {
 
 #[test]
 fn later_batches_do_not_wait_for_the_sync_of_earlier_ones() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     let first = lone.member.propose(put("/1/a", "1"));
     lone.turn();
     let second = lone.member.propose(put("/1/a", "2"));
@@ -165,7 +165,7 @@ fn later_batches_do_not_wait_for_the_sync_of_earlier_ones() {
 
 #[test]
 fn other_peer_urls_do_not_make_a_voter_a_learner() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.configure(change(pb::UPDATE_NODE, ID, "http://a:2")).unwrap();
     assert_eq!(lone.voters(), [ID.0]);
     assert_eq!(lone.member.membership().members[&ID].peer_urls, ["http://a:2"]);
@@ -176,7 +176,7 @@ fn other_peer_urls_do_not_make_a_voter_a_learner() {
 
 #[test]
 fn a_refused_change_leaves_voters_and_store_alone() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     let index = lone.store.index();
     let refused = lone.configure(change(pb::ADD_NODE, OTHER, "http://a:1"));
     assert_eq!(refused, Err(ConfigureError::PeerUrlExists));
@@ -188,7 +188,7 @@ fn a_refused_change_leaves_voters_and_store_alone() {
 
 #[test]
 fn a_member_that_never_comes_costs_the_quorum() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.configure(change(pb::ADD_NODE, OTHER, "http://b:1")).unwrap();
     assert_eq!(lone.voters(), [ID.0, OTHER.0]);
     lone.applied.clear();
@@ -200,7 +200,7 @@ fn a_member_that_never_comes_costs_the_quorum() {
 
 #[test]
 fn a_second_change_would_be_swallowed_while_one_is_under_way() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.member.configure(change(pb::ADD_NODE, OTHER, "http://b:1").try_into().unwrap());
     assert!(lone.member.is_configuring());
     lone.turn();
@@ -211,7 +211,7 @@ fn a_second_change_would_be_swallowed_while_one_is_under_way() {
 
 #[test]
 fn the_last_voter_may_remove_itself() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.configure(pb::ConfChange { kind: pb::REMOVE_NODE, node_id: ID.0, ..Default::default() }).unwrap();
     assert!(matches!(lone.applied.last(), Some(Applied::RemovedSelf)));
     assert!(!lone.member.takes_proposals());
@@ -220,7 +220,7 @@ fn the_last_voter_may_remove_itself() {
 
 #[test]
 fn a_forced_start_replaces_the_only_voter() {
-    let mut lone = Lone::bootstrapped();
+    let mut lone = SingleMember::bootstrapped();
     lone.turn();
     let mut start = |kind, id| {
         let change =
@@ -235,7 +235,7 @@ fn a_forced_start_replaces_the_only_voter() {
 
 #[test]
 fn a_read_index_is_known_at_once_to_who_is_alone() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.member.propose(put("/1/a", "1"));
     lone.settle();
     let id = lone.member.read_index().unwrap();
@@ -249,7 +249,7 @@ fn a_read_index_is_known_at_once_to_who_is_alone() {
 
 #[test]
 fn a_read_index_never_comes_without_a_quorum() {
-    let mut lone = Lone::leading();
+    let mut lone = SingleMember::leading();
     lone.configure(change(pb::ADD_NODE, OTHER, "http://b:1")).unwrap();
     lone.member.read_index().unwrap();
     for _ in 0..100 {
@@ -262,7 +262,7 @@ fn a_read_index_never_comes_without_a_quorum() {
 
 #[test]
 fn the_log_says_what_go_would_write() {
-    let mut lone = Lone::bootstrapped();
+    let mut lone = SingleMember::bootstrapped();
     lone.turn();
     lone.member.campaign();
     let mut records = Vec::new();
@@ -279,7 +279,7 @@ fn the_log_says_what_go_would_write() {
 #[test]
 fn the_same_seed_draws_the_same_election_timeouts() {
     let timeouts = || {
-        let mut lone = Lone::bootstrapped();
+        let mut lone = SingleMember::bootstrapped();
         lone.turn();
         lone.member.raft.raft.randomized_election_timeout()
     };

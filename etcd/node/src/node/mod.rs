@@ -313,7 +313,7 @@ impl<M: StateMachine, C> Node<M, C> {
                     removed = true;
                     None
                 }
-                Applied::OutsideKeys { .. } | Applied::PassedOver { .. } => None,
+                Applied::OutsideKeys { .. } | Applied::Skipped { .. } => None,
             };
             if let Some(id) = id {
                 published |= attributes.as_ref().is_some_and(|own| own.is_proposed_as(id));
