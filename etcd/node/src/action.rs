@@ -184,7 +184,7 @@ pub enum Notice {
 /// Why a node has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// It was told to stop.
+    /// The server asked it to stop.
     Stopped,
     /// This member was removed from the cluster.
     Removed,
@@ -198,7 +198,7 @@ pub enum Unavailable {
     /// No majority answered in time.
     #[error("etcdserver: request timed out")]
     Timeout,
-    /// The leader was lost while the request was on its way.
+    /// The leader was lost while the request was pending.
     #[error("etcdserver: request timed out, possibly due to previous leader failure")]
     LeaderLost,
     /// The member is stopping.

@@ -53,7 +53,7 @@ pub(super) struct Operation {
     pub(super) client: usize,
     pub(super) call: KeyCall,
     pub(super) called: u64,
-    /// `None` for a write whose answer never came.
+    /// `None` for a write without an answer.
     pub(super) returned: Option<(u64, KeyOutcome)>,
 }
 

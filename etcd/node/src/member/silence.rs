@@ -110,7 +110,7 @@ mod tests {
 
     const OWN: MemberId = MemberId(1);
 
-    /// A leader of so many members, of which the last ones have not started.
+    /// A leader of several members, the last of which may not have started.
     struct Case {
         silence: Silence,
         members: Membership,
@@ -160,7 +160,7 @@ mod tests {
         let mut case = Case::new(3, 0);
         assert_eq!(case.run(0, 3, &[2, 3]), None);
         assert_eq!(case.run(4, 20, &[2]), Some((3, 8)));
-        // Heard in time it is none.
+        // A member that is heard in time is not dead.
         let mut case = Case::new(3, 0);
         assert_eq!(case.run(0, 4, &[2]), None);
         assert_eq!(case.run(5, 5, &[2, 3]), None);
