@@ -80,7 +80,7 @@ impl<D: Disk> LogThread<D> {
     /// Starts the thread.
     pub(super) fn spawn(
         wal: Wal<D>,
-        done: UnboundedSender<LogOutcome>,
+        outcomes: UnboundedSender<LogOutcome>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<LogThread<D>> {
         let (jobs, waiting) = channel();
@@ -88,9 +88,9 @@ impl<D: Disk> LogThread<D> {
             Arc::new(Mutex::new(Writer { wal, metrics, last_sync: Duration::ZERO, synced: Instant::now() }));
         let writing = writer.clone();
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
-            if let Err(error) = run(&writing, &waiting, &done) {
+            if let Err(error) = run(&writing, &waiting, &outcomes) {
                 save_displaced(&writing.lock().wal, &error);
-                let _ = done.send(LogOutcome::Failed(error));
+                let _ = outcomes.send(LogOutcome::Failed(error));
             }
         })?;
         Ok(LogThread { jobs: Some(jobs), thread: Some(thread), writer, under_way: 0 })
@@ -195,7 +195,7 @@ fn save_displaced<D: Disk>(wal: &Wal<D>, error: &WalError) {
 fn run<D: Disk>(
     writer: &Mutex<Writer<D>>,
     jobs: &Receiver<Job>,
-    done: &UnboundedSender<LogOutcome>,
+    outcomes: &UnboundedSender<LogOutcome>,
 ) -> Result<(), WalError> {
     let mut batches = Vec::new();
     loop {
@@ -219,13 +219,13 @@ fn run<D: Disk>(
                     batches.push(batch);
                 }
                 Job::MarkSnapshot(at) => {
-                    sync(&mut writer, &mut batches, done)?;
+                    sync(&mut writer, &mut batches, outcomes)?;
                     writer.wal.append_snapshot(at)?;
-                    let _ = done.send(LogOutcome::Marked(at));
+                    let _ = outcomes.send(LogOutcome::Marked(at));
                 }
                 Job::MarkReceived(at, marked) => {
-                    let result =
-                        sync(&mut writer, &mut batches, done).and_then(|()| writer.wal.append_snapshot(at));
+                    let result = sync(&mut writer, &mut batches, outcomes)
+                        .and_then(|()| writer.wal.append_snapshot(at));
                     if let Err(error) = &result {
                         save_displaced(&writer.wal, error);
                     }
@@ -238,12 +238,12 @@ fn run<D: Disk>(
                 }
                 Job::Release(index) => {
                     writer.wal.release_before(index);
-                    let _ = done.send(LogOutcome::Released);
+                    let _ = outcomes.send(LogOutcome::Released);
                 }
             }
             next = jobs.try_recv().ok();
         }
-        sync(&mut writer, &mut batches, done)?;
+        sync(&mut writer, &mut batches, outcomes)?;
     }
     // Records that no request waits for, such as the last commit index.
     writer.lock().wal.flush()
@@ -263,14 +263,14 @@ fn wait<D: Disk>(writer: &Mutex<Writer<D>>, jobs: &Receiver<Job>) -> Result<Opti
 fn sync<D: Disk>(
     writer: &mut Writer<D>,
     batches: &mut Vec<Batch>,
-    done: &UnboundedSender<LogOutcome>,
+    outcomes: &UnboundedSender<LogOutcome>,
 ) -> Result<(), WalError> {
     if batches.iter().any(|batch| batch.must_sync) {
         writer.sync()?;
     }
     for batch in batches.drain(..) {
         // The receiver is gone once the server stops.
-        let _ = done.send(LogOutcome::Written(batch, writer.synced));
+        let _ = outcomes.send(LogOutcome::Written(batch, writer.synced));
     }
     Ok(())
 }

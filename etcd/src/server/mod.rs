@@ -203,9 +203,9 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     tokio::pin!(ready);
     let mut waiting = client_listeners;
     let mut exit = Exit::Failed;
-    let ended = loop {
+    let reason = loop {
         tokio::select! {
-            ended = &mut node_loop => break ended?,
+            reason = &mut node_loop => break reason?,
             signal = signals.next() => {
                 exit = Exit::Signal(signal);
                 manager.stopping();
@@ -242,14 +242,14 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
         log::warning!("etcdmain", "some connections were not finished and are cut off");
     }
-    match ended {
+    match reason {
         ExitReason::Stopped => Ok(exit),
         ExitReason::Removed => {
-            log::error!("etcdserver", "{ended}");
+            log::error!("etcdserver", "{reason}");
             log::info!("etcdserver", "the data-dir used by this member must be removed.");
             Ok(Exit::Removed)
         }
-        ExitReason::Fatal(_) | ExitReason::TooOld(_) => Err(anyhow::anyhow!("{ended}")),
+        ExitReason::Fatal(_) | ExitReason::TooOld(_) => Err(anyhow::anyhow!("{reason}")),
     }
 }
 

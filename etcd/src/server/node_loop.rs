@@ -175,11 +175,11 @@ impl<D: Disk> NodeLoop<D> {
         let mut ticks = tokio::time::interval(self.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.links.follow(self.node.membership());
-        if let Err(ended) = self.begin(is_new).await {
-            return self.end(ended);
+        if let Err(exit) = self.begin(is_new).await {
+            return self.end(exit);
         }
         let mut stopping = false;
-        let ended = loop {
+        let exit = loop {
             // Ticks first: time must pass under any load. After each wake-up all queues are drained.
             let handled = tokio::select! {
                 biased;
@@ -208,13 +208,13 @@ impl<D: Disk> NodeLoop<D> {
             let drained = handled.and_then(|()| self.drain_queues(&mut inbound, &mut requests));
             let carried_out = match drained {
                 Ok(()) => self.carry_out().await,
-                Err(ended) => Err(ended),
+                Err(exit) => Err(exit),
             };
-            if let Err(ended) = carried_out {
-                break ended;
+            if let Err(exit) = carried_out {
+                break exit;
             }
         };
-        self.end(ended)
+        self.end(exit)
     }
 
     async fn begin(&mut self, is_new: bool) -> Result<(), ExitReason> {
@@ -305,17 +305,17 @@ impl<D: Disk> NodeLoop<D> {
         let instant = Instant::now();
         if instant >= self.next_age {
             self.next_age = instant + AGE_INTERVAL;
-            self.note_age(instant);
+            self.record_age(instant);
         }
     }
 
     /// Records when the store reached its index: from that the watch history's age is computed.
-    fn note_age(&self, now: Instant) {
+    fn record_age(&self, now: Instant) {
         let (index, oldest) = {
             let store = self.inner.store.read();
             (store.index(), store.history_reach().1)
         };
-        self.inner.ages.lock().note(index, oldest, now.into_std());
+        self.inner.ages.lock().record(index, oldest, now.into_std());
     }
 
     /// Carries out the node's actions until there are none.
@@ -387,13 +387,13 @@ impl<D: Disk> NodeLoop<D> {
 
     /// Passes a batch to the log's thread, or writes it here if no other request is waiting.
     fn persist(&mut self, batch: Batch) -> Result<(), Fatal> {
-        let others = self.inner.requests_since_write.swap(0, Ordering::Relaxed) > REQUESTS_OF_ONE_WRITE
+        let others_wait = self.inner.requests_since_write.swap(0, Ordering::Relaxed) > REQUESTS_OF_ONE_WRITE
             || self.node.waiting() > 1;
         let status = self.node.member().status();
         // A leader with followers does not wait for its own disk: its entries must be sent first.
         let may_wait = status.alone || status.role == Role::Follower;
         if batch.must_sync
-            && !others
+            && !others_wait
             && may_wait
             && let Some(result) = self.log.write_now(&batch)
         {
@@ -572,12 +572,12 @@ impl<D: Disk> NodeLoop<D> {
     }
 
     /// Answers all waiting calls and closes the log.
-    fn end(mut self, ended: ExitReason) -> ExitReason {
+    fn end(mut self, exit: ExitReason) -> ExitReason {
         for caller in self.node.take_callers() {
             caller.unavailable(Unavailable::Stopped);
         }
         self.log.close();
         self.snapshotter.close();
-        ended
+        exit
     }
 }

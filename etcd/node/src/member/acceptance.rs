@@ -202,8 +202,8 @@ impl Member {
             // A candidate asks for votes only when its log is durable and it has a vote itself; there is no
             // genuine answer before.
             MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
-                let asked = raft.promotable() && self.is_on_disk() && !self.is_installing();
-                if !message.reject && !asked {
+                let may_be_candidate = raft.promotable() && self.is_on_disk() && !self.is_installing();
+                if !message.reject && !may_be_candidate {
                     return Ok(None);
                 }
             }

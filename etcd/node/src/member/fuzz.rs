@@ -356,8 +356,9 @@ impl Attack {
             }
             self.deliver(id, message.encode_to_vec().into());
             self.turn(id, true);
-            let said = self.wire.iter().rev().find(|said| said.from().0 == id && said.index() == index);
-            assert!(said.is_some(), "member {id} does not answer a leader: {:?}", self.wire);
+            let answer =
+                self.wire.iter().rev().find(|answer| answer.from().0 == id && answer.index() == index);
+            assert!(answer.is_some(), "member {id} does not answer a leader: {:?}", self.wire);
             let status = self.members.get(&id).map(|living| living.member.status());
             assert_eq!(status.map(|status| (status.commit, status.applied)), Some((index, index)));
         }

@@ -119,9 +119,9 @@ mod tests {
     }
 
     impl Case {
-        fn new(started: u64, silent: u64) -> Case {
+        fn new(started: u64, unstarted: u64) -> Case {
             let mut members = Membership::default();
-            for n in 1..=started + silent {
+            for n in 1..=started + unstarted {
                 let name = if n <= started { format!("m{n}") } else { String::new() };
                 let peer = Peer { id: MemberId(n), name, peer_urls: Vec::new(), client_urls: Vec::new() };
                 members.members.insert(MemberId(n), peer);
