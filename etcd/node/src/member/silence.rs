@@ -133,7 +133,7 @@ mod tests {
             self.start + Duration::from_secs(seconds)
         }
 
-        /// Looks once a second from `from` to `to`, where these are heard each time. Whoever is dead by then, and when.
+        /// Checks each second from `from` to `to`, with messages of `heard`. Returns the first dead member and the second.
         fn run(&mut self, from: u64, to: u64, heard: &[u64]) -> Option<(u64, u64)> {
             for second in from..=to {
                 let now = self.at(second);
