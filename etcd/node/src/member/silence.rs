@@ -133,21 +133,22 @@ mod tests {
             self.start + Duration::from_secs(seconds)
         }
 
-        /// Checks each second from `from` to `to`, with messages of `heard`. Returns the first dead member and the second.
+        /// Checks each second from `from` to `to`, with messages of `heard`. Returns the first dead member and
+        /// the second.
         fn run(&mut self, from: u64, to: u64, heard: &[u64]) -> Option<(u64, u64)> {
             for second in from..=to {
                 let now = self.at(second);
                 for id in heard {
                     self.silence.heard(MemberId(*id), now);
                 }
-                let look = Observation {
+                let observation = Observation {
                     own: OWN,
                     term: self.term,
                     members: &self.members,
                     alive_within: Duration::from_secs(1),
                     dead_after: Duration::from_secs(5),
                 };
-                if let Some(dead) = self.silence.find_dead(look, now) {
+                if let Some(dead) = self.silence.find_dead(observation, now) {
                     return Some((dead.id.0, second));
                 }
             }
