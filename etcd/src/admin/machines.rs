@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use node::member::{Membership, Peer};
+use node::member::{MemberInfo, Membership};
 
 /// The started members, each with its key in 0.x: its name, or `NAME.ID` if several members have the same name, so that
 /// none hides another. If the name cannot be a visible key, the key is the ID.
-pub(crate) fn machines(members: &Membership) -> Vec<(String, &Peer)> {
+pub(crate) fn machines(members: &Membership) -> Vec<(String, &MemberInfo)> {
     let started = || members.members.values().filter(|peer| peer.is_started());
     let mut bearers: BTreeMap<&str, usize> = BTreeMap::new();
     for peer in started() {
@@ -14,7 +14,7 @@ pub(crate) fn machines(members: &Membership) -> Vec<(String, &Peer)> {
     }
     let mut taken: BTreeSet<String> =
         bearers.iter().filter(|(_, count)| **count == 1).map(|(name, _)| (*name).to_owned()).collect();
-    let mut key = |peer: &Peer| {
+    let mut key = |peer: &MemberInfo| {
         let can_be_key =
             !peer.name.contains('/') && !peer.name.starts_with('_') && ![".", ".."].contains(&&*peer.name);
         let mut key = match (can_be_key, bearers.get(&*peer.name)) {
@@ -41,7 +41,9 @@ mod tests {
         let mut members = Membership::default();
         for (id, name) in (0xa1..).zip(names) {
             let (id, name) = (MemberId(id), (*name).to_owned());
-            members.members.insert(id, Peer { id, name, peer_urls: Vec::new(), client_urls: Vec::new() });
+            members
+                .members
+                .insert(id, MemberInfo { id, name, peer_urls: Vec::new(), client_urls: Vec::new() });
         }
         machines(&members).into_iter().map(|(key, _)| key).collect()
     }

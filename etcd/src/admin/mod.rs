@@ -6,7 +6,7 @@
 mod machines;
 
 use http::{Method, StatusCode};
-use node::member::{Membership, Peer};
+use node::member::{MemberInfo, Membership};
 use serde::Serialize;
 
 use crate::auth::Authorized;
@@ -179,7 +179,7 @@ fn removed(mut commit: u64) -> Vec<u8> {
 ///
 /// # Errors
 /// The response if several members have this name: they are listed under other keys.
-fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a Peer)>, AdminAnswer> {
+fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a MemberInfo)>, AdminAnswer> {
     let (mut listed, same): (Vec<_>, Vec<_>) =
         machines(members).into_iter().partition(|(listed, _)| listed.as_bytes() == name);
     if let Some(found) = listed.pop() {
@@ -195,7 +195,7 @@ fn named<'a>(members: &'a Membership, name: &[u8]) -> Result<Option<(String, &'a
 }
 
 impl<'a> AdminMember<'a> {
-    fn new(name: String, peer: &'a Peer, leads: bool) -> AdminMember<'a> {
+    fn new(name: String, peer: &'a MemberInfo, leads: bool) -> AdminMember<'a> {
         AdminMember {
             name,
             state: if leads { "leader" } else { "follower" },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use node::Unavailable;
-use node::member::{ConfigureError, Membership, Peer, Progress, Status};
+use node::member::{ConfigureError, MemberInfo, Membership, Progress, Status};
 use parking_lot::RwLockReadGuard;
 use shared::error::ApiError;
 use shared::event::Event;
@@ -94,7 +94,10 @@ pub trait Backend: Send + Sync + 'static {
     fn clock(&self) -> UnixNanos;
 
     /// Adds a member with these peer URLs and returns it.
-    fn add_member(&self, peer_urls: Vec<String>) -> impl Future<Output = Result<Peer, ChangeError>> + Send;
+    fn add_member(
+        &self,
+        peer_urls: Vec<String>,
+    ) -> impl Future<Output = Result<MemberInfo, ChangeError>> + Send;
 
     /// Removes a member for ever.
     fn remove_member(&self, id: MemberId) -> impl Future<Output = Result<(), ChangeError>> + Send;

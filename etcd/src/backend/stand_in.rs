@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use node::member::{ConfigureError, Membership, Peer, Progress, Role, Status};
+use node::member::{ConfigureError, MemberInfo, Membership, Progress, Role, Status};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
@@ -35,7 +35,7 @@ pub(crate) struct StandIn {
 
 impl StandIn {
     pub(crate) fn new(name: &str, peer_url: &str, client_url: &str, clock: fn() -> UnixNanos) -> StandIn {
-        let peer = Peer {
+        let peer = MemberInfo {
             id: ID,
             name: name.to_owned(),
             peer_urls: vec![peer_url.to_owned()],
@@ -182,10 +182,10 @@ impl Backend for StandIn {
         (self.clock)()
     }
 
-    async fn add_member(&self, peer_urls: Vec<String>) -> Result<Peer, ChangeError> {
+    async fn add_member(&self, peer_urls: Vec<String>) -> Result<MemberInfo, ChangeError> {
         let id = MemberId(0xabc0 + self.index.load(Ordering::Relaxed));
         self.check(id, &peer_urls)?;
-        let peer = Peer { id, name: String::new(), peer_urls, client_urls: Vec::new() };
+        let peer = MemberInfo { id, name: String::new(), peer_urls, client_urls: Vec::new() };
         self.members.lock().members.insert(id, peer.clone());
         self.writes_member(id);
         Ok(peer)

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use node::member::Peer;
+use node::member::MemberInfo;
 use serde::{Deserialize, Serialize};
 use shared::net::Dialer;
 use tokio::task::JoinSet;
@@ -106,7 +106,7 @@ pub(crate) async fn cluster<B: Backend>(
 type Answer = Result<(Report, Option<Duration>), String>;
 
 impl MemberReport {
-    fn new(peer: &Peer, is_self: bool, linked: Option<bool>, answer: Answer) -> MemberReport {
+    fn new(peer: &MemberInfo, is_self: bool, linked: Option<bool>, answer: Answer) -> MemberReport {
         let (health, problem, round_trip, report) = match answer {
             Ok((report, took)) => {
                 let health = if report.healthy { "healthy" } else { "unhealthy" };
@@ -142,7 +142,7 @@ impl MemberReport {
 }
 
 /// Asks one member, trying its client URLs in order.
-async fn ask_member(dialer: &Dialer, peer: &Peer) -> Answer {
+async fn ask_member(dialer: &Dialer, peer: &MemberInfo) -> Answer {
     let mut failed = "it advertises no client URL".to_owned();
     for url in peer.client_urls.iter().take(URLS_MAX) {
         let began = Instant::now();
@@ -224,7 +224,7 @@ struct Versions {
 }
 
 /// Builds a report from several pages, for a Go member or one of ours without a dashboard.
-async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &Peer) -> Result<Report, String> {
+async fn report_from_stats_pages(dialer: &Dialer, url: &str, peer: &MemberInfo) -> Result<Report, String> {
     let pages =
         ["/v2/stats/self", "/version", "/health"].map(|path| info::fetch(dialer, url, path, URL_TIME_MAX));
     let [stats, version, health] = pages;

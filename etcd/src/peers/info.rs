@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use node::member::Peer;
+use node::member::MemberInfo;
 use node::version::Version;
 use serde::Deserialize;
 use shared::id::{ClusterId, MemberId};
@@ -30,7 +30,7 @@ pub struct RemoteCluster {
     /// The cluster's id.
     pub cluster_id: ClusterId,
     /// Its members, sorted by id.
-    pub members: Vec<Peer>,
+    pub members: Vec<MemberInfo>,
 }
 
 /// The versions that a member reports.
@@ -158,10 +158,10 @@ fn read_members(answer: &WholeResponse) -> Result<RemoteCluster, String> {
     let cluster_id = String::from_utf8_lossy(id)
         .parse()
         .map_err(|error| format!("could not parse the cluster ID from cluster res: {error}"))?;
-    let mut members: Vec<Peer> = listed
+    let mut members: Vec<MemberInfo> = listed
         .unwrap_or_default()
         .into_iter()
-        .map(|member| Peer {
+        .map(|member| MemberInfo {
             id: MemberId(member.id),
             name: member.name,
             peer_urls: member.peer_urls.unwrap_or_default(),

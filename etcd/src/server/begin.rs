@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use node::member::{ConfChangeContext, Peer};
+use node::member::{ConfChangeContext, MemberInfo};
 use node::version::{CLUSTER_MAX, CLUSTER_MIN};
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
@@ -61,7 +61,7 @@ pub(super) struct Joining {
     pub(super) id: MemberId,
     pub(super) cluster_id: ClusterId,
     /// All others.
-    pub(super) remotes: Vec<Peer>,
+    pub(super) remotes: Vec<MemberInfo>,
 }
 
 /// Why a member without data does not begin. The texts are etcd's.
@@ -293,7 +293,7 @@ async fn join(config: &Config, cluster: &InitialCluster, dialer: &Dialer) -> Res
         return Err(BeginError::ZeroId);
     }
     let cluster_id = remote.cluster_id;
-    let remotes: Vec<Peer> = remote.members.into_iter().filter(|peer| peer.id != id).collect();
+    let remotes: Vec<MemberInfo> = remote.members.into_iter().filter(|peer| peer.id != id).collect();
     if !is_compatible(&remotes, dialer).await {
         return Err(BeginError::OtherVersion);
     }
@@ -336,7 +336,7 @@ fn match_members(
 
 /// Whether at least one other member reports a supported cluster version, and none reports another one. Members
 /// that do not answer are ignored: one may be down when this one joins.
-async fn is_compatible(others: &[Peer], dialer: &Dialer) -> bool {
+async fn is_compatible(others: &[MemberInfo], dialer: &Dialer) -> bool {
     let mut any_version = false;
     for peer in others {
         let id = peer.id;

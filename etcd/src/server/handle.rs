@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use node::member::{ConfigureError, MemberChange, Membership, Peer, Progress, Role, Status, TooFewStarted};
+use node::member::{
+    ConfigureError, MemberChange, MemberInfo, Membership, Progress, Role, Status, TooFewStarted,
+};
 use node::version::Version;
 use node::{Call, Command};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -294,13 +296,13 @@ impl Backend for Handle {
         clock::now()
     }
 
-    async fn add_member(&self, peer_urls: Vec<String>) -> Result<Peer, ChangeError> {
+    async fn add_member(&self, peer_urls: Vec<String>) -> Result<MemberInfo, ChangeError> {
         self.check_started("add", || self.members().check_addition())?;
         // The time makes the id differ from that of an earlier member with the same URLs.
         let seconds = clock::now().0 / 1_000_000_000;
         let id = MemberId::compute(&peer_urls, "", Some(seconds));
         self.change(MemberChange::add(id, &peer_urls)).await?;
-        Ok(Peer { id, name: String::new(), peer_urls, client_urls: Vec::new() })
+        Ok(MemberInfo { id, name: String::new(), peer_urls, client_urls: Vec::new() })
     }
 
     async fn remove_member(&self, id: MemberId) -> Result<(), ChangeError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use node::member::{Membership, Message, Peer};
+use node::member::{MemberInfo, Membership, Message};
 use shared::id::MemberId;
 
 use crate::peers::Features;
@@ -40,7 +40,7 @@ pub(super) struct Links {
 
 impl Links {
     /// Connects to `known`, the members that a joining member has learned before its log contains them.
-    pub(super) fn new(own: MemberId, network: Arc<dyn Network>, known: &[Peer]) -> Links {
+    pub(super) fn new(own: MemberId, network: Arc<dyn Network>, known: &[MemberInfo]) -> Links {
         let mut links = Links {
             own,
             network,
@@ -76,7 +76,7 @@ impl Links {
         }
     }
 
-    fn link(&mut self, peer: &Peer) {
+    fn link(&mut self, peer: &MemberInfo) {
         match self.linked.get(&peer.id) {
             None => self.network.add(peer.id, &peer.peer_urls),
             Some(urls) if *urls != peer.peer_urls => self.network.update(peer.id, &peer.peer_urls),
@@ -136,7 +136,7 @@ mod tests {
         let mut links = Links::new(MemberId(1), recorded.clone(), &[]);
         let mut membership = Membership::default();
         let put = |membership: &mut Membership, id: u64, url: &str| {
-            let peer = Peer {
+            let peer = MemberInfo {
                 id: MemberId(id),
                 name: String::new(),
                 peer_urls: vec![url.to_owned()],

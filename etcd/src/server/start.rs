@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use node::member::{
-    ConfChangeContext, INDEX_MAX, Peer, Start, TERM_MAX, VERSION_PATH, check_entry, own_data_set_by,
+    ConfChangeContext, INDEX_MAX, MemberInfo, Start, TERM_MAX, VERSION_PATH, check_entry, own_data_set_by,
     value as member_value,
 };
 use node::version::is_too_new;
@@ -33,7 +33,7 @@ pub(super) struct Opened<D: Disk> {
     pub(super) start: Start,
     /// The other members, as a joining member got them from one of them while its log is empty. It can answer
     /// them from the start; the log decides who is a member.
-    pub(super) remotes: Vec<Peer>,
+    pub(super) remotes: Vec<MemberInfo>,
 }
 
 impl<D: Disk> Opened<D> {

@@ -13,7 +13,7 @@ use crate::version;
 
 /// A member as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct MemberInfo {
     /// Its id, made from its first peer URLs.
     pub id: MemberId,
     /// Its name, empty until it has started once.
@@ -24,7 +24,7 @@ pub struct Peer {
     pub client_urls: Vec<String>,
 }
 
-impl Peer {
+impl MemberInfo {
     /// Whether it has ever started: it publishes its name when it starts.
     pub fn is_started(&self) -> bool {
         !self.name.is_empty()
@@ -37,7 +37,7 @@ pub struct Membership {
     /// The cluster's id, made from its first members.
     pub cluster_id: ClusterId,
     /// The members by id.
-    pub members: BTreeMap<MemberId, Peer>,
+    pub members: BTreeMap<MemberId, MemberInfo>,
     /// Ids of removed members. They are never used again.
     pub removed: BTreeSet<MemberId>,
     /// The extensions of 2.3 that each member has published, as it wrote them. Go members publish none.
@@ -170,7 +170,8 @@ impl Membership {
             if !own.features.is_empty() {
                 membership.features.insert(id, own.features);
             }
-            let peer = Peer { id, name: own.name, peer_urls: raft.peer_urls, client_urls: own.client_urls };
+            let peer =
+                MemberInfo { id, name: own.name, peer_urls: raft.peer_urls, client_urls: own.client_urls };
             membership.members.insert(id, peer);
         }
         membership.version = value(store, VERSION_PATH).and_then(|version| String::from_utf8(version).ok());
@@ -210,7 +211,7 @@ impl Membership {
     pub fn check_removal(&self, id: MemberId) -> Result<(), TooFewStarted> {
         let lost = self.members.get(&id);
         let members = self.members.len() - usize::from(lost.is_some());
-        let started = self.started() - usize::from(lost.is_some_and(Peer::is_started));
+        let started = self.started() - usize::from(lost.is_some_and(MemberInfo::is_started));
         TooFewStarted::check(started, members)
     }
 
@@ -308,7 +309,7 @@ mod tests {
             let id = MemberId(n as u64 + 1);
             let name = if n < started { format!("m{n}") } else { String::new() };
             let peer_urls = vec![format!("http://m{n}:1")];
-            membership.members.insert(id, Peer { id, name, peer_urls, client_urls: Vec::new() });
+            membership.members.insert(id, MemberInfo { id, name, peer_urls, client_urls: Vec::new() });
         }
         membership
     }

@@ -42,7 +42,7 @@ pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
 pub use self::content::{ChangeKind, InvalidEntry, MemberChange, check_entry, own_data_set_by};
 use self::log::EntryLog;
 pub use self::membership::{
-    ClusterMismatch, ConfChangeContext, ConfigureError, Membership, Peer, TooFewStarted, VERSION_PATH,
+    ClusterMismatch, ConfChangeContext, ConfigureError, MemberInfo, Membership, TooFewStarted, VERSION_PATH,
     attributes_path, attributes_value, value,
 };
 pub use self::message::{Kind, Message, MessageError, MessageHead, encode_entry, entry_len};

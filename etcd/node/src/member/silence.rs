@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shared::id::MemberId;
 
-use super::{Membership, Peer};
+use super::{MemberInfo, Membership};
 use crate::time::Moment;
 
 /// A longer gap between two checks means that this process was suspended: it cannot know whether others were silent.
@@ -92,7 +92,7 @@ impl Silence {
             return None;
         }
         // A member that was added and has not started yet is never removed.
-        let started = |id: &MemberId| members.members.get(id).is_some_and(Peer::is_started);
+        let started = |id: &MemberId| members.members.get(id).is_some_and(MemberInfo::is_started);
         let dead = self.others.iter().filter(|(id, contact)| started(id) && !is_alive(contact));
         let silent = dead.map(|(id, contact)| {
             let last = contact.heard.map_or(contact.since, |heard| heard.max(contact.since));
@@ -123,7 +123,8 @@ mod tests {
             let mut members = Membership::default();
             for n in 1..=started + unstarted {
                 let name = if n <= started { format!("m{n}") } else { String::new() };
-                let peer = Peer { id: MemberId(n), name, peer_urls: Vec::new(), client_urls: Vec::new() };
+                let peer =
+                    MemberInfo { id: MemberId(n), name, peer_urls: Vec::new(), client_urls: Vec::new() };
                 members.members.insert(MemberId(n), peer);
             }
             Case { silence: Silence::default(), members, start: Moment::default(), term: 2 }
@@ -217,7 +218,8 @@ mod tests {
         // The observation of a member that is added while this one leads starts then.
         let mut case = Case::new(3, 0);
         assert_eq!(case.run(0, 20, &[2, 3]), None);
-        let peer = Peer { id: MemberId(4), name: "m4".into(), ..case.members.members[&MemberId(3)].clone() };
+        let peer =
+            MemberInfo { id: MemberId(4), name: "m4".into(), ..case.members.members[&MemberId(3)].clone() };
         case.members.members.insert(MemberId(4), peer);
         assert_eq!(case.run(21, 60, &[2, 3]), Some((4, 26)));
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use node::member::Peer;
+use node::member::MemberInfo;
 use shared::event::Event;
 
 use crate::admin::{self, ChangeRequest};
@@ -60,7 +60,7 @@ pub(super) fn machine_keys<B: Backend>(context: &Context<B>, path: &[u8], recurs
 }
 
 /// The URLs of the member in the form of a query.
-fn value(peer: &Peer) -> String {
+fn value(peer: &MemberInfo) -> String {
     let first = |urls: &[String]| escaped(urls.first().map_or("", String::as_str));
     format!("etcd={}&raft={}", first(&peer.client_urls), first(&peer.peer_urls))
 }

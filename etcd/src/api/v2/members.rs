@@ -1,7 +1,7 @@
 //! `/v2/members`: the members of the cluster, and changes of the membership.
 
 use http::{HeaderMap, Method, StatusCode};
-use node::member::{ConfigureError, Peer};
+use node::member::{ConfigureError, MemberInfo};
 use serde::Serialize;
 use shared::id::MemberId;
 use shared::url::Urls;
@@ -26,8 +26,8 @@ struct Member<'a> {
     client_urls: &'a [String],
 }
 
-impl<'a> From<&'a Peer> for Member<'a> {
-    fn from(peer: &'a Peer) -> Member<'a> {
+impl<'a> From<&'a MemberInfo> for Member<'a> {
+    fn from(peer: &'a MemberInfo) -> Member<'a> {
         Member {
             id: peer.id.to_string(),
             name: &peer.name,

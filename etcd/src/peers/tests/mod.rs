@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::member::{Membership, Message, Peer};
+use node::member::{MemberInfo, Membership, Message};
 use parking_lot::Mutex;
 use prost::Message as _;
 use shared::id::{ClusterId, MemberId};
@@ -96,7 +96,7 @@ impl Node {
         };
         let election_timeout = Duration::from_secs(1);
         let transport = Transport::new(local, Dialer::plain(), snapshots.clone(), sender, election_timeout);
-        let peer = Peer {
+        let peer = MemberInfo {
             id,
             name: "m".to_owned(),
             peer_urls: vec![format!("http://{address}")],

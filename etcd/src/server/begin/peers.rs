@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use node::member::Peer;
+use node::member::MemberInfo;
 use shared::client::{Client, ClientError, Credentials, Options};
 use shared::disk::{Disk, read_file};
 use shared::id::MemberId;
@@ -97,7 +97,7 @@ fn joining(id: MemberId, remote: RemoteCluster) -> Joining {
 }
 
 /// The members that have started: only these can report a version.
-fn started(remote: &RemoteCluster) -> Vec<Peer> {
+fn started(remote: &RemoteCluster) -> Vec<MemberInfo> {
     remote.members.iter().filter(|peer| !peer.client_urls.is_empty()).cloned().collect()
 }
 
