@@ -115,7 +115,7 @@ fn run(line: &CommandLine) -> Result<ExitCode> {
     } else {
         TextReport { findings: &findings, all: line.values.switch("all") }.to_string().into_bytes()
     };
-    output::print(&text)?;
+    output::unless_reader_left(output::print(&text))?;
     Ok(match (findings.found, &findings.unreadable) {
         (true, _) if findings.is_start_known => ExitCode::from(FOUND),
         (_, Some(_)) => ExitCode::from(UNREADABLE),

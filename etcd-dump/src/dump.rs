@@ -12,6 +12,7 @@ use shared::pb::WalSnapshot;
 use crate::command_line::CommandLine;
 use crate::dump_flags::{DumpOptions, View};
 use crate::member_state::rebuild;
+use crate::output::UntilReaderLeaves;
 use crate::paths::{MemberFiles, is_dir, not_a_directory};
 use crate::{members, old, raft_log, tree, verify};
 
@@ -29,6 +30,12 @@ pub(crate) enum DataDir {
 
 pub(crate) fn run(line: &CommandLine) -> Result<ExitCode> {
     let options = DumpOptions::new(line)?;
+    if options.view == View::Verify {
+        let mut out = BufWriter::with_capacity(OUT_BYTES, UntilReaderLeaves(io::stdout().lock()));
+        let verdict = show(&options, &mut out);
+        out.flush()?;
+        return verdict;
+    }
     let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
     let shown = show(&options, &mut out);
     // What was read is shown even if the rest could not be read.

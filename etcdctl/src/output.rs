@@ -44,22 +44,38 @@ impl Format {
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
+    /// The exit status is a verdict, which does not depend on whether anybody reads why.
+    outlives_reader: bool,
 }
 
 impl Output {
     /// The streams of this process.
     pub(crate) fn new() -> Output {
-        Output { stdout: BufWriter::new(io::stdout()) }
+        Output { stdout: BufWriter::new(io::stdout()), outlives_reader: false }
+    }
+
+    /// From now on a closed pipe does not end the command: it goes on to its verdict.
+    pub(crate) fn outlive_reader(&mut self) {
+        self.outlives_reader = true;
+    }
+
+    fn unless_reader_left(&self, written: io::Result<()>) -> Result<(), CliError> {
+        match written {
+            Err(error) if self.outlives_reader && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
     }
 
     /// Writes the buffer out.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
-        Ok(self.stdout.flush()?)
+        let flushed = self.stdout.flush();
+        self.unless_reader_left(flushed)
     }
 
     /// Prints a line on standard output.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), CliError> {
-        Ok(writeln!(self.stdout, "{line}")?)
+        let written = writeln!(self.stdout, "{line}");
+        self.unless_reader_left(written)
     }
 
     /// Prints text, which has its own newlines, on standard output.

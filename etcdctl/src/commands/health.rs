@@ -30,6 +30,7 @@ impl ClusterHealth {
         if self.forever {
             return until_interrupted(check_forever(session)).await;
         }
+        session.out.outlive_reader();
         let (client, members) = members(session).await?;
         if check(&client, &members, session).await? { Ok(()) } else { Err(CliError::Unhealthy) }
     }
