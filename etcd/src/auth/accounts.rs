@@ -72,7 +72,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
 
     /// The names in a directory, sorted. Names that start with `_` are included: a hidden account would be a trap.
     fn names<N: Ord, E>(&self, dir: &str, name: impl Fn(&[u8]) -> Result<N, E>) -> Result<Vec<N>, AuthError> {
-        let event = match self.backend.store_for_auth().get(dir.as_bytes(), false, false) {
+        let found = self.backend.store_for_auth().get(dir.as_bytes(), false, false);
+        let event = match found {
             Ok(event) => event,
             Err(error) if error.code == Code::KeyNotFound => return Ok(Vec::new()),
             Err(error) => return Err(AuthError::Store(error)),
@@ -109,7 +110,8 @@ impl<'a, B: Backend> Accounts<'a, B> {
         missing: impl Fn() -> AuthRefusal,
         read: impl FnOnce(&[u8]) -> Result<T, RecordError>,
     ) -> Result<T, AuthError> {
-        let event = match self.backend.store_for_auth().get(path.as_bytes(), false, false) {
+        let found = self.backend.store_for_auth().get(path.as_bytes(), false, false);
+        let event = match found {
             Ok(event) => event,
             Err(error) if error.code == Code::KeyNotFound => return Err(missing().into()),
             Err(error) => return Err(AuthError::Store(error)),

@@ -208,7 +208,8 @@ impl BodyRoom {
         let (mut whole, mut body) = (BytesMut::new(), PacedBody::new(body, activity));
         // The bytes for which the body has permits.
         let mut room = SMALL_BYTES_MAX;
-        while let Some(piece) = body.next().await? {
+        loop {
+            let Some(piece) = body.next().await? else { break };
             let length = (whole.len() + piece.len()) as u64;
             if length > length_max {
                 return Err(format!("more than {length_max} bytes"));

@@ -129,7 +129,8 @@ async fn serve_connection<R: Roster>(
         if Pin::new(&mut connection).poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        if let Some(start) = takeover.lock().take() {
+        let taken_over = takeover.lock().take();
+        if let Some(start) = taken_over {
             return Poll::Ready(Some(start));
         }
         activity.register(cx);
