@@ -64,3 +64,41 @@ fn one_request_makes_no_gigabyte() -> Check {
     assert!(!server.call("GET", "/v2/keys/?recursive=true")?.text().contains("/d"));
     Ok(())
 }
+
+#[test]
+fn a_long_value_is_not_rendered_as_a_whole() -> Check {
+    let folder = files::scratch("long-value")?;
+    let mut server = Server::new(folder.path(), "m")?.started()?;
+    // Each byte becomes six in JSON.
+    let mut body = b"value=".to_vec();
+    body.resize(12 << 20, 1);
+    let headers = vec![("Content-Type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
+    let put = Request { headers, body, ..Request::new("PUT", "/v2/keys/long") };
+    assert_eq!(server.send(&put)?.status, 201);
+    let before = resident_mib(&mut server)?;
+    let mut readers = Vec::new();
+    for target in ["/v2/keys/long", "/v2/keys/long?quorum=true", "/v2/keys/", "/v1/keys/long", "/v1/keys/"] {
+        for _ in 0..3 {
+            let mut reader = Connection::open(server.client_port, PATIENCE)?;
+            reader.send(&Request::new("GET", target).bytes(&server.host()))?;
+            let head = reader.head()?;
+            assert_eq!(head.header("Transfer-Encoding").as_deref(), Some("chunked"), "{target}");
+            reader.chunk()?.context("the answer is short")?;
+            readers.push((target, reader));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let grown = resident_mib(&mut server)?.saturating_sub(before);
+    if grown > 100 {
+        fail!("the server has grown by {grown} MiB");
+    }
+    // One of each kind is read to its end.
+    for (target, mut reader) in readers.into_iter().step_by(3) {
+        let mut bytes = 0;
+        while let Some(chunk) = reader.chunk()? {
+            bytes += chunk.len();
+        }
+        assert!(bytes > 6 * (11 << 20), "{target}: {bytes} bytes");
+    }
+    Ok(())
+}

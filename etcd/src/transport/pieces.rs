@@ -1,4 +1,4 @@
-//! Responses that are produced while they are sent: directory listings of any length.
+//! Responses that are produced while they are sent: directory listings of any length, and long values.
 //!
 //! A response that fits into one piece is sent as a whole, with its length; most listings do. Of a longer one at most
 //! a few pieces are in memory, however large the store is and however slowly the client reads. No lock is held
@@ -23,7 +23,7 @@ const FIRST_BYTES: usize = 1024;
 
 /// Produces a response in pieces.
 pub(crate) trait Pieces: Send {
-    /// Appends the next piece until `out` has at least `bytes` bytes. One key is never split. `false` when everything
+    /// Appends the next piece until `out` has at least `bytes` bytes. `false` when everything
     /// is written.
     fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool;
 }

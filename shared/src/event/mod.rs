@@ -13,8 +13,8 @@ use crate::store::node::{Child, Dir, Key, Meta};
 use crate::time::UnixNanos;
 use render::Reader;
 
-pub use render::Rendering;
 pub(crate) use render::ttl_seconds;
+pub use render::{LongValue, Rendering};
 
 /// The action of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,8 +169,9 @@ impl Event {
         render::write_event(out, self, Reader::Snapshot);
     }
 
-    /// The same JSON and a final newline in pieces, for a directory that was read; `None` for anything else.
-    pub fn listing(&self, now: UnixNanos) -> Option<Rendering> {
+    /// The same JSON and a final newline in pieces, for a directory that was read and for long values; `None` for an event
+    /// that is written as a whole.
+    pub fn in_pieces(&self, now: UnixNanos) -> Option<Rendering> {
         Rendering::of(self, now)
     }
 
@@ -234,7 +235,7 @@ impl EventNode {
         let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let content = match &self.content {
             NodeContent::Gone => ViewContent::Nothing,
-            NodeContent::Key(key) => ViewContent::Value(key.value()),
+            NodeContent::Key(key) => ViewContent::Value(key),
             NodeContent::Dir => ViewContent::Dir(None),
             NodeContent::Listing { dir, .. } => ViewContent::Dir(Some(dir)),
         };
@@ -253,7 +254,7 @@ pub struct NodeView<'a> {
 #[derive(Clone, Copy)]
 enum ViewContent<'a> {
     Nothing,
-    Value(&'a [u8]),
+    Value(&'a Key),
     Dir(Option<&'a Dir>),
 }
 
@@ -266,7 +267,15 @@ impl<'a> NodeView<'a> {
     /// The value of a key.
     pub fn value(&self) -> Option<&'a [u8]> {
         match self.content {
-            ViewContent::Value(value) => Some(value),
+            ViewContent::Value(key) => Some(key.value()),
+            _ => None,
+        }
+    }
+
+    /// The value of a key if it is so long that its JSON is written in pieces.
+    pub fn long_value(&self) -> Option<LongValue> {
+        match self.content {
+            ViewContent::Value(key) => LongValue::of(key),
             _ => None,
         }
     }
@@ -319,7 +328,7 @@ impl<'a> NodeView<'a> {
 
     fn of(child: &'a Child) -> NodeView<'a> {
         let content = match child {
-            Child::Key(_, key) => ViewContent::Value(key.value()),
+            Child::Key(_, key) => ViewContent::Value(key),
             Child::Dir(_, dir) => ViewContent::Dir(Some(dir)),
         };
         NodeView { name: child.name(), meta: child.meta(), content }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use shared::error::{ApiError, Code, client_path};
-use shared::event::{Event, NodeView};
+use shared::event::{Event, LongValue, NodeView, Rendering};
 use shared::json;
 use shared::store::EXPIRATION_MIN;
 use shared::time::UnixNanos;
@@ -92,7 +92,11 @@ pub(crate) fn answer(mut headers: HeaderMap, event: &Event, now: UnixNanos, dial
     if event.node().is_dir() {
         return reply::pieces(headers, StatusCode::OK, Listing::new(event, event.index, now, dialect));
     }
-    reply::answer(headers, StatusCode::OK, render(event, event.index, now, dialect))
+    let (text, values) = key_text(event, event.index, now, dialect);
+    match values.is_empty() {
+        true => reply::answer(headers, StatusCode::OK, text),
+        false => reply::pieces(headers, StatusCode::OK, Rendering::around(text, values)),
+    }
 }
 
 /// A directory as a list of responses, produced in pieces. Holds the directory as of the read.
@@ -108,6 +112,8 @@ enum ListingState {
     Before,
     /// After the child with this name.
     Behind(Vec<u8>),
+    /// In the child with this name, whose value is long.
+    Inside(Rendering, Vec<u8>),
     Done,
 }
 
@@ -119,6 +125,18 @@ impl Listing {
 
 impl Pieces for Listing {
     fn write(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        while out.len() < bytes {
+            if !self.write_children(out, bytes) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Listing {
+    /// Appends children, up to one with a long value, or the next piece of such a value. False once all are written.
+    fn write_children(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
         let Listing { event, index, now, dialect, state } = self;
         let (last, mut any) = match std::mem::replace(state, ListingState::Done) {
             ListingState::Done => return false,
@@ -127,6 +145,11 @@ impl Pieces for Listing {
                 (Vec::new(), false)
             }
             ListingState::Behind(last) => (last, true),
+            ListingState::Inside(mut child, name) => {
+                let more = child.write(out, bytes);
+                *state = if more { ListingState::Inside(child, name) } else { ListingState::Behind(name) };
+                return true;
+            }
         };
         let (key, node) = (client_path(event.key()), event.node());
         // Names of hidden nodes begin with an underscore.
@@ -136,7 +159,14 @@ impl Pieces for Listing {
                 out.push(b',');
             }
             any = true;
-            write_child(out, event, key, &child, *index, *now, *dialect);
+            let begin = out.len();
+            let gaps = write_child(out, event, key, &child, *index, *now, *dialect);
+            if !gaps.is_empty() {
+                let text = out.split_off(begin);
+                let gaps = gaps.into_iter().map(|(at, value)| (at - begin, value)).collect();
+                *state = ListingState::Inside(Rendering::around(text, gaps), child.name().to_vec());
+                return true;
+            }
             if out.len() >= bytes {
                 *state = ListingState::Behind(child.name().to_vec());
                 return true;
@@ -149,29 +179,36 @@ impl Pieces for Listing {
 
 /// An event in the form of v1, with the store's index `index`. No final newline.
 pub(crate) fn render(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> Vec<u8> {
-    let node = event.node();
-    let key = client_path(event.key());
-    let mut out = Vec::with_capacity(128 + key.len() + node.value().map_or(0, <[u8]>::len));
-    if node.is_dir() {
+    let mut out = Vec::new();
+    if event.node().is_dir() {
         Listing::new(event, index, now, dialect).write(&mut out, usize::MAX);
-    } else {
-        write_key(&mut out, event, key, index, now, dialect);
+        return out;
     }
+    let (text, values) = key_text(event, index, now, dialect);
+    if values.is_empty() {
+        return text;
+    }
+    Rendering::around(text, values).write(&mut out, usize::MAX);
     out
 }
 
-fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: UnixNanos, dialect: Dialect) {
+/// Values that are missing in a text, each with its offset.
+type Gaps = Vec<(usize, LongValue)>;
+
+/// The response about a key, without its long values.
+fn key_text(event: &Event, index: u64, now: UnixNanos, dialect: Dialect) -> (Vec<u8>, Gaps) {
     let node = event.node();
-    let prev_value = event.prev().and_then(|prev| prev.value());
+    let key = client_path(event.key());
+    let mut text = Vec::with_capacity(128 + key.len());
+    let mut gaps = Gaps::new();
+    let out = &mut text;
     open(out, dialect.action(event.action));
     json::write_escaped(out, if key.is_empty() { b"/" } else { key });
     out.push(b'"');
-    for (name, value) in [("prevValue", prev_value), ("value", node.value())] {
-        if let Some(value) = value {
-            write_name(out, name);
-            json::write_string(out, value);
-        }
+    if let Some(prev) = event.prev() {
+        write_value(out, &mut gaps, "prevValue", &prev);
     }
+    write_value(out, &mut gaps, "value", &node);
     if dialect.tells_of_new_key(event) {
         write_name(out, "newKey");
         out.extend_from_slice(b"true");
@@ -180,6 +217,21 @@ fn write_key(out: &mut Vec<u8>, event: &Event, key: &[u8], index: u64, now: Unix
         write_times(out, expiration, dialect.ttl(event, now));
     }
     close(out, index);
+    (text, gaps)
+}
+
+/// Appends the value of a node, or the quotes around it if it is long.
+fn write_value(out: &mut Vec<u8>, gaps: &mut Gaps, name: &str, node: &NodeView<'_>) {
+    let Some(value) = node.value() else { return };
+    write_name(out, name);
+    match node.long_value() {
+        Some(long) => {
+            out.push(b'"');
+            gaps.push((out.len(), long));
+            out.push(b'"');
+        }
+        None => json::write_string(out, value),
+    }
 }
 
 /// Appends the expiration and the remaining seconds.
@@ -203,7 +255,8 @@ fn write_child(
     index: u64,
     now: UnixNanos,
     dialect: Dialect,
-) {
+) -> Gaps {
+    let mut gaps = Gaps::new();
     open(out, dialect.action(read.action));
     json::write_escaped(out, dir);
     out.push(b'/');
@@ -213,14 +266,12 @@ fn write_child(
         write_name(out, "dir");
         out.extend_from_slice(b"true");
     }
-    if let Some(value) = child.value() {
-        write_name(out, "value");
-        json::write_string(out, value);
-    }
+    write_value(out, &mut gaps, "value", child);
     if let Some(expiration) = child.expiration().filter(|_| dialect == Dialect::Of01) {
         write_times(out, expiration, whole_seconds(expiration, now));
     }
     close(out, index);
+    gaps
 }
 
 fn open(out: &mut Vec<u8>, action: &str) {
@@ -404,6 +455,43 @@ mod tests {
         assert_eq!(since(Method::GET, "index=7"), Ok(0));
         for bad in ["", "index=", "index=x", "index=-1"] {
             assert_eq!(since(Method::POST, bad), Err(Code::IndexNaN), "{bad}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_written_in_pieces() {
+        let mut store = Store::new(10);
+        let value = "a<\u{e9}\u{1}".repeat(40_000);
+        let mut quoted = Vec::new();
+        json::write_string(&mut quoted, value.as_bytes());
+        let quoted = String::from_utf8(quoted).unwrap();
+        for (key, value) in [("/1/d/a", "1"), ("/1/d/b", &*value), ("/1/d/c", "3"), ("/1/d/d", &*value)] {
+            let (path, val) = (key.as_bytes().to_vec().into(), value.as_bytes().to_vec().into());
+            let request = v2::Request { verb: v2::Verb::Put, path, val, ..v2::Request::default() };
+            store.apply(&request, NOW).unwrap();
+        }
+        let key = store.get(b"/1/d/b", false, false).unwrap();
+        let text = String::from_utf8(render(&key, 4, NOW, Dialect::Of04)).unwrap();
+        assert!(text == format!("{{\"action\":\"get\",\"key\":\"/d/b\",\"value\":{quoted},\"index\":4}}"));
+        let dir = store.get(b"/1/d", false, false).unwrap();
+        let child = |name: &str, value: &str| {
+            format!("{{\"action\":\"get\",\"key\":\"/d/{name}\",\"value\":{value},\"index\":4}}")
+        };
+        let children = [("a", "\"1\""), ("b", &*quoted), ("c", "\"3\""), ("d", &*quoted)];
+        let wanted = format!("[{}]", children.map(|(name, value)| child(name, value)).join(","));
+        for bytes in [1, 5000, usize::MAX] {
+            let mut listing = Listing::new(&dir, 4, NOW, Dialect::Of04);
+            let mut out = Vec::new();
+            loop {
+                let mut piece = Vec::new();
+                let more = listing.write(&mut piece, bytes);
+                assert!(bytes == usize::MAX || piece.len() < 64 * 1024, "{}", piece.len());
+                out.extend_from_slice(&piece);
+                if !more {
+                    break;
+                }
+            }
+            assert!(String::from_utf8(out).unwrap() == wanted, "pieces of {bytes}");
         }
     }
 }

@@ -366,8 +366,8 @@ fn event_answer<B: Backend>(
 ) -> Response {
     event_headers(context, &mut headers, event.index);
     let status = if event.is_created() { StatusCode::CREATED } else { StatusCode::OK };
-    match event.listing(now) {
-        Some(listing) => reply::pieces(headers, status, listing),
+    match event.in_pieces(now) {
+        Some(pieces) => reply::pieces(headers, status, pieces),
         None => reply::answer(headers, status, body(event, now)),
     }
 }

@@ -162,8 +162,8 @@ fn answer_one<B: Backend>(context: &Context<B>, get: &PlainGet<'_>, out: &mut Ou
 
 fn push_event<B: Backend>(context: &Context<B>, event: &Event, now: UnixNanos, out: &mut Output) {
     let status = context.backend.status();
-    let made = match event.listing(now) {
-        Some(listing) => StartedAnswer::begin(listing),
+    let made = match event.in_pieces(now) {
+        Some(pieces) => StartedAnswer::begin(pieces),
         None => StartedAnswer::Whole(keys::body(event, now)),
     };
     let length = match &made {

@@ -4,7 +4,7 @@ use super::*;
 
 /// A listing in pieces of at least so many bytes, and the longest of them.
 fn pieces(event: &Event, bytes: usize, mut between: impl FnMut()) -> (Vec<u8>, usize) {
-    let mut rendering = event.listing(NOW).unwrap();
+    let mut rendering = event.in_pieces(NOW).unwrap();
     let (mut all, mut longest) = (Vec::new(), 0);
     loop {
         let mut piece = Vec::new();
@@ -56,8 +56,8 @@ fn pieces_make_the_whole() {
             assert_eq!(all, whole(&event), "{path} in pieces of {bytes}");
         }
     }
-    assert!(store.get(b"/1/a", true, true).unwrap().listing(NOW).is_none());
-    assert!(set(&mut store, "/1/a", "w").listing(NOW).is_none());
+    assert!(store.get(b"/1/a", true, true).unwrap().in_pieces(NOW).is_none());
+    assert!(set(&mut store, "/1/a", "w").in_pieces(NOW).is_none());
 }
 
 #[test]
