@@ -80,7 +80,8 @@ impl Output {
 
     /// Prints text, which has its own newlines, on standard output.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
-        Ok(self.stdout.write_all(text.as_bytes())?)
+        let written = self.stdout.write_all(text.as_bytes());
+        self.unless_reader_left(written)
     }
 
     /// Prints an answer of the keys API.

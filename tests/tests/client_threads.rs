@@ -93,6 +93,42 @@ fn watches_on_every_thread_get_each_event_and_end_with_the_server() -> Check {
 }
 
 #[test]
+fn what_is_answered_holds_on_every_thread() -> Check {
+    let folder = files::scratch("client-threads")?;
+    let server = server(folder.path(), "3")?;
+    let host = server.host();
+    let json = |method: &str, target: &str, body: &str| Request {
+        headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+        body: body.as_bytes().to_vec(),
+        ..Request::new(method, target)
+    };
+    // "root:r"
+    let as_root = |mut request: Request| {
+        request.headers.push(("Authorization".to_owned(), "Basic cm9vdDpy".to_owned()));
+        request
+    };
+    let mut connections = connections(&server, 4)?;
+    let user = json("PUT", "/v2/auth/users/root", r#"{"user":"root","password":"r"}"#);
+    assert_eq!(connections[0].call(&user, &host)?.status, 201);
+    for round in 0..ROUNDS {
+        let others = [1 + round % 3, 1 + (round + 1) % 3];
+        let enabled = connections[0].call(&Request::new("PUT", "/v2/auth/enable"), &host)?;
+        assert_eq!(enabled.status, 200, "{}", enabled.text());
+        for other in others {
+            let list = connections[other].call(&Request::new("GET", "/v2/auth/users"), &host)?;
+            assert_eq!(list.status, 401, "round {round}: auth is on");
+        }
+        let disabled = connections[0].call(&as_root(Request::new("DELETE", "/v2/auth/enable")), &host)?;
+        assert_eq!(disabled.status, 200, "{}", disabled.text());
+    }
+    let added = json("POST", "/v2/members", r#"{"peerURLs":["http://127.0.0.1:1"]}"#);
+    assert_eq!(connections[0].call(&added, &host)?.status, 201);
+    let listed = connections[1].call(&Request::new("GET", "/v2/members"), &host)?.text();
+    assert!(listed.contains("http://127.0.0.1:1\""), "{listed}");
+    Ok(())
+}
+
+#[test]
 fn reads_that_look_twice_do_not_wait_for_a_write_in_between() -> Check {
     let folder = files::scratch("client-threads")?;
     let server = server(folder.path(), "3")?;

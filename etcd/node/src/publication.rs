@@ -100,7 +100,8 @@ impl ClusterVersion {
         }
         self.next_check = now + CHECK_INTERVAL;
         // The version is never raised above this member's own.
-        self.asking = member.status().role == Role::Leader
+        // A leader that has not applied all of its log may see an older version.
+        self.asking = member.status().current
             && present(member).is_none_or(|present| present.of_cluster() < CLUSTER_MAX);
         self.asking
     }

@@ -69,6 +69,7 @@ pub enum Role {
 /// What was started in a data dir: it never changes from proxy to member or back. `None` for nothing yet, and
 /// for a missing dir.
 ///
+/// # Errors
 /// If it holds both, or is not a directory.
 pub fn role_of<D: Disk>(disk: &D, data_dir: &Path) -> Result<Option<Role>, DataDirError> {
     check_is_dir(disk, data_dir)?;

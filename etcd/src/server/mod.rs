@@ -128,7 +128,9 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
         );
     }
     let listeners = config.listen_peer_urls.iter().count() + config.listen_client_urls.iter().count();
-    let slots = ConnectionSlots::of_member(raise_descriptor_limit(), listeners)?;
+    let threads = Arc::new(client_threads(&config)?);
+    let limit = raise_descriptor_limit().saturating_sub(threads.descriptors());
+    let slots = ConnectionSlots::of_member(limit, listeners)?;
     let cluster = tokio::select! {
         cluster = begin::first_members(&disk, &layout, &config) => cluster?,
         signal = signals.next() => return Ok(Exit::Signal(signal)),
@@ -195,7 +197,6 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     }
     let context = api::Context::new(handle, &config, metrics, log)?;
     let context = Arc::new(context.with_dialer(dialer_of_clients));
-    let threads = Arc::new(client_threads(&config)?);
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
         tasks.spawn(metrics::graphite::send(address, move || api::graphite(context.clone(), prefix.clone())));
@@ -424,6 +425,7 @@ async fn purge<D: Disk>(disk: D, layout: Layout, snapshots: usize, wals: usize) 
 /// Opens the listeners of a list of URLs, except those that the service manager opened, so that a port in use
 /// is noticed before anything is written.
 ///
+/// # Errors
 /// If an address cannot be listened at; the error names the URL and `source`, the flag or variable of the URL.
 pub(crate) async fn listen(
     urls: &Urls,

@@ -26,6 +26,9 @@ pub(super) trait Network: Send + Sync + 'static {
     fn lacks_extensions(&self, id: MemberId) -> bool;
 }
 
+/// The most members whose word is doubted in the log: strangers can take any id.
+const DOUBTED_MAX: usize = 16;
+
 /// Keeps the network in step with the membership.
 pub(super) struct Links {
     own: MemberId,
@@ -36,6 +39,8 @@ pub(super) struct Links {
     removed: BTreeSet<MemberId>,
     /// Members whose attributes in the log announce all extensions.
     extended: BTreeSet<MemberId>,
+    /// Those that said that this member was removed, and cannot know.
+    doubted: BTreeSet<MemberId>,
 }
 
 impl Links {
@@ -47,6 +52,7 @@ impl Links {
             linked: BTreeMap::new(),
             removed: BTreeSet::new(),
             extended: BTreeSet::new(),
+            doubted: BTreeSet::new(),
         };
         for peer in known.iter().filter(|peer| peer.id != own) {
             links.link(peer);
@@ -91,13 +97,17 @@ impl Links {
         self.extended.contains(&id) && !self.network.lacks_extensions(id)
     }
 
-    /// Whether the member `by` can know that this one was removed: it has published itself in the log, or this joining
-    /// member was told of it before it has the log. A stranger, or a URL that was added by mistake, is neither.
+    /// Whether the member `by` can know that this one was removed: it has published itself in the log. A member whose log
+    /// does not have its own attributes yet knows nothing about others, and believes every member that it was told of.
+    /// A stranger, or a URL that was added by mistake, is not believed.
     pub(super) fn may_say_removed(&self, by: MemberId, membership: &Membership) -> bool {
-        match membership.members.get(&by) {
-            Some(member) => !member.name.is_empty() || !member.client_urls.is_empty(),
-            None => self.linked.contains_key(&by),
-        }
+        let has_started = |id| membership.members.get(&id).is_some_and(MemberInfo::is_started);
+        has_started(by) || !has_started(self.own) && self.linked.contains_key(&by)
+    }
+
+    /// Whether `by` was not believed for the first time.
+    pub(super) fn doubts_first(&mut self, by: MemberId) -> bool {
+        self.doubted.len() < DOUBTED_MAX && self.doubted.insert(by)
     }
 
     /// Whether all other members support all extensions.

@@ -109,6 +109,22 @@ impl Caller {
     }
 }
 
+/// An answer that is ready to be sent.
+enum Answer {
+    Submitted(oneshot::Sender<Result<Event, SubmitError>>, Result<Event, SubmitError>),
+    Configured(oneshot::Sender<Result<(), ChangeError>>, Result<(), ChangeError>),
+}
+
+impl Answer {
+    /// Sends it. A caller that has left gets none.
+    fn send(self) {
+        match self {
+            Answer::Submitted(reply, result) => drop(reply.send(result)),
+            Answer::Configured(reply, result) => drop(reply.send(result)),
+        }
+    }
+}
+
 pub(super) struct NodeLoop<D: Disk> {
     node: Node,
     inner: Arc<Inner>,
@@ -117,6 +133,8 @@ pub(super) struct NodeLoop<D: Disk> {
     snapshotter: Snapshotter<D>,
     publication: Publication,
     dialer: Dialer,
+    /// The answers of the entries that are being applied. Empty between two calls; kept for its memory.
+    answers: Vec<Answer>,
     /// Notified once every entry that was acknowledged here is applied.
     ready: Option<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
@@ -151,6 +169,7 @@ impl<D: Disk> NodeLoop<D> {
             snapshotter,
             publication,
             dialer,
+            answers: Vec::new(),
             ready: Some(ready),
             metrics,
             append_received: None,
@@ -269,10 +288,11 @@ impl<D: Disk> NodeLoop<D> {
             Inbound::RemovedAccordingTo(by) if self.links.may_say_removed(by, self.node.membership()) => {
                 return Err(ExitReason::Removed);
             }
-            Inbound::RemovedAccordingTo(by) => log::debug!(
+            Inbound::RemovedAccordingTo(by) if self.links.doubts_first(by) => log::warning!(
                 "etcdserver",
-                "{by} says that this member has been removed, but is not a member that has started here"
+                "{by} says that this member has been removed, but is not a started member of this cluster: ignored"
             ),
+            Inbound::RemovedAccordingTo(_) => {}
         }
         Ok(())
     }
@@ -409,6 +429,7 @@ impl<D: Disk> NodeLoop<D> {
         let instant = Instant::now();
         let (mut outside_keys, mut auth_may_differ) = (false, false);
         let auth = &self.inner.auth;
+        let mut answers = std::mem::take(&mut self.answers);
         let (changes, wakeups) = {
             let mut store = self.inner.store.write();
             let changes = self.node.apply(committed, &mut store, clock::both(), |applied, answered| {
@@ -419,12 +440,12 @@ impl<D: Disk> NodeLoop<D> {
                 match applied {
                     Applied::Command(_, Outcome::V2(result)) => {
                         if let Some(Caller::Submit(reply)) = caller {
-                            let _ = reply.send(result.map_err(SubmitError::Api));
+                            answers.push(Answer::Submitted(reply, result.map_err(SubmitError::Api)));
                         }
                     }
                     Applied::Configured(_, result) => {
                         if let Some(Caller::Configure(reply)) = caller {
-                            let _ = reply.send(result.map_err(ChangeError::Refused));
+                            answers.push(Answer::Configured(reply, result.map_err(ChangeError::Refused)));
                         }
                     }
                     Applied::MemberChanged { kind, id, peer_urls } => {
@@ -459,8 +480,11 @@ impl<D: Disk> NodeLoop<D> {
         if changes.membership {
             self.members_changed();
         }
-        // Before the answers are readable: a client that saw its write must see it again.
+        // Before the answers: a client on another thread that has its answer must see what it changed, in the store, in the
+        // auth switch, among the members and in the status.
         self.publish_status();
+        answers.drain(..).for_each(Answer::send);
+        self.answers = answers;
         wakeups.wake();
         self.metrics.applied(instant.elapsed());
     }

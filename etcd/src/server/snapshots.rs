@@ -129,6 +129,7 @@ impl<D: Disk> Snapshotter<D> {
 
     /// Saves a received snapshot. The log holds its record.
     ///
+    /// # Errors
     /// If the disk fails.
     pub(super) async fn save_received(&mut self, received: ReceivedSnapshot) -> Result<(), Fatal> {
         // A snapshot of our own in progress uses the same temporary files; it is older than this one.

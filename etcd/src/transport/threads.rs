@@ -19,6 +19,9 @@ const PROCESSORS_MIN: usize = 4;
 /// More threads than this take nothing off the others: the member's loop is then what is busy.
 const CLIENT_THREADS_MAX: usize = 8;
 
+/// The descriptors of a runtime: two of its poller, one to wake it and one for signals.
+const RUNTIME_DESCRIPTORS: u64 = 4;
+
 /// Spawns a connection's task on the thread that it is called on.
 type Spawn = Box<dyn FnOnce() + Send>;
 
@@ -82,6 +85,11 @@ impl ClientThreads {
     /// How many threads suit a machine: all processors but one for the member and one for its log.
     pub(crate) fn suited_to(processors: usize) -> usize {
         if processors < PROCESSORS_MIN { 0 } else { (processors - 2).min(CLIENT_THREADS_MAX) }
+    }
+
+    /// The descriptors that the threads' runtimes hold.
+    pub(crate) fn descriptors(&self) -> u64 {
+        self.threads.len() as u64 * RUNTIME_DESCRIPTORS
     }
 
     /// The thread for the next connection: each in turn. `None` stands for the main thread.

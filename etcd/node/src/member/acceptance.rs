@@ -33,7 +33,7 @@ pub enum Refusal {
         /// The highest possible term.
         max: u64,
     },
-    /// The sender proposes something and is not a member.
+    /// The sender is not a member, and proposes something or writes to the only member.
     #[error("{from} sent {kind:?} and is not a member")]
     Stranger {
         /// The sender that the message names.
@@ -56,6 +56,7 @@ pub enum Refusal {
 impl Member {
     /// Handles a message from another member. Outdated messages, and messages to another member, are dropped.
     ///
+    /// # Errors
     /// If the message is invalid. It is dropped.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         let Some(mut message) = self.acceptable(message.0)? else { return Ok(()) };
@@ -167,9 +168,15 @@ impl Member {
         }
         let raft = &self.raft.raft;
         let log = &raft.raft_log;
-        let is_known = self.membership.members.contains_key(&from) || raft.prs().get(from.0).is_some();
+        // The leader that has just been removed may still hand over.
+        let is_known = self.membership.members.contains_key(&from)
+            || raft.prs().get(from.0).is_some()
+            || raft.leader_id == from.0;
         // No other member can lead, or stand for election, without the vote of the only one.
         if self.is_alone() && !is_known {
+            if self.membership.removed.contains(&from) {
+                return Ok(None);
+            }
             return Err(Refusal::Stranger { from, kind });
         }
         // An outdated message may contradict later decisions. Raft ignores it.

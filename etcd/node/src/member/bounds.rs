@@ -130,6 +130,7 @@ fn fields(bytes: &mut &[u8], mut each: impl FnMut(u32, &[u8]) -> Result<(), Stri
 
 /// Checks what any member could send, independent of its log.
 ///
+/// # Errors
 /// If the message is invalid.
 pub(super) fn check(message: &eraftpb::Message) -> Result<(), String> {
     let numbers = [message.index, message.commit, message.reject_hint];

@@ -214,6 +214,7 @@ fn parse_request(data: Bytes) -> Result<v2::Request, InvalidEntry> {
 
 /// Checks an entry of a log that no member has read yet.
 ///
+/// # Errors
 /// If it is invalid: all members skip it.
 pub fn check_entry(entry: &pb::Entry) -> Result<(), InvalidEntry> {
     Content::parse(entry.kind, entry.data.clone().unwrap_or_default()).map(drop)

@@ -25,6 +25,7 @@ const NOW: UnixNanos = UnixNanos(1_800_000_000_000_000_000);
 
 /// Reads `input` as choices and carries them out against three members.
 ///
+/// # Panics
 /// If an invariant is broken: that is a finding.
 pub fn fuzz_messages(input: &[u8]) {
     let mut choices = Choices(input);

@@ -181,6 +181,7 @@ impl Membership {
     /// Checks that the store of a snapshot matches the voters in its metadata. A member that took two
     /// contradicting lists could never elect a leader again.
     ///
+    /// # Errors
     /// If they contradict each other, or the cluster's version is not supported by this server.
     pub fn check_voters(&self, voters: &[u64]) -> Result<(), ClusterMismatch> {
         for voter in voters.iter().map(|id| MemberId(*id)) {
@@ -240,6 +241,7 @@ impl Membership {
 
 /// Writes an accepted change into the store, as all members do at the same entry.
 ///
+/// # Errors
 /// If the store holds something else at the path of the member; then nothing has changed. Only a log that
 /// another program wrote can cause that.
 pub(super) fn write_change(

@@ -97,6 +97,7 @@ pub struct MessageHead {
 impl MessageHead {
     /// Parses the bytes of a message.
     ///
+    /// # Errors
     /// If they are not a valid message.
     pub fn decode(bytes: Bytes) -> Result<MessageHead, MessageError> {
         bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;
@@ -111,6 +112,7 @@ impl MessageHead {
 impl Message {
     /// Parses one message. Its data share `bytes`.
     ///
+    /// # Errors
     /// If it is malformed, an entry is invalid, or a number is out of bounds.
     pub fn decode(bytes: Bytes) -> Result<Message, MessageError> {
         bounds::check_sizes(&bytes).map_err(MessageError::Malformed)?;

@@ -20,7 +20,7 @@ use shared::id::MemberId;
 use self::calls::PendingCall;
 use self::snapshots::{Installing, OfferedSnapshot};
 use crate::action::{Action, AnsweredCall, Call, Changes, Config, End, Notice};
-use crate::command::Command;
+use crate::command::{Command, Outcome};
 use crate::dead_members::DeadMembers;
 use crate::machine::StateMachine;
 use crate::member::{
@@ -315,7 +315,8 @@ impl<M: StateMachine, C> Node<M, C> {
                 }
                 Applied::OutsideKeys { .. } | Applied::Skipped { .. } => None,
             };
-            if let Some(id) = id {
+            let is_refused = matches!(&applied, Applied::Command(_, Outcome::V2(Err(_))));
+            if let Some(id) = id.filter(|_| !is_refused) {
                 published |= attributes.as_ref().is_some_and(|own| own.is_proposed_as(id));
                 version_raised |= version.as_ref().is_some_and(|own| own.is_proposed_as(id));
             }

@@ -37,6 +37,7 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(super) async fn run(self, session: &mut Session<'_>) -> Result<(), CliError> {
         session.settings.format.check()?;
+        session.out.outlive_reader();
         let client = Arc::new(session.patient_client().await?);
         let cluster = queries::query_cluster(&client, session.settings).await;
         let now = super::now().0.div_euclid(1_000_000_000);
