@@ -206,6 +206,12 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
     let what = "proxy: listening for client requests";
     let source = &config.sources.listen_client_urls;
     let listeners = listen(&config.listen_client_urls, source, what, &acceptors, assigned.clients).await?;
+    if config.client_threads.is_some_and(|count| count > 0) {
+        log::warning!(
+            "proxy",
+            "-client-threads is for members and has no effect here: a proxy serves all connections on one thread"
+        );
+    }
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }
