@@ -36,20 +36,42 @@ pub fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether a byte cannot simply be copied.
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
-}
-
 /// How many bytes at the start of `text` need no escape.
 fn plain_length(text: &[u8]) -> usize {
-    // Blocks without an early exit, so that the compiler turns them into vector instructions.
-    const BLOCK: usize = 16;
-    let blocks = text.chunks_exact(BLOCK);
-    let plain_blocks =
-        blocks.take_while(|block| !block.iter().fold(false, |any, byte| any | is_special(*byte))).count();
-    let start = plain_blocks * BLOCK;
-    text[start..].iter().position(|byte| is_special(*byte)).map_or(text.len(), |at| start + at)
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let special = special_bytes(*word);
+        if special != 0 {
+            return at * 8 + first_byte(special);
+        }
+    }
+    let mut last = [b'a'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let special = special_bytes(last);
+    if special == 0 { text.len() } else { words.len() * 8 + first_byte(special) }
+}
+
+/// Which of eight bytes cannot simply be copied: those below 0x20, those that are not ASCII, and `"`, `\`, `<`, `>`, `&`.
+/// The lowest bit that is set is the high bit of the first such byte; nothing is set if there is none.
+const fn special_bytes(bytes: [u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    /// Marks the bytes of `word` that are zero. A borrow may mark bytes after a zero, never before.
+    const fn zeros(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word
+    }
+    let word = u64::from_le_bytes(bytes);
+    let control = word.wrapping_sub(0x20 * ONES) & !word;
+    // Each of the first two pairs differs in one bit only.
+    let angle = zeros((word | 0x02 * ONES) ^ 0x3e * ONES);
+    let quote_or_and = zeros((word | 0x04 * ONES) ^ 0x26 * ONES);
+    let backslash = zeros(word ^ 0x5c * ONES);
+    (word | control | angle | quote_or_and | backslash) & HIGH
+}
+
+/// The position of the first byte that is marked.
+const fn first_byte(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
 }
 
 fn write_ascii_escape(out: &mut Vec<u8>, byte: u8) {
@@ -212,6 +234,23 @@ mod tests {
         assert_eq!(escaped(b"\n\r\t\x08\x0c\x00\x1f\x7f"), "\"\\n\\r\\t\\u0008\\u000c\\u0000\\u001f\u{7f}\"");
         assert_eq!(escaped("é😀\u{2028}\u{2029}\u{2027}".as_bytes()), "\"é😀\\u2028\\u2029\u{2027}\"");
         assert_eq!(escaped("\u{fffd}".as_bytes()), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn the_first_special_byte_is_found_at_any_place() {
+        let is_special =
+            |byte: u8| byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
+        for byte in 0..=u8::MAX {
+            for len in 1..20 {
+                for at in 0..len {
+                    // A space is the least plain byte: a borrow from the byte before it would show.
+                    let mut text = vec![b' '; len];
+                    text[at] = byte;
+                    let expected = if is_special(byte) { at } else { len };
+                    assert_eq!(plain_length(&text), expected, "{byte:#x} at {at} of {len}");
+                }
+            }
+        }
     }
 
     #[test]
