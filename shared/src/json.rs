@@ -63,9 +63,9 @@ const fn special_bytes(bytes: [u8; 8]) -> u64 {
     let word = u64::from_le_bytes(bytes);
     let control = word.wrapping_sub(0x20 * ONES) & !word;
     // Each of the first two pairs differs in one bit only.
-    let angle = zeros((word | 0x02 * ONES) ^ 0x3e * ONES);
-    let quote_or_and = zeros((word | 0x04 * ONES) ^ 0x26 * ONES);
-    let backslash = zeros(word ^ 0x5c * ONES);
+    let angle = zeros((word | (0x02 * ONES)) ^ (0x3e * ONES));
+    let quote_or_and = zeros((word | (0x04 * ONES)) ^ (0x26 * ONES));
+    let backslash = zeros(word ^ (0x5c * ONES));
     (word | control | angle | quote_or_and | backslash) & HIGH
 }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn the_first_special_byte_is_found_at_any_place() {
         let is_special =
-            |byte: u8| byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
+            |byte: u8| !(0x20..0x80).contains(&byte) || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
         for byte in 0..=u8::MAX {
             for len in 1..20 {
                 for at in 0..len {

@@ -28,4 +28,5 @@ pub mod suggest;
 pub mod time;
 pub mod url;
 pub mod v2;
+pub mod v3;
 pub mod wal;

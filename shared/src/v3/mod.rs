@@ -1,0 +1,3 @@
+//! The v3 API: its messages, and what they mean.
+
+pub mod pb;
