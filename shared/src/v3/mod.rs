@@ -1,3 +1,4 @@
 //! The v3 API: its messages, and what they mean.
 
+pub mod internal;
 pub mod pb;
