@@ -41,19 +41,21 @@ impl World {
         Ok(())
     }
 
-    /// The applied index of all members, if it is equal, there is a leader, and clients are done.
+    /// The applied index of all members, if it is equal, there is a leader that has applied an entry of its term, and
+    /// clients are done. Before that entry a new leader may not have applied what the one before it had acknowledged.
     pub(super) fn all_equal(&self) -> Option<u64> {
         if !self.clients.is_finished() {
             return None;
         }
-        let mut found = None;
+        let (mut found, mut has_current_leader) = (None, false);
         for id in self.oracle.members() {
             let status = self.process(*id)?.node.member().status();
             if status.leader.0 == 0 || *found.get_or_insert(status.applied) != status.applied {
                 return None;
             }
+            has_current_leader |= status.current;
         }
-        found
+        found.filter(|_| has_current_leader)
     }
 
     pub(super) fn describe(&self) -> String {
