@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::v2::{self, Verb};
+use shared::v3::internal::InternalRequest;
 
 use crate::member::RequestId;
 
@@ -14,6 +15,8 @@ pub enum Command {
     Nothing,
     /// A request of the v2 API.
     V2(v2::Request),
+    /// A request of the v3 API.
+    V3(Box<InternalRequest>),
 }
 
 impl Command {
@@ -29,6 +32,8 @@ impl Command {
         match self {
             Command::Nothing => true,
             Command::V2(request) => request.verb == Verb::QuorumGet,
+            // What only reads in v3 waits for its read index, and takes no entry.
+            Command::V3(_) => false,
         }
     }
 
@@ -37,6 +42,7 @@ impl Command {
         match self {
             Command::Nothing => {}
             Command::V2(request) => request.id = id,
+            Command::V3(request) => request.id = id,
         }
     }
 
@@ -48,6 +54,7 @@ impl Command {
                 out.reserve(request.encoded_len_max());
                 request.encode(out);
             }
+            Command::V3(request) => out.extend_from_slice(&request.encode_to_vec()),
         }
     }
 }

@@ -4,6 +4,16 @@ use shared::store::{Image, Store};
 use shared::time::UnixNanos;
 
 use crate::command::{Command, Outcome};
+use crate::time::Now;
+
+/// An entry of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Its index.
+    pub index: u64,
+    /// The term of the leader that appended it.
+    pub term: u64,
+}
 
 /// The state that the commands of the log change. The machines of all members are equal at equal indexes.
 ///
@@ -12,10 +22,14 @@ pub trait StateMachine {
     /// The state at one index: a snapshot is written from it while the machine continues.
     type Image: Send + 'static;
 
-    /// Applies the command of the entry at `index`; `None` if the command changes nothing.
+    /// Applies the command of the entry at `position`; `None` if the command changes nothing.
     ///
-    /// `now` is only shown (the remaining TTL in answers): the effect depends on the command alone.
-    fn apply(&mut self, index: u64, command: &Command, now: UnixNanos) -> Option<Outcome>;
+    /// `now` is only shown (the remaining TTL in answers), and counts the time that leases have left on this member: the
+    /// effect depends on the command alone.
+    fn apply(&mut self, position: Position, command: &Command, now: Now) -> Option<Outcome>;
+
+    /// The entry at `position` has been applied, whatever it was.
+    fn passed(&mut self, position: Position);
 
     /// An image of the current state, in constant time.
     fn image(&self) -> Self::Image;
@@ -37,12 +51,14 @@ pub trait StateMachine {
 impl StateMachine for Store {
     type Image = Image;
 
-    fn apply(&mut self, _: u64, command: &Command, now: UnixNanos) -> Option<Outcome> {
+    fn apply(&mut self, _: Position, command: &Command, now: Now) -> Option<Outcome> {
         match command {
-            Command::Nothing => None,
-            Command::V2(request) => Some(Outcome::V2(self.apply_quietly(request, now))),
+            Command::V2(request) => Some(Outcome::V2(self.apply_quietly(request, now.wall))),
+            Command::Nothing | Command::V3(_) => None,
         }
     }
+
+    fn passed(&mut self, _: Position) {}
 
     fn image(&self) -> Image {
         Store::image(self)

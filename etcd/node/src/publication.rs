@@ -11,7 +11,7 @@ use shared::v2;
 use crate::command::Command;
 use crate::member::{Member, RequestId, Role, VERSION_PATH, attributes_path};
 use crate::time::Moment;
-use crate::version::{CLUSTER_MAX, CLUSTER_MIN, Version};
+use crate::version::{Level, Version};
 
 /// How often a leader asks the members for their versions while the cluster's version is below the highest.
 const CHECK_INTERVAL: Duration = Duration::from_secs(4);
@@ -102,7 +102,7 @@ impl ClusterVersion {
         // The version is never raised above this member's own.
         // A leader that has not applied all of its log may see an older version.
         self.asking = member.status().current
-            && present(member).is_none_or(|present| present.of_cluster() < CLUSTER_MAX);
+            && present(member).is_none_or(|present| present.of_cluster() < member.level().cluster_version());
         self.asking
     }
 
@@ -119,7 +119,7 @@ impl ClusterVersion {
             return None;
         }
         let present = present(member);
-        let version = decide(present, lowest)?;
+        let version = decide(member.level(), present, lowest)?;
         let value = version.to_string().into_bytes();
         self.proposal = Some(OwnProposal::put(VERSION_PATH.to_vec(), value, deadline));
         Some((present, version))
@@ -132,11 +132,11 @@ fn present(member: &Member) -> Option<Version> {
 }
 
 /// The version to propose, if it differs from the present one.
-fn decide(present: Option<Version>, lowest: Option<Version>) -> Option<Version> {
+fn decide(level: Level, present: Option<Version>, lowest: Option<Version>) -> Option<Version> {
     // A newer member speaks this member's version too.
-    let lowest = lowest.map(|lowest| lowest.of_cluster().min(CLUSTER_MAX));
+    let lowest = lowest.map(|lowest| lowest.of_cluster().min(level.cluster_version()));
     match (present, lowest) {
-        (None, lowest) => Some(lowest.unwrap_or(CLUSTER_MIN)),
+        (None, lowest) => Some(lowest.unwrap_or(level.lowest_cluster_version())),
         (Some(present), Some(lowest)) => (present.of_cluster() < lowest).then_some(lowest),
         (Some(_), None) => None,
     }
@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn the_version_only_rises_and_waits_for_all() {
+        use crate::version::{CLUSTER_MAX, CLUSTER_MIN};
         let version = |text: &str| text.parse::<Version>().unwrap();
+        let decide = |present, lowest| decide(Level::V2_3, present, lowest);
         assert_eq!(decide(None, Some(version("2.3.8"))), Some(CLUSTER_MAX));
         assert_eq!(decide(None, Some(version("2.2.5"))), Some(CLUSTER_MIN));
         assert_eq!(decide(None, None), Some(CLUSTER_MIN));

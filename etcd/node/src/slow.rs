@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::id::MemberId;
 use shared::v2::{self, Verb};
+use shared::v3::internal::{InternalRequest, Operation};
 
 use crate::command::Command;
 use crate::member::{BatchId, Member, Progress, Role};
@@ -31,14 +32,14 @@ const PATH_CHARS_MAX: usize = 200;
 /// Method and key of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Label {
-    verb: Verb,
+    method: &'static str,
     path: Bytes,
 }
 
 impl Label {
     /// The method, as in the log.
     pub fn method(&self) -> &'static str {
-        self.verb.name()
+        self.method
     }
 
     /// The key as clients see it, shortened if it is long.
@@ -48,7 +49,7 @@ impl Label {
 
     /// A change of the members.
     pub(crate) fn members() -> Label {
-        Label { verb: Verb::Post, path: Bytes::from_static(b"/0/members") }
+        Label { method: Verb::Post.name(), path: Bytes::from_static(b"/0/members") }
     }
 
     /// The label of a command.
@@ -56,12 +57,24 @@ impl Label {
         match command {
             Command::Nothing => Label::default(),
             Command::V2(request) => Label::of_request(request),
+            Command::V3(request) => Label::of_v3(request),
         }
     }
 
     /// The label of a v2 request.
     pub(crate) fn of_request(request: &v2::Request) -> Label {
-        Label { verb: request.verb, path: request.path.clone() }
+        Label { method: request.verb.name(), path: request.path.clone() }
+    }
+
+    /// The label of a v3 request: its kind, and the key if it has one.
+    fn of_v3(request: &InternalRequest) -> Label {
+        let path = match &request.operation {
+            Operation::Range(range) => range.key.clone(),
+            Operation::Put(put) => put.key.clone(),
+            Operation::DeleteRange(delete) => delete.key.clone(),
+            _ => Bytes::new(),
+        };
+        Label { method: request.operation.name(), path }
     }
 }
 

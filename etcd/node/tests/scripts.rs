@@ -28,6 +28,7 @@ use bytes::Bytes;
 use goldenscript::{Argument, Command, Context, Runner};
 use node::member::{Applied, Batch, Member, MemberChange, Message, Role, Start, attributes_value};
 use node::time::{Moment, Now};
+use node::version::Level;
 use node::{Action, AnsweredCall, Call, Config, Node, Notice, Outcome, StateMachine as _};
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
@@ -157,6 +158,7 @@ impl Cluster {
             election_ticks: ELECTION_TICKS,
             seed: id + self.starts,
             now: now.wall,
+            level: Level::V2_3,
         };
         let mut member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
         member.set_catch_up_entries(self.catch_up);

@@ -143,6 +143,7 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
+        cluster_level: node::version::Level::V2_3,
         key_levels_max: count(values.number("max-key-depth")),
         client_threads: flags::client_threads(values.text("client-threads")).unwrap_or_default(),
         slow_request: Duration::from_millis(values.number("slow-request")),

@@ -127,6 +127,8 @@ pub struct Config {
     pub request_header_bytes_max: usize,
     /// The deepest level of a new key below the root.
     pub key_levels_max: usize,
+    /// The level at which a new cluster is founded, or that of the cluster to join.
+    pub cluster_level: node::version::Level,
     /// The number of threads that serve client connections; `None` for as many as suit the machine.
     pub client_threads: Option<usize>,
     /// A write or a quorum read that takes longer is logged; zero disables this.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::Method;
 use node::member::{Membership, Message};
+use node::version::Level;
 use shared::id::{ClusterId, MemberId};
 use shared::time::UnixNanos;
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ pub struct LocalMember {
     pub cluster_id: ClusterId,
     /// Its peer URLs. Every request carries them.
     pub peer_urls: Vec<String>,
+    /// The level of the cluster.
+    pub level: Level,
     /// The current time.
     pub clock: fn() -> UnixNanos,
 }

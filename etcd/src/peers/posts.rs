@@ -71,7 +71,9 @@ pub(super) async fn answer_message<R: Roster>(
         }
     };
     let bytes = body.len();
-    let message = match Message::decode(body) {
+    let level = shared.transport.context().local.level;
+    let message = match Message::decode(body).and_then(|message| message.check_level(level).map(|()| message))
+    {
         Ok(message) => message,
         // A kind of a later version. The sender does not need to know.
         Err(MessageError::UnknownKind(_)) => return Ok(no_content()),

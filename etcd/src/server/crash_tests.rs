@@ -7,6 +7,7 @@ use std::path::Path;
 
 use node::Outcome;
 use node::member::{Applied, Member, Output, RequestId};
+use node::time::{Moment, Now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shared::disk::SimDisk;
@@ -33,6 +34,7 @@ type Acked = BTreeMap<String, String>;
 /// The power failed. No other error may happen.
 struct PowerFailed;
 
+const NOW: Now = Now { moment: Moment::after(std::time::Duration::ZERO), wall: UnixNanos(2) };
 const SNAPSHOT_COUNT: u64 = 20;
 const WRITES_PER_RUN_MAX: usize = 60;
 
@@ -111,7 +113,7 @@ impl MemberRun {
                     }
                 }
                 Output::Apply(committed) => {
-                    member.apply(committed, &mut files.store, UnixNanos(2), |applied| {
+                    member.apply(committed, &mut files.store, NOW, |applied| {
                         if let Applied::Command(id, Outcome::V2(Ok(_))) = applied {
                             acked.extend(self.pending.remove(&id));
                         }
@@ -155,6 +157,7 @@ fn nothing() -> node::member::Start {
         state: pb::HardState::default(),
         entries: Vec::new(),
         election_ticks: 1,
+        level: node::version::Level::V2_3,
         seed: 0,
         now: UnixNanos(0),
     }

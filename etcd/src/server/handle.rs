@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use node::member::{
     ConfigureError, MemberChange, MemberInfo, Membership, Progress, Role, Status, TooFewStarted,
 };
-use node::version::Version;
+use node::version::{Level, Version};
 use node::{Call, Command};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) id: MemberId,
     pub(super) cluster_id: ClusterId,
     pub(super) name: String,
+    /// The level of the cluster.
+    pub(super) level: Level,
     /// Whether changes of the members that could cost the majority are refused.
     pub(super) strict_reconfig: bool,
     pub(super) store: RwLock<Store>,

@@ -293,7 +293,7 @@ fn start_member<D: Disk>(
     let started = opened.start.now;
     let from = &opened.start.snapshot;
     let from = shared::pb::WalSnapshot { index: from.index, term: from.term };
-    let (id, cluster_id) = (opened.start.id, opened.start.cluster_id);
+    let (id, cluster_id, level) = (opened.start.id, opened.start.cluster_id, opened.start.level);
     let founded = shared::pb::HardState { term: 1, vote: 0, commit: opened.start.entries.len() as u64 };
     let is_new = !opened.start.entries.is_empty() && opened.start.state == founded;
     let mut member = Member::new(opened.start, &opened.store, &log::raft_logger());
@@ -308,6 +308,7 @@ fn start_member<D: Disk>(
         id,
         cluster_id,
         peer_urls: config.advertise_peer_urls.to_strings(),
+        level,
         clock: clock::now,
     };
     let files = Arc::new(SnapshotFiles(opened.snapshots.clone()));
@@ -320,6 +321,7 @@ fn start_member<D: Disk>(
         id,
         cluster_id,
         name: config.name.clone(),
+        level,
         strict_reconfig: config.strict_reconfig_check,
         membership: ArcSwap::from_pointee(member.membership().clone()),
         auth: SharedAuthSwitch::of(&opened.store),

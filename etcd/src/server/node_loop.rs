@@ -389,7 +389,7 @@ impl<D: Disk> NodeLoop<D> {
         let (inner, dialer) = (self.inner.clone(), self.dialer.clone());
         let members = self.node.membership().clone();
         tokio::spawn(async move {
-            let lowest = versions::lowest(inner.id, &dialer, &members).await;
+            let lowest = versions::lowest(inner.id, inner.level, &dialer, &members).await;
             // The loop may have ended meanwhile.
             let _ = inner.loop_requests.send(LoopRequest::LowestVersion(lowest)).await;
         });

@@ -9,7 +9,7 @@ use node::member::{
     ConfChangeContext, INDEX_MAX, MemberInfo, Start, TERM_MAX, VERSION_PATH, check_entry, own_data_set_by,
     value as member_value,
 };
-use node::version::is_too_new;
+use node::version::{Level, Version};
 use prost::Message as _;
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
@@ -23,7 +23,7 @@ use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
 use super::log_location;
 use crate::config::{ClusterState, Config};
-use crate::log::{self, Level, LogLine};
+use crate::log::{self, LogLine};
 
 /// A member's open files, and their content.
 pub(super) struct Opened<D: Disk> {
@@ -89,7 +89,7 @@ impl StartError {
         match self {
             StartError::Begin(error) => error.lines(),
             error => {
-                let line = |text| LogLine { level: Level::Critical, package: "etcdmain", text };
+                let line = |text| LogLine { level: log::Level::Critical, package: "etcdmain", text };
                 let advice = self.is_damage().then(|| line(SALVAGE.to_owned()));
                 std::iter::once(line(error.to_string())).chain(advice).collect()
             }
@@ -166,6 +166,7 @@ fn found<D: Disk>(
     founding: Founding,
 ) -> Result<Opened<D>, StartError> {
     let Founding { id, cluster_id, cluster, entries, state } = founding;
+    let level = config.cluster_level;
     log_settings(layout, config);
     config.log_initial_settings(&cluster);
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
@@ -182,6 +183,7 @@ fn found<D: Disk>(
         election_ticks: 0,
         seed: 0,
         now: UnixNanos::ZERO,
+        level,
     };
     let store = Store::new(config.watch_history);
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
@@ -196,6 +198,7 @@ fn join<D: Disk>(
     joining: Joining,
 ) -> Result<Opened<D>, StartError> {
     let Joining { id, cluster_id, remotes } = joining;
+    let level = config.cluster_level;
     log_settings(layout, config);
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
@@ -211,6 +214,7 @@ fn join<D: Disk>(
         election_ticks: 0,
         seed: 0,
         now: UnixNanos::ZERO,
+        level,
     };
     let store = Store::new(config.watch_history);
     Ok(Opened { wal, snapshots, store, start, remotes })
@@ -253,7 +257,7 @@ fn restart<D: Disk>(
     }
     check_numbers(&recovered, &snapshot)?;
     log_meaningless(&recovered.entries);
-    check_version(&store, &recovered.entries)?;
+    let level = level_of(&store, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
     let cluster_id = ClusterId(recovered.metadata.cluster_id);
@@ -288,6 +292,7 @@ fn restart<D: Disk>(
         election_ticks: 0,
         seed: 0,
         now: UnixNanos::ZERO,
+        level,
     };
     Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
 }
@@ -429,11 +434,17 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data }
 }
 
-/// Refuses a directory whose cluster version is too new for this server.
-fn check_version(store: &Store, entries: &[pb::Entry]) -> Result<(), StartError> {
+/// The level of a directory, by its cluster version. Refuses one that is too new for this server.
+fn level_of(store: &Store, entries: &[pb::Entry]) -> Result<Level, StartError> {
     let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
     let version = set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from));
-    let Some(version) = version else { return Ok(()) };
+    let Some(version) = version else { return Ok(Level::V2_3) };
     let version = String::from_utf8_lossy(&version).into_owned();
-    if is_too_new(&version) { Err(StartError::Downgrade(version)) } else { Ok(()) }
+    let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    // Until its database is opened too, a directory of version 3 is refused.
+    match Level::of_cluster(Version { major, minor, patch: 0 }) {
+        Some(Level::V2_3) if (major, minor) <= (2, 3) => Ok(Level::V2_3),
+        _ => Err(StartError::Downgrade(version)),
+    }
 }

@@ -10,6 +10,7 @@ use node::member::{
     attributes_value,
 };
 use node::time::{Moment, Now};
+use node::version::Level;
 use node::{Action, Call, Command, End, Node, Notice, Outcome, StateMachine as _};
 use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::error::ApiError;
@@ -215,6 +216,7 @@ impl Process {
             election_ticks: ELECTION_TICKS,
             seed,
             now: now.wall,
+            level: Level::V2_3,
         };
         let mut member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
         member.set_catch_up_entries(plan.catch_up);

@@ -9,7 +9,7 @@ use raft::{INVALID_ID, StateRole};
 use shared::id::MemberId;
 use shared::planted::{Bug, is_planted};
 
-use super::content::Content;
+use super::content::{Content, check_levels};
 use super::message::Message;
 use super::{Kind, Member};
 use crate::command::Command;
@@ -193,6 +193,9 @@ impl Member {
                 if message.entries.iter().any(|entry| self.is_too_deep(entry)) {
                     return nonsense("of a key with more levels than this member takes (-max-key-depth)");
                 }
+                if check_levels(&message.entries, self.level).is_err() {
+                    return nonsense("of a request that this cluster's level does not have");
+                }
             }
             MessageType::MsgReadIndex if raft.pending_read_count() >= READS_PENDING_MAX => return Ok(None),
             MessageType::MsgAppendResponse
@@ -202,6 +205,9 @@ impl Member {
             }
             MessageType::MsgAppend if self.replaces_committed(&message) => {
                 return nonsense("in the place of committed entries");
+            }
+            MessageType::MsgAppend if check_levels(&message.entries, self.level).is_err() => {
+                return nonsense("of a request that this cluster's level does not have");
             }
             // A leader's heartbeat holds the index that this member has acknowledged. If the log has lost
             // entries since, its entries may differ from the leader's.

@@ -6,14 +6,14 @@
 use raft::eraftpb;
 use raft::{INVALID_ID, StateRole};
 use shared::planted::{Bug, is_planted};
-use shared::time::UnixNanos;
 use shared::v2;
 
 use super::content::{ChangeKind, Content, InvalidEntry, MemberChange, is_forgery};
 use super::membership::{self, Membership, attributes_id};
 use super::{Applied, Committed, ConfigureError, Member};
 use crate::command::Command;
-use crate::machine::StateMachine;
+use crate::machine::{Position, StateMachine};
+use crate::time::Now;
 
 impl Member {
     /// Applies committed entries in order, and calls `done` with the effects of each.
@@ -23,7 +23,7 @@ impl Member {
         &mut self,
         committed: Committed,
         machine: &mut impl StateMachine,
-        now: UnixNanos,
+        now: Now,
         mut done: impl FnMut(Applied),
     ) {
         for entry in committed.0 {
@@ -35,7 +35,11 @@ impl Member {
             );
             (self.applied, self.applied_term) = (entry.index, entry.term);
             self.proposals.on_term(entry.term, self.extended, self.election_ticks);
-            let applied = match Content::of(&entry) {
+            let content = Content::of(&entry).and_then(|content| {
+                content.check_level(self.level)?;
+                Ok(content)
+            });
+            let applied = match content {
                 Ok(Content::Command(Command::Nothing)) => {
                     done(Applied::NewTerm);
                     Ok(())
@@ -44,6 +48,7 @@ impl Member {
                 Ok(Content::Change(change)) => self.apply_change(&change, machine, now, &mut done),
                 Err(why) => Err(why),
             };
+            machine.passed(self.position());
             if let Err(why) = applied {
                 done(Applied::Skipped { index: entry.index, why });
             }
@@ -54,16 +59,30 @@ impl Member {
         }
     }
 
+    /// The last entry that is applied.
+    fn position(&self) -> Position {
+        Position { index: self.applied, term: self.applied_term }
+    }
+
     fn apply_command(
         &mut self,
         command: &Command,
         machine: &mut impl StateMachine,
-        now: UnixNanos,
+        now: Now,
         done: &mut impl FnMut(Applied),
     ) -> Result<(), InvalidEntry> {
         match command {
             Command::Nothing => Ok(()),
             Command::V2(request) => self.apply_request(request, command, machine, now, done),
+            Command::V3(request) => {
+                if self.ids.may_be_own(request.id) {
+                    self.proposals.forget(request.id);
+                }
+                if let Some(outcome) = machine.apply(self.position(), command, now) {
+                    done(Applied::Command(request.id, outcome));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -72,7 +91,7 @@ impl Member {
         request: &v2::Request,
         command: &Command,
         machine: &mut impl StateMachine,
-        now: UnixNanos,
+        now: Now,
         done: &mut impl FnMut(Applied),
     ) -> Result<(), InvalidEntry> {
         if self.ids.may_be_own(request.id) {
@@ -91,9 +110,9 @@ impl Member {
                 return Err(InvalidEntry::Path(request.path.escape_ascii().to_string()));
             }
         }
-        let outcome = machine.apply(self.applied, command, now);
+        let outcome = machine.apply(self.position(), command, now);
         if is_planted(Bug::AppliedTwice) && std::mem::take(&mut self.is_first_entry) {
-            machine.apply(self.applied, command, now);
+            machine.apply(self.position(), command, now);
         }
         if !request.path.starts_with(b"/1/") {
             done(Applied::OutsideKeys { auth: concerns_auth(&request.path) });
@@ -112,7 +131,7 @@ impl Member {
         &mut self,
         change: &MemberChange,
         machine: &mut impl StateMachine,
-        now: UnixNanos,
+        now: Now,
         done: &mut impl FnMut(Applied),
     ) -> Result<(), InvalidEntry> {
         self.proposals.forget(change.id);
@@ -122,7 +141,7 @@ impl Member {
             done(Applied::Configured(change.id, checked));
             return Ok(());
         }
-        if let Err(error) = membership::write_change(machine.tree_mut(), change, &peer_urls, now) {
+        if let Err(error) = membership::write_change(machine.tree_mut(), change, &peer_urls, now.wall) {
             done(Applied::Configured(change.id, Err(ConfigureError::Impossible)));
             return Err(InvalidEntry::Store(error));
         }

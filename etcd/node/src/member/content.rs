@@ -12,11 +12,12 @@ use shared::id::MemberId;
 use shared::pb;
 use shared::store::clean_path;
 use shared::v2::{self, UnknownVerb, Verb};
+use shared::v3::internal::{InternalError, InternalRequest};
 
 use super::convert;
 use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
 use crate::command::Command;
-use crate::version;
+use crate::version::Level;
 
 /// Why an entry is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,12 @@ pub enum InvalidEntry {
     /// A proposal without data.
     #[error("an empty proposal")]
     Empty,
+    /// The data are no request of the v3 API.
+    #[error("no request of version 3 ({0})")]
+    V3(#[from] InternalError),
+    /// A request of the v3 API, in a cluster of a level that has none.
+    #[error("a request of version 3 in a cluster of the level {0}")]
+    Level(Level),
     /// A verb that no server writes to the log.
     #[error(transparent)]
     Verb(#[from] UnknownVerb),
@@ -183,7 +190,7 @@ impl Content {
     pub(super) fn parse(kind: i32, data: Bytes) -> Result<Content, InvalidEntry> {
         match kind {
             pb::ENTRY_NORMAL if data.is_empty() => Ok(Content::Command(Command::Nothing)),
-            pb::ENTRY_NORMAL => Ok(Content::Command(Command::V2(parse_request(data)?))),
+            pb::ENTRY_NORMAL => parse_command(data).map(Content::Command),
             pb::ENTRY_CONF_CHANGE => MemberChange::parse(data).map(Content::Change),
             kind => Err(InvalidEntry::Kind(kind)),
         }
@@ -201,9 +208,42 @@ impl Content {
         }
     }
 
+    /// Checks that members of this level may apply it.
+    pub(super) fn check_level(&self, level: Level) -> Result<(), InvalidEntry> {
+        match self {
+            Content::Command(Command::V3(_)) if !level.has_v3() => Err(InvalidEntry::Level(level)),
+            Content::Command(Command::V2(request))
+                if request.verb.writes() && !sets_no_other_version(request, level) =>
+            {
+                Err(InvalidEntry::Version(request.val.escape_ascii().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Parses an entry of this member's log.
     pub(super) fn of(entry: &eraftpb::Entry) -> Result<Content, InvalidEntry> {
         Content::parse(entry.entry_type as i32, entry.data.clone())
+    }
+}
+
+/// The first byte of a v2 request in the log: the key of its id, which is always there.
+const ID_KEY: u8 = 0x08;
+
+/// Parses a request. In version 3 one of v2 stands alone, or in the union; a union never holds a method where a v2
+/// request does.
+fn parse_command(data: Bytes) -> Result<Command, InvalidEntry> {
+    if data.first() != Some(&ID_KEY)
+        && let Ok(request) = InternalRequest::decode(data.clone())
+    {
+        return Ok(Command::V3(Box::new(request)));
+    }
+    match parse_request(data.clone()) {
+        Ok(request) => Ok(Command::V2(request)),
+        Err(why) => match InternalRequest::decode(data) {
+            Ok(request) => Ok(Command::V3(Box::new(request))),
+            Err(_) => Err(why),
+        },
     }
 }
 
@@ -232,6 +272,8 @@ impl Proposal {
         match &content {
             Content::Command(Command::Nothing) => return Err(InvalidEntry::Empty),
             Content::Command(Command::V2(request)) => check_forwarded(request)?,
+            // Each has an author who is checked when it is applied, and no path to the members.
+            Content::Command(Command::V3(_)) => {}
             Content::Change(change) => {
                 let describes = |context: ConfChangeContext| context.id == change.member.0;
                 if change.kind != ChangeKind::Remove && !change.described().is_some_and(describes) {
@@ -297,10 +339,49 @@ fn is_plain_put(request: &v2::Request) -> bool {
         && request.prev_value.is_empty()
 }
 
-/// Whether the request sets no cluster version, or one that this server supports: another version would stop
-/// all members of this kind.
+/// Whether the request sets no cluster version, or one that this server supports at some level: another version would
+/// stop all members of this kind.
 fn is_known_version(request: &v2::Request) -> bool {
-    &request.path[..] != VERSION_PATH || std::str::from_utf8(&request.val).is_ok_and(version::is_of_cluster)
+    sets_no_other_version(request, Level::NEWEST)
+}
+
+/// Whether the request sets no cluster version, or one that members of this level support.
+fn sets_no_other_version(request: &v2::Request, level: Level) -> bool {
+    &request.path[..] != VERSION_PATH
+        || std::str::from_utf8(&request.val).is_ok_and(|version| level.supports(version))
+}
+
+/// Checks that a cluster of this level has such entries. What is no content at all is not looked at.
+pub(super) fn check_levels(entries: &[eraftpb::Entry], level: Level) -> Result<(), InvalidEntry> {
+    // The highest level has all that can be parsed.
+    if level == Level::NEWEST {
+        return Ok(());
+    }
+    let contents =
+        entries.iter().filter(|entry| !is_of_keys(&entry.data)).filter_map(|entry| Content::of(entry).ok());
+    contents.into_iter().try_for_each(|content| content.check_level(level))
+}
+
+/// Whether the data of an entry are a v2 request for a client's key, by its first fields alone. A `false` may be wrong.
+fn is_of_keys(mut data: &[u8]) -> bool {
+    let mut is_of_keys = || {
+        let mut field = |number: u32| {
+            let (found, _) = prost::encoding::decode_key(&mut data).ok()?;
+            let value = prost::encoding::decode_varint(&mut data).ok()?;
+            (found == number).then_some(value)
+        };
+        field(1)?;
+        let method_len = usize::try_from(field(2)?).ok()?;
+        let method = data.split_off(..method_len)?;
+        let mut field = |number: u32| {
+            let (found, _) = prost::encoding::decode_key(&mut data).ok()?;
+            prost::encoding::decode_varint(&mut data).ok()?;
+            (found == number).then_some(())
+        };
+        field(3)?;
+        Some(Verb::of(method).is_some() && data.starts_with(b"/1/"))
+    };
+    is_of_keys().unwrap_or(false)
 }
 
 /// Whether a request would change data that only changes of members and servers' own requests may change. No

@@ -4,6 +4,7 @@
 //! numbers, when the disk syncs and when time passes. Any client of the peer port can do all of this.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -14,6 +15,8 @@ use shared::time::UnixNanos;
 use shared::v2;
 
 use super::{BatchId, INDEX_MAX, LogEnd, Member, Message, Output, Start, Status};
+use crate::time::{Moment, Now};
+use crate::version::Level;
 
 /// The most steps of a run.
 const STEPS_MAX: usize = 60;
@@ -22,6 +25,7 @@ const MEMBERS: u64 = 3;
 const HISTORY: usize = 16;
 /// The time of all runs.
 const NOW: UnixNanos = UnixNanos(1_800_000_000_000_000_000);
+const BOTH: Now = Now { moment: Moment::after(Duration::ZERO), wall: NOW };
 
 /// Reads `input` as choices and carries them out against three members.
 ///
@@ -182,6 +186,7 @@ fn start(id: u64) -> Living {
         election_ticks: 10,
         seed: id,
         now: NOW,
+        level: Level::V2_3,
     };
     let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
     let before = (member.status(), member.log_end());
@@ -405,7 +410,7 @@ impl Living {
                 }
                 self.member.installed(&received.metadata, &self.store);
             }
-            Output::Apply(committed) => self.member.apply(committed, &mut self.store, NOW, |_| {}),
+            Output::Apply(committed) => self.member.apply(committed, &mut self.store, BOTH, |_| {}),
             Output::ReadReady { .. } | Output::GivenUp(_) => {}
         }
     }

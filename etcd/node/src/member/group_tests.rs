@@ -8,8 +8,9 @@ use shared::pb;
 use shared::store::Store;
 use shared::time::UnixNanos;
 
-use super::tests::{change, change_entry, put};
+use super::tests::{NOW, change, change_entry, put};
 use super::{Applied, Kind, Member, Message, Output, RequestId, Role, Start};
+use crate::version::Level;
 
 const HISTORY: usize = 100;
 
@@ -63,6 +64,7 @@ pub(super) fn node_of(id: MemberId, entries: Vec<pb::Entry>, state: pb::HardStat
         election_ticks: 10,
         seed: id.0,
         now: UnixNanos(1),
+        level: Level::V2_3,
     };
     let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
     Node {
@@ -101,7 +103,7 @@ impl Node {
                 }
                 Output::Apply(committed) => {
                     let (done, passed_over) = (&mut self.done, &mut self.passed_over);
-                    self.member.apply(committed, &mut self.store, UnixNanos(2), |applied| match applied {
+                    self.member.apply(committed, &mut self.store, NOW, |applied| match applied {
                         Applied::Command(id, _) | Applied::Configured(id, _) => drop(done.insert(id)),
                         Applied::Skipped { index, .. } => passed_over.push(index),
                         _ => {}

@@ -10,6 +10,7 @@ use shared::v2::{self, UnknownVerb};
 use super::group_tests::{Group, node_of};
 use super::tests::{change, change_entry, put};
 use super::{InvalidEntry, Message, MessageError, Refusal, Role};
+use crate::version::Level;
 
 const PROPOSE: i32 = 2;
 const APPEND: i32 = 3;
@@ -18,7 +19,9 @@ const HEARTBEAT: i32 = 8;
 const TIMEOUT_NOW: i32 = 14;
 
 fn decoded(message: &pb::Message) -> Result<Message, MessageError> {
-    Message::decode(message.encode_to_vec().into())
+    let message = Message::decode(message.encode_to_vec().into())?;
+    message.check_level(Level::V2_3)?;
+    Ok(message)
 }
 
 fn normal(data: impl Into<Bytes>) -> pb::Entry {

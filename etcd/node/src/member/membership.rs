@@ -9,7 +9,7 @@ use shared::store::{Expiry, Store};
 use shared::time::UnixNanos;
 
 use super::content::{ChangeKind, MemberChange};
-use crate::version;
+use crate::version::Level;
 
 /// A member as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Membership {
     ///
     /// # Errors
     /// If they contradict each other, or the cluster's version is not supported by this server.
-    pub fn check_voters(&self, voters: &[u64]) -> Result<(), ClusterMismatch> {
+    pub fn check_voters(&self, voters: &[u64], level: Level) -> Result<(), ClusterMismatch> {
         for voter in voters.iter().map(|id| MemberId(*id)) {
             if self.removed.contains(&voter) {
                 return Err(ClusterMismatch::Removed(voter));
@@ -193,7 +193,7 @@ impl Membership {
             }
         }
         match self.version.as_deref() {
-            Some(version) if !version::is_of_cluster(version) => {
+            Some(version) if !level.supports(version) => {
                 Err(ClusterMismatch::Version(version.escape_default().to_string()))
             }
             _ => Ok(()),
@@ -329,17 +329,17 @@ mod tests {
     #[test]
     fn a_snapshot_that_contradicts_itself_is_recognised() {
         let mut store = membership(3, 0);
-        assert_eq!(store.check_voters(&[1, 2, 3]), Ok(()));
-        assert_eq!(store.check_voters(&[1, 4]), Err(ClusterMismatch::Unknown(MemberId(4))));
+        assert_eq!(store.check_voters(&[1, 2, 3], Level::V2_3), Ok(()));
+        assert_eq!(store.check_voters(&[1, 4], Level::V2_3), Err(ClusterMismatch::Unknown(MemberId(4))));
         for (version, fits) in
             [("2.3.0", true), ("2.0.0", true), ("2.4.0", false), ("9.9.0", false), ("x", false)]
         {
             store.version = Some(version.to_owned());
-            assert_eq!(store.check_voters(&[1, 2, 3]).is_ok(), fits, "{version}");
+            assert_eq!(store.check_voters(&[1, 2, 3], Level::V2_3).is_ok(), fits, "{version}");
         }
         store.version = None;
         store.removed.insert(MemberId(2));
-        assert_eq!(store.check_voters(&[1, 2]), Err(ClusterMismatch::Removed(MemberId(2))));
+        assert_eq!(store.check_voters(&[1, 2], Level::V2_3), Err(ClusterMismatch::Removed(MemberId(2))));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use shared::id::MemberId;
 use shared::pb;
 use shared::wal::EntryRef;
 
-use super::content::{Content, InvalidEntry, Proposal};
+use super::content::{self, Content, InvalidEntry, Proposal};
 use super::{bounds, convert};
+use crate::version::Level;
 
 /// A message to or from another member.
 ///
@@ -167,6 +168,14 @@ impl Message {
             entries: self::entries(MessageType::MsgAppend, entries)?.into(),
             ..eraftpb::Message::default()
         })
+    }
+
+    /// Checks that members of a cluster of this level may have sent it.
+    ///
+    /// # Errors
+    /// If an entry is a request that the level does not have.
+    pub fn check_level(&self, level: Level) -> Result<(), MessageError> {
+        content::check_levels(&self.0.entries, level).map_err(MessageError::from)
     }
 
     fn checked(message: eraftpb::Message) -> Result<Message, MessageError> {

@@ -36,6 +36,8 @@ use shared::store::Store;
 use shared::time::UnixNanos;
 use shared::wal::EntryRef;
 
+use crate::version::Level;
+
 pub use self::acceptance::Refusal;
 use self::bounds::TermBound;
 pub use self::bounds::{ENTRIES_MAX, INDEX_MAX, TERM_MAX};
@@ -255,12 +257,15 @@ pub struct Start {
     pub seed: u64,
     /// The time of the start; request ids begin with it.
     pub now: UnixNanos,
+    /// The level of the cluster.
+    pub level: Level,
 }
 
 /// One member of the cluster. See the module's documentation.
 pub struct Member {
     raft: RawNode<EntryLog>,
     id: MemberId,
+    level: Level,
     membership: Membership,
     ids: RequestIds,
     rng: StdRng,
@@ -349,6 +354,7 @@ impl Member {
         Member {
             raft,
             id: start.id,
+            level: start.level,
             membership: Membership::from_store(start.cluster_id, store),
             ids: RequestIds::new(start.id, start.now),
             rng: StdRng::seed_from_u64(start.seed),
@@ -393,6 +399,11 @@ impl Member {
             alone: self.is_alone(),
             current: role == Role::Leader && self.applied_term == raft.term,
         }
+    }
+
+    /// The level of its cluster.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// The end of its log.

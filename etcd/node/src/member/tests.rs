@@ -5,6 +5,9 @@ use prost::Message as _;
 use shared::v2;
 
 use super::*;
+use crate::time::{Moment, Now};
+
+pub(super) const NOW: Now = Now { moment: Moment::after(std::time::Duration::ZERO), wall: UnixNanos(2) };
 
 /// A member with its store and a disk that syncs on request.
 struct SingleMember {
@@ -51,6 +54,7 @@ impl SingleMember {
             election_ticks: 10,
             seed: 1,
             now: UnixNanos(1),
+            level: Level::V2_3,
         };
         let member = Member::new(start, &store, &slog::Logger::root(slog::Discard, slog::o!()));
         SingleMember {
@@ -86,7 +90,7 @@ impl SingleMember {
                 }
                 Output::Apply(committed) => {
                     let applied = &mut self.applied;
-                    self.member.apply(committed, &mut self.store, UnixNanos(2), |a| applied.push(a));
+                    self.member.apply(committed, &mut self.store, NOW, |a| applied.push(a));
                 }
                 Output::Send(_) | Output::Install(_) | Output::ReadReady { .. } | Output::GivenUp(_) => {}
             }

@@ -33,7 +33,6 @@ use crate::refusals::Refusals;
 use crate::slow::{self, Label, Slow, Times};
 use crate::snapshot_policy::SnapshotPolicy;
 use crate::time::{Moment, Now};
-use crate::version;
 
 /// How often a leader looks for expired keys. An expired key disappears at most this much later, plus the time
 /// that the entry takes.
@@ -298,7 +297,7 @@ impl<M: StateMachine, C> Node<M, C> {
         // Half of the threshold: the time to apply is added later.
         let maybe_slow = self.slow.threshold().map(|threshold| threshold / 2);
         let (waiting, slow) = (&mut self.waiting, &mut self.maybe_slow);
-        self.member.apply(committed, machine, now.wall, |applied| {
+        self.member.apply(committed, machine, now, |applied| {
             let id = match &applied {
                 Applied::Command(id, _) | Applied::Configured(id, _) => Some(*id),
                 Applied::AttributesChanged | Applied::MemberChanged { .. } => {
@@ -467,7 +466,8 @@ impl<M: StateMachine, C> Node<M, C> {
 
     fn check_version(&mut self) {
         let version = self.membership().version.as_deref();
-        if version.is_some_and(version::is_too_new) && self.ending.is_none() {
+        if version.is_some_and(|version| self.member.level().is_too_low_for(version)) && self.ending.is_none()
+        {
             self.ending = Some(Ending::TooOld);
         }
     }

@@ -34,7 +34,7 @@ impl<M: StateMachine, C> Node<M, C> {
         let cluster_id = self.membership().cluster_id;
         let checked = machine.and_then(|machine| {
             let members = Membership::from_store(cluster_id, machine.tree());
-            let checked = members.check_voters(&metadata.conf_state.nodes);
+            let checked = members.check_voters(&metadata.conf_state.nodes, self.member.level());
             checked.map(|()| machine).map_err(|error| error.to_string())
         });
         let index = metadata.index;

@@ -3,7 +3,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn put(key: &str) -> Label {
-    Label { verb: Verb::Put, path: format!("/1{key}").into() }
+    Label { method: Verb::Put.name(), path: format!("/1{key}").into() }
 }
 
 fn slow() -> Slow {
@@ -61,7 +61,7 @@ fn a_line_says_it() {
         line.to_string(),
         "slow request: PUT /a b took 712.1ms (queue 0.1ms, disk 700.0ms, peers 12.0ms, apply 0.0ms)"
     );
-    let label = Label { verb: Verb::QuorumGet, path: "/1".into() };
+    let label = Label { method: Verb::QuorumGet.name(), path: "/1".into() };
     let line =
         SlowLine::Request { label, stages: waited(7000), answered: false, obstacle: "no leader".to_owned() }
             .to_string();

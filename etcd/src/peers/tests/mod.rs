@@ -92,6 +92,7 @@ impl Node {
             id,
             cluster_id,
             peer_urls: vec![format!("http://{address}")],
+            level: node::version::Level::V2_3,
             clock: || UnixNanos(1_795_247_009_000_000_000),
         };
         let election_timeout = Duration::from_secs(1);
