@@ -131,6 +131,10 @@ impl DiskFile for NoFile {
         Ok(())
     }
 
+    fn extend(&mut self, _: u64) -> Result<(), DiskError> {
+        Ok(())
+    }
+
     fn allocate(&mut self, _len: u64) -> Result<(), DiskError> {
         Ok(())
     }

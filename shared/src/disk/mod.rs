@@ -144,6 +144,9 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Reserves room for the first `len` bytes without changing the length. No error where it is unsupported.
     fn allocate(&mut self, len: u64) -> Result<(), DiskError>;
 
+    /// Makes the file at least `len` bytes long, with zeros at its end and room for them. Durable after a sync.
+    fn extend(&mut self, len: u64) -> Result<(), DiskError>;
+
     /// Checks that the path at which the file was opened still leads to this file. It does not if the file or a
     /// folder above it was removed or renamed, or another disk was mounted there: the next process would not find
     /// what is written now. Also checks that no other program has made the file shorter.

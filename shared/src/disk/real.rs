@@ -219,6 +219,19 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn extend(&mut self, len: u64) -> Result<(), DiskError> {
+        self.check_writable("fallocate")?;
+        match retry(|| fs::fallocate(&self.fd, FallocateFlags::empty(), 0, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < len => {
+                retry(|| fs::ftruncate(&self.fd, len)).map_err(self.failed("truncate"))?;
+            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            result => result.map_err(self.failed("fallocate"))?,
+        }
+        self.end = self.end.max(len);
+        Ok(())
+    }
+
     fn check_in_place(&self) -> Result<(), DiskError> {
         match fs::stat(&self.path) {
             Ok(stat) if identity(&stat) == self.identity => self.check_length(&stat),

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Damage, Frames};
+use super::{Damage, Form, Frames};
 use crate::pb;
 
 pub(crate) const METADATA: i64 = 1;
@@ -93,11 +93,16 @@ pub(crate) struct Encoder {
     /// Encoded records that are not written yet.
     pub buffer: Vec<u8>,
     crc: u32,
+    form: Form,
 }
 
 impl Encoder {
-    pub(crate) fn new(crc: u32) -> Encoder {
-        Encoder { buffer: Vec::new(), crc }
+    pub(crate) fn new(crc: u32, form: Form) -> Encoder {
+        Encoder { buffer: Vec::new(), crc, form }
+    }
+
+    pub(crate) fn set_form(&mut self, form: Form) {
+        self.form = form;
     }
 
     /// The first record of a segment.
@@ -105,8 +110,21 @@ impl Encoder {
         let mut head = HeadBytes::new();
         head.field(0x08, CRC.unsigned_abs());
         head.field(0x10, u64::from(self.crc));
-        self.buffer.extend_from_slice(&(head.len as u64).to_le_bytes());
+        let pad = self.length(head.len);
         self.buffer.extend_from_slice(head.as_slice());
+        self.pad(pad);
+    }
+
+    /// Writes the length of a record, and returns how many bytes of padding follow it.
+    fn length(&mut self, record_len: usize) -> usize {
+        let pad = if self.form == Form::V2 { 0 } else { record_len.wrapping_neg() % LENGTH_BYTES };
+        let mark = if pad == 0 { 0 } else { (0x80 | pad as u64) << 56 };
+        self.buffer.extend_from_slice(&(record_len as u64 | mark).to_le_bytes());
+        pad
+    }
+
+    fn pad(&mut self, pad: usize) {
+        self.buffer.resize(self.buffer.len() + pad, 0);
     }
 
     pub(crate) fn metadata(&mut self, metadata: &pb::Metadata) {
@@ -124,11 +142,17 @@ impl Encoder {
         self.record(STATE, data.as_slice(), &[]);
     }
 
-    pub(crate) fn snapshot(&mut self, at: &pb::WalSnapshot) {
+    /// The mark of a snapshot, with the members at its index; the mark of an empty log has none.
+    pub(crate) fn snapshot(&mut self, at: &pb::WalSnapshot, voters: &[u64]) {
         let mut data = HeadBytes::new();
         data.field(0x08, at.index);
         data.field(0x10, at.term);
-        self.record(SNAPSHOT, data.as_slice(), &[]);
+        let mut members = Vec::new();
+        if self.form >= Form::V3_5 && at.index > 0 {
+            let state = ConfState35 { voters: voters.to_vec(), ..ConfState35::default() };
+            prost::encoding::message::encode(3, &state, &mut members);
+        }
+        self.record(SNAPSHOT, data.as_slice(), &members);
     }
 
     pub(crate) fn entry(&mut self, entry: &EntryRef<'_>) {
@@ -151,12 +175,12 @@ impl Encoder {
         head.field(0x08, kind.unsigned_abs());
         head.field(0x10, u64::from(self.crc));
         head.field(0x1a, data_len as u64);
-        let record_len = (head.len + data_len) as u64;
-        self.buffer.reserve(LENGTH_BYTES + head.len + data_len);
-        self.buffer.extend_from_slice(&record_len.to_le_bytes());
+        self.buffer.reserve(2 * LENGTH_BYTES + head.len + data_len);
+        let pad = self.length(head.len + data_len);
         self.buffer.extend_from_slice(head.as_slice());
         self.buffer.extend_from_slice(first);
         self.buffer.extend_from_slice(second);
+        self.pad(pad);
     }
 }
 

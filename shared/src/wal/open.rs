@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::reader::{FileSource, ReadError};
 use super::segment::{self, SegmentName};
 use super::writer::{LogTail, Wal};
-use super::{Damage, Frames, Reader, Record, SegmentEnd, WalError};
+use super::{Damage, Form, Frames, Options, Reader, Record, SegmentEnd, WalError};
 use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full, parent_of, remove_ends_with};
 use crate::pb;
 use crate::planted::{Bug, is_planted};
@@ -311,6 +311,16 @@ impl<D: Disk> Wal<D> {
     /// removed. What it left at the end is cut off (a torn record is kept in a copy `….wal.broken`), but only when
     /// all before it is good: after an error nothing has been changed.
     pub fn open(disk: D, dir: &Path, at: pb::WalSnapshot) -> Result<(Wal<D>, Recovered), WalError> {
+        Wal::open_with(disk, dir, at, Options::default())
+    }
+
+    /// As [`Wal::open`], with options. With a form of 3.x, logs of all forms are opened.
+    pub fn open_with(
+        disk: D,
+        dir: &Path,
+        at: pb::WalSnapshot,
+        options: Options,
+    ) -> Result<(Wal<D>, Recovered), WalError> {
         let names = segment::select(&segment::list(&disk, dir)?, dir, at.index)?;
         let mut files = Vec::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
@@ -319,7 +329,7 @@ impl<D: Disk> Wal<D> {
             file.lock()?;
             files.push(Arc::new(file));
         }
-        let mut scan = Scan::new(at.index, Frames::V2);
+        let mut scan = Scan::new(at.index, options.frames());
         scan.read(&files, at.index)?;
         let held: Vec<_> = names.into_iter().zip(files.into_iter().filter_map(Arc::into_inner)).collect();
         let metadata = scan.check(at, dir, &held)?;
@@ -331,7 +341,7 @@ impl<D: Disk> Wal<D> {
             crc: scan.crc,
             tail_len: scan.end_offset,
         };
-        let mut wal = Wal::resume(disk, dir, held, found);
+        let mut wal = Wal::resume(disk, dir, held, found, options);
         let repaired = if scan.headless {
             Some(wal.begin_last_again(scan.end)?)
         } else {
@@ -354,11 +364,12 @@ impl<D: Disk> Wal<D> {
 
     /// Cuts off the bytes after the last good record.
     fn repair(&mut self, end: SegmentEnd, end_offset: u64) -> Result<Option<Repaired>, WalError> {
-        let disk = self.disk().clone();
+        let (disk, form) = (self.disk().clone(), self.form());
         let file = self.tail_mut();
         let path = file.path().to_owned();
         let len = file.len()?;
-        if end == SegmentEnd::Clean {
+        // In the forms of 3.x the zeros are the rest of the segment's length.
+        if end == SegmentEnd::Clean || end == SegmentEnd::Zeros && form != Form::V2 {
             return Ok(None);
         }
         if end == SegmentEnd::Torn && is_planted(Bug::TornTailKept)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::{Encoder, EntryRef};
 use super::segment::SegmentName;
-use super::{WalError, exists};
+use super::{Form, Frames, WalError, exists};
 use crate::disk::{Disk, DiskError, DiskFile, Kind, Open, copy, is_full};
 use crate::pb;
 use crate::planted::{Bug, is_planted};
@@ -36,7 +36,7 @@ pub struct Wal<D: Disk> {
     /// The older segment that the next write checks first.
     next_looked_for: usize,
     tail_len: u64,
-    segment_bytes: u64,
+    options: Options,
     encoder: Encoder,
     metadata: pb::Metadata,
     /// The last state encoded.
@@ -45,6 +45,33 @@ pub struct Wal<D: Disk> {
     /// Whether the buffer holds records that must not be lost.
     must_sync: bool,
     failed: bool,
+}
+
+/// How a log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The form of what is written. It also says which forms are read.
+    pub form: Form,
+    /// The length at which a segment is closed and the next one begun.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { form: Form::V2, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+impl Options {
+    /// A log of this form, with segments of the usual length.
+    #[must_use]
+    pub fn of(form: Form) -> Options {
+        Options { form, ..Options::default() }
+    }
+
+    pub(super) fn frames(self) -> Frames {
+        self.form.frames()
+    }
 }
 
 /// The end of a log, from which it is continued.
@@ -66,17 +93,27 @@ impl<D: Disk> Wal<D> {
     ///
     /// The first segment gets its name only when it is complete: until then [`exists`] is false.
     pub fn create(disk: D, dir: &Path, metadata: pb::Metadata) -> Result<Wal<D>, WalError> {
+        Wal::create_with(disk, dir, metadata, Options::default())
+    }
+
+    /// As [`Wal::create`], with options.
+    pub fn create_with(
+        disk: D,
+        dir: &Path,
+        metadata: pb::Metadata,
+        options: Options,
+    ) -> Result<Wal<D>, WalError> {
         if exists(&disk, dir)? {
             return Err(WalError::Exists(dir.to_owned()));
         }
         disk.create_dir_all(dir)?;
-        let mut encoder = Encoder::new(0);
+        let mut encoder = Encoder::new(0, options.form);
         encoder.crc_record();
         encoder.metadata(&metadata);
-        encoder.snapshot(&pb::WalSnapshot::default());
+        encoder.snapshot(&pb::WalSnapshot::default(), &[]);
         let name = SegmentName { seq: 0, index: 0 };
         let mut file = create_segment(&disk, dir, name, &encoder.buffer)?;
-        reserve(&mut file)?;
+        reserve(&mut file, options)?;
         let tail_len = encoder.buffer.len() as u64;
         encoder.buffer.clear();
         Ok(Wal {
@@ -86,7 +123,7 @@ impl<D: Disk> Wal<D> {
             snapshot_index: 0,
             next_looked_for: 0,
             tail_len,
-            segment_bytes: SEGMENT_BYTES,
+            options,
             encoder,
             metadata,
             state: pb::HardState::default(),
@@ -97,7 +134,13 @@ impl<D: Disk> Wal<D> {
     }
 
     /// A log whose segments have been read, to be continued after `found`.
-    pub(super) fn resume(disk: D, dir: &Path, held: Vec<(SegmentName, D::File)>, found: LogTail) -> Wal<D> {
+    pub(super) fn resume(
+        disk: D,
+        dir: &Path,
+        held: Vec<(SegmentName, D::File)>,
+        found: LogTail,
+        options: Options,
+    ) -> Wal<D> {
         assert!(!held.is_empty(), "a log without segments");
         Wal {
             disk,
@@ -106,8 +149,8 @@ impl<D: Disk> Wal<D> {
             snapshot_index: found.snapshot_index,
             next_looked_for: 0,
             tail_len: found.tail_len,
-            segment_bytes: SEGMENT_BYTES,
-            encoder: Encoder::new(found.crc),
+            options,
+            encoder: Encoder::new(found.crc, options.form),
             metadata: found.metadata,
             state: found.state,
             last_index: found.last_index,
@@ -118,7 +161,13 @@ impl<D: Disk> Wal<D> {
 
     /// Sets another length of segments than [`SEGMENT_BYTES`], for simulations.
     pub fn set_segment_bytes(&mut self, bytes: u64) {
-        self.segment_bytes = bytes;
+        self.options.segment_bytes = bytes;
+    }
+
+    /// Continues in another form of 3.x, as the level of the cluster says, which the log tells when it is read.
+    pub fn set_form(&mut self, form: Form) {
+        self.options.form = form;
+        self.encoder.set_form(form);
     }
 
     /// Makes the next entry the one after `index`: the entries before it are in a snapshot that is marked later.
@@ -143,7 +192,7 @@ impl<D: Disk> Wal<D> {
 
     /// Whether a [`Wal::sync`] after `bytes` more bytes begins a segment. That opens files, which may take long.
     pub fn ends_segment_after(&self, bytes: usize) -> bool {
-        self.tail_len + (self.encoder.buffer.len() + bytes) as u64 >= self.segment_bytes
+        self.tail_len + (self.encoder.buffer.len() + bytes) as u64 >= self.options.segment_bytes
     }
 
     /// Encodes entries and then the state. Nothing is written before [`Wal::sync`].
@@ -182,7 +231,7 @@ impl<D: Disk> Wal<D> {
                 return if wal.encoder.buffer.len() > UNSYNCED_BYTES_MAX { wal.write() } else { Ok(()) };
             }
             wal.write_and_sync()?;
-            if wal.tail_len >= wal.segment_bytes { wal.cut() } else { Ok(()) }
+            if wal.tail_len >= wal.options.segment_bytes { wal.cut() } else { Ok(()) }
         })
     }
 
@@ -191,7 +240,7 @@ impl<D: Disk> Wal<D> {
     pub fn write_out(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| {
             wal.write()?;
-            if wal.tail_len < wal.segment_bytes {
+            if wal.tail_len < wal.options.segment_bytes {
                 return Ok(());
             }
             wal.write_and_sync()?;
@@ -201,8 +250,13 @@ impl<D: Disk> Wal<D> {
 
     /// Marks durably that a snapshot was or is about to be stored, after everything that was appended before.
     pub fn append_snapshot(&mut self, at: pb::WalSnapshot) -> Result<(), WalError> {
+        self.append_snapshot_of(at, &[])
+    }
+
+    /// As [`Wal::append_snapshot`], with the voters at its index, which the forms before 3.5 leave out.
+    pub fn append_snapshot_of(&mut self, at: pb::WalSnapshot, voters: &[u64]) -> Result<(), WalError> {
         self.guarded(|wal| {
-            wal.encoder.snapshot(&at);
+            wal.encoder.snapshot(&at, voters);
             wal.last_index = wal.last_index.max(at.index);
             wal.write_and_sync()?;
             wal.look_for_all()
@@ -262,6 +316,10 @@ impl<D: Disk> Wal<D> {
         self.guarded(Wal::write_and_sync)
     }
 
+    pub(super) fn form(&self) -> Form {
+        self.options.form
+    }
+
     pub(super) fn disk(&self) -> &D {
         &self.disk
     }
@@ -298,9 +356,10 @@ impl<D: Disk> Wal<D> {
         self.guarded(Wal::write_and_sync)
     }
 
-    /// Reserves space for the segment, without a change of its length.
+    /// Reserves space for the segment.
     pub(super) fn reserve(&mut self) -> Result<(), WalError> {
-        Ok(reserve(self.tail_mut())?)
+        let options = self.options;
+        Ok(reserve(self.tail_mut(), options)?)
     }
 
     /// Runs `work` unless an earlier one failed; records a failure.
@@ -362,6 +421,13 @@ impl<D: Disk> Wal<D> {
     /// Begins the next segment. The one before it is complete and synced.
     fn cut(&mut self) -> Result<(), DiskError> {
         self.look_for_all()?;
+        if self.options.form != Form::V2 {
+            // The segment is closed: the zeros behind its last record go.
+            let len = self.tail_len;
+            let tail = self.tail_mut();
+            tail.truncate(len)?;
+            tail.sync()?;
+        }
         let (last, _) = self.held[self.held.len() - 1];
         let name = SegmentName { seq: last.seq + 1, index: self.last_index + 1 };
         self.encoder.crc_record();
@@ -370,7 +436,7 @@ impl<D: Disk> Wal<D> {
             self.encoder.state(&self.state);
         }
         let mut file = create_segment(&self.disk, &self.dir, name, &self.encoder.buffer)?;
-        reserve(&mut file)?;
+        reserve(&mut file, self.options)?;
         tracing::info!(target: "wal", "segmented wal file {} is created", file.path().display());
         self.tail_len = self.encoder.buffer.len() as u64;
         self.encoder.buffer.clear();
@@ -379,10 +445,15 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Reserves space for a whole segment, so that a sync need not write where the blocks are. A disk without that much
-/// room may still have enough for what comes.
-fn reserve<F: DiskFile>(file: &mut F) -> Result<(), DiskError> {
-    match file.allocate(SEGMENT_BYTES) {
+/// Reserves space for a whole segment, so that a sync need not write where the blocks are. In the forms of 3.x the file
+/// has that length, so that a sync need not write the length either. A disk without that much room may still have
+/// enough for what comes.
+fn reserve<F: DiskFile>(file: &mut F, options: Options) -> Result<(), DiskError> {
+    let result = match options.form {
+        Form::V2 => file.allocate(SEGMENT_BYTES),
+        Form::V3_4 | Form::V3_5 => file.extend(options.segment_bytes).and_then(|()| file.sync()),
+    };
+    match result {
         Err(error) if is_full(error.kind()) => {
             tracing::warn!(target: "wal", "the log goes on without reserved space: {error}");
             Ok(())

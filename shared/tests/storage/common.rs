@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use shared::disk::{Disk, SimDisk};
 use shared::pb;
-use shared::wal::{EntryRef, Reader, Record};
+use shared::wal::{EntryRef, Frames, Reader, Record};
 
 pub(crate) const DIR: &str = "/member/wal";
 pub(crate) const FIRST: &str = "/member/wal/0000000000000000-0000000000000000.wal";
@@ -14,7 +14,11 @@ pub(crate) const START: pb::WalSnapshot = pb::WalSnapshot { index: 0, term: 0 };
 
 /// A log that Go etcd 2.3.8 wrote.
 pub(crate) const GO_2_3: &[u8] = include_bytes!("../data/go-2.3.8.wal");
-/// The same, of a server that was stopped before its first write.
+/// The log of a member of 3.4, as far as there are records: keys of v2 and v3 and a snapshot.
+pub(crate) const GO_3_4: &[u8] = include_bytes!("../data/go-3.4.23.wal");
+/// The log of a member of 3.5, as far as there are records: keys, leases, users and two snapshots.
+pub(crate) const GO_3_5: &[u8] = include_bytes!("../data/go-3.5.1.wal");
+/// The same as the first, of a server that was stopped before its first write.
 pub(crate) const GO_2_3_FRESH: &[u8] = include_bytes!("../data/go-2.3.8-fresh.wal");
 /// A log that Go etcd 2.0.13 wrote, cut off inside its last entry.
 pub(crate) const GO_2_0_TORN: &[u8] = include_bytes!("../data/go-2.0.13-torn.wal");
@@ -37,7 +41,7 @@ pub(crate) fn state(term: u64, vote: u64, commit: u64) -> Option<pb::HardState> 
 
 /// All records of a segment that is good.
 pub(crate) fn records(bytes: &'static [u8]) -> Vec<Record> {
-    let mut reader = Reader::new(Bytes::from_static(bytes), 0);
+    let mut reader = Reader::of(Bytes::from_static(bytes), 0, Frames::Any);
     let mut records = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         records.push(record);

@@ -7,7 +7,7 @@ use std::path::Path;
 use shared::disk::{Disk, DiskOperation, Fault, SimDisk};
 use shared::pb;
 use shared::snap::{self, Snapshots};
-use shared::wal::{self, EntryRef, Wal};
+use shared::wal::{self, EntryRef, Form, Options, Wal};
 
 use crate::common::{METADATA, dir, files};
 
@@ -55,8 +55,12 @@ struct Member {
 
 type Anything<T> = Result<T, Box<dyn std::error::Error>>;
 
+fn options(form: Form) -> Options {
+    Options { form, segment_bytes: 600 }
+}
+
 /// Starts as the server does: newest snapshot, log from there. Checks that nothing is missing.
-fn start(disk: &SimDisk, known: &Acknowledged) -> Anything<Member> {
+fn start(disk: &SimDisk, known: &Acknowledged, form: Form) -> Anything<Member> {
     disk.create_dir_all(Path::new(SNAP_DIR))?;
     let snapshots = Snapshots::new(disk.clone(), Path::new(SNAP_DIR));
     let loaded = snapshots.load_newest()?;
@@ -72,7 +76,7 @@ fn start(disk: &SimDisk, known: &Acknowledged) -> Anything<Member> {
     let exists = wal::exists(disk, dir())?;
     assert!(exists || !known.created, "the log is gone");
     let (wal, next, term) = if exists {
-        let (wal, recovered) = Wal::open(disk.clone(), dir(), at)?;
+        let (wal, recovered) = Wal::open_with(disk.clone(), dir(), at, options(form))?;
         assert_eq!(recovered.metadata, METADATA);
         let found: BTreeMap<u64, String> = recovered
             .entries
@@ -86,7 +90,7 @@ fn start(disk: &SimDisk, known: &Acknowledged) -> Anything<Member> {
         let next = at.index + recovered.entries.len() as u64 + 1;
         (wal, next, recovered.state.term + 1)
     } else {
-        (Wal::create(disk.clone(), dir(), METADATA)?, 1, 1)
+        (Wal::create_with(disk.clone(), dir(), METADATA, options(form))?, 1, 1)
     };
     Ok(Member { wal, snapshots, disk: disk.clone(), next, term })
 }
@@ -98,7 +102,6 @@ fn work(
     known: &mut Acknowledged,
     when: Acknowledge,
 ) -> Anything<()> {
-    member.wal.set_segment_bytes(600);
     loop {
         match random.below(10) {
             0 if !known.entries.is_empty() => snapshot(random, member, known)?,
@@ -168,29 +171,31 @@ fn snapshot(random: &mut Random, member: &mut Member, known: &mut Acknowledged) 
 }
 
 /// Several lives of one member, each ended by a power failure; panics if something acknowledged is lost.
-fn run(seed: u64, when: Acknowledge) {
+fn run(seed: u64, when: Acknowledge, form: Form) {
     let disk = SimDisk::new(seed);
     let mut random = Random(seed ^ 0xabcd);
     let mut known = Acknowledged::default();
     for life in 0..LIVES {
         let bound = if life == 0 { 30 } else { 120 };
         disk.fail_power_after(random.below(bound));
-        if let Ok(mut member) = start(&disk, &known) {
+        if let Ok(mut member) = start(&disk, &known, form) {
             known.created = true;
             let end = work(&mut random, &mut member, &mut known, when).unwrap_err();
-            assert!(end.to_string().contains("broken pipe"), "seed {seed}: {end}");
+            assert!(end.to_string().contains("broken pipe"), "{form:?}, seed {seed}: {end}");
         }
         disk.crash();
     }
-    if let Err(error) = start(&disk, &known) {
-        panic!("seed {seed}: {error}");
+    if let Err(error) = start(&disk, &known, form) {
+        panic!("{form:?}, seed {seed}: {error}");
     }
 }
 
 #[test]
 fn what_was_acknowledged_survives() {
-    for seed in 0..SEEDS {
-        run(seed, Acknowledge::AfterSync);
+    for form in [Form::V2, Form::V3_4, Form::V3_5] {
+        for seed in 0..SEEDS {
+            run(seed, Acknowledge::AfterSync, form);
+        }
     }
 }
 
@@ -199,7 +204,7 @@ fn an_acknowledgement_before_the_sync_is_caught() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let caught = (0..SEEDS)
-        .filter(|seed| std::panic::catch_unwind(|| run(*seed, Acknowledge::BeforeSync)).is_err())
+        .filter(|seed| std::panic::catch_unwind(|| run(*seed, Acknowledge::BeforeSync, Form::V2)).is_err())
         .count();
     std::panic::set_hook(quiet);
     assert!(caught > 10, "the planted bug was seen in {caught} of {SEEDS} runs only");
@@ -212,7 +217,7 @@ fn a_seed_repeats() {
         let mut random = Random(seed);
         let mut known = Acknowledged::default();
         disk.fail_power_after(60);
-        let mut member = start(&disk, &known).unwrap();
+        let mut member = start(&disk, &known, Form::V2).unwrap();
         let _ = work(&mut random, &mut member, &mut known, Acknowledge::AfterSync);
         disk.crash();
         (known.entries, files(&disk, dir()))
@@ -228,7 +233,7 @@ fn what_a_start_has_read_is_durable() {
     for operation in [DiskOperation::Sync, DiskOperation::SyncDir] {
         for seed in 0..20 {
             let disk = SimDisk::new(seed);
-            let mut member = start(&disk, &Acknowledged::default()).unwrap();
+            let mut member = start(&disk, &Acknowledged::default(), Form::V2).unwrap();
             member.wal.set_segment_bytes(200);
             disk.inject(Fault { operation, after: 2, kind: std::io::ErrorKind::BrokenPipe });
             let mut random = Random(seed);
@@ -252,7 +257,7 @@ fn what_a_start_has_read_is_durable() {
 fn a_start_after_a_failed_sync_relies_on_the_disk_alone() {
     for seed in 0..40 {
         let disk = SimDisk::new(seed);
-        let mut member = start(&disk, &Acknowledged::default()).unwrap();
+        let mut member = start(&disk, &Acknowledged::default(), Form::V2).unwrap();
         disk.inject(Fault {
             operation: DiskOperation::Sync,
             after: 3,

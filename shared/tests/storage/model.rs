@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use shared::disk::SimDisk;
 use shared::pb;
-use shared::wal::Wal;
+use shared::wal::{Form, Options, Wal};
 
 use crate::common::{METADATA, START, dir, refs};
 
@@ -41,15 +41,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_says_what_was_appended(steps in vec(step(), 1..40), segment_bytes in 1u64..3000) {
+    fn a_log_says_what_was_appended(steps in vec(step(), 1..40), segment_bytes in 1u64..3000, form in prop_oneof![Just(Form::V2), Just(Form::V3_5)]) {
+        let options = Options { form, segment_bytes };
         let disk = SimDisk::new(1);
-        let mut wal = Wal::create(disk.clone(), dir(), METADATA).unwrap();
+        let mut wal = Wal::create_with(disk.clone(), dir(), METADATA, options).unwrap();
         let mut entries: Vec<pb::Entry> = Vec::new();
         let mut state = pb::HardState::default();
         let mut fixed = 0u64;
         let mut term = 1;
         for step in steps {
-            wal.set_segment_bytes(segment_bytes);
             match step {
                 Step::Append { back, data, state: next } => {
                     let from = (entries.len() as u64).saturating_sub(back).max(fixed);
@@ -78,7 +78,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     wal.close().unwrap();
-                    let (opened, recovered) = Wal::open(disk.clone(), dir(), START).unwrap();
+                    let (opened, recovered) = Wal::open_with(disk.clone(), dir(), START, options).unwrap();
                     prop_assert_eq!(&recovered.entries, &entries);
                     prop_assert_eq!(recovered.state, state);
                     prop_assert_eq!(recovered.repaired, None);
@@ -87,7 +87,7 @@ proptest! {
             }
         }
         wal.close().unwrap();
-        let (_, recovered) = Wal::open(disk, dir(), START).unwrap();
+        let (_, recovered) = Wal::open_with(disk, dir(), START, options).unwrap();
         prop_assert_eq!(&recovered.entries, &entries);
         prop_assert_eq!(recovered.state, state);
     }

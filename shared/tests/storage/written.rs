@@ -4,10 +4,11 @@ use std::path::Path;
 
 use shared::disk::SimDisk;
 use shared::pb;
-use shared::wal::{self, EntryRef, Record, Wal, WalError};
+use shared::wal::{self, EntryRef, Form, Options, Record, Wal, WalError};
 
 use crate::common::{
-    DIR, FIRST, GO_2_3, GO_2_3_FRESH, METADATA, START, dir, entry, files, records, refs, state,
+    DIR, FIRST, GO_2_3, GO_2_3_FRESH, GO_3_4, GO_3_5, METADATA, START, dir, entry, files, records, refs,
+    state,
 };
 
 #[test]
@@ -27,18 +28,22 @@ fn a_new_log_begins_as_go_begins_it() {
     assert_eq!(bytes.len(), 73 + 8 + 16, "the entry without data takes 16 bytes");
 }
 
-/// Writes the records of a log of Go's anew.
-fn rewrite(original: &'static [u8]) -> Vec<u8> {
+/// Writes the records of a log of Go's anew. The only member is its voter.
+fn rewrite(original: &'static [u8], form: Form) -> Vec<u8> {
     let disk = SimDisk::new(1);
+    let options = Options { form, segment_bytes: 20_000 };
     let mut wal = None;
     for (place, record) in records(original).into_iter().enumerate() {
         match (record, place) {
             (Record::Crc(crc), _) => assert_eq!(crc, 0),
             (Record::Metadata(metadata), _) => {
-                wal = Some(Wal::create(disk.clone(), Path::new(DIR), metadata).unwrap());
+                wal = Some(Wal::create_with(disk.clone(), Path::new(DIR), metadata, options).unwrap());
             }
             (Record::Snapshot(at), 2) => assert_eq!(at, START, "made with the log"),
-            (Record::Snapshot(at), _) => wal.as_mut().unwrap().append_snapshot(at).unwrap(),
+            (Record::Snapshot(at), _) => {
+                let wal: &mut Wal<SimDisk> = wal.as_mut().unwrap();
+                wal.append_snapshot_of(at, &[wal.metadata().node_id]).unwrap();
+            }
             (Record::Entry(entry), _) => wal.as_mut().unwrap().append(refs(&[entry]), None),
             (Record::State(state), _) => wal.as_mut().unwrap().append(refs(&[]), Some(state)),
         }
@@ -49,8 +54,34 @@ fn rewrite(original: &'static [u8]) -> Vec<u8> {
 
 #[test]
 fn the_records_of_go_are_written_byte_for_byte() {
-    assert!(rewrite(GO_2_3) == GO_2_3);
-    assert!(rewrite(GO_2_3_FRESH) == GO_2_3_FRESH);
+    assert!(rewrite(GO_2_3, Form::V2) == GO_2_3);
+    assert!(rewrite(GO_2_3_FRESH, Form::V2) == GO_2_3_FRESH);
+    for (original, form) in [(GO_3_4, Form::V3_4), (GO_3_5, Form::V3_5)] {
+        let written = rewrite(original, form);
+        let (records, rest) = written.split_at(original.len());
+        assert!(records == original, "{form:?}");
+        assert!(rest.len() == 20_000 - original.len() && rest.iter().all(|byte| *byte == 0), "{form:?}");
+    }
+}
+
+#[test]
+fn a_closed_segment_of_3_x_ends_with_its_last_record() {
+    const LONG: &str = match std::str::from_utf8(&[b'x'; 150]) {
+        Ok(text) => text,
+        Err(_) => "",
+    };
+    let disk = SimDisk::new(1);
+    let options = Options { form: Form::V3_5, segment_bytes: 200 };
+    let mut wal = Wal::create_with(disk.clone(), dir(), METADATA, options).unwrap();
+    wal.append(refs(&[entry(1, 1, LONG)]), state(1, 0, 1));
+    wal.sync().unwrap();
+    wal.append(refs(&[entry(1, 2, "b")]), state(1, 0, 2));
+    wal.close().unwrap();
+    let lens: Vec<usize> = files(&disk, dir()).iter().map(|(_, bytes)| bytes.len()).collect();
+    assert!(lens[0] > 200 && lens[0] % 8 == 0, "{lens:?}");
+    assert_eq!(lens[1..], [200]);
+    let (_, recovered) = Wal::open_with(disk, dir(), START, options).unwrap();
+    assert_eq!((recovered.entries.len(), recovered.repaired), (2, None));
 }
 
 #[test]

@@ -375,6 +375,19 @@ impl DiskFile for SimFile {
         self.begin(&mut self.state.lock(), DiskOperation::Allocate, "fallocate")
     }
 
+    fn extend(&mut self, len: u64) -> Result<(), DiskError> {
+        let mut state = self.state.lock();
+        self.begin(&mut state, DiskOperation::Allocate, "fallocate")?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let file = state.file_node_mut(self.node);
+        let at = file.now.len();
+        if at < len {
+            file.now.resize(len, 0);
+            file.pending.push(Change::Write { offset: at, bytes: vec![0; len - at] });
+        }
+        Ok(())
+    }
+
     fn check_in_place(&self) -> Result<(), DiskError> {
         let state = self.state.lock();
         if state.life != self.life {
