@@ -4,6 +4,7 @@
 //! `net`: time, bytes and order come in as arguments.
 
 pub mod account;
+pub mod bolt;
 #[cfg(feature = "net")]
 pub mod client;
 pub mod disk;
