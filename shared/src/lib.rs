@@ -16,6 +16,7 @@ pub mod flags;
 pub mod fuzz;
 pub mod id;
 pub mod json;
+pub mod lease;
 pub mod legacy;
 pub mod log_replay;
 #[cfg(feature = "net")]
@@ -31,3 +32,4 @@ pub mod url;
 pub mod v2;
 pub mod v3;
 pub mod wal;
+pub mod watch;
