@@ -78,7 +78,7 @@ fn a_closed_segment_of_3_x_ends_with_its_last_record() {
     wal.append(refs(&[entry(1, 2, "b")]), state(1, 0, 2));
     wal.close().unwrap();
     let lens: Vec<usize> = files(&disk, dir()).iter().map(|(_, bytes)| bytes.len()).collect();
-    assert!(lens[0] > 200 && lens[0] % 8 == 0, "{lens:?}");
+    assert!(lens[0] > 200 && lens[0].is_multiple_of(8), "{lens:?}");
     assert_eq!(lens[1..], [200]);
     let (_, recovered) = Wal::open_with(disk, dir(), START, options).unwrap();
     assert_eq!((recovered.entries.len(), recovered.repaired), (2, None));
