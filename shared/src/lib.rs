@@ -19,6 +19,7 @@ pub mod json;
 pub mod lease;
 pub mod legacy;
 pub mod log_replay;
+pub mod mvcc;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod pb;
