@@ -32,5 +32,6 @@ pub mod time;
 pub mod url;
 pub mod v2;
 pub mod v3;
+pub mod version;
 pub mod wal;
 pub mod watch;

@@ -18,7 +18,7 @@ mod refusals;
 pub mod slow;
 mod snapshot_policy;
 pub mod time;
-pub mod version;
+pub use shared::version;
 
 pub use action::{Action, AnsweredCall, Call, Changes, Config, End, Notice, Unavailable};
 pub use command::{Command, Outcome};

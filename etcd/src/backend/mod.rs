@@ -5,6 +5,7 @@ mod auth_switch;
 mod settings;
 #[cfg(test)]
 pub(crate) mod stand_in;
+pub mod v3;
 
 use std::sync::Arc;
 use std::time::Instant;
