@@ -45,6 +45,15 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// An earlier moment, at least the start of the clock.
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, time: Duration) -> Moment {
+        Moment(self.0.saturating_sub(time))
+    }
+}
+
 /// The time between two moments; zero if the second one is later.
 impl Sub for Moment {
     type Output = Duration;

@@ -7,6 +7,7 @@ use shared::v2::{self, Verb};
 use shared::v3::internal::InternalRequest;
 
 use crate::member::RequestId;
+use crate::v3;
 
 /// A command: an API proposes it, an entry holds it, and the state machine applies it.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,4 +71,6 @@ impl From<v2::Request> for Command {
 pub enum Outcome {
     /// The event of a v2 request, or its error.
     V2(Result<Event, ApiError>),
+    /// The answer to a v3 request, or its error.
+    V3(Box<Result<v3::Response, v3::Error>>),
 }

@@ -18,9 +18,10 @@ mod refusals;
 pub mod slow;
 mod snapshot_policy;
 pub mod time;
+pub mod v3;
 pub use shared::version;
 
 pub use action::{Action, AnsweredCall, Call, Changes, Config, End, Notice, Unavailable};
 pub use command::{Command, Outcome};
-pub use machine::StateMachine;
+pub use machine::{Machine, Position, StateMachine};
 pub use node::Node;

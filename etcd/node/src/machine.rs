@@ -1,10 +1,13 @@
 //! The interface of the replicated state for consensus.
 
+use shared::mvcc::db::Committed;
 use shared::store::{Image, Store};
 use shared::time::UnixNanos;
 
 use crate::command::{Command, Outcome};
+use crate::member::Membership;
 use crate::time::Now;
+use crate::v3::V3;
 
 /// An entry of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -16,8 +19,6 @@ pub struct Position {
 }
 
 /// The state that the commands of the log change. The machines of all members are equal at equal indexes.
-///
-/// Today it is the v2 store alone.
 pub trait StateMachine {
     /// The state at one index: a snapshot is written from it while the machine continues.
     type Image: Send + 'static;
@@ -30,6 +31,9 @@ pub trait StateMachine {
 
     /// The entry at `position` has been applied, whatever it was.
     fn passed(&mut self, position: Position);
+
+    /// An entry has changed the members, or what is known of them. `voters` are those of consensus.
+    fn members_changed(&mut self, membership: &Membership, voters: &[u64]);
 
     /// An image of the current state, in constant time.
     fn image(&self) -> Self::Image;
@@ -60,6 +64,8 @@ impl StateMachine for Store {
 
     fn passed(&mut self, _: Position) {}
 
+    fn members_changed(&mut self, _: &Membership, _: &[u64]) {}
+
     fn image(&self) -> Image {
         Store::image(self)
     }
@@ -78,5 +84,62 @@ impl StateMachine for Store {
 
     fn has_expired(&self, now: UnixNanos) -> bool {
         Store::has_expired(self, now)
+    }
+}
+
+/// The v2 tree, and from the level 3.4 on the state of version 3.
+pub struct Machine<C: Committed> {
+    /// The tree.
+    pub tree: Store,
+    /// The state of version 3.
+    pub v3: Option<Box<V3<C>>>,
+}
+
+impl<C: Committed> StateMachine for Machine<C> {
+    type Image = Image;
+
+    fn apply(&mut self, position: Position, command: &Command, now: Now) -> Option<Outcome> {
+        match command {
+            Command::V3(request) => {
+                let outcome = self.v3.as_mut()?.apply(position, request, now.moment)?;
+                Some(Outcome::V3(Box::new(outcome)))
+            }
+            Command::Nothing | Command::V2(_) => StateMachine::apply(&mut self.tree, position, command, now),
+        }
+    }
+
+    fn passed(&mut self, position: Position) {
+        if let Some(v3) = &mut self.v3 {
+            v3.passed(position);
+        }
+    }
+
+    fn members_changed(&mut self, membership: &Membership, voters: &[u64]) {
+        if let Some(v3) = &mut self.v3 {
+            v3.follow_members(membership, voters);
+        }
+    }
+
+    fn image(&self) -> Image {
+        self.tree.image()
+    }
+
+    fn install(&mut self, later: Machine<C>) -> u64 {
+        if let Some(v3) = later.v3 {
+            self.v3 = Some(v3);
+        }
+        self.tree.adopt(later.tree)
+    }
+
+    fn tree(&self) -> &Store {
+        &self.tree
+    }
+
+    fn tree_mut(&mut self) -> &mut Store {
+        &mut self.tree
+    }
+
+    fn has_expired(&self, now: UnixNanos) -> bool {
+        self.tree.has_expired(now)
     }
 }

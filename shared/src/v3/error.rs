@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use crate::lease::LeaseError;
+use crate::mvcc;
+
 /// The status codes of gRPC; the numbers are on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(i32)]
@@ -131,6 +134,8 @@ errors! {
     TooManyOps = InvalidArgument, "too many operations in txn request";
     /// A transaction writes a key twice.
     DuplicateKey = InvalidArgument, "duplicate key given in txn request";
+    /// Keys cannot be sorted by this. The original ends on it.
+    InvalidSortOption = InvalidArgument, "invalid sort option";
     /// The peer URLs of a member are malformed or missing.
     BadMemberUrls = InvalidArgument, "given member URLs are invalid";
     /// The entry for the log would be longer than `--max-request-bytes`.
@@ -260,6 +265,34 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<mvcc::Error> for Error {
+    fn from(error: mvcc::Error) -> Error {
+        match error {
+            mvcc::Error::EmptyKey => Error::KeyNotProvided,
+            mvcc::Error::KeyNotFound => Error::KeyNotFound,
+            mvcc::Error::ValueProvided => Error::ValueProvided,
+            mvcc::Error::LeaseProvided => Error::LeaseProvided,
+            mvcc::Error::TooManyOperations => Error::TooManyOps,
+            mvcc::Error::DuplicateKey => Error::DuplicateKey,
+            mvcc::Error::InvalidSortOption => Error::InvalidSortOption,
+            mvcc::Error::LeaseNotFound => Error::LeaseNotFound,
+            mvcc::Error::Compacted(_) => Error::Compacted,
+            mvcc::Error::FutureRevision(_) => Error::FutureRevision,
+        }
+    }
+}
+
+impl From<LeaseError> for Error {
+    fn from(error: LeaseError) -> Error {
+        match error {
+            LeaseError::NotFound | LeaseError::Expired => Error::LeaseNotFound,
+            LeaseError::Exists => Error::LeaseExists,
+            LeaseError::TtlTooLarge => Error::LeaseTtlTooLarge,
+            LeaseError::NotPrimary => Error::NotLeader,
+        }
+    }
+}
 
 #[cfg(feature = "grpc")]
 impl From<Error> for tonic::Status {

@@ -119,6 +119,7 @@ impl Member {
         }
         if of_cluster {
             self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
+            machine.members_changed(&self.membership, &self.conf_state);
             done(Applied::AttributesChanged);
         }
         if let Some(outcome) = outcome {
@@ -147,6 +148,7 @@ impl Member {
         }
         let counted = self.change_voters(change);
         self.membership = Membership::from_store(self.membership.cluster_id, machine.tree());
+        machine.members_changed(&self.membership, &self.conf_state);
         done(Applied::MemberChanged { kind: change.kind, id: change.member, peer_urls });
         done(Applied::Configured(change.id, Ok(())));
         if change.kind == ChangeKind::Remove && change.member == self.id {
