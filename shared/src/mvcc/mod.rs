@@ -11,6 +11,7 @@ mod check;
 mod compact;
 pub mod db;
 mod error;
+mod file;
 mod hash;
 mod history;
 mod leases;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use compact::Progress;
 pub use error::{Error, Failure};
+pub use file::new_buckets;
 pub use hash::KeyHash;
 pub use leases::{Leases, PlainLeases};
 pub use memory::MemoryState;
