@@ -43,6 +43,11 @@ pub enum Call<C> {
         /// The caller that waits for the answer.
         caller: C,
     },
+    /// Wait until everything is applied that was committed when this was called: a read that follows is linearizable.
+    ReadPoint {
+        /// The caller that waits for the answer.
+        caller: C,
+    },
     /// Change the members.
     Configure {
         /// The change.
@@ -63,6 +68,8 @@ pub enum Action<M, C> {
     Apply(Committed),
     /// Answer this read from the state machine as it is now.
     Read(v2::Request, C),
+    /// Answer this [`Call::ReadPoint`].
+    ReadPoint(C),
     /// The call has no answer.
     Unanswered {
         /// The caller that waits for the answer.
@@ -227,7 +234,9 @@ impl<C> Call<C> {
     /// The caller that waits for the answer.
     pub fn into_caller(self) -> C {
         match self {
-            Call::Propose { caller, .. } | Call::Configure { caller, .. } => caller,
+            Call::Propose { caller, .. } | Call::ReadPoint { caller } | Call::Configure { caller, .. } => {
+                caller
+            }
         }
     }
 }

@@ -27,6 +27,12 @@ impl Command {
         Command::V2(v2::Request { verb: Verb::Sync, time, ..v2::Request::default() })
     }
 
+    /// A command that changes nothing and takes its place in the log: a read of the version of the cluster.
+    pub(crate) fn read_point() -> Command {
+        let path = crate::member::VERSION_PATH.into();
+        Command::V2(v2::Request { verb: Verb::QuorumGet, path, ..v2::Request::default() })
+    }
+
     /// Whether it only reads: then it may be applied twice.
     #[must_use]
     pub fn is_read(&self) -> bool {

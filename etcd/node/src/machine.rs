@@ -1,12 +1,14 @@
 //! The interface of the replicated state for consensus.
 
+use std::time::Duration;
+
 use shared::mvcc::db::Committed;
 use shared::store::{Image, Store};
 use shared::time::UnixNanos;
 
 use crate::command::{Command, Outcome};
 use crate::member::Membership;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 use crate::v3::V3;
 
 /// An entry of the log.
@@ -48,6 +50,12 @@ pub trait StateMachine {
     /// The v2 tree, for a change of the members.
     fn tree_mut(&mut self) -> &mut Store;
 
+    /// This member leads from now on, or no longer (`None`). A new leader gives leases more time, by the election timeout.
+    fn set_leading(&mut self, extend_by: Option<Duration>, now: Moment);
+
+    /// What the leader is to propose now, for the passing of time.
+    fn due_commands(&mut self, now: Moment) -> Vec<Command>;
+
     /// Whether keys have expired by the leader's clock, so that a command must remove them.
     fn has_expired(&self, now: UnixNanos) -> bool;
 }
@@ -65,6 +73,12 @@ impl StateMachine for Store {
     fn passed(&mut self, _: Position) {}
 
     fn members_changed(&mut self, _: &Membership, _: &[u64]) {}
+
+    fn set_leading(&mut self, _: Option<Duration>, _: Moment) {}
+
+    fn due_commands(&mut self, _: Moment) -> Vec<Command> {
+        Vec::new()
+    }
 
     fn image(&self) -> Image {
         Store::image(self)
@@ -118,6 +132,18 @@ impl<C: Committed> StateMachine for Machine<C> {
         if let Some(v3) = &mut self.v3 {
             v3.follow_members(membership, voters);
         }
+    }
+
+    fn set_leading(&mut self, extend_by: Option<Duration>, now: Moment) {
+        match (&mut self.v3, extend_by) {
+            (Some(v3), Some(extend_by)) => v3.promote(now, extend_by),
+            (Some(v3), None) => v3.demote(),
+            (None, _) => {}
+        }
+    }
+
+    fn due_commands(&mut self, now: Moment) -> Vec<Command> {
+        self.v3.as_mut().map(|v3| v3.due_commands(now)).unwrap_or_default()
     }
 
     fn image(&self) -> Image {

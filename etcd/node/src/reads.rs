@@ -6,14 +6,34 @@ use std::time::Duration;
 use shared::planted::{Bug, is_planted};
 use shared::v2;
 
+use crate::command::Command;
 use crate::member::{Member, RequestId};
 use crate::slow::{Slow, Stages};
 use crate::time::Moment;
 
+/// What waits for a read index.
+#[derive(Debug)]
+pub(crate) enum ReadRequest {
+    /// A quorum read of the v2 tree.
+    V2(v2::Request),
+    /// A read that the caller carries out itself.
+    Point,
+}
+
+impl ReadRequest {
+    /// The same as an entry of the log, where the cluster gives no read index.
+    pub(crate) fn into_command(self) -> Command {
+        match self {
+            ReadRequest::V2(request) => request.into(),
+            ReadRequest::Point => Command::read_point(),
+        }
+    }
+}
+
 /// A quorum read whose client waits.
 #[derive(Debug)]
 pub(crate) struct PendingRead<C> {
-    pub(crate) request: v2::Request,
+    pub(crate) request: ReadRequest,
     pub(crate) caller: C,
     pub(crate) deadline: Moment,
     /// When its read index was first requested.

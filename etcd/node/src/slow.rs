@@ -14,6 +14,7 @@ use shared::v3::internal::{InternalRequest, Operation};
 
 use crate::command::Command;
 use crate::member::{BatchId, Member, Progress, Role};
+use crate::reads::ReadRequest;
 use crate::time::Moment;
 
 /// Lines in a [`WINDOW`]; further requests are only counted.
@@ -251,9 +252,13 @@ impl Slow {
     }
 
     /// Adds a line for a read, likewise.
-    pub(crate) fn report_read(&mut self, request: &v2::Request, stages: Stages, answered: bool, now: Moment) {
+    pub(crate) fn report_read(&mut self, request: &ReadRequest, stages: Stages, answered: bool, now: Moment) {
         if self.threshold.is_some_and(|threshold| stages.sum() >= threshold) {
-            self.report(&Label::of_request(request), stages, answered, now);
+            let label = match request {
+                ReadRequest::V2(request) => Label::of_request(request),
+                ReadRequest::Point => Label { method: "range", path: Bytes::new() },
+            };
+            self.report(&label, stages, answered, now);
         }
     }
 

@@ -200,6 +200,7 @@ impl Cluster {
                     let event = process.store.get(&request.path, request.recursive, request.sorted);
                     self.print(format!("{id} answers {call}: {}", describe_result(event)));
                 }
+                Action::ReadPoint(call) => self.print(format!("{id} may read for {call}")),
                 Action::Unanswered { caller, why, .. } => {
                     self.print(format!("{id} gives up {caller}: {why}"))
                 }
@@ -330,7 +331,7 @@ impl Cluster {
             let now = self.now();
             for id in ids {
                 if let Ok(process) = self.process(*id) {
-                    process.node.tick(now, &process.store);
+                    process.node.tick(now, &mut process.store);
                     self.turn(*id)?;
                 }
             }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 pub use node::Unavailable;
 use node::member::{ConfigureError, MemberInfo, Membership, Progress, Status};
-use parking_lot::RwLockReadGuard;
+use parking_lot::MappedRwLockReadGuard;
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// The store as of the last applied entry. Do not hold the guard across an `.await`.
-    fn store(&self) -> RwLockReadGuard<'_, Store>;
+    fn store(&self) -> MappedRwLockReadGuard<'_, Store>;
 
     /// Whether auth is on, as of the last applied entry. Costs one atomic load.
     fn auth(&self) -> AuthSwitch;
@@ -54,7 +54,7 @@ pub trait Backend: Send + Sync + 'static {
     fn auth_generation(&self) -> &AuthGeneration;
 
     /// As [`store`](Backend::store), for reads that are only a part of what a client waits for.
-    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store>;
+    fn store_for_auth(&self) -> MappedRwLockReadGuard<'_, Store>;
 
     /// Watches a path of the store from the event with index `since` on, or from now on if that is 0.
     fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError>;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use node::member::{ConfigureError, MemberInfo, Membership, Progress, Role, Status};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
@@ -104,8 +104,8 @@ impl Backend for StandIn {
         Ok(self.apply(&request)?)
     }
 
-    fn store(&self) -> RwLockReadGuard<'_, Store> {
-        self.store.read()
+    fn store(&self) -> MappedRwLockReadGuard<'_, Store> {
+        RwLockReadGuard::map(self.store.read(), |store| store)
     }
 
     fn auth(&self) -> AuthSwitch {
@@ -122,7 +122,7 @@ impl Backend for StandIn {
         &self.generation
     }
 
-    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {
+    fn store_for_auth(&self) -> MappedRwLockReadGuard<'_, Store> {
         self.store()
     }
 

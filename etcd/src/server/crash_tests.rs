@@ -77,7 +77,7 @@ impl MemberRun {
         let last_snapshot = files.start.snapshot.index;
         let begin = std::mem::replace(&mut files.start, nothing());
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let member = Member::new(begin, &files.store, &logger);
+        let member = Member::new(begin, &files.machine.tree, &logger);
         let opened = OpenMember { member, files };
         let mut run = MemberRun { opened, acknowledge, pending: BTreeMap::new(), last_snapshot };
         run.turn(&mut Acked::new())?;
@@ -113,7 +113,7 @@ impl MemberRun {
                     }
                 }
                 Output::Apply(committed) => {
-                    member.apply(committed, &mut files.store, NOW, |applied| {
+                    member.apply(committed, &mut files.machine.tree, NOW, |applied| {
                         if let Applied::Command(id, Outcome::V2(Ok(_))) = applied {
                             acked.extend(self.pending.remove(&id));
                         }
@@ -136,7 +136,7 @@ impl MemberRun {
         }
         let mark = pb::WalSnapshot { index: tail.index, term: tail.term };
         files.wal.append_snapshot(mark).map_err(|_| PowerFailed)?;
-        let image = files.store.image();
+        let image = files.machine.tree.image();
         files
             .snapshots
             .save(tail.term, tail.index, &tail.conf_state, |out| image.write_json(out))
@@ -188,7 +188,7 @@ fn lost_keys(seed: u64, acknowledge: Acknowledge) -> Vec<String> {
         panic!("seed {seed}: the member does not start on what the crash left");
     };
     let missing = acked.iter().filter(|(key, value)| {
-        let found = run.opened.files.store.get(format!("/1/{key}").as_bytes(), false, false);
+        let found = run.opened.files.machine.tree.get(format!("/1/{key}").as_bytes(), false, false);
         // A later write without an acknowledgement may have survived too.
         let found = found.ok().and_then(|event| event.node().value().map(<[u8]>::to_vec));
         found.is_none_or(|found| number(&found) < number(value.as_bytes()))

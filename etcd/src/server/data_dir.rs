@@ -47,14 +47,6 @@ pub enum DataDirError {
         .0.display()
     )]
     Proxy(PathBuf),
-    /// It holds data of the v3 API.
-    #[error(
-        "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
-         version would lose. It is written by etcd 3.x, or by 2.3 with that API: start it with the etcd that wrote it. Its v2 \
-         keys can be taken out with etcd-dump export",
-        .0.display()
-    )]
-    V3(PathBuf),
 }
 
 /// What was started in a data dir.
@@ -130,13 +122,6 @@ pub(super) fn prepare<D: Disk>(disk: &D, layout: &Layout) -> Result<(), DataDirE
         }
     }
     warn_of_unknown_files(&names, &layout.data);
-    let backend = layout.snap.join("db");
-    if disk.kind(&layout.member)?.is_some()
-        && disk.kind(&layout.snap)?.is_some()
-        && disk.kind(&backend)? == Some(Kind::File)
-    {
-        return Err(DataDirError::V3(backend));
-    }
     log_location::check(disk, layout)
 }
 

@@ -1,5 +1,7 @@
 //! Errors that stop a member.
 
+use node::v3::StateError;
+use shared::bolt::BoltError;
 use shared::snap::SnapError;
 use shared::wal::WalError;
 
@@ -12,6 +14,12 @@ pub(super) enum Fatal {
     /// A snapshot cannot be saved.
     #[error(transparent)]
     Snapshot(#[from] SnapError),
+    /// The database cannot be written.
+    #[error(transparent)]
+    Database(#[from] BoltError),
+    /// The database cannot be read, or an entry cannot be applied.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A part of the program has panicked.
     #[error("{0} panicked")]
     Panicked(&'static str),

@@ -10,18 +10,18 @@ use node::member::{
 };
 use node::version::{Level, Version};
 use node::{Call, Command};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use shared::v2;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ages::Ages;
 use super::clock;
-use super::node_loop::Caller;
+use super::node_loop::{Caller, ServerMachine};
 use crate::backend::{AuthGeneration, AuthSwitch, SharedAuthSwitch};
 use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
@@ -47,7 +47,8 @@ pub(super) struct Inner {
     pub(super) level: Level,
     /// Whether changes of the members that could cost the majority are refused.
     pub(super) strict_reconfig: bool,
-    pub(super) store: RwLock<Store>,
+    /// What the log leads to.
+    pub(super) machine: RwLock<ServerMachine>,
     /// Whether auth is on, as in the store.
     pub(super) auth: SharedAuthSwitch,
     pub(super) membership: ArcSwap<Membership>,
@@ -62,8 +63,17 @@ pub(super) struct Inner {
     pub(super) leader_since: AtomicU64,
     /// When the store was at which index, as far back as its history goes.
     pub(super) ages: Mutex<Ages>,
+    /// Counts the compactions whose old versions are all removed.
+    pub(super) compacted: watch::Sender<u64>,
     /// The connections to the other members.
     pub(super) transport: Transport,
+}
+
+impl Inner {
+    /// The v2 tree.
+    pub(super) fn tree(&self) -> MappedRwLockReadGuard<'_, Store> {
+        RwLockReadGuard::map(self.machine.read(), |machine| &machine.tree)
+    }
 }
 
 /// The member's status, readable without the loop.
@@ -160,7 +170,7 @@ impl Handle {
 
     async fn propose(&self, request: v2::Request, began: Option<Instant>) -> Result<Event, SubmitError> {
         if request.verb == v2::Verb::QuorumGet && self.inner.status.reads_are_current() {
-            let store = self.inner.store.read();
+            let store = self.inner.tree();
             return Ok(store.get(&request.path, request.recursive, request.sorted)?);
         }
         self.inner.requests_since_write.fetch_add(1, Ordering::Relaxed);
@@ -220,9 +230,9 @@ impl Backend for Handle {
         self.propose(request, Some(began)).await
     }
 
-    fn store(&self) -> RwLockReadGuard<'_, Store> {
+    fn store(&self) -> MappedRwLockReadGuard<'_, Store> {
         self.inner.requests_since_write.fetch_add(1, Ordering::Relaxed);
-        self.inner.store.read()
+        self.inner.tree()
     }
 
     fn auth(&self) -> AuthSwitch {
@@ -231,7 +241,7 @@ impl Backend for Handle {
 
     fn auth_counted(&self) -> AuthSwitch {
         let switch = self.inner.auth.get();
-        self.inner.store.read().count_read(switch != AuthSwitch::Never);
+        self.inner.tree().count_read(switch != AuthSwitch::Never);
         switch
     }
 
@@ -239,12 +249,12 @@ impl Backend for Handle {
         self.inner.auth.generation()
     }
 
-    fn store_for_auth(&self) -> RwLockReadGuard<'_, Store> {
-        self.inner.store.read()
+    fn store_for_auth(&self) -> MappedRwLockReadGuard<'_, Store> {
+        self.inner.tree()
     }
 
     fn watch(&self, path: &[u8], recursive: bool, stream: bool, since: u64) -> Result<Watcher, ApiError> {
-        self.inner.store.read().watch(path, recursive, stream, since)
+        self.inner.tree().watch(path, recursive, stream, since)
     }
 
     fn status(&self) -> Status {
@@ -273,7 +283,7 @@ impl Backend for Handle {
 
     fn figures(&self) -> MemberFigures {
         let requests = &self.inner.loop_requests;
-        let mut history = HistoryReach::of(&self.inner.store.read());
+        let mut history = HistoryReach::of(&self.inner.tree());
         history.oldest_age = self.inner.ages.lock().of(history.oldest_index, Instant::now());
         MemberFigures {
             calls_waiting: requests.max_capacity() - requests.capacity(),

@@ -7,6 +7,7 @@ mod clock;
 #[cfg(test)]
 mod crash_tests;
 pub(crate) mod data_dir;
+mod database;
 mod fatal;
 mod handle;
 pub(crate) mod log_location;
@@ -31,7 +32,6 @@ use shared::disk::{Disk, DiskFile, PatientDisk, RealDisk};
 use shared::id::MemberId;
 use shared::net::{Acceptor, Dialer};
 use shared::snap::{SnapshotData, Snapshots};
-use shared::store::Store;
 use shared::url::Urls;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,12 +40,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::ages::Ages;
 pub use self::clock::now;
 pub use self::data_dir::{DataDirError, Layout, Role, role_of};
+use self::database::{Commits, DatabaseThread};
 pub use self::handle::Handle;
 use self::handle::{CALLS_WAITING_MAX, Inner, SharedStatus};
 pub use self::log_location::LogLocationError;
 use self::log_thread::LogThread;
 use self::network::{Links, Network};
-use self::node_loop::{ExitReason, LoopParts, Node, NodeLoop};
+use self::node_loop::{ExitReason, LoopParts, Node, NodeLoop, ServerMachine};
 use self::publish::Publication;
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
@@ -296,7 +297,8 @@ fn start_member<D: Disk>(
     let (id, cluster_id, level) = (opened.start.id, opened.start.cluster_id, opened.start.level);
     let founded = shared::pb::HardState { term: 1, vote: 0, commit: opened.start.entries.len() as u64 };
     let is_new = !opened.start.entries.is_empty() && opened.start.state == founded;
-    let mut member = Member::new(opened.start, &opened.store, &log::raft_logger());
+    let tree = &opened.machine.tree;
+    let mut member = Member::new(opened.start, tree, &log::raft_logger());
     member.set_key_levels_max(config.key_levels_max);
     let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
     log::info!(
@@ -313,7 +315,7 @@ fn start_member<D: Disk>(
     };
     let files = Arc::new(SnapshotFiles(opened.snapshots.clone()));
     let transport = Transport::new(local, dialer.clone(), files, inbound_sender, config.election());
-    let ages = Ages::since(opened.store.index(), Instant::now());
+    let ages = Ages::since(opened.machine.tree.index(), Instant::now());
     if let Some(timers) = metrics.timers() {
         transport.time(timers.clone());
     }
@@ -324,8 +326,8 @@ fn start_member<D: Disk>(
         level,
         strict_reconfig: config.strict_reconfig_check,
         membership: ArcSwap::from_pointee(member.membership().clone()),
-        auth: SharedAuthSwitch::of(&opened.store),
-        store: RwLock::new(opened.store),
+        auth: SharedAuthSwitch::of(&opened.machine.tree),
+        machine: RwLock::new(opened.machine),
         status: SharedStatus::default(),
         progress: Mutex::new(Vec::new()),
         loop_requests: loop_sender,
@@ -333,9 +335,18 @@ fn start_member<D: Disk>(
         started,
         leader_since: AtomicU64::new(0),
         ages: Mutex::new(ages),
+        compacted: watch::Sender::new(0),
         transport: transport.clone(),
     });
     let handle = Handle::new(inner.clone());
+    let position = inner.machine.read().v3.as_ref().map(|v3| v3.position()).unwrap_or_default();
+    let commits = match opened.database {
+        Some(bolt) => {
+            let (outcomes, received) = mpsc::unbounded_channel();
+            Some(Commits::new(DatabaseThread::spawn(bolt, outcomes)?, received, position))
+        }
+        None => None,
+    };
     let log = LogThread::spawn(opened.wal, log_sender, metrics.clone())?;
     let snapshotter = Snapshotter::new(opened.snapshots, from, saved, metrics.clone());
     let publication = Publication::of(config);
@@ -345,14 +356,18 @@ fn start_member<D: Disk>(
         snapshot_count: config.snapshot_count,
         slow_request: config.slow_request,
         attributes: Some(publication.value()),
-        dead_after: config.remove_dead_members.then_some(backend::remove_delay as fn(&Store) -> Duration),
+        dead_after: config.remove_dead_members.then_some(remove_delay as fn(&ServerMachine) -> Duration),
     };
     let node = Node::new(member, node_config, clock::moment());
     let links = Links::new(id, Arc::new(transport.clone()), &opened.remotes);
-    let parts = LoopParts { log, log_outcomes, snapshotter, links, dialer };
+    let parts = LoopParts { log, log_outcomes, snapshotter, commits, links, dialer };
     let node_loop = NodeLoop::new(node, inner, config.heartbeat(), parts, publication, ready_sender, metrics);
     let node_loop = tokio::spawn(node_loop.run(is_new, loop_requests, snapshots_saved, inbound, stopping));
     Ok(RunningMember { handle, ready, transport, node_loop })
+}
+
+fn remove_delay(machine: &ServerMachine) -> Duration {
+    backend::remove_delay(&machine.tree)
 }
 
 /// The member's snapshots, for followers that are far behind.

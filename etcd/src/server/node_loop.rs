@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::Duration;
 
 use node::member::{Applied, Batch, Committed, Kind, Message, ReceivedSnapshot, Role};
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::clock;
+use super::database::{CommitOutcome, Commits, DatabaseView, V3State};
 use super::fatal::Fatal;
 use super::handle::{Inner, LoopRequest};
 use super::log_thread::{Job, LogOutcome, LogThread};
@@ -40,11 +42,17 @@ const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// How often the age of the watch history is recorded.
 const AGE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Old versions that are removed in one turn. That takes well below a millisecond.
+const COMPACTED_AT_ONCE: usize = 1000;
+
 /// Accesses to the store and the loop that belong to one write.
 const REQUESTS_OF_ONE_WRITE: u64 = 1;
 
+/// What the log of a server leads to.
+pub(super) type ServerMachine = node::Machine<DatabaseView>;
+
 /// The node of a server.
-pub(super) type Node = node::Node<Store, Caller>;
+pub(super) type Node = node::Node<ServerMachine, Caller>;
 
 /// The parts that the loop uses to carry out actions.
 pub(super) struct LoopParts<D: Disk> {
@@ -52,15 +60,17 @@ pub(super) struct LoopParts<D: Disk> {
     /// The outcomes of its jobs.
     pub(super) log_outcomes: UnboundedReceiver<LogOutcome>,
     pub(super) snapshotter: Snapshotter<D>,
+    /// The commits to the database, where there is one.
+    pub(super) commits: Option<Commits>,
     pub(super) links: Links,
     /// Reaches other members' pages.
     pub(super) dialer: Dialer,
 }
 
-/// A received snapshot message and its store.
+/// A received snapshot message and its state.
 struct ParsedSnapshot {
     message: Message,
-    store: Result<Store, String>,
+    machine: Result<ServerMachine, String>,
 }
 
 /// Why the loop ended.
@@ -91,19 +101,43 @@ impl From<End> for ExitReason {
     }
 }
 
+/// Why a v3 request has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum V3Failure {
+    /// It was refused, in the same way on every member.
+    Refused(node::v3::Error),
+    /// There is no result. It may have been carried out, or may still be.
+    Unavailable(Unavailable),
+}
+
+/// The outcome of a v3 request.
+pub(super) type V3Answer = Result<node::v3::Response, V3Failure>;
+
 /// A caller that waits for the node's answer. It may be gone by then.
 #[derive(Debug)]
 pub(super) enum Caller {
     /// Waits for the outcome of a command.
     Submit(oneshot::Sender<Result<Event, SubmitError>>),
+    /// Waits for the outcome of a v3 request.
+    V3(oneshot::Sender<V3Answer>),
+    /// Waits until everything is applied that was committed when it asked.
+    ReadPoint(oneshot::Sender<Result<(), Unavailable>>),
     /// Waits for a change of the members.
     Configure(oneshot::Sender<Result<(), ChangeError>>),
 }
 
 impl Caller {
+    fn read_point_reached(self) {
+        if let Caller::ReadPoint(reply) = self {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
     fn unavailable(self, why: Unavailable) {
         match self {
             Caller::Submit(reply) => drop(reply.send(Err(why.into()))),
+            Caller::V3(reply) => drop(reply.send(Err(V3Failure::Unavailable(why)))),
+            Caller::ReadPoint(reply) => drop(reply.send(Err(why))),
             Caller::Configure(reply) => drop(reply.send(Err(why.into()))),
         }
     }
@@ -113,6 +147,7 @@ impl Caller {
 enum Answer {
     Submitted(oneshot::Sender<Result<Event, SubmitError>>, Result<Event, SubmitError>),
     Configured(oneshot::Sender<Result<(), ChangeError>>, Result<(), ChangeError>),
+    V3(oneshot::Sender<V3Answer>, Box<Result<node::v3::Response, node::v3::Error>>),
 }
 
 impl Answer {
@@ -121,6 +156,7 @@ impl Answer {
         match self {
             Answer::Submitted(reply, result) => drop(reply.send(result)),
             Answer::Configured(reply, result) => drop(reply.send(result)),
+            Answer::V3(reply, result) => drop(reply.send(result.map_err(V3Failure::Refused))),
         }
     }
 }
@@ -131,6 +167,9 @@ pub(super) struct NodeLoop<D: Disk> {
     heartbeat: Duration,
     log: LogThread<D>,
     snapshotter: Snapshotter<D>,
+    commits: Option<Commits>,
+    /// A compaction has left versions to remove.
+    is_compacting: bool,
     publication: Publication,
     dialer: Dialer,
     /// The answers of the entries that are being applied. Empty between two calls; kept for its memory.
@@ -149,6 +188,22 @@ pub(super) struct NodeLoop<D: Disk> {
     log_outcomes: UnboundedReceiver<LogOutcome>,
 }
 
+/// The outcome of the next commit; never without a database.
+async fn next_commit(commits: &mut Option<Commits>) -> Option<CommitOutcome> {
+    match commits {
+        Some(commits) => commits.outcomes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready at this moment; never without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl<D: Disk> NodeLoop<D> {
     pub(super) fn new(
         node: Node,
@@ -159,7 +214,7 @@ impl<D: Disk> NodeLoop<D> {
         ready: oneshot::Sender<()>,
         metrics: Arc<Metrics>,
     ) -> NodeLoop<D> {
-        let LoopParts { log, log_outcomes, snapshotter, links, dialer } = parts;
+        let LoopParts { log, log_outcomes, snapshotter, commits, links, dialer } = parts;
         let (parsed, snapshots_parsed) = mpsc::unbounded_channel();
         NodeLoop {
             node,
@@ -167,6 +222,8 @@ impl<D: Disk> NodeLoop<D> {
             heartbeat,
             log,
             snapshotter,
+            commits,
+            is_compacting: false,
             publication,
             dialer,
             answers: Vec::new(),
@@ -195,10 +252,11 @@ impl<D: Disk> NodeLoop<D> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.links.follow(self.node.membership());
         if let Err(exit) = self.begin(is_new).await {
-            return self.end(exit);
+            return self.end(exit).await;
         }
         let mut stopping = false;
         let exit = loop {
+            let due = self.commits.as_ref().and_then(|commits| commits.due);
             // Ticks first: time must pass under any load. After each wake-up all queues are drained.
             let handled = tokio::select! {
                 biased;
@@ -219,8 +277,18 @@ impl<D: Disk> NodeLoop<D> {
                     Ok(())
                 }
                 Some(saved) = saved.recv() => self.snapshot_saved(saved),
-                Some(ParsedSnapshot { message, store }) = self.snapshots_parsed.recv() => {
-                    self.node.snapshot_read(message, store, clock::moment());
+                Some(outcome) = next_commit(&mut self.commits) => self.on_committed(outcome),
+                () = at(due) => {
+                    self.with_v3(Commits::commit);
+                    Ok(())
+                }
+                // Last: only while there is nothing else to do.
+                () = std::future::ready(()), if self.is_compacting => {
+                    self.compact();
+                    Ok(())
+                }
+                Some(ParsedSnapshot { message, machine }) = self.snapshots_parsed.recv() => {
+                    self.node.snapshot_read(message, machine, clock::moment());
                     Ok(())
                 }
             };
@@ -233,7 +301,7 @@ impl<D: Disk> NodeLoop<D> {
                 break exit;
             }
         };
-        self.end(exit)
+        self.end(exit).await
     }
 
     async fn begin(&mut self, is_new: bool) -> Result<(), ExitReason> {
@@ -317,7 +385,7 @@ impl<D: Disk> NodeLoop<D> {
 
     fn tick(&mut self) {
         let now = clock::both();
-        self.node.tick(now, &self.inner.store.read());
+        self.node.tick(now, &mut self.inner.machine.write());
         self.node.progress().clone_into(&mut self.inner.progress.lock());
         if self.snapshotter.has_lost_newest() {
             self.node.snapshot_lost(now.moment);
@@ -332,7 +400,7 @@ impl<D: Disk> NodeLoop<D> {
     /// Records when the store reached its index: from that the watch history's age is computed.
     fn record_age(&self, now: Instant) {
         let (index, oldest) = {
-            let store = self.inner.store.read();
+            let store = self.inner.tree();
             (store.index(), store.history_reach().1)
         };
         self.inner.ages.lock().record(index, oldest, now.into_std());
@@ -346,8 +414,9 @@ impl<D: Disk> NodeLoop<D> {
             match action {
                 Action::Send(messages) => self.send(messages),
                 Action::Persist(batch) => self.persist(batch)?,
-                Action::Apply(committed) => self.apply(committed),
+                Action::Apply(committed) => self.apply(committed)?,
                 Action::Read(request, caller) => self.read(&request, caller),
+                Action::ReadPoint(caller) => caller.read_point_reached(),
                 Action::Unanswered { caller, why, proposed } => {
                     if proposed {
                         self.metrics.proposal_failed();
@@ -357,11 +426,11 @@ impl<D: Disk> NodeLoop<D> {
                 Action::ReadSnapshot(message) => self.parse_snapshot(message),
                 Action::MarkReceived(at) => self.mark_received(at).await?,
                 Action::SaveReceived(received) => self.save_received(received).await?,
-                Action::Install(store) => self.install(*store),
+                Action::Install(later) => self.install(*later),
                 Action::TakeSnapshot(at) => self.take_snapshot(at),
                 Action::SaveSnapshot => {
-                    if !self.snapshotter.save() {
-                        self.node.snapshot_given_up();
+                    if self.commits.as_mut().is_none_or(Commits::may_save) {
+                        self.save_snapshot();
                     }
                 }
                 Action::AskVersions => self.ask_versions(),
@@ -425,22 +494,29 @@ impl<D: Disk> NodeLoop<D> {
         Ok(())
     }
 
-    fn apply(&mut self, committed: Committed) {
+    fn apply(&mut self, committed: Committed) -> Result<(), Fatal> {
         let instant = Instant::now();
         let (mut outside_keys, mut auth_may_differ) = (false, false);
         let auth = &self.inner.auth;
         let mut answers = std::mem::take(&mut self.answers);
-        let (changes, wakeups) = {
-            let mut store = self.inner.store.write();
-            let changes = self.node.apply(committed, &mut store, clock::both(), |applied, answered| {
+        let (changes, wakeups, watchers) = {
+            let mut machine = self.inner.machine.write();
+            let changes = self.node.apply(committed, &mut machine, clock::both(), |applied, answered| {
                 let caller = answered.map(|answered| {
                     self.metrics.proposal_committed(answered.waited);
                     answered.caller
                 });
                 match applied {
-                    Applied::Command(_, Outcome::V2(result)) => {
-                        if let Some(Caller::Submit(reply)) = caller {
+                    Applied::Command(_, Outcome::V2(result)) => match caller {
+                        Some(Caller::Submit(reply)) => {
                             answers.push(Answer::Submitted(reply, result.map_err(SubmitError::Api)));
+                        }
+                        Some(caller @ Caller::ReadPoint(_)) => caller.read_point_reached(),
+                        _ => {}
+                    },
+                    Applied::Command(_, Outcome::V3(result)) => {
+                        if let Some(Caller::V3(reply)) = caller {
+                            answers.push(Answer::V3(reply, result));
                         }
                     }
                     Applied::Configured(_, result) => {
@@ -468,14 +544,23 @@ impl<D: Disk> NodeLoop<D> {
                 }
             });
             if outside_keys {
-                self.inner.auth.follow(&store);
+                self.inner.auth.follow(&machine.tree);
             }
             if auth_may_differ {
                 // Once more, for readers that checked before the auth switch was updated.
                 self.inner.auth.generation().advance();
-                store.wake_watchers();
+                machine.tree.wake_watchers();
             }
-            (changes, store.take_wakeups())
+            let mut watchers = Vec::new();
+            if let (Some(v3), Some(commits)) = (&mut machine.v3, &mut self.commits) {
+                commits.changed(v3);
+                self.is_compacting |= v3.is_compacting();
+                watchers = v3.take_wakers();
+                if let Some(failure) = v3.failure() {
+                    return Err(Fatal::State(failure.clone()));
+                }
+            }
+            (changes, machine.tree.take_wakeups(), watchers)
         };
         if changes.membership {
             self.members_changed();
@@ -486,12 +571,14 @@ impl<D: Disk> NodeLoop<D> {
         answers.drain(..).for_each(Answer::send);
         self.answers = answers;
         wakeups.wake();
+        watchers.into_iter().for_each(Waker::wake);
         self.metrics.applied(instant.elapsed());
+        Ok(())
     }
 
     fn read(&self, request: &shared::v2::Request, caller: Caller) {
         if let Caller::Submit(reply) = caller {
-            let event = self.inner.store.read().get(&request.path, request.recursive, request.sorted);
+            let event = self.inner.tree().get(&request.path, request.recursive, request.sorted);
             let _ = reply.send(event.map_err(SubmitError::Api));
         }
     }
@@ -499,12 +586,13 @@ impl<D: Disk> NodeLoop<D> {
     /// Parses the store of a received snapshot on the blocking pool. The node refuses an invalid one.
     fn parse_snapshot(&self, message: Message) {
         let parsed = self.parsed.clone();
-        let history = self.inner.store.read().history_length();
+        let history = self.inner.tree().history_length();
         tokio::task::spawn_blocking(move || {
             let data = message.snapshot_data();
             let store = Store::recover(&data, history).map_err(|error| error.to_string());
+            let machine = store.map(|tree| ServerMachine { tree, v3: None });
             // The receiver is gone once the loop has ended.
-            let _ = parsed.send(ParsedSnapshot { message, store });
+            let _ = parsed.send(ParsedSnapshot { message, machine });
         });
     }
 
@@ -536,17 +624,17 @@ impl<D: Disk> NodeLoop<D> {
         Ok(())
     }
 
-    fn install(&mut self, store: Store) {
+    fn install(&mut self, later: ServerMachine) {
         let (ended, wakeups) = {
-            let mut inner = self.inner.store.write();
+            let mut machine = self.inner.machine.write();
             // Before the missed events: only watchers that still have the right may get them.
-            self.inner.auth.follow(&store);
+            self.inner.auth.follow(&later.tree);
             self.inner.auth.generation().advance();
-            let ended = inner.install(store);
-            inner.wake_watchers();
-            (ended, inner.take_wakeups())
+            let ended = machine.install(later);
+            machine.tree.wake_watchers();
+            (ended, machine.tree.take_wakeups())
         };
-        self.node.installed(&self.inner.store.read(), clock::moment());
+        self.node.installed(&self.inner.machine.read(), clock::moment());
         self.members_changed();
         // Before the events are readable: a client that saw a change must see it again.
         self.publish_status();
@@ -561,9 +649,55 @@ impl<D: Disk> NodeLoop<D> {
 
     fn take_snapshot(&mut self, at: pb::SnapshotMetadata) {
         let mark = pb::WalSnapshot { index: at.index, term: at.term };
-        let image = self.inner.store.read().image();
+        let mut machine = self.inner.machine.write();
+        let image = machine.tree.image();
+        if let (Some(v3), Some(commits)) = (&mut machine.v3, &mut self.commits) {
+            commits.prepare_snapshot(at.index, v3);
+        }
+        drop(machine);
         self.snapshotter.prepare(at, image);
         self.log.send(Job::MarkSnapshot(mark));
+    }
+
+    fn save_snapshot(&mut self) {
+        if !self.snapshotter.save() {
+            self.node.snapshot_given_up();
+        }
+    }
+
+    /// A commit to the database is done.
+    fn on_committed(&mut self, outcome: CommitOutcome) -> Result<(), ExitReason> {
+        let view = outcome.map_err(Fatal::from)?;
+        let (old, saves) = match (&mut self.inner.machine.write().v3, &mut self.commits) {
+            (Some(v3), Some(commits)) => commits.committed(view, v3),
+            _ => (None, false),
+        };
+        // Outside of the lock: it may be large.
+        drop(old);
+        if saves {
+            self.save_snapshot();
+        }
+        Ok(())
+    }
+
+    /// Removes some versions that a compaction leaves.
+    fn compact(&mut self) {
+        let mut is_compacting = false;
+        self.with_v3(|commits, v3| {
+            is_compacting = v3.compact_step(COMPACTED_AT_ONCE);
+            commits.changed(v3);
+        });
+        self.is_compacting = is_compacting;
+        if !is_compacting {
+            self.inner.compacted.send_modify(|rounds| *rounds += 1);
+        }
+    }
+
+    /// Works on the state of version 3, if there is one.
+    fn with_v3(&mut self, work: impl FnOnce(&mut Commits, &mut V3State)) {
+        if let (Some(v3), Some(commits)) = (&mut self.inner.machine.write().v3, &mut self.commits) {
+            work(commits, v3);
+        }
     }
 
     /// The list of members has changed.
@@ -596,12 +730,15 @@ impl<D: Disk> NodeLoop<D> {
     }
 
     /// Answers all waiting calls and closes the log.
-    fn end(mut self, exit: ExitReason) -> ExitReason {
+    async fn end(mut self, exit: ExitReason) -> ExitReason {
         for caller in self.node.take_callers() {
             caller.unavailable(Unavailable::Stopped);
         }
         self.log.close();
         self.snapshotter.close();
+        if let Some(commits) = self.commits {
+            commits.finish(&self.inner.machine).await;
+        }
         exit
     }
 }

@@ -9,19 +9,25 @@ use node::member::{
     ConfChangeContext, INDEX_MAX, MemberInfo, Start, TERM_MAX, VERSION_PATH, check_entry, own_data_set_by,
     value as member_value,
 };
+use node::v3::V3;
 use node::version::{Level, Version};
 use prost::Message as _;
+use shared::bolt::{Bolt, BoltError};
 use shared::disk::Disk;
 use shared::id::{ClusterId, MemberId};
+use shared::lease;
 use shared::pb;
 use shared::snap::{SnapError, Snapshots};
 use shared::store::Store;
 use shared::time::UnixNanos;
-use shared::wal::{EntryRef, Recovered, Wal, WalError};
+use shared::wal::{self, EntryRef, Form, Recovered, Wal, WalError};
+use shared::watch;
 
 use super::begin::{BeginError, Beginning, Founding, Joining};
 use super::data_dir::Layout;
+use super::database;
 use super::log_location;
+use super::node_loop::ServerMachine;
 use crate::config::{ClusterState, Config};
 use crate::log::{self, LogLine};
 
@@ -29,7 +35,9 @@ use crate::log::{self, LogLine};
 pub(super) struct Opened<D: Disk> {
     pub(super) wal: Wal<D>,
     pub(super) snapshots: Snapshots<D>,
-    pub(super) store: Store,
+    pub(super) machine: ServerMachine,
+    /// The database below the machine, from the level 3.4 on.
+    pub(super) database: Option<Bolt<D>>,
     pub(super) start: Start,
     /// The other members, as a joining member got them from one of them while its log is empty. It can answer
     /// them from the start; the log decides who is a member.
@@ -61,6 +69,23 @@ pub(super) enum StartError {
         "cluster cannot be downgraded (current version: 2.3.8 is lower than determined cluster version: {0})."
     )]
     Downgrade(String),
+    #[error("{0}")]
+    Database(#[from] BoltError),
+    #[error("{0}")]
+    State(#[from] node::v3::OpenError),
+    #[error(
+        "the database {} has the entries up to {index}, and the log begins after the snapshot at entry {snapshot}: what \
+         was acknowledged between them would be lost; the file is from another time, or was put there empty",
+        .path.display()
+    )]
+    DatabaseBehind { path: PathBuf, index: u64, snapshot: u64 },
+    #[error(
+        "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
+         version would lose. It is written by etcd 2.3 with that API: start it with the etcd that wrote it. Its v2 \
+         keys can be taken out with etcd-dump export",
+        .0.display()
+    )]
+    Demo(PathBuf),
     #[error("{0}")]
     Begin(#[from] BeginError),
     #[error(
@@ -172,7 +197,8 @@ fn found<D: Disk>(
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
     let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
-    let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
+    let database = new_database(disk, layout, level)?;
+    let mut wal = Wal::create_with(disk.clone(), &layout.wal, metadata, wal::Options::of(form_of(level)))?;
     write_first(&mut wal, &entries, state)?;
     let start = Start {
         id,
@@ -186,7 +212,8 @@ fn found<D: Disk>(
         level,
     };
     let store = Store::new(config.watch_history);
-    Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+    let machine = machine_of(store, database.as_ref(), config, level)?;
+    Ok(Opened { wal, snapshots, machine, database, start, remotes: Vec::new() })
 }
 
 /// The first start in a running cluster: the others send the log.
@@ -203,7 +230,8 @@ fn join<D: Disk>(
     log::info!("etcdserver", "starting member {id} in cluster {cluster_id}");
 
     let metadata = pb::Metadata { node_id: id.0, cluster_id: cluster_id.0 };
-    let mut wal = Wal::create(disk.clone(), &layout.wal, metadata)?;
+    let database = new_database(disk, layout, level)?;
+    let mut wal = Wal::create_with(disk.clone(), &layout.wal, metadata, wal::Options::of(form_of(level)))?;
     write_first(&mut wal, &[], JOINED)?;
     let start = Start {
         id,
@@ -217,7 +245,8 @@ fn join<D: Disk>(
         level,
     };
     let store = Store::new(config.watch_history);
-    Ok(Opened { wal, snapshots, store, start, remotes })
+    let machine = machine_of(store, database.as_ref(), config, level)?;
+    Ok(Opened { wal, snapshots, machine, database, start, remotes })
 }
 
 /// Logs the member's name and the location of its files.
@@ -246,7 +275,9 @@ fn restart<D: Disk>(
         None => (pb::SnapshotMetadata::default(), Store::new(config.watch_history)),
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
-    let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, at)?;
+    let has_database = database::is_there(disk, &layout.snap)?;
+    let form = if has_database { Form::V3_4 } else { Form::V2 };
+    let (mut wal, mut recovered) = Wal::open_with(disk.clone(), &layout.wal, at, wal::Options::of(form))?;
     check_end(disk, layout, &recovered, snapshot.index)?;
     if recovered.state == pb::HardState::default() && snapshot.index == 0 {
         // The first start was interrupted between creating the log and its first entries. Nothing was
@@ -257,7 +288,11 @@ fn restart<D: Disk>(
     }
     check_numbers(&recovered, &snapshot)?;
     log_meaningless(&recovered.entries);
-    let level = level_of(&store, &recovered.entries)?;
+    let database = if has_database { Some(database::open(disk, &layout.snap)?) } else { None };
+    let level = level_of(&store, &recovered.entries, database.as_ref())?;
+    wal.set_form(form_of(level));
+    let machine = machine_of(store, database.as_ref(), config, level)?;
+    check_database(layout, &machine, snapshot.index)?;
 
     let id = MemberId(recovered.metadata.node_id);
     let cluster_id = ClusterId(recovered.metadata.cluster_id);
@@ -294,7 +329,49 @@ fn restart<D: Disk>(
         now: UnixNanos::ZERO,
         level,
     };
-    Ok(Opened { wal, snapshots, store, start, remotes: Vec::new() })
+    Ok(Opened { wal, snapshots, machine, database, start, remotes: Vec::new() })
+}
+
+/// The database of a member that has no log yet. It is there before the log: a start takes a log without it for one of
+/// 2.x.
+fn new_database<D: Disk>(disk: &D, layout: &Layout, level: Level) -> Result<Option<Bolt<D>>, StartError> {
+    Ok(if level.has_v3() { Some(database::open(disk, &layout.snap)?) } else { None })
+}
+
+/// What the log of a member leads to, as far as it is stored.
+fn machine_of<D: Disk>(
+    tree: Store,
+    database: Option<&Bolt<D>>,
+    config: &Config,
+    level: Level,
+) -> Result<ServerMachine, StartError> {
+    let settings = node::v3::Settings {
+        level,
+        leases: lease::Settings { ttl_min: lease::minimum_ttl(config.election()), checkpoints: None },
+        watches: watch::Settings { seed: std::process::id().into(), ..watch::Settings::default() },
+    };
+    let v3 = database.map(|bolt| V3::open(bolt.view(), settings).map(Box::new)).transpose()?;
+    Ok(ServerMachine { tree, v3 })
+}
+
+/// The form of the log at a level.
+fn form_of(level: Level) -> Form {
+    match level {
+        Level::V2_3 => Form::V2,
+        Level::V3_4 => Form::V3_4,
+        Level::V3_5 => Form::V3_5,
+    }
+}
+
+/// Refuses a database that is older than the snapshot from which the log is read: the entries between them are gone.
+fn check_database(layout: &Layout, machine: &ServerMachine, snapshot_index: u64) -> Result<(), StartError> {
+    let Some(v3) = &machine.v3 else { return Ok(()) };
+    let index = v3.position().index;
+    if index < snapshot_index {
+        let path = database::path_in(&layout.snap);
+        return Err(StartError::DatabaseBehind { path, index, snapshot: snapshot_index });
+    }
+    Ok(())
 }
 
 /// Refuses a log that ends before the entry of a known snapshot: that entry was committed, and may have been
@@ -435,16 +512,31 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
 }
 
 /// The level of a directory, by its cluster version. Refuses one that is too new for this server.
-fn level_of(store: &Store, entries: &[pb::Entry]) -> Result<Level, StartError> {
+fn level_of<D: Disk>(
+    store: &Store,
+    entries: &[pb::Entry],
+    database: Option<&Bolt<D>>,
+) -> Result<Level, StartError> {
     let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
     let version = set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from));
-    let Some(version) = version else { return Ok(Level::V2_3) };
+    let Some(version) = version else {
+        return match database {
+            None => Ok(Level::V2_3),
+            // A new cluster, which has not agreed on a version. Since 3.5 a database has the voters.
+            Some(bolt) if node::v3::has_voters(&bolt.view())? => Ok(Level::V3_5),
+            Some(_) => Ok(Level::V3_4),
+        };
+    };
     let version = String::from_utf8_lossy(&version).into_owned();
     let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    // Until its database is opened too, a directory of version 3 is refused.
-    match Level::of_cluster(Version { major, minor, patch: 0 }) {
-        Some(Level::V2_3) if (major, minor) <= (2, 3) => Ok(Level::V2_3),
+    match (Level::of_cluster(Version { major, minor, patch: 0 }), database) {
+        (Some(Level::V2_3), None) if (major, minor) <= (2, 3) => Ok(Level::V2_3),
+        (Some(Level::V2_3), Some(bolt)) => Err(StartError::Demo(bolt.path().to_owned())),
+        // The same as the original's: at 3.0 members tell apart only by their database.
+        (Some(level), Some(bolt)) if level.has_v3() => {
+            Ok(if node::v3::has_voters(&bolt.view())? { level.max(Level::V3_5) } else { level })
+        }
         _ => Err(StartError::Downgrade(version)),
     }
 }

@@ -262,7 +262,7 @@ impl Process {
 
     /// One heartbeat interval has passed.
     pub(super) fn tick(&mut self, now: Now) {
-        self.node.tick(now, &self.store);
+        self.node.tick(now, &mut self.store);
     }
 
     /// Reads the state of a received snapshot.
@@ -291,6 +291,7 @@ impl Process {
                     let answer = self.store.get(&request.path, request.recursive, request.sorted);
                     out.extend(ticket.map(|ticket| Effect::Answer(ticket, answer)));
                 }
+                Action::ReadPoint(_) => unreachable!("no client of the simulation reads version 3"),
                 Action::Unanswered { caller, .. } => out.extend(caller.map(Effect::GivenUp)),
                 Action::ReadSnapshot(message) => out.push(Effect::ReadDue(message)),
                 Action::MarkReceived(at) => {
@@ -534,6 +535,9 @@ fn hash_applied(applied: &Applied) -> Option<u64> {
         Applied::Command(id, Outcome::V2(Ok(event))) => mix(mix(1, *id), hash_event(event)),
         Applied::Command(id, Outcome::V2(Err(error))) => {
             mix(mix(2, *id), mix(mix(error.index, u64::from(error.code())), hash_bytes(&error.cause)))
+        }
+        Applied::Command(id, Outcome::V3(result)) => {
+            mix(mix(9, *id), hash_bytes(format!("{result:?}").as_bytes()))
         }
         Applied::Configured(id, result) => mix(mix(3, *id), u64::from(result.is_ok())),
         Applied::MemberChanged { kind, id, peer_urls } => {

@@ -8,7 +8,7 @@ use crate::action::{Action, Call, Notice, Unavailable};
 use crate::command::Command;
 use crate::machine::StateMachine;
 use crate::member::{RequestId, Role};
-use crate::reads::PendingRead;
+use crate::reads::{PendingRead, ReadRequest};
 use crate::slow::{Label, Stages, Times};
 use crate::time::Moment;
 
@@ -43,8 +43,17 @@ impl<M: StateMachine, C> Node<M, C> {
             Call::Propose { command: Command::V2(request), caller, .. }
                 if request.verb == v2::Verb::QuorumGet && self.member.offers_read_index() =>
             {
+                let request = ReadRequest::V2(request);
                 self.reads.push(PendingRead { request, caller, deadline, first_queried: None });
                 return None;
+            }
+            Call::ReadPoint { caller } if self.member.offers_read_index() => {
+                let request = ReadRequest::Point;
+                self.reads.push(PendingRead { request, caller, deadline, first_queried: None });
+                return None;
+            }
+            Call::ReadPoint { caller } => {
+                Call::Propose { command: Command::read_point(), began: None, caller }
             }
             call => call,
         };
@@ -58,6 +67,8 @@ impl<M: StateMachine, C> Node<M, C> {
                 let label = self.slow.threshold().map(|_| Label::of(&command)).unwrap_or_default();
                 (self.member.propose(command), PendingCall { since, caller, times: times(began), label })
             }
+            // Turned into a proposal above.
+            call @ Call::ReadPoint { .. } => return Some(call),
             // Raft would drop a second change: it waits for the first one.
             Call::Configure { .. } if self.member.is_configuring() => return Some(call),
             Call::Configure { change, caller } => {
@@ -87,14 +98,18 @@ impl<M: StateMachine, C> Node<M, C> {
             return;
         }
         for PendingRead { request, caller, deadline, .. } in self.reads.take_all() {
-            self.accept(Call::Propose { command: request.into(), began: None, caller }, deadline, now);
+            let command = request.into_command();
+            self.accept(Call::Propose { command, began: None, caller }, deadline, now);
         }
     }
 
     pub(super) fn answer_reads(&mut self, now: Moment) {
         let (applied, timeout) = (self.member.status().applied, self.config.request_timeout);
         while let Some(reads) = self.reads.take_applied(applied, now, timeout, &mut self.slow) {
-            self.actions.extend(reads.into_iter().map(|read| Action::Read(read.request, read.caller)));
+            self.actions.extend(reads.into_iter().map(|read| match read.request {
+                ReadRequest::V2(request) => Action::Read(request, read.caller),
+                ReadRequest::Point => Action::ReadPoint(read.caller),
+            }));
         }
         self.take_slow_lines();
     }

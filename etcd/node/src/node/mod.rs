@@ -82,6 +82,8 @@ pub struct Node<M, C> {
     last_written: Option<BatchId>,
     leader: MemberId,
     leader_changed: Moment,
+    /// The state machine knows that this member leads.
+    leads: bool,
     ending: Option<Ending>,
     next_expiry: Moment,
     /// When this member last proposed an entry with the time: its own clock, Unix nanoseconds.
@@ -120,6 +122,7 @@ impl<M: StateMachine, C> Node<M, C> {
             last_written: None,
             leader: MemberId(0),
             leader_changed: now,
+            leads: false,
             ending: None,
             next_expiry: now,
             last_sync: 0,
@@ -262,7 +265,7 @@ impl<M: StateMachine, C> Node<M, C> {
     }
 
     /// One heartbeat interval has passed.
-    pub fn tick(&mut self, now: Now, machine: &M) {
+    pub fn tick(&mut self, now: Now, machine: &mut M) {
         self.member.tick(now.wall);
         self.progress = self.member.progress();
         if self.slow.threshold().is_some() {
@@ -275,6 +278,7 @@ impl<M: StateMachine, C> Node<M, C> {
             self.next_expiry = now.moment + EXPIRY_INTERVAL;
             self.propose_expiry(now, machine);
         }
+        self.lead(now.moment, machine);
         self.remove_dead_member(now.moment, machine);
     }
 
@@ -449,6 +453,21 @@ impl<M: StateMachine, C> Node<M, C> {
         if is_watched || machine.has_expired(now.wall) {
             self.last_sync = time;
             self.member.propose_once(Command::expire(time));
+        }
+    }
+
+    /// Lets the state machine know whether this member leads, and proposes what it wants as the leader's.
+    fn lead(&mut self, now: Moment, machine: &mut M) {
+        let status = self.member.status();
+        let leads = status.role == Role::Leader && status.current;
+        if leads != self.leads {
+            self.leads = leads;
+            machine.set_leading(leads.then_some(self.config.election), now);
+        }
+        if leads && self.ending.is_none() {
+            for command in machine.due_commands(now) {
+                self.member.propose_once(command);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use shared::mvcc::db::{Bucket, Committed, Database};
 use shared::version::Level;
 
 use super::V3;
-use super::meta::OpenError;
+use super::meta::{self, OpenError};
 use crate::member::{MemberInfo, Membership};
 
 /// A member in the bucket `members`.
@@ -82,7 +82,7 @@ impl<C: Committed> V3<C> {
         }
         if self.level >= Level::V3_5 {
             let state = ConfState { voters: voters.to_vec(), auto_leave: false };
-            database.put(Bucket::Meta, b"confState", shared::json::to_vec(&state).unwrap_or_default().into());
+            database.put(Bucket::Meta, meta::VOTERS, shared::json::to_vec(&state).unwrap_or_default().into());
         }
         self.members = wanted;
     }

@@ -11,6 +11,8 @@ use crate::machine::Position;
 
 const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 const TERM: &[u8] = b"term";
+/// The voters, since 3.5.
+pub(super) const VOTERS: &[u8] = b"confState";
 const AUTH_ENABLED: &[u8] = b"authEnabled";
 
 /// Why a database cannot be continued.
@@ -66,6 +68,14 @@ fn number<C: Committed>(database: &Database<C>, key: &[u8]) -> Result<Option<u64
     let value = database.view().get(Bucket::Meta, key).map_err(OpenError::database)?;
     let number = |bytes: Bytes| bytes[..].try_into().map(u64::from_be_bytes);
     value.map(number).transpose().map_err(|_| OpenError::form(Bucket::Meta, key, "number of eight bytes"))
+}
+
+/// Whether a database has the voters of its cluster, as those of 3.5 have.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_voters<C: Committed>(committed: &C) -> Result<bool, OpenError> {
+    Ok(committed.get(Bucket::Meta, VOTERS).map_err(OpenError::database)?.is_some())
 }
 
 /// Records the last entry; 3.4 does not know the term.

@@ -17,18 +17,24 @@ use std::time::Duration;
 use shared::lease::{self, Lessor};
 use shared::mvcc::db::{Batch, Bucket, Committed, Database};
 use shared::mvcc::{self, Failure, Reader, Store};
+use shared::time::Moment;
 pub use shared::v3::Error;
+use shared::v3::internal::{InternalRequest, Operation};
 use shared::v3::pb::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseCheckpointResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutResponse, TxnResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseCheckpointRequest, LeaseCheckpointResponse,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutResponse, TxnResponse,
 };
 use shared::version::Level;
 use shared::watch::{self, WatchHub};
 
 pub use self::alarms::{Alarm, Alarms};
 use self::leases::Attachments;
-pub use self::meta::OpenError;
+pub use self::meta::{OpenError, has_voters};
+use crate::command::Command;
 use crate::machine::Position;
+
+/// Leases that are ended with one look at the time; the lessor has a bound a second too.
+const REVOKES_AT_ONCE: usize = 500;
 
 /// What is configured about the state of version 3.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +129,11 @@ impl<C: Committed> V3<C> {
         self.position
     }
 
+    /// The position in the batch that was taken last, or in the database that was opened.
+    pub fn marked(&self) -> Position {
+        self.marked
+    }
+
     /// The keys as they are now, for reads elsewhere. O(1).
     pub fn reader(&self) -> Reader<C> {
         self.store.reader()
@@ -204,13 +215,26 @@ impl<C: Committed> V3<C> {
 
     /// This member leads from now on, and counts the time of the leases. Each gets its whole time and `extend_by`: no
     /// lease may end before its time because the leader before counted otherwise.
-    pub fn promote(&mut self, now: shared::time::Moment, extend_by: Duration) {
+    pub fn promote(&mut self, now: Moment, extend_by: Duration) {
         self.lessor.promote(now, extend_by);
     }
 
     /// Another member leads.
     pub fn demote(&mut self) {
         self.lessor.demote();
+    }
+
+    /// What a leader is to propose now: the end of leases whose time is over, and checkpoints of long ones.
+    pub(crate) fn due_commands(&mut self, now: Moment) -> Vec<Command> {
+        let ended = self.lessor.expired(now, REVOKES_AT_ONCE).into_iter();
+        let mut operations: Vec<Operation> =
+            ended.map(|id| Operation::LeaseRevoke(LeaseRevokeRequest { id })).collect();
+        let checkpoints = self.lessor.checkpoints(now);
+        if !checkpoints.is_empty() {
+            operations.push(Operation::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints }));
+        }
+        let command = |operation| Command::V3(Box::new(InternalRequest::new(operation)));
+        operations.into_iter().map(command).collect()
     }
 
     fn database_mut(&mut self) -> &mut Database<C> {
