@@ -50,7 +50,7 @@ pub enum Damage {
     /// The element table does not fit into the page.
     #[error("{0} elements do not fit")]
     Count(u64),
-    /// The bytes of an element are not within the page.
+    /// The bytes of an element are not within the page, or not behind those of the element before it.
     #[error("element {0} is out of bounds")]
     Element(usize),
     /// Keys are not in ascending order, or outside the range that the parent gives.
@@ -62,6 +62,9 @@ pub enum Damage {
     /// The tree is deeper than any real one.
     #[error("more than {0} levels")]
     Depth(usize),
+    /// Buckets are nested deeper than any program does it.
+    #[error("buckets are nested more than {0} deep")]
+    Nesting(usize),
     /// Two references lead to the page.
     #[error("multiple references")]
     Shared,

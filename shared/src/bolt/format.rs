@@ -266,10 +266,6 @@ impl Page {
         self.bytes.len()
     }
 
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
     /// Where key and value of element `i` begin, and where the value ends.
     fn element(&self, i: usize) -> Result<(usize, usize, usize), Damage> {
         let at = HEADER_BYTES + i * ELEMENT_BYTES;
@@ -283,6 +279,20 @@ impl Page {
         let end = middle + size(value);
         // A position inside the table of elements is nonsense, but harmless.
         if end > self.bytes.len() { Err(Damage::Element(i)) } else { Ok((start, middle, end)) }
+    }
+
+    /// Checks that keys and values lie one after another behind the element table, as every writer puts them. Where they
+    /// overlap, a small page could claim to hold any number of buckets.
+    pub(super) fn check_layout(&self) -> Result<(), Damage> {
+        let mut at = HEADER_BYTES + self.count * ELEMENT_BYTES;
+        for i in 0..self.count {
+            let (start, _, end) = self.element(i)?;
+            if start < at {
+                return Err(Damage::Element(i));
+            }
+            at = end;
+        }
+        Ok(())
     }
 
     pub(super) fn key(&self, i: usize) -> Result<&[u8], Damage> {

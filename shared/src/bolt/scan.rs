@@ -96,6 +96,7 @@ impl Scan<'_> {
     /// Finds the roots of the buckets on a leaf.
     fn buckets(&mut self, id: u64, page: &Page) -> Result<(), BoltError> {
         let damaged = |damage| self.pages.damaged(id, damage);
+        page.check_layout().map_err(damaged)?;
         for i in (0..page.count()).filter(|i| page.is_bucket(*i)) {
             let value = page.value(i).map_err(damaged)?;
             let header = BucketHeader::decode(&value).ok_or_else(|| damaged(Damage::BucketHeader(i)))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::changes::Changes;
 use super::edit::{Edit, Edited, Editor, NewPage};
-use super::error::{BoltError, Damage};
+use super::error::{BoltError, Damage, MetaDamage};
 use super::format::{
     BUCKET_FLAG, BucketHeader, FREE_LIST, HEADER_BYTES, META_BYTES, METAS_BYTES_MOST, Meta, NO_FREE_LIST,
     PAGE_BYTES, Page, size, u64_at,
@@ -77,15 +77,16 @@ pub struct Committed {
 }
 
 /// An open file: its metas and a reader of its pages.
-struct Opened {
-    pages: Pages,
-    slot: u64,
-    meta: Meta,
-    other_high_water: u64,
-    file_bytes: u64,
+pub(super) struct Opened {
+    pub(super) pages: Pages,
+    /// The meta page that counts, and what it says.
+    pub(super) slot: u64,
+    pub(super) meta: Meta,
+    pub(super) both: [Result<Meta, MetaDamage>; 2],
+    pub(super) file_bytes: u64,
 }
 
-fn open_pages<D: Disk>(disk: &D, path: &Path, cache_bytes: usize) -> Result<Opened, BoltError> {
+pub(super) fn open_pages<D: Disk>(disk: &D, path: &Path, cache_bytes: usize) -> Result<Opened, BoltError> {
     let file = disk.open(path, Open::Read)?;
     let file_bytes = file.len()?;
     let mut start = vec![0; METAS_BYTES_MOST.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))];
@@ -101,10 +102,8 @@ fn open_pages<D: Disk>(disk: &D, path: &Path, cache_bytes: usize) -> Result<Open
     if needed > file_bytes {
         return Err(BoltError::Short { file: path.to_owned(), len: file_bytes, needed });
     }
-    let other = both[usize::from(slot == 0)];
-    let other_high_water = other.map_or(0, |other| other.high_water);
     let pages = Pages::new(Box::new(file), meta.page_size, cache_bytes);
-    Ok(Opened { pages, slot, meta, other_high_water, file_bytes })
+    Ok(Opened { pages, slot, meta, both, file_bytes })
 }
 
 /// Opens a file for reading, without its lock: it may be used on a file that no process changes meanwhile. A file that
@@ -206,6 +205,7 @@ impl<D: Disk> Bolt<D> {
         file.check_in_place()?;
         opened.pages.check_in_place()?;
         let (free, free_list) = free_pages(&opened.pages, &opened.meta)?;
+        let other = opened.both[usize::from(opened.slot == 0)];
         let live = Live::default();
         let current = Snapshot::new(opened.meta, free_below(&free, &opened.meta), &live);
         Ok(Bolt {
@@ -214,7 +214,7 @@ impl<D: Disk> Bolt<D> {
             live,
             current,
             slot: opened.slot,
-            other_high_water: opened.other_high_water,
+            other_high_water: other.map_or(0, |other| other.high_water),
             free,
             free_list,
             file_bytes: opened.file_bytes,
