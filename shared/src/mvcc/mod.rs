@@ -9,9 +9,11 @@
 
 mod check;
 mod compact;
+mod cost;
 pub mod db;
 mod error;
 mod file;
+mod events;
 mod hash;
 mod history;
 mod leases;
@@ -28,9 +30,15 @@ mod versions;
 #[cfg(test)]
 mod tests;
 
+pub use check::{
+    DEPTH_MAX, TXN_OPERATIONS_MAX_DEFAULT, check_delete_range, check_put, check_range, check_txn, has_puts,
+    is_read_only, is_serializable,
+};
 pub use compact::Progress;
+pub use cost::{LEASE_COST_BYTES, put_cost_bytes, txn_cost_bytes};
 pub use error::{Error, Failure};
 pub use file::new_buckets;
+pub use events::EventBatch;
 pub use hash::KeyHash;
 pub use leases::{Leases, PlainLeases};
 pub use memory::MemoryState;
