@@ -1,3 +1,5 @@
 //! Tests of the store as a whole.
 
+mod hashes;
+mod model;
 mod rules;

@@ -6,17 +6,17 @@ use crate::mvcc::db::Database;
 use crate::mvcc::{Error, EventKind, Failure, MemoryState, PlainLeases, Progress, Store};
 use crate::v3::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse};
 
-fn store() -> Store<MemoryState> {
+pub(super) fn store() -> Store<MemoryState> {
     Store::open(Database::new(MemoryState::default()), &mut ()).expect("an empty database")
 }
 
-fn put(store: &mut Store<MemoryState>, key: &str, value: &str) -> i64 {
+pub(super) fn put(store: &mut Store<MemoryState>, key: &str, value: &str) -> i64 {
     let request = PutRequest { key: bytes(key), value: bytes(value), ..PutRequest::default() };
     let applied = store.put(&request, &mut ()).expect("a plain put");
     applied.response.header.expect("a header").revision
 }
 
-fn bytes(text: &str) -> Bytes {
+pub(super) fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
