@@ -180,25 +180,29 @@ impl<C: Committed> Reader<C> {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return Ok(()) };
         // The mark of a deletion at the last revision is the first key behind it.
         let end = Version { tombstone: true, ..*last }.record_key();
-        let mut wanted = run.iter();
-        let mut next = wanted.next();
+        let mut wanted = run.iter().peekable();
         let mut bad = None;
         self.view()
             .scan(Bucket::Key, first.record_key().as_ref(), Some(end.as_ref()), &mut |key, record| {
-                let Some(&(version, slot)) = next else { return ControlFlow::Break(()) };
+                let Some((version, _)) = wanted.peek() else { return ControlFlow::Break(()) };
                 match key.cmp(version.record_key().as_ref()) {
                     Ordering::Less => return ControlFlow::Continue(()),
-                    Ordering::Greater => bad = Some(version),
-                    Ordering::Equal => match record::decode(record.clone()) {
-                        Some(kv) => kvs[slot] = kv,
-                        None => bad = Some(version),
-                    },
+                    Ordering::Greater => return ControlFlow::Break(()),
+                    Ordering::Equal => {}
                 }
-                next = wanted.next();
-                if bad.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let Some(kv) = record::decode(record.clone()) else {
+                    bad = Some(*version);
+                    return ControlFlow::Break(());
+                };
+                // Two changes of a key in one transaction have the same predecessor.
+                let version = *version;
+                while let Some((_, slot)) = wanted.next_if(|(same, _)| *same == version) {
+                    kvs[*slot] = kv.clone();
+                }
+                ControlFlow::Continue(())
             })
             .map_err(Failure::Database)?;
-        match bad.or(next.map(|(version, _)| *version)) {
+        match bad.or(wanted.peek().map(|(version, _)| *version)) {
             Some(version) => Err(Failure::Corrupt(version.revision)),
             None => Ok(()),
         }
