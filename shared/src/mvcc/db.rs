@@ -10,8 +10,7 @@ use std::{error, fmt, mem};
 use bytes::Bytes;
 use triomphe::Arc;
 
-use super::tree::{Tree, Weighed, Weight};
-use super::tree_iter::Iter;
+use super::tree::{Iter, Tree, Weighed, Weight};
 
 /// A bucket of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -84,6 +84,7 @@ impl History {
     }
 
     /// All versions, oldest first.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Version> {
         let mut stack = vec![(&*self.0, 0)];
         std::iter::from_fn(move || {
@@ -144,6 +145,58 @@ impl Node {
                 if empty {
                     branches.remove(0);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mvcc::revision::Revision;
+
+    fn check(history: Option<&History>, model: &VecDeque<Version>) {
+        let Some(history) = history else { return assert!(model.is_empty()) };
+        assert!(history.iter().eq(model.iter().copied()));
+        assert_eq!(history.oldest(), model[0]);
+        let last = model[model.len() - 1].revision.main;
+        for main in (0..last + 2).step_by(1 + model.len() / 64) {
+            let wanted = model.iter().rfind(|version| version.revision.main <= main);
+            assert_eq!(history.at(main), wanted.copied(), "at {main}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_history_is_a_queue(steps in prop::collection::vec((0..400_usize, 0..400_usize), 1..12)) {
+            let mut history: Option<History> = None;
+            let mut model = VecDeque::new();
+            let mut main = 1;
+            for (pushes, pops) in steps {
+                for number in 0..pushes {
+                    // Some main revisions have two versions.
+                    main += i64::from(number % 5 != 0);
+                    let revision = Revision { main, sub: u32::from(number % 5 == 0) };
+                    let version = Version { revision, tombstone: number % 7 == 0 };
+                    match &mut history {
+                        None => history = Some(History::of(version)),
+                        Some(history) => history.push(version),
+                    }
+                    model.push_back(version);
+                }
+                let (kept, kept_model) = (history.clone(), model.clone());
+                for _ in 0..pops {
+                    history = history.and_then(History::without_oldest);
+                    model.pop_front();
+                }
+                check(history.as_ref(), &model);
+                check(kept.as_ref(), &kept_model);
             }
         }
     }

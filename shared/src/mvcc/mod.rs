@@ -23,7 +23,6 @@ mod record;
 mod revision;
 mod store;
 mod tree;
-mod tree_iter;
 mod txn;
 mod versions;
 

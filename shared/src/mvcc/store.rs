@@ -60,8 +60,10 @@ pub struct Applied<R> {
 /// A write in progress.
 pub(super) struct Write<'a, C, L: ?Sized> {
     pub(super) store: &'a mut Store<C>,
-    pub(super) leases: &'a mut L,
+    leases: &'a mut L,
     pub(super) events: Vec<Event>,
+    /// Keys that move from a lease to another one, 0 for none; leases learn of it when the write is done.
+    moved: Vec<(Bytes, i64, i64)>,
 }
 
 impl<C: Committed> Store<C> {
@@ -112,9 +114,9 @@ impl<C: Committed> Store<C> {
         if request.lease != 0 && !leases.exists(request.lease) {
             return Err(Error::LeaseNotFound.into());
         }
-        let mut write = Write { store: self, leases, events: Vec::new() };
+        let mut write = Write::new(self, leases);
         let response = write.put(request)?;
-        Ok(Applied { response, events: write.events })
+        Ok(write.finish(response))
     }
 
     /// Deletes keys.
@@ -126,9 +128,9 @@ impl<C: Committed> Store<C> {
         request: &DeleteRangeRequest,
         leases: &mut L,
     ) -> Result<Applied<DeleteRangeResponse>, Failure<C::Error>> {
-        let mut write = Write { store: self, leases, events: Vec::new() };
+        let mut write = Write::new(self, leases);
         let response = write.delete_range(request)?;
-        Ok(Applied { response, events: write.events })
+        Ok(write.finish(response))
     }
 }
 
@@ -142,7 +144,8 @@ impl<C: Committed> Store<C> {
         let mut keys: Vec<&Bytes> = keys.iter().collect();
         keys.sort_unstable();
         keys.dedup();
-        let mut write = Write { store: self, leases: &mut (), events: Vec::new() };
+        let mut no_leases = ();
+        let mut write = Write::new(self, &mut no_leases);
         for key in keys {
             if write.store.state.index.get(key).is_some_and(|versions| versions.live().is_some()) {
                 write.delete(key);
@@ -252,7 +255,24 @@ impl Load {
     }
 }
 
-impl<C: Committed, L: Leases + ?Sized> Write<'_, C, L> {
+impl<'a, C: Committed, L: Leases + ?Sized> Write<'a, C, L> {
+    pub(super) fn new(store: &'a mut Store<C>, leases: &'a mut L) -> Self {
+        Write { store, leases, events: Vec::new(), moved: Vec::new() }
+    }
+
+    /// Tells the leases, and hands out the changes.
+    pub(super) fn finish<R>(self, response: R) -> Applied<R> {
+        for (key, from, to) in &self.moved {
+            if *from != 0 {
+                self.leases.detach(*from, key);
+            }
+            if *to != 0 {
+                self.leases.attach(*to, key);
+            }
+        }
+        Applied { response, events: self.events }
+    }
+
     /// The revision of the next change.
     fn next_revision(&mut self) -> Revision {
         if self.events.is_empty() {
@@ -299,21 +319,12 @@ impl<C: Committed, L: Leases + ?Sized> Write<'_, C, L> {
         let next = Versions::put(revision, created, version, lease != 0);
         self.store.state.index.upsert(&kv.key, next, Versions::succeed);
         if old_lease != lease {
-            self.move_lease(old_lease, lease, &kv.key);
+            // A key of its own: that of the record would keep the value in memory.
+            self.moved.push((Bytes::copy_from_slice(&kv.key), old_lease, lease));
         }
         self.events.push(Event { kind: EventKind::Put, kv });
         let prev_kv = previous.filter(|_| request.prev_kv);
         Ok(PutResponse { header: self.header(), prev_kv })
-    }
-
-    fn move_lease(&mut self, from: i64, to: i64, key: &[u8]) {
-        if from != 0 {
-            self.leases.detach(from, key);
-        }
-        if to != 0 {
-            // A key of its own: that of the record would keep the value in memory.
-            self.leases.attach(to, &Bytes::copy_from_slice(key));
-        }
     }
 
     pub(super) fn delete_range(
@@ -343,13 +354,10 @@ impl<C: Committed, L: Leases + ?Sized> Write<'_, C, L> {
             .map(|(_, version, _)| *version)
             .collect();
         let mut prev_kvs = state.records(&wanted)?;
-        let leases: Vec<(Bytes, i64)> =
-            prev_kvs.iter().filter(|kv| kv.lease != 0).map(|kv| (kv.key.clone(), kv.lease)).collect();
+        let leased = prev_kvs.iter().filter(|kv| kv.lease != 0);
+        self.moved.extend(leased.map(|kv| (Bytes::copy_from_slice(&kv.key), kv.lease, 0)));
         for (key, _, _) in &found {
             self.delete(key);
-        }
-        for (key, lease) in leases {
-            self.leases.detach(lease, &key);
         }
         if !request.prev_kv {
             prev_kvs = Vec::new();

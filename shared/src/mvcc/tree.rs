@@ -5,20 +5,26 @@
 //! is copied as a whole: no counter of each key is touched. Every node knows the [`Weight`] of what is below it, so
 //! that whole subtrees can be counted or passed over.
 
+mod iter;
+mod leaf;
+#[cfg(test)]
+mod tests;
+
 use std::ops::ControlFlow;
 
 use smallvec::SmallVec;
 use triomphe::Arc;
 
-use super::tree_iter::Iter;
+pub(crate) use self::iter::Iter;
+use self::leaf::Leaf;
 
 /// A node with this many slots is full.
-pub(super) const SLOTS_MAX: usize = 32;
+const SLOTS_MAX: usize = 32;
 /// A node with fewer slots is joined with a neighbour, if there is room.
 const SLOTS_FEW: usize = 8;
 /// A joined node has at most this many slots, so that it is not split again at once.
 const SLOTS_JOINED_MAX: usize = SLOTS_MAX * 3 / 4;
-/// A leaf with more bytes of keys is full, unless it has one key only: a copy of a leaf stays cheap.
+/// A leaf with more bytes of keys takes no other one, so that a copy of a leaf stays cheap.
 const KEY_BYTES_MAX: usize = 4096;
 /// Leaves grow by this many slots at a time, so that few are reserved in vain.
 const SLOTS_GROWTH: usize = 8;
@@ -57,7 +63,7 @@ impl Weight {
 /// An ordered map from byte strings to `V`.
 #[derive(Clone)]
 pub(crate) struct Tree<V> {
-    pub(super) root: Option<Arc<Node<V>>>,
+    root: Option<Arc<Node<V>>>,
     len: usize,
 }
 
@@ -68,33 +74,18 @@ impl<V> Default for Tree<V> {
 }
 
 #[derive(Clone)]
-pub(super) enum Node<V> {
+enum Node<V> {
     Leaf(Leaf<V>),
     /// Never empty; all nodes below are of the same height.
     Inner(Vec<Child<V>>),
 }
 
-/// Never empty but in the middle of a change; sorted by key.
 #[derive(Clone)]
-pub(super) struct Leaf<V> {
-    /// The keys, in any order, and the remains of removed ones.
-    bytes: Vec<u8>,
-    slots: Vec<Slot<V>>,
-}
-
-#[derive(Clone)]
-struct Slot<V> {
-    at: u32,
-    len: u32,
-    value: V,
-}
-
-#[derive(Clone)]
-pub(super) struct Child<V> {
+struct Child<V> {
     /// Greater than all keys left of this node and not greater than those in it; of no meaning in the first child.
     /// Only as long as it must be to tell the nodes apart.
     from: Separator,
-    pub(super) node: Arc<Node<V>>,
+    node: Arc<Node<V>>,
     weight: Weight,
 }
 
@@ -333,7 +324,7 @@ impl<V: Weighed> Node<V> {
 }
 
 /// The child that a key belongs into.
-pub(super) fn slot_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
+fn slot_of<V>(children: &[Child<V>], key: &[u8]) -> usize {
     children[1..].partition_point(|child| &child.from[..] <= key)
 }
 
@@ -393,130 +384,6 @@ impl<V: Weighed> Node<V> {
             _ => 0,
         };
         self.len() + right.len() <= SLOTS_JOINED_MAX && bytes <= KEY_BYTES_MAX
-    }
-}
-
-impl<V: Weighed> Leaf<V> {
-    fn of(key: &[u8], value: V) -> Leaf<V> {
-        let mut leaf = Leaf { bytes: Vec::new(), slots: Vec::new() };
-        leaf.place(0, key, value);
-        leaf
-    }
-
-    fn key(&self, slot: &Slot<V>) -> &[u8] {
-        &self.bytes[slot.at as usize..][..slot.len as usize]
-    }
-
-    fn last_key(&self) -> Option<&[u8]> {
-        self.slots.last().map(|slot| self.key(slot))
-    }
-
-    /// The first slot whose key is not less than this one.
-    pub(super) fn position(&self, key: &[u8]) -> usize {
-        self.slots.partition_point(|slot| self.key(slot) < key)
-    }
-
-    fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.slots.binary_search_by(|slot| self.key(slot).cmp(key))
-    }
-
-    /// The number of slots.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// The entry of a slot.
-    pub(super) fn entry(&self, slot: usize) -> (&[u8], &V) {
-        let slot = &self.slots[slot];
-        (self.key(slot), &slot.value)
-    }
-
-    /// Inserts a key. If the leaf was full, its new right neighbour.
-    fn insert(&mut self, slot: usize, key: &[u8], value: V) -> Option<Child<V>> {
-        let full = self.slots.len() >= SLOTS_MAX
-            || self.bytes.len() + key.len() > KEY_BYTES_MAX && !self.slots.is_empty();
-        if !full {
-            self.place(slot, key, value);
-            return None;
-        }
-        // Keys that come in order leave full leaves behind.
-        let right = if slot == self.slots.len() {
-            self.slots.shrink_to_fit();
-            self.bytes.shrink_to_fit();
-            Leaf::of(key, value)
-        } else {
-            let at = (self.slots.len() / 2).max(1).min(self.slots.len());
-            let mut right = self.split_off(at);
-            if slot > at || right.slots.is_empty() {
-                right.place(slot - at, key, value);
-            } else {
-                self.place(slot, key, value);
-            }
-            right
-        };
-        let from = separator(self.last_key().unwrap_or_default(), right.key(&right.slots[0]));
-        let node = Node::Leaf(right);
-        Some(Child { from, weight: node.weight(), node: Arc::new(node) })
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "requests, and so keys, are far below 4 GiB; a leaf too"
-    )]
-    fn place(&mut self, slot: usize, key: &[u8], value: V) {
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.reserve_exact(if self.slots.is_empty() { 1 } else { SLOTS_GROWTH });
-        }
-        if self.bytes.capacity() - self.bytes.len() < key.len() {
-            self.bytes.reserve_exact(if self.bytes.is_empty() {
-                key.len()
-            } else {
-                key.len() * SLOTS_GROWTH
-            });
-        }
-        let at = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(key);
-        self.slots.insert(slot, Slot { at, len: key.len() as u32, value });
-    }
-
-    fn remove(&mut self, slot: usize) {
-        self.slots.remove(slot);
-        let used: usize = self.slots.iter().map(|slot| slot.len as usize).sum();
-        if used * 2 < self.bytes.len() {
-            self.pack();
-        }
-    }
-
-    /// Splits the slots off from one on. Both leaves hold their own keys only.
-    fn split_off(&mut self, at: usize) -> Leaf<V> {
-        let mut right = Leaf { bytes: self.bytes.clone(), slots: self.slots.split_off(at) };
-        right.pack();
-        self.pack();
-        self.slots.shrink_to_fit();
-        right
-    }
-
-    fn append(&mut self, more: &Leaf<V>) {
-        for slot in &more.slots {
-            self.place(self.slots.len(), more.key(slot), slot.value.clone());
-        }
-        self.pack();
-    }
-
-    /// Drops the remains of removed keys.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "requests, and so keys, are far below 4 GiB; a leaf too"
-    )]
-    fn pack(&mut self) {
-        let used: usize = self.slots.iter().map(|slot| slot.len as usize).sum();
-        let mut bytes = Vec::with_capacity(used);
-        for slot in &mut self.slots {
-            let at = bytes.len() as u32;
-            bytes.extend_from_slice(&self.bytes[slot.at as usize..][..slot.len as usize]);
-            slot.at = at;
-        }
-        self.bytes = bytes;
     }
 }
 

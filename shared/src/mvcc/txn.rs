@@ -22,6 +22,21 @@ struct Plan<'a> {
     nested: Vec<Plan<'a>>,
 }
 
+impl Plan<'_> {
+    /// Whether a put may need a key that the transaction itself has deleted before. The checks before proposing let
+    /// some of these pass, and the original ends there.
+    fn may_fail(&self) -> bool {
+        self.any(
+            |request| matches!(request, Request::RequestPut(put) if put.ignore_value || put.ignore_lease),
+        ) && self.any(|request| matches!(request, Request::RequestDeleteRange(_)))
+    }
+
+    fn any(&self, wanted: fn(&Request) -> bool) -> bool {
+        self.operations.iter().filter_map(|operation| operation.request.as_ref()).any(wanted)
+            || self.nested.iter().any(|plan| plan.any(wanted))
+    }
+}
+
 impl<C: Committed> Store<C> {
     /// Runs a transaction. It has effects only if it succeeds as a whole.
     ///
@@ -36,10 +51,20 @@ impl<C: Committed> Store<C> {
         let plan = self.state.plan(request)?;
         self.state.check_puts(&plan, leases)?;
         self.state.check_ranges(&plan)?;
-        let mut write = Write { store: self, leases, events: Vec::new() };
-        let mut response = write.run(&plan)?;
-        response.header = write.header();
-        Ok(Applied { response, events: write.events })
+        let before = plan.may_fail().then(|| self.state.clone());
+        let mut write = Write::new(self, leases);
+        match write.run(&plan) {
+            Ok(mut response) => {
+                response.header = write.header();
+                Ok(write.finish(response))
+            }
+            Err(failure) => {
+                if let (Failure::Refused(_), Some(before)) = (&failure, before) {
+                    self.state = before;
+                }
+                Err(failure)
+            }
+        }
     }
 }
 

@@ -101,12 +101,6 @@ impl Versions {
             }
         }
     }
-
-    /// The versions, oldest first.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Version> {
-        self.older.iter().flat_map(History::iter).chain([self.newest()])
-    }
 }
 
 impl Weighed for Versions {

@@ -1,5 +1,6 @@
 //! The store as a plain list of all versions that there ever were: slow, and simple enough to be right.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -232,7 +233,7 @@ impl Naive {
         };
         match range.sort_order {
             0 | 1 => kvs.sort_by_key(order),
-            2 => kvs.sort_by(|a, b| order(b).cmp(&order(a))),
+            2 => kvs.sort_by_key(|kv| Reverse(order(kv))),
             _ => {}
         }
         let more = limit.is_some_and(|limit| kvs.len() > limit);

@@ -4,7 +4,7 @@ use std::slice;
 
 use smallvec::SmallVec;
 
-use super::tree::{Child, Leaf, Node, Tree, Weighed, slot_of};
+use super::{Child, Leaf, Node, Tree, Weighed, slot_of};
 
 /// Entries in order of their keys.
 #[derive(Clone)]
