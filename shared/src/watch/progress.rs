@@ -68,12 +68,9 @@ impl Registry {
         if !state.progress_requested || state.unsynced > 0 {
             return;
         }
+        // Without watches nothing is missing either.
         let newest = state.ids.values().map(|slot| self.watches[*slot as usize].next - 1).max();
-        let Some(reached) = newest else {
-            // Nothing is known about no watches.
-            state.progress_requested = false;
-            return;
-        };
+        let reached = newest.unwrap_or(0);
         if reached > self.revision {
             state.awaited = Some(reached);
             self.awaited.insert((reached, stream));

@@ -343,6 +343,34 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+impl Registry {
+    /// Whether all places that know a watch agree on it.
+    pub(super) fn check(&self) {
+        let in_state = |wanted: State| self.watches.iter().filter(move |(_, watch)| watch.state == wanted);
+        assert_eq!(in_state(State::Behind).count(), self.behind.len());
+        for (index, watch) in &self.watches {
+            let target = &self.targets[watch.target as usize];
+            assert_eq!(target.watches[watch.position as usize], slot(index));
+            assert_eq!(self.index.get(&target.selection), Some(watch.target));
+            let stream = &self.streams[watch.stream as usize];
+            assert_eq!(stream.ids[&watch.id], slot(index));
+            match watch.state {
+                State::Synced => {}
+                State::Behind => assert!(self.behind.contains(&(watch.next, slot(index)))),
+                State::Blocked => assert!(stream.blocked.contains(&(slot(index), watch.serial))),
+            }
+        }
+        for (_, stream) in &self.streams {
+            let watches = || stream.ids.values().map(|slot| self.watch(*slot));
+            let unsynced = watches().filter(|watch| watch.state != State::Synced).count();
+            assert_eq!(stream.unsynced as usize, unsynced);
+            let notified = watches().filter(|watch| watch.options.progress_notify).count();
+            assert_eq!(stream.notified_watches as usize, notified);
+        }
+    }
+}
+
 impl StreamState {
     /// What its queue holds: some responses for each watch, so that one event for all of them fits.
     pub(super) fn capacity(&self, settings: &Settings) -> Capacity {

@@ -231,7 +231,7 @@ impl WatchStream {
     }
 
     /// Asks for the progress of the stream. It is answered as soon as all its watches have everything; several requests
-    /// before that have one answer, and without watches there is none.
+    /// before that have one answer.
     pub fn request_progress(&self) {
         self.change(|registry, wakers| {
             registry.stream_mut(self.slot).progress_requested = true;
