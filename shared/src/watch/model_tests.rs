@@ -426,7 +426,9 @@ impl World {
             Step::Create { stream, key, end, start, flags } => self.create(stream, key, end, start, flags),
             Step::Read { stream, count } => {
                 if let Some(client) = self.clients.get_mut(stream) {
-                    (0..count).for_each(|_| drop(client.read(&self.model)));
+                    for _ in 0..count {
+                        client.read(&self.model);
+                    }
                 }
             }
             Step::CatchUp => drop(self.hub.catch_up(&self.model, &mut Vec::new()).unwrap()),

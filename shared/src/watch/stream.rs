@@ -287,6 +287,11 @@ impl WatchStream {
         Poll::Pending
     }
 
+    #[cfg(test)]
+    pub(super) fn queue_len(&self) -> usize {
+        self.queue.0.lock().responses.len()
+    }
+
     fn has_room(&self, responses: usize) -> bool {
         responses < self.hub.settings.queue_responses_max
     }
