@@ -95,6 +95,11 @@ pub(crate) fn first_object(body: &[u8]) -> Result<serde_json::Map<String, Value>
 const VALUE: &str = "looking for beginning of value";
 const OBJECT_KEY: &str = "looking for beginning of object key string";
 
+/// The text for an error in a row of values, as Go's `Decoder` has it.
+pub(crate) fn stream_error(body: &[u8], error: &serde_json::Error) -> String {
+    if error.classify() == Category::Eof { "unexpected EOF".to_owned() } else { syntax_error(body, error) }
+}
+
 fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
     if error.classify() == Category::Eof {
         return "unexpected end of JSON input".to_owned();

@@ -6,6 +6,10 @@ use shared::url::{Scheme, Url, Urls};
 use crate::config::{Config, TlsFlags};
 use crate::log;
 
+/// What a member speaks with clients. A client that speaks both, such as a browser or curl, gets HTTP/1.1, which has all
+/// pages; gRPC clients name HTTP/2 alone.
+const CLIENT_PROTOCOLS: &[&[u8]] = &[b"http/1.1", b"h2"];
+
 /// Why the acceptors cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptorsError {
@@ -48,7 +52,7 @@ impl Acceptors {
             log::info!("etcdmain", "clientTLS: {flags}");
         }
         warn_of_unused_files(flags, urls, "client");
-        Acceptors::new(flags, urls, |_| "given listener".to_owned())
+        Acceptors::offering(flags, urls, CLIENT_PROTOCOLS, |_| "given listener".to_owned())
     }
 
     /// The acceptors of a proxy for clients.
@@ -67,13 +71,23 @@ impl Acceptors {
         urls: &Urls,
         name: impl Fn(&Url) -> String,
     ) -> Result<Acceptors, AcceptorsError> {
+        Acceptors::offering(flags, urls, &[], name)
+    }
+
+    /// As [`new`](Acceptors::new), with these protocols in ALPN.
+    fn offering(
+        flags: &TlsFlags,
+        urls: &Urls,
+        protocols: &'static [&'static [u8]],
+        name: impl Fn(&Url) -> String,
+    ) -> Result<Acceptors, AcceptorsError> {
         let Some(encrypted) = urls.iter().find(|url| url.scheme() == Scheme::Https) else {
             return Ok(Acceptors { tls: None });
         };
         if flags.is_empty() {
             return Err(AcceptorsError::NoCertificate(name(encrypted)));
         }
-        Ok(Acceptors { tls: Some(Acceptor::tls(&flags.server_files())?) })
+        Ok(Acceptors { tls: Some(Acceptor::tls_offering(&flags.server_files(), protocols)?) })
     }
 
     /// The acceptor for one of the URLs.

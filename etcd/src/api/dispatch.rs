@@ -14,9 +14,10 @@ use super::dashboard;
 use super::ops::{health, metrics_page, pprof, process, stats};
 use super::page::keys::Api;
 use super::page::{Context, Exchange, PageRequest, PageResult, gate};
-use super::route::{Route, area};
+use super::route::{Route, area, is_v3};
 use super::v1::pages;
 use super::v2::{auth, cluster_0_4, keys, locks, members};
+use super::v3_page;
 use crate::auth::{Access, Accounts, Denied, check_access};
 use crate::backend::Backend;
 use crate::transport::reply::{self, BadRequest, Response};
@@ -81,7 +82,7 @@ async fn page<B: Backend>(
     let mut headers = std::mem::take(&mut head.headers);
     let content_type = headers.remove(CONTENT_TYPE);
     let content_type = content_type.as_ref().map_or(&b""[..], |value| value.as_bytes());
-    let authorization = if context.backend.auth().is_on() || keys::may_watch(&path, query) {
+    let authorization = if context.backend.auth().is_on() || keys::may_watch(&path, query) || is_v3(&path) {
         headers.remove(AUTHORIZATION)
     } else {
         None
@@ -189,6 +190,7 @@ async fn page<B: Backend>(
         Route::Pprof => Box::pin(pprof::answer(context, request, headers)).await,
         Route::DebugVars => Box::pin(process::answer_vars(context, &request, headers)).await,
         Route::LogLevel => Box::pin(process::answer_log_level(context, &request, headers)).await,
+        Route::V3 => Box::pin(v3_page::answer(context.v3.as_deref(), request, headers)).await,
         Route::NotFound => reply::not_found(headers),
     })
 }
@@ -291,7 +293,8 @@ impl Route {
             | Route::Lock
             | Route::Leader
             | Route::DashboardKeys
-            | Route::LogLevel => false,
+            | Route::LogLevel
+            | Route::V3 => false,
             Route::LeaderUrl
             | Route::Peers
             | Route::V1StatsSelf
@@ -326,6 +329,7 @@ impl Route {
             }
             Route::LogLevel | Route::Auth(_) | Route::Admin => *method == Method::PUT,
             Route::Pprof => pprof::wants_body(method),
+            Route::V3 => *method == Method::POST,
             _ => false,
         }
     }

@@ -18,6 +18,8 @@ mod route;
 mod tests;
 mod v1;
 mod v2;
+pub mod v3;
+mod v3_page;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,6 +32,7 @@ use shared::time::UnixNanos;
 use self::page::{Exchange, gate};
 use self::v2::plain_get;
 use crate::backend::Backend;
+use crate::transport::http2::Http2Service;
 use crate::transport::output::Output;
 use crate::transport::watch::{PermissionCheck, WatchPermission};
 use crate::transport::{Flow, HttpServer, Site, reply};
@@ -60,6 +63,10 @@ impl<B: Backend> Site for Context<B> {
 
     fn may_still_watch(self: &Arc<Self>, permission: &WatchPermission) -> PermissionCheck {
         gate::may_still_watch(permission, self.clone())
+    }
+
+    fn http2(&self) -> Option<Arc<dyn Http2Service>> {
+        self.v3.clone().map(|services| services as Arc<dyn Http2Service>)
     }
 
     fn begin_exchange(

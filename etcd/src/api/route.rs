@@ -63,6 +63,8 @@ pub(super) enum Route {
     DebugVars,
     /// `/config/local/log`
     LogLevel,
+    /// All below `/v3/` and `/v3beta/`.
+    V3,
     /// There is no page.
     NotFound,
 }
@@ -101,6 +103,9 @@ impl Route {
                 return (route, rest);
             }
         }
+        if is_v3(path) {
+            return (Route::V3, path);
+        }
         let route = match path {
             b"/v2/auth/enable" => Route::AuthEnable,
             b"/v2/machines" => Route::Machines,
@@ -130,6 +135,11 @@ impl Route {
             None => (Route::DashboardApi, api),
         }
     }
+}
+
+/// Whether a path belongs to the v3 API as JSON.
+pub(super) fn is_v3(path: &[u8]) -> bool {
+    path.starts_with(b"/v3/") || path.starts_with(b"/v3beta/")
 }
 
 fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
@@ -166,7 +176,11 @@ mod tests {
         assert_eq!(Route::of(b"/v1/keys/"), (Route::Keys(Api::V1Keys), &b"/"[..]));
         assert_eq!(Route::of(b"/v1/watch/a/b"), (Route::Keys(Api::V1Watch), &b"/a/b"[..]));
         assert_eq!(Route::of(b"/v2/admin/machines/m"), (Route::Admin, &b"/machines/m"[..]));
+        assert_eq!(Route::of(b"/v3/kv/put"), (Route::V3, &b"/v3/kv/put"[..]));
+        assert_eq!(Route::of(b"/v3beta/watch").0, Route::V3);
         for nowhere in [
+            "/v3",
+            "/v3alpha/kv/put",
             "/",
             "/v1",
             "/v1/keys",

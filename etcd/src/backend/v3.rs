@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BufMut;
+use prost::Message as _;
 use shared::v3::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
     LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest,
@@ -31,7 +33,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the cluster has a leader, as far as this member knows.
     fn has_leader(&self) -> bool;
 
-    /// Waits until the leader has been lost for three election timeouts: streams that ask for it end then.
+    /// Waits until the leader has been lost for three election timeouts: streams whose clients want that end then.
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static;
 
     /// This cluster, this member, the revision of the store and the term, all of now.
@@ -110,7 +112,11 @@ pub trait Backend: Send + Sync + 'static {
 /// Nothing is lost and nothing grows without bound while a slow client does not poll: its watches catch up from the
 /// store later. Dropping the stream ends its watches.
 pub trait WatchStream: Send + 'static {
-    /// Begins a watch. The answer has `created`; a refusal has `canceled` and a reason too.
+    /// An encoded response.
+    type Message: WatchMessage;
+
+    /// Begins a watch. The answer has `created`; a refusal has `canceled` and a reason too. With `fragment` responses
+    /// that are longer than a message may be are split.
     fn create(&mut self, request: WatchCreateRequest);
 
     /// Ends a watch, answered by `canceled`. Unknown ids are ignored.
@@ -119,8 +125,33 @@ pub trait WatchStream: Send + 'static {
     /// Asks for a response without events once all watches have caught up.
     fn request_progress(&mut self);
 
-    /// The next response. Its header is complete but for the term. `None` when the server ends the stream.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchResponse>>;
+    /// Whether a further command may be given: not while too many of their answers wait to be polled.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The next response, with a complete header.
+    ///
+    /// # Errors
+    /// Why the server ends the stream. Nothing comes after that.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Message, Error>>;
+}
+
+/// A `WatchResponse` in its form on the wire. Watches with the same events share the bytes.
+pub trait WatchMessage: Send + 'static {
+    /// Its length in bytes.
+    fn encoded_len(&self) -> usize;
+
+    /// Appends it.
+    fn write_to(&self, buffer: &mut impl BufMut);
+}
+
+impl WatchMessage for WatchResponse {
+    fn encoded_len(&self) -> usize {
+        prost::Message::encoded_len(self)
+    }
+
+    fn write_to(&self, buffer: &mut impl BufMut) {
+        self.encode_raw(buffer);
+    }
 }
 
 /// What is left of a lease.

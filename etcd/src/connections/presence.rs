@@ -22,6 +22,11 @@ impl ClientPresence {
         self.has_left.load(Relaxed)
     }
 
+    /// Whether the client had closed its side at the last check.
+    pub(crate) fn was_seen_leaving(&self) -> bool {
+        self.has_left.load(Relaxed)
+    }
+
     /// Whether a check is requested.
     pub(crate) fn is_requested(&self) -> bool {
         self.is_requested.load(Relaxed)

@@ -239,6 +239,7 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
     disk.stop_waiting();
     stop_peers.send_replace(true);
     context.stop_logins();
+    context.stop_streams();
     tasks.abort_all();
     let closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::flow::Flow;
 use super::http_io::HttpIo;
+use super::http2;
 use super::listener::ListenerState;
 use super::output::Output;
 use super::site::{HeadRoom, Site};
@@ -62,8 +63,13 @@ impl Stop<'_> {
     }
 
     /// Whether this connection must close to make room for another one.
-    fn must_close(&self) -> bool {
+    pub(super) fn must_close(&self) -> bool {
         self.activity.must_close()
+    }
+
+    /// The state of the connection.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        self.activity
     }
 }
 
@@ -121,6 +127,8 @@ pub(super) async fn serve_connection<S: Site>(
     let mut stop = Stop { state, activity, registered: false };
     let mut arriving = 0;
     let mut room = HeadRoom::Usual;
+    // No request of HTTP/1 has arrived, so the connection may speak HTTP/2.
+    let mut is_new = connection.carry.is_empty() && connection.takeover.is_none();
     loop {
         let (http_server, clock) = (site.http_server(), || site.clock());
         let ended = match &mut connection.takeover {
@@ -150,8 +158,19 @@ pub(super) async fn serve_connection<S: Site>(
         let Connection { mut socket, mut carry, .. } = *connection;
         // The HTTP library and its buffers are created when there is something to read.
         if carry.is_empty() {
-            carry = wait_for_request(&mut socket, &**site, &mut stop).await?;
+            carry = wait_for_request(&mut socket, &**site, &mut stop, &mut is_new).await?;
         }
+        if is_new
+            && http2::may_be_preface(&carry)
+            && let Some(service) = site.http2()
+        {
+            let time_max = http_server.stall_time_max();
+            if Box::pin(http2::read_preface(&mut socket, &mut carry, &mut stop, time_max)).await? {
+                Box::pin(http2::serve(socket, carry, service, &mut stop)).await;
+                return None;
+            }
+        }
+        is_new = false;
         match Box::pin(serve_http(socket, carry, site, &mut stop, arriving, room)).await {
             HttpEnd::Closed => return None,
             HttpEnd::Crowded(back, checks) => {
@@ -228,6 +247,9 @@ async fn serve_http<S: Site>(
             if !flow.resumes() {
                 break;
             }
+        }
+        if flow.is_streaming() && flow.client().was_seen_leaving() {
+            return Poll::Ready(PollEnd::Cut);
         }
         if flow.is_taken_over() {
             return Poll::Ready(PollEnd::TakenOver);
@@ -363,7 +385,14 @@ impl ProgressChecks {
 /// bytes of that request, or `None` when the connection ends.
 ///
 /// Idle connections are never closed for their age: keep-alive probes of the kernel find clients that are gone.
-async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Stop<'_>) -> Option<BytesMut> {
+///
+/// `is_new` becomes false with the first answer.
+async fn wait_for_request<S: Site>(
+    socket: &mut Stream,
+    site: &S,
+    stop: &mut Stop<'_>,
+    is_new: &mut bool,
+) -> Option<BytesMut> {
     let mut out = Output::default();
     let mut left = BytesMut::new();
     poll_fn(|cx| {
@@ -396,6 +425,7 @@ async fn wait_for_request<S: Site>(socket: &mut Stream, site: &S, stop: &mut Sto
             }
             stop.activity.enter(Phase::Idle);
             let used = site.answer_at_once(bytes, &mut out);
+            *is_new &= used == 0;
             left.extend_from_slice(&bytes[used..]);
         }
     })

@@ -60,7 +60,7 @@ impl Cors {
 }
 
 /// Adds the headers that allow `origin` to read the response.
-pub(super) fn allow(origin: HeaderValue, answer: &mut HeaderMap) {
+pub(crate) fn allow(origin: HeaderValue, answer: &mut HeaderMap) {
     answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);

@@ -54,6 +54,8 @@ pub(crate) struct Flow {
     requests_begun: AtomicU32,
     /// Whether the client is still connected.
     client: ClientPresence,
+    /// The response comes piece by piece as events do, so a client that leaves must be noticed between two of them.
+    streaming: AtomicBool,
     takeover_waits: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
     /// Reports the state to [`ConnectionSlots`](crate::connections::ConnectionSlots), which closes connections to
@@ -175,6 +177,15 @@ impl Flow {
     pub(crate) fn ends(&self) {
         self.answering.store(false, Relaxed);
         self.enter(Phase::Idle);
+    }
+
+    /// Records whether the response is a stream of events.
+    pub(super) fn streams(&self, streams: bool) {
+        self.streaming.store(streams, Relaxed);
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.load(Relaxed)
     }
 
     pub(crate) fn leaves_unread(&self) {

@@ -276,6 +276,11 @@ impl<S: Site> Write for HttpIo<S> {
         ready!(this.poll_out(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         this.flow.flushed();
+        if this.flow.is_streaming() {
+            // Wakes the task when the client closes its side. Input of a later request waits and does not matter.
+            let _ = this.socket.tcp().poll_read_ready(cx);
+            this.flow.client().set_left(this.socket.is_read_closed());
+        }
         Poll::Ready(Ok(()))
     }
 

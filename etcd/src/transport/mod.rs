@@ -7,6 +7,9 @@
 //!             └─▶ Site::answer_at_once
 //! ```
 //!
+//! A connection that begins as HTTP/2 does belongs to `http2`, which passes its requests to the site's
+//! [`Http2Service`](http2::Http2Service).
+//!
 //! A [`Site`] answers the requests. **Invariant:** nothing here knows a page or the member.
 
 mod body_budget;
@@ -15,6 +18,7 @@ mod connection;
 pub(crate) mod cors;
 mod flow;
 pub(crate) mod form;
+pub(crate) mod http2;
 mod http_io;
 mod listener;
 pub(crate) mod media_type;

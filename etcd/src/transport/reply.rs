@@ -17,6 +17,7 @@ use shared::error::ApiError;
 use shared::json;
 
 use super::flow::Flow;
+use super::http2;
 use super::pieces::{Pieces, PiecesBody, StartedAnswer};
 use super::text;
 
@@ -51,6 +52,29 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// Produced while it is sent.
     Pieces(PiecesBody),
+    /// Produced as events come, for as long as the client stays.
+    Stream(Box<StreamBody>),
+}
+
+/// A body from elsewhere, whose request ends when it is sent or dropped.
+pub(crate) struct StreamBody {
+    body: http2::Body,
+    flow: Option<Arc<Flow>>,
+}
+
+impl std::fmt::Debug for StreamBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.flow {
+            flow.streams(false);
+            flow.ends();
+        }
+    }
 }
 
 impl Body {
@@ -60,6 +84,11 @@ impl Body {
             Body::Whole(_) => false,
             Body::Pieces(pieces) => {
                 pieces.holds(flow);
+                true
+            }
+            Body::Stream(stream) => {
+                flow.streams(true);
+                stream.flow = Some(flow.clone());
                 true
             }
         }
@@ -79,6 +108,11 @@ impl http_body::Body for Body {
             Body::Pieces(pieces) => {
                 return pieces.poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))));
             }
+            Body::Stream(stream) => {
+                // Such a body writes its errors into its text; another failure ends it.
+                let frame = Pin::new(&mut stream.body).poll_frame(cx);
+                return frame.map(|frame| frame.and_then(Result::ok).map(Ok));
+            }
         };
         let next = match rest.len() {
             0 => return Poll::Ready(None),
@@ -92,6 +126,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(rest) => rest.is_empty(),
             Body::Pieces(pieces) => pieces.is_end(),
+            Body::Stream(stream) => stream.body.is_end_stream(),
         }
     }
 
@@ -99,6 +134,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(rest) => SizeHint::with_exact(rest.len() as u64),
             Body::Pieces(_) => SizeHint::default(),
+            Body::Stream(stream) => stream.body.size_hint(),
         }
     }
 }
@@ -123,6 +159,13 @@ fn answer_with(headers: HeaderMap, status: StatusCode, body: Body) -> Response {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// A response that another part of the server made. Its headers are added to `headers`.
+pub(crate) fn stream(mut headers: HeaderMap, response: http::Response<http2::Body>) -> Response {
+    let (head, body) = response.into_parts();
+    headers.extend(head.headers);
+    answer_with(headers, head.status, Body::Stream(Box::new(StreamBody { body, flow: None })))
 }
 
 /// A response without a body and without a content type.

@@ -17,6 +17,7 @@ use shared::time::UnixNanos;
 use super::body_budget::{BodyBudget, LONG_BYTES_MIN};
 use super::connection::{CHECK_INTERVAL, STALLED_CHECKS_MAX};
 use super::flow::Flow;
+use super::http2::Http2Service;
 use super::output::Output;
 use super::watch::{PermissionCheck, WatchPermission};
 use super::watch_thread::WatchThread;
@@ -119,6 +120,12 @@ pub(crate) trait Site: Send + Sync + 'static {
     /// many bytes they were. Unless that is 0, `out` is not empty.
     fn answer_at_once(&self, _bytes: &[u8], _out: &mut Output) -> usize {
         0
+    }
+
+    /// What answers requests over HTTP/2. Without it connections that begin as HTTP/2 does are refused as HTTP/1 that
+    /// is malformed.
+    fn http2(&self) -> Option<Arc<dyn Http2Service>> {
+        None
     }
 
     /// Starts a connection. `client` is its address, if known; `encrypted` means TLS.

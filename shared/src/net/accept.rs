@@ -105,10 +105,22 @@ impl Acceptor {
     /// # Errors
     /// When a file cannot be used, or there is no certificate.
     pub fn tls(files: &ServerTlsFiles) -> Result<Acceptor, TlsFileError> {
+        Acceptor::tls_offering(files, &[])
+    }
+
+    /// As [`tls`](Acceptor::tls), for a port that speaks several protocols: their names in ALPN, the preferred one first.
+    /// A client that names none of them may still connect without ALPN.
+    ///
+    /// # Errors
+    /// As [`tls`](Acceptor::tls).
+    pub fn tls_offering(
+        files: &ServerTlsFiles,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<Acceptor, TlsFileError> {
         let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
         let tls_files = Reloaded::new(paths, {
             let files = files.clone();
-            move || ServerTlsConfig::read(&files)
+            move || ServerTlsConfig::read(&files, protocols)
         })?;
         Ok(Acceptor {
             tls: Some(Arc::new(Tls {
@@ -196,7 +208,10 @@ async fn answer_plain_request(socket: &mut TcpStream) -> io::Result<()> {
 }
 
 impl ServerTlsConfig {
-    fn read(files: &ServerTlsFiles) -> Result<ServerTlsConfig, TlsFileError> {
+    fn read(
+        files: &ServerTlsFiles,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<ServerTlsConfig, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (cert, key) = (files.cert.as_deref(), files.key.as_deref());
         // Clients of a server often check nothing; members are as strict as this side.
@@ -219,7 +234,9 @@ impl ServerTlsConfig {
             builder.with_no_client_auth()
         };
         let resolver = SingleCertAndKey::from(own.key.clone());
-        let config = Arc::new(builder.with_cert_resolver(Arc::new(resolver)));
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let config = Arc::new(config);
         // Members that ask each other for certificates show this one when they dial, too.
         for fault in own.faults(true, files.role == Role::Peers && files.client_cert_auth) {
             tracing::warn!(target: "transport", "{fault}");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+use crate::api::v3;
 use crate::auth::{Auth, Caller};
 use crate::backend::Backend;
 use crate::config::{Config, DashboardMode, V1Dialect};
@@ -67,12 +68,27 @@ pub struct Context<B> {
     pub(in crate::api) process_metrics: Arc<ProcessMetrics>,
     pub(in crate::api) metrics: counters::Metrics,
     pub(in crate::api) cluster_id: HeaderValue,
+    pub(in crate::api) v3: Option<Arc<v3::Services>>,
 }
 
 impl<B> Context<B> {
     /// Refuses clients whose passwords wait to be checked, because the server stops.
     pub(crate) fn stop_logins(&self) {
         self.auth.close();
+    }
+
+    /// Serves the v3 API too, over HTTP/2 and as JSON.
+    #[must_use]
+    pub fn with_v3(mut self, services: Arc<v3::Services>) -> Context<B> {
+        self.v3 = Some(services);
+        self
+    }
+
+    /// Ends the streams of the v3 API, because the server stops.
+    pub(crate) fn stop_streams(&self) {
+        if let Some(services) = &self.v3 {
+            services.stop();
+        }
     }
 }
 
@@ -109,6 +125,7 @@ impl<B: Backend> Context<B> {
             process_metrics,
             metrics,
             cluster_id,
+            v3: None,
         })
     }
 }
