@@ -22,6 +22,7 @@ mod head;
 mod listings;
 mod pipelines;
 mod plain_reads;
+mod v3_api;
 mod watches;
 
 use super::{Context, Options};

@@ -109,7 +109,7 @@ impl Acceptor {
     }
 
     /// As [`tls`](Acceptor::tls), for a port that speaks several protocols: their names in ALPN, the preferred one first.
-    /// A client that names none of them may still connect without ALPN.
+    /// A client without ALPN is accepted; one that names other protocols only is not.
     ///
     /// # Errors
     /// As [`tls`](Acceptor::tls).

@@ -123,3 +123,82 @@ fn overlaps(ops: &[RequestOp]) -> Result<Writes<'_>, Error> {
     }
     Ok(writes)
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::v3::pb::etcdserverpb::Compare;
+
+    use super::*;
+
+    fn op(request: Request) -> RequestOp {
+        RequestOp { request: Some(request) }
+    }
+
+    fn puts(key: &'static str) -> RequestOp {
+        op(Request::RequestPut(PutRequest { key: key.into(), ..PutRequest::default() }))
+    }
+
+    fn deletes(key: &'static str, end: &'static str) -> RequestOp {
+        let (key, range_end) = (key.into(), end.into());
+        op(Request::RequestDeleteRange(DeleteRangeRequest { key, range_end, prev_kv: false }))
+    }
+
+    fn reads(serializable: bool) -> RequestOp {
+        op(Request::RequestRange(RangeRequest { key: "k".into(), serializable, ..RangeRequest::default() }))
+    }
+
+    fn of(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> TxnRequest {
+        TxnRequest { compare: Vec::new(), success, failure }
+    }
+
+    fn nested(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
+        op(Request::RequestTxn(of(success, failure)))
+    }
+
+    fn checked(success: Vec<RequestOp>) -> Result<(), Error> {
+        txn(&of(success, Vec::new()), 128)
+    }
+
+    #[test]
+    fn a_key_is_written_once() {
+        let twice = Err(Error::DuplicateKey);
+        assert_eq!(checked(vec![puts("a"), puts("b")]), Ok(()));
+        assert_eq!(checked(vec![puts("a"), puts("a")]), twice);
+        assert_eq!(txn(&of(vec![puts("a")], vec![puts("a")]), 128), Ok(()), "one of them runs");
+        assert_eq!(txn(&of(Vec::new(), vec![puts("a"), puts("a")]), 128), twice);
+        assert_eq!(checked(vec![puts("b"), deletes("a", "c")]), twice);
+        assert_eq!(checked(vec![puts("c"), deletes("a", "c")]), Ok(()));
+        assert_eq!(checked(vec![puts("c"), deletes("a", "\0")]), twice);
+        assert_eq!(checked(vec![puts("a"), deletes("a", "")]), twice);
+        assert_eq!(checked(vec![deletes("a", "c"), deletes("b", "d")]), Ok(()), "deletions may overlap");
+        assert_eq!(checked(vec![puts("a"), nested(vec![puts("a")], Vec::new())]), twice);
+        assert_eq!(checked(vec![nested(vec![puts("a")], vec![puts("a")])]), Ok(()), "one of them runs");
+        assert_eq!(checked(vec![nested(vec![puts("a")], vec![]), nested(vec![], vec![puts("a")])]), twice);
+        assert_eq!(checked(vec![deletes("a", ""), nested(vec![puts("a")], Vec::new())]), twice);
+        assert_eq!(checked(vec![nested(vec![deletes("a", "")], Vec::new()), puts("a")]), twice);
+    }
+
+    #[test]
+    fn operations_are_counted_at_each_level() {
+        let many = |count| (0..count).map(|_| reads(false)).collect::<Vec<_>>();
+        assert_eq!(checked(many(128)), Ok(()));
+        assert_eq!(checked(many(129)), Err(Error::TooManyOps));
+        // 128 operations leave nothing for those of a nested transaction.
+        let full = [many(127), vec![nested(many(1), Vec::new())]].concat();
+        assert_eq!(checked(full), Err(Error::TooManyOps));
+        let room = [many(126), vec![nested(many(1), Vec::new())]].concat();
+        assert_eq!(checked(room), Ok(()));
+        assert_eq!(checked(vec![RequestOp { request: None }]), Err(Error::KeyNotFound));
+        let unnamed = TxnRequest { compare: vec![Compare::default()], ..of(vec![puts("a"); 2], Vec::new()) };
+        assert_eq!(txn(&unnamed, 128), Err(Error::KeyNotProvided), "before overlaps");
+    }
+
+    #[test]
+    fn reads_alone_need_no_entry() {
+        assert!(is_read_only(&of(vec![reads(false)], vec![reads(true)])));
+        assert!(!is_serializable(&of(vec![reads(false)], vec![reads(true)])));
+        assert!(is_serializable(&of(vec![reads(true)], Vec::new())));
+        assert!(!is_read_only(&of(vec![reads(false)], vec![puts("a")])));
+        assert!(!is_read_only(&of(vec![nested(Vec::new(), Vec::new())], Vec::new())));
+    }
+}

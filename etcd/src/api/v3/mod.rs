@@ -9,6 +9,7 @@
 
 mod api;
 mod check;
+pub mod fuzz;
 mod gateway;
 mod kv;
 mod lease;

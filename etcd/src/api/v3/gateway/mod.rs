@@ -124,6 +124,12 @@ impl Gateway {
         below_prefix(path).is_some()
     }
 
+    /// The method of one of the paths; their numbers go round.
+    pub(super) fn method(&self, number: usize) -> MethodDescriptor {
+        let (path, _) = PATHS[number % PATHS.len()];
+        self.methods[path].method.clone()
+    }
+
     /// Answers a request with a complete body.
     pub(super) async fn answer(
         &self,
@@ -139,7 +145,7 @@ impl Gateway {
         if *method != Method::POST {
             return error(&Status::unimplemented("Method Not Allowed"));
         }
-        let requests = match requests(target, &body) {
+        let requests = match requests(&target.method, &body) {
             Ok(requests) => requests,
             Err(status) => return error(&status),
         };
@@ -167,10 +173,10 @@ fn below_prefix(path: &str) -> Option<&str> {
 /// The messages of a body, framed as in gRPC. An empty body counts as an empty message; only a method that takes a
 /// stream sees what follows the first value. A stream ends at its first invalid value, which counts as an error if it
 /// is the first one.
-fn requests(target: &Target, body: &[u8]) -> Result<Bytes, Status> {
+pub(super) fn requests(method: &MethodDescriptor, body: &[u8]) -> Result<Bytes, Status> {
     let body = String::from_utf8_lossy(body);
-    let input = target.method.input();
-    let is_stream = target.method.is_client_streaming();
+    let input = method.input();
+    let is_stream = method.is_client_streaming();
     let mut framed = BytesMut::new();
     for value in text::values(&body) {
         match value.and_then(|value| decode::message(&input, value)) {
@@ -204,7 +210,11 @@ fn frame(message: &DynamicMessage, framed: &mut BytesMut) {
 }
 
 /// A message as JSON, without what is zero.
-fn to_json(descriptor: &MessageDescriptor, message: &[u8], out: &mut Vec<u8>) -> Result<(), Status> {
+pub(super) fn to_json(
+    descriptor: &MessageDescriptor,
+    message: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Status> {
     let options = SerializeOptions::new()
         .stringify_64_bit_integers(true)
         .use_proto_field_name(true)
