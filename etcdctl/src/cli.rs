@@ -21,7 +21,7 @@ use crate::commands::member::Member;
 use crate::commands::upgrade::Upgrade;
 use crate::commands::watch::Watch;
 use crate::commands::{make, remove, set};
-use crate::go_values;
+use shared::go_values;
 
 /// Talks to an etcd cluster over its v2 API
 ///

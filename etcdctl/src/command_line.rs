@@ -15,8 +15,8 @@ use clap::{Arg, ArgAction, CommandFactory as _, Parser as _};
 
 use crate::cli::Cli;
 use crate::error::CliError;
-use crate::go_values;
 use crate::suggest;
+use shared::go_values;
 
 /// A parsed command line.
 #[derive(Debug)]

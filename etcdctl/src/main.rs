@@ -11,7 +11,6 @@ mod command_line;
 mod commands;
 mod diagnosis;
 mod error;
-mod go_values;
 mod output;
 mod password;
 mod session;

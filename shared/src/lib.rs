@@ -14,6 +14,7 @@ pub mod event;
 #[cfg(feature = "flags")]
 pub mod flags;
 pub mod fuzz;
+pub mod go_values;
 pub mod id;
 pub mod json;
 pub mod lease;

@@ -26,6 +26,12 @@ const ELECTION_MS_USEFUL: u64 = 100;
 /// The meaning of `-snapshot-count 0`.
 const SNAPSHOT_COUNT: u64 = 10_000;
 
+/// The quota of the database without a flag, as in the original.
+const QUOTA_BACKEND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The longest request of version 3 without a flag, as in the original.
+const ENTRY_BYTES_MAX: usize = 1536 * 1024;
+
 pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Config, ConfigError> {
     check_one_bootstrap_method(settings)?;
     let (listen_peer_urls, listen_peer) = urls(settings, "listen-peer-urls", "peer-bind-addr", "peer-addr")?;
@@ -143,7 +149,20 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
         proxy: proxy(settings),
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
-        cluster_level: node::version::Level::V2_3,
+        cluster_level: values.text("cluster-level").parse().unwrap_or_default(),
+        quota_backend_bytes: match values.signed("quota-backend-bytes") {
+            0 => Some(QUOTA_BACKEND_BYTES),
+            quota => u64::try_from(quota).ok(),
+        },
+        txn_ops_max: count(values.number("max-txn-ops")),
+        entry_bytes_max: match settings.is_set("max-request-bytes") {
+            true => count(values.number("max-request-bytes")),
+            false => ENTRY_BYTES_MAX,
+        },
+        watch_progress_interval: shared::go_values::duration(
+            values.text("experimental-watch-progress-notify-interval"),
+        )
+        .unwrap_or_default(),
         key_levels_max: count(values.number("max-key-depth")),
         client_threads: flags::client_threads(values.text("client-threads")).unwrap_or_default(),
         slow_request: Duration::from_millis(values.number("slow-request")),

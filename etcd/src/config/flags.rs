@@ -3,6 +3,8 @@
 //! The environment, the configuration file, the help, manual pages, completions and the check of
 //! `Documentation/configuration.md` all use this list.
 
+use std::time::Duration;
+
 use shared::flags::{Flag, FlagSet, Group, Kind};
 use shared::url::{Url, UrlError, Urls};
 
@@ -42,6 +44,7 @@ pub static FLAGS: FlagSet = FlagSet {
         FIRST,
         MEMBER,
         LIMITS,
+        VERSION_3,
         DASHBOARD,
         CLUSTERING,
         PROXY,
@@ -227,6 +230,49 @@ const LIMITS: Group = Group {
         ),
     ],
 };
+
+const VERSION_3: Group = Group {
+    title: "version 3 flags",
+    remark: "For the third version of the API, which clusters of the levels 3.4 and 3.5 have.",
+    hidden: false,
+    flags: &[
+        Flag::new(
+            "cluster-level",
+            Kind::Choice(&["2.3", "3.4", "3.5"]),
+            "2.3",
+            "The version of the original whose files and messages a new cluster has: '2.3' has no third version of the \
+             API. Used only while a member has no data.",
+        ),
+        Flag::new(
+            "quota-backend-bytes",
+            Kind::Signed,
+            "0",
+            "The size of the database from which on keys are refused; 0 means 2 GiB, a negative number no bound.",
+        ),
+        Flag::new(
+            "max-txn-ops",
+            Kind::Bounded(1, 1_000_000),
+            "128",
+            "The maximum number of operations of a transaction.",
+        ),
+        Flag::new(
+            "experimental-watch-progress-notify-interval",
+            Kind::Checked(check_progress_interval),
+            "10m",
+            "The time between two notices to an idle watch that wants them; at least 100ms.",
+        ),
+    ],
+};
+
+/// The least time between two notices of progress.
+const PROGRESS_INTERVAL_LEAST: Duration = Duration::from_millis(100);
+
+fn check_progress_interval(text: &str) -> Result<(), String> {
+    match shared::go_values::duration(text)? {
+        interval if interval < PROGRESS_INTERVAL_LEAST => Err("it must be at least 100ms".to_owned()),
+        _ => Ok(()),
+    }
+}
 
 const DASHBOARD: Group = Group {
     title: "dashboard flags",

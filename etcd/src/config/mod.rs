@@ -129,6 +129,14 @@ pub struct Config {
     pub key_levels_max: usize,
     /// The level at which a new cluster is founded, or that of the cluster to join.
     pub cluster_level: node::version::Level,
+    /// The size of the database from which on keys of version 3 are refused; `None` for no bound.
+    pub quota_backend_bytes: Option<u64>,
+    /// The most operations of a transaction.
+    pub txn_ops_max: usize,
+    /// The longest request of version 3 in the log, in bytes.
+    pub entry_bytes_max: usize,
+    /// The time between two notices of progress to an idle watch.
+    pub watch_progress_interval: Duration,
     /// The number of threads that serve client connections; `None` for as many as suit the machine.
     pub client_threads: Option<usize>,
     /// A write or a quorum read that takes longer is logged; zero disables this.

@@ -144,6 +144,10 @@ impl Handle {
         Handle { inner }
     }
 
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// This member's id.
     pub fn id(&self) -> MemberId {
         self.inner.id

@@ -19,6 +19,7 @@ mod publish;
 pub(crate) mod signals;
 mod snapshots;
 mod start;
+mod v3;
 mod versions;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use self::publish::Publication;
 use self::signals::Signals;
 use self::snapshots::Snapshotter;
 use self::start::StartError;
+use self::v3::V3Handle;
 use crate::addresses::{self, addresses};
 use crate::api;
 use crate::backend::{self, SharedAuthSwitch};
@@ -196,8 +198,20 @@ async fn serve(config: Config, log: LogControl, service: &ServiceEnvironment) ->
         );
         connections.spawn(served);
     }
+    let hub = handle.inner().machine.read().v3.as_ref().map(|v3| v3.watches().clone());
+    let v3_handle = V3Handle::new(handle.clone(), v3::Settings::of(&config));
     let context = api::Context::new(handle, &config, metrics, log)?;
-    let context = Arc::new(context.with_dialer(dialer_of_clients));
+    let mut context = context.with_dialer(dialer_of_clients);
+    if let Some(hub) = hub {
+        tasks.spawn(v3::serve_watches(v3_handle.clone(), hub));
+        let settings = api::v3::Settings {
+            request_bytes_max: config.entry_bytes_max,
+            txn_ops_max: config.txn_ops_max,
+            ..api::v3::Settings::default()
+        };
+        context = context.with_v3(api::v3::Services::new(Arc::new(v3_handle), settings));
+    }
+    let context = Arc::new(context);
     if let Some(address) = config.graphite.clone() {
         let (context, prefix) = (context.clone(), metrics::legacy::prefix(&config.name));
         tasks.spawn(metrics::graphite::send(address, move || api::graphite(context.clone(), prefix.clone())));

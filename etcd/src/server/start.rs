@@ -348,7 +348,11 @@ fn machine_of<D: Disk>(
     let settings = node::v3::Settings {
         level,
         leases: lease::Settings { ttl_min: lease::minimum_ttl(config.election()), checkpoints: None },
-        watches: watch::Settings { seed: std::process::id().into(), ..watch::Settings::default() },
+        watches: watch::Settings {
+            seed: std::process::id().into(),
+            progress_interval: config.watch_progress_interval,
+            ..watch::Settings::default()
+        },
     };
     let v3 = database.map(|bolt| V3::open(bolt.view(), settings).map(Box::new)).transpose()?;
     Ok(ServerMachine { tree, v3 })

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::until_interrupted;
 use super::watch::{first_index, with_progress};
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// How long to wait for a command to end, so that quick commands run in order.
 const ORDER_GRACE: Duration = Duration::from_millis(50);

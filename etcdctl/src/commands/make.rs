@@ -7,8 +7,8 @@ use shared::client;
 
 use super::{ttl_seconds, value_or_stdin};
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// Make a key that is not there yet
 ///

@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use shared::client;
 
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// Remove a key or a directory
 ///

@@ -8,8 +8,8 @@ use shared::client::{WatchItem, Watcher};
 
 use super::until_interrupted;
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// Wait until a key changes and print how
 ///

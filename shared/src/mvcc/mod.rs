@@ -12,8 +12,8 @@ mod compact;
 mod cost;
 pub mod db;
 mod error;
-mod file;
 mod events;
+mod file;
 mod hash;
 mod history;
 mod leases;
@@ -25,6 +25,7 @@ mod store;
 mod tree;
 mod txn;
 mod versions;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,8 @@ pub use check::{
 pub use compact::Progress;
 pub use cost::{LEASE_COST_BYTES, put_cost_bytes, txn_cost_bytes};
 pub use error::{Error, Failure};
-pub use file::new_buckets;
 pub use events::EventBatch;
+pub use file::new_buckets;
 pub use hash::KeyHash;
 pub use leases::{Leases, PlainLeases};
 pub use memory::MemoryState;

@@ -187,15 +187,21 @@ impl InternalRequest {
         })
     }
 
+    /// The number of its bytes in the log.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.operation.encoded_len() + prost::encoding::message::encoded_len(HEADER, &self.header())
+    }
+
+    fn header(&self) -> pb::RequestHeader {
+        pb::RequestHeader { id: self.id, username: self.username.clone(), auth_revision: self.auth_revision }
+    }
+
     /// Its bytes in the log, as the original writes them: fields by number, so the head stands behind the requests
     /// with lower numbers.
     #[must_use]
     pub fn encode_to_vec(&self) -> Vec<u8> {
-        let header = pb::RequestHeader {
-            id: self.id,
-            username: self.username.clone(),
-            auth_revision: self.auth_revision,
-        };
+        let header = self.header();
         let len = self.operation.encoded_len() + prost::encoding::message::encoded_len(HEADER, &header);
         let mut out = Vec::with_capacity(len);
         if self.operation.field() < HEADER {

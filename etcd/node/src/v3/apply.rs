@@ -121,13 +121,7 @@ impl<C: Committed> V3<C> {
     fn notify(&mut self, events: Vec<mvcc::Event>) {
         let Some(first) = events.first() else { return };
         let revision = first.kv.mod_revision;
-        let events: Vec<watch::Event> = events
-            .into_iter()
-            .map(|event| match event.kind {
-                mvcc::EventKind::Put => watch::Event::put(event.kv),
-                mvcc::EventKind::Delete => watch::Event::delete(event.kv.key, revision),
-            })
-            .collect();
+        let events: Vec<watch::Event> = events.into_iter().map(watch::Event::from).collect();
         self.watches.notify(revision, &events, &mut self.wakers);
     }
 

@@ -36,8 +36,8 @@ use self::source::{Source, SourceKind};
 use self::write::Writer;
 use super::{fail_with_line, now};
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// The most requests at a time; more are of no use to any cluster.
 const CLIENTS_MAX: i64 = 512;

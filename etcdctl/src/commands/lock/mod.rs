@@ -11,8 +11,8 @@ use shared::client::{ClientError, LockError, Queue};
 use self::hold::{LockRequest, Signals};
 use super::now;
 use crate::error::CliError;
-use crate::go_values;
 use crate::session::Session;
+use shared::go_values;
 
 /// Hold a lock while a command runs
 ///

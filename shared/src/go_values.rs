@@ -8,7 +8,10 @@ const NOT_A_DURATION: &str = "it must be a number with a unit, such as 500ms, 1.
 const TOO_LARGE: &str = "it does not fit into 64 bits";
 
 /// A whole number with an optional sign, decimal or with `0x`, `0o`, `0b` or `0` in front.
-pub(crate) fn integer(text: &str) -> Result<i64, String> {
+///
+/// # Errors
+/// Why it is none, for people.
+pub fn integer(text: &str) -> Result<i64, String> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -29,7 +32,8 @@ pub(crate) fn integer(text: &str) -> Result<i64, String> {
 }
 
 /// Parses a boolean in one of Go's spellings.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
+#[must_use]
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -38,7 +42,10 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// Parses a duration: numbers with units, `1h2m3.5s`. A negative one becomes zero.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Why it is none, for people.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
