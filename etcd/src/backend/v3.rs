@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 use bytes::BufMut;
 use prost::Message as _;
 use shared::v3::pb::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, ResponseHeader, TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+    DeleteRangeResponse, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, Member, PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
+    StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse,
 };
 use shared::v3::{Error, Level};
 
@@ -98,6 +99,21 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A lack of permission.
     fn leases(&self, caller: &Caller) -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
+
+    /// The members of the cluster as of the last applied entry, by their ids.
+    fn members(&self) -> Vec<Member>;
+
+    /// The alarms of a kind that are on, or all for the kind `NONE`.
+    fn alarms(&self, kind: i32) -> Vec<AlarmMember>;
+
+    /// The state of this member, without a header.
+    fn status(&self) -> StatusResponse;
+
+    /// The hash of the keys up to a revision, 0 for the current one, without a header.
+    ///
+    /// # Errors
+    /// A revision that is compacted or in the future.
+    fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<HashKvResponse, Error>> + Send;
 
     /// Opens a stream for watches.
     ///
@@ -235,4 +251,6 @@ operations! {
     LeaseGrant(LeaseGrantRequest -> LeaseGrantResponse),
     /// Ends a lease and deletes its keys.
     LeaseRevoke(LeaseRevokeRequest -> LeaseRevokeResponse),
+    /// Raises or ends an alarm.
+    Alarm(AlarmRequest -> AlarmResponse),
 }

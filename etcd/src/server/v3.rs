@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use node::Call;
+use node::member::MemberInfo;
 use node::v3::Response;
 use shared::mvcc::{self, Failure, Reader};
 use shared::v3::internal::{InternalRequest, Operation as LogOperation};
 use shared::v3::pb::etcdserverpb::alarm_request::AlarmAction;
 use shared::v3::pb::etcdserverpb::{
-    AlarmRequest, AlarmType, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
-    WatchCreateRequest,
+    AlarmMember, AlarmRequest, AlarmType, HashKvResponse, Member, RangeRequest, RangeResponse,
+    ResponseHeader, StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest,
 };
 use shared::v3::{Error, Level};
 use shared::watch::{Create, Ended, Message, Origin, WatchHub};
@@ -296,6 +297,59 @@ impl Backend for V3Handle {
         Ok(machine.v3.as_ref().ok_or(Error::NotCapable)?.lessor().leases())
     }
 
+    fn members(&self) -> Vec<Member> {
+        let members = self.handle.members();
+        let member = |member: &MemberInfo| Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer_ur_ls: member.peer_urls.clone(),
+            client_ur_ls: member.client_urls.clone(),
+            is_learner: false,
+        };
+        members.members.values().map(member).collect()
+    }
+
+    fn alarms(&self, kind: i32) -> Vec<AlarmMember> {
+        let machine = self.inner().machine.read();
+        machine.v3.as_ref().map(|v3| v3.alarms().list(kind)).unwrap_or_default()
+    }
+
+    fn status(&self) -> StatusResponse {
+        let status = self.handle.status();
+        let machine = self.inner().machine.read();
+        let (size, in_use, alarms) = machine.v3.as_ref().map_or((0, 0, Vec::new()), |v3| {
+            let view = v3.store().database().view().committed();
+            (view.size(), view.size_in_use(), v3.alarms().list(AlarmType::None.into()))
+        });
+        let name = |alarm: &AlarmMember| {
+            let kind = AlarmType::try_from(alarm.alarm).map_or("", |kind| kind.as_str_name());
+            format!("memberID:{} alarm:{kind} ", alarm.member_id)
+        };
+        let mut errors: Vec<String> = alarms.iter().map(name).collect();
+        if status.leader.0 == 0 {
+            errors.insert(0, Error::NoLeader.to_string());
+        }
+        StatusResponse {
+            header: None,
+            version: self.inner().level.spoken().to_owned(),
+            db_size: i64::try_from(size).unwrap_or(i64::MAX),
+            leader: status.leader.0,
+            raft_index: status.commit,
+            raft_term: status.term,
+            raft_applied_index: status.applied,
+            errors,
+            db_size_in_use: i64::try_from(in_use).unwrap_or(i64::MAX),
+            is_learner: false,
+        }
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        let reader = self.reader()?;
+        let hashed = tokio::task::spawn_blocking(move || reader.hash_kv(revision)).await;
+        let hashed = hashed.map_err(|_| Error::Stopped)?.map_err(refused)?;
+        Ok(HashKvResponse { header: None, hash: hashed.hash, compact_revision: hashed.compact_revision })
+    }
+
     fn watch(&self, _: Caller) -> Result<Watches, Error> {
         let machine = self.inner().machine.read();
         let hub = machine.v3.as_ref().ok_or(Error::NotCapable)?.watches();
@@ -318,6 +372,7 @@ fn in_log(operation: Operation) -> LogOperation {
             LogOperation::LeaseGrant(request)
         }
         Operation::LeaseRevoke(request) => LogOperation::LeaseRevoke(request),
+        Operation::Alarm(request) => LogOperation::Alarm(request),
     }
 }
 
@@ -330,7 +385,8 @@ fn answer(response: Response) -> Option<OperationResponse> {
         Response::Compaction(response) => OperationResponse::Compaction(response),
         Response::LeaseGrant(response) => OperationResponse::LeaseGrant(response),
         Response::LeaseRevoke(response) => OperationResponse::LeaseRevoke(response),
-        Response::LeaseCheckpoint(_) | Response::Alarm(_) => return None,
+        Response::Alarm(response) => OperationResponse::Alarm(response),
+        Response::LeaseCheckpoint(_) => return None,
     })
 }
 

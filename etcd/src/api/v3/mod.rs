@@ -9,10 +9,12 @@
 
 mod api;
 mod check;
+mod cluster;
 pub mod fuzz;
 mod gateway;
 mod kv;
 mod lease;
+mod maintenance;
 mod metadata;
 mod services;
 mod watch;

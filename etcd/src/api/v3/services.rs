@@ -11,8 +11,10 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use prost_reflect::DescriptorPool;
 use shared::v3::pb::DESCRIPTORS;
+use shared::v3::pb::etcdserverpb::cluster_server::ClusterServer;
 use shared::v3::pb::etcdserverpb::kv_server::KvServer;
 use shared::v3::pb::etcdserverpb::lease_server::LeaseServer;
+use shared::v3::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use tokio::sync::watch as signal;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::{Code, Status};
@@ -23,7 +25,7 @@ use tower_service::Service;
 
 use super::api::Api;
 use super::gateway::Gateway;
-use super::{RESPONSE_BYTES_MAX, Settings, watch};
+use super::{RESPONSE_BYTES_MAX, Settings, cluster, maintenance, watch};
 use crate::backend::v3::Backend;
 use crate::transport::http2::{Body, ClientInfo, Http2Service, Http2Settings};
 
@@ -108,6 +110,24 @@ impl Services {
         let lease = LeaseServer::from_arc(api.clone())
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
+        let cluster = ClusterServer::from_arc(api.clone()).max_decoding_message_size(message_bytes_max);
+        let maintenance =
+            MaintenanceServer::from_arc(api.clone()).max_decoding_message_size(message_bytes_max);
+        for (name, methods, call) in [
+            (
+                "etcdserverpb.Cluster",
+                cluster::METHODS,
+                Box::new(move |request| cluster.clone().call(request)) as Call,
+            ),
+            (
+                "etcdserverpb.Maintenance",
+                maintenance::METHODS,
+                Box::new(move |request| maintenance.clone().call(request)) as Call,
+            ),
+        ] {
+            let methods: Vec<String> = methods.iter().map(|name| (*name).to_owned()).collect();
+            self.add(name, &methods, Method::V3, call);
+        }
         let calls: [(&str, Call); 3] = [
             ("etcdserverpb.KV", Box::new(move |request| kv.clone().call(request))),
             ("etcdserverpb.Watch", Box::new(move |request| watch::call(watch.clone(), request))),
@@ -262,6 +282,11 @@ impl Services {
         let authorization = head.headers.get(http::header::AUTHORIZATION).cloned();
         self.answer_json(&head.method, head.uri.path(), authorization, body.to_bytes()).await
     }
+}
+
+/// The status for a method that exists and is not served yet.
+pub(super) fn not_yet(method: &str) -> Status {
+    Status::unimplemented(format!("etcdserver: {method} is not implemented by this server yet"))
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use shared::v3::pb::etcdserverpb::request_op::Request;
 use shared::v3::pb::etcdserverpb::response_op::Response;
 use shared::v3::pb::etcdserverpb::{
-    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest,
-    TxnResponse, WatchCreateRequest, WatchResponse, compare,
+    AlarmMember, AlarmResponse, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvResponse,
+    LeaseGrantResponse, LeaseRevokeResponse, Member, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    RequestOp, ResponseHeader, ResponseOp, StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest,
+    WatchResponse, compare,
 };
 use shared::v3::pb::mvccpb::event::EventType;
 use shared::v3::pb::mvccpb::{Event, KeyValue};
@@ -163,6 +164,7 @@ impl Store {
                 self.leases.remove(&request.id).ok_or(Error::LeaseNotFound)?;
                 OperationResponse::LeaseRevoke(LeaseRevokeResponse { header: None })
             }
+            Operation::Alarm(_) => OperationResponse::Alarm(AlarmResponse::default()),
         };
         if self.events.len() > events {
             self.revision = next;
@@ -231,6 +233,22 @@ impl Backend for StandIn {
 
     async fn leases(&self, _: &Caller) -> Result<Vec<i64>, Error> {
         Ok(self.store.lock().leases.keys().copied().collect())
+    }
+
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    fn alarms(&self, _: i32) -> Vec<AlarmMember> {
+        Vec::new()
+    }
+
+    fn status(&self) -> StatusResponse {
+        StatusResponse::default()
+    }
+
+    async fn hash_kv(&self, _: i64) -> Result<HashKvResponse, Error> {
+        Err(Error::NotCapable)
     }
 
     fn watch(&self, caller: Caller) -> Result<Watches, Error> {
