@@ -12,6 +12,7 @@ use std::time::Instant;
 
 pub use node::Unavailable;
 use node::member::{ConfigureError, MemberInfo, Membership, Progress, Status};
+use node::version::Level;
 use parking_lot::MappedRwLockReadGuard;
 use shared::error::ApiError;
 use shared::event::Event;
@@ -61,6 +62,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The state of raft at this member, at most a moment old.
     fn status(&self) -> Status;
+
+    /// The level of the cluster.
+    fn level(&self) -> Level {
+        Level::V2_3
+    }
 
     /// The id of the cluster.
     fn cluster_id(&self) -> ClusterId;

@@ -109,6 +109,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The state of this member, without a header.
     fn status(&self) -> StatusResponse;
 
+    /// Gives back what the database does not need, as far as it has not done so by itself.
+    ///
+    /// # Errors
+    /// When the server stops.
+    fn defragment(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// The hash of the keys up to a revision, 0 for the current one, without a header.
     ///
     /// # Errors

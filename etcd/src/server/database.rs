@@ -11,6 +11,7 @@ use shared::bolt::{self, Bolt, BoltError};
 use shared::disk::{Disk, DiskError, Kind};
 use shared::mvcc::db::Batch;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::node_loop::ServerMachine;
@@ -113,6 +114,8 @@ pub(super) struct Commits {
     committed: Position,
     /// The database has to reach this index soon: a snapshot at it is to be saved.
     wanted: u64,
+    /// Who waits until the database has everything.
+    waiting: Vec<oneshot::Sender<()>>,
     /// The snapshot may be saved as soon as the database has reached its index.
     save_waits: bool,
 }
@@ -124,7 +127,16 @@ impl Commits {
         outcomes: UnboundedReceiver<CommitOutcome>,
         committed: Position,
     ) -> Commits {
-        Commits { thread, outcomes, due: None, under_way: committed, committed, wanted: 0, save_waits: false }
+        Commits {
+            thread,
+            outcomes,
+            due: None,
+            under_way: committed,
+            committed,
+            wanted: 0,
+            waiting: Vec::new(),
+            save_waits: false,
+        }
     }
 
     /// Entries have been applied, or versions removed: there may be changes.
@@ -149,6 +161,22 @@ impl Commits {
         }
     }
 
+    /// Commits everything that is applied, and answers when it is done.
+    pub(super) fn commit_all(&mut self, v3: &mut V3State, done: oneshot::Sender<()>) {
+        self.waiting.push(done);
+        self.wanted = v3.position().index;
+        self.commit(v3);
+        self.answer(v3);
+    }
+
+    /// Answers those who wait, if nothing is left to be committed.
+    fn answer(&mut self, v3: &V3State) {
+        if !self.thread.is_committing && v3.pending_operations() == 0 {
+            // Whoever has left gets no answer.
+            self.waiting.drain(..).for_each(|done| drop(done.send(())));
+        }
+    }
+
     /// A snapshot of the v2 tree is taken at an index that is applied: the database has to have it before the snapshot
     /// counts.
     pub(super) fn prepare_snapshot(&mut self, index: u64, v3: &mut V3State) {
@@ -167,9 +195,13 @@ impl Commits {
         self.thread.is_committing = false;
         self.committed = self.under_way;
         let batch = v3.committed(view);
-        if self.wanted > self.committed.index || v3.pending_operations() >= COMMIT_OPERATIONS {
+        if self.wanted > self.committed.index
+            || v3.pending_operations() >= COMMIT_OPERATIONS
+            || !self.waiting.is_empty()
+        {
             self.commit(v3);
         }
+        self.answer(v3);
         let saves = self.save_waits && self.committed.index >= self.wanted;
         self.save_waits &= !saves;
         (batch, saves)

@@ -14,6 +14,7 @@ use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use shared::error::ApiError;
 use shared::event::Event;
 use shared::id::{ClusterId, MemberId};
+use shared::mvcc::KeyHash;
 use shared::store::{Store, Watcher};
 use shared::time::UnixNanos;
 use shared::v2;
@@ -135,6 +136,10 @@ pub(super) enum LoopRequest {
     Call(Call<Caller>),
     /// The lowest version of all members, `None` if one of them did not answer.
     LowestVersion(Option<Version>),
+    /// The hash of a compaction; `None` if the database could not be read for it.
+    KeepHash(Option<KeyHash>),
+    /// Commit everything that is applied to the database; answered when it is done.
+    Commit(oneshot::Sender<()>),
     /// Answered at once: shows that the loop runs.
     Ping(oneshot::Sender<()>),
 }
@@ -263,6 +268,10 @@ impl Backend for Handle {
 
     fn status(&self) -> Status {
         self.inner.status.load(self.inner.id)
+    }
+
+    fn level(&self) -> Level {
+        self.inner.level
     }
 
     fn cluster_id(&self) -> ClusterId {

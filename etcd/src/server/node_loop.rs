@@ -11,6 +11,7 @@ use node::version::SPOKEN;
 use node::{Action, End, Notice, Outcome, StateMachine as _, Unavailable};
 use shared::disk::Disk;
 use shared::event::Event;
+use shared::mvcc::Reader;
 use shared::net::Dialer;
 use shared::pb;
 use shared::store::Store;
@@ -334,6 +335,11 @@ impl<D: Disk> NodeLoop<D> {
         match request {
             LoopRequest::Call(call) => self.node.call(call, clock::moment()),
             LoopRequest::LowestVersion(lowest) => self.node.versions_known(lowest, clock::moment()),
+            LoopRequest::KeepHash(hash) => {
+                self.with_v3(|_, v3| v3.keep_hash(hash));
+                self.inner.compacted.send_modify(|rounds| *rounds += 1);
+            }
+            LoopRequest::Commit(reply) => self.with_v3(|commits, v3| commits.commit_all(v3, reply)),
             LoopRequest::Ping(reply) => drop(reply.send(())),
         }
     }
@@ -499,7 +505,7 @@ impl<D: Disk> NodeLoop<D> {
         let (mut outside_keys, mut auth_may_differ) = (false, false);
         let auth = &self.inner.auth;
         let mut answers = std::mem::take(&mut self.answers);
-        let (changes, wakeups, watchers) = {
+        let (changes, wakeups, watchers, to_hash) = {
             let mut machine = self.inner.machine.write();
             let changes = self.node.apply(committed, &mut machine, clock::both(), |applied, answered| {
                 let caller = answered.map(|answered| {
@@ -551,16 +557,17 @@ impl<D: Disk> NodeLoop<D> {
                 self.inner.auth.generation().advance();
                 machine.tree.wake_watchers();
             }
-            let mut watchers = Vec::new();
+            let (mut watchers, mut to_hash) = (Vec::new(), None);
             if let (Some(v3), Some(commits)) = (&mut machine.v3, &mut self.commits) {
                 commits.changed(v3);
                 self.is_compacting |= v3.is_compacting();
                 watchers = v3.take_wakers();
+                to_hash = v3.take_to_hash();
                 if let Some(failure) = v3.failure() {
                     return Err(Fatal::State(failure.clone()));
                 }
             }
-            (changes, machine.tree.take_wakeups(), watchers)
+            (changes, machine.tree.take_wakeups(), watchers, to_hash)
         };
         if changes.membership {
             self.members_changed();
@@ -569,6 +576,9 @@ impl<D: Disk> NodeLoop<D> {
         // auth switch, among the members and in the status.
         self.publish_status();
         answers.drain(..).for_each(Answer::send);
+        if let Some((reader, revision)) = to_hash {
+            self.hash(reader, revision);
+        }
         self.answers = answers;
         wakeups.wake();
         watchers.into_iter().for_each(Waker::wake);
@@ -678,6 +688,19 @@ impl<D: Disk> NodeLoop<D> {
             self.save_snapshot();
         }
         Ok(())
+    }
+
+    /// Hashes the keys before a compaction on the blocking pool: members compare such hashes.
+    fn hash(&self, reader: Reader<DatabaseView>, revision: i64) {
+        let requests = self.inner.loop_requests.clone();
+        tokio::task::spawn_blocking(move || {
+            let hash = reader.hash_kv(revision).map_err(|failure| {
+                log::error!("etcdserver", "cannot hash the keys before a compaction: {failure}");
+            });
+            drop(reader);
+            // The receiver is gone once the loop has ended.
+            let _ = requests.blocking_send(LoopRequest::KeepHash(hash.ok()));
+        });
     }
 
     /// Removes some versions that a compaction leaves.

@@ -142,7 +142,8 @@ impl V3Handle {
             let machine = self.inner().machine.read();
             let Some(v3) = &machine.v3 else { return Err(Error::NotCapable) };
             let database = v3.store().database();
-            let size = database.view().committed().size() + database.pending_bytes() as u64;
+            // Free pages are used again: they take no space from the keys to come.
+            let size = database.view().committed().size_in_use() + database.pending_bytes() as u64;
             (size, v3.alarms().has(AlarmType::Nospace))
         };
         if has_alarm {
@@ -179,8 +180,12 @@ impl V3Handle {
         Ok(())
     }
 
+    fn is_hashing(&self) -> bool {
+        self.inner().machine.read().v3.as_ref().is_some_and(|v3| v3.is_hashing())
+    }
+
     fn is_compacting(&self) -> bool {
-        self.inner().machine.read().v3.as_ref().is_some_and(|v3| v3.is_compacting())
+        self.inner().machine.read().v3.as_ref().is_some_and(|v3| v3.is_compacting() || v3.is_hashing())
     }
 }
 
@@ -343,7 +348,19 @@ impl Backend for V3Handle {
         }
     }
 
+    async fn defragment(&self) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        if self.inner().loop_requests.send(LoopRequest::Commit(done)).await.is_err() {
+            return Err(Error::Stopped);
+        }
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
     async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        let mut rounds = self.inner().compacted.subscribe();
+        while self.is_hashing() {
+            rounds.changed().await.map_err(|_| Error::Stopped)?;
+        }
         let reader = self.reader()?;
         let hashed = tokio::task::spawn_blocking(move || reader.hash_kv(revision)).await;
         let hashed = hashed.map_err(|_| Error::Stopped)?.map_err(refused)?;

@@ -126,7 +126,9 @@ impl<C: Committed> V3<C> {
     }
 
     fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse, Error> {
+        let before = self.store.reader();
         self.store.compact(request.revision)?;
+        self.to_hash = Some((before, request.revision));
         Ok(CompactionResponse { header: self.header() })
     }
 

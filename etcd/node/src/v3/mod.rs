@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use shared::lease::{self, Lessor};
 use shared::mvcc::db::{Batch, Bucket, Committed, Database};
-use shared::mvcc::{self, Failure, Reader, Store};
+use shared::mvcc::{self, Failure, KeyHash, Reader, Store};
 use shared::time::Moment;
 pub use shared::v3::Error;
 use shared::v3::internal::{InternalRequest, Operation};
@@ -74,6 +74,10 @@ pub struct V3<C: Committed> {
     marked: Position,
     /// The members as the buckets have them: key and JSON.
     members: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The keys before the last compaction and its revision, until their hash is asked for.
+    to_hash: Option<(Reader<C>, i64)>,
+    /// Hashes that were asked for, and are not kept yet.
+    hashing: usize,
     /// The tasks to wake once the state is readable again.
     wakers: Vec<Waker>,
     /// Why the state cannot be continued.
@@ -119,6 +123,8 @@ impl<C: Committed> V3<C> {
             position,
             marked: position,
             members,
+            to_hash: None,
+            hashing: 0,
             wakers: Vec::new(),
             failure: None,
         })
@@ -222,6 +228,27 @@ impl<C: Committed> V3<C> {
     /// Another member leads.
     pub fn demote(&mut self) {
         self.lessor.demote();
+    }
+
+    /// Takes what is to be hashed since the last compaction: the keys before it, and its revision. The hash comes back by
+    /// [`V3::keep_hash`].
+    pub fn take_to_hash(&mut self) -> Option<(Reader<C>, i64)> {
+        let taken = self.to_hash.take()?;
+        self.hashing += 1;
+        Some(taken)
+    }
+
+    /// The hash of a compaction, or `None` if the database could not be read for it.
+    pub fn keep_hash(&mut self, hash: Option<KeyHash>) {
+        self.hashing = self.hashing.saturating_sub(1);
+        if let Some(hash) = hash {
+            self.store.keep_hash(hash);
+        }
+    }
+
+    /// Whether the hash of a compaction is not kept yet.
+    pub fn is_hashing(&self) -> bool {
+        self.hashing > 0 || self.to_hash.is_some()
     }
 
     /// What a leader is to propose now: the end of leases whose time is over, and checkpoints of long ones.

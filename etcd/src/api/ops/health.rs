@@ -34,11 +34,27 @@ pub(crate) async fn answer<B: Backend>(
     }
     let is_healthy = context.backend.status().leader != MemberId(0) && log_moves(context).await;
     context.process_metrics.health_checked(is_healthy);
+    if context.backend.level().has_v3() {
+        return answer_v3(context, is_healthy, headers);
+    }
     if !is_healthy {
         return reply::text_error(headers, StatusCode::SERVICE_UNAVAILABLE, "{\"health\": \"false\"}\n");
     }
     headers.insert(CONTENT_TYPE, reply::TEXT);
     reply::answer(headers, StatusCode::OK, "{\"health\": \"true\"}")
+}
+
+/// The answer as 3.5 gives it, with the reason.
+fn answer_v3<B: Backend>(context: &Context<B>, is_healthy: bool, mut headers: HeaderMap) -> Response {
+    if is_healthy {
+        headers.insert(CONTENT_TYPE, reply::TEXT);
+        return reply::answer(headers, StatusCode::OK, "{\"health\":\"true\",\"reason\":\"\"}");
+    }
+    let body = match context.backend.status().leader {
+        MemberId(0) => "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n",
+        _ => "{\"health\":\"false\",\"reason\":\"QGET ERROR:etcdserver: request timed out\"}\n",
+    };
+    reply::text_error(headers, StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 /// Whether an entry that changes nothing is applied: it expires keys that had expired by 1970.

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use node::version::SPOKEN;
 use shared::json;
 
 use super::stats::state_name;
@@ -34,7 +33,7 @@ pub(crate) fn answer_version<B: Backend>(
     let membership = context.backend.members();
     let mut body = Vec::with_capacity(64);
     body.extend_from_slice(b"{\"etcdserver\":");
-    json::write_string(&mut body, SPOKEN.as_bytes());
+    json::write_string(&mut body, context.backend.level().spoken().as_bytes());
     body.extend_from_slice(b",\"etcdcluster\":");
     json::write_string(&mut body, membership.version.as_deref().unwrap_or("not_decided").as_bytes());
     if context.internal_version {

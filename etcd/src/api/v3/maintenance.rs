@@ -36,12 +36,14 @@ impl<B: Backend> Maintenance for Api<B> {
         Ok(Response::new(StatusResponse { header, ..self.backend.status() }))
     }
 
-    /// Free pages are used again, and the end of the file is given back, without being asked.
+    /// Free pages are used again, and the end of the file is given back, without being asked. What waits to be
+    /// committed may free some more.
     async fn defragment(
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         self.admit(request.metadata(), Learner::Refuses)?;
+        self.backend.defragment().await?;
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 

@@ -247,6 +247,10 @@ impl Backend for StandIn {
         StatusResponse::default()
     }
 
+    async fn defragment(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn hash_kv(&self, _: i64) -> Result<HashKvResponse, Error> {
         Err(Error::NotCapable)
     }
