@@ -20,6 +20,8 @@ mod request;
 mod srv;
 mod text;
 mod transport;
+#[cfg(feature = "grpc-client")]
+pub mod v3;
 mod watch;
 
 use std::fmt;

@@ -22,7 +22,7 @@ use super::files::{ClientTlsFiles, Identity, TlsFileError, read_authorities, sys
 use super::io_reason;
 use super::reloaded::Reloaded;
 use super::stream::{Encrypted, Stream};
-use super::verify::{RejectAllVerifier, ServerVerifier, recording};
+use super::verify::{AcceptAllVerifier, RejectAllVerifier, ServerVerifier, recording};
 use crate::url::{Scheme, Url};
 
 /// TCP keep-alive: a host that vanished is noticed after `IDLE + RETRIES · INTERVAL`.
@@ -55,7 +55,17 @@ pub(super) struct ClientTlsConfig {
     /// `None`: the system's, read at the first connection.
     roots: Option<RootCertStore>,
     accept_common_name: bool,
+    options: TlsOptions,
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+/// How TLS connections are made, apart from the files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Whether to negotiate HTTP/2 (ALPN `h2`), which gRPC needs.
+    pub http2: bool,
+    /// Whether to connect to servers whose certificates are not valid.
+    pub accept_any_server: bool,
 }
 
 /// Where to connect.
@@ -164,10 +174,18 @@ impl Dialer {
     /// # Errors
     /// When a file cannot be used, or one of certificate and key is missing.
     pub fn new(files: &ClientTlsFiles) -> Result<Dialer, TlsFileError> {
+        Dialer::with_options(files, TlsOptions::default())
+    }
+
+    /// As [`Dialer::new`], with options.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or one of certificate and key is missing.
+    pub fn with_options(files: &ClientTlsFiles, options: TlsOptions) -> Result<Dialer, TlsFileError> {
         let paths: Vec<PathBuf> = files.cert.iter().chain(&files.key).chain(&files.ca).cloned().collect();
         let watched = Reloaded::new(paths, {
             let files = files.clone();
-            move || ClientTlsConfig::read(&files)
+            move || ClientTlsConfig::read(&files, options)
         })?;
         Ok(Dialer { tls: Some(Arc::new(Tls { watched })) })
     }
@@ -230,13 +248,13 @@ impl Tls {
 }
 
 impl ClientTlsConfig {
-    fn read(files: &ClientTlsFiles) -> Result<ClientTlsConfig, TlsFileError> {
+    fn read(files: &ClientTlsFiles, options: TlsOptions) -> Result<ClientTlsConfig, TlsFileError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let own = Identity::read(files.cert.as_deref(), files.key.as_deref(), false, &provider)?;
         let roots = read_authorities(&files.ca)?;
         let accept_common_name = files.accept_common_name;
         let side = Arc::new(LocalSide { role: files.role, dialled: true, own });
-        Ok(ClientTlsConfig { provider, side, roots, accept_common_name, config: OnceLock::new() })
+        Ok(ClientTlsConfig { provider, side, roots, accept_common_name, options, config: OnceLock::new() })
     }
 
     pub(super) fn side(&self) -> Arc<LocalSide> {
@@ -251,24 +269,34 @@ impl ClientTlsConfig {
     fn build(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?;
-        let roots = self.roots.clone().unwrap_or_else(system_authorities);
-        // The library's own verifier needs at least one authority.
-        let inner: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
-            Arc::new(RejectAllVerifier(self.provider.clone()))
-        } else {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-                .build()
-                .map_err(|error| rustls::Error::General(error.to_string()))?
-        };
-        let check = ServerVerifier { inner, accept_common_name: self.accept_common_name };
+        let check = ServerVerifier { inner: self.verifier()?, accept_common_name: self.accept_common_name };
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(check));
-        Ok(Arc::new(match &self.side.own {
+        let mut config = match &self.side.own {
             Some(own) => {
                 let resolver = SingleCertAndKey::from(own.key.clone());
                 builder.with_client_cert_resolver(Arc::new(resolver) as Arc<dyn ResolvesClientCert>)
             }
             None => builder.with_no_client_auth(),
-        }))
+        };
+        if self.options.http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        Ok(Arc::new(config))
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+        if self.options.accept_any_server {
+            return Ok(Arc::new(AcceptAllVerifier(self.provider.clone())));
+        }
+        let roots = self.roots.clone().unwrap_or_else(system_authorities);
+        // The library's own verifier needs at least one authority.
+        if roots.is_empty() {
+            return Ok(Arc::new(RejectAllVerifier(self.provider.clone())));
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(verifier)
     }
 }
 

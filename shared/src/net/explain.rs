@@ -190,11 +190,15 @@ impl LocalSide {
                 }
                 text + ": make one whose subjectAltName has this address"
             }
-            Some(fields) if fields.common_name_is(host) && self.role != Role::Outside => format!(
-                "certificate is not valid for {host}: it has no subjectAltName, and its common name alone does not \
+            Some(fields)
+                if fields.common_name_is(host) && !matches!(self.role, Role::Outside | Role::V3Tool) =>
+            {
+                format!(
+                    "certificate is not valid for {host}: it has no subjectAltName, and its common name alone does not \
                  count: make one with subjectAltName, or see {}",
-                self.role.common_name_flag()
-            ),
+                    self.role.common_name_flag()
+                )
+            }
             _ if names.is_empty() => format!(
                 "certificate is not valid for {host}: it has no subjectAltName: make one with this name in it"
             ),

@@ -22,6 +22,8 @@ pub enum Role {
     /// A client of a cluster.
     #[default]
     Tool,
+    /// A client of the v3 API, whose flags have other names.
+    V3Tool,
     /// A server's requests to hosts that are not members, without own certificates.
     Outside,
     /// A server's connections with its clients.
@@ -34,6 +36,7 @@ impl Role {
     pub(super) fn cert_flag(self) -> &'static str {
         match self {
             Role::Tool | Role::Outside => "--cert-file",
+            Role::V3Tool => "--cert",
             Role::Clients => "-cert-file",
             Role::Peers => "-peer-cert-file",
         }
@@ -42,6 +45,7 @@ impl Role {
     pub(super) fn key_flag(self) -> &'static str {
         match self {
             Role::Tool | Role::Outside => "--key-file",
+            Role::V3Tool => "--key",
             Role::Clients => "-key-file",
             Role::Peers => "-peer-key-file",
         }
@@ -50,6 +54,7 @@ impl Role {
     pub(super) fn ca_flag(self) -> &'static str {
         match self {
             Role::Tool => "--ca-file",
+            Role::V3Tool => "--cacert",
             Role::Outside => "the system's authorities",
             Role::Clients => "-trusted-ca-file",
             Role::Peers => "-peer-trusted-ca-file",
@@ -60,14 +65,14 @@ impl Role {
     pub(super) fn common_name_flag(self) -> &'static str {
         match self {
             Role::Tool => "--tls-accept-common-name",
-            Role::Outside | Role::Clients | Role::Peers => "-tls-accept-common-name",
+            Role::V3Tool | Role::Outside | Role::Clients | Role::Peers => "-tls-accept-common-name",
         }
     }
 
     /// The noun for the dialling side.
     pub(super) fn whom(self) -> &'static str {
         match self {
-            Role::Tool | Role::Outside | Role::Clients => "client",
+            Role::Tool | Role::V3Tool | Role::Outside | Role::Clients => "client",
             Role::Peers => "peer",
         }
     }

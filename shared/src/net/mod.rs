@@ -16,7 +16,7 @@ mod stream;
 mod verify;
 
 pub use accept::{AcceptError, Acceptor};
-pub use dial::{DialError, Dialer, Target};
+pub use dial::{DialError, Dialer, Target, TlsOptions};
 pub use explain::{TlsCause, TlsFailure};
 pub use files::{ClientTlsFiles, Role, ServerTlsFiles, TlsFileError};
 pub use http::{HttpAnswer, HttpClient, HttpError, HttpOptions, HttpRequest, Proxy};
