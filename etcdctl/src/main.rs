@@ -16,6 +16,7 @@ mod password;
 mod session;
 mod settings;
 mod suggest;
+mod v3;
 
 use std::env;
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::v3::choice::{self, Choice};
+use crate::v3::probe;
 
 /// The version that `--version` prints, for scripts.
 const VERSION: &str = "2.3.8";
@@ -34,8 +37,19 @@ const VERSION: &str = "2.3.8";
 fn main() -> ExitCode {
     shared::disk::report_size_limit();
     let mut out = Output::new();
+    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    let api = env::var_os("ETCDCTL_API");
+    let variables = env::vars_os().map(|(name, _)| name);
+    let is_v3 = match choice::choose(&words, api.as_deref(), variables) {
+        Choice::V2 => false,
+        Choice::V3 => true,
+        Choice::Either => is_v3_by_cluster(&words),
+    };
+    if is_v3 {
+        return v3::main(words, &mut out);
+    }
     let mut hints = Vec::new();
-    let done = run(env::args_os().skip(1).collect(), &mut out, &mut hints).and_then(|()| out.flush());
+    let done = run(words, &mut out, &mut hints).and_then(|()| out.flush());
     let Err(error) = done else { return ExitCode::SUCCESS };
     let status = exit_status(&error);
     // If the error cannot be printed, the exit status remains.
@@ -44,6 +58,22 @@ fn main() -> ExitCode {
         output::note(&format!("{hint}\n"));
     }
     ExitCode::from(status)
+}
+
+/// Asks the cluster which API a command is for that both have.
+fn is_v3_by_cluster(words: &[OsString]) -> bool {
+    // What version 2 cannot read, such as a global flag behind the command, is of version 3.
+    let Ok(Invocation::Run(cli)) = command_line::read(words.to_vec()) else { return true };
+    let settings = Settings::new(cli.global);
+    if settings.discovery.is_some() {
+        return false;
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return false;
+    };
+    let choice = runtime.block_on(probe::probe(&settings));
+    runtime.shutdown_background();
+    choice == Choice::V3
 }
 
 /// Runs the command line. On a failure, adds hints to `hints`.

@@ -84,6 +84,12 @@ impl Output {
         self.unless_reader_left(written)
     }
 
+    /// Prints bytes on standard output.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        let written = self.stdout.write_all(bytes);
+        self.unless_reader_left(written)
+    }
+
     /// Prints an answer of the keys API.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ fn event(index: u64, value: &str) -> String {
 
 fn etcdctl(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etcdctl"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
+    command.args(arguments).env_clear().env("ETCDCTL_API", "2").stdin(Stdio::null());
     command
 }
 
@@ -271,4 +271,21 @@ fn a_replacement_that_fails_half_way_says_how_to_finish_it() {
     assert!(text(&output.stderr).contains("nothing was changed"), "{}", text(&output.stderr));
     let asked: Vec<String> = requests.iter().flat_map(|requests| requests.try_iter()).collect();
     assert!(!asked.iter().any(|line| line.starts_with("DELETE")), "{asked:?}");
+}
+
+#[test]
+fn the_cluster_decides_about_what_both_apis_have() {
+    let (address, requests) = member(|line| match line {
+        "GET /version" => Some(r#"{"etcdserver":"2.3.8","etcdcluster":"2.3.0"}"#.to_owned()),
+        _ => None,
+    });
+    let endpoint = format!("--endpoints=http://{address}");
+    let output = etcdctl(&[&endpoint, "--no-sync", "get", "/k"]).env_remove("ETCDCTL_API").output().unwrap();
+    // A flag of version 2 alone decides without a question.
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(requests.recv().unwrap(), "GET /v2/keys/k?quorum=false&recursive=false&sorted=false");
+    while requests.try_recv().is_ok() {}
+    etcdctl(&[&endpoint, "get", "/k"]).env_remove("ETCDCTL_API").output().unwrap();
+    assert_eq!(requests.recv().unwrap(), "GET /version");
+    assert_eq!(requests.recv().unwrap(), "GET /v2/members");
 }
