@@ -182,6 +182,7 @@ pub(crate) enum Action {
     MemberList,
     MemberPromote,
     SnapshotSave,
+    SnapshotStatus,
     MakeMirror,
     CheckPerf,
     CheckDataScale,

@@ -4,7 +4,7 @@ use std::num::IntErrorKind;
 
 use shared::quote::quote;
 
-use crate::go_values;
+use shared::go_values;
 
 /// Why a text is not a number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,9 +13,9 @@ use super::failure::Failure;
 use super::print::Format;
 use super::table::GLOBAL;
 use super::words::{self, Line};
-use crate::go_values;
 use crate::output::Output;
 use crate::password;
+use shared::go_values;
 
 /// The settings of a command that talks to a cluster.
 #[derive(Debug)]

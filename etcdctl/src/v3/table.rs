@@ -240,7 +240,13 @@ const COMMANDS: &[Command] = &[
             "<filename>",
             "Stores an etcd node backend snapshot to a given file",
             Action::SnapshotSave,
-        )],
+        ), Command::new(
+            "status",
+            "<filename>",
+            "[deprecated] Gets backend snapshot status of a given file",
+            Action::SnapshotStatus,
+        )
+        .description(SNAPSHOT_STATUS)],
     ),
     Command::new(
         "make-mirror",
@@ -456,6 +462,12 @@ const STATUS: &str = "\
 When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.
 The items in the lists are endpoint, ID, version, db size, is leader, is learner, raft term, raft index, raft applied \
 index, errors.";
+
+const SNAPSHOT_STATUS: &str = "\
+When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.
+The items in the lists are hash, revision, total keys, total size.
+
+Moved to 'etcdctl snapshot status ...'";
 
 const MEMBER_LIST: &str = "\
 When --write-out is set to simple, this command prints out comma-separated member lists for each endpoint.

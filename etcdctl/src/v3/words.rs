@@ -13,7 +13,7 @@ use super::definition::{Command, Flag, HELP, Kind};
 use super::failure::Failure;
 use super::table::{GLOBAL, ROOT};
 use super::{help, numbers};
-use crate::go_values;
+use shared::go_values;
 
 /// The greatest distance of a word to a command that is suggested for it.
 const DISTANCE_MAX: usize = 2;

@@ -277,7 +277,7 @@ fn status_fields(endpoint: &str, answer: &StatusResponse, out: &mut Vec<u8>) {
 }
 
 /// A size in decimal units with two digits: `20 kB`, `1.2 MB`.
-fn human_size(bytes: i64) -> String {
+pub(super) fn human_size(bytes: i64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let bytes = bytes.max(0);
     if bytes < 10 {

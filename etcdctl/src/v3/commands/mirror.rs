@@ -19,9 +19,9 @@ use super::super::failure::Failure;
 use super::super::run::{Run, Session};
 use super::super::words::Line;
 use super::range;
-use crate::go_values;
 use crate::output::Output;
 use crate::password;
+use shared::go_values;
 
 /// Keys that are read at once.
 const PAGE_KEYS: i64 = 1000;

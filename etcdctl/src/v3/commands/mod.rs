@@ -11,6 +11,7 @@ mod member;
 mod mirror;
 mod range;
 mod snapshot;
+mod snapshot_status;
 mod txn;
 mod txn_grammar;
 mod users;
@@ -52,6 +53,7 @@ pub(crate) async fn run(action: Action, run: Run<'_>) -> Result<(), Failure> {
         Action::CheckPerf => check::perf(run).await,
         Action::CheckDataScale => check::data_scale(run).await,
         Action::MakeMirror => mirror::make(run).await,
+        Action::SnapshotStatus => snapshot_status::status(run).await,
         Action::SnapshotSave => snapshot::save(run).await,
         Action::AuthEnable => access::enable(run).await,
         Action::AuthDisable => access::disable(run).await,
