@@ -91,3 +91,49 @@ fn aligned(rows: &[(String, &str)], indent: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: &[&str]) -> String {
+        let mut path: Vec<&'static Command> = Vec::new();
+        for name in names {
+            let above = path.last().copied().unwrap_or(&ROOT);
+            path.push(above.find(name).unwrap());
+        }
+        text(&path)
+    }
+
+    #[test]
+    fn columns_are_aligned_with_tabs() {
+        let help = of(&["lease"]);
+        let own = help.split("GLOBAL OPTIONS:\n").next().unwrap();
+        assert_eq!(
+            own,
+            "NAME:\n\tlease - Lease related commands\n\nUSAGE:\n\tetcdctl lease <subcommand> [flags]\n\n\
+             API VERSION:\n\t3.5\n\n\nCOMMANDS:\n\tgrant\t\tCreates leases\n\tkeep-alive\tKeeps leases alive (renew)\n\
+             \tlist\t\tList all active leases\n\trevoke\t\tRevokes leases\n\ttimetolive\tGet lease information\n\n\
+             OPTIONS:\n  -h, --help[=false]\thelp for lease\n\n"
+        );
+        assert!(help.contains("  -w, --write-out=\"simple\"\t\t\tset the output format"), "{help}");
+        assert!(help.contains("      --endpoints=[127.0.0.1:2379]\t\tgRPC endpoints\n"), "{help}");
+    }
+
+    #[test]
+    fn flags_of_a_group_are_global_to_its_commands() {
+        let help = of(&["endpoint", "health"]);
+        let (own, global) = help.split_once("GLOBAL OPTIONS:\n").unwrap();
+        assert!(!own.contains("--cluster") && global.contains("--cluster[=false]"), "{help}");
+    }
+
+    #[test]
+    fn the_program_lists_the_ends_of_all_paths() {
+        let help = of(&[]);
+        for line in
+            ["\tmember list\t\tLists all members", "\tcompletion powershell\tGenerate", "\tput\t\t\tPuts"]
+        {
+            assert!(help.contains(line), "{line}\n{help}");
+        }
+    }
+}

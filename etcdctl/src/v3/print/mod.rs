@@ -147,3 +147,71 @@ impl KeyStyle {
         out.push(b'\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::v3::pb::etcdserverpb::{LeaseGrantResponse, RangeResponse, ResponseHeader, WatchResponse};
+    use shared::v3::pb::mvccpb::Event;
+
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn answer() -> RangeResponse {
+        let header = ResponseHeader { cluster_id: 7, member_id: 8, revision: 9, raft_term: 2 };
+        let kv = KeyValue {
+            key: "foo".into(),
+            create_revision: 2,
+            mod_revision: 3,
+            version: 2,
+            value: "b\"\n".into(),
+            lease: 0,
+        };
+        RangeResponse { header: Some(header), kvs: vec![kv], more: false, count: 1 }
+    }
+
+    #[test]
+    fn json_leaves_out_what_is_empty() {
+        let header = r#"{"cluster_id":7,"member_id":8,"revision":9,"raft_term":2}"#;
+        let kv = r#"{"key":"Zm9v","create_revision":2,"mod_revision":3,"version":2,"value":"YiIK"}"#;
+        let range = text(|out| json::write(&answer(), out));
+        assert_eq!(range, format!("{{\"header\":{header},\"kvs\":[{kv}],\"count\":1}}"));
+        let grant = LeaseGrantResponse { header: answer().header, id: 5, ttl: 60, error: String::new() };
+        let grant = text(|out| json::write(&grant, out));
+        assert_eq!(grant, format!("{},\"ID\":5,\"TTL\":60,\"Error\":\"\"}}", header.trim_end_matches('}')));
+        let event = Event { r#type: 1, kv: answer().kvs.pop(), prev_kv: None };
+        let watch =
+            WatchResponse { header: answer().header, events: vec![event], ..WatchResponse::default() };
+        assert_eq!(
+            text(|out| json::write(&watch, out)),
+            format!(
+                "{{\"Header\":{header},\"Events\":[{{\"type\":1,\"kv\":{kv}}}],\"CompactRevision\":0,\
+                 \"Canceled\":false,\"Created\":false}}"
+            )
+        );
+    }
+
+    #[test]
+    fn fields_are_quoted_and_all_there() {
+        let fields = text(|out| assert!(answer().fields(out)));
+        assert_eq!(
+            fields,
+            "\"ClusterID\" : 7\n\"MemberID\" : 8\n\"Revision\" : 9\n\"RaftTerm\" : 2\n\"Key\" : \"foo\"\n\
+             \"CreateRevision\" : 2\n\"ModRevision\" : 3\n\"Version\" : 2\n\"Value\" : \"b\\\"\\n\"\n\"Lease\" : 0\n\
+             \"More\" : false\n\"Count\" : 1\n"
+        );
+    }
+
+    #[test]
+    fn simple_output_may_be_hexadecimal_or_values_alone() {
+        let kv = answer().kvs.remove(0);
+        let simple = |hex, values_only| text(|out| KeyStyle { hex, values_only }.write(&kv, out));
+        assert_eq!(simple(false, false), "foo\nb\"\n\n");
+        assert_eq!(simple(true, false), "\\x66\\x6f\\x6f\n\\x62\\x22\\x0a\n");
+        assert_eq!(simple(false, true), "b\"\n\n");
+    }
+}
