@@ -123,7 +123,7 @@ impl Meta {
             return Err(MetaDamage::Checksum);
         }
         let page_size = u32_at(meta, 8);
-        if !page_size.is_power_of_two() || !(PAGE_BYTES_LEAST..=PAGE_BYTES_MOST).contains(&page_size) {
+        if !is_page_size(page_size) {
             return Err(MetaDamage::PageSize(page_size));
         }
         Ok(Meta {
@@ -189,6 +189,11 @@ impl Meta {
             [Err(first), Err(second)] => Err([first, second]),
         }
     }
+}
+
+/// Whether a file can have pages of so many bytes.
+pub(super) fn is_page_size(bytes: u32) -> bool {
+    bytes.is_power_of_two() && (PAGE_BYTES_LEAST..=PAGE_BYTES_MOST).contains(&bytes)
 }
 
 fn fnv_1a(bytes: &[u8]) -> u64 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::changes::Changes;
 use super::edit::{Edit, Edited, Editor, NewPage};
 use super::error::{BoltError, Damage, MetaDamage};
+use super::format;
 use super::format::{
     BUCKET_FLAG, BucketHeader, FREE_LIST, HEADER_BYTES, META_BYTES, METAS_BYTES_MOST, Meta, NO_FREE_LIST,
     PAGE_BYTES, Page, size, u64_at,
@@ -29,6 +30,8 @@ const SURPLUS_BYTES_LEAST: u64 = 1024 * 1024;
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
+    /// The page size of a new file, in bytes: a power of two from 1024 to 65536. An existing one keeps its own.
+    pub page_bytes: u32,
     /// The size of the page cache, in bytes.
     pub cache_bytes: usize,
     /// The file is cut off when at least so many bytes at its end are free, and an eighth of it.
@@ -37,7 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 8 * 1024 * 1024, surplus_bytes: SURPLUS_BYTES_LEAST }
+        Options { page_bytes: PAGE_BYTES, cache_bytes: 8 * 1024 * 1024, surplus_bytes: SURPLUS_BYTES_LEAST }
     }
 }
 
@@ -174,15 +177,20 @@ impl<D: Disk> Bolt<D> {
     ///
     /// # Errors
     /// [`BoltError::Exists`] if there is a file; those of the disk.
+    ///
+    /// # Panics
+    /// If the page size of the options is not possible.
     pub fn create(disk: &D, path: &Path, options: Options) -> Result<Bolt<D>, BoltError> {
         if disk.kind(path)?.is_some() {
             return Err(BoltError::Exists(path.to_owned()));
         }
+        let page_bytes = options.page_bytes;
+        assert!(format::is_page_size(page_bytes), "pages of {page_bytes} bytes");
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         let mut file = disk.open(&temporary, Open::Create)?;
-        file.append(&empty_file())?;
+        file.append(&empty_file(page_bytes))?;
         file.sync()?;
         drop(file);
         disk.rename(&temporary, path)?;
@@ -401,20 +409,13 @@ fn edit(editor: &mut Editor<'_>, view: &View, changes: &Changes) -> Result<u64, 
 }
 
 /// The pages of a file without buckets: two metas and the root.
-fn empty_file() -> Vec<u8> {
-    let meta = Meta {
-        page_size: PAGE_BYTES,
-        flags: 0,
-        root: 2,
-        sequence: 0,
-        free_list: NO_FREE_LIST,
-        high_water: 3,
-        txid: 0,
-    };
+fn empty_file(page_size: u32) -> Vec<u8> {
+    let meta =
+        Meta { page_size, flags: 0, root: 2, sequence: 0, free_list: NO_FREE_LIST, high_water: 3, txid: 0 };
     let mut bytes = meta.encode(0);
     bytes.extend(Meta { txid: 1, ..meta }.encode(1));
-    bytes.extend(node::encode_leaf(2, &[], size(PAGE_BYTES)));
-    bytes.resize(3 * size(PAGE_BYTES), 0);
+    bytes.extend(node::encode_leaf(2, &[], size(page_size)));
+    bytes.resize(3 * size(page_size), 0);
     bytes
 }
 

@@ -11,7 +11,10 @@ use shared::disk::Disk;
 pub(crate) type Content = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// The file is cut off as soon as it can be, so that tests need no large ones.
-pub(crate) const SMALL: Options = Options { cache_bytes: 256 * 1024, surplus_bytes: 1 };
+pub(crate) const SMALL: Options = Options { page_bytes: 4096, cache_bytes: 256 * 1024, surplus_bytes: 1 };
+
+/// The same with the smallest pages.
+pub(crate) const TINY: Options = Options { page_bytes: 1024, ..SMALL };
 
 pub(crate) fn path() -> &'static Path {
     Path::new("/data/db")

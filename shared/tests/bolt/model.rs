@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use shared::bolt::{Bolt, View, check};
 use shared::disk::SimDisk;
 
-use crate::common::{Content, Random, SMALL, apply, assert_sound, content, path};
+use crate::common::{Content, Random, SMALL, TINY, apply, assert_sound, content, path};
 
 fn new_file(seed: u64) -> (SimDisk, Bolt<SimDisk>) {
     let disk = SimDisk::new(seed);
     shared::disk::Disk::create_dir_all(&disk, path().parent().unwrap()).unwrap();
-    let bolt = Bolt::create(&disk, path(), SMALL).unwrap();
+    let options = if seed % 2 == 0 { TINY } else { SMALL };
+    let bolt = Bolt::create(&disk, path(), options).unwrap();
     (disk, bolt)
 }
 
@@ -74,7 +75,7 @@ fn compare_copy(view: &View, model: &Content) {
     // Also when the newest meta page is bad, and after another commit.
     for slot in 0..2 {
         let mut bytes = bytes.clone();
-        bytes[slot * 4096 + 70] ^= 1;
+        bytes[slot * view.page_size() + 70] ^= 1;
         disk.plant(path(), &bytes).unwrap();
         assert_eq!(&content(&shared::bolt::read(&disk, path(), 0).unwrap()).unwrap(), model);
     }
@@ -103,8 +104,9 @@ fn run(seed: u64, commits: usize) {
         let report = check(&disk, path()).unwrap();
         assert!(report.is_sound(), "{:?}", report.findings);
         let view = bolt.view();
-        assert_eq!(view.size_in_use(), (report.high_water - report.free_pages) * 4096);
-        assert_eq!((report.txid, report.high_water * 4096), (view.txid(), view.size()));
+        let size = u64::from(report.page_size);
+        assert_eq!(view.size_in_use(), (report.high_water - report.free_pages) * size);
+        assert_eq!((report.txid, report.high_water * size), (view.txid(), view.size()));
         match random.below(12) {
             0..=2 => held.push((view, model.clone())),
             3..=5 if !held.is_empty() => {

@@ -77,6 +77,12 @@ impl SimDisk {
         SimDisk { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
+    /// From now on a crash keeps any of the sectors that were written since the last sync, not only a prefix: as a disk
+    /// that writes back in an order of its own.
+    pub fn reorder_writes(&self) {
+        self.state.lock().reorders = true;
+    }
+
     /// Makes an operation fail, once.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().faults.push(fault);

@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) life: u64,
     pub(super) handles: u64,
     pub(super) rng: u64,
+    /// Whether a crash keeps any of the sectors written since the last sync, and not only a prefix.
+    pub(super) reorders: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl State {
             life: 0,
             handles: 0,
             rng: seed,
+            reorders: false,
         }
     }
 
@@ -213,13 +216,10 @@ impl State {
                 }
             };
             let mut durable = std::mem::take(&mut self.file_node_mut(node).durable);
-            let whole = self.up_to(changes.len());
-            for (i, change) in changes.into_iter().enumerate().take(whole + 1) {
-                match change {
-                    change if i < whole => apply(&mut durable, &change),
-                    Change::Write { offset, bytes } => self.tear(&mut durable, offset, &bytes),
-                    Change::Truncate { .. } => {}
-                }
+            if self.reorders {
+                self.keep_any(&mut durable, changes);
+            } else {
+                self.keep_prefix(&mut durable, changes);
             }
             let file = self.file_node_mut(node);
             file.now.clone_from(&durable);
@@ -228,6 +228,42 @@ impl State {
         self.faults.clear();
         self.power = None;
         self.life += 1;
+    }
+
+    fn keep_prefix(&mut self, durable: &mut Vec<u8>, changes: Vec<Change>) {
+        let whole = self.up_to(changes.len());
+        for (i, change) in changes.into_iter().enumerate().take(whole + 1) {
+            match change {
+                change if i < whole => apply(durable, &change),
+                Change::Write { offset, bytes } => self.tear(durable, offset, &bytes),
+                Change::Truncate { .. } => {}
+            }
+        }
+    }
+
+    /// Keeps any of the sectors that were written, in whole.
+    fn keep_any(&mut self, durable: &mut Vec<u8>, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Write { mut offset, bytes } => {
+                    let mut rest = &bytes[..];
+                    while !rest.is_empty() {
+                        let sector = usize::try_from(SECTOR_BYTES - offset as u64 % SECTOR_BYTES);
+                        let (part, later) = rest.split_at(rest.len().min(sector.unwrap_or(usize::MAX)));
+                        if self.up_to(1) == 0 {
+                            apply(durable, &Change::Write { offset, bytes: part.to_vec() });
+                        }
+                        offset += part.len();
+                        rest = later;
+                    }
+                }
+                Change::Truncate { .. } => {
+                    if self.up_to(1) == 0 {
+                        apply(durable, &change);
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps a part of the write that was under way.
