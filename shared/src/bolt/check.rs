@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::error::{BoltError, Damage, MetaDamage};
 use super::format::{BucketHeader, DEPTH_MAX, Meta, NO_FREE_LIST, Page};
 use super::free::{PageSet, Run};
+use super::node::CHILDREN_LEAST;
 use super::pages::Pages;
 use super::view::Root;
 use super::writer::{Opened, free_list, open_pages};
@@ -183,6 +184,9 @@ impl Check<'_> {
                 } else if path.len() == DEPTH_MAX {
                     self.find(id, Damage::Depth(DEPTH_MAX));
                 } else if self.is_ordered(id, &page, from.as_ref(), end.as_ref()) {
+                    if page.count() < CHILDREN_LEAST && !path.is_empty() {
+                        self.find(id, Damage::OneChild);
+                    }
                     path.push(Level { id, page, next: 0, end });
                 }
             }

@@ -240,6 +240,10 @@ impl<'a> Editor<'a> {
                     let right = self.take(right.to)?;
                     let mut merged = self.take(std::mem::replace(&mut children[left].to, To::Page(0)))?;
                     merged.extend(right).map_err(|damage| self.damaged(id, damage))?;
+                    // A child that was alone in its parent has neighbours now.
+                    if let Elements::Branch(children) = &mut merged.elements {
+                        self.merge_small(children)?;
+                    }
                     children[left].to = To::Node(Box::new(merged));
                     i = left;
                 }
@@ -249,7 +253,8 @@ impl<'a> Editor<'a> {
         Ok(children.len() < len)
     }
 
-    /// The child before or after `i` that has no more than a page: a large value is not moved for a small one.
+    /// The child before or after `i` that has no more than a page: a large value is not moved for a small one. A branch
+    /// that has too few children is merged with any other.
     fn neighbour(&self, children: &[Child], i: usize) -> Result<Option<usize>, BoltError> {
         for at in [i.checked_sub(1), Some(i + 1)].into_iter().flatten() {
             let size = match children.get(at).map(|child| &child.to) {
@@ -257,7 +262,8 @@ impl<'a> Editor<'a> {
                 Some(To::Node(node)) => node.size(),
                 Some(To::Page(id)) => self.pages.page(*id, self.high_water)?.len(),
             };
-            if size <= self.pages.page_size() {
+            let must = matches!(&children[i].to, To::Node(node) if node.has_too_few());
+            if must || size <= self.pages.page_size() {
                 return Ok(Some(at));
             }
         }

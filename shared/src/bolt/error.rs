@@ -59,6 +59,9 @@ pub enum Damage {
     /// A page below the root of a bucket has no elements.
     #[error("no elements")]
     Empty,
+    /// A branch below the root of a bucket has one child only: bbolt stops when it changes such a tree.
+    #[error("a branch with one child")]
+    OneChild,
     /// The tree is deeper than any real one.
     #[error("more than {0} levels")]
     Depth(usize),

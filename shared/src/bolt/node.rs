@@ -9,8 +9,8 @@ use super::format::{BRANCH, BUCKET_FLAG, ELEMENT_BYTES, HEADER_BYTES, Header, LE
 const FILL: usize = 50;
 /// The same where keys are only added at the end: the pages before it will not grow any more.
 const FILL_APPENDED: usize = 90;
-/// The fewest children of a branch after a split: with fewer the tree would not get narrower.
-const CHILDREN_LEAST: usize = 2;
+/// The fewest children of a branch below the root: bbolt stops with a failed assertion when it finds fewer.
+pub(super) const CHILDREN_LEAST: usize = 2;
 
 /// An element of a leaf.
 #[derive(Debug, Clone)]
@@ -84,10 +84,14 @@ impl Node {
             }
     }
 
+    /// Whether it is a branch with fewer children than bbolt can work with below the root.
+    pub(super) fn has_too_few(&self) -> bool {
+        matches!(&self.elements, Elements::Branch(children) if children.len() < CHILDREN_LEAST)
+    }
+
     /// Whether removals have left so little that it is to be merged with a neighbour.
     pub(super) fn is_too_small(&self, page_size: usize) -> bool {
-        let too_few = matches!(&self.elements, Elements::Branch(children) if children.len() < CHILDREN_LEAST);
-        self.shrunk && (too_few || self.size() < page_size / 4)
+        self.has_too_few() || self.shrunk && self.size() < page_size / 4
     }
 
     /// Whether the tree may stand in the value of its bucket.
