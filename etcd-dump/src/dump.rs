@@ -14,7 +14,7 @@ use crate::dump_flags::{DumpOptions, View};
 use crate::member_state::rebuild;
 use crate::output::UntilReaderLeaves;
 use crate::paths::{MemberFiles, is_dir, not_a_directory};
-use crate::{members, old, raft_log, tree, verify};
+use crate::{bolt, members, old, raft_log, tree, verify};
 
 /// Size of the output buffer.
 const OUT_BYTES: usize = 256 * 1024;
@@ -30,7 +30,7 @@ pub(crate) enum DataDir {
 
 pub(crate) fn run(line: &CommandLine) -> Result<ExitCode> {
     let options = DumpOptions::new(line)?;
-    if options.view == View::Verify {
+    if matches!(options.view, View::Verify | View::Bolt) {
         let mut out = BufWriter::with_capacity(OUT_BYTES, UntilReaderLeaves(io::stdout().lock()));
         let verdict = show(&options, &mut out);
         out.flush()?;
@@ -48,6 +48,9 @@ pub(crate) fn run(line: &CommandLine) -> Result<ExitCode> {
 fn show(options: &DumpOptions, out: &mut impl Write) -> Result<ExitCode> {
     let to = (options.to < u64::MAX).then_some(options.to);
     let (format, lengths) = (options.format, options.lengths);
+    if options.view == View::Bolt {
+        return Ok(status(bolt::show(&options.data_dir, format, out)?));
+    }
     match (detect(&options.data_dir, options.wal_dir.as_deref(), options.old)?, options.view) {
         (DataDir::Member(files), View::Log) => raft_log::dump(&files, options, out)?,
         (DataDir::Old(dir), View::Log) => old::dump(&dir, options, out)?,
@@ -64,6 +67,7 @@ fn show(options: &DumpOptions, out: &mut impl Write) -> Result<ExitCode> {
             missing.map_or(Ok(()), Err)?;
         }
         (DataDir::Member(files), View::Verify) => return Ok(status(verify::member(&files, format, out)?)),
+        (_, View::Bolt) => unreachable!("a file is no directory"),
         (DataDir::Old(dir), View::Verify) => return Ok(status(old::verify(&dir, format, out)?)),
     }
     Ok(ExitCode::SUCCESS)

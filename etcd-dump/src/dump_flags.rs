@@ -44,6 +44,20 @@ pub(crate) enum View {
     Store,
     /// The result of checking the files.
     Verify,
+    /// The buckets and pages of a bolt file, which stands in place of the directory.
+    Bolt,
+}
+
+impl View {
+    /// The flag that asks for it.
+    fn flag(self) -> &'static str {
+        match self {
+            View::Log => "index",
+            View::Store => "store",
+            View::Verify => "verify",
+            View::Bolt => "bolt",
+        }
+    }
 }
 
 /// The output format.
@@ -130,6 +144,18 @@ pub(crate) const COMMAND: Command = Command {
                 ],
             },
             Group {
+                title: "the database of 3.x",
+                remark: "",
+                hidden: false,
+                flags: &[Flag::text(
+                    "bolt",
+                    "",
+                    "Check this bolt file (member/snap/db, or a copy) instead of a directory: its buckets with their \
+                     keys and bytes, its pages by kind, and each flaw with its page. Status 0 if all is good, 1 if \
+                     not. A member that runs changes the file meanwhile: check a copy.",
+                )],
+            },
+            Group {
                 title: "other flags",
                 remark: "",
                 hidden: false,
@@ -188,6 +214,7 @@ examples:
   etcd-dump --store default.etcd                     all keys and members as they are now
   etcd-dump --store --to 100 default.etcd            and as they were at entry 100
   etcd-dump --verify default.etcd && echo good       before a backup is trusted
+  etcd-dump --bolt default.etcd/member/snap/db       buckets and pages of the database of 3.x
 
 exit status:
   0  all was shown
@@ -198,13 +225,20 @@ exit status:
 impl DumpOptions {
     /// Converts a command line to options.
     pub(crate) fn new(line: &CommandLine) -> Result<DumpOptions, UsageError> {
-        let data_dir = line.data_dir()?;
         let values = &line.values;
+        let data_dir = match values.text("bolt") {
+            "" => line.data_dir()?,
+            file => match line.operands.first() {
+                None => PathBuf::from(file),
+                Some(word) => return Err(UsageError::TooMany(word.clone())),
+            },
+        };
         exclude(line, &["from", "index", "start-index", "start-snap", "after-snapshot"])?;
-        exclude(line, &["store", "verify"])?;
-        let view = match (values.switch("store"), values.switch("verify")) {
-            (true, _) => View::Store,
-            (_, true) => View::Verify,
+        exclude(line, &["store", "verify", "bolt"])?;
+        let view = match (values.switch("store"), values.switch("verify"), is_given(line, "bolt")) {
+            (true, ..) => View::Store,
+            (_, true, _) => View::Verify,
+            (.., true) => View::Bolt,
             _ => View::Log,
         };
         let format = match values.text("format") {
@@ -231,17 +265,19 @@ impl DumpOptions {
         };
         if view != View::Log {
             // The store needs all entries, and a check reads all of them.
-            let name = if view == View::Store { "store" } else { "verify" };
+            let name = view.flag();
             let starts = ["from", "index", "start-index", "start-snap", "after-snapshot"];
             if let Some(start) = starts.into_iter().find(|start| is_given(line, start)) {
                 return Err(UsageError::Both(name, start));
             }
         }
-        if view == View::Verify {
-            let shown = ["to", "values"].into_iter().find(|flag| is_given(line, flag));
-            if let Some(shown) = shown {
-                return Err(UsageError::Both("verify", shown));
-            }
+        let others: &[_] = match view {
+            View::Verify => &["to", "values"],
+            View::Bolt => &["to", "values", "old", "wal-dir", "data-dir"],
+            View::Log | View::Store => &[],
+        };
+        if let Some(other) = others.iter().find(|flag| is_given(line, flag)) {
+            return Err(UsageError::Both(view.flag(), other));
         }
         let old = values.switch("old");
         let wal_dir = Some(values.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
@@ -326,12 +362,15 @@ mod tests {
         assert_eq!(parse(&["--to", "9", "d"]).unwrap().to, 9);
         assert_eq!(parse(&["--store", "d"]).unwrap().view, View::Store);
         assert_eq!(parse(&["--verify", "d"]).unwrap().view, View::Verify);
+        let bolt = parse(&["--bolt", "db"]).unwrap();
+        assert_eq!((bolt.view, bolt.data_dir), (View::Bolt, PathBuf::from("db")));
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         assert_eq!(parse(&[]), Err(UsageError::NoDirectory));
         assert_eq!(parse(&["-data-dir="]), Err(UsageError::NoDirectory));
+        assert_eq!(parse(&["--bolt", "db", "d"]), Err(UsageError::TooMany("d".into())));
         assert_eq!(parse(&["a", "b"]), Err(UsageError::TooMany("b".into())));
         assert_eq!(parse(&["-data-dir", "a", "b"]), Err(UsageError::TooMany("b".into())));
         for (words, first, second) in [
@@ -340,6 +379,9 @@ mod tests {
             (&["--store", "--verify", "d"], "store", "verify"),
             (&["--store", "--from", "2", "d"], "store", "from"),
             (&["--verify", "--to", "2", "d"], "verify", "to"),
+            (&["--verify", "--bolt", "db"], "verify", "bolt"),
+            (&["--bolt", "db", "--from", "2"], "bolt", "from"),
+            (&["--bolt", "db", "-data-dir", "d"], "bolt", "data-dir"),
         ] {
             assert_eq!(parse(words), Err(UsageError::Both(first, second)), "{words:?}");
         }

@@ -8,6 +8,7 @@
 #[macro_use]
 mod output;
 
+mod bolt;
 mod command_line;
 mod doctor;
 mod dump;
