@@ -7,4 +7,4 @@ mod legacy;
 mod storage;
 
 pub use legacy::{legacy_command, legacy_files, legacy_log, legacy_snapshot};
-pub use storage::{entry_content, protobuf, snapshot, urls, wal_open, wal_reader, wal_survey};
+pub use storage::{bolt_pages, entry_content, protobuf, snapshot, urls, wal_open, wal_reader, wal_survey};

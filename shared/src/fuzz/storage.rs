@@ -9,7 +9,7 @@ use crate::disk::SimDisk;
 use crate::log_replay::LogReplay;
 use crate::url::{InitialCluster, Urls};
 use crate::wal::{self, Frames, Reader, Record, Wal};
-use crate::{entry, pb, snap};
+use crate::{bolt, entry, pb, snap};
 
 /// Decodes a segment. The good records must be the same if only they are there.
 ///
@@ -178,4 +178,53 @@ pub fn urls(bytes: &[u8]) {
         let again = InitialCluster::parse(&cluster.to_string());
         assert!(again.as_ref() == Ok(&cluster), "{cluster} parses otherwise");
     }
+}
+
+/// Checks a bolt file, reads all of it from both ends, copies and changes it. What reads without an error is the same
+/// in a copy; nothing is read that a check of a sound file does not count.
+///
+/// # Panics
+/// If that is not so.
+#[expect(clippy::expect_used, reason = "a body panics when a promise is broken")]
+pub fn bolt_pages(bytes: &[u8]) {
+    let path = Path::new("/db");
+    let disk = SimDisk::new(0);
+    disk.plant(path, bytes).expect("the simulated disk has room");
+    let report = bolt::check(&disk, path);
+    if let Ok(view) = bolt::read(&disk, path, 64 * 1024) {
+        let report = report.expect("what opens can be checked");
+        let content = bolt_content(&view);
+        assert!(content.is_ok() || !report.is_sound(), "the check does not find {content:?}");
+        let mut copy = Vec::new();
+        view.copy_to(&mut copy).expect("the simulated disk can be read");
+        let other = SimDisk::new(0);
+        other.plant(path, &copy).expect("the simulated disk has room");
+        let copied = bolt::read(&other, path, 0).and_then(|view| bolt_content(&view));
+        assert!(
+            content.is_err() || copied.is_ok_and(|copied| Ok(copied) == content.map_err(drop)),
+            "a copy differs"
+        );
+    }
+    let mut changes = bolt::Changes::new();
+    for bucket in [&b"key"[..], b"meta"] {
+        changes.put(bucket, "more", vec![7; 3000]);
+        changes.delete(bucket, "k0");
+    }
+    if let Ok(mut file) = bolt::Bolt::open(&disk, path, bolt::Options::default()) {
+        // Damage is an error here too.
+        let _ = file.commit(&changes);
+        let _ = file.commit(&bolt::Changes::new());
+    }
+}
+
+type BoltContent = Vec<(Bytes, Vec<(Bytes, Bytes)>)>;
+
+fn bolt_content(view: &bolt::View) -> Result<BoltContent, bolt::BoltError> {
+    let mut content = Vec::new();
+    for name in view.buckets()? {
+        let Some(bucket) = view.bucket(&name)? else { continue };
+        bucket.range_back(..).try_for_each(|pair| pair.map(drop))?;
+        content.push((name, bucket.range(..).collect::<Result<_, _>>()?));
+    }
+    Ok(content)
 }

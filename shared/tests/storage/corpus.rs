@@ -60,6 +60,11 @@ fn run(name: &str, body: fn(&[u8])) {
 }
 
 #[test]
+fn bolt_pages() {
+    run("bolt", fuzz::bolt_pages);
+}
+
+#[test]
 fn wal_reader() {
     run("wal", fuzz::wal_reader);
 }
