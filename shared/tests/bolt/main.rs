@@ -4,4 +4,5 @@ mod common;
 mod crash;
 mod damage;
 mod model;
+mod recorded;
 mod writer;
