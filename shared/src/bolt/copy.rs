@@ -48,7 +48,7 @@ impl View {
         let meta = Meta { free_list: NO_FREE_LIST, ..self.snapshot.meta };
         let older = Meta { txid: meta.txid.saturating_sub(1), ..meta };
         // bbolt writes the next commit to the page with the parity of its number.
-        let (first, second) = if meta.txid % 2 == 0 { (meta, older) } else { (older, meta) };
+        let (first, second) = if meta.txid.is_multiple_of(2) { (meta, older) } else { (older, meta) };
         let mut bytes = first.encode(0);
         bytes.extend(second.encode(1));
         bytes.into()

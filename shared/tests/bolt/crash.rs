@@ -13,7 +13,7 @@ fn prepared(seed: u64) -> (SimDisk, Content, Random) {
     disk.create_dir_all(path().parent().unwrap()).unwrap();
     let mut random = Random(seed);
     let mut model = Content::new();
-    let mut bolt = Bolt::create(&disk, path(), if seed % 2 == 0 { SMALL } else { TINY }).unwrap();
+    let mut bolt = Bolt::create(&disk, path(), if seed.is_multiple_of(2) { SMALL } else { TINY }).unwrap();
     for _ in 0..8 {
         let changes = random.changes(&model);
         bolt.commit(&changes).unwrap();

@@ -1,5 +1,7 @@
 //! Files of bbolt's format: against a model, through crashes, and with damage.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod common;
 mod crash;
 mod damage;

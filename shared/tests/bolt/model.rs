@@ -11,7 +11,7 @@ use crate::common::{Content, Random, SMALL, TINY, apply, assert_sound, content, 
 fn new_file(seed: u64) -> (SimDisk, Bolt<SimDisk>) {
     let disk = SimDisk::new(seed);
     shared::disk::Disk::create_dir_all(&disk, path().parent().unwrap()).unwrap();
-    let options = if seed % 2 == 0 { TINY } else { SMALL };
+    let options = if seed.is_multiple_of(2) { TINY } else { SMALL };
     let bolt = Bolt::create(&disk, path(), options).unwrap();
     (disk, bolt)
 }
