@@ -4,7 +4,9 @@
 //! anything.
 
 mod legacy;
+mod mvcc;
 mod storage;
 
 pub use legacy::{legacy_command, legacy_files, legacy_log, legacy_snapshot};
+pub use mvcc::transactions;
 pub use storage::{bolt_pages, entry_content, protobuf, snapshot, urls, wal_open, wal_reader, wal_survey};

@@ -118,3 +118,8 @@ fn legacy_snapshot() {
 fn legacy_files() {
     run("legacy_files", fuzz::legacy_files);
 }
+
+#[test]
+fn transactions() {
+    run("txn", fuzz::transactions);
+}

@@ -3,3 +3,4 @@
 mod hashes;
 mod model;
 mod rules;
+mod txn;

@@ -99,3 +99,46 @@ fn a_put_needs_its_lease() {
     store.put(&plain, &mut leases).expect("a plain put");
     assert!(leases.0[&7].is_empty());
 }
+
+#[test]
+fn revision_0_can_be_compacted_once() {
+    let mut store = store();
+    assert_eq!(store.compact(-1), Err(Error::Compacted(-1)));
+    assert_eq!(store.compact(0), Ok(()));
+    assert_eq!(store.compact(0), Err(Error::Compacted(0)));
+}
+
+#[test]
+fn a_store_whose_last_revision_was_compacted_away_keeps_its_number() {
+    let mut store = store();
+    put(&mut store, "a", "1");
+    let delete = DeleteRangeRequest { key: bytes("a"), ..DeleteRangeRequest::default() };
+    store.delete_range(&delete, &mut ()).expect("a deletion");
+    put(&mut store, "b", "1");
+    let delete = DeleteRangeRequest { key: bytes("b"), ..DeleteRangeRequest::default() };
+    store.delete_range(&delete, &mut ()).expect("a deletion");
+    for revision in [4, 5] {
+        store.compact(revision).expect("a kept revision");
+        while store.compact_step(1) == Progress::Unfinished {}
+        let opened = Store::open(store.database().clone(), &mut ()).expect("the same database");
+        assert_eq!((opened.revision(), opened.compact_revision()), (5, revision));
+    }
+}
+
+#[test]
+fn a_damaged_database_is_refused() {
+    let open = |key: &'static [u8], value: &'static [u8]| {
+        let mut state = MemoryState::default();
+        state.insert(crate::mvcc::db::Bucket::Key, Bytes::from_static(key), Bytes::from_static(value));
+        Store::open(Database::new(state), &mut ()).map(|_| ()).map_err(|failure| failure.to_string())
+    };
+    let key = b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0";
+    assert_eq!(open(key, b"\x0a\x01a\x10\x02\x18\x02\x20\x01"), Ok(()));
+    assert_eq!(open(key, b"\x0a\x09a"), Err("the record of revision 2.0 is missing or damaged".into()));
+    assert_eq!(
+        open(key, b"\x0a\x01a\x10\x02\x18\x03\x20\x01"),
+        Err("the record of revision 2.0 is missing or damaged".into()),
+        "another revision"
+    );
+    assert_eq!(open(b"short", b""), Err("bucket key: [115, 104, 111, 114, 116] is not a revision".into()));
+}
