@@ -95,6 +95,10 @@ impl QueueState {
     pub(super) fn pop(&mut self, capacity: Capacity) -> Option<(Response, bool)> {
         let response = self.responses.pop_front()?;
         self.bytes = self.bytes.saturating_sub(response.size());
+        if self.responses.is_empty() && self.responses.capacity() > 2 * capacity.responses {
+            // A stream that began with many watches does not keep the room for all their answers.
+            self.responses.shrink_to(capacity.responses);
+        }
         let roomy = self.responses.len() <= capacity.responses / 2 && self.bytes <= capacity.bytes / 2;
         let resume = self.overflowed && roomy;
         if resume {
