@@ -61,7 +61,7 @@ pub(super) struct IncomingBody<'b> {
 
 impl BodyBudget {
     /// A budget for bodies of up to `body_bytes_max` each.
-    pub(super) fn new(body_bytes_max: usize) -> BodyBudget {
+    pub(crate) fn new(body_bytes_max: usize) -> BodyBudget {
         let bytes = body_bytes_max.saturating_mul(LONGEST_BODIES).max(ROOM_BYTES_MIN);
         BodyBudget::of(bytes.div_ceil(UNIT_BYTES), ROOM_TIME_MAX)
     }

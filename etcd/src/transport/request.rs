@@ -8,7 +8,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::body_budget::{BodyBudget, BodyShare};
+pub(crate) use super::body_budget::{BodyBudget, BodyShare};
 use super::browsers::Forbidden;
 use super::cors;
 use super::flow::Flow;
@@ -241,7 +241,29 @@ pub(crate) async fn skip_body(
     read
 }
 
+/// Reads the rest of a body of at most `limit` bytes that begins with `first`. Keep the share as long as the body.
+pub(crate) async fn read_rest(
+    limit: usize,
+    budget: &BodyBudget,
+    first: Bytes,
+    body: &mut Incoming,
+) -> Result<(Bytes, Option<BodyShare>), BodyError> {
+    let mut room = None;
+    let whole = read_after(first, limit, budget, &mut room, body).await?;
+    Ok((whole, room))
+}
+
 async fn read_up_to(
+    limit: usize,
+    budget: &BodyBudget,
+    room: &mut Option<BodyShare>,
+    body: &mut Incoming,
+) -> Result<Bytes, BodyError> {
+    read_after(Bytes::new(), limit, budget, room, body).await
+}
+
+async fn read_after(
+    mut first: Bytes,
     limit: usize,
     budget: &BodyBudget,
     room: &mut Option<BodyShare>,
@@ -251,7 +273,6 @@ async fn read_up_to(
     if announced > limit {
         return Err(BodyError::TooLarge);
     }
-    let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     let mut incoming_body = budget.incoming_body();
     // For a body with an announced length, the last byte is the end.

@@ -12,6 +12,7 @@ mod check;
 mod cluster;
 pub mod fuzz;
 mod gateway;
+mod incoming;
 mod kv;
 mod lease;
 mod maintenance;

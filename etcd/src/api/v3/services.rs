@@ -1,13 +1,13 @@
 //! Finds the service for a request. This is the type that the server holds; it does not show the member behind it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use prost_reflect::DescriptorPool;
 use shared::v3::pb::DESCRIPTORS;
@@ -16,8 +16,8 @@ use shared::v3::pb::etcdserverpb::kv_server::KvServer;
 use shared::v3::pb::etcdserverpb::lease_server::LeaseServer;
 use shared::v3::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use tokio::sync::watch as signal;
+use tonic::Status;
 use tonic::metadata::GRPC_CONTENT_TYPE;
-use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -25,6 +25,7 @@ use tower_service::Service;
 
 use super::api::Api;
 use super::gateway::Gateway;
+use super::incoming::{IncomingRoom, too_long};
 use super::{RESPONSE_BYTES_MAX, Settings, cluster, maintenance, watch};
 use crate::backend::v3::Backend;
 use crate::transport::http2::{Body, ClientInfo, Http2Service, Http2Settings};
@@ -43,6 +44,9 @@ pub struct Services {
     /// By their names, with the package.
     services: Vec<Call>,
     methods: HashMap<String, Method>,
+    /// Methods that take a stream of messages.
+    streaming: HashSet<String>,
+    incoming: IncomingRoom,
     /// The reason why v3 is not served, if it is not.
     refusal: Box<dyn Fn() -> Option<String> + Send + Sync>,
     stopping: signal::Sender<bool>,
@@ -71,6 +75,8 @@ impl Services {
             settings,
             services: Vec::new(),
             methods: HashMap::new(),
+            streaming: HashSet::new(),
+            incoming: IncomingRoom::new(settings.message_bytes_max()),
             refusal: Box::new(move || {
                 let level = backend.level();
                 (!level.has_v3()).then(|| {
@@ -98,6 +104,9 @@ impl Services {
     fn add_missing(&mut self, pool: &DescriptorPool) {
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+            if method.is_client_streaming() {
+                self.streaming.insert(path.clone());
+            }
             self.methods.insert(path, Method::Missing);
         }
     }
@@ -177,6 +186,7 @@ impl Services {
         ];
         for (name, call) in calls {
             self.add(name, &["ServerReflectionInfo".to_owned()], Method::Always, call);
+            self.streaming.insert(format!("/{name}/ServerReflectionInfo"));
         }
     }
 
@@ -234,12 +244,9 @@ impl Services {
         }
         let Some(status) = Status::from_header_map(response.headers()) else { return };
         let Some(rest) = status.message().strip_prefix(TOO_LONG) else { return };
-        let mut numbers =
-            rest.split(|letter: char| !letter.is_ascii_digit()).filter(|number| !number.is_empty());
-        let found = numbers.next().unwrap_or("?");
-        let limit = self.settings.message_bytes_max();
-        let message = format!("grpc: received message larger than max ({found} vs. {limit})");
-        *response = Status::new(Code::ResourceExhausted, message).into_http();
+        let mut numbers = rest.split(|letter: char| !letter.is_ascii_digit());
+        let found = numbers.find_map(|number| number.parse().ok()).unwrap_or_default();
+        *response = too_long(found, self.settings.message_bytes_max()).into_http();
     }
 
     /// Whether the cluster has v3.
@@ -258,6 +265,18 @@ impl Services {
         self.gateway.answer(self, method, path, authorization, body).await
     }
 
+    async fn answer_grpc(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        if self.streaming.contains(head.uri.path()) {
+            return self.call(Request::from_parts(head, self.incoming.stream(body))).await;
+        }
+        // The share is kept until the answer.
+        match self.incoming.read(body).await {
+            Ok((body, _share)) => self.call(Request::from_parts(head, body)).await,
+            Err(status) => status.into_http(),
+        }
+    }
+
     async fn answer_http2(&self, client: Arc<ClientInfo>, mut request: Request<Incoming>) -> Response<Body> {
         let is_grpc = request
             .headers()
@@ -265,7 +284,7 @@ impl Services {
             .is_some_and(|content_type| content_type.as_bytes().starts_with(GRPC_CONTENT_TYPE.as_bytes()));
         if is_grpc {
             request.extensions_mut().insert(client);
-            return self.call(request.map(Body::new)).await;
+            return self.answer_grpc(request).await;
         }
         if !Gateway::serves(request.uri().path()) {
             return text(
@@ -273,14 +292,17 @@ impl Services {
                 "over HTTP/2 this server has gRPC and /v3/; use HTTP/1.1 for other pages\n",
             );
         }
-        let (head, body) = request.into_parts();
-        // JSON needs more room than the message that it stands for: four bytes for three.
-        let limit = self.settings.message_bytes_max().saturating_mul(2);
-        let Ok(body) = Limited::new(body, limit).collect().await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "request body too large\n");
+        let (head, mut body) = request.into_parts();
+        // Kept until the answer: what has arrived takes memory.
+        let (body, _share) = match self.incoming.read_json(&mut body).await {
+            Ok(read) => read,
+            Err(why) => {
+                let (status, why) = why.status_and_text();
+                return text(status, why);
+            }
         };
         let authorization = head.headers.get(http::header::AUTHORIZATION).cloned();
-        self.answer_json(&head.method, head.uri.path(), authorization, body.to_bytes()).await
+        self.answer_json(&head.method, head.uri.path(), authorization, body).await
     }
 }
 

@@ -203,3 +203,25 @@ async fn json_of_any_depth_is_refused_in_words() {
         assert!(head.lines().next().unwrap().contains(wanted), "{head} {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_message_in_many_pieces_is_put_together() {
+    let (server, member) = start().await;
+    let value = vec![b'v'; 300_000];
+    Channel::to(&server).await.kv().put(put("long", value.clone())).await.unwrap();
+    let mut socket = greet(&server).await;
+    // A request that never gets its last byte holds no other one up.
+    let head = [
+        &[0x83, 0x86, 0x44, 20][..],
+        b"/etcdserverpb.KV/Put",
+        &[0x5f, 16],
+        b"application/grpc",
+        &[0x01, 1, b'x'],
+    ]
+    .concat();
+    socket.write_all(&frame(HEADERS, END_HEADERS, 1, &head)).await.unwrap();
+    socket.write_all(&frame(0, 0, 1, &[0, 0, 1, 0, 0, 1, 2, 3])).await.unwrap();
+    let found = Channel::to(&server).await.kv().range(get("long")).await.unwrap().into_inner();
+    assert!(found.kvs[0].value == value);
+    drop((socket, member));
+}

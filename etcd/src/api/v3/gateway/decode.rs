@@ -284,7 +284,7 @@ fn decode_base64(text: &str) -> Option<Bytes> {
     let text: Cow<'_, str> =
         if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() };
     let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    let config = if text.len() % 4 == 0 { PADDED } else { BARE };
+    let config = if text.len().is_multiple_of(4) { PADDED } else { BARE };
     GeneralPurpose::new(alphabet, config).decode(text.as_bytes()).ok().map(Bytes::from)
 }
 
