@@ -18,7 +18,6 @@ use shared::v3::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use tokio::sync::watch as signal;
 use tonic::Status;
 use tonic::metadata::GRPC_CONTENT_TYPE;
-use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower_service::Service;
@@ -156,7 +155,6 @@ impl Services {
         // "" is SERVING from the start.
         let health = HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()));
         let methods = ["Check", "Watch"].map(str::to_owned);
-        debug_assert_eq!(ServingStatus::Serving.to_string(), "Serving");
         self.add(
             "grpc.health.v1.Health",
             &methods,
