@@ -103,6 +103,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The members of the cluster as of the last applied entry, by their ids.
     fn members(&self) -> Vec<Member>;
 
+    /// The users and roles.
+    fn auth_lists(&self) -> AuthLists;
+
     /// The alarms of a kind that are on, or all for the kind `NONE`.
     fn alarms(&self, kind: i32) -> Vec<AlarmMember>;
 
@@ -174,6 +177,17 @@ impl WatchMessage for WatchResponse {
     fn write_to(&self, buffer: &mut impl BufMut) {
         self.encode_raw(buffer);
     }
+}
+
+/// The users and roles by name, and the revision of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthLists {
+    /// The users.
+    pub users: Vec<String>,
+    /// The roles.
+    pub roles: Vec<String>,
+    /// Counts the changes.
+    pub revision: u64,
 }
 
 /// What is left of a lease.

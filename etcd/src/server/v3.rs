@@ -1,5 +1,6 @@
 //! The running member, for the v3 API.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -9,6 +10,7 @@ use bytes::BufMut;
 use node::Call;
 use node::member::MemberInfo;
 use node::v3::Response;
+use shared::mvcc::db::Bucket;
 use shared::mvcc::{self, Failure, Reader};
 use shared::v3::internal::{InternalRequest, Operation as LogOperation};
 use shared::v3::pb::etcdserverpb::alarm_request::AlarmAction;
@@ -25,7 +27,7 @@ use super::database::DatabaseView;
 use super::handle::{Handle, Inner, LoopRequest};
 use super::node_loop::{Caller as Waiting, V3Failure};
 use crate::backend::v3::{
-    Backend, Caller, LeaseTime, Operation, OperationResponse, WatchMessage, WatchStream,
+    AuthLists, Backend, Caller, LeaseTime, Operation, OperationResponse, WatchMessage, WatchStream,
 };
 use crate::backend::{Backend as _, Unavailable};
 use crate::config::Config;
@@ -312,6 +314,29 @@ impl Backend for V3Handle {
             is_learner: false,
         };
         members.members.values().map(member).collect()
+    }
+
+    fn auth_lists(&self) -> AuthLists {
+        let Ok(reader) = self.reader() else { return AuthLists::default() };
+        let names = |bucket| {
+            let mut names = Vec::new();
+            let scanned = reader.view().scan(bucket, b"", None, &mut |name, _| {
+                names.push(String::from_utf8_lossy(name).into_owned());
+                ControlFlow::Continue(())
+            });
+            if let Err(error) = scanned {
+                log::error!("etcdserver", "cannot read users and roles: {error}");
+            }
+            names
+        };
+        let revision = reader.view().get(Bucket::Auth, b"authRevision").ok().flatten();
+        let revision = revision.and_then(|bytes| bytes[..].try_into().ok()).map(u64::from_be_bytes);
+        AuthLists {
+            users: names(Bucket::AuthUsers),
+            roles: names(Bucket::AuthRoles),
+            // It counts from 1, and is written with the first change.
+            revision: revision.unwrap_or(1),
+        }
     }
 
     fn alarms(&self, kind: i32) -> Vec<AlarmMember> {

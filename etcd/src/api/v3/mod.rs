@@ -8,6 +8,7 @@
 //! The gateway calls the services in the same process, as a client would, so each rule stands once.
 
 mod api;
+mod auth;
 mod check;
 mod cluster;
 pub mod fuzz;

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prost_reflect::DescriptorPool;
 use shared::v3::pb::DESCRIPTORS;
+use shared::v3::pb::etcdserverpb::auth_server::AuthServer;
 use shared::v3::pb::etcdserverpb::cluster_server::ClusterServer;
 use shared::v3::pb::etcdserverpb::kv_server::KvServer;
 use shared::v3::pb::etcdserverpb::lease_server::LeaseServer;
@@ -25,7 +26,7 @@ use tower_service::Service;
 use super::api::Api;
 use super::gateway::Gateway;
 use super::incoming::{IncomingRoom, too_long};
-use super::{RESPONSE_BYTES_MAX, Settings, cluster, maintenance, watch};
+use super::{RESPONSE_BYTES_MAX, Settings, auth, cluster, maintenance, watch};
 use crate::backend::v3::Backend;
 use crate::transport::http2::{Body, ClientInfo, Http2Service, Http2Settings};
 
@@ -121,7 +122,9 @@ impl Services {
         let cluster = ClusterServer::from_arc(api.clone()).max_decoding_message_size(message_bytes_max);
         let maintenance =
             MaintenanceServer::from_arc(api.clone()).max_decoding_message_size(message_bytes_max);
+        let auth = AuthServer::from_arc(api.clone()).max_decoding_message_size(message_bytes_max);
         for (name, methods, call) in [
+            ("etcdserverpb.Auth", auth::METHODS, Box::new(move |request| auth.clone().call(request)) as Call),
             (
                 "etcdserverpb.Cluster",
                 cluster::METHODS,

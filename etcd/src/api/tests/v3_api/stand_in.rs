@@ -19,7 +19,7 @@ use shared::v3::pb::mvccpb::event::EventType;
 use shared::v3::pb::mvccpb::{Event, KeyValue};
 use shared::v3::{Error, Level};
 
-use crate::backend::v3::{Backend, Caller, LeaseTime, Operation, OperationResponse, WatchStream};
+use crate::backend::v3::{AuthLists, Backend, Caller, LeaseTime, Operation, OperationResponse, WatchStream};
 
 /// The most responses that wait for a slow client before its requests wait.
 const ANSWERS_MAX: usize = 16;
@@ -237,6 +237,10 @@ impl Backend for StandIn {
 
     fn members(&self) -> Vec<Member> {
         Vec::new()
+    }
+
+    fn auth_lists(&self) -> AuthLists {
+        AuthLists::default()
     }
 
     fn alarms(&self, _: i32) -> Vec<AlarmMember> {
