@@ -56,6 +56,51 @@ pub(super) fn open<D: Disk>(disk: &D, snap: &Path) -> Result<Bolt<D>, BoltError>
     Bolt::open(disk, &path, bolt::Options::default())
 }
 
+/// Opens the database of a member that starts from a snapshot at this index. If the database is older, and the one that
+/// the leader sent with the snapshot is still waiting, that one takes its place: a crash came in between.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_for<D: Disk>(disk: &D, snap: &Path, index: u64) -> Result<Bolt<D>, OpenForError> {
+    let bolt = open(disk, snap)?;
+    let waiting = snap.join(format!("{index:016x}.snap.db"));
+    if index == 0 || consistent_index(&bolt)? >= index || disk.kind(&waiting)? != Some(Kind::File) {
+        return Ok(bolt);
+    }
+    // The waiting one must be whole before it replaces anything.
+    let received = Bolt::open(disk, &waiting, bolt::Options::default())?;
+    let found = consistent_index(&received)?;
+    if found < index {
+        return Ok(bolt);
+    }
+    drop((received, bolt));
+    log::info!(
+        "etcdserver",
+        "the database that came with the snapshot at index {index} takes the place of the older one"
+    );
+    disk.rename(&waiting, &path_in(snap)).map_err(BoltError::from)?;
+    disk.sync_dir(snap).map_err(BoltError::from)?;
+    Ok(open(disk, snap)?)
+}
+
+fn consistent_index<D: Disk>(bolt: &Bolt<D>) -> Result<u64, OpenForError> {
+    Ok(node::v3::position_of(bolt.view())?.index)
+}
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenForError {
+    /// The file is damaged, in use, or the disk fails.
+    #[error(transparent)]
+    File(#[from] BoltError),
+    /// The disk fails.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// It holds what this version cannot continue.
+    #[error(transparent)]
+    Content(#[from] node::v3::OpenError),
+}
+
 /// The outcome of a commit: the new state.
 pub(super) type CommitOutcome = Result<DatabaseView, BoltError>;
 

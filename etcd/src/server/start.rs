@@ -72,6 +72,8 @@ pub(super) enum StartError {
     #[error("{0}")]
     Database(#[from] BoltError),
     #[error("{0}")]
+    OpenDatabase(#[from] database::OpenForError),
+    #[error("{0}")]
     State(#[from] node::v3::OpenError),
     #[error(
         "the database {} has the entries up to {index}, and the log begins after the snapshot at entry {snapshot}: what \
@@ -288,7 +290,10 @@ fn restart<D: Disk>(
     }
     check_numbers(&recovered, &snapshot)?;
     log_meaningless(&recovered.entries);
-    let database = if has_database { Some(database::open(disk, &layout.snap)?) } else { None };
+    let database = match has_database {
+        true => Some(database::open_for(disk, &layout.snap, snapshot.index)?),
+        false => None,
+    };
     let level = level_of(&store, &recovered.entries, database.as_ref())?;
     wal.set_form(form_of(level));
     let machine = machine_of(store, database.as_ref(), config, level)?;

@@ -64,6 +64,14 @@ pub(super) fn position<C: Committed>(database: &Database<C>) -> Result<Position,
     })
 }
 
+/// The last entry whose effects a committed state has.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn position_of<C: Committed>(committed: C) -> Result<Position, OpenError> {
+    position(&Database::new(committed))
+}
+
 fn number<C: Committed>(database: &Database<C>, key: &[u8]) -> Result<Option<u64>, OpenError> {
     let value = database.view().get(Bucket::Meta, key).map_err(OpenError::database)?;
     let number = |bytes: Bytes| bytes[..].try_into().map(u64::from_be_bytes);

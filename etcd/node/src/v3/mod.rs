@@ -29,7 +29,7 @@ use shared::watch::{self, WatchHub};
 
 pub use self::alarms::{Alarm, Alarms};
 use self::leases::Attachments;
-pub use self::meta::{OpenError, has_voters};
+pub use self::meta::{OpenError, has_voters, position_of};
 use crate::command::Command;
 use crate::machine::Position;
 
