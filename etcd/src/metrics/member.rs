@@ -13,8 +13,65 @@ pub struct MemberFigures {
     pub calls_waiting: usize,
     /// The reach of the watch history.
     pub history: HistoryReach,
+    /// The figures of version 3, where there is one.
+    pub v3: Option<V3Figures>,
     /// The metrics of the connections to other members.
     pub peers: Vec<MetricFamily>,
+}
+
+/// Figures of keys, watches and database of version 3.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct V3Figures {
+    /// The current revision.
+    pub revision: i64,
+    /// The revision of the last compaction, -1 for none.
+    pub compact_revision: i64,
+    /// The size of the database, with free pages, in bytes.
+    pub size_bytes: u64,
+    /// The same without free pages.
+    pub size_in_use_bytes: u64,
+    /// Open streams, watches, and watches that are behind.
+    pub watches: shared::watch::Counts,
+    /// Leases.
+    pub leases: usize,
+}
+
+impl V3Figures {
+    /// The metrics, under the names of 3.5.
+    fn families(&self) -> Vec<MetricFamily> {
+        let count = |number: usize| float(number as u64);
+        let signed = |number: i64| number as f64;
+        vec![
+            gauge(
+                "etcd_mvcc_db_total_size_in_bytes",
+                "The size of the database file, with free pages.",
+                float(self.size_bytes),
+            ),
+            gauge(
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "The size of the database file without free pages.",
+                float(self.size_in_use_bytes),
+            ),
+            gauge("etcd_debugging_mvcc_current_revision", "The current revision.", signed(self.revision)),
+            gauge(
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision of the last compaction.",
+                signed(self.compact_revision),
+            ),
+            gauge(
+                "etcd_debugging_mvcc_watch_stream_total",
+                "Open watch streams.",
+                count(self.watches.streams),
+            ),
+            gauge("etcd_debugging_mvcc_watcher_total", "Watches.", count(self.watches.watches)),
+            gauge(
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Watches that do not have all events yet.",
+                count(self.watches.slow_watches),
+            ),
+            gauge("etcd_rs_leases", "Leases.", count(self.leases)),
+        ]
+    }
 }
 
 /// The state of a member, for its metrics.
@@ -101,6 +158,7 @@ impl MemberState<'_> {
                 (vec![("To", peer.id.to_string())], float(status.commit.saturating_sub(peer.matched)))
             }),
         ));
+        families.extend(figures.v3.iter().flat_map(V3Figures::families));
         families.extend(figures.history.families());
         families.extend(figures.peers);
         families

@@ -19,7 +19,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use legacy::Timers;
-pub use member::{MemberFigures, MemberState};
+pub use member::{MemberFigures, MemberState, V3Figures};
 pub use process::{Process, descriptor_limit};
 pub use store::{HistoryReach, LastCensus, StoreCounts};
 pub use traffic::{FollowerStats, PeerStats, Traffic};

@@ -218,7 +218,9 @@ impl Commits {
     fn answer(&mut self, v3: &V3State) {
         if !self.thread.is_committing && v3.pending_operations() == 0 {
             // Whoever has left gets no answer.
-            self.waiting.drain(..).for_each(|done| drop(done.send(())));
+            for done in self.waiting.drain(..) {
+                let _ = done.send(());
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use super::node_loop::{Caller, ServerMachine};
 use crate::backend::{AuthGeneration, AuthSwitch, SharedAuthSwitch};
 use crate::backend::{Backend, ChangeError, SubmitError, Unavailable};
 use crate::log;
-use crate::metrics::{HistoryReach, MemberFigures, PeerStats};
+use crate::metrics::{HistoryReach, MemberFigures, PeerStats, V3Figures};
 use crate::peers::Transport;
 
 /// Requests that wait for the member's loop. When it is full callers wait: that is the back-pressure for
@@ -147,6 +147,20 @@ pub(super) enum LoopRequest {
 impl Handle {
     pub(super) fn new(inner: Arc<Inner>) -> Handle {
         Handle { inner }
+    }
+
+    fn v3_figures(&self) -> Option<V3Figures> {
+        let machine = self.inner.machine.read();
+        let v3 = machine.v3.as_ref()?;
+        let database = v3.store().database().view().committed();
+        Some(V3Figures {
+            revision: v3.revision(),
+            compact_revision: v3.store().compact_revision(),
+            size_bytes: database.size(),
+            size_in_use_bytes: database.size_in_use(),
+            watches: v3.watches().counts(),
+            leases: v3.lessor().len(),
+        })
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -301,6 +315,7 @@ impl Backend for Handle {
         MemberFigures {
             calls_waiting: requests.max_capacity() - requests.capacity(),
             history,
+            v3: self.v3_figures(),
             peers: self.inner.transport.measures(),
         }
     }
