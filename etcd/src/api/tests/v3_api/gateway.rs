@@ -119,7 +119,7 @@ async fn paths_and_methods_that_do_not_exist_are_told_apart() {
         let (head, body) = send(&mut client, line, "").await;
         assert_eq!((head.split(' ').nth(1), body.as_str()), (Some(status), wanted), "{line}");
     }
-    let (status, answer) = post(&mut client, "/v3/cluster/member/list", "{}").await;
+    let (status, answer) = post(&mut client, "/v3/cluster/member/add", "{}").await;
     assert_eq!((status, &answer["code"]), (501, &json!(12)));
     // At level 2.3 nothing is there, as in the original of that level.
     member.level.store(23, Relaxed);

@@ -12,8 +12,8 @@ use shared::v3::pb::etcdserverpb::watch_client::WatchClient;
 use shared::v3::pb::etcdserverpb::watch_request::RequestUnion;
 use shared::v3::pb::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, RequestOp, TxnRequest, WatchCancelRequest,
-    WatchCreateRequest, WatchProgressRequest, WatchRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest, RequestOp, TxnRequest,
+    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -119,7 +119,7 @@ async fn what_does_not_exist_is_unimplemented_as_the_original_says_it() {
     assert_eq!(call("/foo.Bar/X").await, "unknown service foo.Bar");
     assert_eq!(call("/etcdserverpb.KV/X").await, "unknown method X for service etcdserverpb.KV");
     let mut cluster = ClusterClient::with_origin(channel.clone(), "http://x".parse().unwrap());
-    let status = cluster.member_list(MemberListRequest::default()).await.unwrap_err();
+    let status = cluster.member_add(MemberAddRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("not implemented by this server yet"), "{status}");
     // Below level 3.4 there is no v3.
