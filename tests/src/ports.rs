@@ -49,6 +49,30 @@ pub fn take() -> Check<u16> {
     }
 }
 
+/// The first and the last of at least `count` ports that no other test gets, for a program that chooses among them
+/// itself. Some of them are in use: it has to try each.
+///
+/// # Errors
+/// When no such piece of the range is free any more.
+pub fn take_many(count: u16) -> Check<(u16, u16)> {
+    let (low, high) = range()?;
+    let wanted = usize::from(count.div_ceil(BLOCK_LEN - 1).max(1));
+    let mut guards = Vec::new();
+    for start in (low..=high - BLOCK_LEN).step_by(usize::from(BLOCK_LEN)) {
+        // Behind the last one that is taken.
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, start)) {
+            Ok(guard) => guards.push(guard),
+            Err(_) => guards.clear(),
+        }
+        if guards.len() == wanted {
+            let first = guards[0].local_addr()?.port();
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).append(&mut guards);
+            return Ok((first, start + BLOCK_LEN - 1));
+        }
+    }
+    fail!("{count} ports in a row are not free in {low}-{high}; ETCD_RS_TEST_PORTS=LO-HI names another range")
+}
+
 fn take_block() -> Check<Block> {
     let (low, high) = range()?;
     let blocks = (high - low) / BLOCK_LEN;
@@ -87,6 +111,20 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), usize::from(3 * BLOCK_LEN));
+    }
+
+    #[test]
+    fn many_in_a_row_are_nobody_elses() {
+        let (first, last) = take_many(50).unwrap();
+        let (other, other_last) = take_many(50).unwrap();
+        assert!(
+            last - first >= 50 && (other > last || other_last < first),
+            "{first}-{last}, {other}-{other_last}"
+        );
+        for _ in 0..2 * BLOCK_LEN {
+            let port = take().unwrap();
+            assert!(!(first..=last).contains(&port) && !(other..=other_last).contains(&port), "{port}");
+        }
     }
 
     #[test]

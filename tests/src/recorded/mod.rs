@@ -8,6 +8,7 @@
 pub mod ctl;
 pub mod glob;
 pub mod http;
+pub mod kit;
 pub mod passes;
 
 use std::collections::{BTreeMap, BTreeSet};
