@@ -49,12 +49,22 @@ pub fn take() -> Check<u16> {
     }
 }
 
-/// The first and the last of at least `count` ports that no other test gets, for a program that chooses among them
-/// itself. Some of them are in use: it has to try each.
+/// Ports in a row for a program that chooses among them itself. No other test gets them until this is dropped. Some of
+/// them are in use: the program has to try each.
+#[derive(Debug)]
+pub struct PortRange {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+    _guards: Vec<TcpListener>,
+}
+
+/// At least `count` ports in a row.
 ///
 /// # Errors
 /// When no such piece of the range is free any more.
-pub fn take_many(count: u16) -> Check<(u16, u16)> {
+pub fn take_many(count: u16) -> Check<PortRange> {
     let (low, high) = range()?;
     let wanted = usize::from(count.div_ceil(BLOCK_LEN - 1).max(1));
     let mut guards = Vec::new();
@@ -66,8 +76,7 @@ pub fn take_many(count: u16) -> Check<(u16, u16)> {
         }
         if guards.len() == wanted {
             let first = guards[0].local_addr()?.port();
-            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).append(&mut guards);
-            return Ok((first, start + BLOCK_LEN - 1));
+            return Ok(PortRange { first, last: start + BLOCK_LEN - 1, _guards: guards });
         }
     }
     fail!("{count} ports in a row are not free in {low}-{high}; ETCD_RS_TEST_PORTS=LO-HI names another range")
@@ -115,15 +124,12 @@ mod tests {
 
     #[test]
     fn many_in_a_row_are_nobody_elses() {
-        let (first, last) = take_many(50).unwrap();
-        let (other, other_last) = take_many(50).unwrap();
-        assert!(
-            last - first >= 50 && (other > last || other_last < first),
-            "{first}-{last}, {other}-{other_last}"
-        );
+        let (one, other) = (take_many(50).unwrap(), take_many(50).unwrap());
+        let apart = other.first > one.last || other.last < one.first;
+        assert!(one.last - one.first >= 50 && apart, "{one:?}, {other:?}");
         for _ in 0..2 * BLOCK_LEN {
             let port = take().unwrap();
-            assert!(!(first..=last).contains(&port) && !(other..=other_last).contains(&port), "{port}");
+            assert!([&one, &other].iter().all(|range| port < range.first || port > range.last), "{port}");
         }
     }
 

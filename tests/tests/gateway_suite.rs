@@ -11,8 +11,7 @@ fn answers_are_as_recorded() -> Check {
 /// The runner itself must be able to fail: without a server, no step passes.
 #[test]
 fn nothing_passes_on_a_closed_port() -> Check {
-    let nobody = "sleep 60 {name} {data_dir} {client_url} {peer_url}";
-    let Some(results) = kit::results("gateway", nobody, &["--only", "kv_sort", "--start-timeout", "1"])?
+    let Some(results) = kit::results("gateway", kit::NOBODY, &["--only", "kv_sort", "--start-timeout", "1"])?
     else {
         return Ok(());
     };

@@ -19,6 +19,10 @@ use crate::{Check, Context, fail, files, ports, programs};
 /// How many ports a suite gets: clusters of three for each job, and none is used again at once.
 const PORT_COUNT: u16 = 100;
 
+/// A server for the kit's runners that runs and listens nowhere.
+pub const NOBODY: &str =
+    "sh -c 'exec sleep 60' nobody {name} {data_dir} {client_url} {peer_url} {initial_cluster}";
+
 /// The number of a step that stands for its whole scenario: the runner counts from 1.
 pub const WHOLE: usize = 0;
 
@@ -89,10 +93,11 @@ pub fn results(name: &str, server: &str, args: &[&str]) -> Check<Option<Vec<Scen
         println!("{name} suite: left out, there is no kit beside the project");
         return Ok(None);
     };
-    let (low, high) = ports::take_many(PORT_COUNT)?;
+    let ports = ports::take_many(PORT_COUNT)?;
     let mut command = Command::new("python3");
     command.arg(kit.join("conformance").join(name).join("run.py"));
-    command.args(["-v", "-j", &jobs().to_string(), "--ports", &format!("{low}-{high}"), "--server", server]);
+    let range = format!("{}-{}", ports.first, ports.last);
+    command.args(["-v", "-j", &jobs().to_string(), "--ports", &range, "--server", server]);
     if args.contains(&"--only") {
         return run(command.args(args)).map(Some);
     }
