@@ -68,6 +68,8 @@ pub fn take_many(count: u16) -> Check<PortRange> {
     let (low, high) = range()?;
     let wanted = usize::from(count.div_ceil(BLOCK_LEN - 1).max(1));
     let mut guards = Vec::new();
+    // Two that try at the same time would take every other block.
+    let _alone = BLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     for start in (low..=high - BLOCK_LEN).step_by(usize::from(BLOCK_LEN)) {
         // Behind the last one that is taken.
         match TcpListener::bind((Ipv4Addr::LOCALHOST, start)) {
@@ -131,6 +133,12 @@ mod tests {
             let port = take().unwrap();
             assert!([&one, &other].iter().all(|range| port < range.first || port > range.last), "{port}");
         }
+    }
+
+    #[test]
+    fn many_at_the_same_time_find_room() {
+        let ranges: Vec<_> = (0..3).map(|_| std::thread::spawn(|| take_many(20))).collect();
+        assert!(ranges.into_iter().all(|range| range.join().unwrap().is_ok()));
     }
 
     #[test]
