@@ -43,6 +43,10 @@ const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// How often the age of the watch history is recorded.
 const AGE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Why a snapshot of a cluster with version 3 is not installed.
+const NO_DATABASE: &str = "the database of version 3 does not come with it: this version cannot send or receive one yet; add \
+                           the member anew while the leader still has all entries of its log (-snapshot-count)";
+
 /// Old versions that are removed in one turn. That takes well below a millisecond.
 const COMPACTED_AT_ONCE: usize = 1000;
 
@@ -597,10 +601,15 @@ impl<D: Disk> NodeLoop<D> {
     fn parse_snapshot(&self, message: Message) {
         let parsed = self.parsed.clone();
         let history = self.inner.tree().history_length();
+        let level = self.inner.level;
         tokio::task::spawn_blocking(move || {
             let data = message.snapshot_data();
             let store = Store::recover(&data, history).map_err(|error| error.to_string());
-            let machine = store.map(|tree| ServerMachine { tree, v3: None });
+            // Without the database the keys of version 3 between the two snapshots would be missing, unnoticed.
+            let machine = store.and_then(|tree| match level.has_v3() {
+                true => Err(NO_DATABASE.to_owned()),
+                false => Ok(ServerMachine { tree, v3: None }),
+            });
             // The receiver is gone once the loop has ended.
             let _ = parsed.send(ParsedSnapshot { message, machine });
         });
