@@ -82,6 +82,19 @@ pub(super) enum StartError {
     )]
     DatabaseBehind { path: PathBuf, index: u64, snapshot: u64 },
     #[error(
+        "the database is missing: the log in {} is one of 3.4 or later, and there is no {}; put the file back, or remove \
+         the member and add it again with an empty directory",
+        .wal.display(), .path.display()
+    )]
+    DatabaseMissing { path: PathBuf, wal: PathBuf },
+    #[error(
+        "the database {} is of another log: it has the entries up to {index}, and the log {}; entries of a new log would \
+         count as applied, and be lost",
+        .path.display(),
+        .last.map_or("is not there".to_owned(), |last| format!("ends with {last}"))
+    )]
+    DatabaseForeign { path: PathBuf, index: u64, last: Option<u64> },
+    #[error(
         "experimental-v3demo cannot be disabled once it is enabled: {} holds keys of the v3 API, which this \
          version would lose. It is written by etcd 2.3 with that API: start it with the etcd that wrote it. Its v2 \
          keys can be taken out with etcd-dump export",
@@ -278,6 +291,9 @@ fn restart<D: Disk>(
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let has_database = database::is_there(disk, &layout.snap)?;
+    if !has_database {
+        check_old_log(disk, layout, at.index)?;
+    }
     let form = if has_database { Form::V3_4 } else { Form::V2 };
     let (mut wal, mut recovered) = Wal::open_with(disk.clone(), &layout.wal, at, wal::Options::of(form))?;
     check_end(disk, layout, &recovered, snapshot.index)?;
@@ -298,6 +314,7 @@ fn restart<D: Disk>(
     wal.set_form(form_of(level));
     let machine = machine_of(store, database.as_ref(), config, level)?;
     check_database(layout, &machine, snapshot.index)?;
+    check_log_has(layout, &machine, &snapshot, &recovered.entries)?;
 
     let id = MemberId(recovered.metadata.node_id);
     let cluster_id = ClusterId(recovered.metadata.cluster_id);
@@ -340,7 +357,26 @@ fn restart<D: Disk>(
 /// The database of a member that has no log yet. It is there before the log: a start takes a log without it for one of
 /// 2.x.
 fn new_database<D: Disk>(disk: &D, layout: &Layout, level: Level) -> Result<Option<Bolt<D>>, StartError> {
-    Ok(if level.has_v3() { Some(database::open(disk, &layout.snap)?) } else { None })
+    if !level.has_v3() {
+        return Ok(None);
+    }
+    let bolt = database::open(disk, &layout.snap)?;
+    let index = node::v3::last_index(&bolt.view())?;
+    if index > 0 {
+        return Err(StartError::DatabaseForeign { path: bolt.path().to_owned(), index, last: None });
+    }
+    Ok(Some(bolt))
+}
+
+/// Refuses a log of 3.x where there is no database: as one of 2.x it would lose the keys of the v3 API.
+fn check_old_log<D: Disk>(disk: &D, layout: &Layout, snapshot_index: u64) -> Result<(), StartError> {
+    // Damage is a matter for whoever opens the log.
+    let padded = wal::inspect_any(disk, &layout.wal, snapshot_index).is_ok_and(|(log, _)| log.padded);
+    if padded {
+        let (path, wal) = (database::path_in(&layout.snap), layout.wal.clone());
+        return Err(StartError::DatabaseMissing { path, wal });
+    }
+    Ok(())
 }
 
 /// What the log of a member leads to, as far as it is stored.
@@ -379,6 +415,24 @@ fn check_database(layout: &Layout, machine: &ServerMachine, snapshot_index: u64)
     if index < snapshot_index {
         let path = database::path_in(&layout.snap);
         return Err(StartError::DatabaseBehind { path, index, snapshot: snapshot_index });
+    }
+    Ok(())
+}
+
+/// Refuses a log that ends before what the database has, where this member is the only one: the entries to come would
+/// count as applied. Others may have committed what this one had not written yet, and send it again.
+fn check_log_has(
+    layout: &Layout,
+    machine: &ServerMachine,
+    snapshot: &pb::SnapshotMetadata,
+    entries: &[pb::Entry],
+) -> Result<(), StartError> {
+    let Some(v3) = &machine.v3 else { return Ok(()) };
+    let index = v3.position().index;
+    let last = entries.last().map_or(snapshot.index, |entry| entry.index);
+    if index > last && voters(snapshot, entries).len() <= 1 {
+        let path = database::path_in(&layout.snap);
+        return Err(StartError::DatabaseForeign { path, index, last: Some(last) });
     }
     Ok(())
 }

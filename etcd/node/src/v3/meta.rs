@@ -72,6 +72,18 @@ pub fn position_of<C: Committed>(committed: C) -> Result<Position, OpenError> {
     position(&Database::new(committed))
 }
 
+/// The index of the last entry whose effects a committed state has; 0 for a new database.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn last_index<C: Committed>(committed: &C) -> Result<u64, OpenError> {
+    let value = committed.get(Bucket::Meta, CONSISTENT_INDEX).map_err(OpenError::database)?;
+    let index = value.map(|bytes| bytes[..].try_into().map(u64::from_be_bytes)).transpose();
+    Ok(index
+        .map_err(|_| OpenError::form(Bucket::Meta, CONSISTENT_INDEX, "number of eight bytes"))?
+        .unwrap_or(0))
+}
+
 fn number<C: Committed>(database: &Database<C>, key: &[u8]) -> Result<Option<u64>, OpenError> {
     let value = database.view().get(Bucket::Meta, key).map_err(OpenError::database)?;
     let number = |bytes: Bytes| bytes[..].try_into().map(u64::from_be_bytes);

@@ -29,7 +29,7 @@ use shared::watch::{self, WatchHub};
 
 pub use self::alarms::{Alarm, Alarms};
 use self::leases::Attachments;
-pub use self::meta::{OpenError, has_voters, position_of};
+pub use self::meta::{OpenError, has_voters, last_index, position_of};
 use crate::command::Command;
 use crate::machine::Position;
 
@@ -192,7 +192,12 @@ impl<C: Committed> V3<C> {
 
     /// Takes the changes for a commit, with the position that they lead to. `None` if there are none, or the last ones
     /// are not committed yet. With `mark`, a position without other changes is a change too: a snapshot relies on it.
+    ///
+    /// After a failure there are none: an entry may be carried out in part, and a restart applies it again as a whole.
     pub fn take_batch(&mut self, mark: bool) -> Option<Batch> {
+        if self.failure.is_some() {
+            return None;
+        }
         let is_marked = self.marked == self.position;
         if self.store.database().pending_operations() == 0 && (is_marked || !mark) {
             return None;
