@@ -159,8 +159,8 @@ pub(super) struct Commits {
     committed: Position,
     /// The database has to reach this index soon: a snapshot at it is to be saved.
     wanted: u64,
-    /// Who waits until the database has everything.
-    waiting: Vec<oneshot::Sender<()>>,
+    /// Who waits until the database has an entry, and which.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
     /// The snapshot may be saved as soon as the database has reached its index.
     save_waits: bool,
 }
@@ -208,19 +208,19 @@ impl Commits {
 
     /// Commits everything that is applied, and answers when it is done.
     pub(super) fn commit_all(&mut self, v3: &mut V3State, done: oneshot::Sender<()>) {
-        self.waiting.push(done);
-        self.wanted = v3.position().index;
+        let index = v3.position().index;
+        self.waiting.push((index, done));
+        self.wanted = index;
         self.commit(v3);
-        self.answer(v3);
+        self.answer();
     }
 
-    /// Answers those who wait, if nothing is left to be committed.
-    fn answer(&mut self, v3: &V3State) {
-        if !self.thread.is_committing && v3.pending_operations() == 0 {
+    /// Answers those whose entries are committed. Later changes do not hold them up.
+    fn answer(&mut self) {
+        let committed = self.committed.index;
+        for (_, done) in self.waiting.extract_if(.., |(index, _)| *index <= committed) {
             // Whoever has left gets no answer.
-            for done in self.waiting.drain(..) {
-                let _ = done.send(());
-            }
+            let _ = done.send(());
         }
     }
 
@@ -248,7 +248,7 @@ impl Commits {
         {
             self.commit(v3);
         }
-        self.answer(v3);
+        self.answer();
         let saves = self.save_waits && self.committed.index >= self.wanted;
         self.save_waits &= !saves;
         (batch, saves)
