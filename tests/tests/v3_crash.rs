@@ -75,7 +75,11 @@ struct Ledger {
 fn write(port: u16, writer: u64, random: &mut Random, ledger: &mut Ledger, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let key = format!("w{writer}/{}", random.below(KEYS));
-        let value = format!("{writer}-{}-{}", ledger.written, "x".repeat(random.below(300) as usize));
+        let value = format!(
+            "{writer}-{}-{}",
+            ledger.written,
+            "x".repeat(usize::try_from(random.below(300)).unwrap_or_default())
+        );
         let kind = random.below(20);
         let lease = ledger.leases.last().copied().filter(|_| kind == 3).unwrap_or(0);
         let put = json!({"key": base64(&key), "value": base64(&value), "lease": lease.to_string()});
@@ -284,10 +288,10 @@ fn a_damaged_database_is_refused() -> Check {
     let path = server.data_dir.join("member/snap/db");
     let whole = fs::read(&path)?;
     for len in [0, 100, 4096, whole.len() / 2] {
-        fs::write(&path, &whole[..len])?;
+        files::write(&path, &whole[..len])?;
         refuses(&mut server, "db")?;
     }
-    fs::write(&path, &whole)?;
+    files::write(&path, &whole)?;
     server.start()?;
     server.wait_ready(START_LIMIT)?;
     let all =
@@ -307,7 +311,7 @@ fn an_older_database_is_brought_up_by_the_log() -> Check {
     server.wait_ready(START_LIMIT)?;
     let put = call(server.client_port, "/v3/kv/put", &json!({"key": base64("k1"), "value": base64("late")}))?;
     server.stop();
-    fs::write(&path, &older)?;
+    files::write(&path, &older)?;
     server.start()?;
     server.wait_ready(START_LIMIT)?;
     let got = call(server.client_port, "/v3/kv/range", &json!({"key": base64("k1")}))?;

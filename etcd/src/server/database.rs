@@ -42,18 +42,27 @@ pub(super) fn is_there<D: Disk>(disk: &D, snap: &Path) -> Result<bool, DiskError
     Ok(disk.kind(&path_in(snap))? == Some(Kind::File))
 }
 
+/// Whether a database has the effects of no entry: a first start was cut off after it was made. A damaged one is not new.
+pub(super) fn is_new<D: Disk>(disk: &D, path: &Path) -> bool {
+    let index = bolt::read(disk, path, 0).map(|view| node::v3::last_index(&view));
+    matches!(index, Ok(Ok(0)))
+}
+
 /// Opens the database, or makes a new one.
 ///
 /// # Errors
 /// If it is damaged, in use by another process, or the disk fails.
 pub(super) fn open<D: Disk>(disk: &D, snap: &Path) -> Result<Bolt<D>, BoltError> {
     let path = path_in(snap);
-    if disk.kind(&path)?.is_none() {
-        let mut bolt = Bolt::create(disk, &path, bolt::Options::default())?;
+    let mut bolt = match disk.kind(&path)? {
+        None => Bolt::create(disk, &path, bolt::Options::default())?,
+        Some(_) => Bolt::open(disk, &path, bolt::Options::default())?,
+    };
+    // New, or made by a start that was cut off right here.
+    if bolt.view().buckets()?.is_empty() {
         bolt.commit(&shared::mvcc::new_buckets())?;
-        return Ok(bolt);
     }
-    Bolt::open(disk, &path, bolt::Options::default())
+    Ok(bolt)
 }
 
 /// Opens the database of a member that starts from a snapshot at this index. If the database is older, and the one that

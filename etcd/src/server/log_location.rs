@@ -15,6 +15,7 @@ use shared::disk::{self, Disk, DiskError, parent_of, read_file};
 use shared::wal::SegmentName;
 
 use super::data_dir::{DataDirError, Layout};
+use super::database;
 
 /// The file with the location, in the folder of the member.
 const LOCATION_FILE: &str = "wal-dir";
@@ -186,12 +187,14 @@ fn holds_segments<D: Disk>(disk: &D, dir: &Path) -> bool {
     disk.list(dir).is_ok_and(|names| names.iter().any(|name| SegmentName::parse(name).is_some()))
 }
 
-/// Whether a folder holds snapshots, valid, broken or incomplete: none is begun before there is a log.
+/// Whether a folder holds snapshots, valid, broken or incomplete: none is begun before there is a log. A database is made
+/// before, and counts only once it has entries.
 fn holds_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<bool, DiskError> {
     match disk.list(dir) {
-        Ok(names) => Ok(names
-            .iter()
-            .any(|name| name.as_bytes().windows(5).any(|part| part == b".snap") || name == "db")),
+        Ok(names) => Ok(names.iter().any(|name| {
+            let is_database = name == "db" && !database::is_new(disk, &dir.join(name));
+            is_database || name.as_bytes().windows(5).any(|part| part == b".snap")
+        })),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }

@@ -292,7 +292,7 @@ fn restart<D: Disk>(
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let has_database = database::is_there(disk, &layout.snap)?;
     if !has_database {
-        check_old_log(disk, layout, at.index)?;
+        check_old_log(disk, layout)?;
     }
     let form = if has_database { Form::V3_4 } else { Form::V2 };
     let (mut wal, mut recovered) = Wal::open_with(disk.clone(), &layout.wal, at, wal::Options::of(form))?;
@@ -358,6 +358,12 @@ fn restart<D: Disk>(
 /// 2.x.
 fn new_database<D: Disk>(disk: &D, layout: &Layout, level: Level) -> Result<Option<Bolt<D>>, StartError> {
     if !level.has_v3() {
+        // One without entries, of a start at another level that was cut off: the next start would take the log beside it
+        // for one of 3.x. One with entries was refused before.
+        if database::is_there(disk, &layout.snap)? {
+            disk.remove(&database::path_in(&layout.snap))?;
+            disk.sync_dir(&layout.snap)?;
+        }
         return Ok(None);
     }
     let bolt = database::open(disk, &layout.snap)?;
@@ -369,10 +375,8 @@ fn new_database<D: Disk>(disk: &D, layout: &Layout, level: Level) -> Result<Opti
 }
 
 /// Refuses a log of 3.x where there is no database: as one of 2.x it would lose the keys of the v3 API.
-fn check_old_log<D: Disk>(disk: &D, layout: &Layout, snapshot_index: u64) -> Result<(), StartError> {
-    // Damage is a matter for whoever opens the log.
-    let padded = wal::inspect_any(disk, &layout.wal, snapshot_index).is_ok_and(|(log, _)| log.padded);
-    if padded {
+fn check_old_log<D: Disk>(disk: &D, layout: &Layout) -> Result<(), StartError> {
+    if wal::is_padded(disk, &layout.wal)? {
         let (path, wal) = (database::path_in(&layout.snap), layout.wal.clone());
         return Err(StartError::DatabaseMissing { path, wal });
     }

@@ -22,7 +22,7 @@ mod writer;
 
 pub use codec::EntryRef;
 pub use error::{Damage, WalError};
-pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_any, inspect_damaged};
+pub use open::{Inspected, Recovered, Repaired, exists, inspect, inspect_any, inspect_damaged, is_padded};
 pub use purge::purge;
 pub(crate) use purge::purge_suffix;
 pub use reader::{FileSource, Frames, ReadError, Reader, Record, SegmentEnd, SegmentSource};

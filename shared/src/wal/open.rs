@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::reader::{FileSource, ReadError};
+use super::reader::{FileSource, Frame, ReadError};
 use super::segment::{self, SegmentName};
 use super::writer::{LogTail, Wal};
 use super::{Damage, Form, Frames, Options, Reader, Record, SegmentEnd, WalError};
@@ -77,6 +77,37 @@ pub fn exists<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The bytes at the beginning of a segment in which [`is_padded`] looks for padded records.
+const PADDED_LOOK_BYTES: usize = 4096;
+
+/// Whether the log in `dir` was written by 3.x, by the first records of its last and first segments: those of 3.x are
+/// padded, and a few of them never all have lengths that need none. Damage is not looked for.
+///
+/// # Errors
+/// Those of the disk.
+pub fn is_padded<D: Disk>(disk: &D, dir: &Path) -> Result<bool, WalError> {
+    let names = segment::list(disk, dir)?;
+    for name in names.iter().last().into_iter().chain(names.first()) {
+        let file = disk.open(&dir.join(name.to_string()), Open::Read)?;
+        let mut start = vec![0; PADDED_LOOK_BYTES];
+        let got = file.read_at(0, &mut start)?;
+        let mut rest = &start[..got];
+        while let Some((length, _)) = rest.split_first_chunk() {
+            let Some(frame) = Frame::parse(*length, Frames::Any).filter(|frame| frame.record_len > 0) else {
+                break;
+            };
+            if frame.pad_len > 0 {
+                return Ok(true);
+            }
+            let Some(after) = usize::try_from(frame.len()).ok().and_then(|len| rest.get(len..)) else {
+                break;
+            };
+            rest = after;
+        }
+    }
+    Ok(false)
 }
 
 /// Reads a log without locking, repairing or writing anything; entries up to index `after` are left out.
