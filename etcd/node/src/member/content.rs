@@ -17,6 +17,7 @@ use shared::v3::internal::{InternalError, InternalRequest};
 use super::convert;
 use super::membership::{ConfChangeContext, VERSION_PATH, attributes_id};
 use crate::command::Command;
+use crate::v3;
 use crate::version::Level;
 
 /// Why an entry is invalid.
@@ -51,6 +52,9 @@ pub enum InvalidEntry {
     /// A request of the v3 API, in a cluster of a level that has none.
     #[error("a request of version 3 in a cluster of the level {0}")]
     Level(Level),
+    /// A request of the v3 API that this version does not apply: a member that had it in its log would have to end.
+    #[error("a request that this version does not apply: {0}")]
+    NotApplied(&'static str),
     /// A verb that no server writes to the log.
     #[error(transparent)]
     Verb(#[from] UnknownVerb),
@@ -201,6 +205,7 @@ impl Content {
     /// now and at every later start.
     pub(super) fn check_appended(&self) -> Result<(), InvalidEntry> {
         match self {
+            Content::Command(Command::V3(request)) => check_applied(request),
             Content::Command(Command::V2(request)) if request.verb.writes() && !is_known_version(request) => {
                 Err(InvalidEntry::Version(request.val.escape_ascii().to_string()))
             }
@@ -272,8 +277,8 @@ impl Proposal {
         match &content {
             Content::Command(Command::Nothing) => return Err(InvalidEntry::Empty),
             Content::Command(Command::V2(request)) => check_forwarded(request)?,
-            // Each has an author who is checked when it is applied, and no path to the members.
-            Content::Command(Command::V3(_)) => {}
+            // None of them leads to the members.
+            Content::Command(Command::V3(request)) => check_applied(request)?,
             Content::Change(change) => {
                 let describes = |context: ConfChangeContext| context.id == change.member.0;
                 if change.kind != ChangeKind::Remove && !change.described().is_some_and(describes) {
@@ -296,6 +301,14 @@ impl Proposal {
                 convert::proposal(eraftpb::EntryType::EntryConfChange, change.encode_to_vec().into())
             }
         }
+    }
+}
+
+/// Checks that a v3 request is one of those that this version applies.
+fn check_applied(request: &InternalRequest) -> Result<(), InvalidEntry> {
+    match v3::is_applied(&request.operation) {
+        true => Ok(()),
+        false => Err(InvalidEntry::NotApplied(request.operation.name())),
     }
 }
 

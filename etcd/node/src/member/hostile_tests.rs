@@ -169,6 +169,37 @@ fn proposals_and_appends_that_mean_nothing_are_no_messages() {
     assert!(decoded(&proposal(vec![changing(other.encode_to_vec())])).is_err());
 }
 
+/// A member that had such an entry in its log would have to end, now and at every start.
+#[test]
+fn requests_of_version_3_that_are_not_applied_stay_out() {
+    use shared::v3::internal::{InternalRequest, Operation};
+    use shared::v3::pb::etcdserverpb::{AuthEnableRequest, PutRequest};
+    let bytes = |operation| InternalRequest::new(operation).encode_to_vec();
+    for (operation, fine) in [
+        (Operation::Put(PutRequest { key: "k".into(), ..PutRequest::default() }), true),
+        (Operation::AuthEnable(AuthEnableRequest {}), false),
+    ] {
+        let entry = normal(bytes(operation));
+        let appended = pb::Entry { term: 2, index: 5, ..entry.clone() };
+        let append = pb::Message {
+            kind: APPEND,
+            from: 1,
+            to: 2,
+            term: 2,
+            log_term: 2,
+            index: 4,
+            entries: vec![appended],
+            ..Default::default()
+        };
+        for message in [proposal(vec![entry]), append] {
+            let decoded = Message::decode(message.encode_to_vec().into());
+            assert_eq!(decoded.is_ok(), fine, "{decoded:?}");
+            // At the level 2.3 none of them is let in.
+            assert!(decoded.is_err() || decoded.unwrap().check_level(Level::V2_3).is_err());
+        }
+    }
+}
+
 /// The crate decodes a change that it proposes: it sees only bytes that this program wrote.
 #[test]
 fn what_is_proposed_is_written_anew() {

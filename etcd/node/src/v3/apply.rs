@@ -160,6 +160,21 @@ impl<C: Committed> V3<C> {
     }
 }
 
+/// Whether this version carries such a request out. A member that finds another one in its log ends.
+pub(crate) fn is_applied(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Put(_)
+            | Operation::DeleteRange(_)
+            | Operation::Txn(_)
+            | Operation::Compaction(_)
+            | Operation::LeaseGrant(_)
+            | Operation::LeaseRevoke(_)
+            | Operation::LeaseCheckpoint(_)
+            | Operation::Alarm(_)
+    )
+}
+
 /// Whether a transaction has such an operation, in any of its branches.
 fn has(txn: &TxnRequest, wanted: &impl Fn(&Request) -> bool) -> bool {
     let operations =

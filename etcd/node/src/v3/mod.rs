@@ -10,6 +10,8 @@ mod leases;
 mod members;
 mod meta;
 
+pub(crate) use self::apply::is_applied;
+
 use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
