@@ -16,6 +16,13 @@ use super::{ScenarioResult, jobs, passes};
 use crate::process::clean_environment;
 use crate::{Check, Context, fail, files, ports, programs};
 
+/// Runs a program of Python whose children end by an interrupt, also where it is ignored, as it is in the background of a
+/// shell: they would inherit that.
+const UNINTERRUPTED: &str = "import runpy, signal, sys\n\
+                             signal.signal(signal.SIGINT, signal.default_int_handler)\n\
+                             del sys.argv[0]\n\
+                             runpy.run_path(sys.argv[0], run_name='__main__')";
+
 /// How many ports a suite gets: clusters of three for each job, and none is used again at once.
 const PORT_COUNT: u16 = 100;
 
@@ -95,7 +102,7 @@ pub fn results(name: &str, server: &str, args: &[&str]) -> Check<Option<Vec<Scen
     };
     let ports = ports::take_many(PORT_COUNT)?;
     let mut command = Command::new("python3");
-    command.arg(kit.join("conformance").join(name).join("run.py"));
+    command.args(["-c", UNINTERRUPTED]).arg(kit.join("conformance").join(name).join("run.py"));
     let range = format!("{}-{}", ports.first, ports.last);
     command.args(["-v", "-j", &jobs().to_string(), "--ports", &range, "--server", server]);
     if args.contains(&"--only") {
