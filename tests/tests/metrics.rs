@@ -100,6 +100,9 @@ fn play() -> Check<Page> {
     }
     proxy.call("GET", "/v2/keys/p")?;
     pages.push(wait_for(&proxy, &["etcd_proxy_dropped_total"])?);
+    // A cluster with the third version of the API.
+    let v3 = Server::new(folder.path(), "v3")?.with_args(["-cluster-level", "3.5"]).started()?;
+    pages.push(wait_for(&v3, &["etcd_mvcc_db_total_size_in_bytes"])?);
     let mut all = Page::new();
     for (name, family) in pages.into_iter().flatten() {
         match all.get_mut(&name) {

@@ -82,7 +82,7 @@ pub(super) enum StartError {
     )]
     DatabaseBehind { path: PathBuf, index: u64, snapshot: u64 },
     #[error(
-        "the database is missing: the log in {} is one of 3.4 or later, and there is no {}; put the file back, or remove \
+        "the database is missing: {}: this is the log of etcd 3.x, and there is no {}; put the file back, or remove \
          the member and add it again with an empty directory",
         .wal.display(), .path.display()
     )]
@@ -306,6 +306,9 @@ fn restart<D: Disk>(
     }
     check_numbers(&recovered, &snapshot)?;
     log_meaningless(&recovered.entries);
+    if has_database && is_of_2_x(&store, &recovered.entries) {
+        return Err(StartError::Demo(database::path_in(&layout.snap)));
+    }
     let database = match has_database {
         true => Some(database::open_for(disk, &layout.snap, snapshot.index)?),
         false => None,
@@ -578,15 +581,24 @@ pub(super) fn conf_change_entry(term: u64, index: u64, change: &pb::ConfChange) 
     pb::Entry { kind: pb::ENTRY_CONF_CHANGE, term, index, data }
 }
 
+/// The version of the cluster, as the log has it.
+fn cluster_version(store: &Store, entries: &[pb::Entry]) -> Option<Bytes> {
+    let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
+    set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from))
+}
+
+/// Whether the cluster is one of 2.x. It has no database, but for that of an early form of the v3 API.
+fn is_of_2_x(store: &Store, entries: &[pb::Entry]) -> bool {
+    cluster_version(store, entries).is_some_and(|version| version.starts_with(b"2."))
+}
+
 /// The level of a directory, by its cluster version. Refuses one that is too new for this server.
 fn level_of<D: Disk>(
     store: &Store,
     entries: &[pb::Entry],
     database: Option<&Bolt<D>>,
 ) -> Result<Level, StartError> {
-    let set_last = entries.iter().rev().find_map(|entry| own_data_set_by(entry, VERSION_PATH));
-    let version = set_last.or_else(|| member_value(store, VERSION_PATH).map(Bytes::from));
-    let Some(version) = version else {
+    let Some(version) = cluster_version(store, entries) else {
         return match database {
             None => Ok(Level::V2_3),
             // A new cluster, which has not agreed on a version. Since 3.5 a database has the voters.
