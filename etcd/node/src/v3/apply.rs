@@ -6,11 +6,10 @@ use shared::mvcc::{self, Failure};
 use shared::time::Moment;
 use shared::v3::Error;
 use shared::v3::internal::{InternalRequest, Operation};
-use shared::v3::pb::etcdserverpb::request_op::Request;
 use shared::v3::pb::etcdserverpb::{
     AlarmResponse, AlarmType, CompactionRequest, CompactionResponse, LeaseCheckpointRequest,
     LeaseCheckpointResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-    ResponseHeader, TxnRequest,
+    ResponseHeader,
 };
 use shared::watch;
 
@@ -84,13 +83,13 @@ impl<C: Committed> V3<C> {
     fn check_alarms(&self, operation: &Operation) -> Result<(), Error> {
         let writes = match operation {
             Operation::Put(_) | Operation::LeaseGrant(_) => true,
-            Operation::Txn(txn) => has(txn, &|request| matches!(request, Request::RequestPut(_))),
+            Operation::Txn(txn) => mvcc::has_puts(txn),
             _ => false,
         };
         let changes = writes
             || match operation {
                 Operation::DeleteRange(_) | Operation::LeaseRevoke(_) | Operation::Compaction(_) => true,
-                Operation::Txn(txn) => has(txn, &|request| !matches!(request, Request::RequestRange(_))),
+                Operation::Txn(txn) => !mvcc::is_read_only(txn),
                 _ => false,
             };
         if changes && self.alarms.has(AlarmType::Corrupt) {
@@ -173,14 +172,4 @@ pub(crate) fn is_applied(operation: &Operation) -> bool {
             | Operation::LeaseCheckpoint(_)
             | Operation::Alarm(_)
     )
-}
-
-/// Whether a transaction has such an operation, in any of its branches.
-fn has(txn: &TxnRequest, wanted: &impl Fn(&Request) -> bool) -> bool {
-    let operations =
-        txn.success.iter().chain(&txn.failure).filter_map(|operation| operation.request.as_ref());
-    operations.into_iter().any(|request| match request {
-        Request::RequestTxn(inner) => has(inner, wanted),
-        request => wanted(request),
-    })
 }

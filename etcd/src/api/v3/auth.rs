@@ -31,7 +31,7 @@ impl<B: Backend> Auth for Api<B> {
         self.admit(request.metadata(), Learner::Refuses)?;
         self.backend.linearizable_point().await?;
         let header = Some(self.backend.header());
-        let auth_revision = self.backend.auth_lists().revision;
+        let auth_revision = self.backend.auth_lists()?.revision;
         Ok(Response::new(AuthStatusResponse { header, enabled: false, auth_revision }))
     }
 
@@ -42,7 +42,7 @@ impl<B: Backend> Auth for Api<B> {
         self.admit(request.metadata(), Learner::Refuses)?;
         self.backend.linearizable_point().await?;
         let header = Some(self.backend.header());
-        Ok(Response::new(AuthUserListResponse { header, users: self.backend.auth_lists().users }))
+        Ok(Response::new(AuthUserListResponse { header, users: self.backend.auth_lists()?.users }))
     }
 
     async fn role_list(
@@ -52,7 +52,7 @@ impl<B: Backend> Auth for Api<B> {
         self.admit(request.metadata(), Learner::Refuses)?;
         self.backend.linearizable_point().await?;
         let header = Some(self.backend.header());
-        Ok(Response::new(AuthRoleListResponse { header, roles: self.backend.auth_lists().roles }))
+        Ok(Response::new(AuthRoleListResponse { header, roles: self.backend.auth_lists()?.roles }))
     }
 
     async fn auth_enable(

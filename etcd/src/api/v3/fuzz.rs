@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use bytes::Buf as _;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
+use shared::mvcc;
 use shared::v3::pb::DESCRIPTORS;
 use shared::v3::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest};
 
-use super::check;
 use super::gateway::{self, Gateway};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -28,9 +28,9 @@ pub fn fuzz_request_messages(input: &[u8]) {
         let again = DynamicMessage::decode(method.input(), &written[..]).map(|again| again.encode_to_vec());
         assert_eq!(again, Ok(written), "what was written is read again");
     }
-    let range = RangeRequest::decode(input).map(|request| check::range(&request));
-    let put = PutRequest::decode(input).map(|request| check::put(&request));
-    let delete = DeleteRangeRequest::decode(input).map(|request| check::delete_range(&request));
+    let range = RangeRequest::decode(input).map(|request| mvcc::check_range(&request));
+    let put = PutRequest::decode(input).map(|request| mvcc::check_put(&request));
+    let delete = DeleteRangeRequest::decode(input).map(|request| mvcc::check_delete_range(&request));
     assert!(
         [range, put, delete]
             .iter()
@@ -38,10 +38,10 @@ pub fn fuzz_request_messages(input: &[u8]) {
         "a request without a key is refused"
     );
     if let Ok(request) = TxnRequest::decode(input) {
-        let checked = check::txn(&request, 128);
+        let checked = mvcc::check_txn(&request, 128);
         let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
         assert!(ops <= 128 || checked.is_err(), "{ops} operations");
-        assert!(check::is_read_only(&request) || !check::is_serializable(&request));
+        assert!(mvcc::is_read_only(&request) || !mvcc::is_serializable(&request));
     }
     let _ = WatchRequest::decode(input);
 }

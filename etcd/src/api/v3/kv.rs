@@ -1,5 +1,7 @@
 //! The service KV: reads, writes, transactions, compaction.
 
+use shared::mvcc;
+use shared::v3::Error;
 use shared::v3::pb::etcdserverpb::kv_server::Kv;
 use shared::v3::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -8,7 +10,6 @@ use shared::v3::pb::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::api::{Api, Learner};
-use super::check;
 use crate::backend::v3::Backend;
 
 #[tonic::async_trait]
@@ -17,7 +18,7 @@ impl<B: Backend> Kv for Api<B> {
         let (metadata, _, request) = request.into_parts();
         let learner = if request.serializable { Learner::Serves } else { Learner::Refuses };
         let caller = self.admit(&metadata, learner)?;
-        check::range(&request)?;
+        mvcc::check_range(&request).map_err(Error::from)?;
         if !request.serializable {
             self.backend.linearizable_point().await?;
         }
@@ -29,7 +30,7 @@ impl<B: Backend> Kv for Api<B> {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let caller = self.admit(&metadata, Learner::Refuses)?;
-        check::put(&request)?;
+        mvcc::check_put(&request).map_err(Error::from)?;
         let mut response = self.propose(&caller, request).await?;
         self.complete(&mut response.header);
         Ok(Response::new(response))
@@ -41,7 +42,7 @@ impl<B: Backend> Kv for Api<B> {
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let caller = self.admit(&metadata, Learner::Refuses)?;
-        check::delete_range(&request)?;
+        mvcc::check_delete_range(&request).map_err(Error::from)?;
         let mut response = self.propose(&caller, request).await?;
         self.complete(&mut response.header);
         Ok(Response::new(response))
@@ -50,9 +51,9 @@ impl<B: Backend> Kv for Api<B> {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let caller = self.admit(&metadata, Learner::Refuses)?;
-        check::txn(&request, self.settings.txn_ops_max)?;
-        let mut response = if check::is_read_only(&request) {
-            if !check::is_serializable(&request) {
+        mvcc::check_txn(&request, self.settings.txn_ops_max).map_err(Error::from)?;
+        let mut response = if mvcc::is_read_only(&request) {
+            if !mvcc::is_serializable(&request) {
                 self.backend.linearizable_point().await?;
             }
             self.backend.read_txn(&caller, request).await?

@@ -9,7 +9,6 @@
 
 mod api;
 mod auth;
-mod check;
 mod cluster;
 pub mod fuzz;
 mod gateway;
