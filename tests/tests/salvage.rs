@@ -160,8 +160,11 @@ fn a_start_names_a_fifo_and_a_log_of_3_x_and_ends() -> Check {
                     .context("make a FIFO")?;
             }
         }
+        let log = server.data_dir.join("member/wal/0000000000000000-0000000000000000.wal");
+        let before = std::fs::metadata(&log)?.len();
         server.start()?;
         let status = server.wait_exit(START_LIMIT);
+        assert_eq!(std::fs::metadata(&log)?.len(), before, "{name}: a refused start leaves the log as it is");
         let said = server.said();
         if status.is_none_or(|status| status.success()) || !said.contains(wanted) {
             fail!("{name}: {status:?}: {}", server.last_words());

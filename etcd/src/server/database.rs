@@ -44,8 +44,8 @@ pub(super) fn is_there<D: Disk>(disk: &D, snap: &Path) -> Result<bool, DiskError
 
 /// Whether a database has the effects of no entry: a first start was cut off after it was made. A damaged one is not new.
 pub(super) fn is_new<D: Disk>(disk: &D, path: &Path) -> bool {
-    let index = bolt::read(disk, path, 0).map(|view| node::v3::last_index(&view));
-    matches!(index, Ok(Ok(0)))
+    let position = bolt::read(disk, path, 0).map(|view| node::v3::position(&view));
+    matches!(position, Ok(Ok(Position { index: 0, .. })))
 }
 
 /// Opens the database, or makes a new one.
@@ -73,13 +73,15 @@ pub(super) fn open<D: Disk>(disk: &D, snap: &Path) -> Result<Bolt<D>, BoltError>
 pub(super) fn open_for<D: Disk>(disk: &D, snap: &Path, index: u64) -> Result<Bolt<D>, OpenForError> {
     let bolt = open(disk, snap)?;
     let waiting = snap.join(format!("{index:016x}.snap.db"));
-    if index == 0 || consistent_index(&bolt)? >= index || disk.kind(&waiting)? != Some(Kind::File) {
+    if index == 0
+        || node::v3::position(&bolt.view())?.index >= index
+        || disk.kind(&waiting)? != Some(Kind::File)
+    {
         return Ok(bolt);
     }
     // The waiting one must be whole before it replaces anything.
     let received = Bolt::open(disk, &waiting, bolt::Options::default())?;
-    let found = consistent_index(&received)?;
-    if found < index {
+    if node::v3::position(&received.view())?.index < index {
         return Ok(bolt);
     }
     drop((received, bolt));
@@ -90,10 +92,6 @@ pub(super) fn open_for<D: Disk>(disk: &D, snap: &Path, index: u64) -> Result<Bol
     disk.rename(&waiting, &path_in(snap)).map_err(BoltError::from)?;
     disk.sync_dir(snap).map_err(BoltError::from)?;
     Ok(open(disk, snap)?)
-}
-
-fn consistent_index<D: Disk>(bolt: &Bolt<D>) -> Result<u64, OpenForError> {
-    Ok(node::v3::position_of(bolt.view())?.index)
 }
 
 /// Why a database cannot be opened.

@@ -291,9 +291,7 @@ fn restart<D: Disk>(
     };
     let at = pb::WalSnapshot { index: snapshot.index, term: snapshot.term };
     let has_database = database::is_there(disk, &layout.snap)?;
-    if !has_database {
-        check_old_log(disk, layout)?;
-    }
+    check_forms(disk, layout, &store, snapshot.index, has_database)?;
     let form = if has_database { Form::V3_4 } else { Form::V2 };
     let (mut wal, mut recovered) = Wal::open_with(disk.clone(), &layout.wal, at, wal::Options::of(form))?;
     check_end(disk, layout, &recovered, snapshot.index)?;
@@ -306,9 +304,6 @@ fn restart<D: Disk>(
     }
     check_numbers(&recovered, &snapshot)?;
     log_meaningless(&recovered.entries);
-    if has_database && is_of_2_x(&store, &recovered.entries) {
-        return Err(StartError::Demo(database::path_in(&layout.snap)));
-    }
     let database = match has_database {
         true => Some(database::open_for(disk, &layout.snap, snapshot.index)?),
         false => None,
@@ -370,20 +365,33 @@ fn new_database<D: Disk>(disk: &D, layout: &Layout, level: Level) -> Result<Opti
         return Ok(None);
     }
     let bolt = database::open(disk, &layout.snap)?;
-    let index = node::v3::last_index(&bolt.view())?;
+    let index = node::v3::position(&bolt.view())?.index;
     if index > 0 {
         return Err(StartError::DatabaseForeign { path: bolt.path().to_owned(), index, last: None });
     }
     Ok(Some(bolt))
 }
 
-/// Refuses a log of 3.x where there is no database: as one of 2.x it would lose the keys of the v3 API.
-fn check_old_log<D: Disk>(disk: &D, layout: &Layout) -> Result<(), StartError> {
-    if wal::is_padded(disk, &layout.wal)? {
-        let (path, wal) = (database::path_in(&layout.snap), layout.wal.clone());
-        return Err(StartError::DatabaseMissing { path, wal });
+/// Refuses a log of 3.x without its database, and a database beside a log of 2.x, before the log is opened: that writes to it
+/// in the form of the one or the other.
+fn check_forms<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    store: &Store,
+    snapshot_index: u64,
+    has_database: bool,
+) -> Result<(), StartError> {
+    let path = database::path_in(&layout.snap);
+    match (has_database, wal::is_padded(disk, &layout.wal)?) {
+        (true, true) | (false, false) => Ok(()),
+        (false, true) => Err(StartError::DatabaseMissing { path, wal: layout.wal.clone() }),
+        // A 3.x that has continued a log of 2.x leaves its first records as they are; the version tells.
+        (true, false) => match wal::inspect_any(disk, &layout.wal, snapshot_index) {
+            Ok((log, _)) if is_of_2_x(store, &log.entries) => Err(StartError::Demo(path)),
+            // Damage is a matter for whoever opens the log.
+            _ => Ok(()),
+        },
     }
-    Ok(())
 }
 
 /// What the log of a member leads to, as far as it is stored.

@@ -57,35 +57,18 @@ impl OpenError {
 }
 
 /// The last entry whose effects a database has; zeros for a new one.
-pub(super) fn position<C: Committed>(database: &Database<C>) -> Result<Position, OpenError> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn position<C: Committed>(committed: &C) -> Result<Position, OpenError> {
     Ok(Position {
-        index: number(database, CONSISTENT_INDEX)?.unwrap_or(0),
-        term: number(database, TERM)?.unwrap_or(0),
+        index: number(committed, CONSISTENT_INDEX)?.unwrap_or(0),
+        term: number(committed, TERM)?.unwrap_or(0),
     })
 }
 
-/// The last entry whose effects a committed state has.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn position_of<C: Committed>(committed: C) -> Result<Position, OpenError> {
-    position(&Database::new(committed))
-}
-
-/// The index of the last entry whose effects a committed state has; 0 for a new database.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn last_index<C: Committed>(committed: &C) -> Result<u64, OpenError> {
-    let value = committed.get(Bucket::Meta, CONSISTENT_INDEX).map_err(OpenError::database)?;
-    let index = value.map(|bytes| bytes[..].try_into().map(u64::from_be_bytes)).transpose();
-    Ok(index
-        .map_err(|_| OpenError::form(Bucket::Meta, CONSISTENT_INDEX, "number of eight bytes"))?
-        .unwrap_or(0))
-}
-
-fn number<C: Committed>(database: &Database<C>, key: &[u8]) -> Result<Option<u64>, OpenError> {
-    let value = database.view().get(Bucket::Meta, key).map_err(OpenError::database)?;
+fn number<C: Committed>(committed: &C, key: &[u8]) -> Result<Option<u64>, OpenError> {
+    let value = committed.get(Bucket::Meta, key).map_err(OpenError::database)?;
     let number = |bytes: Bytes| bytes[..].try_into().map(u64::from_be_bytes);
     value.map(number).transpose().map_err(|_| OpenError::form(Bucket::Meta, key, "number of eight bytes"))
 }

@@ -31,7 +31,7 @@ use shared::watch::{self, WatchHub};
 
 pub use self::alarms::{Alarm, Alarms};
 use self::leases::Attachments;
-pub use self::meta::{OpenError, has_voters, last_index, position_of};
+pub use self::meta::{OpenError, has_voters, position};
 use crate::command::Command;
 use crate::machine::Position;
 
@@ -108,8 +108,8 @@ impl<C: Committed> V3<C> {
     /// # Errors
     /// If the database cannot be read, or holds what this version cannot continue.
     pub fn open(committed: C, settings: Settings) -> Result<V3<C>, OpenError> {
+        let position = meta::position(&committed)?;
         let database = Database::new(committed);
-        let position = meta::position(&database)?;
         meta::check_auth(&database)?;
         let mut lessor = leases::restore(&database, settings.leases)?;
         let alarms = Alarms::read(&database)?;
