@@ -10,6 +10,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use crate::pb;
 use crate::v2::Verb;
+use crate::v3::internal::Operation;
 use crate::wal::Frames;
 
 /// What an entry holds.
@@ -57,44 +58,16 @@ pub enum V3Membership {
 impl V3Request {
     /// The name of the request: `v3 put`.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        NAMES.iter().find(|(field, _)| *field == self.field).map_or("v3 request", |(_, name)| name)
+    pub fn name(&self) -> String {
+        match self.field {
+            DOWNGRADE_TEST => "v3 downgrade version test".to_owned(),
+            field => format!("v3 {}", Operation::name_of(field).unwrap_or("request")),
+        }
     }
 }
 
-/// The fields of the union (`etcdserverpb.InternalRaftRequest` of 3.5) but for its head and the v2 request.
-const NAMES: [(u32, &str); 30] = [
-    (3, "v3 range"),
-    (4, "v3 put"),
-    (5, "v3 delete range"),
-    (6, "v3 txn"),
-    (7, "v3 compaction"),
-    (8, "v3 lease grant"),
-    (9, "v3 lease revoke"),
-    (10, "v3 alarm"),
-    (11, "v3 lease checkpoint"),
-    (1000, "v3 auth enable"),
-    (1011, "v3 auth disable"),
-    (1012, "v3 authenticate"),
-    (1013, "v3 auth status"),
-    (1100, "v3 auth user add"),
-    (1101, "v3 auth user delete"),
-    (1102, "v3 auth user get"),
-    (1103, "v3 auth user change password"),
-    (1104, "v3 auth user grant role"),
-    (1105, "v3 auth user revoke role"),
-    (1106, "v3 auth user list"),
-    (1107, "v3 auth role list"),
-    (1200, "v3 auth role add"),
-    (1201, "v3 auth role delete"),
-    (1202, "v3 auth role get"),
-    (1203, "v3 auth role grant permission"),
-    (1204, "v3 auth role revoke permission"),
-    (1300, "v3 cluster version set"),
-    (1301, "v3 member attributes set"),
-    (1302, "v3 downgrade info set"),
-    (9900, "v3 downgrade version test"),
-];
+/// A field that only tests of the original write.
+const DOWNGRADE_TEST: u32 = 9900;
 
 const ID: u32 = 1;
 const V2: u32 = 2;
@@ -264,11 +237,11 @@ mod tests {
             Ok(EntryContent::V3(request)) => (request.name(), request.id, request.membership),
             other => panic!("{other:?}"),
         };
-        assert_eq!(named(4, b"\x0a\x01k\x12\x01v"), ("v3 put", 5, None));
-        assert_eq!(named(1203, b""), ("v3 auth role grant permission", 5, None));
-        assert_eq!(named(4242, b"\x01"), ("v3 request", 5, None));
+        assert_eq!(named(4, b"\x0a\x01k\x12\x01v"), ("v3 put".to_owned(), 5, None));
+        assert_eq!(named(1203, b""), ("v3 auth role grant permission".to_owned(), 5, None));
+        assert_eq!(named(4242, b"\x01"), ("v3 request".to_owned(), 5, None));
         let version = Some(V3Membership::Version("3.5.0".into()));
-        assert_eq!(named(1300, b"\x0a\x053.5.0"), ("v3 cluster version set", 5, version));
+        assert_eq!(named(1300, b"\x0a\x053.5.0"), ("v3 cluster version set".to_owned(), 5, version));
         let attributes = AttributesSet {
             member: 0x1e03_c8d3_5c34_dbbd,
             attributes: Some(Attributes { name: "one".into(), client_urls: vec!["http://a:1".into()] }),

@@ -63,6 +63,15 @@ macro_rules! operations {
                 }
             }
 
+            /// The name of the operation in a field of the union; `None` if no version known here has that field.
+            #[must_use]
+            pub fn name_of(field: u32) -> Option<&'static str> {
+                match field {
+                    $($field => Some($shown),)*
+                    _ => None,
+                }
+            }
+
             fn decode(field: u32, message: Bytes) -> Result<Option<Operation>, DecodeError> {
                 Ok(Some(match field {
                     $($field => Operation::$name(Message::decode(message)?),)*
@@ -113,31 +122,31 @@ operations! {
     /// Asks whether auth is on.
     1013 AuthStatus(pb::AuthStatusRequest) "auth status";
     /// Adds a user.
-    1100 UserAdd(pb::AuthUserAddRequest) "user add";
+    1100 UserAdd(pb::AuthUserAddRequest) "auth user add";
     /// Removes a user.
-    1101 UserDelete(pb::AuthUserDeleteRequest) "user delete";
+    1101 UserDelete(pb::AuthUserDeleteRequest) "auth user delete";
     /// Asks for a user's roles.
-    1102 UserGet(pb::AuthUserGetRequest) "user get";
+    1102 UserGet(pb::AuthUserGetRequest) "auth user get";
     /// Gives a user another password.
-    1103 UserChangePassword(pb::AuthUserChangePasswordRequest) "user change password";
+    1103 UserChangePassword(pb::AuthUserChangePasswordRequest) "auth user change password";
     /// Gives a user a role.
-    1104 UserGrantRole(pb::AuthUserGrantRoleRequest) "user grant role";
+    1104 UserGrantRole(pb::AuthUserGrantRoleRequest) "auth user grant role";
     /// Takes a role from a user.
-    1105 UserRevokeRole(pb::AuthUserRevokeRoleRequest) "user revoke role";
+    1105 UserRevokeRole(pb::AuthUserRevokeRoleRequest) "auth user revoke role";
     /// Asks for all users.
-    1106 UserList(pb::AuthUserListRequest) "user list";
+    1106 UserList(pb::AuthUserListRequest) "auth user list";
     /// Asks for all roles.
-    1107 RoleList(pb::AuthRoleListRequest) "role list";
+    1107 RoleList(pb::AuthRoleListRequest) "auth role list";
     /// Adds a role.
-    1200 RoleAdd(pb::AuthRoleAddRequest) "role add";
+    1200 RoleAdd(pb::AuthRoleAddRequest) "auth role add";
     /// Removes a role.
-    1201 RoleDelete(pb::AuthRoleDeleteRequest) "role delete";
+    1201 RoleDelete(pb::AuthRoleDeleteRequest) "auth role delete";
     /// Asks for a role's permissions.
-    1202 RoleGet(pb::AuthRoleGetRequest) "role get";
+    1202 RoleGet(pb::AuthRoleGetRequest) "auth role get";
     /// Gives a role a permission.
-    1203 RoleGrantPermission(pb::AuthRoleGrantPermissionRequest) "role grant permission";
+    1203 RoleGrantPermission(pb::AuthRoleGrantPermissionRequest) "auth role grant permission";
     /// Takes a permission from a role.
-    1204 RoleRevokePermission(pb::AuthRoleRevokePermissionRequest) "role revoke permission";
+    1204 RoleRevokePermission(pb::AuthRoleRevokePermissionRequest) "auth role revoke permission";
     /// Sets the cluster's version. Servers of 3.6 write it.
     1300 ClusterVersionSet(pb::ClusterVersionSetRequest) "cluster version set";
     /// Sets a member's name and client URLs. Servers of 3.6 write it.
