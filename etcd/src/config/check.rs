@@ -150,6 +150,7 @@ pub(super) fn check(settings: &Settings, notes: &mut StartupLines) -> Result<Con
         request_body_bytes_max: count(values.number("max-request-bytes")),
         request_header_bytes_max: count(values.number("max-header-bytes")),
         cluster_level: values.text("cluster-level").parse().unwrap_or_default(),
+        v3_flags: flags::of_version_3().filter(|name| settings.is_set(name)).collect(),
         quota_backend_bytes: match values.signed("quota-backend-bytes") {
             0 => Some(QUOTA_BACKEND_BYTES),
             quota => u64::try_from(quota).ok(),

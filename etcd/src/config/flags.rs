@@ -264,6 +264,11 @@ const VERSION_3: Group = Group {
     ],
 };
 
+/// The names of the flags for version 3.
+pub(super) fn of_version_3() -> impl Iterator<Item = &'static str> {
+    VERSION_3.flags.iter().map(|flag| flag.name)
+}
+
 /// The least time between two notices of progress.
 const PROGRESS_INTERVAL_LEAST: Duration = Duration::from_millis(100);
 

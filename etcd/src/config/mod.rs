@@ -129,6 +129,8 @@ pub struct Config {
     pub key_levels_max: usize,
     /// The level at which a new cluster is founded, or that of the cluster to join.
     pub cluster_level: node::version::Level,
+    /// Which of the flags for version 3 are set, by name: they have no effect in a cluster without it.
+    pub v3_flags: Vec<&'static str>,
     /// The size of the database from which on keys of version 3 are refused; `None` for no bound.
     pub quota_backend_bytes: Option<u64>,
     /// The most operations of a transaction.

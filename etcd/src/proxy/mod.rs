@@ -212,6 +212,9 @@ async fn serve(config: &Config, service: &ServiceEnvironment) -> anyhow::Result<
             "-client-threads is for members and has no effect here: a proxy serves all connections on one thread"
         );
     }
+    for flag in &config.v3_flags {
+        log::warning!("proxy", "-{flag} is for members and has no effect here");
+    }
     if !config.cors.is_empty() {
         log::info!("etcdmain", "cors = {}", config.cors.join(","));
     }

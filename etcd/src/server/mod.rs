@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use node::member::{Member, Message};
+use node::version::Level;
 use parking_lot::{Mutex, RwLock};
 use shared::disk::{Disk, DiskFile, PatientDisk, RealDisk};
 use shared::id::MemberId;
@@ -315,10 +316,12 @@ fn start_member<D: Disk>(
     let tree = &opened.machine.tree;
     let mut member = Member::new(opened.start, tree, &log::raft_logger());
     member.set_key_levels_max(config.key_levels_max);
+    warn_of_level(config, level);
     let version = member.membership().version.as_deref().unwrap_or("to_be_decided").to_owned();
     log::info!(
         "etcdserver",
-        "starting server... [version: 2.3.8, cluster version: {}]",
+        "starting server... [version: {}, cluster version: {}]",
+        level.spoken(),
         version.trim_end_matches(".0")
     );
     let local = peers::LocalMember {
@@ -379,6 +382,26 @@ fn start_member<D: Disk>(
     let node_loop = NodeLoop::new(node, inner, config.heartbeat(), parts, publication, ready_sender, metrics);
     let node_loop = tokio::spawn(node_loop.run(is_new, loop_requests, snapshots_saved, inbound, stopping));
     Ok(RunningMember { handle, ready, transport, node_loop })
+}
+
+/// Logs which settings have no effect at the level of the cluster, which a member with data keeps.
+fn warn_of_level(config: &Config, level: Level) {
+    let is_other = config.cluster_level != level;
+    for flag in &config.v3_flags {
+        match *flag {
+            "cluster-level" if is_other => log::warning!(
+                "etcdserver",
+                "-cluster-level={} has no effect: the data of this member are of a cluster of the level {level}",
+                config.cluster_level
+            ),
+            "cluster-level" => {}
+            flag if !level.has_v3() => log::warning!(
+                "etcdserver",
+                "-{flag} has no effect: this cluster is of the level {level}, which has no third version of the API"
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn remove_delay(machine: &ServerMachine) -> Duration {

@@ -68,6 +68,7 @@ fn an_empty_line_gives_the_defaults() {
         request_body_bytes_max: 16 << 20,
         request_header_bytes_max: 1 << 20,
         cluster_level: node::version::Level::V2_3,
+        v3_flags: Vec::new(),
         quota_backend_bytes: Some(2 << 30),
         txn_ops_max: 128,
         entry_bytes_max: 1_572_864,
@@ -211,6 +212,13 @@ fn every_flag_reaches_the_configuration() {
         request_body_bytes_max: 2048,
         request_header_bytes_max: 8192,
         cluster_level: node::version::Level::V3_5,
+        v3_flags: [
+            "cluster-level",
+            "quota-backend-bytes",
+            "max-txn-ops",
+            "experimental-watch-progress-notify-interval",
+        ]
+        .to_vec(),
         quota_backend_bytes: Some(1_000_000),
         txn_ops_max: 9,
         entry_bytes_max: 2048,
