@@ -104,7 +104,10 @@ pub trait Backend: Send + Sync + 'static {
     fn members(&self) -> Vec<Member>;
 
     /// The users and roles.
-    fn auth_lists(&self) -> AuthLists;
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn auth_lists(&self) -> Result<AuthLists, Error>;
 
     /// The alarms of a kind that are on, or all for the kind `NONE`.
     fn alarms(&self, kind: i32) -> Vec<AlarmMember>;

@@ -193,7 +193,7 @@ pub(super) struct NodeLoop<D: Disk> {
     log_outcomes: UnboundedReceiver<LogOutcome>,
 }
 
-/// The outcome of the next commit; never without a database.
+/// The outcome of the next commit; never without a database. `None` if its thread has ended.
 async fn next_commit(commits: &mut Option<Commits>) -> Option<CommitOutcome> {
     match commits {
         Some(commits) => commits.outcomes.recv().await,
@@ -282,7 +282,7 @@ impl<D: Disk> NodeLoop<D> {
                     Ok(())
                 }
                 Some(saved) = saved.recv() => self.snapshot_saved(saved),
-                Some(outcome) = next_commit(&mut self.commits) => self.on_committed(outcome),
+                outcome = next_commit(&mut self.commits) => self.on_committed(outcome),
                 () = at(due) => {
                     self.with_v3(Commits::commit);
                     Ok(())
@@ -685,7 +685,8 @@ impl<D: Disk> NodeLoop<D> {
     }
 
     /// A commit to the database is done.
-    fn on_committed(&mut self, outcome: CommitOutcome) -> Result<(), ExitReason> {
+    fn on_committed(&mut self, outcome: Option<CommitOutcome>) -> Result<(), ExitReason> {
+        let outcome = outcome.ok_or(Fatal::Panicked("the database's thread"))?;
         let view = outcome.map_err(Fatal::from)?;
         let (old, saves) = match (&mut self.inner.machine.write().v3, &mut self.commits) {
             (Some(v3), Some(commits)) => commits.committed(view, v3),

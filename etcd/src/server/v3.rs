@@ -316,27 +316,28 @@ impl Backend for V3Handle {
         members.members.values().map(member).collect()
     }
 
-    fn auth_lists(&self) -> AuthLists {
-        let Ok(reader) = self.reader() else { return AuthLists::default() };
+    fn auth_lists(&self) -> Result<AuthLists, Error> {
+        let reader = self.reader()?;
+        let unreadable = |error| refused(Failure::Database(error));
         let names = |bucket| {
             let mut names = Vec::new();
-            let scanned = reader.view().scan(bucket, b"", None, &mut |name, _| {
-                names.push(String::from_utf8_lossy(name).into_owned());
-                ControlFlow::Continue(())
-            });
-            if let Err(error) = scanned {
-                log::error!("etcdserver", "cannot read users and roles: {error}");
-            }
-            names
+            reader
+                .view()
+                .scan(bucket, b"", None, &mut |name, _| {
+                    names.push(String::from_utf8_lossy(name).into_owned());
+                    ControlFlow::Continue(())
+                })
+                .map_err(unreadable)?;
+            Ok::<_, Error>(names)
         };
-        let revision = reader.view().get(Bucket::Auth, b"authRevision").ok().flatten();
+        let revision = reader.view().get(Bucket::Auth, b"authRevision").map_err(unreadable)?;
         let revision = revision.and_then(|bytes| bytes[..].try_into().ok()).map(u64::from_be_bytes);
-        AuthLists {
-            users: names(Bucket::AuthUsers),
-            roles: names(Bucket::AuthRoles),
+        Ok(AuthLists {
+            users: names(Bucket::AuthUsers)?,
+            roles: names(Bucket::AuthRoles)?,
             // It counts from 1, and is written with the first change.
             revision: revision.unwrap_or(1),
-        }
+        })
     }
 
     fn alarms(&self, kind: i32) -> Vec<AlarmMember> {
